@@ -1,0 +1,1 @@
+"""From overhead imagery to a building map."""

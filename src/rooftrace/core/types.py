@@ -1,0 +1,296 @@
+"""The values that the parts of rooftrace hand to one another.
+
+Row before column, always. Units are in names: `_px`, `_m`, `_m2`. Arrays are band-first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS, Geod, Transformer
+
+if TYPE_CHECKING:
+    import geopandas
+
+__all__ = [
+    "Footprints",
+    "GeoGrid",
+    "LabelReader",
+    "LabelSource",
+    "Mask",
+    "ProbMap",
+    "Raster",
+    "RasterSource",
+    "Sample",
+    "Scene",
+    "Tile",
+    "Window",
+]
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A rectangle of pixels: the half-open rows [row, row_stop) and columns [col, col_stop)."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @classmethod
+    def whole(cls, shape_yx: tuple[int, int]) -> Window:
+        """The window over all of an array of `shape_yx`."""
+        return cls(0, 0, *shape_yx)
+
+    @property
+    def row_stop(self) -> int:
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        return self.col + self.width
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def area_px(self) -> int:
+        return self.height * self.width
+
+    def padded(self, px: int) -> Window:
+        """Grown by `px` on every side; may leave the array it lies in."""
+        return Window(self.row - px, self.col - px, self.height + 2 * px, self.width + 2 * px)
+
+    def intersection(self, other: Window) -> Window | None:
+        """The part in both, or None where they do not overlap."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = min(self.row_stop, other.row_stop) - row
+        width = min(self.col_stop, other.col_stop) - col
+        return Window(row, col, height, width) if height > 0 and width > 0 else None
+
+    def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
+        """Indices (rows, columns) into an array that covers `origin` (default: starts at 0, 0)."""
+        row0, col0 = (origin.row, origin.col) if origin else (0, 0)
+        return (
+            slice(self.row - row0, self.row_stop - row0),
+            slice(self.col - col0, self.col_stop - col0),
+        )
+
+    def __str__(self) -> str:
+        return f"rows {self.row}:{self.row_stop}, columns {self.col}:{self.col_stop}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What the network reads, and the part of it (in scene coordinates) that counts.
+
+    `write` lies inside `read`; the ring between them is context.
+    """
+
+    read: Window
+    write: Window
+
+
+@dataclass(frozen=True)
+class GeoGrid:
+    """Where pixels lie.
+
+    Args:
+        shape: (rows, columns).
+        transform: pixel (column, row) to world (x, y), corner-based as in GDAL.
+        crs: the world's coordinate system, or None for an image that lies nowhere.
+    """
+
+    shape: tuple[int, int]
+    transform: Affine = field(default_factory=Affine.identity)
+    crs: CRS | None = None
+
+    @property
+    def height(self) -> int:
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.shape[1]
+
+    @cached_property
+    def gsd_yx_m(self) -> tuple[float, float] | None:
+        """Metres on the ground from one pixel to the next, down a column and along a row.
+
+        Measured on the WGS 84 ellipsoid at the centre of the grid, so that neither the degrees of
+        a geographic CRS nor the stretching of Web Mercator are taken for metres. None without a
+        CRS.
+        """
+        if self.crs is None:
+            return None
+        row, col = self.height / 2, self.width / 2
+        # A baseline of several pixels keeps the difference of two coordinates well conditioned.
+        step = 16.0
+        cols = np.array([col, col, col - step / 2, col + step / 2])
+        rows = np.array([row - step / 2, row + step / 2, row, row])
+        xs, ys = self.transform @ (cols, rows)
+        transformer = Transformer.from_crs(self.crs, 4326, always_xy=True)
+        lon, lat = transformer.transform(xs, ys)
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            return None
+        _, _, metres = Geod(ellps="WGS84").inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+        down, along = np.asarray(metres, dtype=float) / step
+        return float(down), float(along)
+
+    @property
+    def gsd_m(self) -> float | None:
+        """One figure for both axes: the geometric mean of `gsd_yx_m`."""
+        gsd = self.gsd_yx_m
+        return None if gsd is None else float(np.sqrt(gsd[0] * gsd[1]))
+
+    @property
+    def bounds_xy(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) of the grid's corners in the CRS."""
+        cols = np.array([0, self.width, self.width, 0], dtype=float)
+        rows = np.array([0, 0, self.height, self.height], dtype=float)
+        xs, ys = self.transform @ (cols, rows)
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+
+    def crop(self, window: Window) -> GeoGrid:
+        """The grid of a window of this one."""
+        moved = self.transform @ Affine.translation(window.col, window.row)
+        return GeoGrid(window.shape_yx, moved, self.crs)
+
+    def resampled(self, shape: tuple[int, int], scale_yx: tuple[float, float]) -> GeoGrid:
+        """A grid from the same corner whose pixels are `scale_yx` of this one's pixels large."""
+        scaled = self.transform @ Affine.scale(scale_yx[1], scale_yx[0])
+        return GeoGrid(shape, scaled, self.crs)
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """Pixels of an image. `data` (band, y, x), any dtype; `valid` (y, x), False where nodata."""
+
+    data: NDArray[Any]
+    valid: BoolArray
+    grid: GeoGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Class indices. `data` (y, x) uint8; `valid` (y, x), False where nothing is known."""
+
+    data: NDArray[np.uint8]
+    valid: BoolArray
+    grid: GeoGrid
+
+
+@dataclass(frozen=True, slots=True)
+class ProbMap:
+    """Probabilities. `data` (class, y, x) float32 in 0..1; `valid` (y, x)."""
+
+    data: NDArray[np.float32]
+    valid: BoolArray
+    grid: GeoGrid
+
+
+@runtime_checkable
+class RasterSource(Protocol):
+    """Anything that pixels can be read from by window."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def grid(self) -> GeoGrid: ...
+    @property
+    def bands(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def read(self, window: Window | None = None) -> Raster:
+        """The pixels of `window` (inside the grid; default all), at the source's own resolution."""
+        ...
+
+
+@runtime_checkable
+class LabelReader(Protocol):
+    """The label of one scene."""
+
+    def read(self, window: Window | None = None) -> Mask: ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image with its label, if it has one.
+
+    Args:
+        id: unique within its source; what splits and reports call it.
+        image: its pixels.
+        label: its class indices on the image's grid, or None.
+        group: scenes of one group never straddle the parts of a split (a place, a flight).
+    """
+
+    id: str
+    image: RasterSource
+    label: LabelReader | None = None
+    group: str = ""
+
+
+class LabelSource(Protocol):
+    """A labelled set of scenes, whatever tool its labels came from."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Scene]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What training sees. `image` (band, y, x), `target` (y, x) uint8, `valid` (y, x) bool."""
+
+    image: NDArray[Any]
+    target: NDArray[np.uint8]
+    valid: BoolArray
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """Buildings as polygons.
+
+    Args:
+        geometry: (n,) shapely polygons, in `crs`, or in pixels (x right, y down) without one.
+        score: (n,) float32 in 0..1, the mean probability of the building's pixels.
+        area_m2: (n,) float64 on the ellipsoid; NaN where metres are not known.
+        crs: of the geometry.
+    """
+
+    geometry: NDArray[np.object_]
+    score: NDArray[np.float32]
+    area_m2: NDArray[np.float64]
+    crs: CRS | None
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+    def to_geodataframe(self) -> geopandas.GeoDataFrame:
+        """Columns `id` (from 1), `score`, `area_m2`, `geometry`."""
+        import geopandas as gpd
+
+        return gpd.GeoDataFrame(
+            {
+                "id": np.arange(1, len(self) + 1),
+                "score": self.score,
+                "area_m2": self.area_m2,
+            },
+            geometry=list(self.geometry),
+            crs=self.crs,
+        )
+
+
+def pixel_total(windows: Sequence[Window]) -> int:
+    """Pixels in all windows, overlaps counted as often as they occur."""
+    return sum(window.area_px for window in windows)
