@@ -5,7 +5,7 @@ Row before column, always. Units are in names: `_px`, `_m`, `_m2`. Arrays are ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -137,7 +137,7 @@ class GeoGrid:
         step = 16.0
         cols = np.array([col, col, col - step / 2, col + step / 2])
         rows = np.array([row - step / 2, row + step / 2, row, row])
-        xs, ys = self.transform @ (cols, rows)
+        xs, ys = self.to_world(cols, rows)
         transformer = Transformer.from_crs(self.crs, 4326, always_xy=True)
         lon, lat = transformer.transform(xs, ys)
         if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
@@ -152,12 +152,19 @@ class GeoGrid:
         gsd = self.gsd_yx_m
         return None if gsd is None else float(np.sqrt(gsd[0] * gsd[1]))
 
+    def to_world(
+        self, cols: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """World (x, y) of pixel coordinates, 0 being the outer edge of the first pixel."""
+        t = self.transform
+        return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) of the grid's corners in the CRS."""
         cols = np.array([0, self.width, self.width, 0], dtype=float)
         rows = np.array([0, 0, self.height, self.height], dtype=float)
-        xs, ys = self.transform @ (cols, rows)
+        xs, ys = self.to_world(cols, rows)
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
     def crop(self, window: Window) -> GeoGrid:
@@ -289,8 +296,3 @@ class Footprints:
             geometry=list(self.geometry),
             crs=self.crs,
         )
-
-
-def pixel_total(windows: Sequence[Window]) -> int:
-    """Pixels in all windows, overlaps counted as often as they occur."""
-    return sum(window.area_px for window in windows)
