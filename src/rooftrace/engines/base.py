@@ -60,4 +60,5 @@ class PointwiseEngine:
         self._full_scale = full_scale
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        return np.clip(batch[:, :1].astype(np.float32) / self._full_scale, 0, 1)
+        scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / self._full_scale
+        return scaled.clip(0, 1)
