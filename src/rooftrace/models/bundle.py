@@ -1,0 +1,219 @@
+"""A trained model on disk: one `.rooftrace` file, a zip that can be opened from a stranger.
+
+    bundle.json           the contract (`models.spec.BundleSpec`) with a sha256 of every part
+    model.onnx            the graph, normalisation and activation inside
+    variants/…            optional, the same model for one engine and precision
+    weights.safetensors   optional, to train on from
+
+Nothing in it is executed and nothing is unpacked to disk: parts are read into memory after their
+names, sizes and hashes have been checked, and engines load them from there, so that a graph cannot
+refer to files of the reader's machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rooftrace.core.errors import BundleError, ExportError
+from rooftrace.models.spec import SCHEMA_VERSION, BundleSpec, Part
+
+__all__ = ["MAX_PART_BYTES", "ModelBundle", "read_bundle", "write_bundle"]
+
+SPEC_NAME = "bundle.json"
+GRAPH_NAME = "model.onnx"
+WEIGHTS_NAME = "weights.safetensors"
+_PART_NAME = re.compile(
+    r"^(model\.onnx|weights\.safetensors|variants/[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
+)
+
+MAX_SPEC_BYTES = 4 * 2**20
+MAX_PART_BYTES = 2 * 2**30
+"""ONNX itself cannot hold more in one file."""
+
+_REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A bundle in memory: its contract and its checked parts.
+
+    Args:
+        spec: the contract.
+        parts: bytes by name, without `bundle.json`.
+        source: where it was read from, for messages.
+    """
+
+    spec: BundleSpec
+    parts: Mapping[str, bytes]
+    source: str
+
+    def part(self, name: str) -> bytes:
+        """The bytes of one part; BundleError where the bundle has none of that name."""
+        try:
+            return self.parts[name]
+        except KeyError:
+            raise BundleError(
+                f"The bundle {self.source} has no part {name!r}; it has {sorted(self.parts)}.",
+                remedy=_REMEDY,
+            ) from None
+
+    @property
+    def sha256(self) -> str:
+        """One fingerprint of the contract with all parts, for records of what was used."""
+        return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
+
+
+def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> ModelBundle:
+    """Write a bundle whose `spec.parts` are filled in from `parts`.
+
+    The bytes depend on the content alone (fixed dates in the zip). The file appears under its name
+    when it is complete.
+
+    Raises:
+        ExportError: the folder cannot be written to.
+        BundleError: a part's name is not one that a bundle may have, or a variant lacks its part.
+    """
+    for name in parts:
+        if not _PART_NAME.match(name):
+            raise BundleError(f"A bundle cannot hold a part named {name!r}.", remedy=_REMEDY)
+    hashed = {
+        name: Part(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        for name, data in sorted(parts.items())
+    }
+    spec = spec.model_copy(update={"parts": hashed})
+    bundle = ModelBundle(spec, dict(parts), str(path))
+    _check_complete(bundle)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            text = spec.model_dump_json(indent=1).encode()
+            for name, data in [(SPEC_NAME, text), *sorted(parts.items())]:
+                archive.writestr(_entry(name), data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ExportError(
+            f"The bundle {path} could not be written: {error.strerror or error}.",
+            remedy="Choose a folder that you may write to and that has room.",
+        ) from error
+    return bundle
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    return info
+
+
+def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBundle:
+    """Open a bundle and check it before anything is used.
+
+    Raises:
+        BundleError: not a zip, truncated, tampered with (a hash differs), oversized, an unknown
+            schema, a part that is missing or surplus; the message says which.
+    """
+    if not path.is_file():
+        raise BundleError(
+            f"There is no bundle at {path}.", remedy="Give the path of a .rooftrace file."
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            spec = _read_spec(archive, path)
+            parts = _read_parts(archive, spec, path, max_part_bytes)
+    except BundleError:
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
+            zlib.error) as error:  # fmt: skip
+        raise BundleError(
+            f"{path} cannot be read as a bundle ({type(error).__name__}: {error}); "
+            "expected a complete zip as rooftrace train writes it.",
+            remedy=_REMEDY,
+        ) from error
+    bundle = ModelBundle(spec, parts, str(path))
+    _check_complete(bundle)
+    return bundle
+
+
+def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
+    names = [info.filename for info in archive.infolist()]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise BundleError(f"{path} holds {doubled} more than once.", remedy=_REMEDY)
+    if SPEC_NAME not in names:
+        raise BundleError(
+            f"{path} is a zip without {SPEC_NAME}, so not a bundle; it holds {names[:8]}.",
+            remedy=_REMEDY,
+        )
+    text = _read_limited(archive, SPEC_NAME, MAX_SPEC_BYTES, path)
+    try:
+        return BundleSpec.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"]) or SPEC_NAME
+        raise BundleError(
+            f"{path}: {SPEC_NAME} does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']} "
+            f"(received {str(first.get('input'))[:80]!r}).",
+            remedy="Update rooftrace if the bundle is newer than it; else get the file again.",
+        ) from error
+
+
+def _read_parts(
+    archive: zipfile.ZipFile, spec: BundleSpec, path: Path, max_part_bytes: int
+) -> dict[str, bytes]:
+    found = {info.filename for info in archive.infolist()} - {SPEC_NAME}
+    if found != set(spec.parts):
+        missing, surplus = sorted(set(spec.parts) - found), sorted(found - set(spec.parts))
+        raise BundleError(
+            f"{path} does not hold the parts that its {SPEC_NAME} lists: "
+            f"missing {missing}, surplus {surplus[:8]}.",
+            remedy=_REMEDY,
+        )
+    parts = {}
+    for name, expected in spec.parts.items():
+        if not _PART_NAME.match(name):
+            raise BundleError(f"{path} holds a part named {name!r}.", remedy=_REMEDY)
+        if expected.size > max_part_bytes:
+            raise BundleError(
+                f"{path}: the part {name} is said to have {expected.size} bytes; "
+                f"at most {max_part_bytes} are read.",
+                remedy=_REMEDY,
+            )
+        data = _read_limited(archive, name, expected.size, path)
+        digest = hashlib.sha256(data).hexdigest()
+        if len(data) != expected.size or digest != expected.sha256:
+            raise BundleError(
+                f"{path}: the part {name} is not the one that was written: {len(data)} bytes with "
+                f"sha256 {digest[:12]}…, expected {expected.size} with {expected.sha256[:12]}….",
+                remedy=_REMEDY,
+            )
+        parts[name] = data
+    return parts
+
+
+def _read_limited(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
+    # A zip may claim one size and unfold to another: only what was announced is ever unfolded.
+    with archive.open(name) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise BundleError(
+            f"{path}: {name} unfolds to more than the {limit} bytes it may have.", remedy=_REMEDY
+        )
+    return data
+
+
+def _check_complete(bundle: ModelBundle) -> None:
+    bundle.part(GRAPH_NAME)
+    for variant in bundle.spec.variants:
+        for name in variant.files:
+            bundle.part(name)
