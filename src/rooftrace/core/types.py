@@ -238,12 +238,14 @@ class Scene:
         image: its pixels.
         label: its class indices on the image's grid, or None.
         group: scenes of one group never straddle the parts of a split (a place, a flight).
+        gsd_m: metres per pixel, said by the person or told by the georeference; None if unknown.
     """
 
     id: str
     image: RasterSource
     label: LabelReader | None = None
     group: str = ""
+    gsd_m: float | None = None
 
 
 class LabelSource(Protocol):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["SCHEMA_VERSION", "BundleSpec", "Calibration", "Measured", "Part", "Variant"]
+__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Part", "Variant"]
 
 SCHEMA_VERSION = 1
 
@@ -42,16 +42,6 @@ class Variant(_Frozen):
     parity: dict[str, float] = {}
 
 
-class Calibration(_Frozen):
-    """Maps the network's probability to an observed frequency (temperature scaling).
-
-    Guo et al. 2017, "On Calibration of Modern Neural Networks": p' = sigmoid(logit(p) / T).
-    """
-
-    method: Literal["temperature"] = "temperature"
-    temperature: Positive = 1.0
-
-
 class Measured(_Frozen):
     """Figures, with what they were measured on."""
 
@@ -82,7 +72,7 @@ class BundleSpec(_Frozen):
         context_px: how far from an edge of its input an answer is still bent by that edge.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     task: Literal["segmentation"] = "segmentation"
     name: str
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -93,7 +83,6 @@ class BundleSpec(_Frozen):
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
     building_class: Annotated[int, Field(ge=1)] = 1
     threshold: Probability = 0.5
-    calibration: Calibration = Calibration()
     input_multiple_px: Annotated[int, Field(ge=1)] = 32
     input_px: Annotated[int, Field(ge=1)] | None = None
     context_px: Annotated[int, Field(ge=0)] = 32
@@ -115,7 +104,8 @@ class BundleSpec(_Frozen):
                 )
         if self.building_class >= len(self.classes):
             raise ValueError(
-                f"building_class is {self.building_class}, but there are {len(self.classes)} classes"
+                f"building_class is {self.building_class}, "
+                f"but there are {len(self.classes)} classes"
             )
         return self
 

@@ -1,0 +1,159 @@
+"""One TOML file, read into a frozen model that knows every key; `--set key=value` on top."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rooftrace.core.errors import ConfigError
+
+__all__ = ["Config", "expand_path", "load_config", "nearest", "parse_config"]
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
+    """Read a TOML file into `model`, with `key.path=value` strings laid over it.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (the nearest known one is named), a
+            value of the wrong kind.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The configuration {path} cannot be read: {error}.",
+            remedy="Give the path of a TOML file; recipes/ holds some to start from.",
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"The configuration {path} is not TOML: {error}.",
+            remedy="Mend the line that the message names.",
+        ) from error
+    for override in overrides:
+        _lay_over(raw, override)
+    return parse_config(raw, model, source=str(path))
+
+
+def parse_config(raw: dict[str, Any], model: type[C], *, source: str) -> C:
+    """Validate plain data; all that is wrong with it is said in one ConfigError."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(problem, model) for problem in error.errors()]
+        raise ConfigError(
+            f"{source}: " + "; ".join(problems) + ".",
+            remedy="Correct the file, or use --set KEY=VALUE.",
+        ) from error
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
+    """A sentence that names what `name` may have been meant to be; empty if nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    return f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def expand_path(text: str, base: Path, *, key: str) -> Path:
+    """A path from a configuration: `$NAME` and `~` expanded, relative to the file's folder.
+
+    Raises:
+        ConfigError: it names an environment variable that is not set.
+    """
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise ConfigError(
+            f"{key} = {text!r} uses an environment variable that is not set.",
+            remedy="Set it, or write the path out.",
+        )
+    return base / Path(expanded).expanduser()
+
+
+def _lay_over(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"--set received {override!r}; expected KEY=VALUE.",
+            remedy="For example: --set optimizer.lr=3e-4",
+        )
+    node: Any = raw
+    steps = key.strip().split(".")
+    for depth, step in enumerate(steps[:-1]):
+        node = node[int(step)] if isinstance(node, list) and step.isdigit() else (
+            node.setdefault(step, {}) if isinstance(node, dict) else None
+        )  # fmt: skip
+        if not isinstance(node, (dict, list)):
+            raise ConfigError(
+                f"--set {override!r}: {'.'.join(steps[: depth + 1])} is not a table.",
+                remedy="Give the whole path to a single value.",
+            )
+    value = _parse_value(text.strip())
+    if isinstance(node, list):
+        try:
+            node[int(steps[-1])] = value
+        except (ValueError, IndexError):
+            raise ConfigError(
+                f"--set {override!r}: {steps[-1]} is not an index of a list of {len(node)}.",
+                remedy="Count from 0.",
+            ) from None
+    else:
+        node[steps[-1]] = value
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, as in a shell
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    loc = problem["loc"]
+    where = ".".join(str(step) for step in loc)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(model, loc[:-1])
+        near = nearest(str(loc[-1]), known)
+        return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(known))}"
+    received = json.dumps(problem.get("input"), default=str)[:80]
+    return f"{where or 'the file'}: {problem['msg']} (received {received})"
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """The field names of the model that `loc` leads to."""
+    current: Any = model
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        field = current.model_fields.get(step)
+        inner = _model_in(field.annotation) if field else None
+        if inner is None:
+            return []
+        current = inner
+    return list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside `X`, `X | None`, `tuple[X, ...]`, or None."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for argument in typing.get_args(annotation):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
