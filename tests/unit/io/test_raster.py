@@ -1,0 +1,178 @@
+"""Files are read for what they hold: bands, validity and place, or a DataError with the reason."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import RasterSource, Window
+from rooftrace.io.raster import NodataRule, is_raster, open_raster
+
+UTM = "EPSG:32737"
+HALF_METRE = Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)
+
+
+def write_tiff(path: Path, data: np.ndarray, **options: object) -> Path:
+    profile = {"crs": UTM, "transform": HALF_METRE} | options
+    count, height, width = data.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=data.dtype,
+        **profile,
+    ) as out:  # fmt: skip
+        out.write(data)
+    return path
+
+
+def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None:
+    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
+    assert isinstance(source, RasterSource)
+    assert (source.bands, source.dtype, source.grid.shape) == (3, np.uint8, (60, 80))
+    assert source.grid.crs is not None
+    assert source.grid.crs.to_epsg() == 32737
+    assert source.grid.gsd_m == pytest.approx(0.5, rel=2e-3)
+    raster = source.read(Window(10, 20, 30, 40))
+    np.testing.assert_array_equal(raster.data, rgb[:, 10:40, 20:60])
+    assert raster.valid.all()
+    assert raster.grid.transform == HALF_METRE @ Affine.translation(20, 10)
+
+
+def test_content_counts_not_the_ending(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = tmp_path / "really_a_jpeg.png"
+    Image.fromarray(np.moveaxis(rgb, 0, -1)).save(path, format="JPEG")
+    source = open_raster(path)
+    assert source.bands == 3
+    assert source.grid.crs is None
+    assert source.grid.transform.is_identity
+    assert is_raster(path)
+    text = tmp_path / "text.tif"
+    text.write_text("not an image")
+    assert not is_raster(text)
+
+
+def test_alpha_is_validity_and_no_band(tmp_path: Path, rgb: np.ndarray) -> None:
+    alpha = np.full((60, 80), 255, dtype=np.uint8)
+    alpha[:20] = 0
+    path = tmp_path / "rgba.png"
+    Image.fromarray(np.dstack([*rgb, alpha])).save(path)
+    source = open_raster(path)
+    assert source.bands == 3
+    raster = source.read()
+    np.testing.assert_array_equal(raster.data, rgb)
+    np.testing.assert_array_equal(raster.valid, alpha > 0)
+    assert open_raster(path, nodata=NodataRule(alpha=False)).read().valid.all()
+
+
+def test_palette_is_looked_up_or_left(tmp_path: Path) -> None:
+    indices = np.random.default_rng(1).integers(0, 4, (30, 40), dtype=np.uint8)
+    image = Image.fromarray(indices).convert("P")
+    colours = [(10, 20, 30), (40, 50, 60), (70, 80, 90), (0, 0, 0)]
+    image.putpalette([value for colour in colours for value in colour])
+    path = tmp_path / "palette.png"
+    image.save(path, transparency=3)
+    raster = open_raster(path).read()
+    np.testing.assert_array_equal(np.moveaxis(raster.data, 0, -1), np.array(colours)[indices])
+    np.testing.assert_array_equal(raster.valid, indices != 3)
+    label = open_raster(path, palette="indices")
+    assert label.bands == 1
+    np.testing.assert_array_equal(label.read().data[0], indices)
+
+
+def test_nodata_value_needs_every_band(tmp_path: Path, rgb: np.ndarray) -> None:
+    rgb[:, :10] = 0
+    rgb[0, 10:20] = 0
+    raster = open_raster(write_tiff(tmp_path / "a.tif", rgb, nodata=0)).read()
+    assert not raster.valid[:10].any()
+    assert raster.valid[10:].all()
+
+
+def test_nan_is_nodata(tmp_path: Path) -> None:
+    data = np.ones((1, 20, 20), dtype=np.float32)
+    data[0, :5] = np.nan
+    raster = open_raster(write_tiff(tmp_path / "a.tif", data, nodata=np.nan)).read()
+    assert raster.data.dtype == np.float32
+    np.testing.assert_array_equal(raster.valid, np.isfinite(data[0]))
+
+
+def test_internal_mask(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = tmp_path / "masked.tif"
+    valid = np.zeros((60, 80), dtype=bool)
+    valid[5:50, 7:70] = True
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", count=3, height=60, width=80, dtype="uint8",
+            crs=UTM, transform=HALF_METRE,
+        ) as out,
+    ):  # fmt: skip
+        out.write(rgb)
+        out.write_mask(valid)
+    source = open_raster(path)
+    np.testing.assert_array_equal(source.read().valid, valid)
+    np.testing.assert_array_equal(source.read(Window(0, 0, 10, 10)).valid, valid[:10, :10])
+
+
+def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
+    rgb[:, :, :9] = 255
+    rgb[:, :, 70:] = 7
+    path = write_tiff(tmp_path / "a.tif", rgb)
+    white = open_raster(path, nodata=NodataRule(colour=(255, 255, 255))).read().valid
+    assert not white[:, :9].any()
+    assert white[:, 9:].all()
+    both = open_raster(path, nodata=NodataRule(value=7, colour=(255, 255, 255))).read().valid
+    assert not both[:, 70:].any()
+    assert not both[:, :9].any()
+    assert both[:, 9:70].all()
+    with pytest.raises(DataError, match=r"2 values, but .* 3 bands"):
+        open_raster(path, nodata=NodataRule(colour=(1, 2))).read()
+
+
+def test_four_bands_without_alpha_stay_four(tmp_path: Path) -> None:
+    data = np.random.default_rng(2).integers(0, 9000, (4, 16, 16), dtype=np.uint16)
+    source = open_raster(write_tiff(tmp_path / "a.tif", data))
+    assert (source.bands, source.dtype) == (4, np.uint16)
+    np.testing.assert_array_equal(source.read().data, data)
+
+
+def test_it_can_be_pickled_after_use(tmp_path: Path, rgb: np.ndarray) -> None:
+    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
+    source.read()
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.read().data, rgb)
+
+
+def test_absent_and_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no image at .*absent\.tif"):
+        _ = open_raster(tmp_path / "absent.tif").grid
+    with pytest.raises(DataError, match="is a folder"):
+        _ = open_raster(tmp_path).grid
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_truncated_files_are_named(tmp_path: Path, kind: str) -> None:
+    pixels = np.random.default_rng(3).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    path = tmp_path / f"cut.{kind.lower()}"
+    Image.fromarray(pixels).save(path, format=kind)
+    whole = path.read_bytes()
+    for share in (0.01, 0.3, 0.6, 0.9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(DataError, match=r"cut\.\w+ cannot be read as an image") as caught:
+            open_raster(path).read()
+        assert caught.value.remedy
+
+
+def test_a_window_outside_is_a_defect_of_the_caller(tmp_path: Path, rgb: np.ndarray) -> None:
+    source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
+    with pytest.raises(ValueError, match="not inside"):
+        source.read(Window(50, 0, 20, 10))
