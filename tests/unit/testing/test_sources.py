@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import GeoGrid, RasterSource, Window
+from rooftrace.testing import ArraySource
+
+
+def _source(bands=2, height=9, width=12):
+    array = np.arange(bands * height * width, dtype=np.uint16).reshape(bands, height, width)
+    valid = (array[0] % 5) != 0
+    grid = GeoGrid((height, width), Affine(0.5, 0, 100, 0, -0.5, 200), None)
+    return ArraySource(array, grid, valid, name="a"), array, valid
+
+
+def test_is_a_raster_source():
+    source, array, valid = _source()
+    assert isinstance(source, RasterSource)
+    assert (source.name, source.bands, source.dtype) == ("a", 2, np.dtype(np.uint16))
+    whole = source.read()
+    assert np.array_equal(whole.data, array)
+    assert np.array_equal(whole.valid, valid)
+    assert whole.grid == source.grid
+
+
+@given(st.integers(0, 8), st.integers(0, 11), st.integers(1, 9), st.integers(1, 12))
+def test_a_window_is_the_crop_of_the_whole(row, col, height, width):
+    source, array, valid = _source()
+    window = Window(row, col, height, width).intersection(Window(0, 0, 9, 12))
+    assert window is not None
+    part = source.read(window)
+    assert np.array_equal(part.data, array[:, *window.slices()])
+    assert np.array_equal(part.valid, valid[window.slices()])
+    assert part.grid.shape == window.shape_yx
+    assert part.grid.transform.c == 100 + 0.5 * window.col
+    assert part.grid.transform.f == 200 - 0.5 * window.row
+
+
+def test_reading_hands_out_copies():
+    source, array, valid = _source()
+    part = source.read()
+    part.data[:] = 0
+    part.valid[:] = False
+    assert array.any()
+    assert valid.any()
+
+
+def test_defaults():
+    source = ArraySource(np.zeros((1, 3, 4), np.float32))
+    assert source.read().valid.all()
+    assert source.grid == GeoGrid((3, 4))
+
+
+@pytest.mark.parametrize("window", [Window(0, 0, 10, 2), Window(-1, 0, 2, 2), Window(0, 0, 0, 2)])
+def test_a_window_outside_is_refused(window):
+    source, _, _ = _source()
+    with pytest.raises(DataError, match="expected one inside"):
+        source.read(window)
+
+
+@pytest.mark.parametrize(
+    ("array", "grid", "valid"),
+    [
+        (np.zeros((3, 4)), None, None),
+        (np.zeros((1, 3, 4)), GeoGrid((4, 3)), None),
+        (np.zeros((1, 3, 4)), None, np.ones((4, 3), bool)),
+        (np.zeros((1, 3, 4)), None, np.ones((3, 4), np.uint8)),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(array, grid, valid):
+    with pytest.raises(DataError) as caught:
+        ArraySource(array, grid, valid)
+    assert "expected" in caught.value.message
+    assert caught.value.remedy
