@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -150,7 +149,7 @@ def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The pydantic model inside `X`, `X | None`, `tuple[X, ...]`, or None."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
         return annotation if issubclass(annotation, BaseModel) else None
     for argument in typing.get_args(annotation):
         found = _model_in(argument)

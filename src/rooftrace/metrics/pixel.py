@@ -1,0 +1,153 @@
+"""How well classes agree pixel by pixel.
+
+Everything is a function of one confusion matrix, so figures can be pooled over images (counts are
+added, then the ratio is taken) or averaged over them (the ratio of each image, then the mean). The
+two differ; each figure says which it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PixelCounts", "ThresholdCurve", "per_image"]
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """A confusion matrix of pixels.
+
+    Args:
+        matrix: (classes, classes) int64; row = truth, column = prediction.
+    """
+
+    matrix: NDArray[np.int64]
+
+    @classmethod
+    def zero(cls, classes: int) -> PixelCounts:
+        return cls(np.zeros((classes, classes), dtype=np.int64))
+
+    @classmethod
+    def of(
+        cls,
+        truth: NDArray[np.integer],
+        prediction: NDArray[np.integer],
+        valid: NDArray[np.bool_] | None = None,
+        *,
+        classes: int,
+    ) -> PixelCounts:
+        """Count pixels of equal shape; those that are not `valid` do not take part.
+
+        Raises:
+            ValueError: shapes differ, or an index is not below `classes`.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+        cells = truth.astype(np.int64) * classes + prediction
+        if valid is not None:
+            cells = cells[valid]
+        if cells.size and not (cells.min() >= 0 and cells.max() < classes * classes):
+            raise ValueError(f"a class index is not in 0..{classes - 1}")
+        counted = np.bincount(cells.ravel(), minlength=classes * classes)
+        return cls(counted.reshape(classes, classes).astype(np.int64))
+
+    def __add__(self, other: PixelCounts) -> PixelCounts:
+        return PixelCounts(self.matrix + other.matrix)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.matrix.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pixels whose class is right; NaN without pixels."""
+        return _ratio(np.trace(self.matrix), self.pixels)
+
+    def iou(self, index: int) -> float:
+        """Intersection over union (Jaccard 1912) of one class; NaN where neither side has it."""
+        both, truth, predicted = self._sides(index)
+        return _ratio(both, truth + predicted - both)
+
+    def dice(self, index: int) -> float:
+        """Dice (1945) coefficient = F1 of one class; NaN where neither side has it."""
+        both, truth, predicted = self._sides(index)
+        return _ratio(2 * both, truth + predicted)
+
+    def precision(self, index: int) -> float:
+        """Share of what was predicted as the class that is; NaN where nothing was."""
+        both, _, predicted = self._sides(index)
+        return _ratio(both, predicted)
+
+    def recall(self, index: int) -> float:
+        """Share of the class that was predicted as it; NaN where the truth has none."""
+        both, truth, _ = self._sides(index)
+        return _ratio(both, truth)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean IoU over the classes that occur on either side."""
+        values = np.array([self.iou(index) for index in range(len(self.matrix))])
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+
+    def _sides(self, index: int) -> tuple[int, int, int]:
+        return (
+            int(self.matrix[index, index]),
+            int(self.matrix[index].sum()),
+            int(self.matrix[:, index].sum()),
+        )
+
+
+def per_image(counts: list[PixelCounts], index: int) -> dict[str, float]:
+    """Mean over images of Dice and IoU of one class.
+
+    An image where neither truth nor prediction has the class is fully right: it counts as 1, as the
+    usual building contests score it.
+    """
+    dice = [c.dice(index) for c in counts]
+    iou = [c.iou(index) for c in counts]
+    return {"dice": _mean_or_one(dice), "iou": _mean_or_one(iou)}
+
+
+class ThresholdCurve:
+    """IoU of a class as a function of the threshold, from two histograms of its probability.
+
+    Args:
+        bins: thresholds are k / bins for k = 1 … bins - 1.
+    """
+
+    def __init__(self, bins: int = 200) -> None:
+        self._bins = bins
+        self._histograms = np.zeros((2, bins), dtype=np.int64)
+
+    def add(
+        self,
+        truth: NDArray[np.bool_],
+        probability: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+    ) -> None:
+        """Count pixels of equal shape: whether each is the class, and what was said of it."""
+        levels = np.minimum((probability[valid] * self._bins).astype(np.int64), self._bins - 1)
+        for side in (0, 1):
+            chosen = levels[truth[valid] == bool(side)]
+            self._histograms[side] += np.bincount(chosen, minlength=self._bins)
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        return np.arange(1, self._bins) / self._bins
+
+    def iou(self) -> NDArray[np.float64]:
+        """(bins - 1,) IoU at each of `thresholds`; 0 where the truth is empty."""
+        above = self._histograms[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+        false, true = above
+        union = self._histograms[1].sum() + false
+        return np.asarray(true / np.maximum(union, 1), dtype=np.float64)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part) / float(whole) if whole else float("nan")
+
+
+def _mean_or_one(values: list[float]) -> float:
+    return float(np.mean([1.0 if np.isnan(v) else v for v in values])) if values else float("nan")

@@ -1,0 +1,143 @@
+"""What a training run is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rooftrace.core.config import Config
+from rooftrace.data.augment import AugmentConfig
+from rooftrace.data.config import DataConfig
+from rooftrace.models.zoo import ModelConfig
+
+__all__ = ["ExportConfig", "OptimizerConfig", "ScheduleConfig", "StopConfig", "TrainConfig"]
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class OptimizerConfig(Config):
+    """AdamW (Loshchilov and Hutter 2019).
+
+    Args:
+        lr: learning rate of everything but a pretrained encoder.
+        encoder_lr: learning rate of the encoder; default the same.
+        clip_norm: the gradient's norm is cut to this; 0 cuts nothing.
+        ema_decay: weights are averaged exponentially over steps, and the average is validated and
+            shipped (Polyak and Juditsky 1992); 0 turns it off.
+    """
+
+    lr: Positive = 1e-3
+    encoder_lr: Positive | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ScheduleConfig(Config):
+    """How the learning rate falls.
+
+    Args:
+        kind: `plateau`: by `factor` after `patience` epochs without a lower validation loss;
+            `cosine`: to `min_lr` over all steps of the run; `none`.
+        warmup_steps: the rate rises linearly from nothing over so many steps first.
+    """
+
+    kind: Literal["plateau", "cosine", "none"] = "plateau"
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=0)] = 3
+    min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class StopConfig(Config):
+    """Early stopping.
+
+    Args:
+        patience: epochs without a better value of `monitor`; 0 never stops early.
+        min_delta: what counts as better.
+    """
+
+    monitor: Literal["val_iou", "val_loss"] = "val_iou"
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ExportConfig(Config):
+    """What the bundles hold.
+
+    Args:
+        name: of the model; default that of the run's folder.
+        licence, attribution: of the weights, for the bundle's record.
+        weights: also `weights.safetensors`, to train on from.
+        half_weights: the graph's weights are stored as fp16 (half the size; the arithmetic of
+            fp32 stays).
+        int8: also an int8 variant, kept if IoU falls by less than `int8_max_drop` on every
+            validation folder.
+        int8_samples: how many training samples the quantisation looks at.
+    """
+
+    name: str = ""
+    licence: str = ""
+    attribution: str = ""
+    weights: bool = True
+    half_weights: bool = False
+    int8: bool = False
+    int8_max_drop: Annotated[float, Field(ge=0)] = 0.005
+    int8_samples: Count = 150
+
+
+class TrainConfig(Config):
+    """A training run, whole: what `rooftrace train CONFIG.toml` reads.
+
+    Args:
+        seed: of everything that is drawn.
+        gsd_m: metres per pixel of the model; None trains without metres, pixel for pixel.
+        crop_px: side of a training sample.
+        loss: a sum of registered losses with weights.
+        epochs: at most so many.
+        samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
+        batch_size: samples a step.
+        val_crop_px: side of a validation tile; default `crop_px`.
+        val_tiles: at most so many tiles of each validation folder.
+        precision: `auto`: bf16 where the device computes in it fast, else fp16 on a GPU, else fp32.
+        workers: processes that prepare samples; 0 prepares them in the training process.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    gsd_m: Positive | None = None
+    crop_px: Annotated[int, Field(ge=32)] = 256
+    loss: str = "0.6*ce + 0.4*dice"
+    epochs: Count = 50
+    samples_per_epoch: Count | None = None
+    batch_size: Count = 16
+    val_crop_px: Annotated[int, Field(ge=32)] | None = None
+    val_tiles: Count = 400
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    stop: StopConfig = StopConfig()
+    export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if not self.data.val and self.data.split is None:
+            raise ValueError(
+                "there is nothing to validate on: give [[data.val]] folders, or data.split = "
+                '"split.json" made by rooftrace split'
+            )
+        if self.augment.gsd_range_m is not None and self.gsd_m is None:
+            raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
+        return self
+
+    def relative_to(self, base: Path) -> dict[str, object]:
+        """Plain data for the record, with the folder that relative paths start from."""
+        return {"base": str(base), **self.model_dump(mode="json")}

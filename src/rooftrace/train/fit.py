@@ -1,0 +1,332 @@
+"""A training run, from its configuration to the weights of its best epochs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from rooftrace.core.config import expand_path
+from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.types import Sample
+from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of
+from rooftrace.data.folders import FolderSource
+from rooftrace.data.split import read_split
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, build_model
+from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+from rooftrace.train.task import SegmentationTask, collate
+
+__all__ = ["FitResult", "TrainingData", "fit", "open_data"]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The folders of a run, opened and checked."""
+
+    train: tuple[FolderSource, ...]
+    val: tuple[FolderSource, ...]
+    samples: TrainSamples
+    tiles: tuple[EvalTiles, ...]
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per band in pixel values: ImageNet's for three bands, else
+        half and a quarter of the full scale.
+        """
+        scale = full_scale_of(self.samples.dtype)
+        bands = self.samples.bands
+        if bands == 3:
+            return (
+                tuple(round(m * scale, 6) for m in IMAGENET_MEAN),
+                tuple(round(s * scale, 6) for s in IMAGENET_STD),
+            )
+        return (0.5 * scale,) * bands, (0.25 * scale,) * bands
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run came to.
+
+    Args:
+        best: by name (`best_iou`, `best_loss`): epoch (from 1), value, file of weights.
+        net: the network, to load those weights into.
+    """
+
+    best: dict[str, tuple[int, float, Path]]
+    epochs: int
+    stopped_because: str
+    images_per_s: float
+    net: nn.Module
+    data: TrainingData
+
+
+def open_data(config: TrainConfig, base: Path) -> TrainingData:
+    """Open all folders before anything is computed, so that what is wrong is said at once.
+
+    Raises:
+        DataError and its kinds: see `data.folders` and `data.dataset`.
+    """
+    rule = config.data.labels.rule()
+    train = [FolderSource.open(folder, rule, base) for folder in config.data.train]
+    val = [FolderSource.open(folder, rule, base) for folder in config.data.val]
+    if config.data.split is not None:
+        path = expand_path(config.data.split, base, key="data.split")
+        split = read_split(path)
+        if not val:
+            val_ids = split.ids("val", source=str(path))
+            val = [source.subset(val_ids) for source in train]
+            val = [source for source in val if len(source)]
+        train_ids = split.ids("train", source=str(path))
+        train = [source.subset(train_ids) for source in train]
+    if not val:
+        raise DataError(
+            "There is nothing to validate on: the validation part has no scene of these folders.",
+            remedy="Make the split of this data again, with --val above 0.",
+        )
+    names = [source.name for source in val]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"Two validation folders have the same name: {names}.",
+            remedy='Give each a name of its own: name = "…".',
+        )
+    cache = config.data.cache_mb * 2**20
+    samples_per_epoch = config.samples_per_epoch or _default_samples(train, config.crop_px)
+    samples = TrainSamples(
+        train,
+        crop_px=config.crop_px,
+        gsd_m=config.gsd_m,
+        augment=config.augment,
+        samples=max(samples_per_epoch, config.batch_size),
+        seed=config.seed,
+        cache_bytes=cache,
+    )
+    tiles = tuple(
+        EvalTiles(
+            source,
+            crop_px=config.val_crop_px or config.crop_px,
+            gsd_m=config.gsd_m,
+            cache_bytes=cache // 4,
+            limit=config.val_tiles,
+        )
+        for source in val
+    )
+    return TrainingData(tuple(train), tuple(val), samples, tiles)
+
+
+def fit(
+    config: TrainConfig,
+    run: Path,
+    *,
+    base: Path,
+    resume: bool = False,
+    console: Console | None = None,
+) -> FitResult:
+    """Train, and leave in `run`: config.json, metrics.csv, curves.png, checkpoints/.
+
+    Args:
+        base: folder that relative paths of the configuration start from.
+        resume: go on after the last finished epoch of the run that is in the folder.
+        console: where progress is shown; None shows nothing.
+
+    Raises:
+        ConfigError: the folder holds a run already, or none where one is to be resumed, or one of
+            another configuration.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    _prepare(config, run, base, last, resume=resume)
+    tune_allocator()
+    accelerator = choose_accelerator(config.device)
+    precision = choose_precision(config.precision, accelerator)
+    L.seed_everything(config.seed, verbose=False)
+    data = open_data(config, base)
+    labels = config.data.labels
+    channels = 1 if len(labels.classes) == 2 else len(labels.classes)
+    net = build_model(config.model, bands=data.samples.bands, channels=channels, base=base)
+    mean, std = data.statistics
+    steps = len(data.samples) // config.batch_size
+    task = SegmentationTask(
+        net,
+        config,
+        mean=mean,
+        std=std,
+        val_names=[tiles.name for tiles in data.tiles],
+        total_steps=steps * config.epochs,
+    )
+    progress = Progress(*EpochBar.columns(), console=console, transient=True)
+    recorder, keeper = Recorder(run, console and progress.console), Keeper(run / "checkpoints")
+    stopping = _early_stopping(config)
+    callbacks: list[Callback] = [recorder, *stopping, keeper, _SetEpoch(data.samples)]
+    if console is not None and console.is_terminal:
+        callbacks.append(EpochBar(progress))
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator="gpu" if accelerator == "cuda" else "cpu",
+            devices=1,
+            precision=precision,
+            max_epochs=config.epochs,
+            gradient_clip_val=config.optimizer.clip_norm or None,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=run,
+        )
+        with progress:
+            trainer.fit(
+                task,
+                _loader(data.samples, config, drop_last=True),
+                [_loader(tiles, config) for tiles in data.tiles],
+                ckpt_path=last if resume else None,
+                # Our own file, written above; it holds more than tensors.
+                weights_only=False,
+            )
+    return FitResult(
+        best={
+            name: (best.epoch, best.value, keeper.weights_path(name))
+            for name, best in keeper.best.items()
+        },
+        epochs=len(recorder.rows),
+        stopped_because=_reason(trainer, config, stopping),
+        images_per_s=recorder.images_per_s,
+        net=net,
+        data=data,
+    )
+
+
+class _SetEpoch(Callback):
+    """Tells the samples which epoch they are drawn for."""
+
+    def __init__(self, samples: TrainSamples) -> None:
+        self._samples = samples
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._samples.epoch = trainer.current_epoch
+
+
+class _AsDataset(Dataset[Sample]):
+    def __init__(self, samples: TrainSamples | EvalTiles) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def _loader(
+    samples: TrainSamples | EvalTiles, config: TrainConfig, *, drop_last: bool = False
+) -> DataLoader[Any]:
+    return DataLoader(
+        _AsDataset(samples),
+        batch_size=config.batch_size,
+        num_workers=config.workers,
+        collate_fn=collate,
+        drop_last=drop_last,
+    )
+
+
+def _default_samples(train: Sequence[FolderSource], crop_px: int) -> int:
+    pixels = sum(
+        scene.image.grid.height * scene.image.grid.width for source in train for scene in source
+    )
+    return max(1, pixels // crop_px**2)
+
+
+def _early_stopping(config: TrainConfig) -> list[EarlyStopping]:
+    stop = config.stop
+    if stop.patience == 0:
+        return []
+    return [
+        EarlyStopping(
+            stop.monitor,
+            patience=stop.patience,
+            min_delta=stop.min_delta,
+            mode="max" if stop.monitor == "val_iou" else "min",
+        )
+    ]
+
+
+def _reason(trainer: L.Trainer, config: TrainConfig, stopping: list[EarlyStopping]) -> str:
+    if trainer.interrupted:
+        return "interrupted"
+    if stopping and stopping[0].stopped_epoch:
+        return f"no better {config.stop.monitor} for {config.stop.patience} epochs"
+    return f"all {config.epochs} epochs done"
+
+
+def _prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: bool) -> None:
+    """Check what is in the folder, and record the configuration there."""
+    record = run / "config.json"
+    resolved = config.relative_to(base.resolve())
+    if resume:
+        if not last.is_file():
+            raise ConfigError(
+                f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
+                remedy="Start without --resume; a checkpoint is written after each epoch.",
+            )
+        _check_same(json.loads(record.read_text(encoding="utf-8")), resolved, run)
+    elif last.exists():
+        raise ConfigError(
+            f"{run} holds a run already.",
+            remedy="Add --resume to go on with it, or choose another folder.",
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        partial = run / f".config.{os.getpid()}.part"
+        partial.write_text(json.dumps(resolved, indent=1) + "\n", encoding="utf-8")
+        partial.replace(record)
+    except OSError as error:
+        raise ExportError(
+            f"The run's folder {run} cannot be written to: {error.strerror}.",
+            remedy="Choose a folder that you may write to.",
+        ) from error
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    # How long a run goes on, and what is made of it in the end, may change; what it is may not.
+    free = {"epochs", "stop", "export", "workers", "device", "base"}
+    differing = [k for k in now if k not in free and before.get(k) != now[k]]
+    if differing:
+        raise ConfigError(
+            f"The configuration is not that of the run in {run}: "
+            + "; ".join(f"{k} was {before.get(k)}, is {now[k]}" for k in differing)
+            + ".",
+            remedy="Resume with the same configuration, or start a new run.",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice, which is for those who write the loop."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", module="torch.*")
+            yield
+    finally:
+        logger.setLevel(level)

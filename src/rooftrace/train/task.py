@@ -1,0 +1,205 @@
+"""What a training step and a validation step are, in Lightning's form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from rooftrace.core.types import Sample
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.models.losses import parse_loss
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.schedule import Schedule
+
+__all__ = ["Batch", "SegmentationTask", "collate"]
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Images (n, band, y, x) float32, targets (n, y, x) uint8, validity (n, y, x) bool."""
+    images = torch.from_numpy(np.stack([s.image for s in samples]))
+    targets = torch.from_numpy(np.stack([s.target for s in samples]))
+    valid = torch.from_numpy(np.stack([s.valid for s in samples]))
+    return images.contiguous(memory_format=torch.channels_last), targets, valid
+
+
+class SegmentationTask(L.LightningModule):
+    """A network with its loss, optimiser and counts.
+
+    Args:
+        net: (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
+        mean, std: per band, in pixel values.
+        val_names: of the validation folders, in the order of their loaders.
+        building_class: whose IoU is `val_iou` where there are two classes.
+        total_steps: of the whole run.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        val_names: Sequence[str],
+        total_steps: int,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        decay = config.optimizer.ema_decay
+        self.average = (
+            AveragedModel(
+                net,
+                multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
+                use_buffers=True,
+            )
+            if decay
+            else None
+        )
+        self.config = config
+        self.val_names = tuple(val_names)
+        self.loss = parse_loss(config.loss)
+        self.schedule = Schedule(
+            config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
+        )
+        self.classes = len(config.data.labels.classes)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self._train = _Tally(self.classes)
+        self._val = [_Tally(self.classes) for _ in val_names]
+        self.epoch_metrics: dict[str, float] = {}
+
+    @property
+    def best_net(self) -> nn.Module:
+        """The network that is validated and shipped: the average, where there is one."""
+        module = self.net if self.average is None else self.average.module
+        assert isinstance(module, nn.Module)
+        return module
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        del index
+        images, target, valid = batch
+        logits = self.net(self.normalise(images))
+        loss: Tensor = self.loss(logits, target, valid)
+        self._train.add(logits.detach(), target, valid, loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
+        del index
+        images, target, valid = batch
+        logits = self.best_net(self.normalise(images))
+        loss = self.loss(logits, target, valid)
+        self._val[dataloader_idx].add(logits, target, valid, loss)
+
+    def on_train_epoch_start(self) -> None:
+        self._train = _Tally(self.classes)
+
+    def on_validation_epoch_start(self) -> None:
+        self._val = [_Tally(self.classes) for _ in self.val_names]
+        if self.average is not None:
+            self.average.eval()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        del batch, batch_idx
+        factor = self.schedule.factor(self.global_step)
+        for group in self._groups():
+            group["lr"] = group["base_lr"] * factor
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        del outputs, batch, batch_idx
+        if self.average is not None and self.global_step > int(self.average.n_averaged):
+            self.average.update_parameters(self.net)
+
+    def on_validation_epoch_end(self) -> None:
+        """Gather the figures of the epoch: training beside validation, each folder apart."""
+        ious = [tally.iou for tally in self._val]
+        known = [iou for iou in ious if not np.isnan(iou)]
+        figures = {
+            "train_loss": self._train.loss,
+            "train_iou": self._train.iou,
+            "train_accuracy": self._train.counts.accuracy,
+            "val_loss": float(np.mean([tally.loss for tally in self._val])),
+            "val_iou": float(np.mean(known)) if known else 0.0,
+            "val_accuracy": float(np.mean([tally.counts.accuracy for tally in self._val])),
+        }
+        figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
+        self.epoch_metrics = figures
+        self.schedule.observe(figures["val_loss"])
+        for name in ("val_iou", "val_loss"):
+            self.log(name, figures[name])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        settings = self.config.optimizer
+        encoder = getattr(self.net, "encoder", None)
+        in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+        encoder_lr = settings.encoder_lr or settings.lr
+        groups = []
+        for inside, lr in ((True, encoder_lr), (False, settings.lr)):
+            chosen = [p for p in self.net.parameters() if (id(p) in in_encoder) == inside]
+            if chosen:
+                groups.append({"params": chosen, "lr": lr, "base_lr": lr})
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["schedule"] = self.schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(checkpoint["schedule"])
+
+    def _groups(self) -> list[dict[str, Any]]:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        groups: list[dict[str, Any]] = optimizer.param_groups
+        return groups
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last group, as it was in the last step."""
+        return float(self._groups()[-1]["lr"])
+
+
+class _Tally:
+    """Counts and losses of one epoch; on the device until they are asked for."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self._matrix: Tensor | None = None
+        self._losses: list[Tensor] = []
+
+    def add(self, logits: Tensor, target: Tensor, valid: Tensor, loss: Tensor) -> None:
+        predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+        cells = (target.long() * self._classes + predicted)[valid]
+        counted = torch.bincount(cells, minlength=self._classes**2)
+        self._matrix = counted if self._matrix is None else self._matrix + counted
+        self._losses.append(loss)
+
+    @property
+    def counts(self) -> PixelCounts:
+        if self._matrix is None:
+            return PixelCounts.zero(self._classes)
+        return PixelCounts(self._matrix.cpu().numpy().reshape(self._classes, self._classes))
+
+    @property
+    def loss(self) -> float:
+        return float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+
+    @property
+    def iou(self) -> float:
+        """Of the second class where there are two, else the mean over classes."""
+        return self.counts.iou(1) if self._classes == 2 else self.counts.mean_iou
