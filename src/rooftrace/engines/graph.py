@@ -1,0 +1,108 @@
+"""What an ONNX file must not hold, found by walking its bytes (protocol buffers, no package)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rooftrace.core.errors import BundleError
+
+__all__ = ["refuse_external_data"]
+
+# Field numbers of onnx.proto3 that lead from a model to every tensor in it.
+_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_FUNCTION_NODE = 7
+_NODE_ATTRIBUTE = 5
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
+_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
+_TENSOR_EXTERNAL = 13
+
+_BELOW: dict[str, dict[int, str]] = {
+    "model": {_MODEL_GRAPH: "graph", _MODEL_FUNCTIONS: "function"},
+    "graph": {_GRAPH_NODE: "node", _GRAPH_INITIALIZER: "tensor", _GRAPH_SPARSE: "sparse"},
+    "function": {_FUNCTION_NODE: "node"},
+    "node": {_NODE_ATTRIBUTE: "attribute"},
+    "attribute": {
+        _ATTRIBUTE_TENSOR: "tensor",
+        _ATTRIBUTE_GRAPH: "graph",
+        _ATTRIBUTE_TENSORS: "tensor",
+        _ATTRIBUTE_GRAPHS: "graph",
+        _ATTRIBUTE_SPARSE: "sparse",
+        _ATTRIBUTE_SPARSES: "sparse",
+    },
+    "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
+}
+
+_DEEPEST = 64
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+
+
+def refuse_external_data(graph: bytes, source: str) -> None:
+    """Raise BundleError where an ONNX graph takes weights from files beside it.
+
+    Such a graph would make an engine open files of the reader's machine by names that a stranger
+    chose. Damage to the file itself is reported likewise.
+    """
+    try:
+        external = _has_external(memoryview(graph), "model", 0)
+    except (IndexError, ValueError) as error:
+        raise BundleError(
+            f"The graph in {source} is not an ONNX file: {error}.",
+            remedy="Get the bundle again from where it was trained.",
+        ) from error
+    if external:
+        raise BundleError(
+            f"The graph in {source} refers to weights in other files; "
+            "expected all of them inside the graph.",
+            remedy="Export it again with the weights inside.",
+        )
+
+
+def _has_external(message: memoryview, kind: str, depth: int) -> bool:
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    below = _BELOW.get(kind, {})
+    for field, value in _fields(message):
+        if kind == "tensor" and field == _TENSOR_EXTERNAL:
+            return True
+        if field in below and _has_external(value, below[field], depth + 1):
+            return True
+    return False
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a message that have a length, with their bytes."""
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        wire = tag & 7
+        if wire == _VARINT:
+            _, at = _varint(message, at)
+        elif wire == _EIGHT_BYTES:
+            at += 8
+        elif wire == _FOUR_BYTES:
+            at += 4
+        elif wire == _LENGTH:
+            length, at = _varint(message, at)
+            if at + length > len(message):
+                raise ValueError(f"a field of {length} bytes ends after the file does")
+            yield tag >> 3, message[at : at + length]
+            at += length
+        else:
+            raise ValueError(f"it holds the wire type {wire}")
+    if at != len(message):
+        raise ValueError("it ends within a field")
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if not byte & 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number in it is too long")

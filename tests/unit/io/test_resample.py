@@ -1,0 +1,155 @@
+"""Resampled pixels depend on where they lie, never on the window that asked for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS
+
+from rooftrace.core.errors import GsdMismatch
+from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
+from rooftrace.testing.sources import ArraySource
+
+steps = st.sampled_from([64, 100, 128, 200, 256, 300, 333, 512, 777, 1024])
+
+
+@st.composite
+def parts(draw: st.DrawFn, shape: tuple[int, int]) -> Window:
+    row, col = draw(st.integers(0, shape[0] - 1)), draw(st.integers(0, shape[1] - 1))
+    height, width = draw(st.integers(1, shape[0] - row)), draw(st.integers(1, shape[1] - col))
+    return Window(row, col, height, width)
+
+
+def noise(shape: tuple[int, int], dtype: type = np.uint8, holes: bool = True) -> ArraySource:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 255, (2, *shape)).astype(dtype)
+    valid = np.ones(shape, dtype=bool)
+    if holes:
+        valid[: shape[0] // 3, : shape[1] // 2] = False
+    return ArraySource(data, valid=valid)
+
+
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    st.tuples(steps, steps),
+    st.sampled_from([np.uint8, np.uint16, np.float32]),
+    st.data(),
+)
+def test_a_window_is_that_part_of_the_whole(
+    shape: tuple[int, int], steps_yx: tuple[int, int], dtype: type, data: st.DataObject
+) -> None:
+    source = noise(shape, dtype)
+    resampler = Resampler(source, Scaling(steps_yx), fill=(120, 130))
+    whole, valid = resampler.read(Window.whole(resampler.shape_yx))
+    assert whole.dtype == dtype
+    window = data.draw(parts(resampler.shape_yx))
+    part, part_valid = resampler.read(window)
+    np.testing.assert_array_equal(part, whole[:, *window.slices()])
+    np.testing.assert_array_equal(part_valid, valid[window.slices()])
+
+
+@given(st.tuples(st.integers(1, 120), st.integers(1, 120)), st.tuples(steps, steps), st.data())
+def test_back_again_is_that_part_of_the_whole(
+    shape: tuple[int, int], steps_yx: tuple[int, int], data: st.DataObject
+) -> None:
+    scaling = Scaling(steps_yx)
+    model = Window.whole(scaling.model_shape(shape))
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 65_280, (1, *model.shape_yx), dtype=np.uint16)
+    scene = Window.whole(shape)
+
+    def back(window: Window) -> np.ndarray:
+        needed = scaling.to_model(window, shape)
+        return enlarge(values[:, *needed.slices()], needed, window, scaling)
+
+    whole = back(scene)
+    window = data.draw(parts(shape))
+    np.testing.assert_array_equal(back(window), whole[:, *window.slices()])
+
+
+@given(steps, st.integers(1, 65_280))
+def test_a_constant_stays(step: int, value: int) -> None:
+    scaling, shape = Scaling((step, step)), (50, 70)
+    model = Window.whole(scaling.model_shape(shape))
+    values = np.full((1, *model.shape_yx), value, dtype=np.uint16)
+    assert (enlarge(values, model, Window.whole(shape), scaling) == value).all()
+
+
+@pytest.mark.parametrize("step", [100, 200, 384, 777])
+def test_a_ramp_keeps_its_place(step: int) -> None:
+    """There and back, a linear gradient is where it was: no half-pixel shift."""
+    shape = (200, 300)
+    ramp = np.add.outer(np.arange(200.0), np.arange(300.0)).astype(np.float32)[None]
+    scaling = Scaling((step, step))
+    resampler = Resampler(ArraySource(ramp), scaling, fill=(0,))
+    model = Window.whole(resampler.shape_yx)
+    small, _ = resampler.read(model)
+    back = enlarge((small * 100).round().astype(np.uint16), model, Window.whole(shape), scaling)
+    inside = (0, slice(10, -10), slice(10, -10))
+    np.testing.assert_allclose(back[inside] / 100, ramp[inside], atol=2 * step / 256 / 32 + 0.02)
+
+
+def test_nodata_does_not_bleed_far() -> None:
+    source = noise((64, 64))
+    data, valid = Resampler(source, Scaling((512, 512)), fill=(120, 130)).read(Window(0, 0, 32, 32))
+    assert not valid[:10, :16].any()
+    assert valid[11:].all()
+    assert (data[0, :10, :15] == 120).all()
+    assert (data[1, :10, :15] == 130).all()
+
+
+def test_identity_hands_the_pixels_on() -> None:
+    source = noise((30, 40), holes=False)
+    data, valid = Resampler(source, Scaling(), fill=(0, 0)).read(Window(3, 4, 20, 30))
+    np.testing.assert_array_equal(data, source.read(Window(3, 4, 20, 30)).data)
+    assert valid.all()
+
+
+def test_pixels_that_are_watched_cover_the_source() -> None:
+    source = noise((100, 120))
+    seen = np.zeros((100, 120), dtype=bool)
+    scaling = Scaling((300, 333))
+    watched = Resampler(
+        source, scaling, (0, 0), watch=lambda window, _: seen.__setitem__(window.slices(), True)
+    )
+    watched.read(Window.whole(watched.shape_yx))
+    assert seen.all()
+
+
+def utm(gsd_m: float) -> GeoGrid:
+    return GeoGrid(
+        (100, 100), Affine(gsd_m, 0, 500_000, 0, -gsd_m, 9_000_000), CRS.from_epsg(32737)
+    )
+
+
+def test_scaling_follows_metres() -> None:
+    assert scaling_for(utm(0.4), 0.4).is_identity
+    assert scaling_for(utm(0.41), 0.4).is_identity
+    assert scaling_for(utm(0.2), 0.4).scale_yx == pytest.approx((2, 2), rel=5e-3)
+    assert scaling_for(utm(0.2), None).is_identity
+    assert scaling_for(utm(0.2), 0.4, gsd_m=0.8).scale_yx == (0.5, 0.5)
+
+
+def test_degrees_are_not_metres() -> None:
+    """At 60° north a degree of longitude is half a degree of latitude long."""
+    step = 0.4 / 111_412
+    grid = GeoGrid((100, 100), Affine(step, 0, 10, 0, -step, 60), CRS.from_epsg(4326))
+    scale_y, scale_x = scaling_for(grid, 0.4).scale_yx
+    assert scale_y == 1
+    assert scale_x == pytest.approx(2, rel=0.01)
+
+
+def test_unknown_metres_are_told() -> None:
+    scaling = scaling_for(GeoGrid((10, 10)), 0.4, name="a.png")
+    assert scaling.is_identity
+    assert "a.png does not say" in scaling.note
+
+
+@pytest.mark.parametrize("gsd_m", [0.09, 1.7])
+def test_too_far_is_refused(gsd_m: float) -> None:
+    with pytest.raises(GsdMismatch, match=r"m per pixel, the model was trained at 0\.4 m"):
+        scaling_for(utm(gsd_m), 0.4)
