@@ -104,7 +104,7 @@ class Canvas:
         colour: Colour | None,
         *,
         texture: float = 0.5,
-        taken: bool = False,
+        taken: int = 0,
         height_m: float | None = None,
     ) -> None:
         """Paint `geometry`: its colour (None leaves it), occupancy and height where given."""
@@ -115,7 +115,7 @@ class Canvas:
                 value = (*(float(c) for c in colour), 255.0 * texture)
                 cv2.fillPoly(self.rgba, rings, value, lineType=cv2.LINE_AA, shift=_SHIFT)
             if taken:
-                cv2.fillPoly(self.taken, rings, 1, shift=_SHIFT)
+                cv2.fillPoly(self.taken, rings, taken, shift=_SHIFT)
             if height_m is not None:
                 cv2.fillPoly(self.height, rings, round(height_m * 10), shift=_SHIFT)
 
@@ -145,7 +145,7 @@ class Canvas:
         patch = np.zeros((rows.stop - rows.start, cols.stop - cols.start), np.uint8)
         points = self.fixed(np.asarray(polygon.exterior.coords), (rows.start, cols.start))
         cv2.fillPoly(patch, [points], 1, shift=_SHIFT)
-        return not bool((patch & self.taken[rows, cols]).any())
+        return not bool((patch * self.taken[rows, cols]).any())
 
     def window(self, bounds_xy: tuple[float, float, float, float]) -> tuple[slice, slice] | None:
         """Rows and columns that cover bounds in metres; None outside the canvas."""

@@ -49,7 +49,7 @@ def cottage(
             Wing(-a, -b, -a + arm, b, cross, pitch),
             Wing(a - arm, -b, a, b, cross, pitch),
         ]
-    tags = frozenset({"parapet", "roof tank"}) if flat else frozenset({"chimney"})
+    tags = frozenset({"parapet", "roof tank", "solar"}) if flat else frozenset({"chimney", "solar"})
     eave = float(rng.choice([2.8, 3.0, 5.6]))
     return Building(xy, angle, tuple(wings), material, eave, tone=_tone(rng, 0.6), tags=tags)
 
@@ -93,7 +93,7 @@ def terrace(
         u0, u1 = (i - count / 2) * unit, (i + 1 - count / 2) * unit
         own = float((tone + rng.normal(0, 0.12)) % 1.0)
         wing = Wing(u0, -deep / 2, u1, deep / 2, "flat" if flat else "gable_u", pitch)
-        tags = frozenset({"parapet"}) if flat else frozenset({"chimney"})
+        tags = frozenset({"parapet"}) if flat else frozenset({"chimney", "solar"})
         dirt = float(rng.uniform(0, 0.6))
         row.append(Building(xy, angle, (wing,), material, eave, tone=(own, dirt), tags=tags))
     return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,15 @@ from numpy.typing import NDArray
 from shapely.geometry import LineString, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
-from rooftrace.testing._canvas import Canvas, Rng, jitter, noise, polygons_of
-from rooftrace.testing._districts import DISTRICTS, Cell
+from rooftrace.testing._canvas import Canvas, Rng, jitter, noise, polygons_of, scaled
+from rooftrace.testing._green import fields, park
+from rooftrace.testing._homes import informal, rows, suburb, township
 from rooftrace.testing._props import cast_shadows, draw_cars, draw_trees, expose
 from rooftrace.testing._roofs import Sun, draw_building
-from rooftrace.testing._town import Frame, Palette, Town
+from rooftrace.testing._rooftop import draw_rooftop
+from rooftrace.testing._sites import estate, industrial
+from rooftrace.testing._streets import Cell, arterials, draw_roads, street_trees
+from rooftrace.testing._town import BLOCKED, Frame, Palette, Town
 
 __all__ = ["Light", "draw_town", "lay_out"]
 
@@ -44,6 +49,17 @@ _REGIONS = (
 )  # fmt: skip
 
 
+District = Callable[[Rng, Town, Frame, Cell], None]
+
+_SMALL: tuple[District, ...] = (suburb, informal, rows, estate, township, industrial)
+_LARGE: tuple[District, ...] = (
+    informal, suburb, rows, industrial, fields, township, estate, informal, suburb, park, township,
+)  # fmt: skip
+
+# From the middle of a main road to the first plot.
+_INSET_M = 7.4
+
+
 @dataclass(frozen=True)
 class Light:
     """The sun and the sensor of a scene."""
@@ -56,18 +72,30 @@ def _rng(seed: int, part: int) -> Rng:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, part])))
 
 
-def _cells(
-    rng: Rng, u0: float, v0: float, u1: float, v1: float, least: float
-) -> list[tuple[float, float, float, float]]:
-    """Split a rectangle until no side is longer than twice `least`."""
-    if max(u1 - u0, v1 - v0) < 2.1 * least:
-        return [(u0, v0, u1, v1)]
-    share = rng.uniform(0.4, 0.6)
+Rect = tuple[float, float, float, float]
+
+
+def _split(
+    rng: Rng, rect: Rect, least_m: float, depth: int = 0
+) -> tuple[list[Rect], list[tuple[float, float, float, float, int]]]:
+    """Cells no side of which is longer than about twice `least_m`, and the cuts between them."""
+    u0, v0, u1, v1 = rect
+    if max(u1 - u0, v1 - v0) < 2.1 * least_m:
+        return [rect], []
+    share = rng.uniform(0.38, 0.62)
     if u1 - u0 > v1 - v0:
-        cut = u0 + (u1 - u0) * share
-        return _cells(rng, u0, v0, cut, v1, least) + _cells(rng, cut, v0, u1, v1, least)
-    cut = v0 + (v1 - v0) * share
-    return _cells(rng, u0, v0, u1, cut, least) + _cells(rng, u0, cut, u1, v1, least)
+        at = u0 + (u1 - u0) * share
+        halves, cut = ((u0, v0, at, v1), (at, v0, u1, v1)), (at, v0, at, v1, depth)
+    else:
+        at = v0 + (v1 - v0) * share
+        halves, cut = ((u0, v0, u1, at), (u0, at, u1, v1)), (u0, at, u1, at, depth)
+    cells: list[Rect] = []
+    cuts = [cut]
+    for half in halves:
+        more, own = _split(rng, half, least_m, depth + 1)
+        cells += more
+        cuts += own
+    return cells, cuts
 
 
 def _river(rng: Rng, height: float, width: float) -> BaseGeometry:
@@ -96,57 +124,58 @@ def lay_out(
         (round(math.cos(azimuth), 5), round(math.sin(azimuth), 5)),
         round(float(rng.uniform(0.72, 1.05)), 4),
     )
-    cast = tuple(float(c) for c in np.round(rng.normal(1.0, 0.03, 3) + rng.normal(0, 0.04), 4))
+    cast = tuple(float(c) for c in np.round(rng.normal(1.0, 0.02, 3) + rng.normal(0, 0.04), 4))
     light = Light(sun, (cast[0], cast[1], cast[2]))
-    reach = max(130.0, math.hypot(height, width) * 1.08)
+    diagonal = math.hypot(height, width)
+    # The frame is laid out larger than the scene and moved, so that the first cut is anywhere.
+    reach = max(130.0, diagonal * 1.08) + 90
     frame = Frame(
-        (width / 2, height / 2),
+        (width / 2 + rng.uniform(-45, 45), height / 2 + rng.uniform(-45, 45)),
         rng.uniform(-0.7, 0.7),
         float(rng.choice([2.0, 10.0, 16.0])),
         (rng.uniform(0, 6), rng.uniform(0, 6)),
     )
     half = reach / 2
     scene = box(0, 0, width, height)
-    rects = _cells(rng, -half, -half, half, half, 105.0)
+    rects, cuts = _split(rng, (-half, -half, half, half), 105.0)
     visible = [(frame.area(*r).intersection(scene).area, r) for r in rects]
     visible = sorted([v for v in visible if v[0] > 0], reverse=True)
-
-    water: BaseGeometry = Polygon()
     if min(height, width) > 300 and rng.random() < 0.75:
-        water = _river(rng, height, width)
-        canvas.fill(water.buffer(5), jitter(rng, (150, 140, 112)), texture=0.8)
-        canvas.fill(water, palette.water, texture=0.12, taken=True)
-    if len(visible) <= 3:
-        order = ["suburb", "informal", "rows", "estate", "suburb", "informal"]
-    else:
-        order = ["informal", "suburb", "rows", "industrial", "fields"]
-        order += ["suburb", "estate", "informal", "park"]
+        town.water = _river(rng, height, width)
+        canvas.fill(town.water, None, taken=BLOCKED)
+    arterials(rng, town, frame, cuts)
+    order = list(_SMALL if len(visible) <= 3 else _LARGE)
     order = [order[int(i)] for i in rng.permutation(len(order))]
-    for number, (_, rect) in enumerate(visible):
+    for number, (_, (u0, v0, u1, v1)) in enumerate(visible):
         kind = order[number % len(order)]
-        u0, v0, u1, v1 = rect
-        inset = 7.5 if len(visible) > 1 else 0.0
-        area = frame.area(u0 + inset, v0 + inset, u1 - inset, v1 - inset)
-        ground = polygons_of(area.difference(water.buffer(9)))
-        for part in ground:
-            if part.area > 1500:
-                cell = Cell(u0 + inset, v0 + inset, u1 - inset, v1 - inset, part)
-                DISTRICTS[kind](_rng(seed, 1000 * attempt + 100 + number), town, frame, cell)
-    if len(visible) > 1:
-        for u0, v0, u1, v1 in rects:
-            for ends in ((u0, v0, u1, v0), (u0, v0, u0, v1)):
-                _arterial(town, frame, ends)
+        u0, v0, u1, v1 = u0 + _INSET_M, v0 + _INSET_M, u1 - _INSET_M, v1 - _INSET_M
+        own = _rng(seed, 1000 * attempt + 100 + number)
+        ground = frame.area(u0, v0, u1, v1).difference(town.water.buffer(9))
+        turned = own.random() < 0.5
+        sides = (v0, -u1, v1, -u0) if turned else (u0, v0, u1, v1)
+        for part in polygons_of(ground):
+            if part.area > 800:
+                kind(own, town, frame.turned() if turned else frame, Cell(*sides, part))
+    if not town.water.is_empty:
+        _draw_water(rng, town)
+    draw_roads(town)
+    street_trees(rng, town)
     return town, light
 
 
-def _arterial(town: Town, frame: Frame, ends: tuple[float, float, float, float]) -> None:
-    """A main road with kerbs and a dashed middle line."""
-    line = frame.line(*ends)
-    town.canvas.fill(line.buffer(6.6), (176, 172, 164), texture=0.25)
-    town.canvas.fill(line.buffer(4.8), town.palette.asphalt, texture=0.2, taken=True)
-    for k in np.arange(2.0, line.length - 3, 9.0):
-        dash = [line.interpolate(float(k)), line.interpolate(float(k) + 3.5)]
-        town.canvas.line(np.array([(p.x, p.y) for p in dash]), (214, 214, 208))
+def _draw_water(rng: Rng, town: Town) -> None:
+    """The river over its banks, with trees along them."""
+    water, colour = town.water, town.palette.water
+    town.canvas.fill(water.buffer(4.5), jitter(rng, town.palette.grass), texture=0.95)
+    town.canvas.fill(water.buffer(1.2), scaled(town.palette.soil, 0.92), texture=0.8)
+    for step in range(4):
+        town.canvas.fill(water.buffer(-1.6 * step), scaled(colour, 1.12 - 0.05 * step), texture=0.1)
+    bank = water.buffer(4.5).boundary
+    for at in np.arange(0.0, bank.length, 5.0):
+        spot = bank.interpolate(float(at))
+        if rng.random() < 0.4:
+            where = (spot.x + float(rng.normal(0, 1.5)), spot.y + float(rng.normal(0, 1.5)))
+            town.plant(rng, where, float(rng.uniform(1.3, 3.6)))
 
 
 def draw_town(town: Town, light: Light, seed: int) -> tuple[NDArray[np.uint8], list[Polygon]]:
@@ -158,6 +187,7 @@ def draw_town(town: Town, light: Light, seed: int) -> tuple[NDArray[np.uint8], l
     kept = town.disjoint()
     for index in kept:
         draw_building(canvas, town.buildings[index], light.sun, table, rng)
+        draw_rooftop(canvas, town.buildings[index], rng)
     draw_cars(canvas, town.cars, rng)
     draw_trees(canvas, town.trees, town.palette, light.sun, rng)
     shadow = cast_shadows(canvas, light.sun)

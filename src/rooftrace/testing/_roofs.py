@@ -21,7 +21,7 @@ Roof = Literal["gable_u", "gable_v", "hip", "flat", "shed", "cone"]
 
 # colour, colour of its stains, surface
 MATERIALS: dict[str, tuple[tuple[Colour, ...], Colour, str]] = {
-    "terracotta": (((176, 92, 62), (162, 80, 56), (188, 108, 76)), (112, 70, 58), "tile"),
+    "terracotta": (((164, 100, 78), (150, 90, 72), (174, 114, 88)), (112, 70, 58), "tile"),
     "brown": (((120, 92, 74), (104, 84, 72), (136, 108, 88)), (80, 68, 60), "shingle"),
     "grey": (((132, 132, 134), (108, 110, 114), (150, 148, 144)), (84, 84, 84), "shingle"),
     "metal": (((190, 196, 200), (172, 178, 184), (206, 208, 208)), (142, 106, 82), "metal"),
@@ -48,7 +48,7 @@ class Sun:
         facing = slope_xy[0] * self.towards_xy[0] + slope_xy[1] * self.towards_xy[1]
         level = math.sin(self.elevation)
         lit = (facing * pitch * math.cos(self.elevation) + level) / math.hypot(1, pitch)
-        return 0.42 + 0.58 * max(lit, 0.0) / level
+        return 0.5 + 0.5 * max(lit, 0.0) / level
 
 
 @dataclass(frozen=True)

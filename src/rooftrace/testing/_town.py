@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import STRtree
 from shapely.geometry import LineString, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from rooftrace.testing._canvas import Canvas, Colour, Rng
 from rooftrace.testing._roofs import Building
 
-__all__ = ["Frame", "Palette", "Town", "Tree"]
+__all__ = ["BLOCKED", "ROAD", "Frame", "Palette", "Road", "Town", "Tree"]
+
+# What may lie on a pixel of `Canvas.taken`.
+BLOCKED, ROAD = 1, 2
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +32,7 @@ class Frame:
         bend_m: how far a street strays from a straight line.
         phase: of the two waves.
         wave_m: their length.
+        quarter: u runs where v ran, and v where -u ran.
     """
 
     def __init__(
@@ -37,13 +42,22 @@ class Frame:
         bend_m: float,
         phase: tuple[float, float],
         wave_m: float = 330.0,
+        quarter: bool = False,
     ) -> None:
         self.centre_xy, self.angle = centre_xy, angle
         self.bend_m, self.phase, self.wave_m = bend_m, phase, wave_m
+        self.quarter = quarter
+
+    def turned(self) -> Frame:
+        """The same streets, seen with u and v exchanged."""
+        at = (self.centre_xy, self.angle, self.bend_m, self.phase, self.wave_m)
+        return Frame(*at, quarter=not self.quarter)
 
     def points(self, uv: Sequence[tuple[float, float]] | Floats) -> Floats:
         """(n, 2) in the scene's metres of (n, 2) in the frame."""
         at = np.asarray(uv, dtype=float)
+        if self.quarter:
+            at = np.stack([-at[:, 1], at[:, 0]], axis=1)
         k = 2 * math.pi / self.wave_m
         u = at[:, 0] + self.bend_m * np.sin(k * at[:, 1] + self.phase[0])
         v = at[:, 1] + self.bend_m * np.sin(k * at[:, 0] + self.phase[1])
@@ -101,6 +115,16 @@ class Tree:
     kind: str
 
 
+@dataclass(frozen=True)
+class Road:
+    """A road in the scene's metres; `marked` ones have a dashed line in their middle."""
+
+    line: LineString
+    width_m: float
+    paved: bool
+    marked: bool = False
+
+
 @dataclass
 class Town:
     """What the districts add to while they are laid out."""
@@ -109,6 +133,8 @@ class Town:
     palette: Palette
     buildings: list[Building] = field(default_factory=list)
     outlines: list[Polygon] = field(default_factory=list)
+    roads: list[Road] = field(default_factory=list)
+    water: BaseGeometry = field(default_factory=Polygon)
     trees: list[Tree] = field(default_factory=list)
     cars: list[tuple[tuple[float, float], float]] = field(default_factory=list)
 
@@ -129,13 +155,16 @@ class Town:
         self, building: Building, *, inside: Polygon | None = None, gap_m: float = 1.0
     ) -> bool:
         """Add the building where it is free, with `gap_m` around it; False where it is not."""
-        shape = building.footprint()
-        if inside is not None and not inside.contains(shape):
-            return False
-        if not self.canvas.is_free(building.footprint(gap_m)):
+        if not self.has_room(building, inside, gap_m):
             return False
         self.add([building])
         return True
+
+    def has_room(self, building: Building, inside: Polygon | None, gap_m: float) -> bool:
+        """True where the building lies in `inside`, and nothing is within `gap_m` of it."""
+        if not self.canvas.is_free(building.footprint(gap_m)):
+            return False
+        return inside is None or bool(inside.contains(building.footprint()))
 
     def add(self, buildings: Sequence[Building]) -> None:
         """Add buildings (touching ones together) whose place is known to be free."""
@@ -143,7 +172,16 @@ class Town:
             shape = building.footprint()
             self.buildings.append(building)
             self.outlines.append(shape)
-            self.canvas.fill(Polygon(shape.exterior), None, taken=True)
+            self.canvas.fill(Polygon(shape.exterior), None, taken=BLOCKED)
+
+    def park(self, xy: tuple[float, float], heading: float, *, on_road: bool = True) -> None:
+        """A car; one that should be on a road is left out where there is none (a bridge)."""
+        row, col = int(xy[1] / self.canvas.gsd_m), int(xy[0] / self.canvas.gsd_m)
+        rows, cols = self.canvas.shape_yx
+        if on_road and not (0 <= row < rows and 0 <= col < cols):
+            return
+        if not on_road or self.canvas.taken[row, col] == ROAD:
+            self.cars.append((xy, heading))
 
     def plant(self, rng: Rng, xy: tuple[float, float], radius_m: float) -> None:
         """A tree, unless most of it would hide a roof or a road."""
