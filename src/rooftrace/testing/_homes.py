@@ -20,7 +20,7 @@ def suburb(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Detached houses on plots along streets."""
     big = rng.random() < 0.4
     depth, lot = (62.0, 23.0) if big else (48.0, 17.0)
-    width = 7.0
+    width = 5.8
     streets = grid_streets(rng, town, frame, cell, depth, width)
     half = (cell.v1 - cell.v0) / len(streets) / 2
     for v in streets:
@@ -74,7 +74,7 @@ def _plot(
         elif rng.random() < 0.3:
             shed_at = frame.point(u + rng.uniform(-wide / 3, wide / 3), back + side * 1.5)
             town.build(shack(rng, town.palette, shed_at, heading, 3.2, 2.6), inside=cell.ground)
-    for _ in range(int(rng.integers(1, 7))):
+    for _ in range(int(rng.integers(2, 9))):
         place = frame.point(float(rng.uniform(u0, u1)), float(rng.uniform(v0, v1)))
         town.plant(rng, place, float(rng.uniform(1.2, 3.8)))
 
@@ -91,7 +91,7 @@ def _pool(rng: Rng, town: Town, frame: Frame, u: float, v: float) -> None:
 def township(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Small plots, grown full: a house and one or two rooms behind it on bare soil."""
     town.canvas.fill(cell.ground, jitter(rng, town.palette.soil), texture=0.8)
-    depth, lot, width = 33.0, 13.0, 4.6
+    depth, lot, width = 34.0, 13.0, 4.0
     streets = grid_streets(rng, town, frame, cell, depth, width)
     half = (cell.v1 - cell.v0) / len(streets) / 2
     for v in streets:
@@ -105,9 +105,11 @@ def township(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
                     if rng.random() < 0.35:
                         ends = sorted((near, v + side * half))
                         yard(rng, town, frame, cell, (u + 0.2, ends[0], u + wide - 0.2, ends[1]))
-                    size = (wide - rng.uniform(1.2, 3.5), rng.uniform(7, 9))
-                    house = cottage(rng, town.palette, at, heading, *size)
-                    town.build(house, inside=cell.ground, gap_m=0.5)
+                    for share in (1.0, 0.8):
+                        size = ((wide - rng.uniform(1.2, 3.5)) * share, rng.uniform(7, 9) * share)
+                        house = cottage(rng, town.palette, at, heading, *size)
+                        if town.build(house, inside=cell.ground, gap_m=0.4):
+                            break
                     for _ in range(2):
                         back = frame.point(
                             u + float(rng.uniform(2.5, wide - 2.5)), v + side * (half - 2.6)
@@ -115,7 +117,7 @@ def township(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
                         a, b = rng.uniform(3.0, 5.5), rng.uniform(2.6, 4.2)
                         room = shack(rng, town.palette, back, heading, a, b)
                         town.build(room, inside=cell.ground, gap_m=0.4)
-                    for _ in range(int(rng.integers(0, 3))):
+                    for _ in range(int(rng.integers(0, 4))):
                         spot = (u + float(rng.uniform(0, wide)), near + side * rng.uniform(8, 13))
                         town.plant(rng, frame.point(*spot), float(rng.uniform(1.2, 3.2)))
                 u += wide
@@ -123,7 +125,7 @@ def township(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
 
 def rows(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Rows of touching houses with narrow gardens behind."""
-    depth, width = 38.0, 6.0
+    depth, width = 37.0, 5.2
     streets = grid_streets(rng, town, frame, cell, depth, width)
     half = (cell.v1 - cell.v0) / len(streets) / 2
     for v in streets:

@@ -15,6 +15,9 @@ from rooftrace.testing._town import BLOCKED, Frame, Town
 __all__ = ["estate", "industrial"]
 
 
+_BODIES = ((206, 206, 202), (150, 70, 56), (70, 96, 132), (180, 152, 92), (96, 118, 96))
+
+
 def industrial(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Large halls in paved yards, with tanks, lorries and parked cars."""
     town.canvas.fill(cell.ground, jitter(rng, (150, 146, 138)), texture=0.45)
@@ -39,10 +42,23 @@ def industrial(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
                     _parking(rng, town, frame, at, wide, deep)
             u += wide + rng.uniform(6, 13)
         v += deep + rng.uniform(8, 14)
+    for _ in range(int(cell.area_m2 / 260)):
+        _lorry(rng, town, frame, cell)
     for _ in range(25):
         place = frame.point(*cell.sample(rng))
         if cell.ground.contains(Point(place)):
             town.plant(rng, place, float(rng.uniform(1.5, 3.5)))
+
+
+def _lorry(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
+    """A lorry or a container in the yard, along the streets: not a building either."""
+    u, v = cell.sample(rng)
+    long, wide = rng.uniform(6, 13), 2.5
+    a, b = (long / 2, wide / 2) if rng.random() < 0.5 else (wide / 2, long / 2)
+    shape = frame.area(u - a, v - b, u + a, v + b)
+    if cell.ground.contains(shape) and town.canvas.is_free(shape):
+        body = _BODIES[int(rng.integers(len(_BODIES)))]
+        town.canvas.fill(shape, jitter(rng, body), texture=0.05, taken=BLOCKED, height_m=3.0)
 
 
 def _tanks(
@@ -82,7 +98,7 @@ def _parking(
 def estate(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     """Apartment blocks with flat roofs among lawns and parking."""
     town.canvas.fill(cell.ground, jitter(rng, town.palette.grass), texture=0.8)
-    streets = grid_streets(rng, town, frame, cell, 80.0, 7.5)
+    streets = grid_streets(rng, town, frame, cell, 80.0, 6.4)
     half = (cell.v1 - cell.v0) / len(streets) / 2
     for v in streets:
         for side in (-1.0, 1.0):

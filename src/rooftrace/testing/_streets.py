@@ -14,7 +14,7 @@ from rooftrace.testing._town import ROAD, Frame, Road, Town
 
 __all__ = ["Cell", "arterials", "draw_roads", "drive_along", "grid_streets", "street_trees", "yard"]
 
-_KERB_M = 1.6
+_KERB_M = 1.3
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def arterials(
 ) -> None:
     """The main roads between the cells, the first cuts the widest, trees along some of them."""
     for u0, v0, u1, v1, depth in cuts:
-        width_m = (10.0, 9.4, 8.0, 7.4)[min(depth, 3)]
+        width_m = (9.6, 8.6, 7.4, 6.8)[min(depth, 3)]
         road = Road(frame.line(u0, v0, u1, v1), width_m, True, marked=depth < 3)
         _lay(town, road)
         drive_along(rng, town, road, 22)
@@ -97,7 +97,7 @@ def arterials(
 def street_trees(rng: Rng, town: Town) -> None:
     """Trees on the verge of about every second main road."""
     for road in town.roads:
-        if road.width_m < 7.3 or rng.random() < 0.45:
+        if road.width_m < 6.7 or rng.random() < 0.45:
             continue
         for way in (-1.0, 1.0):
             verge = road.line.offset_curve(way * (road.width_m / 2 + 2.9))
@@ -115,12 +115,13 @@ def draw_roads(town: Town) -> None:
     dirt = [road for road in town.roads if not road.paved]
     paved = [road for road in town.roads if road.paved]
     for road in dirt:
-        canvas.fill(road.line.buffer(road.width_m / 2), scaled(palette.soil, 1.1), texture=0.6)
+        way = road.line.buffer(road.width_m / 2)
+        canvas.fill(way, scaled(palette.soil, 1.1), texture=0.6, height_m=0.0)
         wheel = scaled(palette.soil, 1.18)
         canvas.fill(road.line.buffer(road.width_m / 4), wheel, texture=0.5)
     kerbs = union_all([road.line.buffer(road.width_m / 2 + _KERB_M) for road in paved])
     for part in polygons_of(kerbs):
-        canvas.fill(part, (170, 166, 158), texture=0.22)
+        canvas.fill(part, (166, 162, 154), texture=0.25, height_m=0.0)
     lanes = union_all([road.line.buffer(road.width_m / 2) for road in paved])
     for part in polygons_of(lanes):
         canvas.fill(part, palette.asphalt, texture=0.22)
