@@ -1,0 +1,125 @@
+"""Footprints to files of the usual vector formats."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+
+from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.types import Footprints
+
+__all__ = ["VECTOR_SUFFIXES", "write_footprints"]
+
+# What RFC 7946 has no member for: a file without longitude and latitude says so.
+_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+
+
+def write_footprints(path: Path, footprints: Footprints) -> None:
+    """Writes buildings with the columns id (from 1), score and area_m2 (null where not known).
+
+    The suffix tells the format: .gpkg, .geojson, .fgb, .parquet or .shp. The file appears under its
+    name when it is complete; one that was there is replaced. FlatGeobuf orders buildings by place,
+    the others as given.
+
+    GeoJSON with a CRS follows RFC 7946 (longitude and latitude on WGS 84 to 7 digits, exterior
+    rings counter-clockwise); without one it is in pixels, which its `description` says. In a
+    GeoJSON of no buildings there are no columns, as they belong to its features.
+
+    Args:
+        path: in an existing folder.
+        footprints: any number of them, none included.
+
+    Raises:
+        ExportError: the suffix is unknown, or the file cannot be written.
+        MissingExtraError: GeoParquet without pyarrow.
+    """
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ExportError(
+            f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
+            remedy=f"Use one of {', '.join(VECTOR_SUFFIXES)}.",
+        )
+    try:
+        # Beside the target, so that the last step is a rename within one file system.
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
+        try:
+            write(folder / path.name, footprints)
+            _move_into_place(folder, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExportError(
+            f"{path}: {len(footprints)} footprints could not be written: {reason}.",
+            remedy="Choose a folder that exists, that you may write to and that has space left.",
+        ) from error
+
+
+def _move_into_place(folder: Path, path: Path) -> None:
+    """Moves all files of a layer, the one that is asked for last."""
+    made = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+    if path.suffix.lower() == ".shp":
+        # A .prj or an index of the file before would be read as this one's.
+        for suffix in (".prj", ".cpg", ".qix", ".sbn", ".sbx"):
+            if not (folder / path.with_suffix(suffix).name).exists():
+                path.with_suffix(suffix).unlink(missing_ok=True)
+    for file in made:
+        file.replace(path.parent / file.name)
+
+
+def _gdal(driver: str, **options: str) -> Callable[[Path, Footprints], None]:
+    def write(path: Path, footprints: Footprints) -> None:
+        count = len(footprints)
+        columns: dict[str, Any] = {
+            "id": np.arange(1, count + 1, dtype=np.int64),
+            "score": footprints.score.astype(np.float32),
+            "area_m2": footprints.area_m2.astype(np.float64),
+        }
+        with warnings.catch_warnings():
+            # Footprints without a CRS are meant.
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            pyogrio.raw.write(
+                path,
+                geometry=np.asarray(shapely.to_wkb(footprints.geometry), np.object_),
+                field_data=list(columns.values()),
+                fields=list(columns),
+                field_mask=[None, None, np.isnan(footprints.area_m2)],
+                geometry_type="Polygon",
+                crs=None if footprints.crs is None else footprints.crs.to_wkt(),
+                driver=driver,
+                **options,
+            )
+
+    return write
+
+
+def _geojson(path: Path, footprints: Footprints) -> None:
+    if footprints.crs is None:
+        _gdal("GeoJSON", DESCRIPTION=_PIXELS)(path, footprints)
+    else:
+        _gdal("GeoJSON", RFC7946="YES")(path, footprints)
+
+
+def _parquet(path: Path, footprints: Footprints) -> None:
+    try:
+        footprints.to_geodataframe().to_parquet(path, write_covering_bbox=True)
+    except ImportError as error:
+        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
+
+
+_WRITERS: dict[str, Callable[[Path, Footprints], None]] = {
+    ".gpkg": _gdal("GPKG"),
+    ".geojson": _geojson,
+    ".fgb": _gdal("FlatGeobuf"),
+    ".parquet": _parquet,
+    ".shp": _gdal("ESRI Shapefile", ENCODING="UTF-8"),
+}
+VECTOR_SUFFIXES = tuple(_WRITERS)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS, Geod, Transformer
+
+from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.types import GeoGrid
+from rooftrace.vector.footprints import make_footprints
+from rooftrace.vector.polygonize import trace
+
+SHAPE = (4000, 6000)
+GRIDS = {
+    "utm": GeoGrid(SHAPE, Affine(0.5, 0, 600_000, 0, -0.5, 5_400_000), CRS(32633)),
+    "utm, far from its meridian, turned": GeoGrid(
+        SHAPE,
+        Affine.translation(900_000, 7_000_000) @ Affine.rotation(30) @ Affine.scale(2),
+        CRS(32633),
+    ),
+    "web mercator in the north": GeoGrid(
+        SHAPE, Affine(0.6, 0, 1_000_000, 0, -0.6, 8_800_000), CRS(3857)
+    ),
+    "degrees": GeoGrid(SHAPE, Affine(5e-6, 0, 15, 0, -3e-6, 48), CRS(4326)),
+    "coarse degrees, over the antimeridian": GeoGrid(
+        SHAPE, Affine(1e-4, 0, 179.7, 0, -1e-4, -40), CRS(4326)
+    ),
+}
+
+
+def buildings() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 5900, 50), rng.integers(0, 3900, 50)
+    w, h = rng.integers(5, 90, (2, 50))
+    boxes = shapely.box(x, y, x + w, y + h)
+    boxes[0] = boxes[0].difference(shapely.box(x[0] + 1, y[0] + 1, x[0] + 3, y[0] + 3))
+    return boxes
+
+
+def geodesic_m2(polygons: np.ndarray, crs: CRS) -> np.ndarray:
+    to_lonlat = Transformer.from_crs(crs, 4326, always_xy=True)
+    geod = Geod(ellps="WGS84")
+    # Edges in short pieces: a straight line of the CRS is not a geodesic.
+    pieces = shapely.segmentize(polygons, shapely.length(polygons) / 100)
+    lonlat = shapely.transform(pieces, lambda xy: np.stack(to_lonlat.transform(*xy.T), axis=1))
+    return np.array([abs(geod.geometry_area_perimeter(shapely.normalize(p))[0]) for p in lonlat])
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_area_is_geodesic(name: str) -> None:
+    grid, polygons = GRIDS[name], buildings()
+    made = make_footprints(polygons, np.ones(len(polygons), np.float32), grid)
+    np.testing.assert_allclose(made.area_m2, geodesic_m2(made.geometry, grid.crs), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_polygons_lie_where_the_grid_says(name: str) -> None:
+    grid, mask = GRIDS[name], np.zeros((6, 8), np.uint8)
+    mask[1:5, 1:7] = 1
+    mask[2, 3] = 0
+    (polygon,) = make_footprints(trace(mask).polygons, np.ones(1, np.float32), grid).geometry
+    assert polygon.is_valid
+    assert polygon.exterior.is_ccw
+    assert not polygon.interiors[0].is_ccw
+    corners = {grid.transform @ xy for xy in [(1, 1), (7, 1), (7, 5), (1, 5)]}
+    np.testing.assert_allclose(
+        sorted(polygon.exterior.coords[:-1]), sorted(corners), rtol=0, atol=1e-9
+    )
+
+
+def test_without_a_crs_polygons_stay_in_pixels() -> None:
+    grid = GeoGrid((10, 10), Affine(2, 0, 50, 0, -2, 50))
+    polygons = np.array([shapely.box(1, 2, 3, 4)])
+    made = make_footprints(polygons, np.array([0.5], np.float32), grid)
+    assert made.crs is None
+    assert made.geometry[0].bounds == (1, 2, 3, 4)
+    assert np.isnan(made.area_m2).all()
+
+
+def test_small_ones_are_left_out_and_the_others_keep_their_order() -> None:
+    polygons = shapely.box(0, 0, [4, 10, 1, 20], 1)
+    score = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    grid = GRIDS["utm"]
+    by_px = make_footprints(polygons, score, grid, min_area_px=4)
+    by_m2 = make_footprints(polygons, score, grid, min_area_m2=2.4)
+    by_gsd = make_footprints(polygons, score, grid, min_area_m2=39, gsd_m=2)
+    np.testing.assert_array_equal(by_px.score, score[[0, 1, 3]])
+    np.testing.assert_array_equal(by_m2.score, score[[1, 3]])
+    np.testing.assert_array_equal(by_gsd.score, score[[1, 3]])
+    np.testing.assert_array_equal(by_gsd.area_m2, [40, 80])
+    for made in (by_px, by_m2, by_gsd):
+        assert len(made.geometry) == len(made.score) == len(made.area_m2)
+
+
+def test_simplified_polygons_report_their_own_area() -> None:
+    mask = np.tri(30, dtype=np.uint8)
+    polygons = trace(mask).polygons
+    made = make_footprints(
+        polygons, np.ones(1, np.float32), GeoGrid(mask.shape), gsd_m=1, simplify_px=1.25
+    )
+    assert shapely.get_num_coordinates(made.geometry[0]) < 10
+    assert made.area_m2[0] == made.geometry[0].area != mask.sum()
+
+
+LOCAL = CRS.from_wkt(
+    'ENGCRS["site grid",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
+    'LENGTHUNIT["metre",1]]'
+)
+
+
+@pytest.mark.parametrize(
+    ("crs", "named"), [(None, "no coordinate system"), (LOCAL, "the system 'site grid'")]
+)
+def test_a_smallest_area_needs_metres(crs: CRS | None, named: str) -> None:
+    polygons, score = shapely.box([0], 0, 9, 9), np.ones(1, np.float32)
+    with pytest.raises(GeoreferenceError, match=f"of 30 m² .* the image has {named}") as caught:
+        make_footprints(polygons, score, GeoGrid((9, 9), crs=crs), min_area_m2=30)
+    assert "--gsd" in caught.value.remedy
+    with_gsd = make_footprints(polygons, score, GeoGrid((9, 9), crs=crs), min_area_m2=30, gsd_m=0.7)
+    assert with_gsd.area_m2[0] == pytest.approx(81 * 0.49)
+
+
+def test_a_place_that_is_nowhere_on_the_ground_has_no_area() -> None:
+    grid = GeoGrid((9, 9), Affine(1e7, 0, 1e9, 0, -1e7, 1e9), CRS(32633))
+    made = make_footprints(shapely.box([0], 0, 9, 9), np.ones(1, np.float32), grid)
+    assert np.isnan(made.area_m2).all()
+
+
+@pytest.mark.parametrize("crs", [None, CRS(32633)])
+def test_no_polygons(crs: CRS | None) -> None:
+    made = make_footprints(
+        np.zeros(0, np.object_),
+        np.zeros(0, np.float32),
+        GeoGrid((9, 9), crs=crs),
+        min_area_m2=5 if crs else None,
+        min_area_px=5,
+        simplify_px=1,
+    )
+    assert (len(made), made.score.dtype, made.area_m2.dtype) == (0, np.float32, np.float64)
