@@ -70,7 +70,7 @@ def _plot(
                 town.park(spot, heading + math.pi / 2, on_road=False)
         back = near + side * (deep - 5.0)
         if rng.random() < town.palette.pools:
-            _pool(rng, town, frame, u, back)
+            _pool(rng, town, frame, cell, u, back)
         elif rng.random() < 0.3:
             shed_at = frame.point(u + rng.uniform(-wide / 3, wide / 3), back + side * 1.5)
             town.build(shack(rng, town.palette, shed_at, heading, 3.2, 2.6), inside=cell.ground)
@@ -79,10 +79,10 @@ def _plot(
         town.plant(rng, place, float(rng.uniform(1.2, 3.8)))
 
 
-def _pool(rng: Rng, town: Town, frame: Frame, u: float, v: float) -> None:
+def _pool(rng: Rng, town: Town, frame: Frame, cell: Cell, u: float, v: float) -> None:
     a, b = rng.uniform(3.2, 5.0), rng.uniform(1.6, 2.4)
     deck = frame.area(u - a - 1.2, v - b - 1.2, u + a + 1.2, v + b + 1.2)
-    if town.canvas.is_free(deck):
+    if cell.ground.contains(deck) and town.canvas.is_free(deck):
         town.canvas.fill(deck, (196, 190, 178), texture=0.2, taken=BLOCKED)
         water = frame.area(u - a, v - b, u + a, v + b).buffer(-0.8).buffer(0.8)
         town.canvas.fill(water, jitter(rng, (78, 176, 196)), texture=0.1)

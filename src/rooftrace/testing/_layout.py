@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry import LineString, Polygon, box
+from shapely.geometry import LineString, MultiPolygon, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.testing._canvas import Canvas, Rng, jitter, noise, polygons_of, scaled
@@ -25,7 +25,7 @@ __all__ = ["Light", "draw_town", "lay_out"]
 
 _REGIONS = (
     Palette(  # red soil, sheet metal, palms
-        grass=(112, 118, 74), dry=(146, 132, 94), soil=(170, 128, 98), asphalt=(122, 118, 116),
+        grass=(112, 118, 74), dry=(146, 132, 94), soil=(166, 130, 104), asphalt=(122, 118, 116),
         water=(92, 112, 104), crowns=((62, 84, 44), (74, 96, 50), (54, 76, 46)),
         houses=("metal", "red metal", "terracotta", "blue metal", "green metal", "rusty",
                 "concrete"),
@@ -153,9 +153,9 @@ def lay_out(
         ground = frame.area(u0, v0, u1, v1).difference(town.water.buffer(9))
         turned = own.random() < 0.5
         sides = (v0, -u1, v1, -u0) if turned else (u0, v0, u1, v1)
-        for part in polygons_of(ground):
-            if part.area > 800:
-                kind(own, town, frame.turned() if turned else frame, Cell(*sides, part))
+        parts = MultiPolygon([part for part in polygons_of(ground) if part.area > 800])
+        if not parts.is_empty:
+            kind(own, town, frame.turned() if turned else frame, Cell(*sides, parts))
     if not town.water.is_empty:
         _draw_water(rng, town)
     draw_roads(town)

@@ -37,9 +37,9 @@ def industrial(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
                         if town.build(shed, inside=cell.ground, gap_m=2):
                             break
                 elif kind < 0.9:
-                    _tanks(rng, town, frame, at, wide, deep)
+                    _tanks(rng, town, frame, cell, at, wide, deep)
                 else:
-                    _parking(rng, town, frame, at, wide, deep)
+                    _parking(rng, town, frame, cell, at, wide, deep)
             u += wide + rng.uniform(6, 13)
         v += deep + rng.uniform(8, 14)
     for _ in range(int(cell.area_m2 / 260)):
@@ -62,14 +62,21 @@ def _lorry(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
 
 
 def _tanks(
-    rng: Rng, town: Town, frame: Frame, at: tuple[float, float], wide: float, deep: float
+    rng: Rng,
+    town: Town,
+    frame: Frame,
+    cell: Cell,
+    at: tuple[float, float],
+    wide: float,
+    deep: float,
 ) -> None:
     """Round storage tanks: not buildings, though a network may well take them for some."""
     radius = rng.uniform(3.5, min(9.0, deep / 4))
     for du in np.arange(-wide / 2 + radius, wide / 2 - radius, radius * 2.6):
         for dv in (-radius * 1.4, radius * 1.4):
             disc = Point(frame.point(at[0] + float(du), at[1] + dv)).buffer(radius)
-            if town.canvas.is_free(disc) and rng.random() < 0.85:
+            room = cell.ground.contains(disc) and town.canvas.is_free(disc)
+            if room and rng.random() < 0.85:
                 tone = jitter(rng, (206, 204, 198), 10)
                 town.canvas.fill(disc, tone, texture=0.06, taken=BLOCKED, height_m=7)
                 inner = scaled(tone, 0.93)
@@ -77,12 +84,18 @@ def _tanks(
 
 
 def _parking(
-    rng: Rng, town: Town, frame: Frame, at: tuple[float, float], wide: float, deep: float
+    rng: Rng,
+    town: Town,
+    frame: Frame,
+    cell: Cell,
+    at: tuple[float, float],
+    wide: float,
+    deep: float,
 ) -> None:
     """Marked bays, most of them with a car."""
     u0, v0, u1, v1 = at[0] - wide / 2, at[1] - deep / 2, at[0] + wide / 2, at[1] + deep / 2
     area = frame.area(u0, v0, u1, v1)
-    if not town.canvas.is_free(area) or not town.contains(frame.point(*at), 40):
+    if not cell.ground.contains(area) or not town.canvas.is_free(area):
         return
     town.canvas.fill(area, jitter(rng, town.palette.asphalt), texture=0.2, taken=BLOCKED)
     for v in np.arange(v0 + 4, v1 - 4, 11.0):
@@ -109,7 +122,7 @@ def estate(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
                 xy, heading = frame.point(*at), frame.heading(*at)
                 if town.contains(xy, 40):
                     if rng.random() < 0.16:
-                        _parking(rng, town, frame, at, wide, half * 0.9)
+                        _parking(rng, town, frame, cell, at, wide, half * 0.8)
                     else:
                         for share in (1.0, 0.85, 0.7):
                             block = apartment(rng, xy, heading, wide * share, (half - 11) * share)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from shapely import union_all
-from shapely.geometry import Polygon
+from shapely.geometry import MultiPolygon
 
 from rooftrace.testing._canvas import Colour, Rng, jitter, polygons_of, scaled
 from rooftrace.testing._town import ROAD, Frame, Road, Town
@@ -25,7 +25,7 @@ class Cell:
     v0: float
     u1: float
     v1: float
-    ground: Polygon
+    ground: MultiPolygon
 
     @property
     def area_m2(self) -> float:

@@ -152,7 +152,7 @@ class Town:
         return on and not self.canvas.taken[row, col]
 
     def build(
-        self, building: Building, *, inside: Polygon | None = None, gap_m: float = 1.0
+        self, building: Building, *, inside: BaseGeometry | None = None, gap_m: float = 1.0
     ) -> bool:
         """Add the building where it is free, with `gap_m` around it; False where it is not."""
         if not self.has_room(building, inside, gap_m):
@@ -160,7 +160,7 @@ class Town:
         self.add([building])
         return True
 
-    def has_room(self, building: Building, inside: Polygon | None, gap_m: float) -> bool:
+    def has_room(self, building: Building, inside: BaseGeometry | None, gap_m: float) -> bool:
         """True where the building lies in `inside`, and nothing is within `gap_m` of it."""
         if not self.canvas.is_free(building.footprint(gap_m)):
             return False
@@ -180,8 +180,11 @@ class Town:
         rows, cols = self.canvas.shape_yx
         if on_road and not (0 <= row < rows and 0 <= col < cols):
             return
-        if not on_road or self.canvas.taken[row, col] == ROAD:
-            self.cars.append((xy, heading))
+        if on_road and self.canvas.taken[row, col] != ROAD:
+            return
+        if on_road and any(abs(x - xy[0]) + abs(y - xy[1]) < 6 for (x, y), _ in self.cars):
+            return
+        self.cars.append((xy, heading))
 
     def plant(self, rng: Rng, xy: tuple[float, float], radius_m: float) -> None:
         """A tree, unless most of it would hide a roof or a road."""
