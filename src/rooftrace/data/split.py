@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from rooftrace.core.config import Config
-from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.io.atomic import write_atomically
 
 __all__ = [
     "Split",
@@ -134,16 +134,7 @@ def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
 
 def write_split(path: Path, split: Split) -> None:
     """As JSON; whole or not at all. Raises ExportError where the folder cannot be written to."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(split.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise ExportError(
-            f"The split {path} could not be written: {error.strerror}.",
-            remedy="Choose a folder that you may write to.",
-        ) from error
+    write_atomically(path, (split.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_split(path: Path) -> Split:

@@ -13,7 +13,6 @@ refer to files of the reader's machine.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import zipfile
 import zlib
@@ -23,7 +22,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rooftrace.core.errors import BundleError, ExportError
+from rooftrace.core.errors import BundleError
+from rooftrace.io.atomic import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundleSpec, Part
 
 __all__ = ["MAX_PART_BYTES", "ModelBundle", "read_bundle", "write_bundle"]
@@ -92,20 +92,10 @@ def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> Mo
     spec = spec.model_copy(update={"parts": hashed})
     bundle = ModelBundle(spec, dict(parts), str(path))
     _check_complete(bundle)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            text = spec.model_dump_json(indent=1).encode()
-            for name, data in [(SPEC_NAME, text), *sorted(parts.items())]:
-                archive.writestr(_entry(name), data)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise ExportError(
-            f"The bundle {path} could not be written: {error.strerror or error}.",
-            remedy="Choose a folder that you may write to and that has room.",
-        ) from error
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        text = spec.model_dump_json(indent=1).encode()
+        for name, data in [(SPEC_NAME, text), *sorted(parts.items())]:
+            archive.writestr(_entry(name), data, compresslevel=6)
     return bundle
 
 

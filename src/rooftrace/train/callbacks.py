@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 
+from rooftrace.io.atomic import replacing
 from rooftrace.train.curves import plot_curves
 from rooftrace.train.task import SegmentationTask
 
@@ -91,8 +92,10 @@ class Recorder(Callback):
         )
 
     def _write(self) -> None:
-        partial = self._path.with_suffix(".csv.part")
-        with partial.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            replacing(self._path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.DictWriter(stream, fieldnames=list(self.rows[-1]))
             writer.writeheader()
             for row in self.rows:
@@ -135,7 +138,6 @@ class Keeper(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, SegmentationTask)
-        self._folder.mkdir(parents=True, exist_ok=True)
         for name, best in self.best.items():
             value = pl_module.epoch_metrics[best.monitor]
             if best.is_better(value):
@@ -144,12 +146,10 @@ class Keeper(Checkpoint):
                     k: v.detach().cpu().contiguous()
                     for k, v in pl_module.best_net.state_dict().items()
                 }
-                partial = self._folder / f".{name}.part"
-                save_file(weights, partial, metadata={"epoch": str(best.epoch)})
-                partial.replace(self.weights_path(name))
-        partial = self._folder / ".last.part"
-        trainer.save_checkpoint(partial)
-        partial.replace(self._folder / "last.ckpt")
+                with replacing(self.weights_path(name)) as partial:
+                    save_file(weights, partial, metadata={"epoch": str(best.epoch)})
+        with replacing(self._folder / "last.ckpt") as partial:
+            trainer.save_checkpoint(partial)
 
 
 class EpochBar(Callback):

@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rooftrace.io.atomic import replacing
+
 __all__ = ["plot_curves"]
 
 _PANELS = (("loss", "Loss"), ("iou", "IoU"), ("accuracy", "Pixel accuracy"))
@@ -45,6 +47,5 @@ def plot_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=8)
-    partial = path.with_suffix(".part.png")
-    figure.savefig(partial, dpi=110)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from rooftrace.core.config import expand_path
-from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Sample
 from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of
 from rooftrace.data.folders import FolderSource
 from rooftrace.data.split import read_split
+from rooftrace.io.atomic import write_atomically
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, build_model
 from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
 from rooftrace.train.config import TrainConfig
@@ -292,16 +292,7 @@ def _prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: 
             f"{run} holds a run already.",
             remedy="Add --resume to go on with it, or choose another folder.",
         )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        partial = run / f".config.{os.getpid()}.part"
-        partial.write_text(json.dumps(resolved, indent=1) + "\n", encoding="utf-8")
-        partial.replace(record)
-    except OSError as error:
-        raise ExportError(
-            f"The run's folder {run} cannot be written to: {error.strerror}.",
-            remedy="Choose a folder that you may write to.",
-        ) from error
+    write_atomically(record, (json.dumps(resolved, indent=1) + "\n").encode())
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:

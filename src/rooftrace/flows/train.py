@@ -1,0 +1,86 @@
+"""`rooftrace train`: from a configuration to bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import MissingExtraError
+
+__all__ = ["TrainReport", "run_train"]
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run came to.
+
+    Args:
+        best: by name (`best_iou`, `best_loss`): epoch (from 1), value, bundle.
+    """
+
+    run: Path
+    best: dict[str, tuple[int, float, Path]]
+    epochs: int
+    stopped_because: str
+    images_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        best = {
+            name: {"epoch": epoch, "value": value, "bundle": str(bundle)}
+            for name, (epoch, value, bundle) in self.best.items()
+        }
+        return {
+            "run": str(self.run),
+            **best,
+            "epochs": self.epochs,
+            "stopped_because": self.stopped_because,
+            "images_per_s": round(self.images_per_s, 3),
+        }
+
+
+def run_train(
+    config_path: Path,
+    run: Path,
+    *,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    console: Console | None = None,
+) -> TrainReport:
+    """Train as a TOML file says, and write `best_iou.rooftrace` and `best_loss.rooftrace`.
+
+    Args:
+        config_path: see `train.config.TrainConfig`; relative paths in it start from its folder.
+        run: the folder for all that comes out of it.
+        overrides: `key.path=value`, over the file.
+        resume: go on with the run that is in the folder.
+        console: where progress is shown.
+
+    Raises:
+        MissingExtraError: PyTorch and what belongs to it is not installed.
+        ConfigError, DataError, ExportError: see `train.fit` and `train.package`.
+    """
+    try:
+        from rooftrace.train.config import TrainConfig
+        from rooftrace.train.fit import fit
+        from rooftrace.train.package import package
+    except ImportError as error:
+        raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
+
+    config = load_config(config_path, TrainConfig, overrides)
+    result = fit(config, run, base=config_path.parent, resume=resume, console=console)
+
+    def tell(line: str) -> None:
+        if console is not None:
+            console.print(line, highlight=False)
+
+    best = {}
+    for name, (epoch, value, _) in result.best.items():
+        bundle = run / f"{name}.rooftrace"
+        package(config, result, name, bundle, tell=tell)
+        best[name] = (epoch, value, bundle)
+    return TrainReport(run, best, result.epochs, result.stopped_because, result.images_per_s)
