@@ -92,7 +92,7 @@ class Building:
         shape: BaseGeometry
         if first.roof == "cone":
             radius = (first.u1 - first.u0) / 2 + grow_m
-            shape = Point(0, 0).buffer(radius, quad_segs=5)
+            shape = Point(0, 0).buffer(radius, quad_segs=8)
         else:
             g = grow_m
             boxes = [box(w.u0 - g, w.v0 - g, w.u1 + g, w.v1 + g) for w in self.wings]
@@ -194,7 +194,7 @@ def draw_building(canvas: Canvas, building: Building, sun: Sun, table: Array, rn
         return
     rows, cols = window
     height_px, width_px = rows.stop - rows.start, cols.stop - cols.start
-    s = 4 if height_px * width_px < 20_000 else 2
+    s = 3 if height_px * width_px < 20_000 else 2
     gsd = canvas.gsd_m
     y = ((np.arange(height_px * s) + 0.5) / s + rows.start) * gsd - building.xy[1]
     x = ((np.arange(width_px * s) + 0.5) / s + cols.start) * gsd - building.xy[0]
@@ -231,5 +231,5 @@ def draw_building(canvas: Canvas, building: Building, sun: Sun, table: Array, rn
     patch[~inside] = 0
     small = cv2.resize(patch, (width_px, height_px), interpolation=cv2.INTER_AREA)
     top = np.clip((over + extra + np.float32(building.eave_m)) * 10, 0, 255).astype(np.uint8)
-    # The pixel's centre stands for its height; halfway between the samples is near enough.
+    # One sample stands for the height of its pixel: the one at the centre, or nearest to it.
     canvas.blend(rows, cols, small[..., :3], small[..., 3], top[s // 2 :: s, s // 2 :: s])

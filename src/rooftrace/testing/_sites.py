@@ -46,8 +46,10 @@ def industrial(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
         _lorry(rng, town, frame, cell)
     for _ in range(25):
         place = frame.point(*cell.sample(rng))
-        if cell.ground.contains(Point(place)):
-            town.plant(rng, place, float(rng.uniform(1.5, 3.5)))
+        radius = float(rng.uniform(1.5, 3.5))
+        crown = Point(place).buffer(radius + 1)
+        if cell.ground.contains(crown) and town.canvas.is_free(crown):
+            town.plant(rng, place, radius)
 
 
 def _lorry(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
@@ -56,7 +58,7 @@ def _lorry(rng: Rng, town: Town, frame: Frame, cell: Cell) -> None:
     long, wide = rng.uniform(6, 13), 2.5
     a, b = (long / 2, wide / 2) if rng.random() < 0.5 else (wide / 2, long / 2)
     shape = frame.area(u - a, v - b, u + a, v + b)
-    if cell.ground.contains(shape) and town.canvas.is_free(shape):
+    if cell.ground.contains(shape) and town.canvas.is_free(shape.buffer(1.2)):
         body = _BODIES[int(rng.integers(len(_BODIES)))]
         town.canvas.fill(shape, jitter(rng, body), texture=0.05, taken=BLOCKED, height_m=3.0)
 

@@ -13,7 +13,7 @@ from rooftrace.testing.scene import SyntheticScene, generate_scene
 __all__ = ["DEMO_SEED", "demo_scene", "demo_scene_path", "demo_truth_path", "write_demo"]
 
 # Chosen by eye among the first seeds: a river, all kinds of district, no two of them alike.
-DEMO_SEED = 6
+DEMO_SEED = 19
 
 # The package should stay small; below this, ridges of sheet metal begin to smear.
 _JPEG_QUALITY = 90

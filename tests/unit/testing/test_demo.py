@@ -1,0 +1,60 @@
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from rooftrace.core.errors import DataError
+from rooftrace.testing import demo, demo_scene, demo_scene_path, demo_truth_path
+from rooftrace.testing.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return demo_scene()
+
+
+def test_shipped_pixels_are_the_generators(scene):
+    with rasterio.open(demo_scene_path()) as source:
+        assert source.crs == scene.grid.crs
+        assert source.transform == scene.grid.transform
+        assert source.profile["tiled"]
+        difference = np.abs(source.read().astype(np.int16) - scene.image)
+    # JPEG keeps brightness better than hue: a few levels, and nowhere a shifted roof.
+    assert difference.mean() < 5
+    assert np.quantile(difference, 0.999) < 60
+
+
+def test_shipped_truth_is_the_generators(scene):
+    frame = gpd.read_file(demo_truth_path())
+    assert frame.crs == scene.grid.crs
+    shipped = shapely.set_precision(frame.geometry.to_numpy(), 1e-6)
+    drawn = shapely.set_precision(np.array(scene.buildings), 1e-6)
+    assert len(shipped) == len(drawn)
+    assert shapely.equals_exact(shipped, drawn, tolerance=1e-4).all()
+
+
+def test_it_is_small_and_varied(scene):
+    assert demo_scene_path().stat().st_size < 1.6e6
+    share = float(scene.mask().mean())
+    assert 0.15 <= share <= 0.25
+    areas = shapely.area(np.array(scene.buildings))
+    assert areas.max() > 1500
+    assert np.median(areas) < 120
+    assert any(polygon.interiors for polygon in scene.buildings)
+
+
+def test_a_missing_asset_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "files", lambda package: tmp_path)
+    with pytest.raises(DataError, match=r"python -m rooftrace\.testing"):
+        demo.demo_scene_path()
+
+
+def test_the_module_writes_both_files(monkeypatch, tmp_path, capsys, scene):
+    monkeypatch.setattr(demo, "demo_scene", lambda: scene)
+    main([str(tmp_path)])
+    said = capsys.readouterr().out
+    for path in (demo_scene_path(), demo_truth_path()):
+        written = tmp_path / path.name
+        assert str(written) in said
+        assert written.stat().st_size == pytest.approx(path.stat().st_size, rel=0.1)
