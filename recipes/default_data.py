@@ -16,64 +16,75 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import geopandas as gpd
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.features import rasterize
-from rasterio.transform import from_bounds
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from rooftrace.testing import write_pairs
 
-CELL_PX = 512
-"""A zoom 19 tile in a mosaic of zoom 20: the mosaics are covered by whole ones of these."""
+PIECE_PX = 1536
+"""Three tiles of zoom 19 in a mosaic of zoom 20: 220 m on the ground."""
 
+CHIP_PX = 512
 WORLD_M = 2 * math.pi * 6378137
 GENERATED_SEEDS = range(1000, 1024)
 
 
 def cut_place(place: str, data: Path, out: Path) -> int:
-    """Cut the covered parts of a mosaic, each connected one by itself, with rasterised labels."""
+    """Cut a mosaic, most of which is empty, into pieces that hold something; rasterise labels."""
     labels = gpd.read_file(data / "oam" / place / "labels.geojson").to_crs(3857)
+    written = 0
     with rasterio.open(data / "scenes" / f"{place}_z20.tif") as scene:
-        covered = scene.read_masks(1)
-        rows, cols = covered.shape[0] // CELL_PX, covered.shape[1] // CELL_PX
-        cells = covered.reshape(rows, CELL_PX, cols, CELL_PX).max(axis=(1, 3)) > 0
-        count, index, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8))
-        for number in range(1, count):
-            left, top, width, height = (int(v) * CELL_PX for v in stats[number, :4])
-            window = Window(left, top, width, height)
-            image = scene.read([1, 2, 3], window=window)
-            own = np.kron(index == number, np.ones((CELL_PX, CELL_PX), dtype=bool))
-            own = own[top : top + height, left : left + width] & (
-                covered[top : top + height, left : left + width] > 0
-            )
-            transform = scene.window_transform(window)
-            mask = burn(labels.geometry, transform, (height, width))
-            write_pair(out / place, f"{place}_{number:03d}", image, own, mask, transform, 3857)
-    return count - 1
+        covered = scene.read_masks(1) > 0
+        for top in range(0, scene.height, PIECE_PX):
+            for left in range(0, scene.width, PIECE_PX):
+                piece = covered[top : top + PIECE_PX, left : left + PIECE_PX]
+                if not piece.any():
+                    continue
+                # Trimmed to what is covered, so that random crops seldom miss it.
+                rows, cols = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
+                window = Window(
+                    left + int(cols[0]), top + int(rows[0]),
+                    int(np.ptp(cols)) + 1, int(np.ptp(rows)) + 1,
+                )  # fmt: skip
+                valid = piece[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+                transform = scene.window_transform(window)
+                mask = burn(labels.geometry, transform, valid.shape)
+                image = scene.read([1, 2, 3], window=window)
+                name = f"{place}_{top:05d}_{left:05d}"
+                write_pair(out / place, name, image, valid, mask, transform, 3857)
+                written += 1
+    return written
 
 
-def cut_chips(data: Path, out: Path) -> int:
-    """The chips of Banepa are zoom 19 tiles by name, at twice the usual size."""
+def join_chips(data: Path, out: Path) -> int:
+    """The chips of Banepa, zoom 19 tiles by name at twice the usual size, joined to one scene."""
     labels = gpd.read_file(data / "banepa-chips" / "labels.geojson").to_crs(3857)
-    paths = sorted((data / "banepa-chips" / "images").glob("*.tif"))
-    for path in paths:
-        match = re.fullmatch(r"OAM-(\d+)-(\d+)-(\d+)", path.stem)
+    chips = {}
+    for path in sorted((data / "banepa-chips" / "images").glob("*.tif")):
+        match = re.fullmatch(r"OAM-(\d+)-(\d+)-19", path.stem)
         assert match is not None
-        x, y, zoom = (int(group) for group in match.groups())
-        side = WORLD_M / 2**zoom
-        left, top = -WORLD_M / 2 + x * side, WORLD_M / 2 - y * side
         with rasterio.open(path) as chip:
-            image = chip.read([1, 2, 3])
-        shape = image.shape[1:]
-        transform = from_bounds(left, top - side, left + side, top, shape[1], shape[0])
-        mask = burn(labels.geometry, transform, shape)
-        valid = np.ones(shape, dtype=bool)
-        write_pair(out / "banepa-chips", path.stem, image, valid, mask, transform, 3857)
-    return len(paths)
+            chips[int(match[2]), int(match[1])] = chip.read([1, 2, 3])
+    first_row, first_col = (min(key[axis] for key in chips) for axis in (0, 1))
+    rows, cols = (max(key[axis] for key in chips) + 1 for axis in (0, 1))
+    shape = ((rows - first_row) * CHIP_PX, (cols - first_col) * CHIP_PX)
+    image = np.zeros((3, *shape), dtype=np.uint8)
+    valid = np.zeros(shape, dtype=bool)
+    for (row, col), pixels in chips.items():
+        top, left = (row - first_row) * CHIP_PX, (col - first_col) * CHIP_PX
+        image[:, top : top + CHIP_PX, left : left + CHIP_PX] = pixels
+        valid[top : top + CHIP_PX, left : left + CHIP_PX] = True
+    side = WORLD_M / 2**19
+    left_m, top_m = -WORLD_M / 2 + first_col * side, WORLD_M / 2 - first_row * side
+    transform = from_origin(left_m, top_m, side / CHIP_PX, side / CHIP_PX)
+    mask = burn(labels.geometry, transform, shape)
+    write_pair(out / "banepa-chips", "banepa_chips", image, valid, mask, transform, 3857)
+    return len(chips)
 
 
 def burn(geometry: Any, transform: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -114,7 +125,7 @@ def main() -> None:
         place: cut_place(place, data, out)
         for place in ("zanzibar", "nairobi", "banepa", "catanduanes", "kampala")
     }
-    counts["banepa-chips"] = cut_chips(data, out)
+    counts["banepa-chips"] = join_chips(data, out)
     write_pairs(out / "generated", seeds=GENERATED_SEEDS, shape_yx=(512, 512))
     counts["generated"] = len(GENERATED_SEEDS)
     print(json.dumps(counts))  # noqa: T201

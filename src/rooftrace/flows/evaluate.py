@@ -112,7 +112,7 @@ def run_evaluate(
 
 
 def _labels_of(predictor: Predictor) -> LabelConfig:
-    """How the labels were read in training: the bundle's record has the palette, if there is one."""
+    """How the labels were read in training: the bundle's record has the palette, if any."""
     spec = predictor.bundle.spec
     recorded = spec.training.get("data", {}).get("labels")
     if recorded is None:
@@ -135,7 +135,7 @@ def _compare(predictor: Predictor, scene: Scene, threshold: float | None) -> tup
 
 def _by_image(report: EvalReport) -> list[dict[str, object]]:
     index = report.building_class
-    rows = []
+    rows: list[dict[str, object]] = []
     for image in report.images:
         iou, dice = image.counts.iou(index), image.counts.dice(index)
         rows.append(
@@ -160,7 +160,7 @@ def _draw_pictures(
     iou = {s.id: s.counts.iou(report.building_class) for s in report.images}
     ranked = sorted(iou, key=lambda i: (1.0 if np.isnan(iou[i]) else iou[i], i))
     count = min(options.pictures, len(ranked))
-    places = np.unique(np.linspace(0, len(ranked) - 1, count).round().astype(int)) if count else []
+    places = sorted({round(place) for place in np.linspace(0, len(ranked) - 1, count).tolist()})
     rank = {ranked[place]: place + 1 for place in places}
     for scene in source.subset(list(rank)):
         truth, predicted = _compare(predictor, scene, options.threshold)
