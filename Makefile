@@ -1,0 +1,57 @@
+# make demo   the bundled model on the bundled scene (or SCENE=my.tif), with the core install
+# make test   the development environment and the whole test suite
+# make env    .venv with everything; make check adds lint, types and import layers to the tests
+
+PYTHON ?= python3
+OUT ?= out
+SCENE ?=
+PIP = -m pip --disable-pip-version-check --quiet
+
+# The data of the project's own machines; elsewhere set it, or the tests that need it skip.
+ifndef ROOFTRACE_DATA
+ifneq ($(wildcard ../shared/data),)
+export ROOFTRACE_DATA := $(abspath ../shared/data)
+endif
+endif
+
+EXTRAS = train,onnx,parquet
+LOCK = constraints.txt
+STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
+
+.PHONY: demo test env check lint types layers clean
+
+demo: .venv-core/$(STAMP)
+	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
+	else scene=$$(.venv-core/bin/python -c "from rooftrace.testing import demo_scene_path as p; print(p())"); fi; \
+	.venv-core/bin/rooftrace predict "$$scene" -o "$(OUT)"
+
+test: env
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+env: .venv/$(STAMP)
+
+# The environment is made once for each content of pyproject.toml and the lock file.
+.venv-core/$(STAMP):
+	$(PYTHON) -m venv --clear .venv-core
+	.venv-core/bin/python $(PIP) install -c $(LOCK) .
+	touch $@
+
+.venv/$(STAMP):
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python $(PIP) install -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt
+	touch $@
+
+check: test lint types layers
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: env
+	.venv/bin/mypy
+
+layers: env
+	.venv/bin/lint-imports --no-cache
+
+clean:
+	rm -rf .venv .venv-core out

@@ -1,0 +1,5 @@
+"""`python -m rooftrace`."""
+
+from rooftrace.cli import main
+
+main()
