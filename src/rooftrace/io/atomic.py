@@ -1,0 +1,51 @@
+"""Files that appear under their name when they are complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rooftrace.core.errors import ExportError
+
+__all__ = ["export_error", "replacing", "write_atomically"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write under; it takes the place of `path` when the block ends well.
+
+    The ending is kept, since drivers choose their format by it. Whatever fails, nothing is left
+    under either name that was not there before.
+
+    Raises:
+        ExportError: the folder cannot be made or written to.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened once here, so that the reason is the system's and not a driver's.
+        partial.open("wb").close()
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise export_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write all of a file at once."""
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def export_error(path: Path, error: Exception) -> ExportError:
+    """What is told of a file that could not be written."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+    return ExportError(
+        f"{path} could not be written: {reason.rstrip('.')}.",
+        remedy="Choose a folder that you may write to and that has room.",
+    )

@@ -1,0 +1,129 @@
+"""A picture of a result that one can look at: the image, its buildings, a scale."""
+
+from __future__ import annotations
+
+from math import ceil, floor, log10
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+
+__all__ = ["Preview"]
+
+LARGEST_PX = 1600
+_FILL = (255, 196, 0)
+_FILL_SHARE = 0.35
+_OUTLINE = (255, 64, 32)
+_PAPER, _INK = (24, 24, 28), (240, 240, 240)
+_STRIP_PX = 34
+_NARROWEST_PX = 420
+_SHIFT = 4
+
+
+class Preview:
+    """Gathers every n-th pixel of an image as it passes, and draws footprints on them.
+
+    Args:
+        grid: of the image.
+        bands: that it has; the first three are shown, or the first as grey.
+        largest_px: of the picture's longer side.
+    """
+
+    def __init__(self, grid: GeoGrid, bands: int, *, largest_px: int = LARGEST_PX) -> None:
+        self._grid = grid
+        self._step = max(1, ceil(max(grid.shape) / largest_px))
+        self._bands = 3 if bands >= 3 else 1
+        self._shape = ceil(grid.height / self._step), ceil(grid.width / self._step)
+        self._pixels: NDArray[Any] | None = None
+        self._valid = np.zeros(self._shape, dtype=bool)
+
+    def watch(self, window: Window, raster: Raster) -> None:
+        """Take the pixels of a window of the image; windows may overlap."""
+        if self._pixels is None:
+            kind = np.uint8 if raster.data.dtype == np.uint8 else np.float32
+            self._pixels = np.zeros((*self._shape, self._bands), dtype=kind)
+        step = self._step
+        row, col = -window.row % step, -window.col % step
+        chosen = raster.data[: self._bands, row::step, col::step]
+        into = (
+            slice((window.row + row) // step, (window.row + row) // step + chosen.shape[1]),
+            slice((window.col + col) // step, (window.col + col) // step + chosen.shape[2]),
+        )
+        self._pixels[into] = np.moveaxis(chosen, 0, -1)
+        self._valid[into] = raster.valid[row::step, col::step]
+
+    def draw(self, footprints: Footprints, caption: str, gsd_m: float | None) -> Image.Image:
+        """The picture.
+
+        Args:
+            footprints: on the image's grid.
+            caption: a line of text below.
+            gsd_m: metres per pixel of the image, for the scale bar; None draws none.
+        """
+        canvas = self._background()
+        rings = self._rings(footprints)
+        if rings:
+            filled = cv2.fillPoly(canvas.copy(), rings, _FILL, cv2.LINE_AA, _SHIFT)
+            canvas = cv2.addWeighted(filled, _FILL_SHARE, canvas, 1 - _FILL_SHARE, 0)
+            cv2.polylines(canvas, rings, True, _OUTLINE, 1, cv2.LINE_AA, _SHIFT)
+        return self._with_caption(Image.fromarray(canvas), caption, gsd_m)
+
+    def _background(self) -> NDArray[np.uint8]:
+        if self._pixels is None:
+            return np.full((*self._shape, 3), _PAPER, dtype=np.uint8)
+        pixels = self._pixels
+        if pixels.dtype != np.uint8:
+            known = pixels[self._valid]
+            low, high = np.percentile(known, (2, 98)) if known.size else (0, 1)
+            stretched = (pixels - low) * (255 / max(high - low, 1e-6))
+            pixels = np.nan_to_num(stretched).clip(0, 255).astype(np.uint8)
+        rgb: NDArray[np.uint8] = np.empty((*self._shape, 3), dtype=np.uint8)
+        rgb[:] = pixels
+        rgb[~self._valid] = _PAPER
+        return rgb
+
+    def _rings(self, footprints: Footprints) -> list[NDArray[np.int32]]:
+        """The outlines in picture coordinates, fixed point with `_SHIFT` bits."""
+        if not len(footprints):
+            return []
+        parts, xy, offsets = shapely.to_ragged_array(np.asarray(footprints.geometry))
+        if parts == shapely.GeometryType.MULTIPOLYGON:
+            raise ValueError("footprints are single polygons")
+        to_pixel = ~self._grid.transform if self._grid.crs is not None else Affine.identity()
+        to_picture = Affine.scale(1 / self._step) @ to_pixel
+        t = to_picture
+        x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+        y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+        # OpenCV counts from the centre of the first pixel, footprints from its corner.
+        points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        return np.split(points, offsets[0][1:-1])
+
+    def _with_caption(self, picture: Image.Image, caption: str, gsd_m: float | None) -> Image.Image:
+        width = max(picture.width, _NARROWEST_PX)
+        page = Image.new("RGB", (width, picture.height + _STRIP_PX), _PAPER)
+        page.paste(picture, ((width - picture.width) // 2, 0))
+        draw = ImageDraw.Draw(page)
+        font = ImageFont.load_default(size=15)
+        middle = picture.height + _STRIP_PX // 2
+        draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
+        draw.text((30, middle), caption, fill=_INK, font=font, anchor="lm")
+        if gsd_m is not None:
+            length_m = _round_length(picture.width * self._step * gsd_m / 6)
+            length_px = length_m / gsd_m / self._step
+            label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
+            right, left = width - 12, width - 12 - length_px
+            draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
+            draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
+        return page
+
+
+def _round_length(metres: float) -> float:
+    """The largest of 1, 2, 5, 10, 20… that is no longer than `metres`."""
+    power = 10.0 ** floor(log10(metres))
+    return float(max(step for step in (1, 2, 5) if step * power <= metres * 1.0001) * power)

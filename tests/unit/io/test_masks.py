@@ -1,0 +1,96 @@
+"""Masks appear whole, on the grid of their image, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from pyproj import CRS
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.masks import NODATA, mask_sink
+from rooftrace.io.raster import open_raster
+from rooftrace.tiling.plan import plan_blocks
+
+SHAPE = (1100, 1300)
+GRID = GeoGrid(SHAPE, Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000), CRS.from_epsg(32737))
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    mask = np.random.default_rng(0).integers(0, 3, SHAPE, dtype=np.uint8)
+    mask[:100, :200] = NODATA
+    return mask
+
+
+def write(path: Path, grid: GeoGrid, mask: np.ndarray, blocks: list[Window]) -> None:
+    with mask_sink(path, grid) as sink:
+        for block in blocks:
+            sink.write(block, mask[block.slices()])
+
+
+def test_geotiff_lies_where_the_image_lies(tmp_path: Path, mask: np.ndarray) -> None:
+    path = tmp_path / "new" / "a_mask.tif"
+    write(path, GRID, mask, plan_blocks(SHAPE, block_px=512))
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), mask)
+        assert dataset.transform == GRID.transform
+        assert CRS.from_user_input(dataset.crs.to_wkt()).equals(GRID.crs)
+        assert dataset.nodata == NODATA
+        assert dataset.block_shapes == [(512, 512)]
+        assert len(set(dataset.colormap(1).values())) > 8
+        assert dataset.colormap(1)[0] != dataset.colormap(1)[1]
+
+
+def test_png_holds_the_indices(tmp_path: Path, mask: np.ndarray) -> None:
+    path = tmp_path / "a_mask.png"
+    blocks = [Window(0, 0, 600, 1000), Window(0, 1000, 600, 300), Window(600, 0, 500, 1300)]
+    write(path, GeoGrid(SHAPE), mask, blocks)
+    with Image.open(path) as image:
+        image.load()
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image), mask)
+    colours = open_raster(path).read()
+    assert colours.data.shape == (3, *SHAPE)
+    np.testing.assert_array_equal(colours.valid, mask != NODATA)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_nothing_is_left_of_a_failure(tmp_path: Path, mask: np.ndarray, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("what was here before")
+
+    def fail_midway() -> None:
+        with mask_sink(path, GRID) as sink:
+            sink.write(Window(0, 0, 512, 1300), mask[:512])
+            raise RuntimeError("the network failed")
+
+    with pytest.raises(RuntimeError, match="the network failed"):
+        fail_midway()
+    assert path.read_text() == "what was here before"
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_unwritable_is_an_export_error(tmp_path: Path, name: str) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    with (
+        pytest.raises(ExportError, match=f"{name} could not be written"),
+        mask_sink(blocker / name, GRID),
+    ):
+        pytest.fail("entered")
+
+
+def test_a_png_with_rows_missing_is_a_defect(tmp_path: Path, mask: np.ndarray) -> None:
+    with (
+        pytest.raises(ValueError, match="has 600 of 1100 rows"),
+        mask_sink(tmp_path / "a.png", GeoGrid(SHAPE)) as sink,
+    ):
+        sink.write(Window(0, 0, 600, 1300), mask[:600])
+    assert not list(tmp_path.iterdir())
