@@ -41,7 +41,7 @@ def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
             f"The configuration {path} cannot be read: {error}.",
             remedy="Give the path of a TOML file; recipes/ holds some to start from.",
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         raise ConfigError(
             f"The configuration {path} is not TOML: {error}.",
             remedy="Mend the line that the message names.",
@@ -73,7 +73,7 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
     """A path from a configuration: `$NAME` and `~` expanded, relative to the file's folder.
 
     Raises:
-        ConfigError: it names an environment variable that is not set.
+        ConfigError: it names an environment variable that is not set, or the home of nobody.
     """
     expanded = os.path.expandvars(text)
     if "$" in expanded:
@@ -81,7 +81,10 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
             f"{key} = {text!r} uses an environment variable that is not set.",
             remedy="Set it, or write the path out.",
         )
-    return base / Path(expanded).expanduser()
+    try:
+        return base / Path(expanded).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the path out.") from error
 
 
 def _lay_over(raw: dict[str, Any], override: str) -> None:
@@ -92,34 +95,39 @@ def _lay_over(raw: dict[str, Any], override: str) -> None:
             remedy="For example: --set optimizer.lr=3e-4",
         )
     node: Any = raw
-    steps = key.strip().split(".")
-    for depth, step in enumerate(steps[:-1]):
-        node = node[int(step)] if isinstance(node, list) and step.isdigit() else (
-            node.setdefault(step, {}) if isinstance(node, dict) else None
-        )  # fmt: skip
+    *path, last = key.strip().split(".")
+    for depth, step in enumerate(path):
+        if isinstance(node, list):
+            node = node[_index(node, step, override)]
+        else:
+            node = node.setdefault(step, {})
         if not isinstance(node, (dict, list)):
             raise ConfigError(
-                f"--set {override!r}: {'.'.join(steps[: depth + 1])} is not a table.",
+                f"--set {override!r}: {'.'.join(path[: depth + 1])} is not a table.",
                 remedy="Give the whole path to a single value.",
             )
     value = _parse_value(text.strip())
     if isinstance(node, list):
-        try:
-            node[int(steps[-1])] = value
-        except (ValueError, IndexError):
-            raise ConfigError(
-                f"--set {override!r}: {steps[-1]} is not an index of a list of {len(node)}.",
-                remedy="Count from 0.",
-            ) from None
+        node[_index(node, last, override)] = value
     else:
-        node[steps[-1]] = value
+        node[last] = value
+
+
+def _index(entries: list[Any], step: str, override: str) -> int:
+    if step.isdecimal() and int(step) < len(entries):
+        return int(step)
+    raise ConfigError(
+        f"--set {override!r}: {step} is not an index of a list of {len(entries)}.",
+        remedy="Count from 0.",
+    )
 
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text  # a bare word is a string, as in a shell
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
@@ -137,10 +145,10 @@ def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The field names of the model that `loc` leads to."""
     current: Any = model
     for step in loc:
-        if isinstance(step, int):
-            continue
         field = current.model_fields.get(step)
-        inner = _model_in(field.annotation) if field else None
+        if field is None:
+            continue  # an index of a list, or a free key of a table
+        inner = _model_in(field.annotation)
         if inner is None:
             return []
         current = inner

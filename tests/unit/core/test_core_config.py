@@ -1,0 +1,208 @@
+"""A configuration knows every key: whatever is wrong with it is said in one ConfigError."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from rooftrace.core.config import Config, expand_path, load_config, parse_config
+from rooftrace.core.errors import ConfigError
+
+
+class Inner(Config):
+    lr: float = 1e-3
+    steps: tuple[int, ...] = ()
+
+
+class Item(Config):
+    path: str
+    gsd_m: float | None = Field(default=None, gt=0)
+    inner: Inner = Inner()
+
+
+class Outer(Config):
+    seed: int = 0
+    name: str = ""
+    flag: bool = False
+    optimizer: Inner = Inner()
+    extra: Inner | None = None
+    items: tuple[Item, ...] = ()
+    table: dict[str, Inner] = Field(default_factory=dict)
+
+
+TEXT = """
+seed = 3
+[optimizer]
+lr = 0.5
+[[items]]
+path = "a"
+[[items]]
+path = "b"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_reads_what_the_file_says(file: Path) -> None:
+    config = load_config(file, Outer)
+    assert config == Outer(seed=3, optimizer=Inner(lr=0.5), items=(Item(path="a"), Item(path="b")))
+
+
+def test_a_configuration_does_not_change(file: Path) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_config(file, Outer).seed = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "near"),
+    [
+        ("sead=1", "sead", "seed"),
+        ("optimiser.lr=1", "optimiser", "optimizer"),
+        ("optimizer.lrr=1", "optimizer.lrr", "lr"),
+        ("extra.step=1", "extra.step", "steps"),
+        ("items.1.gsd=1", "items.1.gsd", "gsd_m"),
+        ("items.0.inner.stps=1", "items.0.inner.stps", "steps"),
+    ],
+)
+def test_an_unknown_key_names_its_place_and_the_nearest(
+    file: Path, override: str, where: str, near: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, Outer, [override])
+    assert f"unknown key {where!r}" in caught.value.message
+    assert f"Did you mean {near!r}" in caught.value.message
+    assert str(file) in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_where_nothing_is_near_the_known_keys_are_listed() -> None:
+    with pytest.raises(ConfigError, match=r"'optimizer\.qqqq'. Known here: lr, steps"):
+        parse_config({"optimizer": {"qqqq": 1}}, Outer, source="x")
+    # What stands under a free key is known too.
+    with pytest.raises(ConfigError, match=r"'table\.any\.qqqq'. Known here: lr, steps"):
+        parse_config({"table": {"any": {"qqqq": 1}}}, Outer, source="x")
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    raw = {"sead": 1, "name": 5, "items": [{"path": "a", "gsd_m": -1}]}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw, Outer, source="x")
+    for part in ("'sead'", "name: ", "received 5", "items.0.gsd_m", "received -1"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=7", {"seed": 7}),
+        (" seed = 7 ", {"seed": 7}),
+        ("name=bare word", {"name": "bare word"}),
+        ('name="a = b"', {"name": "a = b"}),
+        ("name=a=b", {"name": "a=b"}),
+        ("name=", {"name": ""}),
+        ("flag=true", {"flag": True}),
+        ("optimizer.lr=3e-4", {"optimizer": Inner(lr=3e-4)}),
+        ("optimizer.steps=[1, 2]", {"optimizer": Inner(lr=0.5, steps=(1, 2))}),
+        ("extra.lr=2", {"extra": Inner(lr=2)}),
+        ("items.1.path=c", {"items": (Item(path="a"), Item(path="c"))}),
+        ('items.0={path = "z"}', {"items": (Item(path="z"), Item(path="b"))}),
+    ],
+)
+def test_set_lies_over_the_file(file: Path, override: str, expected: dict[str, object]) -> None:
+    assert load_config(file, Outer, [override]) == load_config(file, Outer).model_copy(
+        update=expected
+    )
+
+
+def test_the_last_set_wins(file: Path) -> None:
+    assert load_config(file, Outer, ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("seed", "expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("seed.deep=1", "seed is not a table"),
+        ("items.2.path=c", "2 is not an index of a list of 2"),
+        ("items.9=c", "9 is not an index of a list of 2"),
+        ("items.-1.path=c", "-1 is not an index"),
+        ("items.-1=c", "-1 is not an index"),
+        ("items.first.path=c", "first is not an index"),
+        ("items.².path=c", "² is not an index"),
+        ("seed=many", 'received "many"'),
+        ("seed=1.5", "seed: "),
+        ("optimizer.lr=nan", "optimizer.lr: "),
+        ("optimizer.lr=inf", "optimizer.lr: "),
+        ("items=3", "items: "),
+        ("optimizer=3", "optimizer: "),
+    ],
+)
+def test_a_wrong_set_is_a_config_error(file: Path, override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, Outer, [override])
+    assert told in caught.value.message
+    assert caught.value.remedy
+
+
+KEYS = st.lists(
+    st.sampled_from(["seed", "name", "items", "0", "1", "-1", "9", "lr", "optimizer", "", "path"]),
+    min_size=1,
+    max_size=4,
+).map(".".join)
+
+
+@given(st.one_of(st.text(), st.tuples(KEYS, st.text()).map("=".join)))
+@example("name=" + "[" * 5000)
+@example("name=" + "9" * 5000)
+def test_no_set_raises_anything_else(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
+    path.write_text(TEXT)
+    # Anything but a ConfigError fails the test; where it is accepted, the rest stands.
+    with contextlib.suppress(ConfigError):
+        assert isinstance(load_config(path, Outer, [text]), Outer)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    broken = {
+        "absent.toml": None,
+        "not.toml": b"seed = = 3",
+        "latin.toml": b"name = '\xe9'",
+        "digits.toml": b"seed = " + b"9" * 5000,
+        "deep.toml": b"name = " + b"[" * 5000,
+    }
+    for name, content in broken.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError, match=name):
+            load_config(path, Outer)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path, Outer)
+
+
+def test_a_path_starts_from_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOFTRACE_TEST_FOLDER", str(tmp_path / "set"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert expand_path("a/b", tmp_path, key="path") == tmp_path / "a/b"
+    assert expand_path("$ROOFTRACE_TEST_FOLDER/b", Path("x"), key="path") == tmp_path / "set/b"
+    assert expand_path("${ROOFTRACE_TEST_FOLDER}/b", Path("x"), key="p") == tmp_path / "set/b"
+    assert expand_path("~/b", Path("x"), key="path") == tmp_path / "home/b"
+
+
+def test_a_path_that_leads_nowhere_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROOFTRACE_TEST_FOLDER", raising=False)
+    with pytest.raises(ConfigError, match="path = '\\$ROOFTRACE_TEST_FOLDER/b'"):
+        expand_path("$ROOFTRACE_TEST_FOLDER/b", Path(), key="path")
+    with pytest.raises(ConfigError, match="nobody-of-this-name"):
+        expand_path("~nobody-of-this-name/b", Path(), key="path")
