@@ -100,7 +100,6 @@ class Recorder(Callback):
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()})
-        partial.replace(self._path)
 
 
 class Best:
