@@ -125,15 +125,12 @@ def apartment(rng: Rng, xy: Point, angle: float, wide: float, deep: float) -> Bu
     pitch = 0.0 if flat else 0.35
     arm = float(rng.uniform(9.5, 12.5))
     a, b = wide / 2, max(deep, arm) / 2
-    courtyard = None
     roll = rng.random()
     bar = Wing(-a, -b, a, -b + arm, roof, pitch)
     left, right = Wing(-a, -b, -a + arm, b, roof, pitch), Wing(a - arm, -b, a, b, roof, pitch)
     wings: tuple[Wing, ...] = (bar,)
     if roll < 0.25 and wide > 3 * arm and deep > 2.5 * arm:
         wings = (bar, left, right, Wing(-a, b - arm, a, b, roof, pitch))
-        inner = (-a + arm, -b + arm, a - arm, b - arm)
-        courtyard = inner if inner[2] - inner[0] > 3 and inner[3] - inner[1] > 3 else None
     elif roll < 0.5 and wide > 2.5 * arm:
         wings = (bar, left, right)
     elif roll < 0.75:
@@ -141,4 +138,4 @@ def apartment(rng: Rng, xy: Point, angle: float, wide: float, deep: float) -> Bu
     tags = frozenset({"parapet", "plant"}) if flat else frozenset({"chimney"})
     eave = float(rng.uniform(9, 17))
     tone = _tone(rng, 0.5)
-    return Building(xy, angle, wings, material, eave, courtyard, tone, tags)
+    return Building(xy, angle, wings, material, eave, tone, tags)

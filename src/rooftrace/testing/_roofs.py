@@ -73,8 +73,8 @@ class Building:
         wings: their union is the footprint.
         material: a key of `MATERIALS`.
         eave_m: height of the walls.
-        courtyard: a rectangle (u0, v0, u1, v1) without roof.
         tone: the choice among the material's colours, and how dirty it is, 0..1 each.
+        tags: what may stand on the roof, see `draw_rooftop`; "parapet" for a raised edge.
     """
 
     xy: tuple[float, float]
@@ -82,7 +82,6 @@ class Building:
     wings: tuple[Wing, ...]
     material: str
     eave_m: float = 3.0
-    courtyard: tuple[float, float, float, float] | None = None
     tone: tuple[float, float] = (0.5, 0.3)
     tags: frozenset[str] = field(default_factory=frozenset)
 
@@ -97,8 +96,6 @@ class Building:
             g = grow_m
             boxes = [box(w.u0 - g, w.v0 - g, w.u1 + g, w.v1 + g) for w in self.wings]
             shape = boxes[0] if len(boxes) == 1 else union_all(boxes)
-        if self.courtyard is not None and grow_m == 0:
-            shape = shape.difference(box(*self.courtyard))
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         placed = affinity.affine_transform(shape, [cos, -sin, sin, cos, *self.xy])
         assert isinstance(placed, Polygon), "the wings of a building touch one another"
@@ -138,11 +135,7 @@ def _roof_planes(building: Building, u: Array, v: Array) -> tuple[Array, NDArray
         better = inside & (own > height)
         np.copyto(height, own, where=better)
         np.copyto(plane, face.astype(np.int8), where=better)
-    inside = height >= 0
-    if building.courtyard is not None:
-        u0, v0, u1, v1 = building.courtyard
-        inside &= ~((u > u0) & (u < u1) & (v > v0) & (v < v1))
-    return height, plane, inside
+    return height, plane, height >= 0
 
 
 def _surface(

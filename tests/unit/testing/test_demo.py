@@ -28,10 +28,10 @@ def test_shipped_pixels_are_the_generators(scene):
 def test_shipped_truth_is_the_generators(scene):
     frame = gpd.read_file(demo_truth_path())
     assert frame.crs == scene.grid.crs
-    shipped = shapely.set_precision(frame.geometry.to_numpy(), 1e-6)
-    drawn = shapely.set_precision(np.array(scene.buildings), 1e-6)
+    shipped, drawn = frame.geometry.to_numpy(), np.array(scene.buildings)
     assert len(shipped) == len(drawn)
-    assert shapely.equals_exact(shipped, drawn, tolerance=1e-4).all()
+    # Compared as areas: where a ring starts is up to the version of GEOS.
+    assert shapely.area(shapely.symmetric_difference(shipped, drawn)).max() < 1e-3
 
 
 def test_it_is_small_and_varied(scene):

@@ -78,6 +78,25 @@ def test_small_scenes_hold_buildings(shape_yx):
         assert generate_scene(seed, shape_yx).mask().any()
 
 
+@pytest.mark.parametrize(
+    ("shape_yx", "gsd_m"), [((64, 1200), 0.3), ((64, 64), 0.05), ((300, 200), 2.0), ((65, 71), 1.0)]
+)
+def test_odd_shapes_and_resolutions(shape_yx, gsd_m):
+    scene = generate_scene(5, shape_yx, gsd_m)
+    assert scene.image.shape == (3, *shape_yx)
+    assert scene.mask().shape == shape_yx
+    assert scene.mask().any()
+    assert scene.image.std() > 10
+
+
+def test_buildings_look_unlike_the_ground_around_them(scenes):
+    # Not that every roof stands out, but that the truth belongs to this image and not another.
+    for scene in scenes.values():
+        inside = scene.mask().astype(bool)
+        contrast = abs(scene.image[:, inside].mean(axis=1) - scene.image[:, ~inside].mean(axis=1))
+        assert contrast.max() > 4
+
+
 def test_resolution_changes_pixels_not_places():
     coarse = generate_scene(4, (160, 160), gsd_m=0.6)
     assert coarse.grid.bounds_xy[2] - coarse.grid.bounds_xy[0] == pytest.approx(96)
