@@ -70,23 +70,16 @@ class Preview:
         rings = self._rings(footprints)
         if rings:
             filled = cv2.fillPoly(canvas.copy(), rings, _FILL, cv2.LINE_AA, _SHIFT)
-            canvas = cv2.addWeighted(filled, _FILL_SHARE, canvas, 1 - _FILL_SHARE, 0)
+            cv2.addWeighted(filled, _FILL_SHARE, canvas, 1 - _FILL_SHARE, 0, dst=canvas)
             cv2.polylines(canvas, rings, True, _OUTLINE, 1, cv2.LINE_AA, _SHIFT)
         return self._with_caption(Image.fromarray(canvas), caption, gsd_m)
 
     def _background(self) -> NDArray[np.uint8]:
-        if self._pixels is None:
-            return np.full((*self._shape, 3), _PAPER, dtype=np.uint8)
-        pixels = self._pixels
-        if pixels.dtype != np.uint8:
-            known = pixels[self._valid]
-            low, high = np.percentile(known, (2, 98)) if known.size else (0, 1)
-            stretched = (pixels - low) * (255 / max(high - low, 1e-6))
-            pixels = np.nan_to_num(stretched).clip(0, 255).astype(np.uint8)
-        rgb: NDArray[np.uint8] = np.empty((*self._shape, 3), dtype=np.uint8)
-        rgb[:] = pixels
-        rgb[~self._valid] = _PAPER
-        return rgb
+        """(y, x, 3) RGB."""
+        picture: NDArray[np.uint8] = np.full((*self._shape, 3), _PAPER, dtype=np.uint8)
+        if self._pixels is not None:
+            picture[self._valid] = _to_bytes(self._pixels[self._valid])
+        return picture
 
     def _rings(self, footprints: Footprints) -> list[NDArray[np.int32]]:
         """The outlines in picture coordinates, fixed point with `_SHIFT` bits."""
@@ -121,6 +114,15 @@ class Preview:
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
             draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
         return page
+
+
+def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """(n, band) of any dtype, stretched between the 2nd and the 98th percentile."""
+    if values.dtype == np.uint8 or not values.size:
+        return values.astype(np.uint8)
+    low, high = np.nanpercentile(values, (2, 98))
+    stretched = (values - low) * (255 / max(high - low, 1e-6))
+    return np.asarray(np.nan_to_num(stretched).clip(0, 255), dtype=np.uint8)
 
 
 def _round_length(metres: float) -> float:

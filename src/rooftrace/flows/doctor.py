@@ -1,0 +1,150 @@
+"""`rooftrace doctor`: what is installed, what runs, and how fast."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rooftrace.core.errors import BundleError, MissingExtraError, RooftraceError
+from rooftrace.engines.select import ENGINES, cpu_flags, has_fast_int8, load_engine
+from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
+from rooftrace.flows.machine import version_of, versions
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.predictor import default_bundle
+
+__all__ = ["DoctorReport", "EngineState", "run_doctor"]
+
+_EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "train": ("torch", "lightning", "segmentation-models-pytorch", "timm", "onnx", "nncf"),
+    "onnx": ("onnxruntime",),
+    "parquet": ("pyarrow",),
+}
+_CORE = ("numpy", "openvino", "rasterio", "pyogrio", "shapely", "pyproj", "geopandas",
+         "opencv-python-headless", "pillow", "pydantic", "typer", "rich")  # fmt: skip
+_FLAGS = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16",
+          "amx_int8")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """One engine after its test.
+
+    Args:
+        name: of the engine.
+        runs: whether it answered the self test rightly and ran the model.
+        precision: that the default model ran in.
+        mpx_per_s: of the default model, or of the tiny one where there is none.
+        model: which of the two.
+        problem: why it does not run, and what to do; empty where it does.
+        required: whether the core install should have it.
+    """
+
+    name: str
+    runs: bool
+    precision: str = ""
+    mpx_per_s: float = 0.0
+    model: str = ""
+    problem: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """What was found.
+
+    Args:
+        versions: of packages, GDAL, Python and the platform.
+        missing: packages of the core install that are not there.
+        extras: by name, an empty text where the extra is there, else how to install it.
+        cpu_flags: the instruction sets that matter here.
+        fast_int8: whether a quantised model is the fastest on this processor.
+        default_model: name and fingerprint, or why there is none.
+        has_default_model: whether there is one.
+        engines: each after its test.
+    """
+
+    versions: dict[str, str]
+    missing: tuple[str, ...]
+    extras: dict[str, str]
+    cpu_flags: tuple[str, ...]
+    fast_int8: bool
+    default_model: str
+    has_default_model: bool
+    engines: tuple[EngineState, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether prediction with the core install works here."""
+        runs = all(engine.runs for engine in self.engines if engine.required)
+        return runs and self.has_default_model and not self.missing
+
+    def to_json(self) -> dict[str, Any]:
+        """One object for `--json`."""
+        return asdict(self) | {"healthy": self.healthy}
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Part and state, for a table."""
+        yield from self.versions.items()
+        for name in self.missing:
+            yield name, "missing: pip install rooftrace"
+        for name, remedy in self.extras.items():
+            yield f"extra {name}", remedy or "installed"
+        yield "processor", ", ".join(self.cpu_flags) or platform.processor() or "unknown"
+        yield "int8", "fast" if self.fast_int8 else "not faster than floats here"
+        yield "default model", self.default_model
+        for engine in self.engines:
+            state = (
+                f"runs, {engine.precision}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
+                if engine.runs
+                else engine.problem
+            )
+            yield f"engine {engine.name}", state
+
+
+def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
+    """Look at the installation and run each engine for about `seconds`."""
+    bundle: ModelBundle | None = None
+    try:
+        found = bundle = default_bundle()
+        told = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
+    except BundleError as error:
+        told = str(error)
+    core = {name: version for name in _CORE if (version := version_of(name)) is not None}
+    extras = {}
+    for name, packages in _EXTRAS.items():
+        absent = [package for package in packages if version_of(package) is None]
+        remedy = f"missing {', '.join(absent)}: pip install 'rooftrace[{name}]'"
+        extras[name] = remedy if absent else ""
+    return DoctorReport(
+        versions=core | versions(),
+        missing=tuple(name for name in _CORE if name not in core),
+        extras=extras,
+        cpu_flags=tuple(flag for flag in _FLAGS if flag in cpu_flags()),
+        fast_int8=has_fast_int8(),
+        default_model=told,
+        has_default_model=bundle is not None,
+        engines=tuple(_examine(name, bundle, seconds) for name in ENGINES),
+    )
+
+
+def _examine(name: str, bundle: ModelBundle | None, seconds: float) -> EngineState:
+    required = name == "openvino"
+    tested = bundle or tiny_bundle()
+    try:
+        check_engine(load_engine(tiny_bundle(), engine=name))
+        engine = load_engine(tested, engine=name)
+        rate = measure_engine(engine, tested.spec, seconds=seconds)
+    except MissingExtraError as error:
+        return EngineState(name, runs=False, problem=str(error), required=required)
+    except (RooftraceError, ImportError, RuntimeError, OSError) as error:
+        return EngineState(name, runs=False, problem=f"fails: {error}", required=required)
+    return EngineState(
+        name,
+        runs=True,
+        precision=engine.precision,
+        mpx_per_s=rate,
+        model=tested.spec.name,
+        required=required,
+    )

@@ -1,0 +1,169 @@
+"""Every engine answers the same, and refuses a graph that is not what its contract says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.engines.base import ConstantEngine
+from rooftrace.engines.graph import refuse_external_data
+from rooftrace.engines.openvino import OpenVinoEngine, capabilities
+from rooftrace.engines.select import ENGINES, load_engine
+from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.spec import BundleSpec, Variant
+from rooftrace.tiling.blend import quantise
+
+BUNDLE = tiny_bundle()
+
+
+def with_graph(graph: bytes, **spec: object) -> ModelBundle:
+    return ModelBundle(BUNDLE.spec.model_copy(update=spec), {GRAPH_NAME: graph}, "a.rooftrace")
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 3, 40, 64), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_every_engine_passes_the_self_test(name: str) -> None:
+    engine = load_engine(BUNDLE, engine=name, precision="fp32")
+    assert (engine.name, engine.precision) == (name, "fp32")
+    check_engine(engine)
+    assert measure_engine(engine, BUNDLE.spec, seconds=0) > 0
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_tile_does_not_see_its_batch(name: str, pixels: np.ndarray) -> None:
+    engine = load_engine(BUNDLE, engine=name)
+    together = engine.run(pixels)
+    alone = np.concatenate([engine.run(pixels[i : i + 1]) for i in range(len(pixels))])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
+    engine = load_engine(BUNDLE)
+    first = engine.run(pixels)
+    kept = first.copy()
+    engine.run(255 - pixels)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_rounding_inside_the_network_is_rounding(pixels: np.ndarray) -> None:
+    engine = load_engine(BUNDLE, precision="fp32")
+    assert isinstance(engine, OpenVinoEngine)
+    inside, outside = engine.run_quantised(pixels), quantise(engine.run(pixels))
+    assert inside.dtype == np.uint8
+    # Halves may fall either way.
+    assert np.abs(inside.astype(int) - outside).max() <= 1
+    assert (inside == outside).mean() > 0.99
+
+
+def test_the_self_test_notices_a_wrong_answer() -> None:
+    with pytest.raises(PredictError, match="self test wrongly"):
+        check_engine(ConstantEngine())
+    with pytest.raises(PredictError, match=r"shape \(2, 2, 64, 96\), expected \(2, 1, 64, 96\)"):
+        check_engine(ConstantEngine(classes=2))
+
+
+def test_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(ConfigError, match="openvino"):
+        load_engine(BUNDLE, engine="openvin")
+    with pytest.raises(ConfigError, match="cannot run in 'int8' on openvino"):
+        load_engine(BUNDLE, precision="int8")
+    with pytest.raises(ConfigError, match="Known precisions: fp32, bf16, int8"):
+        load_engine(BUNDLE, precision="fp16")
+
+
+def test_the_fastest_that_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = Variant(engine="openvino", precision="int8", files=("variants/int8.onnx",))
+    graph = BUNDLE.part(GRAPH_NAME)
+    bundle = ModelBundle(
+        BUNDLE.spec.model_copy(update={"variants": (variant,)}),
+        {GRAPH_NAME: graph, "variants/int8.onnx": graph},
+        "a.rooftrace",
+    )
+    select = "rooftrace.engines.select"
+    monkeypatch.setattr(f"{select}.has_fast_int8", lambda: True)
+    assert load_engine(bundle).precision == "int8"
+    assert load_engine(bundle, engine="onnxruntime").precision == "fp32"
+    monkeypatch.setattr(f"{select}.has_fast_int8", lambda: False)
+    assert load_engine(bundle).precision == ("bf16" if "BF16" in capabilities() else "fp32")
+    monkeypatch.setattr(f"{select}.capabilities", lambda: frozenset({"FP32"}))
+    assert load_engine(bundle).precision == "fp32"
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize(
+    "graph", [b"", b"not a graph", BUNDLE.part(GRAPH_NAME)[:-40], b"\x00" * 500]
+)
+def test_a_corrupt_graph_is_a_bundle_error(name: str, graph: bytes) -> None:
+    with pytest.raises(BundleError, match=r"a\.rooftrace"):
+        load_engine(with_graph(graph), engine=name)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_graph_of_other_bands_or_classes_is_refused(name: str) -> None:
+    graph = BUNDLE.part(GRAPH_NAME)
+    four = with_graph(graph, bands=("r", "g", "b", "nir"), mean=(0.0,) * 4, std=(1.0,) * 4)
+    with pytest.raises(BundleError, match=r"expected \(n, 4, y, x\)"):
+        load_engine(four, engine=name)
+    with pytest.raises(BundleError, match=r"\(n, 3, y, x\)"):
+        load_engine(with_graph(graph, classes=("a", "b", "c")), engine=name)
+
+
+def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(BUNDLE.part(GRAPH_NAME))
+    tensor = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(tensor, location="/etc/passwd")
+    tensor.ClearField("raw_data")
+    for name in ENGINES:
+        with pytest.raises(BundleError, match="weights in other files"):
+            load_engine(with_graph(model.SerializeToString()), engine=name)
+    # Also where the tensor is an attribute of a node.
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=tensor)
+    model.graph.node.append(constant)
+    del model.graph.initializer[0]
+    with pytest.raises(BundleError, match="weights in other files"):
+        refuse_external_data(model.SerializeToString(), "a.rooftrace")
+
+
+def test_nesting_without_end_is_refused() -> None:
+    graph = b""
+    for _ in range(200):
+        # node { attribute { graph } }
+        for field in (6, 5, 1):
+            length, head = len(graph), bytes([field << 3 | 2])
+            while length > 127:
+                head += bytes([length & 127 | 128])
+                length >>= 7
+            graph = head + bytes([length]) + graph
+    with pytest.raises(BundleError, match="nested"):
+        refuse_external_data(b"\x3a" + _varint(len(graph)) + graph, "a.rooftrace")
+
+
+def _varint(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError) as caught:
+        load_engine(BUNDLE, engine="onnxruntime")
+    assert "rooftrace[onnx]" in caught.value.remedy
+
+
+def test_a_size_the_graph_refuses_is_told() -> None:
+    spec = BundleSpec.model_validate(BUNDLE.spec.model_dump())
+    engine = OpenVinoEngine(spec, [BUNDLE.part(GRAPH_NAME)], "fp32", "a.rooftrace")
+    with pytest.raises(BundleError, match=r"does not take an input of shape \(1, 4, 32, 32\)"):
+        engine.run(np.zeros((1, 4, 32, 32), dtype=np.uint8))
