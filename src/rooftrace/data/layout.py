@@ -60,8 +60,8 @@ def find_pairs(root: Path, *, layout: str | None = None, glob: Sequence[str] = (
         glob: patterns on the image's file name; only images that match one take part.
 
     Raises:
-        LayoutError: no folder, no reading or several that fit, an image without its mask, two
-            files for one id; each names the files.
+        LayoutError: no folder, no reading or several that fit, an image without its mask or a
+            mask without its image, two files for one id; each names the files.
     """
     if not root.is_dir():
         raise LayoutError(
@@ -109,13 +109,13 @@ def select(pairs: Sequence[Pair], part: str | None) -> tuple[Pair, ...]:
     ordered = sorted(pairs)
     if part is None:
         return tuple(ordered)
-    match = re.fullmatch(r"\[(-?\d*):(-?\d*)\]", part.replace(" ", ""))
+    match = re.fullmatch(r"\[(-?\d+)?:(-?\d+)?\]", part.replace(" ", ""))
     if match is None:
         raise LayoutError(
             f"part = {part!r} is not a slice of the sorted names.",
             remedy='Write "[:15]", "[15:]" or "[10:20]".',
         )
-    start, stop = (int(text) if text not in ("", "-") else None for text in match.groups())
+    start, stop = (None if text is None else int(text) for text in match.groups())
     return tuple(ordered[start:stop])
 
 
@@ -126,9 +126,19 @@ def _side_by_side(root: Path, glob: Sequence[str]) -> Found | None:
 
 def _groups(root: Path, glob: Sequence[str]) -> Found | None:
     pairs: list[Pair] = []
+    rest: list[Pair] = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        pairs += _pair_up(folder, "images", "masks", glob, group=folder.name)
-    return Found(KNOWN[1], tuple(sorted(pairs))) if pairs else None
+        found = _pair_up(folder, "images", "masks", glob, group=folder.name)
+        pairs += found
+        if not found:
+            images = _images_in(folder / "images", glob)
+            rest += [Pair(f"{folder.name}/{p.stem}", p, None, folder.name) for p in images]
+    if not pairs:
+        return None
+    for pair in rest:
+        if (root / pair.group / "masks").is_dir():
+            raise _no_mask(pair.image, root / pair.group / "masks" / f"{pair.image.stem}.*")
+    return Found(KNOWN[1], tuple(sorted(pairs)), tuple(rest))
 
 
 def _numbered(root: Path, glob: Sequence[str]) -> Found | None:
@@ -179,13 +189,23 @@ def _pair_up(
     for name, path in named:
         mask = mask_by_stem.get(to_mask(name)) if name is not None else None
         if name is None or mask is None:
-            wanted = root / masks / f"{to_mask(name) if name else '?'}.*"
-            raise LayoutError(
-                f"The image {path} has no mask; expected {wanted}.",
-                remedy="Add the mask, or take the image out of the folder.",
-            )
+            raise _no_mask(path, root / masks / f"{to_mask(name) if name else '?'}.*")
         pairs.append(Pair(f"{group}/{name}" if group else name, path, mask, group))
+    # With a glob most masks may belong to images that were not asked for.
+    alone = set(mask_by_stem.values()) - {pair.mask for pair in pairs}
+    if alone and not glob:
+        raise LayoutError(
+            f"The mask {min(alone)} has no image in {root / images}.",
+            remedy="Add the image, or take the mask out of the folder.",
+        )
     return tuple(sorted(pairs))
+
+
+def _no_mask(image: Path, expected: Path) -> LayoutError:
+    return LayoutError(
+        f"The image {image} has no mask; expected {expected}.",
+        remedy="Add the mask, or take the image out of the folder.",
+    )
 
 
 def _by_pattern(root: Path, layout: str, glob: Sequence[str]) -> Found:
@@ -220,7 +240,13 @@ def _by_pattern(root: Path, layout: str, glob: Sequence[str]) -> Found:
 def _images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.is_file() and _wanted(p, glob) and is_raster(p))
+    files = [p for p in folder.iterdir() if p.is_file() and _wanted(p, glob)]
+    return sorted(p for p in files if not _is_sidecar(p) and is_raster(p))
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Overviews and validity that GDAL keeps beside a file: TIFFs themselves."""
+    return path.suffix in (".ovr", ".msk") and path.with_suffix("").is_file()
 
 
 def _wanted(path: Path, glob: Sequence[str]) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import ConfigError, DataError
@@ -56,7 +55,9 @@ def make_split(
 ) -> Split:
     """Divide scenes at random, whole groups at a time with `by="group"`.
 
-    The order of `ids` does not matter: the same ids and seed give the same split on any machine.
+    Each part is as near to its share as whole units, taken in a random order, bring it; it gets at
+    least one. The order of `ids` does not matter: the same ids and seed give the same split on any
+    machine.
 
     Args:
         ids: unique names of scenes.
@@ -78,10 +79,10 @@ def make_split(
     members: dict[str, list[str]] = {}
     for scene_id in sorted(unit_of):
         members.setdefault(unit_of[scene_id], []).append(scene_id)
-    wanted = [share for share in (val, test) if share > 0]
-    if len(members) < len(wanted) + 1:
+    asked = [(part, share) for part, share in (("test", test), ("val", val)) if share > 0]
+    if len(members) < len(asked) + 1:
         raise DataError(
-            f"There are {len(members)} {by}s, too few for {len(wanted) + 1} parts.",
+            f"There are {len(members)} {by}s, too few for {len(asked) + 1} parts.",
             remedy="Divide by image, or name groups with --group-pattern."
             if by == "group"
             else "Add images, or leave a part out with a share of 0.",
@@ -89,15 +90,18 @@ def make_split(
     units = list(members)
     np.random.default_rng(seed).shuffle(units)
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for part, share in (("test", test), ("val", val)):
+    for number, (part, share) in enumerate(asked):
         quota = share * len(ids)
-        # Every part that was asked for gets a unit; after that, stop where one more would be
-        # farther from the quota than one fewer.
-        while share > 0 and len(units) > 1:
-            have, gain = len(parts[part]), len(members[units[-1]])
-            if have and abs(have + gain - quota) >= abs(have - quota):
-                break
-            parts[part] += members[units.pop()]
+        left_for_others = len(asked) - number  # a unit for each part after this, and for training
+        for unit in list(units):
+            have, gain = len(parts[part]), len(members[unit])
+            if len(units) > left_for_others and abs(have + gain - quota) < abs(have - quota):
+                parts[part] += members[unit]
+                units.remove(unit)
+        if not parts[part]:
+            smallest = min(units, key=lambda unit: len(members[unit]))
+            parts[part] += members[smallest]
+            units.remove(smallest)
     parts["train"] = [scene_id for unit in units for scene_id in members[unit]]
     ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
     return Split(by=by, seed=seed, parts=ordered)
@@ -141,7 +145,7 @@ def read_split(path: Path) -> Split:
     """Raises ConfigError where it is not a file of `rooftrace split`, or an id is in two parts."""
     try:
         split = Split.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not a split file: {error}.",
             remedy="Make one with: rooftrace split DATA -o split.json",

@@ -1,0 +1,175 @@
+"""Every image is in one part, groups stay whole, and the same seed gives the same parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.data.split import (
+    Split,
+    group_by_pattern,
+    make_split,
+    parse_reference,
+    read_split,
+    write_split,
+)
+
+IDS = st.sets(st.text(min_size=1, max_size=6), min_size=3, max_size=60).map(sorted)
+SHARES = st.tuples(st.floats(0, 0.45), st.floats(0, 0.45))
+
+
+@given(IDS, SHARES, st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_disjoint_complete_and_independent_of_order(ids, shares, seed, rng) -> None:  # type: ignore[no-untyped-def]
+    val, test = shares
+    split = make_split(ids, ids, val=val, test=test, seed=seed)
+    together = [i for part in split.parts.values() for i in part]
+    assert sorted(together) == ids
+    assert list(split.parts) == ["train", "val", "test"]
+    assert split.parts["train"]
+    for name, share in (("val", val), ("test", test)):
+        count = len(split.parts[name])
+        assert (count == 0) == (share == 0)
+        # As near as whole images can be; who asks for a part gets at least one.
+        assert abs(count - share * len(ids)) <= 0.5 + 1e-9 or count == 1
+    shuffled = list(ids)
+    rng.shuffle(shuffled)
+    assert make_split(shuffled, shuffled, val=val, test=test, seed=seed) == split
+
+
+def test_another_seed_gives_another_split() -> None:
+    ids = [f"{n:03d}" for n in range(100)]
+    splits = {make_split(ids, ids, val=0.2, test=0.2, seed=s).parts["val"] for s in range(5)}
+    assert len(splits) == 5
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=12, max_size=80).filter(lambda g: len(set(g)) >= 3),
+    SHARES,
+    st.integers(0, 1000),
+)
+def test_groups_never_straddle(numbers: list[int], shares: tuple[float, float], seed: int) -> None:
+    ids = [f"i{n:03d}" for n in range(len(numbers))]
+    groups = [f"g{n}" for n in numbers]
+    val, test = shares
+    split = make_split(ids, groups, val=val, test=test, by="group", seed=seed)
+    group_of = dict(zip(ids, groups))
+    found = [{group_of[i] for i in part} for part in split.parts.values()]
+    assert sum(len(part) for part in found) == len(set(groups))
+    assert sum(len(part) for part in split.parts.values()) == len(ids)
+    in_train, in_val, in_test = found
+    assert in_train
+    assert (not in_val, not in_test) == (val == 0, test == 0)
+    have, quota = len(split.parts["val"]), val * len(ids)
+    if len(in_val) > 1 and len(in_train) > 1:
+        for group in in_train:
+            assert abs(have + groups.count(group) - quota) >= abs(have - quota)
+
+
+def test_group_shares_are_those_of_the_images() -> None:
+    # One group of 50 and fifty of one: whole groups, yet near a fifth of the images.
+    ids = [f"{n:03d}" for n in range(100)]
+    groups = ["big"] * 50 + ids[50:]
+    for seed in range(20):
+        split = make_split(ids, groups, val=0.2, test=0.0, by="group", seed=seed)
+        assert len(split.parts["val"]) == 20
+        assert split.by == "group"
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(-0.1, 0.1), (1.0, 0.0), (0.5, 0.5), (0.1, 1.5), (float("nan"), 0.1)]
+)
+def test_shares_that_leave_nothing_are_refused(val: float, test: float) -> None:
+    with pytest.raises(ConfigError, match="leave nothing to train on, or are negative"):
+        make_split(["a", "b", "c"], ["", "", ""], val=val, test=test)
+
+
+def test_too_few_for_the_parts() -> None:
+    with pytest.raises(DataError, match="There are 2 images, too few for 3 parts"):
+        make_split(["a", "b"], ["", ""], val=0.1, test=0.1)
+    with pytest.raises(DataError, match="There are 2 groups, too few for 3 parts"):
+        make_split(list("abcd"), list("xxyy"), val=0.1, test=0.1, by="group")
+    # A part that nobody asked for needs none.
+    split = make_split(["a", "b"], ["", ""], val=0.1, test=0.0)
+    assert [len(split.parts[p]) for p in ("train", "val", "test")] == [1, 1, 0]
+
+
+def test_an_id_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="twice"):
+        make_split(["a", "a", "b", "c"], [""] * 4, val=0.1, test=0.1)
+
+
+def test_groups_by_pattern() -> None:
+    assert group_by_pattern(["oslo_1", "bergen_2"], "^([a-z]+)_") == ["oslo", "bergen"]
+    with pytest.raises(DataError, match="finds nothing in the name '7'"):
+        group_by_pattern(["oslo_1", "7"], "^([a-z]+)_")
+    with pytest.raises(DataError, match="finds nothing in the name 'x'"):
+        group_by_pattern(["x"], "^(a)?")
+    with pytest.raises(ConfigError, match="is not a regular expression"):
+        group_by_pattern(["a"], "([a-z]")
+    with pytest.raises(ConfigError, match="has no brackets"):
+        group_by_pattern(["a"], "[a-z]")
+
+
+@given(IDS)
+def test_written_and_read_again(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    split = make_split(ids, ids, val=0.2, test=0.2, seed=5)
+    path = tmp_path_factory.getbasetemp() / "split.json"
+    write_split(path, split)
+    assert read_split(path) == split
+
+
+def test_a_split_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    split = make_split(list("abc"), list("abc"), val=0.3, test=0.3)
+    with pytest.raises(ExportError, match="could not be written"):
+        write_split(tmp_path / "file" / "split.json", split)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "is not a split file"),
+        ("[]", "is not a split file"),
+        ('{"parts": {"train": "abc"}}', "is not a split file"),
+        ('{"parts": {}, "sead": 1}', "is not a split file"),
+        ('{"schema_version": 2, "parts": {}}', "is not a split file"),
+        ("[" * 100_000, "is not a split file"),
+        ('{"parts": {"train": ["a", "b"], "val": ["b"]}}', "'b' is in the parts 'train' and 'val'"),
+    ],
+)
+def test_what_is_no_split_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_split(path)
+    assert told in caught.value.message
+    assert str(path) in caught.value.message
+
+
+def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.json is not a split file"):
+        read_split(tmp_path / "absent.json")
+    binary = tmp_path / "binary.json"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.json is not a split file"):
+        read_split(binary)
+
+
+def test_a_part_by_name() -> None:
+    split = Split.model_validate(json.loads('{"parts": {"train": ["a"], "test": ["b"]}}'))
+    assert split.ids("test", source="s.json") == ("b",)
+    with pytest.raises(ConfigError, match=r"s\.json has no part 'val'; it has train, test"):
+        split.ids("val", source="s.json")
+
+
+def test_references() -> None:
+    assert parse_reference("split.json:test") == (Path("split.json"), "test")
+    assert parse_reference("a:b/split.json:val") == (Path("a:b/split.json"), "val")
+    for wrong in ("split.json", ":test", "split.json:", ""):
+        with pytest.raises(ConfigError, match="expected FILE:PART"):
+            parse_reference(wrong)
