@@ -1,0 +1,155 @@
+"""From an image to a mask, footprints and a preview, by a few names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from pyproj import CRS
+
+from rooftrace.core.errors import BundleError, GeoreferenceError
+from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.io.masks import NODATA
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.preview import Preview
+from rooftrace.testing.sources import ArraySource
+
+HOUSES = (Window(10, 20, 30, 40), Window(100, 50, 20, 25), Window(60, 120, 50, 30))
+GRID = GeoGrid((160, 180), Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000), CRS.from_epsg(32737))
+
+
+def village(shape: tuple[int, int] = (160, 180)) -> np.ndarray:
+    """Bright houses on dark ground, (band, y, x)."""
+    image = np.full((3, *shape), 60, dtype=np.uint8)
+    for house in HOUSES:
+        image[:, *house.slices()] = 220
+    return image
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    bundle = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, bundle.spec.model_copy(update={"gsd_m": 0.4}), bundle.parts)
+    return load(path)
+
+
+def test_an_array_gives_mask_and_footprints(model: Predictor) -> None:
+    result = model.predict(village())
+    np.testing.assert_array_equal(result.mask.data, village()[0] > 128)
+    assert result.mask.valid.all()
+    assert result.footprints.area.tolist() == pytest.approx([h.area_px for h in _by_row()])
+    assert result.footprints["score"].tolist() == pytest.approx([220 / 255] * 3, abs=0.005)
+    assert result.summary.buildings == 3
+    assert result.summary.built_up_share == pytest.approx(
+        sum(house.area_px for house in HOUSES) / (160 * 180)
+    )
+    assert "does not say how many metres" in result.summary.notes[0]
+
+
+def _by_row() -> list[Window]:
+    return sorted(HOUSES)
+
+
+def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:
+    source = ArraySource(village(), GRID, name="village.tif")
+    result = model.predict(source)
+    frame = result.footprints
+    assert frame.crs.to_epsg() == 32737
+    assert frame["area_m2"].tolist() == pytest.approx(
+        [h.area_px * 0.16 for h in _by_row()], rel=2e-3
+    )
+    left, bottom, right, top = frame.geometry.iloc[0].bounds
+    assert (left, top) == pytest.approx((500_008, 8_999_996))
+    assert (right, bottom) == pytest.approx((500_024, 8_999_984))
+    assert result.summary.notes == ()
+    assert len(model.predict(source, min_area_m2=100).footprints) == 2
+
+
+def test_a_smallest_area_needs_metres(model: Predictor) -> None:
+    with pytest.raises(GeoreferenceError, match="m²"):
+        model.predict(village(), min_area_m2=10)
+    assert len(model.predict(village(), min_area_m2=100, gsd_m=0.4).footprints) == 2
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_save_writes_what_predict_to_files_writes(
+    model: Predictor, tmp_path: Path, placed: bool
+) -> None:
+    valid = np.ones((160, 180), dtype=bool)
+    valid[:8] = False
+    source = ArraySource(village(), GRID if placed else None, valid, name="some/village.png")
+    saved = model.predict(source).save(tmp_path / "saved")
+    streamed, _ = model.predict_to_files(source, tmp_path / "streamed")
+    names = ["village_buildings", "village_mask", "village_preview"]
+    assert sorted(path.stem for path in (tmp_path / "saved").iterdir()) == names
+    for one, two in zip((saved.mask, saved.polygons), (streamed.mask, streamed.polygons)):
+        assert one.name == two.name
+    with rasterio.open(saved.mask) if placed else Image.open(saved.mask) as opened:
+        mask = opened.read(1) if placed else np.asarray(opened)
+    np.testing.assert_array_equal(mask, np.where(valid, village()[0] > 128, NODATA))
+    assert saved.mask.read_bytes() == streamed.mask.read_bytes()
+    frames = [gpd.read_file(path) for path in (saved.polygons, streamed.polygons)]
+    assert frames[0].geometry.equals(frames[1].geometry)
+    assert len(frames[0]) == 3
+    with Image.open(saved.preview) as picture:
+        assert picture.width >= 180
+        assert picture.height > 160
+
+
+def test_without_a_default_model_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
+                                                    tmp_path: Path) -> None:  # fmt: skip
+    monkeypatch.setattr("rooftrace.predict.predictor.resources.files", lambda _: tmp_path)
+    with pytest.raises(BundleError, match="no default model"):
+        load()
+
+
+def footprints(*windows: Window) -> Footprints:
+    import shapely
+
+    boxes = [shapely.box(w.col, w.row, w.col_stop, w.row_stop) for w in windows]
+    return Footprints(
+        np.array(boxes, dtype=object), np.ones(len(boxes), np.float32),
+        np.full(len(boxes), np.nan), None,
+    )  # fmt: skip
+
+
+def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
+    grid = GeoGrid((4000, 3000))
+    image = np.full((3, 4000, 3000), 50, dtype=np.uint8)
+    preview = Preview(grid, 3)
+    for row in range(0, 4000, 700):
+        for col in range(0, 3000, 900):
+            window = Window(row, col, 700, 900).intersection(Window.whole(grid.shape))
+            assert window is not None
+            part = image[:, *window.slices()]
+            valid = np.full(window.shape_yx, window.row < 3500)
+            preview.watch(window, Raster(part, valid, grid.crop(window)))
+    picture = np.asarray(preview.draw(footprints(Window(900, 600, 1200, 1500)), "1 building", 0.5))
+    # 4000 px by every third pixel, and a strip of text below.
+    assert picture.shape[1] == 1000
+    assert 1334 < picture.shape[0] < 1400
+    np.testing.assert_array_equal(picture[10, 10], [50, 50, 50])
+    assert picture[500, 500, 0] > 100 > picture[500, 500, 2]
+    assert picture[300, 500, 0] > 200
+    np.testing.assert_array_equal(picture[1300, 10], picture[-1, 0])
+    assert (picture[-30:] > 200).any()
+
+
+def test_the_preview_stretches_other_values() -> None:
+    grid = GeoGrid((40, 60))
+    data = np.linspace(100, 9000, 2400, dtype=np.float32).reshape(1, 40, 60)
+    preview = Preview(grid, 1)
+    window = Window.whole(grid.shape)
+    preview.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
+    picture = np.asarray(preview.draw(footprints(), "none", None))
+    left = (picture.shape[1] - 60) // 2
+    assert picture[0, left].max() < 10
+    assert picture[39, left + 59].min() > 245
