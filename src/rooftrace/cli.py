@@ -19,7 +19,7 @@ from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.data.config import FolderConfig
+from rooftrace.data.config import FolderConfig, nodata_rule
 
 __all__ = ["app", "main"]
 
@@ -83,6 +83,7 @@ def predict(
     min_area: Annotated[
         float | None, typer.Option("--min-area", min=0, help="Smallest building, m².")
     ] = None,
+    nodata: Nodata = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
@@ -100,28 +101,29 @@ def predict(
             min_area_m2=min_area,
             engine=engine,
             precision=precision,
+            nodata=None if nodata is None else nodata_rule(_parse_nodata(nodata)),
             progress=progress,
         )
     if as_json:
         _print_json(report.to_json())
         return
     for note in report.notes:
-        _people.print(f"[yellow]note:[/] {note}", highlight=False)
-    table = Table("input", "buildings", "built-up", "Mpx", "seconds", "files")
+        _people.print(f"[yellow]note:[/] {note}", highlight=False, soft_wrap=True)
     for output in report.outputs:
-        table.add_row(
-            Path(output.input).name,
-            f"{output.buildings:,}",
-            f"{output.built_up_share:.1%}",
-            f"{output.pixels / 1e6:.2f}",
-            f"{output.seconds:.2f}",
-            "\n".join((output.mask, output.polygons, output.preview)),
+        _people.print(
+            f"[bold]{output.input}[/]: {output.buildings:,} buildings, "
+            f"{output.built_up_share:.1%} built up, {output.pixels / 1e6:.2f} Mpx "
+            f"in {output.seconds:.2f} s",
+            highlight=False,
+            soft_wrap=True,
         )
-    _people.print(table)
+        for kind in ("mask", "polygons", "preview"):
+            _people.print(f"  {kind:9}{getattr(output, kind)}", highlight=False, soft_wrap=True)
     _people.print(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
-        f"record in {out / 'run.json'}",
+        f"record {out / 'run.json'}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, nearest
 from rooftrace.data.labels import Colour, LabelRule
+from rooftrace.io.raster import NodataRule
 
-__all__ = ["DataConfig", "FolderConfig", "LabelConfig"]
+__all__ = ["DataConfig", "FolderConfig", "LabelConfig", "nodata_rule"]
 
 
 class FolderConfig(Config):
@@ -126,3 +127,12 @@ def _colour(text: str) -> Colour:
         raise ValueError(f"{text!r} is not a colour such as #3C1098")
     red, green, blue = (int(part, 16) for part in match.groups())
     return red, green, blue
+
+
+def nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:
+    """`"alpha"`, a value or a colour as image readers want it."""
+    if isinstance(nodata, str):
+        return NodataRule()
+    if isinstance(nodata, tuple):
+        return NodataRule(colour=nodata)
+    return NodataRule(value=nodata)

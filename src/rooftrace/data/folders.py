@@ -9,7 +9,7 @@ from pathlib import Path
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Scene
-from rooftrace.data.config import FolderConfig
+from rooftrace.data.config import FolderConfig, nodata_rule
 from rooftrace.data.labels import LabelFile, LabelRule
 from rooftrace.data.layout import Pair, find_pairs, select
 from rooftrace.io.raster import NodataRule, open_raster
@@ -63,7 +63,7 @@ class FolderSource:
             name=config.name or root.resolve().name,
             pairs=pairs,
             rule=rule,
-            nodata=_nodata_rule(config.nodata),
+            nodata=nodata_rule(config.nodata),
             gsd_m=config.gsd_m,
             share=config.share,
             reading=found.reading,
@@ -98,11 +98,3 @@ class FolderSource:
         if pair.mask is not None:
             label = LabelFile(pair.mask, self.rule, image.grid, image.name)
         return Scene(pair.id, image, label, pair.group, self.gsd_m or image.grid.gsd_m)
-
-
-def _nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:
-    if isinstance(nodata, str):
-        return NodataRule()
-    if isinstance(nodata, tuple):
-        return NodataRule(colour=nodata)
-    return NodataRule(value=nodata)

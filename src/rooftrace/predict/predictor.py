@@ -20,13 +20,13 @@ from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
 from rooftrace.io.atomic import replacing
 from rooftrace.io.masks import NODATA, MaskSink, MemoryMask, mask_sink
+from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector import write_footprints
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.stream import Block, StreamStats, stream
-from rooftrace.testing.sources import ArraySource
 from rooftrace.vector.blocks import BlockPolygonizer
 from rooftrace.vector.footprints import make_footprints
 

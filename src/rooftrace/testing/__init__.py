@@ -1,8 +1,8 @@
 """Synthetic scenes and in-memory fakes, for tests, demonstrations and a little training."""
 
+from rooftrace.io.memory import ArraySource
 from rooftrace.testing.demo import demo_scene, demo_scene_path, demo_truth_path
 from rooftrace.testing.scene import SyntheticScene, generate_scene, write_pairs
-from rooftrace.testing.sources import ArraySource
 
 __all__ = [
     "ArraySource",

@@ -12,7 +12,7 @@ from pyproj import CRS
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
-from rooftrace.testing.sources import ArraySource
+from rooftrace.io.memory import ArraySource
 
 steps = st.sampled_from([64, 100, 128, 200, 256, 300, 333, 512, 777, 1024])
 

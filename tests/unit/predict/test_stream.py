@@ -18,7 +18,7 @@ from rooftrace.io.masks import NODATA
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.stream import Block, StreamStats, stream
-from rooftrace.testing.sources import ArraySource
+from rooftrace.io.memory import ArraySource
 
 SPEC = BundleSpec(
     name="fake",

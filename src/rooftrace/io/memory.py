@@ -1,4 +1,4 @@
-"""Fakes that stand beside the interfaces of `core`: ordinary implementations, in memory."""
+"""Images that are in memory already."""
 
 from __future__ import annotations
 
