@@ -103,7 +103,9 @@ def scaling_for(
             f"{model_gsd_m:g} m. Say it with --gsd where that is wrong."
         )
     ratios = tuple(model_gsd_m / own for own in gsd_yx_m)
-    if max(ratios) > LARGEST_RATIO or min(ratios) < 1 / LARGEST_RATIO:
+    # A little beyond is let pass: zoom levels are nominal, and 0.0742 m is a quarter of 0.3 m.
+    limit = LARGEST_RATIO * (1 + _SAME_WITHIN)
+    if max(ratios) > limit or min(ratios) < 1 / limit:
         own = " × ".join(f"{value:.3g}" for value in dict.fromkeys(gsd_yx_m))
         raise GsdMismatch(
             f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; "
