@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -41,6 +43,8 @@ Progress = Callable[[int, int], None]
 _SIMPLIFY_PX = 1.25
 _SMALLEST_PX = 9.0
 """Of the model's pixels: specks below this are no buildings, however sure the network is."""
+
+_POLYGONS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -277,14 +281,30 @@ class Predictor:
         traced = polygonizer.finish()
         # A mask is as fine as the model sees; on a finer grid its stairs are larger.
         scale_y, scale_x = plan.scaling.scale_yx
-        return make_footprints(
-            traced.polygons,
-            traced.score,
-            grid,
-            min_area_m2=min_area_m2,
-            min_area_px=_SMALLEST_PX * scale_y * scale_x,
-            simplify_px=_SIMPLIFY_PX * max(1.0, scale_y, scale_x),
-            gsd_m=gsd_m,
+
+        def make(part: slice) -> Footprints:
+            return make_footprints(
+                traced.polygons[part],
+                traced.score[part],
+                grid,
+                min_area_m2=min_area_m2,
+                min_area_px=_SMALLEST_PX * scale_y * scale_x,
+                simplify_px=_SIMPLIFY_PX * max(1.0, scale_y, scale_x),
+                gsd_m=gsd_m,
+            )
+
+        # Each building is made by itself, and shapely works outside the interpreter's lock.
+        parts = [
+            slice(first, first + _POLYGONS_AT_ONCE)
+            for first in range(0, max(len(traced), 1), _POLYGONS_AT_ONCE)
+        ]
+        with ThreadPoolExecutor(os.cpu_count(), "footprints") as pool:
+            made = list(pool.map(make, parts))
+        return Footprints(
+            geometry=np.concatenate([part.geometry for part in made]),
+            score=np.concatenate([part.score for part in made]),
+            area_m2=np.concatenate([part.area_m2 for part in made]),
+            crs=grid.crs,
         )
 
 
