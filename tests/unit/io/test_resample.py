@@ -11,8 +11,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
 from rooftrace.io.memory import ArraySource
+from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
 
 steps = st.sampled_from([64, 100, 128, 200, 256, 300, 333, 512, 777, 1024])
 

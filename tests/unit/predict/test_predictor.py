@@ -16,10 +16,10 @@ from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.io.masks import NODATA
+from rooftrace.io.memory import ArraySource
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
-from rooftrace.io.memory import ArraySource
 
 HOUSES = (Window(10, 20, 30, 40), Window(100, 50, 20, 25), Window(60, 120, 50, 30))
 GRID = GeoGrid((160, 180), Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000), CRS.from_epsg(32737))

@@ -15,10 +15,10 @@ from rooftrace.core.errors import BandMismatch, DataError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.io.masks import NODATA
+from rooftrace.io.memory import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.stream import Block, StreamStats, stream
-from rooftrace.io.memory import ArraySource
 
 SPEC = BundleSpec(
     name="fake",
