@@ -74,7 +74,8 @@ def crop_transform(
     """The affine map (2, 3) from pixels (x, y) of a crop to pixels (x, y) of its scene.
 
     Args:
-        centre_yx: in the scene, what comes to the middle of the crop.
+        centre_yx: in the scene, counted from the centre of its first pixel, what comes to the
+            middle of the crop.
         scale: scene pixels per crop pixel.
         crop_px: side of the crop.
     """
@@ -99,7 +100,7 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
     coarser than the scene, the scene is averaged first, so that nothing aliases.
     """
     scale = float(np.sqrt(abs(np.linalg.det(to_scene[:, :2]))))
-    factor = int(scale)
+    factor = int(scale + 1e-6)  # a determinant of 16 comes out as 15.999…
     image, target, valid = sample.image, sample.target, sample.valid
     if factor >= 2:
         image, target, valid = _shrink(image, target, valid, factor)
@@ -122,6 +123,8 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
             to_scene,
             size,
             flags=flags | cv2.INTER_LINEAR,
+            # The outermost half pixel is of the scene; it must not fade into what is not there.
+            borderMode=cv2.BORDER_REPLICATE,
         ).reshape(crop_px, crop_px, -1)
         for first in range(0, len(image), 4)
     ]

@@ -26,6 +26,9 @@ _TRIES = 12
 _ENOUGH_VALID = 0.3
 """Share of valid pixels with which a sample is worth its time."""
 
+_DTYPES = ("uint8", "uint16", "float32")
+"""What a bundle may say of its pixels."""
+
 
 def full_scale_of(dtype: np.dtype[Any]) -> float:
     """The largest pixel value that a dtype is used for: 255, 65535, or 1 for floats."""
@@ -88,10 +91,15 @@ class SceneCache:
 
 def _read(scene: Scene, window: Window) -> Sample:
     raster: Raster = scene.image.read(window)
+    pixels, valid = raster.data, raster.valid
+    if pixels.dtype.kind == "f":
+        # What is no number would spread to its neighbours when pixels are interpolated.
+        valid = valid & np.isfinite(pixels).all(axis=0)
+        pixels = np.where(valid, pixels, pixels.dtype.type(0))
     if scene.label is None:
-        return Sample(raster.data, np.zeros(window.shape_yx, np.uint8), raster.valid)
+        return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
     mask = scene.label.read(window)
-    return Sample(raster.data, mask.data, raster.valid & mask.valid)
+    return Sample(pixels, mask.data, valid & mask.valid)
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class TrainSamples:
                 remedy="Look at the split, the globs and the parts of the configuration.",
             )
         check_alike(scenes)
+        _check_dtype(scenes[0])
         if augment.gsd_range_m is not None:
             for scene in scenes:
                 model_scale(scene, 1.0)
@@ -181,7 +190,9 @@ class TrainSamples:
         scale = self._scale(scene, rng)
         height, width = scene.image.grid.shape
         centre = self._centre(index, (height, width), scale, rng)
-        to_scene = crop_transform(centre, scale, self._crop_px, self._augment, rng)
+        # From the corner of the first pixel to its centre.
+        middle = centre[0] - 0.5, centre[1] - 0.5
+        to_scene = crop_transform(middle, scale, self._crop_px, self._augment, rng)
         # A rotated square reaches half its diagonal from its centre.
         reach = math.ceil(self._crop_px * scale * math.sqrt(0.5)) + 2
         row, col = int(centre[0]) - reach, int(centre[1]) - reach
@@ -203,6 +214,7 @@ class TrainSamples:
     def _centre(
         self, index: int, shape_yx: tuple[int, int], scale: float, rng: np.random.Generator
     ) -> tuple[float, float]:
+        """What comes to the middle, counted from the corner of the scene."""
         # Where a scene is large enough the crop stays inside; where not, all of it is seen.
         margins = [min(self._crop_px * scale, side) / 2 for side in shape_yx]
         row, col = (
@@ -217,8 +229,8 @@ class TrainSamples:
             found = np.flatnonzero(self._cache.read(index, window).target)
             if len(found):
                 chosen = int(found[rng.integers(len(found))])
-                row = window.row + chosen // window.width
-                col = window.col + chosen % window.width
+                row = window.row + chosen // window.width + 0.5
+                col = window.col + chosen % window.width + 0.5
         return float(row), float(col)
 
 
@@ -287,6 +299,15 @@ def check_alike(scenes: Sequence[Scene]) -> None:
                 f"but {first.name} has {first.bands} of {first.dtype}.",
                 remedy="All images that one model is trained on must have the same bands.",
             )
+
+
+def _check_dtype(scene: Scene) -> None:
+    if scene.image.dtype.name not in _DTYPES:
+        raise DataError(
+            f"{scene.image.name} has pixels of {scene.image.dtype}; expected uint8, uint16 or "
+            "float32, which models are made for.",
+            remedy="Convert the images, for example with gdal_translate -ot Float32.",
+        )
 
 
 def _ground(scene: Scene) -> float:

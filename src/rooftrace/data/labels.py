@@ -57,6 +57,30 @@ class LabelRule:
             )
         return self._by_value(data[0], name)
 
+    def check_nodata(self, nodata: tuple[float | None, ...], name: str) -> None:
+        """Refuse a file that calls one of the classes nodata.
+
+        Tools that rasterise often mark the background so; taken at its word, such a file takes
+        the class out of loss and metrics, and the model learns that everything is a building.
+
+        Args:
+            nodata: the file's own, per band.
+
+        Raises:
+            LabelError: the value is a class and is not named under `ignore`.
+        """
+        if self.palette is not None:
+            clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
+        else:
+            values = {*range(len(self.classes)), *([255] if len(self.classes) == 2 else [])}
+            clash = nodata[0] in values - set(self.ignore)
+        if clash:
+            raise LabelError(
+                f"The mask {name} has the nodata value {nodata[0]:g}, which is a class.",
+                remedy="If the class is meant, unset it: gdal_edit.py -unsetnodata FILE. If "
+                "nothing is known there, name the value under ignore.",
+            )
+
     def _by_value(
         self, values: NDArray[Any], name: str
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
@@ -149,7 +173,13 @@ class LabelFile:
                 remedy="Export the mask again at the size of its image.",
             )
         raster = source.read(window)
-        classes, valid = self.rule.decode(raster.data, str(self.path))
+        self.rule.check_nodata(source.nodata, str(self.path))
+        # What the file itself leaves out may hold any value.
+        filler = self.rule.palette[0][0] if self.rule.palette else (0,) * len(raster.data)
+        data = raster.data
+        if not raster.valid.all() and len(filler) == len(data):
+            data = np.where(raster.valid, data, np.array(filler, data.dtype)[:, None, None])
+        classes, valid = self.rule.decode(data, str(self.path))
         whole = raster.valid if valid is None else raster.valid & valid
         grid = self.grid if window is None else self.grid.crop(window)
         return Mask(classes, whole, grid)

@@ -35,6 +35,11 @@ _KEEP_OPEN_PX = 2**20
 
 _REMEDY = "Open it with another program to see whether it is whole, or leave it out."
 
+# GDAL's pool of threads does not survive a fork: a child that hands it work waits for ever.
+_THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
+
 # Held while a file is opened: silencing a warning changes state of the whole process.
 _OPENING = threading.Lock()
 
@@ -134,6 +139,11 @@ class RasterFile:
     def dtype(self) -> np.dtype[Any]:
         return self._info.dtype
 
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """What the file itself calls nodata, per band of colour."""
+        return self._info.nodata
+
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         with self._lock:
@@ -192,7 +202,7 @@ class RasterFile:
         # GDAL_CACHEMAX is in bytes here: rasterio hands it on as a number.
         with rasterio.Env(
             GDAL_CACHEMAX=_CACHE_BYTES,
-            GDAL_NUM_THREADS="ALL_CPUS",
+            **_THREADS,
             # Without these two a truncated JPEG or PNG is read as if its rest were grey or black.
             GDAL_ERROR_ON_LIBJPEG_WARNING=True,
             GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",

@@ -14,6 +14,7 @@ from typing import Any
 import rooftrace.models._torch  # noqa: F401
 
 # isort: split
+import cv2
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
@@ -244,7 +245,14 @@ def _loader(
         num_workers=config.workers,
         collate_fn=collate,
         drop_last=drop_last,
+        worker_init_fn=_begin_worker,
     )
+
+
+def _begin_worker(number: int) -> None:
+    """The worker is one of several already; and OpenCV's threads do not survive the fork."""
+    del number
+    cv2.setNumThreads(0)
 
 
 def _default_samples(train: Sequence[FolderSource], crop_px: int) -> int:

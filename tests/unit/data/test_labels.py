@@ -1,0 +1,224 @@
+"""Masks are read as classes, or the file and its strange values are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.types import GeoGrid, LabelReader, Window
+from rooftrace.data.labels import LabelFile, LabelRule
+
+BINARY = LabelRule(("background", "building"))
+LAND = LabelRule(("other", "building", "road"))
+COLOURS = LabelRule(
+    ("other", "building", "road"),
+    palette=(((132, 41, 246), 0), ((60, 16, 152), 1), ((110, 193, 228), 2), ((0, 0, 9), 1)),
+    ignore=((155, 155, 155),),
+)
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
+
+
+@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 1)), st.sampled_from([1, 255]))
+def test_0_1_and_0_255_say_the_same(truth: np.ndarray, one: int) -> None:
+    classes, valid = BINARY.decode((truth * one)[None], "m")
+    np.testing.assert_array_equal(classes, truth)
+    assert classes.dtype == np.uint8
+    assert valid is None
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 2)), st.sampled_from(["u1", "i4", "f4"])
+)
+def test_indices_of_any_dtype(truth: np.ndarray, dtype: str) -> None:
+    classes, valid = LAND.decode(truth.astype(dtype)[None], "m")
+    np.testing.assert_array_equal(classes, truth)
+    assert classes.dtype == np.uint8
+    assert valid is None
+
+
+@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 4)))
+def test_a_palette_undoes_its_colouring(drawn: np.ndarray) -> None:
+    assert COLOURS.palette is not None
+    table = np.array([colour for colour, _ in COLOURS.palette] + list(COLOURS.ignore), np.uint8)
+    meaning = np.array([index for _, index in COLOURS.palette] + [0])
+    classes, valid = COLOURS.decode(np.moveaxis(table[drawn], -1, 0), "m")
+    np.testing.assert_array_equal(classes, meaning[drawn])
+    if (drawn == 4).any():
+        assert valid is not None
+        np.testing.assert_array_equal(valid, drawn != 4)
+    else:
+        assert valid is None
+
+
+@given(hnp.arrays(np.uint8, (6, 6), elements=st.sampled_from([0, 128, 255])))
+def test_an_ignored_value_is_not_valid(drawn: np.ndarray) -> None:
+    rule = LabelRule(("background", "building"), ignore=(128,))
+    classes, valid = rule.decode(drawn[None], "m")
+    assert valid is not None
+    np.testing.assert_array_equal(valid, drawn != 128)
+    np.testing.assert_array_equal(classes[valid], drawn[valid] == 255)
+    assert classes.max() <= 1
+
+
+def test_grey_in_three_bands_is_one_band() -> None:
+    band = np.array([[0, 255], [255, 0]], np.uint8)
+    classes, _ = BINARY.decode(np.stack([band] * 3), "m")
+    np.testing.assert_array_equal(classes, band == 255)
+    coloured = np.stack([band, band, band.T[::-1]])
+    with pytest.raises(LabelError, match=r"The mask m\.png is coloured") as caught:
+        BINARY.decode(coloured, "m.png")
+    assert "palette" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "told"),
+    [
+        (BINARY, [0, 2], ["1 values", "(2)", "0 and 1, or 0 and 255"]),
+        (BINARY, [0, 1, 255], ["1 values", "(255)"]),
+        (BINARY, [0, 7, 9, 255], ["3 values", "(7, 9, 255)"]),
+        (LAND, [0, 1, 2, 3], ["1 values", "(3)", "0 to 2", "other, building, road"]),
+        (LAND, [0, 255], ["(255)"]),
+        (BINARY, list(range(30)), ["28 values", "(2, 3, 4, 5, 6, 7…)"]),
+        (BINARY, [-1.0, 0.0], ["(-1.0)"]),
+        (BINARY, [0.0, 0.5, np.nan], ["2 values", "0.5", "nan"]),
+    ],
+)
+def test_values_that_are_no_classes_are_named(
+    rule: LabelRule, values: list[float], told: list[str]
+) -> None:
+    with pytest.raises(LabelError) as caught:
+        rule.decode(np.array([[values]]), "folder/m.png")
+    for part in ["folder/m.png", *told]:
+        assert part in caught.value.message
+
+
+def test_colours_that_are_not_in_the_palette_are_named_with_their_pixels() -> None:
+    data = np.zeros((3, 2, 3), np.uint8)
+    data[:, 0, 0] = 60, 16, 152
+    data[:, 1] = np.array([1, 2, 255])[:, None]
+    with pytest.raises(LabelError) as caught:
+        COLOURS.decode(data, "m.png")
+    for part in ("m.png", "2 colours", "#000000 (2 px)", "#0102FF (3 px)", "#3C1098 building"):
+        assert part in caught.value.message
+    with pytest.raises(LabelError, match="1 bands of uint8; a palette is given"):
+        COLOURS.decode(data[:1], "m.png")
+    with pytest.raises(LabelError, match="3 bands of uint16"):
+        COLOURS.decode(data.astype(np.uint16), "m.png")
+
+
+def save(path: Path, array: np.ndarray, **options: object) -> Path:
+    Image.fromarray(array).save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def label(path: Path, rule: LabelRule, shape: tuple[int, int]) -> LabelFile:
+    return LabelFile(path, rule, GeoGrid(shape), "image.tif")
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    square = np.zeros((40, 50), np.uint8)
+    square[10:31, 7:22] = 1
+    return square
+
+
+@given(st.integers(0, 39), st.integers(0, 49), st.integers(1, 40), st.integers(1, 50))
+def test_a_window_is_a_part_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, row: int, col: int, height: int, width: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "window.png"
+    if not path.exists():
+        save(path, np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (40, 50)))
+    file = label(path, BINARY, (40, 50))
+    window = Window(row, col, min(height, 40 - row), min(width, 50 - col))
+    part, whole = file.read(window), file.read()
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    assert part.valid.all()
+    assert part.grid == file.grid.crop(window)
+    assert isinstance(file, LabelReader)
+
+
+def test_a_palette_file_by_index_and_by_colour(tmp_path: Path, truth: np.ndarray) -> None:
+    image = Image.fromarray(truth, mode="L").convert("P")
+    image.putpalette([132, 41, 246, 60, 16, 152])
+    path = tmp_path / "m.png"
+    image.save(path)
+    for rule in (BINARY, COLOURS):
+        np.testing.assert_array_equal(label(path, rule, truth.shape).read().data, truth)
+
+
+def test_transparent_parts_of_a_mask_are_not_valid(tmp_path: Path, truth: np.ndarray) -> None:
+    alpha = np.full(truth.shape, 255, np.uint8)
+    alpha[:, 40:] = 0
+    mask = save(tmp_path / "m.png", np.dstack([truth * np.uint8(255), alpha]))
+    read = label(mask, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(read.valid, alpha > 0)
+    np.testing.assert_array_equal(read.data[read.valid], truth[read.valid])
+
+
+def test_a_mask_blurred_by_jpeg_is_refused(tmp_path: Path, truth: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    slanted = np.array(Image.fromarray(truth * np.uint8(255)).rotate(20))
+    path = save(tmp_path / "m.png", slanted, format="JPEG", quality=80)
+    values = np.unique(np.array(Image.open(path)))
+    assert len(values) > 4
+    rng.shuffle(values)
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, truth.shape).read()
+    assert str(path) in caught.value.message
+    assert "values that are not classes" in caught.value.message
+    assert "JPEG" in caught.value.remedy
+
+
+def test_a_size_that_differs_names_both_files_and_sizes(tmp_path: Path, truth: np.ndarray) -> None:
+    path = save(tmp_path / "m.png", truth)
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, (50, 40)).read(Window(0, 0, 10, 10))
+    for part in (str(path), "image.tif", "40 rows × 50 columns", "50 rows × 40 columns"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize("nodata", [0, 1])
+def test_a_class_that_the_mask_calls_nodata_is_refused(
+    tmp_path: Path, truth: np.ndarray, nodata: int
+) -> None:
+    # Left to itself it would take the whole background, or all buildings, out of the loss.
+    path = tmp_path / "m.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=nodata,
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
+    ) as out:  # fmt: skip
+        out.write(truth[None])
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, truth.shape).read()
+    assert str(path) in caught.value.message
+    assert f"nodata value {nodata}" in caught.value.message
+    assert "unset" in caught.value.remedy
+
+
+def test_nodata_that_is_no_class_is_not_valid(tmp_path: Path, truth: np.ndarray) -> None:
+    path = tmp_path / "m.tif"
+    truth[:, 40:] = 99
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=99,
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
+    ) as out:  # fmt: skip
+        out.write(truth[None])
+    read = label(path, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(read.valid, truth != 99)
+    np.testing.assert_array_equal(read.data, truth == 1)
+
+
+def test_a_broken_mask_is_named(tmp_path: Path, truth: np.ndarray) -> None:
+    path = save(tmp_path / "m.png", np.random.default_rng(0).integers(0, 2, (400, 400), np.uint8))
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(DataError, match=r"m\.png cannot be read"):
+        label(path, BINARY, (400, 400)).read()
