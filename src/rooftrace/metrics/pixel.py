@@ -45,11 +45,13 @@ class PixelCounts:
         """
         if truth.shape != prediction.shape:
             raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
-        cells = truth.astype(np.int64) * classes + prediction
         if valid is not None:
-            cells = cells[valid]
-        if cells.size and not (cells.min() >= 0 and cells.max() < classes * classes):
-            raise ValueError(f"a class index is not in 0..{classes - 1}")
+            truth, prediction = truth[valid], prediction[valid]
+        for side in (truth, prediction):
+            # Else a prediction beyond the last column would count in the next row.
+            if side.size and not (side.min() >= 0 and side.max() < classes):
+                raise ValueError(f"a class index is not in 0..{classes - 1}")
+        cells = truth.astype(np.int64) * classes + prediction
         counted = np.bincount(cells.ravel(), minlength=classes * classes)
         return cls(counted.reshape(classes, classes).astype(np.int64))
 
@@ -114,7 +116,8 @@ class ThresholdCurve:
     """IoU of a class as a function of the threshold, from two histograms of its probability.
 
     Args:
-        bins: thresholds are k / bins for k = 1 … bins - 1.
+        bins: thresholds are k / bins for k = 1 … bins - 1, as float32; a pixel is the class where
+            its probability is at least the threshold.
     """
 
     def __init__(self, bins: int = 200) -> None:
@@ -128,7 +131,9 @@ class ThresholdCurve:
         valid: NDArray[np.bool_],
     ) -> None:
         """Count pixels of equal shape: whether each is the class, and what was said of it."""
-        levels = np.minimum((probability[valid] * self._bins).astype(np.int64), self._bins - 1)
+        # Not by multiplying, which rounds a probability just below a threshold up to it.
+        limits = self.thresholds.astype(np.float32)
+        levels = np.searchsorted(limits, probability[valid], side="right")
         for side in (0, 1):
             chosen = levels[truth[valid] == bool(side)]
             self._histograms[side] += np.bincount(chosen, minlength=self._bins)

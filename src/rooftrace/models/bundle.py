@@ -16,6 +16,7 @@ import hashlib
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,7 @@ __all__ = ["MAX_PART_BYTES", "ModelBundle", "read_bundle", "write_bundle"]
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
 WEIGHTS_NAME = "weights.safetensors"
-_PART_NAME = re.compile(
-    r"^(model\.onnx|weights\.safetensors|variants/[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
-)
+_PART_NAME = re.compile(r"model\.onnx|weights\.safetensors|variants/[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 MAX_SPEC_BYTES = 4 * 2**20
 MAX_PART_BYTES = 2 * 2**30
@@ -83,7 +82,7 @@ def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> Mo
         BundleError: a part's name is not one that a bundle may have, or a variant lacks its part.
     """
     for name in parts:
-        if not _PART_NAME.match(name):
+        if not _PART_NAME.fullmatch(name):
             raise BundleError(f"A bundle cannot hold a part named {name!r}.", remedy=_REMEDY)
     hashed = {
         name: Part(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
@@ -113,11 +112,11 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
         BundleError: not a zip, truncated, tampered with (a hash differs), oversized, an unknown
             schema, a part that is missing or surplus; the message says which.
     """
-    if not path.is_file():
-        raise BundleError(
-            f"There is no bundle at {path}.", remedy="Give the path of a .rooftrace file."
-        )
     try:
+        if not path.is_file():
+            raise BundleError(
+                f"There is no bundle at {path}.", remedy="Give the path of a .rooftrace file."
+            )
         with zipfile.ZipFile(path) as archive:
             spec = _read_spec(archive, path)
             parts = _read_parts(archive, spec, path, max_part_bytes)
@@ -137,7 +136,7 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
 
 def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
     names = [info.filename for info in archive.infolist()]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise BundleError(f"{path} holds {doubled} more than once.", remedy=_REMEDY)
     if SPEC_NAME not in names:
@@ -171,7 +170,7 @@ def _read_parts(
         )
     parts = {}
     for name, expected in spec.parts.items():
-        if not _PART_NAME.match(name):
+        if not _PART_NAME.fullmatch(name):
             raise BundleError(f"{path} holds a part named {name!r}.", remedy=_REMEDY)
         if expected.size > max_part_bytes:
             raise BundleError(
@@ -192,6 +191,12 @@ def _read_parts(
 
 
 def _read_limited(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
+    # The other methods unfold without a limit, and fail with errors of their own.
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BundleError(
+            f"{path}: {name} is packed in a way that bundles are not; expected deflate.",
+            remedy=_REMEDY,
+        )
     # A zip may claim one size and unfold to another: only what was announced is ever unfolded.
     with archive.open(name) as stream:
         data = stream.read(limit + 1)

@@ -31,7 +31,8 @@ _SMOOTH = 1.0
 def cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean negative log likelihood of the true class."""
     if logits.shape[1] == 1:
-        each = F.binary_cross_entropy_with_logits(logits[:, 0], target.float(), reduction="none")
+        truth = target.to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
     else:
         each = F.cross_entropy(logits, target.long(), reduction="none")
     return _masked_mean(each, valid)

@@ -1,0 +1,178 @@
+"""Figures are ratios of counts: by hand, against a plain loop, pooled and per image."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, per_image
+from rooftrace.metrics.report import EvalReport, ImageScore
+
+# Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
+TRUTH = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.uint8)
+GUESS = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], np.uint8)
+
+
+def counted(truth: np.ndarray, guess: np.ndarray, valid=None, classes: int = 2) -> PixelCounts:  # type: ignore[no-untyped-def]
+    return PixelCounts.of(truth, guess, valid, classes=classes)
+
+
+def test_by_hand() -> None:
+    counts = counted(TRUTH, GUESS)
+    np.testing.assert_array_equal(counts.matrix, [[4, 1], [2, 3]])
+    assert counts.pixels == 10
+    assert counts.accuracy == 0.7
+    assert counts.iou(1) == 3 / 6
+    assert counts.iou(0) == 4 / 7
+    assert counts.dice(1) == 6 / 9
+    assert counts.precision(1) == 3 / 4
+    assert counts.recall(1) == 3 / 5
+    assert counts.mean_iou == pytest.approx((3 / 6 + 4 / 7) / 2)
+
+
+def maps(classes: int):  # type: ignore[no-untyped-def]
+    shape = (7, 6)
+    values = hnp.arrays(np.uint8, shape, elements=st.integers(0, classes - 1))
+    return st.tuples(values, values, hnp.arrays(np.bool_, shape))
+
+
+@given(st.integers(2, 5).flatmap(lambda n: st.tuples(st.just(n), maps(n))))
+def test_against_a_plain_loop(case) -> None:  # type: ignore[no-untyped-def]
+    classes, (truth, guess, valid) = case
+    counts = counted(truth, guess, valid, classes)
+    pairs = [(t, g) for t, g, v in zip(truth.flat, guess.flat, valid.flat) if v]
+    right = sum(t == g for t, g in pairs)
+    assert counts.pixels == len(pairs)
+    assert same(counts.accuracy, right, len(pairs))
+    ious = []
+    for c in range(classes):
+        tp = sum(t == c and g == c for t, g in pairs)
+        fp = sum(t != c and g == c for t, g in pairs)
+        fn = sum(t == c and g != c for t, g in pairs)
+        assert same(counts.iou(c), tp, tp + fp + fn)
+        assert same(counts.dice(c), 2 * tp, 2 * tp + fp + fn)
+        assert same(counts.precision(c), tp, tp + fp)
+        assert same(counts.recall(c), tp, tp + fn)
+        if tp + fp + fn:
+            ious.append(tp / (tp + fp + fn))
+    if ious:
+        assert counts.mean_iou == pytest.approx(sum(ious) / len(ious))
+    else:
+        assert math.isnan(counts.mean_iou)
+
+
+def same(value: float, part: int, whole: int) -> bool:
+    return math.isnan(value) if whole == 0 else value == pytest.approx(part / whole)
+
+
+@given(maps(3), maps(3))
+def test_pooling_adds_counts(one, other) -> None:  # type: ignore[no-untyped-def]
+    separate = counted(*one, classes=3) + counted(*other, classes=3)
+    both = [np.concatenate([a, b]) for a, b in zip(one, other)]
+    np.testing.assert_array_equal(separate.matrix, counted(*both, classes=3).matrix)
+    zero = PixelCounts.zero(3)
+    np.testing.assert_array_equal((zero + separate).matrix, separate.matrix)
+
+
+def test_pooled_and_per_image_differ_and_are_told_apart() -> None:
+    large = counted(np.ones((10, 10), np.uint8), np.ones((10, 10), np.uint8))
+    small = counted(np.ones((1, 2), np.uint8), np.array([[1, 0]], np.uint8))
+    empty = counted(np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8))
+    assert (large + small).iou(1) == 101 / 102
+    found = per_image([large, small, empty], 1)
+    # An image with nothing to find, where nothing was found, is right.
+    assert found == {
+        "dice": pytest.approx((1 + 2 / 3 + 1) / 3),
+        "iou": pytest.approx((1 + 1 / 2 + 1) / 3),
+    }
+    false_alarm = counted(np.zeros((1, 2), np.uint8), np.array([[1, 0]], np.uint8))
+    assert per_image([false_alarm], 1) == {"dice": 0, "iou": 0}
+    assert all(math.isnan(v) for v in per_image([], 1).values())
+
+
+@pytest.mark.parametrize("wrong", [2, 200, -1])
+def test_a_class_that_is_none_is_a_defect(wrong: int) -> None:
+    bad = np.array([[0, wrong]], np.int16)
+    good = np.zeros((1, 2), np.int16)
+    for truth, guess in ((bad, good), (good, bad)):
+        with pytest.raises(ValueError, match=r"a class index is not in 0\.\.1"):
+            counted(truth, guess)
+    # Where it is not valid, nothing is known.
+    assert counted(bad, good, np.array([[True, False]])).pixels == 1
+
+
+def test_shapes_must_be_equal() -> None:
+    with pytest.raises(ValueError, match="truth has shape"):
+        counted(TRUTH, GUESS[:1])
+
+
+# Also the numbers just beside each threshold k / 20 as float32 has them.
+EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]
+PROBABILITIES = st.one_of(
+    st.floats(0, 1, width=32), st.sampled_from([k / 20 for k in range(21)]), st.sampled_from(EDGES)
+)
+
+
+@given(
+    hnp.arrays(np.bool_, 60),
+    hnp.arrays(np.float32, 60, elements=PROBABILITIES.map(np.float32)),
+    hnp.arrays(np.bool_, 60),
+)
+def test_a_curve_is_what_counting_at_each_threshold_gives(
+    truth: np.ndarray, probability: np.ndarray, valid: np.ndarray
+) -> None:
+    curve = ThresholdCurve(bins=20)
+    # In two parts: it is fed batch by batch.
+    for part in (slice(0, 25), slice(25, 60)):
+        curve.add(truth[part], probability[part], valid[part])
+    found = curve.iou()
+    assert len(found) == len(curve.thresholds) == 19
+    for threshold, iou in zip(curve.thresholds, found):
+        guess = probability >= np.float32(threshold)
+        counts = counted(truth.astype(np.uint8), guess.astype(np.uint8), valid)
+        expected = counts.iou(1)
+        assert iou == pytest.approx(0 if math.isnan(expected) else expected)
+
+
+def report(*images: ImageScore) -> EvalReport:
+    return EvalReport(images, ("background", "building"), 1, {"split": "s.json:test"})
+
+
+def test_the_report_is_the_contract() -> None:
+    plain = report(ImageScore("a", counted(TRUTH, GUESS))).to_json()
+    assert plain["images"] == 1
+    assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
+    assert set(plain["per_image"]) == {"dice", "iou"}
+    assert plain["pixel"]["iou"] == 0.5
+    assert plain["pixel"]["dice"] == pytest.approx(2 / 3, abs=1e-6)
+    assert plain["classes"]["background"]["iou"] == pytest.approx(4 / 7, abs=1e-6)
+    assert plain["protocol"]["valid_pixels"] == 10
+    assert plain["protocol"]["class"] == "building"
+    assert plain["split"] == "s.json:test"
+
+
+def test_what_is_not_defined_is_null_and_not_nan() -> None:
+    nothing = counted(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    plain = report(ImageScore("a", nothing)).to_json()
+    assert plain["pixel"]["iou"] is None
+    assert plain["pixel"]["accuracy"] == 1
+    assert plain["per_image"]["iou"] == 1
+    json.dumps(plain, allow_nan=False)
+    json.dumps(report().to_json(), allow_nan=False)
+    rows = dict(report(ImageScore("a", nothing)).rows())
+    assert rows["IoU of building (pooled)"] == "–"
+    assert rows["IoU of background (pooled)"] == "1.0000"
+
+
+def test_every_figure_in_the_table_says_over_what() -> None:
+    rows = report(ImageScore("a", counted(TRUTH, GUESS))).rows()
+    assert [name for name, _ in rows[:2]] == ["images", "class"]
+    for name, value in rows[2:]:
+        assert "(pooled)" in name or "(mean per image)" in name
+        assert 0 <= float(value) <= 1

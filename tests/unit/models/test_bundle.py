@@ -1,0 +1,335 @@
+"""A bundle is read back as it was written, or not at all: whatever is wrong is a BundleError."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import BundleError, ExportError
+from rooftrace.models.bundle import MAX_SPEC_BYTES, ModelBundle, read_bundle, write_bundle
+from rooftrace.models.spec import BundleSpec, Measured, Variant
+
+SPEC = BundleSpec(
+    name="tiny",
+    bands=("red", "green", "blue"),
+    gsd_m=0.3,
+    mean=(1.0, 2.0, 3.0),
+    std=(1.0, 1.0, 1.0),
+    classes=("background", "building"),
+    metrics=(Measured(data="here", split="val", protocol="pooled", values={"iou": 0.5}),),
+    training={"seed": 3, "data": {"train": [{"path": "ä/ñ"}]}},
+    variants=(Variant(engine="openvino", precision="int8", files=("variants/a.xml",)),),
+)
+PARTS = {
+    "model.onnx": bytes(range(256)) * 2,
+    "variants/a.xml": b"<net/>",
+    "weights.safetensors": b"",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("bundle") / "a.rooftrace"
+    write_bundle(path, SPEC, PARTS)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch") / "b.rooftrace"
+
+
+def same(a: ModelBundle, b: ModelBundle) -> bool:
+    return a.spec == b.spec and dict(a.parts) == dict(b.parts)
+
+
+def test_written_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.rooftrace"
+    written = write_bundle(path, SPEC, PARTS)
+    read = read_bundle(path)
+    assert same(read, written)
+    assert dict(read.parts) == PARTS
+    assert read.spec.model_copy(update={"parts": {}}) == SPEC
+    assert {name: part.size for name, part in read.spec.parts.items()} == {
+        name: len(data) for name, data in PARTS.items()
+    }
+    assert read.sha256 == written.sha256
+    assert [p.name for p in path.parent.iterdir()] == ["a.rooftrace"]
+    with pytest.raises(BundleError, match="has no part 'absent'"):
+        read.part("absent")
+
+
+NAMES = st.sampled_from(["variants/x.bin", "variants/y-1_b.xml", "weights.safetensors"])
+
+
+@settings(max_examples=25)
+@given(st.dictionaries(NAMES, st.binary(max_size=300)), st.binary(max_size=300), st.text())
+def test_any_content_comes_back(scratch: Path, rest: dict, graph: bytes, name: str) -> None:
+    spec = SPEC.model_copy(update={"variants": (), "name": name})
+    written = write_bundle(scratch, spec, {"model.onnx": graph} | rest)
+    assert same(read_bundle(scratch), written)
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path, whole: bytes) -> None:
+    backwards = dict(reversed(PARTS.items()))
+    write_bundle(tmp_path / "b.rooftrace", SPEC, backwards)
+    assert (tmp_path / "b.rooftrace").read_bytes() == whole
+
+
+def test_the_fingerprint_is_of_all_the_content(tmp_path: Path) -> None:
+    variants = [
+        (SPEC, PARTS),
+        (SPEC.model_copy(update={"threshold": 0.6}), PARTS),
+        (SPEC, PARTS | {"variants/a.xml": b"<net />"}),
+    ]
+    prints = [write_bundle(tmp_path / "b", spec, parts).sha256 for spec, parts in variants]
+    assert len(set(prints)) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bundle.json", "../x", "/etc/x", "variants/../x", "variants/a/b", "variants/.x", "variants/",
+     "model.onnx\n", "variants/a\n", "C:\\x", "", "Model.onnx", "weights.pt"],
+)  # fmt: skip
+def test_names_that_no_part_may_have(tmp_path: Path, whole: bytes, name: str) -> None:
+    with pytest.raises(BundleError, match="cannot hold a part named"):
+        write_bundle(tmp_path / "b", SPEC, PARTS | {name: b"x"})
+    assert not (tmp_path / "b").exists()
+    # A stranger's file may name it all the same, in its list and in the zip.
+    spec = contract(whole)
+    spec["parts"][name] = spec["parts"]["variants/a.xml"]
+    path = tmp_path / "c.rooftrace"
+    surplus = [(name, b"<net/>")] if name else []
+    zipped(path, [("bundle.json", json.dumps(spec)), *PARTS.items(), *surplus])
+    with pytest.raises(BundleError):
+        read_bundle(path)
+
+
+def test_a_bundle_without_what_it_promises_is_not_written(tmp_path: Path) -> None:
+    for missing in ("model.onnx", "variants/a.xml"):
+        parts = {name: data for name, data in PARTS.items() if name != missing}
+        with pytest.raises(BundleError, match=f"no part '{missing}'"):
+            write_bundle(tmp_path / "b", SPEC, parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="could not be written"):
+        write_bundle(tmp_path / "file" / "b", SPEC, PARTS)
+
+
+# What a stranger may send.
+
+
+def contract(whole: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        found: dict[str, Any] = json.loads(archive.read("bundle.json"))
+    return found
+
+
+def zipped(
+    path: Path, entries: list[tuple[str, bytes | str]], method: int = zipfile.ZIP_DEFLATED
+) -> Path:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", method) as archive:
+        warnings.simplefilter("ignore", UserWarning)  # of a name that comes twice
+        for name, data in entries:
+            archive.writestr(name, data)
+    return path
+
+
+def refused(path: Path, told: str, **options: int) -> None:
+    with pytest.raises(BundleError) as caught:
+        read_bundle(path, **options)
+    assert told in caught.value.message
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+
+
+def test_truncated_at_any_point(whole: bytes, scratch: Path) -> None:
+    for length in {*range(0, len(whole), 13), *range(40), *range(len(whole) - 60, len(whole))}:
+        scratch.write_bytes(whole[:length])
+        with pytest.raises(BundleError):
+            read_bundle(scratch)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_flipped_bits_are_noticed_or_change_nothing(
+    whole: bytes, scratch: Path, data: st.DataObject
+) -> None:
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    scratch.write_bytes(damaged)
+    try:
+        found = read_bundle(scratch)
+    except BundleError:
+        return
+    scratch.write_bytes(whole)
+    assert same(found, read_bundle(scratch))
+
+
+@settings(max_examples=150)
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.builds(lambda a, b: b"PK\x03\x04" + a + b"PK\x05\x06" + b, st.binary(), st.binary()),
+        st.builds(lambda a: a + b"PK\x05\x06" + bytes(18), st.binary(max_size=60)),
+    )
+)
+def test_noise_is_refused(scratch: Path, noise: bytes) -> None:
+    scratch.write_bytes(noise)
+    with pytest.raises(BundleError):
+        read_bundle(scratch)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["bundle.json", "model.onnx"]) | st.text(min_size=1, max_size=8),
+            st.binary(max_size=40) | st.sampled_from([b"{}", b"[]", b"null", b'{"a": 1}']),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from([getattr(zipfile, f"ZIP_{m}") for m in ("STORED", "DEFLATED", "LZMA")]),
+)
+def test_any_other_zip_is_refused(scratch: Path, entries: list, method: int) -> None:
+    entries = [e for e in entries if e[0].isprintable()]
+    zipped(scratch, entries, method)
+    with pytest.raises(BundleError):
+        read_bundle(scratch)
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda s: s.update(schema_version=2), "schema_version"),
+        (lambda s: s.update(task="detection"), "task"),
+        (lambda s: s.update(surprise=1), "surprise"),
+        (lambda s: s.pop("bands"), "bands"),
+        (lambda s: s.update(mean=[1.0]), "mean has 1 values for 3 bands"),
+        (lambda s: s.update(std=[1.0, 0.0, 1.0]), "std.1"),
+        (lambda s: s.update(mean=[1.0, float("nan"), 1.0]), "mean.1"),
+        (lambda s: s.update(gsd_m=float("inf")), "gsd_m"),
+        (lambda s: s.update(gsd_m=-1), "gsd_m"),
+        (lambda s: s.update(threshold=1.5), "threshold"),
+        (lambda s: s.update(building_class=2), "building_class is 2"),
+        (lambda s: s.update(building_class=0), "building_class"),
+        (lambda s: s.update(dtype="int16"), "dtype"),
+        (lambda s: s.update(classes=["a"]), "classes"),
+        (lambda s: s["parts"]["model.onnx"].update(sha256="zz"), "sha256"),
+        (lambda s: s["parts"]["model.onnx"].update(size=-1), "size"),
+    ],
+)
+def test_a_contract_of_another_kind(
+    tmp_path: Path, whole: bytes, change: Change, told: str
+) -> None:
+    spec = contract(whole)
+    change(spec)
+    path = zipped(tmp_path / "c", [("bundle.json", json.dumps(spec)), *PARTS.items()])
+    refused(path, told)
+    refused(path, "does not follow schema 1")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", "nope", "\ufeff{}", "[" * 50_000, '{"name": "\\ud800"}']
+)
+def test_a_contract_that_is_no_json(tmp_path: Path, text: str) -> None:
+    path = zipped(tmp_path / "c", [("bundle.json", text), *PARTS.items()])
+    refused(path, "does not follow schema 1")
+
+
+def test_a_contract_that_is_not_utf8(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "c", [("bundle.json", b'{"name": "\xff"}'), *PARTS.items()])
+    refused(path, "does not follow schema 1")
+
+
+def test_parts_that_are_missing_surplus_or_double(tmp_path: Path, whole: bytes) -> None:
+    first = ("bundle.json", json.dumps(contract(whole)))
+    parts = list(PARTS.items())
+    refused(zipped(tmp_path / "a", [first, *parts[1:]]), "missing ['model.onnx']")
+    refused(zipped(tmp_path / "b", [first, *parts, ("run.py", b"")]), "surplus ['run.py']")
+    refused(zipped(tmp_path / "c", [first, *parts, parts[0]]), "['model.onnx'] more than once")
+    refused(zipped(tmp_path / "d", [first, first, *parts]), "['bundle.json'] more than once")
+    refused(zipped(tmp_path / "e", parts), "a zip without bundle.json")
+    refused(zipped(tmp_path / "f", []), "a zip without bundle.json")
+
+
+def test_many_names_are_looked_at_once(tmp_path: Path) -> None:
+    # A check of each name against all would take minutes here.
+    path = zipped(tmp_path / "many", [(str(n), b"") for n in range(20_000)], zipfile.ZIP_STORED)
+    refused(path, "a zip without bundle.json")
+
+
+def test_a_part_that_was_exchanged(tmp_path: Path, whole: bytes) -> None:
+    first = ("bundle.json", json.dumps(contract(whole)))
+    other = PARTS | {"model.onnx": bytes(reversed(PARTS["model.onnx"]))}
+    refused(zipped(tmp_path / "a", [first, *other.items()]), "model.onnx is not the one that was")
+    shorter = PARTS | {"model.onnx": PARTS["model.onnx"][:-1]}
+    refused(zipped(tmp_path / "b", [first, *shorter.items()]), "511 bytes")
+    longer = PARTS | {"model.onnx": PARTS["model.onnx"] + b"\0"}
+    refused(zipped(tmp_path / "c", [first, *longer.items()]), "more than the 512 bytes")
+
+
+def test_a_part_that_claims_too_much(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(whole)
+    assert read_bundle(path, max_part_bytes=512).spec.name == "tiny"
+    refused(path, "is said to have 512 bytes; at most 511 are read", max_part_bytes=511)
+    spec = contract(whole)
+    spec["parts"]["model.onnx"]["size"] = 2**62
+    zipped(path, [("bundle.json", json.dumps(spec)), *PARTS.items()])
+    refused(path, f"is said to have {2**62} bytes")
+
+
+def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
+    bomb = bytes(64 * 2**20)
+    spec = zipped(tmp_path / "a", [("bundle.json", bomb), *PARTS.items()])
+    first = ("bundle.json", json.dumps(contract(whole)))
+    part = zipped(tmp_path / "b", [first, *(PARTS | {"model.onnx": bomb}).items()])
+    del bomb
+    tracemalloc.start()
+    try:
+        refused(spec, f"more than the {MAX_SPEC_BYTES} bytes")
+        refused(part, "more than the 512 bytes")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 24 * 2**20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_packings_are_refused(tmp_path: Path, whole: bytes, method: int) -> None:
+    first = ("bundle.json", json.dumps(contract(whole)))
+    refused(zipped(tmp_path / "a", [first, *PARTS.items()], method), "packed in a way")
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    refused(tmp_path, "There is no bundle")
+    refused(tmp_path / "absent.rooftrace", "There is no bundle")
+    refused(tmp_path / ("x" * 400), "cannot be read")
+    empty = tmp_path / "empty"
+    empty.touch()
+    refused(empty, "cannot be read as a bundle")
+
+
+def test_channels() -> None:
+    assert (SPEC.is_binary, SPEC.channels, SPEC.building_channel) == (True, 1, 0)
+    many = SPEC.model_copy(update={"classes": ("a", "b", "c"), "building_class": 2})
+    assert (many.is_binary, many.channels, many.building_channel) == (False, 3, 2)
+    assert SPEC.numpy_dtype == "uint8"
