@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rooftrace.models.losses import probabilities
 
-__all__ = ["WholeModel", "export_onnx", "halve_weights"]
+__all__ = ["WholeModel", "export_onnx", "halve_weights", "round_to_half"]
 
 _HALVED_FROM = 256
 """Numbers in a tensor from which storing it as fp16 saves anything."""
@@ -83,6 +83,9 @@ def export_onnx(
                 output_names=["probabilities"],
                 dynamic_shapes={"image": dynamic},
                 dynamo=True,
+                # BatchNorm stays apart from the weights: folded, they are no longer what fp16
+                # holds. Engines fold it when they load the graph.
+                optimize=False,
                 verbose=False,
             )
     finally:
@@ -92,8 +95,20 @@ def export_onnx(
     return _without_sources(program.model_proto)
 
 
+def round_to_half(net: nn.Module) -> None:
+    """Round the large weights of a network, in place, to what fp16 can hold.
+
+    Done before anything is measured or exported: the rounded network is the model, and
+    `halve_weights` then loses nothing.
+    """
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim >= 2:
+                parameter.copy_(parameter.half().float())
+
+
 def halve_weights(graph: bytes) -> bytes:
-    """Store the large weights of a graph as fp16, each followed by a cast back to fp32.
+    """Store weights that fp16 holds exactly as fp16, each followed by a cast back to fp32.
 
     The arithmetic stays that of fp32: engines fold the casts when they load the graph.
     """
@@ -102,7 +117,10 @@ def halve_weights(graph: bytes) -> bytes:
     for index, tensor in enumerate(model.graph.initializer):
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _HALVED_FROM:
             continue
-        half = numpy_helper.to_array(tensor).astype(np.float16)
+        whole = numpy_helper.to_array(tensor)
+        half = whole.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), whole):
+            continue
         name = tensor.name
         stored = numpy_helper.from_array(half, f"{name}_fp16")
         model.graph.initializer[index].CopyFrom(stored)

@@ -72,8 +72,8 @@ class ExportConfig(Config):
         name: of the model; default that of the run's folder.
         licence, attribution: of the weights, for the bundle's record.
         weights: also `weights.safetensors`, to train on from.
-        half_weights: the graph's weights are stored as fp16 (half the size; the arithmetic of
-            fp32 stays).
+        half_weights: the weights are rounded to fp16, before anything is measured, and stored so
+            (half the size; the arithmetic of fp32 stays).
         int8: also an int8 variant, kept if IoU falls by less than `int8_max_drop` on every
             validation folder.
         int8_samples: how many training samples the quantisation looks at.

@@ -23,7 +23,7 @@ from rooftrace.data.dataset import EvalTiles, TrainSamples
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
-from rooftrace.models.export import WholeModel, export_onnx, halve_weights
+from rooftrace.models.export import WholeModel, export_onnx, halve_weights, round_to_half
 from rooftrace.models.spec import BundleSpec, Measured, Variant
 from rooftrace.models.zoo import needs_fixed_size
 from rooftrace.train.config import TrainConfig
@@ -38,7 +38,7 @@ _VERSIONS = ("rooftrace", "torch", "segmentation-models-pytorch", "onnx", "openv
 _INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
 
 _PARITY_SAMPLES = 8
-_WORST_PARITY = 0.01
+_WORST_PARITY = 1e-3
 """A probability that differs by more than rounding: the graph is not the network."""
 
 
@@ -56,6 +56,8 @@ def package(
     epoch, _, weights = result.best[name]
     state = load_file(weights)
     result.net.load_state_dict(state)
+    if config.export.half_weights:
+        round_to_half(result.net)
     mean, std = result.data.statistics
     whole = WholeModel(result.net, mean, std).eval()
     bands = result.data.samples.bands
@@ -90,7 +92,7 @@ def package(
     _check_parity(whole.run, OpenVinoEngine(spec, [graph], "fp32", name).run, result.data, name)
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
-        parts[WEIGHTS_NAME] = save(state)
+        parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in result.net.state_dict().items()})
     if config.export.int8:
         made = _int8(config, result.data, spec, graph, tell)
         if made is not None:
@@ -163,7 +165,9 @@ def _best_threshold(curves: Sequence[ThresholdCurve]) -> float:
 
 def _check_parity(network: Run, engine: Run, data: TrainingData, name: str) -> None:
     tiles = data.tiles[0]
-    batch = np.stack([tiles[i].image for i in range(min(_PARITY_SAMPLES, len(tiles)))])
+    # Pixel values as they are read from a file, which is what an engine takes.
+    images = [tiles[i].image for i in range(min(_PARITY_SAMPLES, len(tiles)))]
+    batch = np.stack(images).astype(data.samples.dtype).astype(np.float32)
     worst = float(np.abs(network(batch) - engine(batch)).max())
     if not worst <= _WORST_PARITY:
         raise ExportError(
