@@ -1,0 +1,168 @@
+"""Each benchmark runs at a tiny size and prints what bench/README.md says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.models.spec import BundleSpec
+
+pytest.importorskip("torch")
+
+BENCH = Path(__file__).resolve().parents[3] / "bench"
+MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights, whose normalisations are far from neutral."""
+    from rooftrace.models.export import WholeModel, export_onnx, halve_weights
+    from rooftrace.models.zoo import ModelConfig, build_model
+
+    # isort: split
+    import torch
+
+    config = ModelConfig(
+        encoder="resnet18",
+        encoder_weights="none",
+        options={"encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+    )
+    generator = torch.Generator().manual_seed(0)
+    net = build_model(config, bands=3, channels=1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            scale = 0.1 if parameter.ndim == 1 else (2 / parameter[0].numel()) ** 0.5
+            parameter.normal_(float(parameter.ndim == 1), scale, generator=generator)
+        net.train()
+        # A few steps give the running statistics their values.
+        for _ in range(20):
+            net(torch.randn(4, 3, 64, 64, generator=generator))
+    graph = export_onnx(WholeModel(net, MEAN, STD).eval(), bands=3, multiple_px=8)
+    spec = BundleSpec(
+        name="small",
+        bands=("red", "green", "blue"),
+        gsd_m=0.3,
+        mean=MEAN,
+        std=STD,
+        classes=("background", "building"),
+        input_multiple_px=8,
+        training={"model": config.model_dump(mode="json")},
+    )
+    path = tmp_path_factory.mktemp("bundle") / "small.rooftrace"
+    write_bundle(path, spec, {"model.onnx": halve_weights(graph)})
+    return path
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+def run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, BENCH / script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        # Where other tests run beside it, PyTorch's threads would wait for one another.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def answer_of(script: str, *arguments: str | Path) -> dict[str, Any]:
+    done = run(script, *arguments)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["benchmark"] == script.removesuffix(".py")
+    assert set(answer["machine"]) >= {"cpu", "cores", "load_1min", "python", "versions"}
+    return answer
+
+
+def test_predict_compares_the_same_job(bundle: Path, work: Path) -> None:
+    answer = answer_of(
+        "predict.py", "--size", "256", "--baseline-size", "192", "--tile", "128",
+        "--model", bundle, "--work", work, "--rows", "ours_bf16", "ours_fp32", "plain", "tuned",
+    )  # fmt: skip
+    rows = answer["rows"]
+    assert {*rows, *answer["unavailable"]} == {"ours_bf16", "ours_fp32", "plain", "tuned"}
+    assert {"ours_fp32", "plain", "tuned"} <= set(rows)
+    for row in rows.values():
+        assert row["mpx_per_s"] == pytest.approx(row["pixels"] / 1e6 / row["seconds_min"], rel=1e-2)
+        assert 0 < row["seconds_inside"] < row["seconds_min"] <= row["seconds_median"]
+        # A process with GDAL or PyTorch in it; less would be the memory of another one.
+        assert row["peak_rss_mb"] > 50
+        assert row["buildings"] > 0
+    assert (rows["plain"]["pixels"], rows["plain"]["on_crop"]) == (192**2, True)
+    assert (rows["tuned"]["pixels"], rows["tuned"]["on_crop"]) == (256**2, False)
+    assert (rows["ours_fp32"]["precision"], rows["plain"]["precision"]) == ("fp32", "fp32")
+    assert answer["model"]["largest_difference"] < 0.01
+    # Random weights see no buildings, and are swayed by every seam; by chance it would be a third.
+    assert rows["ours_fp32"]["mask_iou_with_plain"] > 0.7
+    ratios = answer["ratios"]
+    ours, tuned = rows["ours_fp32"], rows["tuned"]
+    assert ratios["ours_fp32/plain"]["memory"] is None
+    assert ratios["ours_fp32/tuned"] == {
+        "speed": pytest.approx(ours["mpx_per_s"] / tuned["mpx_per_s"], rel=1e-3),
+        "memory": pytest.approx(ours["peak_rss_mb"] / tuned["peak_rss_mb"], rel=1e-3),
+    }
+
+
+def test_a_bundle_of_another_network_is_refused(bundle: Path, tmp_path: Path) -> None:
+    whole = read_bundle(bundle)
+    model = whole.spec.training["model"]
+    other = {**model, "options": {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}}
+    path = tmp_path / "other.rooftrace"
+    write_bundle(path, whole.spec.model_copy(update={"training": {"model": other}}), whole.parts)
+    done = run("predict.py", "--size", "64", "--model", path, "--work", tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "its graph is not its network's: a tensor of shape (8, " in done.stderr
+
+
+def test_a_graph_with_folded_normalisations_is_restored(bundle: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    optimizer = pytest.importorskip("onnxscript.optimizer")
+    whole = read_bundle(bundle)
+    graph = optimizer.optimize(onnx.load_from_string(whole.part("model.onnx")))
+    assert "BatchNormalization" not in {node.op_type for node in graph.graph.node}
+    path = tmp_path / "folded.rooftrace"
+    write_bundle(path, whole.spec, {"model.onnx": graph.SerializeToString()})
+    answer = answer_of(
+        "predict.py", "--size", "64", "--model", path, "--work", tmp_path, "--rows", "ours_fp32"
+    )
+    assert answer["model"]["largest_difference"] < 0.01
+
+
+def test_train_counts_all_but_the_first_epoch(work: Path) -> None:
+    answer = answer_of("train.py", "--samples", "16", "--work", work, "--rows", "ours", "tuned")
+    rows = answer["rows"]
+    assert set(rows) == {"ours", "tuned"}
+    for row in rows.values():
+        assert 16 / row["images_per_s"] < row["seconds"]
+        assert len(row["train_loss"]) == 2
+        assert row["peak_rss_mb"] > 200
+    # The same samples under the same loss, from other random weights.
+    assert rows["ours"]["train_loss"][0] == pytest.approx(rows["tuned"]["train_loss"][0], rel=0.5)
+    assert rows["ours"]["precision"] == rows["tuned"]["precision"]
+    ratio = answer["ratios"]["ours/tuned"]["speed"]
+    assert ratio == pytest.approx(
+        rows["ours"]["images_per_s"] / rows["tuned"]["images_per_s"], rel=1e-3
+    )
+
+
+def test_stages_have_rates(bundle: Path, work: Path) -> None:
+    answer = answer_of("stages.py", "--size", "256", "--model", bundle, "--work", work)
+    stages = answer["stages"]
+    names = ("read", "resample", "engine", "blend", "enlarge", "mask write", "polygonise")
+    assert list(stages) == [*names, "end to end"]
+    assert all(stage["mpx_per_s"] > 0 for stage in stages.values())
+    share = stages["end to end"]["mpx_per_s"] / stages["engine"]["mpx_per_s"]
+    assert answer["end_to_end_share_of_engine"] == pytest.approx(share, rel=1e-2)
+    assert answer["peak_rss_mb"] > 50
