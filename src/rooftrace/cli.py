@@ -32,6 +32,9 @@ app = typer.Typer(
 )
 _people = Console(stderr=True)
 
+_STOPPED = 130
+"""What shells and typer know Ctrl-C as."""
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 Layout = Annotated[
     str | None,
@@ -266,12 +269,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         _fail(usage, as_json=as_json)
     except (Abort, KeyboardInterrupt):
-        _people.print("stopped")
-        sys.exit(130)
+        code = _STOPPED
     except BrokenPipeError:
         # The reader of a pipe went away; what is left to flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if code == _STOPPED:
+        _people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import signal
 import warnings
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,8 @@ import rooftrace.models._torch  # noqa: F401
 # isort: split
 import cv2
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from rich.console import Console
 from rich.progress import Progress
@@ -171,10 +176,12 @@ def fit(
         val_names=[tiles.name for tiles in data.tiles],
         total_steps=steps * config.epochs,
     )
-    progress = Progress(*EpochBar.columns(), console=console, transient=True)
+    progress = Progress(
+        *EpochBar.columns(), console=console, transient=True, disable=console is None
+    )
     recorder, keeper = Recorder(run, console and progress.console), Keeper(run / "checkpoints")
     stopping = _early_stopping(config)
-    callbacks: list[Callback] = [recorder, *stopping, keeper, _SetEpoch(data.samples)]
+    callbacks: list[Callback] = [recorder, *stopping, keeper, _Seeded(data.samples, config.seed)]
     if console is not None and console.is_terminal:
         callbacks.append(EpochBar(progress))
     with _quiet():
@@ -193,7 +200,7 @@ def fit(
             use_distributed_sampler=False,
             default_root_dir=run,
         )
-        with progress:
+        with progress, _interruptible():
             trainer.fit(
                 task,
                 _loader(data.samples, config, drop_last=True),
@@ -202,27 +209,38 @@ def fit(
                 # Our own file, written above; it holds more than tensors.
                 weights_only=False,
             )
+    _check_finite(keeper)
     return FitResult(
         best={
             name: (best.epoch, best.value, keeper.weights_path(name))
             for name, best in keeper.best.items()
         },
         epochs=len(recorder.rows),
-        stopped_because=_reason(trainer, config, stopping),
+        stopped_because=_reason(recorder.rows, config),
         images_per_s=recorder.images_per_s,
         net=net,
         data=data,
     )
 
 
-class _SetEpoch(Callback):
-    """Tells the samples which epoch they are drawn for."""
+class _Seeded(Callback):
+    """Makes what is drawn a function of the seed and the step, so that a resumed run is the run
+    that it resumes: the samples know their epoch, and dropout begins anew at each step.
+    """
 
-    def __init__(self, samples: TrainSamples) -> None:
+    def __init__(self, samples: TrainSamples, seed: int) -> None:
         self._samples = samples
+        self._seed = seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._samples.epoch = trainer.current_epoch
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not once an epoch: the loaders draw from the same generator, at times of their own.
+        mixed = np.random.SeedSequence((self._seed, trainer.global_step)).generate_state(1)
+        torch.manual_seed(int(mixed[0]))
 
 
 class _AsDataset(Dataset[Sample]):
@@ -276,12 +294,33 @@ def _early_stopping(config: TrainConfig) -> list[EarlyStopping]:
     ]
 
 
-def _reason(trainer: L.Trainer, config: TrainConfig, stopping: list[EarlyStopping]) -> str:
-    if trainer.interrupted:
-        return "interrupted"
-    if stopping and stopping[0].stopped_epoch:
-        return f"no better {config.stop.monitor} for {config.stop.patience} epochs"
-    return f"all {config.epochs} epochs done"
+def _reason(rows: Sequence[Mapping[str, float]], config: TrainConfig) -> str:
+    if len(rows) >= config.epochs:
+        return f"all {config.epochs} epochs done"
+    if not math.isfinite(rows[-1][config.stop.monitor]):
+        return f"{config.stop.monitor} is no longer a finite number"
+    return f"no better {config.stop.monitor} for {config.stop.patience} epochs"
+
+
+def _check_finite(keeper: Keeper) -> None:
+    for best in keeper.best.values():
+        if best.epoch == 0:
+            raise ConfigError(
+                f"{best.monitor} was not a finite number in any epoch; the weights are of no use.",
+                remedy="Lower optimizer.lr, set optimizer.clip_norm = 1.0, or use "
+                'precision = "fp32".',
+            )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stops a run as it stops any program; Lightning ends the process without a word."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def _prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: bool) -> None:
@@ -294,7 +333,19 @@ def _prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: 
                 f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
                 remedy="Start without --resume; a checkpoint is written after each epoch.",
             )
-        _check_same(json.loads(record.read_text(encoding="utf-8")), resolved, run)
+        if not zipfile.is_zipfile(last):
+            raise ConfigError(
+                f"The checkpoint {last} is not whole; there is nothing to resume from.",
+                remedy="Start a new run in another folder.",
+            )
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The record of the run, {record}, cannot be read: {error}.",
+                remedy="Start a new run in another folder.",
+            ) from error
+        _check_same(before, resolved, run)
     elif last.exists():
         raise ConfigError(
             f"{run} holds a run already.",
@@ -306,14 +357,29 @@ def _prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     # How long a run goes on, and what is made of it in the end, may change; what it is may not.
     free = {"epochs", "stop", "export", "workers", "device", "base"}
-    differing = [k for k in now if k not in free and before.get(k) != now[k]]
+    old = _flat({k: v for k, v in before.items() if k not in free})
+    new = _flat({k: v for k, v in now.items() if k not in free})
+    differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
     if differing:
         raise ConfigError(
             f"The configuration is not that of the run in {run}: "
-            + "; ".join(f"{k} was {before.get(k)}, is {now[k]}" for k in differing)
+            + "; ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in differing)
             + ".",
             remedy="Resume with the same configuration, or start a new run.",
         )
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Each single value by its whole key, as --set names it."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {key: value}
+    return {
+        k: v for name, part in parts for k, v in _flat(part, f"{key}.{name}".strip(".")).items()
+    }
 
 
 @contextmanager

@@ -1,0 +1,345 @@
+"""A run leaves what it says, goes on after a kill where it stopped, and says why it ended."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from rooftrace.core.config import load_config  # noqa: E402
+from rooftrace.core.errors import ConfigError, DataError, ExportError  # noqa: E402
+from rooftrace.data.split import read_split  # noqa: E402
+from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.models.bundle import read_bundle  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.fit import FitResult, _reason, fit, open_data  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+
+def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> FitResult:
+    config = load_config(folder / "tiny.toml", TrainConfig, overrides)
+    return fit(config, run, base=folder, resume=resume)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def figures(run: Path) -> list[dict[str, str]]:
+    """The rows without what depends on the clock."""
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in rows(run)]
+
+
+def weights(run: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(run / "checkpoints/last.ckpt", weights_only=False)
+    return state["state_dict"]
+
+
+def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
+    run = tiny_run.run
+    assert sorted(p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()) == [
+        "best_iou.rooftrace",
+        "best_loss.rooftrace",
+        "checkpoints/best_iou.safetensors",
+        "checkpoints/best_loss.safetensors",
+        "checkpoints/last.ckpt",
+        "config.json",
+        "curves.png",
+        "metrics.csv",
+    ]
+    found = rows(run)
+    assert [row["epoch"] for row in found] == ["1", "2"]
+    assert {
+        "train_loss", "train_iou", "train_accuracy", "val_loss", "val_iou", "val_accuracy",
+        "val_iou/data", "lr", "seconds", "images_per_s",
+    } <= set(found[0])  # fmt: skip
+    for row in found:
+        assert all(np.isfinite(float(value)) for value in row.values())
+        assert float(row["val_iou"]) == float(row["val_iou/data"])
+    with Image.open(run / "curves.png") as picture:
+        assert picture.width > 1000
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    recorded = json.loads((run / "config.json").read_text())
+    assert recorded["base"] == str(tiny_run.folder)
+    assert recorded["model"]["options"] == {"decoder_channels": [32, 16, 16, 8, 8]}
+    assert recorded["batch_size"] == 4
+
+
+def test_the_report_is_that_of_the_best_epochs(tiny_run: TinyRun) -> None:
+    report = tiny_run.report
+    found = rows(tiny_run.run)
+    for name, column, pick in (("best_iou", "val_iou", max), ("best_loss", "val_loss", min)):
+        values = [float(row[column]) for row in found]
+        epoch, value, bundle = report.best[name]
+        assert value == pytest.approx(pick(values), rel=1e-5)
+        assert epoch == values.index(pick(values)) + 1
+        assert bundle == tiny_run.run / f"{name}.rooftrace"
+        assert read_bundle(bundle).spec.training["epoch"] == epoch
+    assert report.epochs == 2
+    assert report.stopped_because == "all 2 epochs done"
+    assert report.images_per_s > 0
+    plain = report.to_json()
+    assert set(plain) == {
+        "run",
+        "best_iou",
+        "best_loss",
+        "epochs",
+        "stopped_because",
+        "images_per_s",
+    }
+    assert set(plain["best_iou"]) == {"epoch", "value", "bundle"}
+    json.dumps(plain, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["best_iou", "best_loss"])
+def test_both_bundles_run_on_both_engines(tiny_run: TinyRun, name: str) -> None:
+    bundle = read_bundle(tiny_run.run / f"{name}.rooftrace")
+    spec = bundle.spec
+    assert (spec.name, spec.attribution, spec.gsd_m) == ("tiny", "generated", 0.3)
+    assert (spec.bands, spec.dtype) == (("red", "green", "blue"), "uint8")
+    assert spec.classes == ("background", "building")
+    assert (spec.input_multiple_px, spec.input_px) == (32, None)
+    assert 0 < spec.threshold < 1
+    assert spec.metrics[0].data == "data"
+    assert {"iou", "precision", "recall", "accuracy", "mean_iou"} <= set(spec.metrics[0].values)
+    assert "torch" in spec.versions
+    batch = np.random.default_rng(0).integers(0, 255, (2, 3, 64, 96), np.uint8)
+    answers = [load_engine(bundle, engine=e, precision="fp32").run(batch)
+               for e in ("openvino", "onnxruntime")]  # fmt: skip
+    assert answers[0].shape == (2, 1, 64, 96)
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-4)
+
+
+def test_the_bundle_holds_the_weights_to_train_on_from(tiny_run: TinyRun) -> None:
+    kept = load_file(tiny_run.run / "checkpoints/best_iou.safetensors")
+    bundle = read_bundle(tiny_run.bundle)
+    from safetensors.torch import load
+
+    packed = load(bundle.part("weights.safetensors"))
+    assert packed.keys() == kept.keys()
+    assert all(torch.equal(packed[key], kept[key]) for key in kept)
+
+
+def test_no_path_of_this_machine_is_in_a_bundle(tiny_run: TinyRun) -> None:
+    bundle = read_bundle(tiny_run.bundle)
+    told = bundle.spec.model_dump_json().encode() + bundle.part("model.onnx")
+    for path in (tiny_run.folder, Path.home(), Path(__file__).parents[3], Path(sys.prefix)):
+        assert str(path).encode() not in told
+
+
+def test_the_same_run_gives_the_same_weights_and_says_nothing(
+    tiny_run: TinyRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny_run.folder, tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+    assert figures(tmp_path / "run") == figures(tiny_run.run)
+    before, after = weights(tiny_run.run), weights(tmp_path / "run")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_workers_change_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
+    # The parent has read images before: a worker that is forked now must not wait for its threads.
+    for scene in open_data(load_config(tiny_run.config, TrainConfig), tiny_run.folder).train[0]:
+        scene.image.read()
+    train(tiny_run.folder, tmp_path / "run", "workers=2")
+    assert figures(tmp_path / "run") == figures(tiny_run.run)
+
+
+# FPN has dropout, so the generator of random numbers must go on where it was, too.
+LONGER = (
+    "epochs=3", "samples_per_epoch=16", "model.architecture=FPN",
+    "model.options={decoder_pyramid_channels = 32, decoder_segmentation_channels = 32}",
+    "optimizer.ema_decay=0.9", "schedule.patience=0",
+)  # fmt: skip
+
+
+def test_killed_and_resumed_equals_uninterrupted(tiny_folder: Path, tmp_path: Path) -> None:
+    train(tiny_folder, tmp_path / "whole", *LONGER)
+    run = tmp_path / "killed"
+    sets = [part for override in LONGER for part in ("--set", override)]
+    command = [sys.executable, "-m", "rooftrace", "train", str(tiny_folder / "tiny.toml"), *sets]
+    process = subprocess.Popen([*command, "-o", str(run)], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 300
+        while not (run / "checkpoints/last.ckpt").exists():
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = rows(run)
+    assert 1 <= len(before) < 3
+    result = train(tiny_folder, run, *LONGER, resume=True)
+    assert result.epochs == 3
+    assert [row["epoch"] for row in rows(run)] == ["1", "2", "3"]
+    # The clock of the epochs before the kill is kept: they were not trained again.
+    assert rows(run)[: len(before)] == before
+    assert figures(run) == figures(tmp_path / "whole")
+    one, other = weights(tmp_path / "whole"), weights(run)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    for name in ("best_iou", "best_loss"):
+        file = f"checkpoints/{name}.safetensors"
+        assert (run / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_finished_run_can_go_on_further(tiny_run: TinyRun, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_run.folder, run, "epochs=1")
+    result = train(tiny_run.folder, run, resume=True)
+    assert result.epochs == 2
+    assert figures(run) == figures(tiny_run.run)
+    # And with nothing left to do it says so, and keeps what there is.
+    again = train(tiny_run.folder, run, resume=True)
+    assert (again.epochs, again.stopped_because) == (2, "all 2 epochs done")
+    assert again.best == result.best
+
+
+def refused(folder: Path, run: Path, *overrides: str, resume: bool = True) -> str:
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(ConfigError) as caught:
+        train(folder, run, *overrides, resume=resume)
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert caught.value.remedy
+    return caught.value.message
+
+
+def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
+    told = refused(tiny_run.folder, tiny_run.run, "optimizer.lr=0.5")
+    assert "optimizer.lr was 0.001, is 0.5" in told
+    told = refused(tiny_run.folder, tiny_run.run, "crop_px=96", "augment.flip=false")
+    assert "crop_px was 64, is 96" in told
+    assert "augment.flip was True, is False" in told
+
+
+def test_a_folder_with_a_run_is_not_written_over(tiny_run: TinyRun) -> None:
+    assert "holds a run already" in refused(tiny_run.folder, tiny_run.run, resume=False)
+
+
+def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) -> None:
+    assert "nothing to resume" in refused(tiny_run.folder, tmp_path / "absent")
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    checkpoint = (tiny_run.run / "checkpoints/last.ckpt").read_bytes()
+    (run / "checkpoints/last.ckpt").write_bytes(checkpoint)
+    assert "config.json" in refused(tiny_run.folder, run)
+    (run / "config.json").write_text("{")
+    assert "config.json" in refused(tiny_run.folder, run)
+    (run / "config.json").write_bytes((tiny_run.run / "config.json").read_bytes())
+    for broken in (b"", checkpoint[: len(checkpoint) // 2]):
+        (run / "checkpoints/last.ckpt").write_bytes(broken)
+        assert "last.ckpt is not whole" in refused(tiny_run.folder, run)
+
+
+def test_a_run_that_cannot_be_written(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="could not be written"):
+        train(tiny_folder, tmp_path / "file" / "run")
+
+
+def test_early_stopping_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    stop = ("epochs=9", "stop.patience=2", "stop.min_delta=1.0")
+    result = train(tiny_folder, tmp_path / "run", *stop)
+    assert result.epochs == 3
+    assert result.stopped_because == "no better val_iou for 2 epochs"
+
+
+def test_a_loss_that_is_no_number_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="val_loss was not a finite number in any epoch") as error:
+        train(tiny_folder, tmp_path / "run", "optimizer.lr=1e30", "optimizer.clip_norm=0")
+    assert "optimizer.lr" in error.value.remedy
+
+
+def test_why_a_run_ended(tiny_folder: Path) -> None:
+    sets = ["epochs=3", "stop.monitor=val_loss", "stop.patience=4"]
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, sets)
+    row = {"val_loss": 0.5, "val_iou": 0.5}
+    assert _reason([row] * 3, config) == "all 3 epochs done"
+    assert _reason([row] * 2, config) == "no better val_loss for 4 epochs"
+    diverged = [row, row | {"val_loss": float("nan")}]
+    assert _reason(diverged, config) == "val_loss is no longer a finite number"
+
+
+def test_an_average_is_what_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train(tiny_folder, run, "optimizer.ema_decay=0.8", "epochs=1")
+    state = weights(run)
+    kept = load_file(result.best["best_iou"][2])
+    assert kept.keys() == {k.removeprefix("net.") for k in state if k.startswith("net.")}
+    assert all(torch.equal(value, state[f"average.module.{key}"]) for key, value in kept.items())
+    assert any(not torch.equal(value, state[f"net.{key}"]) for key, value in kept.items())
+    assert int(state["average.n_averaged"]) == 2
+
+
+@pytest.mark.parametrize("signal_name", ["SIGINT"])
+def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name: str) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "rooftrace", "train", str(tiny_folder / "tiny.toml")]
+    process = subprocess.Popen(
+        [*command, "-o", str(run), "--set", "epochs=500", "--set", "stop.patience=0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not (run / "checkpoints/last.ckpt").exists():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, signal_name))
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped" in told
+    assert "Traceback" not in told
+
+
+def test_a_split_without_validation_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+    split = read_split(tiny_folder / "split.json")
+    parts = split.parts | {"val": ()}
+    path = tmp_path / "split.json"
+    path.write_text(split.model_copy(update={"parts": parts}).model_dump_json())
+    with pytest.raises(DataError, match="nothing to validate on"):
+        train(tiny_folder, tmp_path / "run", f"data.split={path}")
+    path.write_text(split.model_copy(update={"parts": {"train": ("x",)}}).model_dump_json())
+    with pytest.raises(ConfigError, match="has no part 'val'"):
+        train(tiny_folder, tmp_path / "run", f"data.split={path}")
+
+
+def test_two_validation_folders_need_two_names(tiny_folder: Path) -> None:
+    folder = '{path = "data"}'
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [f"data.val=[{folder}, {folder}]"])
+    with pytest.raises(ConfigError, match="the same name"):
+        open_data(config, tiny_folder)
+    named = f'data.val=[{folder}, {{path = "data", name = "b", part = "[:2]"}}]'
+    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig, [named]), tiny_folder)
+    assert [tiles.name for tiles in data.tiles] == ["data", "b"]
+
+
+def test_the_parts_of_a_split_do_not_mix(tiny_folder: Path) -> None:
+    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig), tiny_folder)
+    split = read_split(tiny_folder / "split.json")
+    assert tuple(i for source in data.train for i in source.ids) == split.parts["train"]
+    assert tuple(i for source in data.val for i in source.ids) == split.parts["val"]
+    assert len(split.parts["test"]) == 1
+
+
+def test_statistics_are_those_of_imagenet_for_three_bands(tiny_folder: Path) -> None:
+    data = open_data(load_config(tiny_folder / "tiny.toml", TrainConfig), tiny_folder)
+    mean, std = data.statistics
+    assert mean == pytest.approx((123.675, 116.28, 103.53))
+    assert std == pytest.approx((58.395, 57.12, 57.375))
