@@ -12,7 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from pydantic import Field
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from rooftrace.core.config import Config, expand_path, nearest
 from rooftrace.core.errors import ConfigError
@@ -69,14 +69,12 @@ def build_model(
         )
     download = config.encoder_weights == "imagenet"
     from_file = not download and config.encoder_weights != "none"
-    # A file's weights are for three bands: the model is built so, and adapted after loading.
-    built_bands = 3 if from_file else bands
     try:
         model: nn.Module = smp.create_model(
             config.architecture,
             encoder_name=config.encoder,
             encoder_weights="imagenet" if download else None,
-            in_channels=built_bands,
+            in_channels=bands,
             classes=channels,
             **config.options,
         )
@@ -95,13 +93,13 @@ def build_model(
     if from_file:
         path = expand_path(config.encoder_weights, base, key="model.encoder_weights")
         load_encoder(model, path)
-        if bands != built_bands:
-            model.encoder.set_in_channels(bands, pretrained=True)  # type: ignore[union-attr, operator]
     return model
 
 
 def load_encoder(model: nn.Module, path: Path) -> None:
     """Load the weights of an encoder; everything must be there, and nothing else.
+
+    A first layer for three bands is adapted to the bands of the model.
 
     Raises:
         ConfigError: no such file, not safetensors, weights that are missing, surplus or of another
@@ -115,7 +113,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     try:
-        found = load_file(path)
+        found = _for_bands(load_file(path), encoder.state_dict())
         # Not the encoder's own method: smp's drops keys and says nothing of what is missing.
         result = nn.Module.load_state_dict(encoder, found, strict=False)
     except Exception as error:  # safetensors and torch raise several kinds
@@ -133,6 +131,21 @@ def load_encoder(model: nn.Module, path: Path) -> None:
         )
 
 
+def _for_bands(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose first layer takes the three colours in turn, where there are more bands, or
+    their sum, where there is one; scaled so that its answer stays as large.
+    """
+    adapted = {}
+    for name, weight in found.items():
+        wanted = own[name].shape if name in own else weight.shape
+        if weight.ndim == 4 and weight.shape[1] == 3 != wanted[1]:
+            bands = wanted[1]
+            taken = torch.stack([weight[:, i % 3] for i in range(bands)], dim=1) * (3 / bands)
+            weight = weight.sum(dim=1, keepdim=True) if bands == 1 else taken
+        adapted[name] = weight
+    return adapted
+
+
 def _architectures() -> list[str]:
     classes = (getattr(smp, name) for name in dir(smp))
     base = smp.base.SegmentationModel
@@ -142,7 +155,14 @@ def _architectures() -> list[str]:
 
 
 def needs_fixed_size(model: nn.Module, bands: int, multiple_px: int) -> bool:
-    """Whether a network refuses or distorts inputs that are not square multiples of one size."""
+    """Whether a network has to be exported for inputs of one size alone."""
+    # Pooling to a fixed number of cells has windows of uneven sizes: no ONNX operator does that for
+    # an input whose size is not known.
+    for module in model.modules():
+        if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+            size = module.output_size
+            if any(side != 1 for side in (size if isinstance(size, tuple) else (size,))):
+                return True
     model.eval()
     with torch.no_grad():
         try:

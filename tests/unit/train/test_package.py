@@ -1,0 +1,103 @@
+"""The threshold is the best one, and a graph that answers otherwise is not shipped."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Sample
+from rooftrace.metrics.pixel import ThresholdCurve
+from rooftrace.models.spec import BundleSpec
+from rooftrace.train.package import _best_threshold, _check_parity, _judge
+
+SPEC = BundleSpec(
+    name="x",
+    bands=("a",),
+    mean=(0.0,),
+    std=(1.0,),
+    classes=("background", "building"),
+    threshold=0.25,
+)
+
+
+class Tiles:
+    """A folder whose images are the probabilities that `run` answers."""
+
+    name = "tiles"
+
+    def __init__(self, seed: int, dtype: type = np.float32) -> None:
+        rng = np.random.default_rng(seed)
+        self._samples = [
+            Sample(
+                rng.random((1, 8, 8), np.float32).astype(dtype),
+                rng.integers(0, 2, (8, 8), np.uint8),
+                rng.random((8, 8)) < 0.8,
+            )
+            for _ in range(11)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, number: int) -> Sample:
+        return self._samples[number]
+
+
+def run(batch: np.ndarray) -> np.ndarray:
+    return batch.astype(np.float32)
+
+
+def test_a_folder_is_judged_at_the_threshold_of_the_contract() -> None:
+    tiles = Tiles(0)
+    judged = _judge(run, tiles, SPEC)  # type: ignore[arg-type]
+    valid = np.stack([tiles[n].valid for n in range(11)])
+    truth = np.stack([tiles[n].target for n in range(11)])[valid] == 1
+    guess = np.stack([tiles[n].image[0] for n in range(11)])[valid] >= 0.25
+    assert judged.counts.pixels == valid.sum()
+    assert judged.counts.iou(1) == pytest.approx((guess & truth).sum() / (guess | truth).sum())
+    assert judged.iou(SPEC) == judged.counts.iou(1)
+    at = list(judged.curve.thresholds).index(0.25)
+    assert judged.curve.iou()[at] == pytest.approx(judged.counts.iou(1))
+
+
+def curve(threshold: float, count: int) -> ThresholdCurve:
+    """One of a folder whose buildings begin at the threshold."""
+    made = ThresholdCurve()
+    probability = np.random.default_rng(0).random(count, np.float32)
+    made.add(probability >= np.float32(threshold), probability, np.ones(count, bool))
+    return made
+
+
+def test_the_best_threshold_counts_each_folder_alike() -> None:
+    assert _best_threshold([curve(0.3, 20_000)]) == pytest.approx(0.3)
+    # A folder of many pixels does not outweigh two others.
+    many, few = curve(0.7, 200_000), curve(0.4, 2_000)
+    assert _best_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_a_graph_that_answers_otherwise_is_refused(dtype: type) -> None:
+    data = SimpleNamespace(tiles=(Tiles(0),), samples=SimpleNamespace(dtype=np.dtype(dtype)))
+    _check_parity(run, run, data, "x")  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"differ by up to 0\.0500"):
+        _check_parity(run, lambda batch: run(batch) + 0.05, data, "x")  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="nan"):
+        _check_parity(run, lambda batch: run(batch) * np.nan, data, "x")  # type: ignore[arg-type]
+
+
+def test_the_check_sees_float_pixels_as_they_are() -> None:
+    seen: list[np.ndarray] = []
+    data = SimpleNamespace(tiles=(Tiles(0),), samples=SimpleNamespace(dtype=np.dtype(np.float32)))
+
+    def engine(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch)
+        return run(batch)
+
+    _check_parity(run, engine, data, "x")  # type: ignore[arg-type]
+    assert seen[0].std() > 0.1
+    assert len(np.unique(seen[0])) > 100

@@ -1,0 +1,111 @@
+"""Batches, averages and tallies, each by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.types import Sample  # noqa: E402
+from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
+from rooftrace.train.callbacks import Best  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.task import SegmentationTask, _Tally, collate  # noqa: E402
+
+
+def task_of(**optimizer: float) -> SegmentationTask:
+    raw = {"data": {"train": [{"path": "a"}], "val": [{"path": "b"}]}, "optimizer": optimizer}
+    config = parse_config(raw, TrainConfig, source="c")
+    net = torch.nn.Conv2d(3, 1, 1)
+    return SegmentationTask(
+        net, config, mean=(1, 2, 3), std=(2, 4, 8), val_names=("b",), total_steps=10
+    )
+
+
+def test_collate() -> None:
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(
+            rng.random((3, 4, 5), np.float32),
+            rng.integers(0, 2, (4, 5), np.uint8),
+            rng.random((4, 5)) < 0.5,
+        )
+        for _ in range(2)
+    ]
+    images, target, valid = collate(samples)
+    assert images.shape == (2, 3, 4, 5)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    for number, sample in enumerate(samples):
+        np.testing.assert_array_equal(images[number].numpy(), sample.image)
+        np.testing.assert_array_equal(target[number].numpy(), sample.target)
+        np.testing.assert_array_equal(valid[number].numpy(), sample.valid)
+
+
+def test_normalisation_is_per_band() -> None:
+    images = torch.ones(1, 3, 2, 2) * torch.tensor([3.0, 6.0, 11.0]).view(1, 3, 1, 1)
+    assert torch.equal(task_of().normalise(images), torch.ones(1, 3, 2, 2))
+
+
+def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(ema_decay=0.75)
+    step = {"n": 0}
+    monkeypatch.setattr(SegmentationTask, "global_step", property(lambda self: step["n"]))
+    expected = None
+    for value in (8.0, 4.0, 2.0):
+        step["n"] += 1
+        with torch.no_grad():
+            task.net.weight.fill_(value)
+        for _ in range(2):  # batches that only add to a gradient are no steps
+            task.on_train_batch_end(None, None, 0)  # type: ignore[arg-type]
+        expected = value if expected is None else 0.75 * expected + 0.25 * value
+        assert task.best_net.weight.mean().item() == pytest.approx(expected)
+    assert task.best_net is not task.net
+    assert task_of().best_net.weight.requires_grad
+
+
+def test_the_encoder_has_its_own_rate() -> None:
+    task = task_of(lr=0.1, encoder_lr=0.01)
+    net = torch.nn.Module()
+    net.encoder, net.head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 1, 1)
+    task.net = net
+    groups = task.configure_optimizers().param_groups
+    assert [(g["lr"], len(g["params"])) for g in groups] == [(0.01, 2), (0.1, 2)]
+
+
+def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
+    rng = torch.Generator().manual_seed(0)
+    tally, counts = _Tally(3), PixelCounts.zero(3)
+    for number in range(3):
+        logits = torch.randn(2, 3, 4, 4, generator=rng)
+        target = torch.randint(0, 3, (2, 4, 4), generator=rng, dtype=torch.uint8)
+        valid = torch.rand(2, 4, 4, generator=rng) < 0.7
+        tally.add(logits, target, valid, torch.tensor(float(number)))
+        counts += PixelCounts.of(
+            target.numpy(), logits.argmax(dim=1).numpy(), valid.numpy(), classes=3
+        )
+    np.testing.assert_array_equal(tally.counts.matrix, counts.matrix)
+    assert tally.loss == 1
+    assert tally.iou == counts.mean_iou
+
+
+def test_one_logit_is_the_second_class_above_zero() -> None:
+    tally = _Tally(2)
+    logits = torch.tensor([[[[-1.0, 1.0, 2.0, -3.0]]]])
+    target = torch.tensor([[[0, 1, 0, 1]]], dtype=torch.uint8)
+    tally.add(logits, target, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor(0.0))
+    np.testing.assert_array_equal(tally.counts.matrix, [[1, 1], [1, 1]])
+    assert tally.iou == pytest.approx(1 / 3)
+    assert np.isnan(_Tally(2).loss)
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_never_nan() -> None:
+    for sign, better, worse in ((1, 0.6, 0.4), (-1, 0.4, 0.6)):
+        best = Best("x", sign)
+        assert not best.is_better(float("nan"))
+        assert best.is_better(0.5)
+        best.epoch, best.value = 1, 0.5
+        assert best.is_better(better)
+        for value in (0.5, worse, float("nan")):
+            assert not best.is_better(value)

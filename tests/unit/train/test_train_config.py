@@ -1,0 +1,82 @@
+"""A training configuration is checked as a whole, and every recipe of the project is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from rooftrace.core.config import load_config, parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.device import choose_accelerator, choose_precision
+
+DATA = {"train": [{"path": "a"}], "val": [{"path": "b"}]}
+RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
+def test_recipes_are_configurations(recipe: Path) -> None:
+    assert load_config(recipe, TrainConfig).data.train
+
+
+def test_there_are_recipes() -> None:
+    assert "default.toml" in [path.name for path in RECIPES]
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"data": {"train": [{"path": "a"}]}}, "nothing to validate on"),
+        ({"data": DATA, "augment": {"gsd_range_m": [0.2, 0.4]}}, "needs gsd_m"),
+        ({"data": DATA, "optimizer": {"lrr": 1}}, "'optimizer.lrr'. Did you mean 'lr'"),
+        ({"data": {"train": [{"path": "a", "glb": "*"}], "val": []}}, "'data.train.0.glb'"),
+        ({"data": DATA, "optimizer": {"lr": 0}}, "optimizer.lr"),
+        ({"data": DATA, "optimizer": {"ema_decay": 1.0}}, "optimizer.ema_decay"),
+        ({"data": DATA, "crop_px": 16}, "crop_px"),
+        ({"data": DATA, "epochs": 0}, "epochs"),
+        ({"data": DATA, "precision": "fp8"}, "precision"),
+        ({"data": DATA, "schedule": {"kind": "step"}}, "schedule.kind"),
+        ({}, "data"),
+    ],
+)
+def test_what_is_wrong_is_said(raw: dict, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw, TrainConfig, source="c.toml")
+    assert told in caught.value.message
+
+
+def test_the_record_is_read_back_as_it_was() -> None:
+    config = parse_config({"data": DATA, "gsd_m": 0.3}, TrainConfig, source="c.toml")
+    record = config.relative_to(Path("/somewhere"))
+    assert record.pop("base") == "/somewhere"
+    assert parse_config(dict(record), TrainConfig, source="record") == config
+
+
+def test_devices_and_precisions() -> None:
+    import torch
+
+    assert choose_accelerator("cpu") == "cpu"
+    assert choose_precision("fp32", "cpu") == "32-true"
+    assert choose_precision("bf16", "cpu") == "bf16-mixed"
+    assert choose_precision("fp16", "cuda") == "16-mixed"
+    assert choose_precision("auto", "cpu") in ("32-true", "bf16-mixed")
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        choose_precision("fp16", "cpu")
+    if not torch.cuda.is_available():
+        assert choose_accelerator("auto") == "cpu"
+        with pytest.raises(ConfigError, match="sees no CUDA device"):
+            choose_accelerator("cuda")
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_bf16_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    import torch
+
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+    assert choose_precision("auto", "cpu") == expected
