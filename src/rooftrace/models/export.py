@@ -39,13 +39,16 @@ class WholeModel(nn.Module):
     def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        # Not "mean": the exporter gives that name to the answer of a pooling, too, and then the
+        # graph holds two values of one name.
+        self.band_mean: Tensor
+        self.band_std: Tensor
+        for name, values in (("band_mean", mean), ("band_std", std)):
+            per_band = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, per_band)
 
     def forward(self, image: Tensor) -> Tensor:
-        return probabilities(self.net((image - self.mean) / self.std))
+        return probabilities(self.net((image - self.band_mean) / self.band_std))
 
     @torch.no_grad()
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
