@@ -11,6 +11,7 @@ from rich.console import Console
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.io.atomic import write_atomically
 
 __all__ = ["TrainReport", "run_train"]
 
@@ -78,9 +79,14 @@ def run_train(
         if console is not None:
             console.print(line, highlight=False)
 
-    best = {}
+    best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.best.items():
         bundle = run / f"{name}.rooftrace"
-        package(config, result, name, bundle, tell=tell)
+        same = next((made for other, _, made in best.values() if other == epoch), None)
+        if same is None:
+            package(config, result, name, bundle, tell=tell)
+        else:
+            # One epoch was the best in both: to export it once more would give the same again.
+            write_atomically(bundle, same.read_bytes())
         best[name] = (epoch, value, bundle)
     return TrainReport(run, best, result.epochs, result.stopped_because, result.images_per_s)

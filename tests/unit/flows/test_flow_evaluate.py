@@ -1,0 +1,196 @@
+"""An evaluation counts what `rooftrace predict` would answer, and shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+
+from rooftrace.core.errors import BundleError, ConfigError, DataError, LabelError
+from rooftrace.core.types import GeoGrid, Mask
+from rooftrace.data.config import FolderConfig
+from rooftrace.data.split import read_split
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate, side_by_side
+from rooftrace.io.raster import open_raster
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.predict.predictor import load
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+PLAIN = EvalOptions(precision="fp32")
+
+
+def folder_of(path: Path, **options: object) -> FolderConfig:
+    return FolderConfig(path=str(path), **options)  # type: ignore[arg-type]
+
+
+def by_hand(bundle: Path, data: Path, ids: list[str], threshold: float | None = None) -> dict:
+    """Pooled counts of the second class, from files and the public names alone."""
+    model = load(bundle, precision="fp32")
+    tp = fp = fn = tn = 0
+    for name in ids:
+        truth = open_raster(data / "masks" / f"{name}.tif").read().data[0] > 0
+        mask = model.predict(data / "images" / f"{name}.tif", threshold=threshold).mask
+        guess = mask.data == 1
+        tp += int((truth & guess).sum())
+        fp += int((~truth & guess).sum())
+        fn += int((truth & ~guess).sum())
+        tn += int((~truth & ~guess).sum())
+    return {
+        "accuracy": (tp + tn) / (tp + tn + fp + fn),
+        "precision": tp / (tp + fp) if tp + fp else None,
+        "recall": tp / (tp + fn),
+        "iou": tp / (tp + fp + fn),
+        "dice": 2 * tp / (2 * tp + fp + fn),
+        "mean_iou": (tp / (tp + fp + fn) + tn / (tn + fp + fn)) / 2,
+    }
+
+
+def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: Path) -> None:
+    ids = [f"synthetic_{n:05d}" for n in range(6)]
+    report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), tmp_path, PLAIN)
+    plain = report.to_json()
+    expected = by_hand(tiny_run.bundle, tiny_run.data, ids)
+    assert plain["pixel"] == {k: pytest.approx(v, abs=1e-6) for k, v in expected.items()}
+    assert plain["images"] == 6
+    assert plain["protocol"]["valid_pixels"] == 6 * 128 * 128
+    spec = read_bundle(tiny_run.bundle).spec
+    assert plain["threshold"] == spec.threshold
+    assert plain["bundle"]["sha256"] == read_bundle(tiny_run.bundle).sha256
+    assert plain["engine"] == {"name": "openvino", "precision": "fp32"}
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert {k: v for k, v in written.items() if k != "by_image"} == plain
+    assert [row["id"] for row in written["by_image"]] == ids
+    ious = [row["iou"] for row in written["by_image"]]
+    assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
+
+
+def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
+    split = tiny_run.folder / "split.json"
+    ids = list(read_split(split).parts["val"])
+    options = EvalOptions(split=f"{split}:val", threshold=0.4, precision="fp32")
+    report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), None, options)
+    assert [image.id for image in report.images] == ids
+    expected = by_hand(tiny_run.bundle, tiny_run.data, ids, threshold=0.4)
+    found = report.to_json()["pixel"]
+    assert found == {k: v if v is None else pytest.approx(v, abs=1e-6) for k, v in expected.items()}
+
+
+def test_extreme_thresholds(tiny_run: TinyRun) -> None:
+    data = folder_of(tiny_run.data, part="[:2]")
+    everything = run_evaluate(tiny_run.bundle, data, None, EvalOptions(threshold=0.0)).to_json()
+    assert everything["pixel"]["recall"] == 1
+    nothing = run_evaluate(tiny_run.bundle, data, None, EvalOptions(threshold=1.0)).to_json()
+    assert nothing["pixel"]["recall"] == 0
+    assert nothing["pixel"]["precision"] is None
+    json.dumps(nothing, allow_nan=False)
+
+
+@pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (3, 3), (24, 6)])
+def test_pictures_run_from_the_worst_to_the_best(
+    tiny_run: TinyRun, tmp_path: Path, limit: int, count: int
+) -> None:
+    options = EvalOptions(precision="fp32", pictures=limit)
+    report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), tmp_path, options)
+    files = sorted((tmp_path / "pictures").glob("*.png")) if count else []
+    assert len(files) == count
+    iou = {image.id: image.counts.iou(1) for image in report.images}
+    shown = [iou[file.stem.split("_", 1)[1]] for file in files]
+    assert shown == sorted(shown)
+    if count > 1:
+        assert (shown[0], shown[-1]) == (min(iou.values()), max(iou.values()))
+    for file in files:
+        with Image.open(file) as picture:
+            # Three panels of 128 px beside one another.
+            assert picture.width > 3 * 128
+            assert picture.height > 128
+
+
+def test_progress_is_told(tiny_run: TinyRun) -> None:
+    seen: list[tuple[int, int]] = []
+    run_evaluate(
+        tiny_run.bundle,
+        folder_of(tiny_run.data, part="[:3]"),
+        None,
+        PLAIN,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 200, (96, 96, 3), np.uint8)
+    pixels[:, 40:] = 255
+    mask = np.zeros((96, 96), np.uint8)
+    mask[10:30, 10:70] = 255
+    for part, array in (("images", pixels), ("masks", mask)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / "a.png")
+    folder = folder_of(tmp_path, gsd_m=0.3, nodata=(255, 255, 255))
+    report = run_evaluate(tiny_run.bundle, folder, None, PLAIN)
+    assert report.pooled.pixels == 96 * 40
+
+
+def test_what_cannot_be_compared_is_told(tiny_run: TinyRun, tmp_path: Path) -> None:
+    data = folder_of(tiny_run.data)
+    split = tmp_path / "s.json"
+    split.write_text('{"parts": {"test": ["elsewhere"]}}')
+    with pytest.raises(DataError, match="None of the ids"):
+        run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:test"))
+    with pytest.raises(ConfigError, match="has no part 'val'"):
+        run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:val"))
+    with pytest.raises(ConfigError, match="engine"):
+        run_evaluate(tiny_run.bundle, data, None, EvalOptions(engine="abacus"))
+    made = read_bundle(tiny_run.bundle)
+    training = made.spec.training | {"data": {"labels": {"classes": ["one"]}}}
+    strange = tmp_path / "strange.rooftrace"
+    write_bundle(strange, made.spec.model_copy(update={"training": training}), made.parts)
+    with pytest.raises(BundleError, match="records labels that cannot be read"):
+        run_evaluate(strange, data, None, PLAIN)
+
+
+def test_labels_are_read_as_in_training(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """The palette of the record decides, so that no one need give it again."""
+    made = read_bundle(tiny_run.bundle)
+    palette = {"background": "#8429F6", "building": "#3C1098"}
+    labels = {"classes": ["background", "building"], "palette": palette}
+    bundle = tmp_path / "coloured.rooftrace"
+    training = made.spec.training | {"data": {"labels": labels}}
+    write_bundle(bundle, made.spec.model_copy(update={"training": training}), made.parts)
+    name = "synthetic_00000"
+    image = open_raster(tiny_run.data / f"images/{name}.tif").read().data
+    mask = open_raster(tiny_run.data / f"masks/{name}.tif").read().data[0] > 0
+    colours = np.array([(0x84, 0x29, 0xF6), (0x3C, 0x10, 0x98)], np.uint8)[mask.astype(int)]
+    for part, array in (("images", np.moveaxis(image, 0, -1)), ("masks", colours)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.ascontiguousarray(array)).save(tmp_path / part / "a.png")
+    coloured = run_evaluate(bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)
+    plain = folder_of(tiny_run.data, part="[:1]", gsd_m=0.3)
+    np.testing.assert_array_equal(
+        coloured.pooled.matrix, run_evaluate(tiny_run.bundle, plain, None, PLAIN).pooled.matrix
+    )
+    with pytest.raises(LabelError, match="is coloured"):
+        run_evaluate(tiny_run.bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 60), (3, 40, 60), (5, 2000, 90)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pictures_of_any_image(shape: tuple[int, int, int], dtype: type) -> None:
+    pixels = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
+    yx = shape[1:]
+    truth = Mask(np.ones(yx, np.uint8), np.ones(yx, bool), GeoGrid(yx))
+    guess = Mask(np.zeros(yx, np.uint8), np.zeros(yx, bool), GeoGrid(yx))
+    sheet = side_by_side(pixels, truth, guess, "IoU -")
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[2] == 3
+    assert max(sheet.shape[0], sheet.shape[1] / 3) <= 700
+    image, coloured = sheet[34:, : sheet.shape[1] // 3 - 8], sheet[34:, sheet.shape[1] // 3 + 8 :]
+    assert image.std() > 5
+    assert not np.array_equal(image, coloured[:, : image.shape[1]])
