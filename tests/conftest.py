@@ -14,6 +14,10 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from rooftrace.flows.train import TrainReport
 
+# Two threads that wait for one another at every step of a tiny network take twenty times as long
+# on a busy machine. Before torch is imported, and for the commands that the tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A busy machine must not fail a test that is right.
 settings.register_profile(
     "rooftrace", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60

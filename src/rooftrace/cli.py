@@ -18,7 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.data.config import FolderConfig, nodata_rule
 
 __all__ = ["app", "main"]
@@ -157,6 +158,7 @@ def train(
         f"{report.epochs} epochs, {report.stopped_because}; {report.images_per_s:.1f} images/s; "
         f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.png'}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -197,7 +199,7 @@ def evaluate(
         table.add_row(*row)
     _people.print(table)
     if out is not None:
-        _people.print(f"report and pictures in {out}", highlight=False)
+        _people.print(f"report and pictures in {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -232,7 +234,7 @@ def split(
         _print_json({"split": str(out), **counts})
         return
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    _people.print(f"{out}: {shown}", highlight=False)
+    _people.print(f"{out}: {shown}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -274,6 +276,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of a pipe went away; what is left to flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # Where a name is too long, or may not be looked at, before anything was made of it.
+        about = f"{error.filename}: " if error.filename else ""
+        unread = DataError(
+            f"{about}{error.strerror or error}.", remedy="Check the path and who may read it."
+        )
+        _fail(unread, as_json=as_json)
     if code == _STOPPED:
         _people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
@@ -303,7 +312,7 @@ def _folder(
         given["glob"] = tuple(glob)
     if nodata is not None:
         given["nodata"] = _parse_nodata(nodata)
-    return FolderConfig(**given)
+    return parse_config(given, FolderConfig, source="The command line")
 
 
 def _parse_nodata(text: str) -> float | tuple[float, ...]:

@@ -1,0 +1,424 @@
+"""The real command: its contract for programs, its exit codes, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rooftrace
+from rooftrace.cli import main
+from rooftrace.models.bundle import read_bundle
+from rooftrace.testing import generate_scene, write_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.conftest import TinyRun
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+def command(*arguments: object, before: str = "", cwd: Path | None = None) -> Done:
+    """Another process, as a person starts it; `before` is run first in it."""
+    call = ["-m", "rooftrace"]
+    if before:
+        call = ["-c", f"import sys; {before}; from rooftrace.cli import main; main()"]
+    done = subprocess.run(
+        [sys.executable, *call, *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=cwd, timeout=600,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """The same in this process: quicker, for the many ways to be wrong."""
+
+    def run(*arguments: object) -> Done:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return Done(stopped.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "data"
+    write_pairs(folder, range(4), shape_yx=(96, 96), gsd_m=0.3)
+    return folder
+
+
+# What it does.
+
+
+def test_version_and_help(call: Any) -> None:
+    done = call("--version")
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.out)
+    done = call("--help")
+    assert done.code == 0
+    for verb in ("predict", "train", "evaluate", "split", "doctor"):
+        assert verb in done.out
+        assert call(verb, "--help").code == 0
+
+
+def test_split(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "split.json"
+    done = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25, "--json")
+    assert done.code == 0, done.err
+    assert done.json == {"split": str(out), "train": 2, "val": 1, "test": 1}
+    parts = json.loads(out.read_text())["parts"]
+    assert sorted(i for ids in parts.values() for i in ids) == [
+        f"synthetic_0000{n}" for n in range(4)
+    ]
+    plain = command("split", data, "-o", out, "--val", 0.25, "--test", 0.25)
+    assert (plain.code, plain.out) == (0, "")
+    assert plain.err == f"{out}: train 2, val 1, test 1\n"
+
+
+def test_train_and_resume(tiny_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run = tmp_path / "run"
+    arguments = ("train", tiny_folder / "tiny.toml", "-o", run, "--set", "samples_per_epoch=4")
+    done = command(*arguments, "--set", "epochs=1", "--json")
+    assert done.code == 0, done.err
+    plain = done.json
+    assert set(plain) == {
+        "run", "best_iou", "best_loss", "epochs", "stopped_because", "images_per_s",
+    }  # fmt: skip
+    assert plain["run"] == str(run)
+    assert (plain["epochs"], plain["stopped_because"]) == (1, "all 1 epochs done")
+    for name in ("best_iou", "best_loss"):
+        assert set(plain[name]) == {"epoch", "value", "bundle"}
+        assert plain[name]["epoch"] == 1
+        assert read_bundle(Path(plain[name]["bundle"])).spec.name == "tiny"
+    assert plain["images_per_s"] > 0
+    # The progress is for people: it goes to stderr, one line an epoch where that is no terminal.
+    assert len(re.findall(r"epoch +\d+ +loss", done.err)) == 1
+    again = command(*arguments, "--set", "epochs=1", "--json")
+    assert again.code == 2
+    assert "--resume" in again.json["error"]["remedy"]
+
+
+def test_evaluate(tiny_run: TinyRun, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    split = f"{tiny_run.folder / 'split.json'}:test"
+    done = command(
+        "evaluate", tiny_run.bundle, tiny_run.data, "--split", split, "-o", out, "--json"
+    )
+    assert done.code == 0, done.err
+    plain = done.json
+    assert plain["images"] == 1
+    assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
+    assert set(plain["per_image"]) == {"dice", "iou"}
+    assert plain["split"] == split
+    assert json.loads((out / "report.json").read_text())["pixel"] == plain["pixel"]
+    assert len(list((out / "pictures").iterdir())) == 1
+
+
+def test_evaluate_for_people(call: Any, tiny_run: TinyRun) -> None:
+    done = call("evaluate", tiny_run.bundle, tiny_run.data)
+    assert (done.code, done.out) == (0, "")
+    assert "IoU of building (pooled)" in done.err
+    assert "mean per image" in done.err
+
+
+def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
+    image, _ = generate_scene(40, (160, 200), gsd_m=0.3).write(tmp_path / "in", "town ä")
+    out = tmp_path / "out"
+    done = command("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
+    assert done.code == 0, done.err
+    plain = done.json
+    assert set(plain) == {"outputs", "mpx_per_s", "peak_rss_mb"}
+    (output,) = plain["outputs"]
+    assert set(output) == {
+        "input", "mask", "polygons", "preview", "buildings", "built_up_share", "pixels", "seconds",
+    }  # fmt: skip
+    assert output["pixels"] == 160 * 200
+    names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}
+    assert names == {"town ä_mask.tif", "town ä_buildings.gpkg", "town ä_preview.png"}
+    assert {p.name for p in out.iterdir()} == names | {"run.json"}
+
+
+def test_predict_with_the_bundled_model(call: Any, tmp_path: Path) -> None:
+    image, _ = generate_scene(41, (256, 256), gsd_m=0.3).write(tmp_path, "town")
+    done = call("predict", image, "-o", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    assert done.json["outputs"][0]["buildings"] > 0
+
+
+def test_doctor(call: Any) -> None:
+    done = call("doctor", "--json")
+    assert done.code == 0, done.out
+    assert done.json
+
+
+# What it needs.
+
+
+def test_prediction_and_evaluation_need_no_torch(tiny_run: TinyRun, tmp_path: Path) -> None:
+    absent = ("torch", "torchvision", "lightning", "segmentation_models_pytorch", "timm", "nncf",
+              "matplotlib", "safetensors", "onnx", "onnxruntime")  # fmt: skip
+    before = f"sys.modules.update(dict.fromkeys({absent}))"
+    done = command("evaluate", tiny_run.bundle, tiny_run.data, "--json", before=before)
+    assert done.code == 0, done.err
+    assert done.json["images"] == 6
+    done = command("predict", tiny_run.data / "images/synthetic_00000.tif", "-m", tiny_run.bundle,
+                   "-o", tmp_path, before=before)  # fmt: skip
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("package", ["torch", "lightning", "segmentation_models_pytorch", "onnx"])
+def test_training_says_which_extra_is_missing(
+    tiny_folder: Path, tmp_path: Path, package: str
+) -> None:
+    done = command(
+        "train", tiny_folder / "tiny.toml", "-o", tmp_path / "run", "--json",
+        before=f"sys.modules[{package!r}] = None",
+    )  # fmt: skip
+    assert done.code == 6
+    assert done.json["error"]["type"] == "MissingExtraError"
+    assert package in done.json["error"]["message"]
+    assert "rooftrace[train]" in done.json["error"]["remedy"]
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_asking_for_help_loads_no_heavy_package() -> None:
+    code = "import rooftrace.cli, sys; print(sorted({'torch', 'lightning', 'matplotlib', 'openvino'} & set(sys.modules)))"  # fmt: skip  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# What it says when it cannot.
+
+
+def told(done: Done, code: int, kind: str, *parts: str) -> None:
+    assert done.code == code, done.out + done.err
+    assert set(done.json) == {"error"}
+    error = done.json["error"]
+    assert set(error) == {"type", "message", "remedy"}
+    assert error["type"] == kind
+    for part in parts:
+        assert part in error["message"]
+    assert error["remedy"]
+    assert "Traceback" not in done.err
+
+
+USAGE: list[tuple[Sequence[str], str]] = [
+    (["predct", "a"], "predct"),
+    (["predict"], "'inputs'"),
+    (["predict", "a"], "--out"),
+    (["predict", "a", "-o", "b", "--gdd", "1"], "--gdd"),
+    (["predict", "a", "-o", "b", "--gsd", "-1"], "--gsd"),
+    (["predict", "a", "-o", "b", "--threshold", "2"], "--threshold"),
+    (["split", "a", "-o", "b", "--by", "size"], "--by"),
+    (["split", "a", "-o", "b", "--val", "much"], "--val"),
+    (["evaluate", "default", "a", "--nodata", "white"], "--nodata"),
+    (["evaluate", "default", "a", "--nodata", "nan"], "nodata"),
+    (["evaluate", "default", "a", "--nodata", "1,,2"], "--nodata"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), USAGE, ids=lambda value: str(value))
+def test_a_wrong_command_line(call: Any, arguments: Sequence[str], part: str) -> None:
+    told(call(*arguments, "--json"), 2, "ConfigError", part)
+    plain = call(*arguments)
+    assert (plain.code, plain.out) == (2, "")
+    assert part in plain.err
+    assert "error:" in plain.err
+
+
+def test_no_command_at_all(call: Any) -> None:
+    done = call()
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    assert "predict" in done.out + done.err
+
+
+@pytest.fixture
+def corrupt(data: Path, tmp_path: Path) -> Path:
+    """A copy of the data whose second image is cut off in the middle."""
+    folder = tmp_path / "corrupt"
+    shutil.copytree(data, folder)
+    image = folder / "images/synthetic_00001.tif"
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    return folder
+
+
+def config_for(tmp_path: Path, data: Path, extra: str = "") -> Path:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'crop_px = 32\nepochs = 1\nprecision = "fp32"\ndevice = "cpu"\nbatch_size = 2\n'
+        f'samples_per_epoch = 40\n[model]\nencoder = "tu-test_resnet"\nencoder_weights = "none"\n'
+        f"[[data.train]]\npath = '{data}'\n[[data.val]]\npath = '{data}'\nname = 'val'\n{extra}"
+    )
+    return path
+
+
+def test_a_corrupt_image(call: Any, corrupt: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+    image = corrupt / "images/synthetic_00001.tif"
+    out = tmp_path / "out"
+    done = call("evaluate", tiny_run.bundle, corrupt, "-o", out, "--json")
+    told(done, 3, "DataError", str(image), "cannot be read")
+    assert not out.exists()
+    done = call("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
+    assert done.code == 3
+    assert str(image) in done.json["error"]["message"]
+    assert not list(out.glob("synthetic*")) + list(out.glob(".*"))
+    done = call("train", config_for(tmp_path, corrupt), "-o", tmp_path / "run", "--json")
+    told(done, 3, "DataError", str(image))
+    assert not list((tmp_path / "run").glob("*.rooftrace"))
+
+
+def test_an_empty_folder(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments in (
+        ("evaluate", tiny_run.bundle, empty),
+        ("split", empty, "-o", tmp_path / "s.json"),
+        ("train", config_for(tmp_path, empty), "-o", tmp_path / "run"),
+    ):
+        told(call(*arguments, "--json"), 3, "LayoutError", str(empty), "it holds nothing")
+    done = call("predict", empty, "-m", tiny_run.bundle, "-o", tmp_path / "out", "--json")
+    told(done, 3, "DataError", str(empty))
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_an_unknown_key(call: Any, data: Path, tmp_path: Path) -> None:
+    config = config_for(tmp_path, data, "[optimizer]\nlrr = 1\n")
+    done = call("train", config, "-o", tmp_path / "run", "--json")
+    told(done, 2, "ConfigError", str(config), "'optimizer.lrr'", "Did you mean 'lr'")
+    done = call(
+        "train", config_for(tmp_path, data), "-o", tmp_path / "run", "--set", "sed=1", "--json"
+    )
+    told(done, 2, "ConfigError", "'sed'", "Did you mean 'seed'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_cannot_be_written(
+    call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    image = data / "images/synthetic_00000.tif"
+    for arguments in (
+        ("split", data, "-o", file / "split.json", "--val", 0.3, "--test", 0.3),
+        ("train", config_for(tmp_path, data), "-o", file / "run"),
+        ("evaluate", tiny_run.bundle, data, "-o", file / "out"),
+        ("predict", image, "-m", tiny_run.bundle, "-o", file / "out"),
+    ):
+        told(call(*arguments, "--json"), 5, "ExportError", str(file), "could not be written")
+    assert file.read_text() == ""
+
+
+def test_a_file_that_is_not_there(call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    told(call("evaluate", absent, data, "--json"), 4, "BundleError", f"no bundle at {absent}")
+    told(call("evaluate", tiny_run.bundle, absent, "--json"), 3, "LayoutError", str(absent))
+    told(call("split", absent, "-o", tmp_path / "s", "--json"), 3, "LayoutError", str(absent))
+    told(call("train", absent, "-o", tmp_path / "r", "--json"), 2, "ConfigError", str(absent))
+    predict = ("predict", absent, "-m", tiny_run.bundle, "-o", tmp_path / "o", "--json")
+    told(call(*predict), 3, "DataError", str(absent))
+    split = ("--split", f"{absent}:val")
+    done = call("evaluate", tiny_run.bundle, data, *split, "--json")
+    told(done, 2, "ConfigError", str(absent), "is not a split file")
+
+
+def test_a_name_that_no_file_can_have(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+    long = "x" * 400
+    for arguments in (
+        ("evaluate", tiny_run.bundle, long),
+        ("evaluate", long, tiny_run.data),
+        ("split", long, "-o", tmp_path / "s.json"),
+        ("split", tiny_run.data, "-o", tmp_path / long),
+        ("train", long, "-o", tmp_path / "run"),
+        ("train", tiny_run.config, "-o", tmp_path / long),
+        ("predict", long, "-o", tmp_path / "out"),
+    ):
+        done = call(*arguments, "--json")
+        assert done.code in (2, 3, 4, 5), done.out
+        assert "xxxx" in done.json["error"]["message"]
+
+
+def test_a_bundle_that_is_none(call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+    broken = tmp_path / "b.rooftrace"
+    whole = tiny_run.bundle.read_bytes()
+    for content in (
+        b"",
+        b"text",
+        whole[:1000],
+        whole[:-1],
+        whole.replace(b"model.onnx", b"model.onnz"),
+    ):
+        broken.write_bytes(content)
+        told(call("evaluate", broken, data, "--json"), 4, "BundleError", str(broken))
+    told(call("evaluate", data, data, "--json"), 4, "BundleError", str(data))
+
+
+def test_bands_that_the_model_does_not_know(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / part / "a.png")
+    done = call("evaluate", tiny_run.bundle, tmp_path, "--gsd", 0.3, "--json")
+    told(done, 4, "BandMismatch", "a.png")
+
+
+def test_metres_that_are_not_known(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+    for part, shape in (("images", (64, 64, 3)), ("masks", (64, 64))):
+        (tmp_path / part).mkdir()
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / part / "a.png")
+    config = config_for(tmp_path, tmp_path)
+    done = call("train", config, "-o", tmp_path / "run", "--set", "gsd_m=0.3", "--json")
+    told(done, 3, "GeoreferenceError", "a.png", "no CRS")
+
+
+def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
+    done = command("split", tmp_path / "[absent]", "-o", tmp_path / "s.json")
+    assert (done.code, done.out) == (3, "")
+    # Brackets are part of the name, not of the markup; and the path is not broken over lines.
+    assert str(tmp_path / "[absent]") in done.err
+    assert "Give the folder that holds images and masks." in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_reader_that_goes_away_is_no_error(data: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "rooftrace", "--version"],
+        stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_the_public_names() -> None:
+    for name in rooftrace.__all__:
+        assert getattr(rooftrace, name) is not None
