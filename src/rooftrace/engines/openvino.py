@@ -90,6 +90,10 @@ class OpenVinoEngine:
         answer: NDArray[np.uint8] = self._infer(batch, quantised=True)
         return answer
 
+    def release(self) -> None:
+        """Give back the memory of the compiled networks; the next call compiles again."""
+        self._requests.clear()
+
     def _infer(self, batch: NDArray[Any], *, quantised: bool) -> NDArray[Any]:
         batch = np.ascontiguousarray(batch, dtype=self._spec.numpy_dtype)
         key = (batch.shape, quantised)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import shapely
 
 from rooftrace.core.errors import ExportError, MissingExtraError
@@ -55,7 +54,7 @@ def write_footprints(path: Path, footprints: Footprints) -> None:
             _move_into_place(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExportError(
             f"{path}: {len(footprints)} footprints could not be written: {reason}.",
@@ -77,6 +76,10 @@ def _move_into_place(folder: Path, path: Path) -> None:
 
 def _gdal(driver: str, **options: str) -> Callable[[Path, Footprints], None]:
     def write(path: Path, footprints: Footprints) -> None:
+        # Imported when something is written: it brings pandas and pyarrow where they are
+        # installed, 130 MB that would lie beside the network all the time.
+        import pyogrio
+
         count = len(footprints)
         columns: dict[str, Any] = {
             "id": np.arange(1, count + 1, dtype=np.int64),
@@ -86,17 +89,20 @@ def _gdal(driver: str, **options: str) -> Callable[[Path, Footprints], None]:
         with warnings.catch_warnings():
             # Footprints without a CRS are meant.
             warnings.filterwarnings("ignore", message="'crs' was not provided")
-            pyogrio.raw.write(
-                path,
-                geometry=np.asarray(shapely.to_wkb(footprints.geometry), np.object_),
-                field_data=list(columns.values()),
-                fields=list(columns),
-                field_mask=[None, None, np.isnan(footprints.area_m2)],
-                geometry_type="Polygon",
-                crs=None if footprints.crs is None else footprints.crs.to_wkt(),
-                driver=driver,
-                **options,
-            )
+            try:
+                pyogrio.raw.write(
+                    path,
+                    geometry=np.asarray(shapely.to_wkb(footprints.geometry), np.object_),
+                    field_data=list(columns.values()),
+                    fields=list(columns),
+                    field_mask=[None, None, np.isnan(footprints.area_m2)],
+                    geometry_type="Polygon",
+                    crs=None if footprints.crs is None else footprints.crs.to_wkt(),
+                    driver=driver,
+                    **options,
+                )
+            except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+                raise OSError(str(error)) from error
 
     return write
 

@@ -46,6 +46,9 @@ _SMALLEST_PX = 9.0
 
 _POLYGONS_AT_ONCE = 2000
 
+_RELEASE_FROM_PX = 32 * 2**20
+"""Beyond so much work for the network, a tenth of a second to compile it anew does not count."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -249,6 +252,9 @@ class Predictor:
             source, self.engine, spec, plan, consume,
             threshold=chosen, watch=watch, progress=progress,
         )  # fmt: skip
+        if stats.engine_px > _RELEASE_FROM_PX:
+            # Outlines of a large scene need memory too; the two need not add up.
+            getattr(self.engine, "release", lambda: None)()
         footprints = self._footprints(polygonizer, source.grid, plan, gsd_m, min_area_m2)
         share = stats.building_px / stats.valid_px if stats.valid_px else 0.0
         own_gsd_m = gsd_m if gsd_m is not None else source.grid.gsd_m

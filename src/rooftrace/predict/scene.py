@@ -13,7 +13,7 @@ from rooftrace.tiling.plan import TilePlan, plan, plan_blocks
 
 __all__ = ["ScenePlan", "plan_scene"]
 
-TILE_PX = 1792
+TILE_PX = 1536
 """The largest tile: larger ones save little overlap and cost memory."""
 
 OVERLAP_PX = 64
