@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typer.exceptions import Abort, TyperException
@@ -112,22 +113,17 @@ def predict(
         _print_json(report.to_json())
         return
     for note in report.notes:
-        _people.print(f"[yellow]note:[/] {note}", highlight=False, soft_wrap=True)
+        _say(f"note: {note}")
     for output in report.outputs:
-        _people.print(
-            f"[bold]{output.input}[/]: {output.buildings:,} buildings, "
-            f"{output.built_up_share:.1%} built up, {output.pixels / 1e6:.2f} Mpx "
-            f"in {output.seconds:.2f} s",
-            highlight=False,
-            soft_wrap=True,
+        _say(
+            f"{output.input}: {output.buildings:,} buildings, {output.built_up_share:.1%} built up, "
+            f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
         )
         for kind in ("mask", "polygons", "preview"):
-            _people.print(f"  {kind:9}{getattr(output, kind)}", highlight=False, soft_wrap=True)
-    _people.print(
+            _say(f"  {kind:9}{getattr(output, kind)}")
+    _say(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
-        f"record {out / 'run.json'}",
-        highlight=False,
-        soft_wrap=True,
+        f"record {out / 'run.json'}"
     )
 
 
@@ -154,11 +150,10 @@ def train(
     for name, (epoch, value, path) in report.best.items():
         table.add_row(str(path), str(epoch), f"{name.removeprefix('best_')} {value:.4f}")
     _people.print(table)
-    _people.print(
-        f"{report.epochs} epochs, {report.stopped_because}; {report.images_per_s:.1f} images/s; "
-        f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.png'}",
-        highlight=False,
-        soft_wrap=True,
+    speed = f"; {report.images_per_s:.1f} images/s" if report.images_per_s else ""
+    _say(
+        f"{report.epochs} epochs, {report.stopped_because}{speed}; "
+        f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.png'}"
     )
 
 
@@ -199,7 +194,7 @@ def evaluate(
         table.add_row(*row)
     _people.print(table)
     if out is not None:
-        _people.print(f"report and pictures in {out}", highlight=False, soft_wrap=True)
+        _say(f"report and pictures in {out}")
 
 
 @app.command()
@@ -234,7 +229,7 @@ def split(
         _print_json({"split": str(out), **counts})
         return
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    _people.print(f"{out}: {shown}", highlight=False, markup=False, soft_wrap=True)
+    _say(f"{out}: {shown}")
 
 
 @app.command()
@@ -248,7 +243,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         table = Table("part", "state")
         for row in report.rows():
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         _people.print(table)
     if not report.healthy:
         raise typer.Exit(1)
@@ -293,9 +288,9 @@ def _fail(error: RooftraceError, *, as_json: bool) -> None:
         _print_json({"error": error.to_json()})
     else:
         _people.print("[bold red]error:[/] ", end="")
-        _people.print(error.message, highlight=False, markup=False, soft_wrap=True)
+        _say(error.message)
         if error.remedy:
-            _people.print(error.remedy, highlight=False, markup=False, soft_wrap=True)
+            _say(error.remedy)
     sys.exit(error.exit_code)
 
 
@@ -347,6 +342,11 @@ def _bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int]
             bar.update(task, completed=done, total=total, done=shown)
 
         yield update
+
+
+def _say(text: str) -> None:
+    """A line for people, whatever brackets its paths have."""
+    _people.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_json(value: dict[str, Any]) -> None:

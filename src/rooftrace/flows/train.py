@@ -77,7 +77,7 @@ def run_train(
 
     def tell(line: str) -> None:
         if console is not None:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.best.items():

@@ -78,7 +78,7 @@ class Recorder(Callback):
         self._write()
         plot_curves(self.rows, self._plot)
         if self._console is not None:
-            self._console.print(self._line(row), highlight=False, soft_wrap=True)
+            self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
 
     @staticmethod
     def _line(row: dict[str, float]) -> str:
