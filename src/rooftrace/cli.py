@@ -116,7 +116,8 @@ def predict(
         _say(f"note: {note}")
     for output in report.outputs:
         _say(
-            f"{output.input}: {output.buildings:,} buildings, {output.built_up_share:.1%} built up, "
+            f"{output.input}: {output.buildings:,} buildings, "
+            f"{output.built_up_share:.1%} built up, "
             f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
         )
         for kind in ("mask", "polygons", "preview"):
