@@ -101,7 +101,7 @@ def test_split(data: Path, tmp_path: Path) -> None:
     assert plain.err == f"{out}: train 2, val 1, test 1\n"
 
 
-def test_train_and_resume(tiny_folder: Path, tmp_path: Path) -> None:
+def test_train(call: Any, tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run = tmp_path / "run"
     arguments = ("train", tiny_folder / "tiny.toml", "-o", run, "--set", "samples_per_epoch=4")
@@ -120,7 +120,7 @@ def test_train_and_resume(tiny_folder: Path, tmp_path: Path) -> None:
     assert plain["images_per_s"] > 0
     # The progress is for people: it goes to stderr, one line an epoch where that is no terminal.
     assert len(re.findall(r"epoch +\d+ +loss", done.err)) == 1
-    again = command(*arguments, "--set", "epochs=1", "--json")
+    again = call(*arguments, "--set", "epochs=1", "--json")
     assert again.code == 2
     assert "--resume" in again.json["error"]["remedy"]
 
@@ -193,7 +193,7 @@ def test_prediction_and_evaluation_need_no_torch(tiny_run: TinyRun, tmp_path: Pa
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("package", ["torch", "lightning", "segmentation_models_pytorch", "onnx"])
+@pytest.mark.parametrize("package", ["torch", "onnx"])
 def test_training_says_which_extra_is_missing(
     tiny_folder: Path, tmp_path: Path, package: str
 ) -> None:
