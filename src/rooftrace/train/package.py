@@ -111,7 +111,9 @@ class _Judged:
     curve: ThresholdCurve
 
     def iou(self, spec: BundleSpec) -> float:
-        return self.counts.iou(1) if spec.is_binary else self.counts.mean_iou
+        """1 where there was nothing to find and nothing was found."""
+        value = self.counts.iou(1) if spec.is_binary else self.counts.mean_iou
+        return 1.0 if np.isnan(value) else value
 
     def measured(self, spec: BundleSpec, config: TrainConfig) -> Measured:
         index = spec.building_class

@@ -65,6 +65,15 @@ def test_a_folder_is_judged_at_the_threshold_of_the_contract() -> None:
     assert judged.curve.iou()[at] == pytest.approx(judged.counts.iou(1))
 
 
+def test_nothing_to_find_and_nothing_found_is_right() -> None:
+    tiles = Tiles(0)
+    for number in range(11):
+        tiles[number].target[:] = 0
+    strict = SPEC.model_copy(update={"threshold": 1.0})
+    assert _judge(run, tiles, strict).iou(strict) == 1  # type: ignore[arg-type]
+    assert _judge(run, tiles, SPEC).iou(SPEC) == 0  # type: ignore[arg-type]
+
+
 def curve(threshold: float, count: int) -> ThresholdCurve:
     """One of a folder whose buildings begin at the threshold."""
     made = ThresholdCurve()
