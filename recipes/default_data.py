@@ -128,7 +128,7 @@ def main() -> None:
     counts["banepa-chips"] = join_chips(data, out)
     write_pairs(out / "generated", seeds=GENERATED_SEEDS, shape_yx=(512, 512))
     counts["generated"] = len(GENERATED_SEEDS)
-    print(json.dumps(counts))  # noqa: T201
+    print(json.dumps(counts))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,9 @@ def test_a_roof_is_drawn_where_its_footprint_lies(angle, x, y, roof, material):
     pixels = building.footprint()
     truth = rasterize([pixels], canvas.shape_yx, transform=(0.3, 0, 0, 0, 0.3, 0)).astype(bool)
     edge_px = pixels.length / 0.3
-    # They may differ in a few pixels that the outline crosses, and are not shifted.
-    assert np.sum(drawn != truth) < 0.12 * edge_px
+    # They may differ in a few pixels that the outline crosses (a cone, whose outline is all slant,
+    # in up to 0.14 of them), and are not shifted: half a pixel would make it 0.3.
+    assert np.sum(drawn != truth) < 0.2 * edge_px
     for axis in (0, 1):
         middle = [np.nonzero(m)[axis].mean() for m in (drawn, truth)]
         assert middle[0] == pytest.approx(middle[1], abs=0.15)
