@@ -110,7 +110,8 @@ def scaling_for(
         raise GsdMismatch(
             f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; "
             f"up to {LARGEST_RATIO:g} times coarser or finer can be resampled.",
-            remedy="Use a model trained nearer to that, or say what is right with --gsd.",
+            remedy="Bring it nearer first, for example with gdal_translate -r average -outsize "
+            "25% 25%, use a model trained nearer to that, or correct it with --gsd.",
         )
     steps = tuple(
         _STEPS if abs(ratio - 1) <= _SAME_WITHIN else round(ratio * _STEPS) for ratio in ratios
