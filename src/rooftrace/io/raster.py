@@ -175,6 +175,9 @@ class RasterFile:
             valid &= mask > 0
         if info.mask == "nodata":
             valid &= _differs(data, info.nodata)
+        if data.dtype.kind == "f":
+            # What is no number would spread over the whole reach of a network.
+            valid &= np.isfinite(data).all(axis=0)
         if info.palette is not None:
             colours = info.palette[data[0]]
             if self._rule.alpha:

@@ -176,3 +176,13 @@ def test_a_window_outside_is_a_defect_of_the_caller(tmp_path: Path, rgb: np.ndar
     source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
     with pytest.raises(ValueError, match="not inside"):
         source.read(Window(50, 0, 20, 10))
+
+
+def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
+    pixels = np.ones((2, 8, 8), dtype=np.float32)
+    pixels[0, 2, 3], pixels[1, 4, 5] = np.nan, np.inf
+    path = tmp_path / "floats.tif"
+    with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=2, height=8, width=8,
+                       transform=Affine(1, 0, 5, 0, -1, 5), crs="EPSG:32636") as file:  # fmt: skip
+        file.write(pixels)
+    assert np.argwhere(~open_raster(path).read().valid).tolist() == [[2, 3], [4, 5]]
