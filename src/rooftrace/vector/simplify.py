@@ -41,7 +41,7 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     result = polygons.copy()
     if tolerance_px <= 0 or not len(polygons):
         return result
-    drawn = np.asarray(shapely.simplify(polygons, tolerance_px), np.object_)
+    drawn = _douglas_peucker(polygons, tolerance_px)
     fitted, apart = _fitted(polygons, drawn, tolerance_px)
     todo = np.arange(len(polygons))
     for candidate, bound in ((fitted, apart), (drawn, np.full(len(drawn), np.inf))):
@@ -49,6 +49,24 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
         result[todo[good]] = candidate[todo[good]]
         todo = todo[~good]
     return result
+
+
+def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
+    """(n,) with the same rings, each of some of its vertices.
+
+    The simplification that watches over topology takes twelve times as long as the one that does
+    not; it is left to those polygons that lost a hole, vanished or crossed themselves without it
+    (GEOS mends a crossing with vertices of its own, between the whole numbers).
+    """
+    drawn = np.asarray(
+        shapely.simplify(polygons, tolerance_px, preserve_topology=False), np.object_
+    )
+    lost = (shapely.get_type_id(drawn) != shapely.GeometryType.POLYGON) | shapely.is_empty(drawn)
+    lost |= shapely.get_num_interior_rings(drawn) != shapely.get_num_interior_rings(polygons)
+    vertex, owner = shapely.get_coordinates(drawn, return_index=True)
+    lost[owner[(vertex != np.floor(vertex)).any(axis=1)]] = True
+    drawn[lost] = shapely.simplify(polygons[lost], tolerance_px)
+    return drawn
 
 
 def _acceptable(candidate: Polygons, raw: Polygons, apart: Floats) -> NDArray[np.bool_]:
@@ -69,7 +87,7 @@ def _fitted(raw: Polygons, drawn: Polygons, tolerance_px: float) -> tuple[Polygo
     """
     rings, owner = shapely.get_rings(raw, return_index=True)
     stairs, outline = _Loops.of(rings), _Loops.of(shapely.get_rings(drawn))
-    at = _find(stairs, outline)
+    at, found = _find(stairs, outline)
     # Near the origin squares of coordinates keep their digits.
     origin = stairs.vertex[stairs.first[:-1]]
     stairs, outline = stairs.moved(-origin), outline.moved(-origin)
@@ -90,6 +108,7 @@ def _fitted(raw: Polygons, drawn: Polygons, tolerance_px: float) -> tuple[Polygo
     apart, ends = _differences(stairs, outline, at, moved, direction)
     np.add.at(bound, owner[stairs.ring], apart)
     np.add.at(bound, owner[outline.ring], ends)
+    bound[owner[outline.ring[~found]]] = np.inf
     ring = outline.ring[~short]
     made = np.asarray(shapely.linearrings((moved + origin[outline.ring])[~short], indices=ring))
     return np.asarray(shapely.polygons(made, indices=owner), np.object_), bound
@@ -136,8 +155,11 @@ class _Loops:
         return before
 
 
-def _find(stairs: _Loops, outline: _Loops) -> Ints:
-    """(corners,) which vertex of the stairs each corner is; a ring has no vertex twice."""
+def _find(stairs: _Loops, outline: _Loops) -> tuple[Ints, NDArray[np.bool_]]:
+    """(corners,) which vertex of the stairs each corner is, and whether it is one.
+
+    A ring has no vertex twice.
+    """
     low = stairs.vertex.min(axis=0)
     width, height = (np.ptp(stairs.vertex, axis=0) + 1).astype(np.int64)
 
@@ -147,7 +169,9 @@ def _find(stairs: _Loops, outline: _Loops) -> Ints:
 
     keys = key(stairs)
     order = np.argsort(keys)
-    return order[np.searchsorted(keys[order], key(outline))]
+    wanted = key(outline)
+    at = order[np.searchsorted(keys[order], wanted).clip(max=len(order) - 1)]
+    return at, keys[at] == wanted
 
 
 def _moments_between(stairs: _Loops, outline: _Loops, at: Ints) -> Floats:
