@@ -57,8 +57,9 @@ def parse_config(raw: dict[str, Any], model: type[C], *, source: str) -> C:
         return model.model_validate(raw)
     except ValidationError as error:
         problems = [_explain(problem, model) for problem in error.errors()]
+        told = "; ".join(problems)
         raise ConfigError(
-            f"{source}: " + "; ".join(problems) + ".",
+            f"{source}: {told}{'' if told.endswith('?') else '.'}",
             remedy="Correct the file, or use --set KEY=VALUE.",
         ) from error
 
