@@ -1,0 +1,64 @@
+"""The model in the wheel does what its card says."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rooftrace
+from rooftrace.data.config import FolderConfig
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.testing import demo_scene, demo_scene_path
+
+ASSETS = Path(str(files("rooftrace"))) / "assets"
+
+
+def test_fits_the_wheel() -> None:
+    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 16 * 2**20
+
+
+def test_contract() -> None:
+    spec = rooftrace.load().bundle.spec
+    assert (spec.bands, spec.gsd_m, spec.classes[spec.building_class]) == (
+        ("red", "green", "blue"),
+        0.4,
+        "building",
+    )
+    assert "OpenStreetMap contributors" in spec.attribution
+    assert {measured.data for measured in spec.metrics} == {
+        "catanduanes",
+        "massachusetts",
+        "rotterdam",
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", None])
+def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
+    prediction = rooftrace.load(precision=precision).predict(demo_scene_path())
+    counts = PixelCounts.of(demo_scene().mask(), prediction.mask.data, classes=2)
+    assert counts.iou(1) > 0.78  # the card says 0.81
+    assert prediction.footprints.crs == "EPSG:32736"
+    # Touching houses become one, so there are fewer outlines than footprints.
+    assert 700 < len(prediction.footprints) < 1181
+    covered = prediction.footprints.area.sum() / (2048 * 0.3) ** 2
+    assert covered == pytest.approx(np.mean(prediction.mask.data == 1), rel=0.03)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("folder", "least"),
+    [
+        (FolderConfig(path="oam/catanduanes", glob="*-19.png", gsd_m=0.29), 0.63),
+        (FolderConfig(path="rotterdam", part="[150:]", gsd_m=0.5), 0.41),
+    ],
+)
+def test_holds_on_places_that_it_was_not_trained_on(
+    realdata: Path, folder: FolderConfig, least: float
+) -> None:
+    placed = folder.model_copy(update={"path": str(realdata / folder.path)})
+    report = run_evaluate(None, placed, None, EvalOptions())
+    assert report.pooled.iou(1) > least
