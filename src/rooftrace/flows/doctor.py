@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rooftrace.core.errors import BundleError, MissingExtraError, RooftraceError
+from rooftrace.core.versions import installed, version_of
 from rooftrace.engines.select import ENGINES, cpu_flags, has_fast_int8, load_engine
 from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
-from rooftrace.flows.machine import version_of, versions
+from rooftrace.flows.machine import versions
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.predictor import default_bundle
 
@@ -111,7 +112,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         told = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
     except BundleError as error:
         told = str(error)
-    core = {name: version for name in _CORE if (version := version_of(name)) is not None}
+    core = installed(_CORE)
     extras = {}
     for name, packages in _EXTRAS.items():
         absent = [package for package in packages if version_of(package) is None]

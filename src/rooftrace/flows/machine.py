@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 
-__all__ = ["peak_rss_mb", "version_of", "versions"]
+from rooftrace.core.versions import installed
+
+__all__ = ["peak_rss_mb", "versions"]
 
 _RECORDED = (
     "rooftrace", "numpy", "openvino", "onnxruntime", "rasterio", "shapely", "pyproj", "pyogrio",
@@ -15,20 +16,11 @@ _RECORDED = (
 )  # fmt: skip
 
 
-def version_of(package: str) -> str | None:
-    """The installed version of a distribution, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def versions() -> dict[str, str]:
     """What a prediction's numbers may depend on: packages, GDAL, Python, platform."""
     import rasterio
 
-    found = {name: version for name in _RECORDED if (version := version_of(name)) is not None}
-    return found | {
+    return installed(_RECORDED) | {
         "gdal": rasterio.__gdal_version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

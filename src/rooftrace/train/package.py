@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
+from rooftrace.core.versions import installed
 from rooftrace.data.augment import AugmentConfig
 from rooftrace.data.dataset import EvalTiles, TrainSamples
 from rooftrace.engines.openvino import OpenVinoEngine
@@ -76,7 +76,7 @@ def package(
         input_multiple_px=multiple,
         input_px=fixed,
         training={**config.model_dump(mode="json"), "epoch": epoch},
-        versions=_versions(),
+        versions=installed(_VERSIONS),
         licence=config.export.licence,
         attribution=config.export.attribution,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -85,6 +85,7 @@ def package(
     judged = [_judge(whole.run, tiles, spec) for tiles in result.data.tiles]
     if spec.is_binary:
         spec = spec.model_copy(update={"threshold": _best_threshold([j.curve for j in judged])})
+        judged = [_judge(whole.run, tiles, spec) for tiles in result.data.tiles]
     tell(f"{name}: threshold {spec.threshold:.3f}; exporting the graph")
     graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=fixed)
     if config.export.half_weights:
@@ -94,13 +95,12 @@ def package(
     if config.export.weights:
         parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in result.net.state_dict().items()})
     if config.export.int8:
-        made = _int8(config, result.data, spec, graph, tell)
+        made = _int8(config, result.data, spec, graph, judged, tell)
         if made is not None:
             variant, files = made
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
-    figures = [_judge(whole.run, tiles, spec) for tiles in result.data.tiles]
-    spec = spec.model_copy(update={"metrics": tuple(f.measured(spec, config) for f in figures)})
+    spec = spec.model_copy(update={"metrics": tuple(j.measured(spec, config) for j in judged)})
     return write_bundle(path, spec, parts)
 
 
@@ -185,9 +185,10 @@ def _int8(
     data: TrainingData,
     spec: BundleSpec,
     graph: bytes,
+    before: Sequence[_Judged],
     tell: Callable[[str], None],
 ) -> tuple[Variant, dict[str, bytes]] | None:
-    """The int8 variant, if it is nearly as good on every validation folder."""
+    """The int8 variant, if it is nearly as good as `before` on every validation folder."""
     plain = TrainSamples(
         data.train,
         crop_px=config.crop_px,
@@ -199,13 +200,8 @@ def _int8(
     )
     tell(f"quantising to int8 with {len(plain)} samples")
     files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
-    before = [
-        _judge(OpenVinoEngine(spec, [graph], "fp32", "fp32").run, tiles, spec)
-        for tiles in data.tiles
-    ]
-    after = [
-        _judge(OpenVinoEngine(spec, files, "int8", "int8").run, tiles, spec) for tiles in data.tiles
-    ]
+    engine = OpenVinoEngine(spec, files, "int8", "int8")
+    after = [_judge(engine.run, tiles, spec) for tiles in data.tiles]
     drops = {b.name: b.iou(spec) - a.iou(spec) for b, a in zip(before, after)}
     shown = ", ".join(f"{name} {drop:+.4f}" for name, drop in drops.items())
     if max(drops.values()) > config.export.int8_max_drop:
@@ -224,13 +220,3 @@ def _stride(result: FitResult) -> int:
 
 def _band_names(count: int) -> tuple[str, ...]:
     return ("red", "green", "blue") if count == 3 else tuple(f"band{i + 1}" for i in range(count))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package_name in _VERSIONS:
-        try:
-            found[package_name] = importlib.metadata.version(package_name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
