@@ -33,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _people = Console(stderr=True)
-_NOTES_SHOWN = 5
 
 _STOPPED = 130
 """What shells and typer know Ctrl-C as."""
@@ -113,10 +112,8 @@ def predict(
     if as_json:
         _print_json(report.to_json())
         return
-    for note in report.notes[:_NOTES_SHOWN]:
+    for note in report.notes:
         _say(f"note: {note}")
-    if len(report.notes) > _NOTES_SHOWN:
-        _say(f"note: and {len(report.notes) - _NOTES_SHOWN} more, in {out / 'run.json'}")
     for output in report.outputs:
         _say(
             f"{output.input}: {output.buildings:,} buildings, "
