@@ -23,9 +23,6 @@ LARGEST_DIFFERENCE = 0.01
 """Between the probabilities of the loop's network and of the bundle's: beyond it they differ by
 more than rounding."""
 
-SMALLEST_PX = 9
-"""Specks below this many pixels are no buildings, as in `rooftrace predict`."""
-
 
 def _build(spec: BundleSpec) -> torch.nn.Module:
     from rooftrace.models.zoo import ModelConfig, build_model
@@ -233,6 +230,8 @@ def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tupl
     import rasterio
     from rasterio.features import shapes
     from shapely.geometry import shape
+
+    from rooftrace.predict.predictor import SMALLEST_PX
 
     out.mkdir(parents=True, exist_ok=True)
     path = out / "mask.tif"

@@ -83,7 +83,7 @@ def stages(
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.io.vector import write_footprints
-    from rooftrace.predict.predictor import Predictor
+    from rooftrace.predict.predictor import SIMPLIFY_PX, SMALLEST_PX, Predictor
     from rooftrace.predict.scene import plan_scene
     from rooftrace.testing import ArraySource
     from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise
@@ -182,8 +182,9 @@ def stages(
             polygonizer.feed(window, mask, score)
         traced = polygonizer.finish()
         footprints = make_footprints(
-            traced.polygons, traced.score, source.grid, min_area_px=9, simplify_px=1.25
-        )
+            traced.polygons, traced.score, source.grid,
+            min_area_px=SMALLEST_PX, simplify_px=SIMPLIFY_PX,
+        )  # fmt: skip
         write_footprints(out / "buildings.gpkg", footprints)
 
     clock.time("polygonise", polygonise)

@@ -15,6 +15,9 @@ class Engine(Protocol):
 
     The normalisation is inside the model: an engine takes pixel values as they are in the image.
     The result for one tile does not depend on its neighbours in the batch.
+
+    An engine may have more, which is used where it is there: `run_quantised` (as `run`, to 255ths
+    in uint8), `release` (give back what compiled networks hold), `settings` (for the record).
     """
 
     @property

@@ -40,8 +40,8 @@ __all__ = ["OutputPaths", "Prediction", "Predictor", "SceneResult", "Summary", "
 Input = str | Path | NDArray[Any] | RasterSource
 Progress = Callable[[int, int], None]
 
-_SIMPLIFY_PX = 1.25
-_SMALLEST_PX = 9.0
+SIMPLIFY_PX = 1.25
+SMALLEST_PX = 9.0
 """Of the model's pixels: specks below this are no buildings, however sure the network is."""
 
 _POLYGONS_AT_ONCE = 2000
@@ -294,8 +294,8 @@ class Predictor:
                 traced.score[part],
                 grid,
                 min_area_m2=min_area_m2,
-                min_area_px=_SMALLEST_PX * scale_y * scale_x,
-                simplify_px=_SIMPLIFY_PX * max(1.0, scale_y, scale_x),
+                min_area_px=SMALLEST_PX * scale_y * scale_x,
+                simplify_px=SIMPLIFY_PX * max(1.0, scale_y, scale_x),
                 gsd_m=gsd_m,
             )
 
