@@ -109,13 +109,13 @@ def realdata() -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `tiny.toml` and what it names."""
-    from rooftrace.data.config import FolderConfig
+    from rooftrace.data.config import SourceConfig
     from rooftrace.flows.split import run_split
     from rooftrace.testing import write_pairs
 
     folder = tmp_path_factory.mktemp("tiny")
     write_pairs(folder / "data", range(6), shape_yx=(128, 128), gsd_m=0.3)
-    data = FolderConfig(path=str(folder / "data"))
+    data = SourceConfig(path=str(folder / "data"))
     run_split(data, folder / "split.json", val=0.17, test=0.17)
     (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
     return folder

@@ -403,7 +403,7 @@ def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
     assert (done.code, done.out) == (3, "")
     # Brackets are part of the name, not of the markup; and the path is not broken over lines.
     assert str(tmp_path / "[absent]") in done.err
-    assert "Give the folder that holds images and masks." in done.err
+    assert "Check the path." in done.err
     assert "Traceback" not in done.err
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rooftrace
-from rooftrace.data.config import FolderConfig
+from rooftrace.data.config import SourceConfig
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.testing import demo_scene, demo_scene_path
@@ -52,12 +52,12 @@ def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
 @pytest.mark.parametrize(
     ("folder", "least"),
     [
-        (FolderConfig(path="oam/catanduanes", glob="*-19.png", gsd_m=0.29), 0.63),
-        (FolderConfig(path="rotterdam", part="[150:]", gsd_m=0.5), 0.41),
+        (SourceConfig(path="oam/catanduanes", glob="*-19.png", gsd_m=0.29), 0.63),
+        (SourceConfig(path="rotterdam", part="[150:]", gsd_m=0.5), 0.41),
     ],
 )
 def test_holds_on_places_that_it_was_not_trained_on(
-    realdata: Path, folder: FolderConfig, least: float
+    realdata: Path, folder: SourceConfig, least: float
 ) -> None:
     placed = folder.model_copy(update={"path": str(realdata / folder.path)})
     report = run_evaluate(None, placed, None, EvalOptions())

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["Config", "expand_path", "load_config", "nearest", "parse_config"]
+__all__ = ["Config", "expand_path", "lay_over", "load_config", "nearest", "parse_config"]
 
 
 class Config(BaseModel):
@@ -47,7 +47,7 @@ def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
             remedy="Mend the line that the message names.",
         ) from error
     for override in overrides:
-        _lay_over(raw, override)
+        lay_over(raw, override)
     return parse_config(raw, model, source=str(path))
 
 
@@ -88,7 +88,8 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
         raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the path out.") from error
 
 
-def _lay_over(raw: dict[str, Any], override: str) -> None:
+def lay_over(raw: dict[str, Any], override: str) -> None:
+    """Lay `key.path=value` over plain data; ConfigError where that is no setting of it."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, Sample, Scene, Window
 from rooftrace.data.augment import AugmentConfig, change_colours, crop_transform, warp
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.source import SceneSet
 
 __all__ = ["EvalTiles", "SceneCache", "TrainSamples", "full_scale_of", "model_scale"]
 
@@ -124,7 +124,7 @@ class TrainSamples:
 
     def __init__(
         self,
-        sources: Sequence[FolderSource],
+        sources: Sequence[SceneSet],
         *,
         crop_px: int,
         gsd_m: float | None,
@@ -245,7 +245,7 @@ class EvalTiles:
 
     def __init__(
         self,
-        source: FolderSource,
+        source: SceneSet,
         *,
         crop_px: int,
         gsd_m: float | None,

@@ -1,4 +1,4 @@
-"""From the pixels of a mask file to class indices."""
+"""From the pixels of a mask file, and from the names of labels, to class indices."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.config import nearest
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.io.raster import open_raster
 
-__all__ = ["LabelFile", "LabelRule"]
+__all__ = ["IGNORED", "LabelFile", "LabelRule", "NameRule"]
 
 Colour = tuple[int, int, int]
+
+IGNORED = -1
+"""In place of a class index: what is under this label takes no part in loss or metrics."""
 
 _SHOWN = 6
 """How many offending values an error lists."""
@@ -29,14 +33,17 @@ class LabelRule:
         classes: names; the index is the class. Index 0 is the background.
         palette: RGB colour to class index; None where the masks hold single values. A colour that
             several classes share cannot be.
-        ignore: a value (or, with a palette, colours) that takes no part in loss or metrics.
+        ignore: values (or, with a palette, colours) that take no part in loss or metrics.
+        values: value to class index, where values are not the indices themselves.
 
-    Without a palette and with two classes a file may hold 0/1 or 0/255; with more classes, indices.
+    Without a palette or values and with two classes a file may hold 0/1 or 0/255; with more
+    classes, indices.
     """
 
     classes: tuple[str, ...]
     palette: tuple[tuple[Colour, int], ...] | None = None
     ignore: tuple[int, ...] | tuple[Colour, ...] = ()
+    values: tuple[tuple[int, int], ...] | None = None
 
     def decode(
         self, data: NDArray[Any], name: str
@@ -53,7 +60,7 @@ class LabelRule:
                 f"The mask {name} is coloured ({len(data)} bands that differ), and no palette "
                 "is given.",
                 remedy="Give the colour of each class in the configuration: "
-                '[data.palette] with building = "#3C1098".',
+                '[data.labels] palette = { building = "#3C1098" }.',
             )
         return self._by_value(data[0], name)
 
@@ -72,8 +79,7 @@ class LabelRule:
         if self.palette is not None:
             clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
         else:
-            values = {*range(len(self.classes)), *([255] if len(self.classes) == 2 else [])}
-            clash = nodata[0] in values - set(self.ignore)
+            clash = nodata[0] in set(self._known_values()) - set(self.ignore)
         if clash:
             raise LabelError(
                 f"The mask {name} has the nodata value {nodata[0]:g}, which is a class.",
@@ -81,27 +87,49 @@ class LabelRule:
                 "nothing is known there, name the value under ignore.",
             )
 
+    def _known_values(self) -> dict[int, int]:
+        """Value to class index, of every value that a file may hold."""
+        if self.values is not None:
+            return dict(self.values)
+        known = {index: index for index in range(len(self.classes))}
+        return known | {255: 1} if len(self.classes) == 2 else known
+
     def _by_value(
         self, values: NDArray[Any], name: str
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        known = self._known_values()
         valid: NDArray[np.bool_] | None = None
         if self.ignore:
-            valid = ~np.isin(values, np.array(self.ignore))
-            values = np.where(valid, values, 0)
-        present = np.unique(values)
-        count = len(self.classes)
-        if count == 2 and np.isin(present, (0, 255)).all():
-            return (values != 0).astype(np.uint8), valid
-        if np.isin(present, np.arange(count)).all():
-            return values.astype(np.uint8), valid
-        strange = present[~np.isin(present, np.arange(count))]
-        allowed = "0 and 1, or 0 and 255" if count == 2 else f"0 to {count - 1}"
-        raise LabelError(
+            valid = ~np.isin(values, self.ignore)
+            values = np.where(valid, values, next(iter(known)))
+        if values.dtype == np.uint8:
+            present = np.bincount(values.ravel(), minlength=256).nonzero()[0]
+        else:
+            present = np.unique(values)
+        if self.values is None and len(self.classes) == 2 and not np.isin(present, (0, 255)).all():
+            del known[255]  # of the two ways to write a binary mask a file holds one
+        strange = present[~np.isin(present, list(known))]
+        if len(strange):
+            raise self._no_classes(strange.tolist(), name)
+        table = np.zeros(max(known) + 1, dtype=np.uint8)
+        for value, index in known.items():
+            table[value] = index
+        return table[values.astype(np.intp, copy=False)], valid
+
+    def _no_classes(self, strange: list[Any], name: str) -> LabelError:
+        if self.values is not None:
+            allowed = ", ".join(str(value) for value, _ in self.values)
+        elif len(self.classes) == 2:
+            allowed = "0 and 1, or 0 and 255"
+        else:
+            allowed = f"0 to {len(self.classes) - 1}"
+        shown = ", ".join(str(value) for value in strange[:_SHOWN])
+        return LabelError(
             f"The mask {name} holds {len(strange)} values that are not classes "
-            f"({', '.join(str(v) for v in strange[:_SHOWN])}{'…' if len(strange) > _SHOWN else ''})"
-            f"; expected {allowed} for the classes {', '.join(self.classes)}.",
-            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF), give a palette, or "
-            "name the value under ignore.",
+            f"({shown}{'…' if len(strange) > _SHOWN else ''}); "
+            f"expected {allowed} for the classes {', '.join(self.classes)}.",
+            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF), give a palette or "
+            "values, or name the value under ignore.",
         )
 
     def _by_colour(
@@ -115,29 +143,78 @@ class LabelRule:
             )
         assert self.palette is not None
         packed = _pack(data)
-        colours, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-        known = {_pack_one(colour): index for colour, index in self.palette}
-        ignored = {_pack_one(c) for c in self.ignore if isinstance(c, tuple)}
-        table = np.zeros(len(colours), dtype=np.uint8)
-        skipped = np.zeros(len(colours), dtype=bool)
-        unknown = []
-        for position, (colour, count) in enumerate(zip(colours.tolist(), counts.tolist())):
-            if colour in ignored:
-                skipped[position] = True
-            elif colour in known:
-                table[position] = known[colour]
-            else:
-                unknown.append(f"#{colour:06X} ({count} px)")
-        if unknown:
-            raise LabelError(
-                f"The mask {name} holds {len(unknown)} colours that are not in the palette: "
-                f"{', '.join(unknown[:_SHOWN])}{'…' if len(unknown) > _SHOWN else ''}; known: "
-                + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
-                + ".",
-                remedy="Add the colour to [data.palette], or to ignore.",
-            )
-        inverse = inverse.reshape(packed.shape)
-        return table[inverse], (~skipped)[inverse] if skipped.any() else None
+        classes = np.zeros(packed.shape, dtype=np.uint8)
+        found = np.zeros(packed.shape, dtype=bool)
+        for colour, index in self.palette:
+            here = packed == _pack_one(colour)
+            classes[here] = index
+            found |= here
+        valid: NDArray[np.bool_] | None = None
+        if self.ignore:
+            wanted = [_pack_one(colour) for colour in self.ignore if isinstance(colour, tuple)]
+            left_out = np.isin(packed, wanted)
+            classes[left_out] = 0
+            found |= left_out
+            valid = ~left_out if left_out.any() else None
+        if not found.all():
+            raise self._no_colours(packed[~found], name)
+        return classes, valid
+
+    def _no_colours(self, strange: NDArray[np.int64], name: str) -> LabelError:
+        assert self.palette is not None
+        colours, counts = np.unique(strange, return_counts=True)
+        unknown = [f"#{colour:06X} ({count} px)" for colour, count in zip(colours, counts)]
+        return LabelError(
+            f"The mask {name} holds {len(unknown)} colours that are not in the palette: "
+            f"{', '.join(unknown[:_SHOWN])}{'…' if len(unknown) > _SHOWN else ''}; known: "
+            + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
+            + ".",
+            remedy="Add the colour to [data.labels] palette, or to ignore.",
+        )
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """How the names of labels are read as classes.
+
+    Args:
+        classes: names; the index is the class.
+        known: name to class index.
+        dropped: names whose shapes are not drawn.
+        ignored: names whose shapes take no part in loss or metrics.
+    """
+
+    classes: tuple[str, ...]
+    known: tuple[tuple[str, int], ...]
+    dropped: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
+    def index_of(self, name: str, where: str) -> int | None:
+        """The class index of a label, IGNORED, or None where it is not to be drawn.
+
+        Args:
+            name: what the label is called; as given, or else in whatever case.
+            where: what the error says of its place: a file, and what in it.
+
+        Raises:
+            LabelError: the name is no class, and nothing says what to do with it.
+        """
+        for convert in (str, str.casefold):
+            wanted = convert(name)
+            for known, index in self.known:
+                if convert(known) == wanted:
+                    return index
+            if wanted in map(convert, self.ignored):
+                return IGNORED
+            if wanted in map(convert, self.dropped):
+                return None
+        raise LabelError(
+            f"{where} has the label {name!r}, which is not a class; expected one of "
+            f"{', '.join(known for known, _ in self.known)}. "
+            + nearest(name, (known for known, _ in self.known)),
+            remedy=f"Say what it is in the configuration: [labels.names] {self.classes[-1]} = "
+            f'"{name}"; or leave it out with drop = ["{name}"].',
+        )
 
 
 @dataclass(frozen=True)

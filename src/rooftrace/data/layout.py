@@ -12,17 +12,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 from rooftrace.core.errors import LayoutError
 from rooftrace.io.raster import is_raster
 
-__all__ = ["Found", "Pair", "find_pairs", "select"]
+__all__ = ["Found", "Pair", "find_pairs", "has_pairs", "images_under", "is_image_file", "select"]
+
+T = TypeVar("T")
 
 KNOWN = (
     "images/NAME.ext + masks/NAME.ext",
     "GROUP/images/NAME.ext + GROUP/masks/NAME.ext",
     "train/images/img_N.ext + train/masks/mask_N.ext (test/ unlabelled)",
     "images/images/NAME.ext + label/label/NAME_label.ext",
+)
+_IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
 )
 _REMEDY_PATTERN = 'Say it with --layout, for example --layout "a/{id}.jpg=b/{id}_gt.png".'
 
@@ -69,16 +75,7 @@ def find_pairs(root: Path, *, layout: str | None = None, glob: Sequence[str] = (
         )
     if layout is not None:
         return _by_pattern(root, layout, glob)
-    readings = [
-        found
-        for found in (
-            _side_by_side(root, glob),
-            _groups(root, glob),
-            _numbered(root, glob),
-            _suffixed(root, glob),
-        )
-        if found is not None
-    ]
+    readings = _readings(root, glob)
     if len(readings) > 1:
         raise LayoutError(
             f"{root} can be read in {len(readings)} ways: "
@@ -100,13 +97,12 @@ def find_pairs(root: Path, *, layout: str | None = None, glob: Sequence[str] = (
     return readings[0]
 
 
-def select(pairs: Sequence[Pair], part: str | None) -> tuple[Pair, ...]:
-    """A slice `[a:b]` of the ids in sorted order, as in `"[:15]"`.
+def select(ordered: Sequence[T], part: str | None) -> tuple[T, ...]:
+    """A slice `[a:b]` of what is in sorted order, as in `"[:15]"`.
 
     Raises:
         LayoutError: not a slice.
     """
-    ordered = sorted(pairs)
     if part is None:
         return tuple(ordered)
     match = re.fullmatch(r"\[(-?\d+)?:(-?\d+)?\]", part.replace(" ", ""))
@@ -237,11 +233,46 @@ def _by_pattern(root: Path, layout: str, glob: Sequence[str]) -> Found:
     return Found(layout, tuple(sorted(pairs)))
 
 
+def has_pairs(root: Path) -> bool:
+    """Whether a folder is of a known layout, be it sound or broken."""
+    try:
+        return root.is_dir() and bool(_readings(root, ()))
+    except LayoutError:
+        return True
+
+
+def _readings(root: Path, glob: Sequence[str]) -> list[Found]:
+    tried = (layout(root, glob) for layout in (_side_by_side, _groups, _numbered, _suffixed))
+    return [found for found in tried if found is not None]
+
+
+def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
+    """All images in a folder and its folders, sorted; hidden ones are left out."""
+    return [
+        path
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and _wanted(path, glob)
+        and is_image_file(path)
+    ]
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image: by its ending, or where that says nothing by its content.
+
+    To open each of 100,000 files takes minutes, and what is amiss is said when it is read.
+    """
+    if _is_sidecar(path):
+        return False
+    return path.suffix.lower() in _IMAGE_SUFFIXES or is_raster(path)
+
+
 def _images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
     if not folder.is_dir():
         return []
     files = [p for p in folder.iterdir() if p.is_file() and _wanted(p, glob)]
-    return sorted(p for p in files if not _is_sidecar(p) and is_raster(p))
+    return sorted(p for p in files if is_image_file(p))
 
 
 def _is_sidecar(path: Path) -> bool:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, DataError
 from rooftrace.core.types import Mask, Scene, Window
-from rooftrace.data.config import FolderConfig, LabelConfig
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.data.source import SceneSet
 from rooftrace.data.split import parse_reference, read_split
 from rooftrace.io.atomic import write_atomically
 from rooftrace.metrics.pixel import PixelCounts
@@ -55,7 +56,7 @@ class EvalOptions:
 
 def run_evaluate(
     bundle: Path | None,
-    folder: FolderConfig,
+    folder: SourceConfig,
     out: Path | None,
     options: EvalOptions,
     *,
@@ -65,7 +66,7 @@ def run_evaluate(
 
     Args:
         bundle: default the one that comes with rooftrace.
-        folder: the data, see `FolderConfig`.
+        folder: the data, see `SourceConfig`.
         out: where report.json and pictures/ go; None writes nothing.
         progress: called with the images that are done and that there are.
 
@@ -75,7 +76,7 @@ def run_evaluate(
     """
     predictor = load(bundle, engine=options.engine, precision=options.precision)
     spec = predictor.bundle.spec
-    source = FolderSource.open(folder, _labels_of(predictor).rule())
+    source = open_source(folder, _labels_of(predictor))
     if options.split is not None:
         path, part = parse_reference(options.split)
         source = source.subset(read_split(path).ids(part, source=str(path)))
@@ -151,7 +152,7 @@ def _by_image(report: EvalReport) -> list[dict[str, object]]:
 
 def _draw_pictures(
     predictor: Predictor,
-    source: FolderSource,
+    source: SceneSet,
     report: EvalReport,
     folder: Path,
     options: EvalOptions,

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.data.config import FolderConfig, LabelConfig
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
 from rooftrace.data.split import Split, group_by_pattern, make_split, write_split
 
 __all__ = ["run_split"]
 
 
 def run_split(
-    folder: FolderConfig,
+    folder: SourceConfig,
     out: Path,
     *,
     val: float,
@@ -39,11 +39,11 @@ def run_split(
         raise ConfigError(
             "--group-pattern was given, but the split is by image.", remedy="Add --by group."
         )
-    source = FolderSource.open(folder, LabelConfig().rule())
+    source = open_source(folder)
     if group_pattern is not None:
         groups = group_by_pattern(source.ids, group_pattern)
     else:
-        groups = [pair.group for pair in source.pairs]
+        groups = [entry.group for entry in source.entries]
         if by == "group" and len(set(groups)) == 1:
             raise DataError(
                 f"All images of {folder.path} are in one group: they lie in one folder.",

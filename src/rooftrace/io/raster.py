@@ -144,6 +144,11 @@ class RasterFile:
         """What the file itself calls nodata, per band of colour."""
         return self._info.nodata
 
+    @property
+    def says_all(self) -> bool:
+        """Whether a copy of the file would be read alike, without a rule besides."""
+        return self._rule == NodataRule() and self._palette == "colours"
+
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         with self._lock:

@@ -31,7 +31,8 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Sample
 from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.kinds import open_source
+from rooftrace.data.source import SceneSet
 from rooftrace.data.split import read_split
 from rooftrace.io.atomic import write_atomically
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, build_model
@@ -47,8 +48,8 @@ __all__ = ["FitResult", "TrainingData", "fit", "open_data"]
 class TrainingData:
     """The folders of a run, opened and checked."""
 
-    train: tuple[FolderSource, ...]
-    val: tuple[FolderSource, ...]
+    train: tuple[SceneSet, ...]
+    val: tuple[SceneSet, ...]
     samples: TrainSamples
     tiles: tuple[EvalTiles, ...]
 
@@ -90,9 +91,9 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
     Raises:
         DataError and its kinds: see `data.folders` and `data.dataset`.
     """
-    rule = config.data.labels.rule()
-    train = [FolderSource.open(folder, rule, base) for folder in config.data.train]
-    val = [FolderSource.open(folder, rule, base) for folder in config.data.val]
+    labels = config.data.labels
+    train = [open_source(given, labels, base) for given in config.data.train]
+    val = [open_source(given, labels, base) for given in config.data.val]
     if config.data.split is not None:
         path = expand_path(config.data.split, base, key="data.split")
         split = read_split(path)
@@ -273,7 +274,7 @@ def _begin_worker(number: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _default_samples(train: Sequence[FolderSource], crop_px: int) -> int:
+def _default_samples(train: Sequence[SceneSet], crop_px: int) -> int:
     pixels = sum(
         scene.image.grid.height * scene.image.grid.width for source in train for scene in source
     )

@@ -6,7 +6,7 @@ import pytest
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.data.config import DataConfig, FolderConfig, LabelConfig
+from rooftrace.data.config import DataConfig, LabelConfig, SourceConfig
 
 DUBAI = {
     "classes": ["land", "building", "road"],
@@ -47,7 +47,7 @@ def test_values_without_a_palette() -> None:
         ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding'"),
         ({"palette": {"bulding": "#3C1098"}}, "Did you mean 'building'"),
         ({"palette": {"land": "#3C1098", "road": "#3c1098"}}, "is given to two classes"),
-        ({"ignore": [155]}, "'155' is not a colour"),
+        ({"ignore": [155]}, "ignore holds values [155], but the masks are colours"),
         ({"palette": None}, "ignore holds colours"),
         ({"building": "house"}, "building = 'house' is not one of the classes"),
         ({"building": "land"}, "building = 'land' is not one of the classes"),
@@ -81,9 +81,9 @@ def test_a_folder_that_is_none(changes: dict, told: str) -> None:
 
 
 def test_one_glob_or_several() -> None:
-    assert FolderConfig(path="a").globs == ()
-    assert FolderConfig(path="a", glob="*-21.png").globs == ("*-21.png",)
-    assert FolderConfig(path="a", glob=("a", "b")).globs == ("a", "b")
+    assert SourceConfig(path="a").globs == ()
+    assert SourceConfig(path="a", glob="*-21.png").globs == ("*-21.png",)
+    assert SourceConfig(path="a", glob=("a", "b")).globs == ("a", "b")
 
 
 def test_a_data_section_needs_a_folder() -> None:

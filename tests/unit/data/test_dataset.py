@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import Sample, Window
 from rooftrace.data.augment import AugmentConfig
-from rooftrace.data.config import FolderConfig, LabelConfig
+from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.dataset import (
     EvalTiles,
     SceneCache,
@@ -25,9 +25,10 @@ from rooftrace.data.dataset import (
     full_scale_of,
     model_scale,
 )
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.kinds import open_source
+from rooftrace.data.source import SceneSet
 
-BINARY = LabelConfig().rule()
+BINARY = LabelConfig()
 PLENTY = 2**28
 
 
@@ -52,8 +53,8 @@ def write(
                 out.write(data)
 
 
-def source_of(folder: Path, **options: object) -> FolderSource:
-    return FolderSource.open(FolderConfig(path=str(folder), **options), BINARY)  # type: ignore[arg-type]
+def source_of(folder: Path, **options: object) -> SceneSet:
+    return open_source(SourceConfig(path=str(folder), **options), BINARY)  # type: ignore[arg-type]
 
 
 def random_pair(seed: int, shape: tuple[int, int], bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -72,12 +73,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def tiles_of(source: FolderSource, gsd_m: float | None = None, **options: object) -> EvalTiles:
+def tiles_of(source: SceneSet, gsd_m: float | None = None, **options: object) -> EvalTiles:
     settings = {"crop_px": 32, "gsd_m": gsd_m, "cache_bytes": PLENTY} | options
     return EvalTiles(source, **settings)  # type: ignore[arg-type]
 
 
-def samples_of(*sources: FolderSource, **options: object) -> TrainSamples:
+def samples_of(*sources: SceneSet, **options: object) -> TrainSamples:
     settings = {
         "crop_px": 32, "gsd_m": None, "augment": AugmentConfig(), "samples": 12, "seed": 3,
         "cache_bytes": PLENTY,
@@ -269,7 +270,7 @@ def test_buildings_come_to_the_centre_where_they_are_preferred(tmp_path: Path) -
         assert samples[n].target[126:130, 126:130].any()
 
 
-def constant(root: Path, name: str, value: int, side: int = 64, gsd_m: float = 0.5) -> FolderSource:
+def constant(root: Path, name: str, value: int, side: int = 64, gsd_m: float = 0.5) -> SceneSet:
     image = np.full((3, side, side), value, np.uint8)
     write(root / name, "a", image, np.zeros((side, side), np.uint8), gsd_m)
     return source_of(root / name)

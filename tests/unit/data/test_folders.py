@@ -11,11 +11,12 @@ from PIL import Image
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.types import Window
-from rooftrace.data.config import FolderConfig, LabelConfig
-from rooftrace.data.folders import FolderSource
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.data.source import SceneSet
 from rooftrace.testing import write_pairs
 
-BINARY = LabelConfig().rule()
+BINARY = LabelConfig()
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def open_folder(path: Path, **options: object) -> FolderSource:
-    return FolderSource.open(FolderConfig(path=str(path), **options), BINARY)  # type: ignore[arg-type]
+def open_folder(path: Path, **options: object) -> SceneSet:
+    return open_source(SourceConfig(path=str(path), **options), BINARY)  # type: ignore[arg-type]
 
 
 def test_scenes_of_a_generated_folder(pairs: Path) -> None:
@@ -56,20 +57,20 @@ def test_subsets(pairs: Path) -> None:
     source = open_folder(pairs)
     assert source.subset(["synthetic_00002", "absent"]).ids == ("synthetic_00002",)
     assert [s.id for s in source.where(lambda i: i.endswith("0"))] == ["synthetic_00000"]
-    with pytest.raises(DataError, match=r"part = '\[5:\]' leaves none of the 3 pairs"):
+    with pytest.raises(DataError, match=r"part = '\[5:\]' leaves none of the 3 scenes"):
         open_folder(pairs, part="[5:]")
 
 
 def test_a_relative_path_starts_from_the_configuration(
     pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = FolderConfig(path=pairs.name)
-    assert len(FolderSource.open(config, BINARY, pairs.parent)) == 3
+    config = SourceConfig(path=pairs.name)
+    assert len(open_source(config, BINARY, pairs.parent)) == 3
     monkeypatch.chdir(pairs)
-    assert FolderSource.open(FolderConfig(path="."), BINARY).name == pairs.name
+    assert open_source(SourceConfig(path="."), BINARY).name == pairs.name
     monkeypatch.delenv("ROOFTRACE_ABSENT", raising=False)
     with pytest.raises(ConfigError, match="ROOFTRACE_ABSENT"):
-        FolderSource.open(FolderConfig(path="$ROOFTRACE_ABSENT/x"), BINARY)
+        open_source(SourceConfig(path="$ROOFTRACE_ABSENT/x"), BINARY)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_nodata_by_value_and_by_colour(
     assert list(zip(*np.nonzero(~scene.image.read().valid))) == invalid
 
 
-def check(source: FolderSource, count: int, *, read: int) -> None:
+def check(source: SceneSet, count: int, *, read: int) -> None:
     """All pairs are there, and `read` of them, spread evenly, can be read as labelled scenes."""
     assert len(source) == count
     chosen = [source.ids[i] for i in np.linspace(0, count - 1, min(read, count)).astype(int)]
@@ -122,7 +123,7 @@ def test_real_folders(realdata: Path, name: str, count: int, read: int, gsd_m: f
 @pytest.mark.realdata
 def test_real_groups(realdata: Path) -> None:
     source = open_folder(realdata / "oam")
-    places = [pair.group for pair in source.pairs]
+    places = [pair.group for pair in source.entries]
     assert {place: places.count(place) for place in set(places)} == {
         "banepa": 168,
         "catanduanes": 84,
@@ -132,7 +133,7 @@ def test_real_groups(realdata: Path) -> None:
     }
     check(source, 1869, read=8)
     one = open_folder(realdata / "oam/kampala", glob="*-21.png")
-    assert all(pair.id.endswith("-21") for pair in one.pairs)
+    assert all(pair.id.endswith("-21") for pair in one.entries)
     assert 0 < len(one) < 147
 
 
@@ -153,8 +154,8 @@ def test_real_palette(realdata: Path) -> None:
         LabelConfig,
         source="dubai.toml",
     )
-    source = FolderSource.open(FolderConfig(path=str(realdata / "dubai")), config.rule())
-    assert {p.group for p in source.pairs} == {f"Tile {n}" for n in (1, 2, 3, 4, 7, 8)}
+    source = open_source(SourceConfig(path=str(realdata / "dubai")), config)
+    assert {p.group for p in source.entries} == {f"Tile {n}" for n in (1, 2, 3, 4, 7, 8)}
     check(source, 54, read=4)
     seen: set[int] = set()
     for scene in source.subset([i for i in source.ids if i.startswith("Tile 1/")][:3]):
@@ -166,4 +167,4 @@ def test_real_palette(realdata: Path) -> None:
 @pytest.mark.realdata
 def test_real_chips_have_no_masks_to_pair(realdata: Path) -> None:
     with pytest.raises(LayoutError, match="no image/mask pairs in a known layout"):
-        open_folder(realdata / "banepa-chips")
+        open_folder(realdata / "banepa-chips", kind="folder")

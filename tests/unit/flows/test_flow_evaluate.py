@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError, LabelError
 from rooftrace.core.types import GeoGrid, Mask
-from rooftrace.data.config import FolderConfig
+from rooftrace.data.config import SourceConfig
 from rooftrace.data.split import read_split
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate, side_by_side
 from rooftrace.io.raster import open_raster
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 PLAIN = EvalOptions(precision="fp32")
 
 
-def folder_of(path: Path, **options: object) -> FolderConfig:
-    return FolderConfig(path=str(path), **options)  # type: ignore[arg-type]
+def folder_of(path: Path, **options: object) -> SourceConfig:
+    return SourceConfig(path=str(path), **options)  # type: ignore[arg-type]
 
 
 def by_hand(bundle: Path, data: Path, ids: list[str], threshold: float | None = None) -> dict:

@@ -17,7 +17,7 @@ from rich.console import Console
 pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
-from rooftrace.data.config import FolderConfig
+from rooftrace.data.config import SourceConfig
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 from rooftrace.flows.train import run_train
@@ -120,7 +120,7 @@ def test_all_that_is_in_it_runs_and_agrees(bundle: Path, folder: Path) -> None:
 
 
 def test_it_is_evaluated_by_its_palette_and_predicts(bundle: Path, folder: Path) -> None:
-    data = FolderConfig(path=str(folder / "data"))
+    data = SourceConfig(path=str(folder / "data"))
     report = run_evaluate(bundle, data, None, EvalOptions(precision="fp32"))
     plain = report.to_json()
     assert set(plain["classes"]) == {"land", "building", "road"}

@@ -1,0 +1,104 @@
+"""`rooftrace train` and `rooftrace evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rooftrace.cli.options import (
+    Annotator,
+    DataSettings,
+    EngineName,
+    Glob,
+    Gsd,
+    Images,
+    Json,
+    Kind,
+    Layout,
+    Nodata,
+    Part,
+    Precision,
+    Threshold,
+    source_config,
+)
+from rooftrace.cli.show import bar, people, print_json, say
+
+__all__ = ["evaluate", "train"]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file; see recipes/.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file; repeatable.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that is in the folder.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on folders of image/mask pairs."""
+    from rooftrace.flows.train import run_train
+
+    report = run_train(config, out, overrides=overrides or (), resume=resume, console=people)
+    if as_json:
+        print_json(report.to_json())
+        return
+    table = Table("bundle", "epoch", "value")
+    for name, (epoch, value, path) in report.best.items():
+        table.add_row(str(path), str(epoch), f"{name.removeprefix('best_')} {value:.4f}")
+    people.print(table)
+    speed = f"; {report.images_per_s:.1f} images/s" if report.images_per_s else ""
+    say(
+        f"{report.epochs} epochs, {report.stopped_because}{speed}; "
+        f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.png'}"
+    )
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
+    data: Annotated[Path, typer.Argument(help="A folder of image/mask pairs.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for report.json and pictures.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only one part of a split: split.json:test.")
+    ] = None,
+    kind: Kind = None,
+    images: Images = None,
+    annotator: Annotator = None,
+    layout: Layout = None,
+    glob: Glob = None,
+    part: Part = None,
+    nodata: Nodata = None,
+    gsd: Gsd = None,
+    settings: DataSettings = None,
+    threshold: Threshold = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """How well a model agrees with labels that it has not seen."""
+    from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+
+    options = EvalOptions(split, threshold, engine, precision, pictures)
+    folder = source_config(
+        data, settings, kind=kind, images=images, annotator=annotator, layout=layout, glob=glob,
+        part=part, nodata=nodata, gsd_m=gsd,
+    )  # fmt: skip
+    chosen = None if str(bundle) == "default" else bundle
+    with bar("evaluate", "images", hidden=as_json) as progress:
+        report = run_evaluate(chosen, folder, out, options, progress=progress)
+    if as_json:
+        print_json(report.to_json())
+        return
+    table = Table("figure", "value")
+    for row in report.rows():
+        table.add_row(*row)
+    people.print(table)
+    if out is not None:
+        say(f"report and pictures in {out}")

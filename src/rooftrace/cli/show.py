@@ -1,0 +1,54 @@
+"""What the command line shows: tables, bars and lines to stderr, JSON to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["bar", "people", "print_json", "print_line", "say"]
+
+people = Console(stderr=True)
+
+
+@contextmanager
+def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, where that is a terminal."""
+    if hidden or not people.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[done]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=people, transient=True) as shown_bar:
+        task = shown_bar.add_task(title, total=None, done="")
+
+        def update(done: int, total: int) -> None:
+            shown = f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
+            shown_bar.update(task, completed=done, total=total, done=shown)
+
+        yield update
+
+
+def say(text: str) -> None:
+    """A line for people, whatever brackets its paths have."""
+    people.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print_line(json.dumps(value, allow_nan=False))
+
+
+def print_line(text: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(text + "\n")

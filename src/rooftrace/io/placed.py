@@ -1,0 +1,120 @@
+"""Images whose place on the ground, or extent, is not what their file says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, Raster, RasterSource, Window
+
+__all__ = ["PlacedSource", "WindowLabel", "WindowSource"]
+
+
+class PlacedSource:
+    """A `RasterSource` that takes its grid from elsewhere: a tile's name, a table.
+
+    Args:
+        source: gives the pixels.
+        place: from the source's own grid to the one that counts, of the same shape; asked when the
+            grid is first needed. Picklable, if the source is to be.
+    """
+
+    def __init__(self, source: RasterSource, place: Callable[[GeoGrid], GeoGrid]) -> None:
+        self._source = source
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"PlacedSource({self._source!r})"
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    @cached_property
+    def grid(self) -> GeoGrid:
+        return self._place(self._source.grid)
+
+    @property
+    def bands(self) -> int:
+        return self._source.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._source.dtype
+
+    def close(self) -> None:
+        """Let go of the file, if there is one."""
+        _close(self._source)
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self._source.read(window)
+        grid = self.grid if window is None else self.grid.crop(window)
+        return Raster(raster.data, raster.valid, grid)
+
+
+class WindowSource:
+    """A `RasterSource` that is one window of another: a chip of a scene.
+
+    Args:
+        source: the scene.
+        window: inside it.
+    """
+
+    def __init__(self, source: RasterSource, window: Window) -> None:
+        self._source = source
+        self._window = window
+
+    def __repr__(self) -> str:
+        return f"WindowSource({self._source!r}, {self._window})"
+
+    @property
+    def name(self) -> str:
+        return f"{self._source.name} ({self._window})"
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self._source.grid.crop(self._window)
+
+    @property
+    def bands(self) -> int:
+        return self._source.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._source.dtype
+
+    def close(self) -> None:
+        """Let go of the file, if there is one."""
+        _close(self._source)
+
+    def read(self, window: Window | None = None) -> Raster:
+        return self._source.read(_shifted(window, self._window))
+
+
+class WindowLabel:
+    """The `LabelReader` that belongs to a `WindowSource`."""
+
+    def __init__(self, label: LabelReader, window: Window) -> None:
+        self._label = label
+        self._window = window
+
+    def read(self, window: Window | None = None) -> Mask:
+        return self._label.read(_shifted(window, self._window))
+
+
+def _shifted(window: Window | None, outer: Window) -> Window:
+    if window is None:
+        return outer
+    moved = Window(window.row + outer.row, window.col + outer.col, window.height, window.width)
+    if moved.intersection(outer) != moved:
+        raise ValueError(f"{window} is not inside a chip of {outer.shape_yx}")
+    return moved
+
+
+def _close(source: object) -> None:
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
