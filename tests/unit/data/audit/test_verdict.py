@@ -1,0 +1,56 @@
+"""The verdict follows from the findings, the worst of them first."""
+
+from __future__ import annotations
+
+import pytest
+
+from rooftrace.data.audit.facts import Finding, Severity
+from rooftrace.data.audit.summary import Summary, summarise
+from rooftrace.data.audit.verdict import conclude
+
+from .test_summary import scene
+
+
+def town(images: int = 400) -> Summary:
+    return summarise([scene(str(n), 900, gsd_m=0.5) for n in range(images)], 2, 1)
+
+
+def finding(severity: Severity, number: int = 0, remedy: str = "Do this.") -> Finding:
+    return Finding(f"key.{number}", severity, f"Something {severity} {number}", remedy=remedy)
+
+
+@pytest.mark.parametrize(
+    ("severities", "fit"),
+    [([], "yes"), (["note"], "yes"), (["warning", "note"], "with care"), (["error"], "no")],
+)
+def test_the_worst_finding_decides(severities: list[Severity], fit: str) -> None:
+    made = conclude("town", town(), [finding(s, n) for n, s in enumerate(severities)])
+    assert made.fit == fit
+    assert len(made.actions) == 3
+    assert "400 images" in made.paragraph
+    assert "at 0.5 m per pixel" in made.paragraph
+    assert ("Something error 0." in made.paragraph) == (fit == "no")
+
+
+def test_remedies_come_first_and_once() -> None:
+    found = [finding("error", 1, "Mend A."), finding("warning", 2, "Mend A."),
+             finding("warning", 3, "Mend B."), finding("note", 4, "Mend C.")]  # fmt: skip
+    actions = conclude("town", town(), found).actions
+    assert actions[:2] == ("Mend A.", "Mend B.")
+    assert "Mend C." not in actions
+    assert len(actions) == 3
+
+
+def test_without_labels_there_is_nothing_to_train_on() -> None:
+    images = summarise([scene(str(n), 0, label=None) for n in range(5)], 2, 1)
+    made = conclude("tiles", images, [])
+    assert made.fit == "no"
+    assert "no labels" in made.paragraph
+    assert "label push" in made.actions[0]
+
+
+def test_few_buildings_are_said() -> None:
+    made = conclude("hamlet", town(20), [])
+    assert made.fit == "with care"
+    assert "With 20 buildings it is small." in made.paragraph
+    assert made.actions[0].startswith("Add images")
