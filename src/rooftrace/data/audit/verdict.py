@@ -16,6 +16,16 @@ _LEAST_BUILDINGS = 300
 
 _ACTIONS = 3
 
+_SPLIT = (
+    "Set a test part aside before the first training: rooftrace split DATA -o split.json, with "
+    "--by group or, where images lie side by side, --by block."
+)
+_USUAL = (
+    _SPLIT,
+    "Look at the contact sheets below: a wrong label is seen sooner than it is computed.",
+    "Train a first model, then look at its worst images: rooftrace evaluate -o.",
+)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -82,10 +92,5 @@ def _actions(summary: Summary, findings: Sequence[Finding]) -> tuple[str, ...]:
     else:
         if summary.buildings < _LEAST_BUILDINGS:
             usual.append("Add images: from other places rather than more of the same.")
-        usual += [
-            "Set a test part aside before the first training: rooftrace split DATA -o split.json, "
-            + "with --by group or, where images lie side by side, --by block.",
-            "Look at the contact sheets below: a wrong label is seen sooner than it is computed.",
-            "Train a first model, then look at its worst images: rooftrace evaluate -o.",
-        ]
+        usual += _USUAL
     return tuple([*remedies, *usual][:_ACTIONS])
