@@ -93,7 +93,8 @@ def _write_folder(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> Written:
     """`images/` and `masks/` side by side, and a card; masks hold class indices."""
-    unknown = False
+    # Where that index is a class by its number, it must still read as unknown.
+    unknown = len(source.classes) > NODATA
     gsds: set[float | None] = set()
     for number, (entry, scene) in enumerate(zip(source.entries, source)):
         name = image_name(entry.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import nearest
 from rooftrace.core.errors import LabelError
-from rooftrace.core.types import GeoGrid, Mask, Window
-from rooftrace.io.raster import open_raster
+from rooftrace.core.types import GeoGrid, Mask, Raster, Window
+from rooftrace.io.raster import RasterFile, open_raster
 
 __all__ = ["IGNORED", "LabelFile", "LabelRule", "NameRule"]
 
@@ -23,6 +24,12 @@ IGNORED = -1
 
 _SHOWN = 6
 """How many offending values an error lists."""
+
+_FULL = 255
+"""In a mask of two classes: the building, unless the file holds a 1."""
+
+_ROWS = 1024
+"""Rows of a mask that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class LabelRule:
         ignore: values (or, with a palette, colours) that take no part in loss or metrics.
         values: value to class index, where values are not the indices themselves.
 
-    Without a palette or values and with two classes a file may hold 0/1 or 0/255; with more
-    classes, indices.
+    Without a palette or values and with two classes a file may hold 0/1 or 0/255, and where it
+    holds a 1 anywhere, 255 is no class; with more classes, indices.
     """
 
     classes: tuple[str, ...]
@@ -45,26 +52,51 @@ class LabelRule:
     ignore: tuple[int, ...] | tuple[Colour, ...] = ()
     values: tuple[tuple[int, int], ...] | None = None
 
+    @property
+    def either_way(self) -> bool:
+        """Whether 255 may be a class or not, as the rest of the file says."""
+        return (
+            self.palette is None
+            and self.values is None
+            and len(self.classes) == 2
+            and _FULL not in self.ignore
+        )
+
     def decode(
-        self, data: NDArray[Any], name: str
+        self,
+        data: NDArray[Any],
+        name: str,
+        valid: NDArray[np.bool_] | None = None,
+        *,
+        holds_one: bool = False,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-        """Pixels (band, y, x) to classes (y, x) and, if some are to be ignored, validity (y, x).
+        """Pixels (band, y, x) to classes (y, x) and validity (y, x), None if all are valid.
+
+        Where a pixel is not valid its class is 0.
+
+        Args:
+            name: of the file, for errors.
+            valid: (y, x), False where the file itself says that nothing is known, so that any
+                value may be there; default all.
+            holds_one: whether the file holds a 1, in `data` or outside of it.
 
         Raises:
             LabelError: a value or colour that is no class; names the file, the values, how many.
         """
         if self.palette is not None:
-            return self._by_colour(data, name)
-        if len(data) > 1 and not all(np.array_equal(data[0], band) for band in data[1:]):
+            return self._by_colour(data, name, valid)
+        if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
             raise LabelError(
                 f"The mask {name} is coloured ({len(data)} bands that differ), and no palette "
                 "is given.",
                 remedy="Give the colour of each class in the configuration: "
                 '[data.labels] palette = { building = "#3C1098" }.',
             )
-        return self._by_value(data[0], name)
+        return self._by_value(data[0], name, valid, holds_one)
 
-    def check_nodata(self, nodata: tuple[float | None, ...], name: str) -> None:
+    def check_nodata(
+        self, nodata: tuple[float | None, ...], name: str, *, holds_one: bool = False
+    ) -> None:
         """Refuse a file that calls one of the classes nodata.
 
         Tools that rasterise often mark the background so; taken at its word, such a file takes
@@ -72,6 +104,7 @@ class LabelRule:
 
         Args:
             nodata: the file's own, per band.
+            holds_one: as in `decode`.
 
         Raises:
             LabelError: the value is a class and is not named under `ignore`.
@@ -79,42 +112,50 @@ class LabelRule:
         if self.palette is not None:
             clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
         else:
-            clash = nodata[0] in set(self._known_values()) - set(self.ignore)
+            clash = nodata[0] in set(self._known_values(holds_one)) - set(self.ignore)
         if clash:
             raise LabelError(
                 f"The mask {name} has the nodata value {nodata[0]:g}, which is a class.",
-                remedy="If the class is meant, unset it: gdal_edit.py -unsetnodata FILE. If "
-                "nothing is known there, name the value under ignore.",
+                remedy="If the class is meant, unset it: gdal_edit.py -unsetnodata FILE, or save "
+                "a PNG without transparency. If nothing is known there, name the value under "
+                "ignore.",
             )
 
-    def _known_values(self) -> dict[int, int]:
+    def _known_values(self, holds_one: bool) -> dict[int, int]:
         """Value to class index, of every value that a file may hold."""
         if self.values is not None:
             return dict(self.values)
         known = {index: index for index in range(len(self.classes))}
-        return known | {255: 1} if len(self.classes) == 2 else known
+        return known | {_FULL: 1} if len(self.classes) == 2 and not holds_one else known
 
     def _by_value(
-        self, values: NDArray[Any], name: str
+        self,
+        values: NDArray[Any],
+        name: str,
+        valid: NDArray[np.bool_] | None,
+        holds_one: bool,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-        known = self._known_values()
-        valid: NDArray[np.bool_] | None = None
         if self.ignore:
-            valid = ~np.isin(values, self.ignore)
-            values = np.where(valid, values, next(iter(known)))
-        if values.dtype == np.uint8:
-            present = np.bincount(values.ravel(), minlength=256).nonzero()[0]
+            valid = ~np.isin(values, self.ignore) & _known(valid)
+        seen = values if valid is None else values[valid]
+        if seen.dtype == np.uint8:
+            present = np.bincount(seen.ravel(), minlength=256).nonzero()[0]
         else:
-            present = np.unique(values)
-        if self.values is None and len(self.classes) == 2 and not np.isin(present, (0, 255)).all():
-            del known[255]  # of the two ways to write a binary mask a file holds one
+            present = np.unique(seen)
+        # Of the two ways to write a binary mask a file holds one.
+        by_index = self.values is None and not np.isin(present, (0, _FULL)).all()
+        known = self._known_values(holds_one or by_index)
         strange = present[~np.isin(present, list(known))]
         if len(strange):
             raise self._no_classes(strange.tolist(), name)
         table = np.zeros(max(known) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
-        return table[values.astype(np.intp, copy=False)], valid
+        if valid is None:
+            return table[values.astype(np.intp, copy=False)], None
+        classes = np.zeros(values.shape, dtype=np.uint8)
+        classes[valid] = table[seen.astype(np.intp, copy=False)]
+        return classes, valid
 
     def _no_classes(self, strange: list[Any], name: str) -> LabelError:
         if self.values is not None:
@@ -133,7 +174,7 @@ class LabelRule:
         )
 
     def _by_colour(
-        self, data: NDArray[Any], name: str
+        self, data: NDArray[Any], name: str, valid: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         if len(data) != 3 or data.dtype != np.uint8:
             raise LabelError(
@@ -149,13 +190,13 @@ class LabelRule:
             here = packed == _pack_one(colour)
             classes[here] = index
             found |= here
-        valid: NDArray[np.bool_] | None = None
         if self.ignore:
             wanted = [_pack_one(colour) for colour in self.ignore if isinstance(colour, tuple)]
             left_out = np.isin(packed, wanted)
-            classes[left_out] = 0
-            found |= left_out
-            valid = ~left_out if left_out.any() else None
+            valid = ~left_out & _known(valid) if left_out.any() else valid
+        if valid is not None:
+            classes[~valid] = 0
+            found |= ~valid
         if not found.all():
             raise self._no_colours(packed[~found], name)
         return classes, valid
@@ -250,16 +291,38 @@ class LabelFile:
                 remedy="Export the mask again at the size of its image.",
             )
         raster = source.read(window)
-        self.rule.check_nodata(source.nodata, str(self.path))
-        # What the file itself leaves out may hold any value.
-        filler = self.rule.palette[0][0] if self.rule.palette else (0,) * len(raster.data)
-        data = raster.data
-        if not raster.valid.all() and len(filler) == len(data):
-            data = np.where(raster.valid, data, np.array(filler, data.dtype)[:, None, None])
-        classes, valid = self.rule.decode(data, str(self.path))
-        whole = raster.valid if valid is None else raster.valid & valid
+        holds_one = self._says_index(source, raster)
+        self.rule.check_nodata(source.nodata, str(self.path), holds_one=holds_one)
+        known = None if raster.valid.all() else raster.valid
+        classes, valid = self.rule.decode(raster.data, str(self.path), known, holds_one=holds_one)
         grid = self.grid if window is None else self.grid.crop(window)
-        return Mask(classes, whole, grid)
+        return Mask(classes, raster.valid if valid is None else valid, grid)
+
+    def _says_index(self, source: RasterFile, raster: Raster) -> bool:
+        """Whether the whole file says that 255 is no class, whatever part of it is read."""
+        if not self.rule.either_way:
+            return False
+        if _has_one(raster):
+            return True
+        asked = source.nodata[0] == _FULL or bool((raster.data[0] == _FULL).any())
+        return asked and raster.grid.shape != self.grid.shape and self._holds_one
+
+    @cached_property
+    def _holds_one(self) -> bool:
+        source = open_raster(self.path, palette="indices")
+        height, width = self.grid.shape
+        return any(
+            _has_one(source.read(Window(row, 0, min(_ROWS, height - row), width)))
+            for row in range(0, height, _ROWS)
+        )
+
+
+def _has_one(raster: Raster) -> bool:
+    return bool(((raster.data[0] == 1) & raster.valid).any())
+
+
+def _known(valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    return np.ones((), dtype=bool) if valid is None else valid
 
 
 def _size(shape: tuple[int, int]) -> str:
