@@ -1,6 +1,7 @@
 # make demo   the bundled model on the bundled scene (or SCENE=my.tif), with the core install
 # make test   the development environment and the whole test suite
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
+# make labelstudio   the Label Studio server that its contract test starts, in an environment of its own
 
 PYTHON ?= python3
 OUT ?= out
@@ -17,8 +18,9 @@ endif
 EXTRAS = train,onnx,parquet
 LOCK = constraints.txt
 STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
+SERVER_STAMP = .installed-$(shell cksum < requirements-labelstudio.txt | cut -d' ' -f1)
 
-.PHONY: demo test env check lint types layers clean
+.PHONY: demo test env labelstudio check lint types layers clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
@@ -41,6 +43,14 @@ env: .venv/$(STAMP)
 	.venv/bin/python $(PIP) install -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt
 	touch $@
 
+labelstudio: .venv-labelstudio/$(SERVER_STAMP)
+
+# About 1 GB, and its packages must not meet ours.
+.venv-labelstudio/$(SERVER_STAMP):
+	$(PYTHON) -m venv --clear .venv-labelstudio
+	.venv-labelstudio/bin/python $(PIP) install -r requirements-labelstudio.txt
+	touch $@
+
 check: test lint types layers
 
 lint: env
@@ -54,4 +64,4 @@ layers: env
 	.venv/bin/lint-imports --no-cache
 
 clean:
-	rm -rf .venv .venv-core out
+	rm -rf .venv .venv-core .venv-labelstudio out
