@@ -1,16 +1,18 @@
 """Pictures that are nearly the same: a perceptual hash, and the search for hashes that are near.
 
 The hash is that of C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions
-(2010), section 3.2.1, after N. Krawetz, Looks Like It (2011): the low frequencies of the picture's
-cosine transform, one bit each. A bit here is the sign of a coefficient, where Zauner compares it
-with the median of all: without the constant term the two are nearly the same, and the hashes of
-the picture turned and mirrored then follow from the one hash, without the picture. Those copies
-are found as well, since sets are augmented by them.
+(2010), section 3.2.1, and N. Krawetz, Looks Like It (2011): the 8 × 8 lowest frequencies of the
+picture's cosine transform, one bit each; that of the constant term is always 0. A bit here is the
+sign of a coefficient, where they compare it with the median of all: the two are nearly the same,
+and the hashes of the picture turned and mirrored then follow from the one hash, without the
+picture. Those copies are found as well, since sets are augmented by them.
+
+A near hash is a suspicion; `confirm` compares the pictures themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -19,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "LEAST_LIKENESS",
     "MOST_BITS",
     "NO_HASH",
     "Pairs",
     "across",
+    "confirm",
     "groups",
     "hash_of",
+    "likeness",
     "near_duplicates",
     "phash",
     "symmetries",
@@ -34,11 +39,19 @@ __all__ = [
 NO_HASH = 0
 """In place of the hash of a picture that shows nothing: it is near to no other."""
 
-MOST_BITS = 8
-"""Of 64, in how many the hashes of two copies differ at most."""
+MOST_BITS = 9
+"""Of 64, in how many the hashes of two copies differ at most.
+
+On 2,206 tiles of nine places: JPEG of quality 60, half the size, a tenth more light or less were
+missed never, a shift by 2 px of 256 once, by 4 px 13 times; of 2.4 million pairs of different
+tiles, turned or not, three were as near, and `confirm` refused them.
+"""
+
+LEAST_LIKENESS = 0.85
+"""Least correlation of the thumbnails of two copies; it is lowest where one is shifted."""
 
 _SIDE = 32
-_FLAT = 0.004
+_FLAT = 0.005
 """Root mean square of the low frequencies, in shares of full scale: below it, noise decides."""
 
 _BANDS = 5
@@ -49,6 +62,7 @@ _BLOCK = 2**21
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.intp]
+Small = Callable[[int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -81,23 +95,26 @@ def thumbnail(
     """A picture in 32 × 32 means of areas, in 0..1.
 
     Args:
-        luma: (y, x), uint8, or float32 in 0..1.
+        luma: (y, x), uint8, or float32 in whatever unit: then the brightest area is 1.
         valid: (y, x), False where nodata, which gets the mean of the rest; default all valid.
     """
-    scale = 1 / 255 if luma.dtype == np.uint8 else 1.0
+    scale = 255.0 if luma.dtype == np.uint8 else 0.0
     if valid is not None and not valid.all():
         luma = np.where(valid, luma, luma[valid].mean() if valid.any() else 0).astype(np.float32)
-    small = cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    result: NDArray[np.float32] = small.astype(np.float32) * np.float32(scale)
-    return result
+    small: NDArray[np.float32] = cv2.resize(
+        luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA
+    ).astype(np.float32)
+    brightest = scale or float(small.max())
+    return small / np.float32(brightest) if brightest > 0 else np.zeros_like(small)
 
 
 def hash_of(small: NDArray[np.float32]) -> int:
     """The hash of a `thumbnail`: 64 bits, or NO_HASH where it shows nothing."""
     low = _BASIS @ small @ _BASIS.T
+    low[0, 0] = 0
     if np.sqrt((low**2).sum()) < _FLAT * _SIDE:
         return NO_HASH
-    # What is zero but for rounding has the same bit on every machine.
+    # What is zero but for rounding gets the same bit on every machine.
     return int.from_bytes(np.packbits(low > 1e-5).tobytes(), "big")
 
 
@@ -161,6 +178,29 @@ def across(a: Hashes, b: Hashes, *, most_bits: int = MOST_BITS, turned: bool = T
         pair, copy = _joined(j, other.of_copies)
         whole.append((one.first[i[pair]], other.copies[copy], bits[pair], symmetry))
     return _nearest(whole)
+
+
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32], symmetry: int = 0) -> float:
+    """Correlation of two thumbnails, -1..1, the second turned as `Pairs.symmetry` says."""
+    if symmetry >= 4:
+        other = other.T
+    rows = slice(None, None, -1 if symmetry % 4 >= 2 else 1)
+    cols = slice(None, None, -1 if symmetry % 2 else 1)
+    a, b = one - one.mean(), other[rows, cols] - other.mean()
+    return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
+
+
+def confirm(pairs: Pairs, first: Small, second: Small | None = None) -> Pairs:
+    """Those pairs whose pictures are alike, and not their hashes alone.
+
+    Args:
+        first: gives the thumbnail of a number in `pairs.first`.
+        second: that of a number in `pairs.second`; default the same.
+    """
+    second = second or first
+    numbers = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.symmetry.tolist())
+    alike = [likeness(first(i), second(j), turn) >= LEAST_LIKENESS for i, j, turn in numbers]
+    return pairs.only(np.array(alike, dtype=bool))
 
 
 def groups(count: int, pairs: Pairs) -> Indices:
@@ -289,16 +329,17 @@ def _transposed(hashes: Hashes) -> Hashes:
 
 
 def _basis() -> NDArray[np.float32]:
-    """(8, _SIDE) cosines of the frequencies 1 to 8, of unit length."""
-    frequency, place = np.ogrid[1:9, :_SIDE]
-    wave = np.cos(np.pi * frequency * (place + 0.5) / _SIDE) * np.sqrt(2 / _SIDE)
+    """(8, _SIDE) cosines of the lowest frequencies, of unit length."""
+    frequency, place = np.ogrid[:8, :_SIDE]
+    length = np.where(frequency == 0, np.sqrt(1 / _SIDE), np.sqrt(2 / _SIDE))
+    wave = np.cos(np.pi * frequency * (place + 0.5) / _SIDE) * length
     basis: NDArray[np.float32] = wave.astype(np.float32)
     return basis
 
 
 def _odd_columns() -> int:
     """The bits of the frequencies that change their sign when left and right are swapped."""
-    return int.from_bytes(np.packbits(np.tile(np.arange(1, 9) % 2, 8)).tobytes(), "big")
+    return int.from_bytes(np.packbits(np.tile(np.arange(8) % 2, 8)).tobytes(), "big")
 
 
 _BASIS = _basis()
