@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,22 @@ _REMEDY = "Open it with another program to see whether it is whole, or leave it 
 _THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
+
+
+class _Waiting(threading.local):
+    """The small file of each thread whose header was read last, and whose pixels were not yet."""
+
+    _file: weakref.ref[RasterFile] | None = None
+
+    def replace(self, file: RasterFile) -> None:
+        """Let `file` wait, and let go of the one that did."""
+        last = None if self._file is None else self._file()
+        self._file = weakref.ref(file)
+        if last is not None:
+            last.close()
+
+
+_WAITING = _Waiting()
 
 # Held while a file is opened: silencing a warning changes state of the whole process.
 _OPENING = threading.Lock()
@@ -87,6 +104,7 @@ class _Info:
     palette: NDArray[np.uint8] | None
     mask: Literal["none", "nodata", "band"]
     nodata: tuple[float | None, ...]
+    file_format: str
 
 
 class RasterFile:
@@ -143,6 +161,16 @@ class RasterFile:
     def nodata(self) -> tuple[float | None, ...]:
         """What the file itself calls nodata, per band of colour."""
         return self._info.nodata
+
+    @property
+    def file_format(self) -> str:
+        """What the file is by its content, in GDAL's words: `PNG`, `JPEG`, `GTiff`."""
+        return self._info.file_format
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the file has a band of alpha."""
+        return self._info.alpha is not None
 
     @property
     def says_all(self) -> bool:
@@ -202,11 +230,16 @@ class RasterFile:
                 f"{self.path} is a folder; an image was expected.",
                 remedy="Give the path of one image.",
             )
-        with self._lock, _explained(self.path, "header"), self._dataset() as dataset:
+        with self._lock, _explained(self.path, "header"), self._dataset(wait=True) as dataset:
             return _describe(dataset, self.path, self._palette)
 
     @contextmanager
-    def _dataset(self) -> Iterator[Any]:
+    def _dataset(self, *, wait: bool = False) -> Iterator[Any]:
+        """The open file; with `wait` a small one stays open until another of the thread waits.
+
+        Pixels are mostly read right after the header, and to open a small file twice takes as
+        long as to decode it. One for each thread, so that thousands of headers leave none open.
+        """
         # GDAL_CACHEMAX is in bytes here: rasterio hands it on as a number.
         with rasterio.Env(
             GDAL_CACHEMAX=_CACHE_BYTES,
@@ -222,8 +255,14 @@ class RasterFile:
                 self._pid = os.getpid()
             try:
                 yield self._handle
+            except BaseException:
+                wait = False
+                raise
             finally:
-                if self._handle.width * self._handle.height < _KEEP_OPEN_PX:
+                small = self._handle.width * self._handle.height < _KEEP_OPEN_PX
+                if small and wait:
+                    _WAITING.replace(self)
+                elif small:
                     self._handle.close()
                     self._handle = None
 
@@ -309,6 +348,7 @@ def _describe(dataset: Any, path: Path, palette: Literal["colours", "indices"]) 
         palette=lookup,
         mask=mask,
         nodata=tuple(dataset.nodatavals[i - 1] for i in indexes),
+        file_format=str(dataset.driver),
     )
 
 

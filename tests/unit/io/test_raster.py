@@ -186,3 +186,28 @@ def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
                        transform=Affine(1, 0, 5, 0, -1, 5), crs="EPSG:32636") as file:  # fmt: skip
         file.write(pixels)
     assert np.argwhere(~open_raster(path).read().valid).tolist() == [[2, 3], [4, 5]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+def test_headers_of_many_small_files_leave_at_most_one_open(
+    tmp_path: Path, rgb: np.ndarray
+) -> None:
+    path = write_tiff(tmp_path / "a.tif", rgb)
+    kept = [open_raster(path) for _ in range(20)]
+    for source in kept:
+        assert source.grid.shape == (60, 80)
+    opened = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert sum(link.resolve() == path.resolve() for link in opened) <= 1
+    for source in kept:
+        np.testing.assert_array_equal(source.read().data, rgb)
+    assert not [
+        link for link in Path("/proc/self/fd").iterdir() if link.resolve() == path.resolve()
+    ]
+
+
+def test_the_content_names_the_format(tmp_path: Path, rgb: np.ndarray) -> None:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.moveaxis(rgb, 0, -1)).save(path, format="JPEG")
+    assert (open_raster(path).file_format, open_raster(path).has_alpha) == ("JPEG", False)
+    Image.fromarray(np.dstack([*rgb, rgb[0]])).save(path, format="PNG")
+    assert (open_raster(path).file_format, open_raster(path).has_alpha) == ("PNG", True)
