@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from rooftrace.core.types import Scene, Window
 from rooftrace.data.source import Entry, SceneSet
@@ -12,17 +13,29 @@ from rooftrace.io.placed import WindowLabel, WindowSource
 __all__ = ["chipped"]
 
 
-@dataclass(frozen=True)
 class _OpenChip:
-    """From an entry whose key is (entry of the scene, window) to the chip."""
+    """From an entry whose key is (entry of the scene, window) to the chip; window None is all.
 
-    open_scene: Callable[[Entry], Scene]
+    The last scene is kept, so that what it takes to draw its labels is made once for its chips.
+    """
+
+    def __init__(self, open_scene: Callable[[Entry], Scene]) -> None:
+        self._open_scene = open_scene
+        self._last: tuple[Entry, Scene] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open_scene": self._open_scene, "_last": None}
 
     def __call__(self, entry: Entry) -> Scene:
         parent, window = entry.key
-        scene = self.open_scene(parent)
+        if window is None:
+            return replace(self._open_scene(parent), group=entry.group)
+        if self._last is None or self._last[0] is not parent:
+            self._last = (parent, self._open_scene(parent))
+        scene = self._last[1]
         label = None if scene.label is None else WindowLabel(scene.label, window)
-        return replace(scene, id=entry.id, image=WindowSource(scene.image, window), label=label)
+        image = WindowSource(scene.image, window)
+        return replace(scene, id=entry.id, image=image, label=label, group=entry.group)
 
 
 def chipped(source: SceneSet, chip_px: int) -> SceneSet:
@@ -31,11 +44,13 @@ def chipped(source: SceneSet, chip_px: int) -> SceneSet:
     The chips of a scene are of its group; where it has none, the scene is their group, so that a
     split by group keeps it in one piece. Headers of the images are read, and no pixels.
 
-    A scene that is no larger than a chip stays as it is.
+    A scene that is no larger than a chip keeps its id and its file.
     """
 
     def cut(entry: Entry) -> list[Entry]:
         height, width = source.open_scene(entry).image.grid.shape
+        if max(height, width) <= chip_px:
+            return [replace(entry, group=entry.group or entry.id, key=(entry, None))]
         whole = Window.whole((height, width))
         windows = [
             Window(row, col, chip_px, chip_px).intersection(whole)

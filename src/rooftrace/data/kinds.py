@@ -6,7 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from rooftrace.core.config import expand_path, load_config
+from rooftrace.core.config import expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.registry import Registry
 from rooftrace.data.chips import chipped
@@ -84,9 +84,12 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
     if card.suffix != ".toml" or not card.is_file():
         return config, base
     read = load_config(card, SourceConfig)
-    given = {name: getattr(config, name) for name in config.model_fields_set - {"path"}}
+    given = config.model_dump(exclude_unset=True, exclude={"path"})
+    if config.images is not None:
+        # Relative to where it was said, and not to the card.
+        given["images"] = str(expand_path(config.images, base, key="images").absolute())
     if not read.name and not config.name:
-        given["name"] = path.resolve().name if path.is_dir() else path.stem
+        given["name"] = card.resolve().parent.name if card.name == CARD else card.stem
     # A card in the folder that it describes would be found again.
     inner = expand_path(read.path, card.parent, key="path")
     if inner.is_dir() and (inner / CARD).is_file() and inner.resolve() != card.parent.resolve():
@@ -94,7 +97,8 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
             f"{card} leads to {inner}, which has a {CARD} of its own.",
             remedy="Name that folder instead, or remove one of the two files.",
         )
-    return read.model_copy(update=given), card.parent
+    both = {**read.model_dump(exclude_unset=True), **given}
+    return parse_config(both, SourceConfig, source=str(card)), card.parent
 
 
 def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, ...]]:
@@ -146,13 +150,16 @@ def _chosen(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
             remedy="Correct the patterns, or the path.",
         )
     if config.part is not None:
-        chosen = select(source.entries, config.part)
+        # Where nothing is labelled the images themselves are meant.
+        among = source.entries or source.unlabelled
+        chosen = select(among, config.part)
         if not chosen:
             raise DataError(
-                f"part = {config.part!r} leaves none of the {len(source)} scenes of {path}.",
+                f"part = {config.part!r} leaves none of the {len(among)} scenes of {path}.",
                 remedy="Correct the slice.",
             )
-        source = replace(source, entries=chosen)
+        labelled = bool(source.entries)
+        source = replace(source, entries=chosen) if labelled else replace(source, unlabelled=chosen)
     return source if config.chip_px is None else chipped(source, config.chip_px)
 
 
