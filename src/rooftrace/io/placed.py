@@ -23,34 +23,34 @@ class PlacedSource:
     """
 
     def __init__(self, source: RasterSource, place: Callable[[GeoGrid], GeoGrid]) -> None:
-        self._source = source
+        self.source = source
         self._place = place
 
     def __repr__(self) -> str:
-        return f"PlacedSource({self._source!r})"
+        return f"PlacedSource({self.source!r})"
 
     @property
     def name(self) -> str:
-        return self._source.name
+        return self.source.name
 
     @cached_property
     def grid(self) -> GeoGrid:
-        return self._place(self._source.grid)
+        return self._place(self.source.grid)
 
     @property
     def bands(self) -> int:
-        return self._source.bands
+        return self.source.bands
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
+        return self.source.dtype
 
     def close(self) -> None:
         """Let go of the file, if there is one."""
-        _close(self._source)
+        _close(self.source)
 
     def read(self, window: Window | None = None) -> Raster:
-        raster = self._source.read(window)
+        raster = self.source.read(window)
         grid = self.grid if window is None else self.grid.crop(window)
         return Raster(raster.data, raster.valid, grid)
 
@@ -64,45 +64,45 @@ class WindowSource:
     """
 
     def __init__(self, source: RasterSource, window: Window) -> None:
-        self._source = source
+        self.source = source
         self._window = window
 
     def __repr__(self) -> str:
-        return f"WindowSource({self._source!r}, {self._window})"
+        return f"WindowSource({self.source!r}, {self._window})"
 
     @property
     def name(self) -> str:
-        return f"{self._source.name} ({self._window})"
+        return f"{self.source.name} ({self._window})"
 
     @property
     def grid(self) -> GeoGrid:
-        return self._source.grid.crop(self._window)
+        return self.source.grid.crop(self._window)
 
     @property
     def bands(self) -> int:
-        return self._source.bands
+        return self.source.bands
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
+        return self.source.dtype
 
     def close(self) -> None:
         """Let go of the file, if there is one."""
-        _close(self._source)
+        _close(self.source)
 
     def read(self, window: Window | None = None) -> Raster:
-        return self._source.read(_shifted(window, self._window))
+        return self.source.read(_shifted(window, self._window))
 
 
 class WindowLabel:
     """The `LabelReader` that belongs to a `WindowSource`."""
 
     def __init__(self, label: LabelReader, window: Window) -> None:
-        self._label = label
+        self.label = label
         self._window = window
 
     def read(self, window: Window | None = None) -> Mask:
-        return self._label.read(_shifted(window, self._window))
+        return self.label.read(_shifted(window, self._window))
 
 
 def _shifted(window: Window | None, outer: Window) -> Window:
