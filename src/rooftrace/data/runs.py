@@ -1,0 +1,214 @@
+"""Run-length codes: the pixels of a mask as `start length start length …`.
+
+Pixels are counted from 1, along rows (`row`) or down columns (`column`): the form of the tables
+that contests hand out and take. A run may go on from the end of one line into the next.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NoReturn
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import LabelError
+from rooftrace.core.types import BoolArray, Window
+
+__all__ = ["NO_RUNS", "Bounds", "Order", "decode_runs", "draw_runs", "encode_runs", "parse_runs"]
+
+Order = Literal["row", "column"]
+
+Bounds = NDArray[np.int64]
+"""(n, 2): first pixel of each run and the one after its last, counted from 0, in rising order."""
+
+NO_RUNS = "-1"
+"""What stands for a mask without a pixel."""
+
+_EMPTY = frozenset(("", NO_RUNS, "nan", "none", "null", "na", "n/a", "<na>"))
+_SPACES = " \t\n\v\f\r"
+_MOST_DIGITS = 18
+"""More than any count of pixels has, and the sum of two such numbers is still an int64."""
+
+_REMEDY = "Write runs as START LENGTH START LENGTH …, counted from 1, apart by spaces."
+
+
+def decode_runs(text: str, shape_yx: tuple[int, int], order: Order, *, where: str) -> BoolArray:
+    """Text to a mask (y, x); see `parse_runs` for the arguments and errors."""
+    return draw_runs(parse_runs(text, shape_yx, where=where), shape_yx, order)
+
+
+def encode_runs(mask: NDArray[np.bool_ | np.uint8], order: Order) -> str:
+    """A mask (y, x), where what is not 0 is in it, to text.
+
+    The text is canonical: runs rise, and two of them never touch. `-1` where the mask is empty.
+    """
+    flat: NDArray[np.uint8] = np.ascontiguousarray(mask != 0).view(np.uint8)
+    if order == "column":
+        # OpenCV transposes by blocks, many times as fast as NumPy copies a transposed view.
+        flat = np.asarray(cv2.transpose(flat)) if flat.size else flat.T
+    flat = flat.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = [[0]] if flat.size and flat[0] else []
+    ends = [[flat.size]] if flat.size and flat[-1] else []
+    values = np.concatenate([*edges, changes, *ends]).astype(np.int64)
+    if not len(values):
+        return NO_RUNS
+    values[1::2] -= values[::2]
+    values[::2] += 1
+    return _format(values)
+
+
+def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
+    """Text to the runs that it holds, checked against the size of its image.
+
+    Runs may stand in any order, since that leaves no doubt about a pixel.
+
+    Args:
+        text: `start length …`; `-1`, nothing, or what stands for no number in a table (`nan`,
+            `null`, …) is a mask without a pixel.
+        shape_yx: of the image.
+        where: what an error says of the text's place: a table, a row, a column.
+
+    Raises:
+        LabelError: what is no number of 1 or more, a length without a start, a run beyond the
+            image, two runs that overlap; names `where` and the position of the run.
+    """
+    text = text.strip(_SPACES)
+    if text.casefold() in _EMPTY:
+        return np.empty((0, 2), dtype=np.int64)
+    values = _numbers(text)
+    if values is None or values.min() < 1:
+        _refuse_numbers(text, where)
+    if len(values) % 2:
+        raise LabelError(
+            f"{where} holds {len(values)} numbers, expected pairs of start and length: the last "
+            f"start, {values[-1]}, has no length.",
+            remedy=_REMEDY,
+        )
+    bounds: Bounds = values.reshape(-1, 2) - np.array([1, 0])
+    bounds[:, 1] += bounds[:, 0]
+    size_px = shape_yx[0] * shape_yx[1]
+    if bounds[:, 1].max() > size_px:
+        first = int(np.argmax(bounds[:, 1] > size_px))
+        raise LabelError(
+            f"{where}: {_run(bounds, first)} ends at pixel {bounds[first, 1]:,}, but the image has "
+            f"{size_px:,} ({shape_yx[0]} rows × {shape_yx[1]} columns).",
+            remedy="Give the image that the mask was drawn on, at its own size.",
+        )
+    rank = None
+    if (bounds[1:, 0] < bounds[:-1, 0]).any():
+        rank = np.argsort(bounds[:, 0], kind="stable")
+        bounds = bounds[rank]
+    overlaps = bounds[1:, 0] < bounds[:-1, 1]
+    if overlaps.any():
+        at = int(np.argmax(overlaps))
+        raise LabelError(
+            f"{where}: {_run(bounds, at, rank)} and {_run(bounds, at + 1, rank)} overlap.",
+            remedy="Write each pixel once. Masks that may overlap take a row of the table each.",
+        )
+    return bounds
+
+
+def draw_runs(
+    bounds: Bounds, shape_yx: tuple[int, int], order: Order, window: Window | None = None
+) -> BoolArray:
+    """Runs to a mask (y, x), or to a window of it; only the lines that it touches are drawn."""
+    height, width = shape_yx
+    window = window or Window.whole(shape_yx)
+    if order == "row":
+        lines, line_px = (window.row, window.row_stop), width
+    else:
+        lines, line_px = (window.col, window.col_stop), height
+    first_px = lines[0] * line_px
+    size_px = (lines[1] - lines[0]) * line_px
+    inside = bounds
+    if size_px < height * width:
+        inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < first_px + size_px)] - first_px
+        inside = inside.clip(0, size_px)
+    # Background and mask in turn, each with its length.
+    steps = np.zeros(2 * len(inside) + 2, dtype=np.int64)
+    steps[1:-1] = inside.ravel()
+    steps[-1] = size_px
+    turns = np.arange(len(steps) - 1, dtype=np.uint8) & 1
+    drawn = np.repeat(turns, np.diff(steps)).reshape(-1, line_px)
+    if order == "row":
+        part = drawn[:, window.col : window.col_stop]
+    else:
+        part = cv2.transpose(drawn[:, window.row : window.row_stop])
+    return np.ascontiguousarray(part).view(np.bool_)
+
+
+def _numbers(text: str) -> NDArray[np.int64] | None:
+    """Whole numbers between spaces; None where anything else is there. All bytes at once."""
+    try:
+        data = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    except UnicodeEncodeError:
+        return None
+    digits = data - np.uint8(ord("0"))
+    between = digits > 9
+    spaces = data[between]
+    if ((spaces != ord(" ")) & ((spaces < ord("\t")) | (spaces > ord("\r")))).any():
+        return None
+    # Stripped, it begins and ends with a number.
+    turns = np.flatnonzero(between[1:] != between[:-1]) + 1
+    starts = np.concatenate(([0], turns[1::2]))
+    stops = np.concatenate((turns[::2], [len(data)]))
+    lengths = stops - starts
+    most = int(lengths.max())
+    if most > _MOST_DIGITS:
+        return None
+    values: NDArray[np.int64] = digits[stops - 1].astype(np.int64)
+    for place in range(1, most):
+        # Shorter numbers read a byte that is not theirs, even one from the end of the text.
+        digit = digits[stops - 1 - place].astype(np.int64)
+        values += np.where(lengths > place, digit, 0) * 10**place
+    return values
+
+
+def _refuse_numbers(text: str, where: str) -> NoReturn:
+    """Say which part of a text is no number of 1 or more that an image can have."""
+    tokens = re.split(f"[{_SPACES}]+", text)
+    for index, token in enumerate(tokens):
+        if re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", token) and int(token) > 0:
+            continue
+        shown = token if len(token) <= 24 else token[:24] + "…"
+        raise LabelError(
+            f"{where}: the {'length' if index % 2 else 'start'} of run {index // 2 + 1} is "
+            f"{shown!r}; expected a whole number from 1 to the number of pixels.",
+            remedy=_REMEDY,
+        )
+    raise AssertionError(f"{text[:80]!r} holds numbers alone")
+
+
+def _run(bounds: Bounds, index: int, rank: NDArray[np.intp] | None = None) -> str:
+    """A run as the person wrote it, with its position in the text."""
+    start, stop = bounds[index].tolist()
+    written = index if rank is None else int(rank[index])
+    return f"run {written + 1} ({start + 1} {stop - start})"
+
+
+def _digit_table() -> NDArray[np.uint32]:
+    """Four bytes for each number to 9,999: with NUL in place of leading zeros, then with zeros."""
+    numbers = np.arange(10_000)
+    digits = numbers[:, None] // np.array([1000, 100, 10, 1]) % 10 + ord("0")
+    leading = numbers[:, None] < np.array([1000, 100, 10, 1])
+    both = np.concatenate([np.where(leading, 0, digits), digits]).astype(np.uint8)
+    return both.view(np.uint32)[:, 0]
+
+
+_DIGITS = _digit_table()
+
+
+def _format(values: NDArray[np.int64]) -> str:
+    """Whole numbers from 1, apart by spaces, in decimal: four digits at a time."""
+    groups = -(-len(str(values.max())) // 4)
+    # Of the fifth byte of the last group only the space counts; the others are NUL.
+    text = np.zeros((len(values), 4 * groups + 1), dtype=np.uint8)
+    for group in range(groups):
+        higher = values // 10 ** (4 * (groups - group - 1))
+        four = _DIGITS[higher % 10_000 + 10_000 * (higher >= 10_000)]
+        text[:, 4 * group : 4 * group + 4] = four.view(np.uint8).reshape(-1, 4)
+    text[:, -1] = ord(" ")
+    return text.tobytes().translate(None, b"\0")[:-1].decode("ascii")
