@@ -1,0 +1,232 @@
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS, Transformer
+from shapely.geometry import (
+    GeometryCollection,
+    LineString,
+    MultiPolygon,
+    Point,
+    Polygon,
+    box,
+    mapping,
+)
+
+from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
+from rooftrace.core.types import GeoGrid
+from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.vector import VECTOR_SUFFIXES, write_polygons
+from rooftrace.io.vector_read import VectorFile, is_vector_file
+
+UTM = CRS.from_epsg(32633)
+LONLAT = CRS.from_epsg(4326)
+BOWTIE = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+
+
+def geojson(path: Path, *shapes: object, **more: object) -> Path:
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"n": n},
+            "geometry": None if shape is None else mapping(shape),
+        }
+        for n, shape in enumerate(shapes)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features, **more}))
+    return path
+
+
+def array(*shapes: object) -> np.ndarray:
+    made = np.empty(len(shapes), object)
+    made[:] = shapes
+    return made
+
+
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
+    holed = box(500_000, 5_000_000, 500_020, 5_000_010) - box(
+        500_005, 5_000_002, 500_009, 5_000_004
+    )
+    two = MultiPolygon(
+        [box(500_100, 5_000_000, 500_101, 5_000_009), box(500_110, 5_000_000, 500_111, 5_000_009)]
+    )
+    columns = {
+        "id": np.array([1, 2]),
+        "class": array("bâtiment", None),
+        "scene": array("a b/ü", ""),
+    }
+    path = tmp_path / f"a ü{suffix}"
+    write_polygons(path, array(holed, two), columns, UTM, digits=9)
+    file = VectorFile(path)
+    assert is_vector_file(path)
+    assert {"id", "class", "scene"} <= set(file.fields)
+    layer = file.read(["scene", "class", "id"])
+    order = np.argsort(layer.values["id"].astype(int))  # FlatGeobuf has its own
+    assert layer.values["class"][order].tolist() == ["bâtiment", ""]
+    assert layer.values["scene"][order].tolist() == ["a b/ü", ""]
+    assert (layer.mended, layer.without_outline) == (0, 0)
+    back = reprojected(layer.geometry[order], layer.crs, UTM, 1e-3)
+    far = shapely.hausdorff_distance(back, array(holed, two))
+    assert far.max() < (1e-3 if suffix == ".geojson" else 1e-9)
+    assert shapely.get_num_geometries(back).tolist() == [1, 2]
+
+
+def test_what_is_invalid_is_mended_and_counted(tmp_path: Path) -> None:
+    mixed = GeometryCollection([box(5, 5, 6, 6), LineString([(0, 0), (1, 1)])])
+    path = geojson(tmp_path / "a.geojson", BOWTIE, None, box(3, 0, 4, 1), mixed, Polygon())
+    layer = VectorFile(path).read(["n"])
+    assert (layer.mended, layer.without_outline) == (1, 2)
+    assert layer.values["n"].tolist() == ["0", "2", "3"]
+    assert shapely.is_valid(layer.geometry).all()
+    assert shapely.area(layer.geometry).tolist() == [2, 1, 1]
+
+
+def test_a_ring_of_no_area_has_no_outline(tmp_path: Path) -> None:
+    flat = Polygon([(0, 0), (1, 1), (2, 2), (0, 0)])
+    layer = VectorFile(geojson(tmp_path / "a.geojson", flat, box(0, 0, 1, 1))).read()
+    assert len(layer) == 1
+    assert layer.without_outline == 1
+
+
+def test_what_is_no_polygon_is_told(tmp_path: Path) -> None:
+    path = geojson(
+        tmp_path / "a.geojson", Point(1, 2), box(0, 0, 1, 1), LineString([(0, 0), (1, 1)])
+    )
+    with pytest.raises(
+        DataError, match=r"2 features that are no polygons \(1 Linestring, 1 Point\)"
+    ):
+        VectorFile(path).read()
+
+
+def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    points = geopandas.GeoDataFrame(geometry=[Point(0, 0)], crs=UTM)
+    houses = geopandas.GeoDataFrame({"kind": ["x"]}, geometry=[box(0, 0, 1, 1)], crs=UTM)
+    points.to_file(path, layer="trees")
+    with pytest.raises(DataError, match=r"no layers of polygons.*trees \(Point\)"):
+        VectorFile(path).read()
+    houses.to_file(path, layer="houses")
+    assert VectorFile(path).fields == ("kind",)
+    # A layer that could hold anything holds points.
+    pyogrio.write_dataframe(points, path, layer="any", geometry_type="Unknown", append=True)
+    assert len(VectorFile(path).read()) == 1
+    houses.to_file(path, layer="sheds")
+    with pytest.raises(DataError, match="2 layers of polygons") as caught:
+        VectorFile(path).read()
+    assert "ogr2ogr" in caught.value.remedy
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
+def test_no_crs_is_told(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_polygons(path, array(box(0, 0, 1, 1)), {"id": np.array([1])}, None)
+    with pytest.raises(GeoreferenceError, match=f"a{suffix} has no coordinate system"):
+        VectorFile(path).read()
+
+
+def test_pixels_are_no_degrees(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    write_polygons(path, array(box(0, 0, 500, 500)), {"id": np.array([1])}, None)
+    with pytest.raises(GeoreferenceError, match="no degrees"):
+        VectorFile(path).read()
+
+
+def test_a_parquet_of_a_table_and_one_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas
+
+    path = tmp_path / "a.parquet"
+    pandas.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(DataError, match="no geometry"):
+        VectorFile(path).read()
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match="pyarrow"):
+        VectorFile(path).read()
+
+
+def test_a_json_is_known_by_how_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "coco.json").write_text('{"images": [], "annotations": []}')
+    assert not is_vector_file(tmp_path / "coco.json")
+    assert is_vector_file(geojson(tmp_path / "a.json", box(0, 0, 1, 1)))
+    assert not is_vector_file(tmp_path / "absent.gpkg")
+    assert not is_vector_file(tmp_path)
+
+
+WHOLE = json.dumps(
+    {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "properties": {"k": 1}, "geometry": mapping(box(0, 0, 1, 1))},
+            {"type": "Feature", "properties": {"k": None}, "geometry": mapping(BOWTIE)},
+        ],
+    }
+).encode()
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 12), st.binary(max_size=6)).map(
+            lambda cut: WHOLE[: cut[0]] + cut[2] + WHOLE[cut[0] + cut[1] :]
+        ),
+    ),
+    st.sampled_from([".geojson", ".gpkg", ".fgb", ".shp", ".parquet", ".kml"]),
+)
+def test_a_strangers_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
+    path.write_bytes(content)
+    try:
+        layer = VectorFile(path).read()
+    except DataError as error:
+        assert "a" + suffix in error.message  # noqa: PT017 - reading is allowed to succeed
+    else:
+        assert shapely.is_valid(layer.geometry).all()
+        assert (shapely.area(layer.geometry) > 0).all()
+
+
+@given(
+    st.floats(-70, 70),
+    st.floats(10, 20),
+    st.floats(1, 5000),
+    st.floats(0, np.pi),
+    st.floats(0.01, 1),
+)
+def test_a_long_edge_stays_where_it_was(
+    lat: float, lon: float, length_m: float, turn: float, tolerance: float
+) -> None:
+    """All along the edge, and not only at its ends."""
+    x, y = Transformer.from_crs(LONLAT, UTM, always_xy=True).transform(lon, lat)
+    strip = shapely.affinity.rotate(box(x, y, x + length_m, y + 10), turn, use_radians=True)
+    moved = reprojected(array(strip), UTM, LONLAT, tolerance / 111_000)
+    assert shapely.is_valid(moved).all()
+    along = shapely.line_interpolate_point(strip.exterior, np.linspace(0, 1, 97), normalized=True)
+    places = reprojected(along, UTM, LONLAT, np.inf)
+    off = shapely.distance(moved[0].exterior, places) * 111_000
+    assert off.max() <= tolerance * 1.01 + 1e-6
+
+
+def test_the_same_system_changes_no_bit() -> None:
+    given_ = array(box(0.1, 0.2, 0.3, 0.7))
+    assert reprojected(given_, LONLAT, CRS.from_user_input("OGC:CRS84"), 1e-9) is given_
+
+
+def test_bounds_in_degrees_and_without() -> None:
+    grid = GeoGrid((10, 10), crs=None)
+    with pytest.raises(GeoreferenceError):
+        outline_bounds(grid, UTM)
+    assert degrees_text((15, 45, 16, 46), LONLAT).startswith("longitude 15.00000 to 16.00000")
+    assert "in WGS 84 / UTM" in degrees_text((1e12, 1e12, 1e13, 1e13), UTM)
+    local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
+    with pytest.raises(GeoreferenceError, match="no way from"):
+        reprojected(array(box(0, 0, 1, 1)), local, UTM, 1)
+    assert "in site" in degrees_text((0, 0, 1, 1), local)
