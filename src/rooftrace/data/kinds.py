@@ -10,6 +10,7 @@ from rooftrace.core.config import expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.registry import Registry
 from rooftrace.data.chips import chipped
+from rooftrace.data.coco import COCO
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD, FOLDER, IMAGES
 from rooftrace.data.layout import select
@@ -20,7 +21,7 @@ __all__ = ["KINDS", "check_write_options", "open_source"]
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """In the order in which they are tried: what says more of itself first."""
 
-for _kind in (FOLDER, IMAGES):
+for _kind in (COCO, FOLDER, IMAGES):
     KINDS.add(_kind.name, _kind)
 
 _OWN = ("layout", "order", "annotator", "field", "zoom", "images")
