@@ -20,6 +20,7 @@ __all__ = ["DoctorReport", "EngineState", "run_doctor"]
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "lightning", "segmentation-models-pytorch", "timm", "onnx", "nncf"),
     "onnx": ("onnxruntime",),
+    "labels": ("pycocotools",),
     "parquet": ("pyarrow",),
 }
 _CORE = ("numpy", "openvino", "rasterio", "pyogrio", "shapely", "pyproj", "geopandas",
