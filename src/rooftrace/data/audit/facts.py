@@ -24,8 +24,8 @@ class LabelFacts:
         buildings_px: (n,) int64, area of every building: 8-connected components of the building
             class among valid pixels.
         cut: how many of them touch the edge of the image.
-        specks: how many are smaller than `measure.SPECK_PX`.
-        holes: background components inside buildings, smaller than `measure.HOLE_PX`.
+        specks: how many are smaller than `components.SPECK_PX`.
+        holes: how many smaller than that they have inside.
         vanished: shapes too small to colour a pixel, where labels are shapes.
         unknown_share: of the image's valid pixels, those about which the label says nothing.
     """
@@ -51,6 +51,7 @@ class SceneFacts:
         bands: without alpha.
         dtype: of the pixels.
         file_format: what the file is by its content ("PNG", "JPEG", "GTiff"); "" if no file.
+        has_alpha: whether the file has a band of alpha.
         gsd_m: metres per pixel, None where not known.
         valid_share: of all pixels, those that are not nodata.
         flat_share: of the valid pixels, those of the commonest extreme colour (all bands at their
@@ -64,6 +65,10 @@ class SceneFacts:
         phash: 64-bit perceptual hash, see `data.duplicates`.
         label: figures of its label; None where it has none or it could not be read.
         image_error, label_error: why the image or its label could not be read, else "".
+        label_values: what a mask file holds whose pixels are no classes: value ("17") or colour
+            ("#3C1098") and its pixels, the commonest first.
+        measured_share: of all pixels, those that were looked at; below 1 for a large scene, whose
+            other figures are then those of that part.
     """
 
     id: str
@@ -73,6 +78,7 @@ class SceneFacts:
     bands: int = 0
     dtype: str = ""
     file_format: str = ""
+    has_alpha: bool = False
     gsd_m: float | None = None
     valid_share: float = 0.0
     flat_share: float = 0.0
@@ -87,6 +93,8 @@ class SceneFacts:
     label: LabelFacts | None = None
     image_error: str = ""
     label_error: str = ""
+    label_values: tuple[tuple[str, int], ...] = ()
+    measured_share: float = 1.0
 
     def built_up(self, building_class: int) -> float | None:
         """Share of the building class among the pixels that label and image know; None if none."""
