@@ -18,7 +18,7 @@ from rooftrace.cli.options import (
     Layout,
     source_config,
 )
-from rooftrace.cli.show import print_json, say
+from rooftrace.cli.show import bar, print_json, say
 
 __all__ = ["split"]
 
@@ -28,17 +28,34 @@ class SplitBy(StrEnum):
 
     image = "image"
     group = "group"
+    block = "block"
 
 
 def split(
-    data: Annotated[Path, typer.Argument(help="A folder of image/mask pairs.")],
+    data: Annotated[Path, typer.Argument(help="Labelled images of any kind.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The JSON file to write.")],
     val: Annotated[float, typer.Option(help="Share for validation.")] = 0.05,
     test: Annotated[float, typer.Option(help="Share for the final test.")] = 0.05,
-    by: Annotated[SplitBy, typer.Option(help="Whether groups stay together.")] = SplitBy.image,
+    by: Annotated[
+        SplitBy, typer.Option(help="What stays together; block: what lies in one place.")
+    ] = SplitBy.image,
     group_pattern: Annotated[
         str | None, typer.Option(help="Regular expression; its first bracket is the group.")
     ] = None,
+    block_m: Annotated[
+        float | None, typer.Option(help="Side of the blocks, in metres; default by the extent.")
+    ] = None,
+    gap_m: Annotated[
+        float | None,
+        typer.Option(help="Least distance of two parts, in metres; default half an image."),
+    ] = None,
+    stratify: Annotated[
+        bool, typer.Option("--stratify/--no-stratify", help="Like built-up shares in all parts.")
+    ] = True,
+    duplicates: Annotated[
+        bool,
+        typer.Option("--duplicates/--no-duplicates", help="Near-duplicates stay in one part."),
+    ] = True,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     kind: Kind = None,
     images: Images = None,
@@ -48,23 +65,57 @@ def split(
     settings: DataSettings = None,
     as_json: Json = False,
 ) -> None:
-    """Divide a folder into training, validation and test parts."""
+    """Divide labelled images into training, validation and test parts."""
     from rooftrace.flows.split import run_split
 
-    made = run_split(
-        source_config(
-            data, settings, kind=kind, images=images, annotator=annotator, layout=layout, glob=glob
-        ),
-        out,
-        val=val,
-        test=test,
-        by=by.value,
-        group_pattern=group_pattern,
-        seed=seed,
-    )
+    with bar("reading", "images", hidden=as_json) as progress:
+        made = run_split(
+            source_config(
+                data,
+                settings,
+                kind=kind,
+                images=images,
+                annotator=annotator,
+                layout=layout,
+                glob=glob,
+            ),
+            out,
+            val=val,
+            test=test,
+            by=by.value,
+            group_pattern=group_pattern,
+            block_m=block_m,
+            gap_m=gap_m,
+            stratify=stratify,
+            duplicates=duplicates,
+            seed=seed,
+            progress=progress,
+        )
     counts = {name: len(ids) for name, ids in made.parts.items()}
     if as_json:
-        print_json({"split": str(out), **counts})
+        print_json(
+            {
+                "split": str(out),
+                **counts,
+                "dropped": len(made.dropped),
+                "copies": made.copies,
+                "built_up": made.built_up,
+                "notes": list(made.notes),
+            }
+        )
         return
-    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    shown = ", ".join(
+        f"{name} {count}"
+        + (f" ({made.built_up[name]:.1%} built-up)" if name in made.built_up else "")
+        for name, count in counts.items()
+    )
     say(f"{out}: {shown}")
+    if made.by == "block":
+        say(
+            f"blocks of {made.block_m:g} m, {made.gap_m:g} m apart: "
+            f"{len(made.dropped)} images between them are left out"
+        )
+    if made.copies:
+        say(f"{made.copies} near-duplicates stay with what they are copies of")
+    for note in made.notes:
+        say(note)

@@ -24,6 +24,7 @@ __all__ = [
     "LEAST_LIKENESS",
     "MOST_BITS",
     "NO_HASH",
+    "THUMBNAIL_PX",
     "Pairs",
     "across",
     "confirm",
@@ -50,7 +51,9 @@ tiles, turned or not, three were as near, and `confirm` refused them.
 LEAST_LIKENESS = 0.85
 """Least correlation of the thumbnails of two copies; it is lowest where one is shifted."""
 
-_SIDE = 32
+THUMBNAIL_PX = 32
+"""Side of a thumbnail."""
+
 _FLAT = 0.005
 """Root mean square of the low frequencies, in shares of full scale: below it, noise decides."""
 
@@ -102,7 +105,7 @@ def thumbnail(
     if valid is not None and not valid.all():
         luma = np.where(valid, luma, luma[valid].mean() if valid.any() else 0).astype(np.float32)
     small: NDArray[np.float32] = cv2.resize(
-        luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA
+        luma, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA
     ).astype(np.float32)
     brightest = scale or float(small.max())
     return small / np.float32(brightest) if brightest > 0 else np.zeros_like(small)
@@ -112,7 +115,7 @@ def hash_of(small: NDArray[np.float32]) -> int:
     """The hash of a `thumbnail`: 64 bits, or NO_HASH where it shows nothing."""
     low = _BASIS @ small @ _BASIS.T
     low[0, 0] = 0
-    if np.sqrt((low**2).sum()) < _FLAT * _SIDE:
+    if np.sqrt((low**2).sum()) < _FLAT * THUMBNAIL_PX:
         return NO_HASH
     # What is zero but for rounding gets the same bit on every machine.
     return int.from_bytes(np.packbits(low > 1e-5).tobytes(), "big")
@@ -329,10 +332,10 @@ def _transposed(hashes: Hashes) -> Hashes:
 
 
 def _basis() -> NDArray[np.float32]:
-    """(8, _SIDE) cosines of the lowest frequencies, of unit length."""
-    frequency, place = np.ogrid[:8, :_SIDE]
-    length = np.where(frequency == 0, np.sqrt(1 / _SIDE), np.sqrt(2 / _SIDE))
-    wave = np.cos(np.pi * frequency * (place + 0.5) / _SIDE) * length
+    """(8, THUMBNAIL_PX) cosines of the lowest frequencies, of unit length."""
+    frequency, place = np.ogrid[:8, :THUMBNAIL_PX]
+    length = np.where(frequency == 0, np.sqrt(1 / THUMBNAIL_PX), np.sqrt(2 / THUMBNAIL_PX))
+    wave = np.cos(np.pi * frequency * (place + 0.5) / THUMBNAIL_PX) * length
     basis: NDArray[np.float32] = wave.astype(np.float32)
     return basis
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.io.atomic import write_atomically
 
 __all__ = [
+    "PARTS",
     "Split",
+    "SplitBy",
     "group_by_pattern",
     "make_split",
+    "mean_by_part",
     "parse_reference",
     "read_split",
     "write_split",
@@ -25,14 +30,37 @@ __all__ = [
 
 PARTS = ("train", "val", "test")
 
+SplitBy = Literal["image", "group", "block"]
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 class Split(Config):
-    """Ids by part. Every id is in one part alone."""
+    """Ids by part. Every id is in one part alone.
 
-    schema_version: Literal[1] = 1
-    by: Literal["image", "group"] = "image"
+    Args:
+        schema_version: 1 has no more than `by`, `seed` and `parts`.
+        by: what was kept together.
+        seed: of the draw.
+        parts: ids by part.
+        dropped: ids that are in no part, since they lie too near to another part.
+        block_m: side of the blocks, in metres.
+        gap_m: least distance between two parts, in metres.
+        built_up: mean share of the building class over the images of each part.
+        copies: how many images are near-duplicates of another; they are in the part of that one.
+        notes: what a person should know of it.
+    """
+
+    schema_version: Literal[1, 2] = 2
+    by: SplitBy = "image"
     seed: int = 0
     parts: dict[str, tuple[str, ...]]
+    dropped: tuple[str, ...] = ()
+    block_m: float | None = None
+    gap_m: float | None = None
+    built_up: dict[str, float] = Field(default_factory=dict)
+    copies: int = 0
+    notes: tuple[str, ...] = ()
 
     def ids(self, part: str, *, source: str) -> tuple[str, ...]:
         """The ids of one part; ConfigError where there is no such part."""
@@ -43,6 +71,11 @@ class Split(Config):
             )
         return self.parts[part]
 
+    @property
+    def part_of(self) -> dict[str, str]:
+        """The part of each id."""
+        return {scene_id: part for part, ids in self.parts.items() for scene_id in ids}
+
 
 def make_split(
     ids: Sequence[str],
@@ -50,10 +83,12 @@ def make_split(
     *,
     val: float,
     test: float,
-    by: Literal["image", "group"] = "image",
+    by: SplitBy = "image",
     seed: int = 0,
+    built_up: Mapping[str, float] | None = None,
+    together: Sequence[Sequence[str]] = (),
 ) -> Split:
-    """Divide scenes at random, whole groups at a time with `by="group"`.
+    """Divide scenes at random, whole units at a time: images, or groups of them.
 
     Each part is as near to its share as whole units, taken in a random order, bring it; it gets at
     least one. The order of `ids` does not matter: the same ids and seed give the same split on any
@@ -61,8 +96,11 @@ def make_split(
 
     Args:
         ids: unique names of scenes.
-        groups: the group of each, in the same order.
+        groups: the group, or block, of each, in the same order; not looked at with `by="image"`.
         val, test: shares of the scenes, each in 0..1, in sum below 1.
+        built_up: share of the building class in each scene that is known, in 0..1. With it each
+            part gets its share of the empty, the sparse and the dense.
+        together: ids that stay in one part, besides; their units are merged.
 
     Raises:
         ConfigError: shares out of range.
@@ -73,31 +111,27 @@ def make_split(
             f"The shares val = {val} and test = {test} leave nothing to train on, or are negative.",
             remedy="Give shares between 0 and 1 whose sum is below 1, such as 0.05 and 0.05.",
         )
-    unit_of = dict(zip(ids, groups if by == "group" else ids))
+    unit_of = dict(zip(ids, ids if by == "image" else groups))
     if len(unit_of) != len(ids):
         raise DataError("An id occurs twice in the data.", remedy="Rename one of the two.")
-    members: dict[str, list[str]] = {}
-    for scene_id in sorted(unit_of):
-        members.setdefault(unit_of[scene_id], []).append(scene_id)
+    members = _units(unit_of, together)
     asked = [(part, share) for part, share in (("test", test), ("val", val)) if share > 0]
     if len(members) < len(asked) + 1:
-        raise DataError(
-            f"There are {len(members)} {by}s, too few for {len(asked) + 1} parts.",
-            remedy="Divide by image, or name groups with --group-pattern."
-            if by == "group"
-            else "Add images, or leave a part out with a share of 0.",
-        )
-    units = list(members)
-    np.random.default_rng(seed).shuffle(units)
+        raise _too_few(len(members), len(set(unit_of.values())), len(asked) + 1, by)
+    units = _in_order(members, built_up, seed)
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for number, (part, share) in enumerate(asked):
         quota = share * len(ids)
         left_for_others = len(asked) - number  # a unit for each part after this, and for training
-        for unit in list(units):
+        left: list[str] = []
+        for position, unit in enumerate(units):
             have, gain = len(parts[part]), len(members[unit])
-            if len(units) > left_for_others and abs(have + gain - quota) < abs(have - quota):
+            enough = len(left) + len(units) - position > left_for_others
+            if enough and abs(have + gain - quota) < abs(have - quota):
                 parts[part] += members[unit]
-                units.remove(unit)
+            else:
+                left.append(unit)
+        units = left
         if not parts[part]:
             smallest = min(units, key=lambda unit: len(members[unit]))
             parts[part] += members[smallest]
@@ -105,6 +139,71 @@ def make_split(
     parts["train"] = [scene_id for unit in units for scene_id in members[unit]]
     ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
     return Split(by=by, seed=seed, parts=ordered)
+
+
+def mean_by_part(
+    parts: Mapping[str, Sequence[str]], built_up: Mapping[str, float]
+) -> dict[str, float]:
+    """Mean built-up share of each part, of its scenes for which it is known."""
+    means = {part: _mean(ids, built_up) for part, ids in parts.items()}
+    return {part: round(mean, 6) for part, mean in means.items() if mean is not None}
+
+
+def _units(unit_of: Mapping[str, str], together: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Ids by unit, both sorted; a merged unit has the first of its names."""
+    name = {unit: unit for unit in unit_of.values()}
+
+    def root(unit: str) -> str:
+        while name[unit] != unit:
+            name[unit] = name[name[unit]]
+            unit = name[unit]
+        return unit
+
+    for ids in together:
+        for other in ids[1:]:
+            first, later = sorted((root(unit_of[ids[0]]), root(unit_of[other])))
+            name[later] = first
+    members: dict[str, list[str]] = {}
+    for scene_id in sorted(unit_of):
+        members.setdefault(root(unit_of[scene_id]), []).append(scene_id)
+    return members
+
+
+def _in_order(
+    members: Mapping[str, Sequence[str]], built_up: Mapping[str, float] | None, seed: int
+) -> list[str]:
+    """Units at random; where shares are known, so that any run of the list has all of them.
+
+    Sorted by share, each unit gets its rank times the golden ratio, modulo 1: a sequence of which
+    every interval takes ranks at even distances (L. Kuipers and H. Niederreiter, Uniform
+    Distribution of Sequences, 1974, chapter 2). Its start is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    units = list(members)
+    rng.shuffle(units)
+    if not built_up:
+        return units
+    means = {unit: _mean(members[unit], built_up) for unit in units}
+    units.sort(key=lambda unit: (means[unit] is None, means[unit] or 0.0))
+    places = (rng.random() + _GOLDEN * np.arange(len(units))) % 1
+    return [units[rank] for rank in np.argsort(places, kind="stable")]
+
+
+def _mean(ids: Sequence[str], built_up: Mapping[str, float]) -> float | None:
+    known = [built_up[scene_id] for scene_id in ids if scene_id in built_up]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _too_few(count: int, before: int, parts: int, by: SplitBy) -> DataError:
+    remedies = {
+        "image": "Add images, or leave a part out with a share of 0.",
+        "group": "Divide by image, or name groups with --group-pattern.",
+        "block": "Choose smaller blocks with --block-m, or leave a part out with a share of 0.",
+    }
+    merged = f" ({before} before near-duplicates were put together)" if before > count else ""
+    return DataError(
+        f"There are {count} {by}s{merged}, too few for {parts} parts.", remedy=remedies[by]
+    )
 
 
 def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
@@ -151,7 +250,7 @@ def read_split(path: Path) -> Split:
             remedy="Make one with: rooftrace split DATA -o split.json",
         ) from error
     seen: dict[str, str] = {}
-    for part, ids in split.parts.items():
+    for part, ids in (*split.parts.items(), ("dropped", split.dropped)):
         for scene_id in ids:
             if seen.setdefault(scene_id, part) != part:
                 raise ConfigError(

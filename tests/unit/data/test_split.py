@@ -137,7 +137,7 @@ def test_a_split_that_cannot_be_written(tmp_path: Path) -> None:
         ("[]", "is not a split file"),
         ('{"parts": {"train": "abc"}}', "is not a split file"),
         ('{"parts": {}, "sead": 1}', "is not a split file"),
-        ('{"schema_version": 2, "parts": {}}', "is not a split file"),
+        ('{"schema_version": 3, "parts": {}}', "is not a split file"),
         ("[" * 100_000, "is not a split file"),
         ('{"parts": {"train": ["a", "b"], "val": ["b"]}}', "'b' is in the parts 'train' and 'val'"),
     ],
