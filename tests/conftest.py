@@ -55,8 +55,8 @@ split = "split.json"
 path = "data"
 
 [augment]
-rotate = "90"
-flip = true
+rotate_90 = 1.0
+flip_horizontal = 0.5
 
 [export]
 name = "tiny"

@@ -4,21 +4,30 @@ tiles for validation, laid out once.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
-from rooftrace.core.types import Raster, Sample, Scene, Window
-from rooftrace.data.augment import AugmentConfig, change_colours, crop_transform, warp
+from rooftrace.core.config import nearest
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
+from rooftrace.core.types import Sample, Scene, Window
+from rooftrace.data.augment import (
+    AugmentConfig,
+    change_colours,
+    crop_transform,
+    warp,
+    window_under,
+)
+from rooftrace.data.augment.config import chance
+from rooftrace.data.augment.geometry import log_uniform
+from rooftrace.data.cache import SceneCache
+from rooftrace.data.sampling import Balance, Draw, make_sampler
 from rooftrace.data.source import SceneSet
 
-__all__ = ["EvalTiles", "SceneCache", "TrainSamples", "full_scale_of", "model_scale"]
+__all__ = ["EvalTiles", "TrainSamples", "check_alike", "full_scale_of", "model_scale"]
 
 _TRIES = 12
 """How often another place is tried before a sample with little in it is taken."""
@@ -51,75 +60,23 @@ def model_scale(scene: Scene, gsd_m: float | None) -> float:
     return gsd_m / scene.gsd_m
 
 
-class SceneCache:
-    """Scenes with their pixels, decoded once and kept while they fit in `limit_bytes`.
-
-    A scene that is larger than an eighth of the limit is read by window each time.
-    """
-
-    def __init__(self, scenes: Sequence[Scene], limit_bytes: int) -> None:
-        self.scenes = tuple(scenes)
-        self._limit = limit_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[int, Sample] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def read(self, index: int, window: Window) -> Sample:
-        """The part of a scene inside `window`, which must lie in it."""
-        scene = self.scenes[index]
-        height, width = scene.image.grid.shape
-        size = height * width * (scene.image.bands * scene.image.dtype.itemsize + 2)
-        if size > self._limit // 8:
-            return _read(scene, window)
-        sample = self._kept.get(index)
-        if sample is None:
-            sample = _read(scene, Window.whole((height, width)))
-            self._kept[index] = sample
-            self._bytes += size
-            while self._bytes > self._limit and len(self._kept) > 1:
-                _, dropped = self._kept.popitem(last=False)
-                self._bytes -= dropped.image.nbytes + 2 * dropped.valid.size
-        else:
-            self._kept.move_to_end(index)
-        rows, cols = window.slices()
-        return Sample(
-            sample.image[:, rows, cols], sample.target[rows, cols], sample.valid[rows, cols]
-        )
-
-
-def _read(scene: Scene, window: Window) -> Sample:
-    raster: Raster = scene.image.read(window)
-    pixels, valid = raster.data, raster.valid
-    if pixels.dtype.kind == "f":
-        # What is no number would spread to its neighbours when pixels are interpolated.
-        valid = valid & np.isfinite(pixels).all(axis=0)
-        pixels = np.where(valid, pixels, pixels.dtype.type(0))
-    if scene.label is None:
-        return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
-    mask = scene.label.read(window)
-    return Sample(pixels, mask.data, valid & mask.valid)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Scenes of one folder with how likely each is to be drawn."""
-
-    first: int
-    weights: NDArray[np.float64]
-
-
 class TrainSamples:
     """Random crops. Item `i` of epoch `e` is a function of (seed, e, i) alone.
 
     Args:
-        sources: folders; each is drawn from by its share (default: its share of the ground, or of
-            the pixels where metres are not known), a scene of it by its area.
+        sources: sets with the same classes; what is drawn from them: see `make_sampler`.
         crop_px: side of a sample.
         gsd_m: metres per pixel of the model, or None.
-        samples: how many make an epoch.
+        samples: how many make an epoch; default the pixels of all scenes over those of a crop.
         cache_bytes: see `SceneCache`.
+        balance: what is drawn alike.
+        full_scale: the brightest pixel value; default `full_scale_of` the dtype.
+
+    Raises:
+        DataError: nothing to train on; a dtype that no model is made for; shares of some sets only.
+        BandMismatch: images with other bands or another dtype than the first.
+        GeoreferenceError: metres are needed, and a scene has none.
+        ConfigError: `prefer_classes` names what is no class.
     """
 
     def __init__(
@@ -129,9 +86,11 @@ class TrainSamples:
         crop_px: int,
         gsd_m: float | None,
         augment: AugmentConfig,
-        samples: int,
+        samples: int | None,
         seed: int,
         cache_bytes: int,
+        balance: Balance = "area",
+        full_scale: float | None = None,
     ) -> None:
         scenes = [scene for source in sources for scene in source]
         if not scenes:
@@ -141,32 +100,38 @@ class TrainSamples:
             )
         check_alike(scenes)
         _check_dtype(scenes[0])
-        if augment.gsd_range_m is not None:
-            for scene in scenes:
-                model_scale(scene, 1.0)
+        # Before the first sample, and for every scene.
+        for scene in scenes:
+            model_scale(scene, gsd_m if augment.gsd_range_m is None else 1.0)
         self._cache = SceneCache(scenes, cache_bytes)
         self._crop_px, self._gsd_m, self._augment = crop_px, gsd_m, augment
-        self._samples, self._seed, self.epoch = samples, seed, 0
-        self._pools, shares = [], []
-        first = 0
-        for source in sources:
-            areas = np.array([_ground(s) for s in scenes[first : first + len(source)]])
-            if len(source):
-                self._pools.append(_Pool(first, areas / areas.sum()))
-                shares.append(source.share)
-            first += len(source)
-        self._shares = _shares(shares, [_ground_of(scenes, pool) for pool in self._pools])
+        self._preferred = _preferred(sources[0], augment)
+        self._sampler = make_sampler(sources, scenes, balance)
+        pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
+        self._samples = max(1, pixels // crop_px**2) if samples is None else samples
+        self._seed, self.epoch = seed, 0
+        self.full_scale = full_scale_of(self.dtype) if full_scale is None else full_scale
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        return self._cache.scenes
 
     @property
     def bands(self) -> int:
-        return self._cache.scenes[0].image.bands
+        return self.scenes[0].image.bands
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._cache.scenes[0].image.dtype
+        return self.scenes[0].image.dtype
 
     def __len__(self) -> int:
         return self._samples
+
+    def unchanged(self, samples: int) -> TrainSamples:
+        """The first `samples` of the first epoch, at the model's scale and as they are."""
+        plain = copy.copy(self)
+        plain._augment, plain._samples, plain.epoch = AugmentConfig(), samples, 0
+        return plain
 
     def __getitem__(self, index: int) -> Sample:
         """Image (band, y, x) float32 in pixel values, target and validity (y, x)."""
@@ -179,68 +144,82 @@ class TrainSamples:
             if best.valid.mean() >= _ENOUGH_VALID:
                 break
         assert best is not None
-        pixels = change_colours(best.image, full_scale_of(self.dtype), self._augment, rng)
-        pixels *= best.valid
+        pixels = change_colours(best.image, best.valid, self.full_scale, self._augment, rng)
         return Sample(pixels, best.target, best.valid)
 
     def _draw(self, rng: np.random.Generator) -> Sample:
-        pool = self._pools[rng.choice(len(self._pools), p=self._shares)]
-        index = pool.first + int(rng.choice(len(pool.weights), p=pool.weights))
-        scene = self._cache.scenes[index]
+        draw = self._sampler.draw(rng)
+        scene = self.scenes[draw.scene]
         scale = self._scale(scene, rng)
-        height, width = scene.image.grid.shape
-        centre = self._centre(index, (height, width), scale, rng)
+        row, col = self._centre(draw, scale, rng)
         # From the corner of the first pixel to its centre.
-        middle = centre[0] - 0.5, centre[1] - 0.5
-        to_scene = crop_transform(middle, scale, self._crop_px, self._augment, rng)
-        # A rotated square reaches half its diagonal from its centre.
-        reach = math.ceil(self._crop_px * scale * math.sqrt(0.5)) + 2
-        row, col = int(centre[0]) - reach, int(centre[1]) - reach
-        window = Window(row, col, 2 * reach, 2 * reach).intersection(Window(0, 0, height, width))
-        assert window is not None
+        to_scene = crop_transform((row - 0.5, col - 0.5), scale, self._crop_px, self._augment, rng)
+        window = window_under(to_scene, self._crop_px).intersection(
+            Window.whole(scene.image.grid.shape)
+        )
+        assert window is not None  # the centre lies in the scene
         to_window = to_scene.copy()
         to_window[:, 2] -= window.col, window.row
-        return warp(self._cache.read(index, window), to_window, self._crop_px)
+        return warp(self._cache.read(draw.scene, window), to_window, self._crop_px)
 
     def _scale(self, scene: Scene, rng: np.random.Generator) -> float:
-        limits = self._augment.gsd_range_m
-        if limits is not None:
-            return model_scale(scene, float(np.exp(rng.uniform(*np.log(limits)))))
-        scale = model_scale(scene, self._gsd_m)
-        if self._augment.scale_range is not None:
-            scale *= float(np.exp(rng.uniform(*np.log(self._augment.scale_range))))
-        return scale
+        augment = self._augment
+        limits = augment.gsd_range_m or augment.scale_range
+        if limits is None or not chance(rng, augment.scale_p):
+            return model_scale(scene, self._gsd_m)
+        drawn = log_uniform(rng, *limits)
+        if augment.gsd_range_m is not None:
+            return model_scale(scene, drawn)
+        return model_scale(scene, self._gsd_m) * drawn
 
-    def _centre(
-        self, index: int, shape_yx: tuple[int, int], scale: float, rng: np.random.Generator
-    ) -> tuple[float, float]:
+    def _centre(self, draw: Draw, scale: float, rng: np.random.Generator) -> tuple[float, float]:
         """What comes to the middle, counted from the corner of the scene."""
-        # Where a scene is large enough the crop stays inside; where not, all of it is seen.
-        margins = [min(self._crop_px * scale, side) / 2 for side in shape_yx]
-        row, col = (
-            rng.uniform(m, side - m) if side > 2 * m else side / 2
-            for m, side in zip(margins, shape_yx)
-        )
-        if self._augment.prefer_buildings and rng.random() < self._augment.prefer_buildings:
-            reach = math.ceil(self._crop_px * scale / 2)
-            around = Window(int(row) - reach, int(col) - reach, 2 * reach, 2 * reach)
+        shape_yx = self.scenes[draw.scene].image.grid.shape
+        if draw.block is not None and draw.class_index is not None:
+            found = self._on_class(draw.scene, draw.block, [draw.class_index], rng)
+            # Where a label has changed since it was counted, the block must do.
+            return found or _anywhere(draw, shape_yx, self._crop_px * scale, rng)
+        centre = _anywhere(draw, shape_yx, self._crop_px * scale, rng)
+        if not chance(rng, self._augment.prefer_buildings):
+            return centre
+        reach = math.ceil(self._crop_px * scale / 2)
+        place = centre
+        for _ in range(_TRIES):
+            around = Window(int(place[0]) - reach, int(place[1]) - reach, 2 * reach, 2 * reach)
             window = around.intersection(Window.whole(shape_yx))
             assert window is not None
-            found = np.flatnonzero(self._cache.read(index, window).target)
+            wanted = rng.permutation(self._preferred).tolist()
+            if found := self._on_class(draw.scene, window, wanted, rng):
+                return found
+            if window == Window.whole(shape_yx):
+                break
+            place = _anywhere(draw, shape_yx, self._crop_px * scale, rng)
+        return centre
+
+    def _on_class(
+        self, scene: int, window: Window, wanted: Sequence[int], rng: np.random.Generator
+    ) -> tuple[float, float] | None:
+        """The middle of a pixel in the window, of the first of the classes that it has."""
+        for class_index in wanted:
+            found = self._cache.find(scene, window, class_index)
             if len(found):
                 chosen = int(found[rng.integers(len(found))])
-                row = window.row + chosen // window.width + 0.5
-                col = window.col + chosen % window.width + 0.5
-        return float(row), float(col)
+                row, col = divmod(chosen, window.width)
+                return window.row + row + 0.5, window.col + col + 0.5
+        return None
 
 
 class EvalTiles:
     """Scenes at the model's scale, cut side by side into squares; deterministic, unchanged.
 
     Args:
-        source: one folder.
+        source: one set.
         crop_px: side of a tile; what reaches beyond a scene is invalid.
         limit: at most so many tiles, spread evenly over all.
+
+    Raises:
+        DataError: the set has no labelled scene.
+        BandMismatch, GeoreferenceError: as for `TrainSamples`.
     """
 
     def __init__(
@@ -253,6 +232,11 @@ class EvalTiles:
         limit: int | None = None,
     ) -> None:
         scenes = list(source)
+        if not scenes:
+            raise DataError(
+                f"There is nothing to validate on in {source.name}: it has no labelled image.",
+                remedy="Name a folder with masks, or correct the globs and parts.",
+            )
         check_alike(scenes)
         self.name = source.name
         self._cache = SceneCache(scenes, cache_bytes)
@@ -268,22 +252,25 @@ class EvalTiles:
             chosen = np.linspace(0, len(self._tiles) - 1, limit).round().astype(int)
             self._tiles = [self._tiles[i] for i in chosen]
 
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        return self._cache.scenes
+
     def __len__(self) -> int:
         return len(self._tiles)
 
     def __getitem__(self, number: int) -> Sample:
         """Image (band, y, x) float32 in pixel values, target and validity (y, x)."""
         index, scale, row, col = self._tiles[number]
-        size = self._crop_px * scale
-        shape = self._cache.scenes[index].image.grid.shape
-        margin = math.ceil(scale) + 1
-        top, left = int(row * size) - margin, int(col * size) - margin
-        side = math.ceil(size) + 2 * margin + 1
-        window = Window(top, left, side, side).intersection(Window.whole(shape))
-        assert window is not None
         # Centre of the tile's first pixel, half a model pixel inside its corner.
-        offset = np.array([col * size - window.col, row * size - window.row]) + (scale - 1) / 2
-        to_window = np.column_stack([np.eye(2) * scale, offset])
+        offset = np.array([col, row]) * self._crop_px * scale + (scale - 1) / 2
+        to_scene = np.column_stack([np.eye(2) * scale, offset])
+        window = window_under(to_scene, self._crop_px).intersection(
+            Window.whole(self.scenes[index].image.grid.shape)
+        )
+        assert window is not None
+        to_window = to_scene.copy()
+        to_window[:, 2] -= window.col, window.row
         sample = warp(self._cache.read(index, window), to_window, self._crop_px)
         return Sample(sample.image.astype(np.float32), sample.target, sample.valid)
 
@@ -310,20 +297,34 @@ def _check_dtype(scene: Scene) -> None:
         )
 
 
-def _ground(scene: Scene) -> float:
-    height, width = scene.image.grid.shape
-    return height * width * (scene.gsd_m or 1.0) ** 2
+def _preferred(source: SceneSet, augment: AugmentConfig) -> list[int]:
+    """The classes that `prefer_buildings` looks for."""
+    for name in augment.prefer_classes:
+        if name not in source.classes:
+            raise ConfigError(
+                f"augment.prefer_classes names {name!r}, which is not a class of "
+                f"{list(source.classes)}. {nearest(name, source.classes)}".strip(),
+                remedy="Name classes of [data.labels].",
+            )
+    return [source.classes.index(name) for name in augment.prefer_classes] or [
+        source.building_class
+    ]
 
 
-def _ground_of(scenes: Sequence[Scene], pool: _Pool) -> float:
-    return sum(_ground(s) for s in scenes[pool.first : pool.first + len(pool.weights)])
+def _anywhere(
+    draw: Draw, shape_yx: tuple[int, int], side: float, rng: np.random.Generator
+) -> tuple[float, float]:
+    """A place in the drawn block; where a scene is large enough the crop stays inside, and where
+    it is not, all of the scene is seen.
 
-
-def _shares(given: Sequence[float | None], grounds: Sequence[float]) -> NDArray[np.float64]:
-    if any(share is not None for share in given) and any(share is None for share in given):
-        raise DataError(
-            "Some training folders have a share and some have none.",
-            remedy="Give a share to all of them, or to none.",
-        )
-    weights = np.array([g if s is None else s for s, g in zip(given, grounds)], dtype=float)
-    return np.asarray(weights / weights.sum(), dtype=np.float64)
+    Args:
+        side: of the crop, in pixels of the scene.
+    """
+    block = draw.block or Window.whole(shape_yx)
+    margins = [min(side, length) / 2 for length in shape_yx]
+    spans = ((block.row, block.row_stop), (block.col, block.col_stop))
+    row, col = (
+        rng.uniform(*np.clip(span, margin, length - margin))
+        for span, margin, length in zip(spans, margins, shape_yx)
+    )
+    return float(row), float(col)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rooftrace.core.types import Scene
 from rooftrace.data.config import LabelConfig, SourceConfig
+
+if TYPE_CHECKING:
+    from rooftrace.data.census import Census
 
 __all__ = ["Entry", "Progress", "SceneSet", "SourceKind", "WriteOptions", "Written"]
 
@@ -51,6 +54,7 @@ class SceneSet:
         reading: how the data was understood, for people.
         unlabelled: images without a label.
         notes: what was assumed or left out, for people to see.
+        census: what its scenes hold, where that was counted.
     """
 
     name: str
@@ -63,6 +67,7 @@ class SceneSet:
     reading: str = ""
     unlabelled: tuple[Entry, ...] = ()
     notes: tuple[str, ...] = ()
+    census: Census | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -17,14 +17,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
 from rooftrace.core.types import Sample, Window
 from rooftrace.data.augment import AugmentConfig
+from rooftrace.data.cache import SceneCache
 from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.dataset import (
-    EvalTiles,
-    SceneCache,
-    TrainSamples,
-    full_scale_of,
-    model_scale,
-)
+from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of, model_scale
 from rooftrace.data.kinds import open_source
 from rooftrace.data.source import SceneSet
 
@@ -161,7 +156,7 @@ def test_a_building_keeps_its_size_on_the_ground(tmp_path: Path) -> None:
     mask[80:120, 70:130] = 1  # 20 m × 30 m at 0.5 m
     write(tmp_path, "a", image, mask)
     source = source_of(tmp_path)
-    augment = AugmentConfig(rotate="any", flip=True, gsd_range_m=(0.4, 1.2))
+    augment = AugmentConfig(rotate_deg=180, flip_horizontal=0.5, gsd_range_m=(0.4, 1.2))
     for gsd_m in (0.4, 0.7, 1.0):
         tiles = tiles_of(source, gsd_m, crop_px=64)
         found = sum(int(tiles[n].target.sum()) for n in range(len(tiles)))
@@ -172,7 +167,7 @@ def test_a_building_keeps_its_size_on_the_ground(tmp_path: Path) -> None:
     scales = np.sqrt(600 / np.array([a for a in areas if a]))
     assert scales.min() < 0.6
     assert 0.9 < scales.max() < 1.25
-    fixed = samples_of(source, augment=AugmentConfig(rotate="any"), gsd_m=1.0, crop_px=96)
+    fixed = samples_of(source, augment=AugmentConfig(rotate_deg=180), gsd_m=1.0, crop_px=96)
     for n in range(12):
         assert fixed[n].target.sum(dtype=int) == pytest.approx(600, rel=0.05)
     wide = samples_of(source, augment=AugmentConfig(scale_range=(2, 2)), crop_px=128)
@@ -189,8 +184,8 @@ def test_a_scene_of_the_size_of_the_crop_comes_whole_and_unchanged(tmp_path: Pat
 
 
 AUGMENT = AugmentConfig(
-    rotate="any", flip=True, scale_range=(0.7, 2.5), prefer_buildings=0.5, gamma=1.5, noise=0.05,
-    blur=0.5, grey=0.3,
+    rotate_deg=180, flip_horizontal=0.5, scale_range=(0.7, 2.5), prefer_buildings=0.5, gamma=1.5,
+    noise=0.05, blur=0.5, grey=0.3,
 )  # fmt: skip
 
 
@@ -228,7 +223,7 @@ def test_the_colour_of_nodata_takes_no_part(tmp_path: Path) -> None:
     assert not tile.valid[:, 20:].any()
     assert not tile.image[:, :, 20:].any()
     assert not tile.target[:, 20:].any()
-    sample = samples_of(source, augment=AugmentConfig(rotate="any", brightness=0.5))[0]
+    sample = samples_of(source, augment=AugmentConfig(rotate_deg=180, brightness=0.5))[0]
     assert 0 < sample.valid.mean() < 1
     assert not sample.image[:, ~sample.valid].any()
 
@@ -262,7 +257,7 @@ def test_buildings_come_to_the_centre_where_they_are_preferred(tmp_path: Path) -
     mask[:] = 0
     mask[250:257, 40:47] = 1
     write(tmp_path, "a", image, mask)
-    preferring = AugmentConfig(prefer_buildings=1.0, rotate="any", flip=True)
+    preferring = AugmentConfig(prefer_buildings=1.0, rotate_deg=180, flip_horizontal=0.5)
     source = source_of(tmp_path)
     # The crop is nearly as large as the scene, so the first place drawn has the building in it.
     samples = samples_of(source, augment=preferring, crop_px=256, samples=10)

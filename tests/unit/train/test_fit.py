@@ -223,9 +223,9 @@ def refused(folder: Path, run: Path, *overrides: str, resume: bool = True) -> st
 def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
     told = refused(tiny_run.folder, tiny_run.run, "optimizer.lr=0.5")
     assert "optimizer.lr was 0.001, is 0.5" in told
-    told = refused(tiny_run.folder, tiny_run.run, "crop_px=96", "augment.flip=false")
+    told = refused(tiny_run.folder, tiny_run.run, "crop_px=96", "augment.flip_horizontal=0.25")
     assert "crop_px was 64, is 96" in told
-    assert "augment.flip was True, is False" in told
+    assert "augment.flip_horizontal was 0.5, is 0.25" in told
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny_run: TinyRun) -> None:

@@ -1,0 +1,173 @@
+"""Where a sample is cut out: ONE affine map (crop, scale, rotation, shear and flip together), so
+that pixels are interpolated once; image, target and validity go through the same map.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Sample, Window
+from rooftrace.data.augment.config import AugmentConfig, chance
+
+__all__ = ["crop_transform", "log_uniform", "warp", "window_under"]
+
+
+def crop_transform(
+    centre_yx: tuple[float, float],
+    scale: float,
+    crop_px: int,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The affine map (2, 3) from pixels (x, y) of a crop to pixels (x, y) of its scene.
+
+    Args:
+        centre_yx: in the scene, counted from the centre of its first pixel, what comes to the
+            middle of the crop.
+        scale: scene pixels per crop pixel; the square root of the map's determinant.
+        crop_px: side of the crop.
+    """
+    angle = rng.integers(4) * np.pi / 2 if chance(rng, config.rotate_90) else 0.0
+    if config.rotate_deg and chance(rng, config.rotate_p):
+        angle += np.radians(rng.uniform(-config.rotate_deg, config.rotate_deg))
+    across, down = (
+        -1.0 if chance(rng, share) else 1.0
+        for share in (config.flip_horizontal, config.flip_vertical)
+    )
+    if config.ratio_range is not None and chance(rng, config.ratio_p):
+        stretch = math.sqrt(log_uniform(rng, *config.ratio_range))
+        across, down = across * stretch, down / stretch
+    shear = 0.0
+    if config.shear_deg and chance(rng, config.shear_p):
+        shear = np.tan(np.radians(rng.uniform(-config.shear_deg, config.shear_deg)))
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    turned = np.array([[cos, -sin], [sin, cos]])
+    linear = turned @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag([across, down])
+    middle = np.full(2, (crop_px - 1) / 2)
+    centre = np.array([centre_yx[1], centre_yx[0]])
+    return np.column_stack([linear, centre - linear @ middle])
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Between two positive limits, each factor alike."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def window_under(to_scene: NDArray[np.float64], crop_px: int) -> Window:
+    """What `warp` needs to see of a scene; may leave the scene."""
+    sides = (-0.5, crop_px - 0.5)
+    corners = np.array([to_scene[:, :2] @ xy + to_scene[:, 2] for xy in product(sides, sides)])
+    # A neighbour to interpolate with, and whole blocks where pixels are averaged first.
+    margin = 2 * _blocks(to_scene) + 1
+    col, row = np.floor(corners.min(axis=0)).astype(int) - margin
+    col_stop, row_stop = np.ceil(corners.max(axis=0)).astype(int) + margin + 1
+    return Window(int(row), int(col), int(row_stop - row), int(col_stop - col))
+
+
+def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
+    """Cut a square crop out of a scene through an affine map of `crop_transform`.
+
+    Pixels outside the scene, and nodata, become invalid with the value 0; their values take no part
+    in those of their neighbours. Where the crop is much coarser than the scene, the scene is
+    averaged first, so that nothing aliases.
+    """
+    factor = _blocks(to_scene)
+    image, target, valid = sample.image, sample.target, sample.valid
+    if factor >= 2:
+        image, target, valid = _shrink(image, target, valid, factor)
+        # A pixel of the averaged scene has its centre (factor - 1) / 2 inside its block.
+        to_scene = to_scene.copy()
+        to_scene[:, 2] -= (factor - 1) / 2
+        to_scene /= factor
+    if not valid.all():
+        image = _with_edge(image, valid)
+    size = (crop_px, crop_px)
+    flags = cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(
+        valid.astype(np.uint8), to_scene, size, flags=flags | cv2.INTER_NEAREST
+    ).astype(bool)
+    labels = cv2.warpAffine(target, to_scene, size, flags=flags | cv2.INTER_NEAREST).astype(
+        np.uint8
+    )
+    # warpAffine takes up to four bands at a time.
+    bands = [
+        cv2.warpAffine(
+            np.ascontiguousarray(np.moveaxis(image[first : first + 4], 0, -1)),
+            to_scene,
+            size,
+            flags=flags | cv2.INTER_LINEAR,
+            # The outermost half pixel is of the scene; it must not fade into what is not there.
+            borderMode=cv2.BORDER_REPLICATE,
+        ).reshape(crop_px, crop_px, -1)
+        for first in range(0, len(image), 4)
+    ]
+    pixels = np.moveaxis(np.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0], -1, 0)
+    pixels = np.where(seen, pixels, 0)
+    labels[~seen] = 0
+    return Sample(pixels, labels, seen)
+
+
+def _blocks(to_scene: NDArray[np.float64]) -> int:
+    """Side of the blocks of scene pixels that are averaged to one; 0 or 1 where none are."""
+    scale = float(np.sqrt(abs(np.linalg.det(to_scene[:, :2]))))
+    return int(scale + 1e-6)  # a determinant of 16 comes out as 15.999…
+
+
+def _shrink(
+    image: NDArray[Any], target: NDArray[np.uint8], valid: NDArray[np.bool_], factor: int
+) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
+    height, width = (side // factor for side in valid.shape)
+    if height == 0 or width == 0:
+        return image[:, :1, :1], target[:1, :1], valid[:1, :1]
+    rows, cols = height * factor, width * factor
+
+    def mean(band: NDArray[Any]) -> NDArray[Any]:
+        whole = np.ascontiguousarray(band[:rows, :cols])
+        averaged: NDArray[Any] = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+        return averaged
+
+    if valid[:rows, :cols].all():
+        shrunk = np.stack([mean(band) for band in image])
+    else:
+        known = valid.astype(np.float32)
+        share = np.maximum(mean(known), np.float32(1e-6))
+        means = np.stack([mean(band * known) / share for band in image])
+        shrunk = _as_dtype(means, image.dtype)
+    half = factor // 2
+    return (
+        shrunk,
+        np.ascontiguousarray(target[half:rows:factor, half:cols:factor]),
+        np.ascontiguousarray(valid[half:rows:factor, half:cols:factor]),
+    )
+
+
+def _with_edge(image: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
+    """Invalid pixels beside valid ones take the mean of these, which interpolation will see."""
+    grown = cv2.dilate(valid.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    rows, cols = np.nonzero(grown & ~valid)
+    if not len(rows):
+        return image
+    total = np.zeros((len(image), len(rows)), dtype=np.float64)
+    count = np.zeros(len(rows), dtype=np.int64)
+    for down, along in product((-1, 0, 1), (-1, 0, 1)):
+        beside = (
+            (rows + down).clip(0, valid.shape[0] - 1),
+            (cols + along).clip(0, valid.shape[1] - 1),
+        )
+        known = valid[beside]
+        total += np.where(known, image[:, *beside], 0)
+        count += known
+    filled = image.copy()
+    filled[:, rows, cols] = _as_dtype(total / count, image.dtype)
+    return filled
+
+
+def _as_dtype(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rounded where the dtype is of whole numbers; means never leave its range."""
+    return (np.rint(values) if dtype.kind in "ui" else values).astype(dtype)

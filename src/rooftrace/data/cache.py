@@ -1,0 +1,115 @@
+"""Scenes with their pixels, in memory while they fit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
+
+__all__ = ["SceneCache"]
+
+
+class SceneCache:
+    """Scenes, decoded once and kept while they fit in `limit_bytes`.
+
+    A scene that is larger than an eighth of the limit is read by window each time, and never whole.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], limit_bytes: int) -> None:
+        self.scenes = tuple(scenes)
+        self._limit = limit_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[int, Sample] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    @property
+    def nbytes(self) -> int:
+        """What the scenes that are kept take up."""
+        return self._bytes
+
+    def read(self, index: int, window: Window) -> Sample:
+        """The part of a scene inside `window`, which must lie in it."""
+        if self._is_large(index):
+            return _read(self.scenes[index], window)
+        sample = self._whole(index)
+        rows, cols = window.slices()
+        return Sample(
+            sample.image[:, rows, cols], sample.target[rows, cols], sample.valid[rows, cols]
+        )
+
+    def find(self, index: int, window: Window, class_index: int) -> NDArray[np.intp]:
+        """Where inside `window` the valid pixels of a class are.
+
+        Returns:
+            (n,) positions, counted along the rows of the window.
+        """
+        if not self._is_large(index):
+            sample = self._whole(index)
+            rows, cols = window.slices()
+            return np.flatnonzero(
+                (sample.target[rows, cols] == class_index) & sample.valid[rows, cols]
+            )
+        scene = self.scenes[index]
+        if scene.label is None:
+            return np.empty(0, dtype=np.intp)
+        mask = scene.label.read(window)
+        found = (mask.data == class_index) & mask.valid
+        # The image is the larger part, and most windows have nothing of a rare class.
+        if found.any():
+            found &= _valid(scene.image.read(window))
+        return np.flatnonzero(found)
+
+    def _is_large(self, index: int) -> bool:
+        image = self.scenes[index].image
+        return image.grid.height * image.grid.width * _pixel_bytes(image) > self._limit // 8
+
+    def _whole(self, index: int) -> Sample:
+        sample = self._kept.get(index)
+        if sample is not None:
+            self._kept.move_to_end(index)
+            return sample
+        scene = self.scenes[index]
+        sample = _read(scene, Window.whole(scene.image.grid.shape))
+        self._kept[index] = sample
+        self._bytes += _nbytes(sample)
+        while self._bytes > self._limit and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= _nbytes(dropped)
+        return sample
+
+
+def _pixel_bytes(image: RasterSource) -> int:
+    """Of one pixel of a `Sample`: its bands, its target and its validity."""
+    return int(image.bands * image.dtype.itemsize + 2)
+
+
+def _nbytes(sample: Sample) -> int:
+    return int(sample.image.nbytes + sample.target.nbytes + sample.valid.nbytes)
+
+
+def _read(scene: Scene, window: Window) -> Sample:
+    raster = scene.image.read(window)
+    pixels, valid = raster.data, _valid(raster)
+    if pixels.dtype.kind == "f":
+        # What is no number would spread to its neighbours when pixels are interpolated.
+        pixels = np.where(valid, pixels, pixels.dtype.type(0))
+    elif pixels.base is not None:
+        # A view keeps all that it is a part of, such as the band of alpha.
+        pixels = pixels.copy()
+    if scene.label is None:
+        return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
+    mask = scene.label.read(window)
+    return Sample(pixels, mask.data, valid & mask.valid)
+
+
+def _valid(raster: Raster) -> NDArray[np.bool_]:
+    valid = raster.valid
+    if raster.data.dtype.kind == "f":
+        valid = valid & np.isfinite(raster.data).all(axis=0)
+    return valid
