@@ -9,6 +9,7 @@ from pathlib import Path
 from rooftrace.core.config import expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.registry import Registry
+from rooftrace.data.census import filtered
 from rooftrace.data.chips import chipped
 from rooftrace.data.coco import COCO
 from rooftrace.data.config import LabelConfig, SourceConfig
@@ -161,7 +162,12 @@ def _chosen(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
             )
         labelled = bool(source.entries)
         source = replace(source, entries=chosen) if labelled else replace(source, unlabelled=chosen)
-    return source if config.chip_px is None else chipped(source, config.chip_px)
+    if config.chip_px is not None:
+        source = chipped(source, config.chip_px)
+    # Not without need: every label is read.
+    if config.min_built_up > 0 or config.max_built_up < 1:
+        source = filtered(source, config.min_built_up, config.max_built_up)
+    return source
 
 
 def _matches(image: Path | None, globs: tuple[str, ...]) -> bool:
