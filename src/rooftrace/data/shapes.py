@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,9 @@ from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.data.labels import IGNORED
 
 __all__ = ["ShapesLabel"]
+
+_FEW = 64
+"""Centres of pixels that are tried one by one; a shape among more of them is drawn."""
 
 
 class ShapesLabel:
@@ -65,24 +69,46 @@ class ShapesLabel:
     def vanished(self) -> NDArray[np.intp]:
         """Indices of the shapes that colour no pixel: smaller than one, or between the centres.
 
-        A shape that lies outside of the image is not among them.
+        A shape that lies outside of the image is not among them, nor one of which the image's edge
+        leaves too little: on a larger image it would be seen.
         """
         left, top, right, bottom = shapely.bounds(self.geometry).T
         height, width = self.grid.shape
         inside = (right > 0) & (bottom > 0) & (left < width) & (top < height)
-        # What is wider and higher than a pixel may still miss every centre, but not what holds a
-        # square of that size; so only what is small or thin is tried.
-        area = shapely.area(self.geometry)
-        thin = area < 4 + 2 * shapely.length(self.geometry)
-        found = []
-        for index in np.flatnonzero(inside & thin):
-            x0, y0 = int(np.floor(left[index])), int(np.floor(top[index]))
-            shape = int(np.ceil(bottom[index])) - y0, int(np.ceil(right[index])) - x0
-            cols, rows = np.meshgrid(np.arange(shape[1]) + x0 + 0.5, np.arange(shape[0]) + y0 + 0.5)
-            if not shapely.contains_xy(self.geometry[index], cols, rows).any():
-                found.append(index)
-        return np.array(found, dtype=np.intp)
+        doubtful = np.flatnonzero(inside)
+        # Most are settled by one pixel: the one in which their middle lies.
+        for middle_of in (shapely.centroid, shapely.point_on_surface):
+            middle = middle_of(self.geometry[doubtful])
+            x, y = np.floor(shapely.get_x(middle)) + 0.5, np.floor(shapely.get_y(middle)) + 0.5
+            doubtful = doubtful[~shapely.contains_xy(self.geometry[doubtful], x, y)]
+        # Of the others the centres that their box holds are tried, if there are few.
+        col0, row0 = np.ceil(left[doubtful] - 0.5), np.ceil(top[doubtful] - 0.5)
+        cols = np.floor(right[doubtful] - 0.5) - col0 + 1
+        rows = np.floor(bottom[doubtful] - 0.5) - row0 + 1
+        counts = (rows * cols).astype(np.int64)
+        few = np.flatnonzero((counts > 0) & (counts <= _FEW))
+        owner = np.repeat(few, counts[few])
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts[few]) - counts[few], counts[few])
+        x = col0[owner] + place % cols[owner] + 0.5
+        y = row0[owner] + place // cols[owner] + 0.5
+        shapes = self.geometry[doubtful]
+        held = np.zeros(len(doubtful), dtype=bool)
+        held[owner[shapely.contains_xy(shapes[owner], x, y)]] = True
+        # A centre on an outline is what only GDAL knows to which side it counts.
+        touched = counts > _FEW
+        touched[owner[shapely.intersects_xy(shapes[owner], x, y)]] = True
+        for index in np.flatnonzero(touched & ~held):
+            held[index] = _colours_any(shapes[index])
+        found: NDArray[np.intp] = doubtful[~held]
+        return found
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self.geometry)
+
+
+def _colours_any(shape: shapely.Geometry) -> bool:
+    left, top, right, bottom = shapely.bounds(shape).tolist()
+    col, row = math.floor(left) - 1, math.floor(top) - 1
+    size = math.ceil(bottom) - row + 1, math.ceil(right) - col + 1
+    return bool(rasterize([shape], size, transform=Affine.translation(col, row)).any())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import RasterSource, Window
@@ -46,24 +48,12 @@ def write_raster(folder: Path, name: str, source: RasterSource) -> Path:
         and bool(first.valid.all())
     )
     path = folder / f"{name}{'.png' if as_png else '.tif'}"
-    options = (
-        {"driver": "PNG"}
-        if as_png
-        else {
-            "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512,
-            "compress": "deflate", "bigtiff": "if_safer", "transform": source.grid.transform,
-            "crs": None if source.grid.crs is None else source.grid.crs.to_wkt(),
-        }
-    )  # fmt: skip
     try:
         with (
             replacing(path) as partial,
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True, GDAL_PAM_ENABLED=False),
-            rasterio.open(
-                partial, "w", dtype=source.dtype.name, count=source.bands, height=height,
-                width=width, **options,
-            ) as out,
-        ):  # fmt: skip
+            _create(partial, source) as out,
+        ):
             for row in range(0, height, _ROWS):
                 window = Window(row, 0, min(_ROWS, height - row), width)
                 raster = first if row == 0 else source.read(window)
@@ -74,3 +64,25 @@ def write_raster(folder: Path, name: str, source: RasterSource) -> Path:
     except RasterioError as error:
         raise export_error(path, error) from error
     return path
+
+
+def _create(path: Path, source: RasterSource) -> Any:
+    """A file to write the pixels of `source` to; its ending says the format."""
+    height, width = source.grid.shape
+    options: dict[str, Any] = {"driver": "PNG"}
+    if path.suffix == ".tif":
+        options = {
+            "driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512,
+            "compress": "deflate", "bigtiff": "if_safer",
+            # Left to itself GDAL takes a fourth band of 8 bits for alpha.
+            "photometric": "rgb" if source.bands == 3 else "minisblack",
+        }  # fmt: skip
+        if source.grid.crs is not None:
+            options |= {"transform": source.grid.transform, "crs": source.grid.crs.to_wkt()}
+    with warnings.catch_warnings():
+        # An image that lies nowhere is meant to.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(
+            path, "w", dtype=source.dtype.name, count=source.bands, height=height, width=width,
+            **options,
+        )  # fmt: skip

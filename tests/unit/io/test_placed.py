@@ -1,0 +1,88 @@
+"""An image that lies elsewhere, or is a part of another, reads as the pixels that it stands for."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pyproj import CRS
+
+from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
+from rooftrace.data.tilenames import PlaceTile, TileName
+from rooftrace.io.memory import ArraySource
+from rooftrace.io.placed import PlacedSource, WindowLabel, WindowSource
+from rooftrace.io.raster import open_raster
+
+GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
+VALUES = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)
+
+
+def source() -> ArraySource:
+    return ArraySource(VALUES, GRID, VALUES[0] % 5 > 0, name="scene")
+
+
+class Label:
+    """Every pixel its own class."""
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(GRID.shape)
+        part = VALUES[0][window.slices()].astype(np.uint8)
+        return Mask(part, part > 3, GRID.crop(window))
+
+
+@st.composite
+def windows(draw: st.DrawFn, height: int, width: int) -> Window:
+    row, col = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+    return Window(row, col, draw(st.integers(1, height - row)), draw(st.integers(1, width - col)))
+
+
+@given(st.data())
+def test_a_window_of_a_chip_is_that_part_of_the_scene(data: st.DataObject) -> None:
+    outer = data.draw(windows(6, 9))
+    inner = data.draw(windows(outer.height, outer.width))
+    chip, label = WindowSource(source(), outer), WindowLabel(Label(), outer)
+    assert isinstance(chip, RasterSource)
+    assert (chip.bands, chip.dtype, chip.grid) == (2, np.uint16, GRID.crop(outer))
+    assert "scene" in chip.name
+    for window, rows, cols in (
+        (None, slice(0, outer.height), slice(0, outer.width)),
+        (inner, *inner.slices()),
+    ):
+        raster, mask = chip.read(window), label.read(window)
+        expected = VALUES[:, *outer.slices()][:, rows, cols]
+        np.testing.assert_array_equal(raster.data, expected)
+        np.testing.assert_array_equal(raster.valid, expected[0] % 5 > 0)
+        np.testing.assert_array_equal(mask.data, expected[0])
+        place = GRID.crop(outer) if window is None else GRID.crop(outer).crop(window)
+        assert raster.grid == mask.grid == place
+
+
+def test_a_chip_gives_nothing_from_outside() -> None:
+    outer = Window(1, 2, 3, 4)
+    for window in (Window(0, 0, 4, 4), Window(2, 0, 2, 1), Window(0, -1, 1, 1)):
+        for reader in (WindowSource(source(), outer), WindowLabel(Label(), outer)):
+            with pytest.raises(ValueError, match="is not inside a chip"):
+                reader.read(window)
+
+
+def test_an_image_lies_where_its_name_says_unless_it_says_so_itself(tmp_path: Path) -> None:
+    tile = TileName(19, 3, 5)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+    placed = PlacedSource(open_raster(path), PlaceTile(tile))
+    assert placed.grid == tile.grid((4, 4))
+    window = Window(1, 1, 2, 3)
+    assert placed.read(window).grid == placed.grid.crop(window)
+    assert placed.read().grid == placed.grid
+    again: PlacedSource = pickle.loads(pickle.dumps(placed))
+    assert again.grid == placed.grid
+    assert (again.name, again.bands, again.dtype) == (str(path), 3, np.uint8)
+    again.close()
+    assert PlacedSource(source(), PlaceTile(tile)).grid == GRID
+    WindowSource(placed, window).close()
