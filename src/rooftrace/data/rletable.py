@@ -144,7 +144,7 @@ class Style:
 class _Lines(list[str]):
     """What a `csv.writer` writes to, a row at a time.
 
-    The writer's own line end is `\\r\\n`: of the characters that end a line it quotes only those.
+    The writer's own line end is CR LF: of the characters that end a line it quotes only those.
     """
 
     def __init__(self, newline: str) -> None:
@@ -220,6 +220,11 @@ class RleTable:
         index = self.columns.path if self.columns.id is None else self.columns.id
         assert index is not None
         return row.cells[index].strip()
+
+    def image_path(self, row: Row) -> str:
+        """What a row gives as its image's file; only of a table that has such a column."""
+        assert self.columns.path is not None
+        return row.cells[self.columns.path].strip()
 
     def runs(self, row: Row) -> str:
         """The text of a row's runs."""

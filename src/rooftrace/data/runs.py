@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import BoolArray, Window
 
-__all__ = ["NO_RUNS", "Bounds", "Order", "decode_runs", "draw_runs", "encode_runs", "parse_runs"]
+__all__ = [
+    "NO_RUNS",
+    "Bounds",
+    "Order",
+    "decode_runs",
+    "draw_runs",
+    "encode_runs",
+    "is_empty",
+    "parse_runs",
+]
 
 Order = Literal["row", "column"]
 
@@ -32,6 +41,11 @@ _MOST_DIGITS = 18
 """More than any count of pixels has, and the sum of two such numbers is still an int64."""
 
 _REMEDY = "Write runs as START LENGTH START LENGTH …, counted from 1, apart by spaces."
+
+
+def is_empty(text: str) -> bool:
+    """Whether a text stands for a mask without a pixel."""
+    return text.strip(_SPACES).casefold() in _EMPTY
 
 
 def decode_runs(text: str, shape_yx: tuple[int, int], order: Order, *, where: str) -> BoolArray:
@@ -75,9 +89,9 @@ def parse_runs(text: str, shape_yx: tuple[int, int], *, where: str) -> Bounds:
         LabelError: what is no number of 1 or more, a length without a start, a run beyond the
             image, two runs that overlap; names `where` and the position of the run.
     """
-    text = text.strip(_SPACES)
-    if text.casefold() in _EMPTY:
+    if is_empty(text):
         return np.empty((0, 2), dtype=np.int64)
+    text = text.strip(_SPACES)
     values = _numbers(text)
     if values is None or values.min() < 1:
         _refuse_numbers(text, where)
