@@ -47,12 +47,18 @@ def write_image(image: RasterSource, file: Path | None, folder: Path, name: str)
         DataError, ExportError: as in `io.export.write_raster`.
     """
     whole = isinstance(image, RasterFile) and image.says_all
-    if file is None or not whole:
+    if file is None or not whole or not _stands_alone(file):
         return write_raster(folder, name, image)
     target = folder / (name + file.suffix)
     with replacing(target) as partial:
         shutil.copyfile(file, partial)
     return target
+
+
+def _stands_alone(file: Path) -> bool:
+    """Whether GDAL reads nothing else for it: a mask, a place, the files of a mosaic."""
+    sidecars = (file.with_name(file.name + ending) for ending in (".msk", ".aux.xml"))
+    return file.suffix.lower() != ".vrt" and not any(path.exists() for path in sidecars)
 
 
 def relative_name(path: Path, base: Path) -> str:

@@ -12,6 +12,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Scene
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD
+from rooftrace.data.images import image_name
 from rooftrace.data.kinds import KINDS, check_write_options, open_source
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions
 from rooftrace.data.split import parse_reference, read_split
@@ -103,6 +104,7 @@ def run_convert(
             + (f", with {len(left_out)} images without a label." if left_out else "."),
             remedy="Name the labels, or make the split from this data.",
         )
+    _check_names(source)
     _check_apart(out, expand_path(data.path, Path(), key="path"), source)
     tracked = _Tracked(source.open_scene)
     try:
@@ -152,6 +154,18 @@ def _contents(out: Path) -> dict[Path, tuple[int, ...]]:
 def _stamp(path: Path) -> tuple[int, ...]:
     status = path.lstat()
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _check_names(source: SceneSet) -> None:
+    by_name: dict[str, str] = {}
+    for scene_id in source.ids:
+        other = by_name.setdefault(image_name(scene_id), scene_id)
+        if other != scene_id:
+            raise DataError(
+                f"The scenes {other} and {scene_id} would both be written as "
+                f"{image_name(scene_id)}.",
+                remedy="Rename one of them, or convert them apart.",
+            )
 
 
 def _check_apart(out: Path, data: Path, source: SceneSet) -> None:
