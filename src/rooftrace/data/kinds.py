@@ -14,6 +14,7 @@ from rooftrace.data.chips import chipped
 from rooftrace.data.coco import COCO
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD, FOLDER, IMAGES
+from rooftrace.data.footprints import FOOTPRINTS
 from rooftrace.data.layout import select
 from rooftrace.data.rle import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
@@ -23,7 +24,7 @@ __all__ = ["KINDS", "check_write_options", "open_source"]
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """In the order in which they are tried: what says more of itself first."""
 
-for _kind in (COCO, FOLDER, RLE, IMAGES):
+for _kind in (COCO, FOLDER, RLE, FOOTPRINTS, IMAGES):
     KINDS.add(_kind.name, _kind)
 
 _OWN = ("layout", "order", "annotator", "field", "zoom", "images")
