@@ -87,9 +87,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.first)
 
-    def only(self, keep: NDArray[np.bool_]) -> Pairs:
-        """Those for which `keep` (n,) is true."""
-        return Pairs(self.first[keep], self.second[keep], self.bits[keep], self.symmetry[keep])
+    def only(self, chosen: NDArray[np.bool_] | Indices) -> Pairs:
+        """Those for which `chosen` (n,) is true, or whose numbers it holds, in that order."""
+        return Pairs(
+            self.first[chosen], self.second[chosen], self.bits[chosen], self.symmetry[chosen]
+        )
 
 
 def thumbnail(
