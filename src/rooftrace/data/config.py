@@ -153,7 +153,8 @@ class SourceConfig(Config):
         layout: of a folder: `IMAGE_PATTERN=MASK_PATTERN` with `{id}`; default: found by looking.
         order: of an RLE table: whether runs go along rows or down columns.
         annotator: of a Label Studio export: whose labels, or `"union"` or `"majority"` of all.
-        field: of footprints: the attribute that names the class; default: all are buildings.
+        field: of footprints: the attribute that names the class; default: all are buildings. Of a
+            Label Studio export: the key of a task's data that names its image.
         zoom: of slippy tiles: only those of this zoom.
     """
 

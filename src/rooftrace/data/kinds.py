@@ -15,6 +15,7 @@ from rooftrace.data.coco import COCO
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD, FOLDER, IMAGES
 from rooftrace.data.footprints import FOOTPRINTS
+from rooftrace.data.labelstudio import LABELSTUDIO
 from rooftrace.data.layout import select
 from rooftrace.data.rle import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
@@ -24,7 +25,7 @@ __all__ = ["KINDS", "check_write_options", "open_source"]
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """In the order in which they are tried: what says more of itself first."""
 
-for _kind in (COCO, FOLDER, RLE, FOOTPRINTS, IMAGES):
+for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, FOOTPRINTS, IMAGES):
     KINDS.add(_kind.name, _kind)
 
 _OWN = ("layout", "order", "annotator", "field", "zoom", "images")
