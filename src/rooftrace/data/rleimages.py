@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from rooftrace.core.errors import DataError, LayoutError
@@ -32,7 +33,8 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
             f"The images of {path} are said to lie in {folder}, which is no folder.",
             remedy="Correct images, or leave it out where they lie beside the table.",
         )
-    by_name = None if table.columns.path is not None else NamedImages(folder or path.parent)
+    top = folder or path.parent
+    by_name = None if table.columns.path is not None else NamedImages(images_under(top))
     found: dict[str, Path] = {}
     missing: list[tuple[Row, str]] = []
     for row in table.rows:
@@ -41,7 +43,7 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
             if name in found:
                 continue
             image = by_name.find(name)
-            expected = f"{by_name.folder / name} with the ending of an image"
+            expected = f"{top / name} with the ending of an image"
         else:
             image = _followed(table.image_path(row), path, folder)
             expected = str(image)
@@ -60,18 +62,17 @@ def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, P
 
 
 class NamedImages:
-    """The images under a folder, found by their name with or without its ending.
+    """Images found by their name, with or without its ending.
 
     Args:
-        folder: looked through once, with the folders in it.
+        images: all that may be meant.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._by_stem: dict[str, list[Path]] = {}
-        for path in images_under(folder):
-            self._by_stem.setdefault(path.stem, []).append(path)
-            self._by_stem.setdefault(path.name, []).append(path)
+    def __init__(self, images: Iterable[Path]) -> None:
+        self._by_name: dict[str, list[Path]] = {}
+        for path in images:
+            for name in {path.stem, path.name}:
+                self._by_name.setdefault(name, []).append(path)
 
     def find(self, name: str) -> Path | None:
         """The image of a name such as `a`, `a.png` or `place/a`; None where there is none.
@@ -82,14 +83,14 @@ class NamedImages:
         wanted = PurePosixPath(name)
         fitting = [
             path
-            for path in self._by_stem.get(wanted.name, ())
-            if path.relative_to(self.folder).parts[-len(wanted.parts) : -1] == wanted.parts[:-1]
+            for path in self._by_name.get(wanted.name, ())
+            if path.parts[-len(wanted.parts) : -1] == wanted.parts[:-1]
         ]
         if len(fitting) > 1:
             raise LayoutError(
                 f"{len(fitting)} images are called {name!r}: "
                 f"{', '.join(str(path) for path in fitting[:_LISTED])}.",
-                remedy="Say with images which folder is meant, or add a column img_path.",
+                remedy="Say which folder is meant, or add a column img_path.",
             )
         return fitting[0] if fitting else None
 

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import BoolArray
 from rooftrace.data.runs import Order, decode_runs
-from rooftrace.io.atomic import write_atomically
+from rooftrace.io.atomic import replacing
 
 __all__ = ["COLUMN_TABLE", "ROW_TABLE", "Columns", "RleTable", "Row", "Style", "is_table"]
 
@@ -204,16 +205,30 @@ class RleTable:
                 )
         return table
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, runs: Iterable[str] | None = None) -> None:
         """Write the table, with its own line ends, quotes and byte order mark.
+
+        Args:
+            path: appears when all of it is there.
+            runs: a text for each row, in place of its own; taken one at a time.
 
         Raises:
             ExportError: the file cannot be written.
         """
-        text = self.style.format([self.columns.header, *(row.cells for row in self.rows)])
-        if not self.style.last_newline:
-            text = text.removesuffix(self.style.newline)
-        write_atomically(path, text.encode("utf-8-sig" if self.style.bom else "utf-8"))
+        rows = self.rows if runs is None else map(self._with_runs, self.rows, runs)
+        cells = itertools.chain([self.columns.header], (row.cells for row in rows))
+        lines = (self.style.format([row]) for row in cells)
+        encoding = "utf-8-sig" if self.style.bom else "utf-8"
+        with (
+            replacing(path) as partial,
+            partial.open("w", encoding=encoding, newline="") as file,
+        ):
+            before = next(lines)
+            for line in lines:
+                file.write(before)
+                before = line
+            last = before if self.style.last_newline else before.removesuffix(self.style.newline)
+            file.write(last)
 
     def image_id(self, row: Row) -> str:
         """What a row calls its image: the name, or else the file."""
@@ -242,14 +257,9 @@ class RleTable:
         """
         return decode_runs(self.runs(row), shape_yx, order, where=self.where(row))
 
-    def with_runs(self, runs: Sequence[str]) -> RleTable:
-        """The table with other runs, one text for each row."""
+    def _with_runs(self, row: Row, runs: str) -> Row:
         at = self.columns.runs
-        rows = tuple(
-            Row(row.line, (*row.cells[:at], text, *row.cells[at + 1 :]))
-            for row, text in zip(self.rows, runs, strict=True)
-        )
-        return replace(self, rows=rows)
+        return Row(row.line, (*row.cells[:at], runs, *row.cells[at + 1 :]))
 
 
 def is_table(path: Path) -> bool:

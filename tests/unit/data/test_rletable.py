@@ -31,7 +31,7 @@ def test_a_contests_table_is_the_same_bytes_after_decoding_each_mask(
     masks = [table.mask(row, (SIDE, SIDE), "row") for row in table.rows]
     assert len(masks) == 100
     assert sum(mask.any() for mask in masks) == (85 if name == "validation.csv" else 0)
-    table.with_runs([encode_runs(mask, "row") for mask in masks]).write(tmp_path / name)
+    table.write(tmp_path / name, (encode_runs(mask, "row") for mask in masks))
     assert (tmp_path / name).read_bytes() == source.read_bytes()
 
 
