@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ _HEAD_BYTES = 512
 _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())
 _LISTED = 5
+_MOST_PX = 2**20
 _REMEDY = "Correct the file, or export it again."
 
 
@@ -95,13 +95,14 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig, base: Path) -> 
     raw = _load(path)
     told = _Told()
     labelled = "annotations" in raw
-    drawn = _annotations(raw, path, labels, told) if labelled else {}
+    records = _images(raw, path)
+    drawn = _annotations(raw, path, records, labels, told) if labelled else {}
     folders = (
         (path.parent, path.parent / "images")
         if config.images is None
         else (expand_path(config.images, base, key="images"),)
     )
-    entries = _entries(raw, path, folders, drawn)
+    entries = _entries(records, path, folders, drawn)
     if drawn:
         mask_tools()
     counted = sum(map(len, drawn.values()))
@@ -155,13 +156,38 @@ def _id_of(record: dict[str, Any], key: str, where: str) -> int | str:
     return found
 
 
+def _images(raw: dict[str, Any], path: Path) -> dict[int | str, dict[str, Any]]:
+    """The records of images by id; each has a name and a size."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for where, record in _records(raw, "images", path):
+        identity, name = _id_of(record, "id", where), record.get("file_name")
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise LabelError(f"{where} needs file_name; it has {name!r:.60}.", remedy=_REMEDY)
+        for key in ("height", "width"):
+            side = record.get(key)
+            if type(side) is not int or not 0 < side < _MOST_PX:
+                raise LabelError(
+                    f"{where} needs {key}, in pixels; it has {side!r:.40}.", remedy=_REMEDY
+                )
+        if identity in found:
+            raise LayoutError(
+                f"{path}: the images {found[identity]['file_name']} and {name} have one id, "
+                f"{identity!r}.",
+                remedy=_REMEDY,
+            )
+        found[identity] = record
+    return found
+
+
 def _annotations(
-    raw: dict[str, Any], path: Path, labels: LabelConfig, told: _Told
+    raw: dict[str, Any],
+    path: Path,
+    images: dict[int | str, dict[str, Any]],
+    labels: LabelConfig,
+    told: _Told,
 ) -> dict[int | str, list[Drawn]]:
     """By image id; crowd regions first, so that what is drawn over them is known."""
     rule = labels.named()
-    images = {record.get("id") for record in raw["images"] if isinstance(record, dict)
-              if isinstance(record.get("id"), (int, str))}  # fmt: skip
     names = _categories(raw, path)
     indices: dict[int | str, int | None] = {}
     crowds: dict[int | str, list[Drawn]] = {}
@@ -185,7 +211,7 @@ def _annotations(
         if index is None:
             continue
         told.annotations += 1
-        segmentation = _segmentation(record, where, told)
+        segmentation = _segmentation(record, where, images[image], told)
         crowd = record.get("iscrowd") in (1, True)
         told.crowds += crowd
         into = crowds if crowd else rest
@@ -207,19 +233,28 @@ def _categories(raw: dict[str, Any], path: Path) -> dict[int | str, str]:
     return names
 
 
-def _segmentation(record: dict[str, Any], where: str, told: _Told) -> Any:
+def _segmentation(
+    record: dict[str, Any], where: str, image: dict[str, Any], told: _Told
+) -> list[Any] | dict[str, Any]:
     """As the file has it, without what is no polygon; its numbers are read with the label."""
     given = record.get("segmentation")
     if isinstance(given, list) and given:
         kept = [one for one in given if not _is_thin(one)]
         told.thin += [where.rpartition(": ")[2]] * (len(given) - len(kept))
         return kept
-    if isinstance(given, dict) and isinstance(given.get("counts"), (str, list)):
-        return given
-    raise LabelError(
-        f"{where} has no segmentation of polygons or run lengths, but {given!r:.40}.",
-        remedy="Export outlines, and not boxes alone; or remove the annotation.",
-    )
+    if not isinstance(given, dict) or not isinstance(given.get("counts"), (str, list)):
+        raise LabelError(
+            f"{where} has no segmentation of polygons or run lengths, but {given!r:.40}.",
+            remedy="Export outlines, and not boxes alone; or remove the annotation.",
+        )
+    size = [image["height"], image["width"]]
+    if given.get("size", size) != size:
+        raise LabelError(
+            f"{where} has run lengths of the size {given['size']!r:.40}, but the image "
+            f"{image['file_name']} has {size} (rows, columns).",
+            remedy=_REMEDY,
+        )
+    return given
 
 
 def _is_thin(polygon: object) -> bool:
@@ -227,44 +262,46 @@ def _is_thin(polygon: object) -> bool:
 
 
 def _entries(
-    raw: dict[str, Any],
+    records: dict[int | str, dict[str, Any]],
     path: Path,
     folders: tuple[Path, ...],
     drawn: dict[int | str, list[Drawn]],
 ) -> tuple[Entry, ...]:
-    seen: dict[int | str, str] = {}
-    found: list[tuple[dict[str, Any], Path, _Picture]] = []
-    missing = 0
-    for where, record in _records(raw, "images", path):
-        identity, name = _id_of(record, "id", where), record.get("file_name")
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise LabelError(f"{where} needs file_name; it has {name!r:.60}.", remedy=_REMEDY)
-        if identity in seen:
-            raise LayoutError(
-                f"{path}: the images {seen[identity]} and {name} have one id, {identity!r}.",
-                remedy=_REMEDY,
-            )
-        seen[identity] = name
-        picture = _Picture(_shape(record, where), _gsd(record), tuple(drawn.get(identity, ())))
-        for one in picture.drawn:
-            size = one.segmentation.get("size") if isinstance(one.segmentation, dict) else None
-            if size is not None and size != list(picture.shape):
-                raise LabelError(
-                    f"{one.where} has run lengths of the size {size!r:.40}, but the image {name} "
-                    f"has {list(picture.shape)} (rows, columns).",
-                    remedy=_REMEDY,
-                )
+    """Sorted by id: the one that rooftrace wrote, or the name without an ending if that will do."""
+    names = [Path(record["file_name"]) for record in records.values()]
+    parts = [[p for p in name.parts if p not in (name.anchor, "..", ".")] for name in names]
+    stems = ["/".join([*part[:-1], Path(part[-1]).stem] if part else ["?"]) for part in parts]
+    if len(set(stems)) < len(stems):
+        stems = ["/".join(part) for part in parts]
+    entries: dict[str, Entry] = {}
+    missing = []
+    for name, stem, (identity, record) in zip(names, stems, records.items()):
+        own, group, gsd = (record.get(key) for key in ("scene_id", "group", "gsd_m"))
+        scene_id = own if isinstance(own, str) and own else stem
+        if scene_id in entries:
+            raise LayoutError(f"{path} has two images of the name {scene_id}.", remedy=_REMEDY)
         places = [folder / name for folder in folders]
         there = next(filter(_is_there, places), None)
-        missing += there is None
-        found.append((record, there or places[0], picture))
-    if found and missing == len(found):
+        if there is None:
+            missing.append(name)
+        picture = _Picture(
+            (record["height"], record["width"]),
+            float(gsd) if isinstance(gsd, (int, float)) and 0 < gsd < _MOST_PX else None,
+            tuple(drawn.get(identity, ())),
+        )
+        entries[scene_id] = Entry(
+            scene_id,
+            there or places[0],
+            group if isinstance(group, str) else scene_id.rpartition("/")[0],
+            picture,
+        )
+    if entries and len(missing) == len(entries):
         raise LayoutError(
-            f"None of the {missing} images of {path} is in {' or '.join(map(str, folders))}: "
-            f"{found[0][0]['file_name']} is not there.",
+            f"None of the {len(missing)} images of {path} is in "
+            f"{' or '.join(map(str, folders))}: {missing[0]} is not there.",
             remedy="Say where they lie with --images.",
         )
-    return _named_entries(found, path)
+    return tuple(entries[scene_id] for scene_id in sorted(entries))
 
 
 def _is_there(path: Path) -> bool:
@@ -272,44 +309,6 @@ def _is_there(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
-
-
-def _named_entries(
-    found: list[tuple[dict[str, Any], Path, _Picture]], path: Path
-) -> tuple[Entry, ...]:
-    """Ids are those that rooftrace wrote, or else the names without an ending if that will do."""
-    names = [Path(record["file_name"]) for record, _, _ in found]
-    parts = [[p for p in name.parts if p not in (name.anchor, "..", ".")] for name in names]
-    stems = ["/".join([*part[:-1], Path(part[-1]).stem] if part else ["?"]) for part in parts]
-    if len(set(stems)) < len(stems):
-        stems = ["/".join(part) for part in parts]
-    own = [record.get("scene_id") for record, _, _ in found]
-    ids = [one if isinstance(one, str) and one else stem for one, stem in zip(own, stems)]
-    twice = [name for name, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise LayoutError(f"{path} has two images of the name {twice[0]}.", remedy=_REMEDY)
-    entries = []
-    for scene_id, (record, image, picture) in zip(ids, found):
-        group = record.get("group", scene_id.rpartition("/")[0])
-        entries.append(Entry(scene_id, image, group if isinstance(group, str) else "", picture))
-    return tuple(sorted(entries, key=lambda entry: entry.id))
-
-
-def _shape(record: dict[str, Any], where: str) -> tuple[int, int]:
-    height, width = record.get("height"), record.get("width")
-    for name, side in (("height", height), ("width", width)):
-        if type(side) is not int or not 0 < side < 2**20:
-            raise LabelError(
-                f"{where} needs {name}, in pixels; it has {side!r:.40}.", remedy=_REMEDY
-            )
-    assert isinstance(height, int)
-    assert isinstance(width, int)
-    return height, width
-
-
-def _gsd(record: dict[str, Any]) -> float | None:
-    given = record.get("gsd_m")
-    return float(given) if isinstance(given, (int, float)) and 0 < given < 1e6 else None
 
 
 COCO = SourceKind(
