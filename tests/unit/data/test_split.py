@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.data.split import (
     Split,
+    SplitBy,
     group_by_pattern,
     make_split,
+    mean_by_part,
     parse_reference,
     read_split,
     write_split,
@@ -34,8 +37,9 @@ def test_disjoint_complete_and_independent_of_order(ids, shares, seed, rng) -> N
     for name, share in (("val", val), ("test", test)):
         count = len(split.parts[name])
         assert (count == 0) == (share == 0)
-        # As near as whole images can be; who asks for a part gets at least one.
-        assert abs(count - share * len(ids)) <= 0.5 + 1e-9 or count == 1
+        # As near as whole images can be; each part gets at least one, and so does training.
+        least = count == 1 or len(split.parts["train"]) == 1
+        assert abs(count - share * len(ids)) <= 0.5 + 1e-9 or least
     shuffled = list(ids)
     rng.shuffle(shuffled)
     assert make_split(shuffled, shuffled, val=val, test=test, seed=seed) == split
@@ -93,9 +97,87 @@ def test_too_few_for_the_parts() -> None:
         make_split(["a", "b"], ["", ""], val=0.1, test=0.1)
     with pytest.raises(DataError, match="There are 2 groups, too few for 3 parts"):
         make_split(list("abcd"), list("xxyy"), val=0.1, test=0.1, by="group")
+    with pytest.raises(DataError, match=r"2 images \(3 before near-duplicates were put together\)"):
+        make_split(list("abc"), list("abc"), val=0.1, test=0.1, together=[["a", "b"]])
     # A part that nobody asked for needs none.
     split = make_split(["a", "b"], ["", ""], val=0.1, test=0.0)
     assert [len(split.parts[p]) for p in ("train", "val", "test")] == [1, 1, 0]
+
+
+def shares_of(seed: int, count: int) -> dict[str, float]:
+    """Half of the images are empty, as in many a set; the others are built up more or less."""
+    rng = np.random.default_rng(seed)
+    shares = np.where(rng.random(count) < 0.5, 0, rng.beta(1, 4, count))
+    return {f"{n:04d}": float(share) for n, share in enumerate(shares)}
+
+
+@given(IDS, SHARES, st.integers(0, 1000), st.randoms(use_true_random=False))
+def test_stratified_parts_are_as_large_as_others(ids, shares, seed, rng) -> None:  # type: ignore[no-untyped-def]
+    val, test = shares
+    built_up = {i: rng.random() for i in ids if rng.random() < 0.8}
+    plain = make_split(ids, ids, val=val, test=test, seed=seed)
+    split = make_split(ids, ids, val=val, test=test, seed=seed, built_up=built_up)
+    assert sorted(i for part in split.parts.values() for i in part) == ids
+    for part in ("train", "val", "test"):
+        assert len(split.parts[part]) == len(plain.parts[part])
+    shuffled = list(ids)
+    rng.shuffle(shuffled)
+    assert make_split(shuffled, shuffled, val=val, test=test, seed=seed, built_up=built_up) == split
+
+
+@pytest.mark.parametrize(("count", "at_most"), [(40, 0.9), (200, 0.5), (1000, 0.4)])
+def test_stratified_parts_are_alike(count: int, at_most: float) -> None:
+    """The largest difference of two parts, in the mean of many draws, against that of chance."""
+
+    def spread(seed: int, stratify: bool) -> float:
+        built_up = shares_of(seed, count)
+        ids = list(built_up)
+        split = make_split(
+            ids, ids, val=0.1, test=0.1, seed=seed, built_up=built_up if stratify else None
+        )
+        means = mean_by_part(split.parts, built_up).values()
+        return max(means) - min(means)
+
+    by_chance, stratified = (
+        np.mean([spread(seed, stratify) for seed in range(40)]) for stratify in (False, True)
+    )
+    assert stratified < at_most * by_chance
+
+
+def test_another_seed_gives_another_stratified_split() -> None:
+    built_up = shares_of(0, 100)
+    ids = list(built_up)
+    splits = {
+        make_split(ids, ids, val=0.1, test=0.1, seed=seed, built_up=built_up).parts["test"]
+        for seed in range(6)
+    }
+    assert len(splits) == 6
+
+
+def test_means_are_of_what_is_known() -> None:
+    parts = {"train": ("a", "b", "c"), "val": ("d",), "test": ()}
+    assert mean_by_part(parts, {"a": 0.1, "b": 0.3}) == {"train": 0.2}
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 29), min_size=2, max_size=4), max_size=4),
+    st.sampled_from(["image", "group"]),
+    st.integers(0, 99),
+)
+def test_what_belongs_together_stays_together(
+    copies: list[set[int]], by: SplitBy, seed: int
+) -> None:
+    ids = [f"{n:02d}" for n in range(30)]
+    groups = [f"g{n // 2}" for n in range(30)]
+    together = [sorted(ids[n] for n in some) for some in copies]
+    split = make_split(ids, groups, val=0.2, test=0.2, by=by, seed=seed, together=together)
+    assert sorted(i for part in split.parts.values() for i in part) == ids
+    assert all(split.parts.values())
+    part_of = split.part_of
+    if by == "group":
+        together += [[ids[n], ids[n + 1]] for n in range(0, 30, 2)]
+    for some in together:
+        assert len({part_of[i] for i in some}) == 1
 
 
 def test_an_id_twice_is_refused() -> None:
@@ -158,6 +240,23 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.json is not a split file"):
         read_split(binary)
+
+
+def test_a_split_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(
+        '{"schema_version": 1, "by": "group", "seed": 3, "parts": {"train": ["a"], "val": ["b"]}}'
+    )
+    split = read_split(path)
+    assert (split.by, split.seed, split.parts["val"]) == ("group", 3, ("b",))
+    assert (split.dropped, split.notes, split.gap_m) == ((), (), None)
+
+
+def test_what_is_dropped_is_in_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text('{"parts": {"train": ["a"], "val": ["b"]}, "dropped": ["c", "a"]}')
+    with pytest.raises(ConfigError, match="'a' is in the parts 'train' and 'dropped'"):
+        read_split(path)
 
 
 def test_a_part_by_name() -> None:
