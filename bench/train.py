@@ -152,7 +152,7 @@ def loop(*, data: str, samples: int, epochs: int, tuned: bool) -> dict[str, Any]
     from rooftrace.models.losses import parse_loss
     from rooftrace.models.zoo import build_model
     from rooftrace.train.device import choose_precision, tune_allocator
-    from rooftrace.train.fit import open_data
+    from rooftrace.train.feed import open_data
 
     config = _config(data, samples, epochs)
     bf16 = tuned and choose_precision("auto", "cpu") == "bf16-mixed"

@@ -68,6 +68,7 @@ class TrainSamples:
         crop_px: side of a sample.
         gsd_m: metres per pixel of the model, or None.
         samples: how many make an epoch; default the pixels of all scenes over those of a crop.
+        at_least: and not fewer.
         cache_bytes: see `SceneCache`.
         balance: what is drawn alike.
         full_scale: the brightest pixel value; default `full_scale_of` the dtype.
@@ -89,6 +90,7 @@ class TrainSamples:
         samples: int | None,
         seed: int,
         cache_bytes: int,
+        at_least: int = 1,
         balance: Balance = "area",
         full_scale: float | None = None,
     ) -> None:
@@ -108,7 +110,7 @@ class TrainSamples:
         self._preferred = _preferred(sources[0], augment)
         self._sampler = make_sampler(sources, scenes, balance)
         pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
-        self._samples = max(1, pixels // crop_px**2) if samples is None else samples
+        self._samples = max(at_least, pixels // crop_px**2 if samples is None else samples)
         self._seed, self.epoch = seed, 0
         self.full_scale = full_scale_of(self.dtype) if full_scale is None else full_scale
 

@@ -10,9 +10,17 @@ from pydantic import Field, model_validator
 from rooftrace.core.config import Config
 from rooftrace.data.augment import AugmentConfig
 from rooftrace.data.config import DataConfig
+from rooftrace.data.sampling import Balance
 from rooftrace.models.zoo import ModelConfig
 
-__all__ = ["ExportConfig", "OptimizerConfig", "ScheduleConfig", "StopConfig", "TrainConfig"]
+__all__ = [
+    "ExportConfig",
+    "NormaliseConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "StopConfig",
+    "TrainConfig",
+]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -89,6 +97,23 @@ class ExportConfig(Config):
     int8_samples: Count = 150
 
 
+class NormaliseConfig(Config):
+    """What is taken from a pixel value before the network sees it, and what it is divided by.
+
+    Args:
+        mean, std: one of each per band, in pixel values as they are in the image.
+    """
+
+    mean: Annotated[tuple[float, ...], Field(min_length=1)]
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _alike(self) -> NormaliseConfig:
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} values, but std has {len(self.std)}")
+        return self
+
+
 class TrainConfig(Config):
     """A training run, whole: what `rooftrace train CONFIG.toml` reads.
 
@@ -96,6 +121,13 @@ class TrainConfig(Config):
         seed: of everything that is drawn.
         gsd_m: metres per pixel of the model; None trains without metres, pixel for pixel.
         crop_px: side of a training sample.
+        full_scale: the brightest pixel value, of which colour changes are shares; default 255,
+            65535 or 1 by the dtype. Such as 4095 for 12 bits in 16.
+        normalise: `imagenet`: mean and standard deviation of ImageNet, for three bands; `dataset`:
+            measured on training samples; or given; `auto`: `imagenet` for three bands, else
+            `dataset`. What comes out is part of the bundle.
+        balance: what training draws alike: `area`, `image`, `class` or `built_up`; see
+            `data.sampling.make_sampler`.
         loss: a sum of registered losses with weights.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
@@ -110,6 +142,9 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     gsd_m: Positive | None = None
     crop_px: Annotated[int, Field(ge=32)] = 256
+    full_scale: Positive | None = None
+    normalise: Literal["auto", "imagenet", "dataset"] | NormaliseConfig = "auto"
+    balance: Balance = "area"
     loss: str = "0.6*ce + 0.4*dice"
     epochs: Count = 50
     samples_per_epoch: Count | None = None
@@ -136,6 +171,11 @@ class TrainConfig(Config):
             )
         if self.augment.gsd_range_m is not None and self.gsd_m is None:
             raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
+        if self.balance == "class" and self.augment.prefer_buildings > 0:
+            raise ValueError(
+                'balance = "class" and augment.prefer_buildings both say where a sample has its '
+                "centre; set augment.prefer_buildings = 0"
+            )
         return self
 
     def relative_to(self, base: Path) -> dict[str, object]:

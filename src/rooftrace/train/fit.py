@@ -27,45 +27,18 @@ from rich.progress import Progress
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from rooftrace.core.config import expand_path
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import Sample
-from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of
-from rooftrace.data.kinds import open_source
-from rooftrace.data.source import SceneSet
-from rooftrace.data.split import read_split
+from rooftrace.data.dataset import EvalTiles, TrainSamples
 from rooftrace.io.atomic import write_atomically
-from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD, build_model
+from rooftrace.models.zoo import build_model
 from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+from rooftrace.train.feed import TrainingData, open_data
 from rooftrace.train.task import SegmentationTask, collate
 
-__all__ = ["FitResult", "TrainingData", "fit", "open_data"]
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The folders of a run, opened and checked."""
-
-    train: tuple[SceneSet, ...]
-    val: tuple[SceneSet, ...]
-    samples: TrainSamples
-    tiles: tuple[EvalTiles, ...]
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per band in pixel values: ImageNet's for three bands, else
-        half and a quarter of the full scale.
-        """
-        scale = full_scale_of(self.samples.dtype)
-        bands = self.samples.bands
-        if bands == 3:
-            return (
-                tuple(round(m * scale, 6) for m in IMAGENET_MEAN),
-                tuple(round(s * scale, 6) for s in IMAGENET_STD),
-            )
-        return (0.5 * scale,) * bands, (0.25 * scale,) * bands
+__all__ = ["FitResult", "fit"]
 
 
 @dataclass(frozen=True)
@@ -83,59 +56,6 @@ class FitResult:
     images_per_s: float
     net: nn.Module
     data: TrainingData
-
-
-def open_data(config: TrainConfig, base: Path) -> TrainingData:
-    """Open all folders before anything is computed, so that what is wrong is said at once.
-
-    Raises:
-        DataError and its kinds: see `data.folders` and `data.dataset`.
-    """
-    labels = config.data.labels
-    train = [open_source(given, labels, base) for given in config.data.train]
-    val = [open_source(given, labels, base) for given in config.data.val]
-    if config.data.split is not None:
-        path = expand_path(config.data.split, base, key="data.split")
-        split = read_split(path)
-        if not val:
-            val_ids = split.ids("val", source=str(path))
-            val = [source.subset(val_ids) for source in train]
-            val = [source for source in val if len(source)]
-        train_ids = split.ids("train", source=str(path))
-        train = [source.subset(train_ids) for source in train]
-    if not val:
-        raise DataError(
-            "There is nothing to validate on: the validation part has no scene of these folders.",
-            remedy="Make the split of this data again, with --val above 0.",
-        )
-    names = [source.name for source in val]
-    if len(set(names)) != len(names):
-        raise ConfigError(
-            f"Two validation folders have the same name: {names}.",
-            remedy='Give each a name of its own: name = "…".',
-        )
-    cache = config.data.cache_mb * 2**20
-    samples_per_epoch = config.samples_per_epoch or _default_samples(train, config.crop_px)
-    samples = TrainSamples(
-        train,
-        crop_px=config.crop_px,
-        gsd_m=config.gsd_m,
-        augment=config.augment,
-        samples=max(samples_per_epoch, config.batch_size),
-        seed=config.seed,
-        cache_bytes=cache,
-    )
-    tiles = tuple(
-        EvalTiles(
-            source,
-            crop_px=config.val_crop_px or config.crop_px,
-            gsd_m=config.gsd_m,
-            cache_bytes=cache // 4,
-            limit=config.val_tiles,
-        )
-        for source in val
-    )
-    return TrainingData(tuple(train), tuple(val), samples, tiles)
 
 
 def fit(
@@ -164,6 +84,9 @@ def fit(
     precision = choose_precision(config.precision, accelerator)
     L.seed_everything(config.seed, verbose=False)
     data = open_data(config, base)
+    if console is not None:
+        for note in data.notes:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
     labels = config.data.labels
     channels = 1 if len(labels.classes) == 2 else len(labels.classes)
     net = build_model(config.model, bands=data.samples.bands, channels=channels, base=base)
@@ -272,13 +195,6 @@ def _begin_worker(number: int) -> None:
     """The worker is one of several already; and OpenCV's threads do not survive the fork."""
     del number
     cv2.setNumThreads(0)
-
-
-def _default_samples(train: Sequence[SceneSet], crop_px: int) -> int:
-    pixels = sum(
-        scene.image.grid.height * scene.image.grid.width for source in train for scene in source
-    )
-    return max(1, pixels // crop_px**2)
 
 
 def _early_stopping(config: TrainConfig) -> list[EarlyStopping]:

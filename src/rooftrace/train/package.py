@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
 from rooftrace.core.versions import installed
-from rooftrace.data.augment import AugmentConfig
-from rooftrace.data.dataset import EvalTiles, TrainSamples
+from rooftrace.data.dataset import EvalTiles
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
@@ -27,7 +26,8 @@ from rooftrace.models.export import WholeModel, export_onnx, halve_weights, roun
 from rooftrace.models.spec import BundleSpec, Measured, Variant
 from rooftrace.models.zoo import needs_fixed_size
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.fit import FitResult, TrainingData
+from rooftrace.train.feed import TrainingData
+from rooftrace.train.fit import FitResult
 from rooftrace.train.quantize import quantize_openvino
 
 __all__ = ["package"]
@@ -189,15 +189,7 @@ def _int8(
     tell: Callable[[str], None],
 ) -> tuple[Variant, dict[str, bytes]] | None:
     """The int8 variant, if it is nearly as good as `before` on every validation folder."""
-    plain = TrainSamples(
-        data.train,
-        crop_px=config.crop_px,
-        gsd_m=config.gsd_m,
-        augment=AugmentConfig(),
-        samples=config.export.int8_samples,
-        seed=config.seed,
-        cache_bytes=config.data.cache_mb * 2**20,
-    )
+    plain = data.samples.unchanged(config.export.int8_samples)
     tell(f"quantising to int8 with {len(plain)} samples")
     files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
     engine = OpenVinoEngine(spec, files, "int8", "int8")

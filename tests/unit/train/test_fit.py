@@ -25,7 +25,8 @@ from rooftrace.data.split import read_split  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.fit import FitResult, _reason, fit, open_data  # noqa: E402
+from rooftrace.train.feed import open_data  # noqa: E402
+from rooftrace.train.fit import FitResult, _reason, fit  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun

@@ -96,7 +96,9 @@ def test_the_contract_says_what_was_trained(bundle: Path) -> None:
     assert spec.classes == ("land", "building", "road")
     assert (spec.channels, spec.building_channel, spec.gsd_m) == (3, 1, None)
     assert spec.input_px == 64
-    assert spec.mean == (0.5 * 65535,) * 5
+    # Measured, as ImageNet has three bands: 20,000 and 15,000 more or less, with their spread.
+    np.testing.assert_allclose(spec.mean, 21_500, rtol=0.1)
+    np.testing.assert_allclose(spec.std, 12_300, rtol=0.1)
     assert [(v.engine, v.precision) for v in spec.variants] == [("openvino", "int8")]
     assert set(spec.variants[0].parity) == {"iou_drop/again"}
 
