@@ -1,17 +1,20 @@
-"""A split is written once, by image or by group, and read by training and evaluation."""
+"""A split is written once, by image, group or block, and nothing leaks from part to part."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.data.config import SourceConfig
-from rooftrace.data.split import read_split
+from rooftrace.data.split import Split, read_split
 from rooftrace.flows.split import run_split
+from rooftrace.testing import generate_scene
 
 
 @pytest.fixture
@@ -54,3 +57,184 @@ def test_one_folder_is_no_groups(grouped: SourceConfig, tmp_path: Path) -> None:
     assert "--group-pattern" in caught.value.remedy
     assert not (tmp_path / "s.json").exists()
     assert len(run_split(one, tmp_path / "s.json", val=0.2, test=0.2).parts["train"]) == 4
+
+
+def tile_set(folder: Path, rows: int, cols: int, *, labelled: bool = True) -> SourceConfig:
+    """A town of slippy tiles at zoom 19, each also as its four tiles at zoom 20."""
+    scene = generate_scene(5, (64 * rows, 64 * cols), 0.6)
+    image, mask = np.moveaxis(scene.image, 0, -1), scene.mask()
+    for zoom, side in ((19, 64), (20, 32)):
+        for row in range(64 * rows // side):
+            for col in range(64 * cols // side):
+                at = np.s_[row * side : (row + 1) * side, col * side : (col + 1) * side]
+                scale = zoom - 19
+                name = f"OAM-{(319_293 << scale) + col}-{(270_961 << scale) + row}-{zoom}.png"
+                _save(folder / "images" / name, image[at])
+                if labelled:
+                    _save(folder / "masks" / name, mask[at] * np.uint8(255))
+    return SourceConfig(path=str(folder if labelled else folder / "images"))
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:  # type: ignore[type-arg]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def ground_of(ids: tuple[str, ...]) -> set[tuple[int, int]]:
+    """The tiles of zoom 20 that an image covers."""
+    found = set()
+    for scene_id in ids:
+        col, row, zoom = map(int, scene_id.removeprefix("OAM-").split("-"))
+        steps = range(1 << 20 - zoom)
+        found |= {((row << 20 - zoom) + i, (col << 20 - zoom) + j) for i in steps for j in steps}
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> SourceConfig:
+    return tile_set(tmp_path_factory.mktemp("tiles"), 6, 7)
+
+
+def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path) -> None:
+    for seed in range(3):
+        made = run_split(
+            tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=1, seed=seed,
+            duplicates=False,
+        )  # fmt: skip
+        assert read_split(tmp_path / "s.json") == made
+        assert sum(map(len, made.parts.values())) + len(made.dropped) == 6 * 7 * 5
+        parts = [ground_of(ids) for ids in made.parts.values()]
+        for number, part in enumerate(parts):
+            beside = {(r + i, c + j) for r, c in part for i in (-1, 0, 1) for j in (-1, 0, 1)}
+            assert part
+            assert not any(beside & other for other in parts[number + 1 :])
+        # What was left out lies at an edge of another part, or is the tile that holds such a one.
+        held_out = parts[1] | parts[2]
+        beside = {(r + i, c + j) for r, c in held_out for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        assert all(ground_of((scene_id,)) & beside for scene_id in made.dropped)
+        assert made.gap_m == 1
+        assert made.block_m is not None
+
+
+def test_without_a_gap_parts_may_touch(tiles: SourceConfig, tmp_path: Path) -> None:
+    made = run_split(
+        tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=0, block_m=80, seed=1
+    )
+    assert made.dropped == ()
+    parts = [ground_of(ids) for ids in made.parts.values()]
+    assert sum(map(len, parts)) == 6 * 7 * 4
+    assert len(set().union(*parts)) == 6 * 7 * 4
+
+
+def test_ground_in_two_parts_is_told(tiles: SourceConfig, tmp_path: Path) -> None:
+    made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2)
+    (note,) = made.notes
+    assert "show ground that another part shows too" in note
+    assert "--by block" in note
+
+
+def test_a_gap_that_leaves_nothing(tiles: SourceConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Nothing is left of the part"):
+        run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=5000)
+    with pytest.raises(DataError, match="There are 1 blocks, too few for 3 parts") as caught:
+        run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", block_m=5000)
+    assert "--block-m" in caught.value.remedy
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_much_that_is_dropped_is_told(tiles: SourceConfig, tmp_path: Path) -> None:
+    made = run_split(
+        tiles, tmp_path / "s.json", val=0.1, test=0.1, by="block", block_m=75, gap_m=40
+    )
+    assert len(made.dropped) > 0.25 * 6 * 7 * 5
+    assert any("lie nearer than 40 m to another part" in note for note in made.notes)
+
+
+def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Path) -> None:
+    with pytest.raises(GeoreferenceError, match="12 of the 12 images of data lie nowhere") as err:
+        run_split(grouped, tmp_path / "s.json", val=0.2, test=0.2, by="block")
+    assert "--group-pattern" in err.value.remedy
+
+
+def test_one_scene_by_its_chips(tmp_path: Path) -> None:
+    generate_scene(3, (512, 640)).write(tmp_path, "scene")
+    data = SourceConfig(path=str(tmp_path / "scene.tif"), kind="images", chip_px=64)
+    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2, by="block")
+    assert sum(map(len, made.parts.values())) + len(made.dropped) == 80
+    assert made.gap_m == pytest.approx(64 * 0.3 / 2, rel=1e-3)
+    at = {
+        part: [tuple(map(int, i.partition("@")[2].split("_"))) for i in ids]
+        for part, ids in made.parts.items()
+    }
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert all(max(abs(r - y), abs(c - x)) > 64 for r, c in at[one] for y, x in at[other])
+    assert made.notes[0].startswith("No image has a label: the parts are not stratified")
+
+
+def test_near_duplicates_stay_together(tmp_path: Path) -> None:
+    image = np.moveaxis(generate_scene(4, (256, 256)).image, 0, -1)
+    empty = np.zeros((64, 64), np.uint8)
+    for number in range(16):
+        row, col = divmod(number, 4)
+        tile = image[row * 64 : row * 64 + 64, col * 64 : col * 64 + 64]
+        for name, pixels in ((f"a{number:02d}", tile), (f"b{number:02d}", np.rot90(tile))):
+            _save(tmp_path / "data" / "images" / f"{name}.png", pixels)
+            _save(tmp_path / "data" / "masks" / f"{name}.png", empty)
+    data = SourceConfig(path=str(tmp_path / "data"))
+
+    def straddling(made: Split) -> int:
+        part_of = made.part_of
+        return sum(part_of[f"a{n:02d}"] != part_of[f"b{n:02d}"] for n in range(16))
+
+    made = run_split(data, tmp_path / "s.json", val=0.25, test=0.25)
+    assert (straddling(made), made.copies) == (0, 16)
+    assert [len(ids) for ids in made.parts.values()] == [16, 8, 8]
+    plain = run_split(data, tmp_path / "s.json", val=0.25, test=0.25, duplicates=False)
+    assert straddling(plain) > 0
+    assert plain.copies == 0
+
+
+def test_built_up_shares_are_alike(tiles: SourceConfig, tmp_path: Path) -> None:
+    made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, duplicates=False)
+    assert set(made.built_up) == {"train", "val", "test"}
+    assert max(made.built_up.values()) - min(made.built_up.values()) < 0.03
+    plain = run_split(
+        tiles, tmp_path / "s.json", val=0.2, test=0.2, stratify=False, duplicates=False
+    )
+    assert plain.built_up == {}
+    assert plain.parts != made.parts
+
+
+def test_images_without_labels(tmp_path: Path) -> None:
+    data = tile_set(tmp_path / "data", 2, 3, labelled=False)
+    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2, duplicates=False)
+    assert sum(map(len, made.parts.values())) == 30
+    assert made.notes[0].startswith("No image has a label")
+
+
+def test_some_images_without_labels(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint8)
+    for number in range(5):
+        _save(tmp_path / "data" / "train" / "images" / f"img_{number}.tif", pixels)
+        _save(tmp_path / "data" / "train" / "masks" / f"mask_{number}.tif", pixels)
+        _save(tmp_path / "data" / "test" / f"img_{number}.tif", pixels)
+    data = SourceConfig(path=str(tmp_path / "data"))
+    made = run_split(data, tmp_path / "s.json", val=0.2, test=0.2)
+    assert sum(map(len, made.parts.values())) == 5
+    assert made.notes == ("5 images without a label are in no part.",)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"block_m": 100.0}, "--block-m was given, but the split is by image"),
+        ({"gap_m": 1.0, "by": "group"}, "--gap-m was given, but the split is by group"),
+        ({"block_m": 0.0, "by": "block"}, "--block-m is 0.0; expected metres above 0"),
+        ({"block_m": float("nan"), "by": "block"}, "--block-m is nan; expected"),
+        ({"gap_m": -1.0, "by": "block"}, "--gap-m is -1.0; expected 0 to 50000 metres"),
+        ({"group_pattern": "(a)", "by": "block"}, "--group-pattern was given, but the split is by"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        run_split(SourceConfig(path="absent"), tmp_path / "s.json", val=0.1, test=0.1, **options)
