@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from pyproj import CRS
 
 from rooftrace.core.errors import DataError, LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Window
+from rooftrace.data.config import LabelConfig
 from rooftrace.data.labels import LabelFile, LabelRule
+from rooftrace.io.masks import mask_sink
 
 BINARY = LabelRule(("background", "building"))
 LAND = LabelRule(("other", "building", "road"))
@@ -222,3 +226,151 @@ def test_a_broken_mask_is_named(tmp_path: Path, truth: np.ndarray) -> None:
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(DataError, match=r"m\.png cannot be read"):
         label(path, BINARY, (400, 400)).read()
+
+
+# One file is one file, whatever part of it is read.
+
+UTM = {"transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), "crs": "EPSG:32633"}
+
+
+def geotiff(path: Path, array: np.ndarray, nodata: float | None = None) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=array.shape[0], width=array.shape[1],
+        dtype=array.dtype.name, nodata=nodata, **UTM,
+    ) as out:  # fmt: skip
+        out.write(array[None])
+    return path
+
+
+RULES = {
+    "binary": (BINARY, st.sampled_from([0, 1, 255])),
+    "ignored": (LabelRule(("a", "b"), ignore=(255, 7)), st.sampled_from([0, 1, 7, 255])),
+    "values": (
+        LabelRule(("a", "b", "c"), values=((300, 0), (40, 1), (41, 1), (9, 2)), ignore=(255,)),
+        st.sampled_from([9, 40, 41, 255]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(st.data())
+def test_a_window_is_read_or_refused_as_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    rule, values = RULES[name]
+    array = data.draw(hnp.arrays(np.uint8, (5, 6), elements=values))
+    nodata = data.draw(st.sampled_from([None, 255, 7]))
+    path = geotiff(tmp_path_factory.getbasetemp() / f"{name}.tif", array, nodata)
+    row, col = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 5))
+    window = Window(row, col, 5 - row, data.draw(st.integers(1, 6 - col)))
+    file = label(path, rule, (5, 6))
+    try:
+        whole = file.read()
+    except LabelError:
+        # What is strange may lie outside of the window; what is there is not read otherwise.
+        with suppress(LabelError):
+            part = label(path, rule, (5, 6)).read(window)
+            values_there = array[window.slices()]
+            assert not (part.valid & (values_there == 255)).any() or not (array == 1).any()
+        return
+    part = label(path, rule, (5, 6)).read(window)
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
+
+
+def test_a_window_without_buildings_knows_that_255_means_unknown(tmp_path: Path) -> None:
+    array = np.zeros((2000, 8), np.uint8)
+    array[3], array[1990:] = 255, 1
+    window = Window(0, 0, 10, 8)
+    tagged = label(geotiff(tmp_path / "tagged.tif", array, 255), BINARY, array.shape).read(window)
+    np.testing.assert_array_equal(tagged.valid, array[:10] != 255)
+    assert not tagged.data.any()
+    with pytest.raises(LabelError, match=r"values that are not classes \(255\)"):
+        label(geotiff(tmp_path / "plain.tif", array), BINARY, array.shape).read(window)
+
+
+@pytest.mark.parametrize("georeferenced", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 256])
+@pytest.mark.parametrize("holds_one", [False, True])
+def test_masks_that_rooftrace_writes_are_labels(
+    tmp_path: Path, georeferenced: bool, classes: int, holds_one: bool
+) -> None:
+    array = np.zeros((6, 8), np.uint8)
+    array[2:4], array[0, :3] = int(holds_one), 255
+    grid = (
+        GeoGrid((6, 8), UTM["transform"], CRS.from_epsg(32633))
+        if georeferenced
+        else GeoGrid((6, 8))
+    )
+    path = tmp_path / f"m{'.tif' if georeferenced else '.png'}"
+    with mask_sink(path, grid) as sink:
+        sink.write(Window(0, 0, 6, 8), array)
+    names = tuple(f"c{n}" for n in range(classes))
+    for ignore in ((), (255,)):
+        file = label(path, LabelRule(names, ignore=ignore), (6, 8))
+        if not ignore and (classes == 256 or (classes == 2 and not holds_one)):
+            # Here 255 may be a class, and nothing says that it is not.
+            with pytest.raises(LabelError, match="nodata value 255, which is a class"):
+                file.read()
+            continue
+        mask = file.read()
+        np.testing.assert_array_equal(mask.valid, array != 255)
+        np.testing.assert_array_equal(mask.data, np.where(mask.valid, array, 0))
+
+
+# What files hold.
+
+
+def test_values_are_merged_moved_and_left_out(tmp_path: Path) -> None:
+    rule = LabelConfig(
+        classes=("other", "building", "road"),
+        values={"building": (10, 300), "road": 2, "other": (0, 65535)},
+        ignore=(77,),
+    ).rule()
+    array = np.array([[10, 300, 2], [0, 65535, 77]], np.uint16)
+    mask = label(geotiff(tmp_path / "m.tif", array), rule, (2, 3)).read()
+    np.testing.assert_array_equal(mask.data, [[1, 1, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(mask.valid, array != 77)
+    array[0, 0] = 11
+    with pytest.raises(LabelError, match=r"\(11\).*expected 10, 300, 2, 0, 65535"):
+        label(geotiff(tmp_path / "m.tif", array), rule, (2, 3)).read()
+
+
+def test_nodata_where_no_class_is_0_and_where_values_do_not_fit(tmp_path: Path) -> None:
+    rule = LabelRule(("a", "b"), values=((300, 0), (20, 1)))
+    array = np.array([[20, 99], [99, 20]], np.uint8)
+    mask = label(geotiff(tmp_path / "m.tif", array, 99), rule, (2, 2)).read()
+    np.testing.assert_array_equal(mask.valid, array == 20)
+    np.testing.assert_array_equal(mask.data, array == 20)
+
+
+def test_all_256_classes_of_a_palette_by_index(tmp_path: Path) -> None:
+    array = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(array, mode="L").convert("P")
+    image.putpalette(np.random.default_rng(0).integers(0, 255, 768).tolist())
+    image.save(tmp_path / "m.png")
+    rule = LabelRule(tuple(f"c{n}" for n in range(256)))
+    np.testing.assert_array_equal(label(tmp_path / "m.png", rule, (16, 16)).read().data, array)
+
+
+def test_a_transparent_background_is_refused_and_not_left_out(
+    tmp_path: Path, truth: np.ndarray
+) -> None:
+    image = Image.fromarray(truth, mode="L").convert("P")
+    image.save(tmp_path / "m.png", transparency=0)
+    with pytest.raises(LabelError, match="nodata value 0, which is a class") as caught:
+        label(tmp_path / "m.png", BINARY, truth.shape).read()
+    assert "save a PNG without transparency" in caught.value.remedy
+
+
+@pytest.mark.parametrize("mode", ["1", "L;2"])
+def test_masks_of_few_bits(tmp_path: Path, truth: np.ndarray, mode: str) -> None:
+    path = tmp_path / "m.png"
+    if mode == "1":
+        Image.fromarray(truth.astype(bool)).save(path)
+    else:
+        image = Image.fromarray(truth, mode="L").convert("P")
+        image.save(path, bits=2)
+    mask = label(path, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(mask.data, truth)
+    assert mask.valid.all()
