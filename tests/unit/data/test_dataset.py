@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,20 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_sets import set_of
 from rasterio.errors import NotGeoreferencedWarning
 
 from rooftrace.core.errors import BandMismatch, DataError, GeoreferenceError
-from rooftrace.core.types import Sample, Window
+from rooftrace.core.types import GeoGrid, Mask, Raster, Sample, Scene, Window
 from rooftrace.data.augment import AugmentConfig
 from rooftrace.data.cache import SceneCache
+from rooftrace.data.chips import chipped
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.dataset import EvalTiles, TrainSamples, full_scale_of, model_scale
 from rooftrace.data.kinds import open_source
+from rooftrace.data.sampling import Balance
 from rooftrace.data.source import SceneSet
+from rooftrace.io.memory import ArraySource
 
 BINARY = LabelConfig()
 PLENTY = 2**28
@@ -334,31 +338,148 @@ def test_full_scale() -> None:
 def test_the_cache_forgets_what_does_not_fit(folder: Path) -> None:
     scenes = list(source_of(folder))
     sizes = [s.image.grid.height * s.image.grid.width * 5 for s in scenes]
-    cache = SceneCache(scenes, 8 * max(sizes))
-    reads: list[str] = []
-    for scene in scenes:
-        original = scene.image.read
-        object.__setattr__(scene, "image", _Counting(scene.image, original, reads))
+    watched = [Watched(scene) for scene in scenes]
+    cache = SceneCache([scene.scene for scene in watched], 8 * max(sizes))
     for index in (0, 1, 2, 0, 1, 2):
         cache.read(index, Window(0, 0, 5, 5))
-    assert len(reads) == 3
-    tight = SceneCache(scenes, 8 * max(sizes) // 9)
-    reads.clear()
+    assert [len(scene.windows) for scene in watched] == [1, 1, 1]
+    assert cache.nbytes == sum(sizes)
+    # The limit is for all of them, and an eighth of it for one.
+    small = [replace(scenes[0], id=str(number)) for number in range(20)]
+    full = SceneCache(small, 8 * sizes[0])
+    for index in range(20):
+        full.read(index, Window(0, 0, 1, 1))
+        assert full.nbytes == min(index + 1, 8) * sizes[0]
+    tight = SceneCache([watched[0].scene], 8 * sizes[0] - 8)
     for _ in range(3):
         part = tight.read(0, Window(3, 4, 5, 6))
         assert part.image.shape == (3, 5, 6)
-    assert len(reads) == 3
+    assert watched[0].windows[1:] == [Window(3, 4, 5, 6)] * 3
+    assert tight.nbytes == 0
 
 
-class _Counting:
-    """A source that notes when it is read."""
+def test_the_cache_keeps_no_band_that_is_none() -> None:
+    """An image of four bands whose last is alpha is a view of all four."""
+    whole = np.zeros((4, 50, 50), np.uint8)
+    cache = SceneCache([Scene("a", ArraySource(whole[:3]))], PLENTY)
+    assert cache.read(0, Window(0, 0, 50, 50)).image.base.nbytes == 3 * 2500  # type: ignore[union-attr]
+    assert cache.nbytes == 5 * 2500
 
-    def __init__(self, inner, read, reads) -> None:  # type: ignore[no-untyped-def]
-        self._inner, self._read, self._reads = inner, read, reads
 
-    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
-        return getattr(self._inner, name)
+class Watched:
+    """A scene that notes what is read of its image."""
 
-    def read(self, window: Window | None = None):  # type: ignore[no-untyped-def]
-        self._reads.append(self._inner.name)
-        return self._read(window)
+    def __init__(self, scene: Scene) -> None:
+        self.windows: list[Window] = []
+        self._image = scene.image
+        self.scene = replace(scene, image=self)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._image, name)
+
+    def read(self, window: Window | None = None) -> Raster:
+        self.windows.append(window or Window.whole(self._image.grid.shape))
+        return self._image.read(window)
+
+
+class Endless:
+    """An image, and its label, that are made where they are read."""
+
+    name, bands, dtype = "endless", 3, np.dtype(np.uint8)
+
+    def __init__(self, side: int, every: int) -> None:
+        self.grid = GeoGrid((side, side))
+        self.every = every
+        self.windows: list[Window] = []
+        self.labels: list[Window] = []
+
+    def read(self, window: Window | None = None) -> Raster:
+        assert window is not None
+        self.windows.append(window)
+        shape = window.shape_yx
+        return Raster(np.full((3, *shape), 90, np.uint8), np.ones(shape, bool), self.grid)
+
+    @property
+    def label(self) -> Endless.Label:
+        return Endless.Label(self)
+
+    @dataclass(frozen=True)
+    class Label:
+        image: Endless
+
+        def read(self, window: Window | None = None) -> Mask:
+            assert window is not None
+            self.image.labels.append(window)
+            rows, cols = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
+            inside = (rows % self.image.every < 9) & (cols % self.image.every < 9)
+            return Mask(inside.astype(np.uint8), np.ones(inside.shape, bool), self.image.grid)
+
+
+SIDE = 20_000
+"""Of a scene of 1.2 GB, had it to be in memory."""
+
+
+@pytest.mark.parametrize(("every", "prefer"), [(50, 0.5), (1500, 1.0)])
+def test_of_a_large_scene_a_window_is_read_and_no_more(every: int, prefer: float) -> None:
+    image = Endless(SIDE, every)
+    source = set_of(Scene("a", image, image.label))
+    augment = AugmentConfig(policy="strong", prefer_buildings=prefer)
+    samples = samples_of(source, augment=augment, crop_px=64, samples=30)
+    for number in range(30):
+        assert samples[number].valid.any()
+    # A rotated square of twice the scale, stretched and sheared, with a margin.
+    most = 64 * 2.0 * (2 * 1.25 * 1.2) ** 0.5 + 12
+    assert max(max(window.shape_yx) for window in (*image.windows, *image.labels)) <= most
+    assert sum(window.area_px for window in image.windows) < 2 * 30 * most**2
+    image.windows.clear()
+    tiles = tiles_of(source, crop_px=64, limit=10)
+    for number in range(10):
+        tiles[number]
+    assert all(window.area_px <= 70**2 for window in image.windows)
+    assert len(image.windows) == 10
+
+
+def test_chips_are_samples_and_are_read_by_window() -> None:
+    image = Endless(2_000, 20)
+    source = chipped(set_of(Scene("a", image, image.label)), 500)
+    samples = samples_of(source, crop_px=64, samples=40, augment=AugmentConfig(policy="aerial"))
+    for number in range(40):
+        assert samples[number].target.any()
+    assert {window.shape_yx for window in image.windows} == {(500, 500)}
+    assert len(image.windows) <= len(source) == 16
+
+
+@pytest.mark.parametrize("balance", ["class", "built_up"])
+def test_a_balanced_sample_does_not_depend_on_the_cache(folder: Path, balance: Balance) -> None:
+    source = source_of(folder)
+    augment = AUGMENT.model_copy(update={"prefer_buildings": 0.0})
+    one, other = (
+        samples_of(source, augment=augment, balance=balance, cache_bytes=cache)
+        for cache in (0, PLENTY)
+    )
+    for number in (5, 0, 3):
+        equal(one[number], other[number])
+
+
+def test_an_epoch_is_the_data_once_unless_said(folder: Path) -> None:
+    source = source_of(folder)
+    pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in source)
+    assert len(samples_of(source, samples=None)) == pixels // 32**2
+    assert len(samples_of(source, samples=None, at_least=1000)) == 1000
+    assert len(samples_of(source, samples=3, at_least=4)) == 4
+
+
+def test_samples_without_change_are_the_scene(folder: Path) -> None:
+    samples = samples_of(source_of(folder), augment=AUGMENT)
+    samples.epoch = 3
+    plain = samples.unchanged(5)
+    assert len(plain) == 5
+    straight = samples_of(source_of(folder))
+    for number in range(5):
+        equal(plain[number], straight[number])
+    assert samples.epoch == 3
+
+
+def test_no_labelled_image_to_validate_on(folder: Path) -> None:
+    with pytest.raises(DataError, match="nothing to validate on"):
+        tiles_of(source_of(folder).subset([]))

@@ -63,8 +63,9 @@ def window_under(to_scene: NDArray[np.float64], crop_px: int) -> Window:
     """What `warp` needs to see of a scene; may leave the scene."""
     sides = (-0.5, crop_px - 0.5)
     corners = np.array([to_scene[:, :2] @ xy + to_scene[:, 2] for xy in product(sides, sides)])
-    # A neighbour to interpolate with, and whole blocks where pixels are averaged first.
-    margin = 2 * _blocks(to_scene) + 1
+    # Two neighbours, of which one stands in for the other where that is nodata; of blocks, where
+    # pixels are averaged first.
+    margin = 2 * max(1, _blocks(to_scene))
     col, row = np.floor(corners.min(axis=0)).astype(int) - margin
     col_stop, row_stop = np.ceil(corners.max(axis=0)).astype(int) + margin + 1
     return Window(int(row), int(col), int(row_stop - row), int(col_stop - col))
