@@ -70,7 +70,7 @@ class LabelRule:
         name: str,
         valid: NDArray[np.bool_] | None = None,
         *,
-        holds_one: bool = False,
+        by_index: bool = False,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         """Pixels (band, y, x) to classes (y, x) and validity (y, x), None if all are valid.
 
@@ -80,7 +80,7 @@ class LabelRule:
             name: of the file, for errors.
             valid: (y, x), False where the file itself says that nothing is known, so that any
                 value may be there; default all.
-            holds_one: whether the file holds a 1, in `data` or outside of it.
+            by_index: whether 255 is no class, as the rest of the file tells.
 
         Raises:
             LabelError: a value or colour that is no class; names the file, the values, how many.
@@ -94,10 +94,10 @@ class LabelRule:
                 remedy="Give the colour of each class in the configuration: "
                 '[data.labels] palette = { building = "#3C1098" }.',
             )
-        return self._by_value(data[0], name, valid, holds_one)
+        return self._by_value(data[0], name, valid, by_index)
 
     def check_nodata(
-        self, nodata: tuple[float | None, ...], name: str, *, holds_one: bool = False
+        self, nodata: tuple[float | None, ...], name: str, *, by_index: bool = False
     ) -> None:
         """Refuse a file that calls one of the classes nodata.
 
@@ -106,7 +106,7 @@ class LabelRule:
 
         Args:
             nodata: the file's own, per band.
-            holds_one: as in `decode`.
+            by_index: as in `decode`.
 
         Raises:
             LabelError: the value is a class and is not named under `ignore`.
@@ -114,7 +114,7 @@ class LabelRule:
         if self.palette is not None:
             clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
         else:
-            clash = nodata[0] in set(self._known_values(holds_one)) - set(self.ignore)
+            clash = nodata[0] in set(self._known_values(by_index)) - set(self.ignore)
         if clash:
             raise LabelError(
                 f"The mask {name} has the nodata value {nodata[0]:g}, which is a class.",
@@ -123,26 +123,26 @@ class LabelRule:
                 "ignore.",
             )
 
-    def _known_values(self, holds_one: bool) -> dict[int, int]:
+    def _known_values(self, by_index: bool) -> dict[int, int]:
         """Value to class index, of every value that a file may hold."""
         if self.values is not None:
             return dict(self.values)
         known = {index: index for index in range(len(self.classes))}
-        return known | {_FULL: 1} if len(self.classes) == 2 and not holds_one else known
+        return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
 
     def _by_value(
         self,
         values: NDArray[Any],
         name: str,
         valid: NDArray[np.bool_] | None,
-        holds_one: bool,
+        by_index: bool,
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         if self.ignore:
             valid = ~np.isin(values, self.ignore) & _known(valid)
         seen = values if valid is None else values[valid]
         # Of the two ways to write a binary mask a file holds one.
-        by_index = self.values is None and len(_others(seen, (0, _FULL))) > 0
-        known = self._known_values(holds_one or by_index)
+        by_index |= self.values is None and len(_others(seen, (0, _FULL))) > 0
+        known = self._known_values(by_index)
         strange = _others(seen, known)
         if len(strange):
             raise self._no_classes(strange.tolist(), name)
@@ -289,10 +289,10 @@ class LabelFile:
                 remedy="Export the mask again at the size of its image.",
             )
         raster = source.read(window)
-        holds_one = self._says_index(source, raster)
-        self.rule.check_nodata(source.nodata, str(self.path), holds_one=holds_one)
+        by_index = self._says_index(source, raster)
+        self.rule.check_nodata(source.nodata, str(self.path), by_index=by_index)
         known = None if raster.valid.all() else raster.valid
-        classes, valid = self.rule.decode(raster.data, str(self.path), known, holds_one=holds_one)
+        classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
         grid = self.grid if window is None else self.grid.crop(window)
         return Mask(classes, raster.valid if valid is None else valid, grid)
 
@@ -300,23 +300,31 @@ class LabelFile:
         """Whether the whole file says that 255 is no class, whatever part of it is read."""
         if not self.rule.either_way:
             return False
-        if _has_one(raster):
-            return True
-        asked = source.nodata[0] == _FULL or bool((raster.data[0] == _FULL).any())
-        return asked and raster.grid.shape != self.grid.shape and self._holds_one
+        one, full = _holds(raster)
+        if one or not (full or source.nodata[0] == _FULL):
+            return one
+        if raster.grid.shape != self.grid.shape:
+            one, full = self._whole_holds
+        # Where there is no 255 it does no harm that the file calls it nodata.
+        return one or not full
 
     @cached_property
-    def _holds_one(self) -> bool:
+    def _whole_holds(self) -> tuple[bool, bool]:
         source = open_raster(self.path, palette="indices")
         height, width = self.grid.shape
-        return any(
-            _has_one(source.read(Window(row, 0, min(_ROWS, height - row), width)))
-            for row in range(0, height, _ROWS)
-        )
+        full = False
+        for row in range(0, height, _ROWS):
+            found = _holds(source.read(Window(row, 0, min(_ROWS, height - row), width)))
+            full |= found[1]
+            if found[0]:
+                return True, full
+        return False, full
 
 
-def _has_one(raster: Raster) -> bool:
-    return bool(((raster.data[0] == 1) & raster.valid).any())
+def _holds(raster: Raster) -> tuple[bool, bool]:
+    """Whether a binary mask holds a 1, and a 255."""
+    one = (raster.data[0] == 1) & raster.valid
+    return bool(one.any()), bool((raster.data[0] == _FULL).any())
 
 
 def _others(values: NDArray[Any], known: Iterable[int]) -> NDArray[Any]:
