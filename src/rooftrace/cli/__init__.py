@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli import convert, data, doctor, model
+from rooftrace.cli import convert, data, doctor, label, model
 from rooftrace.cli import predict as prediction
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
@@ -30,6 +30,7 @@ for _command in (
     doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
+app.add_typer(label.label)
 
 _STOPPED = 130
 """What shells and typer know Ctrl-C as."""

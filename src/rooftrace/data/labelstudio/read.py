@@ -26,12 +26,12 @@ from rooftrace.data.labelstudio.tasks import Annotation, Task, read_tasks
 from rooftrace.data.source import Entry, SceneSet
 from rooftrace.io.raster import NodataRule
 
-__all__ = ["GROUP_KEY", "GSD_KEY", "ID_KEY", "UNKNOWN_LABEL", "read_export"]
+__all__ = ["FILE_KEY", "GROUP_KEY", "GSD_KEY", "ID_KEY", "UNKNOWN_LABEL", "read_export"]
 
 UNKNOWN_LABEL = "rooftrace:unknown"
 """The label of pixels about which nothing is known; understood whatever the classes are."""
 
-ID_KEY, GROUP_KEY, GSD_KEY = "scene_id", "group", "gsd_m"
+ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
 """What we add to the data of a task, so that a scene comes back as it went."""
 
 UNION, MAJORITY = "union", "majority"
@@ -184,7 +184,8 @@ def _images_of(
     ids: list[str] = []
     for task in tasks:
         reference = task.data[image_key(task.data, task.where, asked)]
-        image = finder.find(reference, task.where)
+        pushed_from = _text_of(task.data, FILE_KEY)
+        image = finder.find(reference, task.where, pushed_from=pushed_from)
         other = by_image.setdefault(image.resolve(), task)
         if other is not task:
             raise LayoutError(

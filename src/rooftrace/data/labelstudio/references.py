@@ -20,7 +20,7 @@ from rooftrace.data.layout import images_under
 __all__ = ["ImageFinder", "image_key", "original_name", "own_images", "stored_name",
            "upload_name"]  # fmt: skip
 
-_UPLOAD = re.compile(r"/data/upload/(?:\d+/)?([^/]+)")
+_UPLOAD = re.compile(r".*(/data/upload/(?:\d+/)?([^/]+))", re.DOTALL)
 _HASHED = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)
 _LOCAL = "/data/local-files/"
 _LOOKS_LIKE_IMAGE = re.compile(
@@ -63,6 +63,12 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
 
 def upload_name(reference: str) -> str | None:
     """The name under which the server keeps an upload, `HASH-name.png`; None for anything else."""
+    path = upload_path(reference)
+    return None if path is None else path.rpartition("/")[2]
+
+
+def upload_path(reference: str) -> str | None:
+    """Where the server keeps an upload, `/data/upload/PROJECT/HASH-name.png`, on whatever host."""
     match = _UPLOAD.fullmatch(unquote(_split(reference)[1]))
     return match[1] if match else None
 
@@ -106,13 +112,19 @@ class ImageFinder:
         What lies beside may be a whole disk, which is not searched.
         """
         own = (label_file.parent, own_images(label_file))
-        return cls(own, own[1]) if images is None else cls((images, own[0]), images)
+        return cls(own, own[1]) if images is None else cls((images, *own), images)
 
-    def find(self, reference: object, where: str) -> Path:
+    def find(self, reference: object, where: str, *, pushed_from: str = "") -> Path:
         """The one file that a task's image can be.
 
         What fits more of the name goes first: the whole path before its end, the name of the
         upload before that without its digits, and last the same name with another ending.
+
+        Args:
+            reference: how the task names it.
+            where: the task's place, for errors.
+            pushed_from: the path of the file that the server's image was made of, relative to one
+                of the folders; it goes before all others.
 
         Raises:
             LabelError: it is not a text.
@@ -121,6 +133,7 @@ class ImageFinder:
         if not isinstance(reference, str) or not reference:
             raise malformed(where, "its image", reference, "a path or an address")
         names = list(dict.fromkeys(_names(reference)))
+        names = [pushed_from, *names] if pushed_from else names
         for name in names:
             paths = (folder / name for folder in self._folders)
             found = {path.resolve(): path for path in paths if _is_file(path)}

@@ -151,12 +151,21 @@ def brush_results(
         yield _result(f"b{number}", "brushlabels", value, mask.grid.shape, control)
 
 
-def scene_data(entry: Entry, scene: Scene, reference: str) -> dict[str, Any]:
-    """The data of a task: its image, and what brings the scene back as it went."""
-    data: dict[str, Any] = {_IMAGE: reference, ID_KEY: entry.id}
+def scene_data(
+    entry: Entry, scene: Scene, reference: str, *, key: str = _IMAGE, placed: bool = True
+) -> dict[str, Any]:
+    """The data of a task: its image, and what brings the scene back as it went.
+
+    Args:
+        entry, scene: what is labelled.
+        reference: how the task names the image.
+        key: under which it does.
+        placed: whether the image that it names has the georeference of the scene's.
+    """
+    data: dict[str, Any] = {key: reference, ID_KEY: entry.id}
     if entry.group:
         data[GROUP_KEY] = entry.group
-    if scene.gsd_m is not None and scene.image.grid.crs is None:
+    if scene.gsd_m is not None and not (placed and scene.image.grid.crs is not None):
         data[GSD_KEY] = scene.gsd_m
     return data
 
