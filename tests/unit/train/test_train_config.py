@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config, parse_config
 from rooftrace.core.errors import ConfigError
+from rooftrace.data.augment import AugmentConfig
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.device import choose_accelerator, choose_precision
 
@@ -22,6 +23,18 @@ def test_recipes_are_configurations(recipe: Path) -> None:
     assert load_config(recipe, TrainConfig).data.train
 
 
+def test_the_bundled_model_is_trained_as_it_was() -> None:
+    """The policy is a name for what the recipe said in its own words."""
+    augment = load_config(next(r for r in RECIPES if r.stem == "default"), TrainConfig).augment
+    given = {
+        "gsd_range_m": (0.2, 0.6), "rotate_deg": 180, "flip_horizontal": 0.5,
+        "prefer_buildings": 0.3, "gamma": 1.6, "brightness": 0.15, "contrast": 1.5,
+        "channels": 1.2, "grey": 0.15, "blur": 0.25, "blur_sigma_px": 1.5, "noise": 0.03,
+    }  # fmt: skip
+    assert augment == AugmentConfig.model_validate({"policy": "aerial", **given})
+    assert augment.model_copy(update={"policy": "none"}) == AugmentConfig.model_validate(given)
+
+
 def test_there_are_recipes() -> None:
     assert "default.toml" in [path.name for path in RECIPES]
 
@@ -31,6 +44,15 @@ def test_there_are_recipes() -> None:
     [
         ({"data": {"train": [{"path": "a"}]}}, "nothing to validate on"),
         ({"data": DATA, "augment": {"gsd_range_m": [0.2, 0.4]}}, "needs gsd_m"),
+        (
+            {"data": DATA, "balance": "class", "augment": {"policy": "aerial"}},
+            "set augment.prefer_buildings = 0",
+        ),
+        ({"data": DATA, "balance": "classes"}, "balance"),
+        ({"data": DATA, "normalise": {"mean": [1], "std": [1, 2]}}, "mean has 1 values, but std"),
+        ({"data": DATA, "normalise": {"mean": [1], "std": [0]}}, "std"),
+        ({"data": DATA, "normalise": "image-net"}, "normalise"),
+        ({"data": DATA, "full_scale": 0}, "full_scale"),
         ({"data": DATA, "optimizer": {"lrr": 1}}, "'optimizer.lrr'. Did you mean 'lr'"),
         ({"data": {"train": [{"path": "a", "glb": "*"}], "val": []}}, "'data.train.0.glb'"),
         ({"data": DATA, "optimizer": {"lr": 0}}, "optimizer.lr"),
@@ -49,7 +71,8 @@ def test_what_is_wrong_is_said(raw: dict, told: str) -> None:
 
 
 def test_the_record_is_read_back_as_it_was() -> None:
-    config = parse_config({"data": DATA, "gsd_m": 0.3}, TrainConfig, source="c.toml")
+    raw = {"data": DATA, "gsd_m": 0.3, "augment": {"policy": "strong", "gsd_range_m": [0.2, 0.4]}}
+    config = parse_config(raw, TrainConfig, source="c.toml")
     record = config.relative_to(Path("/somewhere"))
     assert record.pop("base") == "/somewhere"
     assert parse_config(dict(record), TrainConfig, source="record") == config

@@ -1,0 +1,211 @@
+"""What a run is fed with is checked before it starts, and what takes no part is told."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from rich.console import Console
+
+pytest.importorskip("torch")
+
+from torch.utils.data import DataLoader
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError
+from rooftrace.core.types import Sample
+from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.data.split import Split, write_split
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.feed import TrainingData, measure, open_data
+from rooftrace.train.fit import _AsDataset, fit
+
+
+def write(folder: Path, images: dict[str, np.ndarray]) -> None:
+    """Pairs; the mask is where the first band is above its mean."""
+    for name, image in images.items():
+        mask = (image[:1] > image[0].mean()).astype(np.uint8)
+        for part, data in (("images", image), ("masks", mask)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            count, height, width = data.shape
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(
+                    folder / part / f"{name}.tif", "w", driver="GTiff", count=count, height=height,
+                    width=width, dtype=data.dtype, photometric="MINISBLACK",
+                ) as out:  # fmt: skip
+                    out.write(data)
+
+
+def image_of(seed: int, bands: int = 3, dtype: type = np.uint8, low: float = 1, high: float = 255
+             ) -> np.ndarray:  # fmt: skip
+    return np.random.default_rng(seed).uniform(low, high, (bands, 48, 48)).astype(dtype)
+
+
+def opened(folder: Path, **settings: object) -> TrainingData:
+    raw = {"crop_px": 32, "batch_size": 2, **settings}
+    raw.setdefault("data", {"train": [{"path": "a"}], "val": [{"path": "a", "name": "v"}]})
+    return open_data(parse_config(raw, TrainConfig, source="c.toml"), folder)
+
+
+def test_notes_of_sets_and_what_no_part_has_are_told_once(tmp_path: Path) -> None:
+    for number in range(5):
+        write(tmp_path / "a" / "train", {str(number): image_of(number)})
+    for part, name in (("images", "img_"), ("masks", "mask_")):
+        for path in sorted((tmp_path / "a" / "train" / part).iterdir()):
+            path.rename(path.with_name(name + path.name))
+    write(tmp_path / "spare", {"img_9": image_of(9)})
+    (tmp_path / "spare" / "images").rename(tmp_path / "a" / "test")
+    first = {"path": "a", "min_built_up": 0.01}
+    ids = open_source(SourceConfig(path=str(tmp_path / "a"))).ids
+    write_split(tmp_path / "split.json", Split(parts={"train": ids[:2], "val": ids[2:3]}))
+    train = [first, {**first, "name": "twin"}]
+    sets = {"train": train, "val": [first], "split": "split.json"}
+    assert opened(tmp_path, data=sets).notes == (
+        "a: 1 images have no label, and are not used.",
+        "twin: 1 images have no label, and are not used.",
+        "a: 2 of 5 scenes are in no part of split.json, and are not used.",
+        "twin: 2 of 5 scenes are in no part of split.json, and are not used.",
+    )
+
+
+def test_a_run_tells_its_notes(tiny_folder: Path, tmp_path: Path) -> None:
+    raw = {
+        "gsd_m": 0.3, "crop_px": 64, "epochs": 1, "samples_per_epoch": 2, "batch_size": 2,
+        "precision": "fp32", "device": "cpu",
+        "model": {"encoder": "tu-test_resnet", "encoder_weights": "none",
+                  "options": {"decoder_channels": [32, 16, 16, 8, 8]}},
+        "data": {"train": [{"path": "data", "max_built_up": 0.9999}], "split": "part.json"},
+    }  # fmt: skip
+    (tmp_path / "data").symlink_to(tiny_folder / "data")
+    ids = sorted(path.stem for path in (tiny_folder / "data" / "images").iterdir())
+    write_split(tmp_path / "part.json", Split(parts={"train": (ids[0],), "val": (ids[1],)}))
+    console = Console(record=True, width=200, file=io.StringIO())
+    fit(parse_config(raw, TrainConfig, source="c"), tmp_path / "run", base=tmp_path,
+        console=console)  # fmt: skip
+    told = console.export_text()
+    assert told.count("data: 4 of 6 scenes are in no part of part.json, and are not used.") == 1
+
+
+def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) -> None:
+    write(tmp_path / "a", {"0": image_of(0)})
+    write(tmp_path / "b", {"1": image_of(1)})
+    (tmp_path / "t.csv").write_text("img_id,img_path,mask_rle\n1,b/images/1.tif,5 9 60 3\n")
+    table = {"path": "t.csv", "kind": "rle", "order": "row"}
+    data = opened(tmp_path, data={"train": [{"path": "a"}, table], "val": [table]})
+    assert [source.kind for source in data.train] == ["folder", "rle"]
+    assert len(data.samples.scenes) == 2
+    write(tmp_path / "four", {"2": image_of(2, bands=4)})
+    write(tmp_path / "deep", {"3": image_of(3, dtype=np.uint16)})
+    for other, told in (("four", "has 4 bands of uint8"), ("deep", "has 3 bands of uint16")):
+        for sets in (
+            {"train": [table, {"path": other}], "val": [table]},
+            {"train": [table], "val": [{"path": other}]},
+        ):
+            with pytest.raises(BandMismatch) as caught:
+                opened(tmp_path, data=sets)
+            assert told in caught.value.message
+            assert "1.tif has 3 of uint8" in caught.value.message
+
+
+def test_images_alone_and_other_classes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", {"0": image_of(0)})
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, data={"train": [{"path": "a/images"}], "val": [{"path": "a"}]})
+    assert "a/images is read as images: 1 images, and none has a label" in caught.value.message
+    other = {"path": "a", "labels": {"classes": ["background", "road"], "building": "road"}}
+    with pytest.raises(ConfigError, match=r"\['background', 'building'\] are expected"):
+        opened(tmp_path, data={"train": [{"path": "a"}, other], "val": [{"path": "a"}]})
+
+
+def test_normalisation_is_of_imagenet_measured_or_given(tmp_path: Path) -> None:
+    image = image_of(0)
+    image[1] = 77
+    write(tmp_path / "a", {"0": image})
+    scale = np.array([0.485, 0.456, 0.406]) * 255
+    for name in ("auto", "imagenet"):
+        assert opened(tmp_path, normalise=name).statistics[0] == pytest.approx(scale)
+    # A sample is the whole image.
+    data = opened(tmp_path, normalise="dataset", crop_px=48)
+    mean, std = data.statistics
+    assert mean == pytest.approx(image.mean(axis=(1, 2)), rel=1e-5)
+    assert std[::2] == pytest.approx(image.std(axis=(1, 2))[::2], rel=1e-5)
+    assert mean[1] == 77
+    assert std[1] == 255  # a band that never changes is not divided by nothing
+    assert opened(tmp_path, normalise="dataset", crop_px=48).statistics == data.statistics
+    given = {"mean": [1, 2, 3], "std": [4, 5, 6]}
+    assert opened(tmp_path, normalise=given).statistics == ((1, 2, 3), (4, 5, 6))
+    with pytest.raises(ConfigError, match="normalise has 1 values, but the images have 3 bands"):
+        opened(tmp_path, normalise={"mean": [1], "std": [1]})
+    write(tmp_path / "five", {"0": image_of(0, bands=5)})
+    five = {"train": [{"path": "five"}], "val": [{"path": "five"}]}
+    with pytest.raises(ConfigError, match="is for three bands, but the images have 5"):
+        opened(tmp_path, normalise="imagenet", data=five)
+    assert opened(tmp_path, data=five).statistics[0] == pytest.approx((128,) * 5, rel=0.05)
+
+
+def test_what_is_measured_is_what_is_valid(tmp_path: Path) -> None:
+    image = image_of(0)
+    image[:, 24:] = 255
+    write(tmp_path / "a", {"0": image})
+    source = {"path": "a", "nodata": [255, 255, 255]}
+    found = measure(opened(tmp_path, data={"train": [source], "val": [source]}).samples, 200)
+    assert found.mean == pytest.approx(image[:, :24].mean(axis=(1, 2)), rel=0.03)
+    assert found.high == image[:, :24].max()
+    assert found.outside == 0
+
+
+def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
+    light = {"policy": "light"}
+    write(tmp_path / "a", {"0": image_of(0, dtype=np.uint16, high=3000)})
+    (note,) = opened(tmp_path, augment=light).notes
+    assert "up to 29" in note
+    assert "full_scale = 4095" in note
+    said = opened(tmp_path, augment=light, full_scale=4095)
+    assert not said.notes
+    assert said.statistics[0][0] == pytest.approx(0.485 * 4095)
+    assert max(said.samples[n].image.max() for n in range(4)) <= 4095
+    with pytest.raises(ConfigError) as caught:
+        opened(tmp_path, augment=light, full_scale=1000)
+    assert "expected 0 to 1000, the full scale" in caught.value.message
+    assert "full_scale = 4095" in caught.value.remedy
+    write(tmp_path / "a", {"0": image_of(0, dtype=np.float32, low=-20, high=200)})
+    with pytest.raises(ConfigError, match="pixel values from -"):
+        opened(tmp_path)
+    # Heights and the like: measured, and as they are.
+    data = opened(tmp_path, normalise="dataset")
+    assert data.statistics[0] == pytest.approx((90,) * 3, rel=0.05)
+    assert min(data.samples[n].image.min() for n in range(4)) < -10
+
+
+def test_every_worker_has_its_part_of_the_memory(tmp_path: Path) -> None:
+    write(tmp_path / "a", {"0": image_of(0)})
+    sets = {"train": [{"path": "a"}], "val": [{"path": "a"}], "cache_mb": 9}
+    for workers, limit in ((0, 9 * 2**20), (3, 3 * 2**20)):
+        data = opened(tmp_path, workers=workers, data=sets)
+        assert data.samples._cache._limit == limit
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_samples_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
+    write(tmp_path / "a", {str(n): image_of(n) for n in range(3)})
+    augment = {"policy": "strong", "prefer_buildings": 0}
+    data = opened(tmp_path, samples_per_epoch=6, augment=augment, balance="class")
+
+    def drawn(workers: int, epoch: int) -> list[Sample]:
+        data.samples.epoch = epoch
+        return list(DataLoader(_AsDataset(data.samples), batch_size=None, num_workers=workers))
+
+    here = [drawn(0, epoch) for epoch in (0, 1)]
+    assert not np.array_equal(here[0][0].image, here[1][0].image)
+    for workers in (1, 3):
+        for epoch in (0, 1):
+            for one, other in zip(drawn(workers, epoch), here[epoch], strict=True):
+                for part in ("image", "target", "valid"):
+                    np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
