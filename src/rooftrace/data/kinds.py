@@ -19,13 +19,14 @@ from rooftrace.data.labelstudio import LABELSTUDIO
 from rooftrace.data.layout import select
 from rooftrace.data.rle import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
+from rooftrace.data.tiles import TILES
 
 __all__ = ["KINDS", "check_write_options", "open_source"]
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """In the order in which they are tried: what says more of itself first."""
 
-for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, FOOTPRINTS, IMAGES):
+for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
     KINDS.add(_kind.name, _kind)
 
 _OWN = ("layout", "order", "annotator", "field", "zoom", "images")

@@ -13,7 +13,7 @@ from pyproj.exceptions import ProjError
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid
 
-__all__ = ["degrees_text", "outline_bounds", "reprojected"]
+__all__ = ["degrees_text", "outline_bounds", "outline_pixels", "reprojected"]
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
@@ -55,22 +55,35 @@ def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
     """(left, bottom, right, top) of a grid in another system; None where it has no place there.
 
     Raises:
-        GeoreferenceError: the grid has no CRS, or there is no way between the two.
+        GeoreferenceError: there is no way between the two.
     """
-    if grid.crs is None:
-        raise GeoreferenceError(
-            "An image without a CRS has no place in another.", remedy="Give it one."
-        )
+    xy = _outline(grid, target)
+    if not len(xy):
+        return None
+    (left, bottom), (right, top) = xy.min(axis=0), xy.max(axis=0)
+    return float(left), float(bottom), float(right), float(top)
+
+
+def outline_pixels(grid: GeoGrid, other: GeoGrid) -> Floats:
+    """(n, 2) columns and rows in another grid of places along the outline of this one.
+
+    Those that have no place in the other's system are left out.
+    """
+    assert other.crs is not None
+    x, y = _outline(grid, other.crs).T
+    inverse = ~other.transform
+    cols = inverse.a * x + inverse.b * y + inverse.c
+    return np.stack([cols, inverse.d * x + inverse.e * y + inverse.f], axis=1)
+
+
+def _outline(grid: GeoGrid, target: CRS) -> Floats:
+    assert grid.crs is not None
     side = np.linspace(0, 1, _OUTLINE_POINTS)
     zero, one = np.zeros_like(side), np.ones_like(side)
     cols = np.concatenate([side, one, side, zero]) * grid.width
     rows = np.concatenate([zero, side, one, side]) * grid.height
     xy = _moved(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
-    xy = xy[np.isfinite(xy).all(axis=1)]
-    if not len(xy):
-        return None
-    (left, bottom), (right, top) = xy.min(axis=0), xy.max(axis=0)
-    return float(left), float(bottom), float(right), float(top)
+    return xy[np.isfinite(xy).all(axis=1)]
 
 
 def degrees_text(bounds: Bounds, crs: CRS) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
@@ -221,9 +222,8 @@ def test_the_same_system_changes_no_bit() -> None:
 
 
 def test_bounds_in_degrees_and_without() -> None:
-    grid = GeoGrid((10, 10), crs=None)
-    with pytest.raises(GeoreferenceError):
-        outline_bounds(grid, UTM)
+    grid = GeoGrid((2, 4), Affine(1, 0, 15, 0, -1, 46), LONLAT)
+    assert outline_bounds(grid, LONLAT) == (15, 44, 19, 46)
     assert degrees_text((15, 45, 16, 46), LONLAT).startswith("longitude 15.00000 to 16.00000")
     assert "in WGS 84 / UTM" in degrees_text((1e12, 1e12, 1e13, 1e13), UTM)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
