@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -451,3 +455,21 @@ def test_a_setting_that_is_none(raw: dict, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(raw, AugmentConfig, source="c.toml")
     assert told in caught.value.message
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+
+
+def test_the_table_of_the_docs_is_what_the_policies_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\| (.+) \|$", PAGE.read_text(), re.M)
+    told = {key: [cell.strip() for cell in cells] for key, *cells in rows}
+    assert list(told) == [key for key in AugmentConfig.model_fields if key != "policy"]
+    for number, policy in enumerate(POLICIES):
+        config = AugmentConfig(policy=policy)  # type: ignore[arg-type]
+        for key, cells in told.items():
+            value = cells[number] or cells[0]
+            wanted = getattr(config, key)
+            expected = None if value == "–" else json.loads(value)
+            assert (list(wanted) if isinstance(wanted, tuple) else wanted) == expected, key
+            # What differs from the first is written out, and nothing else is.
+            assert number == 0 or bool(cells[number]) == (wanted != getattr(AugmentConfig(), key))
