@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +17,13 @@ from rooftrace.cli.options import (
     Kind,
     Layout,
     Nodata,
+    Order,
     Part,
     source_config,
 )
 from rooftrace.cli.show import bar, print_json, say
 
 __all__ = ["convert"]
-
-
-class Order(StrEnum):
-    """Along which way runs of pixels go."""
-
-    row = "row"
-    column = "column"
 
 
 def convert(

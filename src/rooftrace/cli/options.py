@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,12 +24,21 @@ __all__ = [
     "Kind",
     "Layout",
     "Nodata",
+    "Order",
     "Part",
     "Precision",
     "Threshold",
     "parse_nodata",
     "source_config",
 ]
+
+
+class Order(StrEnum):
+    """Along which way runs of pixels go."""
+
+    row = "row"
+    column = "column"
+
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
 Layout = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,13 @@ from rooftrace.cli.options import (
     Gsd,
     Json,
     Nodata,
+    Order,
     Precision,
     Threshold,
     parse_nodata,
 )
 from rooftrace.cli.show import bar, print_json, say
+from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import nodata_rule
 
 __all__ = ["predict"]
@@ -24,7 +26,7 @@ __all__ = ["predict"]
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders, GeoTIFFs.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
     bundle: Annotated[
         Path | None, typer.Option("-m", "--model", help="A .rooftrace file; default: bundled.")
     ] = None,
@@ -36,24 +38,50 @@ def predict(
     nodata: Nodata = None,
     engine: EngineName = None,
     precision: Precision = None,
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="A folder of slippy tiles is one scene.")
+    ] = False,
+    zoom: Annotated[
+        int | None, typer.Option(min=0, max=30, help="With --mosaic: of the tiles.")
+    ] = None,
+    rle: Annotated[
+        Path | None,
+        typer.Option(help="Write only a table of run lengths, such as submission.csv."),
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="With --rle: the table whose rows and columns are kept.")
+    ] = None,
+    order: Annotated[
+        Order | None, typer.Option(help="With --rle: of the runs; default by the columns.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Mask, building polygons and a preview of each image."""
+    common: dict[str, Any] = {
+        "gsd_m": gsd,
+        "threshold": threshold,
+        "engine": engine,
+        "precision": precision,
+        "nodata": None if nodata is None else nodata_rule(parse_nodata(nodata)),
+    }
+    if rle is not None:
+        given = {"-o": out, "--min-area": min_area, "--mosaic": mosaic or None, "--zoom": zoom}
+        _refuse(given, "has no use with --rle")
+        _submit(inputs, bundle, rle, sample, order, common, as_json=as_json)
+        return
+    _refuse({"--sample": sample, "--order": order}, "belongs to --rle")
+    if out is None:
+        raise ConfigError(
+            "Neither -o nor --rle was given.",
+            remedy="Name a folder for the results with -o, or a table with --rle.",
+        )
     from rooftrace.flows.predict import run_predict
 
     with bar("predict", "px", hidden=as_json) as progress:
         report = run_predict(
-            inputs,
-            bundle,
-            out,
-            gsd_m=gsd,
-            threshold=threshold,
-            min_area_m2=min_area,
-            engine=engine,
-            precision=precision,
-            nodata=None if nodata is None else nodata_rule(parse_nodata(nodata)),
-            progress=progress,
-        )
+            inputs, bundle, out, min_area_m2=min_area, mosaic=mosaic, zoom=zoom,
+            progress=progress, **common,
+        )  # fmt: skip
     if as_json:
         print_json(report.to_json())
         return
@@ -71,3 +99,39 @@ def predict(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
         f"record {out / 'run.json'}"
     )
+
+
+def _submit(
+    inputs: list[Path],
+    bundle: Path | None,
+    table: Path,
+    sample: Path | None,
+    order: Order | None,
+    common: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    from rooftrace.flows.submit import run_submit
+
+    with bar("predict", "images", hidden=as_json) as progress:
+        report = run_submit(
+            inputs, bundle, table, sample=sample, order=None if order is None else order.value,
+            progress=progress, **common,
+        )  # fmt: skip
+    if as_json:
+        print_json(report.to_json())
+        return
+    for note in report.notes:
+        say(f"note: {note}")
+    resumed = f", {report.resumed:,} of them by an earlier run" if report.resumed else ""
+    say(
+        f"{report.path}: {report.images:,} images{resumed}, {report.empty:,} without a building, "
+        f"runs by {report.order}"
+    )
+    say(f"{report.images_per_s:.1f} images/s, peak memory {report.peak_rss_mb:.0f} MB")
+
+
+def _refuse(given: dict[str, object], why: str) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise ConfigError(f"The option {option} {why}.", remedy="Leave it out.")

@@ -201,6 +201,28 @@ class Predictor:
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
         return Prediction(mask, result, Path(source.name).stem or "image")
 
+    def predict_mask(
+        self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
+    ) -> tuple[Mask, tuple[str, ...]]:
+        """The mask of `predict` without outlines and preview, which take most of a small image.
+
+        Returns:
+            Class indices on the image's own grid, and notes of what was assumed.
+
+        Raises:
+            As `predict`.
+        """
+        source = as_source(image)
+        plan = plan_scene(source, self.bundle.spec, gsd_m=gsd_m)
+        memory = MemoryMask(source.grid.shape)
+        stream(
+            source, self.engine, self.bundle.spec, plan,
+            lambda block: memory.write(block.window, block.mask),
+            threshold=self.bundle.spec.threshold if threshold is None else threshold,
+        )  # fmt: skip
+        mask = Mask(memory.data, memory.data != NODATA, source.grid)
+        return mask, (plan.scaling.note,) if plan.scaling.note else ()
+
     def predict_to_files(
         self,
         image: Input,

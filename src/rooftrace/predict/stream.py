@@ -2,7 +2,7 @@
 
 Three threads: one reads tiles ahead, the calling one runs the network, and one makes finished
 blocks of the tiles and hands them on. What is held is a few tiles, the answers of the tiles that a
-block to come still needs, and two blocks; never the scene.
+block to come still needs, and two blocks; never the scene. A scene of one tile needs no threads.
 """
 
 from __future__ import annotations
@@ -157,6 +157,14 @@ def stream(
         consume(block)
 
     answers: dict[TileIndex, Answer | None] = {}
+    if len(schedule) == 1 and len(schedule[0][0]) == 1:
+        # One tile has nothing to overlap with, and to start threads takes as long as the network.
+        (index,) = schedule[0][0]
+        pixels = _read_tile(resampler, plan, index)
+        finish(0, {index: _answer(run, pixels, source, plan, index, stats)})
+        if progress is not None:
+            progress(total_px, total_px)
+        return stats
     finishing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "finish") as finisher, _Ahead(
         lambda index: (index, _read_tile(resampler, plan, index)),

@@ -1,0 +1,336 @@
+"""`rooftrace predict --rle`: the masks of many images as one table of run lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
+from rooftrace.core.types import RasterSource
+from rooftrace.data.layout import images_under
+from rooftrace.data.rleimages import NamedImages
+from rooftrace.data.rletable import Columns, RleTable, Row
+from rooftrace.data.runs import NO_RUNS, Order, encode_runs
+from rooftrace.flows.journal import Journal
+from rooftrace.flows.machine import peak_rss_mb
+from rooftrace.io.memory import ArraySource
+from rooftrace.io.raster import NodataRule, open_raster
+from rooftrace.predict.predictor import Predictor, load
+
+__all__ = ["SubmitReport", "run_submit"]
+
+Progress = Callable[[int, int], None]
+
+_COLUMNS = ("img_id", "mask_rle")
+_LISTED = 5
+_MOST_FAILED = 10
+"""Images that may fail before the rest is not tried: a model that does not fit fails on all."""
+
+_AHEAD = 4
+_READ_AHEAD_PX = 2**22
+"""Larger images are read by window while they are predicted."""
+
+
+@dataclass(frozen=True)
+class SubmitReport:
+    """A table that was written.
+
+    Args:
+        path: of the table.
+        images: how many rows it has.
+        empty: of them, those without a building.
+        resumed: of them, those that an earlier run had computed.
+        order: of the runs.
+        images_per_s: of those that this run computed, files included.
+        peak_rss_mb: of the process.
+        notes: what was assumed, for the person to see.
+    """
+
+    path: Path
+    images: int
+    empty: int
+    resumed: int
+    order: Order
+    images_per_s: float
+    peak_rss_mb: float
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `--json`."""
+        return asdict(self) | {"path": str(self.path), "notes": list(self.notes)}
+
+
+def run_submit(
+    inputs: Sequence[Path],
+    bundle: Path | None,
+    out: Path,
+    *,
+    sample: Path | None = None,
+    order: Order | None = None,
+    gsd_m: float | None = None,
+    threshold: float | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    nodata: NodataRule | None = None,
+    progress: Progress | None = None,
+) -> SubmitReport:
+    """Write the buildings of every image as a row of run lengths, at the image's own size.
+
+    What is computed is kept in `OUT.partial` at once. A run that was stopped, or in which images
+    failed, is gone on with by the same call: with the same model, images, sample and options.
+
+    Args:
+        inputs: images, and folders of images with those in their folders.
+        bundle: the model; default the one that comes with rooftrace.
+        out: the table; it appears when all of it is there.
+        sample: a table whose rows, columns and line ends are kept; default one row for each image,
+            sorted by name, with the columns `img_id,mask_rle`.
+        order: of the runs; default as is the custom with such columns.
+        gsd_m: metres per pixel of the images, where their georeference does not say.
+        threshold: on the building's probability; default the model's own.
+        engine, precision: default the fastest that runs well here.
+        nodata: what is nodata in the images besides what they say themselves; it is no building.
+        progress: called with the images that are done and that there are.
+
+    Raises:
+        LayoutError: the sample lists an image that is not there, or not one that is; told before
+            anything is predicted.
+        ConfigError: the order is not known, or `out` is the sample.
+        DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
+    """
+    table, images = _planned(inputs, sample, out)
+    order = order or table.columns.custom
+    if order is None:
+        raise ConfigError(
+            f"By its columns {sample} does not say in which order its runs are.",
+            remedy="Say it with --order row or --order column.",
+        )
+    predictor = load(bundle, engine=engine, precision=precision)
+    spec = predictor.bundle.spec
+    made_with = {
+        "bundle": predictor.bundle.sha256,
+        "engine": [predictor.engine.name, predictor.engine.precision],
+        "images": _stamp(images),
+        "order": order,
+        "gsd_m": gsd_m,
+        "threshold": spec.threshold if threshold is None else threshold,
+        "nodata": None if nodata is None else asdict(nodata),
+    }
+    with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:
+        run = _Run(predictor, journal, order, progress)
+        run.all(images, nodata=nodata, gsd_m=gsd_m, threshold=threshold)
+        if journal.replaced:
+            run.notes.append(f"{journal.path} was of another model, set or options: begun anew.")
+        if run.failed:
+            raise _failure(run, len(images))
+        table.write(out, map(journal.__getitem__, range(len(images))))
+        empty = sum(journal[index] == NO_RUNS for index in range(len(images)))
+        journal.discard()
+    if len(spec.classes) > 2:
+        building = spec.classes[spec.building_class]
+        run.notes.append(f"Only {building} is written: a table holds the masks of one class.")
+    return run.report(out, len(images), empty)
+
+
+class _Run:
+    """What is gathered while images are predicted one after the other."""
+
+    def __init__(
+        self, predictor: Predictor, journal: Journal, order: Order, progress: Progress | None
+    ) -> None:
+        self.predictor = predictor
+        self.journal = journal
+        self.order: Order = order
+        self.resumed = len(journal)
+        self.failed: list[tuple[Path, RooftraceError]] = []
+        self.notes: list[str] = []
+        self._progress = progress
+        self._computed = 0
+        self._started = time.perf_counter()
+
+    def all(
+        self,
+        images: Sequence[Path],
+        *,
+        nodata: NodataRule | None,
+        gsd_m: float | None,
+        threshold: float | None,
+    ) -> None:
+        """Predict what is not in the journal yet."""
+        building = self.predictor.bundle.spec.building_class
+        assumed: list[str] = []
+        waiting = [index for index in range(len(images)) if index not in self.journal]
+        with closing(_read_ahead([images[index] for index in waiting], nodata)) as sources:
+            for index, source in zip(waiting, sources):
+                try:
+                    mask, notes = self.predictor.predict_mask(
+                        source.result(), gsd_m=gsd_m, threshold=threshold
+                    )
+                except RooftraceError as error:
+                    self.failed.append((images[index], error))
+                    if len(self.failed) == _MOST_FAILED:
+                        break
+                    continue
+                self.journal.add(index, encode_runs(mask.data == building, self.order))
+                self._computed += 1
+                assumed += notes
+                if self._progress is not None:
+                    self._progress(len(self.journal), len(images))
+        if assumed:
+            more = f" So for {len(assumed) - 1:,} images more." if len(assumed) > 1 else ""
+            self.notes.append(assumed[0] + more)
+
+    def report(self, out: Path, images: int, empty: int) -> SubmitReport:
+        seconds = time.perf_counter() - self._started
+        return SubmitReport(
+            path=out,
+            images=images,
+            empty=empty,
+            resumed=self.resumed,
+            order=self.order,
+            images_per_s=self._computed / max(seconds, 1e-9),
+            peak_rss_mb=peak_rss_mb(),
+            notes=tuple(self.notes),
+        )
+
+
+def _read_ahead(
+    images: Sequence[Path], nodata: NodataRule | None
+) -> Generator[Future[RasterSource], None, None]:
+    """The images in turn, a few of them read by another thread while one is predicted."""
+    reading: deque[Future[RasterSource]] = deque()
+    with ThreadPoolExecutor(1, "read") as pool:
+        try:
+            for path in images:
+                reading.append(pool.submit(_read, path, nodata))
+                if len(reading) > _AHEAD:
+                    yield reading.popleft()
+            yield from reading
+        finally:
+            for future in reading:
+                future.cancel()
+
+
+def _read(path: Path, nodata: NodataRule | None) -> RasterSource:
+    source = open_raster(path, nodata=nodata)
+    if source.grid.height * source.grid.width > _READ_AHEAD_PX:
+        return source
+    raster = source.read()
+    return ArraySource(raster.data, raster.grid, raster.valid, source.name)
+
+
+def _planned(inputs: Sequence[Path], sample: Path | None, out: Path) -> tuple[RleTable, list[Path]]:
+    """The table to fill, and the image of each of its rows."""
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; a table is one file.", remedy="Name a .csv file.")
+    images = _images(inputs)
+    if sample is None:
+        names = _names(images)
+        rows = tuple(Row(index + 2, (names[path], "")) for index, path in enumerate(names))
+        return RleTable(Columns.of(_COLUMNS, str(out)), rows, name=str(out)), list(names)
+    if out.exists() and out.samefile(sample):
+        raise ConfigError(
+            f"The table would be written over the sample {sample}.",
+            remedy="Write it under another name.",
+        )
+    table = RleTable.read(sample)
+    return table, _listed(table, images)
+
+
+def _images(inputs: Sequence[Path]) -> list[Path]:
+    images: list[Path] = []
+    for given in inputs:
+        if not given.exists():
+            raise DataError(f"There is no image at {given}.", remedy="Check the path.")
+        images += images_under(given) if given.is_dir() else [given]
+    if not images:
+        raise DataError(
+            f"There is no image in {', '.join(map(str, inputs))}.",
+            remedy="Name the folder that holds the images.",
+        )
+    # A file may be named twice, by itself and by its folder.
+    return list(dict.fromkeys(images))
+
+
+def _names(images: Sequence[Path]) -> dict[Path, str]:
+    """Image to name, sorted by name; without endings, if that is enough to tell them apart.
+
+    Returns:
+        In the order of the rows.
+    """
+    names = {path: path.stem for path in images}
+    if len(set(names.values())) < len(names):
+        names = {path: path.name for path in images}
+    by_name: dict[str, Path] = {}
+    for path, name in names.items():
+        other = by_name.setdefault(name, path)
+        if other != path:
+            raise ConfigError(
+                f"{other} and {path} would both be {name!r} in the table.",
+                remedy="Rename one, or give a sample that names them by their folders.",
+            )
+    return {by_name[name]: name for name in sorted(by_name)}
+
+
+def _listed(table: RleTable, images: Sequence[Path]) -> list[Path]:
+    """The image of each row of a sample: every one that is there once, and no other."""
+    by_name = NamedImages(images)
+    found: dict[Path, Row] = {}
+    missing: list[str] = []
+    for row in table.rows:
+        name = table.image_id(row)
+        image = by_name.find(Path(name).name if table.columns.id is None else name)
+        if image is None:
+            missing.append(f"{name} (row {row.line})")
+            continue
+        other = found.setdefault(image, row)
+        if other is not row:
+            raise LayoutError(
+                f"{table.name} lists {image} twice, in row {other.line} and row {row.line}.",
+                remedy="Take one of the rows out.",
+            )
+    surplus = [str(path) for path in images if path not in found]
+    if not (missing or surplus):
+        return list(found)
+    told = []
+    if missing:
+        told.append(
+            f"{len(missing)} of its {len(table.rows)} images are not there: {_some(missing)}"
+        )
+    if surplus:
+        told.append(f"{len(surplus)} images are not in it: {_some(surplus)}")
+    raise LayoutError(
+        f"{table.name} does not fit the images: {'; '.join(told)}.",
+        remedy="Name the folder that holds exactly the images of the sample.",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+
+
+def _stamp(images: Sequence[Path]) -> str:
+    """What changes when an image does, or their order."""
+    stamp = hashlib.sha256()
+    for path in images:
+        status = path.stat()
+        stamp.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return stamp.hexdigest()
+
+
+def _failure(run: _Run, count: int) -> RooftraceError:
+    path, error = run.failed[0]
+    message = error.message if str(path) in error.message else f"{path}: {error.message}"
+    stopped = "; the rest was not tried" if len(run.failed) == _MOST_FAILED else ""
+    return type(error)(
+        f"{message} {len(run.failed)} of {count} images failed{stopped}. "
+        f"{len(run.journal)} are done and kept in {run.journal.path}.",
+        remedy=f"{error.remedy} Then run the same again: it goes on from there.".strip(),
+    )

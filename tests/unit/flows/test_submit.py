@@ -1,0 +1,315 @@
+"""Many images to one table: the sample's own form, nothing half-written, nothing computed twice."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import (
+    BandMismatch,
+    ConfigError,
+    DataError,
+    ExportError,
+    LabelError,
+    LayoutError,
+)
+from rooftrace.data.rletable import RleTable
+from rooftrace.data.runs import encode_runs
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.journal import Journal
+from rooftrace.flows.submit import SubmitReport, run_submit
+from rooftrace.io.raster import NodataRule
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.predictor import Predictor, load
+
+NAMES = ("a", "b c", "ü", "empty")
+SHAPES = ((64, 80), (32, 48), (96, 64), (32, 32))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, tiny.spec.model_copy(update={"gsd_m": 0.3}), tiny.parts)
+    return path
+
+
+def draw(path: Path, shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), 40, dtype=np.uint8)
+    if path.stem != "empty":
+        pixels[5:25, 10:40] = 200
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for number, (name, shape) in enumerate(zip(NAMES, SHAPES)):
+        draw(tmp_path / "in" / ("deep" if number == 2 else "") / f"{name}.png", shape)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    path = tmp_path / "sample.csv"
+    rows = ["img_id,mask_rle,note", "ü.png,-1,x", "a,-1,", 'empty,-1,"y,z"', "b c,-1,"]
+    path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    return path
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is predicted, in turn."""
+    seen: list[str] = []
+    predict_mask = Predictor.predict_mask
+
+    def watched(self: Predictor, image: Any, **options: Any) -> Any:
+        seen.append(Path(image.name).stem)
+        return predict_mask(self, image, **options)
+
+    monkeypatch.setattr(Predictor, "predict_mask", watched)
+    return seen
+
+
+def masks_in(table: Path, order: str) -> dict[str, np.ndarray]:
+    read = RleTable.read(table)
+    shapes = dict(zip(NAMES, SHAPES))
+    names = [read.image_id(row).removesuffix(".png") for row in read.rows]
+    return {name: read.mask(row, shapes[name], order) for name, row in zip(names, read.rows)}
+
+
+@pytest.mark.parametrize("order", [None, "row", "column"])
+def test_the_sample_is_filled_in(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path, order: str | None
+) -> None:
+    out = tmp_path / "out" / "submission.csv"
+    told: list[tuple[int, int]] = []
+    report = run_submit(
+        [images], bundle, out, sample=sample, order=order, progress=lambda *now: told.append(now)
+    )
+    assert report.order == (order or "row")
+    assert told == [(done, 4) for done in (1, 2, 3, 4)]
+    predictor = load(bundle)
+    masks = masks_in(out, report.order)
+    for name, path in zip(NAMES, ("a.png", "b c.png", "deep/ü.png", "empty.png")):
+        assert np.array_equal(masks[name], predictor.predict(images / path).mask.data == 1)
+    assert [name for name, mask in masks.items() if not mask.any()] == ["empty"]
+    assert report.empty == 1
+    # But for the runs it is the sample, to the byte.
+    RleTable.read(out).write(tmp_path / "back.csv", ["-1"] * 4)
+    assert (tmp_path / "back.csv").read_bytes() == sample.read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["submission.csv"]
+
+
+def test_without_a_sample_rows_are_sorted_by_name(
+    images: Path, bundle: Path, tmp_path: Path
+) -> None:
+    report = run_submit([images, images / "a.png"], bundle, tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_bytes().decode().split("\n")
+    assert lines[0] == "img_id,mask_rle"
+    assert [line.split(",")[0] for line in lines[1:]] == ["a", "b c", "empty", "ü", ""]
+    assert "," not in lines[1].partition(",")[2]
+    assert report.to_json() | {"images_per_s": 0, "peak_rss_mb": 0, "notes": []} == {
+        "path": str(tmp_path / "t.csv"), "images": 4, "empty": 1, "resumed": 0, "order": "row",
+        "images_per_s": 0, "peak_rss_mb": 0, "notes": [],
+    }  # fmt: skip
+    # One note for all images that lack the same.
+    (note,) = report.notes
+    assert "does not say how many metres" in note
+    assert note.endswith("So for 3 images more.")
+    assert run_submit([images], bundle, tmp_path / "t.csv", gsd_m=0.3).notes == ()
+
+
+def test_names_that_would_be_one_keep_their_endings(
+    images: Path, bundle: Path, tmp_path: Path
+) -> None:
+    draw(images / "a.bmp", (32, 32))
+    run_submit([images], bundle, tmp_path / "t.csv")
+    table = RleTable.read(tmp_path / "t.csv")
+    assert [table.image_id(row) for row in table.rows][:2] == ["a.bmp", "a.png"]
+    draw(images / "deep" / "a.bmp", (32, 32))
+    with pytest.raises(ConfigError, match=r"would both be 'a\.bmp' in the table"):
+        run_submit([images], bundle, tmp_path / "t.csv")
+
+
+def test_missing_and_surplus_images_are_told_before_anything_is_predicted(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path, predicted: list[str]
+) -> None:
+    for number in range(7):
+        draw(images / f"new{number}.png", (32, 32))
+    (images / "a.png").unlink()
+    with pytest.raises(LayoutError) as caught:
+        run_submit([images], bundle, tmp_path / "t.csv", sample=sample)
+    assert (
+        "1 of its 4 images are not there: a (row 3); 7 images are not in it: "
+        in caught.value.message
+    )
+    assert caught.value.message.count("new") == 5
+    assert predicted == []
+    assert not list(tmp_path.glob("t.csv*"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "told"),
+    [
+        ("img_id,mask_rle\na,-1\na.png,-1", LayoutError, r"lists .*a\.png twice, in row 2 and row"),
+        ("img_id,img_path\na,a.png", LabelError, "and one for the runs"),
+        ("name,rle\na,-1\nb c,-1\nü,-1\nempty,-1", ConfigError, "does not say in which order"),
+    ],
+)
+def test_samples_that_cannot_be_filled_in(
+    images: Path, bundle: Path, tmp_path: Path, rows: str, error: type[Exception], told: str
+) -> None:
+    sample = tmp_path / "sample.csv"
+    sample.write_text(rows + "\n", encoding="utf-8")
+    with pytest.raises(error, match=told):
+        run_submit([images], bundle, tmp_path / "t.csv", sample=sample)
+
+
+def test_what_is_wrong_with_the_paths(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="would be written over the sample"):
+        run_submit([images], bundle, sample, sample=sample)
+    with pytest.raises(ConfigError, match="is a folder"):
+        run_submit([images], bundle, tmp_path)
+    with pytest.raises(DataError, match="There is no image at"):
+        run_submit([tmp_path / "none"], bundle, tmp_path / "t.csv")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DataError, match="There is no image in"):
+        run_submit([tmp_path / "bare"], bundle, tmp_path / "t.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError):
+        run_submit([images], bundle, tmp_path / "file" / "t.csv")
+
+
+def test_an_image_that_fails_keeps_the_others(
+    images: Path, sample: Path, bundle: Path, tmp_path: Path, predicted: list[str]
+) -> None:
+    out = tmp_path / "t.csv"
+    good = (images / "b c.png").read_bytes()
+    status = (images / "b c.png").stat()
+    (images / "b c.png").write_bytes(good[:60] + bytes(len(good) - 60))
+    os.utime(images / "b c.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DataError) as caught:
+        run_submit([images], bundle, out, sample=sample)
+    assert "b c.png" in caught.value.message
+    assert f"1 of 4 images failed. 3 are done and kept in {out}.partial." in caught.value.message
+    assert not out.exists()
+    assert sorted(predicted) == ["a", "empty", "ü"]
+
+    # Mended to the same size and time: what a person who copies a file again has.
+    (images / "b c.png").write_bytes(good)
+    os.utime(images / "b c.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    predicted.clear()
+    report = run_submit([images], bundle, out, sample=sample)
+    assert predicted == ["b c"]
+    assert (report.resumed, report.images) == (3, 4)
+    assert not (tmp_path / "t.csv.partial").exists()
+    run_submit([images], bundle, tmp_path / "whole.csv", sample=sample)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_run_that_was_stopped_is_gone_on_with(
+    images: Path, bundle: Path, tmp_path: Path, predicted: list[str]
+) -> None:
+    def stop(done: int, _count: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "t.csv"
+    with pytest.raises(KeyboardInterrupt):
+        run_submit([images], bundle, out, gsd_m=0.3, progress=stop)
+    assert not out.exists()
+    # The process may have died while it wrote.
+    with (tmp_path / "t.csv.partial").open("ab") as file:
+        file.write(b"2 17 3 4")
+    predicted.clear()
+    report = run_submit([images], bundle, out, gsd_m=0.3)
+    assert (report.resumed, len(predicted)) == (2, 2)
+    run_submit([images], bundle, tmp_path / "whole.csv", gsd_m=0.3)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["threshold", "order", "gsd_m", "nodata", "image", "model"])
+def test_what_was_made_otherwise_is_not_gone_on_with(
+    images: Path, bundle: Path, tmp_path: Path, predicted: list[str], changed: str
+) -> None:
+    def stop(done: int, _count: int) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "t.csv"
+    with pytest.raises(KeyboardInterrupt):
+        run_submit([images], bundle, out, progress=stop)
+    predicted.clear()
+    options: dict[str, Any] = {}
+    if changed == "image":
+        draw(images / "b c.png", (40, 40))
+    elif changed == "model":
+        tiny = tiny_bundle()
+        bundle = tmp_path / "other.rooftrace"
+        write_bundle(bundle, tiny.spec.model_copy(update={"name": "other"}), tiny.parts)
+    else:
+        values = {"threshold": 0.9, "order": "column", "gsd_m": 0.25, "nodata": NodataRule(value=0)}
+        options[changed] = values[changed]
+    report = run_submit([images], bundle, out, **options)
+    assert (report.resumed, len(predicted)) == (0, 4)
+    assert any("begun anew" in note for note in report.notes)
+
+
+def test_a_model_that_fits_no_image_is_not_tried_on_all(
+    tmp_path: Path, bundle: Path, predicted: list[str]
+) -> None:
+    for number in range(15):
+        path = tmp_path / "in" / f"{number:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (32, 32)).save(path)
+    with pytest.raises(BandMismatch, match="10 of 15 images failed; the rest was not tr"):
+        run_submit([tmp_path / "in"], bundle, tmp_path / "t.csv")
+    assert len(predicted) == 10
+
+
+def test_nodata_is_no_building(images: Path, bundle: Path, tmp_path: Path) -> None:
+    rule = NodataRule(value=200)
+    report: SubmitReport = run_submit([images], bundle, tmp_path / "t.csv", nodata=rule)
+    assert report.empty == 4
+
+
+def test_a_large_image_is_read_by_window(
+    images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_submit([images], bundle, tmp_path / "small.csv")
+    monkeypatch.setattr("rooftrace.flows.submit._READ_AHEAD_PX", 0)
+    run_submit([images], bundle, tmp_path / "large.csv")
+    assert (tmp_path / "small.csv").read_bytes() == (tmp_path / "large.csv").read_bytes()
+
+
+def test_the_journal_keeps_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "j.partial"
+    texts = [encode_runs(np.eye(5, dtype=np.uint8) * bool(n % 2), "row") for n in range(4)]
+    with Journal(path, {"model": "a"}) as journal:
+        for index in (3, 0, 2):
+            journal.add(index, texts[index])
+        assert [journal[index] for index in (0, 2, 3)] == [texts[0], texts[2], texts[3]]
+    whole = path.read_bytes()
+    for cut in range(len(b'{"model": "a"}\n'), len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        with Journal(path, {"model": "a"}) as journal:
+            assert not journal.replaced
+            assert len(journal) == whole[:cut].count(b"\n") - 1
+            kept = [index for index in range(4) if index in journal]
+            assert [journal[index] for index in kept] == [texts[index] for index in kept]
+            journal.add(1, texts[1])
+            assert journal[1] == texts[1]
+    with Journal(path, {"model": "b"}) as journal:
+        assert journal.replaced
+        assert len(journal) == 0
+    with Journal(path, {"model": "b"}) as journal:
+        assert not journal.replaced
+        journal.discard()
+    assert not path.exists()
