@@ -81,7 +81,7 @@ def test_the_sample_decides_the_form(call: Call, data: Path, bundle: Path, tmp_p
         (["--rle", "t.csv", "--min-area", "4"], "The option --min-area has no use with --rle."),
         (["-o", "out", "--sample", "t.csv"], "The option --sample belongs to --rle."),
         (["-o", "out", "--order", "row"], "The option --order belongs to --rle."),
-        ([], "Neither -o nor --rle was given."),
+        ([], "Neither --out (-o) nor --rle was given."),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -65,14 +65,14 @@ def predict(
         "nodata": None if nodata is None else nodata_rule(parse_nodata(nodata)),
     }
     if rle is not None:
-        given = {"-o": out, "--min-area": min_area, "--mosaic": mosaic or None, "--zoom": zoom}
-        _refuse(given, "has no use with --rle")
+        others: dict[str, object] = {"-o": out, "--min-area": min_area, "--zoom": zoom}
+        _refuse(others | {"--mosaic": mosaic or None}, "has no use with --rle")
         _submit(inputs, bundle, rle, sample, order, common, as_json=as_json)
         return
     _refuse({"--sample": sample, "--order": order}, "belongs to --rle")
     if out is None:
         raise ConfigError(
-            "Neither -o nor --rle was given.",
+            "Neither --out (-o) nor --rle was given.",
             remedy="Name a folder for the results with -o, or a table with --rle.",
         )
     from rooftrace.flows.predict import run_predict
