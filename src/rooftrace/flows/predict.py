@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.types import RasterSource
+from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.io.atomic import export_error, write_atomically
-from rooftrace.io.raster import NodataRule, RasterFile, is_raster, open_raster
+from rooftrace.io.raster import NodataRule
 from rooftrace.predict.predictor import OutputPaths, Predictor, load
 
-__all__ = ["PredictOutput", "PredictReport", "find_images", "run_predict"]
+__all__ = ["PredictOutput", "PredictReport", "run_predict"]
 
 Progress = Callable[[int, int], None]
 
-_SIDECARS = (".ovr", ".msk")
 _MOST_LISTED = 10
 
 
@@ -75,15 +76,17 @@ def run_predict(
     engine: str | None = None,
     precision: str | None = None,
     nodata: NodataRule | None = None,
+    mosaic: bool = False,
+    zoom: int | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
-    """Predict every image that `inputs` name.
+    """Predict every image that `inputs` name. Slippy tiles lie where their names say.
 
     An image that fails does not stop the others; its error is raised when they are done, and
     `run.json` tells what there is.
 
     Args:
-        inputs: images and folders of images.
+        inputs: images, folders of images, and folders of slippy tiles.
         bundle: the model; default the one that comes with rooftrace.
         out: folder for the results; made where it is missing.
         gsd_m: metres per pixel of the images, where their georeference does not say.
@@ -91,88 +94,57 @@ def run_predict(
         min_area_m2: smaller buildings are left out of the polygons.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves.
+        mosaic: whether each input is a folder of slippy tiles that is one scene.
+        zoom: of the tiles of a mosaic, where there are several.
         progress: called with the pixels that are done and that there are.
 
     Raises:
-        ConfigError: two images whose results would have one name, or that would be overwritten.
+        ConfigError: two images whose results would have one name, or that would be overwritten;
+            a mosaic of several zooms.
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
     """
-    images, skipped = find_images(inputs)
-    _check_names(images, out)
+    jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
+    _check_names(jobs, out)
     predictor = load(bundle, engine=engine, precision=precision)
     _check_writable(out)
     run = _Run(predictor, out, progress)
-    sources = [open_raster(path, nodata=nodata) for path in images]
-    run.total_px = sum(_pixels_of(source) for source in sources)
-    for path, source in zip(images, sources):
-        run.add(path, source, gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
+    run.total_px = sum(_pixels_of(job.source) for job in jobs)
+    for job in jobs:
+        run.add(job, gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
     if skipped:
         run.notes.append(_skipped_note(skipped))
     report = run.report()
-    record = _record(run, report, images, skipped)
+    record = _record(run, report, [job.path for job in jobs], skipped)
     record["options"] = {
         "gsd_m": gsd_m,
         "threshold": predictor.bundle.spec.threshold if threshold is None else threshold,
         "min_area_m2": min_area_m2,
         "nodata": None if nodata is None else asdict(nodata),
+        "mosaic": mosaic,
+        "zoom": zoom,
     }
     write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
     if run.failed:
-        raise _failure(run.failed, len(images))
+        raise _failure(run.failed, len(jobs))
     return report
 
 
-def find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The images that are named, and what was skipped in the folders among them.
-
-    Raises:
-        DataError: an input that does not exist, or a folder without an image.
-    """
-    images: list[Path] = []
-    skipped: list[Path] = []
-    for given in inputs:
-        if not given.is_dir():
-            if not given.exists():
-                raise DataError(f"There is no image at {given}.", remedy="Check the path.")
-            images.append(given)
-            continue
-        files = [
-            file
-            for file in sorted(given.iterdir())
-            if file.is_file() and not file.name.startswith(".") and not _is_sidecar(file)
-        ]
-        found = [file for file in files if is_raster(file)]
-        if not found:
-            raise DataError(
-                f"The folder {given} has no image among its {len(files)} files.",
-                remedy="Name the folder that holds the images themselves.",
-            )
-        images += found
-        skipped += [file for file in files if file not in set(found)]
-    # A file may be named twice, by itself and by its folder.
-    return list(dict.fromkeys(images)), skipped
-
-
-def _is_sidecar(file: Path) -> bool:
-    return file.suffix.lower() in _SIDECARS and file.with_suffix("").exists()
-
-
-def _check_names(images: Sequence[Path], out: Path) -> None:
+def _check_names(jobs: Sequence[Job], out: Path) -> None:
     by_name: dict[str, Path] = {}
-    for path in images:
-        other = by_name.setdefault(path.stem, path)
-        if other != path:
+    for job in jobs:
+        other = by_name.setdefault(job.name, job.path)
+        if other != job.path:
             raise ConfigError(
-                f"{other} and {path} would both be written as {path.stem}_… in {out}.",
+                f"{other} and {job.path} would both be written as {job.name}_… in {out}.",
                 remedy="Predict them into different folders, or rename one.",
             )
-    given = {path.resolve() for path in images}
-    for path in images:
+    given = {job.path.resolve() for job in jobs}
+    for job in jobs:
         for ending in ("_mask.tif", "_mask.png", "_preview.png"):
-            target = out / (path.stem + ending)
+            target = out / (job.name + ending)
             if target.resolve() in given:
                 raise ConfigError(
-                    f"The result of {path} would be written over the input {target}.",
+                    f"The result of {job.path} would be written over the input {target}.",
                     remedy="Choose another folder with -o.",
                 )
 
@@ -186,7 +158,7 @@ def _check_writable(out: Path) -> None:
         raise export_error(out, error) from error
 
 
-def _pixels_of(source: RasterFile) -> int:
+def _pixels_of(source: RasterSource) -> int:
     try:
         return source.grid.height * source.grid.width
     except RooftraceError:
@@ -209,7 +181,7 @@ class _Run:
         self._done_px = 0
         self._started = time.perf_counter()
 
-    def add(self, path: Path, source: RasterFile, **options: float | None) -> None:
+    def add(self, job: Job, **options: float | None) -> None:
         started = time.perf_counter()
 
         def progress(done: int, _total: int) -> None:
@@ -218,17 +190,17 @@ class _Run:
 
         try:
             paths, result = self.predictor.predict_to_files(
-                source, self.out, name=path.stem, progress=progress, **options
+                job.source, self.out, name=job.name, progress=progress, **options
             )
         except RooftraceError as error:
-            self.failed.append((path, error))
+            self.failed.append((job.path, error))
             return
         finally:
-            source.close()
+            job.source.close()
         self._done_px += result.summary.pixels
         self.notes += result.summary.notes
-        self.outputs.append(_output(path, paths, result.summary, time.perf_counter() - started))
-        self.figures.append(result.summary.to_json() | {"input": str(path)})
+        self.outputs.append(_output(job.path, paths, result.summary, time.perf_counter() - started))
+        self.figures.append(result.summary.to_json() | {"input": str(job.path)})
 
     def report(self) -> PredictReport:
         seconds = time.perf_counter() - self._started

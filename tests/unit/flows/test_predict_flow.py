@@ -14,7 +14,8 @@ from PIL import Image
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, ExportError
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows.doctor import run_doctor
-from rooftrace.flows.predict import find_images, run_predict
+from rooftrace.flows.inputs import find_images
+from rooftrace.flows.predict import run_predict
 from rooftrace.models.bundle import write_bundle
 
 

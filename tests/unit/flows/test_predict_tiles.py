@@ -1,0 +1,119 @@
+"""Slippy tiles: each by itself, or all as one scene."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.data.tilenames import TileName
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.inputs import find_jobs
+from rooftrace.flows.predict import run_predict
+from rooftrace.io.masks import NODATA
+from rooftrace.models.bundle import write_bundle
+
+FIRST = TileName(18, 154_803, 130_805)
+SIDE = 128
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, tiny.spec, tiny.parts)
+    return path
+
+
+def write(folder: Path, pixels: np.ndarray, *, oam: bool) -> None:
+    """Two rows and three columns of tiles with one of them missing."""
+    for row in range(2):
+        for col in range(3):
+            if (row, col) == (1, 2):
+                continue
+            tile = TileName(FIRST.zoom, FIRST.row + row, FIRST.col + col)
+            name = f"OAM-{tile.col}-{tile.row}-{tile.zoom}" if oam else str(tile)
+            path = folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = pixels[row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE]
+            Image.fromarray(part).save(path)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Dark ground with one bright roof that lies on four tiles."""
+    drawn = np.full((2 * SIDE, 3 * SIDE, 3), 40, np.uint8)
+    drawn[SIDE - 30 : SIDE + 20, SIDE - 25 : SIDE + 40] = 220
+    return drawn
+
+
+def test_a_mosaic_has_one_mask_and_no_seam(
+    bundle: Path, tmp_path: Path, pixels: np.ndarray
+) -> None:
+    write(tmp_path / "town", pixels, oam=False)
+    report = run_predict([tmp_path / "town"], bundle, tmp_path / "out", mosaic=True)
+    (output,) = report.outputs
+    assert Path(output.mask).name == "town_mask.tif"
+    with rasterio.open(output.mask) as mask:
+        assert mask.crs.to_epsg() == 3857
+        left, _, _, top = FIRST.bounds_xy
+        assert (mask.bounds.left, mask.bounds.top) == pytest.approx((left, top))
+        values = mask.read(1)
+    roof = pixels[..., 0] == 220
+    known = np.ones_like(roof)
+    known[SIDE:, 2 * SIDE :] = False
+    assert ((values == NODATA) == ~known).all()
+    # The answer of the network is the brightness; resampling blurs the outermost pixels.
+    inner = known & ~(np.hypot(*np.gradient(roof.astype(float))) > 0)
+    assert ((values == 1) == roof)[inner].mean() > 0.99
+    houses = geopandas.read_file(output.polygons)
+    assert len(houses) == output.buildings == 1
+    assert houses.crs.to_epsg() == 3857
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["options"]["mosaic"] is True
+
+
+@pytest.mark.parametrize("oam", [True, False])
+def test_each_tile_lies_where_its_name_says(
+    bundle: Path, tmp_path: Path, pixels: np.ndarray, oam: bool
+) -> None:
+    write(tmp_path / "town", pixels, oam=oam)
+    report = run_predict([tmp_path / "town"], bundle, tmp_path / "out")
+    assert len(report.outputs) == 5
+    assert sum(output.buildings for output in report.outputs) == 4
+    assert not report.notes  # of a scale that had to be assumed, for one
+    first = "OAM-130805-154803-18" if oam else "18__130805__154803"
+    with rasterio.open(tmp_path / "out" / f"{first}_mask.tif") as mask:
+        assert tuple(mask.bounds) == pytest.approx(FIRST.bounds_xy)
+
+
+def test_what_is_no_scene_of_tiles_is_told(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "town", pixels, oam=True)
+    with pytest.raises(ConfigError, match="--zoom 18 was given") as caught:
+        find_jobs([tmp_path / "town"], zoom=18)
+    assert "--mosaic" in caught.value.remedy
+    with pytest.raises(ConfigError, match="zoom = 17 was asked for"):
+        find_jobs([tmp_path / "town"], mosaic=True, zoom=17)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no tiles"):
+        find_jobs([tmp_path / "empty"], mosaic=True)
+    with pytest.raises(DataError, match="no image among"):
+        find_jobs([tmp_path / "empty"])
+
+
+def test_numbers_beside_an_image_do_not_make_it_a_tile(tmp_path: Path) -> None:
+    """`2024/12/25/7.png`, named by its day."""
+    image = tmp_path / "12" / "25" / "7.png"
+    image.parent.mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(image)
+    for given in (image, image.parent):
+        jobs, _ = find_jobs([given])
+        assert [job.source.grid.crs for job in jobs] == [None]
+    jobs, _ = find_jobs([tmp_path, image])
+    assert [job.name for job in jobs] == ["12__25__7"]
