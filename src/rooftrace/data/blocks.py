@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 
 import numpy as np
@@ -60,13 +60,10 @@ class Ground:
     Args:
         plane: (n,) number of the plane that each is measured on.
         shapes: (n,) polygons in metres on their planes, x east and y north.
-        seat: (n,) what scene each goes with: the largest in which its middle lies, if that is
-            at least twice as large (the same ground at another zoom), or itself.
     """
 
     plane: NDArray[np.intp]
     shapes: NDArray[np.object_]
-    seat: NDArray[np.intp]
 
     @classmethod
     def of(cls, outlines: Sequence[Lonlat]) -> Ground:
@@ -77,7 +74,31 @@ class Ground:
         for number in range(int(plane.max()) + 1):
             here = plane == number
             shapes[here] = shapely.polygons(_flattened(rings[here]))
-        return cls(plane, shapes, _seats(plane, shapes))
+        return cls(plane, shapes)
+
+    @cached_property
+    def seat(self) -> NDArray[np.intp]:
+        """(n,) what scene each goes with: the largest in which its middle lies, if that is at
+        least twice as large (the same ground at another zoom), or itself.
+        """
+        seat = np.arange(len(self.shapes))
+        area = shapely.area(self.shapes)
+        # By octaves of size, since of a thousand scenes of one place each lies in all others.
+        octave = np.floor(np.log2(area / (0.99 * area.min()))).astype(int)
+        for number, size in product(np.unique(self.plane), np.unique(octave)[:-1]):
+            here = self.plane == number
+            inner = np.flatnonzero(here & (octave == size))
+            outer = np.flatnonzero(here & (octave > size))
+            tree = shapely.STRtree(self.shapes[outer])
+            middles = shapely.centroid(self.shapes[inner])
+            i, j = tree.query(middles, predicate="within")
+            i, j = inner[i], outer[j]
+            larger = area[j] >= _INSIDE * area[i]
+            i, j = i[larger], j[larger]
+            # Of several, the largest is written last, and of equal ones the first.
+            order = np.lexsort((-j, area[j]))
+            seat[i[order]] = j[order]
+        return seat
 
     @property
     def side_m(self) -> NDArray[np.float64]:
@@ -176,21 +197,6 @@ def _flattened(rings: NDArray[np.float64]) -> NDArray[np.float64]:
     to_plane = Transformer.from_crs(4326, plane, always_xy=True)
     flat = np.stack(to_plane.transform(*rings.reshape(-1, 2).T), axis=1)
     return flat.reshape(rings.shape)
-
-
-def _seats(plane: NDArray[np.intp], shapes: NDArray[np.object_]) -> NDArray[np.intp]:
-    seat = np.arange(len(shapes))
-    area = shapely.area(shapes)
-    for number in np.unique(plane):
-        here = np.flatnonzero(plane == number)
-        tree = shapely.STRtree(shapes[here])
-        inner, outer = tree.query(shapely.centroid(shapes[here]), predicate="within")
-        larger = area[here[outer]] >= _INSIDE * area[here[inner]]
-        inner, outer = inner[larger], outer[larger]
-        # Of several, the largest is written last, and of equal ones the first.
-        order = np.lexsort((-outer, area[here[outer]]))
-        seat[here[inner[order]]] = here[outer[order]]
-    return seat
 
 
 def _shrunk(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
