@@ -21,8 +21,14 @@ from rooftrace.data.labelstudio import label_config, predictions
 from rooftrace.data.labelstudio.client import LabelStudio
 from rooftrace.data.labelstudio.picture import is_shown_by_browsers, picture_of
 from rooftrace.data.labelstudio.project import find_project, number_of, polygon_tool
-from rooftrace.data.labelstudio.read import FILE_KEY, ID_KEY
-from rooftrace.data.labelstudio.references import ImageFinder, image_key, own_images, upload_path
+from rooftrace.data.labelstudio.references import (
+    FILE_KEY,
+    ID_KEY,
+    ImageFinder,
+    image_key,
+    own_images,
+    upload_path,
+)
 from rooftrace.data.labelstudio.tasks import Task, read_tasks
 from rooftrace.data.labelstudio.write import scene_data
 from rooftrace.data.source import Entry

@@ -16,6 +16,10 @@ from rooftrace.data.images import open_image
 from rooftrace.data.labels import IGNORED, NameRule
 from rooftrace.data.labelstudio.paint import Drawn, Vote, label_of
 from rooftrace.data.labelstudio.references import (
+    FILE_KEY,
+    GROUP_KEY,
+    GSD_KEY,
+    ID_KEY,
     ImageFinder,
     image_key,
     original_name,
@@ -26,13 +30,10 @@ from rooftrace.data.labelstudio.tasks import Annotation, Task, read_tasks
 from rooftrace.data.source import Entry, SceneSet
 from rooftrace.io.raster import NodataRule
 
-__all__ = ["FILE_KEY", "GROUP_KEY", "GSD_KEY", "ID_KEY", "UNKNOWN_LABEL", "read_export"]
+__all__ = ["UNKNOWN_LABEL", "read_export"]
 
 UNKNOWN_LABEL = "rooftrace:unknown"
 """The label of pixels about which nothing is known; understood whatever the classes are."""
-
-ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
-"""What we add to the data of a task, so that a scene comes back as it went."""
 
 UNION, MAJORITY = "union", "majority"
 _LISTED = 5

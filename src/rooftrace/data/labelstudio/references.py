@@ -17,8 +17,11 @@ from rooftrace.core.errors import LayoutError
 from rooftrace.data.labelstudio.regions import malformed
 from rooftrace.data.layout import images_under
 
-__all__ = ["ImageFinder", "image_key", "original_name", "own_images", "stored_name",
-           "upload_name"]  # fmt: skip
+__all__ = ["FILE_KEY", "GROUP_KEY", "GSD_KEY", "ID_KEY", "ImageFinder", "image_key",
+           "original_name", "own_images", "stored_name", "upload_name", "upload_path"]  # fmt: skip
+
+ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
+"""What we add to the data of a task, so that a scene comes back as it went."""
 
 _UPLOAD = re.compile(r".*(/data/upload/(?:\d+/)?([^/]+))", re.DOTALL)
 _HASHED = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)
@@ -48,7 +51,9 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
         found = [
             key
             for key, value in data.items()
-            if isinstance(value, str) and _LOOKS_LIKE_IMAGE.search(value)
+            if isinstance(value, str)
+            and key not in (ID_KEY, FILE_KEY, GROUP_KEY)
+            and _LOOKS_LIKE_IMAGE.search(value)
         ]
     if len(found) != 1:
         told = " or ".join(map(repr, found[:_LISTED])) or "none"

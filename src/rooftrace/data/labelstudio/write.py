@@ -18,8 +18,8 @@ from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
 from rooftrace.data.images import image_name, relative_name, write_image
 from rooftrace.data.labelstudio.brush import BrushError, encode_brush
-from rooftrace.data.labelstudio.read import GROUP_KEY, GSD_KEY, ID_KEY, UNKNOWN_LABEL
-from rooftrace.data.labelstudio.references import own_images
+from rooftrace.data.labelstudio.read import UNKNOWN_LABEL
+from rooftrace.data.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY, own_images
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions, Written
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.io.masks import class_colours

@@ -1,0 +1,348 @@
+"""A real Label Studio server: pushed to, annotated over REST, pulled from.
+
+`make labelstudio` makes its environment; without it all of this skips.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+
+from rooftrace.cli import main
+from rooftrace.core.types import Footprints, GeoGrid
+from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.data.labelstudio import predictions
+from rooftrace.data.labelstudio.brush import decode_alpha, encode_brush
+from rooftrace.data.labelstudio.paint import Drawn, label_of
+from rooftrace.data.labelstudio.regions import find_regions
+from rooftrace.predict.predictor import load
+from rooftrace.testing import generate_scene, write_pairs
+from rooftrace.vector.polygonize import trace
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = ROOT / ".venv-labelstudio"
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+SHAPE = (256, 320)
+START_S = 240
+
+pytestmark = pytest.mark.skipif(
+    not (ENVIRONMENT / "bin" / "label-studio").is_file(),
+    reason="no Label Studio server: .venv-labelstudio is made by `make labelstudio`",
+)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `files` is its document root."""
+
+    url: str
+    files: Path
+
+    def call(self, path: str, body: Any = None) -> Any:
+        """What a person's browser would do between our push and our pull."""
+        request = Request(
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"},
+        )
+        with urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+
+def is_up(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/health", timeout=10) as response:
+            return response.status == 200
+    except (URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("labelstudio")
+    (home / "files").mkdir()
+    empty = ENVIRONMENT / "empty" / "label_studio.sqlite3"
+    if empty.is_file():  # else the server makes one, which takes half a minute
+        shutil.copy(empty, home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR")}
+    environment = kept | {
+        "HOME": str(home),
+        "LABEL_STUDIO_BASE_DATA_DIR": str(home),
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(home / "files"),
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+    }
+    command = [
+        str(ENVIRONMENT / "bin" / "label-studio"), "start", "--no-browser",
+        "--internal-host", "127.0.0.1", "-p", str(port), "--username", "ann@example.com",
+        "--password", "not-a-secret-1", "--user-token", TOKEN, "--enable-legacy-api-token",
+    ]  # fmt: skip
+    with (home / "log").open("wb") as log:
+        # A group of its own, so that nothing of it is left when it is stopped.
+        process = subprocess.Popen(
+            command, cwd=home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_S
+        while not is_up(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                told = (home / "log").read_text(errors="replace")[-3000:]
+                pytest.fail(f"Label Studio did not start (exit {process.returncode}):\n{told}")
+            time.sleep(0.5)
+        yield Server(url, home / "files")
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=20)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The real command; its answer for programs."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--json"])
+    told = capsys.readouterr()
+    assert stopped.value.code == 0, told.out + told.err
+    return json.loads(told.out)
+
+
+@pytest.fixture
+def here(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return server
+
+
+def result(tool: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"one-{tool}", "from_name": tool, "to_name": "image", "type": f"{tool}labels",
+        "original_height": SHAPE[0], "original_width": SHAPE[1], "image_rotation": 0,
+        "value": value | {f"{tool}labels": ["building"]},
+    }  # fmt: skip
+
+
+def polygons_of(mask: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+    traced = trace(mask)
+    count = len(traced)
+    found = Footprints(traced.polygons, np.ones(count, np.float32), np.full(count, np.nan), None)
+    [prediction] = predictions(found, GeoGrid(SHAPE), ("background", "building"), "none")
+    return list(prediction["result"])
+
+
+def iou(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    return float((found & expected).sum() / (found | expected).sum())
+
+
+def test_pushed_annotated_and_pulled(
+    here: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    names = write_pairs(data, range(5), shape_yx=SHAPE, gsd_m=0.3, prefix="häuser é")
+    pushed = run(capsys, "label", "push", str(data), "--project", "Häuser <1>")
+    assert (pushed["created"], pushed["pushed"], pushed["skipped"]) == (True, names, [])
+    number = pushed["project"]
+    assert pushed["url"] == f"{here.url}/projects/{number}"
+
+    # The server has our predictions on the tasks, and they are those of the model.
+    query = f"/api/tasks?project={number}&fields=all&page_size=50"
+    tasks = {task["data"]["scene_id"]: task for task in here.call(query)["tasks"]}
+    assert sorted(tasks) == names
+    predictor = load()
+    shown = 0
+    for name, task in tasks.items():
+        [prediction] = here.call(f"/api/predictions?task={task['id']}")
+        assert prediction["model_version"] == predictor.bundle.spec.name
+        assert 0 < prediction["score"] <= 1
+        shown += len(prediction["result"])
+        regions, _ = find_regions(prediction["result"], name)
+        drawn = label_of([tuple(Drawn(one, 1) for one in regions)], GeoGrid(SHAPE), name).read()
+        own = predictor.predict(data / "images" / f"{name}.tif")
+        # Outlines are straightened, and specks left out: nearly the mask.
+        assert iou(drawn.data == 1, own.mask.data == 1) > 0.9
+    assert shown == pushed["buildings"] > 0
+
+    # Three of the tasks get a label each, by polygon, brush and rectangle.
+    truths = [generate_scene(seed, SHAPE, 0.3).mask().astype(bool) for seed in range(5)]
+    box = np.zeros(SHAPE, dtype=bool)
+    box[64:128, 80:240] = True
+    corner = {"x": 25.0, "y": 25.0, "width": 50.0, "height": 25.0, "rotation": 0}
+    rle = {"format": "rle", "rle": list(encode_brush(truths[1]))}
+    by_task = {
+        names[0]: polygons_of(truths[0]),
+        names[1]: [result("brush", rle)],
+        names[2]: [result("rectangle", corner)],
+        names[3]: [],
+    }
+    for name, results in by_task.items():
+        here.call(f"/api/tasks/{tasks[name]['id']}/annotations", {"result": results})
+
+    out = tmp_path / "pulled"
+    pulled = run(capsys, "label", "pull", "--project", "Häuser <1>", "-o", str(out))
+    assert pulled == {
+        "path": str(out), "tasks": 5, "annotated": 4, "downloaded": 5, "notes": []
+    }  # fmt: skip
+    for options in ({}, {"images": str(data)}):
+        source = open_source(SourceConfig(path=str(out), **options))
+        assert source.ids == tuple(names[:4])
+        assert [entry.id for entry in source.unlabelled] == names[4:]
+        masks = []
+        for scene in source:
+            assert scene.label is not None
+            assert scene.gsd_m == pytest.approx(0.3, rel=1e-3)
+            assert (scene.image.grid.crs is not None) == bool(options)
+            mask = scene.label.read()
+            assert mask.valid.all()
+            masks.append(mask.data == 1)
+        assert iou(masks[0], truths[0]) >= 0.99
+        assert iou(masks[1], truths[1]) == 1.0
+        assert iou(masks[2], box) == 1.0
+        assert not masks[3].any()
+
+    # What is there is neither pushed nor downloaded again.
+    again = run(capsys, "label", "push", str(data), "--project", str(number))
+    assert (again["created"], again["pushed"], again["skipped"]) == (False, [], names)
+    options = ["--images", str(data), "-o", str(tmp_path / "only.json")]
+    only = run(capsys, "label", "pull", "--project", str(number), *options)
+    assert (only["downloaded"], only["annotated"]) == (0, 4)
+
+    # JSON-MIN of the same server says the same.
+    query = f"/api/projects/{number}/export?exportType=JSON_MIN&download_all_tasks=true"
+    short = tmp_path / "min.json"
+    short.write_text(json.dumps(here.call(query)), encoding="utf-8")
+    small = open_source(SourceConfig(path=str(short), images=str(data)))
+    assert small.ids == tuple(names[:4])
+    for scene, mask in zip(small, masks):
+        assert scene.label is not None
+        assert np.array_equal(scene.label.read().data == 1, mask)
+
+
+def test_a_project_of_somebody_else(
+    here: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another name of the image, of the control and of the label; images from the server's disk."""
+    labelled = here.files / "set one"
+    write_pairs(tmp_path, range(2), shape_yx=(96, 96))
+    from PIL import Image
+
+    for path in sorted((tmp_path / "images").iterdir()):
+        target = labelled / "a" / f"{path.stem} ü.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(target)
+    config = (
+        '<View><Image name="pic" value="$photo"/><PolygonLabels name="outline" toName="pic">'
+        '<Label value="Road"/><Label value="Building"/></PolygonLabels></View>'
+    )
+    project = here.call("/api/projects", {"title": "theirs", "label_config": config})["id"]
+    root = ["--local-files-root", str(here.files), "--gsd", "0.3"]
+    command = ["label", "push", str(labelled), "--project", "theirs", *root]
+    pushed = run(capsys, *command)
+    assert (pushed["project"], pushed["created"], len(pushed["pushed"])) == (project, False, 2)
+    assert run(capsys, *command)["pushed"] == []
+
+    [task, _] = here.call(f"/api/tasks?project={project}&fields=all")["tasks"]
+    reference = task["data"]["photo"]
+    assert reference.startswith("/data/local-files/?d=set%20one/a/")
+    request = Request(here.url + reference, headers={"Authorization": f"Token {TOKEN}"})
+    with urlopen(request, timeout=60) as response:
+        assert response.read(8) == b"\x89PNG\r\n\x1a\n"
+    [prediction] = here.call(f"/api/predictions?task={task['id']}")
+    for one in prediction["result"]:
+        assert (one["from_name"], one["to_name"]) == ("outline", "pic")
+        assert one["value"]["polygonlabels"] == ["Building"]
+    here.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
+    out = tmp_path / "pulled"
+    pulled = run(
+        capsys, "label", "pull", "--project", "theirs", "-o", str(out), "--images", str(labelled)
+    )
+    assert (pulled["tasks"], pulled["annotated"], pulled["downloaded"]) == (2, 1, 0)
+    source = open_source(SourceConfig(path=str(out)))
+    assert [len(source.entries), len(source.unlabelled)] == [1, 1]
+    assert source.open_scene(source.entries[0]).gsd_m == pytest.approx(0.3)
+
+
+def test_a_personal_token(
+    here: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Those of today are exchanged for others that live for minutes."""
+    token = here.call("/api/token/", {})["token"]
+    assert token.count(".") == 2
+    project = here.call(
+        "/api/projects", {"title": "empty", "label_config": "<View></View>"}
+    )["id"]  # fmt: skip
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+    out = str(tmp_path / "x.json")
+    assert run(capsys, "label", "pull", "--project", str(project), "-o", out)["tasks"] == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "project", "said"),
+    [("wrong", "1", "does not accept the token: Invalid token"), (TOKEN, "4711", "/4711: No Proj"),
+     ("a.b.c", "1", "does not accept the token"), (TOKEN, "nobody's", "has no project called")],
+)  # fmt: skip
+def test_what_the_server_refuses(
+    here: Server, token: str, project: str, said: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+    with pytest.raises(SystemExit) as stopped:
+        main(["label", "pull", "--project", project, "-o", str(tmp_path / "x")])
+    told = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 2
+    assert said in told
+    assert token not in told
+    assert not (tmp_path / "x").exists()
+
+
+SDK = """
+import json, sys
+import numpy as np
+from label_studio_sdk.converter.brush import decode_rle, mask2rle
+for given in json.load(sys.stdin):
+    mask = np.array(given["mask"], dtype=np.uint8) * 255
+    decoded = decode_rle(given["rle"]).reshape(*mask.shape, 4)
+    ours = bool((decoded == mask[..., None]).all())
+    print(json.dumps({"ours": ours, "theirs": mask2rle(mask), "levels": mask2rle(mask // 3 * 2)}))
+"""
+
+
+def test_brushes_are_those_of_the_vendors_own_code() -> None:
+    """Theirs decodes ours to the same pixels, and ours decodes theirs."""
+    rng = np.random.default_rng(0)
+    masks = [rng.random((17, 23)) < 0.5, np.zeros((4, 4), bool), np.ones((300, 300), bool),
+             generate_scene(3, (128, 96)).mask() > 0, rng.random((1, 7)) < 0.5]  # fmt: skip
+    given = [{"mask": m.astype(int).tolist(), "rle": list(encode_brush(m))} for m in masks]
+    done = subprocess.run(
+        [ENVIRONMENT / "bin" / "python", "-c", SDK], input=json.dumps(given), text=True,
+        capture_output=True, check=True, timeout=300,
+    )  # fmt: skip
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(masks)
+    for mask, one in zip(masks, answers):
+        assert one["ours"]
+        assert np.array_equal(decode_alpha(bytes(one["theirs"]), mask.shape), mask * 255)
+        assert np.array_equal(decode_alpha(bytes(one["levels"]), mask.shape), mask * 170)
