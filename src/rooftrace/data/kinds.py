@@ -90,7 +90,7 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
     if card.suffix != ".toml" or not card.is_file():
         return config, base
     read = load_config(card, SourceConfig)
-    given = config.model_dump(exclude_unset=True, exclude={"path"})
+    given = config.model_dump(exclude_unset=True, exclude_none=True, exclude={"path"})
     if config.images is not None:
         # Relative to where it was said, and not to the card.
         given["images"] = str(expand_path(config.images, base, key="images").absolute())

@@ -1,0 +1,426 @@
+"""What every kind of data keeps to: what is written is read again, and what is amiss is named.
+
+A kind joins by being in `KINDS` with a writer; what it asks for is in `CASES`.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.kinds import KINDS, open_source
+from rooftrace.data.source import Entry, SceneSet, WriteOptions, Written
+from rooftrace.data.tilenames import TileName
+from rooftrace.flows.convert import ConvertReport, run_convert
+from rooftrace.io.memory import ArraySource
+
+CLASSES = ("background", "building", "road")
+EMPTY = "leer"
+SHAPE = (48, 64)
+
+
+def mask_of(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Three classes, with a hole, something at the edge, and two that touch at a corner."""
+    mask = np.zeros(shape, np.uint8)
+    mask[4:20, 6 + number : 24 + number] = 1
+    mask[9:14, 12:17] = 0
+    mask[20:24, 24 + number : 30 + number] = 1
+    mask[-6:, :9] = 1
+    mask[30:34] = 2
+    return mask
+
+
+def picture(number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    return rng.integers(0, 255, (*shape, 3), np.uint8)
+
+
+def save_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, suffix: str) -> None:
+    for part, array in (("images", image), ("masks", mask)):
+        path = folder / part / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".png":
+            Image.fromarray(array).save(path)
+            continue
+        bands = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        place = Affine(0.5, 0, 500_000 + 100 * len(name), 0, -0.5, 5_000_000)
+        with rasterio.open(
+            path, "w", driver="GTiff", count=len(bands), height=array.shape[0],
+            width=array.shape[1], dtype="uint8", crs="EPSG:32633", transform=place,
+        ) as out:  # fmt: skip
+            out.write(bands)
+
+
+def pairs(suffix: str, names: tuple[str, ...], shape: tuple[int, int]) -> Callable[[Path], Path]:
+    """Makes a folder of pairs, the last of them without a label on it."""
+
+    def make(folder: Path) -> Path:
+        for number, name in enumerate(names):
+            mask = mask_of(number, shape)
+            save_pair(folder, name, picture(number, shape), mask, suffix)
+        last = folder / "masks" / f"{names[-1]}{suffix}"
+        last.unlink()
+        save_pair(folder, names[-1], picture(9, shape), np.zeros(shape, np.uint8), suffix)
+        return folder
+
+    return make
+
+
+NAMES = ("Haus Nr 5 äöü 東京", "b'; --", EMPTY)
+PLAIN = pairs(".png", NAMES, SHAPE)
+TILES = tuple(f"OAM-{x}-281000-19" for x in (301_000, 301_001, 301_002))
+
+
+def as_tile(scene_id: str) -> str:
+    """`OAM-x-y-z` as `z/x/y`."""
+    _, x, y, z = scene_id.split("-")
+    return f"{z}/{x}/{y}"
+
+
+def many_written(kind: str, folder: Path, images: list[Path]) -> Path:
+    """Labels of many images that are there in name alone."""
+    entries = tuple(Entry(image.stem, image) for image in images)
+    source = SceneSet("many", "fake", CLASSES[:2], 1, entries, fake_scene)
+    return written(source, kind, folder / Path(case(kind).out).name).path
+
+
+def fake_scene(entry: Entry) -> Scene:
+    return Scene(entry.id, ArraySource(np.zeros((3, 8, 8), np.uint8)), FakeLabel())
+
+
+class FakeLabel:
+    def read(self, window: Window | None = None) -> Mask:
+        drawn = np.zeros((8, 8), np.uint8)
+        drawn[2:5, 3:6] = 1
+        return Mask(drawn, np.ones((8, 8), np.bool_), GeoGrid((8, 8)))
+
+
+def many_pairs(folder: Path, images: list[Path]) -> Path:
+    for part in ("images", "masks"):
+        (folder / part).symlink_to(images[0].parent, target_is_directory=True)
+    return folder
+
+
+def many_placed(folder: Path, images: list[Path]) -> Path:
+    """A footprint on the first of them, to tell that they belong together."""
+    (folder / "images").symlink_to(images[0].parent, target_is_directory=True)
+    x = 301_000.3 / 2**19 * 360 - 180
+    y = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * 281_000.3 / 2**19))))
+    ring = [[x, y], [x + 1e-4, y], [x, y + 1e-4], [x, y]]
+    feature = (
+        '{"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, '
+        f'"geometry": {{"type": "Polygon", "coordinates": [{ring}]}}}}]}}'
+    )
+    (folder / "labels.geojson").write_text(feature)
+    return folder
+
+
+def many_footprints(folder: Path, images: list[Path]) -> Path:
+    return many_placed(folder, images) / "labels.geojson"
+
+
+@pytest.fixture(scope="module")
+def many_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Ten thousand tiles side by side; the first alone can be opened."""
+    folder = tmp_path_factory.mktemp("many")
+    paths = [folder / f"OAM-{x}-281000-19.png" for x in range(301_000, 311_000)]
+    for path in paths:
+        path.touch()
+    Image.fromarray(picture(0, (64, 64))).save(paths[0])
+    return paths
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a kind asks for, and what it can hold.
+
+    Args:
+        out: the name of what is written.
+        make: the folder of pairs that is converted.
+        many: what many images are described by; by default what `write` makes.
+        classes: whether it holds more than one class besides the background.
+        least_iou: 1 where masks come back as they were.
+        own_images: whether its labels name the images, so that one can be missing, or too large.
+        named: what an id becomes.
+        opens: how many images may be opened to make a set.
+        reading: what must be said to read it.
+    """
+
+    out: str = "out"
+    make: Callable[[Path], Path] = PLAIN
+    many: Callable[[Path, list[Path]], Path] | None = None
+    classes: bool = True
+    least_iou: float = 1.0
+    own_images: bool = True
+    named: Callable[[str], str] = str
+    opens: int = 0
+    reading: dict[str, Any] = field(default_factory=dict)
+
+
+CASES = {
+    "folder": Case(many=many_pairs),
+    "rle": Case(out="out/m.csv", classes=False, reading={"order": "row"}),
+    "coco": Case(out="out/c.json"),
+    "labelstudio": Case(out="out/t.json"),
+    "footprints": Case(
+        out="out/f.gpkg", make=pairs(".tif", NAMES, SHAPE), many=many_footprints, least_iou=0.99,
+        own_images=False, opens=1,
+    ),
+    "tiles": Case(
+        make=pairs(".png", TILES, (256, 256)), many=many_placed, least_iou=0.99, own_images=False,
+        named=as_tile,
+    ),
+}  # fmt: skip
+
+WRITABLE = sorted(name for name, kind in KINDS.items() if kind.write is not None)
+each_kind = pytest.mark.parametrize("kind", WRITABLE)
+
+
+def case(kind: str) -> Case:
+    return CASES.get(kind, Case())
+
+
+def written(source: SceneSet, kind: str, out: Path) -> Written:
+    write = KINDS[kind].write
+    assert write is not None
+    return write(source, out, WriteOptions(), None)
+
+
+def config(path: Path, kind: str, /, **options: Any) -> SourceConfig:
+    classes = CLASSES if case(kind).classes else CLASSES[:2]
+    return SourceConfig.model_validate(
+        {"path": str(path), "labels": {"classes": classes}, **case(kind).reading, **options}
+    )
+
+
+def converted(folder: Path, kind: str, **options: Any) -> ConvertReport:
+    """The folder of the case, written as a kind with its images beside."""
+    data = case(kind).make(folder / "data")
+    given = SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES), **options)
+    return run_convert(given, kind, folder / case(kind).out, WriteOptions(images="copy"))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every kind once, for tests that only read."""
+    made = {}
+    for kind in WRITABLE:
+        made[kind] = converted(tmp_path_factory.mktemp(kind), kind).path
+    return made
+
+
+def read_mask(scene: Scene) -> Mask:
+    assert scene.label is not None
+    return scene.label.read()
+
+
+@each_kind
+@pytest.mark.parametrize("images", ["refer", "copy"])
+def test_what_is_written_is_read_again(kind: str, images: Any, tmp_path: Path) -> None:
+    this = case(kind)
+    data = this.make(tmp_path / "data")
+    given = SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES))
+    report = run_convert(given, kind, tmp_path / this.out, WriteOptions(images=images))
+    before = {this.named(scene.id): scene for scene in open_source(given)}
+    placed = {"images": str(data / "images")} if kind == "footprints" and images == "refer" else {}
+    again = open_source(config(report.path, kind, kind=kind, **placed))
+    assert list(again.ids) == sorted(before)
+    assert report.scenes == len(before)
+    for scene in again:
+        old = before[scene.id]
+        np.testing.assert_array_equal(scene.image.read().data, old.image.read().data)
+        assert scene.gsd_m == pytest.approx(old.gsd_m)
+        mask, drawn = read_mask(scene), read_mask(old)
+        assert mask.valid.all()
+        expected = drawn.data if this.classes else (drawn.data == 1).astype(np.uint8)
+        if this.least_iou == 1:
+            np.testing.assert_array_equal(mask.data, expected)
+        for index in (1, 2):
+            one, other = mask.data == index, expected == index
+            assert (one & other).sum() >= this.least_iou * (one | other).sum()
+    # Left to itself rooftrace sees what it is.
+    assert open_source(config(report.path, kind, **placed)).kind == kind
+
+
+@each_kind
+def test_an_empty_label_stays_one(kind: str, shared: dict[str, Path]) -> None:
+    source = open_source(config(shared[kind], kind))
+    assert len(source) == 3
+    assert source.unlabelled == ()
+    empty = [scene.id for scene in source if not read_mask(scene).data.any()]
+    last = NAMES[-1] if kind != "tiles" else TILES[-1]
+    assert empty == [case(kind).named(last)]
+
+
+@each_kind
+def test_images_without_a_label_do_not_become_empty_labels(kind: str, tmp_path: Path) -> None:
+    data = case(kind).make(tmp_path / "data")
+    source = open_source(SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES)))
+    # As a layout that has unlabelled images: GROUP/images without GROUP/masks.
+    (data / "images").rename(tmp_path / "images")
+    (data / "masks").rename(tmp_path / "masks")
+    for part in ("images", "masks"):
+        (data / "west").mkdir(exist_ok=True)
+        (tmp_path / part).rename(data / "west" / part)
+    (data / "east" / "images").mkdir(parents=True)
+    first = source.entries[0].image
+    assert first is not None
+    moved = data / "west" / "images" / first.name
+    moved.rename(data / "east" / "images" / first.name)
+    (data / "west" / "masks" / first.name).unlink()
+    given = SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES))
+    report = run_convert(given, kind, tmp_path / case(kind).out, WriteOptions(images="copy"))
+    assert report.left_out == (f"east/{first.stem}",)
+    assert any("1 image without a label left out" in note for note in report.notes)
+    again = open_source(config(report.path, kind))
+    assert (len(again), again.unlabelled) == (2, ())
+
+
+@each_kind
+def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: Path) -> None:
+    if not case(kind).own_images:
+        pytest.skip("its labels lie on the ground, and images of any size show them")
+    path = converted(tmp_path, kind).path
+    source = open_source(config(path, kind))
+    image = source.entries[0].image
+    assert image is not None
+    Image.fromarray(picture(0, (20, 31))).save(image)
+    with pytest.raises(DataError) as caught:
+        read_mask(next(iter(open_source(config(path, kind)))))
+    told = caught.value.message
+    assert "20 rows × 31 columns" in told
+    # A table says no size of its own: there the runs reach beyond the image.
+    assert ("ends at pixel" if kind == "rle" else "48 rows × 64 columns") in told
+    assert kind == "rle" or image.stem in told
+
+
+@each_kind
+def test_a_missing_image_is_named(kind: str, tmp_path: Path) -> None:
+    path = converted(tmp_path, kind).path
+    source = open_source(config(path, kind))
+    image = source.entries[0].image
+    assert image is not None
+    image.unlink()
+    if not case(kind).own_images:
+        assert open_source(config(path, kind)).ids == source.ids[1:]
+        return
+    with pytest.raises(DataError) as caught:
+        next(iter(open_source(config(path, kind)))).image.read()
+    assert image.stem in caught.value.message
+
+
+@each_kind
+def test_ten_thousand_entries_are_known_without_opening_an_image(
+    kind: str, tmp_path: Path, many_images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = (case(kind).many or partial(many_written, kind))(tmp_path, many_images)
+    opened: list[Path] = []
+    real = rasterio.open
+    monkeypatch.setattr(
+        "rooftrace.io.raster.rasterio.open",
+        lambda file, *rest, **more: opened.append(file) or real(file, *rest, **more),
+    )
+    source = open_source(config(path, kind, kind=kind))
+    assert len(source) == 10_000
+    assert source.ids == tuple(sorted(set(source.ids)))
+    images = {entry.image for entry in source.entries}
+    assert len(images) == 10_000
+    assert len([file for file in opened if file in images]) <= case(kind).opens
+
+
+@each_kind
+def test_a_set_goes_to_another_process(kind: str, shared: dict[str, Path]) -> None:
+    source = open_source(config(shared[kind], kind))
+    again: SceneSet = pickle.loads(pickle.dumps(source))
+    assert again.entries == source.entries
+    for one, two in zip(source, pickle.loads(pickle.dumps(list(again)))):
+        assert one.id == two.id
+        np.testing.assert_array_equal(read_mask(one).data, read_mask(two).data)
+        np.testing.assert_array_equal(one.image.read().data, two.image.read().data)
+
+
+@each_kind
+def test_a_part_and_a_pattern_of_names(kind: str, shared: dict[str, Path]) -> None:
+    whole = open_source(config(shared[kind], kind))
+    assert open_source(config(shared[kind], kind, part="[1:]")).ids == whole.ids[1:]
+    image = whole.entries[1].image
+    assert image is not None
+    fitting = [e.id for e in whole.entries if e.image is not None and e.image.name == image.name]
+    assert list(open_source(config(shared[kind], kind, glob=image.name)).ids) == fitting
+    with pytest.raises(DataError, match="match"):
+        open_source(config(shared[kind], kind, glob="nothing.*"))
+
+
+@each_kind
+def test_chips_are_the_scenes_in_pieces(kind: str, shared: dict[str, Path]) -> None:
+    source = open_source(config(shared[kind], kind))
+    chips = open_source(config(shared[kind], kind, chip_px=40))
+    assert all(max(chip.image.grid.shape) <= 40 for chip in chips)
+    for scene in source:
+        whole = read_mask(scene)
+        seen = 0
+        for chip in chips:
+            if chip.group != scene.id and chip.group != scene.group:
+                continue
+            scene_id, _, place = chip.id.rpartition("@")
+            if scene_id != scene.id:
+                continue
+            row, col = map(int, place.split("_"))
+            part = Window(row, col, *chip.image.grid.shape).slices()
+            np.testing.assert_array_equal(read_mask(chip).data, whole.data[part])
+            seen += whole.data[part].size
+        assert seen == whole.data.size
+
+
+class PartlyUnknown:
+    """A label of which a part is not known."""
+
+    def __init__(self, label: LabelReader) -> None:
+        self._label = label
+
+    def read(self, window: Window | None = None) -> Mask:
+        whole = self._label.read()
+        whole.valid[26:30, 3:40] = False
+        part = (window or Window.whole(whole.data.shape)).slices()
+        return Mask(whole.data[part], whole.valid[part], whole.grid)
+
+
+@each_kind
+def test_what_is_unknown_stays_unknown_or_is_told(kind: str, tmp_path: Path) -> None:
+    data = case(kind).make(tmp_path / "data")
+    source = open_source(SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES)))
+
+    def open_scene(entry: Entry) -> Scene:
+        scene = source.open_scene(entry)
+        assert scene.label is not None
+        return replace(scene, label=PartlyUnknown(scene.label))
+
+    made = written(replace(source, open_scene=open_scene), kind, tmp_path / case(kind).out)
+    placed = {"images": str(data / "images")} if kind == "footprints" else {}
+    # A folder says by its card what is unknown in it.
+    options = {"labels": None} if kind == "folder" else {}
+    lost = 0
+    for scene in open_source(config(made.path, kind, **placed, **options)):
+        valid = read_mask(scene).valid
+        assert valid[:26].all()
+        lost += bool(valid[26:30, 3:40].any())
+    assert lost == 0 or any("unknown" in note for note in made.notes)
+
+
+def test_tiles_of_the_case_are_tiles() -> None:
+    for name in TILES:
+        assert TileName.parse(Path(f"{name}.png")) is not None
