@@ -122,10 +122,10 @@ def run_push(
         DataError, BundleError, PredictError: as an image, the model or the server gives cause.
     """
     source = open_source(data).with_unlabelled()
-    predictor = load(bundle)
-    spec = predictor.bundle.spec
     root = None if local_files_root is None else local_files_root.resolve()
     served = None if root is None else _served_folder(source.entries, root)
+    predictor = load(bundle)
+    spec = predictor.bundle.spec
     project_found = find_project(server, project)
     created = project_found is None
     if project_found is None:
