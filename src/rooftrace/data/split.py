@@ -33,6 +33,7 @@ PARTS = ("train", "val", "test")
 SplitBy = Literal["image", "group", "block"]
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
+_NEIGHBOURS = 4
 
 
 class Split(Config):
@@ -176,7 +177,8 @@ def _in_order(
 
     Sorted by share, each unit gets its rank times the golden ratio, modulo 1: a sequence of which
     every interval takes ranks at even distances (L. Kuipers and H. Niederreiter, Uniform
-    Distribution of Sequences, 1974, chapter 2). Its start is drawn.
+    Distribution of Sequences, 1974, chapter 2). Its start is drawn, and so is the order of
+    neighbours in rank, without which a few units would have few ways to be divided.
     """
     rng = np.random.default_rng(seed)
     units = list(members)
@@ -185,6 +187,10 @@ def _in_order(
         return units
     means = {unit: _mean(members[unit], built_up) for unit in units}
     units.sort(key=lambda unit: (means[unit] is None, means[unit] or 0.0))
+    for start in range(0, len(units), _NEIGHBOURS):
+        some = units[start : start + _NEIGHBOURS]
+        rng.shuffle(some)
+        units[start : start + _NEIGHBOURS] = some
     places = (rng.random() + _GOLDEN * np.arange(len(units))) % 1
     return [units[rank] for rank in np.argsort(places, kind="stable")]
 
