@@ -93,9 +93,14 @@ def run_convert(
         )
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)
+    notes = list(source.notes)
     if split is not None:
         path, part = parse_reference(split)
-        source = source.subset(read_split(path).ids(part, source=str(path)))
+        chosen = read_split(path).ids(part, source=str(path))
+        if absent := sorted(set(chosen) - set(source.ids)):
+            told = f"{_count(absent, 'id')} of {split} not in {data.path}"
+            notes.append(f"{told}: {_some(absent)}.")
+        source = source.subset(chosen)
     if not len(source):
         raise DataError(
             f"{data.path} has no labelled scene to write"
@@ -111,7 +116,7 @@ def run_convert(
         written = kind.write(replace(source, open_scene=tracked), out, options, progress)
     except DataError as error:
         raise _named(error, tracked.current) from error
-    notes = [*source.notes, *written.notes]
+    notes += written.notes
     if left_out:
         notes.append(f"{_count(left_out, 'image')} without a label left out: {_some(left_out)}.")
     stale = sorted(path for path, stamp in before.items() if _stamp(path) == stamp)

@@ -1,0 +1,194 @@
+"""Converting keeps what was there, names the scene that fails, and leaves nothing half done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError
+from rooftrace.core.types import Window
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.folders import CARD
+from rooftrace.data.kinds import open_source
+from rooftrace.data.source import WriteOptions
+from rooftrace.flows.convert import ConvertReport, run_convert
+from rooftrace.testing import write_pairs
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_pairs(tmp_path / "data", range(3), shape_yx=(64, 72), gsd_m=0.4)
+    return tmp_path / "data"
+
+
+def convert(data: Path, to: str, out: Path, **options: Any) -> ConvertReport:
+    given = {key: options.pop(key) for key in ("labels", "part", "nodata") if key in options}
+    return run_convert(SourceConfig(path=str(data), **given), to, out, **options)
+
+
+def test_a_folder_of_pairs_becomes_one_with_a_card(data: Path, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    report = convert(data, "folder", tmp_path / "out", progress=lambda *step: done.append(step))
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    assert (report.path, report.scenes, report.notes) == (tmp_path / "out", 3, ())
+    assert report.read_as.startswith("folder: images/NAME.ext")
+    assert (report.path / CARD).is_file()
+    for old, new in zip(open_source(SourceConfig(path=str(data))),
+                        open_source(SourceConfig(path=str(report.path)))):  # fmt: skip
+        assert (new.id, new.image.grid) == (old.id, old.image.grid)
+        assert old.label is not None
+        assert new.label is not None
+        np.testing.assert_array_equal(new.label.read().data, old.label.read().data)
+    assert json.loads(json.dumps(report.to_json()))["scenes"] == 3
+
+
+def test_groups_classes_and_unknown_pixels_survive_a_chain_of_kinds(tmp_path: Path) -> None:
+    labels = LabelConfig(classes=("land", "house", "road"), building="house", ignore=(9,))
+    drawn = np.zeros((40, 50), np.uint8)
+    drawn[3:20, 4:9], drawn[22:30], drawn[:, 45:] = 1, 2, 9
+    for group in ("a", "b"):
+        for part, array in (("images", np.zeros((40, 50, 3), np.uint8)), ("masks", drawn)):
+            (tmp_path / "data" / group / part).mkdir(parents=True)
+            Image.fromarray(array).save(tmp_path / "data" / group / part / "x.png")
+    given = SourceConfig(path=str(tmp_path / "data"), labels=labels, gsd_m=0.3)
+    report = run_convert(given, "coco", tmp_path / "c.json")
+    assert any('labels.classes = ["land", "house", "road"]' in note for note in report.notes)
+    again = SourceConfig(path=str(report.path), labels=labels)
+    report = run_convert(again, "folder", tmp_path / "end")
+    assert not any("does not hold the classes" in note for note in report.notes)
+    scenes = list(open_source(SourceConfig(path=str(report.path))))
+    # A group is a part of the name, as the folder has no other place for it.
+    assert [scene.id for scene in scenes] == ["a__x", "b__x"]
+    for scene in scenes:
+        assert scene.gsd_m == 0.3
+        assert scene.label is not None
+        mask = scene.label.read()
+        np.testing.assert_array_equal(mask.valid, drawn != 9)
+        np.testing.assert_array_equal(mask.data, np.where(drawn == 9, 0, drawn))
+
+
+def test_chips_become_images_of_their_own(data: Path, tmp_path: Path) -> None:
+    given = SourceConfig(path=str(data), chip_px=40)
+    report = run_convert(given, "coco", tmp_path / "c.json")
+    chips = open_source(SourceConfig(path=str(report.path)))
+    assert len(chips) == 3 * 4
+    assert {scene.image.grid.shape for scene in chips} == {(40, 40), (40, 32), (24, 40), (24, 32)}
+    scene = next(iter(open_source(SourceConfig(path=str(data)))))
+    chip = next(iter(chips))
+    assert chip.image.grid == scene.image.grid.crop(Window(0, 0, 40, 40))
+
+
+def test_what_is_nodata_by_rule_is_nodata_in_what_is_written(data: Path, tmp_path: Path) -> None:
+    with rasterio.open(data / "images" / "synthetic_00000.tif", "r+") as file:
+        file.write(np.full((3, 9, 72), 255, np.uint8), window=((0, 9), (0, 72)))
+    report = convert(data, "folder", tmp_path / "out", nodata=(255.0, 255.0, 255.0))
+    first = next(iter(open_source(SourceConfig(path=str(report.path)))))
+    assert not first.image.read().valid[:9].any()
+    assert first.image.read().valid[9:].any()
+    referred = convert(data, "coco", tmp_path / "c.json", nodata=(255.0, 255.0, 255.0))
+    assert any("--nodata" in note for note in referred.notes)
+    options = WriteOptions(images="copy")
+    copied = convert(data, "coco", tmp_path / "d.json", nodata=(255.0,) * 3, options=options)
+    assert copied.notes == ()
+
+
+def test_what_a_sidecar_says_of_an_image_is_not_lost(data: Path, tmp_path: Path) -> None:
+    first, second = sorted((data / "images").iterdir())[:2]
+    gaps = np.full((64, 72), 255, np.uint8)
+    gaps[:30] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(first, "r+") as file:
+        file.write_mask(gaps)
+    assert first.with_name(f"{first.name}.msk").is_file()
+    Image.fromarray(np.zeros((64, 72, 3), np.uint8)).save(second.with_suffix(".png"))
+    second.unlink()
+    second.with_name(f"{second.stem}.png.aux.xml").write_text(
+        "<PAMDataset><SRS>EPSG:32633</SRS><GeoTransform>5e5, .5, 0, 5e6, 0, -.5</GeoTransform>"
+        "</PAMDataset>"
+    )
+    given = SourceConfig(path=str(data), glob=(first.name, f"{second.stem}.png"))
+    report = run_convert(given, "folder", tmp_path / "out")
+    old, new = (list(open_source(one)) for one in (given, SourceConfig(path=str(report.path))))
+    np.testing.assert_array_equal(new[0].image.read().valid, gaps > 0)
+    assert old[1].image.grid.crs is not None
+    assert new[1].image.grid == old[1].image.grid
+
+
+def test_a_part_of_a_split(data: Path, tmp_path: Path) -> None:
+    split = tmp_path / "s.json"
+    ids = ["synthetic_00001", "gone"]
+    split.write_text(json.dumps({"parts": {"train": ids, "test": ["elsewhere"]}}))
+    report = convert(data, "folder", tmp_path / "out", split=f"{split}:train")
+    assert report.scenes == 1
+    assert any("1 id of" in note and "gone" in note for note in report.notes)
+    with pytest.raises(DataError, match="no labelled scene to write that is in"):
+        convert(data, "folder", tmp_path / "none", split=f"{split}:test")
+    assert not (tmp_path / "none").exists()
+
+
+# What is in the way.
+
+
+def test_what_is_there_is_not_written_over_unasked(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert convert(data, "folder", out, part="[:2]").scenes == 2
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        convert(data, "folder", out, part="[1:]")
+    report = convert(data, "folder", out, part="[1:]", overwrite=True)
+    assert report.scenes == 2
+    (note,) = report.notes
+    assert "still holds 2 files from before" in note
+    assert "images/synthetic_00000.tif" in note
+    file = tmp_path / "c.json"
+    file.touch()
+    convert(data, "coco", file)
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        convert(data, "coco", file)
+    assert convert(data, "coco", file, overwrite=True).notes == ()
+
+
+def test_what_is_read_is_never_written_over(data: Path, tmp_path: Path) -> None:
+    for out in (data, tmp_path, data / "images"):
+        with pytest.raises(ConfigError, match="is, or holds, what is read"):
+            convert(data, "folder", out, overwrite=True)
+    report = convert(data, "coco", tmp_path / "c.json")
+    with pytest.raises(ConfigError, match="is, or holds, what is read"):
+        convert(report.path, "coco", report.path, overwrite=True)
+
+
+def test_a_scene_that_fails_is_named_and_leaves_no_file(data: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((64, 72), 3, np.uint8)).save(data / "masks" / "synthetic_00001.png")
+    (data / "masks" / "synthetic_00001.tif").unlink()
+    for kind in ("coco", "rle", "labelstudio"):
+        out = tmp_path / f"out.{'csv' if kind == 'rle' else 'json'}"
+        with pytest.raises(LabelError, match="synthetic_00001"):
+            convert(data, kind, out)
+        assert not out.exists()
+    # An error that does not say which scene it is about.
+    broken = data / "images" / "synthetic_00001.tif"
+    broken.rename(data / "images" / "renamed.tif")
+    raw = {"images": [{"id": 1, "file_name": "images/renamed.tif", "width": 72, "height": 64,
+                       "scene_id": "this one"}],
+           "annotations": [{"id": 5, "image_id": 1, "category_id": 1,
+                            "segmentation": {"size": [64, 72], "counts": [3]}}],
+           "categories": [{"id": 1, "name": "building"}]}  # fmt: skip
+    (data / "c.json").write_text(json.dumps(raw))
+    with pytest.raises(LabelError, match=r"^this one: .*3 pixels in all"):
+        convert(data / "c.json", "rle", tmp_path / "out.csv")
+
+
+def test_two_scenes_of_one_name_and_data_without_labels(data: Path, tmp_path: Path) -> None:
+    raw = {"images": [{"id": n, "file_name": f"images/synthetic_0000{n}.tif", "width": 72,
+                       "height": 64, "scene_id": name} for n, name in enumerate(("a/b", "a__b"))],
+           "annotations": [], "categories": []}  # fmt: skip
+    (data / "c.json").write_text(json.dumps(raw))
+    with pytest.raises(DataError, match="a/b and a__b would both be written as a__b"):
+        convert(data / "c.json", "folder", tmp_path / "out")
+    with pytest.raises(DataError, match=r"read as images, with 3 images without a label"):
+        convert(data / "images", "folder", tmp_path / "out")
