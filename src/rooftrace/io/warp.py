@@ -60,6 +60,8 @@ def _fill(
             _fill(source, grid, part, data, valid)
         return
     raster = source.read(area)
+    if not raster.valid.any():
+        return
     # Numerator and denominator of a weighted mean, under one and the same kernel.
     weighed = np.where(raster.valid, raster.data, 0).astype(np.float32)
     stack = np.concatenate([weighed, raster.valid[None].astype(np.float32)])
