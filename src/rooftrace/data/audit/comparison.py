@@ -14,6 +14,7 @@ from rooftrace.data.audit.facts import SceneFacts
 from rooftrace.data.audit.scale import ScaleEstimate, ScaleShift
 
 __all__ = [
+    "MOST_IDS",
     "Comparison",
     "FeatureShift",
     "SetForm",
@@ -27,7 +28,11 @@ _LEAST_KS = 0.3
 _CLEAR_EFFECT = 0.5
 """What Cohen 1988 calls a medium effect; with the distance above it makes a finding."""
 
-_MOST_IDS = 24
+MOST_IDS = 24
+"""A list of images names so many at most."""
+
+_LEAST_FLAT = 0.02
+"""Share of an image from which nodata that nothing marks bends its figures."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class FeatureShift:
             do not overlap (Smirnov 1948, Annals of Mathematical Statistics 19).
         chance: the distance that two samples of one distribution reach in one of twenty cases.
         outside: how many images of B lie outside of `low_a`..`high_a`.
+        compared: of so many.
         ids: of those, the farthest first; at most 24.
     """
 
@@ -77,6 +83,7 @@ class FeatureShift:
     ks: float
     chance: float
     outside: int
+    compared: int
     ids: tuple[str, ...]
 
     @property
@@ -95,14 +102,16 @@ class Comparison:
     Args:
         a, b: what their files are.
         features: brightness, contrast, saturation, sharpness, and the mean of each band that both
-            have.
+            have; of the images without unmarked nodata.
         scale: of B against A.
+        unmarked: images of B that have nodata which nothing marks.
     """
 
     a: SetForm
     b: SetForm
     features: tuple[FeatureShift, ...]
     scale: ScaleShift
+    unmarked: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -174,6 +183,10 @@ def compare(a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift)
     a = [facts for facts in a if not facts.image_error and facts.valid_share > 0]
     b = [facts for facts in b if not facts.image_error and facts.valid_share > 0]
     features = []
+    forms = _form(a), _form(b)
+    unmarked = tuple(facts.id for facts in b if facts.flat_share > _LEAST_FLAT)
+    # Brightness and contrast of white fill would be taken for those of the ground.
+    a, b = ([f for f in each if f.flat_share <= _LEAST_FLAT] for each in (a, b))
     if a and b:
         read: dict[str, Callable[[SceneFacts], float]] = {
             "brightness": lambda facts: facts.brightness,
@@ -188,7 +201,7 @@ def compare(a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift)
                 _feature(f"band {band + 1}", lambda facts, band=band: facts.mean[band], a, b)  # type: ignore[misc]
                 for band in range(bands.pop())
             ]
-    return Comparison(_form(a), _form(b), tuple(features), scale)
+    return Comparison(*forms, tuple(features), scale, unmarked)
 
 
 def ks_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -225,7 +238,8 @@ def _feature(
         # The asymptotic 5 % point.
         chance=float(1.358 * np.sqrt((len(one) + len(other)) / (len(one) * len(other)))),
         outside=len(order),
-        ids=tuple(b[index].id for index in order[:_MOST_IDS]),
+        compared=len(other),
+        ids=tuple(b[index].id for index in order[:MOST_IDS]),
     )
 
 
@@ -250,6 +264,8 @@ def _form(facts: Sequence[SceneFacts]) -> SetForm:
 
 def said_factor(estimate: ScaleEstimate) -> str:
     """`2.10 (1.80 to 2.45)`."""
+    if estimate.high - estimate.low < 0.005 * estimate.factor:
+        return f"{estimate.factor:.2f}"
     return f"{estimate.factor:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 

@@ -62,6 +62,8 @@ and `_PER_RESIDUAL` times the squared residual: set on pairs of real sets whose 
 that the interval holds the truth in nine of ten (docs/audit.md)."""
 
 _NINETY = 1.645
+_MOST_OCTAVES = 3.0
+"""Half an interval that says nothing; a wider one would say no more."""
 
 Curves = NDArray[np.float64]
 
@@ -182,7 +184,8 @@ def match_curves(
     octaves = float(moved[0] * _STEP)
     residual = float(np.sqrt(costs[0, best]))
     drawn = float(moved[1:].std() * _STEP)
-    half = _NINETY * float(np.hypot(np.hypot(drawn, _LEAST_ERROR), _PER_RESIDUAL * residual**2))
+    error = float(np.hypot(np.hypot(drawn, _LEAST_ERROR), _PER_RESIDUAL * residual**2))
+    half = min(_NINETY * error, _MOST_OCTAVES)
     return Match(
         octaves=octaves,
         low=octaves - half,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rooftrace.data.audit.comparison import (
+    MOST_IDS,
     Comparison,
     FeatureShift,
     compare,
@@ -76,6 +77,20 @@ def _form_findings(comparison: Comparison) -> list[Finding]:
                 "The same ground then has other pixel values, and a model knows those alone that "
                 "it was trained on.",
                 "Convert both sets with the same stretch to the same dtype.",
+            )
+        )
+    if comparison.unmarked:
+        found.append(
+            Finding(
+                "shift.nodata",
+                "warning",
+                f"{len(comparison.unmarked)} of {b.images} other images have nodata that nothing "
+                "marks",
+                "A model would look for buildings there. They are left out of the comparison of "
+                "colours.",
+                "Say the colour where the set is read: nodata = [255, 255, 255].",
+                comparison.unmarked[:MOST_IDS],
+                len(comparison.unmarked),
             )
         )
     return found
@@ -156,12 +171,12 @@ def _crop_px(comparison: Comparison, largest_factor: float) -> int:
 
 def _feature_finding(feature: FeatureShift, comparison: Comparison) -> Finding:
     title, remedy = _REMEDIES[feature.name](feature)
-    share = feature.outside / comparison.b.images
+    share = feature.outside / feature.compared
     effect = "" if feature.effect is None else f", {abs(feature.effect):.1f} standard deviations"
     detail = (
         f"Median {feature.median_b:.3g} against {feature.median_a:.3g}{effect}; the distributions "
         f"overlap by {1 - feature.ks:.0%} (one minus the Kolmogorov-Smirnov distance). "
-        f"{feature.outside} of {comparison.b.images} images lie outside of what 98 % of these "
+        f"{feature.outside} of {feature.compared} images lie outside of what 98 % of these "
         f"show ({feature.low_a:.3g} to {feature.high_a:.3g})."
     )
     best = comparison.scale.best
@@ -237,4 +252,5 @@ def _times(estimate: ScaleEstimate) -> str:
     word = "coarser"
     if factor < 1:
         factor, low, high, word = 1 / factor, 1 / high, 1 / low, "finer"
-    return f"{factor:.1f} times {word} ({low:.1f} to {high:.1f})"
+    spread = f" ({low:.1f} to {high:.1f})" if f"{low:.1f}" != f"{high:.1f}" else ""
+    return f"{factor:.1f} times {word}{spread}"

@@ -181,6 +181,13 @@ def test_another_balance_of_classes_is_found() -> None:
     assert compare(a, facts(seed=2), SAME).class_shift is None
 
 
+def test_white_that_nothing_marks_is_not_taken_for_brightness() -> None:
+    white = [replace(one, brightness=0.9, flat_share=0.5) for one in facts(10, seed=3)]
+    results = found(facts(seed=1), facts(seed=2) + white)
+    assert list(results) == ["shift.nodata"]
+    assert results["shift.nodata"].count == 10
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_sets_of_next_to_nothing_are_compared_without_a_claim(count: int) -> None:
     unread = [replace(one, image_error="torn") for one in facts(3)]
