@@ -18,7 +18,8 @@ from rooftrace.testing import generate_scene, write_pairs
 ROOT = Path(__file__).parents[2]
 # In this order: a page may use what the page before it has made.
 PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/prediction.md",
-         "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md", "README.md"]  # fmt: skip
+         "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
+         "README.md"]  # fmt: skip
 
 # Real enough to run, small enough to wait for.
 QUICK = ["epochs=1", "samples_per_epoch=4", "batch_size=2", "crop_px=64", "val_tiles=2",
