@@ -104,7 +104,8 @@ def moments_of(luma: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[n
     sums = np.full((_WIDTHS, 6), np.nan)
     if not valid.any() or not np.ptp(luma[valid]):
         return None
-    smooth: NDArray[Any] = np.where(valid, luma, luma[valid].mean()).astype(np.float32)
+    # Brightness is no structure, and would cost digits.
+    smooth: NDArray[Any] = np.where(valid, luma - luma[valid].mean(), 0).astype(np.float32)
     distance = _distance(valid)
     side = min(luma.shape)
     reduced, width = 1, 0.0
