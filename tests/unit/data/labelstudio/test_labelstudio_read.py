@@ -363,3 +363,36 @@ def test_any_shape_is_drawn(folder: Path, values: list[dict[str, Any]]) -> None:
 def test_missing_images_are_told_at_once(folder: Path) -> None:
     with pytest.raises(LayoutError, match=r"names the image 'gone\.png', which is not found"):
         read(write(folder, task("a.png"), task("gone.png", number=2)))
+
+
+def test_two_tasks_of_one_image(folder: Path) -> None:
+    path = write(folder, task("a.png"), task("./a.png", number=2))
+    with pytest.raises(LayoutError, match=r"task 1 and .*task 2 both have the image .*a\.png"):
+        read(path)
+
+
+def test_images_that_are_called_alike(folder: Path) -> None:
+    for group in ("x", "y"):
+        save_image(folder / "set" / group / "1.png")
+    save_image(folder / "set" / "y" / "1.jpg")
+    references = [f"set/{name}" for name in ("x/1.png", "y/1.png", "y/1.jpg")]
+    path = write(folder, *(task(name, number=n) for n, name in enumerate(references)))
+    assert [entry.id for entry in read(path).unlabelled] == ["x/1.png", "y/1.jpg", "y/1.png"]
+    path = write(folder, *(task(name, number=n) for n, name in enumerate(references[:2])))
+    assert [entry.id for entry in read(path).unlabelled] == ["x/1", "y/1"]
+
+
+def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, task("/data/upload/1/0123abcd-far.png", annotation()))
+    save_image(tmp_path / "elsewhere" / "sub" / "far.png")
+    assert read(path, images=str(tmp_path / "elsewhere")).ids == ("far",)
+    with pytest.raises(LayoutError, match=r"There is nothing at .*nowhere"):
+        read(path, images=str(tmp_path / "nowhere"))
+
+
+def test_ten_thousand_tasks_open_no_image(folder: Path) -> None:
+    for number in range(10_000):
+        (folder / f"{number}.png").touch()  # no image, and nobody looks
+    shape = box(1, 1, 5, 5)
+    path = write(folder, *(task(f"{n}.png", annotation(shape), number=n) for n in range(10_000)))
+    assert len(read(path)) == 10_000
