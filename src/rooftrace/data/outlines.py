@@ -86,7 +86,7 @@ class Outlines:
             )
         geometry = reprojected(_placed(pixels, grid), crs, self.crs, self._tolerance(scene))
         if within is not None:
-            geometry = shapely.intersection(geometry, within)
+            geometry = shapely.intersection(_valid(geometry), within)
         geometry, owner = _parts(geometry)
         self._geometry.append(geometry)
         self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
@@ -113,10 +113,18 @@ class Outlines:
 def _cut(label: ShapesLabel) -> tuple[Polygons, NDArray[np.int16]]:
     """Shapes inside of the image."""
     frame = shapely.box(0, 0, label.grid.width, label.grid.height)
-    geometry = label.geometry.copy()
+    geometry = _valid(label.geometry)
     outside = ~shapely.covered_by(geometry, frame)
     geometry[outside] = shapely.intersection(geometry[outside], frame)
     return geometry, label.classes
+
+
+def _valid(geometry: Polygons) -> Polygons:
+    """Mended where drawing minds nothing, but an intersection would fail."""
+    mended = geometry.copy()
+    invalid = ~shapely.is_valid(geometry)
+    mended[invalid] = shapely.make_valid(geometry[invalid])
+    return mended
 
 
 def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:

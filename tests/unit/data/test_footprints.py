@@ -332,6 +332,20 @@ def test_shapes_stay_shapes(town: Path, tmp_path: Path) -> None:
     assert_same(masks(source), masks(open_source(SourceConfig(path=str(out), images=images))))
 
 
+def test_an_outline_that_crosses_itself_is_written(tmp_path: Path) -> None:
+    """As a person may draw it in a labelling tool, over the edge of the image."""
+    bowtie = shapely.Polygon([(-4, 2), (20, 18), (20, 2), (-4, 18)])
+    label = ShapesLabel(np.array([bowtie], object), [1], grid_at())
+    image = ArraySource(np.zeros((3, 40, 40), np.uint8), grid_at(), name="a")
+    source = SceneSet(
+        "drawn", "memory", THREE[:2], 1, (Entry("a", None),), lambda _: Scene("a", image, label)
+    )
+    FOOTPRINTS.write(source, tmp_path / "out.gpkg", WriteOptions(), None)
+    found = masks(open_source(SourceConfig(path=str(tmp_path / "out.gpkg"))))["a"]
+    assert found.any()
+    np.testing.assert_array_equal(found, label.read().data)
+
+
 def test_images_are_copied_where_others_lie_among_them(town: Path, tmp_path: Path) -> None:
     source = open_source(SourceConfig(path=str(town / "houses.gpkg")))
     part = source.subset(["a", "far"])
