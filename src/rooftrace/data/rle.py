@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -146,7 +146,8 @@ def _entries(table: RleTable, images: dict[str, Path]) -> tuple[Entry, ...]:
     cells: dict[str, list[tuple[str, str]]] = {}
     for row in table.rows:
         cells.setdefault(table.image_id(row), []).append((table.where(row), table.runs(row)))
-    ids = [name.removesuffix(images[name].suffix) for name in cells]
+    plain = _below if table.columns.id is None else str
+    ids = [plain(name.removesuffix(images[name].suffix)) for name in cells]
     if len(set(ids)) < len(ids):
         ids = list(cells)
     entries = (
@@ -154,6 +155,12 @@ def _entries(table: RleTable, images: dict[str, Path]) -> tuple[Entry, ...]:
         for scene_id, name in zip(ids, cells)
     )
     return tuple(sorted(entries, key=lambda entry: entry.id))
+
+
+def _below(name: str) -> str:
+    """A path as an id: without what leads to its place."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "/".join(part for part in parts if part not in ("/", ".."))
 
 
 def _deduce(table: RleTable, drawn: Sequence[Entry], opener: _OpenRow) -> tuple[Order, str]:

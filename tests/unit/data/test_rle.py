@@ -83,6 +83,11 @@ class TestImages:
         assert source.ids == ("a b", "ü")
         assert [scene.label.read().data.sum() for scene in source] == [0, 3]
 
+    def test_paths_alone_are_ids_without_what_leads_there(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "img/a.png")
+        path = write_table(tmp_path / "tables", "file,rle", ["../img\\a.png,1 3"])
+        assert read(path, order="row").ids == ("img/a",)
+
     def test_by_path_or_name_from_a_folder_that_is_said(self, tmp_path: Path) -> None:
         write_image(tmp_path / "elsewhere/a.png")
         write_image(tmp_path / "elsewhere/train/b.png")
