@@ -11,15 +11,15 @@ from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.core.registry import Registry
 from rooftrace.data.census import filtered
 from rooftrace.data.chips import chipped
-from rooftrace.data.coco import COCO
+from rooftrace.data.coco.read import COCO
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD, FOLDER, IMAGES
-from rooftrace.data.footprints import FOOTPRINTS
+from rooftrace.data.ground.footprints import FOOTPRINTS
+from rooftrace.data.ground.tiles import TILES
 from rooftrace.data.labelstudio import LABELSTUDIO
 from rooftrace.data.layout import select
 from rooftrace.data.rle import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
-from rooftrace.data.tiles import TILES
 
 __all__ = ["KINDS", "check_write_options", "open_source"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.data.ground.tiles import find_tiles, open_mosaic
 from rooftrace.data.images import image_name, open_image
 from rooftrace.data.layout import is_image_file
 from rooftrace.data.tilenames import TileName
-from rooftrace.data.tiles import find_tiles, open_mosaic
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.placed import PlacedSource
 from rooftrace.io.raster import NodataRule, RasterFile, is_raster

@@ -26,8 +26,8 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.types import Window
-from rooftrace.data.cocolabel import mask_tools
-from rooftrace.data.cocowriter import encode_regions
+from rooftrace.data.coco.label import mask_tools
+from rooftrace.data.coco.write import encode_regions
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.kinds import KINDS, open_source
 from rooftrace.data.source import SceneSet, WriteOptions

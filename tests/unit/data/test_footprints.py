@@ -22,9 +22,9 @@ from rooftrace.core.errors import (
     LayoutError,
 )
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.data import shapelayer
 from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.footprints import FOOTPRINTS
+from rooftrace.data.ground import layer
+from rooftrace.data.ground.footprints import FOOTPRINTS
 from rooftrace.data.kinds import open_source
 from rooftrace.data.shapes import ShapesLabel
 from rooftrace.data.source import Entry, SceneSet, WriteOptions
@@ -206,9 +206,9 @@ def test_a_layer_is_read_once_and_is_small_to_pickle(
     town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    whole = shapelayer.VectorFile.read
+    whole = layer.VectorFile.read
     monkeypatch.setattr(
-        shapelayer.VectorFile, "read", lambda self, *rest: reads.append(1) or whole(self, *rest)
+        layer.VectorFile, "read", lambda self, *rest: reads.append(1) or whole(self, *rest)
     )
     write_layer(town / "houses.gpkg", *(house(5 + n % 30, n % 30) for n in range(3000)))
     source = open_source(SourceConfig(path=str(town / "houses.gpkg"), chip_px=20))

@@ -13,11 +13,11 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
 from rooftrace.core.types import GeoGrid, Scene, Window
 from rooftrace.data.config import SourceConfig
+from rooftrace.data.ground.tiles import TILES, find_tiles, open_mosaic
 from rooftrace.data.kinds import open_source
 from rooftrace.data.shapes import ShapesLabel
 from rooftrace.data.source import Entry, SceneSet, WriteOptions
 from rooftrace.data.tilenames import TileName
-from rooftrace.data.tiles import TILES, find_tiles, open_mosaic
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
 from rooftrace.testing import generate_scene

@@ -13,7 +13,7 @@ from rooftrace.data.audit.summary import Histogram
 __all__ = ["histogram"]
 
 _WIDTH, _HEIGHT = 560, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 10, 38
 _INNER_W, _INNER_H = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
 
@@ -104,16 +104,21 @@ def _down(value: float, top: float) -> float:
 
 def _round_ticks(highest: float) -> list[float]:
     """Three to five round values from 0 to at least `highest`."""
-    rough = highest / 3
-    magnitude = 10.0 ** floor(log10(rough))
-    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
+    step = _round_step(highest / 3)
     return [step * n for n in range(ceil(highest / step - 1e-9) + 1)]
+
+
+def _round_step(least: float) -> float:
+    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is not below `least`."""
+    magnitude: float = 10.0 ** floor(log10(least))
+    return next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= least)
 
 
 def _x_ticks(edges: Sequence[float], logarithmic: bool) -> list[float]:
     low, high = edges[0], edges[-1]
     if not logarithmic:
-        return [low + (high - low) * n / 5 for n in range(6)]
+        step = _round_step((high - low) / 5)
+        return [step * n for n in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
     return [10.0**n for n in range(ceil(log10(low) - 1e-9), floor(log10(high) + 1e-9) + 1)]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from rooftrace.core.errors import GeoreferenceError, LayoutError
 from rooftrace.core.types import Scene
 from rooftrace.data.config import LabelConfig, SourceConfig, nodata_rule
+from rooftrace.data.ground.layer import LayerFile
 from rooftrace.data.images import open_image
-from rooftrace.data.shapelayer import LayerFile
 from rooftrace.data.source import Entry, SceneSet
 from rooftrace.io.raster import NodataRule
 from rooftrace.io.vector_read import is_vector_file

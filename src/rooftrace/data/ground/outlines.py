@@ -9,8 +9,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Scene, Window
+from rooftrace.data.ground.layer import IGNORE_NAME, OWN_FIELDS
 from rooftrace.data.labels import IGNORED
-from rooftrace.data.shapelayer import IGNORE_NAME, OWN_FIELDS
 from rooftrace.data.shapes import ShapesLabel
 from rooftrace.io.reproject import reprojected
 from rooftrace.tiling.plan import plan_blocks

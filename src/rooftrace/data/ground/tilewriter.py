@@ -17,8 +17,8 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource
-from rooftrace.data.footprints import DIGITS, LONLAT
-from rooftrace.data.outlines import Outlines, scene_crs
+from rooftrace.data.ground.footprints import DIGITS, LONLAT
+from rooftrace.data.ground.outlines import Outlines, scene_crs
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions, Written
 from rooftrace.data.tilenames import WORLD_M, TileName, tiles_over, web_mercator
 from rooftrace.io.atomic import replacing

@@ -13,13 +13,13 @@ import shapely
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
 from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.footprints import LONLAT, out_of_reach
+from rooftrace.data.ground.footprints import LONLAT, out_of_reach
+from rooftrace.data.ground.layer import LayerFile, ShapeLayer
+from rooftrace.data.ground.scenes import one_vector_file, placed_set, vector_files
+from rooftrace.data.ground.tilewriter import write_tiles
 from rooftrace.data.layout import is_image_file
-from rooftrace.data.placedset import one_vector_file, placed_set, vector_files
-from rooftrace.data.shapelayer import LayerFile, ShapeLayer
 from rooftrace.data.source import Entry, SceneSet, SourceKind
 from rooftrace.data.tilenames import TileName
-from rooftrace.data.tilewriter import write_tiles
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.raster import NodataRule, open_raster
 from rooftrace.io.reproject import outline_bounds

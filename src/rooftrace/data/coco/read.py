@@ -12,8 +12,8 @@ from typing import Any
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.types import Scene
-from rooftrace.data.cocolabel import CocoLabel, Drawn, mask_tools
-from rooftrace.data.cocowriter import write_coco
+from rooftrace.data.coco.label import CocoLabel, Drawn, mask_tools
+from rooftrace.data.coco.write import write_coco
 from rooftrace.data.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.data.images import open_image
 from rooftrace.data.labels import IGNORED

@@ -13,11 +13,11 @@ from rooftrace.core.config import expand_path
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LayoutError
 from rooftrace.core.types import GeoGrid
 from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.ground.layer import LayerFile, ShapeLayer
+from rooftrace.data.ground.outlines import Outlines, scene_crs
+from rooftrace.data.ground.scenes import one_vector_file, placed_set, vector_files
 from rooftrace.data.images import open_image, write_image
 from rooftrace.data.layout import images_under, is_image_file
-from rooftrace.data.outlines import Outlines, scene_crs
-from rooftrace.data.placedset import one_vector_file, placed_set, vector_files
-from rooftrace.data.shapelayer import LayerFile, ShapeLayer
 from rooftrace.data.source import Entry, Progress, SceneSet, SourceKind, WriteOptions, Written
 from rooftrace.io.atomic import export_error
 from rooftrace.io.raster import open_raster

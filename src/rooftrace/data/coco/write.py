@@ -12,7 +12,7 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import BoolArray, Mask
-from rooftrace.data.cocolabel import Rle, mask_tools
+from rooftrace.data.coco.label import Rle, mask_tools
 from rooftrace.data.images import image_name, relative_name, write_image
 from rooftrace.data.source import Progress, SceneSet, WriteOptions, Written
 from rooftrace.io.atomic import write_atomically

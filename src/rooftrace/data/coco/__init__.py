@@ -1,0 +1,1 @@
+"""COCO JSON: images, annotations and categories in one file."""
