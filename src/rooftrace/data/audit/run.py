@@ -1,4 +1,4 @@
-"""All scenes of a set in figures, on all cores."""
+"""All scenes of a set, each taken by itself, on all cores."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import cv2
 
@@ -18,7 +19,9 @@ from rooftrace.data.audit.facts import SceneFacts
 from rooftrace.data.audit.measure import measure_scene
 from rooftrace.data.source import Entry, Progress, SceneSet
 
-__all__ = ["measure_entry", "measure_set"]
+__all__ = ["map_entries", "measure_set"]
+
+T = TypeVar("T")
 
 _ALONE_S = 1.0
 """For so long a set is measured in this process; most sets are done by then."""
@@ -36,41 +39,61 @@ def measure_set(
 ) -> tuple[SceneFacts, ...]:
     """Measure every scene of a set.
 
-    The result does not depend on the number of processes. A script that calls this must be
-    guarded by `if __name__ == "__main__":`, as `multiprocessing` demands.
-
     Args:
         source: with or without labels.
-        workers: processes; 1 measures in this one alone; default as many as there are cores,
-            where there is enough to do for them.
-        progress: called with the scenes that are done and that there are.
+        workers, progress: see `map_entries`.
 
     Returns:
         Facts in the order of `source.entries`; see `measure_scene` for what cannot be read.
 
     Raises:
+        DataError: see `map_entries`.
+    """
+    return map_entries(source, _measure_entry, workers=workers, progress=progress)
+
+
+def map_entries(
+    source: SceneSet,
+    work: Callable[[SceneSet, Entry], T],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[T, ...]:
+    """What `work` makes of every entry of a set; the same on any number of processes.
+
+    A script that calls this must be guarded by `if __name__ == "__main__":`, as `multiprocessing`
+    demands.
+
+    Args:
+        work: (set without its entries, entry); a function of a module, as processes share no other.
+        workers: processes; 1 does all in this one; default as many as there are cores, where
+            there is enough to do for them.
+        progress: called with the entries that are done and that there are.
+
+    Raises:
         DataError: a process ended by itself, most likely for lack of memory.
     """
+    bare = replace(source, entries=(), unlabelled=())
     started = time.monotonic()
-    facts: list[SceneFacts] = []
+    done: list[T] = []
     for entry in source.entries:
         spent = time.monotonic() - started
-        left_s = spent / max(len(facts), 1) * (len(source) - len(facts))
+        left_s = spent / max(len(done), 1) * (len(source) - len(done))
         if workers != 1 and spent > _ALONE_S and left_s > _WORTH_S:
             break
-        facts.append(measure_entry(source, entry))
+        done.append(work(bare, entry))
         if progress is not None:
-            progress(len(facts), len(source))
-    rest = replace(source, entries=source.entries[len(facts) :], unlabelled=())
-    if rest.entries:
-        for chunk in _in_processes(rest, workers or _cores()):
-            facts += chunk
+            progress(len(done), len(source))
+    rest = source.entries[len(done) :]
+    if rest:
+        for chunk in _in_processes(bare, rest, work, workers or _cores()):
+            done += chunk
             if progress is not None:
-                progress(len(facts), len(source))
-    return tuple(facts)
+                progress(len(done), len(source))
+    return tuple(done)
 
 
-def measure_entry(source: SceneSet, entry: Entry) -> SceneFacts:
+def _measure_entry(source: SceneSet, entry: Entry) -> SceneFacts:
     """Measure one scene of a set; one that cannot be opened is a fact, too."""
     try:
         scene = source.open_scene(entry)
@@ -80,27 +103,31 @@ def measure_entry(source: SceneSet, entry: Entry) -> SceneFacts:
     return measure_scene(scene, source.classes, source.building_class)
 
 
-def _in_processes(source: SceneSet, workers: int) -> Iterator[list[SceneFacts]]:
-    """The facts of all scenes in order, a chunk at a time."""
+def _in_processes(
+    source: SceneSet,
+    entries: Sequence[Entry],
+    work: Callable[[SceneSet, Entry], T],
+    workers: int,
+) -> Iterator[list[T]]:
+    """What is made of all entries in order, a chunk at a time."""
     # A fork of this process would share the locks of its threads.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         context.set_forkserver_preload([__name__])
-    bare = replace(source, entries=())
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(bare,))
-    chunks = (source.entries[i : i + _CHUNK] for i in range(0, len(source), _CHUNK))
-    waiting: deque[Future[list[SceneFacts]]] = deque()
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(source, work))
+    chunks = (entries[i : i + _CHUNK] for i in range(0, len(entries), _CHUNK))
+    waiting: deque[Future[list[T]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(_measure_chunk, chunk))
+            waiting.append(pool.submit(_work_on, chunk))
             if len(waiting) >= workers * _AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise DataError(
-            "A process that measured images ended by itself.",
+            "A process that read images ended by itself.",
             remedy="Look whether the memory was used up. A script that is not guarded by "
             'if __name__ == "__main__": ends so as well.',
         ) from error
@@ -108,19 +135,20 @@ def _in_processes(source: SceneSet, workers: int) -> Iterator[list[SceneFacts]]:
         pool.shutdown(cancel_futures=True)
 
 
-_SOURCE: SceneSet | None = None
+_TASK: tuple[SceneSet, Callable[[SceneSet, Entry], Any]] | None = None
 """In a worker alone: labels may be large, and come to it once and not with each chunk."""
 
 
-def _begin(source: SceneSet) -> None:
-    global _SOURCE  # noqa: PLW0603
+def _begin(source: SceneSet, work: Callable[[SceneSet, Entry], Any]) -> None:
+    global _TASK  # noqa: PLW0603
     cv2.setNumThreads(1)
-    _SOURCE = source
+    _TASK = source, work
 
 
-def _measure_chunk(entries: Sequence[Entry]) -> list[SceneFacts]:
-    assert _SOURCE is not None
-    return [measure_entry(_SOURCE, entry) for entry in entries]
+def _work_on(entries: Sequence[Entry]) -> list[Any]:
+    assert _TASK is not None
+    source, work = _TASK
+    return [work(source, entry) for entry in entries]
 
 
 def _cores() -> int:
