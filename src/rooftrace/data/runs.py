@@ -58,7 +58,9 @@ def encode_runs(mask: NDArray[np.bool_ | np.uint8], order: Order) -> str:
 
     The text is canonical: runs rise, and two of them never touch. `-1` where the mask is empty.
     """
-    flat: NDArray[np.uint8] = np.ascontiguousarray(mask != 0).view(np.uint8)
+    # To compare bool with a number, NumPy makes eight bytes of each pixel.
+    inside = mask if mask.dtype == np.bool_ else mask != 0
+    flat: NDArray[np.uint8] = np.ascontiguousarray(inside).view(np.uint8)
     if order == "column":
         # OpenCV transposes by blocks, many times as fast as NumPy copies a transposed view.
         flat = np.asarray(cv2.transpose(flat)) if flat.size else flat.T
