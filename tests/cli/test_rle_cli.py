@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rooftrace.cli import main
-from rooftrace.data.rletable import RleTable
+from rooftrace.data.rle.table import RleTable
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import write_bundle

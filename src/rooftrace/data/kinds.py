@@ -18,7 +18,7 @@ from rooftrace.data.ground.footprints import FOOTPRINTS
 from rooftrace.data.ground.tiles import TILES
 from rooftrace.data.labelstudio import LABELSTUDIO
 from rooftrace.data.layout import select
-from rooftrace.data.rle import RLE
+from rooftrace.data.rle.read import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
 
 __all__ = ["KINDS", "check_write_options", "open_source"]

@@ -15,8 +15,8 @@ from typing import Any
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.types import RasterSource
 from rooftrace.data.layout import images_under
-from rooftrace.data.rleimages import NamedImages
-from rooftrace.data.rletable import Columns, RleTable, Row
+from rooftrace.data.rle.images import NamedImages
+from rooftrace.data.rle.table import Columns, RleTable, Row
 from rooftrace.data.runs import NO_RUNS, Order, encode_runs
 from rooftrace.flows.journal import Journal
 from rooftrace.flows.machine import peak_rss_mb

@@ -16,7 +16,7 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutErro
 from rooftrace.core.types import Window
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.kinds import KINDS, open_source
-from rooftrace.data.rleorder import gather
+from rooftrace.data.rle.order import gather
 from rooftrace.data.runs import Order, encode_runs, parse_runs
 from rooftrace.data.source import SceneSet, WriteOptions
 from rooftrace.testing import write_pairs

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import LabelError
-from rooftrace.data.rletable import Columns, RleTable, Row, Style, is_table
+from rooftrace.data.rle.table import Columns, RleTable, Row, Style, is_table
 from rooftrace.data.runs import encode_runs
 
 SIDE = 224

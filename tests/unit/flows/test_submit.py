@@ -18,7 +18,7 @@ from rooftrace.core.errors import (
     LabelError,
     LayoutError,
 )
-from rooftrace.data.rletable import RleTable
+from rooftrace.data.rle.table import RleTable
 from rooftrace.data.runs import encode_runs
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows.journal import Journal

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.data.layout import images_under
-from rooftrace.data.rletable import RleTable, Row
+from rooftrace.data.rle.table import RleTable, Row
 
 __all__ = ["NamedImages", "find_images"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rooftrace.core.errors import ConfigError, LabelError
 from rooftrace.core.types import Scene
 from rooftrace.data.images import image_name, relative_name, write_image
-from rooftrace.data.rletable import ROW_TABLE, Columns, RleTable, Row
+from rooftrace.data.rle.table import ROW_TABLE, Columns, RleTable, Row
 from rooftrace.data.runs import encode_runs
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions, Written
 from rooftrace.io.raster import RasterFile

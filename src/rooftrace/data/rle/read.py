@@ -14,11 +14,11 @@ from rooftrace.core.errors import LabelError, LayoutError, RooftraceError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.data.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.data.images import open_image
-from rooftrace.data.rleimages import find_images
-from rooftrace.data.rleorder import LOOKED_AT, gather
-from rooftrace.data.rlepictures import write_pictures
-from rooftrace.data.rletable import RleTable, is_table
-from rooftrace.data.rlewriter import write_rle
+from rooftrace.data.rle.images import find_images
+from rooftrace.data.rle.order import LOOKED_AT, gather
+from rooftrace.data.rle.pictures import write_pictures
+from rooftrace.data.rle.table import RleTable, is_table
+from rooftrace.data.rle.write import write_rle
 from rooftrace.data.runs import Bounds, Order, draw_runs, is_empty, parse_runs
 from rooftrace.data.source import Entry, SceneSet, SourceKind
 from rooftrace.io.raster import NodataRule
@@ -91,7 +91,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig, base: Path) -> 
 
     Raises:
         LabelError: what is no table; or the order of the runs is neither said nor to be told.
-        DataError, LayoutError: see `data.rleimages.find_images`.
+        DataError, LayoutError: see `data.rle.images.find_images`.
     """
     path = _one_table(path)
     table = RleTable.read(path)

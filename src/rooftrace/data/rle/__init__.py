@@ -1,0 +1,1 @@
+"""Tables of run lengths, as contests use them."""
