@@ -105,18 +105,24 @@ class SceneFacts:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """How far a scene's label lies from what its image shows.
+    """How far a scene's label lies from what its image shows, or those of several together.
 
     Args:
-        id: of the scene.
+        id: of the scene; or name of the group or of the set.
         rows, cols: move the label by so many pixels (down, right) and it fits best.
         confidence: 0..1; below `offset.SURE` the image tells too little to say.
+        level: what it is of.
+        scenes: how many it was made of; all have about the same metres per pixel.
+        gsd_m: metres per pixel, None where not known.
     """
 
     id: str
     rows: float
     cols: float
     confidence: float
+    level: Literal["scene", "group", "set"] = "scene"
+    scenes: int = 1
+    gsd_m: float | None = None
 
     @property
     def px(self) -> float:
@@ -134,7 +140,7 @@ class Finding:
         title: one line for people, with the figure in it.
         detail: what it means, and how it was found.
         remedy: what to do; empty where there is nothing to do.
-        ids: scenes that it is about, the worst first; at most `most_ids` of them.
+        ids: scenes that it is about, the worst first; at most `copies.MOST_IDS` of them.
         count: of all scenes that it is about.
     """
 
