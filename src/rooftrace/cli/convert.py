@@ -8,26 +8,19 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.options import (
-    Annotator,
-    DataSettings,
-    Glob,
-    Gsd,
-    Images,
     Json,
-    Kind,
-    Layout,
-    Nodata,
     Order,
-    Part,
-    source_config,
+    takes_data,
 )
 from rooftrace.cli.show import bar, print_json, say
+from rooftrace.data.config import SourceConfig
 
 __all__ = ["convert"]
 
 
+@takes_data("Labelled data of any kind.")
 def convert(
-    data: Annotated[Path, typer.Argument(help="Labelled data of any kind.")],
+    data: SourceConfig,
     to: Annotated[str, typer.Option(help="The kind to write, such as folder, rle or coco.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The file or folder to write.")],
     copy_images: Annotated[
@@ -48,25 +41,12 @@ def convert(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write even where something lies already.")
     ] = False,
-    kind: Kind = None,
-    images: Images = None,
-    annotator: Annotator = None,
-    layout: Layout = None,
-    glob: Glob = None,
-    part: Part = None,
-    nodata: Nodata = None,
-    gsd: Gsd = None,
-    settings: DataSettings = None,
     as_json: Json = False,
 ) -> None:
     """Write labelled data as another kind."""
     from rooftrace.data.source import WriteOptions
     from rooftrace.flows.convert import run_convert
 
-    given = source_config(
-        data, settings, kind=kind, images=images, annotator=annotator, layout=layout, glob=glob,
-        part=part, nodata=nodata, gsd_m=gsd,
-    )  # fmt: skip
     options = WriteOptions(
         images="copy" if copy_images else "refer",
         order=None if order is None else order.value,
@@ -75,7 +55,7 @@ def convert(
     )
     with bar("convert", "scenes", hidden=as_json) as progress:
         report = run_convert(
-            given, to, out, options, split=split, overwrite=overwrite, progress=progress
+            data, to, out, options, split=split, overwrite=overwrite, progress=progress
         )
     if as_json:
         print_json(report.to_json())

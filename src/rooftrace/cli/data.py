@@ -9,16 +9,11 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.options import (
-    Annotator,
-    DataSettings,
-    Glob,
-    Images,
     Json,
-    Kind,
-    Layout,
-    source_config,
+    takes_data,
 )
 from rooftrace.cli.show import bar, print_json, say
+from rooftrace.data.config import SourceConfig
 
 __all__ = ["split"]
 
@@ -31,8 +26,9 @@ class SplitBy(StrEnum):
     block = "block"
 
 
+@takes_data("Labelled images of any kind.")
 def split(
-    data: Annotated[Path, typer.Argument(help="Labelled images of any kind.")],
+    data: SourceConfig,
     out: Annotated[Path, typer.Option("-o", "--out", help="The JSON file to write.")],
     val: Annotated[float, typer.Option(help="Share for validation.")] = 0.05,
     test: Annotated[float, typer.Option(help="Share for the final test.")] = 0.05,
@@ -57,12 +53,6 @@ def split(
         typer.Option("--duplicates/--no-duplicates", help="Near-duplicates stay in one part."),
     ] = True,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    kind: Kind = None,
-    images: Images = None,
-    annotator: Annotator = None,
-    layout: Layout = None,
-    glob: Glob = None,
-    settings: DataSettings = None,
     as_json: Json = False,
 ) -> None:
     """Divide labelled images into training, validation and test parts."""
@@ -70,15 +60,7 @@ def split(
 
     with bar("reading", "images", hidden=as_json) as progress:
         made = run_split(
-            source_config(
-                data,
-                settings,
-                kind=kind,
-                images=images,
-                annotator=annotator,
-                layout=layout,
-                glob=glob,
-            ),
+            data,
             out,
             val=val,
             test=test,

@@ -8,19 +8,12 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.options import (
-    DataSettings,
-    Glob,
-    Gsd,
-    Images,
     Json,
-    Kind,
-    Layout,
-    Nodata,
-    Part,
     Threshold,
-    source_config,
+    takes_data,
 )
 from rooftrace.cli.show import bar, print_json, say
+from rooftrace.data.config import SourceConfig
 
 __all__ = ["label"]
 
@@ -42,8 +35,9 @@ Token = Annotated[
 
 
 @label.command()
+@takes_data("Images, or data of any kind.")
 def push(
-    data: Annotated[Path, typer.Argument(help="Images, or data of any kind.")],
+    data: SourceConfig,
     url: Url,
     project: Annotated[
         str, typer.Option(help="The project's number, or a title; made where there is none.")
@@ -57,14 +51,6 @@ def push(
         typer.Option(help="The server's document root: images below it are not uploaded."),
     ] = None,
     threshold: Threshold = None,
-    gsd: Gsd = None,
-    nodata: Nodata = None,
-    kind: Kind = None,
-    images: Images = None,
-    layout: Layout = None,
-    glob: Glob = None,
-    part: Part = None,
-    settings: DataSettings = None,
     as_json: Json = False,
 ) -> None:
     """Make a task of each image, with the model's buildings as polygons to start from."""
@@ -72,13 +58,9 @@ def push(
     from rooftrace.flows.label import run_push
 
     server = LabelStudio(url, token)
-    config = source_config(
-        data, settings, kind=kind, images=images, layout=layout, glob=glob, part=part,
-        nodata=nodata, gsd_m=gsd,
-    )  # fmt: skip
     with bar("push", "images", hidden=as_json) as progress:
         report = run_push(
-            config, server, project,
+            data, server, project,
             bundle=bundle, local_files_root=local_files_root, threshold=threshold,
             progress=progress,
         )  # fmt: skip

@@ -9,22 +9,14 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.options import (
-    Annotator,
-    DataSettings,
     EngineName,
-    Glob,
-    Gsd,
-    Images,
     Json,
-    Kind,
-    Layout,
-    Nodata,
-    Part,
     Precision,
     Threshold,
-    source_config,
+    takes_data,
 )
 from rooftrace.cli.show import bar, people, print_json, say
+from rooftrace.data.config import SourceConfig
 
 __all__ = ["evaluate", "train"]
 
@@ -58,24 +50,16 @@ def train(
     )
 
 
+@takes_data("Labelled data of any kind.")
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
-    data: Annotated[Path, typer.Argument(help="A folder of image/mask pairs.")],
+    data: SourceConfig,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for report.json and pictures.")
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Only one part of a split: split.json:test.")
     ] = None,
-    kind: Kind = None,
-    images: Images = None,
-    annotator: Annotator = None,
-    layout: Layout = None,
-    glob: Glob = None,
-    part: Part = None,
-    nodata: Nodata = None,
-    gsd: Gsd = None,
-    settings: DataSettings = None,
     threshold: Threshold = None,
     engine: EngineName = None,
     precision: Precision = None,
@@ -86,13 +70,9 @@ def evaluate(
     from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 
     options = EvalOptions(split, threshold, engine, precision, pictures)
-    folder = source_config(
-        data, settings, kind=kind, images=images, annotator=annotator, layout=layout, glob=glob,
-        part=part, nodata=nodata, gsd_m=gsd,
-    )  # fmt: skip
     chosen = None if str(bundle) == "default" else bundle
     with bar("evaluate", "images", hidden=as_json) as progress:
-        report = run_evaluate(chosen, folder, out, options, progress=progress)
+        report = run_evaluate(chosen, data, out, options, progress=progress)
     if as_json:
         print_json(report.to_json())
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,22 +16,16 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import SourceConfig
 
 __all__ = [
-    "Annotator",
-    "DataSettings",
     "EngineName",
-    "Glob",
     "Gsd",
-    "Images",
     "Json",
-    "Kind",
-    "Layout",
     "Nodata",
     "Order",
-    "Part",
     "Precision",
     "Threshold",
     "parse_nodata",
     "source_config",
+    "takes_data",
 ]
 
 
@@ -40,20 +36,12 @@ class Order(StrEnum):
     column = "column"
 
 
+_NODATA_HELP = "What is nodata in the images: a value, or a colour such as 255,255,255."
+_GSD_HELP = "Metres per pixel, if not in the file."
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
-Layout = Annotated[
-    str | None,
-    typer.Option(help='Which mask belongs to which image: "a/{id}.jpg=b/{id}_gt.png".'),
-]
-Glob = Annotated[list[str] | None, typer.Option(help="Only images whose file name matches.")]
-Part = Annotated[str | None, typer.Option(help='A slice of the names in sorted order: "[:15]".')]
-Nodata = Annotated[
-    str | None,
-    typer.Option(help="What is nodata in the images: a value, or a colour such as 255,255,255."),
-]
-Gsd = Annotated[
-    float | None, typer.Option("--gsd", min=1e-4, help="Metres per pixel, if not in the file.")
-]
+Nodata = Annotated[str | None, typer.Option(help=_NODATA_HELP)]
+Gsd = Annotated[float | None, typer.Option("--gsd", min=1e-4, help=_GSD_HELP)]
 Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="On the probability; default the model's own.")
 ]
@@ -61,29 +49,76 @@ EngineName = Annotated[str | None, typer.Option("--engine", help="openvino or on
 Precision = Annotated[
     str | None, typer.Option(help="fp32, bf16 or int8; default the fastest that runs well here.")
 ]
-Kind = Annotated[
-    str | None, typer.Option(help="What kind of data it is; default: found by looking.")
-]
-Images = Annotated[
-    str | None, typer.Option(help="Where the images of a label file lie; default beside it.")
-]
-Annotator = Annotated[
-    str | None,
-    typer.Option(help="Of Label Studio: whose labels, or union, or majority."),
-]
-DataSettings = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the argument DATA with all its options, of which it gets a `SourceConfig`.
+
+    Typer reads a command's signature, and knows no groups of options: so the one parameter
+    `data: SourceConfig` of the command is replaced by what the command line shows of it.
+
+    Args:
+        help_text: what DATA is to this command.
+    """
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        shown = dict(own)
+        argument = Annotated[Path, typer.Argument(help=help_text, show_default=False)]
+        shown["data"] = own["data"].replace(annotation=argument)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            *(parameter.replace(kind=keyword) for parameter in shown.values()),
+            *(
+                inspect.Parameter(name, keyword, default=None, annotation=annotation)
+                for name, annotation in _DATA_OPTIONS.items()
+                if name not in own
+            ),
+        ]
+
+        @functools.wraps(command)
+        def parsed(**given: Any) -> None:
+            said = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
+            given["data"] = source_config(given["data"], **said)
+            command(**given)
+
+        parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        parsed.__annotations__ = {p.name: p.annotation for p in parameters}
+        return parsed
+
+    return wrap
+
+
+def _said(kind: Any, *names: str, **options: Any) -> Any:
+    """An option that says how DATA is read; the help lists these apart."""
+    return Annotated[
+        kind | None, typer.Option(*names, rich_help_panel="How DATA is read", **options)
+    ]
+
+
+_DATA_OPTIONS: dict[str, Any] = {
+    "kind": _said(str, help="What kind of data it is; default: found by looking."),
+    "images": _said(str, help="Where the images of a label file lie; default beside it."),
+    "annotator": _said(str, help="Of Label Studio: whose labels, or union, or majority."),
+    "layout": _said(str, help='Which mask belongs to which image: "a/{id}.jpg=b/{id}_gt.png".'),
+    "glob": _said(list[str], help="Only images whose file name matches."),
+    "part": _said(str, help='A slice of the names in sorted order: "[:15]".'),
+    "nodata": _said(str, help=_NODATA_HELP),
+    "gsd": _said(float, "--gsd", min=1e-4, help=_GSD_HELP),
+    "settings": _said(
+        list[str],
         "--set",
         help="KEY=VALUE of a data card, such as order=column or labels.names.building=house.",
     ),
-]
+}
 
 
-def source_config(data: Path, settings: Sequence[str] | None = None, **given: Any) -> SourceConfig:
+def source_config(
+    data: Path, settings: Sequence[str] | None = None, gsd: float | None = None, **given: Any
+) -> SourceConfig:
     """What the options of a command say of its data; those that are None say nothing."""
-    raw: dict[str, Any] = {"path": str(data)}
-    raw |= {key: value for key, value in given.items() if value is not None}
+    raw: dict[str, Any] = {"path": str(data), "gsd_m": gsd, **given}
+    raw = {key: value for key, value in raw.items() if value is not None}
     if "glob" in raw:
         raw["glob"] = tuple(raw["glob"])
     if "nodata" in raw:
