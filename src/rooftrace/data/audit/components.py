@@ -27,17 +27,14 @@ class Buildings:
     Args:
         areas_px: (n,) int64, the area of each.
         cut: how many touch the edge of the image.
+        specks: how many of the others are smaller than SPECK_PX.
         holes: how many holes they have that are smaller than SPECK_PX.
     """
 
     areas_px: NDArray[np.int64]
     cut: int
+    specks: int
     holes: int
-
-    @property
-    def specks(self) -> int:
-        """How many are smaller than SPECK_PX."""
-        return int(np.count_nonzero(self.areas_px < SPECK_PX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class BuildingCounter:
     def finish(self) -> Buildings:
         """All buildings of what was fed."""
         if not self._count:
-            return Buildings(_NONE, 0, self._holes)
+            return Buildings(_NONE, 0, 0, self._holes)
         areas, cut = np.concatenate(self._areas), np.concatenate(self._cut)
         # Parents are lower numbers: from high to low, everything reaches the first of its kind.
         for number in sorted(self._parent, reverse=True):
@@ -108,7 +105,9 @@ class BuildingCounter:
             cut[self._parent[number]] |= cut[number]
         rest = np.ones(self._count, dtype=bool)
         rest[list(self._parent)] = False
-        return Buildings(areas[rest], int(np.count_nonzero(cut[rest])), self._holes)
+        areas, cut = areas[rest], cut[rest]
+        specks = int(np.count_nonzero((areas < SPECK_PX) & ~cut))
+        return Buildings(areas, int(np.count_nonzero(cut)), specks, self._holes)
 
 
 def _part(binary: NDArray[np.uint8]) -> _Part:

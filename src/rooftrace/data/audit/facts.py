@@ -24,7 +24,7 @@ class LabelFacts:
         buildings_px: (n,) int64, area of every building: 8-connected components of the building
             class among valid pixels.
         cut: how many of them touch the edge of the image.
-        specks: how many are smaller than `components.SPECK_PX`.
+        specks: how many of the others are smaller than `components.SPECK_PX`.
         holes: how many smaller than that they have inside.
         vanished: shapes too small to colour a pixel, where labels are shapes.
         unknown_share: of the image's valid pixels, those about which the label says nothing.
@@ -54,6 +54,7 @@ class SceneFacts:
         has_alpha: whether the file has a band of alpha.
         gsd_m: metres per pixel, None where not known.
         valid_share: of all pixels, those that are not nodata.
+        inner_nodata_share: of all pixels, those that are nodata in pieces that reach no edge.
         flat_share: of the valid pixels, those of the commonest extreme colour (all bands at their
             minimum or maximum of the dtype) in one piece at the edge: nodata that nothing marks.
         flat_colour: that colour; None where flat_share is 0.
@@ -81,6 +82,7 @@ class SceneFacts:
     has_alpha: bool = False
     gsd_m: float | None = None
     valid_share: float = 0.0
+    inner_nodata_share: float = 0.0
     flat_share: float = 0.0
     flat_colour: tuple[int, ...] | None = None
     mean: tuple[float, ...] = ()

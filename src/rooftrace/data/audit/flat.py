@@ -1,4 +1,4 @@
-"""Nodata that nothing marks: areas of one extreme colour at the edge of an image."""
+"""Nodata where it is not meant to be: unmarked at the edge of an image, or marked inside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["flat_area"]
+__all__ = ["flat_area", "inner_nodata"]
 
 _EDGE_SHARE = 0.02
 """Of the pixels along the edge, so many must have the colour before the rest is looked at."""
@@ -45,14 +45,24 @@ def flat_area(data: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[tupl
     colour = tuple(greatest if band else least for band in pattern.tolist())
     for band, value in zip(data, colour):
         here &= band == value
-    count, labels = cv2.connectedComponents(here.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    areas = np.bincount(labels.ravel(), minlength=count)
+    areas, at_edge = _pieces(here)
+    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
+    return (colour, px) if px else ((), 0)
+
+
+def inner_nodata(valid: NDArray[np.bool_]) -> int:
+    """How many pixels are nodata in pieces that do not reach the edge. `valid` (y, x)."""
+    areas, at_edge = _pieces(~valid)
+    return int(areas[~at_edge].sum())
+
+
+def _pieces(area: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(n,) the pixels of each 4-connected piece of (y, x), and whether it reaches the edge."""
+    count, labels = cv2.connectedComponents(area.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     at_edge = np.zeros(count, dtype=bool)
     for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         at_edge[line] = True
-    at_edge[0] = False
-    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
-    return (colour, px) if px else ((), 0)
+    return np.bincount(labels[area], minlength=count)[1:], at_edge[1:]
 
 
 def _extremes(dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -187,9 +187,7 @@ def _values_of(label: LabelReader | None) -> tuple[tuple[str, int], ...]:
     if not isinstance(label, LabelFile):
         return ()
     try:
-        file = open_raster(
-            label.path, palette="indices" if label.rule.palette is None else "colours"
-        )
+        file = open_raster(label.path)
         data = file.read(next(_strips(Window.whole(file.grid.shape)))).data
     except RooftraceError:
         return ()

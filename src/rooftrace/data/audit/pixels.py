@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
-from rooftrace.data.audit.flat import flat_area
+from rooftrace.data.audit.flat import flat_area, inner_nodata
 from rooftrace.data.dataset import full_scale_of
 from rooftrace.data.duplicates import phash
 
@@ -30,7 +30,7 @@ class PixelSums:
 
     def __init__(self, whole: Window) -> None:
         self._whole = whole
-        self._px = self._valid_px = 0
+        self._px = self._valid_px = self._inner_nodata_px = 0
         self._flat: dict[tuple[int, ...], int] = {}
         self._saturation = 0.0
         self._bands: list[_Moments] = []
@@ -49,6 +49,8 @@ class PixelSums:
         """
         self._px += window.area_px
         count = window.area_px if valid is None else int(np.count_nonzero(valid))
+        if valid is not None:
+            self._inner_nodata_px += inner_nodata(valid)
         if count == 0:
             return
         self._valid_px += count
@@ -77,7 +79,10 @@ class PixelSums:
 
     def finish(self) -> dict[str, Any]:
         """The fields of `SceneFacts` that tell of pixels, but for `valid_share`."""
-        found: dict[str, Any] = {"measured_share": self._px / max(self._whole.area_px, 1)}
+        found: dict[str, Any] = {
+            "measured_share": self._px / max(self._whole.area_px, 1),
+            "inner_nodata_share": self._inner_nodata_px / max(self._px, 1),
+        }
         if not self._valid_px:
             return found
         colour = max(self._flat, key=lambda c: self._flat[c], default=None)

@@ -82,7 +82,7 @@ def test_buildings_do_not_depend_on_the_strips(
         | (stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
     )
     assert found.cut == at_edge.sum()
-    assert found.specks == (stats[:, cv2.CC_STAT_AREA] < SPECK_PX).sum()
+    assert found.specks == ((stats[:, cv2.CC_STAT_AREA] < SPECK_PX) & ~at_edge).sum()
 
 
 def test_holes_are_small_and_closed_in() -> None:
@@ -148,6 +148,14 @@ def test_unknown_and_nodata_take_no_part(image: np.ndarray) -> None:
     nothing = facts_of(image, mask, valid=np.zeros((60, 80), dtype=bool))
     assert (nothing.valid_share, nothing.phash) == (0, 0)
     assert nothing.built_up(1) is None
+
+
+def test_nodata_inside_is_told_from_nodata_around(image: np.ndarray) -> None:
+    valid = np.ones((60, 80), dtype=bool)
+    valid[:6] = False
+    assert facts_of(image, valid=valid).inner_nodata_share == 0
+    valid[20:25, 30:36] = False
+    assert facts_of(image, valid=valid).inner_nodata_share == 30 / 4800
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -252,6 +260,10 @@ def test_labels_that_cannot_be_read_tell_what_they_hold(tmp_path: Path, image: n
     colours = np.zeros((60, 80, 3), dtype=np.uint8)
     colours[:45] = (60, 16, 152)
     write_pair(tmp_path, "colours", picture, colours)
+    indexed = Image.fromarray(grey // 7 * 3).convert("P")
+    indexed.putpalette([0, 0, 0, 9, 9, 9, 60, 16, 152, 132, 41, 246] + [1, 2, 3] * 252)
+    write_pair(tmp_path, "indexed", picture, grey)
+    indexed.save(tmp_path / "masks" / "indexed.png")
     write_pair(tmp_path, "size", picture, grey[:50])
     write_pair(tmp_path, "good", picture, (grey == 7).astype(np.uint8))
     facts = measured(tmp_path)
@@ -261,6 +273,8 @@ def test_labels_that_cannot_be_read_tell_what_they_hold(tmp_path: Path, image: n
     assert facts["values"].label_values == (("0", 2400), ("7", 1600), ("90", 800))
     assert "coloured" in facts["colours"].label_error
     assert facts["colours"].label_values == (("#3C1098", 3600), ("#000000", 1200))
+    assert "not classes (3, 36)" in facts["indexed"].label_error
+    assert facts["indexed"].label_values == (("#000000", 2400), ("#8429F6", 1600), ("#010203", 800))
     assert "50 rows" in facts["size"].label_error
     for one in facts.values():
         assert one.image_error == ""
