@@ -49,6 +49,9 @@ _SEEN_M = 0.3
 _OFTEN = 0.2
 """If fewer scenes than this are off, they are single mistakes, or roofs that lean."""
 
+_FAR_PX = 4.0
+"""A single scene is worth a look from here on."""
+
 
 def estimate_offsets(
     source: SceneSet,
@@ -99,7 +102,9 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
     sure = sorted((o for o in scenes if o.confidence >= SURE), key=lambda o: -o.px)
     off = [o for o in sure if o.px >= OFF_PX]
     whole = [o for o in offsets if o.level == "set" and o.confidence >= SURE and o.px >= OFF_PX]
-    if not off and not whole:
+    often = len(off) >= max(_OFTEN * len(sure), 1)
+    far = [o for o in off if o.px >= _FAR_PX]
+    if not whole and not (often or far):
         return []
     told = (
         f"Estimated on {len(scenes)} scenes by laying the outlines over the edges of the images; "
@@ -113,7 +118,7 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
                 "label.offset",
                 "warning" if _matters([most]) else "note",
                 f"Labels lie {_length(most)} off what the images show, in all "
-                f"{most.scenes} scenes together",
+                f"{most.scenes} scenes taken together",
                 f"Moved {_direction(most)} they fit best. {told}{_median(sure)}",
                 f"Move all labels {_direction(most)}, look at some, and inspect again. Where tall "
                 "buildings lean, roofs are off their ground and that is no mistake.",
@@ -121,7 +126,6 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
                 len(off),
             )
         ]
-    often = len(off) >= _OFTEN * len(sure)
     return [
         Finding(
             "label.offset",
