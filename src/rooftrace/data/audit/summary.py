@@ -86,7 +86,7 @@ class Summary:
 
     Args:
         images: that were looked at; `unreadable` of them could not be read.
-        labelled: with a label that could be read.
+        labelled: with a label that could be read; `unreadable_labels` have one that could not.
         pixels: of all images; `valid_share` of them are not nodata.
         sizes: (rows, columns, images), the commonest first; likewise `kinds` as (text, images):
             bands, dtype and file format.
@@ -102,6 +102,7 @@ class Summary:
     images: int
     unreadable: int
     labelled: int
+    unreadable_labels: int
     pixels: int
     valid_share: float
     sizes: tuple[tuple[int, int, int], ...]
@@ -153,6 +154,7 @@ def summarise(facts: Sequence[SceneFacts], classes: int, building_class: int) ->
         images=len(facts),
         unreadable=len(facts) - len(read),
         labelled=len(labelled),
+        unreadable_labels=sum(bool(f.label_error) for f in read),
         pixels=int(pixels.sum()),
         valid_share=float((pixels * valid).sum() / max(pixels.sum(), 1)),
         sizes=tuple(

@@ -55,8 +55,10 @@ def conclude(name: str, summary: Summary, findings: Sequence[Finding]) -> Verdic
     else:
         fit = "yes"
     sentences = [_what_it_is(name, summary), _JUDGED[fit]]
-    if not summary.labelled:
-        sentences.append("It has no labels that could be read.")
+    if summary.unreadable_labels == summary.images:
+        sentences.append("None of its labels could be read.")
+    elif not summary.labelled:
+        sentences.append("It has no labels.")
     elif summary.buildings < _LEAST_BUILDINGS:
         sentences.append(f"With {summary.buildings:,} buildings it is small.")
     sentences += [f"{finding.title.rstrip('.')}." for finding in (errors + warnings)[:_ACTIONS]]
@@ -77,8 +79,9 @@ def _what_it_is(name: str, summary: Summary) -> str:
         return f"{told}."
     return (
         f"{told} with {summary.buildings:,} buildings; "
-        f"{summary.built_up.mean:.1%} of an image is built up on average, "
-        f"and {summary.low_share:.0%} of the images hold next to no building."
+        f"{summary.built_up.mean:.1%} of an image is built up on average, and "
+        + (f"{summary.low_share:.0%}" if summary.low_share else "none")
+        + " of the images hold next to no building."
     )
 
 
@@ -87,10 +90,10 @@ def _actions(summary: Summary, findings: Sequence[Finding]) -> tuple[str, ...]:
     worst = [f for f in findings if f.severity != "note" and f.remedy]
     remedies = list(dict.fromkeys(finding.remedy for finding in worst))
     usual = []
-    if not summary.labelled:
+    if not (summary.labelled or summary.unreadable_labels):
         usual.append("Label some images: rooftrace label push sends them to Label Studio.")
     else:
-        if summary.buildings < _LEAST_BUILDINGS:
+        if summary.labelled and summary.buildings < _LEAST_BUILDINGS:
             usual.append("Add images: from other places rather than more of the same.")
         usual += _USUAL
     return tuple([*remedies, *usual][:_ACTIONS])

@@ -53,7 +53,7 @@ def test_what_could_not_be_read_is_counted_apart() -> None:
     broken = SceneFacts("b", "b.png", image_error="cut off")
     strange = scene("s", 50, label=None, label_error="value 7")
     made = summarise([scene("a", 100), broken, strange], 2, 1)
-    assert (made.images, made.unreadable, made.labelled) == (3, 1, 1)
+    assert (made.images, made.unreadable, made.labelled, made.unreadable_labels) == (3, 1, 1, 1)
     assert made.pixels == 2 * SIDE**2
     assert made.sizes == ((SIDE, SIDE, 2),)
     assert made.kinds == (("3 bands of uint8, PNG", 2),)

@@ -49,6 +49,15 @@ def test_without_labels_there_is_nothing_to_train_on() -> None:
     assert "label push" in made.actions[0]
 
 
+def test_labels_that_cannot_be_read_are_no_missing_labels() -> None:
+    masks = [scene(str(n), 0, label=None, label_error="coloured") for n in range(5)]
+    made = conclude("tiles", summarise(masks, 2, 1), [finding("error", 1, "Give a palette.")])
+    assert made.fit == "no"
+    assert "None of its labels could be read." in made.paragraph
+    assert made.actions[0] == "Give a palette."
+    assert not any("label push" in action for action in made.actions)
+
+
 def test_few_buildings_are_said() -> None:
     made = conclude("hamlet", town(20), [])
     assert made.fit == "with care"
