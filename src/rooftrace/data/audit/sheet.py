@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -76,22 +77,23 @@ def _strangest(read: Sequence[SceneFacts], count: int) -> tuple[Choice, ...]:
     values = np.array(
         [[f.brightness, f.contrast, f.saturation, f.sharpness, f.valid_share] for f in read]
     )
-    middle = np.median(values, axis=0)
-    spread = np.median(np.abs(values - middle), axis=0)
+    compared = values.copy()
+    # Sharpness differs by factors, the others by sums.
+    compared[:, 3] = np.log2(values[:, 3] + 0.01)
+    away = compared - np.median(compared, axis=0)
     # Where most are alike any difference would be infinitely strange.
-    spread = np.maximum(spread, np.array([0.01, 0.01, 0.01, 0.02, 0.02]))
-    away = (values - middle) / spread
+    away /= np.maximum(np.median(np.abs(away), axis=0), (0.01, 0.01, 0.01, 0.1, 0.02))
     worst = np.abs(away).argmax(axis=1)
     order = np.argsort(-np.abs(away).max(axis=1), kind="stable")[:count]
+    usual = np.median(values, axis=0)
     found = []
     for index in order:
         feature = int(worst[index])
         if abs(away[index, feature]) < 3:
             break
         side = "low" if away[index, feature] < 0 else "high"
-        reason = (
-            f"{side} {names[feature]}: {values[index, feature]:.2f}, usual {middle[feature]:.2f}"
-        )
+        value = values[index, feature]
+        reason = f"{side} {names[feature]}: {value:.2f}, usual {usual[feature]:.2f}"
         found.append(Choice(read[index].id, reason))
     return tuple(found)
 
@@ -100,14 +102,17 @@ def picture(scene: Scene, building_class: int, *, labelled: bool = True) -> str:
     """A JPEG of a scene as a `data:` address, its building class outlined, other classes tinted.
 
     Of a large scene a part in the middle is shown; nodata is drawn as grey stripes. A scene that
-    cannot be read gives an empty string: that is said elsewhere.
+    cannot be read gives an empty string, a label that cannot is left out: that is said elsewhere.
     """
     try:
         window = _part(scene.image)
         raster = scene.image.read(window)
-        mask = None if scene.label is None or not labelled else scene.label.read(window)
     except RooftraceError:
         return ""
+    mask = None
+    if scene.label is not None and labelled:
+        with suppress(RooftraceError):
+            mask = scene.label.read(window)
     shown = _as_rgb(raster.data, raster.valid)
     scale = SIDE_PX / max(shown.shape[:2])
     size = [max(1, round(side * scale)) for side in shown.shape[1::-1]]

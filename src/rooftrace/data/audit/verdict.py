@@ -8,6 +8,7 @@ from typing import Literal
 
 from rooftrace.data.audit.facts import Finding
 from rooftrace.data.audit.summary import Summary
+from rooftrace.data.audit.told import plural
 
 __all__ = ["Verdict", "conclude"]
 
@@ -61,7 +62,9 @@ def conclude(name: str, summary: Summary, findings: Sequence[Finding]) -> Verdic
         sentences.append("It has no labels.")
     elif summary.buildings < _LEAST_BUILDINGS:
         sentences.append(f"With {summary.buildings:,} buildings it is small.")
-    sentences += [f"{finding.title.rstrip('.')}." for finding in (errors + warnings)[:_ACTIONS]]
+    if errors or warnings:
+        found = [plural(len(errors), "error"), plural(len(warnings), "warning")]
+        sentences.append(f"There are {' and '.join(text for text in found if text[0] != '0')}.")
     return Verdict(fit, " ".join(sentences), _actions(summary, findings))
 
 
@@ -88,7 +91,9 @@ def _what_it_is(name: str, summary: Summary) -> str:
 def _actions(summary: Summary, findings: Sequence[Finding]) -> tuple[str, ...]:
     """The remedies of the worst findings; then what is always worth doing."""
     worst = [f for f in findings if f.severity != "note" and f.remedy]
-    remedies = list(dict.fromkeys(finding.remedy for finding in worst))
+    # One remedy may help against several; it is told with the worst of them.
+    first = {finding.remedy: finding for finding in reversed(worst)}
+    remedies = [f"{f.title.rstrip('.')}. {f.remedy}" for f in worst if first[f.remedy] is f]
     usual = []
     if not (summary.labelled or summary.unreadable_labels):
         usual.append("Label some images: rooftrace label push sends them to Label Studio.")

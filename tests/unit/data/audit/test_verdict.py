@@ -29,15 +29,16 @@ def test_the_worst_finding_decides(severities: list[Severity], fit: str) -> None
     assert len(made.actions) == 3
     assert "400 images" in made.paragraph
     assert "at 0.5 m per pixel" in made.paragraph
-    assert ("Something error 0." in made.paragraph) == (fit == "no")
+    assert ("1 error" in made.paragraph) == (fit == "no")
+    assert ("1 warning" in made.paragraph) == (fit == "with care")
 
 
 def test_remedies_come_first_and_once() -> None:
     found = [finding("error", 1, "Mend A."), finding("warning", 2, "Mend A."),
              finding("warning", 3, "Mend B."), finding("note", 4, "Mend C.")]  # fmt: skip
     actions = conclude("town", town(), found).actions
-    assert actions[:2] == ("Mend A.", "Mend B.")
-    assert "Mend C." not in actions
+    assert actions[:2] == ("Something error 1. Mend A.", "Something warning 3. Mend B.")
+    assert not any("Mend C." in action for action in actions)
     assert len(actions) == 3
 
 
@@ -54,7 +55,7 @@ def test_labels_that_cannot_be_read_are_no_missing_labels() -> None:
     made = conclude("tiles", summarise(masks, 2, 1), [finding("error", 1, "Give a palette.")])
     assert made.fit == "no"
     assert "None of its labels could be read." in made.paragraph
-    assert made.actions[0] == "Give a palette."
+    assert made.actions[0] == "Something error 1. Give a palette."
     assert not any("label push" in action for action in made.actions)
 
 
