@@ -64,7 +64,7 @@ def conclude(name: str, summary: Summary, findings: Sequence[Finding]) -> Verdic
         sentences.append(f"With {summary.buildings:,} buildings it is small.")
     if errors or warnings:
         found = [plural(len(errors), "error"), plural(len(warnings), "warning")]
-        sentences.append(f"There are {' and '.join(text for text in found if text[0] != '0')}.")
+        sentences.append(f"The audit found {' and '.join(text for text in found if text[0] != '0')}.")
     return Verdict(fit, " ".join(sentences), _actions(summary, findings))
 
 
