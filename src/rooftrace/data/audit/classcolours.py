@@ -34,7 +34,7 @@ class ClassFile:
 
 
 def class_files(source: SceneSet) -> list[ClassFile]:
-    """JSON files in the folder of a set's images, or up to two above it, that give two classes or more a colour.
+    """JSON files with a colour for two classes or more, beside the images or up to two folders up.
 
     Any list of objects with a name (`title`, `name`, `label`) and a colour (`color`: `#RRGGBB` or
     three numbers) is understood, as annotation tools write them, and any object of such colours by

@@ -19,6 +19,13 @@ Edges = tuple[bool, bool, bool, bool]
 
 _NONE = np.zeros(0, dtype=np.int64)
 
+_QUADS = np.zeros(256, dtype=np.int8)
+"""What 2 × 2 pixels add to four times the Euler number, by their bits: one pixel of four is a
+corner, three are a corner inwards, and two across hold by a point."""
+_QUADS[[1, 2, 4, 8]] = 1
+_QUADS[[7, 11, 13, 14]] = -1
+_QUADS[[6, 9]] = -2
+
 
 @dataclass(frozen=True, slots=True)
 class Buildings:
@@ -46,12 +53,14 @@ class _Part:
         sides: (n, 4) bool, which touch its top, bottom, left and right.
         top, bottom: (x,) int64, the number of the component in the first and last row; -1 where
             there is none.
+        holes: how many small ones there are.
     """
 
     areas_px: NDArray[np.int64]
     sides: NDArray[np.bool_]
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
+    holes: int
 
 
 class BuildingCounter:
@@ -75,11 +84,11 @@ class BuildingCounter:
         """Take in a part.
 
         Args:
-            binary: (y, x), not 0 where there is a building.
+            binary: (y, x), 1 where there is a building, else 0.
             edges: which of its top, bottom, left and right are edges of the image.
         """
         part = _part(binary)
-        self._holes += _small_holes(binary)
+        self._holes += part.holes
         at_edge: NDArray[np.bool_] = np.array(edges)
         areas = part.areas_px
         cut: NDArray[np.bool_] = np.any(part.sides & at_edge, axis=1)
@@ -111,18 +120,37 @@ class BuildingCounter:
 
 
 def _part(binary: NDArray[np.uint8]) -> _Part:
-    inside = binary != 0
-    if not inside.any():
+    if not binary.any():
         nothing = np.full(binary.shape[1], -1, dtype=np.int64)
-        return _Part(_NONE, np.zeros((0, 4), dtype=bool), nothing, nothing)
-    count, labels = cv2.connectedComponents(binary, connectivity=8, ltype=cv2.CV_32S)
-    # Counting the pixels of buildings alone is several times faster than OpenCV's statistics.
-    areas = np.bincount(labels[inside], minlength=count)[1:]
+        return _Part(_NONE, np.zeros((0, 4), dtype=bool), nothing, nothing, 0)
+    # Components lie a pixel apart, so that there are so many; short numbers are counted faster.
+    most = ((binary.shape[0] + 1) // 2) * ((binary.shape[1] + 1) // 2)
+    ltype = cv2.CV_16U if most < 2**16 - 1 else cv2.CV_32S
+    count, labels = cv2.connectedComponents(binary, connectivity=8, ltype=ltype)
+    if ltype == cv2.CV_16U:
+        histogram = cv2.calcHist([labels], [0], None, [count], [0, count])
+        areas = np.asarray(histogram).ravel().astype(np.int64)
+    else:
+        areas = np.bincount(labels[binary != 0], minlength=count).astype(np.int64)
     sides = np.zeros((count, 4), dtype=bool)
     for side, line in enumerate((labels[0], labels[-1], labels[:, 0], labels[:, -1])):
         sides[line, side] = True
     top, bottom = labels[0].astype(np.int64) - 1, labels[-1].astype(np.int64) - 1
-    return _Part(areas, sides[1:], top, bottom)
+    holes = 0 if count - 1 == _euler_number(binary) else _small_holes(binary)
+    return _Part(areas[1:], sides[1:], top, bottom, holes)
+
+
+def _euler_number(binary: NDArray[np.uint8]) -> int:
+    """8-connected components less their holes, from counts of 2 × 2 pixels.
+
+    S. B. Gray, Local properties of binary images in two dimensions (1971). Three times as fast as
+    to look for the holes, and most masks have none.
+    """
+    ringed = np.asarray(cv2.copyMakeBorder(binary, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0))
+    pattern = ringed[:-1, :-1] + 2 * ringed[:-1, 1:]
+    pattern += 4 * ringed[1:, :-1]
+    pattern += 8 * ringed[1:, 1:]
+    return round(cv2.sumElems(cv2.LUT(pattern, _QUADS))[0] / 4)
 
 
 def _small_holes(binary: NDArray[np.uint8]) -> int:
@@ -135,11 +163,8 @@ def _small_holes(binary: NDArray[np.uint8]) -> int:
     )
     # The ring that was laid around joins all that is open; it, and the buildings, are no holes.
     count, labels = cv2.connectedComponents(background, connectivity=4, ltype=cv2.CV_32S)
-    if count <= 2:
-        return 0
     areas = np.bincount(labels.reshape(-1), minlength=count)
-    ring = labels[0, 0]
-    return int(np.count_nonzero(np.delete(areas, (0, ring)) < SPECK_PX))
+    return int(np.count_nonzero(np.delete(areas, (0, labels[0, 0])) < SPECK_PX))
 
 
 def _join(above: NDArray[np.int64], below: NDArray[np.int64], parent: dict[int, int]) -> None:
