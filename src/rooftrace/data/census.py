@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Scene, Window
+from rooftrace.core.types import Window
+from rooftrace.data.parallel import map_entries
 from rooftrace.data.source import Entry, Progress, SceneSet
 
 __all__ = ["BLOCK_PX", "Census", "built_up_shares", "census", "filtered"]
@@ -21,8 +20,6 @@ BLOCK_PX = 256
 
 _STRIP_PX = 2**24
 """Larger scenes are read in strips of about so many pixels."""
-
-_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -53,17 +50,9 @@ def census(source: SceneSet, *, progress: Progress | None = None) -> Census:
         DataError and its kinds: an image or a label cannot be read.
     """
     known = dict(source.census.blocks) if source.census is not None else {}
-    missing = [entry for entry in source.entries if entry.id not in known]
-
-    def count(entry: Entry) -> NDArray[np.int32]:
-        return _count(source.open_scene(entry), len(source.classes))
-
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        for number, (entry, found) in enumerate(zip(missing, pool.map(count, missing))):
-            known[entry.id] = found
-            if progress is not None:
-                progress(number + 1, len(missing))
+    missing = tuple(entry for entry in source.entries if entry.id not in known)
+    found = map_entries(replace(source, entries=missing), _count, progress=progress)
+    known.update(zip((entry.id for entry in missing), found))
     return Census({entry.id: known[entry.id] for entry in source.entries})
 
 
@@ -122,7 +111,8 @@ def _told(shares: NDArray[np.float64]) -> str:
     )
 
 
-def _count(scene: Scene, classes: int) -> NDArray[np.int32]:
+def _count(source: SceneSet, entry: Entry) -> NDArray[np.int32]:
+    scene, classes = source.open_scene(entry), len(source.classes)
     height, width = scene.image.grid.shape
     found = np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX), classes), dtype=np.int32)
     assert scene.label is not None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 from rooftrace.core.types import LabelReader, Raster, RasterSource, Window
 from rooftrace.data.blocks import outline_of
 from rooftrace.data.duplicates import THUMBNAIL_PX, thumbnail
+from rooftrace.data.parallel import map_entries
 from rooftrace.data.source import Entry, Progress, SceneSet
 
 __all__ = ["Glance", "built_up_of", "glances", "luma_of", "thumbnail_of"]
@@ -56,31 +54,17 @@ def glances(
     Raises:
         DataError and its kinds: an image or a label cannot be read.
     """
-    # An opener may keep the scene that it opened last; so each thread has its own.
-    copied = pickle.dumps(source.open_scene)
-    own = threading.local()
+    look = partial(_look, labels=labels, pixels=pixels)
+    return list(map_entries(source, look, progress=progress))
 
-    def look(entry: Entry) -> Glance:
-        if not hasattr(own, "open_scene"):
-            own.open_scene = pickle.loads(copied)  # noqa: S301, made five lines above
-        scene = own.open_scene(entry)
-        share = None
-        if labels and scene.label is not None:
-            share = built_up_of(scene.label, scene.image.grid.shape, source.building_class)
-        small = thumbnail_of(scene.image).astype(np.float16) if pixels else None
-        return Glance(entry.id, outline_of(scene.image.grid), share, small)
 
-    found = []
-    with ThreadPoolExecutor(os.cpu_count(), "glance") as pool:
-        try:
-            for one in pool.map(look, source.entries):
-                found.append(one)
-                if progress is not None:
-                    progress(len(found), len(source))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return found
+def _look(source: SceneSet, entry: Entry, *, labels: bool, pixels: bool) -> Glance:
+    scene = source.open_scene(entry)
+    share = None
+    if labels and scene.label is not None:
+        share = built_up_of(scene.label, scene.image.grid.shape, source.building_class)
+    small = thumbnail_of(scene.image).astype(np.float16) if pixels else None
+    return Glance(entry.id, outline_of(scene.image.grid), share, small)
 
 
 def built_up_of(label: LabelReader, shape: tuple[int, int], building_class: int) -> float | None:

@@ -18,8 +18,8 @@ from rooftrace.core.types import Scene, Window
 from rooftrace.data.audit.copies import MOST_IDS
 from rooftrace.data.audit.facts import Finding, Offset, SceneFacts
 from rooftrace.data.audit.registration import Surface, edge_surface
-from rooftrace.data.audit.run import map_entries
 from rooftrace.data.dataset import full_scale_of
+from rooftrace.data.parallel import map_entries
 from rooftrace.data.source import Entry, Progress, SceneSet
 
 __all__ = ["OFF_PX", "SURE", "estimate_offsets", "offset_findings"]
@@ -67,7 +67,7 @@ def estimate_offsets(
         source: the set; scenes that it has besides `facts` are left out.
         facts: what was measured of it.
         most: scenes that are looked at.
-        workers, progress: see `run.map_entries`.
+        workers, progress: see `data.parallel.map_entries`.
 
     Returns:
         One for each scene that was looked at; then one for each group of 5 or more of them, and
@@ -76,7 +76,7 @@ def estimate_offsets(
         be several for a group or a set.
 
     Raises:
-        DataError: see `run.map_entries`.
+        DataError: see `data.parallel.map_entries`.
     """
     measured = {f.id: f for f in facts if f.label is not None and len(f.label.buildings_px)}
     entries = [entry for entry in source.entries if entry.id in measured]

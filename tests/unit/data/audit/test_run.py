@@ -11,7 +11,7 @@ import pytest
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Scene
-from rooftrace.data.audit import run
+from rooftrace.data import parallel
 from rooftrace.data.audit.run import measure_set
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.kinds import open_source
@@ -50,10 +50,10 @@ def test_what_cannot_be_read_stops_nothing(folder: Path) -> None:
 def test_processes_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(SourceConfig(path=str(folder)))
     alone = measure_set(source, workers=1)
-    monkeypatch.setattr(run, "_ALONE_S", 0.0)
-    monkeypatch.setattr(run, "_WORTH_S", 0.0)
-    monkeypatch.setattr(run, "_CHUNK", 8)
-    monkeypatch.setattr(run, "_AHEAD", 2)
+    monkeypatch.setattr(parallel, "_ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "_WORTH_S", 0.0)
+    monkeypatch.setattr(parallel, "_CHUNK", 8)
+    monkeypatch.setattr(parallel, "_AHEAD", 2)
     seen = []
     several = measure_set(source, workers=2, progress=lambda done, of: seen.append(done))
     assert repr(several) == repr(alone)
@@ -70,8 +70,8 @@ def _ends(entry: Entry) -> Scene:
 
 
 def test_a_process_that_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_ALONE_S", 0.0)
-    monkeypatch.setattr(run, "_WORTH_S", -1.0)
+    monkeypatch.setattr(parallel, "_ALONE_S", 0.0)
+    monkeypatch.setattr(parallel, "_WORTH_S", -1.0)
     source = SceneSet("s", "k", ("a", "b"), 1, (Entry("a", None), Entry("b", None)), _ends)
     with pytest.raises(DataError, match="ended by itself") as caught:
         measure_set(source, workers=2)
