@@ -17,6 +17,7 @@ from rooftrace.data.audit.report import Audit, SetAudit
 from rooftrace.data.audit.sheet import Choice, choose, picture
 from rooftrace.data.audit.summary import Histogram
 from rooftrace.data.source import SceneSet
+from rooftrace.io.masks import class_colours
 
 __all__ = ["render"]
 
@@ -65,7 +66,7 @@ def render(audit: Audit) -> str:
         charts=_charts(audit),
         pixel_charts=_pixel_charts(audit),
         rows=_table(data),
-        classes=list(zip(data.source.classes, data.summary.class_share)),
+        classes=_classes(data),
         version=metadata.version("rooftrace"),
     )
 
@@ -104,6 +105,15 @@ def _sheets(data: SetAudit, pictures: _Pictures) -> list[tuple[str, list[_Shown]
             [s for c in choices if (s := pictures.one(c.id, c.reason, data.source)) is not None],
         )
         for name, choices in chosen.items()
+    ]
+
+
+def _classes(data: SetAudit) -> list[tuple[str, float, str]]:
+    """Name, share of the pixels, and the colour that the contact sheets tint with."""
+    colours = class_colours()
+    return [
+        (name, share, "#{:02x}{:02x}{:02x}".format(*colours[index, :3].tolist()))
+        for index, (name, share) in enumerate(zip(data.source.classes, data.summary.class_share))
     ]
 
 
