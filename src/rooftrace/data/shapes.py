@@ -13,10 +13,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from rooftrace.core.types import GeoGrid, Mask, Window
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.data.labels import IGNORED
+from rooftrace.io.placed import WindowLabel
 
-__all__ = ["ShapesLabel"]
+__all__ = ["ShapesLabel", "count_vanished"]
 
 _FEW = 64
 """Centres of pixels that are tried one by one; a shape among more of them is drawn."""
@@ -103,8 +104,27 @@ class ShapesLabel:
         return found
 
     @cached_property
+    def _vanished_xy(self) -> NDArray[np.float64]:
+        """(n, 2) where those shapes lie."""
+        return shapely.get_coordinates(shapely.centroid(self.geometry[self.vanished()]))
+
+    @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self.geometry)
+
+
+def count_vanished(label: LabelReader | None) -> int:
+    """How many shapes of a scene, or in one of its windows, colour no pixel; 0 for other labels."""
+    whole = label.label if isinstance(label, WindowLabel) else label
+    if not isinstance(whole, ShapesLabel):
+        return 0
+    x, y = whole._vanished_xy.T
+    if not isinstance(label, WindowLabel):
+        return len(x)
+    window = label.window
+    cols, rows = np.floor(x), np.floor(y)
+    inside = (cols >= window.col) & (cols < window.col_stop)
+    return int((inside & (rows >= window.row) & (rows < window.row_stop)).sum())
 
 
 def _colours_any(shape: shapely.Geometry) -> bool:

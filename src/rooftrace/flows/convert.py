@@ -14,6 +14,7 @@ from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.folders import CARD
 from rooftrace.data.images import image_name
 from rooftrace.data.kinds import KINDS, check_write_options, open_source
+from rooftrace.data.shapes import count_vanished
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions
 from rooftrace.data.split import parse_reference, read_split
 
@@ -117,6 +118,11 @@ def run_convert(
     except DataError as error:
         raise _named(error, tracked.current) from error
     notes += written.notes
+    if lost := sum(tracked.vanished.values()):
+        notes.append(
+            f"{lost} shape{'s are' if lost > 1 else ' is'} too small to colour a pixel of "
+            f"{'their images' if lost > 1 else 'its image'}."
+        )
     if left_out:
         notes.append(f"{_count(left_out, 'image')} without a label left out: {_some(left_out)}.")
     stale = sorted(path for path, stamp in before.items() if _stamp(path) == stamp)
@@ -132,15 +138,18 @@ def run_convert(
 
 
 class _Tracked:
-    """Opens scenes, and knows which it was last."""
+    """Opens scenes, and knows which it was last and what their labels have too small to be seen."""
 
     def __init__(self, open_scene: Callable[[Entry], Scene]) -> None:
         self._open_scene = open_scene
         self.current: str | None = None
+        self.vanished: dict[str, int] = {}
 
     def __call__(self, entry: Entry) -> Scene:
         self.current = entry.id
-        return self._open_scene(entry)
+        scene = self._open_scene(entry)
+        self.vanished[entry.id] = count_vanished(scene.label)
+        return scene
 
 
 def _named(error: DataError, scene_id: str | None) -> DataError:

@@ -99,10 +99,10 @@ class WindowLabel:
 
     def __init__(self, label: LabelReader, window: Window) -> None:
         self.label = label
-        self._window = window
+        self.window = window
 
     def read(self, window: Window | None = None) -> Mask:
-        return self.label.read(_shifted(window, self._window))
+        return self.label.read(_shifted(window, self.window))
 
 
 def _shifted(window: Window | None, outer: Window) -> Window:

@@ -26,8 +26,9 @@ from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.ground import layer
 from rooftrace.data.ground.footprints import FOOTPRINTS
 from rooftrace.data.kinds import open_source
-from rooftrace.data.shapes import ShapesLabel
+from rooftrace.data.shapes import ShapesLabel, count_vanished
 from rooftrace.data.source import Entry, SceneSet, WriteOptions
+from rooftrace.flows.convert import run_convert
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.vector import VECTOR_SUFFIXES
 from rooftrace.testing import generate_scene
@@ -235,8 +236,14 @@ def test_chips_are_parts_of_the_whole(town: Path) -> None:
 
 def test_what_is_smaller_than_a_pixel_is_counted(town: Path) -> None:
     write_layer(town / "houses.gpkg", house(5, 5), house(8.1, 20.1, 0.2, 0.2))
-    scene = next(iter(open_source(SourceConfig(path=str(town / "houses.gpkg")))))
+    config = SourceConfig(path=str(town / "houses.gpkg"))
+    scene = next(iter(open_source(config)))
     assert scene.label.vanished().tolist() == [1]
+    assert count_vanished(scene.label) == 1
+    chips = open_source(config.model_copy(update={"chip_px": 25}))
+    assert sum(count_vanished(chip.label) for chip in chips if chip.id.startswith("a@")) == 1
+    done = run_convert(config, "folder", town / "pairs")
+    assert "1 shape is too small to colour a pixel of its image." in done.notes
 
 
 class _Painted:

@@ -14,7 +14,7 @@ from rooftrace.data.audit.components import BuildingCounter
 from rooftrace.data.audit.facts import LabelFacts, SceneFacts
 from rooftrace.data.audit.pixels import PixelSums
 from rooftrace.data.labels import LabelFile
-from rooftrace.data.shapes import ShapesLabel
+from rooftrace.data.shapes import count_vanished
 from rooftrace.io.placed import PlacedSource, WindowLabel, WindowSource
 from rooftrace.io.raster import RasterFile, open_raster
 
@@ -168,7 +168,7 @@ class _LabelSums:
             cut=found.cut,
             specks=found.specks,
             holes=found.holes,
-            vanished=len(label.vanished()) if isinstance(label, ShapesLabel) else 0,
+            vanished=count_vanished(label),
             unknown_share=1 - self._known_px / self._image_px if self._image_px else 0.0,
         )
 

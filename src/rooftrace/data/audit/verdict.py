@@ -63,8 +63,9 @@ def conclude(name: str, summary: Summary, findings: Sequence[Finding]) -> Verdic
     elif summary.buildings < _LEAST_BUILDINGS:
         sentences.append(f"With {summary.buildings:,} buildings it is small.")
     if errors or warnings:
-        found = [plural(len(errors), "error"), plural(len(warnings), "warning")]
-        sentences.append(f"The audit found {' and '.join(text for text in found if text[0] != '0')}.")
+        kinds = (("error", errors), ("warning", warnings))
+        told = [plural(len(found), name) for name, found in kinds if found]
+        sentences.append(f"The audit found {' and '.join(told)}.")
     return Verdict(fit, " ".join(sentences), _actions(summary, findings))
 
 
