@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 # In this order: a page may use what the page before it has made.
 PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/prediction.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
+         "docs/audit.md",
          "README.md"]  # fmt: skip
 
 # Real enough to run, small enough to wait for.
