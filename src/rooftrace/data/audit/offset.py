@@ -119,8 +119,8 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
                 "warning" if _matters([most]) else "note",
                 f"Labels lie {_length(most)} off what the images show, in all "
                 f"{most.scenes} scenes taken together",
-                f"Moved {_direction(most)} they fit best. {told}{_median(sure)}",
-                f"Move all labels {_direction(most)}, look at some, and inspect again. Where tall "
+                f"Moved {_direction(most.rows, most.cols)} they fit best. {told}{_median(sure)}",
+                f"Move all labels {_direction(most.rows, most.cols)}, look at some, and inspect again. Where tall "
                 "buildings lean, roofs are off their ground and that is no mistake.",
                 ids,
                 len(off),
@@ -235,10 +235,10 @@ def _length(offset: Offset) -> str:
     return f"{offset.px:.1f} px{metres}"
 
 
-def _direction(offset: Offset) -> str:
+def _direction(rows: float, cols: float) -> str:
     parts = [
         f"{abs(px):.1f} px {names[px > 0]}"
-        for px, names in ((offset.rows, ("up", "down")), (offset.cols, ("left", "right")))
+        for px, names in ((rows, ("up", "down")), (cols, ("left", "right")))
         if abs(px) >= 0.5
     ]
     return " and ".join(parts)
@@ -248,4 +248,4 @@ def _median(sure: Sequence[Offset]) -> str:
     if not sure:
         return ""
     rows, cols = (float(np.median([getattr(o, axis) for o in sure])) for axis in ("rows", "cols"))
-    return f" Their median is {rows:+.1f} rows (down), {cols:+.1f} columns (right)."
+    return f" Their median is {_direction(rows, cols) or 'less than half a pixel'}."
