@@ -13,7 +13,28 @@ from rooftrace.core.types import GeoGrid, LabelReader, Mask, Raster, RasterSourc
 __all__ = ["PlacedSource", "WindowLabel", "WindowSource"]
 
 
-class PlacedSource:
+class _Other:
+    """What a source that shows the pixels of another takes from it."""
+
+    def __init__(self, source: RasterSource) -> None:
+        self.source = source
+
+    @property
+    def bands(self) -> int:
+        return self.source.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    def close(self) -> None:
+        """Let go of the file, if there is one."""
+        close = getattr(self.source, "close", None)
+        if close is not None:
+            close()
+
+
+class PlacedSource(_Other):
     """A `RasterSource` that takes its grid from elsewhere: a tile's name, a table.
 
     Args:
@@ -23,7 +44,7 @@ class PlacedSource:
     """
 
     def __init__(self, source: RasterSource, place: Callable[[GeoGrid], GeoGrid]) -> None:
-        self.source = source
+        super().__init__(source)
         self._place = place
 
     def __repr__(self) -> str:
@@ -37,25 +58,13 @@ class PlacedSource:
     def grid(self) -> GeoGrid:
         return self._place(self.source.grid)
 
-    @property
-    def bands(self) -> int:
-        return self.source.bands
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    def close(self) -> None:
-        """Let go of the file, if there is one."""
-        _close(self.source)
-
     def read(self, window: Window | None = None) -> Raster:
         raster = self.source.read(window)
         grid = self.grid if window is None else self.grid.crop(window)
         return Raster(raster.data, raster.valid, grid)
 
 
-class WindowSource:
+class WindowSource(_Other):
     """A `RasterSource` that is one window of another: a chip of a scene.
 
     Args:
@@ -64,7 +73,7 @@ class WindowSource:
     """
 
     def __init__(self, source: RasterSource, window: Window) -> None:
-        self.source = source
+        super().__init__(source)
         self._window = window
 
     def __repr__(self) -> str:
@@ -77,18 +86,6 @@ class WindowSource:
     @property
     def grid(self) -> GeoGrid:
         return self.source.grid.crop(self._window)
-
-    @property
-    def bands(self) -> int:
-        return self.source.bands
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    def close(self) -> None:
-        """Let go of the file, if there is one."""
-        _close(self.source)
 
     def read(self, window: Window | None = None) -> Raster:
         return self.source.read(_shifted(window, self._window))
@@ -112,9 +109,3 @@ def _shifted(window: Window | None, outer: Window) -> Window:
     if moved.intersection(outer) != moved:
         raise ValueError(f"{window} is not inside a chip of {outer.shape_yx}")
     return moved
-
-
-def _close(source: object) -> None:
-    close = getattr(source, "close", None)
-    if close is not None:
-        close()
