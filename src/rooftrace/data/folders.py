@@ -13,7 +13,14 @@ from rooftrace.core.types import Scene, Window
 from rooftrace.data.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.data.images import image_name, open_image, write_image
 from rooftrace.data.labels import LabelFile, LabelRule
-from rooftrace.data.layout import Pair, find_pairs, has_pairs, images_under, is_image_file
+from rooftrace.data.layout import (
+    Pair,
+    find_pairs,
+    has_images_under,
+    has_pairs,
+    images_under,
+    is_image_file,
+)
 from rooftrace.data.source import Entry, Progress, SceneSet, SourceKind, WriteOptions, Written
 from rooftrace.io.atomic import write_atomically
 from rooftrace.io.masks import NODATA, mask_sink
@@ -143,7 +150,7 @@ def write_card(out: Path, source: SceneSet, *, gsd_m: float | None, unknown: boo
 
 
 def _is_images(path: Path) -> bool:
-    return bool(images_under(path)) if path.is_dir() else is_image_file(path)
+    return has_images_under(path) if path.is_dir() else is_image_file(path)
 
 
 FOLDER = SourceKind(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +18,16 @@ from typing import TypeVar
 from rooftrace.core.errors import LayoutError
 from rooftrace.io.raster import is_raster
 
-__all__ = ["Found", "Pair", "find_pairs", "has_pairs", "images_under", "is_image_file", "select"]
+__all__ = [
+    "Found",
+    "Pair",
+    "find_pairs",
+    "has_images_under",
+    "has_pairs",
+    "images_under",
+    "is_image_file",
+    "select",
+]
 
 T = TypeVar("T")
 
@@ -249,14 +258,23 @@ def _readings(root: Path, glob: Sequence[str]) -> list[Found]:
 
 def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
     """All images in a folder and its folders, sorted; hidden ones are left out."""
-    return [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and _wanted(path, glob)
-        and is_image_file(path)
-    ]
+    return sorted(_images_below(root, glob))
+
+
+def has_images_under(root: Path) -> bool:
+    """Whether `images_under` finds any; looks no farther than to the first."""
+    return next(_images_below(root, ()), None) is not None
+
+
+def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
+    for path in root.rglob("*"):
+        if (
+            path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and _wanted(path, glob)
+            and is_image_file(path)
+        ):
+            yield path
 
 
 def is_image_file(path: Path) -> bool:

@@ -191,8 +191,9 @@ class RasterFile:
             DataError: absent, corrupt or truncated, with the window in which it was noticed.
         """
         info = self._info
-        window = window or Window.whole(info.grid.shape)
-        if window.intersection(Window.whole(info.grid.shape)) != window:
+        whole = Window.whole(info.grid.shape)
+        window = window or whole
+        if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {info.grid.shape}")
         area = RasterioWindow(window.col, window.row, window.width, window.height)
         indexes = [*info.indexes] if info.alpha is None else [*info.indexes, info.alpha]
@@ -219,7 +220,7 @@ class RasterFile:
         by_rule = self._rule.valid(data, self.name)
         if by_rule is not None:
             valid &= by_rule
-        return Raster(data, valid, info.grid.crop(window))
+        return Raster(data, valid, info.grid if window == whole else info.grid.crop(window))
 
     @cached_property
     def _info(self) -> _Info:

@@ -33,6 +33,8 @@ def flat_area(data: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[tupl
     """
     least, greatest = _extremes(data.dtype)
     edge = np.concatenate([data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1]], axis=1)
+    if least < edge.min() and edge.max() < greatest:
+        return (), 0
     high = edge == greatest
     extreme = (high | (edge == least)).all(axis=0)
     if valid is not None:

@@ -68,7 +68,8 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     reader, error = scene.label, ""
     tried_px = tried_valid = used = 0
     for window in _strips(whole) if exact else _windows(whole):
-        raster = scene.image.read(window)
+        asked = None if window == whole else window
+        raster = scene.image.read(asked)
         valid_px = int(np.count_nonzero(raster.valid))
         tried_px += window.area_px
         tried_valid += valid_px
@@ -79,7 +80,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
         pixels.feed(raster.data, valid, window)
         if reader is not None:
             try:
-                label.feed(reader.read(window), valid, window)
+                label.feed(reader.read(asked), valid, window)
             except RooftraceError as caught:
                 reader, error = None, caught.message
         used += 1
