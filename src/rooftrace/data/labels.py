@@ -143,9 +143,11 @@ class LabelRule:
         # Of the two ways to write a binary mask a file holds one.
         by_index |= self.values is None and len(_others(seen, (0, _FULL))) > 0
         known = self._known_values(by_index)
-        strange = _others(seen, known)
-        if len(strange):
-            raise self._no_classes(strange.tolist(), name)
+        # What holds nothing but 0 and 255 need not be looked through again.
+        if by_index or self.values is not None or _FULL not in known:
+            strange = _others(seen, known)
+            if len(strange):
+                raise self._no_classes(strange.tolist(), name)
         table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
