@@ -166,3 +166,16 @@ def test_stages_have_rates(bundle: Path, work: Path) -> None:
     share = stages["end to end"]["mpx_per_s"] / stages["engine"]["mpx_per_s"]
     assert answer["end_to_end_share_of_engine"] == pytest.approx(share, rel=1e-2)
     assert answer["peak_rss_mb"] > 50
+
+
+def test_audit_has_rates_and_ratios(work: Path) -> None:
+    answer = answer_of("audit.py", "--tiles", "40", "--repeats", "1", "--work", work)
+    rows = answer["rows"]
+    assert set(rows) == {"decode", "audit", "imread"}
+    for row in rows.values():
+        assert row["tiles_per_s"] == pytest.approx(40 / row["seconds"], rel=1e-2)
+        assert row["peak_rss_mb"] >= row["peak_process_mb"] > 0
+    for name in ("decode", "imread"):
+        ratio = rows["audit"]["tiles_per_s"] / rows[name]["tiles_per_s"]
+        assert answer["ratios"][f"audit/{name}"]["speed"] == pytest.approx(ratio, rel=1e-2)
+    assert len(answer["audit/decode by round"]) == 1
