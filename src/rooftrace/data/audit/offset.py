@@ -113,14 +113,15 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
     ids = tuple(o.id for o in off[:MOST_IDS])
     if whole:
         most = max(whole, key=lambda o: o.scenes)
+        where = _direction(most.rows, most.cols)
         return [
             Finding(
                 "label.offset",
                 "warning" if _matters([most]) else "note",
                 f"Labels lie {_length(most)} off what the images show, in all "
                 f"{most.scenes} scenes taken together",
-                f"Moved {_direction(most.rows, most.cols)} they fit best. {told}{_median(sure)}",
-                f"Move all labels {_direction(most.rows, most.cols)}, look at some, and inspect again. Where tall "
+                f"Moved {where} they fit best. {told}{_median(sure)}",
+                f"Move all labels {where}, look at some, and inspect again. Where tall "
                 "buildings lean, roofs are off their ground and that is no mistake.",
                 ids,
                 len(off),
