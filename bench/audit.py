@@ -21,6 +21,9 @@ from common import WORK, machine, measure_part, rounded, say, start
 
 _SCENES = (301, 302, 303, 304)
 _SCENE_PX = 2048
+_MANY = 1000
+"""Fewer tiles than this are a trial, and come of small scenes."""
+
 _TILE_PX = 256
 _GSD_M = 0.3
 _CHUNK = 32
@@ -78,13 +81,14 @@ def make(folder: str, tiles: int) -> dict[str, Any]:
     root, partial = Path(folder), Path(folder + ".partial")
     for part in ("images", "masks"):
         (partial / part).mkdir(parents=True, exist_ok=True)
-    scenes = [generate_scene(seed, (_SCENE_PX, _SCENE_PX), _GSD_M) for seed in _SCENES]
+    side_px = _SCENE_PX if tiles >= _MANY else 2 * _TILE_PX
+    scenes = [generate_scene(seed, (side_px, side_px), _GSD_M) for seed in _SCENES]
     pictures = [np.ascontiguousarray(np.moveaxis(s.image, 0, -1)[..., ::-1]) for s in scenes]
     masks = [scene.mask() * np.uint8(255) for scene in scenes]
     generator = np.random.default_rng(0)
     for number in range(tiles):
         index = number % len(scenes)
-        row, col = generator.integers(0, _SCENE_PX - _TILE_PX, 2)
+        row, col = generator.integers(0, side_px - _TILE_PX, 2)
         area = slice(row, row + _TILE_PX), slice(col, col + _TILE_PX)
         turns = int(generator.integers(4))
         light = float(generator.uniform(0.7, 1.0))
