@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.data.audit.facts import SceneFacts
+from rooftrace.data.audit.facts import MOST_IDS, SceneFacts
 from rooftrace.data.audit.scale import ScaleEstimate, ScaleShift
 
 __all__ = [
-    "MOST_IDS",
     "Comparison",
     "FeatureShift",
     "SetForm",
@@ -27,9 +26,6 @@ __all__ = [
 _LEAST_KS = 0.3
 _CLEAR_EFFECT = 0.5
 """What Cohen 1988 calls a medium effect; with the distance above it makes a finding."""
-
-MOST_IDS = 24
-"""A list of images names so many at most."""
 
 _LEAST_FLAT = 0.02
 """Share of an image from which nodata that nothing marks bends its figures."""
@@ -71,7 +67,7 @@ class FeatureShift:
         chance: the distance that two samples of one distribution reach in one of twenty cases.
         outside: how many images of B lie outside of `low_a`..`high_a`.
         compared: of so many.
-        ids: of those, the farthest first; at most 24.
+        ids: of those, the farthest first; at most `MOST_IDS`.
     """
 
     name: str

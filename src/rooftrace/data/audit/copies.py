@@ -8,15 +8,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.data.audit.facts import Finding, SceneFacts
+from rooftrace.data.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.data.duplicates import MOST_BITS, Pairs, across, confirm, groups, near_duplicates
 from rooftrace.data.glance import thumbnail_of
 from rooftrace.data.source import SceneSet
 
-__all__ = ["MOST_IDS", "duplicate_findings"]
-
-MOST_IDS = 100
-"""A finding names so many scenes at most."""
+__all__ = ["duplicate_findings"]
 
 _SHOWN = 3
 """So many pairs are written out."""

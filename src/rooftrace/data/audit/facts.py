@@ -8,7 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Finding", "LabelFacts", "Offset", "SceneFacts", "Severity"]
+__all__ = ["MOST_IDS", "Finding", "LabelFacts", "Offset", "SceneFacts", "Severity"]
+
+MOST_IDS = 100
+"""So many scenes a finding names at most; it is known of how many it tells."""
 
 Severity = Literal["error", "warning", "note"]
 """`error`: training on it would fail or teach what is wrong; `warning`: it costs accuracy, or the
@@ -142,7 +145,7 @@ class Finding:
         title: one line for people, with the figure in it.
         detail: what it means, and how it was found.
         remedy: what to do; empty where there is nothing to do.
-        ids: scenes that it is about, the worst first; at most `copies.MOST_IDS` of them.
+        ids: scenes that it is about, the worst first; at most `MOST_IDS` of them.
         count: of all scenes that it is about.
     """
 

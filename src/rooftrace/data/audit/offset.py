@@ -15,8 +15,7 @@ import numpy as np
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import Scene, Window
-from rooftrace.data.audit.copies import MOST_IDS
-from rooftrace.data.audit.facts import Finding, Offset, SceneFacts
+from rooftrace.data.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
 from rooftrace.data.audit.registration import Surface, edge_surface
 from rooftrace.data.dataset import full_scale_of
 from rooftrace.data.parallel import map_entries

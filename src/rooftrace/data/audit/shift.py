@@ -7,14 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from rooftrace.data.audit.comparison import (
-    MOST_IDS,
     Comparison,
     FeatureShift,
     compare,
     listed,
     said_factor,
 )
-from rooftrace.data.audit.facts import Finding
+from rooftrace.data.audit.facts import MOST_IDS, Finding
 from rooftrace.data.audit.scale import ScaleEstimate
 
 __all__ = ["Comparison", "compare", "shift_findings"]

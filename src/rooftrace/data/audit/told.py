@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from rooftrace.data.audit.copies import MOST_IDS
-from rooftrace.data.audit.facts import Finding, LabelFacts, SceneFacts, Severity
+from rooftrace.data.audit.facts import MOST_IDS, Finding, LabelFacts, SceneFacts, Severity
 from rooftrace.data.source import SceneSet
 
 __all__ = ["Told", "plural", "share", "tell"]

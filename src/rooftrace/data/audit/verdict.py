@@ -78,7 +78,7 @@ _JUDGED = {
 
 def _what_it_is(name: str, summary: Summary) -> str:
     gsd = "" if summary.gsd_m is None else f" at {summary.gsd_m.median:.2g} m per pixel"
-    told = f"{name} holds {summary.images:,} images ({summary.pixels / 1e6:,.1f} Mpx{gsd})"
+    told = f"{name} holds {plural(summary.images, 'image')} ({summary.pixels / 1e6:,.1f} Mpx{gsd})"
     if summary.built_up is None:
         return f"{told}."
     return (

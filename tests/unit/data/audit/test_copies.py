@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rooftrace.data.audit.copies import MOST_IDS, duplicate_findings
-from rooftrace.data.audit.facts import LabelFacts, SceneFacts
+from rooftrace.data.audit.copies import duplicate_findings
+from rooftrace.data.audit.facts import MOST_IDS, LabelFacts, SceneFacts
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.duplicates import NO_HASH, phash
 from rooftrace.data.kinds import open_source

@@ -92,7 +92,7 @@ def test_a_planted_shift_is_found_with_a_setting_that_covers_it(
     assert words in finding.title
     assert finding.severity == "warning"
     assert finding.count == 40
-    assert len(finding.ids) == 24
+    assert len(finding.ids) == finding.count == 40
     assert getattr(_toml(finding.remedy), setting) != getattr(AugmentConfig(), setting)
 
 
