@@ -16,7 +16,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_URL"):
+    for name in ("LABEL_STUDIO_API_KEY",):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
@@ -41,11 +41,11 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> str
 
 
 def test_what_must_be_said(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pull = ["label", "pull", "--url", NOBODY, "--project", "1", "-o", "x"]
+    pull = ["label", "pull", NOBODY, "--project", "1", "-o", "x"]
     assert "LABEL_STUDIO_API_KEY" in fails(capsys, *pull, code=2)
-    assert "--url" in fails(capsys, "label", "push", str(images), "--token", TOKEN, code=2)
+    assert "data" in fails(capsys, "label", "push", NOBODY, "--token", TOKEN, code=2)
     assert "--project" in fails(
-        capsys, "label", "push", str(images), "--token", TOKEN, "--url", NOBODY, code=2
+        capsys, "label", "push", NOBODY, str(images), "--token", TOKEN, code=2
     )
 
 
@@ -55,9 +55,8 @@ def test_nobody_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    monkeypatch.setenv("LABEL_STUDIO_URL", NOBODY)
     more = [str(images)] if verb == "push" else ["-o", str(tmp_path / "out")]
-    told = fails(capsys, "label", verb, *more, "--project", "town", "--json", code=3)
+    told = fails(capsys, "label", verb, NOBODY, *more, "--project", "town", "--json", code=3)
     error = json.loads(told)["error"]
     assert error["type"] == "DataError"
     assert NOBODY in error["message"]
@@ -65,17 +64,17 @@ def test_nobody_is_there(
 
 
 def test_no_address_and_no_token(capsys: pytest.CaptureFixture[str]) -> None:
-    pull = ["label", "pull", "--project", "1", "-o", "x"]
-    told = fails(capsys, *pull, "--url", "file:///etc", "--token", TOKEN, code=2)
-    assert "'file:///etc'; expected the address of a Label Studio server" in told
-    told = fails(capsys, *pull, "--url", NOBODY, "--token", f"{TOKEN}\n", code=2)
+    pull = ["--project", "1", "-o", "x"]
+    told = fails(capsys, "label", "pull", "file:///etc", *pull, "--token", TOKEN, code=2)
+    assert "'file:///etc' was given; expected the address of a Label Studio server" in told
+    told = fails(capsys, "label", "pull", NOBODY, *pull, "--token", f"{TOKEN}\n", code=2)
     assert "holds signs that no token has" in told
 
 
 def test_images_that_the_server_does_not_see(
     images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    push = ["label", "push", str(images), "--url", NOBODY, "--token", TOKEN, "--project", "town",
+    push = ["label", "push", NOBODY, str(images), "--token", TOKEN, "--project", "town",
             "--local-files-root"]  # fmt: skip
     elsewhere = str(images.parent.parent / "elsewhere")
     assert f"is not below --local-files-root {elsewhere}" in fails(capsys, *push, elsewhere, code=2)
@@ -85,5 +84,5 @@ def test_images_that_the_server_does_not_see(
 
 
 def test_images_that_are_not_there(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    push = ["label", "push", str(images / "none"), "--url", NOBODY, "--token", TOKEN]
+    push = ["label", "push", NOBODY, str(images / "none"), "--token", TOKEN]
     assert "There is no data at" in fails(capsys, *push, "--project", "town", code=3)

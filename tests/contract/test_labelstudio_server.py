@@ -131,7 +131,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def here(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("LABEL_STUDIO_URL", server.url)
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return server
@@ -162,7 +161,7 @@ def test_pushed_annotated_and_pulled(
 ) -> None:
     data = tmp_path / "data"
     names = write_pairs(data, range(5), shape_yx=SHAPE, gsd_m=0.3, prefix="häuser é")
-    pushed = run(capsys, "label", "push", str(data), "--project", "Häuser <1>")
+    pushed = run(capsys, "label", "push", here.url, str(data), "--project", "Häuser <1>")
     assert (pushed["created"], pushed["pushed"], pushed["skipped"]) == (True, names, [])
     number = pushed["project"]
     assert pushed["url"] == f"{here.url}/projects/{number}"
@@ -201,7 +200,7 @@ def test_pushed_annotated_and_pulled(
         here.call(f"/api/tasks/{tasks[name]['id']}/annotations", {"result": results})
 
     out = tmp_path / "pulled"
-    pulled = run(capsys, "label", "pull", "--project", "Häuser <1>", "-o", str(out))
+    pulled = run(capsys, "label", "pull", here.url, "--project", "Häuser <1>", "-o", str(out))
     assert pulled == {
         "path": str(out), "tasks": 5, "annotated": 4, "downloaded": 5, "notes": []
     }  # fmt: skip
@@ -223,10 +222,10 @@ def test_pushed_annotated_and_pulled(
         assert not masks[3].any()
 
     # What is there is neither pushed nor downloaded again.
-    again = run(capsys, "label", "push", str(data), "--project", str(number))
+    again = run(capsys, "label", "push", here.url, str(data), "--project", str(number))
     assert (again["created"], again["pushed"], again["skipped"]) == (False, [], names)
     options = ["--images", str(data), "-o", str(tmp_path / "only.json")]
-    only = run(capsys, "label", "pull", "--project", str(number), *options)
+    only = run(capsys, "label", "pull", here.url, "--project", str(number), *options)
     assert (only["downloaded"], only["annotated"]) == (0, 4)
 
     # JSON-MIN of the same server says the same.
@@ -258,7 +257,7 @@ def test_a_project_of_somebody_else(
     )
     project = here.call("/api/projects", {"title": "theirs", "label_config": config})["id"]
     root = ["--local-files-root", str(here.files), "--gsd", "0.3"]
-    command = ["label", "push", str(labelled), "--project", "theirs", *root]
+    command = ["label", "push", here.url, str(labelled), "--project", "theirs", *root]
     pushed = run(capsys, *command)
     assert (pushed["project"], pushed["created"], len(pushed["pushed"])) == (project, False, 2)
     assert run(capsys, *command)["pushed"] == []
@@ -276,7 +275,16 @@ def test_a_project_of_somebody_else(
     here.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
     out = tmp_path / "pulled"
     pulled = run(
-        capsys, "label", "pull", "--project", "theirs", "-o", str(out), "--images", str(labelled)
+        capsys,
+        "label",
+        "pull",
+        here.url,
+        "--project",
+        "theirs",
+        "-o",
+        str(out),
+        "--images",
+        str(labelled),
     )
     assert (pulled["tasks"], pulled["annotated"], pulled["downloaded"]) == (2, 1, 0)
     source = open_source(SourceConfig(path=str(out)))
@@ -296,7 +304,9 @@ def test_a_personal_token(
     )["id"]  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     out = str(tmp_path / "x.json")
-    assert run(capsys, "label", "pull", "--project", str(project), "-o", out)["tasks"] == 0
+    assert (
+        run(capsys, "label", "pull", here.url, "--project", str(project), "-o", out)["tasks"] == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -310,7 +320,7 @@ def test_what_the_server_refuses(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     with pytest.raises(SystemExit) as stopped:
-        main(["label", "pull", "--project", project, "-o", str(tmp_path / "x")])
+        main(["label", "pull", here.url, "--project", project, "-o", str(tmp_path / "x")])
     told = " ".join(capsys.readouterr().err.split())
     assert stopped.value.code == 2
     assert said in told

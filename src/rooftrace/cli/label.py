@@ -22,7 +22,7 @@ label = typer.Typer(
     no_args_is_help=True,
 )  # fmt: skip
 
-Url = Annotated[str, typer.Option(help="The server's address.", envvar="LABEL_STUDIO_URL")]
+Url = Annotated[str, typer.Argument(help="The server's address.", show_default=False)]
 Project = Annotated[str, typer.Option(help="The project's number or title.")]
 Token = Annotated[
     str,
@@ -37,8 +37,8 @@ Token = Annotated[
 @label.command()
 @takes_data("Images, or data of any kind.")
 def push(
-    data: SourceConfig,
     url: Url,
+    data: SourceConfig,
     project: Annotated[
         str, typer.Option(help="The project's number, or a title; made where there is none.")
     ],

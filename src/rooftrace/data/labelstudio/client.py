@@ -204,7 +204,7 @@ class LabelStudio:
     def _strange(self, path: str, what: str) -> DataError:
         return DataError(
             f"{self.url} answers {path} with {what}.",
-            remedy="Check that --url is that of a Label Studio server, 1.20 or later.",
+            remedy="Check that the address is that of a Label Studio server, 1.20 or later.",
         )
 
     @contextmanager
@@ -283,13 +283,13 @@ class LabelStudio:
         if error.code == 404:
             return ConfigError(
                 f"{self.url} has no {path}{told}.",
-                remedy="Check --project, and that --url is that of a Label Studio server.",
+                remedy="Check --project, and that the address is that of a Label Studio server.",
             )
         if 300 <= error.code < 400:
             where = self._without_token(str(error.headers.get("Location", "elsewhere")))[:_TOLD]
             return ConfigError(
                 f"{self.url} sends us to {where}; the token is not sent to another address.",
-                remedy="Give the address that it names with --url, if that is the server you mean.",
+                remedy="Give that address, if it is the server that you mean.",
             )
         return DataError(
             f"{self.url} answers {path} with the status {error.code}{told}.",
@@ -316,7 +316,7 @@ class LabelStudio:
         told = told.rstrip(".") or type(error).__name__
         return DataError(
             f"{self.url} cannot be reached: {self._without_token(told)}.",
-            remedy="Check --url, and that Label Studio runs there.",
+            remedy="Check the address, and that Label Studio runs there.",
         )
 
 
@@ -331,6 +331,6 @@ def _checked_url(url: str) -> str:
         return url.rstrip("/")
     shown = url if "@" not in url else "…@" + url.rpartition("@")[2]
     raise ConfigError(
-        f"--url received {shown!r}; expected the address of a Label Studio server.",
-        remedy="For example: --url https://labels.example.com, without user, question mark or #.",
+        f"The address {shown!r} was given; expected the address of a Label Studio server.",
+        remedy="For example: https://labels.example.com, without user, question mark or #.",
     )
