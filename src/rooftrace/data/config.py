@@ -147,6 +147,8 @@ class SourceConfig(Config):
         share: weight of this set in what training draws; default its share of the pixels.
         nodata: `"alpha"` (default: a file's own alpha or nodata), a value, or a colour.
         labels: what its labels mean, where that differs from the run's; the classes must not.
+        label_shift_px: all labels are moved by so many pixels down and to the right, where they
+            lie off what their images show; what comes in at the edge is not known.
         chip_px: scenes are cut into squares of this side, side by side, on demand.
         min_built_up: scenes with less of the building class (in shares of their valid pixels) are
             left out; so are those above `max_built_up`.
@@ -168,6 +170,7 @@ class SourceConfig(Config):
     share: Annotated[float, Field(gt=0)] | None = None
     nodata: str | float | tuple[float, ...] = "alpha"
     labels: LabelConfig | None = None
+    label_shift_px: tuple[int, int] = (0, 0)
     chip_px: Annotated[int, Field(ge=16)] | None = None
     min_built_up: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_built_up: Annotated[float, Field(ge=0, le=1)] = 1.0

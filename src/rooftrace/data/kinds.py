@@ -18,6 +18,7 @@ from rooftrace.data.ground.footprints import FOOTPRINTS
 from rooftrace.data.ground.tiles import TILES
 from rooftrace.data.labelstudio import LABELSTUDIO
 from rooftrace.data.layout import select
+from rooftrace.data.moved import moved
 from rooftrace.data.rle.read import RLE
 from rooftrace.data.source import SceneSet, SourceKind, WriteOptions
 
@@ -166,6 +167,8 @@ def _chosen(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
             )
         labelled = bool(source.entries)
         source = replace(source, entries=chosen) if labelled else replace(source, unlabelled=chosen)
+    if any(config.label_shift_px):
+        source = moved(source, config.label_shift_px)
     if config.chip_px is not None:
         source = chipped(source, config.chip_px)
     # Not without need: every label is read.

@@ -120,8 +120,9 @@ def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
                 f"Labels lie {_length(most)} off what the images show, in all "
                 f"{most.scenes} scenes taken together",
                 f"Moved {where} they fit best. {told}{_median(sure)}",
-                f"Move all labels {where}, look at some, and inspect again. Where tall "
-                "buildings lean, roofs are off their ground and that is no mistake.",
+                f"Move them: label_shift_px = [{round(most.rows)}, {round(most.cols)}] in the "
+                "configuration of the set; look at some, and inspect again. Where tall buildings "
+                "lean, roofs are off their ground and that is no mistake.",
                 ids,
                 len(off),
             )

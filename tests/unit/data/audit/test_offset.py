@@ -156,7 +156,8 @@ def test_a_whole_set_that_is_off_is_one_finding() -> None:
     told = re.search(r"lie (\d\.\d) px \((\d\.\d) m\) off", finding.title)
     assert told is not None
     assert [float(number) for number in told.groups()] == pytest.approx([6, 3.6], abs=0.5)
-    assert re.match(r"Move all labels \d\.\d px up,", finding.remedy)
+    assert re.match(r"Moved \d\.\d px up", finding.detail)
+    assert re.match(r"Move them: label_shift_px = \[-\d, -?\d\]", finding.remedy)
     assert finding.count == len(finding.ids) >= 4
 
 

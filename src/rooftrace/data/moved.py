@@ -1,0 +1,62 @@
+"""Labels that lie off their images, moved to where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
+from rooftrace.data.source import Entry, SceneSet
+
+__all__ = ["MovedLabel", "moved"]
+
+
+class MovedLabel:
+    """A `LabelReader` that shows another one moved by whole pixels.
+
+    Args:
+        label: of a scene.
+        grid: of the scene's image.
+        rows, cols: how far down and to the right; negative is up and to the left. What comes in
+            from beyond the image is not known.
+    """
+
+    def __init__(self, label: LabelReader, grid: GeoGrid, rows: int, cols: int) -> None:
+        self._label = label
+        self._grid = grid
+        self._rows, self._cols = rows, cols
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(self._grid.shape)
+        data = np.zeros(window.shape_yx, dtype=np.uint8)
+        valid = np.zeros(window.shape_yx, dtype=bool)
+        wanted = Window(window.row - self._rows, window.col - self._cols, *window.shape_yx)
+        there = wanted.intersection(Window.whole(self._grid.shape))
+        if there is not None:
+            mask = self._label.read(there)
+            into = there.slices(wanted)
+            data[into], valid[into] = mask.data, mask.valid
+        return Mask(data, valid, self._grid.crop(window))
+
+
+@dataclass(frozen=True)
+class _OpenMoved:
+    """From an entry to its scene, with the label moved."""
+
+    open_scene: Callable[[Entry], Scene]
+    rows: int
+    cols: int
+
+    def __call__(self, entry: Entry) -> Scene:
+        scene = self.open_scene(entry)
+        if scene.label is None:
+            return scene
+        label = MovedLabel(scene.label, scene.image.grid, self.rows, self.cols)
+        return replace(scene, label=label)
+
+
+def moved(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
+    """The set with all labels moved by so many pixels down and to the right."""
+    return replace(source, open_scene=_OpenMoved(source.open_scene, *shift_yx))
