@@ -204,7 +204,9 @@ def _load(file: LayerFile) -> ShapeLayer:
     scenes = layer.values["scene"] if file.own else empty
     notes = []
     if layer.mended:
-        notes.append(f"{layer.mended} of {count} outlines in {file.path} are invalid; mended.")
+        notes.append(
+            f"{layer.mended} of {count} outlines in {file.path} had to be mended: they were invalid."
+        )
     if layer.without_outline:
         notes.append(f"{layer.without_outline} features in {file.path} have no outline; left out.")
     return ShapeLayer(layer.geometry[order], classes[order], scenes[order], layer.crs, tuple(notes))
