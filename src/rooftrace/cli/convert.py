@@ -12,7 +12,7 @@ from rooftrace.cli.options import (
     Order,
     takes_data,
 )
-from rooftrace.cli.show import bar, print_json, say
+from rooftrace.cli.show import answered, bar, say
 from rooftrace.data.config import SourceConfig
 
 __all__ = ["convert"]
@@ -57,9 +57,6 @@ def convert(
         report = run_convert(
             data, to, out, options, split=split, overwrite=overwrite, progress=progress
         )
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
-    for note in report.notes:
-        say(f"note: {note}")
     say(f"{report.path}: {report.scenes} scenes as {report.kind}, read as {report.read_as}")

@@ -12,7 +12,7 @@ from rooftrace.cli.options import (
     Threshold,
     takes_data,
 )
-from rooftrace.cli.show import bar, print_json, say
+from rooftrace.cli.show import answered, bar, say
 from rooftrace.data.config import SourceConfig
 
 __all__ = ["label"]
@@ -64,11 +64,8 @@ def push(
             bundle=bundle, local_files_root=local_files_root, threshold=threshold,
             progress=progress,
         )  # fmt: skip
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
-    for note in report.notes:
-        say(f"note: {note}")
     there = f", {len(report.skipped):,} were there already" if report.skipped else ""
     made = " (new)" if report.created else ""
     say(f"{len(report.pushed):,} images with {report.buildings:,} buildings pushed{there}")
@@ -95,11 +92,8 @@ def pull(
     server = LabelStudio(url, token)
     with bar("pull", "tasks", hidden=as_json) as progress:
         report = run_pull(server, project, out, images=images, progress=progress)
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
-    for note in report.notes:
-        say(f"note: {note}")
     say(
         f"{report.path}: {report.tasks:,} tasks, {report.annotated:,} annotated, "
         f"{report.downloaded:,} images downloaded"

@@ -17,7 +17,7 @@ from rooftrace.cli.options import (
     Threshold,
     parse_nodata,
 )
-from rooftrace.cli.show import bar, print_json, say
+from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import nodata_rule
 
@@ -82,11 +82,8 @@ def predict(
             inputs, bundle, out, min_area_m2=min_area, mosaic=mosaic, zoom=zoom,
             progress=progress, **common,
         )  # fmt: skip
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
-    for note in report.notes:
-        say(f"note: {note}")
     for output in report.outputs:
         say(
             f"{output.input}: {output.buildings:,} buildings, "
@@ -118,11 +115,8 @@ def _submit(
             inputs, bundle, table, sample=sample, order=None if order is None else order.value,
             progress=progress, **common,
         )  # fmt: skip
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
-    for note in report.notes:
-        say(f"note: {note}")
     resumed = f", {report.resumed:,} of them by an earlier run" if report.resumed else ""
     say(
         f"{report.path}: {report.images:,} images{resumed}, {report.empty:,} without a building, "

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["bar", "people", "print_json", "print_line", "say"]
+__all__ = ["answered", "bar", "people", "print_json", "print_line", "say"]
 
 people = Console(stderr=True)
+
+
+class Report(Protocol):
+    """What a flow answers."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @contextmanager
@@ -52,3 +60,13 @@ def print_json(value: dict[str, Any]) -> None:
 def print_line(text: str) -> None:
     """A line on stdout."""
     sys.stdout.write(text + "\n")
+
+
+def answered(report: Report, *, as_json: bool) -> bool:
+    """Print a report for programs, or else its notes for people; whether that was all."""
+    if as_json:
+        print_json(report.to_json())
+        return True
+    for note in report.notes:
+        say(f"note: {note}")
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 
 from rooftrace.data.audit.classcolours import ClassFile, class_files
 from rooftrace.data.audit.facts import Finding, SceneFacts
@@ -23,12 +24,8 @@ def coloured(told: Told) -> Finding | None:
     scenes = [f for f in told.read if _kind(f) == "colours"]
     if not scenes:
         return None
-    held: Counter[str] = Counter()
-    for f in scenes:
-        held.update(dict(f.label_values))
-    total = held.total()
+    held, listed = _held(scenes)
     top = held.most_common(_SHOWN)
-    listed = ", ".join(f"{colour} {share(px, total)}" for colour, px in top)
     files = class_files(told.source)
     return tell(
         "label.colours",
@@ -46,11 +43,7 @@ def strange_values(told: Told) -> Finding | None:
     scenes = [f for f in told.read if _kind(f) == "values"]
     if not scenes:
         return None
-    held: Counter[str] = Counter()
-    for f in scenes:
-        held.update(dict(f.label_values))
-    total = held.total()
-    listed = ", ".join(f"{value} {share(px, total)}" for value, px in held.most_common(_SHOWN))
+    held, listed = _held(scenes)
     # Compression and interpolation leave a little of everything.
     blurred = len(held) > 2 * _SHOWN
     return tell(
@@ -65,6 +58,16 @@ def strange_values(told: Told) -> Finding | None:
         if blurred
         else "Say what they mean under [labels]: values = { building = [1, 2] }, or ignore = [9].",
     )
+
+
+def _held(scenes: Sequence[SceneFacts]) -> tuple[Counter[str], str]:
+    """Pixels of each value or colour in masks that could not be read; the commonest, for people."""
+    held: Counter[str] = Counter()
+    for f in scenes:
+        held.update(dict(f.label_values))
+    total = held.total()
+    told = ", ".join(f"{value} {share(px, total)}" for value, px in held.most_common(_SHOWN))
+    return held, told
 
 
 def other_size(told: Told) -> Finding | None:

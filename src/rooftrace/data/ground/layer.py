@@ -205,7 +205,7 @@ def _load(file: LayerFile) -> ShapeLayer:
     notes = []
     if layer.mended:
         notes.append(
-            f"{layer.mended} of {count} outlines in {file.path} had to be mended: they were invalid."
+            f"{layer.mended} of {count} outlines in {file.path} were invalid, and have been mended."
         )
     if layer.without_outline:
         notes.append(f"{layer.without_outline} features in {file.path} have no outline; left out.")
