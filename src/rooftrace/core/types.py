@@ -77,6 +77,11 @@ class Window:
         width = min(self.col_stop, other.col_stop) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
+    def strips(self, rows: int) -> Iterator[Window]:
+        """Cut from top to bottom into windows of so many rows; the last may have fewer."""
+        for row in range(self.row, self.row_stop, rows):
+            yield Window(row, self.col, min(rows, self.row_stop - row), self.width)
+
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
         """Indices (rows, columns) into an array that covers `origin` (default: starts at 0, 0)."""
         row0, col0 = (origin.row, origin.col) if origin else (0, 0)

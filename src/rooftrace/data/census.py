@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +116,8 @@ def _count(source: SceneSet, entry: Entry) -> NDArray[np.int32]:
     height, width = scene.image.grid.shape
     found = np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX), classes), dtype=np.int32)
     assert scene.label is not None
-    for strip in _strips(height, width):
+    rows = max(1, _STRIP_PX // (width * BLOCK_PX)) * BLOCK_PX
+    for strip in Window.whole((height, width)).strips(rows):
         mask = scene.label.read(strip)
         known = mask.valid & scene.image.read(strip).valid
         for row in range(0, strip.height, BLOCK_PX):
@@ -125,9 +126,3 @@ def _count(source: SceneSet, entry: Entry) -> NDArray[np.int32]:
                 counts = np.bincount(mask.data[square][known[square]], minlength=classes)
                 found[(strip.row + row) // BLOCK_PX, col // BLOCK_PX] = counts
     return found
-
-
-def _strips(height: int, width: int) -> Iterator[Window]:
-    rows = max(1, _STRIP_PX // (width * BLOCK_PX)) * BLOCK_PX
-    for row in range(0, height, rows):
-        yield Window(row, 0, min(rows, height - row), width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,12 +15,12 @@ from rooftrace.data.duplicates import THUMBNAIL_PX, thumbnail
 from rooftrace.data.parallel import map_entries
 from rooftrace.data.source import Entry, Progress, SceneSet
 
-__all__ = ["Glance", "built_up_of", "glances", "luma_of", "thumbnail_of"]
+__all__ = ["LUMA", "Glance", "built_up_of", "glances", "luma_of", "thumbnail_of"]
 
 _WHOLE_PX = 2**22
 """Larger scenes are read by strips of so many pixels."""
 
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue: ITU-R BT.601."""
 
 
@@ -84,7 +85,7 @@ def luma_of(raster: Raster) -> NDArray[np.uint8] | NDArray[np.float32]:
     """
     data = raster.data
     if len(data) >= 3:
-        luma = sum(np.float32(weight) * band for weight, band in zip(_LUMA, data))
+        luma = sum(np.float32(weight) * band for weight, band in zip(LUMA, data))
     else:
         luma = data[0]
     luma = np.where(raster.valid, luma, 0)
@@ -119,7 +120,5 @@ def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
     return thumbnail(means.astype(np.float32), count > 0)
 
 
-def _strips(shape: tuple[int, int]) -> list[Window]:
-    height, width = shape
-    rows = max(1, _WHOLE_PX // width)
-    return [Window(r, 0, min(rows, height - r), width) for r in range(0, height, rows)]
+def _strips(shape: tuple[int, int]) -> Iterator[Window]:
+    return Window.whole(shape).strips(max(1, _WHOLE_PX // shape[1]))

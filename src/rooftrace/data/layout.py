@@ -26,6 +26,7 @@ __all__ = [
     "has_pairs",
     "images_under",
     "is_image_file",
+    "is_sidecar",
     "select",
 ]
 
@@ -282,7 +283,7 @@ def is_image_file(path: Path) -> bool:
 
     To open each of 100,000 files takes minutes, and what is amiss is said when it is read.
     """
-    if _is_sidecar(path):
+    if is_sidecar(path):
         return False
     return path.suffix.lower() in _IMAGE_SUFFIXES or is_raster(path)
 
@@ -297,9 +298,9 @@ def _images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
     return [path for path in paths if _wanted(path, glob) and is_image_file(path)]
 
 
-def _is_sidecar(path: Path) -> bool:
-    """Overviews and validity that GDAL keeps beside a file: TIFFs themselves."""
-    return path.suffix in (".ovr", ".msk") and path.with_suffix("").is_file()
+def is_sidecar(path: Path) -> bool:
+    """Whether GDAL keeps it beside an image: its overviews or validity, TIFFs themselves."""
+    return path.suffix.lower() in (".ovr", ".msk") and path.with_suffix("").exists()
 
 
 def _wanted(path: Path, glob: Sequence[str]) -> bool:

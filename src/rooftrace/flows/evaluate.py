@@ -18,6 +18,7 @@ from rooftrace.data.kinds import open_source
 from rooftrace.data.source import SceneSet
 from rooftrace.data.split import parse_reference, read_split
 from rooftrace.io.atomic import write_atomically
+from rooftrace.io.display import as_rgb
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport, ImageScore
 from rooftrace.predict.predictor import Predictor, load
@@ -181,7 +182,7 @@ def side_by_side(
     Args:
         pixels: (band, y, x), any dtype; shown between its 1st and 99th percentile if not 8-bit.
     """
-    image = _shown(pixels)
+    image = as_rgb(pixels)
     valid = truth.valid
     panels = [image, _overlay(image, truth.data, valid), _overlay(image, predicted.data, valid)]
     scale = min(1.0, _PICTURE_PX / max(image.shape[:2]))
@@ -197,15 +198,6 @@ def side_by_side(
             cv2.LINE_AA,
         )  # fmt: skip
     return sheet
-
-
-def _shown(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    bands = pixels[:3] if len(pixels) >= 3 else np.repeat(pixels[:1], 3, axis=0)
-    if bands.dtype != np.uint8:
-        low, high = np.percentile(bands.astype(np.float32), (1, 99))
-        scaled = (bands.astype(np.float32) - low) / max(high - low, 1e-6) * 255
-        bands = scaled.clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
 
 
 def _overlay(

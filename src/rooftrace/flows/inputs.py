@@ -9,15 +9,13 @@ from pathlib import Path
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.data.ground.tiles import find_tiles, open_mosaic
 from rooftrace.data.images import image_name, open_image
-from rooftrace.data.layout import is_image_file
+from rooftrace.data.layout import is_image_file, is_sidecar
 from rooftrace.data.tilenames import TileName
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.placed import PlacedSource
 from rooftrace.io.raster import NodataRule, RasterFile, is_raster
 
 __all__ = ["Job", "find_images", "find_jobs"]
-
-_SIDECARS = (".ovr", ".msk")
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         files = [
             file
             for file in sorted(given.iterdir())
-            if file.is_file() and not file.name.startswith(".") and not _is_sidecar(file)
+            if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
         ]
         found = [file for file in files if is_raster(file)]
         if not found:
@@ -103,7 +101,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
                 remedy="Name the folder that holds the images themselves.",
             )
         images += found
-        skipped += [file for file in files if file not in set(found)]
+        skipped += sorted(set(files) - set(found))
     return list(dict.fromkeys(images)), skipped
 
 
@@ -112,7 +110,3 @@ def _pyramid(folder: Path) -> dict[Path, TileName]:
     if not folder.is_dir() or any(p.is_file() and is_image_file(p) for p in folder.iterdir()):
         return {}
     return {path: tile for tile, path in find_tiles(folder).paths.items()}
-
-
-def _is_sidecar(file: Path) -> bool:
-    return file.suffix.lower() in _SIDECARS and file.with_suffix("").exists()

@@ -108,9 +108,7 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
 def _strips(whole: Window) -> Iterator[Window]:
     rows = max(1, _STRIP_PX // whole.width)
     # Whole blocks of a tiled file, so that none is decoded twice.
-    rows = rows // 256 * 256 or rows
-    for row in range(0, whole.height, rows):
-        yield Window(row, 0, min(rows, whole.height - row), whole.width)
+    return whole.strips(rows // 256 * 256 or rows)
 
 
 def _windows(whole: Window) -> Iterator[Window]:

@@ -20,6 +20,7 @@ from rooftrace.core.types import Mask, Raster, Scene, Window
 from rooftrace.data.audit.components import SPECK_PX
 from rooftrace.data.audit.flat import flat_area
 from rooftrace.data.audit.scalespace import ALIKE, Match, match_curves, moments_of
+from rooftrace.data.glance import LUMA
 from rooftrace.data.source import SceneSet
 
 __all__ = ["ScaleEstimate", "ScaleShift", "estimate_scale"]
@@ -52,7 +53,7 @@ _SURE_RATIO = 2.0
 _REPLICATES = 200
 _NINETY = 1.645
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
+_LUMA = np.array(LUMA, np.float32)[:, None, None]
 
 _SOURCES: dict[Method, str] = {
     "georeference": "metres per pixel, as georeferences or the configuration say",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.data.audit.facts import SceneFacts
+from rooftrace.io.display import as_rgb
 from rooftrace.io.masks import class_colours
 
 __all__ = ["Choice", "choose", "picture"]
@@ -113,7 +114,7 @@ def picture(scene: Scene, building_class: int, *, labelled: bool = True) -> str:
     if scene.label is not None and labelled:
         with suppress(RooftraceError):
             mask = scene.label.read(window)
-    shown = _as_rgb(raster.data, raster.valid)
+    shown = as_rgb(raster.data, raster.valid)
     scale = SIDE_PX / max(shown.shape[:2])
     size = [max(1, round(side * scale)) for side in shown.shape[1::-1]]
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -138,16 +139,6 @@ def _part(image: RasterSource) -> Window:
     height, width = image.grid.shape
     rows, cols = min(height, _LARGEST_READ_PX), min(width, _LARGEST_READ_PX)
     return Window((height - rows) // 2, (width - cols) // 2, rows, cols)
-
-
-def _as_rgb(data: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    bands = data[:3] if len(data) >= 3 else np.repeat(data[:1], 3, axis=0)
-    if bands.dtype != np.uint8:
-        values = bands.astype(np.float32)
-        known = values[:, valid]
-        low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-        bands = ((values - low) / max(high - low, 1e-6) * 255).clip(0, 255)
-    return np.ascontiguousarray(np.moveaxis(bands, 0, -1).astype(np.uint8))
 
 
 def _draw_label(
