@@ -86,6 +86,11 @@ class LabelConfig(Config):
     def building_class(self) -> int:
         return self.classes.index(self.building)
 
+    @property
+    def channels(self) -> int:
+        """Of a network's answer: one stands for two classes."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
     def rule(self) -> LabelRule:
         """How pixels are read."""
         colours = tuple(v for v in self.ignore if isinstance(v, str) and v.startswith("#"))

@@ -80,7 +80,7 @@ def run_train(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     best: dict[str, tuple[int, float, Path]] = {}
-    for name, (epoch, value, _) in result.best.items():
+    for name, (epoch, value, _) in result.trained.best.items():
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
@@ -89,4 +89,5 @@ def run_train(
             # One epoch was the best in both: to export it once more would give the same again.
             write_atomically(bundle, same.read_bytes())
         best[name] = (epoch, value, bundle)
-    return TrainReport(run, best, result.epochs, result.stopped_because, result.images_per_s)
+    trained = result.trained
+    return TrainReport(run, best, trained.epochs, trained.stopped_because, trained.images_per_s)

@@ -90,7 +90,15 @@ class PixelCounts:
     @property
     def mean_iou(self) -> float:
         """Mean IoU over the classes that occur on either side."""
-        values = np.array([self.iou(index) for index in range(len(self.matrix))])
+        return self._mean_known([self.iou(index) for index in range(len(self.matrix))])
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean Dice over the classes that occur on either side."""
+        return self._mean_known([self.dice(index) for index in range(len(self.matrix))])
+
+    @staticmethod
+    def _mean_known(values: list[float]) -> float:
         return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
     def _sides(self, index: int) -> tuple[int, int, int]:

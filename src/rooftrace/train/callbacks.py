@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from rooftrace.io.atomic import replacing
 from rooftrace.train.curves import plot_curves
-from rooftrace.train.task import SegmentationTask
+from rooftrace.train.task import Task
 
 __all__ = ["Best", "EpochBar", "Keeper", "Recorder"]
 
@@ -62,7 +62,7 @@ class Recorder(Callback):
         self._validated = time.perf_counter() - self._validating_since
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, Task)
         spent = time.perf_counter() - self._started - self._validated
         samples = int(trainer.num_training_batches) * pl_module.config.batch_size
         self._samples += samples
@@ -136,7 +136,7 @@ class Keeper(Checkpoint):
         return self._folder / f"{name}.safetensors"
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, SegmentationTask)
+        assert isinstance(pl_module, Task)
         for name, best in self.best.items():
             value = pl_module.epoch_metrics[best.monitor]
             if best.is_better(value):

@@ -53,7 +53,7 @@ def package(
         ExportError: the exported graph does not answer as the network does; the file cannot be
             written.
     """
-    epoch, _, weights = result.best[name]
+    epoch, _, weights = result.trained.best[name]
     state = load_file(weights)
     result.net.load_state_dict(state)
     if config.export.half_weights:

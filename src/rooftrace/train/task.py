@@ -15,26 +15,67 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rooftrace.core.types import Sample
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.loader import Batch
 from rooftrace.train.schedule import Schedule
 
-__all__ = ["Batch", "SegmentationTask", "collate"]
-
-Batch = tuple[Tensor, Tensor, Tensor]
+__all__ = ["SegmentationTask", "Tally", "Task"]
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Images (n, band, y, x) float32, targets (n, y, x) uint8, validity (n, y, x) bool."""
-    images = torch.from_numpy(np.stack([s.image for s in samples]))
-    targets = torch.from_numpy(np.stack([s.target for s in samples]))
-    valid = torch.from_numpy(np.stack([s.valid for s in samples]))
-    return images.contiguous(memory_format=torch.channels_last), targets, valid
+class Task(L.LightningModule):
+    """What is trained, as the callbacks and the trainer see it.
+
+    Args:
+        config: of the run.
+        mean, std: per band, in pixel values.
+        val_names: of the validation folders, in the order of their loaders.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        val_names: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.val_names = tuple(val_names)
+        self.classes = len(config.data.labels.classes)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.epoch_metrics: dict[str, float] = {}
+        """Of the epoch that was just validated: `train_*`, `val_*` and `val_iou/FOLDER`."""
+
+    @property
+    def clip_norm(self) -> float:
+        """What the trainer cuts the gradient's norm to; 0 cuts nothing."""
+        return self.config.optimizer.clip_norm
+
+    @property
+    def best_net(self) -> nn.Module:
+        """The network that is validated, kept and shipped."""
+        raise NotImplementedError
+
+    @property
+    def learning_rate(self) -> float:
+        """As it was in the last step."""
+        raise NotImplementedError
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """Pixel values (n, band, y, x) to logits (n, channel, y, x), by `best_net`."""
+        raise NotImplementedError
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
 
 
-class SegmentationTask(L.LightningModule):
+class SegmentationTask(Task):
     """A network with its loss, optimiser and counts.
 
     Args:
@@ -55,7 +96,7 @@ class SegmentationTask(L.LightningModule):
         val_names: Sequence[str],
         total_steps: int,
     ) -> None:
-        super().__init__()
+        super().__init__(config, mean=mean, std=std, val_names=val_names)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = config.optimizer.ema_decay
         self.average = (
@@ -67,30 +108,23 @@ class SegmentationTask(L.LightningModule):
             if decay
             else None
         )
-        self.config = config
-        self.val_names = tuple(val_names)
         self.loss = parse_loss(config.loss)
         self.schedule = Schedule(
             config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
         )
-        self.classes = len(config.data.labels.classes)
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
-        self._train = _Tally(self.classes)
-        self._val = [_Tally(self.classes) for _ in val_names]
-        self.epoch_metrics: dict[str, float] = {}
+        self._train = Tally(self.classes)
+        self._val = [Tally(self.classes) for _ in val_names]
 
     @property
     def best_net(self) -> nn.Module:
-        """The network that is validated and shipped: the average, where there is one."""
+        """The average, where there is one."""
         module = self.net if self.average is None else self.average.module
         assert isinstance(module, nn.Module)
         return module
 
-    def normalise(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+    def predict_logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.best_net(self.normalise(images))
+        return logits
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         del index
@@ -103,15 +137,15 @@ class SegmentationTask(L.LightningModule):
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
         images, target, valid = batch
-        logits = self.best_net(self.normalise(images))
+        logits = self.predict_logits(images)
         loss = self.loss(logits, target, valid)
         self._val[dataloader_idx].add(logits, target, valid, loss)
 
     def on_train_epoch_start(self) -> None:
-        self._train = _Tally(self.classes)
+        self._train = Tally(self.classes)
 
     def on_validation_epoch_start(self) -> None:
-        self._val = [_Tally(self.classes) for _ in self.val_names]
+        self._val = [Tally(self.classes) for _ in self.val_names]
         if self.average is not None:
             self.average.eval()
 
@@ -129,13 +163,14 @@ class SegmentationTask(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Gather the figures of the epoch: training beside validation, each folder apart."""
         ious = [tally.iou for tally in self._val]
-        known = [iou for iou in ious if not np.isnan(iou)]
         figures = {
             "train_loss": self._train.loss,
             "train_iou": self._train.iou,
+            "train_dice": self._train.dice,
             "train_accuracy": self._train.counts.accuracy,
             "val_loss": float(np.mean([tally.loss for tally in self._val])),
-            "val_iou": float(np.mean(known)) if known else 0.0,
+            "val_iou": _mean_known(ious),
+            "val_dice": _mean_known([tally.dice for tally in self._val]),
             "val_accuracy": float(np.mean([tally.counts.accuracy for tally in self._val])),
         }
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
@@ -170,12 +205,16 @@ class SegmentationTask(L.LightningModule):
 
     @property
     def learning_rate(self) -> float:
-        """Of the last group, as it was in the last step."""
+        """Of the last group."""
         return float(self._groups()[-1]["lr"])
 
 
-class _Tally:
-    """Counts and losses of one epoch; on the device until they are asked for."""
+class Tally:
+    """Counts and losses of one epoch; on the device until they are asked for.
+
+    Args:
+        classes: how many; their logits have one channel where they are two.
+    """
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
@@ -203,3 +242,14 @@ class _Tally:
     def iou(self) -> float:
         """Of the second class where there are two, else the mean over classes."""
         return self.counts.iou(1) if self._classes == 2 else self.counts.mean_iou
+
+    @property
+    def dice(self) -> float:
+        """As `iou`."""
+        return self.counts.dice(1) if self._classes == 2 else self.counts.mean_dice
+
+
+def _mean_known(values: Sequence[float]) -> float:
+    """Over the folders that have the class at all; 0 where none has."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else 0.0

@@ -24,7 +24,8 @@ from rooftrace.data.kinds import open_source
 from rooftrace.data.split import Split, write_split
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.feed import TrainingData, measure, open_data
-from rooftrace.train.fit import _AsDataset, fit
+from rooftrace.train.fit import fit
+from rooftrace.train.loader import _AsDataset
 
 
 def write(folder: Path, images: dict[str, np.ndarray]) -> None:

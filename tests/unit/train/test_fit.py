@@ -26,15 +26,16 @@ from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.feed import open_data  # noqa: E402
-from rooftrace.train.fit import FitResult, _reason, fit  # noqa: E402
+from rooftrace.train.fit import fit  # noqa: E402
+from rooftrace.train.trainer import Trained, _reason  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
 
-def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> FitResult:
+def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> Trained:
     config = load_config(folder / "tiny.toml", TrainConfig, overrides)
-    return fit(config, run, base=folder, resume=resume)
+    return fit(config, run, base=folder, resume=resume).trained
 
 
 def rows(run: Path) -> list[dict[str, str]]:

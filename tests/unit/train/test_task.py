@@ -12,7 +12,8 @@ from rooftrace.core.types import Sample  # noqa: E402
 from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
 from rooftrace.train.callbacks import Best  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.task import SegmentationTask, _Tally, collate  # noqa: E402
+from rooftrace.train.loader import collate  # noqa: E402
+from rooftrace.train.task import SegmentationTask, Tally  # noqa: E402
 
 
 def task_of(**optimizer: float) -> SegmentationTask:
@@ -76,7 +77,7 @@ def test_the_encoder_has_its_own_rate() -> None:
 
 def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
     rng = torch.Generator().manual_seed(0)
-    tally, counts = _Tally(3), PixelCounts.zero(3)
+    tally, counts = Tally(3), PixelCounts.zero(3)
     for number in range(3):
         logits = torch.randn(2, 3, 4, 4, generator=rng)
         target = torch.randint(0, 3, (2, 4, 4), generator=rng, dtype=torch.uint8)
@@ -91,13 +92,13 @@ def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
 
 
 def test_one_logit_is_the_second_class_above_zero() -> None:
-    tally = _Tally(2)
+    tally = Tally(2)
     logits = torch.tensor([[[[-1.0, 1.0, 2.0, -3.0]]]])
     target = torch.tensor([[[0, 1, 0, 1]]], dtype=torch.uint8)
     tally.add(logits, target, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor(0.0))
     np.testing.assert_array_equal(tally.counts.matrix, [[1, 1], [1, 1]])
     assert tally.iou == pytest.approx(1 / 3)
-    assert np.isnan(_Tally(2).loss)
+    assert np.isnan(Tally(2).loss)
 
 
 def test_the_best_epoch_is_the_first_of_equals_and_never_nan() -> None:

@@ -1,0 +1,74 @@
+"""Batches for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rooftrace.core.types import Sample
+from rooftrace.data.dataset import EvalTiles, TrainSamples
+from rooftrace.train.config import TrainConfig
+
+__all__ = ["Batch", "collate", "make_loader"]
+
+
+class Batch(NamedTuple):
+    """Samples together.
+
+    Args:
+        images: (n, band, y, x) float32, pixel values.
+        targets: (n, y, x) uint8, class indices.
+        valid: (n, y, x) bool.
+    """
+
+    images: Tensor
+    targets: Tensor
+    valid: Tensor
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples of one size as a batch, its images channels-last."""
+    images = torch.from_numpy(np.stack([s.image for s in samples]))
+    targets = torch.from_numpy(np.stack([s.target for s in samples]))
+    valid = torch.from_numpy(np.stack([s.valid for s in samples]))
+    return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+
+
+def make_loader(
+    samples: TrainSamples | EvalTiles, config: TrainConfig, *, drop_last: bool = False
+) -> DataLoader[Any]:
+    """Batches in the order of the samples, which are random already where they are to be."""
+    return DataLoader(
+        _AsDataset(samples),
+        batch_size=config.batch_size,
+        num_workers=config.workers,
+        collate_fn=collate,
+        drop_last=drop_last,
+        worker_init_fn=_begin_worker,
+    )
+
+
+class _AsDataset(Dataset[Sample]):
+    def __init__(self, samples: TrainSamples | EvalTiles) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+
+def _begin_worker(number: int) -> None:
+    """The worker is one of several already; and OpenCV's threads do not survive the fork."""
+    del number
+    cv2.setNumThreads(0)

@@ -1,0 +1,82 @@
+"""What a folder of a run holds, before anything is trained: its configuration, or that of the run
+that is to be resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.io.atomic import write_atomically
+from rooftrace.train.config import TrainConfig
+
+__all__ = ["flat", "prepare"]
+
+
+def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: bool) -> None:
+    """Check what is in the folder of a run, and record the configuration there.
+
+    Args:
+        base: folder that relative paths of the configuration start from.
+        last: the checkpoint that a resumed run goes on from.
+
+    Raises:
+        ConfigError: the folder holds a run already, or none where one is to be resumed, or one of
+            another configuration.
+    """
+    record = run / "config.json"
+    resolved = config.relative_to(base.resolve())
+    if resume:
+        if not last.is_file():
+            raise ConfigError(
+                f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
+                remedy="Start without --resume; a checkpoint is written after each epoch.",
+            )
+        if not zipfile.is_zipfile(last):
+            raise ConfigError(
+                f"The checkpoint {last} is not whole; there is nothing to resume from.",
+                remedy="Start a new run in another folder.",
+            )
+        try:
+            before = json.loads(record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The record of the run, {record}, cannot be read: {error}.",
+                remedy="Start a new run in another folder.",
+            ) from error
+        _check_same(before, resolved, run)
+    elif last.exists():
+        raise ConfigError(
+            f"{run} holds a run already.",
+            remedy="Add --resume to go on with it, or choose another folder.",
+        )
+    write_atomically(record, (json.dumps(resolved, indent=1) + "\n").encode())
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    # How long a run goes on, and what is made of it in the end, may change; what it is may not.
+    free = {"epochs", "stop", "export", "workers", "device", "base"}
+    old = flat({k: v for k, v in before.items() if k not in free})
+    new = flat({k: v for k, v in now.items() if k not in free})
+    differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+    if differing:
+        raise ConfigError(
+            f"The configuration is not that of the run in {run}: "
+            + "; ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in differing)
+            + ".",
+            remedy="Resume with the same configuration, or start a new run.",
+        )
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Each single value by its whole key, as --set names it."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {key: value}
+    return {k: v for name, part in parts for k, v in flat(part, f"{key}.{name}".strip(".")).items()}

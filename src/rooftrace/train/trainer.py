@@ -1,0 +1,225 @@
+"""Lightning's trainer as every kind of run uses it: whatever is trained, it is recorded, kept,
+resumed, stopped and interrupted alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from rich.console import Console
+from rich.progress import Progress
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+from rooftrace.train.feed import TrainingData
+from rooftrace.train.loader import make_loader
+from rooftrace.train.task import Task
+
+__all__ = ["OnEpoch", "Trained", "begin", "run_trainer"]
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch with its number, from 1, and its figures; may raise to end the run."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a trainer came to.
+
+    Args:
+        best: by name (`best_iou`, `best_loss`): epoch (from 1), value, file of weights.
+        epochs: that the run has in all, those before a resumption among them.
+        images_per_s: training samples a second, validation left out.
+    """
+
+    best: dict[str, tuple[int, float, Path]]
+    epochs: int
+    stopped_because: str
+    images_per_s: float
+
+
+def begin(config: TrainConfig) -> None:
+    """Make the process ready: memory, and the seed of everything that is drawn."""
+    tune_allocator()
+    L.seed_everything(config.seed, verbose=False)
+
+
+def run_trainer(
+    task: Task,
+    data: TrainingData,
+    config: TrainConfig,
+    run: Path,
+    *,
+    resume: bool,
+    console: Console | None,
+    callbacks: Sequence[Callback] = (),
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Train a task, and leave in `run`: metrics.csv, curves.png, checkpoints/.
+
+    Args:
+        callbacks: more of them; they see an epoch's figures after they are recorded, and before
+            the checkpoint is written.
+
+    Raises:
+        ConfigError: the precision or the device is not to be had; nothing but numbers that are
+            not finite came out.
+    """
+    accelerator = choose_accelerator(config.device)
+    precision = choose_precision(config.precision, accelerator)
+    last = run / "checkpoints" / "last.ckpt"
+    progress = Progress(
+        *EpochBar.columns(), console=console, transient=True, disable=console is None
+    )
+    recorder, keeper = Recorder(run, console and progress.console), Keeper(run / "checkpoints")
+    every: list[Callback] = [
+        recorder,
+        *callbacks,
+        *_early_stopping(config),
+        keeper,
+        _Seeded(data, config.seed),
+    ]
+    if on_epoch is not None:
+        every.append(_Told(recorder, on_epoch))
+    if console is not None and console.is_terminal:
+        every.append(EpochBar(progress))
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator="gpu" if accelerator == "cuda" else "cpu",
+            devices=1,
+            precision=precision,
+            max_epochs=config.epochs,
+            gradient_clip_val=task.clip_norm or None,
+            callbacks=every,
+            logger=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=run,
+        )
+        with progress, _interruptible():
+            trainer.fit(
+                task,
+                make_loader(data.samples, config, drop_last=True),
+                [make_loader(tiles, config) for tiles in data.tiles],
+                ckpt_path=last if resume else None,
+                # Our own file, written by Keeper; it holds more than tensors.
+                weights_only=False,
+            )
+    _check_finite(keeper)
+    return Trained(
+        best={
+            name: (best.epoch, best.value, keeper.weights_path(name))
+            for name, best in keeper.best.items()
+        },
+        epochs=len(recorder.rows),
+        stopped_because=_reason(recorder.rows, config),
+        images_per_s=recorder.images_per_s,
+    )
+
+
+class _Seeded(Callback):
+    """Makes what is drawn a function of the seed and the step, so that a resumed run is the run
+    that it resumes: the samples know their epoch, and dropout begins anew at each step.
+    """
+
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        self._samples = data.samples
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._samples.epoch = trainer.current_epoch
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Not once an epoch: the loaders draw from the same generator, at times of their own.
+        mixed = np.random.SeedSequence((self._seed, trainer.global_step)).generate_state(1)
+        torch.manual_seed(int(mixed[0]))
+
+
+class _Told(Callback):
+    """Hands the figures of each epoch on, when everything of it is on disk."""
+
+    def __init__(self, recorder: Recorder, on_epoch: OnEpoch) -> None:
+        self._recorder = recorder
+        self._on_epoch = on_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._on_epoch(trainer.current_epoch + 1, self._recorder.rows[-1])
+
+
+def _early_stopping(config: TrainConfig) -> list[EarlyStopping]:
+    stop = config.stop
+    if stop.patience == 0:
+        return []
+    return [
+        EarlyStopping(
+            stop.monitor,
+            patience=stop.patience,
+            min_delta=stop.min_delta,
+            mode="max" if stop.monitor == "val_iou" else "min",
+        )
+    ]
+
+
+def _reason(rows: Sequence[Mapping[str, float]], config: TrainConfig) -> str:
+    if len(rows) >= config.epochs:
+        return f"all {config.epochs} epochs done"
+    if not math.isfinite(rows[-1][config.stop.monitor]):
+        return f"{config.stop.monitor} is no longer a finite number"
+    return f"no better {config.stop.monitor} for {config.stop.patience} epochs"
+
+
+def _check_finite(keeper: Keeper) -> None:
+    for best in keeper.best.values():
+        if best.epoch == 0:
+            raise ConfigError(
+                f"{best.monitor} was not a finite number in any epoch; the weights are of no use.",
+                remedy="Lower optimizer.lr, set optimizer.clip_norm = 1.0, or use "
+                'precision = "fp32".',
+            )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stops a run as it stops any program; Lightning ends the process without a word."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice, which is for those who write the loop."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", module="torch.*")
+            yield
+    finally:
+        logger.setLevel(level)
