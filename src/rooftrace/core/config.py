@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["Config", "expand_path", "lay_over", "load_config", "nearest", "parse_config"]
+__all__ = [
+    "Config",
+    "expand_path",
+    "flat",
+    "lay_over",
+    "load_config",
+    "nearest",
+    "parse_config",
+]
 
 
 class Config(BaseModel):
@@ -86,6 +94,17 @@ def expand_path(text: str, base: Path, *, key: str) -> Path:
         return base / Path(expanded).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the path out.") from error
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Each single value of plain data by its whole key, as `--set` names it."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {key: value}
+    return {k: v for name, part in parts for k, v in flat(part, f"{key}.{name}".strip(".")).items()}
 
 
 def lay_over(raw: dict[str, Any], override: str) -> None:

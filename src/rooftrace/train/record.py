@@ -9,11 +9,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from rooftrace.core.config import flat
 from rooftrace.core.errors import ConfigError
 from rooftrace.io.atomic import write_atomically
 from rooftrace.train.config import TrainConfig
 
-__all__ = ["flat", "prepare"]
+__all__ = ["prepare"]
 
 
 def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: bool) -> None:
@@ -69,14 +70,3 @@ def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
             + ".",
             remedy="Resume with the same configuration, or start a new run.",
         )
-
-
-def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Each single value by its whole key, as --set names it."""
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list):
-        parts = enumerate(value)  # type: ignore[assignment]
-    else:
-        return {key: value}
-    return {k: v for name, part in parts for k, v in flat(part, f"{key}.{name}".strip(".")).items()}
