@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Footprints",
     "GeoGrid",
+    "InstanceReader",
     "LabelReader",
     "LabelSource",
     "Mask",
@@ -234,6 +235,18 @@ class LabelReader(Protocol):
     def read(self, window: Window | None = None) -> Mask: ...
 
 
+@runtime_checkable
+class InstanceReader(Protocol):
+    """What a `LabelReader` may offer besides: its objects apart, be they ever so close."""
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """(y, x) the number of the object that a pixel belongs to, from 1; 0 where there is none.
+
+        Numbers are of the scene, whichever window is asked for. None where it does not tell.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """One image with its label, if it has one.
@@ -264,11 +277,20 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What training sees. `image` (band, y, x), `target` (y, x) uint8, `valid` (y, x) bool."""
+    """What training sees.
+
+    Args:
+        image: (band, y, x).
+        target: (y, x) uint8, class indices.
+        valid: (y, x) bool.
+        instances: (y, x) int32, which object a pixel belongs to, 0 for none; None where nobody
+            asked or the label does not tell.
+    """
 
     image: NDArray[Any]
     target: NDArray[np.uint8]
     valid: BoolArray
+    instances: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
+from rooftrace.core.types import InstanceReader, Raster, RasterSource, Sample, Scene, Window
 
 __all__ = ["SceneCache"]
 
@@ -17,10 +17,16 @@ class SceneCache:
     """Scenes, decoded once and kept while they fit in `limit_bytes`.
 
     A scene that is larger than an eighth of the limit is read by window each time, and never whole.
+
+    Args:
+        instances: samples also say which object a pixel belongs to, where the label tells.
     """
 
-    def __init__(self, scenes: Sequence[Scene], limit_bytes: int) -> None:
+    def __init__(
+        self, scenes: Sequence[Scene], limit_bytes: int, *, instances: bool = False
+    ) -> None:
         self.scenes = tuple(scenes)
+        self._instances = instances
         self._limit = limit_bytes
         self._bytes = 0
         self._kept: OrderedDict[int, Sample] = OrderedDict()
@@ -36,11 +42,14 @@ class SceneCache:
     def read(self, index: int, window: Window) -> Sample:
         """The part of a scene inside `window`, which must lie in it."""
         if self._is_large(index):
-            return _read(self.scenes[index], window)
+            return _read(self.scenes[index], window, self._instances)
         sample = self._whole(index)
         rows, cols = window.slices()
         return Sample(
-            sample.image[:, rows, cols], sample.target[rows, cols], sample.valid[rows, cols]
+            sample.image[:, rows, cols],
+            sample.target[rows, cols],
+            sample.valid[rows, cols],
+            None if sample.instances is None else sample.instances[rows, cols],
         )
 
     def find(self, index: int, window: Window, class_index: int) -> NDArray[np.intp]:
@@ -67,7 +76,8 @@ class SceneCache:
 
     def _is_large(self, index: int) -> bool:
         image = self.scenes[index].image
-        return image.grid.height * image.grid.width * _pixel_bytes(image) > self._limit // 8
+        bytes_per_px = _pixel_bytes(image) + (4 if self._instances else 0)
+        return image.grid.height * image.grid.width * bytes_per_px > self._limit // 8
 
     def _whole(self, index: int) -> Sample:
         sample = self._kept.get(index)
@@ -75,7 +85,7 @@ class SceneCache:
             self._kept.move_to_end(index)
             return sample
         scene = self.scenes[index]
-        sample = _read(scene, Window.whole(scene.image.grid.shape))
+        sample = _read(scene, Window.whole(scene.image.grid.shape), self._instances)
         self._kept[index] = sample
         self._bytes += _nbytes(sample)
         while self._bytes > self._limit and len(self._kept) > 1:
@@ -90,10 +100,11 @@ def _pixel_bytes(image: RasterSource) -> int:
 
 
 def _nbytes(sample: Sample) -> int:
-    return int(sample.image.nbytes + sample.target.nbytes + sample.valid.nbytes)
+    instances = 0 if sample.instances is None else sample.instances.nbytes
+    return int(sample.image.nbytes + sample.target.nbytes + sample.valid.nbytes + instances)
 
 
-def _read(scene: Scene, window: Window) -> Sample:
+def _read(scene: Scene, window: Window, instances: bool) -> Sample:
     raster = scene.image.read(window)
     pixels, valid = raster.data, _valid(raster)
     if pixels.dtype.kind == "f":
@@ -105,7 +116,9 @@ def _read(scene: Scene, window: Window) -> Sample:
     if scene.label is None:
         return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
     mask = scene.label.read(window)
-    return Sample(pixels, mask.data, valid & mask.valid)
+    told = instances and isinstance(scene.label, InstanceReader)
+    ids = scene.label.read_instances(window) if told else None
+    return Sample(pixels, mask.data, valid & mask.valid, ids)
 
 
 def _valid(raster: Raster) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rooftrace.core.config import nearest
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
@@ -25,6 +26,7 @@ from rooftrace.data.augment.config import chance
 from rooftrace.data.augment.geometry import log_uniform
 from rooftrace.data.cache import SceneCache
 from rooftrace.data.sampling import Balance, Draw, make_sampler
+from rooftrace.data.separation import building_instances
 from rooftrace.data.source import SceneSet
 
 __all__ = ["EvalTiles", "TrainSamples", "check_alike", "full_scale_of", "model_scale"]
@@ -72,6 +74,7 @@ class TrainSamples:
         cache_bytes: see `SceneCache`.
         balance: what is drawn alike.
         full_scale: the brightest pixel value; default `full_scale_of` the dtype.
+        instances: samples say which building a pixel belongs to, see `building_instances`.
 
     Raises:
         DataError: nothing to train on; a dtype that no model is made for; shares of some sets only.
@@ -93,6 +96,7 @@ class TrainSamples:
         at_least: int = 1,
         balance: Balance = "area",
         full_scale: float | None = None,
+        instances: bool = False,
     ) -> None:
         scenes = [scene for source in sources for scene in source]
         if not scenes:
@@ -105,7 +109,8 @@ class TrainSamples:
         # Before the first sample, and for every scene.
         for scene in scenes:
             model_scale(scene, gsd_m if augment.gsd_range_m is None else 1.0)
-        self._cache = SceneCache(scenes, cache_bytes)
+        self._cache = SceneCache(scenes, cache_bytes, instances=instances)
+        self._instances_of = sources[0].building_class if instances else None
         self._crop_px, self._gsd_m, self._augment = crop_px, gsd_m, augment
         self._preferred = _preferred(sources[0], augment)
         self._sampler = make_sampler(sources, scenes, balance)
@@ -147,7 +152,7 @@ class TrainSamples:
                 break
         assert best is not None
         pixels = change_colours(best.image, best.valid, self.full_scale, self._augment, rng)
-        return Sample(pixels, best.target, best.valid)
+        return Sample(pixels, best.target, best.valid, _instances(best, self._instances_of))
 
     def _draw(self, rng: np.random.Generator) -> Sample:
         draw = self._sampler.draw(rng)
@@ -218,6 +223,7 @@ class EvalTiles:
         source: one set.
         crop_px: side of a tile; what reaches beyond a scene is invalid.
         limit: at most so many tiles, spread evenly over all.
+        instances: as for `TrainSamples`.
 
     Raises:
         DataError: the set has no labelled scene.
@@ -232,6 +238,7 @@ class EvalTiles:
         gsd_m: float | None,
         cache_bytes: int,
         limit: int | None = None,
+        instances: bool = False,
     ) -> None:
         scenes = list(source)
         if not scenes:
@@ -241,7 +248,8 @@ class EvalTiles:
             )
         check_alike(scenes)
         self.name = source.name
-        self._cache = SceneCache(scenes, cache_bytes)
+        self._cache = SceneCache(scenes, cache_bytes, instances=instances)
+        self._instances_of = source.building_class if instances else None
         self._crop_px = crop_px
         self._tiles: list[tuple[int, float, int, int]] = []
         for index, scene in enumerate(scenes):
@@ -274,7 +282,8 @@ class EvalTiles:
         to_window = to_scene.copy()
         to_window[:, 2] -= window.col, window.row
         sample = warp(self._cache.read(index, window), to_window, self._crop_px)
-        return Sample(sample.image.astype(np.float32), sample.target, sample.valid)
+        ids = _instances(sample, self._instances_of)
+        return Sample(sample.image.astype(np.float32), sample.target, sample.valid, ids)
 
 
 def check_alike(scenes: Sequence[Scene]) -> None:
@@ -297,6 +306,10 @@ def _check_dtype(scene: Scene) -> None:
             "float32, which models are made for.",
             remedy="Convert the images, for example with gdal_translate -ot Float32.",
         )
+
+
+def _instances(sample: Sample, building_class: int | None) -> NDArray[np.int32] | None:
+    return None if building_class is None else building_instances(sample, building_class)
 
 
 def _preferred(source: SceneSet, augment: AugmentConfig) -> list[int]:

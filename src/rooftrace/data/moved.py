@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
+from rooftrace.core.types import GeoGrid, InstanceReader, LabelReader, Mask, Scene, Window
 from rooftrace.data.source import Entry, SceneSet
 
 __all__ = ["MovedLabel", "moved"]
@@ -32,13 +33,31 @@ class MovedLabel:
         window = window or Window.whole(self._grid.shape)
         data = np.zeros(window.shape_yx, dtype=np.uint8)
         valid = np.zeros(window.shape_yx, dtype=bool)
-        wanted = Window(window.row - self._rows, window.col - self._cols, *window.shape_yx)
-        there = wanted.intersection(Window.whole(self._grid.shape))
+        wanted, there = self._before(window)
         if there is not None:
             mask = self._label.read(there)
             into = there.slices(wanted)
             data[into], valid[into] = mask.data, mask.valid
         return Mask(data, valid, self._grid.crop(window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """As moved; None where the label does not tell them apart."""
+        window = window or Window.whole(self._grid.shape)
+        if not isinstance(self._label, InstanceReader):
+            return None
+        moved_ids = np.zeros(window.shape_yx, dtype=np.int32)
+        wanted, there = self._before(window)
+        if there is not None:
+            ids = self._label.read_instances(there)
+            if ids is None:
+                return None
+            moved_ids[there.slices(wanted)] = ids
+        return moved_ids
+
+    def _before(self, window: Window) -> tuple[Window, Window | None]:
+        """Where a window was before the move, and the part of that in the image."""
+        wanted = Window(window.row - self._rows, window.col - self._cols, *window.shape_yx)
+        return wanted, wanted.intersection(Window.whole(self._grid.shape))
 
 
 @dataclass(frozen=True)

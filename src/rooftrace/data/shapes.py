@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
@@ -18,6 +18,8 @@ from rooftrace.data.labels import IGNORED
 from rooftrace.io.placed import WindowLabel
 
 __all__ = ["ShapesLabel", "count_vanished"]
+
+V = TypeVar("V", np.int16, np.int32)
 
 _FEW = 64
 """Centres of pixels that are tried one by one; a shape among more of them is drawn."""
@@ -53,19 +55,28 @@ class ShapesLabel:
     def read(self, window: Window | None = None) -> Mask:
         """The classes inside `window` (default all); drawn from the shapes that reach into it."""
         window = window or Window.whole(self.grid.shape)
-        grid = self.grid.crop(window)
+        drawn = self._draw(self.classes, window)
+        valid = drawn != IGNORED
+        drawn[~valid] = 0
+        return Mask(drawn.astype(np.uint8), valid, self.grid.crop(window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
+        """(y, x) the number of the shape that `read` takes a pixel's class from, from 1; else 0."""
+        numbers = np.where(self.classes > 0, np.arange(1, len(self) + 1), 0)
+        return self._draw(numbers.astype(np.int32), window or Window.whole(self.grid.shape))
+
+    def _draw(self, values: NDArray[V], window: Window) -> NDArray[V]:
+        """The value of the uppermost shape at each pixel of `window`, 0 where there is none."""
         inside = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
         chosen = np.sort(self._tree.query(inside))
-        drawn = np.zeros(window.shape_yx, dtype=np.int16)
+        drawn = np.zeros(window.shape_yx, dtype=values.dtype)
         if len(chosen):
             rasterize(
-                zip(self.geometry[chosen], self.classes[chosen].tolist()),
+                zip(self.geometry[chosen], values[chosen].tolist()),
                 out=drawn,
                 transform=Affine.translation(window.col, window.row),
             )
-        valid = drawn != IGNORED
-        drawn[~valid] = 0
-        return Mask(drawn.astype(np.uint8), valid, grid)
+        return drawn
 
     def vanished(self) -> NDArray[np.intp]:
         """Indices of the shapes that colour no pixel: smaller than one, or between the centres.

@@ -7,8 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid, LabelReader, Mask, Raster, RasterSource, Window
+from rooftrace.core.types import (
+    GeoGrid,
+    InstanceReader,
+    LabelReader,
+    Mask,
+    Raster,
+    RasterSource,
+    Window,
+)
 
 __all__ = ["PlacedSource", "WindowLabel", "WindowSource"]
 
@@ -100,6 +109,12 @@ class WindowLabel:
 
     def read(self, window: Window | None = None) -> Mask:
         return self.label.read(_shifted(window, self.window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """Those of the scene; None where its label does not tell them apart."""
+        if not isinstance(self.label, InstanceReader):
+            return None
+        return self.label.read_instances(_shifted(window, self.window))
 
 
 def _shifted(window: Window | None, outer: Window) -> Window:

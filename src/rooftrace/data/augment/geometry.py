@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ from rooftrace.core.types import Sample, Window
 from rooftrace.data.augment.config import AugmentConfig, chance
 
 __all__ = ["crop_transform", "log_uniform", "warp", "window_under"]
+
+T = TypeVar("T", bound=np.generic)
 
 
 def crop_transform(
@@ -80,7 +82,9 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
     """
     factor = _blocks(to_scene)
     image, target, valid = sample.image, sample.target, sample.valid
+    instances = sample.instances
     if factor >= 2:
+        instances = None if instances is None else _middles(instances, factor)
         image, target, valid = _shrink(image, target, valid, factor)
         # A pixel of the averaged scene has its centre (factor - 1) / 2 inside its block.
         to_scene = to_scene.copy()
@@ -111,7 +115,14 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
     pixels = np.moveaxis(np.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0], -1, 0)
     pixels = np.where(seen, pixels, 0)
     labels[~seen] = 0
-    return Sample(pixels, labels, seen)
+    if instances is None:
+        return Sample(pixels, labels, seen)
+    # OpenCV rounds whole numbers of four bytes to another pixel than it does bytes and floats.
+    numbers = cv2.warpAffine(
+        instances.astype(np.float32), to_scene, size, flags=flags | cv2.INTER_NEAREST
+    ).astype(np.int32)
+    numbers[~seen] = 0
+    return Sample(pixels, labels, seen, numbers)
 
 
 def _blocks(to_scene: NDArray[np.float64]) -> int:
@@ -125,7 +136,7 @@ def _shrink(
 ) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]:
     height, width = (side // factor for side in valid.shape)
     if height == 0 or width == 0:
-        return image[:, :1, :1], target[:1, :1], valid[:1, :1]
+        return image[:, :1, :1], _middles(target, factor), _middles(valid, factor)
     rows, cols = height * factor, width * factor
 
     def mean(band: NDArray[Any]) -> NDArray[Any]:
@@ -140,12 +151,16 @@ def _shrink(
         share = np.maximum(mean(known), np.float32(1e-6))
         means = np.stack([mean(band * known) / share for band in image])
         shrunk = _as_dtype(means, image.dtype)
+    return shrunk, _middles(target, factor), _middles(valid, factor)
+
+
+def _middles(values: NDArray[T], factor: int) -> NDArray[T]:
+    """(y, x) the pixel in the middle of each block that `_shrink` averages."""
+    if min(values.shape) < factor:
+        return values[:1, :1]
+    rows, cols = (side // factor * factor for side in values.shape)
     half = factor // 2
-    return (
-        shrunk,
-        np.ascontiguousarray(target[half:rows:factor, half:cols:factor]),
-        np.ascontiguousarray(valid[half:rows:factor, half:cols:factor]),
-    )
+    return np.ascontiguousarray(values[half:rows:factor, half:cols:factor])
 
 
 def _with_edge(image: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
