@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -16,21 +17,13 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.atomic import export_error, replacing
+from rooftrace.io.atomic import export_error, replacing, write_atomically
+from rooftrace.io.legend import NODATA, Legend, class_colours
 
-__all__ = ["NODATA", "MaskSink", "MemoryMask", "class_colours", "mask_sink"]
-
-NODATA = 255
-"""The class index of a pixel about which nothing is known."""
+__all__ = ["NODATA", "MaskSink", "MemoryMask", "mask_sink"]
 
 _TILE_PX = 512
 _CACHE_BYTES = 64 * 2**20
-
-# Colour-blind safe, after Paul Tol's "bright" scheme; the background is nearly black.
-_COLOURS = (
-    (20, 20, 24), (238, 102, 119), (102, 204, 238), (34, 136, 51), (204, 187, 68),
-    (68, 119, 170), (170, 51, 119), (187, 187, 187),
-)  # fmt: skip
 
 
 class MaskSink(Protocol):
@@ -41,44 +34,60 @@ class MaskSink(Protocol):
         ...
 
 
-def class_colours() -> NDArray[np.uint8]:
-    """(256, 4) RGBA of every class index; nodata is transparent."""
-    colours = np.zeros((256, 4), dtype=np.uint8)
-    for index in range(NODATA):
-        known = index < len(_COLOURS)
-        rgb = _COLOURS[index] if known else tuple((index * k) % 256 for k in (97, 57, 151))
-        colours[index] = (*rgb, 255)
-    return colours
-
-
 @contextmanager
-def mask_sink(path: Path, grid: GeoGrid) -> Iterator[MaskSink]:
+def mask_sink(path: Path, grid: GeoGrid, legend: Legend | None = None) -> Iterator[MaskSink]:
     """A file to write a mask to: PNG where it ends in `.png`, else GeoTIFF.
 
-    It appears under its name when the block ends well, and not at all where it fails.
+    It appears under its name when the block ends well, and not at all where it fails. The names of
+    more than two classes go to `PATH.aux.xml`, where GDAL looks for them; what lies there of an
+    earlier mask is removed.
+
+    Args:
+        path: of the mask.
+        grid: where its pixels lie; a PNG says nothing of it.
+        legend: of the classes; default the fixed colours, and no names.
 
     Raises:
         ExportError: the file cannot be written.
     """
+    table = class_colours() if legend is None else legend.table
     try:
         with replacing(path) as partial:
             if path.suffix.lower() == ".png":
                 with partial.open("wb") as file:
-                    png = _PngMask(file, grid)
+                    png = _PngMask(file, grid, table)
                     yield png
                     png.finish()
             else:
                 with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
-                    dataset = _create(partial, grid)
+                    dataset = _create(partial, grid, table)
                 try:
                     yield _GeoTiffMask(dataset)
                 finally:
                     dataset.close()
+        _write_names(path, () if legend is None else legend.names)
     except RasterioError as error:
         raise export_error(path, error) from error
 
 
-def _create(path: Path, grid: GeoGrid) -> Any:
+def _write_names(path: Path, names: tuple[str, ...]) -> None:
+    """Category names as a GDAL auxiliary file: rasterio cannot set them in the GeoTIFF.
+
+    https://gdal.org/en/stable/user/raster_data_model.html#raster-band
+    """
+    target = path.with_name(f"{path.name}.aux.xml")
+    if len(names) <= 2:
+        target.unlink(missing_ok=True)
+        return
+    lines = "".join(f"      <Category>{escape(name)}</Category>\n" for name in names)
+    text = (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{lines}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )
+    write_atomically(target, text.encode())
+
+
+def _create(path: Path, grid: GeoGrid, table: NDArray[np.uint8]) -> Any:
     dataset = rasterio.open(
         path, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
         height=grid.height, width=grid.width, transform=grid.transform,
@@ -86,8 +95,7 @@ def _create(path: Path, grid: GeoGrid) -> Any:
         tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
         compress="deflate", zlevel=1, bigtiff="if_safer",
     )  # fmt: skip
-    colours = {index: tuple(map(int, rgba)) for index, rgba in enumerate(class_colours())}
-    dataset.write_colormap(1, colours)
+    dataset.write_colormap(1, {index: tuple(rgba) for index, rgba in enumerate(table.tolist())})
     return dataset
 
 
@@ -109,13 +117,12 @@ class _PngMask:
     PNG specification, third edition: https://www.w3.org/TR/png-3/
     """
 
-    def __init__(self, file: IO[bytes], grid: GeoGrid) -> None:
+    def __init__(self, file: IO[bytes], grid: GeoGrid, table: NDArray[np.uint8]) -> None:
         self._file = file
         self._grid = grid
         self._row = 0
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
-        table = class_colours()
         # Width, height, 8 bits, palette, then the only method there is of each kind.
         header = struct.pack(">IIBBBBB", grid.width, grid.height, 8, 3, 0, 0, 0)
         self._file.write(b"\x89PNG\r\n\x1a\n")

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.legend import Legend
 from rooftrace.io.masks import NODATA, mask_sink
 from rooftrace.io.raster import open_raster
 from rooftrace.tiling.plan import plan_blocks
@@ -94,3 +96,35 @@ def test_a_png_with_rows_missing_is_a_defect(tmp_path: Path, mask: np.ndarray) -
     ):
         sink.write(Window(0, 0, 600, 1300), mask[:600])
     assert not list(tmp_path.iterdir())
+
+
+LEGEND = Legend(("land", "roof & wall", "road"), ("#8429F6", "#3C1098", "#6EC1E4"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_gdal_finds_the_names_and_colours_of_classes(
+    tmp_path: Path, mask: np.ndarray, name: str
+) -> None:
+    path = tmp_path / name
+    with mask_sink(path, GRID, LEGEND) as sink:
+        sink.write(Window.whole(SHAPE), mask)
+    with rasterio.open(path) as dataset:
+        colours = dataset.colormap(1)
+        np.testing.assert_array_equal(dataset.read(1), mask)
+    assert [colours[i][:3] for i in range(3)] == [
+        (0x84, 0x29, 0xF6), (0x3C, 0x10, 0x98), (0x6E, 0xC1, 0xE4),
+    ]  # fmt: skip
+    # A virtual raster tells what GDAL knows of its source.
+    rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")
+    told = (tmp_path / "a.vrt").read_text()
+    for category in ("land", "roof &amp; wall", "road"):
+        assert f"<Category>{category}</Category>" in told
+
+
+def test_names_of_an_earlier_mask_are_removed(tmp_path: Path, mask: np.ndarray) -> None:
+    path = tmp_path / "a.tif"
+    for legend in (LEGEND, None):
+        with mask_sink(path, GRID, legend) as sink:
+            sink.write(Window.whole(SHAPE), mask)
+        assert path.with_name("a.tif.aux.xml").exists() == (legend is not None)

@@ -17,7 +17,7 @@ from rooftrace.data.audit.report import Audit, SetAudit
 from rooftrace.data.audit.sheet import Choice, choose, picture
 from rooftrace.data.audit.summary import Histogram
 from rooftrace.data.source import SceneSet
-from rooftrace.io.masks import class_colours
+from rooftrace.io.legend import class_colours
 
 __all__ = ["render"]
 

@@ -15,7 +15,7 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.data.audit.facts import SceneFacts
 from rooftrace.io.display import as_rgb
-from rooftrace.io.masks import class_colours
+from rooftrace.io.legend import class_colours
 
 __all__ = ["Choice", "choose", "picture"]
 

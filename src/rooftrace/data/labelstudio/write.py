@@ -22,7 +22,7 @@ from rooftrace.data.labelstudio.read import UNKNOWN_LABEL
 from rooftrace.data.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY, own_images
 from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions, Written
 from rooftrace.io.atomic import replacing, write_atomically
-from rooftrace.io.masks import class_colours
+from rooftrace.io.legend import class_colours
 from rooftrace.io.raster import RasterFile
 
 __all__ = ["Control", "brush_results", "label_config", "polygon_results", "predictions",

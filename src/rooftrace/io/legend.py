@@ -1,0 +1,96 @@
+"""What class indices are called and drawn in, the same in masks, pictures and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NODATA", "Colour", "Legend", "class_colours", "filled_colours"]
+
+NODATA = 255
+"""The class index of a pixel about which nothing is known."""
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255 each."""
+
+# Paul Tol's "bright" scheme, which dichromats can tell apart; the background is nearly black.
+_BRIGHT = "141418ee667766ccee228833ccbb444477aaaa3377bbbbbb"
+
+# Each is the one that is farthest in CIELAB from all before it, seen with normal vision, as a
+# deuteranope or as a protanope (Machado et al. 2009), whichever is least: the way of Glasbey et al.
+# 2007. Three hexadecimal digits each, since the candidates were multiples of 17.
+_FURTHER = (
+    "00f57fbf0afa70a353c000af05fca6717a8aaf7cdb76c50cf70810444485ee53593a8fdf5d8f0589ca4681205c"
+    "8bfeb0f13378bd7e897268bcb7d8dd76180e90c4fdaa4ad309f9159a1c1a695842a63e0756fd591ff9c948cc6e"
+    "8aca34cd5fdd91956420d793be2debc60588bcbb9aebfeb8545d97fb6c4ae662689f874b51bfba95d25d917158"
+    "967442833f1b70963b9a9c9e666da5bd9696f7434668baf9484e93814575d0e746c9b33dea2b52859ba83486d6"
+    "689b9debc04a9209a5d2cd32c88fdccceeaafd675a6dce9a497e5d567bad67ba9469bcd824f42f1bb8cd83d75b"
+    "fc466e6c5876b8ecdeb641d78fe3dfc5d672731869818be948eea7a1cfa622dbea62b755eae9dab89853c96997"
+    "75145572a44e0fcd18be7939a866eba7a8f6a856779824569145cb0c798cf28647c7fee89e4db986aa92b1864a"
+    "cac40e7fbdc296b67cc953472e7f5f09d52ce04becbdf65275d975bc5bbefe4813dcdcafcc4439ea3a592606a4"
+    "7b865fc5ef3497445b8c4"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The names and colours of classes.
+
+    Args:
+        names: of the classes, by index.
+        colours: `#RRGGBB` of each; empty: those of `class_colours`.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[str, ...] = ()
+
+    @cached_property
+    def table(self) -> NDArray[np.uint8]:
+        """(256, 4) RGBA, see `class_colours`."""
+        return class_colours(self.colours)
+
+    def rgb(self, index: int) -> Colour:
+        """Of one class."""
+        red, green, blue = self.table[index, :3].tolist()
+        return red, green, blue
+
+
+def class_colours(colours: Sequence[str] = ()) -> NDArray[np.uint8]:
+    """(256, 4) RGBA of every class index; nodata is transparent.
+
+    Args:
+        colours: `#RRGGBB` of the first classes; the others have those of the fixed table.
+    """
+    table = np.full((256, 4), 255, dtype=np.uint8)
+    table[:NODATA, :3] = _default_table()
+    table[NODATA] = 0
+    if colours:
+        table[: len(colours), :3] = [list(bytes.fromhex(text[1:])) for text in colours]
+    return table
+
+
+def filled_colours(known: Mapping[int, str], count: int) -> tuple[str, ...]:
+    """`#RRGGBB` of `count` classes: those that are known, else that of the fixed table.
+
+    Where another class was given just that colour, a later one of the table takes its place.
+
+    Args:
+        known: class index to `#RRGGBB`.
+        count: of the classes, at most 255.
+    """
+    taken = {text.upper() for text in known.values()}
+    table = ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
+    spare = (text for text in table[count:] + table[:count] if text not in taken)
+    own = (next(spare) if text in taken else text for text in table)
+    return tuple(known[i].upper() if i in known else text for i, text in zip(range(count), own))
+
+
+def _default_table() -> NDArray[np.uint8]:
+    """(255, 3) RGB."""
+    bright = np.frombuffer(bytes.fromhex(_BRIGHT), dtype=np.uint8)
+    further = np.array([int(digit, 16) * 17 for digit in _FURTHER], dtype=np.uint8)
+    return np.concatenate([bright, further]).reshape(NODATA, 3)
