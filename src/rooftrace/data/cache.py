@@ -116,8 +116,9 @@ def _read(scene: Scene, window: Window, instances: bool) -> Sample:
     if scene.label is None:
         return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
     mask = scene.label.read(window)
-    told = instances and isinstance(scene.label, InstanceReader)
-    ids = scene.label.read_instances(window) if told else None
+    ids = None
+    if instances and isinstance(scene.label, InstanceReader):
+        ids = scene.label.read_instances(window)
     return Sample(pixels, mask.data, valid & mask.valid, ids)
 
 

@@ -64,7 +64,8 @@ class BorderTarget:
 
     def __call__(self, instances: Instances) -> NDArray[np.float32]:
         low, high = _extremes(instances, self.reach_px)
-        return ((high > 0) & (low != high)).astype(np.float32)
+        border: NDArray[np.float32] = ((high > 0) & (low != high)).astype(np.float32)
+        return border
 
 
 @dataclass(frozen=True)

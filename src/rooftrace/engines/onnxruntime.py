@@ -80,7 +80,7 @@ class OnnxRuntimeEngine:
 
     def _check(self, spec: BundleSpec, source: str) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        expected = [len(spec.bands), spec.channels]
+        expected = [len(spec.bands), spec.outputs]
         shapes = [value.shape for value in (*inputs, *outputs)]
         fits = len(inputs) == len(outputs) == 1 and all(
             len(shape) == 4 and (not isinstance(shape[1], int) or shape[1] == count)

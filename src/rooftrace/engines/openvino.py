@@ -140,7 +140,7 @@ class OpenVinoEngine:
                 remedy="Export it with rooftrace train.",
             )
         shapes = model.input(0).partial_shape, model.output(0).partial_shape
-        expected = len(self._spec.bands), self._spec.channels
+        expected = len(self._spec.bands), self._spec.outputs
         for shape, count, what in zip(shapes, expected, ("bands", "channels")):
             if len(shape) != 4 or (shape[1].is_static and shape[1].get_length() != count):
                 raise BundleError(

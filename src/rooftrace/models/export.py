@@ -32,13 +32,22 @@ class WholeModel(nn.Module):
     """Pixel values to probabilities: normalisation, network and activation in one.
 
     Args:
-        net: (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
+        net: (n, band, y, x) normalised pixels to (n, output, y, x) logits.
         mean, std: per band, in pixel values.
+        separated: the last output is that of the second head, a probability of its own.
     """
 
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        separated: bool = False,
+    ) -> None:
         super().__init__()
         self.net = net
+        self.separated = separated
         # Not "mean": the exporter gives that name to the answer of a pooling, too, and then the
         # graph holds two values of one name.
         self.band_mean: Tensor
@@ -48,7 +57,10 @@ class WholeModel(nn.Module):
             self.register_buffer(name, per_band)
 
     def forward(self, image: Tensor) -> Tensor:
-        return probabilities(self.net((image - self.band_mean) / self.band_std))
+        logits = self.net((image - self.band_mean) / self.band_std)
+        if not self.separated:
+            return probabilities(logits)
+        return torch.cat([probabilities(logits[:, :-1]), torch.sigmoid(logits[:, -1:])], dim=1)
 
     @torch.no_grad()
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -61,7 +73,7 @@ class WholeModel(nn.Module):
 def export_onnx(
     model: WholeModel, *, bands: int, multiple_px: int, fixed_px: int | None = None
 ) -> bytes:
-    """The graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, channel, y, x).
+    """The graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y, x).
 
     Args:
         multiple_px: height and width may be any multiple of it, and the batch any size.

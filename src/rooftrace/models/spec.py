@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rooftrace.data.separation import Separation
+from rooftrace.io.legend import Legend
+
 __all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Part", "Variant"]
 
 SCHEMA_VERSION = 1
@@ -56,7 +59,8 @@ class BundleSpec(_Frozen):
 
     The graph takes pixel values as they are in the image, (n, band, y, x), and answers
     probabilities: (n, 1, y, x) of the second class where there are two classes, else
-    (n, class, y, x) that sum to one. Mean and standard deviation, given here for the record and
+    (n, class, y, x) that sum to one. A model that tells touching buildings apart answers one
+    channel more, after these. Mean and standard deviation, given here for the record and
     for training on, are inside the graph.
 
     Args:
@@ -65,8 +69,14 @@ class BundleSpec(_Frozen):
         gsd_m: metres per pixel that the image is brought to; None where training knew no metres.
         mean, std: per band, in pixel values.
         classes: names; index 0 is the background.
+        colours: `#RRGGBB` of each class in masks and pictures; none: those of `io.legend`.
         building_class: index of the class whose footprints are drawn.
-        threshold: on the probability of that class.
+        threshold: on the probability of that class, where there are two classes; of more the most
+            probable is taken.
+        separation: what the last channel is: the probability of a `border` between two buildings,
+            or the `distance` from a building's outline (`data.separation`); None where there is
+            no such channel.
+        separation_threshold: from which on that channel counts as border, or as the middle.
         input_multiple_px: height and width must be multiples of this.
         input_px: the one size it takes, or None where any multiple will do.
         context_px: how far from an edge of its input an answer is still bent by that edge.
@@ -81,8 +91,11 @@ class BundleSpec(_Frozen):
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
+    colours: tuple[Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")], ...] = ()
     building_class: Annotated[int, Field(ge=1)] = 1
     threshold: Probability = 0.5
+    separation: Separation | None = None
+    separation_threshold: Probability = 0.5
     input_multiple_px: Annotated[int, Field(ge=1)] = 32
     input_px: Annotated[int, Field(ge=1)] | None = None
     context_px: Annotated[int, Field(ge=0)] = 32
@@ -102,6 +115,10 @@ class BundleSpec(_Frozen):
                 raise ValueError(
                     f"{name} has {len(getattr(self, name))} values for {len(self.bands)} bands"
                 )
+        if self.colours and len(self.colours) != len(self.classes):
+            raise ValueError(
+                f"colours has {len(self.colours)} values for {len(self.classes)} classes"
+            )
         if self.building_class >= len(self.classes):
             raise ValueError(
                 f"building_class is {self.building_class}, "
@@ -116,13 +133,23 @@ class BundleSpec(_Frozen):
 
     @property
     def channels(self) -> int:
-        """How many probabilities the model answers for a pixel."""
+        """How many probabilities of classes the model answers for a pixel."""
         return 1 if self.is_binary else len(self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """How many channels the graph answers: those of the classes, and the second head's."""
+        return self.channels + (self.separation is not None)
 
     @property
     def building_channel(self) -> int:
         """Where among them the building's is."""
         return 0 if self.is_binary else self.building_class
+
+    @property
+    def legend(self) -> Legend:
+        """Names and colours of the classes."""
+        return Legend(self.classes, self.colours)
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

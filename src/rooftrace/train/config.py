@@ -11,6 +11,7 @@ from rooftrace.core.config import Config
 from rooftrace.data.augment import AugmentConfig
 from rooftrace.data.config import DataConfig
 from rooftrace.data.sampling import Balance
+from rooftrace.data.separation import Separation
 from rooftrace.models.zoo import ModelConfig
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "NormaliseConfig",
     "OptimizerConfig",
     "ScheduleConfig",
+    "SeparationConfig",
     "StopConfig",
     "TrainConfig",
 ]
@@ -114,6 +116,27 @@ class NormaliseConfig(Config):
         return self
 
 
+class SeparationConfig(Config):
+    """A second head that tells touching buildings apart; see `data.separation`.
+
+    Args:
+        kind: `border`: the strips along walls and gaps between two buildings; `distance`: how deep
+            a pixel lies in its building.
+        reach_px: model pixels: how far a border reaches to each side, default 2; the depth from
+            which a pixel is in the middle, default 6.
+        weight: of its loss beside `loss`.
+    """
+
+    kind: Separation = "border"
+    reach_px: Count | None = None
+    weight: Positive = 1.0
+
+    @property
+    def reach(self) -> int:
+        """`reach_px`, or the default of the kind."""
+        return self.reach_px or {"border": 2, "distance": 6}[self.kind]
+
+
 class TrainConfig(Config):
     """A training run, whole: what `rooftrace train CONFIG.toml` reads.
 
@@ -129,6 +152,7 @@ class TrainConfig(Config):
         balance: what training draws alike: `area`, `image`, `class` or `built_up`; see
             `data.sampling.make_sampler`.
         loss: a sum of registered losses with weights.
+        separation: a second head for touching buildings; default none.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
         batch_size: samples a step.
@@ -155,6 +179,7 @@ class TrainConfig(Config):
     workers: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelConfig = ModelConfig()
+    separation: SeparationConfig | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -177,6 +202,11 @@ class TrainConfig(Config):
                 "centre; set augment.prefer_buildings = 0"
             )
         return self
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network: those of the classes, and the second head's."""
+        return self.data.labels.channels + (self.separation is not None)
 
     def relative_to(self, base: Path) -> dict[str, object]:
         """Plain data for the record, with the folder that relative paths start from."""

@@ -115,6 +115,7 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
         cache_bytes=cache,
         balance=config.balance,
         full_scale=config.full_scale,
+        instances=config.separation is not None,
     )
     tiles = tuple(
         EvalTiles(
@@ -123,6 +124,7 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
             gsd_m=config.gsd_m,
             cache_bytes=cache // 4,
             limit=config.val_tiles,
+            instances=config.separation is not None,
         )
         for source in val
     )

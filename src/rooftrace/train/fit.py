@@ -61,9 +61,7 @@ def fit(
     if console is not None:
         for note in data.notes:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
-    net = build_model(
-        config.model, bands=data.samples.bands, channels=config.data.labels.channels, base=base
-    )
+    net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
     mean, std = data.statistics
     steps = len(data.samples) // config.batch_size
     task = SegmentationTask(

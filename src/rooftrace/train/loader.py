@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import rooftrace.models._torch  # noqa: F401
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rooftrace.core.types import Sample
 from rooftrace.data.dataset import EvalTiles, TrainSamples
+from rooftrace.data.separation import SeparationTarget, separation_target
 from rooftrace.train.config import TrainConfig
 
 __all__ = ["Batch", "collate", "make_loader"]
@@ -28,30 +30,44 @@ class Batch(NamedTuple):
         images: (n, band, y, x) float32, pixel values.
         targets: (n, y, x) uint8, class indices.
         valid: (n, y, x) bool.
+        separation: (n, y, x) float32 in 0..1, what the second head is to answer; None without one.
     """
 
     images: Tensor
     targets: Tensor
     valid: Tensor
+    separation: Tensor | None = None
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one size as a batch, its images channels-last."""
+def collate(samples: Sequence[Sample], separation: SeparationTarget | None = None) -> Batch:
+    """Samples of one size as a batch, its images channels-last.
+
+    Args:
+        samples: with instances, where `separation` is given.
+        separation: makes the target of the second head.
+    """
     images = torch.from_numpy(np.stack([s.image for s in samples]))
     targets = torch.from_numpy(np.stack([s.target for s in samples]))
     valid = torch.from_numpy(np.stack([s.valid for s in samples]))
-    return Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+    batch = Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+    if separation is None:
+        return batch
+    instances = [s.instances for s in samples if s.instances is not None]
+    made = torch.from_numpy(np.stack([separation(one) for one in instances]))
+    return batch._replace(separation=made)
 
 
 def make_loader(
     samples: TrainSamples | EvalTiles, config: TrainConfig, *, drop_last: bool = False
 ) -> DataLoader[Any]:
     """Batches in the order of the samples, which are random already where they are to be."""
+    told = config.separation
+    separation = None if told is None else separation_target(told.kind, told.reach)
     return DataLoader(
         _AsDataset(samples),
         batch_size=config.batch_size,
         num_workers=config.workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, separation=separation),
         drop_last=drop_last,
         worker_init_fn=_begin_worker,
     )

@@ -59,7 +59,8 @@ def package(
     if config.export.half_weights:
         round_to_half(result.net)
     mean, std = result.data.statistics
-    whole = WholeModel(result.net, mean, std).eval()
+    separation = config.separation
+    whole = WholeModel(result.net, mean, std, separated=separation is not None).eval()
     bands = result.data.samples.bands
     multiple = _stride(result)
     fixed = config.crop_px if needs_fixed_size(result.net, bands, multiple) else None
@@ -73,6 +74,7 @@ def package(
         std=std,
         classes=labels.classes,
         building_class=labels.building_class,
+        separation=None if separation is None else separation.kind,
         input_multiple_px=multiple,
         input_px=fixed,
         training={**config.model_dump(mode="json"), "epoch": epoch},
@@ -147,7 +149,7 @@ def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
             if spec.is_binary:
                 predicted = (building >= spec.threshold).astype(np.uint8)
             else:
-                predicted = probability.argmax(axis=0).astype(np.uint8)
+                predicted = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
             counts += PixelCounts.of(
                 sample.target, predicted, sample.valid, classes=len(spec.classes)
             )

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss
+from rooftrace.models.separation import separation_loss
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loader import Batch
 from rooftrace.train.schedule import Schedule
@@ -79,7 +80,7 @@ class SegmentationTask(Task):
     """A network with its loss, optimiser and counts.
 
     Args:
-        net: (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
+        net: (n, band, y, x) normalised pixels to (n, output, y, x) logits.
         mean, std: per band, in pixel values.
         val_names: of the validation folders, in the order of their loaders.
         building_class: whose IoU is `val_iou` where there are two classes.
@@ -123,23 +124,29 @@ class SegmentationTask(Task):
         return module
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.best_net(self.normalise(images))
-        return logits
+        outputs: Tensor = self.best_net(self.normalise(images))
+        return outputs if self.config.separation is None else outputs[:, :-1]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         del index
-        images, target, valid = batch
-        logits = self.net(self.normalise(images))
-        loss: Tensor = self.loss(logits, target, valid)
-        self._train.add(logits.detach(), target, valid, loss.detach())
+        logits, loss = self._judged(self.net(self.normalise(batch.images)), batch)
+        self._train.add(logits.detach(), batch.targets, batch.valid, loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
-        images, target, valid = batch
-        logits = self.predict_logits(images)
-        loss = self.loss(logits, target, valid)
-        self._val[dataloader_idx].add(logits, target, valid, loss)
+        logits, loss = self._judged(self.best_net(self.normalise(batch.images)), batch)
+        self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
+
+    def _judged(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The logits of the classes, and the loss of all outputs."""
+        if self.config.separation is None:
+            return outputs, self.loss(outputs, batch.targets, batch.valid)
+        assert batch.separation is not None
+        logits = outputs[:, :-1]
+        loss = self.loss(logits, batch.targets, batch.valid)
+        parting = separation_loss(outputs[:, -1], batch.separation, batch.valid)
+        return logits, loss + self.config.separation.weight * parting
 
     def on_train_epoch_start(self) -> None:
         self._train = Tally(self.classes)
