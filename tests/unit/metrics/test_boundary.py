@@ -1,0 +1,180 @@
+"""Outlines by hand and against a plain loop; edges of what is known are none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.metrics import boundary
+from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
+
+of = BoundaryCounts.of
+
+
+def box(rows: slice, cols: slice, shape: tuple[int, int] = (40, 40)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[rows, cols] = True
+    return mask
+
+
+SQUARE = box(slice(10, 20), slice(10, 20))
+
+
+@pytest.mark.parametrize(
+    ("band_px", "band", "moved_band"),
+    # A ring of 10 × 10 less its inside; the square moved along the row by one overlaps it thus.
+    [(1, 100 - 64, 2 * 9), (2, 100 - 36, 4 * 9 + 2 * 6), (3, 100 - 16, 6 * 9 + 4 * 4)],
+)
+def test_bands_by_hand(band_px: int, band: int, moved_band: int) -> None:
+    same = of(SQUARE, SQUARE, band_px=band_px)
+    assert same.band.tolist() == [band, band]
+    moved = of(SQUARE, np.roll(SQUARE, 1, axis=1), band_px=band_px)
+    both = moved.band[0]
+    assert moved.band.tolist() == [both, 2 * band - both]
+    assert both == moved_band
+
+
+def test_contours_by_hand() -> None:
+    """Twice as wide: the left half of the contour is matched, and what is 1, 2, 3 px beyond."""
+    wide = box(slice(10, 20), slice(10, 30))
+    counts = of(SQUARE, wide)
+    # The truth's right side is column 19, whose inner 8 pixels have their nearest partner in the
+    # rows 10 and 19 of the wide one: 1, 2, 3 px away are 2, 4, 6 of them.
+    assert counts.contours[:, :2].tolist() == [[36 - 8 + n, 36] for n in (2, 4, 6)]
+    # Of the wide contour of 56 the rows go on for 10 px each and end in a column of 8 more.
+    assert counts.contours[:, 2:].tolist() == [[56 - 20 - 8 + 2 * n, 56] for n in (1, 2, 3)]
+    recall, precision = 30 / 36, 30 / 56
+    assert counts.f1(1) == pytest.approx(2 * precision * recall / (precision + recall))
+    assert counts.figures() == {
+        "boundary_iou": counts.iou,
+        "boundary_f1_1px": counts.f1(1),
+        "boundary_f1_2px": counts.f1(2),
+        "boundary_f1_3px": counts.f1(3),
+    }
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 4])
+def test_an_outline_that_is_off_by_so_many_pixels(shift: int) -> None:
+    counts = of(SQUARE, np.roll(SQUARE, shift, axis=1))
+    for tolerance in (1, 2, 3):
+        assert (counts.f1(tolerance) == 1) == (tolerance >= shift)
+    assert counts.iou < 1
+
+
+def test_nothing_on_one_side_or_on_both() -> None:
+    nothing = np.zeros_like(SQUARE)
+    assert of(SQUARE, nothing).figures() == dict.fromkeys(of(SQUARE, SQUARE).figures(), 0.0)
+    for empty in (of(nothing, nothing), BoundaryCounts.zero()):
+        assert all(math.isnan(value) for value in empty.figures().values())
+    # Where all is the class there is no outline to find.
+    assert math.isnan(of(~nothing, ~nothing).iou)
+
+
+def test_the_edge_of_an_image_is_no_outline() -> None:
+    """A building that leaves the image has an outline inside of it alone."""
+    leaving = box(slice(10, 20), slice(0, 20))
+    counts = of(leaving, leaving, tolerances_px=(1,))
+    # Its contour has two rows and a column; 2 px of each row are too near to the edge.
+    assert counts.contours[0].tolist() == [2 * 18 + 8] * 2 + [2 * 18 + 8] * 2
+    everywhere = np.ones((40, 40), bool)
+    cut = box(slice(0, 40), slice(0, 25))
+    # The part that is not valid neither has nor ends an outline, whatever the arrays say there.
+    assert math.isnan(of(everywhere, cut, cut).iou)
+    assert of(SQUARE, SQUARE | ~cut, cut).figures() == of(SQUARE, SQUARE).figures()
+
+
+def plain(truth: np.ndarray, guess: np.ndarray, valid: np.ndarray) -> BoundaryCounts:
+    """The definitions, pixel by pixel."""
+    height, width = truth.shape
+
+    def near(row: int, col: int, px: int) -> list[tuple[int, int]]:
+        span = range(-px, px + 1)
+        return [(row + y, col + x) for y in span for x in span if y * y + x * x <= px * px]
+
+    def known(place: tuple[int, int]) -> bool:
+        return 0 <= place[0] < height and 0 <= place[1] < width and bool(valid[place])
+
+    def in_band(side: np.ndarray, place: tuple[int, int], px: int) -> bool:
+        return (
+            known(place)
+            and bool(side[place])
+            and any(known(p) and not side[p] for p in near(*place, px))
+        )
+
+    band, contours = np.zeros(2, np.int64), np.zeros((3, 4), np.int64)
+    for place in np.ndindex(height, width):
+        if all(known(p) for p in near(*place, 3)):
+            inside = [in_band(side, place, 3) for side in (truth, guess)]
+            band += [all(inside), any(inside)]
+        for index, px in enumerate((1, 2, 3)):
+            if not all(known(p) for p in near(*place, px + 1)):
+                continue
+            for first, (side, other) in ((0, (truth, guess)), (2, (guess, truth))):
+                if in_band(side, place, 1):
+                    found = any(in_band(other, p, 1) for p in near(*place, px))
+                    contours[index, first : first + 2] += [found, 1]
+    return BoundaryCounts(band, contours)
+
+
+maps = hnp.arrays(bool, (13, 12), elements=st.booleans())
+
+
+@given(maps, maps, st.sets(st.tuples(st.integers(0, 12), st.integers(0, 11)), max_size=3))
+def test_against_a_plain_loop(
+    truth: np.ndarray, guess: np.ndarray, holes: set[tuple[int, int]]
+) -> None:
+    valid = np.ones(truth.shape, bool)
+    for hole in holes:
+        valid[hole] = False
+    counts, expected = of(truth, guess, valid), plain(truth, guess, valid)
+    np.testing.assert_array_equal(counts.band, expected.band)
+    np.testing.assert_array_equal(counts.contours, expected.contours)
+
+
+@given(maps, maps)
+def test_invariants(truth: np.ndarray, guess: np.ndarray) -> None:
+    counts, swapped, same = of(truth, guess), of(guess, truth), of(truth, truth)
+    for name, value in counts.figures().items():
+        assert math.isnan(value) or 0 <= value <= 1
+        np.testing.assert_equal(swapped.figures()[name], value)
+        assert math.isnan(same.figures()[name]) or same.figures()[name] == 1
+    matched = counts.contours[:, 0] / np.maximum(counts.contours[:, 1], 1)
+    assert ((matched >= 0) & (matched <= 1)).all()
+
+
+def test_a_part_is_judged_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into strips that see their surroundings, the counts are the same."""
+    rng = np.random.default_rng(0)
+    sides = [np.kron(rng.random((25, 10)) < 0.4, np.ones((4, 5), bool)) for _ in range(2)]
+    valid = rng.random(sides[0].shape) < 0.995
+    whole = of(*sides, valid)
+    assert min(whole.band.min(), whole.contours.min()) > 0
+    for rows in (1, 7, 30):
+        monkeypatch.setattr(boundary, "_ROWS", rows)
+        strips = of(*sides, valid)
+        np.testing.assert_array_equal(strips.band, whole.band)
+        np.testing.assert_array_equal(strips.contours, whole.contours)
+
+
+def test_pooled_is_not_the_mean_over_images() -> None:
+    nothing = np.zeros_like(SQUARE)
+    good, bad, empty = of(SQUARE, SQUARE), of(SQUARE, nothing), of(nothing, nothing)
+    pooled = good + bad + empty
+    assert pooled.iou == good.band[0] / (good.band[1] + bad.band[1]) == 0.5
+    # Precision 1, recall one half.
+    assert pooled.f1(1) == pytest.approx(2 / 3)
+    mean = boundary_per_image([good, bad, empty])
+    assert mean["boundary_iou"] == mean["boundary_f1_2px"] == pytest.approx(2 / 3)
+    assert boundary_per_image([]) == {}
+
+
+def test_what_cannot_be_counted_or_added() -> None:
+    with pytest.raises(ValueError, match=r"truth has shape \(40, 40\), prediction \(2, 2\)"):
+        of(SQUARE, np.zeros((2, 2), bool))
+    with pytest.raises(ValueError, match="cannot be added"):
+        of(SQUARE, SQUARE, band_px=2) + of(SQUARE, SQUARE, band_px=3)
