@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rooftrace.core.config import Config, nearest
 from rooftrace.data.labels import Colour, LabelRule, NameRule
+from rooftrace.io.legend import NODATA, filled_colours
 from rooftrace.io.raster import NodataRule
 
 V = TypeVar("V", str, int)
@@ -53,6 +54,8 @@ class LabelConfig(Config):
             in whatever case, needs no entry.
         drop: such names whose shapes are not drawn at all.
         ignore: values, colours (`#RRGGBB`) or names that take no part in loss or metrics.
+        colours: class name to the `#RRGGBB` that the model draws it in; default its first colour of
+            the palette, else one of a fixed table.
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)] = (
@@ -65,6 +68,7 @@ class LabelConfig(Config):
     names: dict[str, str | tuple[str, ...]] | None = None
     drop: tuple[str, ...] = ()
     ignore: tuple[int | str, ...] = ()
+    colours: dict[str, str] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> LabelConfig:
@@ -80,6 +84,7 @@ class LabelConfig(Config):
         # Their errors belong to the configuration, not to the first mask.
         self.rule()
         self.named()
+        self.drawn_in()
         return self
 
     @property
@@ -108,6 +113,14 @@ class LabelConfig(Config):
         }
         ignored = tuple(_colour(text) for text in colours)
         return LabelRule(self.classes, self._inverse("palette", palette), ignored)
+
+    def drawn_in(self) -> tuple[str, ...]:
+        """`#RRGGBB` of each class, at most 255; none where no class was given one."""
+        first = {name: texts[0] for name, texts in _listed(self.palette).items() if texts}
+        given = first | (self.colours or {})
+        inverse = self._inverse("colours", {name: (_colour(t),) for name, t in given.items()})
+        known = {index: _shown(colour) for colour, index in inverse}
+        return filled_colours(known, min(len(self.classes), NODATA)) if known else ()
 
     def named(self) -> NameRule:
         """How the names of labels are read."""
@@ -193,11 +206,13 @@ class SourceConfig(Config):
         return value
 
     @model_validator(mode="after")
-    def _ascending(self) -> SourceConfig:
+    def _consistent(self) -> SourceConfig:
         if self.min_built_up > self.max_built_up:
             raise ValueError(
                 f"min_built_up = {self.min_built_up} is above max_built_up = {self.max_built_up}"
             )
+        if self.labels is not None and self.labels.colours is not None:
+            raise ValueError("labels.colours is of the model, not of one set: see [data.labels]")
         return self
 
     @property

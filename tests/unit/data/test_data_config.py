@@ -54,6 +54,9 @@ def test_values_without_a_palette() -> None:
         ({"classes": ["land", "building", "road", "road"]}, "a name twice"),
         ({"classes": ["building"]}, "classes"),
         ({"clases": []}, "Did you mean 'classes'"),
+        ({"colours": {"house": "#102030"}}, "colours names 'house', which is not a class"),
+        ({"colours": {"building": "blue"}}, "'blue' is not a colour"),
+        ({"colours": {"land": "#ABCDEF", "building": "#abcdef"}}, "#ABCDEF is given to two"),
     ],
 )
 def test_what_does_not_fit_together_is_a_config_error(changes: dict, told: str) -> None:
@@ -71,6 +74,7 @@ def test_what_does_not_fit_together_is_a_config_error(changes: dict, told: str) 
         ({"share": 0}, "share"),
         ({"glb": "*"}, "Did you mean 'glob'"),
         ({"path": 3}, "path"),
+        ({"labels": {"colours": {"building": "#102030"}}}, "labels.colours is of the model"),
     ],
 )
 def test_a_folder_that_is_none(changes: dict, told: str) -> None:
@@ -78,6 +82,16 @@ def test_a_folder_that_is_none(changes: dict, told: str) -> None:
         parse_config({"train": [{"path": "a"} | changes]}, DataConfig, source="c.toml")
     assert told in caught.value.message
     assert "train.0" in caught.value.message
+
+
+def test_classes_are_drawn_in_their_own_colours() -> None:
+    assert LabelConfig().drawn_in() == ()
+    palette = {"background": ("#ffffff", "#000000"), "building": "#3c1098"}
+    assert LabelConfig(palette=palette).drawn_in() == ("#FFFFFF", "#3C1098")
+    named = LabelConfig(palette=palette, colours={"building": "#ff0000"})
+    assert named.drawn_in() == ("#FFFFFF", "#FF0000")
+    some = LabelConfig(classes=("land", "building", "road"), colours={"road": "#102030"})
+    assert some.drawn_in() == ("#141418", "#EE6677", "#102030")
 
 
 def test_one_glob_or_several() -> None:
