@@ -12,6 +12,7 @@ from rooftrace.data.augment import AugmentConfig
 from rooftrace.data.config import DataConfig
 from rooftrace.data.sampling import Balance
 from rooftrace.data.separation import Separation
+from rooftrace.models.losses import parse_loss
 from rooftrace.models.zoo import ModelConfig
 
 __all__ = [
@@ -151,7 +152,7 @@ class TrainConfig(Config):
             `dataset`. What comes out is part of the bundle.
         balance: what training draws alike: `area`, `image`, `class` or `built_up`; see
             `data.sampling.make_sampler`.
-        loss: a sum of registered losses with weights.
+        loss: a sum of registered losses with weights: see `models.losses`.
         separation: a second head for touching buildings; default none.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
@@ -201,6 +202,7 @@ class TrainConfig(Config):
                 'balance = "class" and augment.prefer_buildings both say where a sample has its '
                 "centre; set augment.prefer_buildings = 0"
             )
+        parse_loss(self.loss).check(len(self.data.labels.classes))
         return self
 
     @property

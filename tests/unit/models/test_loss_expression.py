@@ -1,0 +1,151 @@
+"""A sum of losses is read as it is written, or what is wrong with it is said."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.models.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Dice,
+    Focal,
+    Jaccard,
+    LossSum,
+    Lovasz,
+    Tversky,
+    parse_loss,
+)
+from rooftrace.train.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("ce", [(1, CrossEntropy())]),
+        ("0.6*ce + 0.4*dice", [(0.6, CrossEntropy()), (0.4, Dice())]),
+        (" .5 * jaccard+2*bce ", [(0.5, Jaccard()), (2, BinaryCrossEntropy())]),
+        ("1e-2*ce+1.E+1*dice", [(0.01, CrossEntropy()), (10, Dice())]),
+        ("lovasz()", [(1, Lovasz())]),
+        ("lovasz(per=batch)+lovasz(per='image')", [(1, Lovasz(per="batch")), (1, Lovasz())]),
+        ('lovasz(per="batch")', [(1, Lovasz(per="batch"))]),
+        ("focal(gamma=0, alpha=.25)", [(1, Focal(gamma=0, alpha=0.25))]),
+        ("focal(alpha=[1, 2, 3])", [(1, Focal(alpha=(1, 2, 3)))]),
+        (
+            "tversky(alpha=0.3, beta=0.7) +\n 0.5*ce(label_smoothing=0.1, class_weights=[1, 3])",
+            [
+                (1, Tversky(alpha=0.3, beta=0.7)),
+                (0.5, CrossEntropy(class_weights=(1, 3), label_smoothing=0.1)),
+            ],
+        ),
+    ],
+)
+def test_a_sum_is_read(text: str, terms: list) -> None:
+    assert parse_loss(text) == LossSum(terms=tuple(terms))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected a loss, or WEIGHT*LOSS, but found the end"),
+        ("ce +", "expected a loss, or WEIGHT*LOSS, but found the end"),
+        ("ce - dice", "expected '+' and another loss but found '-'"),
+        ("ce*0.6", "expected '+' and another loss but found '*'"),
+        ("-1*ce", "expected a loss, or WEIGHT*LOSS, but found '-'"),
+        ("0.6 ce", "expected '*' and a loss after the weight 0.6 but found 'ce'"),
+        ("1.2.3*ce", "expected '*' and a loss after the weight 1.2 but found '.3'"),
+        ("1e999*ce", "expected a finite number but found '1e999'"),
+        ("ce(", "expected the name of a parameter, or ')', but found the end"),
+        ("ce(0.1)", "expected the name of a parameter, or ')', but found '0.1'"),
+        ("ce(label_smoothing 0.1)", "expected '=' after label_smoothing but found '0.1'"),
+        ("tversky(alpha=1 beta=2)", "expected ',' or ')' but found 'beta'"),
+        ("tversky(alpha=1, alpha=2)", "expected alpha once"),
+        ("ce(class_weights=[1 2])", "expected ',' or ']' but found '2'"),
+        ("ce(class_weights=[[1], 2])", "expected a number, a name or a list of them but found '['"),
+        ("ce(class_weights=(1, 2))", "expected a number, a name or a list of them but found '('"),
+        ("ce()()", "expected '+' and another loss but found '('"),
+        ("ce; dice", "expected '+' and another loss but found ';'"),
+        ("dicee", "no loss named 'dicee'. Did you mean 'dice'"),
+        ("tversky(alpa=1)", "'alpa'. Did you mean 'alpha'?"),
+        ("dice(gamma=2)", "dice takes no parameters, but ['gamma'] came"),
+        ("tversky(alpha=-1)", "alpha: Input should be greater than or equal to 0"),
+        ("tversky(alpha='1')", "alpha: Input should be a valid number"),
+        ("tversky(alpha=[1])", "alpha: Input should be a valid number"),
+        ("ce(label_smoothing=1)", "label_smoothing: Input should be less than 1"),
+        ("ce(class_weights=2)", "class_weights: Input should be a valid tuple"),
+        ("ce(class_weights=[1])", "class_weights: Tuple should have at least 2 items"),
+        ("ce(class_weights=[1, -1])", "class_weights.1: Input should be greater than or equal"),
+        ("focal(alpha=1.5)", "alpha"),
+        ("lovasz(per=tile)", "per: Input should be 'image' or 'batch'"),
+    ],
+)
+def test_what_is_no_sum_is_a_config_error(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_loss(text)
+    assert told in caught.value.message
+    assert caught.value.remedy
+
+
+PIECES = st.sampled_from(
+    [*LOSSES, *"+*-()[]=,.'\" \n", "0.5", "1e9", "1e-400", "alpha", "class_weights=[1, 2]", "per"]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=30))
+def test_anything_is_a_sum_or_a_config_error(text: str) -> None:
+    try:
+        found = parse_loss(text)
+    except ConfigError:
+        return
+    assert found.terms
+
+
+@pytest.mark.parametrize("piece", ["[", "(", "+", "1*", "ce(", "9"])
+def test_long_nonsense_is_refused_like_short(piece: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_loss(f"ce(class_weights={piece * 100_000}")
+
+
+WEIGHTS = st.floats(0, 1e6).map(lambda x: round(x, 6))
+TERMS = st.one_of(
+    st.builds(Tversky, alpha=WEIGHTS, beta=WEIGHTS),
+    st.builds(
+        CrossEntropy,
+        class_weights=st.none() | st.tuples(WEIGHTS, WEIGHTS),
+        label_smoothing=st.floats(0, 0.99),
+    ),
+    st.builds(Lovasz, per=st.sampled_from(["image", "batch"])),
+)
+
+
+@given(st.lists(st.tuples(WEIGHTS, TERMS), min_size=1, max_size=4))
+def test_what_is_written_is_what_is_read(terms: list) -> None:
+    names = {kind: name for name, kind in LOSSES.items()}
+    written = []
+    for weight, loss in terms:
+        given_here = {k: v for k, v in loss.model_dump().items() if v is not None}
+        listed = {k: list(v) if isinstance(v, tuple) else v for k, v in given_here.items()}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in listed.items())
+        written.append(f"{weight!r} * {names[type(loss)]}({arguments})")
+    assert parse_loss(" + ".join(written)) == LossSum(terms=tuple(terms))
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ("dicee", "no loss named 'dicee'. Did you mean 'dice'"),
+        ("ce(class_weights=[1, 2, 3])", "has 3 values for 2 classes"),
+    ],
+)
+def test_a_configuration_with_a_loss_that_is_none(loss: str, told: str) -> None:
+    data = {"train": [{"path": "a"}], "val": [{"path": "b"}]}
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"data": data, "loss": loss}, TrainConfig, source="c.toml")
+    assert told in caught.value.message
