@@ -23,6 +23,7 @@ __all__ = [
     "load_config",
     "nearest",
     "parse_config",
+    "read_config",
 ]
 
 
@@ -42,6 +43,15 @@ def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
         ConfigError: no such file, not TOML, an unknown key (the nearest known one is named), a
             value of the wrong kind.
     """
+    return parse_config(read_config(path, overrides), model, source=str(path))
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A TOML file as plain data, with `key.path=value` strings laid over it.
+
+    Raises:
+        ConfigError: no such file, not TOML, an override that is no setting of it.
+    """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -56,7 +66,7 @@ def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
         ) from error
     for override in overrides:
         lay_over(raw, override)
-    return parse_config(raw, model, source=str(path))
+    return raw
 
 
 def parse_config(raw: dict[str, Any], model: type[C], *, source: str) -> C:
