@@ -73,6 +73,7 @@ def package(
         mean=mean,
         std=std,
         classes=labels.classes,
+        colours=labels.drawn_in(),
         building_class=labels.building_class,
         separation=None if separation is None else separation.kind,
         input_multiple_px=multiple,

@@ -94,6 +94,7 @@ def test_the_contract_says_what_was_trained(bundle: Path) -> None:
     assert spec.bands == ("band1", "band2", "band3", "band4", "band5")
     assert spec.dtype == "uint16"
     assert spec.classes == ("land", "building", "road")
+    assert spec.colours == ("#8429F6", "#3C1098", "#6EC1E4")
     assert (spec.channels, spec.building_channel, spec.gsd_m) == (3, 1, None)
     assert spec.input_px == 64
     # Measured, as ImageNet has three bands: 20,000 and 15,000 more or less, with their spread.
