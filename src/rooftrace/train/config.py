@@ -14,12 +14,13 @@ from rooftrace.data.sampling import Balance
 from rooftrace.data.separation import Separation
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.zoo import ModelConfig
+from rooftrace.train.optimizer import OptimizerConfig
+from rooftrace.train.schedule import ScheduleConfig
+from rooftrace.train.watch.config import WatchConfig
 
 __all__ = [
     "ExportConfig",
     "NormaliseConfig",
-    "OptimizerConfig",
-    "ScheduleConfig",
     "SeparationConfig",
     "StopConfig",
     "TrainConfig",
@@ -27,40 +28,6 @@ __all__ = [
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class OptimizerConfig(Config):
-    """AdamW (Loshchilov and Hutter 2019).
-
-    Args:
-        lr: learning rate of everything but a pretrained encoder.
-        encoder_lr: learning rate of the encoder; default the same.
-        clip_norm: the gradient's norm is cut to this; 0 cuts nothing.
-        ema_decay: weights are averaged exponentially over steps, and the average is validated and
-            shipped (Polyak and Juditsky 1992); 0 turns it off.
-    """
-
-    lr: Positive = 1e-3
-    encoder_lr: Positive | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    clip_norm: Annotated[float, Field(ge=0)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class ScheduleConfig(Config):
-    """How the learning rate falls.
-
-    Args:
-        kind: `plateau`: by `factor` after `patience` epochs without a lower validation loss;
-            `cosine`: to `min_lr` over all steps of the run; `none`.
-        warmup_steps: the rate rises linearly from nothing over so many steps first.
-    """
-
-    kind: Literal["plateau", "cosine", "none"] = "plateau"
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    patience: Annotated[int, Field(ge=0)] = 3
-    min_lr: Annotated[float, Field(ge=0)] = 1e-6
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
 class StopConfig(Config):
@@ -186,6 +153,7 @@ class TrainConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     stop: StopConfig = StopConfig()
+    watch: WatchConfig = WatchConfig()
     export: ExportConfig = ExportConfig()
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from rooftrace.models.losses import parse_loss
 from rooftrace.models.separation import separation_loss
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loader import Batch
+from rooftrace.train.optimizer import make_optimizer
 from rooftrace.train.schedule import Schedule
 
 __all__ = ["SegmentationTask", "Tally", "Task"]
@@ -158,7 +159,7 @@ class SegmentationTask(Task):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         del batch, batch_idx
-        factor = self.schedule.factor(self.global_step)
+        factor = self.schedule.factor(self.global_step, self.current_epoch)
         for group in self._groups():
             group["lr"] = group["base_lr"] * factor
 
@@ -182,21 +183,12 @@ class SegmentationTask(Task):
         }
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
-        self.schedule.observe(figures["val_loss"])
+        self.schedule.observe(figures)
         for name in ("val_iou", "val_loss"):
             self.log(name, figures[name])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        settings = self.config.optimizer
-        encoder = getattr(self.net, "encoder", None)
-        in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
-        encoder_lr = settings.encoder_lr or settings.lr
-        groups = []
-        for inside, lr in ((True, encoder_lr), (False, settings.lr)):
-            chosen = [p for p in self.net.parameters() if (id(p) in in_encoder) == inside]
-            if chosen:
-                groups.append({"params": chosen, "lr": lr, "base_lr": lr})
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        return make_optimizer(self.config.optimizer, self.net)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["schedule"] = self.schedule.state_dict()

@@ -1,80 +1,186 @@
-"""The rate rises, falls, and goes on after a resume exactly where it was."""
+"""The rate goes as torch's schedulers say, and after a resume exactly on from where it was."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from rooftrace.train.config import ScheduleConfig
-from rooftrace.train.schedule import Schedule
+from torch.optim import lr_scheduler  # noqa: E402
+
+from rooftrace.train.schedule import Schedule, ScheduleConfig  # noqa: E402
+
+LR = 0.1
 
 
-def schedule(total: int = 100, **settings: object) -> Schedule:
-    return Schedule(ScheduleConfig(**settings), base_lr=0.1, total_steps=total)  # type: ignore[arg-type]
+def schedule(total: int = 100, **settings: Any) -> Schedule:
+    return Schedule(ScheduleConfig(**settings), base_lr=LR, total_steps=total)
+
+
+def observe(s: Schedule, loss: float) -> None:
+    s.observe({"val_loss": loss})
+
+
+def factors(s: Schedule, steps: int, epoch: int = 0) -> list[float]:
+    return [s.factor(step, epoch) for step in range(steps)]
+
+
+def torch_rates(make: Any, steps: int) -> list[float]:
+    """The rates of a scheduler of torch, as shares of `LR`."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # no step of the optimiser comes before
+        scheduler = make(optimizer)
+        seen = []
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"] / LR)
+            scheduler.step()
+    return seen
 
 
 def test_none_is_one() -> None:
     s = schedule(kind="none")
     for loss in (1, 2, 3, 4, 5, 6, 7, 8):
-        s.observe(loss)
-    assert [s.factor(step) for step in (0, 50, 1000)] == [1, 1, 1]
+        observe(s, loss)
+    assert [s.factor(step, step) for step in (0, 50, 1000)] == [1, 1, 1]
 
 
 def test_warmup_rises_evenly_to_one() -> None:
     s = schedule(kind="none", warmup_steps=4)
-    assert [s.factor(step) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert factors(s, 6) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
 
 
-def test_cosine_by_hand() -> None:
-    s = schedule(kind="cosine", min_lr=0.01)
-    assert s.factor(0) == 1
-    assert s.factor(25) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
-    assert s.factor(50) == pytest.approx(0.55)
-    assert s.factor(100) == pytest.approx(0.1)
-    assert s.factor(500) == pytest.approx(0.1)
+def test_step_is_that_of_torch() -> None:
+    s = schedule(kind="step", step_epochs=3, factor=0.2)
+    expected = torch_rates(lambda o: lr_scheduler.StepLR(o, 3, 0.2), 10)
+    assert [s.factor(7 * epoch, epoch) for epoch in range(10)] == pytest.approx(expected)
+    by_default = torch_rates(lambda o: lr_scheduler.StepLR(o, 10), 40)
+    s = schedule(kind="step")
+    assert [s.factor(0, epoch) for epoch in range(40)] == pytest.approx(by_default)
+
+
+def test_warmup_is_laid_over_the_others() -> None:
+    plain, warmed = schedule(kind="step"), schedule(kind="step", warmup_steps=3)
+    for step in range(6):
+        expected = plain.factor(step, 11) * min(1.0, (step + 1) / 4)
+        assert warmed.factor(step, 11) == pytest.approx(expected)
+
+
+def test_cosine_is_that_of_torch() -> None:
+    s = schedule(40, kind="cosine", min_lr=0.01)
+    expected = torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 40, eta_min=0.01), 41)
+    assert factors(s, 41) == pytest.approx(expected)
+    assert s.factor(500, 0) == pytest.approx(0.1)
 
 
 @given(st.integers(0, 20), st.integers(30, 200))
 def test_cosine_rises_then_falls(warmup: int, total: int) -> None:
-    s = schedule(total, kind="cosine", warmup_steps=warmup, min_lr=0.001)
-    factors = [s.factor(step) for step in range(total + 5)]
-    top = factors.index(max(factors))
+    found = factors(schedule(total, kind="cosine", warmup_steps=warmup, min_lr=0.001), total + 5)
+    top = found.index(max(found))
     assert top in (warmup, max(0, warmup - 1))
-    assert factors[: top + 1] == sorted(factors[: top + 1])
-    assert factors[top:] == sorted(factors[top:], reverse=True)
-    assert 0.01 - 1e-12 <= factors[-1] <= 0.011
+    assert found[: top + 1] == sorted(found[: top + 1])
+    assert found[top:] == sorted(found[top:], reverse=True)
+    assert 0.01 - 1e-12 <= found[-1] <= 0.011
+
+
+@given(
+    st.integers(5, 120),
+    st.sampled_from([0.25, 0.3, 0.5, 0.9]),
+    st.sampled_from([1.0, 0.04, 0.2]),
+    st.sampled_from([1e-3, 4e-6]),
+)
+def test_onecycle_is_that_of_torch(total: int, warm: float, start: float, end: float) -> None:
+    s = schedule(total, kind="onecycle", warm_share=warm, start=start, end=end)
+    expected = torch_rates(
+        lambda o: lr_scheduler.OneCycleLR(
+            o,
+            LR,
+            total,
+            pct_start=warm,
+            div_factor=1 / start,
+            final_div_factor=start / end,
+            cycle_momentum=False,
+        ),
+        total,
+    )
+    assert factors(s, total) == pytest.approx(expected, rel=1e-9)
+
+
+def test_onecycle_has_the_defaults_of_torch() -> None:
+    expected = torch_rates(lambda o: lr_scheduler.OneCycleLR(o, LR, 30, cycle_momentum=False), 30)
+    assert factors(schedule(30, kind="onecycle"), 30) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_a_cycle_without_room_to_rise_only_falls(total: int) -> None:
+    found = factors(schedule(total, kind="onecycle", warm_share=0.3), total + 2)
+    assert found[:total] == sorted(found[:total], reverse=True)
+    assert found[total - 1 :] == pytest.approx([4e-6] * 3)
+
+
+LOSSES = (1.0, 0.9, 0.95, 0.92, 0.91, 0.99, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8)
 
 
 def test_plateau_by_hand() -> None:
     s = schedule(kind="plateau", patience=1, factor=0.5, min_lr=0.02)
     seen = []
-    for loss in (1.0, 0.9, 0.95, 0.92, 0.91, 0.99, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8):
-        s.observe(loss)
-        seen.append(s.factor(0))
+    for loss in LOSSES:
+        observe(s, loss)
+        seen.append(s.factor(0, 0))
     # Two epochs without a better loss halve it; a better one starts the count anew; 0.2 is least.
     assert seen == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.2, 0.2, 0.2, 0.2])
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), max_size=30),
+    st.integers(0, 3),
+    st.sampled_from(["val_loss", "val_iou"]),
+)
+def test_plateau_is_that_of_torch(values: list[float], patience: int, monitor: str) -> None:
+    mode = "min" if monitor == "val_loss" else "max"
+    s = schedule(kind="plateau", patience=patience, min_lr=0.02, monitor=monitor)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
+    theirs = lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode, factor=0.5, patience=patience, threshold=0, min_lr=0.02
+    )
+    for value in values:
+        s.observe({monitor: value})
+        theirs.step(value)
+        assert s.factor(0, 0) == pytest.approx(optimizer.param_groups[0]["lr"] / LR)
+
+
+def test_a_mode_that_is_given_counts() -> None:
+    s = schedule(kind="plateau", patience=0, monitor="val_iou", mode="min")
+    for value, expected in ((0.5, 1), (0.4, 1), (0.6, 0.5)):
+        s.observe({"val_iou": value})
+        assert s.factor(0, 0) == expected
 
 
 @given(st.lists(st.floats(0, 10), max_size=30), st.lists(st.floats(0, 10), max_size=10))
 def test_state_goes_on_where_it_was(before: list[float], after: list[float]) -> None:
     one, other = schedule(patience=1), schedule(patience=1)
     for loss in before:
-        one.observe(loss)
+        observe(one, loss)
     other.load_state_dict(one.state_dict())
     for loss in after:
-        one.observe(loss)
-        other.observe(loss)
-        assert one.factor(3) == other.factor(3)
-    assert one.state_dict() == other.state_dict()
+        observe(one, loss)
+        observe(other, loss)
+        assert one.factor(3, 0) == other.factor(3, 0)
+    assert one.state_dict() == pytest.approx(other.state_dict(), nan_ok=True)
 
 
 def test_a_loss_that_is_no_number_is_no_better() -> None:
     s = schedule(patience=0, factor=0.5)
-    for loss in (1.0, float("nan"), float("nan")):
-        s.observe(loss)
-    assert s.factor(0) == 0.25
+    for loss, expected in ((1.0, 1), (math.nan, 0.5), (math.nan, 0.25), (0.9, 0.25)):
+        observe(s, loss)
+        assert s.factor(0, 0) == expected
+    s = schedule(patience=0, factor=0.5)
+    for loss, expected in ((math.nan, 0.5), (1.0, 0.5), (2.0, 0.25)):
+        observe(s, loss)
+        assert s.factor(0, 0) == expected

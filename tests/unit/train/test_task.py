@@ -67,15 +67,6 @@ def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
     assert task_of().best_net.weight.requires_grad
 
 
-def test_the_encoder_has_its_own_rate() -> None:
-    task = task_of(lr=0.1, encoder_lr=0.01)
-    net = torch.nn.Module()
-    net.encoder, net.head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 1, 1)
-    task.net = net
-    groups = task.configure_optimizers().param_groups
-    assert [(g["lr"], len(g["params"])) for g in groups] == [(0.01, 2), (0.1, 2)]
-
-
 def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
     rng = torch.Generator().manual_seed(0)
     tally, counts = Tally(3), PixelCounts.zero(3)

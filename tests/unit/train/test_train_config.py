@@ -60,7 +60,22 @@ def test_there_are_recipes() -> None:
         ({"data": DATA, "crop_px": 16}, "crop_px"),
         ({"data": DATA, "epochs": 0}, "epochs"),
         ({"data": DATA, "precision": "fp8"}, "precision"),
-        ({"data": DATA, "schedule": {"kind": "step"}}, "schedule.kind"),
+        ({"data": DATA, "schedule": {"kind": "steps"}}, "schedule.kind"),
+        (
+            {"data": DATA, "schedule": {"kind": "step", "min_lr": 1e-5, "patience": 1}},
+            'kind = "step" has no min_lr and no patience; its own keys: factor, step_epochs,',
+        ),
+        ({"data": DATA, "schedule": {"kind": "onecycle", "warmup_steps": 0}}, "no warmup_steps"),
+        ({"data": DATA, "schedule": {"step_epochs": 5}}, 'kind = "plateau" has no step_epochs'),
+        ({"data": DATA, "optimizer": {"kind": "lion"}}, "optimizer.kind"),
+        ({"data": DATA, "optimizer": {"kind": ["sgd"]}}, "optimizer.kind"),
+        ({"data": DATA, "optimizer": "sgd"}, "optimizer"),
+        ({"data": DATA, "optimizer": {"momentum": 0.9}}, 'kind = "adamw" has no momentum'),
+        ({"data": DATA, "optimizer": {"kind": "sgd", "betas": [0.5, 0.9]}}, "has no betas"),
+        (
+            {"data": DATA, "optimizer": {"kind": "sgd", "momentum": 0, "nesterov": True}},
+            "nesterov = true needs a momentum",
+        ),
         ({}, "data"),
     ],
 )
@@ -71,7 +86,13 @@ def test_what_is_wrong_is_said(raw: dict, told: str) -> None:
 
 
 def test_the_record_is_read_back_as_it_was() -> None:
-    raw = {"data": DATA, "gsd_m": 0.3, "augment": {"policy": "strong", "gsd_range_m": [0.2, 0.4]}}
+    raw = {
+        "data": DATA,
+        "gsd_m": 0.3,
+        "augment": {"policy": "strong", "gsd_range_m": [0.2, 0.4]},
+        "optimizer": {"kind": "sgd"},
+        "schedule": {"kind": "onecycle"},
+    }
     config = parse_config(raw, TrainConfig, source="c.toml")
     record = config.relative_to(Path("/somewhere"))
     assert record.pop("base") == "/somewhere"

@@ -1,0 +1,66 @@
+"""Each optimiser is that of torch, with every key of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rooftrace.train.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
+
+
+def net() -> Any:
+    torch.manual_seed(0)
+    return torch.nn.Linear(4, 1)
+
+
+def weights_after(make: Any) -> Any:
+    """Of three steps with gradients that are not those of a quadratic."""
+    module = net()
+    optimizer = make(module)
+    inputs = torch.linspace(-1, 1, 20).reshape(5, 4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(inputs).exp().mean().backward()
+        optimizer.step()
+    return module.weight.detach().clone()
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"lr": 0.1}, lambda p: torch.optim.AdamW(p, lr=0.1)),
+        (
+            {"kind": "adamw", "lr": 0.1, "weight_decay": 0.3, "betas": (0.5, 0.8)},
+            lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3, betas=(0.5, 0.8)),
+        ),
+        ({"kind": "adam", "lr": 0.1}, lambda p: torch.optim.Adam(p, lr=0.1)),
+        (
+            {"kind": "adam", "lr": 0.1, "weight_decay": 0.3, "betas": (0.5, 0.8)},
+            lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.3, betas=(0.5, 0.8)),
+        ),
+        ({"kind": "sgd", "lr": 0.1}, lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)),
+        (
+            {"kind": "sgd", "lr": 0.1, "weight_decay": 0.3, "momentum": 0.5, "nesterov": True},
+            lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.3, momentum=0.5, nesterov=True),
+        ),
+    ],
+)
+def test_it_is_that_of_torch(settings: dict[str, Any], theirs: Any) -> None:
+    ours = weights_after(lambda m: make_optimizer(OptimizerConfig(**settings), m))
+    expected = weights_after(lambda m: theirs(m.parameters()))
+    assert torch.equal(ours, expected)
+    assert not torch.equal(ours, net().weight)
+
+
+def test_the_encoder_has_its_own_rate() -> None:
+    module = torch.nn.Module()
+    module.encoder, module.head = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 1, 1)
+    config = OptimizerConfig(kind="sgd", lr=0.1, encoder_lr=0.01)
+    groups = make_optimizer(config, module).param_groups
+    assert [(g["lr"], g["base_lr"], len(g["params"])) for g in groups] == [
+        (0.01, 0.01, 2),
+        (0.1, 0.1, 2),
+    ]
