@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from rooftrace.testing._sites import estate, industrial
 from rooftrace.testing._streets import Cell, arterials, draw_roads, street_trees
 from rooftrace.testing._town import BLOCKED, Frame, Palette, Town
 
-__all__ = ["Light", "draw_town", "lay_out"]
+__all__ = ["DISTRICTS", "Light", "draw_town", "lay_out"]
 
 _REGIONS = (
     Palette(  # red soil, sheet metal, palms
@@ -55,6 +55,8 @@ _SMALL: tuple[District, ...] = (suburb, informal, rows, estate, township, indust
 _LARGE: tuple[District, ...] = (
     informal, suburb, rows, industrial, fields, township, estate, informal, suburb, park, township,
 )  # fmt: skip
+
+DISTRICTS: dict[str, District] = {kind.__name__: kind for kind in dict.fromkeys(_LARGE)}
 
 # From the middle of a main road to the first plot.
 _INSET_M = 7.4
@@ -111,9 +113,17 @@ def _river(rng: Rng, height: float, width: float) -> BaseGeometry:
 
 
 def lay_out(
-    seed: int, shape_yx: tuple[int, int], gsd_m: float, attempt: int = 0
+    seed: int,
+    shape_yx: tuple[int, int],
+    gsd_m: float,
+    attempt: int = 0,
+    districts: Sequence[District] = (),
 ) -> tuple[Town, Light]:
-    """Everything but the drawing of roofs, crowns, cars and light."""
+    """Everything but the drawing of roofs, crowns, cars and light.
+
+    Args:
+        districts: kinds to choose from; default all that fit a scene of this size.
+    """
     rng = _rng(seed, 1000 * attempt)
     palette = _REGIONS[int(rng.integers(len(_REGIONS)))]
     canvas = Canvas(shape_yx, gsd_m, palette.dry)
@@ -144,7 +154,7 @@ def lay_out(
         town.water = _river(rng, height, width)
         canvas.fill(town.water, None, taken=BLOCKED)
     arterials(rng, town, frame, cuts)
-    order = list(_SMALL if len(visible) <= 3 else _LARGE)
+    order = list(districts or (_SMALL if len(visible) <= 3 else _LARGE))
     order = [order[int(i)] for i in rng.permutation(len(order))]
     for number, (_, (u0, v0, u1, v1)) in enumerate(visible):
         kind = order[number % len(order)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from shapely.geometry import Polygon
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid
 from rooftrace.testing._canvas import polygons_of
-from rooftrace.testing._layout import draw_town, lay_out
+from rooftrace.testing._layout import DISTRICTS, draw_town, lay_out
 
 __all__ = ["SyntheticScene", "generate_scene", "write_pairs"]
 
@@ -115,6 +115,7 @@ def generate_scene(
     gsd_m: float = 0.3,
     crs: CRS | str | int = 32736,
     origin_xy: tuple[float, float] = (524_000.0, 9_318_000.0),
+    districts: Sequence[str] = (),
 ) -> SyntheticScene:
     """Draw a scene: districts of several kinds, their buildings, and the truth.
 
@@ -126,10 +127,19 @@ def generate_scene(
         gsd_m: metres per pixel, 0.05 to 2.
         crs: of the scene, with metres as its unit.
         origin_xy: of the upper left corner in `crs`.
+        districts: names of `DISTRICTS` to choose from, such as `rows` of touching houses alone;
+            default all that fit a scene of this size.
 
     Raises:
-        DataError: an argument is out of range, or `crs` is not in metres.
+        DataError: an argument is out of range, there is no such district, or `crs` is not in
+            metres.
     """
+    if unknown := set(districts) - set(DISTRICTS):
+        raise DataError(
+            f"Synthetic scene: received the districts {sorted(unknown)}; expected some of "
+            f"{sorted(DISTRICTS)}.",
+            remedy="Correct their names.",
+        )
     crs = CRS.from_user_input(crs)
     if seed < 0 or min(shape_yx) < 64 or not 0.05 <= gsd_m <= 2:
         raise DataError(
@@ -144,7 +154,8 @@ def generate_scene(
         )
     height_m, width_m = shape_yx[0] * gsd_m, shape_yx[1] * gsd_m
     for attempt in range(_ATTEMPTS):
-        town, light = lay_out(seed, shape_yx, gsd_m, attempt)
+        chosen = [DISTRICTS[name] for name in districts]
+        town, light = lay_out(seed, shape_yx, gsd_m, attempt, chosen)
         built = sum(clip_by_rect(o, 0, 0, width_m, height_m).area for o in town.outlines)
         if built > _LEAST_SHARE * height_m * width_m:
             break

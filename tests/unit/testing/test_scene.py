@@ -60,6 +60,13 @@ def test_mask_is_the_pixels_whose_centre_lies_in_a_footprint(scenes, seed):
     assert np.mean(expected != scene.mask()) < 1e-4
 
 
+def test_rows_are_houses_that_touch():
+    scene = generate_scene(3, (256, 256), 0.4, districts=["rows"])
+    outlines = np.array(scene.buildings, dtype=object)
+    one, other = shapely.STRtree(outlines).query(outlines, predicate="dwithin", distance=0.01)
+    assert len(set(one[one != other])) > 0.8 * len(outlines)
+
+
 def test_built_up_share(scenes):
     share = [float(scene.mask().mean()) for scene in scenes.values()]
     assert min(share) > 0.04
@@ -110,6 +117,7 @@ def test_resolution_changes_pixels_not_places():
         ({"seed": 0, "shape_yx": (32, 256)}, "(32, 256)"),
         ({"seed": 0, "gsd_m": 9.0}, "9.0 m per pixel"),
         ({"seed": 0, "crs": 4326}, "EPSG:4326"),
+        ({"seed": 0, "districts": ["row"]}, "['row']"),
     ],
 )
 def test_errors_say_what_was_received(kwargs, part):
