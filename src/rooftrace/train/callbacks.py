@@ -13,6 +13,7 @@ import rooftrace.models._torch  # noqa: F401
 # isort: split
 import lightning as L
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
@@ -27,7 +28,8 @@ __all__ = ["Best", "EpochBar", "Keeper", "Recorder"]
 class Recorder(Callback):
     """metrics.csv and curves.png, written again after each epoch.
 
-    A resumed run keeps the rows of the epochs before it.
+    A resumed run keeps the rows of the epochs before it. A figure that only some epochs have is an
+    empty cell in the others.
     """
 
     def __init__(self, run: Path, console: Console | None) -> None:
@@ -40,6 +42,17 @@ class Recorder(Callback):
         self._seconds = 0.0
         self._validating_since = 0.0
         self._validated = 0.0
+
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> Recorder:
+        """That of a run, for the callbacks that come after it."""
+        return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
+
+    @property
+    def is_best(self) -> bool:
+        """Whether no epoch before the last had as high a `val_iou`."""
+        *before, last = (row["val_iou"] for row in self.rows)
+        return not any(value >= last for value in before)
 
     @property
     def images_per_s(self) -> float:
@@ -75,6 +88,10 @@ class Recorder(Callback):
             "images_per_s": samples / spent,
         }
         self.rows.append(row)
+        self._show(row)
+
+    @rank_zero_only
+    def _show(self, row: dict[str, float]) -> None:
         self._write()
         plot_curves(self.rows, self._plot)
         if self._console is not None:
@@ -96,7 +113,8 @@ class Recorder(Callback):
             replacing(self._path) as partial,
             partial.open("w", newline="", encoding="utf-8") as stream,
         ):
-            writer = csv.DictWriter(stream, fieldnames=list(self.rows[-1]))
+            columns = dict.fromkeys(name for row in self.rows for name in row)
+            writer = csv.DictWriter(stream, fieldnames=list(columns))
             writer.writeheader()
             for row in self.rows:
                 writer.writerow({k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()})
@@ -125,6 +143,11 @@ class Keeper(Checkpoint):
         self._folder = folder
         self.best = {"best_iou": Best("val_iou", 1), "best_loss": Best("val_loss", -1)}
 
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> Keeper:
+        """That of a run."""
+        return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
+
     def state_dict(self) -> dict[str, Any]:
         return {name: (best.epoch, best.value) for name, best in self.best.items()}
 
@@ -141,14 +164,20 @@ class Keeper(Checkpoint):
             value = pl_module.epoch_metrics[best.monitor]
             if best.is_better(value):
                 best.epoch, best.value = trainer.current_epoch + 1, value
-                weights = {
-                    k: v.detach().cpu().contiguous()
-                    for k, v in pl_module.best_net.state_dict().items()
-                }
-                with replacing(self.weights_path(name)) as partial:
-                    save_file(weights, partial, metadata={"epoch": str(best.epoch)})
-        with replacing(self._folder / "last.ckpt") as partial:
-            trainer.save_checkpoint(partial)
+                self._keep(name, best.epoch, pl_module)
+        last = self._folder / "last.ckpt"
+        if trainer.is_global_zero:
+            with replacing(last) as partial:
+                trainer.save_checkpoint(partial)
+        else:
+            # The other processes wait for it in there, and write nothing.
+            trainer.save_checkpoint(last)
+
+    @rank_zero_only
+    def _keep(self, name: str, epoch: int, task: Task) -> None:
+        weights = {k: v.detach().cpu().contiguous() for k, v in task.best_net.state_dict().items()}
+        with replacing(self.weights_path(name)) as partial:
+            save_file(weights, partial, metadata={"epoch": str(epoch)})
 
 
 class EpochBar(Callback):

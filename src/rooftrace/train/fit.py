@@ -17,6 +17,7 @@ from rooftrace.train.feed import TrainingData, open_data
 from rooftrace.train.record import prepare
 from rooftrace.train.task import SegmentationTask
 from rooftrace.train.trainer import OnEpoch, Trained, begin, run_trainer
+from rooftrace.train.watch import make_watchers
 
 __all__ = ["FitResult", "fit"]
 
@@ -43,7 +44,8 @@ def fit(
     console: Console | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> FitResult:
-    """Train, and leave in `run`: config.json, metrics.csv, curves.png, checkpoints/.
+    """Train, and leave in `run`: config.json, metrics.csv, curves.png, checkpoints/, and what
+    `config.watch` asks for.
 
     Args:
         base: folder that relative paths of the configuration start from.
@@ -53,7 +55,8 @@ def fit(
 
     Raises:
         ConfigError: the folder holds a run already, or none where one is to be resumed, or one of
-            another configuration.
+            another configuration; an MLflow server does not answer.
+        MissingExtraError: see `train.watch.make_watchers`.
     """
     prepare(config, run, base, run / "checkpoints" / "last.ckpt", resume=resume)
     begin(config)
@@ -73,6 +76,13 @@ def fit(
         total_steps=steps * config.epochs,
     )
     trained = run_trainer(
-        task, data, config, run, resume=resume, console=console, on_epoch=on_epoch
+        task,
+        data,
+        config,
+        run,
+        resume=resume,
+        console=console,
+        callbacks=make_watchers(config, run, data, console=console),
+        on_epoch=on_epoch,
     )
     return FitResult(trained, net, data)

@@ -78,7 +78,8 @@ def package(
         separation=None if separation is None else separation.kind,
         input_multiple_px=multiple,
         input_px=fixed,
-        training={**config.model_dump(mode="json"), "epoch": epoch},
+        # Whom a run told of itself is no part of a model that is handed on.
+        training={**config.model_dump(mode="json", exclude={"watch"}), "epoch": epoch},
         versions=installed(_VERSIONS),
         licence=config.export.licence,
         attribution=config.export.attribution,

@@ -59,7 +59,7 @@ def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: b
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     # How long a run goes on, and what is made of it in the end, may change; what it is may not.
-    free = {"epochs", "stop", "export", "workers", "device", "base"}
+    free = {"epochs", "stop", "export", "workers", "device", "watch", "base"}
     old = flat({k: v for k, v in before.items() if k not in free})
     new = flat({k: v for k, v in now.items() if k not in free})
     differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]

@@ -1,0 +1,181 @@
+"""The panel as a picture: image, truth, prediction and errors side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from rooftrace.io.display import as_rgb
+from rooftrace.io.legend import class_colours
+from rooftrace.metrics.pixel import PixelCounts
+
+__all__ = ["Shown", "draw_panel"]
+
+RGB = NDArray[np.uint8]
+
+_CELL_PX = 200
+_GAP_PX = 4
+_BETWEEN_PX = 28
+_TEXT_PX = 15
+_LINE_PX = 24
+_CELLS = ("image", "truth", "prediction", "errors")
+
+_PAPER, _INK, _SOFT = (250, 249, 246), (29, 31, 36), (93, 99, 112)
+# Of Okabe and Ito's palette, which colour-blind people can tell apart.
+_MISSED, _FALSE, _RIGHT = (213, 94, 0), (86, 180, 233), (235, 235, 235)
+_UNKNOWN = (70, 60, 84)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One tile of a panel.
+
+    Args:
+        name: of its folder.
+        image: (band, y, x) pixel values.
+        target: (y, x) class indices.
+        valid: (y, x); elsewhere nothing is known.
+        probability: (1, y, x) of the second class, or (class, y, x).
+    """
+
+    name: str
+    image: NDArray[Any]
+    target: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+
+    @property
+    def predicted(self) -> NDArray[np.uint8]:
+        if len(self.probability) == 1:
+            found = self.probability[0] > 0.5
+        else:
+            found = self.probability.argmax(axis=0)
+        return np.asarray(found, np.uint8)
+
+
+def draw_panel(shown: Sequence[Shown], *, classes: Sequence[str], title: str) -> bytes:
+    """A PNG with four cells a tile, two tiles a line where there are more than three.
+
+    Truth and prediction are white on black where there is one class to find, the brighter the more
+    probable, and else in the colours of the classes, of which the legend has those that occur.
+    """
+    columns = 2 if len(shown) > 3 else 1
+    lines = -(-len(shown) // columns)
+    strip_px = len(_CELLS) * (_CELL_PX + _GAP_PX) - _GAP_PX
+    width = 2 * _GAP_PX + columns * strip_px + (columns - 1) * _BETWEEN_PX
+    entries = _legend(shown, classes)
+    font = ImageFont.load_default(_TEXT_PX)
+    rows = _wrap(entries, width, font)
+    top_px = 2 * _LINE_PX + _GAP_PX
+    height = top_px + lines * (_LINE_PX + _CELL_PX + _GAP_PX) + _LINE_PX * len(rows) + _GAP_PX
+    page = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(page)
+    pen.text((_GAP_PX, 4), title, fill=_INK, font=font)
+    for number, one in enumerate(shown):
+        line, column = divmod(number, columns)
+        left = _GAP_PX + column * (strip_px + _BETWEEN_PX)
+        top = top_px + line * (_LINE_PX + _CELL_PX + _GAP_PX)
+        pen.text((left, top + 3), _caption(one, len(classes)), fill=_INK, font=font)
+        for place, (name, cell) in enumerate(zip(_CELLS, _cells(one))):
+            x = left + place * (_CELL_PX + _GAP_PX)
+            page.paste(Image.fromarray(_fit(cell)), (x, top + _LINE_PX))
+            if line == 0:
+                pen.text((x, _LINE_PX + 4), name, fill=_SOFT, font=font)
+    for line, row in enumerate(rows):
+        top = height - _LINE_PX * (len(rows) - line) - _GAP_PX // 2
+        for left, (name, colour) in row:
+            pen.rectangle((left, top + 5, left + 13, top + 18), fill=colour, outline=_SOFT)
+            pen.text((left + 20, top + 3), name, fill=_INK, font=font)
+    stream = io.BytesIO()
+    page.save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def _caption(one: Shown, classes: int) -> str:
+    counts = PixelCounts.of(one.target, one.predicted, one.valid, classes=classes)
+    iou = counts.iou(1) if classes == 2 else counts.mean_iou
+    return f"{one.name}: IoU {iou:.2f}" if np.isfinite(iou) else f"{one.name}: nothing to find"
+
+
+def _cells(one: Shown) -> tuple[RGB, RGB, RGB, RGB]:
+    """(y, x, 3) each; what is not known is dark in all but the image."""
+    image = as_rgb(_pixels(one), one.valid)
+    if len(one.probability) == 1:
+        truth = np.repeat((255 * (one.target == 1))[..., None], 3, axis=2)
+        shading = np.repeat((255 * one.probability[0])[..., None], 3, axis=2)
+    else:
+        colours = class_colours()[:, :3]
+        truth = colours[one.target]
+        shading = colours[one.predicted] * one.probability.max(axis=0)[..., None]
+    cells = [truth, shading, _errors(one, image)]
+    hidden = ~one.valid
+    for cell in cells:
+        cell[hidden] = _UNKNOWN
+    truth, shading, errors = (np.ascontiguousarray(cell.astype(np.uint8)) for cell in cells)
+    return image, truth, shading, errors
+
+
+def _pixels(one: Shown) -> NDArray[Any]:
+    """8-bit images as they are; others are stretched by `as_rgb`."""
+    values = one.image
+    eight_bit = values.min(initial=0) >= 0 and 1 < values.max(initial=0) <= 255
+    return values.round().astype(np.uint8) if eight_bit else values
+
+
+def _errors(one: Shown, image: RGB) -> NDArray[Any]:
+    """On the image in faint grey: what is right is light, what is wrong has a colour."""
+    grey = 40 + 0.35 * image.mean(axis=2, keepdims=True)
+    drawn = np.repeat(grey, 3, axis=2)
+    found, there = one.predicted > 0, one.target > 0
+    drawn[found & (one.predicted == one.target)] = _RIGHT
+    drawn[there & (one.predicted != one.target)] = _MISSED
+    drawn[found & ~there] = _FALSE
+    return drawn
+
+
+def _fit(cell: RGB) -> RGB:
+    """To the size of a cell, its sides in proportion."""
+    scale = _CELL_PX / max(cell.shape[:2])
+    size = [max(1, round(side * scale)) for side in cell.shape[1::-1]]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(cell, size, interpolation=way), np.uint8)
+
+
+def _legend(shown: Sequence[Shown], classes: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    entries: list[tuple[str, tuple[int, ...]]] = [
+        ("right", _RIGHT),
+        ("missed" if len(classes) == 2 else "missed, or another class", _MISSED),
+        ("found where none is", _FALSE),
+        ("not known", _UNKNOWN),
+    ]
+    if len(classes) > 2:
+        occurring: set[int] = set()
+        for one in shown:
+            occurring |= set(np.unique(one.target[one.valid]).tolist())
+            occurring |= set(np.unique(one.predicted[one.valid]).tolist())
+        colours = class_colours()[:, :3].tolist()
+        entries += [(classes[i], tuple(colours[i])) for i in sorted(occurring)]
+    return entries
+
+
+def _wrap(
+    entries: Sequence[tuple[str, tuple[int, ...]]], width: int, font: Any
+) -> list[list[tuple[int, tuple[str, tuple[int, ...]]]]]:
+    """The entries of a legend in lines, each with where it begins."""
+    rows: list[list[tuple[int, tuple[str, tuple[int, ...]]]]] = [[]]
+    left = _GAP_PX
+    for entry in entries:
+        needed = 20 + round(font.getlength(entry[0])) + 24
+        if rows[-1] and left + needed > width:
+            rows.append([])
+            left = _GAP_PX
+        rows[-1].append((left, entry))
+        left += needed
+    return rows
