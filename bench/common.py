@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rooftrace.models.bundle import ModelBundle
 
 __all__ = [
+    "PART",
     "WORK",
     "ChildFailed",
     "Measured",
@@ -43,7 +44,7 @@ WORK = Path(__file__).resolve().parents[1] / "work" / "bench"
 
 Part = Callable[..., dict[str, Any]]
 
-_PART = "--part"
+PART = "--part"
 _PIECE_PX = 2048
 _SEEDS = (101, 102, 103, 104)
 _VERSIONS = ("rooftrace", "openvino", "torch", "segmentation-models-pytorch", "rasterio", "numpy")
@@ -94,12 +95,12 @@ def measure(command: Sequence[str]) -> Measured:
 
 def measure_part(script: str, name: str, **arguments: Any) -> Measured:
     """Run one part of a benchmark script, in a process of its own."""
-    return measure([sys.executable, script, _PART, name, json.dumps(arguments)])
+    return measure([sys.executable, script, PART, name, json.dumps(arguments)])
 
 
 def start(main: Callable[[], dict[str, Any]], parts: Mapping[str, Part]) -> None:
     """Run a script, or the part of it that `measure_part` asks for, and print what it answers."""
-    if sys.argv[1:2] == [_PART]:
+    if sys.argv[1:2] == [PART]:
         answer = parts[sys.argv[2]](**json.loads(sys.argv[3]))
     else:
         try:
