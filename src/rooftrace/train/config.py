@@ -15,6 +15,7 @@ from rooftrace.data.separation import Separation
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.zoo import ModelConfig
 from rooftrace.train.optimizer import OptimizerConfig
+from rooftrace.train.refine_config import RefineConfig
 from rooftrace.train.schedule import ScheduleConfig
 from rooftrace.train.watch.config import WatchConfig
 
@@ -121,6 +122,7 @@ class TrainConfig(Config):
             `data.sampling.make_sampler`.
         loss: a sum of registered losses with weights: see `models.losses`.
         separation: a second head for touching buildings; default none.
+        refine: a refinement of the trained segmenter's maps; default none.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
         batch_size: samples a step.
@@ -148,6 +150,7 @@ class TrainConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     model: ModelConfig = ModelConfig()
     separation: SeparationConfig | None = None
+    refine: RefineConfig | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -170,6 +173,10 @@ class TrainConfig(Config):
                 'balance = "class" and augment.prefer_buildings both say where a sample has its '
                 "centre; set augment.prefer_buildings = 0"
             )
+        if self.refine is not None:
+            self.refine.check_crop(self.crop_px, "crop_px")
+            if self.val_crop_px is not None:
+                self.refine.check_crop(self.val_crop_px, "val_crop_px")
         parse_loss(self.loss).check(len(self.data.labels.classes))
         return self
 

@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.io.atomic import write_atomically
 from rooftrace.train.config import TrainConfig
 
-__all__ = ["prepare"]
+__all__ = ["check_whole", "prepare"]
 
 
 def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: bool) -> None:
@@ -36,11 +36,7 @@ def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: b
                 f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
                 remedy="Start without --resume; a checkpoint is written after each epoch.",
             )
-        if not zipfile.is_zipfile(last):
-            raise ConfigError(
-                f"The checkpoint {last} is not whole; there is nothing to resume from.",
-                remedy="Start a new run in another folder.",
-            )
+        check_whole(last)
         try:
             before = json.loads(record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -57,11 +53,26 @@ def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: b
     write_atomically(record, (json.dumps(resolved, indent=1) + "\n").encode())
 
 
+def check_whole(checkpoint: Path) -> None:
+    """Raises ConfigError where the file is no checkpoint, or part of one."""
+    if not zipfile.is_zipfile(checkpoint):
+        raise ConfigError(
+            f"The checkpoint {checkpoint} is not whole; there is nothing to resume from.",
+            remedy="Start a new run in another folder.",
+        )
+
+
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     # How long a run goes on, and what is made of it in the end, may change; what it is may not.
     free = {"epochs", "stop", "export", "workers", "device", "watch", "base"}
+    if not (run / "refine" / "checkpoints" / "last.ckpt").exists():
+        # A trained segmenter may be refined on second thoughts.
+        free.add("refine")
     old = flat({k: v for k, v in before.items() if k not in free})
     new = flat({k: v for k, v in now.items() if k not in free})
+    for key in ("refine.epochs", "refine.patience"):
+        old.pop(key, None)
+        new.pop(key, None)
     differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
     if differing:
         raise ConfigError(
