@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.io.display import as_rgb
-from rooftrace.io.legend import class_colours
+from rooftrace.io.legend import Colour, Legend
 from rooftrace.metrics.pixel import PixelCounts
 
 __all__ = ["Shown", "draw_panel"]
@@ -60,17 +60,17 @@ class Shown:
         return np.asarray(found, np.uint8)
 
 
-def draw_panel(shown: Sequence[Shown], *, classes: Sequence[str], title: str) -> bytes:
+def draw_panel(shown: Sequence[Shown], *, legend: Legend, title: str) -> bytes:
     """A PNG with four cells a tile, two tiles a line where there are more than three.
 
     Truth and prediction are white on black where there is one class to find, the brighter the more
-    probable, and else in the colours of the classes, of which the legend has those that occur.
+    probable, and else in the colours of the classes, of which those that occur are named below.
     """
     columns = 2 if len(shown) > 3 else 1
     lines = -(-len(shown) // columns)
     strip_px = len(_CELLS) * (_CELL_PX + _GAP_PX) - _GAP_PX
     width = 2 * _GAP_PX + columns * strip_px + (columns - 1) * _BETWEEN_PX
-    entries = _legend(shown, classes)
+    entries = _entries(shown, legend)
     font = ImageFont.load_default(_TEXT_PX)
     rows = _wrap(entries, width, font)
     top_px = 2 * _LINE_PX + _GAP_PX
@@ -82,8 +82,8 @@ def draw_panel(shown: Sequence[Shown], *, classes: Sequence[str], title: str) ->
         line, column = divmod(number, columns)
         left = _GAP_PX + column * (strip_px + _BETWEEN_PX)
         top = top_px + line * (_LINE_PX + _CELL_PX + _GAP_PX)
-        pen.text((left, top + 3), _caption(one, len(classes)), fill=_INK, font=font)
-        for place, (name, cell) in enumerate(zip(_CELLS, _cells(one))):
+        pen.text((left, top + 3), _caption(one, len(legend.names)), fill=_INK, font=font)
+        for place, (name, cell) in enumerate(zip(_CELLS, _cells(one, legend))):
             x = left + place * (_CELL_PX + _GAP_PX)
             page.paste(Image.fromarray(_fit(cell)), (x, top + _LINE_PX))
             if line == 0:
@@ -104,14 +104,14 @@ def _caption(one: Shown, classes: int) -> str:
     return f"{one.name}: IoU {iou:.2f}" if np.isfinite(iou) else f"{one.name}: nothing to find"
 
 
-def _cells(one: Shown) -> tuple[RGB, RGB, RGB, RGB]:
+def _cells(one: Shown, legend: Legend) -> tuple[RGB, RGB, RGB, RGB]:
     """(y, x, 3) each; what is not known is dark in all but the image."""
     image = as_rgb(_pixels(one), one.valid)
     if len(one.probability) == 1:
         truth = np.repeat((255 * (one.target == 1))[..., None], 3, axis=2)
         shading = np.repeat((255 * one.probability[0])[..., None], 3, axis=2)
     else:
-        colours = class_colours()[:, :3]
+        colours = legend.table[:, :3]
         truth = colours[one.target]
         shading = colours[one.predicted] * one.probability.max(axis=0)[..., None]
     cells = [truth, shading, _errors(one, image)]
@@ -148,28 +148,28 @@ def _fit(cell: RGB) -> RGB:
     return np.asarray(cv2.resize(cell, size, interpolation=way), np.uint8)
 
 
-def _legend(shown: Sequence[Shown], classes: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
-    entries: list[tuple[str, tuple[int, ...]]] = [
+def _entries(shown: Sequence[Shown], legend: Legend) -> list[tuple[str, Colour]]:
+    several = len(legend.names) > 2
+    entries = [
         ("right", _RIGHT),
-        ("missed" if len(classes) == 2 else "missed, or another class", _MISSED),
+        ("missed, or another class" if several else "missed", _MISSED),
         ("found where none is", _FALSE),
         ("not known", _UNKNOWN),
     ]
-    if len(classes) > 2:
+    if several:
         occurring: set[int] = set()
         for one in shown:
             occurring |= set(np.unique(one.target[one.valid]).tolist())
             occurring |= set(np.unique(one.predicted[one.valid]).tolist())
-        colours = class_colours()[:, :3].tolist()
-        entries += [(classes[i], tuple(colours[i])) for i in sorted(occurring)]
+        entries += [(legend.names[i], legend.rgb(i)) for i in sorted(occurring)]
     return entries
 
 
 def _wrap(
-    entries: Sequence[tuple[str, tuple[int, ...]]], width: int, font: Any
-) -> list[list[tuple[int, tuple[str, tuple[int, ...]]]]]:
+    entries: Sequence[tuple[str, Colour]], width: int, font: Any
+) -> list[list[tuple[int, tuple[str, Colour]]]]:
     """The entries of a legend in lines, each with where it begins."""
-    rows: list[list[tuple[int, tuple[str, tuple[int, ...]]]]] = [[]]
+    rows: list[list[tuple[int, tuple[str, Colour]]]] = [[]]
     left = _GAP_PX
     for entry in entries:
         needed = 20 + round(font.getlength(entry[0])) + 24

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Sample
 from rooftrace.data.dataset import EvalTiles
 from rooftrace.io.atomic import write_atomically
+from rooftrace.io.legend import Legend
 from rooftrace.train.callbacks import Recorder
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loader import collate
@@ -62,9 +63,10 @@ class Panel(Callback):
                 Shown(self._tiles[folder].name, s.image, s.target, s.valid, answer)
                 for (folder, _), s, answer in zip(part, samples, answers)
             ]
+        labels = self._config.data.labels
         picture = draw_panel(
             shown,
-            classes=self._config.data.labels.classes,
+            legend=Legend(labels.classes, labels.drawn_in()),
             title=f"epoch {row['epoch']:.0f}, validation IoU {row['val_iou']:.3f}",
         )
         write_atomically(self._run / "panel.png", picture)
@@ -75,7 +77,7 @@ class Panel(Callback):
 def choose_tiles(tiles: Sequence[EvalTiles], count: int) -> list[tuple[int, int]]:
     """At most `count` tiles as (folder, index): folders in turn, and spread over each.
 
-    Of three neighbours the one is taken that shows most of something. The choice is the same each
+    Of neighbours one is taken that shows something, where there is one. The choice is the same each
     time, so that the panels of two epochs, and of two runs on the same data, can be compared.
     """
     places = [0] * len(tiles)
@@ -89,14 +91,23 @@ def choose_tiles(tiles: Sequence[EvalTiles], count: int) -> list[tuple[int, int]
     for folder, wanted in enumerate(places):
         bounds = np.linspace(0, len(tiles[folder]), wanted + 1).astype(int)
         for low, high in pairwise(bounds):
-            near = sorted(set(np.linspace(low, high - 1, _LOOKED_AT).astype(int).tolist()))
-            chosen.append((folder, max(near, key=lambda i: _content(tiles[folder][i]))))
+            chosen.append((folder, _telling(tiles[folder], range(low, high))))
     return chosen
 
 
-def _content(sample: Sample) -> float:
-    """Share of the pixels that are known and not background."""
-    return float(((sample.target > 0) & sample.valid).mean())
+def _telling(tiles: EvalTiles, places: range) -> int:
+    """Of three tiles the one that shows most; where they show nothing, the first that does."""
+    near = places[:: max(1, len(places) // _LOOKED_AT)]
+    best = max(near, key=lambda index: _content(tiles[index]))
+    if _content(tiles[best])[0] == 0:
+        there = (index for index in places if _content(tiles[index])[0] > 0)
+        best = next(there, best)
+    return best
+
+
+def _content(sample: Sample) -> tuple[float, float]:
+    """Share of the pixels that are known and not background; and of those that are known."""
+    return float(((sample.target > 0) & sample.valid).mean()), float(sample.valid.mean())
 
 
 def _predict(task: Task, samples: Sequence[Sample]) -> NDArray[Any]:
