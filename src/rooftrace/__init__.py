@@ -9,7 +9,8 @@
 
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
-from rooftrace.predict.predictor import Prediction, Predictor, load
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.result import Prediction
 
 __all__ = [
     "Footprints",

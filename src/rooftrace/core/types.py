@@ -295,33 +295,55 @@ class Sample:
 
 @dataclass(frozen=True)
 class Footprints:
-    """Buildings as polygons.
+    """Buildings, or the regions of several classes, as polygons.
 
     Args:
         geometry: (n,) shapely polygons, in `crs`, or in pixels (x right, y down) without one.
-        score: (n,) float32 in 0..1, the mean probability of the building's pixels.
+        score: (n,) float32 in 0..1, the mean probability of the polygon's class in its pixels.
         area_m2: (n,) float64 on the ellipsoid; NaN where metres are not known.
         crs: of the geometry.
+        class_id: (n,) uint8, the index of each one's class; None where all are buildings.
+        classes: names by that index.
     """
 
     geometry: NDArray[np.object_]
     score: NDArray[np.float32]
     area_m2: NDArray[np.float64]
     crs: CRS | None
+    class_id: NDArray[np.uint8] | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.geometry)
 
+    def of_class(self, index: int) -> Footprints:
+        """Those of one class; where all are buildings, all."""
+        if self.class_id is None:
+            return self
+        here = self.class_id == index
+        return Footprints(
+            self.geometry[here], self.score[here], self.area_m2[here], self.crs,
+            self.class_id[here], self.classes,
+        )  # fmt: skip
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Attributes: `id` (from 1), `class` and `class_id` if there are any, `score`, `area_m2`.
+
+        (n,) each: int64, str as objects, int32, float32, float64.
+        """
+        classes: dict[str, NDArray[Any]] = {}
+        if self.class_id is not None:
+            names = np.array(self.classes, dtype=np.object_)
+            classes = {"class": names[self.class_id], "class_id": self.class_id.astype(np.int32)}
+        return {
+            "id": np.arange(1, len(self) + 1, dtype=np.int64),
+            **classes,
+            "score": self.score.astype(np.float32),
+            "area_m2": self.area_m2.astype(np.float64),
+        }
+
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
-        """Columns `id` (from 1), `score`, `area_m2`, `geometry`."""
+        """`columns` and `geometry`."""
         import geopandas as gpd
 
-        return gpd.GeoDataFrame(
-            {
-                "id": np.arange(1, len(self) + 1),
-                "score": self.score,
-                "area_m2": self.area_m2,
-            },
-            geometry=list(self.geometry),
-            crs=self.crs,
-        )
+        return gpd.GeoDataFrame(self.columns(), geometry=list(self.geometry), crs=self.crs)

@@ -33,7 +33,8 @@ from rooftrace.data.labelstudio.tasks import Task, read_tasks
 from rooftrace.data.labelstudio.write import scene_data
 from rooftrace.data.source import Entry
 from rooftrace.io.atomic import write_atomically
-from rooftrace.predict.predictor import Prediction, Predictor, load
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.result import Prediction
 
 __all__ = ["PullReport", "PushReport", "run_pull", "run_push"]
 
@@ -142,7 +143,8 @@ def run_push(
     for done, (entry, scene) in enumerate(zip(new, replace(source, entries=new))):
         made = _predict(predictor, scene, threshold)
         notes.update(dict.fromkeys(made.summary.notes))
-        buildings += len(made.result.footprints)
+        footprints = made.result.footprints.of_class(spec.building_class)
+        buildings += len(footprints)
         if root is None or entry.image is None:
             picture = picture_of(scene.image, entry.image, _short_name(entry))
             reference = server.upload(number, picture.name, picture.content, picture.media_type)
@@ -153,7 +155,7 @@ def run_push(
         if entry.image is not None:
             task_data[FILE_KEY] = _name_below(entry.image, top)
         found = predictions(
-            made.result.footprints, made.mask.grid, [tool.label], spec.name,
+            footprints, made.mask.grid, [tool.label], spec.name,
             building_class=0, control=tool.control,
         )  # fmt: skip
         server.import_tasks(number, [{"data": task_data, "predictions": found}])

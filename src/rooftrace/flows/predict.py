@@ -17,7 +17,8 @@ from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.io.atomic import export_error, write_atomically
 from rooftrace.io.raster import NodataRule
-from rooftrace.predict.predictor import OutputPaths, Predictor, load
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.result import ClassFigures, OutputPaths, Summary
 
 __all__ = ["PredictOutput", "PredictReport", "run_predict"]
 
@@ -38,6 +39,7 @@ class PredictOutput:
     built_up_share: float
     pixels: int
     seconds: float
+    classes: tuple[ClassFigures, ...]
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,13 @@ def run_predict(
 
     Raises:
         ConfigError: two images whose results would have one name, or that would be overwritten;
-            a mosaic of several zooms.
+            a mosaic of several zooms; a threshold for a model of more than two classes.
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
     """
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
     _check_names(jobs, out)
     predictor = load(bundle, engine=engine, precision=precision)
+    threshold = predictor.threshold_for(threshold)
     _check_writable(out)
     run = _Run(predictor, out, progress)
     run.total_px = sum(_pixels_of(job.source) for job in jobs)
@@ -117,7 +120,7 @@ def run_predict(
     record = _record(run, report, [job.path for job in jobs], skipped)
     record["options"] = {
         "gsd_m": gsd_m,
-        "threshold": predictor.bundle.spec.threshold if threshold is None else threshold,
+        "threshold": threshold,
         "min_area_m2": min_area_m2,
         "nodata": None if nodata is None else asdict(nodata),
         "mosaic": mosaic,
@@ -213,7 +216,7 @@ class _Run:
         )
 
 
-def _output(path: Path, paths: OutputPaths, summary: Any, seconds: float) -> PredictOutput:
+def _output(path: Path, paths: OutputPaths, summary: Summary, seconds: float) -> PredictOutput:
     return PredictOutput(
         input=str(path),
         mask=str(paths.mask),
@@ -223,6 +226,7 @@ def _output(path: Path, paths: OutputPaths, summary: Any, seconds: float) -> Pre
         built_up_share=summary.built_up_share,
         pixels=summary.pixels,
         seconds=seconds,
+        classes=summary.classes,
     )
 
 

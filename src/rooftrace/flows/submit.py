@@ -102,7 +102,8 @@ def run_submit(
     Raises:
         LayoutError: the sample lists an image that is not there, or not one that is; told before
             anything is predicted.
-        ConfigError: the order is not known, or `out` is the sample.
+        ConfigError: the order is not known, or `out` is the sample; a threshold for a model of
+            more than two classes.
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
     """
     table, images = _planned(inputs, sample, out)
@@ -114,13 +115,14 @@ def run_submit(
         )
     predictor = load(bundle, engine=engine, precision=precision)
     spec = predictor.bundle.spec
+    threshold = predictor.threshold_for(threshold)
     made_with = {
         "bundle": predictor.bundle.sha256,
         "engine": [predictor.engine.name, predictor.engine.precision],
         "images": _stamp(images),
         "order": order,
         "gsd_m": gsd_m,
-        "threshold": spec.threshold if threshold is None else threshold,
+        "threshold": threshold,
         "nodata": None if nodata is None else asdict(nodata),
     }
     with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:

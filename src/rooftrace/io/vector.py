@@ -25,7 +25,7 @@ _PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude 
 
 
 def write_footprints(path: Path, footprints: Footprints) -> None:
-    """Writes buildings with the columns id (from 1), score and area_m2 (null where not known).
+    """Writes polygons with `Footprints.columns`; area_m2 is null where not known.
 
     See `write_polygons`.
 
@@ -33,12 +33,7 @@ def write_footprints(path: Path, footprints: Footprints) -> None:
         path: in an existing folder.
         footprints: any number of them, none included.
     """
-    columns: dict[str, NDArray[Any]] = {
-        "id": np.arange(1, len(footprints) + 1, dtype=np.int64),
-        "score": footprints.score.astype(np.float32),
-        "area_m2": footprints.area_m2.astype(np.float64),
-    }
-    write_polygons(path, footprints.geometry, columns, footprints.crs)
+    write_polygons(path, footprints.geometry, footprints.columns(), footprints.crs)
 
 
 def write_polygons(

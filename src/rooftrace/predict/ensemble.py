@@ -118,6 +118,7 @@ def combine(members: Sequence[Predictor], how: Combine = "average") -> Predictor
     spec = BundleSpec(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
+        colours=first.colours,
         mean=first.mean,
         std=first.std,
         threshold=0.5 if how == "vote" else math.fsum(s.threshold for s in specs) / len(specs),

@@ -6,36 +6,36 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from rooftrace.core.errors import BundleError
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
+from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.types import Footprints, GeoGrid, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.io.atomic import replacing
 from rooftrace.io.masks import NODATA, MaskSink, MemoryMask, mask_sink
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
-from rooftrace.io.vector import write_footprints
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.predict.preview import Preview
+from rooftrace.predict.result import (
+    ClassFigures,
+    OutputPaths,
+    Prediction,
+    SceneResult,
+    Summary,
+)
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.stream import Block, StreamStats, stream
-from rooftrace.vector.blocks import BlockPolygonizer
+from rooftrace.vector.classes import ClassPolygonizer
 from rooftrace.vector.footprints import make_footprints
+from rooftrace.vector.polygonize import TracedPolygons
 
-if TYPE_CHECKING:
-    import geopandas
-
-__all__ = ["OutputPaths", "Prediction", "Predictor", "SceneResult", "Summary", "load"]
+__all__ = ["Predictor", "load"]
 
 Input = str | Path | NDArray[Any] | RasterSource
 Progress = Callable[[int, int], None]
@@ -48,113 +48,6 @@ _POLYGONS_AT_ONCE = 2000
 
 _RELEASE_FROM_PX = 32 * 2**20
 """Beyond so much work for the network, a tenth of a second to compile it anew does not count."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The figures of one image.
-
-    Args:
-        buildings: how many footprints.
-        built_up_share: of the valid pixels, those that are building; 0 where none is valid.
-        pixels: of the image.
-        valid_pixels: of them, those that are not nodata.
-        seconds: from the first pixel read to the last file or array made.
-        mpx_per_s: millions of the image's pixels per second.
-        engine_mpx_per_s: of the pixels that the network was given, by its own time.
-        gsd_m: metres per pixel of the image, or None where not known.
-        threshold: on the building's probability.
-        notes: what was assumed, for the person to see.
-    """
-
-    buildings: int
-    built_up_share: float
-    pixels: int
-    valid_pixels: int
-    seconds: float
-    mpx_per_s: float
-    engine_mpx_per_s: float
-    gsd_m: float | None
-    threshold: float
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class SceneResult:
-    """What an image gave besides its mask."""
-
-    footprints: Footprints
-    preview: Image.Image
-    summary: Summary
-    stats: StreamStats = field(repr=False)
-
-
-@dataclass(frozen=True)
-class OutputPaths:
-    """Where the files of one image go."""
-
-    mask: Path
-    polygons: Path
-    preview: Path
-
-    @classmethod
-    def of(cls, folder: Path, name: str, grid: GeoGrid) -> OutputPaths:
-        """GeoTIFF and GeoPackage where the image lies somewhere, else PNG and GeoJSON in pixels."""
-        placed = grid.crs is not None
-        has_grid = placed or not grid.transform.is_identity
-        return cls(
-            mask=folder / f"{name}_mask{'.tif' if has_grid else '.png'}",
-            polygons=folder / f"{name}_buildings{'.gpkg' if placed else '.geojson'}",
-            preview=folder / f"{name}_preview.png",
-        )
-
-    def write(self, result: SceneResult) -> None:
-        """Polygons and preview; the mask was written as it came."""
-        self.polygons.parent.mkdir(parents=True, exist_ok=True)
-        write_footprints(self.polygons, result.footprints)
-        with replacing(self.preview) as partial:
-            # Level 1 is a third larger and five times as fast.
-            result.preview.save(partial, format="PNG", compress_level=1)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model made of one image.
-
-    Args:
-        mask: class indices on the image's own grid.
-        result: footprints, preview and figures.
-        name: what files are called after.
-    """
-
-    mask: Mask
-    result: SceneResult
-    name: str
-
-    @cached_property
-    def footprints(self) -> geopandas.GeoDataFrame:
-        """Columns id, score, area_m2, geometry; in pixels where the image has no CRS."""
-        return self.result.footprints.to_geodataframe()
-
-    @property
-    def summary(self) -> Summary:
-        return self.result.summary
-
-    def save(self, folder: str | Path) -> OutputPaths:
-        """Write NAME_mask, NAME_buildings and NAME_preview, and say where.
-
-        Raises:
-            ExportError: the folder cannot be written to.
-        """
-        paths = OutputPaths.of(Path(folder), self.name, self.mask.grid)
-        with mask_sink(paths.mask, self.mask.grid) as sink:
-            values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
-            sink.write(Window.whole(values.shape), values)
-        paths.write(self.result)
-        return paths
 
 
 class Predictor:
@@ -188,6 +81,7 @@ class Predictor:
             progress: called with the pixels that are done and that there are.
 
         Raises:
+            ConfigError: a threshold for a model of more than two classes.
             DataError: the image cannot be read.
             BandMismatch, GsdMismatch: it is not what the model was trained on.
             PredictError: the network failed.
@@ -199,7 +93,8 @@ class Predictor:
             progress=progress,
         )  # fmt: skip
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
-        return Prediction(mask, result, Path(source.name).stem or "image")
+        name = Path(source.name).stem or "image"
+        return Prediction(mask, result, name, self.bundle.spec.legend)
 
     def predict_mask(
         self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
@@ -218,7 +113,7 @@ class Predictor:
         stream(
             source, self.engine, self.bundle.spec, plan,
             lambda block: memory.write(block.window, block.mask),
-            threshold=self.bundle.spec.threshold if threshold is None else threshold,
+            threshold=self.threshold_for(threshold),
         )  # fmt: skip
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
         return mask, (plan.scaling.note,) if plan.scaling.note else ()
@@ -236,8 +131,10 @@ class Predictor:
     ) -> tuple[OutputPaths, SceneResult]:
         """As `predict`, the mask going to disk as it comes: for images of any size."""
         source = as_source(image)
-        paths = OutputPaths.of(folder, name or Path(source.name).stem or "image", source.grid)
-        with mask_sink(paths.mask, source.grid) as sink:
+        legend = self.bundle.spec.legend
+        name = name or Path(source.name).stem or "image"
+        paths = OutputPaths.of(folder, name, source.grid, legend)
+        with mask_sink(paths.mask, source.grid, legend) as sink:
             result = self.run(
                 source, sink, gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2,
                 progress=progress,
@@ -258,35 +155,38 @@ class Predictor:
         """Stream an image: its mask to `sink` block by block, the rest as a result."""
         started = time.perf_counter()
         spec = self.bundle.spec
-        chosen = spec.threshold if threshold is None else threshold
+        chosen = self.threshold_for(threshold)
         plan = plan_scene(source, spec, gsd_m=gsd_m)
         preview = Preview(source.grid, source.bands)
-        polygonizer = BlockPolygonizer(source.grid.shape)
+        polygonizer = ClassPolygonizer(source.grid.shape, range(1, len(spec.classes)))
 
         def consume(block: Block) -> None:
             sink.write(block.window, block.mask)
-            polygonizer.feed(block.window, block.buildings, block.score)
-
-        def watch(window: Window, raster: Raster) -> None:
-            preview.watch(window, raster)
+            occurring = np.flatnonzero(block.count).tolist()
+            polygonizer.feed(block.window, block.mask, block.score, occurring)
 
         stats = stream(
             source, self.engine, spec, plan, consume,
-            threshold=chosen, watch=watch, progress=progress,
+            threshold=chosen, watch=preview.watch, progress=progress,
         )  # fmt: skip
         if stats.engine_px > _RELEASE_FROM_PX:
             # Outlines of a large scene need memory too; the two need not add up.
             getattr(self.engine, "release", lambda: None)()
         footprints = self._footprints(polygonizer, source.grid, plan, gsd_m, min_area_m2)
-        share = stats.building_px / stats.valid_px if stats.valid_px else 0.0
         own_gsd_m = gsd_m if gsd_m is not None else source.grid.gsd_m
-        caption = f"{len(footprints):,} buildings · {share:.1%} built up"
-        picture = preview.draw(footprints, caption, own_gsd_m)
+        classes = self._figures(stats, footprints, own_gsd_m)
+        building = classes[spec.building_class]
+        caption = f"{building.polygons:,} buildings · {building.share:.1%} built up"
+        if spec.is_binary:
+            picture = preview.draw(footprints, caption, own_gsd_m)
+        else:
+            shares = [one.share for one in classes]
+            picture = preview.draw_classes(footprints, spec.legend, shares, caption, own_gsd_m)
         seconds = time.perf_counter() - started
         pixels = source.grid.height * source.grid.width
         summary = Summary(
-            buildings=len(footprints),
-            built_up_share=share,
+            buildings=building.polygons,
+            built_up_share=building.share,
             pixels=pixels,
             valid_pixels=stats.valid_px,
             seconds=seconds,
@@ -294,23 +194,63 @@ class Predictor:
             engine_mpx_per_s=stats.engine_px / 1e6 / max(stats.engine_seconds, 1e-9),
             gsd_m=own_gsd_m,
             threshold=chosen,
+            classes=classes,
             notes=(plan.scaling.note,) if plan.scaling.note else (),
         )
         return SceneResult(footprints, picture, summary, stats)
 
+    def threshold_for(self, threshold: float | None) -> float | None:
+        """What decides on the building's probability; None where the most probable class does.
+
+        Args:
+            threshold: as the person gave it; None for the model's own.
+
+        Raises:
+            ConfigError: one was given, and the model has more than two classes.
+        """
+        spec = self.bundle.spec
+        if spec.is_binary:
+            return spec.threshold if threshold is None else threshold
+        if threshold is not None:
+            raise ConfigError(
+                f"A threshold of {threshold:g} was given, but the model {spec.name!r} has "
+                f"{len(spec.classes)} classes, of which each pixel takes the most probable.",
+                remedy="Leave the threshold out.",
+            )
+        return None
+
+    def _figures(
+        self, stats: StreamStats, footprints: Footprints, gsd_m: float | None
+    ) -> tuple[ClassFigures, ...]:
+        spec = self.bundle.spec
+        valid_px = max(stats.valid_px, 1)
+        ids = footprints.class_id
+        ids = np.full(len(footprints), spec.building_class) if ids is None else ids
+        polygons = np.bincount(ids, minlength=len(spec.classes))
+        return tuple(
+            ClassFigures(
+                name=name,
+                class_id=index,
+                polygons=int(polygons[index]),
+                pixels=int(stats.class_px[index]),
+                share=int(stats.class_px[index]) / valid_px,
+                area_m2=None if gsd_m is None else int(stats.class_px[index]) * gsd_m**2,
+            )
+            for index, name in enumerate(spec.classes)
+        )
+
     def _footprints(
         self,
-        polygonizer: BlockPolygonizer,
+        polygonizer: ClassPolygonizer,
         grid: GeoGrid,
         plan: ScenePlan,
         gsd_m: float | None,
         min_area_m2: float | None,
     ) -> Footprints:
-        traced = polygonizer.finish()
         # A mask is as fine as the model sees; on a finer grid its stairs are larger.
         scale_y, scale_x = plan.scaling.scale_yx
 
-        def make(part: slice) -> Footprints:
+        def make(traced: TracedPolygons, part: slice) -> Footprints:
             return make_footprints(
                 traced.polygons[part],
                 traced.score[part],
@@ -321,18 +261,23 @@ class Predictor:
                 gsd_m=gsd_m,
             )
 
-        # Each building is made by itself, and shapely works outside the interpreter's lock.
-        parts = [
-            slice(first, first + _POLYGONS_AT_ONCE)
-            for first in range(0, max(len(traced), 1), _POLYGONS_AT_ONCE)
-        ]
+        # Each polygon is made by itself, and shapely works outside the interpreter's lock.
         with ThreadPoolExecutor(os.cpu_count(), "footprints") as pool:
-            made = list(pool.map(make, parts))
+            making = [
+                (index, pool.submit(make, traced, slice(first, first + _POLYGONS_AT_ONCE)))
+                for index, traced in polygonizer.finish().items()
+                for first in range(0, max(len(traced), 1), _POLYGONS_AT_ONCE)
+            ]
+            made = [(index, future.result()) for index, future in making]
+        spec = self.bundle.spec
+        ids = [np.full(len(part), index, dtype=np.uint8) for index, part in made]
         return Footprints(
-            geometry=np.concatenate([part.geometry for part in made]),
-            score=np.concatenate([part.score for part in made]),
-            area_m2=np.concatenate([part.area_m2 for part in made]),
+            geometry=np.concatenate([part.geometry for _, part in made]),
+            score=np.concatenate([part.score for _, part in made]),
+            area_m2=np.concatenate([part.area_m2 for _, part in made]),
             crs=grid.crs,
+            class_id=None if spec.is_binary else np.concatenate(ids),
+            classes=() if spec.is_binary else spec.classes,
         )
 
 

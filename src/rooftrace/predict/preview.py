@@ -1,7 +1,8 @@
-"""A picture of a result that one can look at: the image, its buildings, a scale."""
+"""A picture of a result that one can look at: the image, its buildings or classes, a scale."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -13,12 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.io.legend import Legend
+from rooftrace.predict.key import draw_key
 
 __all__ = ["Preview"]
 
 LARGEST_PX = 1600
 _FILL = (255, 196, 0)
 _FILL_SHARE = 0.35
+_CLASS_SHARE = 0.55
+"""Of the colour where there are several classes, which is to be told from others."""
+
 _OUTLINE = (255, 64, 32)
 _PAPER, _INK = (24, 24, 28), (240, 240, 240)
 _STRIP_PX = 34
@@ -59,7 +65,7 @@ class Preview:
         self._valid[into] = raster.valid[row::step, col::step]
 
     def draw(self, footprints: Footprints, caption: str, gsd_m: float | None) -> Image.Image:
-        """The picture.
+        """The picture of buildings.
 
         Args:
             footprints: on the image's grid.
@@ -72,7 +78,45 @@ class Preview:
             filled = cv2.fillPoly(canvas.copy(), rings, _FILL, cv2.LINE_AA, _SHIFT)
             cv2.addWeighted(filled, _FILL_SHARE, canvas, 1 - _FILL_SHARE, 0, dst=canvas)
             cv2.polylines(canvas, rings, True, _OUTLINE, 1, cv2.LINE_AA, _SHIFT)
-        return self._with_caption(Image.fromarray(canvas), caption, gsd_m)
+        return self._with_caption(Image.fromarray(canvas), caption, gsd_m, swatch=True)
+
+    def draw_classes(
+        self,
+        footprints: Footprints,
+        legend: Legend,
+        shares: Sequence[float],
+        caption: str,
+        gsd_m: float | None,
+    ) -> Image.Image:
+        """The picture of several classes, each in its colour, with a key.
+
+        Args:
+            footprints: on the image's grid, with their classes.
+            legend: of the classes.
+            shares: of the image's area, by class index; what has none is left out of the key.
+            caption, gsd_m: as in `draw`.
+        """
+        canvas = self._background()
+        filled, edges = canvas.copy(), []
+        for index in range(1, len(legend.names)):
+            rings = self._rings(footprints.of_class(index))
+            if rings:
+                cv2.fillPoly(filled, rings, legend.rgb(index), cv2.LINE_8, _SHIFT)
+                edges.append((rings, legend.rgb(index)))
+        cv2.addWeighted(filled, _CLASS_SHARE, canvas, 1 - _CLASS_SHARE, 0, dst=canvas)
+        for rings, colour in edges:
+            cv2.polylines(canvas, rings, True, colour, 1, cv2.LINE_AA, _SHIFT)
+        page = self._with_caption(Image.fromarray(canvas), caption, gsd_m, swatch=False)
+        entries = [
+            (f"{name} {share:.1%}", legend.rgb(index))
+            for index, (name, share) in enumerate(zip(legend.names, shares))
+            if share > 0
+        ]
+        key = draw_key(entries, page.width, paper=_PAPER, ink=_INK)
+        whole = Image.new("RGB", (page.width, page.height + key.height), _PAPER)
+        whole.paste(page, (0, 0))
+        whole.paste(key, (0, page.height))
+        return whole
 
     def _background(self) -> NDArray[np.uint8]:
         """(y, x, 3) RGB."""
@@ -97,15 +141,18 @@ class Preview:
         points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
         return np.split(points, offsets[0][1:-1])
 
-    def _with_caption(self, picture: Image.Image, caption: str, gsd_m: float | None) -> Image.Image:
+    def _with_caption(
+        self, picture: Image.Image, caption: str, gsd_m: float | None, *, swatch: bool
+    ) -> Image.Image:
         width = max(picture.width, _NARROWEST_PX)
         page = Image.new("RGB", (width, picture.height + _STRIP_PX), _PAPER)
         page.paste(picture, ((width - picture.width) // 2, 0))
         draw = ImageDraw.Draw(page)
         font = ImageFont.load_default(size=15)
         middle = picture.height + _STRIP_PX // 2
-        draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
-        draw.text((30, middle), caption, fill=_INK, font=font, anchor="lm")
+        if swatch:
+            draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
+        draw.text((30 if swatch else 10, middle), caption, fill=_INK, font=font, anchor="lm")
         if gsd_m is not None:
             length_m = _round_length(picture.width * self._step * gsd_m / 6)
             length_px = length_m / gsd_m / self._step

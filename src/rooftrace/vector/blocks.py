@@ -52,11 +52,7 @@ class BlockPolygonizer:
                 foreground pixel's probability is not finite.
         """
         check_shapes(mask, window, prob)
-        if window.intersection(self._scene) != window:
-            raise ValueError(f"block {window} leaves the scene, {self._scene}")
-        for other in self._windows:
-            if window.intersection(other):
-                raise ValueError(f"block {window} overlaps block {other}, which was fed before")
+        self._check_place(window)
         regions = Regions.of(find_corners(mask).moved(window.row, window.col))
         total = regions.integrate(mask, prob, window)
         runs = _Runs.of(regions, window, self._scene)
@@ -77,6 +73,22 @@ class BlockPolygonizer:
         score = mean_score(total[done], area[done])
         self._done.append(TracedPolygons(regions.polygons(done), score, area[done], first[done]))
         self._windows.append(window)
+
+    def skip(self, window: Window) -> None:
+        """Takes one block that has no foreground, without looking at it.
+
+        Raises:
+            ValueError: as `feed`.
+        """
+        self._check_place(window)
+        self._windows.append(window)
+
+    def _check_place(self, window: Window) -> None:
+        if window.intersection(self._scene) != window:
+            raise ValueError(f"block {window} leaves the scene, {self._scene}")
+        for other in self._windows:
+            if window.intersection(other):
+                raise ValueError(f"block {window} overlaps block {other}, which was fed before")
 
     def finish(self) -> TracedPolygons:
         """All polygons of the scene, ordered by their first pixel, row by row.
@@ -173,6 +185,8 @@ def _join(parts: Sequence[_Pieces]) -> TracedPolygons:
     One trace of the summed corners gives their polygons. Their sums come from the pieces: those
     that touch along a line are one region, and its first pixel tells which polygon is its own.
     """
+    if not parts:
+        return _nothing()
     regions = Regions.of(merge_corners([part.corners for part in parts]))
     count = np.array([len(part.area_px) for part in parts])
     base = np.cumsum(count) - count
@@ -185,10 +199,7 @@ def _join(parts: Sequence[_Pieces]) -> TracedPolygons:
     order = np.lexsort((first[:, 1], first[:, 0], group))
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     if not len(starts):
-        none = np.zeros(0, np.int64)
-        return TracedPolygons(
-            np.zeros(0, np.object_), np.zeros(0, np.float32), none, none.reshape(0, 2)
-        )
+        return _nothing()
     total = np.add.reduceat(np.concatenate([part.total for part in parts])[order], starts)
     area = np.add.reduceat(np.concatenate([part.area_px for part in parts])[order], starts)
     first = first[order][starts]
@@ -199,6 +210,13 @@ def _join(parts: Sequence[_Pieces]) -> TracedPolygons:
     every = np.ones(len(regions), np.bool_)
     score = mean_score(total[order], regions.area_px)
     return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
+
+
+def _nothing() -> TracedPolygons:
+    none = np.zeros(0, np.int64)
+    return TracedPolygons(
+        np.zeros(0, np.object_), np.zeros(0, np.float32), none, none.reshape(0, 2)
+    )
 
 
 def _touching(key: Ints, before: NDArray[np.bool_], owner: Ints) -> tuple[Ints, Ints]:

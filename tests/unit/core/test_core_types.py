@@ -204,3 +204,21 @@ def test_footprints_as_a_table() -> None:
     assert list(table["id"]) == [1, 2]
     assert table.crs.to_epsg() == 32633
     assert list(table.geometry.area) == [2.0, 1.0]
+    assert footprints.of_class(1) is footprints
+
+
+def test_footprints_of_several_classes_tell_which() -> None:
+    from shapely import box
+
+    geometry = np.array([box(0, 0, 2, 1), box(3, 3, 4, 4), box(5, 5, 7, 7)], dtype=object)
+    footprints = Footprints(
+        geometry, np.ones(3, np.float32), np.arange(3.0), None,
+        np.array([1, 2, 1], np.uint8), ("land", "building", "road"),
+    )  # fmt: skip
+    table = footprints.to_geodataframe()
+    assert list(table.columns) == ["id", "class", "class_id", "score", "area_m2", "geometry"]
+    assert list(table["class"]) == ["building", "road", "building"]
+    buildings = footprints.of_class(1)
+    assert buildings.area_m2.tolist() == [0, 2]
+    assert set(buildings.to_geodataframe()["class"]) == {"building"}
+    assert len(footprints.of_class(0)) == 0

@@ -68,7 +68,11 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
     assert set(told_json) == {"outputs", "mpx_per_s", "peak_rss_mb"}
     assert set(told_json["outputs"][0]) == {
         "input", "mask", "polygons", "preview", "buildings", "built_up_share", "pixels", "seconds",
+        "classes",
     }  # fmt: skip
+    land, building = told_json["outputs"][1]["classes"]
+    assert (land["name"], land["polygons"], land["pixels"]) == ("background", 0, 64 * 80 - 600)
+    assert (building["name"], building["polygons"], building["pixels"]) == ("building", 1, 600)
     assert told_json["peak_rss_mb"] > 20
     record = json.loads((out / "run.json").read_text())
     assert record["bundle"]["name"] == "brightness"

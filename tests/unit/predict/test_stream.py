@@ -18,7 +18,7 @@ from rooftrace.io.masks import NODATA
 from rooftrace.io.memory import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.scene import ScenePlan, plan_scene
-from rooftrace.predict.stream import Block, StreamStats, stream
+from rooftrace.predict.stream import Block, StreamStats, _most_probable, stream
 
 SPEC = BundleSpec(
     name="fake",
@@ -48,19 +48,17 @@ class Collected:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.mask = np.full(shape, 77, dtype=np.uint8)
-        self.buildings = np.full(shape, 77, dtype=np.uint8)
         self.score = np.full(shape, 77, dtype=np.uint8)
         self.windows: list[Window] = []
 
     def __call__(self, block: Block) -> None:
         where = block.window.slices()
-        self.mask[where], self.buildings[where] = block.mask, block.buildings
-        self.score[where] = block.score
+        self.mask[where], self.score[where] = block.mask, block.score
         self.windows.append(block.window)
 
 
 def predict(source: ArraySource, plan: ScenePlan, engine: object = None, spec: BundleSpec = SPEC,
-            threshold: float = 0.5) -> tuple[Collected, StreamStats]:  # fmt: skip
+            threshold: float | None = 0.5) -> tuple[Collected, StreamStats]:  # fmt: skip
     collected = Collected(source.grid.shape)
     stats = stream(source, engine or PointwiseEngine(), spec, plan, collected, threshold=threshold)  # type: ignore[arg-type]
     return collected, stats
@@ -78,10 +76,9 @@ def test_tiled_equals_whole(shape: tuple[int, int], tile_px: int, holes: bool) -
     tiled, stats = predict(source, plan_scene(source, SPEC, tile_px=tile_px, block_px=64))
     expected = np.where(raster.valid, raster.data[0] >= 128, NODATA)
     np.testing.assert_array_equal(tiled.mask, expected)
-    np.testing.assert_array_equal(tiled.buildings, (expected == 1).astype(np.uint8))
     np.testing.assert_array_equal(tiled.score[raster.valid], raster.data[0][raster.valid])
     assert stats.valid_px == raster.valid.sum()
-    assert stats.building_px == (expected == 1).sum()
+    np.testing.assert_array_equal(stats.class_px, np.bincount(expected.ravel(), minlength=256))
 
 
 class EdgyEngine:
@@ -158,11 +155,29 @@ def test_more_classes_take_the_most_probable() -> None:
 
     source = scene((200, 150))
     raster = source.read()
-    collected, _ = predict(source, plan_scene(source, spec), ByBand(), spec)
+    collected, stats = predict(source, plan_scene(source, spec), ByBand(), spec, threshold=None)
     expected = np.where(raster.valid, raster.data.argmax(axis=0), NODATA)
     np.testing.assert_array_equal(collected.mask, expected)
-    np.testing.assert_array_equal(collected.buildings, expected == 2)
-    np.testing.assert_array_equal(collected.score[raster.valid], raster.data[2][raster.valid])
+    best = raster.data.max(axis=0)
+    np.testing.assert_array_equal(collected.score[raster.valid], best[raster.valid])
+    np.testing.assert_array_equal(stats.class_px, np.bincount(expected.ravel(), minlength=256))
+
+
+@given(
+    st.integers(3, 255),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(1, 65280),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=20)
+def test_of_classes_that_are_alike_the_first_is_taken(
+    classes: int, shape: tuple[int, int], levels: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    blended = rng.integers(0, levels, (classes, *shape), dtype=np.uint16)
+    mask, best = _most_probable(blended)
+    np.testing.assert_array_equal(mask, blended.argmax(axis=0))
+    np.testing.assert_array_equal(best, blended.max(axis=0))
 
 
 def test_a_model_of_one_size_gets_that_size() -> None:

@@ -125,6 +125,15 @@ def test_a_missing_block_is_not_passed_over() -> None:
         polygonizer.finish()
 
 
+def test_a_skipped_block_is_an_empty_one() -> None:
+    polygonizer = BlockPolygonizer((4, 8))
+    polygonizer.skip(Window(0, 0, 4, 4))
+    with pytest.raises(ValueError, match="overlaps block rows 0:4, columns 0:4"):
+        polygonizer.skip(Window(0, 3, 4, 5))
+    polygonizer.skip(Window(0, 4, 4, 4))
+    assert len(polygonizer.finish()) == 0
+
+
 def test_a_refused_block_may_be_fed_again() -> None:
     polygonizer = BlockPolygonizer((2, 2))
     mask = np.ones((2, 2), np.uint8)

@@ -1,0 +1,57 @@
+"""Polygons of every class of a scene that comes block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Window
+from rooftrace.vector.blocks import BlockPolygonizer
+from rooftrace.vector.polygonize import Prob, TracedPolygons
+
+__all__ = ["ClassPolygonizer"]
+
+
+class ClassPolygonizer:
+    """One `BlockPolygonizer` for each class, fed together.
+
+    The polygons of all classes cover each pixel of theirs once: what is a hole in one is filled by
+    others. A block costs what the classes that occur in it cost.
+
+    Args:
+        shape_yx: (rows, columns) of the scene.
+        classes: the indices of those that are traced.
+    """
+
+    def __init__(self, shape_yx: tuple[int, int], classes: Iterable[int]) -> None:
+        self._tracers = {index: BlockPolygonizer(shape_yx) for index in classes}
+
+    def feed(
+        self, window: Window, mask: NDArray[np.uint8], prob: Prob, occurring: Collection[int]
+    ) -> None:
+        """Takes one block.
+
+        Args:
+            window: of the scene; shares no pixel with a block fed before.
+            mask: (y, x) class indices.
+            prob: (y, x) the probability of each pixel's class, see `BlockPolygonizer.feed`.
+            occurring: the classes that have a pixel in the block.
+
+        Raises:
+            ValueError: as `BlockPolygonizer.feed`.
+        """
+        for index, tracer in self._tracers.items():
+            if index in occurring:
+                tracer.feed(window, mask == index, prob)
+            else:
+                tracer.skip(window)
+
+    def finish(self) -> dict[int, TracedPolygons]:
+        """All polygons of each class.
+
+        Raises:
+            ValueError: the blocks do not cover the scene.
+        """
+        return {index: tracer.finish() for index, tracer in self._tracers.items()}
