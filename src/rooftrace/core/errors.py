@@ -10,6 +10,7 @@
     │   ├── BandMismatch                  its bands against the image's
     │   └── GsdMismatch                   its metres per pixel against the image's
     ├── PredictError             exit 5   a run that could not finish
+    ├── TrainError               exit 5   a training that could not finish
     ├── ExportError              exit 5   an output that could not be written
     └── MissingExtraError        exit 6   an optional part that is not installed
 
@@ -34,6 +35,7 @@ __all__ = [
     "MissingExtraError",
     "PredictError",
     "RooftraceError",
+    "TrainError",
 ]
 
 
@@ -108,6 +110,12 @@ class GsdMismatch(BundleError):
 
 class PredictError(RooftraceError):
     """A prediction could not be finished."""
+
+    exit_code = 5
+
+
+class TrainError(RooftraceError):
+    """A training could not be finished."""
 
     exit_code = 5
 

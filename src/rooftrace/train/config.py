@@ -14,6 +14,7 @@ from rooftrace.data.sampling import Balance
 from rooftrace.data.separation import Separation
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.zoo import ModelConfig
+from rooftrace.train.monitor import Mode
 from rooftrace.train.optimizer import OptimizerConfig
 from rooftrace.train.refine_config import RefineConfig
 from rooftrace.train.schedule import ScheduleConfig
@@ -35,11 +36,15 @@ class StopConfig(Config):
     """Early stopping.
 
     Args:
+        monitor: any figure of metrics.csv that tells how good an epoch was: `val_iou`, `val_loss`,
+            `val_iou/FOLDER`, `train_loss`, …
+        mode: whether `min` or `max` is better; `auto`: `min` for a loss, else `max`.
         patience: epochs without a better value of `monitor`; 0 never stops early.
         min_delta: what counts as better.
     """
 
-    monitor: Literal["val_iou", "val_loss"] = "val_iou"
+    monitor: str = "val_iou"
+    mode: Mode = "auto"
     patience: Annotated[int, Field(ge=0)] = 10
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
@@ -125,12 +130,14 @@ class TrainConfig(Config):
         refine: a refinement of the trained segmenter's maps; default none.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
-        batch_size: samples a step.
+        batch_size: samples a step, over all devices.
         val_crop_px: side of a validation tile; default `crop_px`.
         val_tiles: at most so many tiles of each validation folder.
         precision: `auto`: bf16 where the device computes in it fast, else fp16 on a GPU, else fp32.
         workers: processes that prepare samples; 0 prepares them in the training process.
         device: `auto`, `cpu` or `cuda`.
+        devices: of each machine that train together, one process on each; of `cpu`, processes.
+        nodes: machines that train together; the command is started on each.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -148,6 +155,8 @@ class TrainConfig(Config):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Count = 1
+    nodes: Count = 1
     model: ModelConfig = ModelConfig()
     separation: SeparationConfig | None = None
     refine: RefineConfig | None = None
@@ -173,6 +182,18 @@ class TrainConfig(Config):
                 'balance = "class" and augment.prefer_buildings both say where a sample has its '
                 "centre; set augment.prefer_buildings = 0"
             )
+        if self.batch_size % self.processes:
+            below = self.batch_size // self.processes * self.processes
+            near = [str(n) for n in (below, below + self.processes) if n]
+            raise ValueError(
+                f"batch_size = {self.batch_size} cannot be shared out alike to {self.processes} "
+                f"devices; the nearest that can: {' and '.join(near)}"
+            )
+        if self.refine is not None and self.processes > 1:
+            raise ValueError(
+                "refine is for one device: train on several without it, and then resume with it "
+                "and devices = 1, nodes = 1"
+            )
         if self.refine is not None:
             self.refine.check_crop(self.crop_px, "crop_px")
             if self.val_crop_px is not None:
@@ -184,6 +205,16 @@ class TrainConfig(Config):
     def outputs(self) -> int:
         """Channels of the network: those of the classes, and the second head's."""
         return self.data.labels.channels + (self.separation is not None)
+
+    @property
+    def processes(self) -> int:
+        """That train together, on all devices of all machines."""
+        return self.devices * self.nodes
+
+    @property
+    def samples_per_step(self) -> int:
+        """Of the optimiser, over all devices."""
+        return self.batch_size * self.optimizer.accumulate
 
     def relative_to(self, base: Path) -> dict[str, object]:
         """Plain data for the record, with the folder that relative paths start from."""

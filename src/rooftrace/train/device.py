@@ -31,14 +31,21 @@ def tune_allocator() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose_accelerator(device: str) -> Literal["cpu", "cuda"]:
-    """Raises ConfigError where a GPU is asked for and there is none."""
+def choose_accelerator(device: str, devices: int = 1) -> Literal["cpu", "cuda"]:
+    """Raises ConfigError where a GPU is asked for and there is none, or not so many."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             'device = "cuda", but PyTorch sees no CUDA device.',
             remedy='Use device = "auto", or install a CUDA build of PyTorch.',
         )
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    if devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"devices = {devices}, but PyTorch sees {torch.cuda.device_count()} CUDA devices.",
+            remedy='Give as many as there are, or use device = "cpu".',
+        )
+    return "cuda"
 
 
 def choose_precision(

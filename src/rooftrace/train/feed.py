@@ -102,15 +102,15 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
             f"Two validation folders have the same name: {names}.",
             remedy='Give each a name of its own: name = "…".',
         )
-    # Every worker has a cache of its own.
-    cache = config.data.cache_mb * 2**20 // max(1, config.workers)
+    # Every worker of every process on this machine has a cache of its own.
+    cache = config.data.cache_mb * 2**20 // (max(1, config.workers) * config.devices)
     samples = TrainSamples(
         train,
         crop_px=config.crop_px,
         gsd_m=config.gsd_m,
         augment=config.augment,
         samples=config.samples_per_epoch,
-        at_least=config.batch_size,
+        at_least=config.samples_per_step,
         seed=config.seed,
         cache_bytes=cache,
         balance=config.balance,

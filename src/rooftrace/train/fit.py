@@ -13,6 +13,7 @@ from torch import nn
 
 from rooftrace.models.zoo import build_model
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.distributed import is_first
 from rooftrace.train.feed import TrainingData, open_data
 from rooftrace.train.record import prepare
 from rooftrace.train.task import SegmentationTask
@@ -58,6 +59,8 @@ def fit(
             another configuration; an MLflow server does not answer.
         MissingExtraError: see `train.watch.make_watchers`.
     """
+    if not is_first(config):
+        console = None
     prepare(config, run, base, run / "checkpoints" / "last.ckpt", resume=resume)
     begin(config)
     data = open_data(config, base)
@@ -66,7 +69,7 @@ def fit(
             console.print(note, highlight=False, markup=False, soft_wrap=True)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
     mean, std = data.statistics
-    steps = len(data.samples) // config.batch_size
+    steps = len(data.samples) // config.samples_per_step
     task = SegmentationTask(
         net,
         config,

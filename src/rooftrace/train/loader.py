@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import rooftrace.models._torch  # noqa: F401
 
@@ -16,11 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rooftrace.core.types import Sample
-from rooftrace.data.dataset import EvalTiles, TrainSamples
 from rooftrace.data.separation import SeparationTarget, separation_target
 from rooftrace.train.config import TrainConfig
 
-__all__ = ["Batch", "collate", "make_loader"]
+__all__ = ["Batch", "Samples", "collate", "make_loader"]
+
+
+class Samples(Protocol):
+    """A set of samples by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 class Batch(NamedTuple):
@@ -57,24 +63,21 @@ def collate(samples: Sequence[Sample], separation: SeparationTarget | None = Non
     return batch._replace(separation=made)
 
 
-def make_loader(
-    samples: TrainSamples | EvalTiles, config: TrainConfig, *, drop_last: bool = False
-) -> DataLoader[Any]:
+def make_loader(samples: Samples, config: TrainConfig, batch_size: int) -> DataLoader[Any]:
     """Batches in the order of the samples, which are random already where they are to be."""
     told = config.separation
     separation = None if told is None else separation_target(told.kind, told.reach)
     return DataLoader(
         _AsDataset(samples),
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         num_workers=config.workers,
         collate_fn=partial(collate, separation=separation),
-        drop_last=drop_last,
         worker_init_fn=_begin_worker,
     )
 
 
 class _AsDataset(Dataset[Sample]):
-    def __init__(self, samples: TrainSamples | EvalTiles) -> None:
+    def __init__(self, samples: Samples) -> None:
         self._samples = samples
 
     def __len__(self) -> int:

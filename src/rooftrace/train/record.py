@@ -13,6 +13,7 @@ from rooftrace.core.config import flat
 from rooftrace.core.errors import ConfigError
 from rooftrace.io.atomic import write_atomically
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.distributed import is_first
 
 __all__ = ["check_whole", "prepare"]
 
@@ -50,7 +51,8 @@ def prepare(config: TrainConfig, run: Path, base: Path, last: Path, *, resume: b
             f"{run} holds a run already.",
             remedy="Add --resume to go on with it, or choose another folder.",
         )
-    write_atomically(record, (json.dumps(resolved, indent=1) + "\n").encode())
+    if is_first(config):
+        write_atomically(record, (json.dumps(resolved, indent=1) + "\n").encode())
 
 
 def check_whole(checkpoint: Path) -> None:
@@ -64,7 +66,7 @@ def check_whole(checkpoint: Path) -> None:
 
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     # How long a run goes on, and what is made of it in the end, may change; what it is may not.
-    free = {"epochs", "stop", "export", "workers", "device", "watch", "base"}
+    free = {"epochs", "stop", "export", "workers", "device", "devices", "nodes", "watch", "base"}
     if not (run / "refine" / "checkpoints" / "last.ckpt").exists():
         # A trained segmenter may be refined on second thoughts.
         free.add("refine")

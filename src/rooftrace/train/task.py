@@ -19,6 +19,7 @@ from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss
 from rooftrace.models.separation import separation_loss
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.distributed import add_up, average_buffers
 from rooftrace.train.loader import Batch
 from rooftrace.train.optimizer import make_optimizer
 from rooftrace.train.schedule import Schedule
@@ -60,6 +61,13 @@ class Task(L.LightningModule):
         return self.config.optimizer.clip_norm
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What `epoch_metrics` is going to hold."""
+        kinds = ("loss", "iou", "dice", "accuracy")
+        folders = (f"val_iou/{name}" for name in self.val_names)
+        return (*(f"{part}_{kind}" for part in ("train", "val") for kind in kinds), *folders)
+
+    @property
     def best_net(self) -> nn.Module:
         """The network that is validated, kept and shipped."""
         raise NotImplementedError
@@ -85,7 +93,7 @@ class SegmentationTask(Task):
         mean, std: per band, in pixel values.
         val_names: of the validation folders, in the order of their loaders.
         building_class: whose IoU is `val_iou` where there are two classes.
-        total_steps: of the whole run.
+        total_steps: of the optimiser in the whole run.
     """
 
     def __init__(
@@ -110,6 +118,8 @@ class SegmentationTask(Task):
             if decay
             else None
         )
+        if self.average is not None:
+            self.average.requires_grad_(False)
         self.loss = parse_loss(config.loss)
         self.schedule = Schedule(
             config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
@@ -136,7 +146,11 @@ class SegmentationTask(Task):
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
-        logits, loss = self._judged(self.best_net(self.normalise(batch.images)), batch)
+        # In parts of what this device trains on, which is what it has the memory for.
+        share = self.config.batch_size // self.config.processes
+        parts = torch.split(batch.images, share)
+        outputs = torch.cat([self.best_net(self.normalise(part)) for part in parts])
+        logits, loss = self._judged(outputs, batch)
         self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
 
     def _judged(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -154,7 +168,9 @@ class SegmentationTask(Task):
 
     def on_validation_epoch_start(self) -> None:
         self._val = [Tally(self.classes) for _ in self.val_names]
+        average_buffers(self.best_net)
         if self.average is not None:
+            average_buffers(self.net)
             self.average.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -170,6 +186,8 @@ class SegmentationTask(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Gather the figures of the epoch: training beside validation, each folder apart."""
+        for tally in (self._train, *self._val):
+            tally.gather()
         ious = [tally.iou for tally in self._val]
         figures = {
             "train_loss": self._train.loss,
@@ -184,8 +202,6 @@ class SegmentationTask(Task):
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
         self.schedule.observe(figures)
-        for name in ("val_iou", "val_loss"):
-            self.log(name, figures[name])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.config.optimizer, self.net)
@@ -211,6 +227,8 @@ class SegmentationTask(Task):
 class Tally:
     """Counts and losses of one epoch; on the device until they are asked for.
 
+    The loss of an epoch is the mean of its batches, each by its samples with valid pixels.
+
     Args:
         classes: how many; their logits have one channel where they are two.
     """
@@ -218,14 +236,23 @@ class Tally:
     def __init__(self, classes: int) -> None:
         self._classes = classes
         self._matrix: Tensor | None = None
-        self._losses: list[Tensor] = []
+        self._losses: Tensor | None = None
 
     def add(self, logits: Tensor, target: Tensor, valid: Tensor, loss: Tensor) -> None:
         predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
         cells = (target.long() * self._classes + predicted)[valid]
         counted = torch.bincount(cells, minlength=self._classes**2)
         self._matrix = counted if self._matrix is None else self._matrix + counted
-        self._losses.append(loss)
+        weight = valid.flatten(1).any(dim=1).sum().double()
+        # Where nothing is valid, there is no loss: 0 times it may be no number.
+        weighted = torch.where(weight > 0, loss.double() * weight, 0.0)
+        judged = torch.stack([weighted, weight])
+        self._losses = judged if self._losses is None else self._losses + judged
+
+    def gather(self) -> None:
+        """Add up what all processes have counted; every one of them must ask, and once."""
+        if self._matrix is not None and self._losses is not None:
+            self._matrix, self._losses = add_up(self._matrix), add_up(self._losses)
 
     @property
     def counts(self) -> PixelCounts:
@@ -235,7 +262,10 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        return float(torch.stack(self._losses).mean()) if self._losses else float("nan")
+        if self._losses is None:
+            return float("nan")
+        total, weight = self._losses.tolist()
+        return float(total / weight) if weight else float("nan")
 
     @property
     def iou(self) -> float:

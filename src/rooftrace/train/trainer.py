@@ -5,7 +5,6 @@ resumed, stopped and interrupted alike.
 from __future__ import annotations
 
 import logging
-import math
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import rooftrace.models._torch  # noqa: F401
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import Progress
 
@@ -28,8 +27,17 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+from rooftrace.train.distributed import (
+    ending_together,
+    is_first,
+    make_strategy,
+    share_of_steps,
+    share_of_tiles,
+)
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.loader import make_loader
+from rooftrace.train.monitor import check_monitor
+from rooftrace.train.stopping import Stopping, why_ended
 from rooftrace.train.task import Task
 
 __all__ = ["OnEpoch", "Trained", "begin", "run_trainer"]
@@ -78,12 +86,20 @@ def run_trainer(
             the checkpoint is written.
 
     Raises:
-        ConfigError: the precision or the device is not to be had; nothing but numbers that are
-            not finite came out.
+        ConfigError: the precision or the devices are not to be had; a figure that is to be watched
+            is none of the task's; nothing but numbers that are not finite came out.
+        TrainError: one of several processes failed.
     """
-    accelerator = choose_accelerator(config.device)
+    check_monitor("stop.monitor", config.stop.monitor, task.metric_names)
+    if config.schedule.monitor is not None:
+        check_monitor("schedule.monitor", config.schedule.monitor, task.metric_names)
+    accelerator = choose_accelerator(config.device, config.devices)
+    # Where a task makes its own steps, how many batches each is of is its own affair.
+    accumulate = config.optimizer.accumulate if task.automatic_optimization else 1
     precision = choose_precision(config.precision, accelerator)
     last = run / "checkpoints" / "last.ckpt"
+    if not is_first(config):
+        console = None
     progress = Progress(
         *EpochBar.columns(), console=console, transient=True, disable=console is None
     )
@@ -91,10 +107,11 @@ def run_trainer(
     every: list[Callback] = [
         recorder,
         *callbacks,
-        *_early_stopping(config),
         keeper,
         _Seeded(data, config.seed),
     ]
+    if config.stop.patience:
+        every.append(Stopping(config.stop, recorder, console and progress.console))
     if on_epoch is not None:
         every.append(_Told(recorder, on_epoch))
     if console is not None and console.is_terminal:
@@ -102,10 +119,14 @@ def run_trainer(
     with _quiet():
         trainer = L.Trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=make_strategy(config, accelerator),
+            sync_batchnorm=config.processes > 1 and accelerator == "cuda",
             precision=precision,
             max_epochs=config.epochs,
             gradient_clip_val=task.clip_norm or None,
+            accumulate_grad_batches=accumulate,
             callbacks=every,
             logger=False,
             enable_checkpointing=True,
@@ -115,11 +136,19 @@ def run_trainer(
             use_distributed_sampler=False,
             default_root_dir=run,
         )
-        with progress, _interruptible():
+        batch, rank, processes = config.batch_size, trainer.global_rank, config.processes
+        trained_on = share_of_steps(
+            data.samples, batch=batch, accumulate=accumulate, rank=rank, processes=processes
+        )
+        judged_on = [
+            share_of_tiles(tiles, batch=batch, rank=rank, processes=processes)
+            for tiles in data.tiles
+        ]
+        with progress, _interruptible(), ending_together(trainer):
             trainer.fit(
                 task,
-                make_loader(data.samples, config, drop_last=True),
-                [make_loader(tiles, config) for tiles in data.tiles],
+                make_loader(trained_on, config, batch // processes),
+                [make_loader(tiles, config, batch) for tiles in judged_on],
                 ckpt_path=last if resume else None,
                 # Our own file, written by Keeper; it holds more than tensors.
                 weights_only=False,
@@ -131,14 +160,15 @@ def run_trainer(
             for name, best in keeper.best.items()
         },
         epochs=len(recorder.rows),
-        stopped_because=_reason(recorder.rows, config),
+        stopped_because=why_ended(recorder.rows, config.epochs, config.stop),
         images_per_s=recorder.images_per_s,
     )
 
 
 class _Seeded(Callback):
-    """Makes what is drawn a function of the seed and the step, so that a resumed run is the run
-    that it resumes: the samples know their epoch, and dropout begins anew at each step.
+    """Makes what is drawn a function of the seed, the epoch, the batch and the process, so that a
+    resumed run is the run that it resumes: the samples know their epoch, and dropout begins anew
+    with each batch.
     """
 
     def __init__(self, data: TrainingData, seed: int) -> None:
@@ -152,7 +182,8 @@ class _Seeded(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # Not once an epoch: the loaders draw from the same generator, at times of their own.
-        mixed = np.random.SeedSequence((self._seed, trainer.global_step)).generate_state(1)
+        place = (self._seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        mixed = np.random.SeedSequence(place).generate_state(1)
         torch.manual_seed(int(mixed[0]))
 
 
@@ -165,28 +196,6 @@ class _Told(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._on_epoch(trainer.current_epoch + 1, self._recorder.rows[-1])
-
-
-def _early_stopping(config: TrainConfig) -> list[EarlyStopping]:
-    stop = config.stop
-    if stop.patience == 0:
-        return []
-    return [
-        EarlyStopping(
-            stop.monitor,
-            patience=stop.patience,
-            min_delta=stop.min_delta,
-            mode="max" if stop.monitor == "val_iou" else "min",
-        )
-    ]
-
-
-def _reason(rows: Sequence[Mapping[str, float]], config: TrainConfig) -> str:
-    if len(rows) >= config.epochs:
-        return f"all {config.epochs} epochs done"
-    if not math.isfinite(rows[-1][config.stop.monitor]):
-        return f"{config.stop.monitor} is no longer a finite number"
-    return f"no better {config.stop.monitor} for {config.stop.patience} epochs"
 
 
 def _check_finite(keeper: Keeper) -> None:

@@ -27,7 +27,7 @@ from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.feed import open_data  # noqa: E402
 from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.trainer import Trained, _reason  # noqa: E402
+from rooftrace.train.trainer import Trained  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -268,16 +268,6 @@ def test_a_loss_that_is_no_number_is_told(tiny_folder: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="val_loss was not a finite number in any epoch") as error:
         train(tiny_folder, tmp_path / "run", "optimizer.lr=1e30", "optimizer.clip_norm=0")
     assert "optimizer.lr" in error.value.remedy
-
-
-def test_why_a_run_ended(tiny_folder: Path) -> None:
-    sets = ["epochs=3", "stop.monitor=val_loss", "stop.patience=4"]
-    config = load_config(tiny_folder / "tiny.toml", TrainConfig, sets)
-    row = {"val_loss": 0.5, "val_iou": 0.5}
-    assert _reason([row] * 3, config) == "all 3 epochs done"
-    assert _reason([row] * 2, config) == "no better val_loss for 4 epochs"
-    diverged = [row, row | {"val_loss": float("nan")}]
-    assert _reason(diverged, config) == "val_loss is no longer a finite number"
 
 
 def test_an_average_is_what_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
