@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.data.augment.config import AugmentConfig, chance
-from rooftrace.data.augment.geometry import log_uniform
+from rooftrace.data.augment.geometry import log_uniform, on_pictures
 
 __all__ = ["change_colours"]
 
@@ -42,13 +42,14 @@ def change_colours(
     if not config.changes_colours:
         return pixels * valid
     pixels /= np.float32(full_scale)
-    known = None if valid.all() else valid.astype(np.float32)
+    whole = bool(valid.all())
+    known = None if whole else valid.astype(np.float32)
     if chance(rng, config.blur):
         sigma = float(rng.uniform(0.3, config.blur_sigma_px))
-        pixels = _smoothed(pixels, known, lambda band: cv2.GaussianBlur(band, (0, 0), sigma))
+        pixels = _smoothed(pixels, known, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
     if chance(rng, config.coarsen):
         factor = float(rng.uniform(1, config.coarsen_factor))
-        pixels = _smoothed(pixels, known, lambda band: _coarsened(band, factor))
+        pixels = _smoothed(pixels, known, lambda part: _coarsened(part, factor))
     if chance(rng, config.grey):
         pixels = np.broadcast_to(pixels.mean(axis=0, keepdims=True), pixels.shape).copy()
     if config.gamma > 1 and chance(rng, config.gamma_p):
@@ -64,7 +65,7 @@ def change_colours(
     if chance(rng, config.cutout):
         pixels = _cut_out(pixels, valid, config, rng)
     pixels *= np.float32(full_scale)
-    return pixels * valid
+    return pixels if whole else pixels * valid
 
 
 def _smoothed(
@@ -72,15 +73,15 @@ def _smoothed(
 ) -> Pixels:
     """A linear filter over known pixels: normalised convolution (Knutsson and Westin 1993)."""
     if known is None:
-        return np.stack([smooth(band) for band in pixels])
+        return on_pictures(pixels, smooth)
     weight = np.maximum(smooth(known), np.float32(1e-6))
-    return np.stack([smooth(band * known) / weight for band in pixels])
+    return np.asarray(on_pictures(pixels * known, smooth) / weight)
 
 
-def _coarsened(band: Pixels, factor: float) -> NDArray[Any]:
-    height, width = band.shape
+def _coarsened(picture: Pixels, factor: float) -> NDArray[Any]:
+    height, width = picture.shape[:2]
     size = max(1, round(width / factor)), max(1, round(height / factor))
-    small = cv2.resize(band, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     back: NDArray[Any] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return back
 

@@ -5,6 +5,7 @@ that pixels are interpolated once; image, target and validity go through the sam
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from rooftrace.core.types import Sample, Window
 from rooftrace.data.augment.config import AugmentConfig, chance
 
-__all__ = ["crop_transform", "log_uniform", "warp", "window_under"]
+__all__ = ["crop_transform", "log_uniform", "on_pictures", "warp", "window_under"]
 
 T = TypeVar("T", bound=np.generic)
 
@@ -90,39 +91,59 @@ def warp(sample: Sample, to_scene: NDArray[np.float64], crop_px: int) -> Sample:
         to_scene = to_scene.copy()
         to_scene[:, 2] -= (factor - 1) / 2
         to_scene /= factor
-    if not valid.all():
+    whole = bool(valid.all())
+    if not whole:
         image = _with_edge(image, valid)
     size = (crop_px, crop_px)
-    flags = cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(
-        valid.astype(np.uint8), to_scene, size, flags=flags | cv2.INTER_NEAREST
-    ).astype(bool)
-    labels = cv2.warpAffine(target, to_scene, size, flags=flags | cv2.INTER_NEAREST).astype(
-        np.uint8
-    )
-    # warpAffine takes up to four bands at a time.
-    bands = [
-        cv2.warpAffine(
-            np.ascontiguousarray(np.moveaxis(image[first : first + 4], 0, -1)),
+    nearest = cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST
+    if whole and _within(to_scene, crop_px, valid.shape):
+        seen = np.ones(size, dtype=bool)
+    else:
+        seen = cv2.warpAffine(valid.astype(np.uint8), to_scene, size, flags=nearest).astype(bool)
+    labels = cv2.warpAffine(target, to_scene, size, flags=nearest).astype(np.uint8, copy=False)
+
+    def cut(picture: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = cv2.warpAffine(
+            picture,
             to_scene,
             size,
-            flags=flags | cv2.INTER_LINEAR,
+            flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR,
             # The outermost half pixel is of the scene; it must not fade into what is not there.
             borderMode=cv2.BORDER_REPLICATE,
-        ).reshape(crop_px, crop_px, -1)
-        for first in range(0, len(image), 4)
-    ]
-    pixels = np.moveaxis(np.concatenate(bands, axis=-1) if len(bands) > 1 else bands[0], -1, 0)
-    pixels = np.where(seen, pixels, 0)
-    labels[~seen] = 0
+        )
+        return found
+
+    pixels = on_pictures(image, cut)
+    if not seen.all():
+        pixels = np.where(seen, pixels, 0)
+        labels[~seen] = 0
     if instances is None:
         return Sample(pixels, labels, seen)
     # OpenCV rounds whole numbers of four bytes to another pixel than it does bytes and floats.
-    numbers = cv2.warpAffine(
-        instances.astype(np.float32), to_scene, size, flags=flags | cv2.INTER_NEAREST
-    ).astype(np.int32)
+    numbers = cv2.warpAffine(instances.astype(np.float32), to_scene, size, flags=nearest).astype(
+        np.int32
+    )
     numbers[~seen] = 0
     return Sample(pixels, labels, seen, numbers)
+
+
+def on_pictures(
+    image: NDArray[Any], change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> NDArray[Any]:
+    """What an OpenCV function makes of (band, y, x), which it takes as (y, x, band) and by four
+    bands at most: as (y, x) where it is one.
+    """
+    # Interleaved by OpenCV: NumPy takes five times as long.
+    parts = [cv2.merge(list(image[first : first + 4])) for first in range(0, len(image), 4)]
+    return np.stack([band for part in parts for band in cv2.split(change(part))])
+
+
+def _within(to_scene: NDArray[np.float64], crop_px: int, shape_yx: tuple[int, ...]) -> bool:
+    """Whether every pixel of a crop has its nearest pixel in the scene."""
+    corners = np.array(list(product((0, crop_px - 1), repeat=2))) @ to_scene[:, :2].T
+    corners += to_scene[:, 2]
+    last = np.array(shape_yx[::-1]) - 1
+    return bool((corners >= 0).all() and (corners <= last).all())
 
 
 def _blocks(to_scene: NDArray[np.float64]) -> int:
@@ -139,17 +160,16 @@ def _shrink(
         return image[:, :1, :1], _middles(target, factor), _middles(valid, factor)
     rows, cols = height * factor, width * factor
 
-    def mean(band: NDArray[Any]) -> NDArray[Any]:
-        whole = np.ascontiguousarray(band[:rows, :cols])
-        averaged: NDArray[Any] = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    def mean(picture: NDArray[Any]) -> NDArray[Any]:
+        averaged: NDArray[Any] = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         return averaged
 
     if valid[:rows, :cols].all():
-        shrunk = np.stack([mean(band) for band in image])
+        shrunk = on_pictures(image[:, :rows, :cols], mean)
     else:
-        known = valid.astype(np.float32)
+        known = valid[:rows, :cols].astype(np.float32)
         share = np.maximum(mean(known), np.float32(1e-6))
-        means = np.stack([mean(band * known) / share for band in image])
+        means = on_pictures(image[:, :rows, :cols] * known, mean) / share
         shrunk = _as_dtype(means, image.dtype)
     return shrunk, _middles(target, factor), _middles(valid, factor)
 
