@@ -1,0 +1,85 @@
+"""Every recipe is read as it is, and trains for a few steps on generated data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rooftrace.core.config import parse_config, read_config
+from rooftrace.testing import write_pairs
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.fit import fit
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+CROP_PX = 64
+
+
+def write_classes(folder: Path, classes: int) -> None:
+    """Two images of bars of all classes, each in a grey of its own, with masks of indices."""
+    for number in range(2):
+        bars = np.linspace(0, classes, 2 * CROP_PX, endpoint=False).astype(np.uint8)
+        mask = np.broadcast_to(np.roll(bars, 17 * number), (2 * CROP_PX,) * 2)
+        image = np.repeat(mask[..., None] * (255 // classes), 3, axis=2)
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(folder / kind / f"bars_{number}.png"), pixels)
+
+
+def shortened(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A recipe with its data, its size and its length changed, and nothing that it is about."""
+    labels = raw["data"].get("labels", {})
+    count = len(labels.get("classes", "ab"))
+    if count > 2:
+        write_classes(folder / "pairs", count)
+    else:
+        write_pairs(folder / "pairs", range(2), shape_yx=(2 * CROP_PX,) * 2, gsd_m=0.5)
+    pairs = {"path": str(folder / "pairs")}
+    raw["data"] = {
+        "labels": {"classes": labels.get("classes", ["background", "building"])},
+        "train": [{**pairs, "part": "[:1]"}],
+        "val": [{**pairs, "part": "[1:]"}],
+    }
+    if "encoder" in raw["model"]:
+        raw["model"]["encoder_weights"] = "none"
+    if "refine" in raw:
+        raw["refine"] |= {"epochs": 1, "filters": 4, "batch_size": 2}
+    raw |= {"crop_px": CROP_PX, "epochs": 1, "samples_per_epoch": 4, "batch_size": 2}
+    raw |= {"precision": "fp32", "device": "cpu"}
+    # Bundles of large networks take long to make, and are made of all kinds in other tests.
+    raw.setdefault("export", {})["int8"] = False
+    return raw
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
+    raw = read_config(path)
+    whole = parse_config(raw, TrainConfig, source=path.name)
+    raw = shortened(raw, tmp_path)
+    short = parse_config(raw, TrainConfig, source=path.name)
+    assert (short.model.architecture, short.loss) == (whole.model.architecture, whole.loss)
+    assert (short.optimizer, short.schedule) == (whole.optimizer, whole.schedule)
+    result = fit(short, tmp_path / "run", base=tmp_path)
+    assert result.trained.epochs == 1
+    epoch, value, weights = result.trained.best["best_loss"]
+    assert epoch == 1
+    assert np.isfinite(value)
+    assert weights.is_file()
+
+
+def test_there_is_a_recipe_for_each_method() -> None:
+    assert {path.stem for path in RECIPES} == {
+        "contest-deeplabv3plus-mobilenetv3",
+        "contest-psp-densenet161",
+        "contest-unet-resnet50",
+        "default",
+        "density-unet",
+        "pix2pix-20class",
+        "rooftop-deeplabv3plus",
+        "unet-256",
+    }
