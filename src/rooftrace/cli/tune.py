@@ -1,0 +1,64 @@
+"""`rooftrace tune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rooftrace.cli.options import Json
+from rooftrace.cli.show import answered, people, say
+
+__all__ = ["tune"]
+
+
+def tune(
+    config: Annotated[
+        Path, typer.Argument(help="A TOML file of rooftrace train, some of its values left open.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Of the study in all, earlier ones among them.")
+    ],
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a database that machines share, such as postgresql://…, or the path "
+            "of a journal file; default study.db in the folder."
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Its name there; default that of the file.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, help="Trials at the same time on this machine.")
+    ] = 1,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file; repeatable.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the checkpoints of all trials.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Search for the best values of a training configuration; the same command goes on."""
+    from rooftrace.flows.tune import TuneOptions, run_tune
+
+    options = TuneOptions(trials, storage, study, jobs, overrides or (), keep)
+    report = run_tune(config, out, options, tell=say)
+    if answered(report, as_json=as_json):
+        return
+    summary = report.summary
+    table = Table("key", "best", "importance")
+    assert summary.best is not None
+    for parameter in summary.parameters:
+        share = summary.importance.get(parameter.name)
+        value = summary.best.params[parameter.name]
+        told = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(parameter.name, told, "–" if share is None else f"{share:.0%}")
+    people.print(table)
+    counts = ", ".join(f"{n} {kind}" for kind, n in summary.counts.items() if n)
+    say(f"{summary.monitor} {summary.best.value:.4f} in trial {summary.best.number}; {counts}")
+    say(f"configuration: {report.config}; model: {report.bundle or '–'}; page: {report.page}")
