@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, MissingExtraError, PredictError
 from rooftrace.engines.graph import refuse_external_data
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec
+from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -24,6 +24,7 @@ class OnnxRuntimeEngine:
         graph: an ONNX file.
         precision: what the graph's arithmetic is in: `fp32`, or `int8` of a quantised graph.
         source: the bundle, for messages.
+        output: of a refined model, which of its two outputs; only what that needs is computed.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
@@ -32,7 +33,14 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, spec: BundleSpec, graph: bytes, precision: str, source: str) -> None:
+    def __init__(
+        self,
+        spec: BundleSpec,
+        graph: bytes,
+        precision: str,
+        source: str,
+        output: Output = "probabilities",
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -51,15 +59,19 @@ class OnnxRuntimeEngine:
                 f"The graph in {source} cannot be read: {_first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
+        # None is all there are, which is one.
+        self._outputs = [output] if spec.is_refined else None
         self._check(spec, source)
         self._input = self._session.get_inputs()[0].name
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True
 
     @classmethod
     def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str
+        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
     ) -> OnnxRuntimeEngine:
         """The engine over one file of a bundle."""
-        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source)
+        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -69,7 +81,8 @@ class OnnxRuntimeEngine:
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
         try:
-            answer = self._session.run(None, {self._input: batch.astype(np.float32)})[0]
+            given = {self._input: batch.astype(np.float32)}
+            (answer,) = self._session.run(self._outputs, given, self._options)
         except Exception as error:
             raise PredictError(
                 f"ONNX Runtime failed on an input of shape {batch.shape}: {_first_line(error)}.",
@@ -80,6 +93,8 @@ class OnnxRuntimeEngine:
 
     def _check(self, spec: BundleSpec, source: str) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if self._outputs is not None:
+            outputs = [value for value in outputs if value.name in self._outputs]
         expected = [len(spec.bands), spec.outputs]
         shapes = [value.shape for value in (*inputs, *outputs)]
         fits = len(inputs) == len(outputs) == 1 and all(

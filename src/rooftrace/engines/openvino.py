@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.engines.graph import refuse_external_data
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec
+from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE
 
 __all__ = ["OpenVinoEngine", "capabilities"]
@@ -49,6 +49,7 @@ class OpenVinoEngine:
         precision: what the arithmetic is done in; of an int8 graph, the layers left unquantised
             run in bf16 where the processor has it.
         source: the bundle, for messages.
+        output: of a refined model, which of its two outputs; only what that needs is computed.
 
     Raises:
         BundleError: the graph cannot be read, or is not the one that the contract describes.
@@ -57,10 +58,16 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(
-        self, spec: BundleSpec, parts: Sequence[bytes], precision: str, source: str
+        self,
+        spec: BundleSpec,
+        parts: Sequence[bytes],
+        precision: str,
+        source: str,
+        output: Output = "probabilities",
     ) -> None:
         self.precision = precision
         self._spec = spec
+        self._output = output
         # Its int8 kernels take no 16-bit pixels; as floats they are the same numbers.
         self._dtype = "float32" if (precision, spec.dtype) == ("int8", "uint16") else spec.dtype
         self._source = source
@@ -72,10 +79,11 @@ class OpenVinoEngine:
 
     @classmethod
     def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str
+        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
     ) -> OpenVinoEngine:
         """The engine over some files of a bundle."""
-        return cls(bundle.spec, [bundle.part(name) for name in files], precision, bundle.source)
+        parts = [bundle.part(name) for name in files]
+        return cls(bundle.spec, parts, precision, bundle.source, output)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -122,15 +130,30 @@ class OpenVinoEngine:
         try:
             if len(self._parts) == 1:
                 refuse_external_data(self._parts[0], self._source)
-                return _core().read_model(self._parts[0])
+                return self._chosen(_core().read_model(self._parts[0]))
             weights = np.frombuffer(self._parts[1], dtype=np.uint8)
             tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
-            return _core().read_model(self._parts[0], tensor)
+            return self._chosen(_core().read_model(self._parts[0], tensor))
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"The graph in {self._source} cannot be read: {_first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
+
+    def _chosen(self, model: Any) -> Any:
+        """Of a refined model the part that leads to the output."""
+        import openvino
+
+        if not self._spec.is_refined:
+            return model
+        found = [o for o in model.outputs if self._output in o.get_names()]
+        if len(found) != 1:
+            raise BundleError(
+                f"The graph in {self._source} has no output {self._output!r}, which its contract "
+                "names.",
+                remedy="Export it with rooftrace train.",
+            )
+        return openvino.Model([found[0].get_node()], model.get_parameters(), self._output)
 
     def _check(self, model: Any) -> None:
         if len(model.inputs) != 1 or len(model.outputs) != 1:

@@ -13,10 +13,11 @@ from rooftrace.engines.base import Engine
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.spec import Output
 
 __all__ = ["ENGINES", "PRECISIONS", "cpu_flags", "has_fast_int8", "load_engine"]
 
-ENGINES: Registry[Callable[[ModelBundle, Sequence[str], str], Engine]] = Registry("engine")
+ENGINES: Registry[Callable[[ModelBundle, Sequence[str], str, Output], Engine]] = Registry("engine")
 ENGINES.add("openvino", OpenVinoEngine.from_bundle)
 ENGINES.add("onnxruntime", OnnxRuntimeEngine.from_bundle)
 
@@ -48,7 +49,11 @@ def has_fast_int8() -> bool:
 
 
 def load_engine(
-    bundle: ModelBundle, *, engine: str | None = None, precision: str | None = None
+    bundle: ModelBundle,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    output: Output = "probabilities",
 ) -> Engine:
     """The engine that runs a bundle.
 
@@ -57,14 +62,17 @@ def load_engine(
         engine: one of `ENGINES`; default OpenVINO.
         precision: one of `PRECISIONS`; default the fastest that the processor runs well and the
             bundle has.
+        output: `coarse` gives the segmenter of a refined model alone.
 
     Raises:
-        ConfigError: no such engine or precision, or the bundle does not have it for the engine.
+        ConfigError: no such engine or precision, or the bundle does not have it for the engine;
+            no such output.
         MissingExtraError: the engine is not installed.
         BundleError: the graph is damaged or is not the one that its contract describes.
     """
     name = DEFAULT_ENGINE if engine is None else engine
     build = ENGINES[name]
+    bundle = bundle.giving(output)
     offered: dict[str, tuple[str, ...]] = {
         v.precision: v.files for v in bundle.spec.variants if v.engine == name
     }
@@ -82,4 +90,4 @@ def load_engine(
             + ("" if known else f" Known precisions: {', '.join(PRECISIONS)}."),
             remedy="Leave out the precision for the fastest that this processor runs well.",
         )
-    return build(bundle, offered[precision], precision)
+    return build(bundle, offered[precision], precision, output)

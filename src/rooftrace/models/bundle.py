@@ -18,14 +18,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from rooftrace.core.errors import BundleError
+from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.io.atomic import replacing
-from rooftrace.models.spec import SCHEMA_VERSION, BundleSpec, Part
+from rooftrace.models.spec import SCHEMA_VERSION, BundleSpec, Output, Part
 
 __all__ = ["MAX_PART_BYTES", "ModelBundle", "read_bundle", "write_bundle"]
 
@@ -64,6 +64,23 @@ class ModelBundle:
                 f"The bundle {self.source} has no part {name!r}; it has {sorted(self.parts)}.",
                 remedy=_REMEDY,
             ) from None
+
+    def giving(self, output: Output) -> ModelBundle:
+        """The bundle with the contract of one of its outputs, which has a threshold of its own.
+
+        Raises:
+            ConfigError: `coarse` of a model that is not refined.
+        """
+        if output == "probabilities":
+            return self
+        if self.spec.coarse_threshold is None:
+            raise ConfigError(
+                f"The bundle {self.source} has no output {output!r}: its model is not refined.",
+                remedy="Leave out the output.",
+            )
+        return replace(
+            self, spec=self.spec.model_copy(update={"threshold": self.spec.coarse_threshold})
+        )
 
     @property
     def sha256(self) -> str:

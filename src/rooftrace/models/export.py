@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import rooftrace.models._torch  # noqa: F401
 
@@ -18,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from rooftrace.models.losses import probabilities
+from rooftrace.models.spec import Output
 
-__all__ = ["WholeModel", "export_onnx", "halve_weights", "round_to_half"]
+__all__ = ["RefinedModel", "WholeModel", "export_onnx", "halve_weights", "round_to_half"]
 
 _HALVED_FROM = 256
 """Numbers in a tensor from which storing it as fp16 saves anything."""
@@ -36,6 +37,8 @@ class WholeModel(nn.Module):
         mean, std: per band, in pixel values.
         separated: the last output is that of the second head, a probability of its own.
     """
+
+    outputs: ClassVar[tuple[Output, ...]] = ("probabilities",)
 
     def __init__(
         self,
@@ -56,24 +59,41 @@ class WholeModel(nn.Module):
             per_band = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, per_band)
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits = self.net((image - self.band_mean) / self.band_std)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """One (n, output, y, x) for each of `outputs`."""
+        return (self._activated(self.net(self._normalised(image))),)
+
+    @torch.no_grad()
+    def run(self, batch: NDArray[Any], output: Output = "probabilities") -> NDArray[np.float32]:
+        """The same for arrays, in fp32, as an `Engine` does it."""
+        images = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        answer: NDArray[np.float32] = self(images)[self.outputs.index(output)].numpy()
+        return answer
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        return (image - self.band_mean) / self.band_std
+
+    def _activated(self, logits: Tensor) -> Tensor:
         if not self.separated:
             return probabilities(logits)
         return torch.cat([probabilities(logits[:, :-1]), torch.sigmoid(logits[:, -1:])], dim=1)
 
-    @torch.no_grad()
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """The same for arrays, in fp32, as an `Engine` does it."""
-        images = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
-        answer: NDArray[np.float32] = self(images).numpy()
-        return answer
+
+class RefinedModel(WholeModel):
+    """The same with a refiner behind the network, a `models.pix2pix.RefinedNet`."""
+
+    outputs: ClassVar[tuple[Output, ...]] = ("probabilities", "coarse")
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        refined, coarse = self.net(self._normalised(image))
+        return self._activated(refined), self._activated(coarse)
 
 
 def export_onnx(
     model: WholeModel, *, bands: int, multiple_px: int, fixed_px: int | None = None
 ) -> bytes:
-    """The graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y, x).
+    """The graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y, x), and
+    of a refined model `coarse` alike.
 
     Args:
         multiple_px: height and width may be any multiple of it, and the batch any size.
@@ -95,7 +115,7 @@ def export_onnx(
                 model,
                 (example,),
                 input_names=["image"],
-                output_names=["probabilities"],
+                output_names=list(model.outputs),
                 dynamic_shapes={"image": dynamic},
                 dynamo=True,
                 # BatchNorm stays apart from the weights: folded, they are no longer what fp16

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rooftrace.data.separation import Separation
 from rooftrace.io.legend import Legend
 
-__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Part", "Variant"]
+__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Output", "Part", "Variant"]
 
 SCHEMA_VERSION = 1
+
+Output = Literal["probabilities", "coarse"]
+"""What a graph answers: the model's answer, and of a refined model the segmenter's, by name."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -60,8 +63,9 @@ class BundleSpec(_Frozen):
     The graph takes pixel values as they are in the image, (n, band, y, x), and answers
     probabilities: (n, 1, y, x) of the second class where there are two classes, else
     (n, class, y, x) that sum to one. A model that tells touching buildings apart answers one
-    channel more, after these. Mean and standard deviation, given here for the record and
-    for training on, are inside the graph.
+    channel more, after these. A refined model (`models.pix2pix`) has a second output of the same
+    shape, `coarse`: what its segmenter says before the refinement. Mean and standard deviation,
+    given here for the record and for training on, are inside the graph.
 
     Args:
         bands: names of the bands, in order.
@@ -73,6 +77,8 @@ class BundleSpec(_Frozen):
         building_class: index of the class whose footprints are drawn.
         threshold: on the probability of that class, where there are two classes; of more the most
             probable is taken.
+        coarse_threshold: as `threshold`, for the output `coarse`; None where the model is not
+            refined and has no such output.
         separation: what the last channel is: the probability of a `border` between two buildings,
             or the `distance` from a building's outline (`data.separation`); None where there is
             no such channel.
@@ -94,6 +100,7 @@ class BundleSpec(_Frozen):
     colours: tuple[Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")], ...] = ()
     building_class: Annotated[int, Field(ge=1)] = 1
     threshold: Probability = 0.5
+    coarse_threshold: Probability | None = None
     separation: Separation | None = None
     separation_threshold: Probability = 0.5
     input_multiple_px: Annotated[int, Field(ge=1)] = 32
@@ -140,6 +147,11 @@ class BundleSpec(_Frozen):
     def outputs(self) -> int:
         """How many channels the graph answers: those of the classes, and the second head's."""
         return self.channels + (self.separation is not None)
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether the graph answers `coarse`, too."""
+        return self.coarse_threshold is not None
 
     @property
     def building_channel(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,24 @@ from rooftrace.core.types import Sample
 from rooftrace.core.versions import installed
 from rooftrace.data.dataset import EvalTiles
 from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
-from rooftrace.models.export import WholeModel, export_onnx, halve_weights, round_to_half
-from rooftrace.models.spec import BundleSpec, Measured, Variant
-from rooftrace.models.zoo import needs_fixed_size
+from rooftrace.models.export import (
+    RefinedModel,
+    WholeModel,
+    export_onnx,
+    halve_weights,
+    round_to_half,
+)
+from rooftrace.models.pix2pix import RefinedNet
+from rooftrace.models.spec import BundleSpec, Measured, Output, Variant
+from rooftrace.models.zoo import multiple_px, needs_fixed_size
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.fit import FitResult
 from rooftrace.train.quantize import quantize_openvino
+from rooftrace.train.refine import Refined
 
 __all__ = ["package"]
 
@@ -43,27 +54,40 @@ _WORST_PARITY = 1e-3
 
 
 def package(
-    config: TrainConfig, result: FitResult, name: str, path: Path, *, tell: Callable[[str], None]
+    config: TrainConfig,
+    result: FitResult,
+    name: str,
+    path: Path,
+    *,
+    refined: Refined | None = None,
+    tell: Callable[[str], None],
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
     The threshold is the one with the highest IoU on the validation folders, each counting alike.
+
+    Args:
+        refined: also its refiner, of its own best epoch: one graph answers both.
 
     Raises:
         ExportError: the exported graph does not answer as the network does; the file cannot be
             written.
     """
     epoch, _, weights = result.trained.best[name]
-    state = load_file(weights)
-    result.net.load_state_dict(state)
+    result.net.load_state_dict(load_file(weights))
+    epochs = {"epoch": epoch}
+    net, kind, multiple = result.net, WholeModel, multiple_px(result.net)
+    fixed = needs_fixed_size(result.net, result.data.samples.bands, multiple)
+    if refined is not None:
+        epochs["refine_epoch"] = refined.load_best()
+        net, kind = RefinedNet(result.net, refined.generator), RefinedModel
+        multiple = math.lcm(multiple, refined.generator.multiple_px)
     if config.export.half_weights:
-        round_to_half(result.net)
+        round_to_half(net)
     mean, std = result.data.statistics
     separation = config.separation
-    whole = WholeModel(result.net, mean, std, separated=separation is not None).eval()
+    whole = kind(net, mean, std, separated=separation is not None).eval()
     bands = result.data.samples.bands
-    multiple = _stride(result)
-    fixed = config.crop_px if needs_fixed_size(result.net, bands, multiple) else None
     labels = config.data.labels
     spec = BundleSpec(
         name=config.export.name or path.parent.name,
@@ -77,35 +101,41 @@ def package(
         building_class=labels.building_class,
         separation=None if separation is None else separation.kind,
         input_multiple_px=multiple,
-        input_px=fixed,
+        input_px=config.crop_px if fixed else None,
         # Whom a run told of itself is no part of a model that is handed on.
-        training={**config.model_dump(mode="json", exclude={"watch"}), "epoch": epoch},
+        training={**config.model_dump(mode="json", exclude={"watch"}), **epochs},
         versions=installed(_VERSIONS),
         licence=config.export.licence,
         attribution=config.export.attribution,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+    name = path.stem
     tell(f"{name} (epoch {epoch}): threshold on the validation folders")
-    judged = [_judge(whole.run, tiles, spec) for tiles in result.data.tiles]
-    if spec.is_binary:
-        spec = spec.model_copy(update={"threshold": _best_threshold([j.curve for j in judged])})
-        judged = [_judge(whole.run, tiles, spec) for tiles in result.data.tiles]
+    spec, judged, coarse = _calibrated(whole, result.data, spec)
+    for ours, theirs in zip(judged, coarse):
+        tell(
+            f"{ours.name}: IoU {ours.iou(spec):.3f} refined, {theirs.iou(spec):.3f} coarse; "
+            f"boundary IoU {ours.outlines.iou:.3f} and {theirs.outlines.iou:.3f}"
+        )
     tell(f"{name}: threshold {spec.threshold:.3f}; exporting the graph")
-    graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=fixed)
+    graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
     if config.export.half_weights:
         graph = halve_weights(graph)
-    _check_parity(whole.run, OpenVinoEngine(spec, [graph], "fp32", name).run, result.data, name)
+    for output in whole.outputs:
+        engine = OpenVinoEngine(spec, [graph], "fp32", name, output)
+        _check_parity(partial(whole.run, output=output), engine.run, result.data, name)
     parts = {GRAPH_NAME: graph}
     if config.export.weights:
-        parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in result.net.state_dict().items()})
+        parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
     if config.export.int8:
         made = _int8(config, result.data, spec, graph, judged, tell)
         if made is not None:
             variant, files = made
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
-    spec = spec.model_copy(update={"metrics": tuple(j.measured(spec, config) for j in judged)})
-    return write_bundle(path, spec, parts)
+    figures = [j.measured(spec, config) for j in judged]
+    figures += [j.measured(spec, config, "coarse") for j in coarse]
+    return write_bundle(path, spec.model_copy(update={"metrics": tuple(figures)}), parts)
 
 
 @dataclass(frozen=True)
@@ -113,13 +143,16 @@ class _Judged:
     name: str
     counts: PixelCounts
     curve: ThresholdCurve
+    outlines: BoundaryCounts
 
     def iou(self, spec: BundleSpec) -> float:
         """1 where there was nothing to find and nothing was found."""
         value = self.counts.iou(1) if spec.is_binary else self.counts.mean_iou
         return 1.0 if np.isnan(value) else value
 
-    def measured(self, spec: BundleSpec, config: TrainConfig) -> Measured:
+    def measured(
+        self, spec: BundleSpec, config: TrainConfig, output: Output = "probabilities"
+    ) -> Measured:
         index = spec.building_class
         values = {
             "accuracy": self.counts.accuracy,
@@ -127,6 +160,7 @@ class _Judged:
             "mean_iou": self.counts.mean_iou,
             "precision": self.counts.precision(index),
             "recall": self.counts.recall(index),
+            **self.outlines.figures(),
         }
         return Measured(
             data=self.name,
@@ -135,15 +169,41 @@ class _Judged:
                 f"pooled over pixels, tiles of {config.val_crop_px or config.crop_px} px without "
                 f"overlap{f' at {config.gsd_m} m' if config.gsd_m else ''}, PyTorch fp32; the "
                 "threshold was chosen on these folders"
+                f"{'; the segmenter alone, without the refiner' if output == 'coarse' else ''}"
             ),
             values={k: round(v, 5) for k, v in values.items() if not np.isnan(v)},
         )
+
+
+def _calibrated(
+    whole: WholeModel, data: TrainingData, spec: BundleSpec
+) -> tuple[BundleSpec, list[_Judged], list[_Judged]]:
+    """The contract with its thresholds, and what each folder comes to at them: what the model
+    answers, and (of a refined model) what its segmenter does.
+    """
+    coarse: list[_Judged] = []
+    if "coarse" in whole.outputs:
+        threshold, coarse = _at_best(partial(whole.run, output="coarse"), data, spec)
+        spec = spec.model_copy(update={"coarse_threshold": threshold})
+    threshold, judged = _at_best(whole.run, data, spec)
+    return spec.model_copy(update={"threshold": threshold}), judged, coarse
+
+
+def _at_best(run: Run, data: TrainingData, spec: BundleSpec) -> tuple[float, list[_Judged]]:
+    """The best threshold, and the folders at it."""
+    judged = [_judge(run, tiles, spec) for tiles in data.tiles]
+    if not spec.is_binary:
+        return spec.threshold, judged
+    threshold = _best_threshold([j.curve for j in judged])
+    there = spec.model_copy(update={"threshold": threshold})
+    return threshold, [_judge(run, tiles, there) for tiles in data.tiles]
 
 
 def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
     """Count pixels of one folder, at the contract's threshold and at all others."""
     counts = PixelCounts.zero(len(spec.classes))
     curve = ThresholdCurve()
+    outlines = BoundaryCounts.zero()
     for batch in _batches(tiles):
         answer = run(np.stack([sample.image for sample in batch]))
         for sample, probability in zip(batch, answer):
@@ -155,8 +215,10 @@ def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
             counts += PixelCounts.of(
                 sample.target, predicted, sample.valid, classes=len(spec.classes)
             )
-            curve.add(sample.target == spec.building_class, building, sample.valid)
-    return _Judged(tiles.name, counts, curve)
+            truth = sample.target == spec.building_class
+            curve.add(truth, building, sample.valid)
+            outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
+    return _Judged(tiles.name, counts, curve, outlines)
 
 
 def _batches(tiles: EvalTiles, size: int = 8) -> Iterator[list[Sample]]:
@@ -207,11 +269,6 @@ def _int8(
     parity = {f"iou_drop/{name}": round(drop, 5) for name, drop in drops.items()}
     variant = Variant(engine="openvino", precision="int8", files=_INT8_FILES, parity=parity)
     return variant, dict(zip(_INT8_FILES, files))
-
-
-def _stride(result: FitResult) -> int:
-    encoder = getattr(result.net, "encoder", None)
-    return int(getattr(encoder, "output_stride", 32))
 
 
 def _band_names(count: int) -> tuple[str, ...]:

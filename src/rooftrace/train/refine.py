@@ -12,11 +12,13 @@ import rooftrace.models._torch  # noqa: F401
 from rich.console import Console
 from safetensors.torch import load_file
 
+from rooftrace.core.errors import ConfigError
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator
 from rooftrace.train.config import StopConfig, TrainConfig
 from rooftrace.train.fit import FitResult
 from rooftrace.train.record import check_whole
 from rooftrace.train.refine_task import RefineTask
+from rooftrace.train.schedule import ScheduleConfig
 from rooftrace.train.trainer import Trained, begin, run_trainer
 from rooftrace.train.watch import make_watchers
 
@@ -31,11 +33,17 @@ class Refined:
     """What a refinement came to.
 
     Args:
-        generator: to load the weights of `trained.best` into.
+        generator: the network, as it was after the last epoch.
     """
 
     trained: Trained
     generator: Generator
+
+    def load_best(self) -> int:
+        """Load the weights of the epoch with the highest `val_iou`, and say which it is."""
+        epoch, _, weights = self.trained.best["best_iou"]
+        self.generator.load_state_dict(load_file(weights))
+        return epoch
 
 
 def refine(
@@ -55,8 +63,8 @@ def refine(
         resume: go on after the last finished epoch of the refiner, if it has one.
 
     Raises:
-        ConfigError: the refiner that is to be resumed was trained over other weights; see
-            `run_trainer`.
+        ConfigError: the refiner's batches are larger than an epoch; the refiner that is to be
+            resumed was trained over other weights; see `run_trainer`.
     """
     settings = config.refine
     assert settings is not None
@@ -66,10 +74,17 @@ def refine(
             "epochs": settings.epochs,
             "batch_size": settings.batch_size or config.batch_size,
             "stop": StopConfig(patience=settings.patience),
+            "schedule": ScheduleConfig(),
             # The second head rests, too.
             "separation": None,
         }
     )
+    if len(result.data.samples) < own.batch_size:
+        raise ConfigError(
+            f"refine.batch_size = {own.batch_size} is more than an epoch has samples: "
+            f"{len(result.data.samples)}.",
+            remedy="Lower it, or raise samples_per_epoch.",
+        )
     weights = result.trained.best[REFINED_FROM][2]
     result.net.load_state_dict(load_file(weights))
     # Once more, so that it begins alike whether the segmenter was trained before or is resumed.

@@ -82,6 +82,14 @@ class RefineTask(Task):
         return 0.0
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        own = ("l1", "loss_generator", "loss_discriminator")
+        both = [f"val_{figure}{of}" for figure in ("iou", "boundary_iou") for of in ("", "_coarse")]
+        coarse = (f"val_iou_coarse/{name}" for name in self.val_names)
+        parts = (*(f"train_{name}" for name in own), "val_l1", *both, *coarse)
+        return tuple(dict.fromkeys((*super().metric_names, *parts)))
+
+    @property
     def best_net(self) -> nn.Module:
         return self.generator
 
@@ -119,7 +127,7 @@ class RefineTask(Task):
         self.discriminator.requires_grad_(True)
 
         self._train.add(logits.detach(), batch.targets, batch.valid, pixelwise.detach())
-        self._parts.append(torch.stack([l1, fooling + pixelwise, judging]).detach())
+        self._parts.add(batch.valid, l1, fooling + pixelwise, judging)
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
@@ -128,7 +136,7 @@ class RefineTask(Task):
         l1, pixelwise = self._pixelwise(refined, drawn, truth, batch)
         self._refined[dataloader_idx].add(refined, batch, pixelwise)
         self._coarse[dataloader_idx].add(coarse, batch, pixelwise)
-        self._val_l1.append(l1)
+        self._val_l1.add(batch.valid, l1)
 
     def on_train_epoch_start(self) -> None:
         self._begin_training()
@@ -138,7 +146,7 @@ class RefineTask(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Gather the figures of the epoch, the segmenter's beside the refiner's."""
-        l1, generator, discriminator = _mean_of(self._parts, 3)
+        l1, generator, discriminator = self._parts.means
         refined, coarse = self._refined, self._coarse
         figures = {
             "train_loss": self._train.loss,
@@ -151,7 +159,7 @@ class RefineTask(Task):
             "val_loss": float(np.mean([folder.tally.loss for folder in refined])),
             "val_dice": _mean_known([folder.tally.dice for folder in refined]),
             "val_accuracy": float(np.mean([folder.tally.counts.accuracy for folder in refined])),
-            "val_l1": _mean_of(self._val_l1, 1)[0],
+            "val_l1": self._val_l1.means[0],
         }
         for suffix, folders in (("", refined), ("_coarse", coarse)):
             ious = [folder.tally.iou for folder in folders]
@@ -159,8 +167,6 @@ class RefineTask(Task):
             figures[f"val_boundary_iou{suffix}"] = _mean_known([f.outlines.iou for f in folders])
             figures |= {f"val_iou{suffix}/{n}": iou for n, iou in zip(self.val_names, ious)}
         self.epoch_metrics = figures
-        for name in ("val_iou", "val_loss"):
-            self.log(name, figures[name])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         settings = self.settings
@@ -222,12 +228,29 @@ class RefineTask(Task):
 
     def _begin_training(self) -> None:
         self._train = Tally(self.classes)
-        self._parts: list[Tensor] = []
+        self._parts = _Means(3)
 
     def _begin_validation(self) -> None:
         self._refined = [_Folder(self.classes, self._building) for _ in self.val_names]
         self._coarse = [_Folder(self.classes, self._building) for _ in self.val_names]
-        self._val_l1: list[Tensor] = []
+        self._val_l1 = _Means(1)
+
+
+class _Means:
+    """Of several figures over batches, each by its samples with valid pixels, as in `Tally`."""
+
+    def __init__(self, count: int) -> None:
+        self._sums = torch.zeros(count + 1, dtype=torch.float64)
+
+    def add(self, valid: Tensor, *values: Tensor) -> None:
+        weight = valid.flatten(1).any(dim=1).sum().double()
+        given = torch.stack([torch.ones_like(weight), *(v.detach().double() for v in values)])
+        self._sums = self._sums.to(weight.device) + weight * given
+
+    @property
+    def means(self) -> list[float]:
+        weight, *sums = self._sums.tolist()
+        return [value / weight if weight else math.nan for value in sums]
 
 
 class _Folder:
@@ -275,13 +298,6 @@ def map_difference(drawn: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """
     each = (drawn - truth).abs().sum(dim=1)
     return masked_mean(each if drawn.shape[1] == 1 else each / 2, valid)
-
-
-def _mean_of(parts: Sequence[Tensor], count: int) -> list[float]:
-    if not parts:
-        return [math.nan] * count
-    mean: list[float] = torch.stack(list(parts)).reshape(len(parts), count).mean(dim=0).tolist()
-    return mean
 
 
 def _mean_known(values: Sequence[float]) -> float:
