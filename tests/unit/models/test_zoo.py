@@ -13,10 +13,11 @@ from safetensors.torch import save_file  # noqa: E402
 
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.zoo import (  # noqa: E402
+    ARCHITECTURES,
     ModelConfig,
-    _architectures,
     build_model,
     load_encoder,
+    multiple_px,
     needs_fixed_size,
 )
 
@@ -36,37 +37,87 @@ def build(
     return build_model(config, bands=bands, channels=channels, base=base)
 
 
-def test_the_architectures_of_smp_are_known() -> None:
-    known = _architectures()
-    assert {"Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "PSPNet"} <= set(known)
+def test_the_architectures_are_known() -> None:
+    known = set(ARCHITECTURES)
+    assert {"Unet", "UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "PSPNet"} <= known
+    assert {"PAN", "MAnet", "UPerNet", "Segformer", "DPT", "DeepLabV3", "PlainUnet"} <= known
 
 
-@pytest.mark.parametrize(
-    "name", ["Unet", "unet", "FPN", "DeepLabV3Plus", "Linknet", "UnetPlusPlus"]
-)
-@pytest.mark.parametrize(("bands", "channels"), [(3, 1), (5, 4)])
-def test_pixels_to_logits(name: str, bands: int, channels: int) -> None:
-    model = build(name, bands, channels).eval()
-    with torch.no_grad():
-        assert model(torch.zeros(2, bands, 64, 96)).shape == (2, channels, 64, 96)
+def test_what_is_left_out_is_chosen() -> None:
+    default = ModelConfig()
+    assert (default.architecture, default.encoder) == ("Unet", "mobilenet_v2")
+    assert default.encoder_weights == "imagenet"
+    own = ModelConfig(architecture="plainunet")
+    assert (own.architecture, own.encoder, own.encoder_weights) == ("PlainUnet", None, None)
+    # What is recorded is read back, with every default in it.
+    for config in (default, own, ModelConfig(architecture="fpn", encoder=TINY, dropout=0.5)):
+        assert ModelConfig.model_validate_json(config.model_dump_json()) == config
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"architecture": "Unett"}, "no architecture 'Unett'. Did you mean 'unet'"),
+        ({"architecture": "Unett"}, "no architecture named 'Unett'. Did you mean 'Unet'"),
         ({"encoder": "mobilenet_v3"}, "no encoder 'mobilenet_v3'. Did you mean 'mobilenet_v2'"),
-        ({"encoder": "tu-there_is_no_such_net"}, "cannot be built"),
-        ({"options": {"decoder_chanels": [1]}}, "cannot be built"),
-        ({"encoder_weights": "absent.safetensors"}, "There are no encoder weights at"),
-        ({"encoder_weights": "$ROOFTRACE_UNSET/x"}, "model.encoder_weights = "),
+        ({"encoder": "resnet50d"}, "no encoder 'resnet50d'. Did you mean 'tu-resnet50d', timm's?"),
+        ({"encoder": "tu-resnet5"}, "no encoder 'tu-resnet5'. Did you mean 'tu-resnet"),
+        ({"encoder": "tu-zzzzzzzzzzzz"}, "no encoder 'tu-zzzzzzzzzzzz'."),
+        (
+            {"encoder": "resnet18", "options": {"decoder_chanels": [1]}},
+            "Unet with resnet18 has no option 'decoder_chanels'. Did you mean 'decoder_channels'",
+        ),
+        ({"options": {"activation": "sigmoid"}}, "has no option 'activation'"),
+        ({"architecture": "PlainUnet"}, "model.encoder = 'tu-test_resnet', but PlainUnet has no"),
     ],
 )
-def test_a_model_that_does_not_exist(tmp_path: Path, settings: dict, told: str) -> None:
+def test_settings_that_do_not_exist(settings: dict, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig(**{"encoder": TINY, "encoder_weights": "none"} | settings)
+    assert told in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"options": {"decoder_chanels": [1]}}, "cannot be built"),
+        ({"options": {"decoder_channels": 3}}, "cannot be built"),
+        ({"options": {"encoder_depth": 9}}, "cannot be built"),
+        ({"architecture": "DPT", "encoder": "resnet18"}, "cannot be built"),
+        ({"encoder_weights": "absent.safetensors"}, "There are no encoder weights at"),
+        ({"encoder_weights": "$ROOFTRACE_UNSET/x"}, "model.encoder_weights = "),
+        ({"encoder_weights": "noise.safetensors"}, "does not hold weights of an encoder"),
+    ],
+)
+def test_a_model_that_cannot_be_built(tmp_path: Path, settings: dict, told: str) -> None:
+    (tmp_path / "noise.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ConfigError) as caught:
         build(base=tmp_path, **settings)
     assert told in caught.value.message
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
+def test_without_a_network_a_file_is_asked_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        asked.append(args)
+        raise OSError("no route")
+
+    asked: list[object] = []
+    # Every connection of the hub's client, its retries among them.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", refused)
+    with pytest.raises(ConfigError, match=f"'imagenet' of {encoder} could not be") as caught:
+        build(encoder=encoder, encoder_weights="imagenet")
+    assert 'encoder_weights = "encoder.safetensors"' in caught.value.remedy
+    assert len(asked) <= 1
+
+
+def test_weights_that_are_not_published() -> None:
+    with pytest.raises(ConfigError, match="cannot be built with encoder_weights = 'imagenet'"):
+        build(encoder="tu-test_resnet.nobody", encoder_weights="imagenet")
 
 
 @pytest.fixture
@@ -117,9 +168,57 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path, weights: dict) -> Non
     with pytest.raises(ConfigError, match="does not hold weights of this encoder") as caught:
         load_encoder(model, path)
     assert name in caught.value.message
-    path.write_bytes(b"not safetensors")
-    with pytest.raises(ConfigError, match="does not hold weights of this encoder"):
-        load_encoder(model, path)
+
+
+def test_a_file_of_timm_itself(tmp_path: Path) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    whole = timm.create_model("test_resnet").state_dict()
+    path = tmp_path / "model.safetensors"
+    save_file(whole, path)
+    found = build(encoder_weights=str(path)).encoder.state_dict()
+    own = {name.removeprefix("model."): value for name, value in found.items()}
+    assert len(own) > 20
+    assert all(torch.equal(whole[name], value) for name, value in own.items())
+    assert build(bands=5, encoder_weights=str(path)).encoder.model.conv1[0].weight.shape[1] == 5
+    # Of another model of timm's it is refused.
+    with pytest.raises(ConfigError, match="cannot be built with encoder_weights = '/"):
+        build(encoder="tu-test_convnext", encoder_weights=str(path))
+
+
+@pytest.mark.parametrize("architecture", ["Unet", "DPT"])
+def test_dropout_leaves_names_of_weights_alone(architecture: str) -> None:
+    encoder = "tu-test_vit" if architecture == "DPT" else TINY
+    options = {"decoder_fusion_channels": 8} if architecture == "DPT" else {}
+    plain, dropping = (
+        build(architecture, encoder=encoder, options=options, dropout=p) for p in (0.0, 0.25)
+    )
+    dropping.load_state_dict(plain.state_dict())
+    # Each channel before the last convolution is 0 with this probability.
+    convolutions = [
+        m for m in dropping.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d)
+    ]
+    last = convolutions[-1]
+    with torch.no_grad():
+        last.weight.fill_(1 / last.weight[0].numel())
+        last.bias.zero_()
+    ones = torch.ones(4000, last.in_channels, *last.kernel_size)
+    last.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        center = tuple(side // 2 for side in last.kernel_size)
+        kept = last(ones)[..., center[0], center[1]]
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+    assert kept.var().item() == pytest.approx(0.25 / 0.75 / last.in_channels, rel=0.1)
+
+
+def test_multiples() -> None:
+    assert multiple_px(build()) == 32
+    assert multiple_px(build("DeepLabV3Plus")) == 16
+    assert multiple_px(torch.nn.Identity()) == 32
+    own = ModelConfig(architecture="PlainUnet", options={"depth": 2, "filters": 1})
+    assert multiple_px(build_model(own, bands=3, channels=1)) == 4
 
 
 def test_which_networks_take_one_size_alone() -> None:

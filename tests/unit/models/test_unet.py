@@ -1,0 +1,183 @@
+"""Our own U-Net is what its settings say, at any of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
+from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
+from rooftrace.models.export import WholeModel, export_onnx  # noqa: E402
+from rooftrace.models.spec import BundleSpec  # noqa: E402
+from rooftrace.models.zoo import (  # noqa: E402
+    ModelConfig,
+    PlainUnet,
+    PlainUnetConfig,
+    build_model,
+    multiple_px,
+    needs_fixed_size,
+)
+
+SETTINGS = st.builds(
+    PlainUnetConfig,
+    filters=st.integers(1, 6),
+    depth=st.integers(1, 3),
+    convolutions=st.integers(1, 3),
+    normalisation=st.sampled_from(["batch", "instance", "group", "none"]),
+    dropout=st.sampled_from([0.0, 0.3]),
+    upsampling=st.sampled_from(["transposed", "bilinear", "nearest"]),
+)
+
+
+def parameters(told: PlainUnetConfig, bands: int, channels: int) -> int:
+    """As one counts them by hand."""
+    norm = 0 if told.normalisation == "none" else 2
+    bias = 1 if told.normalisation == "none" else 0
+
+    def block(before: int, width: int) -> int:
+        first = 9 * before * width
+        rest = (told.convolutions - 1) * 9 * width * width
+        return first + rest + told.convolutions * width * (bias + norm)
+
+    widths = [told.filters * 2**level for level in range(told.depth + 1)]
+    down = block(bands, widths[0]) + sum(block(a, 2 * a) for a in widths[:-1])
+    kernel = 4 if told.upsampling == "transposed" else 9
+    larger = sum(kernel * 2 * a * a + a for a in widths[:-1])
+    up = sum(block(2 * a, a) for a in widths[:-1])
+    return down + larger + up + told.filters * channels + channels
+
+
+@settings(max_examples=40)
+@given(
+    told=SETTINGS,
+    bands=st.integers(1, 5),
+    channels=st.integers(1, 4),
+    rows=st.integers(2, 4),
+    columns=st.integers(2, 4),
+)
+def test_any_settings(
+    told: PlainUnetConfig, bands: int, channels: int, rows: int, columns: int
+) -> None:
+    config = ModelConfig(architecture="PlainUnet", options=told.model_dump())
+    net = build_model(config, bands=bands, channels=channels)
+    assert sum(p.numel() for p in net.parameters()) == parameters(told, bands, channels)
+    side = multiple_px(net)
+    assert side == 2**told.depth
+    image = torch.randn(2, bands, rows * side, columns * side)
+    logits = net(image)
+    assert logits.shape == (2, channels, rows * side, columns * side)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+    net.eval()
+    with torch.no_grad():
+        assert torch.equal(net(image), net(image))
+        laid = net.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(
+            laid(image.to(memory_format=torch.channels_last)), net(image), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_paper_s_own_size() -> None:
+    """Five levels from 64 to 1024 filters, without normalisation."""
+    told = PlainUnetConfig(filters=64, depth=4, normalisation="none")
+    with torch.device("meta"):
+        net = PlainUnet(told, 1, 1)
+    assert sum(p.numel() for p in net.parameters()) == 31_030_593
+
+
+def test_weights_begin_as_he_et_al_draw_them() -> None:
+    """So that what goes through many layers neither fades nor swells."""
+    torch.manual_seed(0)
+    net = PlainUnet(PlainUnetConfig(normalisation="none", convolutions=1), 3, 1)
+    kernels = [
+        m.weight
+        for m in net.modules()
+        if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
+    ]
+    for kernel in kernels[1:]:
+        assert kernel.std().item() == pytest.approx(math.sqrt(2 / kernel[0].numel()), rel=0.05)
+    assert all(not m.bias.any() for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    with torch.no_grad():
+        spread = net(torch.randn(4, 3, 64, 64)).std().item()
+    assert 0.2 < spread < 5
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    net = PlainUnet(PlainUnetConfig(filters=4, depth=2, dropout=0.5, normalisation="none"), 3, 1)
+    image = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        assert not torch.equal(net(image), net(image))
+        net.eval()
+        assert torch.equal(net(image), net(image))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"options": {"filtres": 8}}, "unknown key 'filtres'. Did you mean 'filters'?"),
+        ({"options": {"filters": 0}}, "model.options: filters: Input should be greater than"),
+        ({"options": {"depth": 9}}, "depth: Input should be less than or equal to 8"),
+        ({"options": {"convolutions": 0}}, "convolutions"),
+        ({"options": {"dropout": 1}}, "dropout"),
+        ({"options": {"normalisation": "layer"}}, "normalisation: Input should be 'batch'"),
+        ({"options": {"upsampling": "cubic"}}, "upsampling: Input should be 'transposed'"),
+        ({"encoder": "resnet18"}, "model.encoder = 'resnet18', but PlainUnet has no encoder"),
+        ({"encoder_weights": "none"}, "model.encoder_weights = 'none', but PlainUnet has no"),
+        ({"dropout": 0.2}, "model.dropout = 0.2, but PlainUnet has a dropout of its own"),
+    ],
+)
+def test_settings_that_it_does_not_have(told: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig(architecture="PlainUnet", **told)
+    assert message in caught.value.message
+    assert caught.value.remedy
+
+
+class Several(torch.nn.Module):
+    """The mean of networks: one export for all of them, which takes as long as for one."""
+
+    def __init__(self, nets: list[PlainUnet]) -> None:
+        super().__init__()
+        self.nets = torch.nn.ModuleList(nets)
+
+    def forward(self, image: Any) -> Any:
+        return torch.stack([net(image) for net in self.nets]).mean(dim=0)
+
+
+def test_the_graph_answers_as_the_network_does() -> None:
+    torch.manual_seed(0)
+    variants = [
+        {"upsampling": "transposed", "normalisation": "batch", "depth": 2},
+        {"upsampling": "bilinear", "normalisation": "instance"},
+        {"upsampling": "nearest", "normalisation": "group"},
+    ]
+    shared = {"filters": 4, "depth": 1, "convolutions": 1, "dropout": 0.2}
+    net = Several([PlainUnet(PlainUnetConfig(**(shared | told)), 3, 3) for told in variants])
+    assert not needs_fixed_size(net, 3, 4)
+    mean, std = (120.0,) * 3, (60.0,) * 3
+    whole = WholeModel(net, mean, std).eval()
+    graph = export_onnx(whole, bands=3, multiple_px=4)
+    spec = BundleSpec(
+        name="x", bands=("r", "g", "b"), mean=mean, std=std, classes=("a", "b", "c"),
+        input_multiple_px=4,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    for engine in (
+        OnnxRuntimeEngine(spec, graph, "fp32", "test"),
+        OpenVinoEngine(spec, [graph], "fp32", "test"),
+    ):
+        for shape in ((1, 3, 16, 16), (3, 3, 20, 44)):
+            batch = rng.integers(0, 256, shape).astype(np.uint8)
+            expected = whole.run(batch)
+            assert expected.std() > 0.01
+            np.testing.assert_allclose(engine.run(batch), expected, atol=1e-4)
