@@ -31,9 +31,11 @@ from rooftrace.predict.result import (
 )
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.stream import Block, StreamStats, stream
+from rooftrace.vector.blocks import BlockPolygonizer
 from rooftrace.vector.classes import ClassPolygonizer
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.polygonize import TracedPolygons
+from rooftrace.vector.separate import separate
 
 __all__ = ["Predictor", "load"]
 
@@ -159,11 +161,14 @@ class Predictor:
         plan = plan_scene(source, spec, gsd_m=gsd_m)
         preview = Preview(source.grid, source.bands)
         polygonizer = ClassPolygonizer(source.grid.shape, range(1, len(spec.classes)))
+        cores = BlockPolygonizer(source.grid.shape)
 
         def consume(block: Block) -> None:
             sink.write(block.window, block.mask)
             occurring = np.flatnonzero(block.count).tolist()
             polygonizer.feed(block.window, block.mask, block.score, occurring)
+            if block.cores is not None:
+                cores.feed(block.window, block.cores, block.score)
 
         stats = stream(
             source, self.engine, spec, plan, consume,
@@ -172,7 +177,12 @@ class Predictor:
         if stats.engine_px > _RELEASE_FROM_PX:
             # Outlines of a large scene need memory too; the two need not add up.
             getattr(self.engine, "release", lambda: None)()
-        footprints = self._footprints(polygonizer, source.grid, plan, gsd_m, min_area_m2)
+        traced = polygonizer.finish()
+        if spec.separation is not None:
+            traced[spec.building_class] = separate(
+                traced[spec.building_class], cores.finish(), smallest_px=_smallest_px(plan)
+            )
+        footprints = self._footprints(traced, source.grid, plan, gsd_m, min_area_m2)
         own_gsd_m = gsd_m if gsd_m is not None else source.grid.gsd_m
         classes = self._figures(stats, footprints, own_gsd_m)
         building = classes[spec.building_class]
@@ -241,7 +251,7 @@ class Predictor:
 
     def _footprints(
         self,
-        polygonizer: ClassPolygonizer,
+        traced: dict[int, TracedPolygons],
         grid: GeoGrid,
         plan: ScenePlan,
         gsd_m: float | None,
@@ -250,13 +260,13 @@ class Predictor:
         # A mask is as fine as the model sees; on a finer grid its stairs are larger.
         scale_y, scale_x = plan.scaling.scale_yx
 
-        def make(traced: TracedPolygons, part: slice) -> Footprints:
+        def make(own: TracedPolygons, part: slice) -> Footprints:
             return make_footprints(
-                traced.polygons[part],
-                traced.score[part],
+                own.polygons[part],
+                own.score[part],
                 grid,
                 min_area_m2=min_area_m2,
-                min_area_px=SMALLEST_PX * scale_y * scale_x,
+                min_area_px=_smallest_px(plan),
                 simplify_px=SIMPLIFY_PX * max(1.0, scale_y, scale_x),
                 gsd_m=gsd_m,
             )
@@ -264,9 +274,9 @@ class Predictor:
         # Each polygon is made by itself, and shapely works outside the interpreter's lock.
         with ThreadPoolExecutor(os.cpu_count(), "footprints") as pool:
             making = [
-                (index, pool.submit(make, traced, slice(first, first + _POLYGONS_AT_ONCE)))
-                for index, traced in polygonizer.finish().items()
-                for first in range(0, max(len(traced), 1), _POLYGONS_AT_ONCE)
+                (index, pool.submit(make, own, slice(first, first + _POLYGONS_AT_ONCE)))
+                for index, own in traced.items()
+                for first in range(0, max(len(own), 1), _POLYGONS_AT_ONCE)
             ]
             made = [(index, future.result()) for index, future in making]
         spec = self.bundle.spec
@@ -279,6 +289,12 @@ class Predictor:
             class_id=None if spec.is_binary else np.concatenate(ids),
             classes=() if spec.is_binary else spec.classes,
         )
+
+
+def _smallest_px(plan: ScenePlan) -> float:
+    """`SMALLEST_PX` in pixels of the source."""
+    scale_y, scale_x = plan.scaling.scale_yx
+    return SMALLEST_PX * scale_y * scale_x
 
 
 def load(

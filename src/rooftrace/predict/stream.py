@@ -48,12 +48,15 @@ class Block:
         score: (y, x) the probability, in 255ths, of the second class where there are two, else of
             the pixel's own.
         count: (256,) pixels of each class index.
+        cores: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
+            that does not tell buildings apart.
     """
 
     window: Window
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8]
     count: NDArray[np.int64]
+    cores: NDArray[np.uint8] | None = None
 
 
 @dataclass
@@ -303,13 +306,14 @@ def _finish(
 ) -> Block:
     model_window = plan.model_window(window)
     if all(answer is None for answer in answers.values()):
-        blended = np.zeros((spec.channels, *window.shape_yx), dtype=np.uint16)
+        blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
     else:
-        blender = Blender(plan.tiles, model_window, spec.channels)
+        blender = Blender(plan.tiles, model_window, spec.outputs)
         for index, answer in answers.items():
             if answer is not None:
                 blender.feed(index, answer)
         blended = enlarge(blender.finish(), model_window, window, plan.scaling)
+    blended, parting = blended[: spec.channels], blended[spec.channels :]
     if threshold is None:
         mask, score = _most_probable(blended)
     else:
@@ -320,7 +324,12 @@ def _finish(
     score += np.uint16(BLEND_ONE // PROB_ONE // 2)
     score >>= np.uint16(8)
     count = np.bincount(mask.ravel(), minlength=256)
-    return Block(window, mask, score.astype(np.uint8), count)
+    cores = None
+    if spec.separation is not None:
+        above = parting[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
+        inside = ~above if spec.separation == "border" else above
+        cores = (inside & (mask == spec.building_class)).view(np.uint8)
+    return Block(window, mask, score.astype(np.uint8), count, cores)
 
 
 def _most_probable(
