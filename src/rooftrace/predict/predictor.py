@@ -21,6 +21,7 @@ from rooftrace.io.masks import NODATA, MaskSink, MemoryMask, mask_sink
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import ModelBundle, read_bundle
+from rooftrace.models.spec import Output
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.result import (
     ClassFigures,
@@ -298,7 +299,11 @@ def _smallest_px(plan: ScenePlan) -> float:
 
 
 def load(
-    path: str | Path | None = None, *, engine: str | None = None, precision: str | None = None
+    path: str | Path | None = None,
+    *,
+    engine: str | None = None,
+    precision: str | None = None,
+    output: Output = "probabilities",
 ) -> Predictor:
     """A model from a `.rooftrace` file; without one the model that comes with rooftrace.
 
@@ -306,14 +311,16 @@ def load(
         path: of the bundle.
         engine: `openvino` (default) or `onnxruntime`.
         precision: `fp32`, `bf16` or `int8`; default the fastest that the processor runs well.
+        output: `coarse` is what the segmenter of a refined model says without its refiner.
 
     Raises:
         BundleError: the file is damaged, tampered with, or no bundle.
-        ConfigError: no such engine or precision.
+        ConfigError: no such engine or precision; the model has no such output.
         MissingExtraError: the engine is not installed.
     """
     bundle = default_bundle() if path is None else read_bundle(Path(path))
-    return Predictor(bundle, load_engine(bundle, engine=engine, precision=precision))
+    built = load_engine(bundle, engine=engine, precision=precision, output=output)
+    return Predictor(bundle.giving(output), built)
 
 
 def default_bundle() -> ModelBundle:
