@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,11 @@ class SceneCache:
         self._limit = limit_bytes
         self._bytes = 0
         self._kept: OrderedDict[int, Sample] = OrderedDict()
+        self._filled = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without pixels: another process decodes faster than it is sent them."""
+        return {**self.__dict__, "_bytes": 0, "_kept": OrderedDict(), "_filled": False}
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -39,9 +45,19 @@ class SceneCache:
         """What the scenes that are kept take up."""
         return self._bytes
 
+    def fill(self) -> None:
+        """Decode as many scenes as fit, once and for all; the others are read by window then.
+
+        Processes that are forked after this have these scenes in common, and take no memory more.
+        """
+        for index in range(len(self.scenes)):
+            if not self._is_large(index) and self._bytes + self._size(index) <= self._limit:
+                self._whole(index)
+        self._filled = True
+
     def read(self, index: int, window: Window) -> Sample:
         """The part of a scene inside `window`, which must lie in it."""
-        if self._is_large(index):
+        if self._by_window(index):
             return _read(self.scenes[index], window, self._instances)
         sample = self._whole(index)
         rows, cols = window.slices()
@@ -58,7 +74,7 @@ class SceneCache:
         Returns:
             (n,) positions, counted along the rows of the window.
         """
-        if not self._is_large(index):
+        if not self._by_window(index):
             sample = self._whole(index)
             rows, cols = window.slices()
             return np.flatnonzero(
@@ -74,10 +90,16 @@ class SceneCache:
             found &= _valid(scene.image.read(window))
         return np.flatnonzero(found)
 
+    def _by_window(self, index: int) -> bool:
+        return self._is_large(index) or (self._filled and index not in self._kept)
+
     def _is_large(self, index: int) -> bool:
+        return self._size(index) > self._limit // 8
+
+    def _size(self, index: int) -> int:
         image = self.scenes[index].image
         bytes_per_px = _pixel_bytes(image) + (4 if self._instances else 0)
-        return image.grid.height * image.grid.width * bytes_per_px > self._limit // 8
+        return image.grid.height * image.grid.width * bytes_per_px
 
     def _whole(self, index: int) -> Sample:
         sample = self._kept.get(index)

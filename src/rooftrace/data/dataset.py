@@ -7,6 +7,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from ctypes import c_longlong
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 import numpy as np
@@ -116,7 +118,7 @@ class TrainSamples:
         self._sampler = make_sampler(sources, scenes, balance)
         pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
         self._samples = max(at_least, pixels // crop_px**2 if samples is None else samples)
-        self._seed, self.epoch = seed, 0
+        self._seed, self._epoch = seed, RawValue(c_longlong, 0)
         self.full_scale = full_scale_of(self.dtype) if full_scale is None else full_scale
 
     @property
@@ -134,10 +136,24 @@ class TrainSamples:
     def __len__(self) -> int:
         return self._samples
 
+    @property
+    def epoch(self) -> int:
+        """Which samples are drawn; worker processes that were started before see it change."""
+        return int(self._epoch.value)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.value = epoch
+
+    def load(self) -> None:
+        """Decode what the cache holds, so that worker processes have it in common."""
+        self._cache.fill()
+
     def unchanged(self, samples: int) -> TrainSamples:
         """The first `samples` of the first epoch, at the model's scale and as they are."""
         plain = copy.copy(self)
-        plain._augment, plain._samples, plain.epoch = AugmentConfig(), samples, 0
+        plain._augment, plain._samples = AugmentConfig(), samples
+        plain._epoch = RawValue(c_longlong, 0)
         return plain
 
     def __getitem__(self, index: int) -> Sample:
@@ -269,6 +285,10 @@ class EvalTiles:
     def __len__(self) -> int:
         return len(self._tiles)
 
+    def load(self) -> None:
+        """As `TrainSamples.load`."""
+        self._cache.fill()
+
     def __getitem__(self, number: int) -> Sample:
         """Image (band, y, x) float32 in pixel values, target and validity (y, x)."""
         index, scale, row, col = self._tiles[number]
@@ -309,7 +329,10 @@ def _check_dtype(scene: Scene) -> None:
 
 
 def _instances(sample: Sample, building_class: int | None) -> NDArray[np.int32] | None:
-    return None if building_class is None else building_instances(sample, building_class)
+    if building_class is None:
+        return None
+    is_building = (sample.target == building_class) & sample.valid
+    return building_instances(is_building, sample.instances)
 
 
 def _preferred(source: SceneSet, augment: AugmentConfig) -> list[int]:

@@ -134,7 +134,9 @@ class TrainConfig(Config):
         val_crop_px: side of a validation tile; default `crop_px`.
         val_tiles: at most so many tiles of each validation folder.
         precision: `auto`: bf16 where the device computes in it fast, else fp16 on a GPU, else fp32.
-        workers: processes that prepare samples; 0 prepares them in the training process.
+        workers: processes that prepare samples, for each that trains; 0 prepares them in the
+            training process. `auto`: 0 on a CPU, on a GPU as many as there are other cores, up to
+            8. On Linux they have the decoded images in common; elsewhere each decodes its own.
         device: `auto`, `cpu` or `cuda`.
         devices: of each machine that train together, one process on each; of `cpu`, processes.
         nodes: machines that train together; the command is started on each.
@@ -153,7 +155,7 @@ class TrainConfig(Config):
     val_crop_px: Annotated[int, Field(ge=32)] | None = None
     val_tiles: Count = 400
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Count = 1
     nodes: Count = 1

@@ -49,6 +49,12 @@ class TrainingData:
     statistics: tuple[Values, Values]
     notes: tuple[str, ...] = ()
 
+    def load(self) -> None:
+        """Decode what fits in memory, so that processes forked after this have it in common."""
+        self.samples.load()
+        for tiles in self.tiles:
+            tiles.load()
+
 
 @dataclass(frozen=True)
 class PixelStatistics:
@@ -102,8 +108,8 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
             f"Two validation folders have the same name: {names}.",
             remedy='Give each a name of its own: name = "…".',
         )
-    # Every worker of every process on this machine has a cache of its own.
-    cache = config.data.cache_mb * 2**20 // (max(1, config.workers) * config.devices)
+    # Every process that trains on this machine has a cache of its own.
+    cache = config.data.cache_mb * 2**20 // config.devices
     samples = TrainSamples(
         train,
         crop_px=config.crop_px,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import rooftrace.models._torch  # noqa: F401
 
@@ -19,7 +21,13 @@ from rooftrace.core.types import Sample
 from rooftrace.data.separation import SeparationTarget, separation_target
 from rooftrace.train.config import TrainConfig
 
-__all__ = ["Batch", "Samples", "collate", "make_loader"]
+__all__ = ["Batch", "Samples", "choose_workers", "collate", "make_loader"]
+
+_MOST_WORKERS = 8
+"""More would prepare some thousands of samples a second, which no network here asks for."""
+
+_FORK = "fork" if sys.platform == "linux" else None
+"""Forked processes have the decoded images in common, which others would each decode anew."""
 
 
 class Samples(Protocol):
@@ -52,10 +60,14 @@ def collate(samples: Sequence[Sample], separation: SeparationTarget | None = Non
         samples: with instances, where `separation` is given.
         separation: makes the target of the second head.
     """
-    images = torch.from_numpy(np.stack([s.image for s in samples]))
+    bands, height, width = samples[0].image.shape
+    # Interleaved by OpenCV, straight to where they belong: torch takes thirty times as long.
+    images = np.empty((len(samples), height, width, bands), dtype=np.float32)
+    for sample, pixels in zip(samples, images):
+        cv2.merge(list(sample.image), pixels)
     targets = torch.from_numpy(np.stack([s.target for s in samples]))
     valid = torch.from_numpy(np.stack([s.valid for s in samples]))
-    batch = Batch(images.contiguous(memory_format=torch.channels_last), targets, valid)
+    batch = Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, valid)
     if separation is None:
         return batch
     instances = [s.instances for s in samples if s.instances is not None]
@@ -63,16 +75,37 @@ def collate(samples: Sequence[Sample], separation: SeparationTarget | None = Non
     return batch._replace(separation=made)
 
 
-def make_loader(samples: Samples, config: TrainConfig, batch_size: int) -> DataLoader[Any]:
-    """Batches in the order of the samples, which are random already where they are to be."""
+def choose_workers(config: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> int:
+    """How many processes prepare samples for one process that trains."""
+    if config.workers != "auto":
+        return config.workers
+    if accelerator == "cpu":
+        # The network computes on all cores: what others took of them would be taken from it.
+        return 0
+    cores = os.cpu_count() or 1
+    return min(_MOST_WORKERS, max(1, cores // config.devices - 1))
+
+
+def make_loader(
+    samples: Samples, config: TrainConfig, batch_size: int, *, workers: int, lasting: bool = False
+) -> DataLoader[Any]:
+    """Batches in the order of the samples, which are random already where they are to be.
+
+    Args:
+        workers: processes that prepare them; 0 prepares them in this one.
+        lasting: the processes are started once, not once an epoch.
+    """
     told = config.separation
     separation = None if told is None else separation_target(told.kind, told.reach)
     return DataLoader(
         _AsDataset(samples),
         batch_size=batch_size,
-        num_workers=config.workers,
+        num_workers=workers,
         collate_fn=partial(collate, separation=separation),
         worker_init_fn=_begin_worker,
+        multiprocessing_context=_FORK if workers else None,
+        persistent_workers=lasting and workers > 0,
+        pin_memory=torch.cuda.is_available() and config.device != "cpu",
     )
 
 

@@ -35,7 +35,7 @@ from rooftrace.train.distributed import (
     share_of_tiles,
 )
 from rooftrace.train.feed import TrainingData
-from rooftrace.train.loader import make_loader
+from rooftrace.train.loader import choose_workers, make_loader
 from rooftrace.train.monitor import check_monitor
 from rooftrace.train.stopping import Stopping, why_ended
 from rooftrace.train.task import Task
@@ -144,11 +144,14 @@ def run_trainer(
             share_of_tiles(tiles, batch=batch, rank=rank, processes=processes)
             for tiles in data.tiles
         ]
+        workers = choose_workers(config, accelerator)
+        if workers:
+            data.load()
         with progress, _interruptible(), ending_together(trainer):
             trainer.fit(
                 task,
-                make_loader(trained_on, config, batch // processes),
-                [make_loader(tiles, config, batch) for tiles in judged_on],
+                make_loader(trained_on, config, batch // processes, workers=workers, lasting=True),
+                [make_loader(tiles, config, batch, workers=workers) for tiles in judged_on],
                 ckpt_path=last if resume else None,
                 # Our own file, written by Keeper; it holds more than tensors.
                 weights_only=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -356,6 +357,30 @@ def test_the_cache_forgets_what_does_not_fit(folder: Path) -> None:
         assert part.image.shape == (3, 5, 6)
     assert watched[0].windows[1:] == [Window(3, 4, 5, 6)] * 3
     assert tight.nbytes == 0
+
+
+def test_a_filled_cache_decodes_no_more(folder: Path) -> None:
+    scenes = list(source_of(folder))[:1] * 20
+    size = scenes[0].image.grid.height * scenes[0].image.grid.width * 5
+    watched = [Watched(scene) for scene in scenes]
+    cache = SceneCache([scene.scene for scene in watched], 8 * size)
+    cache.fill()
+    assert cache.nbytes == 8 * size
+    window = Window(1, 2, 5, 6)
+    for index in range(20):
+        read, whole = cache.read(index, window), scenes[index].image.read(window)
+        np.testing.assert_array_equal(read.image, whole.data)
+    assert [len(scene.windows) for scene in watched] == [1] * 20
+    assert [scene.windows[0] == window for scene in watched] == [False] * 8 + [True] * 12
+
+
+def test_the_pixels_of_a_cache_are_not_sent_to_another_process() -> None:
+    scene = Scene("a", ArraySource(np.zeros((3, 500, 500), np.uint8)))
+    cache = SceneCache([scene], PLENTY)
+    fresh = len(pickle.dumps(cache))
+    cache.fill()
+    assert len(pickle.dumps(cache)) == fresh
+    assert cache.nbytes == 500 * 500 * 5
 
 
 def test_the_cache_keeps_no_band_that_is_none() -> None:

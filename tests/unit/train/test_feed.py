@@ -185,14 +185,6 @@ def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
     assert min(data.samples[n].image.min() for n in range(4)) < -10
 
 
-def test_every_worker_has_its_part_of_the_memory(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"0": image_of(0)})
-    sets = {"train": [{"path": "a"}], "val": [{"path": "a"}], "cache_mb": 9}
-    for workers, limit in ((0, 9 * 2**20), (3, 3 * 2**20)):
-        data = opened(tmp_path, workers=workers, data=sets)
-        assert data.samples._cache._limit == limit
-
-
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_samples_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
     write(tmp_path / "a", {str(n): image_of(n) for n in range(3)})
