@@ -60,7 +60,8 @@ def plot_curves(rows: Rows, path: Path) -> None:
             if any(map(math.isfinite, values)):
                 one.plot(epochs, values, color=colour, label=told, linewidth=1.7, **marks)
         one.set_title(_TITLES.get(key, key) + _best(rows, key))
-        one.legend(fontsize=8, loc="best", framealpha=0.7)
+        if one.get_legend_handles_labels()[1]:
+            one.legend(fontsize=8, loc="best", framealpha=0.7)
     rate = axes[len(keys)]
     rate.plot(epochs, _values(rows, "lr"), color=_RATE, linewidth=1.5, **marks)
     rate.set_yscale("log")

@@ -226,7 +226,8 @@ def _read_rows(path: Path, problems: list[str]) -> list[Figures]:
             rows[values["epoch"]] = {k: v for k, v in values.items() if abs(v) <= _LARGEST}
     if bad:
         listed = ", ".join(map(str, sorted(bad)[:_LISTED])) + (", …" if len(bad) > _LISTED else "")
-        problems.append(f"{_FIGURES} is damaged: left out are its lines {listed}.")
+        are = "s {} are" if len(bad) > 1 else " {} is"
+        problems.append(f"{_FIGURES} is damaged: line{are.format(listed)} left out.")
     return [rows[epoch] for epoch in sorted(rows)]
 
 

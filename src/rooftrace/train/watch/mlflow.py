@@ -65,6 +65,7 @@ class Mlflow(Callback):
         self._client: Any = None
         self._id = ""
         self._sent = 0
+        self._times: dict[int, int] = {}
         self._silent = False
         self._ask_for_experiment()
 
@@ -160,12 +161,13 @@ class Mlflow(Callback):
     def _send(self, rows: Sequence[Mapping[str, float]]) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
         for row in rows:
             epoch = int(row["epoch"])
             if epoch <= self._sent:
                 continue
-            figures = [Metric(_key(k), v, now, epoch) for k, v in row.items() if k != "epoch"]
+            # One time for each epoch: the server takes what it is sent twice for one point.
+            at_ms = self._times.setdefault(epoch, int(time.time() * 1000))
+            figures = [Metric(_key(k), v, at_ms, epoch) for k, v in row.items() if k != "epoch"]
             for first in range(0, len(figures), _METRICS_AT_ONCE):
                 chunk = figures[first : first + _METRICS_AT_ONCE]
                 self._client.log_batch(self._id, metrics=chunk)
