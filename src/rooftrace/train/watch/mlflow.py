@@ -96,7 +96,8 @@ class Mlflow(Callback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        stopped = not isinstance(exception, Exception)  # Ctrl-C, SIGTERM
+        # By Ctrl-C, by SIGTERM, or by a study that has better trials.
+        stopped = not isinstance(exception, Exception) or type(exception).__name__ == "TrialPruned"
         self._finish(trainer, "KILLED" if stopped else "FAILED")
 
     @rank_zero_only
