@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Sample
+from rooftrace.core.types import BoolArray
 
 __all__ = [
     "BorderTarget",
@@ -32,18 +32,20 @@ SeparationTarget = Callable[[Instances], NDArray[np.float32]]
 """(y, x) instances, 0 where there is none, to (y, x) float32 in 0..1."""
 
 
-def building_instances(sample: Sample, building_class: int) -> Instances:
-    """Which building each pixel of a sample belongs to.
+def building_instances(is_building: BoolArray, told: Instances | None) -> Instances:
+    """Which building each pixel belongs to.
 
-    Where the label does not tell buildings apart, their connected components stand in: pixels that
-    share an edge or a corner. Then houses that touch count as one.
+    Args:
+        is_building: (y, x).
+        told: (y, x) by the label, see `InstanceReader`. Where it does not tell buildings apart,
+            their connected components stand in: pixels that share an edge or a corner. Then houses
+            that touch count as one.
 
     Returns:
-        (y, x) int32; 0 where there is no building of the class, or nothing is known.
+        (y, x) int32; 0 where there is no building.
     """
-    is_building = (sample.target == building_class) & sample.valid
-    if sample.instances is not None:
-        return np.where(is_building, sample.instances, 0)
+    if told is not None:
+        return np.where(is_building, told, 0)
     _, numbers = cv2.connectedComponents(is_building.view(np.uint8), connectivity=8)
     return np.asarray(numbers, dtype=np.int32)
 

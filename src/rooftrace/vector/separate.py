@@ -154,11 +154,13 @@ def _traced(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polyg
 
 
 def _joined(parts: Sequence[shapely.Polygon]) -> Polygons:
-    """Parts that windows cut, as what they were."""
-    if len(parts) == 1:
-        return np.array(parts, dtype=object)
-    # The union keeps a vertex where a cut met an outline.
-    return np.asarray(shapely.get_parts(shapely.simplify(shapely.union_all(parts), 0)), object)
+    """Parts that windows cut, as what they were; rings turn as those of `trace`."""
+    whole = np.array(parts, dtype=object)
+    if len(parts) > 1:
+        # The union keeps a vertex where a cut met an outline.
+        whole = shapely.get_parts(shapely.simplify(shapely.union_all(whole), 0))
+    # Normalised shells turn the other way.
+    return np.asarray(shapely.reverse(shapely.normalize(whole)), dtype=object)
 
 
 def _first_pixel_yx(polygon: shapely.Polygon) -> NDArray[np.int64]:

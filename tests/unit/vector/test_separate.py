@@ -1,0 +1,143 @@
+"""Buildings that touch, cut apart in their polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.types import Window
+from rooftrace.vector import separate as module
+from rooftrace.vector.blocks import BlockPolygonizer
+from rooftrace.vector.polygonize import TracedPolygons, trace
+from rooftrace.vector.separate import separate
+
+ROW = np.zeros((30, 70), np.uint8)
+ROW[5:25, 5:65] = 1
+
+
+def cut_at(mask: np.ndarray, *cols: int, width: int = 4) -> np.ndarray:
+    """A mask without strips: what the model takes for the insides."""
+    cores = mask.copy()
+    for col in cols:
+        cores[:, col - width // 2 : col + width // 2] = 0
+    return cores
+
+
+def traced(mask: np.ndarray, score: float = 1.0) -> TracedPolygons:
+    return trace(mask, prob=np.full(mask.shape, score, np.float32))
+
+
+def random_town(seed: int, shape_yx: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.ndarray]:
+    """A mask of anything, and cores in it."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape_yx, np.uint8)
+    cores = np.zeros(shape_yx, np.uint8)
+    for _ in range(25):
+        row, col = (int(rng.integers(0, side)) for side in shape_yx)
+        height, width = rng.integers(3, 16, 2).tolist()
+        mask[row : row + height, col : col + width] = 1
+        cores[row + 1 : row + height - 2, col + 1 : col + width - 2] = 1
+        cores[:, rng.integers(0, shape_yx[1])] = 0
+    return mask, cores & mask
+
+
+def same(one: TracedPolygons, other: TracedPolygons) -> None:
+    assert len(one) == len(other)
+    assert shapely.equals(one.polygons, other.polygons).all()
+    for name in ("score", "area_px", "first_pixel_yx"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_row_is_cut_in_the_middle_of_its_borders() -> None:
+    pieces = separate(traced(ROW, 0.9), traced(cut_at(ROW, 25, 45), 0.8))
+    assert [piece.bounds for piece in pieces.polygons] == [
+        (5, 5, 25, 25), (25, 5, 45, 25), (45, 5, 65, 25)
+    ]  # fmt: skip
+    assert pieces.area_px.tolist() == [400, 400, 400]
+    assert pieces.first_pixel_yx.tolist() == [[5, 5], [5, 25], [5, 45]]
+    np.testing.assert_allclose(pieces.score, 0.8, atol=1e-6)
+
+
+def test_one_core_or_none_leaves_a_building_as_it_is() -> None:
+    mask = ROW.copy()
+    mask[27:29, 2:6] = 1
+    buildings = traced(mask)
+    nothing = traced(np.zeros_like(mask))
+    same(separate(buildings, nothing), buildings)
+    same(separate(buildings, traced(cut_at(mask, 6, 64))), buildings)
+    same(separate(nothing, nothing), nothing)
+
+
+def test_small_cores_do_not_count() -> None:
+    cores = np.zeros_like(ROW)
+    cores[10:20, 10:20] = cores[10:20, 50:60] = 1
+    cores[14:16, 34:36] = 1
+    assert len(separate(traced(ROW), traced(cores))) == 3
+    assert len(separate(traced(ROW), traced(cores), smallest_px=9)) == 2
+    assert len(separate(traced(ROW), traced(cores), smallest_px=101)) == 1
+
+
+@given(st.integers(0, 10_000))
+def test_pieces_tile_their_buildings(seed: int) -> None:
+    mask, cores = random_town(seed)
+    buildings, parts = traced(mask), traced(cores)
+    pieces = separate(buildings, parts)
+    held = np.bincount(
+        shapely.STRtree(buildings.polygons).query(
+            shapely.point_on_surface(parts.polygons), predicate="within"
+        )[1],
+        minlength=len(buildings),
+    )  # fmt: skip
+    assert len(pieces) == np.maximum(held, 1).sum()
+    assert shapely.is_valid(pieces.polygons).all()
+    assert shapely.is_ccw(shapely.get_exterior_ring(pieces.polygons)).all()
+    assert pieces.area_px.sum() == mask.sum()
+    assert shapely.union_all(pieces.polygons).equals(shapely.union_all(buildings.polygons))
+    np.testing.assert_array_equal(pieces.area_px, shapely.area(pieces.polygons))
+    again = traced(mask).first_pixel_yx.tolist()
+    assert set(map(tuple, again)) <= set(map(tuple, pieces.first_pixel_yx.tolist()))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_do_not_matter(seed: int) -> None:
+    mask, cores = random_town(seed)
+    whole = separate(traced(mask), traced(cores))
+    for side in (17, 32):
+        buildings, parts = BlockPolygonizer(mask.shape), BlockPolygonizer(mask.shape)
+        for row in range(0, 60, side):
+            for col in range(0, 80, side):
+                block = Window(row, col, side, side).intersection(Window.whole(mask.shape))
+                score = np.ones(block.shape_yx, np.float32)
+                buildings.feed(block, mask[block.slices()], score)
+                parts.feed(block, cores[block.slices()], score)
+        same(separate(buildings.finish(), parts.finish()), whole)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_large_quarter_is_cut_window_by_window(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, cores = random_town(seed)
+    whole = separate(traced(mask), traced(cores))
+    monkeypatch.setattr(module, "_WINDOW_PX", 16)
+    same(separate(traced(mask), traced(cores)), whole)
+
+
+def test_what_no_core_reaches_in_a_large_quarter_stays_a_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores = np.zeros_like(ROW)
+    cores[5:25, 5:10] = cores[5:25, 10:15] = 1
+    cores[:, 10] = 0
+    monkeypatch.setattr(module, "_WINDOW_PX", 16)
+    monkeypatch.setattr(module, "_HALO_PX", 8)
+    pieces = separate(traced(ROW, 0.9), traced(cores, 0.8))
+    assert [piece.bounds for piece in pieces.polygons] == [
+        (5, 5, 10, 25), (10, 5, 23, 25), (23, 5, 65, 25)
+    ] or [piece.bounds for piece in pieces.polygons] == [
+        (5, 5, 11, 25), (11, 5, 23, 25), (23, 5, 65, 25)
+    ]  # fmt: skip
+    np.testing.assert_allclose(pieces.score, [0.8, 0.8, 0.9], atol=1e-6)
