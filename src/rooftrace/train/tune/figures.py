@@ -147,7 +147,15 @@ def _parallel(figure: Figure, summary: Summary, complete: Sequence[Tried]) -> No
         axes.axvline(at, color="0.8", linewidth=0.8, zorder=0)
     for at, (parameter, place) in enumerate(zip(summary.parameters, places)):
         for value in _marks(parameter, complete):
-            axes.text(at + 0.02, place(value), _short(value), fontsize=8, color="0.3", va="center")
+            axes.text(
+                at + 0.03,
+                place(value),
+                _short(value),
+                fontsize=8,
+                va="center",
+                zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+            )
     figure.colorbar(
         ScalarMappable(shade, map_), ax=axes, label=summary.monitor, fraction=0.03, pad=0.01
     )

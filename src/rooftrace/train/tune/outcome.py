@@ -51,7 +51,7 @@ def render_config(raw: dict[str, Any], parameters: Sequence[Parameter], head: st
     Args:
         raw: plain data, every value given.
     """
-    notes = {p.key: f"found among {p}" for p in parameters}
+    notes = {p.key: f"searched: {p}" for p in parameters}
     document = tomlkit.document()
     document.add(tomlkit.comment(head))
     _fill(document, raw, (), notes)

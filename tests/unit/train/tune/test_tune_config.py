@@ -1,0 +1,105 @@
+"""A configuration for a study is checked before the first trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.train.tune.config import TuneConfig, Tuning, read_tuning, refuse_search
+
+BASE = """
+epochs = 6
+[optimizer]
+lr = { low = 1e-4, high = 1e-1, log = true }
+[data]
+split = "split.json"
+[[data.train]]
+path = "data"
+"""
+
+
+def read(folder: Path, text: str = BASE, *overrides: str) -> Tuning:
+    (folder / "space.toml").write_text(text, encoding="utf-8")
+    return read_tuning(folder / "space.toml", overrides)
+
+
+def test_a_study_has_settings_a_space_and_a_base(tmp_path: Path) -> None:
+    tuning = read(tmp_path, BASE + '[tune]\nmonitor = "val_loss"\nseed = 3\n')
+    assert tuning.settings == TuneConfig(monitor="val_loss", seed=3)
+    assert not tuning.settings.maximises
+    assert [p.name for p in tuning.space.parameters] == ["optimizer.lr"]
+    assert tuning.base == tmp_path
+    assert tuning.first_config().optimizer.lr == 1e-4
+    assert tuning.most_epochs == 6
+
+
+def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
+    tuning = read(
+        tmp_path, BASE, "optimizer.lr=1e-3", "epochs={ low = 2, high = 8 }", "tune.seed=4"
+    )
+    assert [p.name for p in tuning.space.parameters] == ["epochs"]
+    assert tuning.most_epochs == 8
+    assert tuning.settings.seed == 4
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "maximises"),
+    [
+        ("val_iou", "auto", True),
+        ("val_iou/rotterdam", "auto", True),
+        ("val_loss", "auto", False),
+        ("seconds", "min", False),
+    ],
+)
+def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
+    assert TuneConfig(monitor=monitor, mode=mode).maximises is maximises  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimzer.lr={ low = 1e-4, high = 1e-3 }", "Did you mean 'optimizer'?"),
+        ("optimizer.lrr={ low = 1e-4, high = 1e-3 }", "unknown key 'optimizer.lrr'"),
+        ("optimizer.lr={ low = 0.0, high = 1e-3 }", "with optimizer.lr = 0.0: optimizer.lr:"),
+        ('batch_size={ choices = [8, "many"] }', "with batch_size = 'many': batch_size:"),
+        ('loss={ choices = ["ce", "dise"] }', "dise"),
+        ("optimizer.lr={ low = 2, high = 1 }", "The search of optimizer.lr"),
+        ("tune.pruner=medain", "tune.pruner"),
+        ("tune.trials=3", "unknown key 'tune.trials'"),
+        ("optimizer.lr=1e-3", "has no search space"),
+        ("export.int8={ choices = [true, false] }", "does not depend on it"),
+        ("workers={ low = 0, high = 2 }", "does not depend on it"),
+        ("devices=2", "trained on one device"),
+        ("crop_px=8", "crop_px"),
+    ],
+)
+def test_what_can_never_be_trained_is_said_at_once(
+    tmp_path: Path, override: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(tmp_path, BASE, override)
+    assert told in str(raised.value)
+
+
+def test_what_is_wrong_only_together_is_left_to_the_trial(tmp_path: Path) -> None:
+    """A range of metres per pixel needs a model that has metres."""
+    pair = ("gsd_m={ choices = [{}, 0.5] }", "augment.gsd_range_m={ choices = [{}, [0.3, 0.6]] }")
+    tuning = read(tmp_path, BASE, *pair)
+    fine = {"gsd_m": "0.5", "augment.gsd_range_m": "[0.3, 0.6]", "optimizer.lr": 1e-3}
+    assert tuning.config(fine, source="trial").augment.gsd_range_m == (0.3, 0.6)
+    with pytest.raises(ConfigError, match=r"trial_0001.*gsd_range_m needs gsd_m"):
+        tuning.config({**fine, "gsd_m": "default"}, source="trial_0001")
+
+
+def test_a_training_run_refuses_what_is_for_a_study() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.lr is a search space") as raised:
+        refuse_search({"optimizer": {"lr": {"low": 1, "high": 2}}}, source="a.toml")
+    assert "rooftrace tune" in raised.value.remedy
+    with pytest.raises(ConfigError, match="tune is settings of a study"):
+        refuse_search({"tune": {"seed": 1}}, source="a.toml")
+    refuse_search({"optimizer": {"lr": 1e-3}, "data": {"labels": {"low": 1}}}, source="a.toml")

@@ -1,0 +1,159 @@
+"""What of a configuration is left open, and what is put there."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+import typing
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+optuna = pytest.importorskip("optuna")
+
+from pydantic import BaseModel  # noqa: E402
+
+from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.tune.space import Choices, Range, find_space, is_open  # noqa: E402
+
+OPEN = """
+epochs = { low = 10, high = 40, step = 10 }
+loss = { choices = ["ce", "dice"] }
+
+[model.options]
+decoder_channels = { choices = [[32, 16], [64, 32]] }
+dropout = { low = 0, high = 0.5 }
+
+[optimizer]
+lr = { low = 1e-5, high = 1e-2, log = true }
+encoder_lr = { choices = [{}, 1e-4] }
+
+[[data.train]]
+path = "a"
+share = { low = 0.1, high = 0.9, step = 0.2 }
+
+[[data.train]]
+path = "b"
+labels.values = { low = 1, high = 2 }
+
+[data.labels]
+classes = ["background", "low", "high"]
+values = { low = 1, high = 2, background = 0 }
+
+[augment]
+flips = { choices = [true, false, 8, "8-fold"] }
+"""
+
+
+def drawn(seed: int, raw: dict[str, Any]) -> dict[str, object]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return find_space(raw).draw(study.ask())
+
+
+def test_open_values_are_found_wherever_they_stand_but_for_what_masks_mean() -> None:
+    space = find_space(tomllib.loads(OPEN))
+    found = {p.name: p for p in space.parameters}
+    assert list(found) == [
+        "epochs", "loss", "model.options.decoder_channels", "model.options.dropout",
+        "optimizer.lr", "optimizer.encoder_lr", "data.train.0.share", "augment.flips",
+    ]  # fmt: skip
+    assert found["optimizer.lr"] == Range(("optimizer", "lr"), 1e-5, 1e-2, log=True)
+    assert found["data.train.0.share"].key == ("data", "train", 0, "share")
+    epochs, dropout = found["epochs"], found["model.options.dropout"]
+    assert isinstance(epochs, Range)
+    assert isinstance(dropout, Range)
+    assert epochs.is_whole
+    assert not dropout.is_whole
+    choices = found["augment.flips"]
+    assert isinstance(choices, Choices)
+    assert choices.labels == ("true", "false", "8", "8-fold")
+    assert is_open(tomllib.loads(OPEN)) == "epochs"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_drawn_takes_its_place_and_nothing_else_changes(seed: int) -> None:
+    raw = tomllib.loads(OPEN)
+    before = copy.deepcopy(raw)
+    space = find_space(raw)
+    made = space.resolve(drawn(seed, raw))
+    assert raw == before
+    assert made["epochs"] in (10, 20, 30, 40)
+    assert isinstance(made["epochs"], int)
+    assert made["loss"] in ("ce", "dice")
+    assert made["model"]["options"]["decoder_channels"] in ([32, 16], [64, 32])
+    assert 0 <= made["model"]["options"]["dropout"] <= 0.5
+    assert 1e-5 <= made["optimizer"]["lr"] <= 1e-2
+    assert made["optimizer"].get("encoder_lr", 1e-4) == 1e-4
+    assert made["augment"]["flips"] in (True, False, 8, "8-fold")
+    assert min(abs(made["data"]["train"][0]["share"] - s) for s in (0.1, 0.3, 0.5, 0.7, 0.9)) < 1e-9
+    assert made["data"]["train"][1] == before["data"]["train"][1]
+    assert made["data"]["labels"] == before["data"]["labels"]
+    assert is_open(made) is None
+
+
+def test_an_empty_table_among_the_choices_leaves_the_key_out() -> None:
+    space = find_space({"optimizer": {"encoder_lr": {"choices": [{}, 1e-4]}}})
+    assert space.resolve({"optimizer.encoder_lr": "default"}) == {"optimizer": {}}
+    assert space.resolve({"optimizer.encoder_lr": "0.0001"}) == {"optimizer": {"encoder_lr": 1e-4}}
+
+
+def test_what_a_choice_holds_is_not_shared_between_trials() -> None:
+    space = find_space({"options": {"choices": [{"a": [1]}]}})
+    first = space.resolve({"options": '{"a": [1]}'})
+    first["options"]["a"].append(2)
+    assert space.resolve({"options": '{"a": [1]}'}) == {"options": {"a": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("{ low = 2, high = 1 }", "low = 2 above high = 1"),
+        ("{ low = 0.0, high = 1.0, log = true }", "expected low above 0"),
+        ("{ low = 1 }", "has no high"),
+        ("{ high = 1 }", "has no low"),
+        ("{ low = 1, high = 2, lgo = true }", " or 'log'?"),
+        ("{ low = 1, high = 9, step = 3 }", "does not lead from 1 to 9"),
+        ("{ low = 1, high = 9, step = -1 }", "does not lead"),
+        ("{ low = 1, high = 9, step = 2, log = true }", "both log = true and a step"),
+        ("{ low = 1, high = 9, log = 1 }", "expected true or false"),
+        ("{ low = true, high = 9 }", "expected a number"),
+        ('{ low = "1", high = 9 }', "expected a number"),
+        ("{ low = 1, high = inf }", "expected a finite number"),
+        ("{ choices = [] }", "expected a list of some"),
+        ("{ choices = 3 }", "expected a list of some"),
+        ('{ choices = [8, "8"] }', "a choice twice: 8"),
+        ("{ choices = [1, 2], low = 1 }", "the key 'low'"),
+    ],
+)
+def test_a_wrong_search_names_its_key(table: str, told: str) -> None:
+    raw = tomllib.loads(f"optimizer.lr = {table}")
+    with pytest.raises(ConfigError, match=r"The search of optimizer\.lr has") as raised:
+        find_space(raw)
+    assert told in str(raised.value)
+    assert "choices" in raised.value.remedy
+    assert is_open(raw) == "optimizer.lr"
+
+
+def test_no_key_of_a_configuration_looks_like_a_search() -> None:
+    """Or a table that means something would be taken for an open value."""
+
+    def fields(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+        if model in seen:
+            return set()
+        seen.add(model)
+        names = set(model.model_fields)
+        for name, field in model.model_fields.items():
+            for inner in models(field.annotation):
+                names |= set() if name == "labels" else fields(inner, seen)
+        return names
+
+    def models(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and typing.get_origin(annotation) is None:
+            return [annotation] if issubclass(annotation, BaseModel) else []
+        return [m for a in typing.get_args(annotation) for m in models(a)]
+
+    found = fields(TrainConfig, set())
+    assert "encoder_weights" in found
+    assert not found & {"low", "high", "choices"}

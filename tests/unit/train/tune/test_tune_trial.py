@@ -1,0 +1,263 @@
+"""What becomes of a trial, however its training ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.study import Study
+
+from rooftrace.core.config import load_config
+from rooftrace.core.errors import ConfigError, DataError, TrainError
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.fit import fit
+from rooftrace.train.tune import trial as trial_module
+from rooftrace.train.tune import workers as workers_module
+from rooftrace.train.tune.config import Tuning, read_tuning
+from rooftrace.train.tune.study import Claims, Outcome, finished, outcome, reason, this_process
+from rooftrace.train.tune.trial import draw_config, folder_name, folder_of, run_trial
+from rooftrace.train.tune.workers import Plan, run_trials, tidy
+
+Open = Callable[..., AbstractContextManager[Study]]
+Script = Callable[[TrainConfig], list[float] | BaseException]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
+    """Trainings that leave a checkpoint, and whose figures, or whose end, are made up."""
+
+    def use(script: Script) -> None:
+        def fake(config: TrainConfig, run: Path, *, base: Path, on_epoch: Any) -> None:
+            (run / "checkpoints").mkdir(parents=True)
+            (run / "checkpoints" / "last.ckpt").touch()
+            told = script(config)
+            if isinstance(told, BaseException):
+                raise told
+            for epoch, value in enumerate(told, 1):
+                on_epoch(epoch, {"epoch": epoch, "val_iou": value, "val_loss": 1 - value})
+
+        monkeypatch.setattr(trial_module, "fit", fake)
+
+    return use
+
+
+def make_plan(tuning: Tuning, out: Path, trials: int, *, keep: bool = False) -> Plan:
+    return Plan(tuning, out, f"sqlite:///{out / 'study.db'}", "space", trials, math.inf, keep)
+
+
+def run_one(study: Study, tuning: Tuning, out: Path) -> Outcome:
+    trial = Claims(study, tuning.settings, 99).next()
+    assert trial is not None
+    return run_trial(study, trial, draw_config(trial, tuning), tuning, out)
+
+
+def test_the_value_is_that_of_the_best_epoch(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    scripted(lambda config: [0.2, math.nan, 0.7, 0.5])
+    with opened() as study:
+        assert run_one(study, tuning, tmp_path) == Outcome.complete
+        (trial,) = finished(study)
+        assert trial.value == 0.7
+        assert [trial.intermediate_values[e] for e in (1, 3, 4)] == [0.2, 0.7, 0.5]
+        assert folder_of(trial).endswith(f":{(tmp_path / 'trial_0000').resolve()}")
+
+
+def test_a_loss_is_best_where_it_is_least(opened: Open, tmp_path: Path, scripted: Any) -> None:
+    scripted(lambda config: [0.2, 0.7, 0.5])
+    text = (tmp_path / "space.toml").read_text() + '\nmonitor = "val_loss"\n'
+    (tmp_path / "space.toml").write_text(text)
+    tuning = read_tuning(tmp_path / "space.toml")
+    with opened(tuning=tuning) as study:
+        run_one(study, tuning, tmp_path)
+        assert finished(study)[0].value == pytest.approx(0.3)
+
+
+def test_a_trial_below_the_median_is_given_up_after_its_warmup(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    with opened() as study:
+        for figures in (
+            [0.5, 0.5, 0.5, 0.9],
+            [0.3, 0.3, 0.3, 0.8],
+            [0.1, 0.1, 0.1, 0.1],
+            # Below the others in its last epoch alone, when there is nothing to spare any more.
+            [0.6, 0.6, 0.6, 0.6],
+        ):
+            scripted(lambda config, figures=figures: figures)
+            run_one(study, tuning, tmp_path)
+        found = finished(study)
+        assert [outcome(t) for t in found] == [
+            Outcome.complete, Outcome.complete, Outcome.pruned, Outcome.complete,
+        ]  # fmt: skip
+        assert found[2].last_step == 2
+        assert found[2].value == 0.1
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "is_traced"),
+    [
+        (DataError("no such folder", remedy="Look."), "no such folder Look.", False),
+        (RuntimeError("sizes differ"), "RuntimeError: sizes differ", True),
+    ],
+)
+def test_a_training_that_fails_is_recorded(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, error: Exception, told: str,
+    is_traced: bool,
+) -> None:  # fmt: skip
+    scripted(lambda config: error)
+    with opened() as study:
+        assert run_one(study, tuning, tmp_path) == Outcome.failed
+        assert reason(finished(study)[0]) == told
+    trace = tmp_path / "trial_0000" / "error.txt"
+    assert trace.is_file() is is_traced
+    if is_traced:
+        assert "Traceback" in trace.read_text()
+
+
+def test_figures_that_are_never_finite_are_a_failure(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    scripted(lambda config: [math.nan])
+    with opened() as study:
+        assert run_one(study, tuning, tmp_path) == Outcome.failed
+        assert "not a finite number" in reason(finished(study)[0])
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_who_stops_the_process_takes_no_trial_away(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, stop: BaseException
+) -> None:
+    scripted(lambda config: stop)
+    with opened() as study:
+        with pytest.raises(type(stop)):
+            run_one(study, tuning, tmp_path)
+        assert outcome(study.trials[0]) == Outcome.lost
+
+
+def test_a_trial_that_another_process_gave_up_ends_without_a_word(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    with opened() as study:
+
+        def taken(config: TrainConfig) -> list[float]:
+            study.tell(0, state=optuna.trial.TrialState.FAIL)
+            return [0.5]
+
+        scripted(taken)
+        assert run_one(study, tuning, tmp_path) == Outcome.lost
+
+
+def test_a_figure_that_no_run_has_ends_the_study(
+    opened: Open, tmp_path: Path, scripted: Any
+) -> None:
+    scripted(lambda config: [0.5])
+    text = (tmp_path / "space.toml").read_text() + '\nmonitor = "val_iuo"\n'
+    (tmp_path / "space.toml").write_text(text)
+    tuning = read_tuning(tmp_path / "space.toml")
+    with opened(tuning=tuning) as study:
+        with pytest.raises(ConfigError, match=r"tune.monitor = 'val_iuo'.*'val_iou'"):
+            run_trials(make_plan(tuning, tmp_path, 5), study, 1, lambda: None)
+        assert [outcome(t) for t in study.trials] == [Outcome.lost]
+
+
+def test_only_the_best_keeps_its_checkpoints(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    values = iter([0.3, 0.8, 0.5, 0.6])
+    scripted(lambda config: [next(values)])
+    seen: list[int] = []
+    with opened() as study:
+        plan = make_plan(tuning, tmp_path, 2)
+        run_trials(plan, study, 1, lambda: seen.append(len(finished(study))))
+        assert seen == [1, 2]
+        run_trials(make_plan(tuning, tmp_path, 4, keep=True), study, 1, lambda: None)
+        kept = [(tmp_path / folder_name(n) / "checkpoints").is_dir() for n in range(4)]
+        assert kept == [False, True, True, True]
+        tidy(study, tmp_path)
+    kept = [(tmp_path / folder_name(n) / "checkpoints").is_dir() for n in range(4)]
+    assert kept == [False, True, False, False]
+
+
+def test_a_study_in_which_all_fails_ends_early(
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any
+) -> None:
+    scripted(lambda config: DataError("no such folder"))
+    with opened() as study:
+        with pytest.raises(ConfigError, match=r"first 3 trials failed; .* 2: no such folder"):
+            run_trials(make_plan(tuning, tmp_path, 9), study, 1, lambda: None)
+        assert len(finished(study)) == 3
+
+
+def test_values_that_do_not_go_together_are_failed_trials(
+    opened: Open, tmp_path: Path, scripted: Any
+) -> None:
+    scripted(lambda config: [0.5])
+    pair = ("gsd_m={ choices = [{}, 0.5] }", "augment.gsd_range_m={ choices = [{}, [0.3, 0.6]] }")
+    tuning = read_tuning(tmp_path / "space.toml", [*pair, "tune.sampler=random", "tune.seed=2"])
+    with opened(tuning=tuning) as study:
+        run_trials(make_plan(tuning, tmp_path, 16), study, 1, lambda: None)
+        for trial in finished(study):
+            apart = trial.params["gsd_m"] == "default" != trial.params["augment.gsd_range_m"]
+            assert outcome(trial) == (Outcome.failed if apart else Outcome.complete)
+            assert ("gsd_range_m needs gsd_m" in reason(trial)) is apart
+        assert {outcome(t) for t in finished(study)} == {Outcome.failed, Outcome.complete}
+
+
+def test_a_process_that_ends_by_itself_is_replaced_but_not_for_ever(
+    opened: Open, tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as by the kernel, for lack of memory."""
+    made: list[Any] = []
+
+    class Killed:
+        name = this_process()
+        process: Any
+
+        def __init__(self, *args: Any) -> None:
+            self.process = self
+            self.exitcode, self.sentinel = -9, None
+            made.append(self)
+
+        def is_alive(self) -> bool:
+            return False
+
+        def raise_error(self) -> None:
+            pass
+
+        def kill(self) -> None:
+            pass
+
+        join = kill
+
+    with opened() as study:
+        claims = Claims(study, tuning.settings, 9)
+
+        def wait(sentinels: Any, timeout: float) -> None:
+            claims.next()
+
+        monkeypatch.setattr(workers_module, "_Worker", Killed)
+        monkeypatch.setattr(workers_module, "wait", wait)
+        with pytest.raises(TrainError, match=r"3 processes .* code -9") as raised:
+            run_trials(make_plan(tuning, tmp_path, 9), study, 2, lambda: None)
+        assert "--jobs" in raised.value.remedy
+        assert len(made) == 4
+        assert {outcome(t) for t in study.trials} == {Outcome.lost}
+
+
+def test_the_trainer_hands_on_what_a_watcher_raises(tiny_folder: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def end(epoch: int, figures: Mapping[str, float]) -> None:
+        seen.append(epoch)
+        raise optuna.TrialPruned
+
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, ["epochs=9"])
+    with pytest.raises(optuna.TrialPruned):
+        fit(config, tmp_path / "run", base=tiny_folder, on_epoch=end)
+    assert seen == [1]
