@@ -158,6 +158,7 @@ def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     (output,) = plain["outputs"]
     assert set(output) == {
         "input", "mask", "polygons", "preview", "buildings", "built_up_share", "pixels", "seconds",
+        "classes",
     }  # fmt: skip
     assert output["pixels"] == 160 * 200
     names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}

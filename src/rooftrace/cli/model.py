@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.options import (
@@ -80,5 +81,16 @@ def evaluate(
     for row in report.rows():
         table.add_row(*row)
     people.print(table)
+    if not report.is_binary:
+        people.print(_class_table(report.class_rows()))
     if out is not None:
         say(f"report and pictures in {out}")
+
+
+def _class_table(rows: list[tuple[str, ...]]) -> Table:
+    table = Table("class", "IoU", "Dice", "precision", "recall", "of all pixels")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

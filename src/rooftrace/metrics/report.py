@@ -13,7 +13,12 @@ __all__ = ["EvalReport", "ImageScore"]
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The counts of one image."""
+    """The counts of one image.
+
+    Args:
+        id: of the scene.
+        counts: of its pixels.
+    """
 
     id: str
     counts: PixelCounts
@@ -40,8 +45,22 @@ class EvalReport:
         """Counts added over all images: large images weigh more."""
         return sum((image.counts for image in self.images), PixelCounts.zero(len(self.classes)))
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether there is no class but the building."""
+        return len(self.classes) == 2
+
+    def headline(self, counts: PixelCounts) -> float:
+        """What images are ranked by: IoU of the building; of more classes the mean of those that
+        occur. NaN where there is nothing to judge.
+        """
+        return counts.iou(self.building_class) if self.is_binary else counts.mean_iou
+
     def to_json(self) -> dict[str, Any]:
-        """Figures in 0..1; None where one is not defined (a class that does not occur)."""
+        """Figures in 0..1; None where one is not defined (a class that does not occur).
+
+        `support` is the number of valid pixels that are the class.
+        """
         pooled, index = self.pooled, self.building_class
         by_image = per_image([image.counts for image in self.images], index)
         return {
@@ -50,25 +69,68 @@ class EvalReport:
             | _of_class(pooled, index)
             | {"mean_iou": _known(pooled.mean_iou)},
             "per_image": {name: _known(value) for name, value in by_image.items()},
-            "classes": {name: _of_class(pooled, i) for i, name in enumerate(self.classes)},
+            "classes": {
+                name: _of_class(pooled, i) | {"support": int(pooled.matrix[i].sum())}
+                for i, name in enumerate(self.classes)
+            },
+            "confusion": pooled.matrix.tolist(),
             "protocol": {
                 "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
                 "per_image": "mean over images; an image without the class in truth and "
                 "prediction counts as 1",
                 "class": self.classes[index],
+                "confusion": "pixels, in the order of the classes; row = truth, "
+                "column = prediction",
                 "valid_pixels": pooled.pixels,
             },
             **self.context,
         }
 
+    def by_image(self) -> list[dict[str, Any]]:
+        """Figures of each image; None where one is not defined."""
+        index = self.building_class
+        return [
+            {
+                "id": image.id,
+                "iou": _known(image.counts.iou(index)),
+                "dice": _known(image.counts.dice(index)),
+                "mean_iou": _known(image.counts.mean_iou),
+                "valid_pixels": image.counts.pixels,
+            }
+            for image in self.images
+        ]
+
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """Of each class its name, IoU, Dice, precision, recall, and its share of the valid pixels
+        of the truth, for a table.
+        """
+        pooled = self.pooled
+        rows = []
+        for index, name in enumerate(self.classes):
+            figures = _of_class(pooled, index)
+            share = pooled.matrix[index].sum() / max(pooled.pixels, 1)
+            shown = [_shown(figures[key]) for key in ("iou", "dice", "precision", "recall")]
+            rows.append((name, *shown, f"{share:.2%}"))
+        return rows
+
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of the headline figures, for a table."""
         plain = self.to_json()
+        if not self.is_binary:
+            pooled = self.pooled
+            known = sum(not math.isnan(pooled.iou(i)) for i in range(len(self.classes)))
+            return [
+                ("images", str(len(self.images))),
+                ("classes that occur", f"{known} of {len(self.classes)}"),
+                ("Accuracy (pooled)", _shown(plain["pixel"]["accuracy"])),
+                ("Mean IoU (pooled)", _shown(plain["pixel"]["mean_iou"])),
+                ("Mean Dice (pooled)", _shown(_known(pooled.mean_dice))),
+            ]
         name = self.classes[self.building_class]
         rows = [(f"{key} (pooled)", value) for key, value in plain["pixel"].items()]
         rows += [(f"{key} (mean per image)", value) for key, value in plain["per_image"].items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
-        shown = [(key, "–" if value is None else f"{value:.4f}") for key, value in rows]
+        shown = [(key, _shown(value)) for key, value in rows]
         return [
             ("images", str(len(self.images))),
             ("class", name),
@@ -83,6 +145,10 @@ def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
         "dice": _known(counts.dice(index)),
         "iou": _known(counts.iou(index)),
     }
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _known(value: float) -> float | None:

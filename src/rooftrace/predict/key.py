@@ -18,19 +18,19 @@ _GAP_PX = 20
 
 
 def draw_key(
-    entries: Sequence[tuple[str, Colour]], width_px: int, *, paper: Colour, ink: Colour
+    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour
 ) -> Image.Image:
     """Swatches with their texts, in as many rows as they need.
 
     Args:
-        entries: text and colour of each, from left to right; a text that is wider than the picture
-            is cut.
+        entries: text and colour of each, from left to right; without a colour the swatch is
+            empty. A text that is wider than the picture is cut.
         width_px: of the picture.
         paper, ink: colours of the ground and of the text.
     """
     font = ImageFont.load_default(size=14)
     before_px = _SWATCH_PX + 6
-    rows: list[list[tuple[float, str, Colour]]] = [[]]
+    rows: list[list[tuple[float, str, Colour | None]]] = [[]]
     left = float(_MARGIN_PX)
     for text, colour in entries:
         needed_px = before_px + font.getlength(text)

@@ -108,7 +108,7 @@ class Preview:
             cv2.polylines(canvas, rings, True, colour, 1, cv2.LINE_AA, _SHIFT)
         page = self._with_caption(Image.fromarray(canvas), caption, gsd_m, swatch=False)
         entries = [
-            (f"{name} {share:.1%}", legend.rgb(index))
+            (f"{name} {share:.1%}", legend.rgb(index) if index else None)
             for index, (name, share) in enumerate(zip(legend.names, shares))
             if share > 0
         ]

@@ -16,9 +16,11 @@ from rooftrace.core.errors import BundleError, ConfigError, DataError, LabelErro
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.split import read_split
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate, side_by_side
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.predict.comparison import side_by_side
 from rooftrace.predict.predictor import load
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def test_pictures_of_any_image(shape: tuple[int, int, int], dtype: type) -> None
     yx = shape[1:]
     truth = Mask(np.ones(yx, np.uint8), np.ones(yx, bool), GeoGrid(yx))
     guess = Mask(np.zeros(yx, np.uint8), np.zeros(yx, bool), GeoGrid(yx))
-    sheet = side_by_side(pixels, truth, guess, "IoU -")
+    sheet = side_by_side(pixels, truth, guess, "IoU -", Legend(("land", "building")))
     assert sheet.dtype == np.uint8
     assert sheet.shape[2] == 3
     assert max(sheet.shape[0], sheet.shape[1] / 3) <= 700
