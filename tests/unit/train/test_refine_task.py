@@ -1,0 +1,254 @@
+"""Steps and figures of the refinement without a trainer: losses by hand, who learns from what."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.models.pix2pix import Generator, PatchDiscriminator  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.loader import Batch  # noqa: E402
+from rooftrace.train.refine_task import (  # noqa: E402
+    RefineTask,
+    adversarial_loss,
+    map_difference,
+)
+
+
+def config_of(classes: int = 2, **refine: object) -> TrainConfig:
+    names = ["background", "building", "road", "water"][:classes]
+    raw = {
+        "crop_px": 32,
+        "data": {
+            "train": [{"path": "a"}], "val": [{"path": "b"}], "labels": {"classes": names},
+        },
+        "refine": {"depth": 2, "discriminator_layers": 1, **refine},
+    }  # fmt: skip
+    return parse_config(raw, TrainConfig, source="c")
+
+
+def task_of(segmenter: nn.Module, classes: int = 2, **refine: object) -> RefineTask:
+    torch.manual_seed(0)
+    config = config_of(classes, **refine)
+    channels = config.data.labels.channels
+    return RefineTask(
+        segmenter,
+        Generator(1, channels, filters=4, depth=2, dropout=0.0),
+        PatchDiscriminator(1, channels, filters=4, layers=1),
+        config,
+        mean=(0.0,),
+        std=(1.0,),
+        val_names=("b",),
+        fingerprint="0123456789abcdef",
+    )
+
+
+def batch_of(classes: int = 2, seed: int = 0) -> Batch:
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, 1, 16, 16, generator=rng)
+    targets = torch.randint(0, classes, (2, 16, 16), generator=rng, dtype=torch.uint8)
+    valid = torch.ones(2, 16, 16, dtype=torch.bool)
+    valid[0, 12:], valid[1, :, :3] = False, False
+    return Batch(images, targets, valid)
+
+
+def by_hand(task: RefineTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps without a trainer."""
+    settings = task.settings
+    adam = {"lr": settings.lr, "betas": (settings.beta1, 0.999)}
+    both = tuple(
+        torch.optim.Adam(net.parameters(), **adam) for net in (task.generator, task.discriminator)
+    )
+    monkeypatch.setattr(task, "_optimizers", lambda: both)
+    monkeypatch.setattr(task, "manual_backward", lambda loss: loss.backward())
+
+
+def gradients(net: nn.Module) -> list[Any]:
+    return [p.grad.clone() for p in net.parameters()]
+
+
+def test_a_patch_counts_by_what_is_known_of_it() -> None:
+    verdict = torch.tensor([[[[0.0, 2.0]]]])
+    known = torch.ones(1, 1, 4, 8)
+    softplus = [math.log1p(math.exp(x)) for x in (0.0, -2.0, 2.0)]
+    real = adversarial_loss(verdict, known, True).item()
+    assert real == pytest.approx((softplus[0] + softplus[1]) / 2)
+    fake = adversarial_loss(verdict, known, False).item()
+    assert fake == pytest.approx((softplus[0] + softplus[2]) / 2)
+    known[..., 6:] = 0
+    half = adversarial_loss(verdict, known, True).item()
+    assert half == pytest.approx((softplus[0] + 0.5 * softplus[1]) / 1.5)
+    assert adversarial_loss(verdict, torch.zeros_like(known), True).item() == 0
+
+
+def test_the_difference_of_two_maps_by_hand() -> None:
+    drawn = torch.tensor([0.8, 0.4, 0.9]).view(1, 1, 1, 3)
+    truth = torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 1, 3)
+    valid = torch.tensor([[[True, True, False]]])
+    assert map_difference(drawn, truth, valid).item() == pytest.approx((0.2 + 0.4) / 2)
+    # Two channels that sum to one say the same.
+    both = map_difference(torch.cat([1 - drawn, drawn], 1), torch.cat([1 - truth, truth], 1), valid)
+    assert both.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_is_not_valid_teaches_nothing(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = 1 if classes == 2 else classes
+    taught = []
+    for change in (False, True):
+        torch.manual_seed(1)
+        task = task_of(nn.Conv2d(1, channels, 1), classes, loss_weight=1.0)
+        by_hand(task, monkeypatch)
+        batch = batch_of(classes)
+        if change:
+            other = (batch.targets + 1) % classes
+            # As a label may be that says nothing: no class at all.
+            other[0, 14] = 255
+            batch.targets[~batch.valid] = other[~batch.valid]
+        task.training_step(batch, 0)
+        taught.append([*gradients(task.generator), *gradients(task.discriminator)])
+    assert all(torch.equal(a, b) for a, b in zip(*taught))
+    assert any(grad.abs().sum() > 0 for grad in taught[0])
+
+
+def test_each_network_learns_in_its_own_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the segmenter changes, nor does the generator learn from judging itself."""
+    segmenter = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
+    before = {k: v.clone() for k, v in segmenter.state_dict().items()}
+    task = task_of(segmenter)
+    by_hand(task, monkeypatch)
+    stepped: list[tuple[str, list[str]]] = []
+    for name, optimizer in zip(("generator", "discriminator"), task._optimizers()):
+        net = getattr(task, name)
+        monkeypatch.setattr(
+            optimizer,
+            "step",
+            lambda name=name, net=net: stepped.append(
+                (name, [k for k, p in net.named_parameters() if p.grad is not None])
+            ),
+        )
+    assert not segmenter.training
+    task.training_step(batch_of(), 0)
+    assert [name for name, _ in stepped] == ["discriminator", "generator"]
+    assert all(grads for _, grads in stepped)
+    after = task.segmenter.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+    assert all(p.grad is None for p in task.segmenter.parameters())
+    # The discriminator's gradient is that of judging alone: fooling it adds nothing.
+    judged = gradients(task.discriminator)
+    batch = batch_of()
+    logits, _ = task._both(batch.images)
+    truth, drawn, known = task._maps(logits, batch)
+    task.discriminator.zero_grad()
+    real = adversarial_loss(task.discriminator(batch.images, truth), known, True)
+    fake = adversarial_loss(task.discriminator(batch.images, drawn.detach()), known, False)
+    ((real + fake) / 2).backward()
+    for expected, found in zip(gradients(task.discriminator), judged):
+        torch.testing.assert_close(found, expected)
+
+
+class Blurred(nn.Module):
+    """A segmenter that sees the building (a bright pixel) spread over its neighbours."""
+
+    def forward(self, image: Any) -> Any:
+        return 6 * nn.functional.avg_pool2d(image, 5, stride=1, padding=2) - 1
+
+
+def squares(seed: int) -> Batch:
+    target = torch.zeros(4, 16, 16, dtype=torch.uint8)
+    rng = torch.Generator().manual_seed(seed)
+    for one in target:
+        row, col = torch.randint(2, 8, (2,), generator=rng).tolist()
+        one[row : row + 6, col : col + 5] = 1
+    return Batch(target[:, None].float(), target, torch.ones(4, 16, 16, dtype=torch.bool))
+
+
+def test_it_learns_what_the_segmenter_gets_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    task = task_of(Blurred(), lr=2e-3)
+    by_hand(task, monkeypatch)
+    for step in range(60):
+        task.training_step(squares(step), step)
+    task.eval()
+    task.on_validation_epoch_start()
+    with torch.no_grad():
+        task.validation_step(squares(1000), 0)
+    task.on_validation_epoch_end()
+    figures = task.epoch_metrics
+    assert figures["val_iou_coarse"] < 0.7
+    assert figures["val_iou"] > figures["val_iou_coarse"] + 0.15
+    assert figures["val_boundary_iou"] > figures["val_boundary_iou_coarse"]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_figures_of_an_epoch(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained, the refiner is the identity; a second head of the segmenter goes by."""
+    channels = 1 if classes == 2 else classes
+    torch.manual_seed(1)
+    segmenter = nn.Conv2d(1, channels + 1, 3, padding=1)
+    with torch.no_grad():
+        # Pixels are 0.5 on average: no class is likelier than another.
+        segmenter.bias.copy_(-0.5 * segmenter.weight.sum(dim=(1, 2, 3)))
+    task = task_of(segmenter, classes, loss_weight=0.5)
+    assert task.predict_logits(batch_of(classes).images).shape == (2, channels, 16, 16)
+    task.on_train_epoch_start()
+    task.on_validation_epoch_start()
+    for seed in range(2):
+        task.validation_step(batch_of(classes, seed), seed)
+    task.on_validation_epoch_end()
+    figures = task.epoch_metrics
+    assert set(figures) == set(task.metric_names)
+    for name in ("iou", "boundary_iou"):
+        assert figures[f"val_{name}"] == figures[f"val_{name}_coarse"] > 0
+    assert figures["val_iou/b"] == figures["val_iou_coarse/b"] == figures["val_iou"]
+    assert math.isnan(figures["train_l1"])
+    # λ · L1, and the run's loss by its weight.
+    rest = figures["val_loss"] - 100 * figures["val_l1"]
+    assert 0.1 < rest < 5
+    by_hand(task, monkeypatch)
+    task.training_step(batch_of(classes), 0)
+    task.on_validation_epoch_end()
+    figures = task.epoch_metrics
+    adversarial = figures["train_loss_generator"] - figures["train_loss"]
+    assert adversarial == pytest.approx(math.log(2), abs=0.2)
+    assert figures["train_loss_discriminator"] == pytest.approx(math.log(2), abs=0.2)
+
+
+def test_the_segmenter_stays_as_in_evaluation() -> None:
+    task = task_of(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout()))
+    for mode in (task.train(), task.eval(), task.train()):
+        assert not any(module.training for module in mode.segmenter.modules())
+    assert task.generator.training
+    assert task.best_net is task.generator
+    assert (task.clip_norm, task.learning_rate) == (0, 2e-4)
+
+
+def test_a_checkpoint_of_another_segmenter_is_refused() -> None:
+    task = task_of(nn.Conv2d(1, 1, 1))
+    checkpoint: dict[str, Any] = {}
+    task.on_save_checkpoint(checkpoint)
+    task.on_load_checkpoint(checkpoint)
+    with pytest.raises(ConfigError, match="over another segmenter"):
+        task.on_load_checkpoint({"segmenter": "fedcba9876543210"})
+
+
+@pytest.mark.parametrize(
+    ("refine", "message"),
+    [
+        ({"depth": 6}, "crop_px = 32 is not a multiple of 64"),
+        ({"discriminator_layers": 4}, "crop_px = 32 is too small for refine.discriminator_layers"),
+        ({"depth": 0}, "refine.depth"),
+        ({"filter": 8}, "Did you mean 'filters'"),
+    ],
+)
+def test_a_crop_must_go_through_both_networks(refine: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_of(**refine)  # type: ignore[arg-type]
