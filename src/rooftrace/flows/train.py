@@ -21,7 +21,8 @@ class TrainReport:
     """What a run came to.
 
     Args:
-        best: by name (`best_iou`, `best_loss`): epoch (from 1), value, bundle.
+        best: by name (`best_iou`, `best_loss`; of a refinement `refined`, by IoU, too): epoch (from
+            1), value, bundle.
     """
 
     run: Path
@@ -52,13 +53,14 @@ def run_train(
     resume: bool = False,
     console: Console | None = None,
 ) -> TrainReport:
-    """Train as a TOML file says, and write `best_iou.rooftrace` and `best_loss.rooftrace`.
+    """Train as a TOML file says, and write `best_iou.rooftrace` and `best_loss.rooftrace`; with
+    `[refine]` also `refined.rooftrace`.
 
     Args:
         config_path: see `train.config.TrainConfig`; relative paths in it start from its folder.
         run: the folder for all that comes out of it.
         overrides: `key.path=value`, over the file.
-        resume: go on with the run that is in the folder.
+        resume: go on with the run that is in the folder, in the segmenter or in the refiner.
         console: where progress is shown.
 
     Raises:
@@ -67,6 +69,7 @@ def run_train(
     """
     try:
         from rooftrace.train.config import TrainConfig
+        from rooftrace.train.distributed import is_first
         from rooftrace.train.fit import fit
         from rooftrace.train.package import package
     except ImportError as error:
@@ -74,6 +77,9 @@ def run_train(
 
     config = load_config(config_path, TrainConfig, overrides)
     result = fit(config, run, base=config_path.parent, resume=resume, console=console)
+    if not is_first(config):
+        # One of several processes of a run: what is left to do is the first one's.
+        raise SystemExit(0)
 
     def tell(line: str) -> None:
         if console is not None:
@@ -89,5 +95,13 @@ def run_train(
             # One epoch was the best in both: to export it once more would give the same again.
             write_atomically(bundle, same.read_bytes())
         best[name] = (epoch, value, bundle)
+    if config.refine is not None:
+        from rooftrace.train.refine import REFINED_FROM, refine
+
+        refined = refine(config, result, run, resume=resume, console=console)
+        bundle = run / "refined.rooftrace"
+        package(config, result, REFINED_FROM, bundle, refined=refined, tell=tell)
+        epoch, value, _ = refined.trained.best["best_iou"]
+        best["refined"] = (epoch, value, bundle)
     trained = result.trained
     return TrainReport(run, best, trained.epochs, trained.stopped_because, trained.images_per_s)
