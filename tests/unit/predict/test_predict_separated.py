@@ -1,0 +1,96 @@
+"""Prediction with a model that tells touching buildings apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Window
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict import predictor as module
+from rooftrace.predict.predictor import Predictor, default_bundle
+from rooftrace.predict.scene import ScenePlan, plan_scene
+
+WALL = slice(58, 62)
+
+
+class TwoHeads:
+    """A fake: the first band is the building's probability, the second the other head's."""
+
+    name = "two heads"
+    precision = "fp32"
+
+    def __init__(self, outputs: int) -> None:
+        self.outputs = outputs
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        return batch[:, : self.outputs].astype(np.float32) / 255
+
+
+def model(separation: Literal["border", "distance"] | None, **changes: Any) -> Predictor:
+    spec = tiny_bundle().spec.model_copy(update={"separation": separation, **changes})
+    return Predictor(ModelBundle(spec, {}, "made"), TwoHeads(spec.outputs))
+
+
+def two_houses(head: Literal["border", "distance"] = "border") -> np.ndarray:
+    """Two that touch, and one by itself; the wall as the head sees it."""
+    image = np.zeros((3, 120, 160), np.uint8)
+    image[0, 20:60, 20:100] = image[0, 80:100, 30:50] = 255
+    wall = np.zeros((120, 160), bool)
+    wall[18:62, WALL] = True
+    image[1] = 255 * wall if head == "border" else np.where(wall, 0, image[0])
+    return image
+
+
+@pytest.mark.parametrize("kind", ["border", "distance"])
+def test_houses_that_touch_are_two_polygons_and_the_mask_is_whole(kind) -> None:
+    result = model(kind).predict(two_houses(kind))
+    assert [outline.bounds for outline in result.footprints.geometry] == [
+        (20, 20, 60, 60), (60, 20, 100, 60), (30, 80, 50, 100)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(result.mask.data, two_houses()[0] > 128)
+    assert result.summary.buildings == 3
+
+
+def test_the_threshold_of_the_head_is_the_models() -> None:
+    image = two_houses()
+    image[1] //= 4
+    assert model("border").predict(image).summary.buildings == 2
+    low = model("border", separation_threshold=0.2).predict(image)
+    assert low.summary.buildings == 3
+
+
+def test_a_border_beside_a_building_cuts_nothing() -> None:
+    image = two_houses()
+    image[1] = 0
+    image[1, 20:60, 98:110] = 255
+    assert model("border").predict(image).summary.buildings == 2
+
+
+def test_polygons_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = np.kron(rng.integers(0, 256, (3, 15, 20)), np.ones((16, 16), int)).astype(np.uint8)
+    whole = model("border").predict(image)
+
+    def in_small_blocks(*args: Any, **options: Any) -> ScenePlan:
+        blocks = [
+            Window(row, col, 40, 64) for row in range(0, 240, 40) for col in range(0, 320, 64)
+        ]
+        return replace(plan_scene(*args, **options, tile_px=192), blocks=tuple(blocks))
+
+    monkeypatch.setattr(module, "plan_scene", in_small_blocks)
+    cut = model("border").predict(image)
+    assert len(whole.footprints) > len(model(None).predict(image).footprints)
+    assert shapely.equals(cut.footprints.geometry, whole.footprints.geometry).all()
+
+
+def test_the_default_model_has_no_such_head() -> None:
+    spec = default_bundle().spec
+    assert spec.separation is None
+    assert spec.outputs == spec.channels

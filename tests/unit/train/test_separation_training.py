@@ -1,0 +1,148 @@
+"""Training with a second head, from footprints to the polygons of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.types import Sample  # noqa: E402
+from rooftrace.data.separation import BorderTarget  # noqa: E402
+from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.flows.train import run_train  # noqa: E402
+from rooftrace.models.bundle import read_bundle  # noqa: E402
+from rooftrace.models.losses import parse_loss  # noqa: E402
+from rooftrace.models.separation import separation_loss  # noqa: E402
+from rooftrace.predict.predictor import load  # noqa: E402
+from rooftrace.testing import generate_scene  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.loader import collate  # noqa: E402
+from rooftrace.train.task import SegmentationTask  # noqa: E402
+
+CONFIG = """
+gsd_m = 0.4
+crop_px = 64
+epochs = 1
+samples_per_epoch = 8
+batch_size = 4
+precision = "fp32"
+device = "cpu"
+separation.kind = "border"
+
+[model]
+encoder = "tu-test_resnet"
+encoder_weights = "none"
+options.decoder_channels = [16, 8, 8, 8, 8]
+
+[[data.train]]
+path = "rows"
+
+[[data.val]]
+path = "rows"
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("separation")
+    scene = generate_scene(3, (128, 128), 0.4, districts=["rows"])
+    _, truth = scene.write(folder / "rows", "row")
+    gpd.read_file(truth).to_file(folder / "rows/buildings.gpkg", engine="pyogrio")
+    truth.unlink()
+    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    run_train(folder / "config.toml", folder / "run")
+    return folder / "run"
+
+
+def test_the_bundle_answers_both_heads(run: Path) -> None:
+    bundle = read_bundle(run / "best_iou.rooftrace")
+    spec = bundle.spec
+    assert (spec.separation, spec.channels, spec.outputs) == ("border", 1, 2)
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 96), np.uint8)
+    answers = [
+        load_engine(bundle, engine=engine, precision="fp32").run(image)
+        for engine in ("openvino", "onnxruntime")
+    ]
+    assert answers[0].shape == (1, 2, 64, 96)
+    assert 0 <= answers[0].min() < answers[0].max() <= 1
+    np.testing.assert_allclose(*answers, atol=1e-4)
+
+
+def test_it_predicts(run: Path) -> None:
+    scene = generate_scene(4, (128, 128), 0.4, districts=["rows"])
+    predicted = load(run / "best_iou.rooftrace").predict(scene.image, gsd_m=0.4)
+    assert set(np.unique(predicted.mask.data)) <= {0, 1}
+    assert predicted.summary.buildings == len(predicted.footprints)
+
+
+def test_a_run_of_another_head_is_not_resumed(run: Path) -> None:
+    from rooftrace.core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"separation\.kind was border, is distance"):
+        run_train(
+            run.parent / "config.toml", run, overrides=["separation.kind=distance"], resume=True
+        )
+
+
+def task_of(weight: float) -> SegmentationTask:
+    raw = {
+        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
+        "loss": "ce",
+        "separation": {"weight": weight},
+    }
+    config = parse_config(raw, TrainConfig, source="c")
+    assert config.outputs == 2
+    torch.manual_seed(0)
+    net = torch.nn.Conv2d(1, config.outputs, 1)
+    return SegmentationTask(
+        net, config, mean=(0,), std=(1,), val_names=("b",), total_steps=10
+    )  # fmt: skip
+
+
+def batch_of_rows() -> tuple[object, np.ndarray]:
+    ids = np.tile(np.repeat(np.arange(4, dtype=np.int32), 4), (8, 1))
+    valid = np.ones(ids.shape, bool)
+    valid[:, :2] = False
+    sample = Sample(ids[None].astype(np.float32), (ids > 0).astype(np.uint8), valid, ids)
+    return collate([sample, sample], BorderTarget(1)), BorderTarget(1)(ids)
+
+
+def test_a_batch_has_the_target_of_the_second_head() -> None:
+    batch, expected = batch_of_rows()
+    assert batch.separation.dtype == torch.float32
+    np.testing.assert_array_equal(batch.separation.numpy(), np.stack([expected] * 2))
+
+
+def test_the_loss_is_the_sum_of_both_heads() -> None:
+    batch, _ = batch_of_rows()
+    task = task_of(0.25)
+    outputs = task.net(task.normalise(batch.images))
+    assert task.predict_logits(batch.images).equal(outputs[:, :1])
+    expected = parse_loss("ce")(outputs[:, :1], batch.targets, batch.valid)
+    expected = expected + 0.25 * separation_loss(outputs[:, 1], batch.separation, batch.valid)
+    assert task.training_step(batch, 0).item() == pytest.approx(expected.item())
+
+
+def test_the_loss_of_the_head_by_hand() -> None:
+    logit = torch.tensor([[[0.0, 0.0, 99.0]]])
+    target = torch.tensor([[[1.0, 0.0, 0.0]]])
+    valid = torch.tensor([[[True, True, False]]])
+    # Entropy ln 2; overlap 1/2, squares 1/4 + 1/4 + 1.
+    expected = np.log(2) + 1 - (2 * 0.5 + 1) / (1.5 + 1)
+    assert separation_loss(logit, target, valid).item() == pytest.approx(expected)
+
+
+def test_the_loss_of_the_head_is_least_at_the_target() -> None:
+    target = torch.tensor([[[0.2, 0.5, 0.9, 0.0, 1.0]]])
+    valid = torch.ones(1, 1, 5, dtype=torch.bool)
+    logit = torch.logit(target, eps=1e-6).requires_grad_()
+    least = separation_loss(logit, target, valid)
+    least.backward()
+    assert logit.grad.abs().max() < 1e-5
+    for step in (-0.3, 0.3):
+        assert separation_loss(logit.detach() + step, target, valid) > least
