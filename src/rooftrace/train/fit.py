@@ -11,7 +11,7 @@ import rooftrace.models._torch  # noqa: F401
 from rich.console import Console
 from torch import nn
 
-from rooftrace.models.zoo import build_model
+from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.distributed import is_first
 from rooftrace.train.feed import TrainingData, open_data
@@ -56,7 +56,8 @@ def fit(
 
     Raises:
         ConfigError: the folder holds a run already, or none where one is to be resumed, or one of
-            another configuration; an MLflow server does not answer.
+            another configuration; the network does not take such crops; an MLflow server does not
+            answer.
         MissingExtraError: see `train.watch.make_watchers`.
     """
     if not is_first(config):
@@ -68,6 +69,9 @@ def fit(
         for note in data.notes:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
+    check_side(net, data.samples.bands, config.crop_px, "crop_px")
+    if config.val_crop_px is not None:
+        check_side(net, data.samples.bands, config.val_crop_px, "val_crop_px")
     mean, std = data.statistics
     steps = len(data.samples) // config.samples_per_step
     task = SegmentationTask(

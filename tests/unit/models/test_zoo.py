@@ -16,6 +16,7 @@ from rooftrace.models.zoo import (  # noqa: E402
     ARCHITECTURES,
     ModelConfig,
     build_model,
+    check_side,
     load_encoder,
     multiple_px,
     needs_fixed_size,
@@ -219,6 +220,28 @@ def test_multiples() -> None:
     assert multiple_px(torch.nn.Identity()) == 32
     own = ModelConfig(architecture="PlainUnet", options={"depth": 2, "filters": 1})
     assert multiple_px(build_model(own, bands=3, channels=1)) == 4
+
+
+def test_sizes_that_a_network_does_not_take() -> None:
+    check_side(build(), 3, 96, "crop_px")
+    with pytest.raises(ConfigError, match="take crop_px = 64: the answer has 16 × 16 px"):
+        check_side(build("FPN", options={"upsampling": 1}), 3, 64, "crop_px")
+    with pytest.raises(ConfigError, match="take crop_px = 64: Input height"):
+        check_side(
+            build(encoder="tu-test_vit", options={"dynamic_img_size": False}, architecture="DPT"),
+            3,
+            64,
+            "crop_px",
+        )
+
+
+def test_a_size_that_is_no_multiple() -> None:
+    own = ModelConfig(architecture="PlainUnet", options={"depth": 3, "filters": 1})
+    net = build_model(own, bands=4, channels=1)
+    check_side(net, 4, 40, "crop_px")
+    with pytest.raises(ConfigError, match="val_crop_px = 44: it is no multiple of 8") as caught:
+        check_side(net, 4, 44, "val_crop_px")
+    assert "multiple of 8" in caught.value.remedy
 
 
 def test_which_networks_take_one_size_alone() -> None:

@@ -5,7 +5,7 @@ An architecture is an entry of `ARCHITECTURES`; one more is one more entry.
 
 from __future__ import annotations
 
-from rooftrace.models.zoo.build import build_model, multiple_px, needs_fixed_size
+from rooftrace.models.zoo.build import build_model, check_side, multiple_px, needs_fixed_size
 from rooftrace.models.zoo.config import ARCHITECTURES, Architecture, ModelConfig
 from rooftrace.models.zoo.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 from rooftrace.models.zoo.smp import SmpArchitecture
@@ -21,6 +21,7 @@ __all__ = [
     "PlainUnetConfig",
     "SmpArchitecture",
     "build_model",
+    "check_side",
     "load_encoder",
     "multiple_px",
     "needs_fixed_size",

@@ -10,9 +10,10 @@ import rooftrace.models._torch  # noqa: F401
 import torch
 from torch import nn
 
+from rooftrace.core.errors import ConfigError
 from rooftrace.models.zoo.config import ARCHITECTURES, ModelConfig
 
-__all__ = ["build_model", "multiple_px", "needs_fixed_size"]
+__all__ = ["build_model", "check_side", "multiple_px", "needs_fixed_size"]
 
 _USUAL_PX = 32
 
@@ -41,6 +42,33 @@ def multiple_px(net: nn.Module) -> int:
     """
     stride = getattr(getattr(net, "encoder", None), "output_stride", _USUAL_PX)
     return int(getattr(net, "multiple_px", stride))
+
+
+def check_side(net: nn.Module, bands: int, side_px: int, key: str) -> None:
+    """Find out whether a network takes squares of so many pixels, by one that is empty.
+
+    Args:
+        key: of the configuration, that says so.
+
+    Raises:
+        ConfigError: it does not, or answers in another size.
+    """
+    multiple = multiple_px(net)
+    net.eval()
+    with torch.no_grad():
+        try:
+            rows, columns = net(torch.zeros(1, bands, side_px, side_px)).shape[-2:]
+            problem = f"the answer has {rows} × {columns} px"
+        except (RuntimeError, ValueError, AssertionError) as error:
+            rows = columns = 0
+            told = str(error)[:200].rstrip(".")
+            problem = f"it is no multiple of {multiple}" if side_px % multiple else told
+    if (rows, columns) != (side_px, side_px):
+        raise ConfigError(
+            f"The network cannot take {key} = {side_px}: {problem}.",
+            remedy=f"Choose a multiple of {multiple}; a transformer that takes one size alone may "
+            "have model.options.img_size.",
+        )
 
 
 def needs_fixed_size(net: nn.Module, bands: int, multiple_px: int) -> bool:
