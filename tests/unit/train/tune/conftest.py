@@ -43,10 +43,10 @@ def tuning(tmp_path: Path) -> Tuning:
 
 @pytest.fixture
 def opened(tuning: Tuning, tmp_path: Path) -> Callable[..., AbstractContextManager[Study]]:
-    """Opens the study `space`, in a SQLite file unless told otherwise."""
+    """Opens the study `space`, in a journal file unless told otherwise."""
     from rooftrace.train.tune.study import open_study
 
-    def open_it(storage: str = f"sqlite:///{tmp_path / 'study.db'}", **changed: Any) -> Any:
+    def open_it(storage: str = str(tmp_path / "study.log"), **changed: Any) -> Any:
         return open_study(changed.get("tuning", tuning), storage, "space")
 
     return open_it

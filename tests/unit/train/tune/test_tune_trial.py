@@ -201,7 +201,7 @@ def test_values_that_do_not_go_together_are_failed_trials(
     pair = ("gsd_m={ choices = [{}, 0.5] }", "augment.gsd_range_m={ choices = [{}, [0.3, 0.6]] }")
     tuning = read_tuning(tmp_path / "space.toml", [*pair, "tune.sampler=random", "tune.seed=2"])
     with opened(tuning=tuning) as study:
-        run_trials(make_plan(tuning, tmp_path, 16), study, 1, lambda: None)
+        run_trials(make_plan(tuning, tmp_path, 10), study, 1, lambda: None)
         for trial in finished(study):
             apart = trial.params["gsd_m"] == "default" != trial.params["augment.gsd_range_m"]
             assert outcome(trial) == (Outcome.failed if apart else Outcome.complete)
