@@ -1,0 +1,186 @@
+"""What a study leaves: a configuration to train with, and a page to read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import tomllib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.study import Study
+from optuna.trial import TrialState
+from PIL import Image
+
+from rooftrace.core.config import load_config
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.feed import open_data
+from rooftrace.train.tune.config import Tuning, read_tuning
+from rooftrace.train.tune.outcome import render_config, write_config
+from rooftrace.train.tune.page import render
+from rooftrace.train.tune.progress import Teller
+from rooftrace.train.tune.space import Choices, Range
+from rooftrace.train.tune.study import Claims, best_of, fail, finished, give_up
+from rooftrace.train.tune.summary import Summary, summarise
+
+Open = Callable[..., AbstractContextManager[Study]]
+
+HOSTILE = '<script>"ö'
+
+
+def fill(study: Study, tuning: Tuning, values: list[float | str | None]) -> None:
+    """Trials that came to a value, failed for a reason, were pruned ("pruned") or lost (None)."""
+    claims = Claims(study, tuning.settings, 99)
+    for value in values:
+        trial = claims.next()
+        assert trial is not None
+        tuning.space.draw(trial)
+        if isinstance(value, float):
+            for epoch in (1, 2, 3):
+                trial.report(value * epoch / 3, epoch)
+            study.tell(trial, value)
+        elif value == "pruned":
+            trial.report(0.1, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif value is None:
+            give_up(study, [trial])
+        else:
+            fail(study, trial, value)
+
+
+def made(opened: Open, tuning: Tuning, values: list[float | str | None]) -> Summary:
+    with opened() as study:
+        fill(study, tuning, values)
+        return summarise(study, tuning)
+
+
+def test_a_summary_says_how_every_trial_ended(opened: Open, tuning: Tuning) -> None:
+    summary = made(opened, tuning, [0.5, "pruned", "too large", None, 0.7, 0.6])
+    assert summary.counts == {
+        "complete": 3, "pruned": 1, "failed": 1, "running": 0, "lost": 1,
+    }  # fmt: skip
+    assert summary.best is not None
+    assert (summary.best.number, summary.best.value) == (4, 0.7)
+    assert [t.told for t in summary.trials] == ["", "after epoch 1", "too large", "", "", ""]
+    assert summary.best_so_far() == [0.5, 0.5, 0.5, 0.5, 0.7, 0.7]
+    assert summary.importance == {}  # of three trials
+
+
+def test_importance_finds_what_the_value_depends_on(opened: Open, tuning: Tuning) -> None:
+    with opened() as study:
+        claims = Claims(study, tuning.settings, 12)
+        while (trial := claims.next()) is not None:
+            drawn = tuning.space.draw(trial)
+            study.tell(trial, {"ce": 0.2, "dice": 0.5}.get(str(drawn["loss"]), 0.9))
+        summary = summarise(study, tuning)
+    assert sum(summary.importance.values()) == pytest.approx(1)
+    assert summary.importance["loss"] > 0.9
+
+
+def test_every_trial_that_ends_is_told_once(opened: Open, tuning: Tuning) -> None:
+    lines: list[str] = []
+    with opened() as study:
+        fill(study, tuning, [0.4])
+        tell = Teller(study, tuning, lines.append)
+        tell()
+        assert lines == []  # it ended before
+        fill(study, tuning, [0.5, "too large", "pruned", None])
+        tell()
+        tell()
+    assert len(lines) == 4
+    assert re.match(
+        r"trial 1  val_iou 0.5000  \(best 0.5000, trial 1\)  loss .*optimizer.lr", lines[0]
+    )
+    assert lines[1].startswith("trial 2  failed too large  (best 0.5000, trial 1)")
+    assert lines[2].startswith("trial 3  pruned after epoch 1")
+    assert lines[3].startswith("trial 4  lost with its process")
+
+
+@pytest.mark.parametrize(
+    ("values", "pictures"),
+    [
+        ([0.5, 0.7, "pruned", HOSTILE, None, 0.6, 0.65], 5),
+        ([0.5], 3),
+        ([HOSTILE], 0),
+    ],
+)
+def test_a_page_shows_all_and_needs_nothing_from_elsewhere(
+    opened: Open, tuning: Tuning, values: list[float | str | None], pictures: int
+) -> None:
+    page = render(made(opened, tuning, values), best_config=HOSTILE, notes=(HOSTILE,))
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 2
+    assert not re.search(r"(src|href)=[\"'](?!data:)", page)
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(found) == pictures
+    for text in found:
+        with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
+            assert picture.width > 800
+            assert len(set(picture.convert("L").tobytes())) > 20
+    table = page[page.index("<h2>Trials</h2>") :]
+    assert table.count("<tr") == 1 + len(values)
+    assert ("No trial has come to a value" in page) is (values == [HOSTILE])
+
+
+def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
+    tiny_folder: Path, tmp_path: Path, opened: Open
+) -> None:
+    """From another folder, through a path with a variable and an absolute one."""
+    text = (tiny_folder / "tiny.toml").read_text()
+    (tiny_folder / "space.toml").write_text(
+        text.replace("epochs = 2", "epochs = { low = 1, high = 9 }")
+        + "\n[optimizer]\nlr = { low = 1e-4, high = 1e-1, log = true }\n"
+        "encoder_lr = { choices = [{}, {}] }\n".replace("{}, {}", "{}")
+        + f'[[data.val]]\npath = "{(tiny_folder / "data").as_posix()}"\npart = "[:1]"\n'
+    )
+    tuning = read_tuning(tiny_folder / "space.toml")
+    out = tmp_path / "a" / "study"
+    with opened(tuning=tuning) as study:
+        fill(study, tuning, [0.3, 0.8, 0.4])
+        done = finished(study)
+        best = best_of(study, done)
+        assert best is not None
+        write_config(out / "best.toml", tuning, best, done, "space")
+    written = (out / "best.toml").read_text()
+    assert written.startswith("# The best of 3 trials of the study 'space': trial 1, val_iou 0.8.")
+    assert f"lr = {best.params['optimizer.lr']!r} # searched: 0.0001 to 0.1, logarithmic" in written
+    assert "# encoder_lr: its default, searched: default" in written
+    found = load_config(out / "best.toml", TrainConfig)
+    meant = tuning.config(best.params, source="trial")
+    plain, expected = found.model_dump(mode="json"), meant.model_dump(mode="json")
+    assert plain["data"]["train"][0]["path"] != expected["data"]["train"][0]["path"]
+    assert plain["data"]["val"] == expected["data"]["val"]
+    assert {**plain, "data": None} == {**expected, "data": None}
+    there, here = open_data(found, out), open_data(meant, tuning.base)
+    assert there.train[0].ids == here.train[0].ids
+    assert there.samples[0].image.tolist() == here.samples[0].image.tolist()
+
+
+def values() -> st.SearchStrategy[Any]:
+    plain = st.one_of(
+        st.booleans(), st.integers(-(2**40), 2**40), st.text(max_size=12),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )  # fmt: skip
+    names = st.text("abz-é ._\"'", min_size=1, max_size=6)
+    return st.recursive(
+        plain,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+
+
+@given(st.dictionaries(st.text("abcdef ", min_size=1, max_size=5), values(), max_size=5))
+def test_what_is_written_as_toml_reads_as_it_was(raw: dict[str, Any]) -> None:
+    parameters = [Range((name,), 0, 1) for name in list(raw)[:2]]
+    parameters.append(Range(("left", "out"), 0, 1))
+    text = render_config(raw, [*parameters, Choices(("gone",), ({}, 1))], "head")
+    assert tomllib.loads(text) == raw
+    assert text.count("searched:") >= min(2, len(raw))
