@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rooftrace.core.config import load_config
+from rooftrace.core.config import parse_config, read_config
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.io.atomic import write_atomically
 
@@ -72,10 +72,13 @@ def run_train(
         from rooftrace.train.distributed import is_first
         from rooftrace.train.fit import fit
         from rooftrace.train.package import package
+        from rooftrace.train.tune.config import refuse_search
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
-    config = load_config(config_path, TrainConfig, overrides)
+    raw = read_config(config_path, overrides)
+    refuse_search(raw, source=str(config_path))
+    config = parse_config(raw, TrainConfig, source=str(config_path))
     result = fit(config, run, base=config_path.parent, resume=resume, console=console)
     if not is_first(config):
         # One of several processes of a run: what is left to do is the first one's.

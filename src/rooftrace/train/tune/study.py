@@ -149,7 +149,7 @@ class Claims:
     Args:
         total: trials of the study in all, those of earlier commands and other machines among them.
         may_begin: asked before each trial.
-        silence_s: after so long without a sign of life a trial is given up.
+        silence_s: after so long without a sign of life a trial is given up; default `SILENCE_S`.
     """
 
     def __init__(
@@ -159,13 +159,13 @@ class Claims:
         total: int,
         *,
         may_begin: Callable[[], bool] = lambda: True,
-        silence_s: float = SILENCE_S,
+        silence_s: float | None = None,
     ) -> None:
         self._study = study
         self._settings = settings
         self._total = total
         self._may_begin = may_begin
-        self._silence_s = silence_s
+        self._silence_s = SILENCE_S if silence_s is None else silence_s
         self._beats: dict[int, tuple[int, float]] = {}
 
     def next(self) -> Trial | None:
