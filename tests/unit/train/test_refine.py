@@ -1,0 +1,253 @@
+"""A refinement is a run within the run: recorded, resumed, bundled and run like the rest."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load, load_file, save_file  # noqa: E402
+
+from rooftrace.core.config import load_config  # noqa: E402
+from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
+from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
+from rooftrace.engines.select import ENGINES, load_engine  # noqa: E402
+from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
+from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle  # noqa: E402
+from rooftrace.models.export import RefinedModel  # noqa: E402
+from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
+from rooftrace.models.zoo import build_model  # noqa: E402
+from rooftrace.predict.predictor import load as load_model  # noqa: E402
+from rooftrace.train import package as packaging  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.fit import fit  # noqa: E402
+from rooftrace.train.refine import refine  # noqa: E402
+from rooftrace.train.refine_task import RefineTask  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+REFINE = (
+    "refine.epochs=3", "refine.filters=4", "refine.depth=3", "refine.batch_size=2",
+    "refine.discriminator_filters=4", "refine.discriminator_layers=2", "refine.lr=2e-3",
+    "watch.panel=0",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RefinedRun:
+    """The tiny run, refined on second thoughts."""
+
+    tiny: TinyRun
+    run: Path
+    report: TrainReport
+
+    @property
+    def bundle(self) -> ModelBundle:
+        return read_bundle(self.run / "refined.rooftrace")
+
+
+@pytest.fixture(scope="module")
+def refined_run(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> RefinedRun:
+    run = tmp_path_factory.mktemp("refined") / "run"
+    shutil.copytree(tiny_run.run, run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packaging, "package", only_refined(packaging.package))
+        report = run_train(tiny_run.config, run, overrides=REFINE, resume=True)
+    return RefinedRun(tiny_run, run, report)
+
+
+def only_refined(package: Any) -> Any:
+    """The segmenter's bundles are there already, and take time."""
+
+    def made(*args: Any, refined: Any = None, **options: Any) -> Any:
+        return None if refined is None else package(*args, refined=refined, **options)
+
+    return made
+
+
+def refined_again(tiny: TinyRun, run: Path, *overrides: str) -> None:
+    """Go on in the folder of a run, without bundles."""
+    config = load_config(tiny.config, TrainConfig, (*REFINE, *overrides))
+    refine(config, fit(config, run, base=tiny.folder, resume=True), run, resume=True)
+
+
+def weights(run: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(run / "refine/checkpoints/last.ckpt", weights_only=False)
+    return state["state_dict"]
+
+
+def figures(run: Path) -> list[dict[str, str]]:
+    """The rows without what depends on the clock."""
+    with (run / "refine/metrics.csv").open(newline="") as stream:
+        found = list(csv.DictReader(stream))
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in found]
+
+
+def images(count: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (count, 3, 64, 96), np.uint8)
+
+
+def test_what_a_refinement_leaves(refined_run: RefinedRun) -> None:
+    run = refined_run.run
+    inside = sorted(p.relative_to(run).as_posix() for p in (run / "refine").rglob("*.*"))
+    assert inside == [
+        "refine/checkpoints/best_iou.safetensors",
+        "refine/checkpoints/best_loss.safetensors",
+        "refine/checkpoints/last.ckpt",
+        "refine/curves.png",
+        "refine/metrics.csv",
+    ]
+    rows = figures(run)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert {
+        "train_l1", "val_l1", "train_loss_generator", "train_loss_discriminator", "val_iou",
+        "val_iou_coarse", "val_boundary_iou", "val_boundary_iou_coarse", "val_iou_coarse/data",
+    } <= set(rows[0])  # fmt: skip
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    # The segmenter rests; the refiner does not.
+    assert len({row["val_iou_coarse"] for row in rows}) == 1
+    assert len({row["val_l1"] for row in rows}) == 3
+    epoch, value, bundle = refined_run.report.best["refined"]
+    assert bundle == run / "refined.rooftrace"
+    ious = [float(row["val_iou"]) for row in rows]
+    assert value == pytest.approx(max(ious), rel=1e-5)
+    assert epoch == ious.index(max(ious)) + 1
+    assert refined_run.report.to_json()["refined"]["epoch"] == epoch
+
+
+def test_the_segmenter_is_not_trained_further(refined_run: RefinedRun) -> None:
+    kept = load_file(refined_run.run / "checkpoints/best_iou.safetensors")
+    state = weights(refined_run.run)
+    assert all(torch.equal(state[f"segmenter.{name}"], value) for name, value in kept.items())
+
+
+def test_the_contract_of_a_refined_bundle(refined_run: RefinedRun) -> None:
+    spec, plain = refined_run.bundle.spec, read_bundle(refined_run.tiny.bundle).spec
+    assert spec.is_refined
+    assert not plain.is_refined
+    # The refiner's threshold is its own, the segmenter's the one that it has alone.
+    assert spec.coarse_threshold == plain.threshold
+    assert 0 < spec.threshold < 1
+    assert spec.input_multiple_px == 32
+    assert spec.training["refine"]["filters"] == 4
+    assert spec.training["refine_epoch"] == refined_run.report.best["refined"][0]
+    whole, coarse = spec.metrics
+    assert coarse.protocol.endswith("the segmenter alone, without the refiner")
+    assert coarse.values == plain.metrics[0].values
+    assert "boundary_iou" in whole.values
+    packed = load(refined_run.bundle.part("weights.safetensors"))
+    assert {name.split(".")[0] for name in packed} == {"segmenter", "generator"}
+
+
+def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
+    bundle = refined_run.bundle
+    config = load_config(refined_run.tiny.config, TrainConfig, REFINE)
+    net = RefinedNet(
+        build_model(config.model, bands=3, channels=1), Generator(3, 1, filters=4, depth=3)
+    )
+    net.load_state_dict(load(bundle.part("weights.safetensors")))
+    whole = RefinedModel(net, bundle.spec.mean, bundle.spec.std).eval()
+    answers = {output: whole.run(images(), output) for output in whole.outputs}
+    for output, expected in answers.items():
+        assert expected.std() > 0.01
+        for name in ENGINES:
+            engine = load_engine(bundle, engine=name, precision="fp32", output=output)
+            np.testing.assert_allclose(engine.run(images()), expected, atol=1e-4)
+    # Not by luck: the two are further apart than engines may be.
+    assert np.abs(answers["probabilities"] - answers["coarse"]).max() > 1e-3
+    segmenter = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
+    np.testing.assert_allclose(answers["coarse"], segmenter.run(images()), atol=1e-4)
+
+
+def test_the_coarse_output_costs_no_refiner(refined_run: RefinedRun) -> None:
+    refined = load_engine(refined_run.bundle, precision="fp32")
+    coarse = load_engine(refined_run.bundle, precision="fp32", output="coarse")
+    alone = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
+
+    def convolutions(engine: Any) -> int:
+        assert isinstance(engine, OpenVinoEngine)
+        return sum("Convolution" in op.get_type_name() for op in engine._read().get_ops())
+
+    # Three times down and three times up.
+    assert convolutions(coarse) == convolutions(alone) == convolutions(refined) - 6
+
+
+def test_a_model_is_loaded_with_or_without_its_refiner(refined_run: RefinedRun) -> None:
+    path = refined_run.run / "refined.rooftrace"
+    image = refined_run.tiny.data / "images/synthetic_00000.tif"
+    coarse = load_model(path, precision="fp32", output="coarse").predict(image)
+    alone = load_model(refined_run.tiny.bundle, precision="fp32").predict(image)
+    np.testing.assert_array_equal(coarse.mask.data, alone.mask.data)
+    assert coarse.summary.threshold == alone.summary.threshold
+    refined = load_model(path, precision="fp32").predict(image)
+    assert (refined.mask.data != alone.mask.data).any()
+    with pytest.raises(ConfigError, match="has no output 'coarse'"):
+        load_model(refined_run.tiny.bundle, output="coarse")
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_graph_without_the_output_it_promises(refined_run: RefinedRun, name: str) -> None:
+    made = read_bundle(refined_run.tiny.bundle)
+    said = made.spec.model_copy(update={"coarse_threshold": 0.5})
+    broken = write_bundle(refined_run.run / "broken.rooftrace", said, made.parts)
+    with pytest.raises(BundleError, match=r"broken\.rooftrace"):
+        load_engine(broken, engine=name, output="coarse")
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    refined_run: RefinedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(refined_run.tiny.run, run)
+    step = RefineTask.training_step
+
+    def stopped(self: RefineTask, batch: Any, index: int) -> None:
+        if (self.current_epoch, index) == (1, 1):
+            raise OSError("no power")
+        step(self, batch, index)
+
+    monkeypatch.setattr(RefineTask, "training_step", stopped)
+    with pytest.raises(OSError, match="no power"):
+        refined_again(refined_run.tiny, run)
+    monkeypatch.undo()
+    assert len(figures(run)) == 1
+    refined_again(refined_run.tiny, run)
+    assert figures(run) == figures(refined_run.run)
+    expected = weights(refined_run.run)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+
+
+def test_what_may_change_when_a_refinement_is_resumed(
+    refined_run: RefinedRun, tmp_path: Path
+) -> None:
+    tiny, run = refined_run.tiny, tmp_path / "run"
+    shutil.copytree(refined_run.run, run)
+    refined_again(tiny, run, "refine.epochs=4", "refine.patience=9")
+    assert len(figures(run)) == 4
+    with pytest.raises(ConfigError, match=r"refine\.l1_weight was 100\.0, is 10"):
+        refined_again(tiny, run, "refine.l1_weight=10")
+    shutil.rmtree(run / "refine")
+    with pytest.raises(ConfigError, match=r"refine\.batch_size = 9 is more .* samples: 8"):
+        refined_again(tiny, run, "refine.batch_size=9")
+
+
+def test_a_refiner_of_another_segmenter_is_not_resumed(
+    refined_run: RefinedRun, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(refined_run.run, run)
+    other = run / "checkpoints/best_iou.safetensors"
+    save_file({k: v + 1 for k, v in load_file(other).items()}, other)
+    with pytest.raises(ConfigError, match="over another segmenter"):
+        refined_again(refined_run.tiny, run)
+    (run / "refine/checkpoints/last.ckpt").write_bytes(b"half of a")
+    with pytest.raises(ConfigError, match="is not whole"):
+        refined_again(refined_run.tiny, run)
