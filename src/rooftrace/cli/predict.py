@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,13 @@ from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import nodata_rule
 
+if TYPE_CHECKING:
+    from rooftrace.predict.result import ClassFigures
+
 __all__ = ["predict"]
+
+_MOST_CLASSES = 6
+"""That are told of an image; run.json has all."""
 
 
 def predict(
@@ -33,7 +39,7 @@ def predict(
     gsd: Gsd = None,
     threshold: Threshold = None,
     min_area: Annotated[
-        float | None, typer.Option("--min-area", min=0, help="Smallest building, m².")
+        float | None, typer.Option("--min-area", min=0, help="Smallest polygon, m².")
     ] = None,
     nodata: Nodata = None,
     engine: EngineName = None,
@@ -56,7 +62,7 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Mask, building polygons and a preview of each image."""
+    """Mask, polygons of buildings (or of all classes) and a preview of each image."""
     common: dict[str, Any] = {
         "gsd_m": gsd,
         "threshold": threshold,
@@ -90,12 +96,21 @@ def predict(
             f"{output.built_up_share:.1%} built up, "
             f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
         )
+        if len(output.classes) > 2:
+            say(f"  {'classes':9}{_most_of(output.classes)}")
         for kind in ("mask", "polygons", "preview"):
             say(f"  {kind:9}{getattr(output, kind)}")
     say(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
         f"record {out / 'run.json'}"
     )
+
+
+def _most_of(classes: tuple[ClassFigures, ...]) -> str:
+    """The classes that cover most."""
+    known = sorted((one for one in classes if one.pixels), key=lambda one: -one.share)
+    told = ", ".join(f"{one.name} {one.share:.1%}" for one in known[:_MOST_CLASSES])
+    return told + (", …" if len(known) > _MOST_CLASSES else "")
 
 
 def _submit(

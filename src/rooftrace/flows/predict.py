@@ -93,7 +93,7 @@ def run_predict(
         out: folder for the results; made where it is missing.
         gsd_m: metres per pixel of the images, where their georeference does not say.
         threshold: on the building's probability; default the model's own.
-        min_area_m2: smaller buildings are left out of the polygons.
+        min_area_m2: smaller polygons are left out.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder of slippy tiles that is one scene.

@@ -17,6 +17,9 @@ __all__ = ["side_by_side"]
 _PANEL_PX = 640
 """Longest side of one of the three panels."""
 
+_LEAST_PANEL_PX = 256
+"""Smaller images are shown larger, so that texts find room."""
+
 _GAP_PX = 8
 _HEADER_PX = 34
 _CLASS_SHARE = 0.55
@@ -40,12 +43,14 @@ def side_by_side(
     image = as_rgb(pixels)
     valid = truth.valid
     panels = [image, *(_overlay(image, mask.data, valid, legend) for mask in (truth, predicted))]
-    scale = min(1.0, _PANEL_PX / max(image.shape[:2]))
+    longest = max(image.shape[:2])
+    scale = min(max(longest, _LEAST_PANEL_PX), _PANEL_PX) / longest
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in panels]
-    height, width = small[0].shape[:2]
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    shown = [cv2.resize(panel, size, interpolation=how) for panel in panels]
+    height, width = shown[0].shape[:2]
     sheet = np.full((height + _HEADER_PX, 3 * width + 2 * _GAP_PX, 3), _PAPER, dtype=np.uint8)
-    for number, (panel, name) in enumerate(zip(small, ("image", "truth", f"prediction {title}"))):
+    for number, (panel, name) in enumerate(zip(shown, ("image", "truth", f"prediction {title}"))):
         left = number * (width + _GAP_PX)
         sheet[_HEADER_PX:, left : left + width] = panel
         cv2.putText(

@@ -73,7 +73,7 @@ class SyntheticScene:
         """
         folder.mkdir(parents=True, exist_ok=True)
         image, truth = folder / f"{name}.tif", folder / f"{name}_truth.gpkg"
-        _write_tif(image, self.image, self.grid, jpeg_quality)
+        write_tif(image, self.image, self.grid, jpeg_quality)
         truth.unlink(missing_ok=True)
         frame = gpd.GeoDataFrame(
             {"id": np.arange(1, len(self.buildings) + 1)},
@@ -84,7 +84,7 @@ class SyntheticScene:
         return image, truth
 
 
-def _write_tif(
+def write_tif(
     path: Path, data: NDArray[np.uint8], grid: GeoGrid, jpeg_quality: int | None = None
 ) -> None:
     """Write (band, y, x) as a tiled GeoTIFF."""
@@ -194,7 +194,7 @@ def write_pairs(
     for seed in seeds:
         scene = generate_scene(seed, shape_yx, gsd_m)
         name = f"{prefix}_{seed:05d}"
-        _write_tif(folder / "images" / f"{name}.tif", scene.image, scene.grid)
-        _write_tif(folder / "masks" / f"{name}.tif", scene.mask()[None] * np.uint8(255), scene.grid)
+        write_tif(folder / "images" / f"{name}.tif", scene.image, scene.grid)
+        write_tif(folder / "masks" / f"{name}.tif", scene.mask()[None] * np.uint8(255), scene.grid)
         names.append(name)
     return names

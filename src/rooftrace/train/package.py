@@ -110,14 +110,15 @@ def package(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     name = path.stem
-    tell(f"{name} (epoch {epoch}): threshold on the validation folders")
+    tell(f"{name} (epoch {epoch}): judged on the validation folders")
     spec, judged, coarse = _calibrated(whole, result.data, spec)
     for ours, theirs in zip(judged, coarse):
         tell(
             f"{ours.name}: IoU {ours.iou(spec):.3f} refined, {theirs.iou(spec):.3f} coarse; "
             f"boundary IoU {ours.outlines.iou:.3f} and {theirs.outlines.iou:.3f}"
         )
-    tell(f"{name}: threshold {spec.threshold:.3f}; exporting the graph")
+    told = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
+    tell(f"{name}: {told}exporting the graph")
     graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
     if config.export.half_weights:
         graph = halve_weights(graph)

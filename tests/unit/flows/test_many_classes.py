@@ -1,0 +1,199 @@
+"""Twenty classes, all the way: labels of every kind, training, evaluation, prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+pytest.importorskip("torch")
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.flows.predict import run_predict
+from rooftrace.flows.submit import run_submit
+from rooftrace.flows.train import run_train
+from rooftrace.models.bundle import read_bundle
+from rooftrace.predict.predictor import load
+from rooftrace.testing import landcover_legend, write_landcover
+from rooftrace.testing.landcover import IGNORED_COLOUR, MaskKind
+
+LEGEND = landcover_legend(20)
+CONFIG = """
+crop_px = 64
+epochs = 1
+samples_per_epoch = 16
+batch_size = 4
+precision = "fp32"
+device = "cpu"
+loss = "ce + dice"
+optimizer.lr = 1e-2
+
+[model]
+architecture = "Unet"
+encoder = "tu-test_resnet"
+encoder_weights = "none"
+options.decoder_channels = [16, 16, 16, 8, 8]
+
+[[data.train]]
+path = "data"
+
+[[data.val]]
+path = "some"
+name = "some"
+
+[data.labels]
+classes = CLASSES
+building = "cover07"
+ignore = [255]
+colours = { cover07 = "#FF8800" }
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained with index masks, a part of them ignored; validation lacks most of the classes."""
+    root = tmp_path_factory.mktemp("twenty")
+    write_landcover(root / "data", range(3), ignored=True)
+    write_landcover(root / "some", [9], classes=12, shape_yx=(64, 64))
+    names = json.dumps(list(LEGEND.names))
+    (root / "twenty.toml").write_text(CONFIG.replace("CLASSES", names))
+    run_train(root / "twenty.toml", root / "run")
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Path:
+    return folder / "run" / "best_iou.rooftrace"
+
+
+def labels(kind: MaskKind) -> LabelConfig:
+    palette = dict(zip(LEGEND.names, LEGEND.colours)) if kind == "colour" else None
+    ignore = (IGNORED_COLOUR,) if kind == "colour" else (255,)
+    return LabelConfig(classes=LEGEND.names, palette=palette, ignore=ignore)
+
+
+def test_one_truth_in_every_kind_of_mask(tmp_path: Path) -> None:
+    read = {}
+    kinds: tuple[MaskKind, ...] = ("index", "palette", "colour")
+    for kind in kinds:
+        write_landcover(tmp_path / kind, [1], masks=kind, ignored=True)
+        (scene,) = open_source(SourceConfig(path=str(tmp_path / kind)), labels(kind))
+        assert scene.label is not None
+        read[kind] = scene.label.read()
+    known = read["index"].valid
+    assert known.mean() == 0.75
+    assert len(np.unique(read["index"].data[known])) > 12
+    for kind in kinds:
+        np.testing.assert_array_equal(read[kind].valid, known)
+        np.testing.assert_array_equal(read[kind].data[known], read["index"].data[known])
+
+
+def test_a_class_that_validation_lacks_spoils_no_figure(folder: Path, bundle: Path) -> None:
+    with (folder / "run" / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    figures = [float(value) for name, value in row.items() if name.startswith("val_")]
+    assert len(figures) >= 4
+    assert np.isfinite(figures).all()
+    (measured,) = read_bundle(bundle).spec.metrics
+    assert 0 <= measured.values["mean_iou"] <= 1
+
+
+def test_the_bundle_says_names_and_colours(bundle: Path) -> None:
+    spec = read_bundle(bundle).spec
+    assert spec.classes == LEGEND.names
+    assert spec.building_class == 7
+    assert spec.colours == (*LEGEND.colours[:7], "#FF8800", *LEGEND.colours[8:])
+
+
+def test_evaluation_counts_every_class(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    data = SourceConfig(path=str(folder / "data"))
+    report = run_evaluate(bundle, data, tmp_path, EvalOptions(precision="fp32", pictures=1))
+    plain = json.loads((tmp_path / "report.json").read_text())
+    assert plain["threshold"] is None
+    assert plain["protocol"]["class"] == "cover07"
+
+    model = load(bundle, precision="fp32")
+    matrix = np.zeros((20, 20), int)
+    for image in sorted((folder / "data/images").iterdir()):
+        with Image.open(folder / "data/masks" / f"{image.stem}.png") as opened:
+            truth = np.asarray(opened)
+        judged = truth != 255
+        np.add.at(matrix, (truth[judged], model.predict(image).mask.data[judged]), 1)
+    assert plain["confusion"] == matrix.tolist()
+    assert plain["protocol"]["valid_pixels"] == matrix.sum() == 3 * 128 * 96
+    both, truth_px, said_px = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    for index, name in enumerate(LEGEND.names):
+        found = plain["classes"][name]
+        assert found["support"] == truth_px[index]
+        union = truth_px[index] + said_px[index] - both[index]
+        assert found["iou"] == (pytest.approx(both[index] / union, abs=1e-6) if union else None)
+        if truth_px[index]:
+            assert found["recall"] == pytest.approx(both[index] / truth_px[index], abs=1e-6)
+
+    with (tmp_path / "confusion.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header[1:] == [row[0] for row in rows] == list(LEGEND.names)
+    assert [[int(cell) for cell in row[1:]] for row in rows] == matrix.tolist()
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 20 * 40
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
+    assert dict(report.rows())["Mean IoU (pooled)"] == f"{plain['pixel']['mean_iou']:.4f}"
+    assert [row[0] for row in report.class_rows()] == list(LEGEND.names)
+
+
+def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    image = folder / "data/images/landcover_00000.tif"
+    report = run_predict([image], bundle, tmp_path, precision="fp32")
+    (output,) = report.outputs
+    with rasterio.open(output.mask) as dataset:
+        mask = dataset.read(1)
+        assert dataset.colormap(1)[7] == (0xFF, 0x88, 0x00, 255)
+    assert (tmp_path / "landcover_00000_mask.tif.aux.xml").read_text().count("<Category>") == 20
+    occurring, counts = np.unique(mask, return_counts=True)
+    assert len(occurring) > 2
+
+    figures = {one.class_id: one for one in output.classes}
+    assert [one.name for one in output.classes] == list(LEGEND.names)
+    assert {i: f.pixels for i, f in figures.items() if f.pixels} == dict(zip(occurring, counts))
+    assert figures[int(occurring[0])].area_m2 == pytest.approx(counts[0] * 0.25, rel=1e-3)
+    assert sum(one.share for one in output.classes) == pytest.approx(1)
+
+    assert Path(output.polygons).name == "landcover_00000_polygons.gpkg"
+    table = gpd.read_file(output.polygons)
+    assert list(table.columns) == ["id", "class", "class_id", "score", "area_m2", "geometry"]
+    assert set(table["class_id"]) <= set(occurring) - {0}
+    assert [LEGEND.names[i] for i in table["class_id"]] == list(table["class"])
+    counted = table["class_id"].value_counts()
+    assert {i: f.polygons for i, f in figures.items() if f.polygons} == counted.to_dict()
+    assert output.buildings == figures[7].polygons
+    assert output.built_up_share == figures[7].share
+    recorded = json.loads((tmp_path / "run.json").read_text())
+    assert recorded["outputs"][0]["classes"][7]["name"] == "cover07"
+    assert recorded["options"]["threshold"] is None
+    with Image.open(output.preview) as preview:
+        # The picture, the line of figures, and the key.
+        assert preview.height > 128 + 34 + 22
+
+
+def test_a_threshold_is_refused_where_it_would_do_nothing(
+    folder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    image = folder / "data/images/landcover_00000.tif"
+    data = SourceConfig(path=str(folder / "data"))
+    told = r"threshold of 0\.4 was given, but the model .* has 20 classes"
+    with pytest.raises(ConfigError, match=told):
+        run_predict([image], bundle, tmp_path / "out", threshold=0.4)
+    with pytest.raises(ConfigError, match=told):
+        run_submit([image], bundle, tmp_path / "table.csv", threshold=0.4)
+    with pytest.raises(ConfigError, match=told):
+        run_evaluate(bundle, data, None, EvalOptions(threshold=0.4))
+    assert not list(tmp_path.iterdir())
