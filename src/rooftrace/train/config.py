@@ -200,6 +200,10 @@ class TrainConfig(Config):
             self.refine.check_crop(self.crop_px, "crop_px")
             if self.val_crop_px is not None:
                 self.refine.check_crop(self.val_crop_px, "val_crop_px")
+        if self.optimizer.encoder_lr is not None and self.model.encoder is None:
+            raise ValueError(
+                f"optimizer.encoder_lr is given, but {self.model.architecture} has no encoder"
+            )
         parse_loss(self.loss).check(len(self.data.labels.classes))
         return self
 
