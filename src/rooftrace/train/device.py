@@ -14,9 +14,18 @@ import torch
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["choose_accelerator", "choose_precision", "tune_allocator"]
+__all__ = ["choose_accelerator", "choose_precision", "is_out_of_memory", "tune_allocator"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+_SAYINGS = (
+    "out of memory",  # CUDA, and cuDNN's own
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+    "can't allocate memory",
+)
+"""How PyTorch says so where it does not by the kind of error: on a CPU, and in libraries."""
 
 
 def tune_allocator() -> None:
@@ -70,6 +79,13 @@ def choose_precision(
     if precision == "bf16":
         return "bf16-mixed"
     return "16-mixed" if precision == "fp16" else "32-true"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch could not have the memory that it asked for."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYINGS)
 
 
 def _cpu_has_bf16() -> bool:

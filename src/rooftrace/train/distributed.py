@@ -7,6 +7,7 @@ figures are those of one process.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import signal
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from rooftrace.core.errors import TrainError
 from rooftrace.core.types import Sample
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.device import is_out_of_memory
 from rooftrace.train.loader import Samples
 
 __all__ = [
@@ -53,17 +55,28 @@ def is_first(config: TrainConfig) -> bool:
     return all(int(os.environ.get(name, "0")) == 0 for name in ranks)
 
 
-def make_strategy(config: TrainConfig, accelerator: str) -> Strategy | str:
-    """How Lightning is to run a configuration's processes."""
+def make_strategy(
+    config: TrainConfig, accelerator: str, net: nn.Module, bands: int
+) -> Strategy | str:
+    """How Lightning is to run a configuration's processes, for a network that is on the CPU yet."""
     if config.processes == 1:
         return "auto"
     return DDPStrategy(
         process_group_backend="nccl" if accelerator == "cuda" else "gloo",
-        # An encoder may have a part that the decoder does not look at.
-        find_unused_parameters=True,
+        # To look for such weights takes time in each step.
+        find_unused_parameters=_has_idle_weights(net, bands, config.crop_px),
         # Else each validation batch would wait for one of every other process.
         broadcast_buffers=False,
     )
+
+
+def _has_idle_weights(net: nn.Module, bands: int, crop_px: int) -> bool:
+    """Whether the answer does not depend on some weights: a decoder may not look at all that its
+    encoder has.
+    """
+    probe = copy.deepcopy(net).eval().requires_grad_(True)
+    probe(torch.zeros(1, bands, crop_px, crop_px)).sum().backward()
+    return any(weight.grad is None for weight in probe.parameters())
 
 
 class Share:
@@ -144,7 +157,8 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
         launcher = trainer.strategy.launcher
         if not isinstance(launcher, _SubprocessScriptLauncher):
             raise
-        code = _failed(launcher) if isinstance(error, RuntimeError) else None
+        lost = isinstance(error, RuntimeError) and not is_out_of_memory(error)
+        code = _failed(launcher) if lost else None
         launcher.kill(signal.SIGKILL)
         if code is None:
             raise
@@ -154,8 +168,10 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
         ) from error
 
 
-def _failed(launcher: _SubprocessScriptLauncher, patience_s: float = 3.0) -> int | None:
-    """The exit code of a process that failed: its broken connection is seen before it has ended."""
+def _failed(launcher: _SubprocessScriptLauncher, patience_s: float = 60.0) -> int | None:
+    """The exit code of a process that failed: its broken connection is seen before it has ended,
+    since it looks for a batch that would fit where it had not the memory.
+    """
     deadline = time.monotonic() + patience_s
     while launcher.procs and time.monotonic() < deadline:
         for process in launcher.procs:

@@ -26,7 +26,12 @@ from rich.progress import Progress
 from rooftrace.core.errors import ConfigError
 from rooftrace.train.callbacks import EpochBar, Keeper, Recorder
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.device import choose_accelerator, choose_precision, tune_allocator
+from rooftrace.train.device import (
+    choose_accelerator,
+    choose_precision,
+    is_out_of_memory,
+    tune_allocator,
+)
 from rooftrace.train.distributed import (
     ending_together,
     is_first,
@@ -36,6 +41,7 @@ from rooftrace.train.distributed import (
 )
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.loader import choose_workers, make_loader
+from rooftrace.train.memory import out_of_memory
 from rooftrace.train.monitor import check_monitor
 from rooftrace.train.stopping import Stopping, why_ended
 from rooftrace.train.task import Task
@@ -88,7 +94,7 @@ def run_trainer(
     Raises:
         ConfigError: the precision or the devices are not to be had; a figure that is to be watched
             is none of the task's; nothing but numbers that are not finite came out.
-        TrainError: one of several processes failed.
+        TrainError: the memory did not suffice; one of several processes failed.
     """
     check_monitor("stop.monitor", config.stop.monitor, task.metric_names)
     if config.schedule.monitor is not None:
@@ -121,7 +127,7 @@ def run_trainer(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=config.devices,
             num_nodes=config.nodes,
-            strategy=make_strategy(config, accelerator),
+            strategy=make_strategy(config, accelerator, task.best_net, data.samples.bands),
             sync_batchnorm=config.processes > 1 and accelerator == "cuda",
             precision=precision,
             max_epochs=config.epochs,
@@ -147,15 +153,23 @@ def run_trainer(
         workers = choose_workers(config, accelerator)
         if workers:
             data.load()
-        with progress, _interruptible(), ending_together(trainer):
-            trainer.fit(
-                task,
-                make_loader(trained_on, config, batch // processes, workers=workers, lasting=True),
-                [make_loader(tiles, config, batch, workers=workers) for tiles in judged_on],
-                ckpt_path=last if resume else None,
-                # Our own file, written by Keeper; it holds more than tensors.
-                weights_only=False,
-            )
+        training = make_loader(
+            trained_on, config, batch // processes, workers=workers, lasting=True
+        )
+        judging = [make_loader(tiles, config, batch, workers=workers) for tiles in judged_on]
+        fits = True
+        try:
+            with progress, _interruptible(), ending_together(trainer):
+                # The checkpoint is our own file, written by Keeper; it holds more than tensors.
+                checkpoint = last if resume else None
+                trainer.fit(task, training, judging, ckpt_path=checkpoint, weights_only=False)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        if not fits:
+            # Outside of the handler, where the error no longer holds what the step has taken.
+            raise out_of_memory(task, data, trainer)
     _check_finite(keeper)
     return Trained(
         best={
@@ -225,13 +239,15 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's advice, which is for those who write the loop."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning.*")
             warnings.filterwarnings("ignore", module="torch.*")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
