@@ -236,8 +236,8 @@ class LabelReader(Protocol):
 
 
 @runtime_checkable
-class InstanceReader(Protocol):
-    """What a `LabelReader` may offer besides: its objects apart, be they ever so close."""
+class InstanceReader(LabelReader, Protocol):
+    """A `LabelReader` that tells its objects apart, be they ever so close."""
 
     def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
         """(y, x) the number of the object that a pixel belongs to, from 1; 0 where there is none.

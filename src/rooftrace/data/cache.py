@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import InstanceReader, Raster, RasterSource, Sample, Scene, Window
+from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
+from rooftrace.data.separation import told_instances
 
 __all__ = ["SceneCache"]
 
@@ -138,9 +139,7 @@ def _read(scene: Scene, window: Window, instances: bool) -> Sample:
     if scene.label is None:
         return Sample(pixels, np.zeros(window.shape_yx, np.uint8), valid)
     mask = scene.label.read(window)
-    ids = None
-    if instances and isinstance(scene.label, InstanceReader):
-        ids = scene.label.read_instances(window)
+    ids = told_instances(scene.label, window) if instances else None
     return Sample(pixels, mask.data, valid & mask.valid, ids)
 
 

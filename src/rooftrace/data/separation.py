@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import BoolArray
+from rooftrace.core.types import BoolArray, InstanceReader, LabelReader, Window
 
 __all__ = [
     "BorderTarget",
@@ -22,6 +22,7 @@ __all__ = [
     "SeparationTarget",
     "building_instances",
     "separation_target",
+    "told_instances",
 ]
 
 Instances = NDArray[np.int32]
@@ -30,6 +31,11 @@ Separation = Literal["border", "distance"]
 
 SeparationTarget = Callable[[Instances], NDArray[np.float32]]
 """(y, x) instances, 0 where there is none, to (y, x) float32 in 0..1."""
+
+
+def told_instances(label: LabelReader | None, window: Window | None = None) -> Instances | None:
+    """What a label says of its objects inside `window` (default all); None where it does not."""
+    return label.read_instances(window) if isinstance(label, InstanceReader) else None
 
 
 def building_instances(is_building: BoolArray, told: Instances | None) -> Instances:

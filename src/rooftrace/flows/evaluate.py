@@ -9,19 +9,25 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
 
 from rooftrace.core.errors import BundleError, DataError
 from rooftrace.core.types import Mask, Scene, Window
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.kinds import open_source
+from rooftrace.data.separation import building_instances, told_instances
 from rooftrace.data.source import SceneSet
 from rooftrace.data.split import parse_reference, read_split
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
+from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport, ImageScore
 from rooftrace.predict.comparison import side_by_side
 from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.result import Prediction
 
 __all__ = ["EvalOptions", "run_evaluate"]
 
@@ -117,22 +123,40 @@ def _labels_of(predictor: Predictor) -> LabelConfig:
 
 def _score(predictor: Predictor, scene: Scene, options: EvalOptions) -> ImageScore:
     """All that is counted on one image."""
-    truth, predicted = _compare(predictor, scene, options.threshold)
+    truth, prediction = _compare(predictor, scene, options.threshold)
+    spec, predicted = predictor.bundle.spec, prediction.mask
     valid = truth.valid & predicted.valid
     counts = PixelCounts.of(
         truth.data,
         np.where(valid, predicted.data, 0),
         valid,
-        classes=len(predictor.bundle.spec.classes),
+        classes=len(spec.classes),
     )
-    return ImageScore(scene.id, counts)
+    is_building = truth.data == spec.building_class
+    labelled = building_instances(is_building, told_instances(scene.label))
+    objects = ObjectCounts.of(labelled, _drawn(prediction, spec.building_class), valid)
+    return ImageScore(scene.id, counts, objects)
 
 
-def _compare(predictor: Predictor, scene: Scene, threshold: float | None) -> tuple[Mask, Mask]:
+def _compare(
+    predictor: Predictor, scene: Scene, threshold: float | None
+) -> tuple[Mask, Prediction]:
     assert scene.label is not None
     truth = scene.label.read(Window.whole(scene.image.grid.shape))
-    prediction = predictor.predict(scene.image, gsd_m=scene.gsd_m, threshold=threshold)
-    return truth, prediction.mask
+    return truth, predictor.predict(scene.image, gsd_m=scene.gsd_m, threshold=threshold)
+
+
+def _drawn(prediction: Prediction, building_class: int) -> NDArray[np.int32]:
+    """(y, x) the number of the footprint of a building at each pixel, from 1; else 0."""
+    grid = prediction.mask.grid
+    buildings = prediction.result.footprints.of_class(building_class)
+    drawn = np.zeros(grid.shape, dtype=np.int32)
+    if len(buildings):
+        # Without a system footprints are in pixels.
+        transform = Affine.identity() if buildings.crs is None else grid.transform
+        numbered = zip(buildings.geometry, range(1, len(buildings) + 1))
+        rasterize(numbered, out=drawn, transform=transform)
+    return drawn
 
 
 def _write_confusion(report: EvalReport, out: Path) -> None:
@@ -155,11 +179,11 @@ def _draw_pictures(
     places = sorted({round(place) for place in np.linspace(0, len(ranked) - 1, count).tolist()})
     rank = {ranked[place]: place + 1 for place in places}
     for scene in source.subset(list(rank)):
-        truth, predicted = _compare(predictor, scene, options.threshold)
+        truth, prediction = _compare(predictor, scene, options.threshold)
         figure = "IoU" if report.is_binary else "mean IoU"
         title = f"{figure} -" if np.isnan(iou[scene.id]) else f"{figure} {iou[scene.id]:.3f}"
         pixels = scene.image.read().data
-        picture = side_by_side(pixels, truth, predicted, title, predictor.bundle.spec.legend)
+        picture = side_by_side(pixels, truth, prediction.mask, title, prediction.legend)
         good, encoded = cv2.imencode(".png", picture[..., ::-1])
         assert good
         name = scene.id.replace("/", "_")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, per_image
 
 __all__ = ["EvalReport", "ImageScore"]
@@ -18,10 +19,12 @@ class ImageScore:
     Args:
         id: of the scene.
         counts: of its pixels.
+        objects: of its buildings.
     """
 
     id: str
     counts: PixelCounts
+    objects: ObjectCounts = field(default_factory=ObjectCounts)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class EvalReport:
     def pooled(self) -> PixelCounts:
         """Counts added over all images: large images weigh more."""
         return sum((image.counts for image in self.images), PixelCounts.zero(len(self.classes)))
+
+    @property
+    def objects(self) -> ObjectCounts:
+        """Buildings of all images."""
+        return sum((image.objects for image in self.images), ObjectCounts())
 
     @property
     def is_binary(self) -> bool:
@@ -74,6 +82,7 @@ class EvalReport:
                 for i, name in enumerate(self.classes)
             },
             "confusion": pooled.matrix.tolist(),
+            "objects": _of_objects(self.objects),
             "protocol": {
                 "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
                 "per_image": "mean over images; an image without the class in truth and "
@@ -81,6 +90,9 @@ class EvalReport:
                 "class": self.classes[index],
                 "confusion": "pixels, in the order of the classes; row = truth, "
                 "column = prediction",
+                "objects": "buildings of all images: a footprint and a labelled building match "
+                "where their IoU is above 0.5; where labels do not tell buildings apart, connected "
+                "regions",
                 "valid_pixels": pooled.pixels,
             },
             **self.context,
@@ -96,6 +108,7 @@ class EvalReport:
                 "dice": _known(image.counts.dice(index)),
                 "mean_iou": _known(image.counts.mean_iou),
                 "valid_pixels": image.counts.pixels,
+                "object_f1": _known(image.objects.f1),
             }
             for image in self.images
         ]
@@ -125,11 +138,13 @@ class EvalReport:
                 ("Accuracy (pooled)", _shown(plain["pixel"]["accuracy"])),
                 ("Mean IoU (pooled)", _shown(plain["pixel"]["mean_iou"])),
                 ("Mean Dice (pooled)", _shown(_known(pooled.mean_dice))),
+                ("F1 of buildings (pooled)", _shown(plain["objects"]["f1"])),
             ]
         name = self.classes[self.building_class]
         rows = [(f"{key} (pooled)", value) for key, value in plain["pixel"].items()]
         rows += [(f"{key} (mean per image)", value) for key, value in plain["per_image"].items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
+        rows += [("F1 of buildings (pooled)", plain["objects"]["f1"])]
         shown = [(key, _shown(value)) for key, value in rows]
         return [
             ("images", str(len(self.images))),
@@ -144,6 +159,15 @@ def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
         "recall": _known(counts.recall(index)),
         "dice": _known(counts.dice(index)),
         "iou": _known(counts.iou(index)),
+    }
+
+
+def _of_objects(objects: ObjectCounts) -> dict[str, float | None]:
+    return {
+        "precision": _known(objects.precision),
+        "recall": _known(objects.recall),
+        "f1": _known(objects.f1),
+        **asdict(objects),
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, per_image
 from rooftrace.metrics.report import EvalReport, ImageScore
 
@@ -171,7 +172,7 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
 
 
 def test_every_figure_in_the_table_says_over_what() -> None:
-    rows = report(ImageScore("a", counted(TRUTH, GUESS))).rows()
+    rows = report(ImageScore("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1))).rows()
     assert [name for name, _ in rows[:2]] == ["images", "class"]
     for name, value in rows[2:]:
         assert "(pooled)" in name or "(mean per image)" in name
