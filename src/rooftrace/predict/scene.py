@@ -19,6 +19,9 @@ TILE_PX = 1536
 OVERLAP_PX = 64
 BLOCK_PX = 2048
 
+_FEW_CHANNELS = 4
+"""With more, tiles and blocks have half the sides: what is held grows with both, and with them."""
+
 
 @dataclass(frozen=True)
 class ScenePlan:
@@ -58,8 +61,8 @@ def plan_scene(
     spec: BundleSpec,
     *,
     gsd_m: float | None = None,
-    tile_px: int = TILE_PX,
-    block_px: int = BLOCK_PX,
+    tile_px: int | None = None,
+    block_px: int | None = None,
 ) -> ScenePlan:
     """Check an image against a model's contract and lay its tiles.
 
@@ -67,8 +70,9 @@ def plan_scene(
         source: the image.
         spec: the contract.
         gsd_m: of the image, where the person knows better than its georeference.
-        tile_px: the largest tile, for a model that takes any size.
-        block_px: what is finished at a time, about this squared.
+        tile_px: the largest tile, for a model that takes any size; default TILE_PX, or half of it
+            where there are many classes.
+        block_px: what is finished at a time, about this squared; default BLOCK_PX, likewise.
 
     Raises:
         BandMismatch: another number of bands than the model's.
@@ -76,6 +80,9 @@ def plan_scene(
         GsdMismatch: too far from the model's metres per pixel.
     """
     _check_values(source, spec)
+    part = 1 if spec.channels <= _FEW_CHANNELS else 2
+    tile_px = tile_px or TILE_PX // part
+    block_px = block_px or BLOCK_PX // part
     scaling = scaling_for(source.grid, spec.gsd_m, gsd_m=gsd_m, name=source.name)
     tiles = plan(
         scaling.model_shape(source.grid.shape),

@@ -180,6 +180,17 @@ def test_of_classes_that_are_alike_the_first_is_taken(
     np.testing.assert_array_equal(best, blended.max(axis=0))
 
 
+def test_many_classes_are_predicted_in_smaller_parts() -> None:
+    """What is held at a time are the answers of tiles, one value for each class and pixel."""
+    source = ArraySource(np.zeros((3, 4096, 4096), dtype=np.uint8))
+    few, many = (
+        plan_scene(source, SPEC.model_copy(update={"classes": tuple("abcdefghij"[:count])}))
+        for count in (3, 10)
+    )
+    assert max(block.area_px for block in many.blocks) * 3 < few.blocks[0].area_px
+    assert len(many.tiles) > 3 * len(few.tiles)
+
+
 def test_a_model_of_one_size_gets_that_size() -> None:
     spec = SPEC.model_copy(update={"input_px": 96})
     shapes = set()
