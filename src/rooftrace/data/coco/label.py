@@ -6,6 +6,7 @@ that every tool of COCO sees the same pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -81,12 +82,7 @@ class CocoLabel:
             LabelError: the size differs from the image's, or a segmentation is damaged.
             MissingExtraError: pycocotools is not installed.
         """
-        if self.shape != self.grid.shape:
-            raise LabelError(
-                f"{self.where} says that {self.image_name} has {_size(self.shape)}, but it has "
-                f"{_size(self.grid.shape)}.",
-                remedy="Export the labels again for the images as they are.",
-            )
+        self._check_size()
         window = window or Window.whole(self.shape)
         found = np.zeros(window.shape_yx, dtype=np.int16)
         for index, bounds in self._layers:
@@ -95,22 +91,55 @@ class CocoLabel:
         found[~valid] = 0
         return Mask(found.astype(np.uint8), valid, self.grid.crop(window))
 
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
+        """(y, x) the number of the annotation that `read` takes a pixel's class from, from 1; 0
+        where there is none.
+
+        Raises:
+            As `read`.
+        """
+        self._check_size()
+        window = window or Window.whole(self.shape)
+        height = self.shape[0]
+        first_px, stop_px = window.col * height, window.col_stop * height
+        columns = np.zeros(stop_px - first_px, dtype=np.int32)
+        for number, (one, bounds) in enumerate(zip(self.drawn, self._each), start=1):
+            inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < stop_px)]
+            for start, stop in (inside.clip(first_px, stop_px) - first_px).tolist():
+                columns[start:stop] = number if one.index > 0 else 0
+        drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
+        return np.ascontiguousarray(drawn.T)
+
     @cached_property
     def _layers(self) -> tuple[tuple[int, Bounds], ...]:
         """Neighbours of one class as one mask: its class and its runs."""
+        groups = groupby(self.drawn, key=lambda one: one.index)
+        layers = ((index, self._runs_of(list(group))) for index, group in groups)
+        return tuple((index, bounds) for index, bounds in layers if len(bounds))
+
+    @cached_property
+    def _each(self) -> tuple[Bounds, ...]:
+        """The runs of each annotation by itself."""
+        return tuple(self._runs_of([one]) for one in self.drawn)
+
+    def _runs_of(self, group: Sequence[Drawn]) -> Bounds:
+        """Of all that is drawn, as one mask."""
         tools = mask_tools()
-        layers = []
-        for index, group in groupby(self.drawn, key=lambda one: one.index):
-            rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
-            while len(rles) > 1:
-                rles = [
-                    tools.merge(rles[start : start + _MERGED])
-                    for start in range(0, len(rles), _MERGED)
-                ]
-            counts = _decompress(rles[0]["counts"]) if rles else None
-            if counts is not None:
-                layers.append((index, _bounds(counts)))
-        return tuple(layers)
+        rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
+        while len(rles) > 1:
+            rles = [
+                tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
+            ]
+        counts = _decompress(rles[0]["counts"]) if rles else None
+        return _bounds(np.zeros(0, dtype=np.int64) if counts is None else counts)
+
+    def _check_size(self) -> None:
+        if self.shape != self.grid.shape:
+            raise LabelError(
+                f"{self.where} says that {self.image_name} has {_size(self.shape)}, but it has "
+                f"{_size(self.grid.shape)}.",
+                remedy="Export the labels again for the images as they are.",
+            )
 
 
 def _rles(one: Drawn, shape: tuple[int, int], tools: Any) -> list[Rle]:
