@@ -1,0 +1,28 @@
+"""A key shows every colour, in as many rows as it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rooftrace.io.legend import class_colours
+from rooftrace.predict.key import draw_key
+
+PAPER, INK = (255, 255, 255), (0, 0, 0)
+
+
+@pytest.mark.parametrize("width", [60, 400, 2000])
+def test_every_colour_is_shown_whatever_the_width(width: int) -> None:
+    colours = [tuple(rgb) for rgb in class_colours()[1:20, :3].tolist()]
+    entries = [(f"class {index}", colour) for index, colour in enumerate(colours)]
+    key = draw_key(entries, width, paper=PAPER, ink=INK)
+    assert key.width == width
+    shown = {tuple(rgb) for rgb in np.unique(np.asarray(key).reshape(-1, 3), axis=0).tolist()}
+    assert set(colours) <= shown
+
+
+def test_a_narrow_key_is_higher() -> None:
+    entries = [(f"class {index}", None) for index in range(9)]
+    heights = [draw_key(entries, w, paper=PAPER, ink=INK).height for w in (2000, 300, 80)]
+    assert heights == sorted(heights)
+    assert heights[0] < heights[-1]
