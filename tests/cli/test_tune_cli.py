@@ -1,0 +1,184 @@
+"""`rooftrace tune` as a person calls it: killed, gone on with by two processes, trained from."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("optuna")
+
+from rooftrace.cli import main
+from rooftrace.models.bundle import read_bundle
+from rooftrace.train.tune import study as study_module
+
+SEARCH = """
+[optimizer]
+lr = { low = 1e-4, high = 1e-1, log = true }
+
+[tune]
+pruner = "none"
+"""
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def space(tiny_folder: Path) -> Path:
+    """One epoch of two steps, with the loss that is drawn."""
+    text = (tiny_folder / "tiny.toml").read_text().replace("epochs = 2", "epochs = 1")
+    path = tiny_folder / "search.toml"
+    path.write_text('loss = { choices = ["ce", "dice"] }\n' + text + SEARCH)
+    return path
+
+
+@pytest.fixture(scope="module")
+def killed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose process was killed while it ran its second trial."""
+    out = tmp_path_factory.mktemp("tune") / "study"
+    command = [sys.executable, "-m", "rooftrace", "tune", str(space), "-o", str(out)]
+    process = subprocess.Popen([*command, "--trials", "9"], stderr=subprocess.DEVNULL)
+    try:
+        while not (out / "trial_0001" / "config.json").is_file():
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    return out
+
+
+def test_a_study_goes_on_until_it_has_all_its_trials(
+    space: Path, killed: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody waits for a minute in a test.
+    monkeypatch.setattr(study_module, "SILENCE_S", 0.1)
+    code, told, said = call("tune", space, "-o", killed, "--trials", 3, "--json")
+    assert code == 0, said
+    answer = json.loads(told)
+    assert answer["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "lost": 1}
+    assert "trial 1  lost with its process" in said
+    best = answer["best"]
+    found = {path.name for path in killed.iterdir()}
+    assert found >= {"best.toml", "best.rooftrace", "report.html", "study.db", "study.json"}
+    kept = [path.parent.name for path in killed.glob("trial_*/checkpoints")]
+    # What was killed is not touched: nobody knows whether it is of use.
+    assert set(kept) - {"trial_0001"} == {f"trial_{best['trial']:04d}"}
+    assert json.loads((killed / "study.json").read_text()) == answer
+    spec = read_bundle(Path(best["bundle"])).spec
+    assert spec.training["optimizer"]["lr"] == best["params"]["optimizer.lr"]
+    assert spec.training["epochs"] == 1
+    recorded = json.loads((killed / f"trial_{best['trial']:04d}" / "config.json").read_text())
+    assert recorded["optimizer"]["lr"] == best["params"]["optimizer.lr"]
+
+
+def test_two_processes_share_a_study_and_none_of_its_trials(
+    space: Path, killed: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads((killed / "study.json").read_text())
+    monkeypatch.setattr(
+        "rooftrace.train.tune.outcome.package", lambda *args, **options: args[3].touch()
+    )
+    code, _, said = call("tune", space, "-o", killed, "--trials", 6, "--jobs", 2)
+    assert code == 0, said
+    after = json.loads((killed / "study.json").read_text())
+    assert after["trials"]["complete"] == 6
+    assert after["best"]["value"] >= before["best"]["value"]
+    assert said.count("val_iou 0.") >= 4
+    assert f"in trial {after['best']['trial']}; 6 complete, 1 lost" in said
+
+
+def test_rooftrace_train_takes_the_best_configuration(
+    killed: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.train.package.package", lambda *args, **options: args[3].touch())
+    code, told, said = call("train", killed / "best.toml", "-o", tmp_path / "run", "--json")
+    assert code == 0, said
+    best = json.loads((killed / "study.json").read_text())["best"]
+    # The same configuration, the same seed, the same threads: the same value.
+    assert json.loads(told)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--study", "other"], "holds the trials of the study 'search', and not of 'other'"),
+        (["--set", "batch_size=2"], "batch_size was 4, is 2"),
+        (["--set", "optimizer.lr={ low = 2, high = 1 }"], "The search of optimizer.lr"),
+        (["--storage", "nothing://a"], "nothing://a"),
+        (["--jobs", "0"], "jobs"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_trained(
+    space: Path, killed: Path, call: Any, arguments: list[str], told: str
+) -> None:
+    folders = sorted(killed.iterdir())
+    code, out, _ = call("tune", space, "-o", killed, "--trials", 20, *arguments, "--json")
+    assert code == 2
+    assert told in json.loads(out)["error"]["message"]
+    assert sorted(killed.iterdir()) == folders
+
+
+def test_data_that_is_not_there_is_said_before_the_first_trial(
+    space: Path, tmp_path: Path, call: Any
+) -> None:
+    out = tmp_path / "study"
+    code, told, _ = call(
+        "tune", space, "-o", out, "--trials", 2, "--set", "data.train.0.path=nowhere", "--json"
+    )
+    assert code == 3
+    assert "nowhere" in json.loads(told)["error"]["message"]
+    assert not list(out.glob("trial_*"))
+
+
+def test_a_study_without_any_value_says_why_and_leaves_its_page(
+    space: Path, tmp_path: Path, call: Any
+) -> None:
+    """Options of the network are known to the network alone."""
+    out = tmp_path / "study"
+    wrong = ["--set", "model.options.decoder_chanels=[1, 2]"]
+    code, told, _ = call("tune", space, "-o", out, "--trials", 2, *wrong, "--json")
+    assert code == 2
+    assert "None of 2 trials came to a value; trial 1:" in json.loads(told)["error"]["message"]
+    assert "decoder_chanels" in (out / "report.html").read_text()
+
+
+def test_rooftrace_train_says_whose_the_file_is(space: Path, tmp_path: Path, call: Any) -> None:
+    code, told, _ = call("train", space, "-o", tmp_path / "run", "--json")
+    assert code == 2
+    error = json.loads(told)["error"]
+    assert "loss is a search space" in error["message"]
+    assert "rooftrace tune" in error["remedy"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_not_installed_is_named(
+    space: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that to read a configuration needs none of it, as `rooftrace train` does."""
+    for name in [name for name in sys.modules if name.startswith("rooftrace.train.tune.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    importlib.import_module("rooftrace.train.tune.config")
+    code, told, _ = call("tune", space, "-o", tmp_path, "--trials", 1, "--json")
+    assert code == 6
+    error = json.loads(told)["error"]
+    assert "'optuna'" in error["message"]
+    assert "rooftrace[tune]" in error["remedy"]
