@@ -25,7 +25,7 @@ def test_the_table_keeps_names_and_pixels() -> None:
 
 
 def test_cells_are_as_dark_as_their_share_of_the_row() -> None:
-    """The more a class is predicted as itself, the more ink; how many pixels it has is no matter."""
+    """The more a class is predicted as itself, the more ink, however many pixels it has."""
     names = ("land", "roof")
     shares = (0, 100, 500, 1000)
     pictures = [
