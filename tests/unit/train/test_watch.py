@@ -96,6 +96,14 @@ def test_any_number_of_tiles_of_any_kind(number: int, bands: int) -> None:
     assert drawn.shape[1] == (8 + 2 * 812 + 28 if number > 3 else 8 + 812)
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_network_that_has_diverged(classes: int) -> None:
+    answer = np.full((classes, 8, 8), np.nan, np.float32)
+    legend = Legend(("background", "house", "road")) if classes == 3 else BINARY
+    drawn = draw_panel([tile(np.ones((8, 8)), answer)], legend=legend, title="")
+    assert count(drawn, MISSED) >= 200**2
+
+
 class Tiles:
     """Stands for `EvalTiles`: so many, of which those in `full` have a building."""
 

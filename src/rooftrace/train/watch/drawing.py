@@ -107,13 +107,15 @@ def _caption(one: Shown, classes: int) -> str:
 def _cells(one: Shown, legend: Legend) -> tuple[RGB, RGB, RGB, RGB]:
     """(y, x, 3) each; what is not known is dark in all but the image."""
     image = as_rgb(_pixels(one), one.valid)
+    # Of a network that has diverged, too.
+    probability = np.nan_to_num(one.probability)
     if len(one.probability) == 1:
         truth = np.repeat((255 * (one.target == 1))[..., None], 3, axis=2)
-        shading = np.repeat((255 * one.probability[0])[..., None], 3, axis=2)
+        shading = np.repeat((255 * probability[0])[..., None], 3, axis=2)
     else:
         colours = legend.table[:, :3]
         truth = colours[one.target]
-        shading = colours[one.predicted] * one.probability.max(axis=0)[..., None]
+        shading = colours[one.predicted] * probability.max(axis=0)[..., None]
     cells = [truth, shading, _errors(one, image)]
     hidden = ~one.valid
     for cell in cells:
