@@ -76,7 +76,7 @@ def test_why_a_run_ended() -> None:
 
 PLAIN = (
     'model={architecture="PlainUnet", options={filters=2, depth=1}}', "epochs=9",
-    "stop.min_delta=1.0",
+    "stop.min_delta=1.0", "watch.panel=0",
 )  # fmt: skip
 
 
