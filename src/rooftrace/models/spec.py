@@ -82,7 +82,7 @@ class BundleSpec(_Frozen):
         separation: what the last channel is: the probability of a `border` between two buildings,
             or the `distance` from a building's outline (`data.separation`); None where there is
             no such channel.
-        separation_threshold: from which on that channel counts as border, or as the middle.
+        separation_threshold: from which on that channel counts as border, or as the inside.
         input_multiple_px: height and width must be multiples of this.
         input_px: the one size it takes, or None where any multiple will do.
         context_px: how far from an edge of its input an answer is still bent by that edge.

@@ -40,6 +40,7 @@ from rooftrace.train.feed import TrainingData
 from rooftrace.train.fit import FitResult
 from rooftrace.train.quantize import quantize_openvino
 from rooftrace.train.refine import Refined
+from rooftrace.train.separation import SeparationFigures, choose_separation
 
 __all__ = ["package"]
 
@@ -64,7 +65,8 @@ def package(
 ) -> ModelBundle:
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
-    The threshold is the one with the highest IoU on the validation folders, each counting alike.
+    The threshold is the one with the highest IoU on the validation folders, each counting alike;
+    that of a second head the one with the highest F1 of buildings.
 
     Args:
         refined: also its refiner, of its own best epoch: one graph answers both.
@@ -117,6 +119,15 @@ def package(
             f"{ours.name}: IoU {ours.iou(spec):.3f} refined, {theirs.iou(spec):.3f} coarse; "
             f"boundary IoU {ours.outlines.iou:.3f} and {theirs.outlines.iou:.3f}"
         )
+    parted: list[SeparationFigures] = []
+    if spec.separation is not None:
+        from_on, parted = choose_separation(whole.run, result.data.tiles, spec)
+        spec = spec.model_copy(update={"separation_threshold": from_on})
+        for one in parted:
+            tell(
+                f"{one.name}: F1 of buildings {one.apart.f1:.3f} told apart by {spec.separation} "
+                f"from {from_on}, {one.without.f1:.3f} as connected regions"
+            )
     told = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     tell(f"{name}: {told}exporting the graph")
     graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
@@ -135,6 +146,7 @@ def package(
             parts |= files
             spec = spec.model_copy(update={"variants": (variant,)})
     figures = [j.measured(spec, config) for j in judged]
+    figures += [one.measured(spec) for one in parted]
     figures += [j.measured(spec, config, "coarse") for j in coarse]
     return write_bundle(path, spec.model_copy(update={"metrics": tuple(figures)}), parts)
 

@@ -7,14 +7,21 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config  # noqa: E402
-from rooftrace.core.types import Sample  # noqa: E402
+from rooftrace.core.types import Sample, Scene  # noqa: E402
+from rooftrace.data.dataset import EvalTiles  # noqa: E402
 from rooftrace.data.separation import BorderTarget  # noqa: E402
+from rooftrace.data.shapes import ShapesLabel  # noqa: E402
+from rooftrace.data.source import Entry, SceneSet  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.engines.selftest import tiny_bundle  # noqa: E402
 from rooftrace.flows.train import run_train  # noqa: E402
+from rooftrace.io.memory import ArraySource  # noqa: E402
+from rooftrace.metrics.objects import ObjectCounts  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.models.losses import parse_loss  # noqa: E402
 from rooftrace.models.separation import separation_loss  # noqa: E402
@@ -22,6 +29,7 @@ from rooftrace.predict.predictor import load  # noqa: E402
 from rooftrace.testing import generate_scene  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loader import collate  # noqa: E402
+from rooftrace.train.separation import choose_separation  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 
 CONFIG = """
@@ -63,6 +71,7 @@ def test_the_bundle_answers_both_heads(run: Path) -> None:
     bundle = read_bundle(run / "best_iou.rooftrace")
     spec = bundle.spec
     assert (spec.separation, spec.channels, spec.outputs) == ("border", 1, 2)
+    assert any("f1_without" in measured.values for measured in spec.metrics)
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 96), np.uint8)
     answers = [
         load_engine(bundle, engine=engine, precision="fp32").run(image)
@@ -146,3 +155,32 @@ def test_the_loss_of_the_head_is_least_at_the_target() -> None:
     assert logit.grad.abs().max() < 1e-5
     for step in (-0.3, 0.3):
         assert separation_loss(logit.detach() + step, target, valid) > least
+
+
+def rows_with_walls(inside: int, wall: int) -> EvalTiles:
+    """Bright houses that touch; the second band is brighter along their walls than inside."""
+    pixels = np.zeros((3, 64, 128), np.uint8)
+    pixels[0, 10:40, 10:100] = 255
+    pixels[1] = inside
+    pixels[1, 10:40, 38:42] = pixels[1, 10:40, 68:72] = wall
+    boxes = np.array([shapely.box(c, 10, c + 30, 40) for c in (10, 40, 70)], dtype=object)
+    source = ArraySource(pixels)
+    scene = Scene("a", source, ShapesLabel(boxes, (1, 1, 1), source.grid))
+    entries = (Entry("a", None),)
+    made = SceneSet("walls", "made", ("ground", "house"), 1, entries, lambda _: scene)
+    return EvalTiles(made, crop_px=128, gsd_m=None, cache_bytes=2**20, instances=True)
+
+
+def first_two_bands(batch: np.ndarray) -> np.ndarray:
+    return batch[:, :2].astype(np.float32) / 255
+
+
+@pytest.mark.parametrize(("inside", "wall", "expected"), [(60, 150, 0.3), (128, 255, 0.6)])
+def test_the_threshold_of_the_head_tells_most_apart(inside, wall, expected) -> None:
+    spec = tiny_bundle().spec.model_copy(update={"separation": "border"})
+    tiles = rows_with_walls(inside, wall)
+    threshold, (figures,) = choose_separation(first_two_bands, [tiles], spec)
+    assert threshold == expected
+    assert figures.without == ObjectCounts(labelled=3, predicted=1, merged=1)
+    assert figures.apart == ObjectCounts(labelled=3, predicted=3, matched=3)
+    assert figures.measured(spec).values["f1"] == 1
