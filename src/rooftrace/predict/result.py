@@ -30,8 +30,7 @@ class ClassFigures:
     Args:
         name: of the class.
         class_id: its index, as in the mask.
-        polygons: how many; of the background, and of other buildings than those that are large
-            enough, there are none.
+        polygons: how many there are that are large enough; none of the background.
         pixels: of the mask.
         share: of the valid pixels; 0 where none is valid.
         area_m2: of these pixels, each taken as large as the one at the image's centre; None where
