@@ -77,7 +77,7 @@ def evaluate(
     if as_json:
         print_json(report.to_json())
         return
-    table = Table("figure", "value")
+    table = Table(*report.columns)
     for row in report.rows():
         table.add_row(*row)
     people.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +21,7 @@ from rooftrace.data.separation import building_instances, told_instances
 from rooftrace.data.source import SceneSet
 from rooftrace.data.split import parse_reference, read_split
 from rooftrace.io.atomic import replacing, write_atomically
+from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
 from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts
@@ -59,7 +60,8 @@ def run_evaluate(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvalReport:
-    """Predict every labelled image of a folder as `rooftrace predict` would, and count pixels.
+    """Predict every labelled image of a folder as `rooftrace predict` would, and count pixels; with
+    a refined bundle also as its segmenter alone would.
 
     Args:
         bundle: default the one that comes with rooftrace.
@@ -84,9 +86,14 @@ def run_evaluate(
                 f"None of the ids of {options.split} is an image of {folder.path}.",
                 remedy="Make the split from this data: rooftrace split DATA -o split.json",
             )
-    scores = []
+    coarse = None
+    if spec.is_refined:
+        coarse = load(bundle, engine=options.engine, precision=options.precision, output="coarse")
+    scores, coarse_scores = [], []
     for number, scene in enumerate(source):
         scores.append(_score(predictor, scene, options))
+        if coarse is not None:
+            coarse_scores.append(_score(coarse, scene, options))
         if progress is not None:
             progress(number + 1, len(source))
     context = {
@@ -98,6 +105,10 @@ def run_evaluate(
         "engine": {"name": predictor.engine.name, "precision": predictor.engine.precision},
     }
     report = EvalReport(tuple(scores), spec.classes, spec.building_class, context)
+    if coarse is not None:
+        at = {"threshold": coarse.threshold_for(options.threshold)}
+        beside = replace(report, images=tuple(coarse_scores), context=at)
+        report = replace(report, coarse=beside)
     if out is not None:
         text = json.dumps({**report.to_json(), "by_image": report.by_image()}, indent=1)
         write_atomically(out / "report.json", (text + "\n").encode())
@@ -135,7 +146,8 @@ def _score(predictor: Predictor, scene: Scene, options: EvalOptions) -> ImageSco
     is_building = truth.data == spec.building_class
     labelled = building_instances(is_building, told_instances(scene.label))
     objects = ObjectCounts.of(labelled, _drawn(prediction, spec.building_class), valid)
-    return ImageScore(scene.id, counts, objects)
+    outlines = BoundaryCounts.of(is_building, predicted.data == spec.building_class, valid)
+    return ImageScore(scene.id, counts, objects, outlines)
 
 
 def _compare(

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
 from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, per_image
 
@@ -20,11 +21,13 @@ class ImageScore:
         id: of the scene.
         counts: of its pixels.
         objects: of its buildings.
+        outlines: of the buildings, pixel by pixel.
     """
 
     id: str
     counts: PixelCounts
     objects: ObjectCounts = field(default_factory=ObjectCounts)
+    outlines: BoundaryCounts = field(default_factory=BoundaryCounts.zero)
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class EvalReport:
         classes: names; index 0 is the background.
         building_class: whose figures are the headline.
         context: what it was measured on and with: data, split, bundle, threshold, engine.
+        coarse: of a refined model, the same of its segmenter alone, on the same images.
     """
 
     images: tuple[ImageScore, ...]
     classes: tuple[str, ...]
     building_class: int
     context: dict[str, Any]
+    coarse: EvalReport | None = None
 
     @property
     def pooled(self) -> PixelCounts:
@@ -52,6 +57,11 @@ class EvalReport:
     def objects(self) -> ObjectCounts:
         """Buildings of all images."""
         return sum((image.objects for image in self.images), ObjectCounts())
+
+    @property
+    def outlines(self) -> BoundaryCounts:
+        """Pixels along the outlines of the buildings of all images."""
+        return sum((image.outlines for image in self.images), BoundaryCounts.zero())
 
     @property
     def is_binary(self) -> bool:
@@ -69,13 +79,39 @@ class EvalReport:
 
         `support` is the number of valid pixels that are the class.
         """
-        pooled, index = self.pooled, self.building_class
-        by_image = per_image([image.counts for image in self.images], index)
+        coarse = self.coarse
+        beside = {} if coarse is None else {"coarse": coarse._figures() | coarse.context}
         return {
             "images": len(self.images),
+            **self._figures(),
+            **beside,
+            "protocol": {
+                "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
+                "per_image": "mean over images; an image without the class in truth and "
+                "prediction counts as 1",
+                "class": self.classes[self.building_class],
+                "confusion": "pixels, in the order of the classes; row = truth, "
+                "column = prediction",
+                "objects": "buildings of all images: a footprint and a labelled building match "
+                "where their IoU is above 0.5; where labels do not tell buildings apart, connected "
+                "regions",
+                "boundary": "outlines of the class, pixel counts added over all images: the IoU of "
+                f"inner bands {self.outlines.band_px} px wide, and F1 at several tolerances; edges "
+                "of an image and of nodata are no outlines",
+                "valid_pixels": self.pooled.pixels,
+            },
+            **self.context,
+        }
+
+    def _figures(self) -> dict[str, Any]:
+        pooled, index = self.pooled, self.building_class
+        by_image = per_image([image.counts for image in self.images], index)
+        by_image |= boundary_per_image([image.outlines for image in self.images])
+        return {
             "pixel": {"accuracy": _known(pooled.accuracy)}
             | _of_class(pooled, index)
             | {"mean_iou": _known(pooled.mean_iou)},
+            "boundary": {name: _known(value) for name, value in self.outlines.figures().items()},
             "per_image": {name: _known(value) for name, value in by_image.items()},
             "classes": {
                 name: _of_class(pooled, i) | {"support": int(pooled.matrix[i].sum())}
@@ -83,24 +119,12 @@ class EvalReport:
             },
             "confusion": pooled.matrix.tolist(),
             "objects": _of_objects(self.objects),
-            "protocol": {
-                "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
-                "per_image": "mean over images; an image without the class in truth and "
-                "prediction counts as 1",
-                "class": self.classes[index],
-                "confusion": "pixels, in the order of the classes; row = truth, "
-                "column = prediction",
-                "objects": "buildings of all images: a footprint and a labelled building match "
-                "where their IoU is above 0.5; where labels do not tell buildings apart, connected "
-                "regions",
-                "valid_pixels": pooled.pixels,
-            },
-            **self.context,
         }
 
     def by_image(self) -> list[dict[str, Any]]:
         """Figures of each image; None where one is not defined."""
         index = self.building_class
+        others = None if self.coarse is None else self.coarse.by_image()
         return [
             {
                 "id": image.id,
@@ -109,8 +133,10 @@ class EvalReport:
                 "mean_iou": _known(image.counts.mean_iou),
                 "valid_pixels": image.counts.pixels,
                 "object_f1": _known(image.objects.f1),
+                "boundary_iou": _known(image.outlines.iou),
             }
-            for image in self.images
+            | ({} if others is None else {"coarse": others[number]})
+            for number, image in enumerate(self.images)
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
@@ -126,9 +152,21 @@ class EvalReport:
             rows.append((name, *shown, f"{share:.2%}"))
         return rows
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Name and value of the headline figures, for a table."""
-        plain = self.to_json()
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Heads of the table of `rows`."""
+        return ("figure", "value") if self.coarse is None else ("figure", "refined", "coarse")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Name and value of the headline figures, for a table; of a refined model both values."""
+        own = self._own_rows()
+        if self.coarse is None:
+            return [*own]
+        return [(*row, other) for row, (_, other) in zip(own, self.coarse._own_rows())]
+
+    def _own_rows(self) -> list[tuple[str, str]]:
+        plain = self._figures()
+        outlines = [(f"{_told(key)} (pooled)", value) for key, value in plain["boundary"].items()]
         if not self.is_binary:
             pooled = self.pooled
             known = sum(not math.isnan(pooled.iou(i)) for i in range(len(self.classes)))
@@ -139,12 +177,14 @@ class EvalReport:
                 ("Mean IoU (pooled)", _shown(plain["pixel"]["mean_iou"])),
                 ("Mean Dice (pooled)", _shown(_known(pooled.mean_dice))),
                 ("F1 of buildings (pooled)", _shown(plain["objects"]["f1"])),
+                *((key, _shown(value)) for key, value in outlines),
             ]
         name = self.classes[self.building_class]
         rows = [(f"{key} (pooled)", value) for key, value in plain["pixel"].items()]
-        rows += [(f"{key} (mean per image)", value) for key, value in plain["per_image"].items()]
+        per_image = {key: plain["per_image"][key] for key in ("dice", "iou", "boundary_iou")}
+        rows += [(f"{_told(key)} (mean per image)", value) for key, value in per_image.items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
-        rows += [("F1 of buildings (pooled)", plain["objects"]["f1"])]
+        rows += [("F1 of buildings (pooled)", plain["objects"]["f1"]), *outlines]
         shown = [(key, _shown(value)) for key, value in rows]
         return [
             ("images", str(len(self.images))),
@@ -169,6 +209,11 @@ def _of_objects(objects: ObjectCounts) -> dict[str, float | None]:
         "f1": _known(objects.f1),
         **asdict(objects),
     }
+
+
+def _told(key: str) -> str:
+    """Such as `boundary_f1_2px` in words."""
+    return key.replace("_f1_", " F1 at ").replace("_iou", " IoU").replace("px", " px")
 
 
 def _shown(value: float | None) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, per_image
 from rooftrace.metrics.report import EvalReport, ImageScore
@@ -149,7 +150,7 @@ def test_the_report_is_the_contract() -> None:
     plain = report(ImageScore("a", counted(TRUTH, GUESS))).to_json()
     assert plain["images"] == 1
     assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
-    assert set(plain["per_image"]) == {"dice", "iou"}
+    assert set(plain["per_image"]) == {"dice", "iou", *plain["boundary"]}
     assert plain["pixel"]["iou"] == 0.5
     assert plain["pixel"]["dice"] == pytest.approx(2 / 3, abs=1e-6)
     assert plain["classes"]["background"]["iou"] == pytest.approx(4 / 7, abs=1e-6)
@@ -172,7 +173,11 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
 
 
 def test_every_figure_in_the_table_says_over_what() -> None:
-    rows = report(ImageScore("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1))).rows()
+    square = np.pad(np.ones((6, 6), bool), 6)
+    outlines = BoundaryCounts.of(square, np.roll(square, 2, axis=1))
+    score = ImageScore("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines)
+    rows = report(score).rows()
+    assert ("Boundary F1 at 2 px (pooled)", "1.0000") in rows
     assert [name for name, _ in rows[:2]] == ["images", "class"]
     for name, value in rows[2:]:
         assert "(pooled)" in name or "(mean per image)" in name

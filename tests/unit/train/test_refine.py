@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from safetensors.torch import load, load_file, save_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
+from rooftrace.data.config import SourceConfig  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
 from rooftrace.engines.select import ENGINES, load_engine  # noqa: E402
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle  # noqa: E402
 from rooftrace.models.export import RefinedModel  # noqa: E402
@@ -34,6 +37,7 @@ from rooftrace.train.refine_task import RefineTask  # noqa: E402
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
+PLAIN = EvalOptions(precision="fp32", pictures=0)
 REFINE = (
     "refine.epochs=3", "refine.filters=4", "refine.depth=3", "refine.batch_size=2",
     "refine.discriminator_filters=4", "refine.discriminator_layers=2", "refine.lr=2e-3",
@@ -191,6 +195,23 @@ def test_a_model_is_loaded_with_or_without_its_refiner(refined_run: RefinedRun) 
     assert (refined.mask.data != alone.mask.data).any()
     with pytest.raises(ConfigError, match="has no output 'coarse'"):
         load_model(refined_run.tiny.bundle, output="coarse")
+
+
+def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_path: Path) -> None:
+    data, options = SourceConfig(path=str(refined_run.tiny.data), part="[:3]"), PLAIN
+    report = run_evaluate(refined_run.run / "refined.rooftrace", data, tmp_path, options)
+    alone = run_evaluate(refined_run.tiny.bundle, data, None, options)
+    plain, expected = report.to_json(), alone.to_json()
+    for part in ("pixel", "boundary", "per_image", "classes", "objects", "threshold"):
+        assert plain["coarse"][part] == expected[part]
+    assert plain["pixel"] != plain["coarse"]["pixel"]
+    assert plain["boundary"] != plain["coarse"]["boundary"]
+    assert (report.columns, alone.columns) == (("figure", "refined", "coarse"), ("figure", "value"))
+    for row, (name, value) in zip(report.rows(), alone.rows(), strict=True):
+        assert (row[0], row[2]) == (name, value)
+    written = json.loads((tmp_path / "report.json").read_text())
+    for row, other in zip(written["by_image"], alone.by_image(), strict=True):
+        assert row["coarse"] == other
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
