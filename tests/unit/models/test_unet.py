@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
@@ -26,6 +27,7 @@ from rooftrace.models.zoo import (  # noqa: E402
     multiple_px,
     needs_fixed_size,
 )
+from rooftrace.train.config import TrainConfig  # noqa: E402
 
 SETTINGS = st.builds(
     PlainUnetConfig,
@@ -141,6 +143,16 @@ def test_settings_that_it_does_not_have(told: dict[str, Any], message: str) -> N
         ModelConfig(architecture="PlainUnet", **told)
     assert message in caught.value.message
     assert caught.value.remedy
+
+
+def test_a_rate_for_an_encoder_that_is_not_there() -> None:
+    raw = {
+        "data": {"train": [{"path": "a"}], "val": [{"path": "b"}]},
+        "model": {"architecture": "PlainUnet"},
+        "optimizer": {"encoder_lr": 1e-4},
+    }
+    with pytest.raises(ConfigError, match="encoder_lr is given, but PlainUnet has no encoder"):
+        parse_config(raw, TrainConfig, source="c.toml")
 
 
 class Several(torch.nn.Module):

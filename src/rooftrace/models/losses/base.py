@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
 import torch
 from pydantic import ConfigDict
 from torch import Tensor
-from torch.nn import functional as F
 
 from rooftrace.core.config import Config
 from rooftrace.core.errors import ConfigError
@@ -71,7 +73,9 @@ def one_hot(target: Tensor, logits: Tensor) -> Tensor:
     """(n, y, x) classes to (n, channel, y, x) shares, with the channels and dtype of `logits`."""
     if logits.shape[1] == 1:
         return target[:, None].to(logits.dtype)
-    return F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    # Compared, and not F.one_hot: that makes int64 with the channels last, in thrice the time.
+    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+    return (target[:, None] == classes).to(logits.dtype)
 
 
 def probabilities(logits: Tensor) -> Tensor:

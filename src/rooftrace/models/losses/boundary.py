@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import torch

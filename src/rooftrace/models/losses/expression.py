@@ -12,6 +12,9 @@ import math
 import re
 from typing import Any, NoReturn
 
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
 from torch import Tensor
 
 from rooftrace.core.config import parse_config

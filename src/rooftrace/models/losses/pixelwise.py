@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import rooftrace.models._torch  # noqa: F401
+
+# isort: split
 import torch
 from pydantic import Field
 from torch import Tensor
