@@ -205,3 +205,18 @@ def test_a_run_that_the_server_does_not_have(
     with pytest.raises(ConfigError, match=r"mlflow\.json.* cannot be read") as caught:
         train(tiny_folder, run, *again, resume=True)
     assert "Remove it" in caught.value.remedy
+
+
+def test_figures_that_are_no_numbers(
+    server: Server, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They must not keep the others from being sent; and nothing of it is on stdout."""
+    run = tmp_path / "run"
+    astray = ("optimizer.lr=1e30", "optimizer.clip_norm=0", "epochs=2")
+    with pytest.raises(ConfigError, match="not a finite number"):
+        train(tiny_folder, run, f"watch.mlflow={server.address}", *astray)
+    run_id = json.loads((run / "mlflow.json").read_text())["run_id"]
+    for figure in ("val_loss", "val_iou", "lr"):
+        assert [point["step"] for point in server.history(run_id, figure)] == [1, 2]
+    assert server.ask("runs/get", run_id=run_id)["run"]["info"]["status"] == "FAILED"
+    assert capfd.readouterr().out == ""

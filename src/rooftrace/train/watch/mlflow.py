@@ -35,8 +35,14 @@ _PARAMS_AT_ONCE = 100
 _METRICS_AT_ONCE = 1000
 """What the REST API takes: https://mlflow.org/docs/latest/rest-api.html."""
 
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-"""MLflow would wait minutes for a server that is gone, and training with it."""
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""MLflow would wait minutes for a server that is gone, and training with it; and it would write to
+stdout, where `--json` has its answer.
+"""
 
 _FILES = ("metrics.csv", "curves.png", "panel.png", "panel_best.png")
 
@@ -75,7 +81,7 @@ class Mlflow(Callback):
         # Without an epoch to go on from, the record is that of a run that came to nothing.
         known = self._known_id() if Recorder.of(trainer).rows else ""
         try:
-            with _patient():
+            with _well_mannered():
                 if known:
                     self._go_on(known)
                 else:
@@ -91,7 +97,9 @@ class Mlflow(Callback):
                 self._send(Recorder.of(trainer).rows)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._finish(trainer, "FINISHED")
+        kept = all(best.epoch for best in Keeper.of(trainer).best.values())
+        # Else nothing but numbers that are not finite came out.
+        self._finish(trainer, "FINISHED" if kept else "FAILED")
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -103,7 +111,7 @@ class Mlflow(Callback):
     @rank_zero_only
     def _ask_for_experiment(self) -> None:
         try:
-            with _patient():
+            with _well_mannered():
                 self._experiment()
         except Exception as error:
             raise self._refused(error) from error
@@ -195,7 +203,7 @@ class Mlflow(Callback):
     def _whatever_happens(self) -> Iterator[None]:
         """A run of hours does not end because a server does; what is not sent is said once."""
         try:
-            with _patient():
+            with _well_mannered():
                 yield
         except Exception as error:
             if self._console is not None and not self._silent:
@@ -235,9 +243,9 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _patient() -> Iterator[None]:
+def _well_mannered() -> Iterator[None]:
     """For one contact with the server; what the user has set himself is left as it is."""
-    given = {key: value for key, value in _PATIENCE.items() if key not in os.environ}
+    given = {key: value for key, value in _MANNERS.items() if key not in os.environ}
     os.environ.update(given)
     try:
         with warnings.catch_warnings():
