@@ -114,7 +114,14 @@ def read_tuning(path: Path, overrides: Sequence[str] = ()) -> Tuning:
             "[optimizer]; or use rooftrace train.",
         )
     _check(space, str(path))
-    return Tuning(settings, space, str(path), path.parent)
+    tuning = Tuning(settings, space, str(path), path.parent)
+    if settings.pruner == "hyperband" and settings.warmup_epochs > tuning.most_epochs:
+        raise ConfigError(
+            f"{path}: hyperband would end no trial: tune.warmup_epochs = {settings.warmup_epochs}, "
+            f"but a trial has at most {tuning.most_epochs} epochs.",
+            remedy='Lower tune.warmup_epochs, or set tune.pruner = "none".',
+        )
+    return tuning
 
 
 def refuse_search(raw: dict[str, Any], *, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import platform
 import shutil
@@ -27,9 +28,9 @@ from rooftrace.train.tune.study import (
     Outcome,
     best_of,
     fail,
-    finished,
     give_up,
     open_study,
+    outcome,
     reason,
     running_in,
 )
@@ -114,12 +115,13 @@ def run_trials(plan: Plan, study: Study, jobs: int, progress: Callable[[], None]
 
 
 def tidy(study: Study, out: Path) -> None:
-    """Delete the checkpoints of finished trials in a folder, but for those of the best."""
+    """Delete the checkpoints of the trials in a folder that ended, but for those of the best."""
     # What is the best of this list cannot be beaten by another of it later.
-    done = finished(study)
-    best = best_of(study, done)
-    for trial in done:
-        if best is None or trial.number != best.number:
+    trials = study.get_trials(deepcopy=False)
+    best = best_of(study, trials)
+    for trial in trials:
+        is_best = best is not None and trial.number == best.number
+        if not is_best and outcome(trial) != Outcome.running:
             shutil.rmtree(out / folder_name(trial.number) / "checkpoints", ignore_errors=True)
 
 
@@ -173,6 +175,9 @@ def _work(plan: Plan, study: Study, progress: Callable[[], None]) -> None:
             progress()
             continue
         end = run_trial(study, trial, config, plan.tuning, plan.out)
+        # A trainer and its callbacks know one another: without this, the images that the trial
+        # kept in memory would stay beside those of the next.
+        gc.collect()
         if not plan.keep:
             tidy(study, plan.out)
         progress()
