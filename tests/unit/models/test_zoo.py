@@ -50,6 +50,8 @@ def test_what_is_left_out_is_chosen() -> None:
     assert default.encoder_weights == "imagenet"
     own = ModelConfig(architecture="plainunet")
     assert (own.architecture, own.encoder, own.encoder_weights) == ("PlainUnet", None, None)
+    assert own.options["filters"] == 32
+    assert ModelConfig(architecture="PlainUnet", options={"depth": 2}).options["depth"] == 2
     # What is recorded is read back, with every default in it.
     for config in (default, own, ModelConfig(architecture="fpn", encoder=TINY, dropout=0.5)):
         assert ModelConfig.model_validate_json(config.model_dump_json()) == config

@@ -28,6 +28,14 @@ class Architecture(ABC):
 
     defaults: ClassVar[Mapping[str, str]] = {}
 
+    def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        """`ModelConfig.options` with what is left out, as far as we choose it.
+
+        Raises:
+            ConfigError: an option that there is not, or a value out of its range.
+        """
+        return options
+
     @abstractmethod
     def check(self, config: ModelConfig) -> None:
         """Raises ConfigError for settings that this architecture does not have, before anything
@@ -73,8 +81,12 @@ class ModelConfig(Config):
         if not isinstance(name, str):
             return raw
         spelt = {known.lower(): known for known in ARCHITECTURES}.get(name.lower(), name)
+        chosen = ARCHITECTURES[spelt]
         given = {key: value for key, value in raw.items() if value is not None}
-        return {**ARCHITECTURES[spelt].defaults, **given, "architecture": spelt}
+        options = given.get("options", {})
+        if isinstance(options, dict):
+            given["options"] = chosen.resolved(options)
+        return {**chosen.defaults, **given, "architecture": spelt}
 
     @model_validator(mode="after")
     def _possible(self) -> ModelConfig:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import rooftrace.models._torch  # noqa: F401
 
@@ -92,6 +92,9 @@ class PlainUnet(nn.Module):
 
 
 class _PlainUnetArchitecture(Architecture):
+    def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        return parse_config(options, PlainUnetConfig, source="model.options").model_dump()
+
     def check(self, config: ModelConfig) -> None:
         for key in ("encoder", "encoder_weights"):
             value = getattr(config, key)
@@ -105,15 +108,10 @@ class _PlainUnetArchitecture(Architecture):
                 f"model.dropout = {config.dropout}, but PlainUnet has a dropout of its own.",
                 remedy=f"Write model.options.dropout = {config.dropout}.",
             )
-        _settings(config)
 
     def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
         del base
-        return PlainUnet(_settings(config), bands, channels)
-
-
-def _settings(config: ModelConfig) -> PlainUnetConfig:
-    return parse_config(config.options, PlainUnetConfig, source="model.options")
+        return PlainUnet(PlainUnetConfig(**config.options), bands, channels)
 
 
 def _block(settings: PlainUnetConfig, before: int, width: int) -> nn.Sequential:
