@@ -62,7 +62,7 @@ class RefineTask(Task):
         self.segmenter = segmenter.requires_grad_(False)
         self.generator = generator
         self.discriminator = discriminator
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
         self.train()
         self.loss = parse_loss(config.loss)
         self._fingerprint = fingerprint
@@ -282,7 +282,7 @@ def adversarial_loss(verdict: Tensor, known: Tensor, real: bool) -> Tensor:
     verdict = verdict.float()
     wanted = torch.full_like(verdict, float(real))
     each = F.binary_cross_entropy_with_logits(verdict, wanted, reduction="none")
-    share = F.adaptive_avg_pool2d(known, list(verdict.shape[-2:]))
+    share = F.adaptive_avg_pool2d(known, (verdict.shape[-2], verdict.shape[-1]))
     return (each * share).sum() / share.sum().clamp(min=torch.finfo(each.dtype).tiny)
 
 
