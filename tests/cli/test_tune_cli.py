@@ -115,6 +115,21 @@ def test_rooftrace_train_takes_the_best_configuration(
     assert json.loads(told)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
 
 
+def test_another_machine_is_told_where_the_best_model_is(
+    space: Path, killed: Path, tmp_path: Path, call: Any
+) -> None:
+    """The study has all its trials: there is nothing to run."""
+    shared = ["--storage", f"sqlite:///{killed / 'study.db'}", "--trials", 6, "--json"]
+    code, told, said = call("tune", space, "-o", tmp_path / "here", *shared)
+    assert code == 0, said
+    answer = json.loads(told)
+    there = json.loads((killed / "study.json").read_text())
+    assert answer["best"]["params"] == there["best"]["params"]
+    assert answer["best"]["bundle"] is None
+    assert f"{killed.resolve()}/trial_{there['best']['trial']:04d}" in answer["notes"][0]
+    assert not list((tmp_path / "here").glob("trial_*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
