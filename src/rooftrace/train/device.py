@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import sys
 from typing import Literal
@@ -14,7 +15,13 @@ import torch
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["choose_accelerator", "choose_precision", "is_out_of_memory", "tune_allocator"]
+__all__ = [
+    "choose_accelerator",
+    "choose_precision",
+    "is_out_of_memory",
+    "release_memory",
+    "tune_allocator",
+]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -34,10 +41,24 @@ def tune_allocator() -> None:
     Eager PyTorch on a CPU takes and frees the same large buffers in each step; by default glibc
     maps them anew each time, and most of the time goes into page faults. It lasts for the process.
     """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
+    if libc := _glibc():
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more: Python's cycles, and what allocators keep."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        return ctypes.CDLL("libc.so.6")
+    return None
 
 
 def choose_accelerator(device: str, devices: int = 1) -> Literal["cpu", "cuda"]:

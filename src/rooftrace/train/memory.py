@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import rooftrace.models._torch  # noqa: F401
@@ -13,6 +12,7 @@ import torch
 
 from rooftrace.core.errors import TrainError
 from rooftrace.train.config import TrainConfig
+from rooftrace.train.device import release_memory
 from rooftrace.train.distributed import Share
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.loader import make_loader
@@ -74,9 +74,7 @@ def out_of_memory(task: Task, data: TrainingData, failed: L.Trainer) -> TrainErr
 
 def _train_and_validate(task: Task, data: TrainingData, samples: int, failed: L.Trainer) -> None:
     """A step of the optimiser, and a validation, with so many samples on one device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_memory()
     cuda = failed.strategy.root_device.type == "cuda"
     alone = {"batch_size": samples, "devices": 1, "nodes": 1}
     task.config = config = task.config.model_copy(update=alone)
@@ -103,8 +101,8 @@ def _train_and_validate(task: Task, data: TrainingData, samples: int, failed: L.
 def _remedy(config: TrainConfig, batch: int) -> str:
     if not batch:
         return (
-            "Not even one sample fits: lower crop_px or val_crop_px, choose a smaller encoder, or "
-            'train with precision = "bf16".'
+            "No smaller batch went through just now, down to one sample: lower crop_px or "
+            'val_crop_px, choose a smaller encoder, or train with precision = "bf16".'
         )
     said = f"batch_size = {batch} fits: a step and a validation with it went through just now."
     whole = config.samples_per_step

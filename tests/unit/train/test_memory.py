@@ -113,7 +113,7 @@ def test_where_nothing_fits_the_crop_is_too_large(
     monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
 ) -> None:
     limited(monkeypatch, "training_step", 0)
-    assert "Not even one sample fits: lower crop_px" in told(tiny_folder, tmp_path / "run").remedy
+    assert "down to one sample: lower crop_px" in told(tiny_folder, tmp_path / "run").remedy
 
 
 def test_another_error_is_left_alone(
