@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from common import PART, WORK, machine, measure_part, rounded, say, start
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
 
-SIDES = ("ours", "plain")
+SIDES = ("ours", "plain", "ours_fp32")
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default.toml"
 
 EMA_DECAY = 0.99
@@ -63,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 20, 40])
     parser.add_argument("--every", type=float, default=5, help="minutes between measurements")
     parser.add_argument("--turn", type=float, default=TURN_MINUTES, help="minutes of a turn")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--work", type=Path, default=WORK / "accuracy")
     options = parser.parse_args()
@@ -160,7 +161,7 @@ def tiles(*, recipe: str, work: str) -> dict[str, Any]:
     return {"tiles": count}
 
 
-def _config(recipe: Path) -> TrainConfig:
+def _config(recipe: Path, **changes: Any) -> TrainConfig:
     """The recipe, made for a run that may be looked at, and ended, at any time."""
     from rooftrace.core.config import parse_config
     from rooftrace.train.config import TrainConfig
@@ -169,7 +170,7 @@ def _config(recipe: Path) -> TrainConfig:
     warmup = raw.get("schedule", {}).get("warmup_steps", 0)
     raw["schedule"] = {"kind": "none", "warmup_steps": warmup}
     raw["optimizer"] = {**raw.get("optimizer", {}), "ema_decay": EMA_DECAY}
-    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}}
+    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}, **changes}
     return parse_config(raw, TrainConfig, source=str(recipe))
 
 
@@ -268,7 +269,15 @@ def _measure(net: Any, statistics: Any, places: Sequence[Any], batch_size: int) 
     }
 
 
-def ours(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[str, Any]:
+def ours(
+    *,
+    recipe: str,
+    work: str,
+    turn: float,
+    marks: list[float],
+    name: str = "ours",
+    precision: str = "auto",
+) -> dict[str, Any]:
     """What `rooftrace train` runs; it goes on after its last finished epoch."""
     from rooftrace.models.zoo import build_model  # before Lightning: see models/_torch.py
 
@@ -282,7 +291,8 @@ def ours(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[str
     class Done(Exception):
         pass
 
-    config, base, run = _config(Path(recipe)), Path(recipe).parent, Path(work, "ours")
+    base, run = Path(recipe).parent, Path(work, name)
+    config = _config(Path(recipe), precision=precision)
     begin(config)
     data = open_data(config, base)
     net = build_model(config.model, bands=3, channels=1, base=base)
@@ -378,4 +388,5 @@ def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[st
 if __name__ == "__main__":
     # Threads that wait for one another sleep: else a busy machine would be charged as work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    start(main, {"tiles": tiles, "ours": ours, "plain": plain})
+    in_fp32 = partial(ours, name="ours_fp32", precision="fp32")
+    start(main, {"tiles": tiles, "ours": ours, "ours_fp32": in_fp32, "plain": plain})

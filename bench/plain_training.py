@@ -30,7 +30,10 @@ from rooftrace.data.source import SceneSet
 # It asks the package index for a newer version when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-import albumentations as A
+try:
+    import albumentations as A
+except ImportError:
+    raise SystemExit("error: the plain loop needs albumentations==2.0.8, by pip") from None
 
 __all__ = ["PlainLoop", "infinite_batches", "write_tiles"]
 
@@ -59,6 +62,8 @@ def write_tiles(sources: Sequence[SceneSet], folder: Path, gsd_m: float | None) 
             Image.fromarray(pixels).save(folder / "images" / name)
             Image.fromarray(mask).save(folder / "masks" / name)
             written += 1
+    if not written:
+        raise SystemExit(f"error: no tile of {TILE_PX} px of these scenes has enough in it")
     return written
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.spec import BundleSpec
+from rooftrace.testing import write_pairs
 
 pytest.importorskip("torch")
 
@@ -140,21 +142,87 @@ def test_a_graph_with_folded_normalisations_is_restored(bundle: Path, tmp_path: 
     assert answer["model"]["largest_difference"] < 0.01
 
 
-def test_train_counts_all_but_the_first_epoch(work: Path) -> None:
-    answer = answer_of("train.py", "--samples", "16", "--work", work, "--rows", "ours", "tuned")
-    rows = answer["rows"]
-    assert set(rows) == {"ours", "tuned"}
-    for row in rows.values():
-        assert 16 / row["images_per_s"] < row["seconds"]
-        assert len(row["train_loss"]) == 2
-        assert row["peak_rss_mb"] > 200
-    # The same samples under the same loss, from other random weights.
-    assert rows["ours"]["train_loss"][0] == pytest.approx(rows["tuned"]["train_loss"][0], rel=0.5)
-    assert rows["ours"]["precision"] == rows["tuned"]["precision"]
-    ratio = answer["ratios"]["ours/tuned"]["speed"]
-    assert ratio == pytest.approx(
-        rows["ours"]["images_per_s"] / rows["tuned"]["images_per_s"], rel=1e-3
-    )
+RECIPE = """
+crop_px = 32
+epochs = 1
+batch_size = 2
+samples_per_epoch = 4
+val_tiles = 2
+[model]
+encoder = "resnet18"
+encoder_weights = "none"
+options = {encoder_depth = 3, decoder_channels = [16, 8, 8]}
+[[data.train]]
+path = "pairs"
+[[data.val]]
+path = "pairs"
+"""
+
+PLAIN = ["plain"] if importlib.util.find_spec("albumentations") is not None else []
+"""What the loop that people write needs is no part of the development environment."""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_train_compares_epochs_of_samples_with_epochs_of_random_tensors(
+    recipe: Path, work: Path
+) -> None:
+    answer = answer_of(
+        "train.py", "--samples", "8", "--pairs", "2", "--repeats", "1", "--recipe", recipe,
+        "--work", work, "--rows", "ours", *PLAIN, "--choices", "as chosen", "fp32",
+    )  # fmt: skip
+    row = answer["rows"]["ours"]
+    assert row["images_per_s"] > 0
+    assert answer["ratios"]["ours/random"]["pairs"] == row["ours/random"]
+    low, high = sorted(row["ours/random"])
+    assert low <= answer["ratios"]["ours/random"]["median"] <= high
+    ratio = row["images_per_s"] / row["random_images_per_s"]
+    assert 0.99 * low <= ratio <= 1.01 * high
+    # Of the epochs of samples alone, each of which is of samples of its own.
+    assert len(set(row["train_loss"])) == 3
+    assert row["peak_rss_mb"] > 200
+    for name in PLAIN:
+        ratio = row["images_per_s"] / answer["rows"][name]["images_per_s"]
+        assert answer["ratios"]["ours/plain"]["rounds"] == [pytest.approx(ratio, rel=1e-3)]
+    choices = answer["choices"]
+    assert list(choices) == ["as chosen", "fp32"]
+    ratio = choices["fp32"]["images_per_s"] / choices["as chosen"]["images_per_s"]
+    assert choices["fp32"]["speed/as chosen"] == pytest.approx(ratio, rel=1e-3)
+
+
+def test_accuracy_goes_on_where_it_was_stopped(recipe: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs", range(2), shape_yx=(320, 320))
+    sides = ["ours", *PLAIN]
+
+    def points(minutes: str, *sides: str) -> dict[str, list[dict[str, Any]]]:
+        answer = answer_of(
+            "accuracy.py", "--minutes", minutes, "--every", "0.01", "--turn", "0.01",
+            "--recipe", recipe, "--work", tmp_path / "work", "--sides", *sides,
+        )  # fmt: skip
+        for side in sides:
+            best = max(point["mean_iou"] for point in answer["points"][side])
+            last = {**answer["points"][side][-1], "best_mean_iou_so_far": best}
+            assert answer["by_minutes"][minutes][side] == last
+        found: dict[str, list[dict[str, Any]]] = answer["points"]
+        return found
+
+    before = points("0.02", *sides)
+    for side in sides:
+        assert [point["minutes"] for point in before[side]] == [0.01, 0.02]
+        for point in before[side]:
+            assert 0 <= point["mean_iou"] <= point["mean_iou_at_best_threshold"] <= 1
+            assert point["iou"] == {"pairs": point["mean_iou"]}
+            assert point["images_per_cpu_s"] == pytest.approx(
+                point["images"] / (60 * point["minutes"]), rel=0.5
+            )
+    after = points("0.03", "ours")["ours"]
+    assert after[:2] == before["ours"]
+    assert after[2]["images"] > 4
 
 
 def test_stages_have_rates(bundle: Path, work: Path) -> None:
