@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from rooftrace.core.errors import TrainError
 from rooftrace.core.types import Sample
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.device import is_out_of_memory
 from rooftrace.train.loader import Samples
 
 __all__ = [
@@ -157,7 +156,7 @@ def ending_together(trainer: L.Trainer) -> Iterator[None]:
         launcher = trainer.strategy.launcher
         if not isinstance(launcher, _SubprocessScriptLauncher):
             raise
-        lost = isinstance(error, RuntimeError) and not is_out_of_memory(error)
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         code = _failed(launcher) if lost else None
         launcher.kill(signal.SIGKILL)
         if code is None:
