@@ -59,7 +59,9 @@ def main() -> dict[str, Any]:
         "device": options.device,
     }
     parts: dict[str, Callable[[], Measured]] = {
-        "ours": partial(measure_part, __file__, "ours", pairs=options.pairs, **given),
+        "ours": partial(
+            measure_part, __file__, "ours", pairs=options.pairs, workers=options.workers, **given
+        ),
         "plain": partial(measure_part, __file__, "plain", **given),
     }
     parts = {name: parts[name] for name in options.rows}
@@ -86,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=320, help="of an epoch")
     parser.add_argument("--pairs", type=int, default=3, help="epochs of each kind that count")
     parser.add_argument("--repeats", type=int, default=2, help="rows take turns, so many times")
+    parser.add_argument("--workers", default="auto", type=_workers, help="of ours")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS)
     parser.add_argument(
         "--choices", nargs="*", choices=CHOICES, default=(), help="each setting apart; alone: all"
@@ -99,6 +102,10 @@ def _options() -> argparse.Namespace:
     if options.choices == []:
         options.choices = list(CHOICES)
     return options
+
+
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +194,9 @@ def _config(data: str, recipe: str, **changes: Any) -> TrainConfig:
     return parse_config(raw | changes, TrainConfig, source=recipe)
 
 
-def ours(*, data: str, recipe: str, samples: int, device: str, pairs: int) -> dict[str, Any]:
+def ours(
+    *, data: str, recipe: str, samples: int, device: str, pairs: int, workers: int | str
+) -> dict[str, Any]:
     """`rooftrace train` without the bundles at its end: an epoch of samples, then one of random
     tensors that lie in memory, and so on; the first pair does not count.
     """
@@ -196,10 +205,12 @@ def ours(*, data: str, recipe: str, samples: int, device: str, pairs: int) -> di
     from rooftrace.train import trainer
     from rooftrace.train.device import choose_accelerator, choose_precision
     from rooftrace.train.fit import fit
-    from rooftrace.train.loader import make_loader
+    from rooftrace.train.loader import choose_workers, make_loader
 
     epochs = 2 * (1 + pairs)
-    config = _config(data, recipe, samples_per_epoch=samples, epochs=epochs, device=device)
+    config = _config(
+        data, recipe, samples_per_epoch=samples, epochs=epochs, device=device, workers=workers
+    )
     accelerator = choose_accelerator(config.device)
 
     def alternating(*given: Any, **settings: Any) -> Any:
@@ -219,6 +230,7 @@ def ours(*, data: str, recipe: str, samples: int, device: str, pairs: int) -> di
         "random_images_per_s": rounded(statistics.harmonic_mean(random)),
         "ours/random": [rounded(a / b) for a, b in zip(sampled, random)],
         "device": accelerator,
+        "workers": choose_workers(config, accelerator),
         "precision": choose_precision(config.precision, accelerator),
         "train_loss": [float(line["train_loss"]) for line in lines[::2]],
     }
