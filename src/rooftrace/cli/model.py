@@ -11,9 +11,11 @@ from rich.table import Table
 
 from rooftrace.cli.options import (
     EngineName,
+    Ensemble,
     Json,
     Precision,
     Threshold,
+    models_of,
     takes_data,
 )
 from rooftrace.cli.show import bar, people, print_json, say
@@ -53,7 +55,9 @@ def train(
 
 @takes_data("Labelled data of any kind.")
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
+    bundles: Annotated[
+        list[Path], typer.Argument(help='A .rooftrace file, or "default"; or several, combined.')
+    ],
     data: SourceConfig,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for report.json and pictures.")
@@ -61,6 +65,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Only one part of a split: split.json:test.")
     ] = None,
+    ensemble: Ensemble = None,
     threshold: Threshold = None,
     engine: EngineName = None,
     precision: Precision = None,
@@ -70,8 +75,8 @@ def evaluate(
     """How well a model agrees with labels that it has not seen."""
     from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 
-    options = EvalOptions(split, threshold, engine, precision, pictures)
-    chosen = None if str(bundle) == "default" else bundle
+    chosen = models_of(bundles, ensemble)
+    options = EvalOptions(split, threshold, engine, precision, pictures, ensemble or "average")
     with bar("evaluate", "images", hidden=as_json) as progress:
         report = run_evaluate(chosen, data, out, options, progress=progress)
     if as_json:

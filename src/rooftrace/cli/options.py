@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,14 +15,19 @@ from rooftrace.core.config import lay_over, parse_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import SourceConfig
 
+if TYPE_CHECKING:
+    from rooftrace.predict.ensemble import Combine, Models
+
 __all__ = [
     "EngineName",
+    "Ensemble",
     "Gsd",
     "Json",
     "Nodata",
     "Order",
     "Precision",
     "Threshold",
+    "models_of",
     "parse_nodata",
     "source_config",
     "takes_data",
@@ -44,6 +49,10 @@ Nodata = Annotated[str | None, typer.Option(help=_NODATA_HELP)]
 Gsd = Annotated[float | None, typer.Option("--gsd", min=1e-4, help=_GSD_HELP)]
 Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="On the probability; default the model's own.")
+]
+Ensemble = Annotated[
+    Literal["average", "vote"] | None,
+    typer.Option(help="Several models as one: their mean, or their majority."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="openvino or onnxruntime.")]
 Precision = Annotated[
@@ -126,6 +135,26 @@ def source_config(
     for setting in settings or ():
         lay_over(raw, setting)
     return parse_config(raw, SourceConfig, source="The command line")
+
+
+def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
+    """The models of a command; several need a word on how they are combined.
+
+    Args:
+        given: bundles; `default` is the one that comes with rooftrace, as is none at all.
+    """
+    models = [None if str(path) == "default" else path for path in given or ()]
+    if len(models) > 1 and how is None:
+        raise ConfigError(
+            f"{len(models)} models were given.",
+            remedy="Say how they are combined: --ensemble average, or --ensemble vote.",
+        )
+    if len(models) <= 1 and how is not None:
+        raise ConfigError(
+            f"--ensemble {how} is for several models, and {len(models)} was given.",
+            remedy="Give the others too, or leave it out.",
+        )
+    return models if len(models) > 1 else next(iter(models), None)
 
 
 def parse_nodata(text: str) -> float | tuple[float, ...]:

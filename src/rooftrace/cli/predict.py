@@ -9,12 +9,14 @@ import typer
 
 from rooftrace.cli.options import (
     EngineName,
+    Ensemble,
     Gsd,
     Json,
     Nodata,
     Order,
     Precision,
     Threshold,
+    models_of,
     parse_nodata,
 )
 from rooftrace.cli.show import answered, bar, say
@@ -22,6 +24,7 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import nodata_rule
 
 if TYPE_CHECKING:
+    from rooftrace.predict.ensemble import Models
     from rooftrace.predict.result import ClassFigures
 
 __all__ = ["predict"]
@@ -33,9 +36,11 @@ _MOST_CLASSES = 6
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Images, folders, GeoTIFFs.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
-    bundle: Annotated[
-        Path | None, typer.Option("-m", "--model", help="A .rooftrace file; default: bundled.")
+    models: Annotated[
+        list[Path] | None,
+        typer.Option("-m", "--model", help="A .rooftrace file, or several; default: bundled."),
     ] = None,
+    ensemble: Ensemble = None,
     gsd: Gsd = None,
     threshold: Threshold = None,
     min_area: Annotated[
@@ -63,7 +68,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Mask, polygons of buildings (or of all classes) and a preview of each image."""
+    bundle = models_of(models, ensemble)
     common: dict[str, Any] = {
+        "ensemble": ensemble or "average",
         "gsd_m": gsd,
         "threshold": threshold,
         "engine": engine,
@@ -115,7 +122,7 @@ def _most_of(classes: tuple[ClassFigures, ...]) -> str:
 
 def _submit(
     inputs: list[Path],
-    bundle: Path | None,
+    bundle: Models,
     table: Path,
     sample: Path | None,
     order: Order | None,

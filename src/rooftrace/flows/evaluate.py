@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,8 @@ from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport, ImageScore
 from rooftrace.predict.comparison import side_by_side
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
 
 __all__ = ["EvalOptions", "run_evaluate"]
@@ -43,6 +45,7 @@ class EvalOptions:
             own.
         engine, precision: default what `rooftrace predict` would take.
         pictures: at most so many side-by-side pictures, spread from the worst image to the best.
+        ensemble: how several bundles are combined.
     """
 
     split: str | None = None
@@ -50,10 +53,11 @@ class EvalOptions:
     engine: str | None = None
     precision: str | None = None
     pictures: int = 24
+    ensemble: Combine = "average"
 
 
 def run_evaluate(
-    bundle: Path | None,
+    bundle: Models,
     folder: SourceConfig,
     out: Path | None,
     options: EvalOptions,
@@ -64,7 +68,7 @@ def run_evaluate(
     a refined bundle also as its segmenter alone would.
 
     Args:
-        bundle: default the one that comes with rooftrace.
+        bundle: one, several that are combined, or None for the one that comes with rooftrace.
         folder: the data, see `SourceConfig`.
         out: where report.json, confusion.csv, confusion.png and pictures/ go; None writes nothing.
         progress: called with the images that are done and that there are.
@@ -74,7 +78,10 @@ def run_evaluate(
         DataError: the split leaves no image of the folder; files cannot be read.
         BundleError: the bundle cannot be read, or its classes cannot be compared.
     """
-    predictor = load(bundle, engine=options.engine, precision=options.precision)
+    load = partial(
+        load_models, bundle, options.ensemble, engine=options.engine, precision=options.precision
+    )
+    predictor = load()
     spec = predictor.bundle.spec
     threshold = predictor.threshold_for(options.threshold)
     source = open_source(folder, _labels_of(predictor))
@@ -88,7 +95,7 @@ def run_evaluate(
             )
     coarse = None
     if spec.is_refined:
-        coarse = load(bundle, engine=options.engine, precision=options.precision, output="coarse")
+        coarse = load(output="coarse")
     scores, coarse_scores = [], []
     for number, scene in enumerate(source):
         scores.append(_score(predictor, scene, options))

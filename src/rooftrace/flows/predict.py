@@ -17,7 +17,8 @@ from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.io.atomic import export_error, write_atomically
 from rooftrace.io.raster import NodataRule
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import ClassFigures, OutputPaths, Summary
 
 __all__ = ["PredictOutput", "PredictReport", "run_predict"]
@@ -69,12 +70,13 @@ class PredictReport:
 
 def run_predict(
     inputs: Sequence[Path],
-    bundle: Path | None,
+    bundle: Models,
     out: Path,
     *,
     gsd_m: float | None = None,
     threshold: float | None = None,
     min_area_m2: float | None = None,
+    ensemble: Combine = "average",
     engine: str | None = None,
     precision: str | None = None,
     nodata: NodataRule | None = None,
@@ -89,11 +91,13 @@ def run_predict(
 
     Args:
         inputs: images, folders of images, and folders of slippy tiles.
-        bundle: the model; default the one that comes with rooftrace.
+        bundle: the model, several that are combined, or None for the one that comes with
+            rooftrace.
         out: folder for the results; made where it is missing.
         gsd_m: metres per pixel of the images, where their georeference does not say.
         threshold: on the building's probability; default the model's own.
         min_area_m2: smaller polygons are left out.
+        ensemble: how several models are combined.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder of slippy tiles that is one scene.
@@ -107,7 +111,7 @@ def run_predict(
     """
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
     _check_names(jobs, out)
-    predictor = load(bundle, engine=engine, precision=precision)
+    predictor = load_models(bundle, ensemble, engine=engine, precision=precision)
     threshold = predictor.threshold_for(threshold)
     _check_writable(out)
     run = _Run(predictor, out, progress)

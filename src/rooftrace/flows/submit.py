@@ -22,7 +22,8 @@ from rooftrace.flows.journal import Journal
 from rooftrace.flows.machine import peak_rss_mb
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import NodataRule, open_raster
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.predictor import Predictor
 
 __all__ = ["SubmitReport", "run_submit"]
 
@@ -69,13 +70,14 @@ class SubmitReport:
 
 def run_submit(
     inputs: Sequence[Path],
-    bundle: Path | None,
+    bundle: Models,
     out: Path,
     *,
     sample: Path | None = None,
     order: Order | None = None,
     gsd_m: float | None = None,
     threshold: float | None = None,
+    ensemble: Combine = "average",
     engine: str | None = None,
     precision: str | None = None,
     nodata: NodataRule | None = None,
@@ -88,13 +90,15 @@ def run_submit(
 
     Args:
         inputs: images, and folders of images with those in their folders.
-        bundle: the model; default the one that comes with rooftrace.
+        bundle: the model, several that are combined, or None for the one that comes with
+            rooftrace.
         out: the table; it appears when all of it is there.
         sample: a table whose rows, columns and line ends are kept; default one row for each image,
             sorted by name, with the columns `img_id,mask_rle`.
         order: of the runs; default as is the custom with such columns.
         gsd_m: metres per pixel of the images, where their georeference does not say.
         threshold: on the building's probability; default the model's own.
+        ensemble: how several models are combined.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves; it is no building.
         progress: called with the images that are done and that there are.
@@ -113,7 +117,7 @@ def run_submit(
             f"By its columns {sample} does not say in which order its runs are.",
             remedy="Say it with --order row or --order column.",
         )
-    predictor = load(bundle, engine=engine, precision=precision)
+    predictor = load_models(bundle, ensemble, engine=engine, precision=precision)
     spec = predictor.bundle.spec
     threshold = predictor.threshold_for(threshold)
     made_with = {

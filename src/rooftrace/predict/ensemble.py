@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import Engine
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec
+from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.predict.predictor import Predictor, load
 
-__all__ = ["Combine", "EnsembleEngine", "combine", "load_ensemble"]
+__all__ = ["Combine", "EnsembleEngine", "Models", "combine", "load_models"]
 
 Combine = Literal["average", "vote"]
 """`average`: the mean of the probabilities. `vote`: the share of the models whose own answer, at
 their own threshold, is the class."""
+
+Models = Path | Sequence[Path | None] | None
+"""One bundle, or several that are combined; None is the one that comes with rooftrace."""
 
 _SHARED = ("bands", "dtype", "classes", "building_class", "gsd_m")
 
@@ -72,19 +75,25 @@ class EnsembleEngine:
             getattr(member.engine, "release", lambda: None)()
 
 
-def load_ensemble(
-    paths: Sequence[Path],
+def load_models(
+    models: Models,
     how: Combine = "average",
     *,
     engine: str | None = None,
     precision: str | None = None,
+    output: Output = "probabilities",
 ) -> Predictor:
-    """Several `.rooftrace` files as one model; one file is that model itself.
+    """A model, or several as one.
+
+    Args:
+        models: one is loaded as it is.
+        engine, precision, output: of each, see `load`.
 
     Raises:
         As `load` and `combine`.
     """
-    members = [load(path, engine=engine, precision=precision) for path in paths]
+    paths = [models] if models is None or isinstance(models, Path) else list(models)
+    members = [load(path, engine=engine, precision=precision, output=output) for path in paths]
     return members[0] if len(members) == 1 else combine(members, how)
 
 

@@ -1,0 +1,75 @@
+"""Several models in one command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rooftrace.cli import main
+from rooftrace.models.bundle import read_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments), "--json"])
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def sure(tiny_run: TinyRun, tmp_path: Path) -> Path:
+    """The tiny model at a threshold that nothing reaches."""
+    bundle = read_bundle(tiny_run.bundle)
+    path = tmp_path / "sure.rooftrace"
+    write_bundle(path, bundle.spec.model_copy(update={"threshold": 1.0}), bundle.parts)
+    return path
+
+
+@pytest.mark.parametrize("how", ["average", "vote"])
+def test_several_models_predict_and_are_judged_as_one(
+    how: str, tiny_run: TinyRun, sure: Path, tmp_path: Path, call: Call
+) -> None:
+    image = next((tiny_run.data / "images").iterdir())
+    three = (tiny_run.bundle, sure, sure)
+    given = [word for path in three for word in ("-m", path)]
+    code, answer = call("predict", image, *given, "--ensemble", how, "-o", tmp_path / "out")
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["engine"]["settings"]["combined_by"] == how
+    assert len(record["engine"]["settings"]["members"]) == 3
+    if how == "vote":  # two of three never see a building
+        assert answer["outputs"][0]["built_up_share"] == 0.0
+    code, judged = call("evaluate", *three, tiny_run.data, "--ensemble", how)
+    assert code == 0
+    assert judged["bundle"]["name"].startswith(f"{how} of tiny")
+    assert judged["images"] == 6
+    code, _ = call("predict", image, *given, "--ensemble", how, "--rle", tmp_path / "table.csv")
+    assert code == 0
+
+
+def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path, call: Call) -> None:
+    image = next((tiny_run.data / "images").iterdir())
+    code, answer = call("predict", image, "-m", tiny_run.bundle, "-m", "default", "-o", tmp_path)
+    assert (code, answer["error"]["message"]) == (2, "2 models were given.")
+    assert "--ensemble average" in answer["error"]["remedy"]
+    code, answer = call("evaluate", tiny_run.bundle, tiny_run.data, "--ensemble", "vote")
+    assert code == 2
+    assert "is for several models, and 1 was given" in answer["error"]["message"]
+    code, answer = call(
+        "evaluate", tiny_run.bundle, "default", tiny_run.data, "--ensemble", "average"
+    )
+    assert code == 4
+    assert "gsd_m" in answer["error"]["message"]
