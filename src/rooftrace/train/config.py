@@ -130,7 +130,7 @@ class TrainConfig(Config):
         refine: a refinement of the trained segmenter's maps; default none.
         epochs: at most so many.
         samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
-        batch_size: samples a step, over all devices.
+        batch_size: samples of a batch, over all devices.
         val_crop_px: side of a validation tile; default `crop_px`.
         val_tiles: at most so many tiles of each validation folder.
         precision: `auto`: bf16 where the device computes in it fast, else fp16 on a GPU, else fp32.

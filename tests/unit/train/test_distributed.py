@@ -156,7 +156,7 @@ def test_weights_without_use_are_looked_for_only_where_there_are_some() -> None:
 PLAIN = (
     'model={architecture="PlainUnet", options={filters=4, depth=2, normalisation="group"}}',
     "loss=ce", "optimizer.accumulate=2", "optimizer.ema_decay=0.5", "schedule.patience=0",
-    "samples_per_epoch=16", "optimizer.kind=sgd", "optimizer.lr=0.1",
+    "samples_per_epoch=16", "optimizer.kind=sgd", "optimizer.lr=0.1", "watch.panel=0",
 )  # fmt: skip
 
 

@@ -83,6 +83,29 @@ def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
     assert tally.iou == counts.mean_iou
 
 
+def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
+    tally = Tally(2)
+    valid = torch.ones(4, 2, 2, dtype=torch.bool)
+    valid[3] = False
+    logits, target = torch.zeros(4, 1, 2, 2), torch.zeros(4, 2, 2, dtype=torch.uint8)
+    tally.add(logits, target, valid, torch.tensor(1.0))
+    tally.add(logits[:1], target[:1], valid[:1], torch.tensor(5.0))
+    # Of nothing the loss may be no number, and is none.
+    tally.add(logits[3:], target[3:], valid[3:], torch.tensor(float("nan")))
+    tally.gather()  # of a single process, what it has
+    assert tally.loss == pytest.approx((3 * 1 + 1 * 5) / 4)
+    assert tally.counts.pixels == 16
+    tally.add(logits, target, valid, torch.tensor(float("nan")))
+    assert np.isnan(tally.loss)
+
+
+def test_the_figures_have_the_names_that_were_told_before() -> None:
+    task = task_of()
+    task.on_validation_epoch_end()
+    assert tuple(task.epoch_metrics) == task.metric_names
+    assert {"train_loss", "val_iou", "val_iou/b"} <= set(task.metric_names)
+
+
 def test_one_logit_is_the_second_class_above_zero() -> None:
     tally = Tally(2)
     logits = torch.tensor([[[[-1.0, 1.0, 2.0, -3.0]]]])
