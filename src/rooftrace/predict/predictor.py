@@ -36,7 +36,7 @@ from rooftrace.vector.blocks import BlockPolygonizer
 from rooftrace.vector.classes import ClassPolygonizer
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.polygonize import TracedPolygons
-from rooftrace.vector.separate import separate
+from rooftrace.vector.separate import SMALLEST_CORE_PX, separate
 
 __all__ = ["Predictor", "load"]
 
@@ -181,7 +181,9 @@ class Predictor:
         traced = polygonizer.finish()
         if spec.separation is not None:
             traced[spec.building_class] = separate(
-                traced[spec.building_class], cores.finish(), smallest_px=_smallest_px(plan)
+                traced[spec.building_class],
+                cores.finish(),
+                smallest_px=_in_source_px(SMALLEST_CORE_PX, plan),
             )
         footprints = self._footprints(traced, source.grid, plan, gsd_m, min_area_m2)
         own_gsd_m = gsd_m if gsd_m is not None else source.grid.gsd_m
@@ -267,7 +269,7 @@ class Predictor:
                 own.score[part],
                 grid,
                 min_area_m2=min_area_m2,
-                min_area_px=_smallest_px(plan),
+                min_area_px=_in_source_px(SMALLEST_PX, plan),
                 simplify_px=SIMPLIFY_PX * max(1.0, scale_y, scale_x),
                 gsd_m=gsd_m,
             )
@@ -292,10 +294,10 @@ class Predictor:
         )
 
 
-def _smallest_px(plan: ScenePlan) -> float:
-    """`SMALLEST_PX` in pixels of the source."""
+def _in_source_px(area_px: float, plan: ScenePlan) -> float:
+    """An area in the model's pixels in those of the source."""
     scale_y, scale_x = plan.scaling.scale_yx
-    return SMALLEST_PX * scale_y * scale_x
+    return area_px * scale_y * scale_x
 
 
 def load(

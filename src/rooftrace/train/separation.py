@@ -15,14 +15,14 @@ from rooftrace.data.dataset import EvalTiles
 from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.models.spec import BundleSpec, Measured
 from rooftrace.vector.polygonize import TracedPolygons, trace
-from rooftrace.vector.separate import separate
+from rooftrace.vector.separate import SMALLEST_CORE_PX, separate
 
 __all__ = ["SeparationFigures", "choose_separation"]
 
-_THRESHOLDS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 _SMALLEST_PX = 9.0
-"""Of a core, and of a building: as `rooftrace predict` has it."""
+"""Of a building: as `rooftrace predict` has it."""
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 
@@ -106,7 +106,7 @@ def _found(
     for threshold in _THRESHOLDS:
         above = probability[-1] >= threshold
         cores = trace(mask & (~above if spec.separation == "border" else above))
-        pieces = separate(buildings, cores, smallest_px=_SMALLEST_PX)
+        pieces = separate(buildings, cores, smallest_px=SMALLEST_CORE_PX)
         found[threshold] = _drawn(pieces, mask.shape)
     return found
 

@@ -22,7 +22,12 @@ from rasterio.features import rasterize, shapes
 from rooftrace.core.types import Window
 from rooftrace.vector.polygonize import TracedPolygons
 
-__all__ = ["separate"]
+__all__ = ["SMALLEST_CORE_PX", "separate"]
+
+SMALLEST_CORE_PX = 36.0
+"""Of the model's pixels: crumbs of a roof between ridges and shadows are no buildings. With cores
+from 9 px on a sixth more pieces came out, and F1 of buildings was 0.03 lower.
+"""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 

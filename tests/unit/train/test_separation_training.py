@@ -175,7 +175,7 @@ def first_two_bands(batch: np.ndarray) -> np.ndarray:
     return batch[:, :2].astype(np.float32) / 255
 
 
-@pytest.mark.parametrize(("inside", "wall", "expected"), [(60, 150, 0.3), (128, 255, 0.6)])
+@pytest.mark.parametrize(("inside", "wall", "expected"), [(60, 150, 0.25), (128, 255, 0.55)])
 def test_the_threshold_of_the_head_tells_most_apart(inside, wall, expected) -> None:
     spec = tiny_bundle().spec.model_copy(update={"separation": "border"})
     tiles = rows_with_walls(inside, wall)
