@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ __all__ = ["SceneCache"]
 
 
 class SceneCache:
-    """Scenes, decoded once and kept while they fit in `limit_bytes`.
+    """Scenes, decoded once and kept while they fit in `limit_bytes`; for any number of threads.
 
     A scene that is larger than an eighth of the limit is read by window each time, and never whole.
 
@@ -33,10 +34,17 @@ class SceneCache:
         self._bytes = 0
         self._kept: OrderedDict[int, Sample] = OrderedDict()
         self._filled = False
+        # An open file is no more for two threads at once than the order of what is kept.
+        self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without pixels: another process decodes faster than it is sent them."""
-        return {**self.__dict__, "_bytes": 0, "_kept": OrderedDict(), "_filled": False}
+        state = {**self.__dict__, "_bytes": 0, "_kept": OrderedDict(), "_filled": False}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -58,9 +66,10 @@ class SceneCache:
 
     def read(self, index: int, window: Window) -> Sample:
         """The part of a scene inside `window`, which must lie in it."""
-        if self._by_window(index):
-            return _read(self.scenes[index], window, self._instances)
-        sample = self._whole(index)
+        with self._lock:
+            if self._by_window(index):
+                return _read(self.scenes[index], window, self._instances)
+            sample = self._whole(index)
         rows, cols = window.slices()
         return Sample(
             sample.image[:, rows, cols],
@@ -75,21 +84,12 @@ class SceneCache:
         Returns:
             (n,) positions, counted along the rows of the window.
         """
-        if not self._by_window(index):
+        with self._lock:
+            if self._by_window(index):
+                return _find_by_window(self.scenes[index], window, class_index)
             sample = self._whole(index)
-            rows, cols = window.slices()
-            return np.flatnonzero(
-                (sample.target[rows, cols] == class_index) & sample.valid[rows, cols]
-            )
-        scene = self.scenes[index]
-        if scene.label is None:
-            return np.empty(0, dtype=np.intp)
-        mask = scene.label.read(window)
-        found = (mask.data == class_index) & mask.valid
-        # The image is the larger part, and most windows have nothing of a rare class.
-        if found.any():
-            found &= _valid(scene.image.read(window))
-        return np.flatnonzero(found)
+        rows, cols = window.slices()
+        return np.flatnonzero((sample.target[rows, cols] == class_index) & sample.valid[rows, cols])
 
     def _by_window(self, index: int) -> bool:
         return self._is_large(index) or (self._filled and index not in self._kept)
@@ -115,6 +115,17 @@ class SceneCache:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _nbytes(dropped)
         return sample
+
+
+def _find_by_window(scene: Scene, window: Window, class_index: int) -> NDArray[np.intp]:
+    if scene.label is None:
+        return np.empty(0, dtype=np.intp)
+    mask = scene.label.read(window)
+    found = (mask.data == class_index) & mask.valid
+    # The image is the larger part, and most windows have nothing of a rare class.
+    if found.any():
+        found &= _valid(scene.image.read(window))
+    return np.flatnonzero(found)
 
 
 def _pixel_bytes(image: RasterSource) -> int:

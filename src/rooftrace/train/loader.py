@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -92,13 +93,15 @@ def make_loader(
     """Batches in the order of the samples, which are random already where they are to be.
 
     Args:
-        workers: processes that prepare them; 0 prepares them in this one.
+        workers: processes that prepare them; 0 prepares them in this one, on the cores that the
+            network then computes on.
         lasting: the processes are started once, not once an epoch.
     """
     told = config.separation
     separation = None if told is None else separation_target(told.kind, told.reach)
+    threads = 1 if workers else min(batch_size, torch.get_num_threads())
     return DataLoader(
-        _AsDataset(samples),
+        _AsDataset(samples, threads),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=partial(collate, separation=separation),
@@ -110,14 +113,21 @@ def make_loader(
 
 
 class _AsDataset(Dataset[Sample]):
-    def __init__(self, samples: Samples) -> None:
+    """Samples in torch's form, those of a batch on several threads."""
+
+    def __init__(self, samples: Samples, threads: int = 1) -> None:
         self._samples = samples
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        each = map if self._pool is None else self._pool.map
+        return list(each(self._samples.__getitem__, indices))
 
 
 def _begin_worker(number: int) -> None:
