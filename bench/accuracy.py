@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 SIDES = ("ours", "plain", "ours_fp32")
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default.toml"
 
-EMA_DECAY = 0.99
-"""The recipe's average looks back over an hour's steps; this one is of use after ten minutes."""
-
 TURN_MINUTES = 2.0
 """Processor minutes: on two cores that is one by the clock."""
 
@@ -169,7 +166,6 @@ def _config(recipe: Path, **changes: Any) -> TrainConfig:
     raw = tomllib.loads(recipe.read_text(encoding="utf-8"))
     warmup = raw.get("schedule", {}).get("warmup_steps", 0)
     raw["schedule"] = {"kind": "none", "warmup_steps": warmup}
-    raw["optimizer"] = {**raw.get("optimizer", {}), "ema_decay": EMA_DECAY}
     raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}, **changes}
     return parse_config(raw, TrainConfig, source=str(recipe))
 

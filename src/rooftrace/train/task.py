@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rooftrace.models._torch  # noqa: F401
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss
@@ -110,11 +110,7 @@ class SegmentationTask(Task):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = config.optimizer.ema_decay
         self.average = (
-            AveragedModel(
-                net,
-                multi_avg_fn=get_ema_multi_avg_fn(decay),  # type: ignore[no-untyped-call]
-                use_buffers=True,
-            )
+            AveragedModel(net, multi_avg_fn=_averaging(decay), use_buffers=True)
             if decay
             else None
         )
@@ -232,6 +228,24 @@ class SegmentationTask(Task):
     def learning_rate(self) -> float:
         """Of the last group."""
         return float(self._groups()[-1]["lr"])
+
+
+def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """The exponential average, which forgets the first steps faster: without it the average of a
+    short run is mostly what the network began with. As in TensorFlow's `ExponentialMovingAverage`,
+    the decay after n updates is at most (1 + n) / (10 + n).
+    """
+
+    @torch.no_grad()
+    def update(average: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+        count = int(updates)
+        share = 1 - min(decay, (1 + count) / (10 + count))
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, share)
+        else:  # counters
+            torch._foreach_copy_(average, current)
+
+    return update
 
 
 class Tally:
