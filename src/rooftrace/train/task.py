@@ -110,9 +110,7 @@ class SegmentationTask(Task):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = config.optimizer.ema_decay
         self.average = (
-            AveragedModel(net, multi_avg_fn=_averaging(decay), use_buffers=True)
-            if decay
-            else None
+            AveragedModel(net, multi_avg_fn=_averaging(decay), use_buffers=True) if decay else None
         )
         if self.average is not None:
             self.average.requires_grad_(False)
@@ -230,14 +228,17 @@ class SegmentationTask(Task):
         return float(self._groups()[-1]["lr"])
 
 
-def _averaging(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def _averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """The exponential average, which forgets the first steps faster: without it the average of a
     short run is mostly what the network began with. As in TensorFlow's `ExponentialMovingAverage`,
     the decay after n updates is at most (1 + n) / (10 + n).
     """
 
     @torch.no_grad()
-    def update(average: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+    def update(average: Tensors, current: Tensors, updates: Tensor | int) -> None:
         count = int(updates)
         share = 1 - min(decay, (1 + count) / (10 + count))
         if average[0].is_floating_point():
