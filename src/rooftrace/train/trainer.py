@@ -90,6 +90,7 @@ def run_trainer(
     Args:
         callbacks: more of them; they see an epoch's figures after they are recorded, and before
             the checkpoint is written.
+        on_epoch: sees the same, at the same time.
 
     Raises:
         ConfigError: the precision or the devices are not to be had; a figure that is to be watched
@@ -205,7 +206,7 @@ class _Seeded(Callback):
 
 
 class _Told(Callback):
-    """Hands the figures of each epoch on, when everything of it is on disk."""
+    """Hands the figures of each epoch on, when they are on disk; the checkpoint follows."""
 
     def __init__(self, recorder: Recorder, on_epoch: OnEpoch) -> None:
         self._recorder = recorder
