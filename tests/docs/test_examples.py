@@ -17,7 +17,9 @@ from rooftrace.testing import generate_scene, write_pairs
 
 ROOT = Path(__file__).parents[2]
 # In this order: a page may use what the page before it has made.
-PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/prediction.md",
+PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentation.md",
+         "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
+         "docs/prediction.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
          "docs/audit.md",
          "README.md"]  # fmt: skip
@@ -69,7 +71,16 @@ def test_python(page: str, sandbox: Path) -> None:
         exec(compile(block, page, "exec"), {"rooftrace": rooftrace})
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_a_search_space(tmp_path: Path) -> None:
+    from rooftrace.train.tune.config import read_tuning
+
+    (block,) = blocks("docs/tuning.md", "toml")
+    path = tmp_path / "search.toml"
+    path.write_text(block + '[data]\nsplit = "split.json"\ntrain = [{ path = "data" }]\n')
+    assert len(read_tuning(path).space.parameters) == 4
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/tuning.md"])
 def test_configurations(page: str) -> None:
     from rooftrace.train.config import TrainConfig
 

@@ -21,6 +21,7 @@ EXIT_CODES = {
     "GsdMismatch": 4,
     "PredictError": 5,
     "ExportError": 5,
+    "TrainError": 5,
     "MissingExtraError": 6,
 }
 

@@ -457,7 +457,7 @@ def test_a_setting_that_is_none(raw: dict, told: str) -> None:
     assert told in caught.value.message
 
 
-PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+PAGE = Path(__file__).parents[3] / "docs" / "augmentation.md"
 
 
 def test_the_table_of_the_docs_is_what_the_policies_are() -> None:

@@ -289,6 +289,8 @@ def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name:
         [*command, "-o", str(run), "--set", "epochs=500", "--set", "stop.patience=0"],
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in the background ignore it, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 300
     while not (run / "checkpoints/last.ckpt").exists():

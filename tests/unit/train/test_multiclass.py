@@ -148,8 +148,8 @@ def test_an_int8_variant_that_loses_too_much_is_left_out(
         return b"<net/>", b""
 
     class Flat:
-        def __init__(self, spec, parts, precision, source) -> None:  # type: ignore[no-untyped-def]
-            self._real = None if len(parts) == 2 else real(spec, parts, precision, source)
+        def __init__(self, spec, parts, precision, *more) -> None:  # type: ignore[no-untyped-def]
+            self._real = None if len(parts) == 2 else real(spec, parts, precision, *more)
 
         def run(self, batch: np.ndarray) -> np.ndarray:
             if self._real is not None:
