@@ -180,7 +180,7 @@ class EvalReport:
                 *((key, _shown(value)) for key, value in outlines),
             ]
         name = self.classes[self.building_class]
-        rows = [(f"{key} (pooled)", value) for key, value in plain["pixel"].items()]
+        rows = [(f"{_told(key)} (pooled)", value) for key, value in plain["pixel"].items()]
         per_image = {key: plain["per_image"][key] for key in ("dice", "iou", "boundary_iou")}
         rows += [(f"{_told(key)} (mean per image)", value) for key, value in per_image.items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
@@ -189,7 +189,7 @@ class EvalReport:
         return [
             ("images", str(len(self.images))),
             ("class", name),
-            *((key[0].upper() + key[1:] if key[0] != "I" else key, value) for key, value in shown),
+            *shown,
         ]
 
 
@@ -212,8 +212,9 @@ def _of_objects(objects: ObjectCounts) -> dict[str, float | None]:
 
 
 def _told(key: str) -> str:
-    """Such as `boundary_f1_2px` in words."""
-    return key.replace("_f1_", " F1 at ").replace("_iou", " IoU").replace("px", " px")
+    """Such as `boundary_f1_2px` in words: Boundary F1 at 2 px."""
+    words = key.replace("_f1_", " F1 at ").replace("iou", "IoU").replace("px", " px")
+    return words[0].upper() + words[1:].replace("_", " ")
 
 
 def _shown(value: float | None) -> str:
