@@ -15,6 +15,9 @@ from rooftrace.io.atomic import replacing
 
 __all__ = ["plot_curves"]
 
+_COARSE = "_coarse"
+"""Ends the names of what a refinement began with; drawn beside what it came to."""
+
 _TITLES = {"loss": "Loss", "iou": "IoU", "dice": "Dice", "accuracy": "Pixel accuracy"}
 _TRAIN, _VAL, _RATE = "#4C72B0", "#C44E52", "#444444"
 _FOLDERS = ("#E69F00", "#009E73", "#CC79A7", "#8C6BB1", "#0072B2", "#8B5A2B", "#56B4E9", "#7A7A7A")
@@ -38,7 +41,9 @@ def plot_curves(rows: Rows, path: Path) -> None:
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     pairs = {name.partition("_")[2] for name in names if name.startswith(("train_", "val_"))}
-    more = sorted(key for key in pairs - set(_TITLES) if "/" not in key)
+    more = sorted(
+        key for key in pairs - set(_TITLES) if "/" not in key and not key.endswith(_COARSE)
+    )
     keys = [key for key in _TITLES if key in pairs] + more
     folders = [name for name in names if name.startswith("val_iou/")]
     # One place more for the names of the folders, where they are several.
@@ -59,6 +64,9 @@ def plot_curves(rows: Rows, path: Path) -> None:
             values = _values(rows, f"{part}_{key}")
             if any(map(math.isfinite, values)):
                 one.plot(epochs, values, color=colour, label=told, linewidth=1.7, **marks)
+        coarse = _values(rows, f"val_{key}{_COARSE}")
+        if any(map(math.isfinite, coarse)):
+            one.plot(epochs, coarse, color=_VAL, label="segmenter", linestyle="--", linewidth=1.3)
         one.set_title(_TITLES.get(key, key) + _best(rows, key))
         if one.get_legend_handles_labels()[1]:
             one.legend(fontsize=8, loc="best", framealpha=0.7)
