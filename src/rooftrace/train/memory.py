@@ -68,7 +68,7 @@ def out_of_memory(task: Task, data: TrainingData, failed: L.Trainer) -> TrainErr
     return TrainError(
         f"Out of memory: batch_size = {config.batch_size}{on_each}, crop_px = {config.crop_px}, "
         f"of {config.model.architecture}{peak}.",
-        remedy=_remedy(config, batch),
+        remedy=_remedy(task, config, batch),
     )
 
 
@@ -98,13 +98,16 @@ def _train_and_validate(task: Task, data: TrainingData, samples: int, failed: L.
     )
 
 
-def _remedy(config: TrainConfig, batch: int) -> str:
+def _remedy(task: Task, config: TrainConfig, batch: int) -> str:
     if not batch:
         return (
             "No smaller batch went through just now, down to one sample: lower crop_px or "
             'val_crop_px, choose a smaller encoder, or train with precision = "bf16".'
         )
-    said = f"batch_size = {batch} fits: a step and a validation with it went through just now."
+    key = "batch_size" if task.automatic_optimization else "refine.batch_size"
+    said = f"{key} = {batch} fits: a step and a validation with it went through just now."
+    if not task.automatic_optimization:
+        return said
     whole = config.samples_per_step
     smaller = next(b for b in range(batch, 0, -1) if whole % b == 0 and b % config.processes == 0)
     return (
