@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rooftrace.io.console import print_plain
+
 __all__ = ["answered", "bar", "people", "print_json", "print_line", "say"]
 
 people = Console(stderr=True)
@@ -49,7 +51,7 @@ def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int],
 
 def say(text: str) -> None:
     """A line for people, whatever brackets its paths have."""
-    people.print(text, highlight=False, markup=False, soft_wrap=True)
+    print_plain(people, text)
 
 
 def print_json(value: dict[str, Any]) -> None:

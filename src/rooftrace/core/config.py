@@ -7,7 +7,7 @@ import json
 import os
 import tomllib
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from rooftrace.core.errors import ConfigError
 
 __all__ = [
     "Config",
+    "differences",
     "expand_path",
     "flat",
     "lay_over",
@@ -115,6 +116,21 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
     else:
         return {key: value}
     return {k: v for name, part in parts for k, v in flat(part, f"{key}.{name}".strip(".")).items()}
+
+
+def differences(before: Any, now: Any, *, free: Collection[str]) -> str:
+    """How two pieces of plain data differ, key by key, for a message; empty where they do not.
+
+    Args:
+        free: keys that may differ, with all below them.
+    """
+    old, new = flat(before), flat(now)
+    return "; ".join(
+        f"{key} was {old.get(key)}, is {new.get(key)}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+        and not any(key == one or key.startswith(f"{one}.") for one in free)
+    )
 
 
 def lay_over(raw: dict[str, Any], override: str) -> None:

@@ -93,9 +93,7 @@ def run_evaluate(
                 f"None of the ids of {options.split} is an image of {folder.path}.",
                 remedy="Make the split from this data: rooftrace split DATA -o split.json",
             )
-    coarse = None
-    if spec.is_refined:
-        coarse = load(output="coarse")
+    coarse = load(output="coarse") if spec.is_refined else None
     scores, coarse_scores = [], []
     for number, scene in enumerate(source):
         scores.append(_score(predictor, scene, options))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rooftrace.core.config import parse_config, read_config
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.io.atomic import write_atomically
+from rooftrace.io.console import print_plain
 
 __all__ = ["TrainReport", "run_train"]
 
@@ -85,8 +86,7 @@ def run_train(
         raise SystemExit(0)
 
     def tell(line: str) -> None:
-        if console is not None:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, line)
 
     best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.trained.best.items():

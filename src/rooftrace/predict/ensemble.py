@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,7 +120,6 @@ def combine(members: Sequence[Predictor], how: Combine = "average") -> Predictor
                     f"{own}, but {wanted} was expected.",
                     remedy="Combine models of one contract, or predict with each apart.",
                 )
-    digest = hashlib.sha256("".join(bundle.sha256 for bundle in bundles).encode()).hexdigest()
     specs = [bundle.spec for bundle in bundles]
     multiple, side = _size(bundles)
     spec = BundleSpec(
@@ -134,7 +132,7 @@ def combine(members: Sequence[Predictor], how: Combine = "average") -> Predictor
         input_multiple_px=multiple,
         input_px=side,
         context_px=max(spec.context_px for spec in specs),
-        training={"ensemble": [bundle.sha256 for bundle in bundles], "sha256": digest}
+        training={"ensemble": [bundle.sha256 for bundle in bundles]}
         | {key: value for key, value in first.training.items() if key == "data"},
     )
     source = " + ".join(bundle.source for bundle in bundles)

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 
 from rooftrace.io.atomic import replacing
+from rooftrace.io.console import print_plain
 from rooftrace.train.curves import plot_curves
 from rooftrace.train.task import Task
 
@@ -94,8 +95,7 @@ class Recorder(Callback):
     def _show(self, row: dict[str, float]) -> None:
         self._write()
         plot_curves(self.rows, self._plot)
-        if self._console is not None:
-            self._console.print(self._line(row), highlight=False, markup=False, soft_wrap=True)
+        print_plain(self._console, self._line(row))
 
     @staticmethod
     def _line(row: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ import rooftrace.models._torch  # noqa: F401
 from rich.console import Console
 from torch import nn
 
+from rooftrace.io.console import print_plain
 from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.distributed import is_first
@@ -65,9 +66,8 @@ def fit(
     prepare(config, run, base, run / "checkpoints" / "last.ckpt", resume=resume)
     begin(config)
     data = open_data(config, base)
-    if console is not None:
-        for note in data.notes:
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+    for note in data.notes:
+        print_plain(console, note)
     net = build_model(config.model, bands=data.samples.bands, channels=config.outputs, base=base)
     check_side(net, data.samples.bands, config.crop_px, "crop_px")
     if config.val_crop_px is not None:

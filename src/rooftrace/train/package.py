@@ -155,7 +155,6 @@ def package(
 class _Judged:
     name: str
     counts: PixelCounts
-    curve: ThresholdCurve
     outlines: BoundaryCounts
 
     def iou(self, spec: BundleSpec) -> float:
@@ -204,39 +203,43 @@ def _calibrated(
 
 def _at_best(run: Run, data: TrainingData, spec: BundleSpec) -> tuple[float, list[_Judged]]:
     """The best threshold, and the folders at it."""
-    judged = [_judge(run, tiles, spec) for tiles in data.tiles]
-    if not spec.is_binary:
-        return spec.threshold, judged
-    threshold = _best_threshold([j.curve for j in judged])
-    there = spec.model_copy(update={"threshold": threshold})
-    return threshold, [_judge(run, tiles, there) for tiles in data.tiles]
+    if spec.is_binary:
+        threshold = _best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
+        spec = spec.model_copy(update={"threshold": threshold})
+    return spec.threshold, [_judge(run, tiles, spec) for tiles in data.tiles]
+
+
+def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:
+    """What one folder comes to at every threshold."""
+    curve = ThresholdCurve()
+    for sample, probability in _answers(run, tiles):
+        truth = sample.target == spec.building_class
+        curve.add(truth, probability[spec.building_channel], sample.valid)
+    return curve
 
 
 def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
-    """Count pixels of one folder, at the contract's threshold and at all others."""
+    """Count pixels and outlines of one folder, at the contract's threshold."""
     counts = PixelCounts.zero(len(spec.classes))
-    curve = ThresholdCurve()
     outlines = BoundaryCounts.zero()
-    for batch in _batches(tiles):
-        answer = run(np.stack([sample.image for sample in batch]))
-        for sample, probability in zip(batch, answer):
-            building = probability[spec.building_channel]
-            if spec.is_binary:
-                predicted = (building >= spec.threshold).astype(np.uint8)
-            else:
-                predicted = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
-            counts += PixelCounts.of(
-                sample.target, predicted, sample.valid, classes=len(spec.classes)
-            )
-            truth = sample.target == spec.building_class
-            curve.add(truth, building, sample.valid)
-            outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
-    return _Judged(tiles.name, counts, curve, outlines)
+    for sample, probability in _answers(run, tiles):
+        if spec.is_binary:
+            predicted = (probability[spec.building_channel] >= spec.threshold).astype(np.uint8)
+        else:
+            predicted = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
+        counts += PixelCounts.of(sample.target, predicted, sample.valid, classes=len(spec.classes))
+        truth = sample.target == spec.building_class
+        outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
+    return _Judged(tiles.name, counts, outlines)
 
 
-def _batches(tiles: EvalTiles, size: int = 8) -> Iterator[list[Sample]]:
+def _answers(
+    run: Run, tiles: EvalTiles, size: int = 8
+) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
+    """Each tile with what a model makes of it."""
     for first in range(0, len(tiles), size):
-        yield [tiles[i] for i in range(first, min(first + size, len(tiles)))]
+        batch = [tiles[i] for i in range(first, min(first + size, len(tiles)))]
+        yield from zip(batch, run(np.stack([sample.image for sample in batch])))
 
 
 def _best_threshold(curves: Sequence[ThresholdCurve]) -> float:

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.config import flat
+from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError
 from rooftrace.io.atomic import write_atomically
 from rooftrace.train.config import TrainConfig
@@ -67,19 +67,12 @@ def check_whole(checkpoint: Path) -> None:
 def _check_same(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
     # How long a run goes on, and what is made of it in the end, may change; what it is may not.
     free = {"epochs", "stop", "export", "workers", "device", "devices", "nodes", "watch", "base"}
+    free |= {"refine.epochs", "refine.patience"}
     if not (run / "refine" / "checkpoints" / "last.ckpt").exists():
         # A trained segmenter may be refined on second thoughts.
         free.add("refine")
-    old = flat({k: v for k, v in before.items() if k not in free})
-    new = flat({k: v for k, v in now.items() if k not in free})
-    for key in ("refine.epochs", "refine.patience"):
-        old.pop(key, None)
-        new.pop(key, None)
-    differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-    if differing:
+    if told := differences(before, now, free=free):
         raise ConfigError(
-            f"The configuration is not that of the run in {run}: "
-            + "; ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in differing)
-            + ".",
+            f"The configuration is not that of the run in {run}: {told}.",
             remedy="Resume with the same configuration, or start a new run.",
         )

@@ -14,6 +14,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from rooftrace.io.console import print_plain
 from rooftrace.train.config import StopConfig
 from rooftrace.train.monitor import sign_of
 
@@ -85,13 +86,13 @@ class Stopping(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         now = self._decide(trainer)
-        if self._console is not None and now.waited and not now.diverged:
+        if now.waited and not now.diverged:
             best = f"best {now.value:.4g} in epoch {now.epoch}" if now.epoch else "none so far"
-            self._console.print(
+            print_plain(
+                self._console,
                 f"no better {self._stop.monitor} for {now.waited} of {self._stop.patience} "
                 f"epochs; {best}",
-                highlight=False, markup=False, soft_wrap=True,
-            )  # fmt: skip
+            )
 
     def _decide(self, trainer: L.Trainer) -> Standing:
         now = standing(self._recorder.rows, self._stop)

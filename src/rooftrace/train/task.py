@@ -92,7 +92,6 @@ class SegmentationTask(Task):
         net: (n, band, y, x) normalised pixels to (n, output, y, x) logits.
         mean, std: per band, in pixel values.
         val_names: of the validation folders, in the order of their loaders.
-        building_class: whose IoU is `val_iou` where there are two classes.
         total_steps: of the optimiser in the whole run.
     """
 

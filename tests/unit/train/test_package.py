@@ -13,7 +13,7 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
 from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.models.spec import BundleSpec
-from rooftrace.train.package import _best_threshold, _check_parity, _judge
+from rooftrace.train.package import _best_threshold, _check_parity, _curve, _judge
 
 SPEC = BundleSpec(
     name="x",
@@ -61,8 +61,9 @@ def test_a_folder_is_judged_at_the_threshold_of_the_contract() -> None:
     assert judged.counts.pixels == valid.sum()
     assert judged.counts.iou(1) == pytest.approx((guess & truth).sum() / (guess | truth).sum())
     assert judged.iou(SPEC) == judged.counts.iou(1)
-    at = list(judged.curve.thresholds).index(0.25)
-    assert judged.curve.iou()[at] == pytest.approx(judged.counts.iou(1))
+    found = _curve(run, tiles, SPEC)  # type: ignore[arg-type]
+    at = list(found.thresholds).index(0.25)
+    assert found.iou()[at] == pytest.approx(judged.counts.iou(1))
 
 
 def test_nothing_to_find_and_nothing_found_is_right() -> None:

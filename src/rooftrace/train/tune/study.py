@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rooftrace.core.config import flat
+from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError
 from rooftrace.train.tune.config import TuneConfig, Tuning
 from rooftrace.train.tune.storage import open_storage, shown_storage
@@ -265,21 +265,13 @@ def _make_pruner(tuning: Tuning) -> BasePruner:
 def _check_same(study: Study, tuning: Tuning, name: str, storage: str) -> None:
     """All trials of a study have one configuration."""
     now = {**tuning.space.raw, "tune": tuning.settings.model_dump(mode="json")}
+    now = json.loads(json.dumps(now, default=str))
     before = study.user_attrs.get(_CONFIGURATION)
     if before is None:
-        study.set_user_attr(_CONFIGURATION, json.loads(json.dumps(now, default=str)))
-        return
-    old, new = flat(before), flat(json.loads(json.dumps(now, default=str)))
-    differing = [
-        key
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in _FREE)
-    ]
-    if differing:
+        study.set_user_attr(_CONFIGURATION, now)
+    elif told := differences(before, now, free=_FREE):
         raise ConfigError(
             f"The study {name!r} in {shown_storage(storage)} is one of another configuration: "
-            + "; ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in differing)
-            + ".",
+            f"{told}.",
             remedy="Give the new study another name with --study, and another folder.",
         )

@@ -24,6 +24,7 @@ from rich.console import Console
 from rooftrace.core.config import flat
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.io.atomic import write_atomically
+from rooftrace.io.console import print_plain
 from rooftrace.train.callbacks import Keeper, Recorder
 from rooftrace.train.config import TrainConfig
 
@@ -206,14 +207,12 @@ class Mlflow(Callback):
             with _well_mannered():
                 yield
         except Exception as error:
-            if self._console is not None and not self._silent:
-                self._console.print(
+            if not self._silent:
+                print_plain(
+                    self._console,
                     f"warning: MLflow at {self._config.watch.mlflow} does not take what it is "
                     f"sent ({_reason(error)}). The run goes on; its figures are in metrics.csv, "
                     "and are sent when the server is back.",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
                 )
             self._silent = True
 
