@@ -5,8 +5,8 @@ Row before column, always. Units are in names: `_px`, `_m`, `_m2`. Arrays are ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -304,6 +304,12 @@ class Footprints:
         crs: of the geometry.
         class_id: (n,) uint8, the index of each one's class; None where all are buildings.
         classes: names by that index.
+        perimeter_m: (n,) float64 on the ellipsoid, holes included; NaN where metres are not known.
+        orientation_deg: (n,) float64 in 0..180, the bearing of the longer side of the smallest
+            rectangle around it: clockwise from true north, or from the image's upper side where
+            there is no CRS. A square has that of either side.
+        rectangularity: (n,) float64 in 0..1, its area over that of the smallest rectangle around
+            it (Rosin 1999, doi:10.1007/s001380050101). These three are None where nobody asked.
     """
 
     geometry: NDArray[np.object_]
@@ -312,34 +318,57 @@ class Footprints:
     crs: CRS | None
     class_id: NDArray[np.uint8] | None = None
     classes: tuple[str, ...] = ()
+    perimeter_m: NDArray[np.float64] | None = None
+    orientation_deg: NDArray[np.float64] | None = None
+    rectangularity: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Footprints:
+        """Those that are chosen: (n,) bool, or indices."""
+        return replace(self, **{name: values[which] for name, values in self._arrays().items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Footprints]) -> Footprints:
+        """The parts, one or more of one CRS and with the same attributes, one after the other."""
+        arrays = [part._arrays() for part in parts]
+        together: dict[str, Any] = {
+            name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]
+        }
+        return replace(parts[0], **together)
+
+    def _arrays(self) -> dict[str, Any]:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: array for name, array in values.items() if isinstance(array, np.ndarray)}
 
     def of_class(self, index: int) -> Footprints:
         """Those of one class; where all are buildings, all."""
         if self.class_id is None:
             return self
-        here = self.class_id == index
-        return Footprints(
-            self.geometry[here], self.score[here], self.area_m2[here], self.crs,
-            self.class_id[here], self.classes,
-        )  # fmt: skip
+        return self.take(self.class_id == index)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Attributes: `id` (from 1), `class` and `class_id` if there are any, `score`, `area_m2`.
+        """Attributes: `id` (from 1), `class` and `class_id` if there are any, `score`, `area_m2`,
+        and those of `perimeter_m`, `orientation_deg` and `rectangularity` that are known.
 
-        (n,) each: int64, str as objects, int32, float32, float64.
+        (n,) each: int64, str as objects, int32, float32, and float64 for the rest.
         """
         classes: dict[str, NDArray[Any]] = {}
         if self.class_id is not None:
             names = np.array(self.classes, dtype=np.object_)
             classes = {"class": names[self.class_id], "class_id": self.class_id.astype(np.int32)}
+        shape = {
+            "perimeter_m": self.perimeter_m,
+            "orientation_deg": self.orientation_deg,
+            "rectangularity": self.rectangularity,
+        }
         return {
             "id": np.arange(1, len(self) + 1, dtype=np.int64),
             **classes,
             "score": self.score.astype(np.float32),
             "area_m2": self.area_m2.astype(np.float64),
+            **{name: values for name, values in shape.items() if values is not None},
         }
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:

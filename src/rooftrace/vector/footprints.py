@@ -8,21 +8,27 @@ from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
-from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid
+from rooftrace.vector.rectangles import smallest_rectangles
 from rooftrace.vector.simplify import simplify_staircase
 
 __all__ = ["make_footprints", "square_metres_per_px"]
 
 Floats = NDArray[np.float64]
+Polygons = NDArray[np.object_]
+
+# Without metres: the image's upper side is taken for north.
+_UPRIGHT = np.array([[1.0, 0.0], [0.0, -1.0]])
 
 
 def make_footprints(
-    polygons_px: NDArray[np.object_],
+    polygons_px: Polygons,
     score: NDArray[np.float32],
     grid: GeoGrid,
     *,
     min_area_m2: float | None = None,
+    min_hole_m2: float | None = None,
     min_area_px: float | None = None,
     simplify_px: float | None = None,
     gsd_m: float | None = None,
@@ -33,30 +39,38 @@ def make_footprints(
         polygons_px: (n,) shapely polygons in pixel coordinates of the grid, corner-based.
         score: (n,) in 0..1.
         grid: where the pixels lie.
-        min_area_m2: leaves out what is smaller, after simplification.
+        min_area_m2: leaves out what is smaller, after simplification and with its holes filled.
+        min_hole_m2: fills holes that are smaller. It is at most `min_area_m2`: what lies in a hole
+            that is filled is then too small itself, and nothing comes to lie on anything.
         min_area_px: leaves out what has fewer pixels, before simplification.
         simplify_px: tolerance of `simplify_staircase`; None or 0 keeps the pixel edges.
-        gsd_m: metres from one pixel to the next, for areas, in place of what the grid says.
+        gsd_m: metres from one pixel to the next, for areas and perimeters, in place of what the
+            grid says.
 
     Returns:
-        Those that are large enough, in the order given. Areas are square metres on the WGS 84
-        ellipsoid, or by `gsd_m`, or NaN where neither is known.
+        Those that are large enough, in the order given. Metres are those of the WGS 84 ellipsoid at
+        each polygon, or by `gsd_m`, or NaN where neither is known.
 
     Raises:
-        GeoreferenceError: `min_area_m2` is given and metres are not known.
+        GeoreferenceError: metres are not known, and a smallest area or hole is given in them.
+        ConfigError: `min_hole_m2` is larger than `min_area_m2`.
     """
+    if min_hole_m2 and min_hole_m2 > (min_area_m2 or 0):
+        raise ConfigError(
+            f"Holes up to {min_hole_m2:g} m² were to be filled and areas from "
+            f"{min_area_m2 or 0:g} m² to be kept, but a building that stands in such a hole would "
+            "lie on the one around it.",
+            remedy="Let the smallest hole be no larger than the smallest area.",
+        )
     if min_area_px:
         large = shapely.area(polygons_px) >= min_area_px
         polygons_px, score = polygons_px[large], score[large]
     if simplify_px:
         polygons_px = simplify_staircase(polygons_px, simplify_px)
-    if gsd_m is None:
-        centre = shapely.get_coordinates(shapely.centroid(polygons_px))
-        area_m2 = shapely.area(polygons_px) * square_metres_per_px(grid, centre)
-    else:
-        area_m2 = shapely.area(polygons_px) * gsd_m**2
-    if min_area_m2:
-        known = gsd_m is not None or (grid.crs is not None and np.isfinite(area_m2).all())
+    local = metres_per_px(grid, shapely.get_coordinates(shapely.centroid(polygons_px)))
+    size_m = _size(local) if gsd_m is None else np.full(len(polygons_px), float(gsd_m))
+    if min_area_m2 or min_hole_m2:
+        known = gsd_m is not None or (grid.crs is not None and np.isfinite(size_m).all())
         if not known:
             where = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
             raise GeoreferenceError(
@@ -64,18 +78,31 @@ def make_footprints(
                 "which does not say how large its pixels are on the ground.",
                 remedy="Give the metres per pixel with --gsd, or the smallest area in pixels.",
             )
-        large = area_m2 >= min_area_m2
-        polygons_px, score, area_m2 = polygons_px[large], score[large], area_m2[large]
+    if min_hole_m2:
+        polygons_px = _fill(polygons_px, min_hole_m2 / size_m**2)
+    if min_area_m2:
+        large = shapely.area(polygons_px) * size_m**2 >= min_area_m2
+        polygons_px, score = polygons_px[large], score[large]
+        local, size_m = local[large], size_m[large]
+    # Directions and ratios of lengths need no scale, so they are known where metres are not.
+    unscaled = np.where(np.isfinite(local), local, _UPRIGHT)
+    size = _size(unscaled)
+    on_ground = _laid_out(polygons_px, unscaled / size[:, None, None])
+    around = smallest_rectangles(on_ground)
+    area = shapely.area(polygons_px)
     return Footprints(
-        _to_world(polygons_px, grid), score.astype(np.float32, copy=False), area_m2, grid.crs
+        _to_world(polygons_px, grid),
+        score.astype(np.float32, copy=False),
+        area * size_m**2,
+        grid.crs,
+        perimeter_m=shapely.length(on_ground) * size_m,
+        orientation_deg=(90 - np.degrees(around.angle)) % 180,
+        rectangularity=np.minimum(area / around.area, 1),
     )
 
 
 def square_metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
     """The area of a pixel on the WGS 84 ellipsoid, at places of the grid.
-
-    The Jacobian of pixel to longitude and latitude by central differences, times the ellipsoid's
-    area element M N cos(lat) (Snyder 1987, USGS Professional Paper 1395, eq. 4-18 to 4-21).
 
     Args:
         grid: where the pixels lie.
@@ -84,28 +111,75 @@ def square_metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
     Returns:
         (n,) square metres; NaN without a CRS and where it has no longitude and latitude.
     """
+    return _size(metres_per_px(grid, xy_px)) ** 2
+
+
+def metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
+    """How far a step of one pixel leads on the WGS 84 ellipsoid, at places of the grid.
+
+    The Jacobian of pixel to longitude and latitude by central differences, times the radii of the
+    ellipsoid's curvature, N cos(lat) and M (Snyder 1987, USGS Professional Paper 1395, eq. 4-18 to
+    4-21).
+
+    Args:
+        grid: where the pixels lie.
+        xy_px: (n, 2) column and row, corner-based.
+
+    Returns:
+        (n, 2, 2) metres to the east and to the north (rows) for a step to the next column and to
+        the next row (columns); NaN without a CRS and where it has no longitude and latitude.
+    """
+    unknown = np.full((len(xy_px), 2, 2), np.nan)
     if grid.crs is None:
-        return np.full(len(xy_px), np.nan)
+        return unknown
     places = xy_px[:, None, :] + np.array([[0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
     x, y = grid.to_world(places[..., 0], places[..., 1])
     try:
         lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x, y)
     except ProjError:
         # A local system that is tied to no place on the Earth.
-        return np.full(len(xy_px), np.nan)
+        return unknown
     lon, lat = np.where(np.isfinite([lon, lat]), [lon, lat], np.nan)
     # Across the antimeridian longitudes jump by a whole turn.
     d_lon = np.radians((lon[:, 0::2] - lon[:, 1::2] + 180) % 360 - 180)
     d_lat = np.radians(lat[:, 0::2] - lat[:, 1::2])
-    determinant = d_lon[:, 0] * d_lat[:, 1] - d_lon[:, 1] * d_lat[:, 0]
     geod = Geod(ellps="WGS84")
     middle = np.radians(lat.mean(axis=1))
-    stretch = 1 - geod.es * np.sin(middle) ** 2
-    element = geod.a**2 * (1 - geod.es) * np.cos(middle) / stretch**2
-    return np.asarray(np.abs(determinant) * element, np.float64)
+    stretch = np.sqrt(1 - geod.es * np.sin(middle) ** 2)
+    east = geod.a * np.cos(middle) / stretch
+    north = geod.a * (1 - geod.es) / stretch**3
+    return np.stack([d_lon * east[:, None], d_lat * north[:, None]], axis=1)
 
 
-def _to_world(polygons_px: NDArray[np.object_], grid: GeoGrid) -> NDArray[np.object_]:
+def _size(metres: Floats) -> Floats:
+    """(n,) metres from one pixel to the next: the geometric mean over directions."""
+    across = metres[:, 0, 0] * metres[:, 1, 1] - metres[:, 0, 1] * metres[:, 1, 0]
+    return np.asarray(np.sqrt(np.abs(across)))
+
+
+def _laid_out(polygons: Polygons, step: Floats) -> Polygons:
+    """Each polygon by its own linear map (n, 2, 2)."""
+    xy, owner = shapely.get_coordinates(polygons, return_index=True)
+    placed = np.einsum("nij,nj->ni", step[owner], xy)
+    # What is given is left as it is.
+    return np.asarray(shapely.set_coordinates(polygons.copy(), placed), np.object_)
+
+
+def _fill(polygons: Polygons, smallest: Floats) -> Polygons:
+    """Without the holes of each polygon that are smaller than its (n,) area."""
+    rings, owner = shapely.get_rings(polygons, return_index=True)
+    inner = np.diff(owner, prepend=-1) == 0
+    small = inner & (shapely.area(shapely.polygons(rings)) < smallest[owner])
+    changed = np.unique(owner[small])
+    kept = ~small & np.isin(owner, changed)
+    filled = polygons.copy()
+    if len(changed):
+        number = np.searchsorted(changed, owner[kept])
+        filled[changed] = shapely.polygons(rings[kept], indices=number)
+    return filled
+
+
+def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:
     """In the grid's CRS, exterior rings counter-clockwise; as it came without one."""
     if grid.crs is None:
         return polygons_px

@@ -222,3 +222,25 @@ def test_footprints_of_several_classes_tell_which() -> None:
     assert buildings.area_m2.tolist() == [0, 2]
     assert set(buildings.to_geodataframe()["class"]) == {"building"}
     assert len(footprints.of_class(0)) == 0
+
+
+def test_footprints_are_chosen_and_joined_with_all_they_have() -> None:
+    from shapely import box
+
+    geometry = np.array([box(k, 0, k + 1, k + 1) for k in range(3)], dtype=object)
+    footprints = Footprints(
+        geometry, np.ones(3, np.float32), np.arange(3.0), None,
+        np.array([1, 2, 1], np.uint8), ("land", "building", "road"),
+        perimeter_m=np.array([4.0, 6.0, 8.0]), orientation_deg=np.array([0.0, 90.0, 90.0]),
+        rectangularity=np.ones(3),
+    )  # fmt: skip
+    table = footprints.columns()
+    shape = ["perimeter_m", "orientation_deg", "rectangularity"]
+    assert list(table) == ["id", "class", "class_id", "score", "area_m2", *shape]
+    assert footprints.of_class(1).columns()["perimeter_m"].tolist() == [4, 8]
+    parts = [footprints.take(np.array([2])), footprints.take(np.array([0, 1]))]
+    again = Footprints.joined(parts)
+    assert again.classes == footprints.classes
+    for name in ("class_id", "area_m2", *shape):
+        values = getattr(footprints, name)
+        np.testing.assert_array_equal(getattr(again, name), values[[2, 0, 1]])

@@ -4,7 +4,7 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.polygonize import trace
@@ -50,6 +50,74 @@ def test_area_is_geodesic(name: str) -> None:
     grid, polygons = GRIDS[name], buildings()
     made = make_footprints(polygons, np.ones(len(polygons), np.float32), grid)
     np.testing.assert_allclose(made.area_m2, geodesic_m2(made.geometry, grid.crs), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_perimeter_is_geodesic(name: str) -> None:
+    grid, polygons = GRIDS[name], buildings()
+    made = make_footprints(polygons, np.ones(len(polygons), np.float32), grid)
+    to_lonlat = Transformer.from_crs(grid.crs, 4326, always_xy=True)
+    geod = Geod(ellps="WGS84")
+    expected = [
+        sum(
+            geod.line_length(*to_lonlat.transform(*ring.coords.xy))
+            for ring in [p.exterior, *p.interiors]
+        )
+        for p in made.geometry
+    ]
+    np.testing.assert_allclose(made.perimeter_m, expected, rtol=2e-4)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_orientation_is_the_bearing_of_the_longer_side(name: str) -> None:
+    grid, polygons = GRIDS[name], buildings()
+    made = make_footprints(polygons, np.ones(len(polygons), np.float32), grid)
+    to_lonlat = Transformer.from_crs(grid.crs, 4326, always_xy=True)
+    expected = []
+    for polygon in made.geometry:
+        lon, lat = to_lonlat.transform(*np.array(polygon.exterior.coords).T)
+        bearing, _, metres = Geod(ellps="WGS84").inv(lon[:-1], lat[:-1], lon[1:], lat[1:])
+        expected.append(np.array(bearing)[np.argmax(metres)])
+    apart = (made.orientation_deg - expected + 90) % 180 - 90
+    assert np.abs(apart).max() < 0.05
+    assert ((made.orientation_deg >= 0) & (made.orientation_deg < 180)).all()
+    holes = shapely.get_num_interior_rings(polygons) > 0
+    np.testing.assert_allclose(made.rectangularity[~holes], 1, atol=1e-3)
+    assert (made.rectangularity[holes] < 1).all()
+
+
+@pytest.mark.parametrize("degrees", [0, 10, 60, 90, 135, 179])
+def test_without_a_crs_the_upper_side_is_north(degrees: float) -> None:
+    house = shapely.affinity.rotate(shapely.box(40, 20, 46, 60), degrees)
+    tall = np.array([house, shapely.Polygon([(0, 0), (30, 0), (0, 10)])])
+    score = np.ones(2, np.float32)
+    made = make_footprints(tall, score, GeoGrid((99, 99)))
+    # Rows grow downwards, so this turn is clockwise.
+    assert (made.orientation_deg[0] - degrees + 90) % 180 == pytest.approx(90)
+    np.testing.assert_allclose(made.rectangularity, [1, 0.5])
+    assert np.isnan(made.perimeter_m).all()
+    by_gsd = make_footprints(tall, score, GeoGrid((99, 99)), gsd_m=0.5)
+    assert by_gsd.perimeter_m[0] == pytest.approx(46)
+    np.testing.assert_array_equal(by_gsd.orientation_deg, made.orientation_deg)
+
+
+def test_small_holes_are_filled_and_what_stands_in_them_is_left_out() -> None:
+    court = shapely.box(0, 0, 20, 20).difference(
+        shapely.union_all([shapely.box(2, 2, 4, 4), shapely.box(8, 8, 14, 14)])
+    )
+    hut = shapely.box(2.5, 2.5, 3.5, 3.5)
+    polygons = np.array([court, hut, shapely.box(30, 0, 40, 4)])
+    score = np.array([0.1, 0.2, 0.3], np.float32)
+    made = make_footprints(
+        polygons, score, GeoGrid((40, 40)), gsd_m=2, min_area_m2=30, min_hole_m2=30
+    )
+    np.testing.assert_array_equal(made.score, score[[0, 2]])
+    np.testing.assert_array_equal(made.area_m2, [4 * (400 - 36), 160])
+    assert [len(p.interiors) for p in made.geometry] == [1, 0]
+    assert [len(p.interiors) for p in polygons] == [2, 0, 0]
+    assert made.perimeter_m[0] == 2 * (80 + 24)
+    with pytest.raises(ConfigError, match="up to 31 m²"):
+        make_footprints(polygons, score, GeoGrid((40, 40)), min_area_m2=30, min_hole_m2=31)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -136,3 +204,5 @@ def test_no_polygons(crs: CRS | None) -> None:
         simplify_px=1,
     )
     assert (len(made), made.score.dtype, made.area_m2.dtype) == (0, np.float32, np.float64)
+    assert made.perimeter_m is not None
+    assert made.perimeter_m.shape == (0,)
