@@ -78,9 +78,9 @@ class ModelBundle:
                 f"The bundle {self.source} has no output {output!r}: its model is not refined.",
                 remedy="Leave out the output.",
             )
-        return replace(
-            self, spec=self.spec.model_copy(update={"threshold": self.spec.coarse_threshold})
-        )
+        # The calibration is of the other output's scores.
+        update = {"threshold": self.spec.coarse_threshold, "calibration": None}
+        return replace(self, spec=self.spec.model_copy(update=update))
 
     @property
     def sha256(self) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.ensemble import Combine, combine
+from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
+from rooftrace.models.spec import BundleSpec, Measured
+from rooftrace.predict.ensemble import Combine, combine, load_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
@@ -136,6 +137,114 @@ def test_what_took_part_is_on_record() -> None:
     assert [m["name"] for m in made.engine.settings["members"]] == ["one", "two"]  # type: ignore[attr-defined]
     assert made.bundle.spec.name == "vote of one, two"
     assert made.bundle.sha256 != combine(members[::-1], "vote").bundle.sha256
+
+
+def test_weights_by_hand() -> None:
+    members = [
+        model(ConstantEngine(0.2)),
+        model(ConstantEngine(0.9)),
+        model(ConstantEngine(0.7), threshold=0.8),
+    ]
+    weights = (1.0, 2.0, 5.0)
+    for order in permutations(zip(members, weights)):
+        made = combine([m for m, _ in order], "weighted", [w for _, w in order])
+        # (0.2 + 2 · 0.9 + 5 · 0.7) / 8, and (3 · 0.5 + 5 · 0.8) / 8.
+        np.testing.assert_allclose(made.engine.run(BATCH), 5.5 / 8, rtol=1e-6)
+        assert made.bundle.spec.threshold == pytest.approx(5.5 / 8)
+    recorded = combine(members, "weighted", weights).engine.settings["members"]  # type: ignore[attr-defined]
+    assert [one["weight"] for one in recorded] == [0.125, 0.25, 0.625]
+
+
+def test_only_the_ratio_of_weights_counts() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (1, 3, 9, 7), np.uint8)
+    members = [model(PointwiseEngine()), model(ConstantEngine(0.3)), model(ConstantEngine(0.1))]
+    average = combine(members).engine.run(image)
+    for weights in ((1, 1, 1), (3, 3, 3), (0.1, 0.1, 0.1)):
+        equal = combine(members, "weighted", weights)
+        assert np.array_equal(equal.engine.run(image), average)
+        assert equal.bundle.spec.threshold == 0.5
+    ends = [combine(members, "weighted", [w * f for w in (5, 3, 1)]) for f in (1, 0.01)]
+    np.testing.assert_allclose(*(one.engine.run(image) for one in ends), rtol=1e-6)
+    # As one of many that weigh nothing.
+    nearly = combine(members, "weighted", (1e9, 1, 1)).engine.run(image)
+    np.testing.assert_allclose(nearly, members[0].engine.run(image), atol=1e-6)
+
+
+def measured(data: str, split: str = "val", **values: float) -> Measured:
+    return Measured(data=data, split=split, protocol="pooled", values=values)
+
+
+def test_without_weights_each_models_own_iou_is_its_weight() -> None:
+    one = (measured("a", iou=0.4), measured("b", iou=0.6), measured("a", f1=0.9),
+           measured("a", iou=0.1), measured("c", "test", iou=0.9))  # fmt: skip
+    members = [
+        model(ConstantEngine(0.0), name="one", metrics=one),
+        model(ConstantEngine(1.0), name="two", metrics=(measured("a", iou=0.75),)),
+    ]
+    made = combine(members, "weighted")
+    np.testing.assert_allclose(made.engine.run(BATCH), 0.75 / 1.25, rtol=1e-6)
+    (note,) = made.engine.notes  # type: ignore[attr-defined]
+    assert "one 0.500, two 0.750" in note
+    given = combine(members, "weighted", (0.5, 0.75))
+    assert np.array_equal(given.engine.run(BATCH), made.engine.run(BATCH))
+    assert given.engine.notes == ()  # type: ignore[attr-defined]
+    for metrics in ((), (measured("a", "test", iou=0.5),), (measured("a", iou=0.0),)):
+        with pytest.raises(ConfigError, match=r"model\.rooftrace has no IoU on validation data"):
+            combine([members[0], model(ConstantEngine(), metrics=metrics)], "weighted")
+
+
+@pytest.mark.parametrize(
+    ("how", "weights", "told"),
+    [
+        ("average", (1, 1), "combined by 'average'"),
+        ("vote", (1, 1), "combined by 'vote'"),
+        ("weighted", (1,), r"1 weights 1 were given; expected one for each model, 2\."),
+        ("weighted", (1, 2, 3), "3 weights 1, 2, 3"),
+        ("weighted", (1, 0), "1, 0 were given; each must be above 0"),
+        ("weighted", (1, -1), "above 0"),
+        ("weighted", (1, float("nan")), "above 0"),
+        ("weighted", (1, float("inf")), "above 0"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    how: Combine, weights: tuple[float, ...], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        combine([model(ConstantEngine()), model(ConstantEngine())], how, weights)
+
+
+def test_one_model_has_no_weights() -> None:
+    with pytest.raises(ConfigError, match=r"The 2 weights 1, 2 were given; expected .* 1\."):
+        load_models(None, "weighted", weights=(1, 2))
+    with pytest.raises(ConfigError, match="combined by 'average'"):
+        load_models(None, weights=(1,))
+
+
+def test_mirrored_tiles_of_each_member() -> None:
+    alone = load_models(None, tta="flips", precision="fp32")
+    assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
+    both = load_models([None, None], "vote", tta="flips", precision="fp32")
+    members = both.engine.settings["members"]  # type: ignore[attr-defined]
+    assert [member["settings"]["tta"] for member in members] == ["flips", "flips"]
+
+
+def test_a_calibration_is_kept_where_all_have_the_same() -> None:
+    data = CalibrationData(data="a", split="val", scenes=3, objects=90, right=60)
+    one, other = (
+        Calibration(
+            map=LogisticMap(kind="platt", slope=slope, intercept=0.5), fitted_on=(data,),
+            ece_before=0.2, ece_after=0.1, log_loss_before=0.7, log_loss_after=0.5,
+        )
+        for slope in (1.0, 2.0)
+    )  # fmt: skip
+
+    def kept(how: Combine, *given: Calibration | None) -> Calibration | None:
+        members = [model(ConstantEngine(), calibration=c) for c in given]
+        return combine(members, how, (1, 2) if how == "weighted" else None).bundle.spec.calibration
+
+    assert kept("average", one, one) == kept("weighted", one, one) == one
+    assert kept("vote", one, one) is None  # shares of votes are no probabilities of pixels
+    assert kept("average", one, other) is kept("average", one, None) is None
 
 
 def test_no_model_is_no_ensemble() -> None:
