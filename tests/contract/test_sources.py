@@ -331,7 +331,7 @@ def test_ten_thousand_entries_are_known_without_opening_an_image(
     opened: list[Path] = []
     real = rasterio.open
     monkeypatch.setattr(
-        "rooftrace.io.raster.rasterio.open",
+        "rooftrace.io.gdal.rasterio.open",
         lambda file, *rest, **more: opened.append(file) or real(file, *rest, **more),
     )
     source = open_source(config(path, kind, kind=kind))

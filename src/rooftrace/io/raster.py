@@ -4,42 +4,31 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS
-from pyproj.exceptions import CRSError
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.enums import Interleaving
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, Window
+from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES, environment, explained, open_quietly
+from rooftrace.io.header import Header, describe
+from rooftrace.io.nodata import NodataRule, differs
 
 __all__ = ["NodataRule", "RasterFile", "is_raster", "open_raster"]
-
-_CACHE_BYTES = 96 * 2**20
-"""GDAL's block cache: a band of strips of a wide scene, so that none is decoded twice."""
 
 _KEEP_OPEN_PX = 2**20
 """Larger files stay open between reads (their next window is near); small ones are read once."""
 
-_REMEDY = "Open it with another program to see whether it is whole, or leave it out."
-
-# GDAL's pool of threads does not survive a fork: a child that hands it work waits for ever.
-_THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 class _Waiting(threading.local):
@@ -56,55 +45,6 @@ class _Waiting(threading.local):
 
 
 _WAITING = _Waiting()
-
-# Held while a file is opened: silencing a warning changes state of the whole process.
-_OPENING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class NodataRule:
-    """What counts as nodata besides what the file itself says.
-
-    Args:
-        value: a pixel whose every band has this value.
-        colour: a pixel with exactly these values, one per band.
-        alpha: whether an alpha channel's zero is nodata; the channel is never a band.
-    """
-
-    value: float | None = None
-    colour: tuple[float, ...] | None = None
-    alpha: bool = True
-
-    def valid(self, data: NDArray[Any], name: str) -> NDArray[np.bool_] | None:
-        """(band, y, x) to (y, x), True where the rule leaves a pixel; None where it has none."""
-        found: NDArray[np.bool_] | None = None
-        if self.colour is not None:
-            if len(self.colour) != len(data):
-                raise DataError(
-                    f"The nodata colour {self.colour} has {len(self.colour)} values, "
-                    f"but {name} has {len(data)} bands.",
-                    remedy="Give the colour one value per band.",
-                )
-            found = _differs(data, self.colour)
-        if self.value is not None:
-            by_value = _differs(data, (self.value,) * len(data))
-            found = by_value if found is None else found & by_value
-        return found
-
-
-@dataclass(frozen=True)
-class _Info:
-    """What a file's header says; enough to open it in another process without looking again."""
-
-    grid: GeoGrid
-    dtype: np.dtype[Any]
-    bands: int
-    indexes: tuple[int, ...]
-    alpha: int | None
-    palette: NDArray[np.uint8] | None
-    mask: Literal["none", "nodata", "band"]
-    nodata: tuple[float | None, ...]
-    file_format: str
 
 
 class RasterFile:
@@ -126,6 +66,7 @@ class RasterFile:
         self._palette = palette
         self._handle: Any = None
         self._pid = 0
+        self._short_of_bytes = 0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,7 +80,7 @@ class RasterFile:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"RasterFile({str(self.path)!r})"
+        return f"{type(self).__name__}({self.name!r})"
 
     @property
     def name(self) -> str:
@@ -147,39 +88,54 @@ class RasterFile:
 
     @property
     def grid(self) -> GeoGrid:
-        return self._info.grid
+        return self._header.grid
 
     @property
     def bands(self) -> int:
-        return self._info.bands
+        return self._header.bands
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._info.dtype
+        return self._header.dtype
 
     @property
     def nodata(self) -> tuple[float | None, ...]:
         """What the file itself calls nodata, per band of colour."""
-        return self._info.nodata
+        return self._header.nodata
 
     @property
     def file_format(self) -> str:
         """What the file is by its content, in GDAL's words: `PNG`, `JPEG`, `GTiff`."""
-        return self._info.file_format
+        return self._header.file_format
 
     @property
     def has_alpha(self) -> bool:
         """Whether the file has a band of alpha."""
-        return self._info.alpha is not None
+        return self._header.alpha is not None
 
     @property
     def says_all(self) -> bool:
         """Whether a copy of the file would be read alike, without a rule besides."""
         return self._rule == NodataRule() and self._palette == "colours"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads all of it should know, by what has been read so far."""
+        if not self._short_of_bytes:
+            return ()
+        rows, cols = self._header.block_yx
+        note = (
+            f"{self.name} is stored in blocks of {rows} × {cols} pixels, of which a row of tiles "
+            f"needs {self._short_of_bytes / 1e6:.0f} MB; {MOST_CACHE_BYTES / 1e6:.0f} MB are held, "
+            "so that blocks are decoded many times. Tiled it is read many times as fast: "
+            "gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER IN OUT.tif"
+        )
+        return (note,)
+
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""
         with self._lock:
+            CACHE.need(self, 0)
             handle, self._handle = self._handle, None
             if handle is not None and self._pid == os.getpid():
                 handle.close()
@@ -190,40 +146,103 @@ class RasterFile:
         Raises:
             DataError: absent, corrupt or truncated, with the window in which it was noticed.
         """
-        info = self._info
-        whole = Window.whole(info.grid.shape)
+        header = self._header
+        whole = Window.whole(header.grid.shape)
         window = window or whole
         if window.intersection(whole) != window:
-            raise ValueError(f"{window} is not inside {self.name} with {info.grid.shape}")
-        area = RasterioWindow(window.col, window.row, window.width, window.height)
-        indexes = [*info.indexes] if info.alpha is None else [*info.indexes, info.alpha]
-        with self._lock, _explained(self.path, str(window)), self._dataset() as dataset:
-            data = dataset.read(indexes, window=area)
-            mask = dataset.read_masks(1, window=area) if info.mask == "band" else None
-        valid = np.ones(window.shape_yx, dtype=bool)
-        if info.alpha is not None:
+            raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
+        area = _area(window)
+        self._hold_blocks(window)
+        with self._lock, self._explained(str(window)), self._dataset() as dataset:
+            data = dataset.read(header.read_indexes, window=area)
+            mask = dataset.read_masks(1, window=area) if header.mask == "band" else None
+        data, valid = self._interpreted(data, mask)
+        return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
+
+    def is_empty(self, window: Window) -> bool:
+        """Whether it is certain, without decoding, that a window holds nodata alone.
+
+        True only where none of its blocks is in the file, as in a sparse GeoTIFF, and what GDAL
+        gives in their place is nodata.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        header = self._header
+        if header.file_format != "GTiff" or _is_small(header.grid) or not self._absent_is_nodata:
+            return False
+        rows, cols = header.block_yx
+        with self._lock, self._explained(str(window)), self._dataset() as dataset:
+            together = dataset.interleaving == Interleaving.pixel
+            for band in [1] if together else header.read_indexes:
+                for row in range(window.row // rows, (window.row_stop - 1) // rows + 1):
+                    for col in range(window.col // cols, (window.col_stop - 1) // cols + 1):
+                        # https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
+                        key = f"BLOCK_OFFSET_{col}_{row}"
+                        if dataset.get_tag_item(key, "TIFF", bidx=band) is not None:
+                            return False
+            # A mask of bits is as sparse as its image, or decoded in no time.
+            return header.mask != "band" or not dataset.read_masks(1, window=_area(window)).any()
+
+    @cached_property
+    def _absent_is_nodata(self) -> bool:
+        """Whether the value that GDAL gives for a block that is not in the file is nodata."""
+        header = self._header
+        if header.mask == "band":
+            return True
+        fill = header.nodata[0] or 0
+        if header.palette is not None or not np.isfinite(fill):
+            return False
+        pixel = np.full((len(header.read_indexes), 1, 1), fill).astype(header.dtype)
+        return not self._interpreted(pixel, None)[1].any()
+
+    def _interpreted(
+        self, data: NDArray[Any], mask: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Bands as they are stored, alpha last, to bands of colour and which pixels are valid."""
+        header = self._header
+        valid = np.ones(data.shape[1:], dtype=bool) if mask is None else mask > 0
+        if header.alpha is not None:
             if self._rule.alpha:
                 valid &= data[-1] > 0
             data = data[:-1]
-        if mask is not None:
-            valid &= mask > 0
-        if info.mask == "nodata":
-            valid &= _differs(data, info.nodata)
+        if header.mask == "nodata":
+            valid &= differs(data, header.nodata)
         if data.dtype.kind == "f":
             # What is no number would spread over the whole reach of a network.
             valid &= np.isfinite(data).all(axis=0)
-        if info.palette is not None:
-            colours = info.palette[data[0]]
+        if header.palette is not None:
+            colours = header.palette[data[0]]
             if self._rule.alpha:
                 valid &= colours[..., 3] > 0
             data = np.ascontiguousarray(np.moveaxis(colours[..., :3], -1, 0))
         by_rule = self._rule.valid(data, self.name)
         if by_rule is not None:
             valid &= by_rule
-        return Raster(data, valid, info.grid if window == whole else info.grid.crop(window))
+        return data, valid
+
+    def _hold_blocks(self, window: Window) -> None:
+        """Have GDAL keep the blocks that a row of windows shares, so that each is decoded once."""
+        header = self._header
+        rows, cols = header.block_yx
+        if cols <= window.width or _is_small(header.grid):
+            return
+        # Those of the rows that the next row of windows has in common with this one, too.
+        held_rows = (-(-window.height // rows) + 2) * rows
+        needed = min(held_rows, header.grid.height + rows) * header.bytes_per_px
+        needed *= -(-header.grid.width // cols) * cols
+        # GDAL's own account of a block, and what else is being read or written.
+        CACHE.need(self, needed + needed // 16 + 2**24)
+        if needed > MOST_CACHE_BYTES:
+            self._short_of_bytes = max(self._short_of_bytes, needed)
 
     @cached_property
-    def _info(self) -> _Info:
+    def _header(self) -> Header:
+        self._check_present()
+        with self._lock, self._explained("header"), self._dataset(wait=True) as dataset:
+            return describe(dataset, self.name, self._palette)
+
+    def _check_present(self) -> None:
         if not self.path.exists():
             raise DataError(f"There is no image at {self.path}.", remedy="Check the path.")
         if self.path.is_dir():
@@ -231,8 +250,18 @@ class RasterFile:
                 f"{self.path} is a folder; an image was expected.",
                 remedy="Give the path of one image.",
             )
-        with self._lock, _explained(self.path, "header"), self._dataset(wait=True) as dataset:
-            return _describe(dataset, self.path, self._palette)
+
+    def _explained(self, where: str) -> AbstractContextManager[None]:
+        return explained(self.name, where)
+
+    def _environment(self) -> Any:
+        # GDAL's quick way with a PNG takes one that was cut off for a whole one.
+        quick = self.path.suffix.lower() == ".png" and _ends_as_png(self.path)
+        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES") if quick else environment()
+
+    def _open(self) -> Any:
+        # Absolute, so that no file name is taken for a connection string of one of GDAL's drivers.
+        return open_quietly(self.path.absolute())
 
     @contextmanager
     def _dataset(self, *, wait: bool = False) -> Iterator[Any]:
@@ -241,18 +270,10 @@ class RasterFile:
         Pixels are mostly read right after the header, and to open a small file twice takes as
         long as to decode it. One for each thread, so that thousands of headers leave none open.
         """
-        # GDAL_CACHEMAX is in bytes here: rasterio hands it on as a number.
-        with rasterio.Env(
-            GDAL_CACHEMAX=_CACHE_BYTES,
-            **_THREADS,
-            # Without these two a truncated JPEG or PNG is read as if its rest were grey or black.
-            GDAL_ERROR_ON_LIBJPEG_WARNING=True,
-            GDAL_PNG_WHOLE_IMAGE_OPTIM="NO",
-            GDAL_DISABLE_READDIR_ON_OPEN="TRUE",
-        ):
+        with self._environment():
             # A forked child must not share the file position of its parent.
             if self._handle is None or self._pid != os.getpid():
-                self._handle = _open_quietly(self.path)
+                self._handle = self._open()
                 self._pid = os.getpid()
             try:
                 yield self._handle
@@ -288,8 +309,8 @@ def open_raster(
 def is_raster(path: Path) -> bool:
     """Whether the content of a file is an image that can be opened."""
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
-            handle = _open_quietly(path)
+        with environment():
+            handle = open_quietly(path.absolute())
             try:
                 return int(handle.count) > 0
             finally:
@@ -298,95 +319,18 @@ def is_raster(path: Path) -> bool:
         return False
 
 
-def _open_quietly(path: Path) -> Any:
-    # Absolute, so that no file name is taken for a connection string of one of GDAL's drivers.
-    with _OPENING, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path.absolute())
+def _area(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
 
 
-@contextmanager
-def _explained(path: Path, where: str) -> Iterator[None]:
+def _is_small(grid: GeoGrid) -> bool:
+    return grid.height * grid.width < _KEEP_OPEN_PX
+
+
+def _ends_as_png(path: Path) -> bool:
     try:
-        yield
-    except (RasterioError, OSError, MemoryError) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()).removesuffix(".") or type(cause).__name__
-        raise DataError(
-            f"{path} cannot be read as an image ({where}): {reason}.", remedy=_REMEDY
-        ) from error
-
-
-def _describe(dataset: Any, path: Path, palette: Literal["colours", "indices"]) -> _Info:
-    colours = list(dataset.colorinterp)
-    alpha = next((i + 1 for i, c in enumerate(colours) if c is ColorInterp.alpha), None)
-    indexes = tuple(i + 1 for i in range(dataset.count) if i + 1 != alpha)
-    if not indexes:
-        raise DataError(
-            f"{path} has no band of colour: {len(dataset.subdatasets)} subdatasets, "
-            f"{dataset.count} bands.",
-            remedy="Export the layer that you want as a GeoTIFF of its own.",
-        )
-    lookup = None
-    if palette == "colours" and colours[0] is ColorInterp.palette and len(indexes) == 1:
-        lookup = np.zeros((256, 4), dtype=np.uint8)
-        for index, rgba in dataset.colormap(1).items():
-            if index < len(lookup):
-                lookup[index] = rgba
-    flags = {flag for band in indexes for flag in dataset.mask_flag_enums[band - 1]}
-    mask: Literal["none", "nodata", "band"] = "none"
-    if MaskFlags.nodata in flags:
-        mask = "nodata"
-    elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        mask = "band"
-    dtype = np.result_type(*(np.dtype(dataset.dtypes[i - 1]) for i in indexes))
-    return _Info(
-        grid=_grid_of(dataset, path),
-        dtype=np.dtype(np.uint8) if lookup is not None else dtype,
-        bands=len(indexes) if lookup is None else 3,
-        indexes=indexes,
-        alpha=alpha,
-        palette=lookup,
-        mask=mask,
-        nodata=tuple(dataset.nodatavals[i - 1] for i in indexes),
-        file_format=str(dataset.driver),
-    )
-
-
-def _grid_of(dataset: Any, path: Path) -> GeoGrid:
-    crs = None
-    if dataset.crs:
-        try:
-            epsg = dataset.crs.to_epsg()
-            crs = CRS.from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
-        except (CRSError, RasterioError) as error:
-            raise DataError(
-                f"{path} has a coordinate system that is not understood: {error}.",
-                remedy="Assign one with gdal_edit -a_srs, or remove it.",
-            ) from error
-    transform = Affine(*tuple(dataset.transform)[:6])
-    if crs is None or transform.is_identity:
-        # A CRS over pixel coordinates places the image at the origin of the map: it is not known.
-        crs = None
-    return GeoGrid((dataset.height, dataset.width), transform, crs)
-
-
-def _differs(data: NDArray[Any], colour: tuple[float | None, ...]) -> NDArray[np.bool_]:
-    """(band, y, x) to (y, x), True where any band differs from its value in `colour`."""
-    compare: Callable[[NDArray[Any], float], NDArray[np.bool_]] = np.not_equal
-    found = np.zeros(data.shape[1:], dtype=bool)
-    for band, value in zip(data, colour):
-        if value is None:
-            found[:] = True
-        elif np.isnan(value):
-            found |= ~np.isnan(band)
-        elif data.dtype.kind in "ui" and not _fits(value, data.dtype):
-            found[:] = True
-        else:
-            found |= compare(band, data.dtype.type(value))
-    return found
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    limits = np.iinfo(dtype)
-    return float(value).is_integer() and limits.min <= value <= limits.max
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:
+        return False

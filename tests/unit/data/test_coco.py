@@ -433,5 +433,5 @@ def test_a_hundred_thousand_annotations_are_read_without_an_image(
         for n in range(100_000)
     ]
     path = save(folder, raw, "large.json")
-    monkeypatch.setattr("rooftrace.io.raster.rasterio.open", None)
+    monkeypatch.setattr("rooftrace.io.gdal.rasterio.open", None)
     assert "100000 annotations" in read(path, kind="coco").reading
