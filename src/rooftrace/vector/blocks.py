@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
-from rooftrace.vector.corners import Corners, Ints, find_corners, merge_corners
+from rooftrace.vector.corners import Ints, find_corners
+from rooftrace.vector.frontier import Frontier
 from rooftrace.vector.polygonize import (
     Mask8,
     Prob,
@@ -25,9 +22,10 @@ __all__ = ["BlockPolygonizer"]
 class BlockPolygonizer:
     """Polygons of a scene from blocks that partition it, fed in any order.
 
-    A region that touches no other block is finished when its block is fed. Of the others only the
-    corners and the runs along block edges are kept, so memory grows with the outlines and not with
-    the scene.
+    A region that touches no other block is complete when its block is fed, the others when all
+    blocks that they touch have been. Whoever calls `take` after each block holds only the outlines
+    of regions that cross from what was fed to what was not: with blocks that come row by row,
+    memory grows with the scene's width and not with its height.
 
     Args:
         shape_yx: (rows, columns) of the scene.
@@ -35,17 +33,18 @@ class BlockPolygonizer:
 
     def __init__(self, shape_yx: tuple[int, int]) -> None:
         self._scene = Window.whole(shape_yx)
-        self._windows: list[Window] = []
+        self._cover = _Cover()
         self._done: list[TracedPolygons] = []
-        self._pending: list[_Pieces] = []
+        self._frontier = Frontier(self._scene)
 
-    def feed(self, window: Window, mask: Mask8, prob: Prob) -> None:
+    def feed(self, window: Window, mask: Mask8, prob: Prob | None) -> None:
         """Takes one block.
 
         Args:
             window: of the scene; shares no pixel with a block fed before.
             mask: (y, x) of the window; everything but 0 is foreground.
-            prob: (y, x) of the window, float32 in 0..1 or uint8 standing for 0..1 by 255ths.
+            prob: (y, x) of the window, float32 in 0..1 or uint8 standing for 0..1 by 255ths. None
+                counts as 0.
 
         Raises:
             ValueError: the block leaves the scene, overlaps another or has other shapes, or a
@@ -54,25 +53,14 @@ class BlockPolygonizer:
         check_shapes(mask, window, prob)
         self._check_place(window)
         regions = Regions.of(find_corners(mask).moved(window.row, window.col))
-        total = regions.integrate(mask, prob, window)
-        runs = _Runs.of(regions, window, self._scene)
-        pending = np.zeros(len(regions), np.bool_)
-        pending[runs.owner] = True
-        number = np.cumsum(pending) - 1
-        area, first = regions.area_px, regions.first_pixel_yx
-        self._pending.append(
-            _Pieces(
-                regions.corners_of(pending),
-                runs.owned_by(number[runs.owner]),
-                total[pending],
-                area[pending],
-                first[pending],
-            )
-        )
-        done = ~pending
-        score = mean_score(total[done], area[done])
-        self._done.append(TracedPolygons(regions.polygons(done), score, area[done], first[done]))
-        self._windows.append(window)
+        total = np.zeros(len(regions), np.int64)
+        if prob is not None:
+            total = regions.integrate(mask, prob, window)
+        done = ~self._frontier.add(regions, total, window)
+        area, first = regions.area_px[done], regions.first_pixel_yx[done]
+        score = mean_score(total[done], area)
+        self._done.append(TracedPolygons(regions.polygons(done), score, area, first))
+        self._note(window)
 
     def skip(self, window: Window) -> None:
         """Takes one block that has no foreground, without looking at it.
@@ -81,169 +69,87 @@ class BlockPolygonizer:
             ValueError: as `feed`.
         """
         self._check_place(window)
-        self._windows.append(window)
+        self._note(window)
+
+    def _note(self, window: Window) -> None:
+        self._cover.add(window)
+        self._frontier.feed(window)
 
     def _check_place(self, window: Window) -> None:
         if window.intersection(self._scene) != window:
             raise ValueError(f"block {window} leaves the scene, {self._scene}")
-        for other in self._windows:
-            if window.intersection(other):
-                raise ValueError(f"block {window} overlaps block {other}, which was fed before")
+        other = self._cover.overlapping(window)
+        if other is not None:
+            raise ValueError(f"block {window} overlaps {other}, which was fed before")
+
+    @property
+    def ripe(self) -> bool:
+        """Whether so many regions wait for other blocks that it is time to see which are complete.
+
+        To `join` them whenever this is so takes a time in proportion to what was fed.
+        """
+        return self._frontier.ripe
+
+    def join(self) -> None:
+        """Looks which of the regions that waited are complete, for `take` to hand out."""
+        self._done.append(self._frontier.take())
+
+    def take(self) -> TracedPolygons:
+        """The regions that are known to be complete and were not taken yet.
+
+        Ordered by their first pixel. All that is ever taken is together the regions of the scene.
+        """
+        taken = TracedPolygons.concatenated(self._done)
+        self._done.clear()
+        return taken
 
     def finish(self) -> TracedPolygons:
-        """All polygons of the scene, ordered by their first pixel, row by row.
+        """All regions of the scene that were not taken, ordered by their first pixel, row by row.
 
         Raises:
             ValueError: the blocks do not cover the scene.
         """
-        covered = sum(window.area_px for window in self._windows)
-        if covered != self._scene.area_px:
+        if self._cover.area_px != self._scene.area_px:
             raise ValueError(
-                f"the blocks cover {covered} of the scene's {self._scene.area_px} pixels; "
-                "feed every block before finish()"
+                f"the blocks cover {self._cover.area_px} of the scene's {self._scene.area_px} "
+                "pixels; feed every block before finish()"
             )
-        parts = [*self._done, _join(self._pending)]
-        first = np.concatenate([part.first_pixel_yx for part in parts])
-        order = np.lexsort((first[:, 1], first[:, 0]))
-        return TracedPolygons(
-            np.concatenate([part.polygons for part in parts])[order],
-            np.concatenate([part.score for part in parts])[order],
-            np.concatenate([part.area_px for part in parts])[order],
-            first[order],
-        )
+        self.join()
+        return self.take()
 
 
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    """Stretches of foreground along lines that blocks share.
+class _Cover:
+    """What has been fed, as rectangles; blocks that come row by row are two of them at most."""
 
-    Args:
-        key: (n, 2) where each begins and ends, half-open, on an axis on which all lines of the
-            scene lie one after the other with gaps between them.
-        before: (n,) True where the foreground lies above the line or to the left of it.
-        owner: (n,) the number of the region or piece that it belongs to.
-    """
+    def __init__(self) -> None:
+        self._bounds: Ints = np.zeros((0, 4), np.int64)
+        self.area_px = 0
 
-    key: Ints
-    before: NDArray[np.bool_]
-    owner: Ints
+    def overlapping(self, window: Window) -> Window | None:
+        """A rectangle that shares pixels with a window, if there is one."""
+        row, col, row_stop, col_stop = self._bounds.T
+        hit = (row < window.row_stop) & (row_stop > window.row)
+        hit &= (col < window.col_stop) & (col_stop > window.col)
+        found = self._bounds[hit]
+        if not len(found):
+            return None
+        row0, col0, row1, col1 = found[0].tolist()
+        return Window(row0, col0, row1 - row0, col1 - col0)
 
-    @classmethod
-    def of(cls, regions: Regions, window: Window, scene: Window) -> _Runs:
-        """Those of a block's regions, along the edges that it shares with other blocks."""
-        corners = regions.corners
-        horizontal = np.arange(len(corners)).reshape(-1, 2)
-        # The first part of the axis takes the rows of corners, the second the columns.
-        sides = (
-            (horizontal, corners.row, corners.col, 0, window.row, window.row_stop, scene.height),
-            (
-                *(regions.rings.vertical, corners.col, corners.row, scene.height + 1),
-                *(window.col, window.col_stop, scene.width),
-            ),
-        )
-        stride = max(scene.shape_yx) + 2
-        key, before, corner = [], [], []
-        for pairs, across, along, shift, start, stop, size in sides:
-            at = across[pairs[:, 0]]
-            for line in (start, stop):
-                # Nothing lies beyond the scene's own edges.
-                edges = pairs[at == line] if 0 < line < size else pairs[:0]
-                key.append(along[edges] + (line + shift) * stride)
-                before.append(np.full(len(edges), line == stop))
-                corner.append(edges[:, 0])
-        # The edges that meet at a corner are of one region.
-        owner = regions.region_of_edge[np.concatenate(corner) >> 1]
-        return cls(np.concatenate(key), np.concatenate(before), owner)
-
-    def owned_by(self, owner: Ints) -> _Runs:
-        """The same runs under other numbers."""
-        return _Runs(self.key, self.before, owner)
+    def add(self, window: Window) -> None:
+        """Takes a window that overlaps none."""
+        self.area_px += window.area_px
+        bounds = np.array([[window.row, window.col, window.row_stop, window.col_stop]])
+        while len(self._bounds) and _have_a_side_in_common(self._bounds[-1], bounds[0]):
+            last = self._bounds[-1]
+            bounds = np.append(np.minimum(last, bounds[0])[:2], np.maximum(last, bounds[0])[2:])
+            bounds = bounds[None]
+            self._bounds = self._bounds[:-1]
+        self._bounds = np.concatenate([self._bounds, bounds])
 
 
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Regions of one block that may go on in others.
-
-    Args:
-        corners: of all of them.
-        runs: where they touch other blocks, owned by the numbers of the pieces.
-        total: (n,) what `Regions.integrate` gives.
-        area_px: (n,) int64.
-        first_pixel_yx: (n, 2) int64.
-    """
-
-    corners: Corners
-    runs: _Runs
-    total: Ints
-    area_px: Ints
-    first_pixel_yx: Ints
-
-
-def _join(parts: Sequence[_Pieces]) -> TracedPolygons:
-    """The regions that the pieces of all blocks make up.
-
-    One trace of the summed corners gives their polygons. Their sums come from the pieces: those
-    that touch along a line are one region, and its first pixel tells which polygon is its own.
-    """
-    if not parts:
-        return _nothing()
-    regions = Regions.of(merge_corners([part.corners for part in parts]))
-    count = np.array([len(part.area_px) for part in parts])
-    base = np.cumsum(count) - count
-    key = np.concatenate([part.runs.key for part in parts])
-    before = np.concatenate([part.runs.before for part in parts])
-    owner = np.concatenate([part.runs.owner + at for part, at in zip(parts, base)])
-    group = _groups(int(count.sum()), *_touching(key, before, owner))
-
-    first = np.concatenate([part.first_pixel_yx for part in parts])
-    order = np.lexsort((first[:, 1], first[:, 0], group))
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    if not len(starts):
-        return _nothing()
-    total = np.add.reduceat(np.concatenate([part.total for part in parts])[order], starts)
-    area = np.add.reduceat(np.concatenate([part.area_px for part in parts])[order], starts)
-    first = first[order][starts]
-    order = np.lexsort((first[:, 1], first[:, 0]))
-    # Two independent ways to the same regions: pieces that touch, and rings through the corners.
-    assert np.array_equal(first[order], regions.first_pixel_yx)
-    assert np.array_equal(area[order], regions.area_px)
-    every = np.ones(len(regions), np.bool_)
-    score = mean_score(total[order], regions.area_px)
-    return TracedPolygons(regions.polygons(every), score, regions.area_px, regions.first_pixel_yx)
-
-
-def _nothing() -> TracedPolygons:
-    none = np.zeros(0, np.int64)
-    return TracedPolygons(
-        np.zeros(0, np.object_), np.zeros(0, np.float32), none, none.reshape(0, 2)
-    )
-
-
-def _touching(key: Ints, before: NDArray[np.bool_], owner: Ints) -> tuple[Ints, Ints]:
-    """Owners of runs that lie opposite each other along a line, pair by pair."""
-    order = np.argsort(key[:, 0])
-    key, before, owner = key[order], before[order], owner[order]
-    here, there = key[before], key[~before]
-    # The runs of one side share nothing, so both their ends ascend.
-    low = np.searchsorted(there[:, 1], here[:, 0], side="right")
-    high = np.searchsorted(there[:, 0], here[:, 1], side="left")
-    times = high - low
-    pair = np.arange(times.sum()) + np.repeat(low - (np.cumsum(times) - times), times)
-    return np.repeat(owner[before], times), owner[~before][pair]
-
-
-def _groups(count: int, one: Ints, other: Ints) -> Ints:
-    """(count,) the smallest member of each one's connected component, given the pairs that join.
-
-    Labels fall to the smallest of the neighbours' and through pointers to pointers, until no pair
-    is left that differs.
-    """
-    label = np.arange(count)
-    while True:
-        low, high = np.minimum(label[one], label[other]), np.maximum(label[one], label[other])
-        apart = low < high
-        if not apart.any():
-            return label
-        np.minimum.at(label, high[apart], low[apart])
-        while (label[label] != label).any():
-            label = label[label]
+def _have_a_side_in_common(one: Ints, other: Ints) -> bool:
+    same = one == other
+    rows = bool(same[0] and same[2]) and (one[3] == other[1] or one[1] == other[3])
+    cols = bool(same[1] and same[3]) and (one[2] == other[0] or one[0] == other[2])
+    return bool(rows or cols)

@@ -27,9 +27,11 @@ class ClassPolygonizer:
 
     def __init__(self, shape_yx: tuple[int, int], classes: Iterable[int]) -> None:
         self._tracers = {index: BlockPolygonizer(shape_yx) for index in classes}
+        self.pixels = dict.fromkeys(self._tracers, 0)
+        """How many of each class were fed."""
 
     def feed(
-        self, window: Window, mask: NDArray[np.uint8], prob: Prob, occurring: Collection[int]
+        self, window: Window, mask: NDArray[np.uint8], prob: Prob | None, occurring: Collection[int]
     ) -> None:
         """Takes one block.
 
@@ -44,12 +46,28 @@ class ClassPolygonizer:
         """
         for index, tracer in self._tracers.items():
             if index in occurring:
-                tracer.feed(window, mask == index, prob)
+                own = mask == index
+                tracer.feed(window, own, prob)
+                self.pixels[index] += int(np.count_nonzero(own))
             else:
                 tracer.skip(window)
 
+    @property
+    def ripe(self) -> bool:
+        """Whether it is time to `join` one of them, see `BlockPolygonizer.ripe`."""
+        return any(tracer.ripe for tracer in self._tracers.values())
+
+    def join(self) -> None:
+        """`BlockPolygonizer.join` of each."""
+        for tracer in self._tracers.values():
+            tracer.join()
+
+    def take(self) -> dict[int, TracedPolygons]:
+        """The regions of each class that are known to be complete and were not taken yet."""
+        return {index: tracer.take() for index, tracer in self._tracers.items()}
+
     def finish(self) -> dict[int, TracedPolygons]:
-        """All polygons of each class.
+        """All regions of each class that were not taken.
 
         Raises:
             ValueError: the blocks do not cover the scene.

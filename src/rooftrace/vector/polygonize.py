@@ -7,6 +7,7 @@ and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -47,6 +48,36 @@ class TracedPolygons:
 
     def __len__(self) -> int:
         return len(self.polygons)
+
+    @classmethod
+    def none(cls) -> TracedPolygons:
+        """No region."""
+        none = np.zeros(0, np.int64)
+        return cls(np.zeros(0, np.object_), np.zeros(0, np.float32), none, none.reshape(0, 2))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[TracedPolygons]) -> TracedPolygons:
+        """The regions of all parts, which share none, put in order."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls.none()
+        first = np.concatenate([part.first_pixel_yx for part in parts])
+        order = np.lexsort((first[:, 1], first[:, 0]))
+        return cls(
+            np.concatenate([part.polygons for part in parts])[order],
+            np.concatenate([part.score for part in parts])[order],
+            np.concatenate([part.area_px for part in parts])[order],
+            first[order],
+        )
+
+    def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> TracedPolygons:
+        """Some of the regions, by a mask (n,) or by ascending numbers."""
+        return TracedPolygons(
+            self.polygons[chosen],
+            self.score[chosen],
+            self.area_px[chosen],
+            self.first_pixel_yx[chosen],
+        )
 
 
 def trace(mask: Mask8, window: Window | None = None, prob: Prob | None = None) -> TracedPolygons:

@@ -9,7 +9,7 @@ that do not depend on the blocks of a scene, and so neither does what comes out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import cv2
@@ -22,7 +22,14 @@ from rasterio.features import rasterize, shapes
 from rooftrace.core.types import Window
 from rooftrace.vector.polygonize import TracedPolygons
 
-__all__ = ["SMALLEST_CORE_PX", "separate"]
+__all__ = [
+    "SMALLEST_CORE_PX",
+    "owners",
+    "pieces_of",
+    "separate",
+    "separate_by_owner",
+    "with_pieces",
+]
 
 SMALLEST_CORE_PX = 36.0
 """Of the model's pixels: crumbs of a roof between ridges and shadows are no buildings. With cores
@@ -54,41 +61,61 @@ def separate(
     Returns:
         All buildings, ordered by their first pixel. A piece has the score of its core.
     """
-    counted = cores.area_px >= smallest_px
-    core, owner = _owners(buildings, cores, np.flatnonzero(counted))
-    held = np.bincount(owner, minlength=len(buildings))
-    whole = held < 2
-    made: list[tuple[Polygons, float]] = []
+    counted = cores.of(cores.area_px >= smallest_px)
+    return separate_by_owner(buildings, counted, owners(buildings, counted))
+
+
+def owners(buildings: TracedPolygons, cores: TracedPolygons) -> NDArray[np.int64]:
+    """(cores,) the number of the building that each core lies in; -1 where it lies in none."""
+    row, col = cores.first_pixel_yx.T
+    points = shapely.points(col + 0.5, row + 0.5)
+    found, within = shapely.STRtree(buildings.polygons).query(points, predicate="within")
+    owner = np.full(len(cores), -1, np.int64)
+    owner[found] = within
+    return owner
+
+
+def separate_by_owner(
+    buildings: TracedPolygons, cores: TracedPolygons, owner: NDArray[np.int64]
+) -> TracedPolygons:
+    """As `separate`, with the answer of `owners`; cores that lie in none are left out."""
+    held = np.bincount(owner[owner >= 0], minlength=len(buildings))
     order = np.argsort(owner, kind="stable")
-    starts = np.cumsum(held) - held
-    for index in np.flatnonzero(~whole):
-        own = core[order[starts[index] : starts[index] + held[index]]]
+    starts = np.cumsum(held) - held + int((owner < 0).sum())
+
+    def cut(index: int) -> Iterator[tuple[Polygons, float]]:
+        own = order[starts[index] : starts[index] + held[index]]
         scores = np.append(buildings.score[index], cores.score[own])
         pieces = _cut(buildings.polygons[index], cores.polygons[own])
-        made += [(polygons, float(scores[label])) for label, polygons in sorted(pieces.items())]
-    polygons = np.concatenate([buildings.polygons[whole], *(pieces for pieces, _ in made)])
-    score = np.concatenate(
-        [buildings.score[whole], *(np.full(len(pieces), s, np.float32) for pieces, s in made)]
-    )
-    cut_from = int(whole.sum())
-    first = np.concatenate(
-        [buildings.first_pixel_yx[whole], *map(_first_pixel_yx, polygons[cut_from:])]
-    )
+        return ((polygons, float(scores[label])) for label, polygons in sorted(pieces.items()))
+
+    return with_pieces(buildings, {int(i): cut(int(i)) for i in np.flatnonzero(held > 1)})
+
+
+def with_pieces(
+    buildings: TracedPolygons, cut: Mapping[int, Iterable[tuple[Polygons, float]]]
+) -> TracedPolygons:
+    """The buildings, some of them in pieces.
+
+    Args:
+        buildings: the regions of a mask, in pixels.
+        cut: by the number of a building its pieces, which tile it, with their scores.
+
+    Returns:
+        All, ordered by their first pixel.
+    """
+    if not cut:
+        return buildings
+    whole = np.ones(len(buildings), np.bool_)
+    whole[list(cut)] = False
+    made = [piece for pieces in cut.values() for piece in pieces]
+    polygons = np.concatenate([polygons for polygons, _ in made])
+    score = np.concatenate([np.full(len(polygons), s, np.float32) for polygons, s in made])
     area = np.rint(shapely.area(polygons)).astype(np.int64)
-    by_place = np.lexsort((first[:, 1], first[:, 0]))
-    return TracedPolygons(
-        polygons[by_place], score[by_place], area[by_place], first[by_place].astype(np.int64)
+    first = np.concatenate([_first_pixel_yx(polygon) for polygon in polygons])
+    return TracedPolygons.concatenated(
+        [buildings.of(whole), TracedPolygons(polygons, score, area, first)]
     )
-
-
-def _owners(
-    buildings: TracedPolygons, cores: TracedPolygons, counted: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The cores that count, and the building that each lies in."""
-    row, col = cores.first_pixel_yx[counted].T
-    points = shapely.points(col + 0.5, row + 0.5)
-    found, owner = shapely.STRtree(buildings.polygons).query(points, predicate="within")
-    return counted[found], owner
 
 
 def _cut(building: shapely.Polygon, cores: Polygons) -> dict[int, Polygons]:
@@ -102,7 +129,7 @@ def _cut(building: shapely.Polygon, cores: Polygons) -> dict[int, Polygons]:
         assert seen is not None
         steps = None if part == extent else _HALO_PX
         labels = _grow(building, cores, bounds, seen, steps)[part.slices(seen)]
-        for label, polygon in _traced(labels, part):
+        for label, polygon in pieces_of(labels, part):
             pieces[label].append(polygon)
     return {label: _joined(parts) for label, parts in pieces.items()}
 
@@ -150,7 +177,7 @@ def _grow(
     return labels.astype(np.int32)
 
 
-def _traced(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
+def pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
     """Each region of one number with that number, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
     for outline, label in shapes(labels, labels != 0, connectivity=4, transform=to_scene):

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 
 from rooftrace.core.types import Window
 from rooftrace.vector.blocks import BlockPolygonizer
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector.polygonize import TracedPolygons, trace
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -72,6 +72,83 @@ def test_blocks_equal_the_whole(data: st.DataObject, mask: np.ndarray, dtype: ty
     assert_same(by_blocks(mask, prob, blocks), trace(mask, prob=prob))
 
 
+@settings(deadline=None)
+@given(st.data(), masks())
+def test_what_is_taken_on_the_way_is_the_whole(data: st.DataObject, mask: np.ndarray) -> None:
+    prob = np.random.default_rng(0).random(mask.shape, np.float32)
+    polygonizer, taken = BlockPolygonizer(mask.shape), []
+    seen = np.zeros(mask.shape, np.bool_)
+    for window in data.draw(partitions(mask.shape)):
+        polygonizer.feed(window, mask[window.slices()], prob[window.slices()])
+        seen[window.slices()] = True
+        if data.draw(st.booleans()):
+            polygonizer.join()
+            before = {tuple(first) for part in taken for first in part.first_pixel_yx.tolist()}
+            taken.append(polygonizer.take())
+            assert before | set(map(tuple, taken[-1].first_pixel_yx.tolist())) == complete(
+                mask, seen
+            )
+    taken.append(polygonizer.finish())
+    assert_same(TracedPolygons.concatenated(taken), trace(mask, prob=prob))
+
+
+def complete(mask: np.ndarray, seen: np.ndarray) -> set[tuple[int, int]]:
+    """First pixels of the regions that meet no pixel that was not seen."""
+    regions = trace((mask != 0) & seen)
+    unseen = trace(~seen).polygons
+    open_ = shapely.STRtree(unseen).query(regions.polygons, predicate="intersects")[0]
+    # Those that meet by a corner alone do not touch.
+    shared = [
+        i for i in set(open_.tolist())
+        if any(shapely.intersection(regions.polygons[i], part).length > 0 for part in unseen)
+    ]  # fmt: skip
+    firsts = np.delete(regions.first_pixel_yx, shared, axis=0)
+    return set(map(tuple, firsts.tolist()))
+
+
+def test_row_by_row_only_what_crosses_the_frontier_is_held() -> None:
+    """Houses on a raster, and one road from top to bottom."""
+    side, block = 30 * 64, 64
+    mask = np.zeros((side, block * 2), np.uint8)
+    mask[::6, ::6] = mask[1::6, ::6] = 1
+    mask[:, 61:68] = 0
+    mask[:, 64] = 1
+    polygonizer, held, taken = BlockPolygonizer(mask.shape), [], 0
+    for row in range(0, side, block):
+        for col in (0, block):
+            window = Window(row, col, block, block)
+            polygonizer.feed(window, mask[window.slices()], None)
+        polygonizer.join()
+        taken += len(polygonizer.take())
+        held.append(len(polygonizer._frontier._held.corners))
+    road = 8 * side // block  # a few corners for each block that it crosses
+    assert max(held) <= road + 4 * mask.shape[1] / 6
+    assert taken + len(polygonizer.finish()) == len(trace(mask))
+
+
+def test_many_blocks_in_any_order() -> None:
+    """Ten thousand of them: what is looked at for each is not what was fed before."""
+    side, block = 800, 8
+    mask = (np.random.default_rng(1).random((side, side)) < 0.02).astype(np.uint8)
+    windows = [Window(r, c, block, block) for r in range(0, side, 8) for c in range(0, side, 8)]
+    polygonizer, taken, joins = BlockPolygonizer(mask.shape), [], 0
+    for number in np.random.default_rng(2).permutation(len(windows)):
+        window = windows[number]
+        part = mask[window.slices()]
+        if part.any():
+            polygonizer.feed(window, part, None)
+        else:
+            polygonizer.skip(window)
+        if polygonizer.ripe:
+            polygonizer.join()
+            joins += 1
+        taken.append(polygonizer.take())
+    taken.append(polygonizer.finish())
+    assert joins < 12
+    found, whole = TracedPolygons.concatenated(taken), trace(mask)
+    assert shapely.to_wkb(found.polygons).tolist() == shapely.to_wkb(whole.polygons).tolist()
+
+
 def test_a_region_may_cross_blocks_back_and_forth() -> None:
     # A comb: its teeth are joined in the lower block only, and a hole straddles the edge.
     mask = np.array(
@@ -104,7 +181,7 @@ def test_an_empty_scene_has_no_polygons() -> None:
 @pytest.mark.parametrize(
     ("window", "shape", "message"),
     [
-        (Window(0, 0, 4, 5), (4, 5), "overlaps block rows 0:4, columns 0:4"),
+        (Window(0, 0, 4, 5), (4, 5), "overlaps rows 0:4, columns 0:4"),
         (Window(0, 4, 4, 5), (4, 5), "leaves the scene"),
         (Window(0, 4, 4, 4), (4, 3), r"the mask has shape \(4, 3\), its window \(4, 4\)"),
     ],
@@ -128,7 +205,7 @@ def test_a_missing_block_is_not_passed_over() -> None:
 def test_a_skipped_block_is_an_empty_one() -> None:
     polygonizer = BlockPolygonizer((4, 8))
     polygonizer.skip(Window(0, 0, 4, 4))
-    with pytest.raises(ValueError, match="overlaps block rows 0:4, columns 0:4"):
+    with pytest.raises(ValueError, match="overlaps rows 0:4, columns 0:4"):
         polygonizer.skip(Window(0, 3, 4, 5))
     polygonizer.skip(Window(0, 4, 4, 4))
     assert len(polygonizer.finish()) == 0
