@@ -30,6 +30,7 @@ __all__ = [
     "RasterSource",
     "Sample",
     "Scene",
+    "SparseSource",
     "Tile",
     "Window",
 ]
@@ -225,6 +226,15 @@ class RasterSource(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window` (inside the grid; default all), at the source's own resolution."""
+        ...
+
+
+@runtime_checkable
+class SparseSource(RasterSource, Protocol):
+    """A `RasterSource` that knows where it has nothing, before it reads."""
+
+    def is_empty(self, window: Window) -> bool:
+        """Whether it is certain that a window is nodata alone; False where that is not known."""
         ...
 
 

@@ -17,12 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rooftrace.core.errors import GsdMismatch
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
+from rooftrace.core.errors import ConfigError, GsdMismatch
+from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
 
 __all__ = ["Resampler", "Scaling", "enlarge", "scaling_for"]
 
 LARGEST_RATIO = 4.0
+LARGEST_SCALE = 16.0
+"""That a person can ask for, who knows better."""
+
+_SAID_FROM = 1.5
+"""Times coarser or finer, from which a person is told."""
+
 _SAME_WITHIN = 0.05
 _STEPS = 256
 _SOURCE_STRIP_PX = 4 * 2**20
@@ -81,7 +87,12 @@ def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
 
 
 def scaling_for(
-    grid: GeoGrid, model_gsd_m: float | None, *, gsd_m: float | None = None, name: str = "image"
+    grid: GeoGrid,
+    model_gsd_m: float | None,
+    *,
+    gsd_m: float | None = None,
+    scale: float | None = None,
+    name: str = "image",
 ) -> Scaling:
     """How an image is brought to the model's metres per pixel.
 
@@ -89,11 +100,16 @@ def scaling_for(
         grid: of the image.
         model_gsd_m: None for a model that knows no metres: the image stays as it is.
         gsd_m: of the image, said by the person; it outweighs the georeference.
+        scale: that the image's rows and columns are multiplied by, said by the person; it
+            outweighs all metres.
         name: of the image, for messages.
 
     Raises:
+        ConfigError: a scale that is not between 1/16 and 16.
         GsdMismatch: more than four times coarser or finer than the model's.
     """
+    if scale is not None:
+        return _scaling_by(scale, name)
     if model_gsd_m is None:
         return Scaling()
     gsd_yx_m = (gsd_m, gsd_m) if gsd_m is not None else grid.gsd_yx_m
@@ -102,21 +118,39 @@ def scaling_for(
             note=f"{name} does not say how many metres a pixel spans: taken to be at the model's "
             f"{model_gsd_m:g} m. Say it with --gsd where that is wrong."
         )
-    ratios = tuple(model_gsd_m / own for own in gsd_yx_m)
+    own = " × ".join(dict.fromkeys(f"{value:.3g}" for value in gsd_yx_m))
+    ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
     # A little beyond is let pass: zoom levels are nominal, and 0.0742 m is a quarter of 0.3 m.
     limit = LARGEST_RATIO * (1 + _SAME_WITHIN)
     if max(ratios) > limit or min(ratios) < 1 / limit:
-        own = " × ".join(f"{value:.3g}" for value in dict.fromkeys(gsd_yx_m))
         raise GsdMismatch(
             f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; "
             f"up to {LARGEST_RATIO:g} times coarser or finer can be resampled.",
-            remedy="Bring it nearer first, for example with gdal_translate -r average -outsize "
-            "25% 25%, use a model trained nearer to that, or correct it with --gsd.",
+            remedy="Correct it with --gsd, use a model trained nearer to that, or have it resampled"
+            f" nevertheless: --scale {1 / float(np.sqrt(ratios[0] * ratios[1])):.2g}",
         )
     steps = tuple(
         _STEPS if abs(ratio - 1) <= _SAME_WITHIN else round(ratio * _STEPS) for ratio in ratios
     )
-    return Scaling((steps[0], steps[1]))
+    note = ""
+    if max(ratios) > _SAID_FROM or min(ratios) < 1 / _SAID_FROM:
+        note = f"{name} has {own} m per pixel and is resampled to the model's {model_gsd_m:g} m."
+    return Scaling((steps[0], steps[1]), note)
+
+
+def _scaling_by(scale: float, name: str) -> Scaling:
+    if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+        raise ConfigError(
+            f"A scale of {scale:g} was given; expected one between 1/{LARGEST_SCALE:g} and "
+            f"{LARGEST_SCALE:g}, which rows and columns of {name} are multiplied by.",
+            remedy="Give --scale 0.5 for an image twice as fine as the model, 2 for one half as "
+            "fine.",
+        )
+    step = round(_STEPS / scale)
+    note = ""
+    if not 1 / _SAID_FROM <= scale <= _SAID_FROM:
+        note = f"{name} is resampled to {_STEPS / step:.3g} times its rows and columns, as asked."
+    return Scaling((step, step), note)
 
 
 class Resampler:
@@ -161,17 +195,33 @@ class Resampler:
             self._resample(part, data[:, top : top + height], valid[top : top + height])
         return data, valid
 
+    def is_empty(self, window: Window) -> bool:
+        """Whether it is certain, without reading, that a window of model pixels is all nodata."""
+        if not isinstance(self._source, SparseSource):
+            return False
+        return self._source.is_empty(self.reach(window))
+
+    def reach(self, window: Window) -> Window:
+        """The pixels of the source that a window of model pixels is made from."""
+        if self._scaling.is_identity:
+            return window
+        found = self._filtered(window).intersection(Window.whole(self._source.grid.shape))
+        assert found is not None
+        return found
+
+    def _filtered(self, window: Window) -> Window:
+        """What the filter reaches; may leave the source at its last rows and columns."""
+        step_y, step_x = self._scaling.steps_yx
+        margin_y, margin_x = (ceil(max(step / _STEPS, 1)) + 1 for step in (step_y, step_x))
+        row = max(floor(window.row * step_y / _STEPS) - margin_y, 0)
+        col = max(floor(window.col * step_x / _STEPS) - margin_x, 0)
+        row_stop = ceil(window.row_stop * step_y / _STEPS) + margin_y
+        col_stop = ceil(window.col_stop * step_x / _STEPS) + margin_x
+        return Window(row, col, row_stop - row, col_stop - col)
+
     def _resample(self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        (top, bottom, rows), (left, right, cols) = (
-            (start * step / _STEPS, stop * step / _STEPS, ceil(max(step / _STEPS, 1)) + 1)
-            for start, stop, step in (
-                (window.row, window.row_stop, self._scaling.steps_yx[0]),
-                (window.col, window.col_stop, self._scaling.steps_yx[1]),
-            )
-        )
-        # What the filter reaches; beyond the source its last pixels are repeated.
-        row, col = max(floor(top) - rows, 0), max(floor(left) - cols, 0)
-        reach = Window(row, col, ceil(bottom) + rows - row, ceil(right) + cols - col)
+        # Beyond the source its last pixels are repeated.
+        reach = self._filtered(window)
         wide = reach.intersection(Window.whole(self._source.grid.shape))
         assert wide is not None
         pixels, known = self._read_source(wide)
@@ -179,7 +229,13 @@ class Resampler:
         if beyond != ((0, 0), (0, 0)):
             pixels = np.pad(pixels, ((0, 0), *beyond), mode="edge")
             known = np.pad(known, beyond, mode="edge")
-        box = (left - col, top - row, right - col, bottom - row)
+        step_y, step_x = self._scaling.steps_yx
+        box = (
+            window.col * step_x / _STEPS - reach.col,
+            window.row * step_y / _STEPS - reach.row,
+            window.col_stop * step_x / _STEPS - reach.col,
+            window.row_stop * step_y / _STEPS - reach.row,
+        )
         for band, out in zip(pixels, data):
             out[:] = _resize(band, window.shape_yx, box)
         if known.all():
