@@ -15,10 +15,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
+from rooftrace.core.density import DensityFigures
+
 if TYPE_CHECKING:
     import geopandas
 
 __all__ = [
+    "DensityGrid",
     "Footprints",
     "GeoGrid",
     "InstanceReader",
@@ -386,3 +389,20 @@ class Footprints:
         import geopandas as gpd
 
         return gpd.GeoDataFrame(self.columns(), geometry=list(self.geometry), crs=self.crs)
+
+
+@dataclass(frozen=True)
+class DensityGrid:
+    """How densely a scene is built up, cell by cell.
+
+    Args:
+        grid: one pixel for each cell, north up, in metres.
+        cell_m: the side of a cell; its edges lie at multiples of it.
+        figures: arrays (rows, columns) of the grid.
+        outside: how many buildings have their centroid in none of the cells.
+    """
+
+    grid: GeoGrid
+    cell_m: float
+    figures: DensityFigures
+    outside: int = 0
