@@ -38,7 +38,7 @@ def sure(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["average", "vote"])
+@pytest.mark.parametrize("how", ["average", "vote", "weighted"])
 def test_several_models_predict_and_are_judged_as_one(
     how: str, tiny_run: TinyRun, sure: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -50,6 +50,7 @@ def test_several_models_predict_and_are_judged_as_one(
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["engine"]["settings"]["combined_by"] == how
     assert len(record["engine"]["settings"]["members"]) == 3
+    assert any("weighted by the IoU" in note for note in record["notes"]) is (how == "weighted")
     if how == "vote":  # two of three never see a building
         assert answer["outputs"][0]["built_up_share"] == 0.0
     code, judged = call("evaluate", *three, tiny_run.data, "--ensemble", how)
@@ -73,3 +74,42 @@ def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path, 
     )
     assert code == 4
     assert "gsd_m" in answer["error"]["message"]
+
+
+def test_weights_and_mirrored_tiles(
+    tiny_run: TinyRun, sure: Path, tmp_path: Path, call: Call
+) -> None:
+    image = next((tiny_run.data / "images").iterdir())
+    two = ("-m", tiny_run.bundle, "-m", sure)
+    how = ("--ensemble", "weighted", "--weights", "3,1", "--tta", "d4")
+    code, _ = call("predict", image, *two, *how, "-o", tmp_path / "out")
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    members = record["engine"]["settings"]["members"]
+    assert [(m["weight"], m["settings"]["tta"]) for m in members] == [(0.75, "d4"), (0.25, "d4")]
+    code, judged = call("evaluate", tiny_run.bundle, sure, tiny_run.data, *how)
+    assert code == 0
+    assert judged["engine"]["settings"]["members"] == members
+    for wrong, told in (("3,x", "--weights received"), ("3", "expected one for each model, 2")):
+        code, answer = call(
+            "predict", image, *two, "--ensemble", "weighted", "--weights", wrong, "-o", tmp_path
+        )
+        assert code == 2
+        assert told in answer["error"]["message"]
+    code, answer = call("predict", image, "--weights", "1", "-o", tmp_path)
+    assert code == 2
+    assert "combined by 'average'" in answer["error"]["message"]
+
+
+def test_a_table_that_was_begun_without_mirrored_tiles_is_begun_anew(
+    tiny_run: TinyRun, tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "images").mkdir()
+    whole = next((tiny_run.data / "images").iterdir())
+    (tmp_path / "images" / whole.name).write_bytes(whole.read_bytes())
+    (tmp_path / "images" / "z_broken.tif").write_bytes(b"no image")
+    words = ("predict", tmp_path / "images", "-m", tiny_run.bundle, "--rle", tmp_path / "t.csv")
+    assert call(*words)[0] == 3
+    (tmp_path / "images" / "z_broken.tif").write_bytes(whole.read_bytes())
+    code, answer = call(*words, "--tta", "flips")
+    assert (code, answer["resumed"]) == (0, 0)

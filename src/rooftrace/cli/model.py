@@ -15,10 +15,13 @@ from rooftrace.cli.options import (
     Json,
     Precision,
     Threshold,
+    Tta,
+    Weights,
     models_of,
+    parse_weights,
     takes_data,
 )
-from rooftrace.cli.show import bar, people, print_json, say
+from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.data.config import SourceConfig
 
 __all__ = ["evaluate", "train"]
@@ -66,6 +69,8 @@ def evaluate(
         str | None, typer.Option(help="Only one part of a split: split.json:test.")
     ] = None,
     ensemble: Ensemble = None,
+    weights: Weights = None,
+    tta: Tta = None,
     threshold: Threshold = None,
     engine: EngineName = None,
     precision: Precision = None,
@@ -76,11 +81,13 @@ def evaluate(
     from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 
     chosen = models_of(bundles, ensemble)
-    options = EvalOptions(split, threshold, engine, precision, pictures, ensemble or "average")
+    options = EvalOptions(
+        split, threshold, engine, precision, pictures, ensemble or "average",
+        parse_weights(weights), tta,
+    )  # fmt: skip
     with bar("evaluate", "images", hidden=as_json) as progress:
         report = run_evaluate(chosen, data, out, options, progress=progress)
-    if as_json:
-        print_json(report.to_json())
+    if answered(report, as_json=as_json):
         return
     table = Table(*report.columns)
     for row in report.rows():

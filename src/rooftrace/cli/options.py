@@ -27,8 +27,11 @@ __all__ = [
     "Order",
     "Precision",
     "Threshold",
+    "Tta",
+    "Weights",
     "models_of",
     "parse_nodata",
+    "parse_weights",
     "source_config",
     "takes_data",
 ]
@@ -51,8 +54,16 @@ Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="On the probability; default the model's own.")
 ]
 Ensemble = Annotated[
-    Literal["average", "vote"] | None,
-    typer.Option(help="Several models as one: their mean, or their majority."),
+    Literal["average", "vote", "weighted"] | None,
+    typer.Option(help="Several models as one: their mean, weighted mean, or majority."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Of --ensemble weighted: 2,1,1. Default: each one's validation IoU."),
+]
+Tta = Annotated[
+    Literal["flips", "d4"] | None,
+    typer.Option(help="Each tile also mirrored: 4 ways, or 8; slower, a little more accurate."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="openvino or onnxruntime.")]
 Precision = Annotated[
@@ -147,7 +158,7 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
     if len(models) > 1 and how is None:
         raise ConfigError(
             f"{len(models)} models were given.",
-            remedy="Say how they are combined: --ensemble average, or --ensemble vote.",
+            remedy="Say how they are combined: --ensemble average, weighted or vote.",
         )
     if len(models) <= 1 and how is not None:
         raise ConfigError(
@@ -155,6 +166,19 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
             remedy="Give the others too, or leave it out.",
         )
     return models if len(models) > 1 else next(iter(models), None)
+
+
+def parse_weights(text: str | None) -> tuple[float, ...] | None:
+    """Numbers with commas; None where none were given."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--weights received {text!r}; expected one number for each model, with commas.",
+            remedy="For example: --weights 2,1,1",
+        ) from None
 
 
 def parse_nodata(text: str) -> float | tuple[float, ...]:

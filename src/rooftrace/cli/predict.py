@@ -16,8 +16,11 @@ from rooftrace.cli.options import (
     Order,
     Precision,
     Threshold,
+    Tta,
+    Weights,
     models_of,
     parse_nodata,
+    parse_weights,
 )
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
@@ -41,6 +44,8 @@ def predict(
         typer.Option("-m", "--model", help="A .rooftrace file, or several; default: bundled."),
     ] = None,
     ensemble: Ensemble = None,
+    weights: Weights = None,
+    tta: Tta = None,
     gsd: Gsd = None,
     threshold: Threshold = None,
     min_area: Annotated[
@@ -71,6 +76,8 @@ def predict(
     bundle = models_of(models, ensemble)
     common: dict[str, Any] = {
         "ensemble": ensemble or "average",
+        "weights": parse_weights(weights),
+        "tta": tta,
         "gsd_m": gsd,
         "threshold": threshold,
         "engine": engine,

@@ -17,7 +17,8 @@ class Engine(Protocol):
     The result for one tile does not depend on its neighbours in the batch.
 
     An engine may have more, which is used where it is there: `run_quantised` (as `run`, to 255ths
-    in uint8), `release` (give back what compiled networks hold), `settings` (for the record).
+    in uint8), `release` (give back what compiled networks hold), `settings` (for the record),
+    `notes` (what was assumed, for the person to see).
     """
 
     @property

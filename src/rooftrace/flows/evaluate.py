@@ -31,6 +31,7 @@ from rooftrace.predict.comparison import side_by_side
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
+from rooftrace.predict.tta import Tta
 
 __all__ = ["EvalOptions", "run_evaluate"]
 
@@ -45,7 +46,8 @@ class EvalOptions:
             own.
         engine, precision: default what `rooftrace predict` would take.
         pictures: at most so many side-by-side pictures, spread from the worst image to the best.
-        ensemble: how several bundles are combined.
+        ensemble, weights: how several bundles are combined.
+        tta: each model also sees mirrored tiles, see `Tta`.
     """
 
     split: str | None = None
@@ -54,6 +56,8 @@ class EvalOptions:
     precision: str | None = None
     pictures: int = 24
     ensemble: Combine = "average"
+    weights: tuple[float, ...] | None = None
+    tta: Tta | None = None
 
 
 def run_evaluate(
@@ -79,8 +83,9 @@ def run_evaluate(
         BundleError: the bundle cannot be read, or its classes cannot be compared.
     """
     load = partial(
-        load_models, bundle, options.ensemble, engine=options.engine, precision=options.precision
-    )
+        load_models, bundle, options.ensemble, weights=options.weights, tta=options.tta,
+        engine=options.engine, precision=options.precision,
+    )  # fmt: skip
     predictor = load()
     spec = predictor.bundle.spec
     threshold = predictor.threshold_for(options.threshold)
@@ -107,9 +112,14 @@ def run_evaluate(
         "split": options.split,
         "threshold": threshold,
         "gsd_m": spec.gsd_m,
-        "engine": {"name": predictor.engine.name, "precision": predictor.engine.precision},
+        "engine": {
+            "name": predictor.engine.name,
+            "precision": predictor.engine.precision,
+            "settings": getattr(predictor.engine, "settings", {}),
+        },
     }
-    report = EvalReport(tuple(scores), spec.classes, spec.building_class, context)
+    notes = getattr(predictor.engine, "notes", ())
+    report = EvalReport(tuple(scores), spec.classes, spec.building_class, context, notes=notes)
     if coarse is not None:
         at = {"threshold": coarse.threshold_for(options.threshold)}
         beside = replace(report, images=tuple(coarse_scores), context=at)

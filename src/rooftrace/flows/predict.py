@@ -20,6 +20,7 @@ from rooftrace.io.raster import NodataRule
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import ClassFigures, OutputPaths, Summary
+from rooftrace.predict.tta import Tta
 
 __all__ = ["PredictOutput", "PredictReport", "run_predict"]
 
@@ -77,6 +78,8 @@ def run_predict(
     threshold: float | None = None,
     min_area_m2: float | None = None,
     ensemble: Combine = "average",
+    weights: Sequence[float] | None = None,
+    tta: Tta | None = None,
     engine: str | None = None,
     precision: str | None = None,
     nodata: NodataRule | None = None,
@@ -97,7 +100,8 @@ def run_predict(
         gsd_m: metres per pixel of the images, where their georeference does not say.
         threshold: on the building's probability; default the model's own.
         min_area_m2: smaller polygons are left out.
-        ensemble: how several models are combined.
+        ensemble, weights: how several models are combined.
+        tta: each model also sees mirrored tiles, see `Tta`.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder of slippy tiles that is one scene.
@@ -111,10 +115,13 @@ def run_predict(
     """
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
     _check_names(jobs, out)
-    predictor = load_models(bundle, ensemble, engine=engine, precision=precision)
+    predictor = load_models(
+        bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
+    )
     threshold = predictor.threshold_for(threshold)
     _check_writable(out)
     run = _Run(predictor, out, progress)
+    run.notes += getattr(predictor.engine, "notes", ())
     run.total_px = sum(_pixels_of(job.source) for job in jobs)
     for job in jobs:
         run.add(job, gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)

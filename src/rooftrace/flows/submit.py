@@ -24,6 +24,7 @@ from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import NodataRule, open_raster
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import Tta
 
 __all__ = ["SubmitReport", "run_submit"]
 
@@ -78,6 +79,8 @@ def run_submit(
     gsd_m: float | None = None,
     threshold: float | None = None,
     ensemble: Combine = "average",
+    weights: Sequence[float] | None = None,
+    tta: Tta | None = None,
     engine: str | None = None,
     precision: str | None = None,
     nodata: NodataRule | None = None,
@@ -98,7 +101,8 @@ def run_submit(
         order: of the runs; default as is the custom with such columns.
         gsd_m: metres per pixel of the images, where their georeference does not say.
         threshold: on the building's probability; default the model's own.
-        ensemble: how several models are combined.
+        ensemble, weights: how several models are combined.
+        tta: each model also sees mirrored tiles, see `Tta`.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves; it is no building.
         progress: called with the images that are done and that there are.
@@ -117,12 +121,15 @@ def run_submit(
             f"By its columns {sample} does not say in which order its runs are.",
             remedy="Say it with --order row or --order column.",
         )
-    predictor = load_models(bundle, ensemble, engine=engine, precision=precision)
+    predictor = load_models(
+        bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
+    )
     spec = predictor.bundle.spec
     threshold = predictor.threshold_for(threshold)
     made_with = {
         "bundle": predictor.bundle.sha256,
         "engine": [predictor.engine.name, predictor.engine.precision],
+        "tta": tta,
         "images": _stamp(images),
         "order": order,
         "gsd_m": gsd_m,
@@ -131,6 +138,7 @@ def run_submit(
     }
     with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:
         run = _Run(predictor, journal, order, progress)
+        run.notes += getattr(predictor.engine, "notes", ())
         run.all(images, nodata=nodata, gsd_m=gsd_m, threshold=threshold)
         if journal.replaced:
             run.notes.append(f"{journal.path} was of another model, set or options: begun anew.")

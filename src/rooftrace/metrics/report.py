@@ -40,6 +40,7 @@ class EvalReport:
         building_class: whose figures are the headline.
         context: what it was measured on and with: data, split, bundle, threshold, engine.
         coarse: of a refined model, the same of its segmenter alone, on the same images.
+        notes: what was assumed, for the person to see.
     """
 
     images: tuple[ImageScore, ...]
@@ -47,6 +48,7 @@ class EvalReport:
     building_class: int
     context: dict[str, Any]
     coarse: EvalReport | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def pooled(self) -> PixelCounts:

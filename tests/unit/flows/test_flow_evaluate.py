@@ -66,7 +66,8 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     spec = read_bundle(tiny_run.bundle).spec
     assert plain["threshold"] == spec.threshold
     assert plain["bundle"]["sha256"] == read_bundle(tiny_run.bundle).sha256
-    assert plain["engine"] == {"name": "openvino", "precision": "fp32"}
+    settings = load(tiny_run.bundle, precision="fp32").engine.settings  # type: ignore[attr-defined]
+    assert plain["engine"] == {"name": "openvino", "precision": "fp32", "settings": settings}
     written = json.loads((tmp_path / "report.json").read_text())
     assert {k: v for k, v in written.items() if k != "by_image"} == plain
     assert [row["id"] for row in written["by_image"]] == ids
