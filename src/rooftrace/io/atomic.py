@@ -36,10 +36,17 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all of a file at once."""
-    with replacing(path) as partial:
-        partial.write_bytes(data)
+def write_atomically(path: Path, data: bytes, *, lasting: bool = False) -> None:
+    """Write all of a file at once.
+
+    Args:
+        lasting: wait until the disk has it, so that it is whole after a loss of power, too.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def export_error(path: Path, error: Exception) -> ExportError:

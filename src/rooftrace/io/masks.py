@@ -18,12 +18,12 @@ from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.atomic import export_error, replacing, write_atomically
+from rooftrace.io.gdal import open_quietly
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
 __all__ = ["NODATA", "MaskSink", "MemoryMask", "mask_sink"]
 
 _TILE_PX = 512
-_CACHE_BYTES = 64 * 2**20
 
 
 class MaskSink(Protocol):
@@ -59,12 +59,11 @@ def mask_sink(path: Path, grid: GeoGrid, legend: Legend | None = None) -> Iterat
                     yield png
                     png.finish()
             else:
-                with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
-                    dataset = _create(partial, grid, table)
+                tiff = _GeoTiffMask(partial, grid, table)
                 try:
-                    yield _GeoTiffMask(dataset)
+                    yield tiff
                 finally:
-                    dataset.close()
+                    tiff.close()
         _write_names(path, () if legend is None else legend.names)
     except RasterioError as error:
         raise export_error(path, error) from error
@@ -87,28 +86,97 @@ def _write_names(path: Path, names: tuple[str, ...]) -> None:
     write_atomically(target, text.encode())
 
 
-def _create(path: Path, grid: GeoGrid, table: NDArray[np.uint8]) -> Any:
-    dataset = rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
-        height=grid.height, width=grid.width, transform=grid.transform,
-        crs=None if grid.crs is None else grid.crs.to_wkt(),
-        tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
-        compress="deflate", zlevel=1, bigtiff="if_safer",
-    )  # fmt: skip
-    dataset.write_colormap(1, {index: tuple(rgba) for index, rgba in enumerate(table.tolist())})
-    return dataset
-
-
 class _GeoTiffMask:
-    """Tiled, uint8 class indices with a colour table, nodata set."""
+    """Tiled, uint8 class indices with a colour table, nodata set; nothing is stored for nodata.
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    Tiles are written when they are whole, each once, and the file is let go of after every window:
+    so their order in it, and every byte, follows from the windows alone, and not from when GDAL's
+    cache, which is shared with what is read meanwhile, happens to be full.
+    """
+
+    def __init__(self, path: Path, grid: GeoGrid, table: NDArray[np.uint8]) -> None:
+        self._path = path
+        self._shape_yx = grid.shape
+        self._started: dict[tuple[int, int], _StartedTile] = {}
+        self._dataset: Any = rasterio.open(
+            path, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
+            height=grid.height, width=grid.width, transform=grid.transform,
+            crs=None if grid.crs is None else grid.crs.to_wkt(),
+            tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
+            compress="deflate", zlevel=1, bigtiff="if_safer", sparse_ok=True,
+        )  # fmt: skip
+        colours = {index: tuple(rgba) for index, rgba in enumerate(table.tolist())}
+        self._dataset.write_colormap(1, colours)
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        inside = self._whole_tiles(window)
+        if inside is not None:
+            self._store(inside, mask[inside.slices(window)])
+        for place in _tiles_under(window):
+            tile = self._tile(place)
+            if inside is not None and tile.intersection(inside) is not None:
+                continue
+            part = tile.intersection(window)
+            assert part is not None
+            started = self._started.setdefault(place, _StartedTile(tile.shape_yx))
+            started.add(part.slices(tile), mask[part.slices(window)])
+            if not started.missing_px:
+                self._store(tile, started.values)
+                del self._started[place]
+
+    def close(self) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+            self._dataset = None
+
+    def _store(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        if (mask == NODATA).all():
+            return
         area = RasterioWindow(window.col, window.row, window.width, window.height)
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+        try:
+            if self._dataset is None:
+                self._dataset = open_quietly(self._path, "r+")
             self._dataset.write(mask, 1, window=area)
+        finally:
+            self.close()
+
+    def _whole_tiles(self, window: Window) -> Window | None:
+        """The tiles that lie in a window altogether."""
+        (top, bottom), (left, right) = (
+            (-(-start // _TILE_PX) * _TILE_PX,
+             stop if stop == length else stop // _TILE_PX * _TILE_PX)
+            for start, stop, length in (
+                (window.row, window.row_stop, self._shape_yx[0]),
+                (window.col, window.col_stop, self._shape_yx[1]),
+            )
+        )  # fmt: skip
+        if top >= bottom or left >= right:
+            return None
+        return Window(top, left, bottom - top, right - left)
+
+    def _tile(self, place: tuple[int, int]) -> Window:
+        tile = Window(place[0] * _TILE_PX, place[1] * _TILE_PX, _TILE_PX, _TILE_PX)
+        inside = tile.intersection(Window.whole(self._shape_yx))
+        assert inside is not None
+        return inside
+
+
+class _StartedTile:
+    """A tile of the file that windows have covered in part."""
+
+    def __init__(self, shape_yx: tuple[int, int]) -> None:
+        self.values: NDArray[np.uint8] = np.full(shape_yx, NODATA, dtype=np.uint8)
+        self.missing_px = self.values.size
+
+    def add(self, into: tuple[slice, slice], values: NDArray[np.uint8]) -> None:
+        self.values[into] = values
+        self.missing_px -= values.size
+
+
+def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
+    for row in range(window.row // _TILE_PX, -(-window.row_stop // _TILE_PX)):
+        for col in range(window.col // _TILE_PX, -(-window.col_stop // _TILE_PX)):
+            yield row, col
 
 
 class _PngMask:

@@ -22,6 +22,7 @@ from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.models.spec import Output
+from rooftrace.predict.block import Block
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.result import (
     ClassFigures,
@@ -31,7 +32,7 @@ from rooftrace.predict.result import (
     Summary,
 )
 from rooftrace.predict.scene import ScenePlan, plan_scene
-from rooftrace.predict.stream import Block, StreamStats, stream
+from rooftrace.predict.stream import StreamStats, stream
 from rooftrace.vector.blocks import BlockPolygonizer
 from rooftrace.vector.classes import ClassPolygonizer
 from rooftrace.vector.footprints import make_footprints
@@ -164,17 +165,21 @@ class Predictor:
         polygonizer = ClassPolygonizer(source.grid.shape, range(1, len(spec.classes)))
         cores = BlockPolygonizer(source.grid.shape)
 
+        total_px = source.grid.height * source.grid.width
+        done_px = 0
+
         def consume(block: Block) -> None:
+            nonlocal done_px
             sink.write(block.window, block.mask)
             occurring = np.flatnonzero(block.count).tolist()
             polygonizer.feed(block.window, block.mask, block.score, occurring)
             if block.cores is not None:
                 cores.feed(block.window, block.cores, block.score)
+            done_px += block.window.area_px
+            if progress is not None:
+                progress(done_px, total_px)
 
-        stats = stream(
-            source, self.engine, spec, plan, consume,
-            threshold=chosen, watch=preview.watch, progress=progress,
-        )  # fmt: skip
+        stats = stream(source, self.engine, spec, plan, consume, threshold=chosen, glance=preview)
         if stats.engine_px > _RELEASE_FROM_PX:
             # Outlines of a large scene need memory too; the two need not add up.
             getattr(self.engine, "release", lambda: None)()

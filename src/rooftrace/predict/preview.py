@@ -64,6 +64,34 @@ class Preview:
         self._pixels[into] = np.moveaxis(chosen, 0, -1)
         self._valid[into] = raster.valid[row::step, col::step]
 
+    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+        """What was gathered in a window; None where nothing has been seen yet.
+
+        Returns:
+            Pixels (y, x, band) and whether each is valid (y, x).
+        """
+        if self._pixels is None:
+            return None
+        part = self._samples(window)
+        return self._pixels[part], self._valid[part]
+
+    def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Take what `crop` gave of a window in place of its pixels."""
+        if self._pixels is None:
+            self._pixels = np.zeros((*self._shape, self._bands), dtype=pixels.dtype)
+        part = self._samples(window)
+        self._pixels[part], self._valid[part] = pixels, valid
+
+    def _samples(self, window: Window) -> tuple[slice, slice]:
+        rows, cols = (
+            slice(-(-start // self._step), -(-stop // self._step))
+            for start, stop in (
+                (window.row, window.row_stop),
+                (window.col, window.col_stop),
+            )
+        )
+        return rows, cols
+
     def draw(self, footprints: Footprints, caption: str, gsd_m: float | None) -> Image.Image:
         """The picture of buildings.
 

@@ -1,59 +1,142 @@
-"""What has to be settled before a scene is predicted: its bands, its scale, its tiles."""
+"""What has to be settled before a scene is predicted: its bands, its scale, its tiles, its blocks.
+
+A block is what is finished, kept and resumed at a time: the part of the scene that belongs to some
+whole tiles. Each tile is read and run for one block only. Where it reaches into the blocks to the
+right and below, those are handed the few rows and columns in which it still has weight.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
 
 from rooftrace.core.errors import BandMismatch, DataError
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.masks import NODATA
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
-from rooftrace.tiling.plan import TilePlan, plan, plan_blocks
+from rooftrace.tiling.plan import Axis, TilePlan, plan
 
-__all__ = ["ScenePlan", "plan_scene"]
+__all__ = ["BlockAxis", "ScenePlan", "TileIndex", "plan_scene"]
 
-TILE_PX = 1536
+TileIndex = tuple[int, int]
+
+TILE_PX = 1600
 """The largest tile: larger ones save little overlap and cost memory."""
 
 OVERLAP_PX = 64
-BLOCK_PX = 2048
+BLOCK_PX = 3072
 
 _FEW_CHANNELS = 4
 """With more, tiles and blocks have half the sides: what is held grows with both, and with them."""
 
+_ALIGN_PX = 512
+"""Where blocks may begin here or there, they begin where a tile of the output file does."""
+
+
+@dataclass(frozen=True)
+class BlockAxis:
+    """The blocks along one axis.
+
+    Args:
+        tiles: of the axis, in the model's pixels.
+        per_block: how many of them belong to a block; the last block may have fewer.
+        edges: (blocks + 1,) where blocks begin, and the last one ends, in the source's pixels.
+        spans: (blocks,) the half-open range of the model's pixels that each is made from.
+    """
+
+    tiles: Axis
+    per_block: int
+    edges: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def own(self, block: int) -> range:
+        """The tiles that are run for a block."""
+        first = block * self.per_block
+        return range(first, min(first + self.per_block, self.tiles.count))
+
+    @cached_property
+    def _needing(self) -> tuple[range, ...]:
+        needed = [self.tiles.touching(*span) for span in self.spans]
+        owner = [tile // self.per_block for tile in range(self.tiles.count)]
+        last = list(owner)
+        for block, tiles in enumerate(needed):
+            for tile in tiles:
+                last[tile] = block
+        return tuple(range(first, stop + 1) for first, stop in zip(owner, last))
+
+    def needing(self, tile: int) -> range:
+        """The blocks in which a tile has weight: the one that it belongs to, and those after."""
+        return self._needing[tile]
+
 
 @dataclass(frozen=True)
 class ScenePlan:
-    """How one scene is predicted.
+    """How one scene is predicted. Blocks are numbered row by row.
 
     Args:
         shape_yx: of the source.
         scaling: between the source and the model.
         tiles: over the scene at the model's resolution.
-        blocks: of the source, in the order in which they are finished.
+        rows, cols: the blocks of the source along either axis.
     """
 
     shape_yx: tuple[int, int]
     scaling: Scaling
     tiles: TilePlan
-    blocks: tuple[Window, ...]
+    rows: BlockAxis
+    cols: BlockAxis
 
-    def model_window(self, block: Window) -> Window:
-        """The model pixels that a block of the source is made from."""
-        return self.scaling.to_model(block, self.shape_yx)
+    @property
+    def block_count(self) -> int:
+        return len(self.rows) * len(self.cols)
 
-    def tiles_for(self, block: Window) -> list[tuple[int, int]]:
-        """The tiles that a block of the source is made from."""
-        return self.tiles.tiles_for(self.model_window(block))
+    @cached_property
+    def blocks(self) -> tuple[Window, ...]:
+        """Of the source, in the order in which they are finished."""
+        tops, lefts = self.rows.edges, self.cols.edges
+        return tuple(
+            Window(top, left, bottom - top, right - left)
+            for top, bottom in pairwise(tops)
+            for left, right in pairwise(lefts)
+        )
+
+    def model_window(self, number: int) -> Window:
+        """The model pixels that a block is made from."""
+        row, col = divmod(number, len(self.cols))
+        (top, bottom), (left, right) = self.rows.spans[row], self.cols.spans[col]
+        return Window(top, left, bottom - top, right - left)
+
+    def own_tiles(self, number: int) -> list[TileIndex]:
+        """The tiles that are run for a block, row by row."""
+        row, col = divmod(number, len(self.cols))
+        return [(i, j) for i in self.rows.own(row) for j in self.cols.own(col)]
+
+    def blocks_needing(self, index: TileIndex) -> list[int]:
+        """The blocks that a tile has weight in; the first one is its own."""
+        across = len(self.cols)
+        return [
+            row * across + col
+            for row in self.rows.needing(index[0])
+            for col in self.cols.needing(index[1])
+        ]
 
     def blocks_touching(self, window: Window) -> list[int]:
         """Which blocks have pixels in a window of the source, by number."""
-        first = self.blocks[0]
-        across = -(-self.shape_yx[1] // first.width)
-        rows = range(window.row // first.height, (window.row_stop - 1) // first.height + 1)
-        cols = range(window.col // first.width, (window.col_stop - 1) // first.width + 1)
-        return [row * across + col for row in rows for col in cols]
+        rows = _between(self.rows.edges, window.row, window.row_stop)
+        cols = _between(self.cols.edges, window.col, window.col_stop)
+        return [row * len(self.cols) + col for row in rows for col in cols]
+
+
+def _between(edges: tuple[int, ...], start: int, stop: int) -> range:
+    first, last = np.searchsorted(edges, [start, stop - 1], side="right") - 1
+    return range(int(first), int(last) + 1)
 
 
 def plan_scene(
@@ -72,7 +155,8 @@ def plan_scene(
         gsd_m: of the image, where the person knows better than its georeference.
         tile_px: the largest tile, for a model that takes any size; default TILE_PX, or half of it
             where there are many classes.
-        block_px: what is finished at a time, about this squared; default BLOCK_PX, likewise.
+        block_px: about the sides of what is finished at a time, in the model's pixels, though at
+            least a tile; default BLOCK_PX, likewise.
 
     Raises:
         BandMismatch: another number of bands than the model's.
@@ -83,17 +167,51 @@ def plan_scene(
     part = 1 if spec.channels <= _FEW_CHANNELS else 2
     tile_px = tile_px or TILE_PX // part
     block_px = block_px or BLOCK_PX // part
+    shape_yx = source.grid.shape
     scaling = scaling_for(source.grid, spec.gsd_m, gsd_m=gsd_m, name=source.name)
     tiles = plan(
-        scaling.model_shape(source.grid.shape),
+        scaling.model_shape(shape_yx),
         tile_px=spec.input_px or max(tile_px, spec.input_multiple_px),
         overlap_px=OVERLAP_PX,
         trim_px=min(spec.context_px, OVERLAP_PX // 4),
         multiple_px=spec.input_multiple_px,
         exact=spec.input_px is not None,
     )
-    blocks = tuple(plan_blocks(source.grid.shape, block_px=block_px))
-    return ScenePlan(source.grid.shape, scaling, tiles, blocks)
+    rows, cols = (
+        _cut(axis, scaling, which, shape_yx, block_px)
+        for which, axis in enumerate((tiles.rows, tiles.cols))
+    )
+    return ScenePlan(shape_yx, scaling, tiles, rows, cols)
+
+
+def _cut(
+    axis: Axis, scaling: Scaling, which: int, shape_yx: tuple[int, int], block_px: int
+) -> BlockAxis:
+    """Blocks of whole tiles along the rows (0) or the columns (1)."""
+
+    def span(start: int, stop: int) -> tuple[int, int]:
+        wanted = Window(start, start, stop - start, stop - start)
+        needed = scaling.to_model(wanted, (shape_yx[which], shape_yx[which]))
+        along_rows, along_cols = (needed.row, needed.row_stop), (needed.col, needed.col_stop)
+        return along_cols if which else along_rows
+
+    per_block = max(1, block_px // axis.stride_px)
+    scale = scaling.scale_yx[which]
+    # So far before its first pixel the filter reads for a tile.
+    reach = 0 if scaling.is_identity else int(scale) + 1
+    edges = [0]
+    for tile in range(per_block, axis.count, per_block):
+        # Before this edge the tile has no weight; behind it all is seen by tiles of the new block.
+        latest = int(axis.support(tile)[0] * scale)
+        while span(edges[-1], latest)[1] > axis.support(tile)[0]:
+            latest -= 1
+        earliest = int(axis.start(tile) * scale) - reach
+        assert latest >= earliest
+        aligned = latest // _ALIGN_PX * _ALIGN_PX
+        edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)
+    edges.append(shape_yx[which])
+    spans = tuple(span(start, stop) for start, stop in pairwise(edges))
+    return BlockAxis(axis, per_block, tuple(edges), spans)
 
 
 def _check_values(source: RasterSource, spec: BundleSpec) -> None:

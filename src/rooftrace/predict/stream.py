@@ -1,19 +1,21 @@
-"""A scene through the network, block by block: read, run, blend, decide, hand on.
+"""Scenes through the network, block by block: read, run, blend, decide, hand on.
 
 Three threads: one reads tiles ahead, the calling one runs the network, and one makes finished
-blocks of the tiles and hands them on. What is held is a few tiles, the answers of the tiles that a
-block to come still needs, and two blocks; never the scene. A scene of one tile needs no threads.
+blocks of the answers and hands them on. Tiles of one shape go through the network together, across
+blocks and scenes. What is held is a few tiles, the answers of a block, and the few rows and columns
+of answers that blocks to come need; never the scene. A scene of one tile needs no threads.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,41 +24,34 @@ from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.engines.base import Engine
 from rooftrace.io.masks import NODATA
-from rooftrace.io.resample import Resampler, enlarge
+from rooftrace.io.resample import Resampler
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.scene import ScenePlan
-from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender, quantise
+from rooftrace.predict.block import Block, Piece, make_block
+from rooftrace.predict.parts import Part, PartStore
+from rooftrace.predict.scene import ScenePlan, TileIndex
+from rooftrace.tiling.blend import quantise
 
-__all__ = ["Block", "StreamStats", "stream"]
+__all__ = ["Glance", "SceneStream", "StreamStats", "run_streams", "stream"]
 
-_TILES_AHEAD = 2
-_BLOCKS_AHEAD = 2
+BATCH_PX = 2**19
+"""What the network is given at once: small tiles together, of larger ones one."""
 
-TileIndex = tuple[int, int]
+_AHEAD = 2
+"""Batches that are read ahead."""
+
+_FINISHING_PX = 16 * 2**20
+"""Of blocks that wait to be finished; at least one may."""
+
 Answer = NDArray[np.uint8]
 T = TypeVar("T")
-R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One finished part of a scene, on the source's grid.
+class Glance(Protocol):
+    """Sees the source pass by, and keeps something of it for each block, see `Preview`."""
 
-    Args:
-        window: of the source.
-        mask: (y, x) class indices, NODATA where nothing is known.
-        score: (y, x) the probability, in 255ths, of the second class where there are two, else of
-            the pixel's own.
-        count: (256,) pixels of each class index.
-        cores: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
-            that does not tell buildings apart.
-    """
-
-    window: Window
-    mask: NDArray[np.uint8]
-    score: NDArray[np.uint8]
-    count: NDArray[np.int64]
-    cores: NDArray[np.uint8] | None = None
+    def watch(self, window: Window, raster: Raster) -> None: ...
+    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]] | None: ...
+    def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None: ...
 
 
 @dataclass
@@ -66,6 +61,8 @@ class StreamStats:
     Args:
         tiles_run: by the network.
         tiles_empty: without a valid pixel, which the network never saw.
+        tiles_failed: taken for nodata, since they could not be read or run.
+        blocks_resumed: that an earlier run had finished.
         engine_seconds: the network alone.
         engine_px: that the network was given, with overlaps and padding.
         class_px: (256,) of the source, by class index, NODATA among them.
@@ -73,6 +70,8 @@ class StreamStats:
 
     tiles_run: int = 0
     tiles_empty: int = 0
+    tiles_failed: int = 0
+    blocks_resumed: int = 0
     engine_seconds: float = 0.0
     engine_px: int = 0
     class_px: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
@@ -84,6 +83,15 @@ class StreamStats:
 
 
 @dataclass
+class _Figures:
+    """Of one block, for its part."""
+
+    tiles_run: int = 0
+    tiles_empty: int = 0
+    tiles_failed: int = 0
+
+
+@dataclass
 class _Validity:
     """Where the source is valid, gathered from the tiles as they are read."""
 
@@ -92,9 +100,9 @@ class _Validity:
     _closed: set[int] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
-    def watch(self, window: Window, raster: Raster) -> None:
-        """Note the nodata of a window of the source."""
-        if raster.valid.all():
+    def watch(self, window: Window, valid: BoolArray | None) -> None:
+        """Note a window of the source, where it is valid; None for nowhere."""
+        if valid is not None and valid.all():
             return
         with self._lock:
             for number in self.plan.blocks_touching(window):
@@ -106,13 +114,256 @@ class _Validity:
                     known = self._partial[number] = np.ones(block.shape_yx, dtype=bool)
                 part = block.intersection(window)
                 assert part is not None
-                known[part.slices(block)] = raster.valid[part.slices(window)]
+                seen = False if valid is None else valid[part.slices(window)]
+                known[part.slices(block)] = seen
 
     def take(self, number: int) -> BoolArray | None:
         """(y, x) of a block whose tiles have all been read; None where all of it is valid."""
         with self._lock:
             self._closed.add(number)
             return self._partial.pop(number, None)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile that was read: (band, y, x), mirrored where it leaves the scene; None: no answer."""
+
+    scene: SceneStream
+    number: int
+    index: TileIndex
+    pixels: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class _End:
+    """All tiles of a block were read, or a part was; without a number the scene is at its end."""
+
+    scene: SceneStream
+    number: int | None = None
+    part: Part | None = None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is done next: `batch`, the pixels of some of the tiles among the events."""
+
+    events: Sequence[_Tile | _End]
+    batch: NDArray[Any] | None
+
+
+class SceneStream:
+    """One scene on its way.
+
+    Its blocks are handed on one at a time, in the order of the plan, in another thread.
+
+    Args:
+        source: the image; read from one other thread.
+        spec: the contract of the model.
+        plan: made from both by `plan_scene`.
+        consume: takes every block.
+        threshold: on the building's probability, where there are two classes. None where there
+            are more: the most probable is taken, and of equals the first.
+        glance: sees the source pixels that are read, some of them twice, in another thread.
+        parts: where finished blocks are kept; those that are there are not made again.
+        forgiving: whether a tile that cannot be read or run becomes nodata, and the rest goes on.
+        close: called once when nothing more comes, with what went wrong, if anything did.
+    """
+
+    def __init__(
+        self,
+        source: RasterSource,
+        spec: BundleSpec,
+        plan: ScenePlan,
+        consume: Callable[[Block], None],
+        *,
+        threshold: float | None,
+        glance: Glance | None = None,
+        parts: PartStore | None = None,
+        forgiving: bool = False,
+        close: Callable[[SceneStream], None] | None = None,
+    ) -> None:
+        self.source = source
+        self.spec = spec
+        self.plan = plan
+        self.stats = StreamStats()
+        self.failed: list[str] = []
+        """Tiles that were taken for nodata, and why."""
+        self.error: RooftraceError | None = None
+        self._consume = consume
+        self._threshold = threshold
+        self._glance = glance
+        self._parts = parts
+        self._forgiving = forgiving
+        self._close = close
+        self._validity = _Validity(plan)
+        self._resampler = Resampler(source, plan.scaling, spec.mean, self._watch)
+        self._answers: dict[TileIndex, Answer | None] = {}
+        self._lost: set[TileIndex] = set()
+        self._figures = _Figures()
+        self._inbox: dict[int, list[Piece]] = {}
+
+    @property
+    def is_single_tile(self) -> bool:
+        return len(self.plan.tiles) == 1
+
+    def _watch(self, window: Window, raster: Raster) -> None:
+        self._validity.watch(window, raster.valid)
+        if self._glance is not None:
+            self._glance.watch(window, raster)
+
+    # In the thread that reads.
+
+    def events(self) -> Iterator[_Tile | _End]:
+        """The tiles of every block and the end of it, and the end of all."""
+        try:
+            for number in range(self.plan.block_count):
+                part = None if self._parts is None else self._parts.load(number)
+                if part is None:
+                    for index in self.plan.own_tiles(number):
+                        if self.error is not None:
+                            break
+                        yield _Tile(self, number, index, self._read(index))
+                if self.error is not None:
+                    break
+                yield _End(self, number, part)
+        except RooftraceError as error:
+            self.fail(error)
+        yield _End(self)
+
+    def _read(self, index: TileIndex) -> NDArray[Any] | None:
+        wanted = self.plan.tiles.tile(index).read
+        inside = wanted.intersection(Window.whole(self._resampler.shape_yx))
+        assert inside is not None
+        place = self.plan.scaling.to_source(inside, self.plan.shape_yx)
+        is_empty = getattr(self.source, "is_empty", None)
+        if is_empty is not None and is_empty(place):
+            self._validity.watch(place, None)
+            return None
+        try:
+            data, valid = self._resampler.read(inside)
+        except RooftraceError as error:
+            self._give_up(index, error)
+            return None
+        if not valid.any():
+            return None
+        beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
+        if beyond != ((0, 0), (0, 0)):
+            data = np.pad(data, ((0, 0), *beyond), mode="reflect")
+        return data
+
+    def _give_up(self, index: TileIndex, error: RooftraceError) -> None:
+        """Note a tile that has no answer; raises the error where that is not to be borne."""
+        if not self._forgiving:
+            raise error
+        self._lost.add(index)
+        self.failed.append(error.message)
+
+    # In the thread that runs the network.
+
+    def fail(self, error: RooftraceError) -> None:
+        """Stop here; the first error counts."""
+        self.error = self.error or error
+
+    def explained(self, index: TileIndex, error: Exception) -> PredictError:
+        """What is told of a tile that the network failed on."""
+        window = self.plan.scaling.to_source(self.plan.tiles.tile(index).read, self.plan.shape_yx)
+        reason = error.message if isinstance(error, RooftraceError) else repr(error)
+        return PredictError(
+            f"{self.source.name}: the network failed on the tile at {window}: {reason}",
+            remedy=getattr(error, "remedy", "") or "Try another engine or precision.",
+        )
+
+    def answer(self, tile: _Tile, answer: Answer | Exception | None, seconds: float) -> None:
+        """Take what the network said of a tile."""
+        if isinstance(answer, Exception):
+            error = self.explained(tile.index, answer)
+            try:
+                self._give_up(tile.index, error)
+            except RooftraceError:
+                self.fail(error)
+            answer = None
+        elif answer is not None:
+            assert tile.pixels is not None
+            self.stats.engine_seconds += seconds
+            self.stats.engine_px += tile.pixels.shape[1] * tile.pixels.shape[2]
+            self._figures.tiles_run += 1
+        elif tile.index not in self._lost:
+            self._figures.tiles_empty += 1
+        if tile.index in self._lost:
+            self._figures.tiles_failed += 1
+        self._answers[tile.index] = answer
+
+    def finishing(self, end: _End) -> Callable[[], None]:
+        """What the finishing thread is to do at an end."""
+        if end.number is None:
+            return self._finish_scene
+        number = end.number
+        if end.part is not None:
+            part = end.part
+            return lambda: self._guarded(lambda: self._resume(number, part))
+        answers, self._answers = self._answers, {}
+        figures, self._figures = self._figures, _Figures()
+        return lambda: self._guarded(lambda: self._finish(number, answers, figures))
+
+    # In the thread that finishes.
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        if self.error is None:
+            try:
+                work()
+            except RooftraceError as error:
+                self.fail(error)
+
+    def _finish(
+        self, number: int, answers: Mapping[TileIndex, Answer | None], figures: _Figures
+    ) -> None:
+        handed_on = []
+        for index, answer in answers.items():
+            if answer is None and index not in self._lost:
+                continue
+            write, read = self.plan.tiles.tile(index).write, self.plan.tiles.tile(index).read
+            for other in self.plan.blocks_needing(index):
+                extent = write.intersection(self.plan.model_window(other))
+                if extent is None:
+                    continue
+                part = None if answer is None else answer[:, *extent.slices(read)]
+                if other == number:
+                    self._inbox.setdefault(number, []).append(Piece(index, extent, part))
+                    continue
+                # A copy, so that the whole of the answer is not held by a strip of it.
+                piece = Piece(index, extent, None if part is None else part.copy())
+                handed_on.append((other, piece))
+        self._hand_on(handed_on)
+        pieces = self._inbox.pop(number, [])
+        valid = self._validity.take(number)
+        block = make_block(self.plan, self.spec, number, pieces, valid, self._threshold)
+        if self._parts is not None and self.plan.block_count > 1:
+            glance = None if self._glance is None else self._glance.crop(block.window)
+            self._parts.save(number, Part(block, tuple(handed_on), glance, asdict(figures)))
+        self._take(block, asdict(figures))
+
+    def _resume(self, number: int, part: Part) -> None:
+        self._inbox.pop(number, None)
+        self._validity.take(number)
+        self._hand_on(part.handed_on)
+        if self._glance is not None and part.glance is not None:
+            self._glance.paste(part.block.window, *part.glance)
+        self.stats.blocks_resumed += 1
+        self._take(part.block, part.figures)
+
+    def _hand_on(self, pieces: Sequence[tuple[int, Piece]]) -> None:
+        for number, piece in pieces:
+            self._inbox.setdefault(number, []).append(piece)
+
+    def _take(self, block: Block, figures: Mapping[str, int]) -> None:
+        self.stats.class_px += block.count
+        for name, value in figures.items():
+            setattr(self.stats, name, getattr(self.stats, name) + value)
+        self._consume(block)
+
+    def _finish_scene(self) -> None:
+        if self._close is not None:
+            self._close(self)
 
 
 def stream(
@@ -123,232 +374,150 @@ def stream(
     consume: Callable[[Block], None],
     *,
     threshold: float | None,
-    watch: Callable[[Window, Raster], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    glance: Glance | None = None,
 ) -> StreamStats:
-    """Predict a scene.
-
-    Args:
-        source: the image; read from one other thread.
-        engine: the network.
-        spec: its contract.
-        plan: made from both by `plan_scene`.
-        consume: takes every block, one at a time, in the order of the plan, in another thread.
-        threshold: on the building's probability, where there are two classes. None where there
-            are more: the most probable is taken, and of equals the first.
-        watch: sees the source pixels that are read, some of them twice, in another thread.
-        progress: called with the pixels of the source that are done and that there are.
+    """Predict one scene; see `SceneStream`.
 
     Raises:
         PredictError: the network failed; the tile's window is named.
         DataError: the source could not be read.
     """
-    stats = StreamStats()
-    validity = _Validity(plan)
+    scene = SceneStream(source, spec, plan, consume, threshold=threshold, glance=glance)
+    run_streams([scene], engine)
+    if scene.error is not None:
+        raise scene.error
+    return scene.stats
 
-    def note(window: Window, raster: Raster) -> None:
-        validity.watch(window, raster)
-        if watch is not None:
-            watch(window, raster)
 
-    resampler = Resampler(source, plan.scaling, spec.mean, note)
-    schedule = _schedule(plan)
-    run = _runner(engine, spec, stats)
-    total_px = plan.shape_yx[0] * plan.shape_yx[1]
-    done_px = 0
+def run_streams(scenes: Iterable[SceneStream], engine: Engine) -> None:
+    """Predict scenes that share one model. What goes wrong with one is its `error`.
 
-    def finish(number: int, answers: dict[TileIndex, Answer | None]) -> None:
-        block = _finish(plan, spec, plan.blocks[number], answers, validity.take(number), threshold)
-        stats.class_px += block.count
-        consume(block)
-
-    answers: dict[TileIndex, Answer | None] = {}
-    if len(schedule) == 1 and len(schedule[0][0]) == 1:
+    Args:
+        scenes: taken one after the other, in the thread that reads.
+        engine: the network.
+    """
+    scenes = iter(scenes)
+    first = list(islice(scenes, 2))
+    run = _runner(engine)
+    if len(first) == 1 and first[0].is_single_tile:
         # One tile has nothing to overlap with, and to start threads takes as long as the network.
-        (index,) = schedule[0][0]
-        pixels = _read_tile(resampler, plan, index)
-        finish(0, {index: _answer(run, pixels, source, plan, index, stats)})
-        if progress is not None:
-            progress(total_px, total_px)
-        return stats
-    finishing: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, "finish") as finisher, _Ahead(
-        lambda index: (index, _read_tile(resampler, plan, index)),
-        (index for _, fresh, _ in schedule for index in fresh),
-    ) as tiles:  # fmt: skip
+        for step in _steps(first):
+            for _, work in _run(step, run):
+                work()
+        return
+    finishing: deque[tuple[Future[None], int]] = deque()
+    with ThreadPoolExecutor(1, "finish") as finisher, _Ahead(_steps(chain(first, scenes))) as steps:
         try:
-            for number, (needed, fresh, spent) in enumerate(schedule):
-                for _ in fresh:
-                    index, pixels = next(tiles)
-                    answers[index] = _answer(run, pixels, source, plan, index, stats)
-                while len(finishing) >= _BLOCKS_AHEAD:
-                    finishing.popleft().result()
-                parts = {index: answers[index] for index in needed}
-                finishing.append(finisher.submit(finish, number, parts))
-                for index in spent:
-                    del answers[index]
-                done_px += plan.blocks[number].area_px
-                if progress is not None:
-                    progress(done_px, total_px)
-            for future in finishing:
-                future.result()
+            for step in steps:
+                waiting_px = sum(area for _, area in finishing)
+                while finishing and (finishing[0][0].done() or waiting_px > _FINISHING_PX):
+                    done, area_px = finishing.popleft()
+                    done.result()
+                    waiting_px -= area_px
+                for area_px, work in _run(step, run):
+                    finishing.append((finisher.submit(work), area_px))
+            for done, _ in finishing:
+                done.result()
         except BaseException:
-            for future in finishing:
-                future.cancel()
+            for done, _ in finishing:
+                done.cancel()
             raise
-    return stats
 
 
-def _schedule(
-    plan: ScenePlan,
-) -> list[tuple[list[TileIndex], list[TileIndex], list[TileIndex]]]:
-    """Per block: the tiles it needs, which of them no block before needed, and none after needs."""
-    needed = [plan.tiles_for(block) for block in plan.blocks]
-    first = {i: n for n in reversed(range(len(needed))) for i in needed[n]}
-    last = {i: n for n in range(len(needed)) for i in needed[n]}
-    return [
-        (all_of, [i for i in all_of if first[i] == n], [i for i in all_of if last[i] == n])
-        for n, all_of in enumerate(needed)
-    ]
+def _run(
+    step: _Step, run: Callable[[NDArray[Any]], NDArray[np.uint8]]
+) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Give a step's tiles to the network; what is to be finished then, in order, and its size."""
+    tiles = [event for event in step.events if isinstance(event, _Tile)]
+    asked = [tile for tile in tiles if tile.pixels is not None]
+    started = time.perf_counter()
+    answers: dict[int, Answer | Exception] = {}
+    if step.batch is not None:
+        try:
+            answers = dict(zip(map(id, asked), run(step.batch)))
+        except Exception as error:  # whatever an engine raises is of its tile
+            answers = {id(tile): _alone(tile, run, error, len(asked)) for tile in asked}
+    seconds = (time.perf_counter() - started) / max(len(asked), 1)
+    for event in step.events:
+        if isinstance(event, _Tile):
+            event.scene.answer(event, answers.get(id(event)), seconds)
+        else:
+            plan = event.scene.plan
+            area_px = 0 if event.number is None else plan.blocks[event.number].area_px
+            yield area_px, event.scene.finishing(event)
 
 
-class _Ahead(Iterator[R]):
-    """Calls a function on items in another thread, a few items ahead."""
+def _alone(
+    tile: _Tile, run: Callable[[NDArray[Any]], NDArray[np.uint8]], error: Exception, count: int
+) -> Answer | Exception:
+    """One tile of a batch that failed, by itself: only it is to blame for its own failure."""
+    if count == 1:
+        return error
+    assert tile.pixels is not None
+    try:
+        return np.asarray(run(tile.pixels[None])[0])
+    except Exception as own:  # as above
+        return own
 
-    def __init__(self, function: Callable[[T], R], items: Iterable[T]) -> None:
+
+def _runner(engine: Engine) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
+    """The network as a function of a batch to 255ths."""
+    # An engine that can round inside its network hands over a quarter of the bytes.
+    rounded: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = getattr(
+        engine, "run_quantised", None
+    )
+    return rounded or (lambda batch: quantise(engine.run(batch)))
+
+
+def _steps(scenes: Iterable[SceneStream]) -> Iterator[_Step]:
+    """Tiles of one shape together, whatever block or scene they are of, in the order they come."""
+    events: list[_Tile | _End] = []
+    pixels: list[NDArray[Any]] = []
+
+    def step() -> _Step:
+        batch = None
+        if pixels:
+            # A scene of one tile is not copied.
+            batch = pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
+        made = _Step(tuple(events), batch)
+        events.clear()
+        pixels.clear()
+        return made
+
+    for scene in scenes:
+        for event in scene.events():
+            own = None if isinstance(event, _End) else event.pixels
+            if own is not None:
+                own = own.astype(scene.spec.numpy_dtype, copy=False)
+                if pixels and own.shape != pixels[0].shape:
+                    yield step()
+                pixels.append(own)
+            events.append(event)
+            full = bool(pixels) and (len(pixels) + 1) * pixels[0][0].size > BATCH_PX
+            if full or (not pixels and isinstance(event, _End)):
+                yield step()
+    if events:
+        yield step()
+
+
+class _Ahead(Iterator[T]):
+    """An iterator that another thread is a few items ahead with."""
+
+    def __init__(self, items: Iterator[T]) -> None:
         self._pool = ThreadPoolExecutor(1, "read")
-        self._function: Callable[[Any], R] = function
-        self._items = iter(items)
-        self._waiting: deque[Future[R]] = deque()
+        self._items = items
+        self._waiting: deque[Future[T | None]] = deque()
 
-    def __enter__(self) -> _Ahead[R]:
+    def __enter__(self) -> _Ahead[T]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __next__(self) -> R:
-        while len(self._waiting) <= _TILES_AHEAD:
-            item = next(self._items, None)
-            if item is None:
-                break
-            self._waiting.append(self._pool.submit(self._function, item))
-        if not self._waiting:
+    def __next__(self) -> T:
+        while len(self._waiting) <= _AHEAD:
+            self._waiting.append(self._pool.submit(next, self._items, None))
+        item = self._waiting.popleft().result()
+        if item is None:
             raise StopIteration
-        return self._waiting.popleft().result()
-
-
-def _read_tile(resampler: Resampler, plan: ScenePlan, index: TileIndex) -> NDArray[Any] | None:
-    """(1, band, y, x) of a tile, mirrored where it leaves the scene; None without a valid pixel."""
-    wanted = plan.tiles.tile(index).read
-    inside = wanted.intersection(Window.whole(resampler.shape_yx))
-    assert inside is not None
-    data, valid = resampler.read(inside)
-    if not valid.any():
-        return None
-    beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
-    if beyond != ((0, 0), (0, 0)):
-        data = np.pad(data, ((0, 0), *beyond), mode="reflect")
-    return data[None]
-
-
-def _runner(
-    engine: Engine, spec: BundleSpec, stats: StreamStats
-) -> Callable[[NDArray[Any]], Answer]:
-    """The network as a function of one tile, (1, band, y, x), to 255ths."""
-    # An engine that can round inside its network hands over a quarter of the bytes.
-    rounded: Callable[[NDArray[Any]], NDArray[np.uint8]] | None = getattr(
-        engine, "run_quantised", None
-    )
-
-    def run(tile: NDArray[Any]) -> Answer:
-        started = time.perf_counter()
-        tile = tile.astype(spec.numpy_dtype, copy=False)
-        answer = rounded(tile) if rounded is not None else quantise(engine.run(tile))
-        stats.engine_seconds += time.perf_counter() - started
-        stats.engine_px += tile.shape[2] * tile.shape[3]
-        return np.asarray(answer[0])
-
-    return run
-
-
-def _answer(
-    run: Callable[[NDArray[Any]], Answer],
-    pixels: NDArray[Any] | None,
-    source: RasterSource,
-    plan: ScenePlan,
-    index: TileIndex,
-    stats: StreamStats,
-) -> Answer | None:
-    if pixels is None:
-        stats.tiles_empty += 1
-        return None
-    try:
-        answer = run(pixels)
-    except Exception as error:
-        window = plan.scaling.to_source(plan.tiles.tile(index).read, plan.shape_yx)
-        reason = error.message if isinstance(error, RooftraceError) else repr(error)
-        raise PredictError(
-            f"{source.name}: the network failed on the tile at {window}: {reason}",
-            remedy=getattr(error, "remedy", "") or "Try another engine or precision.",
-        ) from error
-    stats.tiles_run += 1
-    return answer
-
-
-def _finish(
-    plan: ScenePlan,
-    spec: BundleSpec,
-    window: Window,
-    answers: dict[TileIndex, Answer | None],
-    valid: BoolArray | None,
-    threshold: float | None,
-) -> Block:
-    model_window = plan.model_window(window)
-    if all(answer is None for answer in answers.values()):
-        blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
-    else:
-        blender = Blender(plan.tiles, model_window, spec.outputs)
-        for index, answer in answers.items():
-            if answer is not None:
-                blender.feed(index, answer)
-        blended = enlarge(blender.finish(), model_window, window, plan.scaling)
-    blended, parting = blended[: spec.channels], blended[spec.channels :]
-    if threshold is None:
-        mask, score = _most_probable(blended)
-    else:
-        score = blended[0]
-        mask = (score >= np.uint16(np.ceil(threshold * BLEND_ONE))).view(np.uint8)
-    if valid is not None:
-        mask = np.where(valid, mask, np.uint8(NODATA))
-    score += np.uint16(BLEND_ONE // PROB_ONE // 2)
-    score >>= np.uint16(8)
-    count = np.bincount(mask.ravel(), minlength=256)
-    cores = None
-    if spec.separation is not None:
-        above = parting[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
-        inside = ~above if spec.separation == "border" else above
-        cores = (inside & (mask == spec.building_class)).view(np.uint8)
-    return Block(window, mask, score.astype(np.uint8), count, cores)
-
-
-def _most_probable(
-    blended: NDArray[np.uint16],
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The class index of each pixel, of equals the first, and its value; (class, y, x) to (y, x).
-
-    As `argmax` and `max` along the first axis, of which NumPy does the one many times slower.
-    """
-    classes, height, width = blended.shape
-    best = blended.max(axis=0)
-    # Counted from the last class down, so that of those that are as high the first is the largest.
-    above = np.zeros(best.shape, dtype=np.uint8)
-    # In strips that stay in the processor's cache.
-    step = max(1, (1 << 19) // width)
-    for top in range(0, height, step):
-        strip = slice(top, top + step)
-        for index in range(classes):
-            here = (blended[index, strip] == best[strip]).view(np.uint8)
-            here *= np.uint8(classes - index)
-            np.maximum(above[strip], here, out=above[strip])
-    return np.uint8(classes) - above, best
+        return item

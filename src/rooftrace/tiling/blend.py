@@ -45,12 +45,16 @@ class Blender:
         self._window = window
         self._sum = np.zeros((channels, *window.shape_yx), dtype=np.uint16)
 
-    def feed(self, index: tuple[int, int], probability: NDArray[np.uint8]) -> None:
+    def feed(
+        self, index: tuple[int, int], probability: NDArray[np.uint8], extent: Window | None = None
+    ) -> None:
         """Add one tile.
 
         Args:
             index: which; each tile that has weight in the window is fed once, in any order.
-            probability: (channel, y, x) uint8 of the whole tile, in 255ths.
+            probability: (channel, y, x) uint8 of the tile, in 255ths.
+            extent: of the scene, what `probability` covers; default all that the tile reads. It
+                holds at least what has weight in the window.
         """
         tile = self._plan.tile(index)
         part = tile.write.intersection(self._window)
@@ -60,6 +64,7 @@ class Blender:
         weight_y = self._plan.rows.weights(index[0])[rows, None]
         weight_x = self._plan.cols.weights(index[1])[None, cols]
         into_rows, into_cols = part.slices(self._window)
+        rows, cols = part.slices(extent or tile.read)
         for total, values in zip(self._sum, probability):
             target = total[into_rows, into_cols]
             # In strips that stay in the processor's cache.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Window
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict import predictor as module
@@ -79,10 +77,9 @@ def test_polygons_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     whole = model("border").predict(image)
 
     def in_small_blocks(*args: Any, **options: Any) -> ScenePlan:
-        blocks = [
-            Window(row, col, 40, 64) for row in range(0, 240, 40) for col in range(0, 320, 64)
-        ]
-        return replace(plan_scene(*args, **options, tile_px=192), blocks=tuple(blocks))
+        plan = plan_scene(*args, **options, tile_px=128, block_px=64)
+        assert plan.block_count > 4
+        return plan
 
     monkeypatch.setattr(module, "plan_scene", in_small_blocks)
     cut = model("border").predict(image)

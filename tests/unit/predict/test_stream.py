@@ -17,8 +17,9 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.io.masks import NODATA
 from rooftrace.io.memory import ArraySource
 from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.block import Block, most_probable
 from rooftrace.predict.scene import ScenePlan, plan_scene
-from rooftrace.predict.stream import Block, StreamStats, _most_probable, stream
+from rooftrace.predict.stream import SceneStream, StreamStats, run_streams, stream
 
 SPEC = BundleSpec(
     name="fake",
@@ -132,7 +133,7 @@ def test_empty_tiles_never_reach_the_network() -> None:
 
     collected, stats = predict(source, plan_scene(source, SPEC, tile_px=128), Counting())
     assert stats.tiles_empty > 0
-    assert len(seen) == stats.tiles_run
+    assert sum(shape[0] for shape in seen) == stats.tiles_run
     assert stats.tiles_run + stats.tiles_empty == len(plan_scene(source, SPEC, tile_px=128).tiles)
     assert (collected.mask[100:] == NODATA).all()
     assert (collected.mask[:100] == 0).all()
@@ -146,7 +147,7 @@ def test_no_tile_is_computed_twice() -> None:
     assert stats.tiles_run == len(plan.tiles)
 
 
-def test_more_classes_take_the_most_probable() -> None:
+def test_more_classes_take_themost_probable() -> None:
     spec = SPEC.model_copy(update={"classes": ("land", "road", "roof"), "building_class": 2})
 
     class ByBand(PointwiseEngine):
@@ -175,7 +176,7 @@ def test_of_classes_that_are_alike_the_first_is_taken(
 ) -> None:
     rng = np.random.default_rng(seed)
     blended = rng.integers(0, levels, (classes, *shape), dtype=np.uint16)
-    mask, best = _most_probable(blended)
+    mask, best = most_probable(blended)
     np.testing.assert_array_equal(mask, blended.argmax(axis=0))
     np.testing.assert_array_equal(best, blended.max(axis=0))
 
@@ -205,20 +206,54 @@ def test_a_model_of_one_size_gets_that_size() -> None:
     assert shapes == {(1, 3, 96, 96)}
 
 
+class Failing(PointwiseEngine):
+    """A network that one tile is too much for."""
+
+    def __init__(self, tile: np.ndarray) -> None:
+        super().__init__()
+        self._tile = tile
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        if any(np.array_equal(tile, self._tile) for tile in batch):
+            raise RuntimeError("out of luck")
+        return super().run(batch)
+
+
 def test_a_failing_tile_fails_the_run_with_its_window() -> None:
-    class Failing(PointwiseEngine):
-        calls = 0
-
-        def run(self, batch: np.ndarray) -> np.ndarray:
-            self.calls += 1
-            if self.calls == 3:
-                raise RuntimeError("out of luck")
-            return super().run(batch)
-
     source = scene((400, 400), holes=False)
+    engine = Failing(source.read().data[:, :128, 128:256])
     with pytest.raises(PredictError, match=r"tile at rows 0:128, columns 128:256.*out of luck"):
-        predict(source, plan_scene(source, SPEC, tile_px=128), Failing())
+        predict(source, plan_scene(source, SPEC, tile_px=128), engine)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
+def test_a_failing_tile_of_a_batch_fails_its_own_scene_alone() -> None:
+    sources = [scene((128, 128), holes=False), scene((128, 120)), scene((100, 128), holes=False)]
+    collected = [Collected(source.grid.shape) for source in sources]
+    scenes = [
+        SceneStream(source, SPEC, plan_scene(source, SPEC), take, threshold=0.5)
+        for source, take in zip(sources, collected)
+    ]
+    run_streams(scenes, Failing(sources[0].read().data))
+    assert [one.error is None for one in scenes] == [False, True, True]
+    for source, taken in zip(sources[1:], collected[1:]):
+        np.testing.assert_array_equal(taken.mask, predict(source, plan_scene(source, SPEC))[0].mask)
+
+
+@pytest.mark.parametrize("block_px", [64, 4096])
+def test_forgiven_tiles_become_nodata_where_they_count(block_px: int) -> None:
+    source = scene((400, 400), holes=False)
+    plan = plan_scene(source, SPEC, tile_px=128, block_px=block_px)
+    collected = Collected(source.grid.shape)
+    one = SceneStream(source, SPEC, plan, collected, threshold=0.5, forgiving=True)
+    run_streams([one], Failing(source.read().data[:, :128, 128:256]))
+    assert one.error is None
+    assert len(one.failed) == one.stats.tiles_failed == 1
+    assert "rows 0:128, columns 128:256" in one.failed[0]
+    lost = plan.tiles.tile((0, 2)).write
+    expected = predict(source, plan)[0].mask
+    expected[lost.slices()] = NODATA
+    np.testing.assert_array_equal(collected.mask, expected)
 
 
 def test_a_failing_read_fails_the_run() -> None:
@@ -258,16 +293,3 @@ def test_other_bands_and_values_are_refused() -> None:
     assert caught.value.remedy
     with pytest.raises(DataError, match="holds uint16 values; the model 'fake' expects uint8"):
         plan_scene(ArraySource(np.zeros((3, 9, 9), dtype=np.uint16), name="a.tif"), SPEC)
-
-
-def test_progress_ends_at_the_whole() -> None:
-    source = scene((1100, 300))
-    plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
-    told: list[tuple[int, int]] = []
-    stream(
-        source, PointwiseEngine(), SPEC, plan, lambda _: None, threshold=0.5,
-        progress=lambda done, total: told.append((done, total)),
-    )  # fmt: skip
-    assert len(told) == len(plan.blocks) > 1
-    assert told[-1] == (330_000, 330_000)
-    assert told == sorted(told)

@@ -1,0 +1,154 @@
+"""Finished blocks of a scene on disk, so that a run that was killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Window
+from rooftrace.io.atomic import export_error, write_atomically
+from rooftrace.predict.block import Block, Piece
+
+__all__ = ["Part", "PartStore"]
+
+_MAGIC = b"rooftrace part 1\n"
+_KEY = "scene.json"
+_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of a finished block.
+
+    Args:
+        block: the block itself; of its scores those of the background are left out.
+        handed_on: for which later block, what a tile of this one says of it.
+        glance: (y, x, band) and (y, x) of the picture of the scene, see `Preview.crop`.
+        figures: whole numbers to be added up over the scene.
+    """
+
+    block: Block
+    handed_on: tuple[tuple[int, Piece], ...]
+    glance: tuple[NDArray[Any], NDArray[np.bool_]] | None
+    figures: Mapping[str, int]
+
+
+class PartStore:
+    """A folder of parts that were made alike.
+
+    A folder whose parts were made otherwise, of another image or with another model, is emptied.
+
+    Args:
+        folder: made where it is missing.
+        made_with: all that a part depends on; plain data.
+
+    Raises:
+        ExportError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        self.folder = folder
+        wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
+        key = folder / _KEY
+        try:
+            known = key.read_bytes() if key.exists() else None
+            if known != wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+                write_atomically(key, wanted)
+        except OSError as error:
+            raise export_error(folder, error) from error
+        self.replaced = known is not None and known != wanted
+        """Whether parts of another run lay there."""
+
+    def load(self, number: int) -> Part | None:
+        """The part of a block; None where it was not finished, or is damaged."""
+        try:
+            data = self._path(number).read_bytes()
+        except OSError:
+            return None
+        with suppress(ValueError, KeyError, TypeError, zlib.error):
+            return _unpack(data)
+        return None
+
+    def save(self, number: int, part: Part) -> None:
+        """Keep a part; it is there whole, or not at all.
+
+        Raises:
+            ExportError: it cannot be written, for want of room, say.
+        """
+        write_atomically(self._path(number), _pack(part), lasting=True)
+
+    def discard(self) -> None:
+        """Remove the folder, when what the parts were for is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.part"
+
+
+def _pack(part: Part) -> bytes:
+    block = part.block
+    # Scores of the background are for nobody, and noise does not compress.
+    score = np.where(block.mask != 0, block.score, np.uint8(0))
+    arrays: list[NDArray[Any] | None] = [block.mask, score, block.count, block.cores]
+    arrays += [*(part.glance or (None, None))]
+    arrays += [piece.answer for _, piece in part.handed_on]
+    body = [None if one is None else zlib.compress(np.ascontiguousarray(one).data, _LEVEL)
+            for one in arrays]  # fmt: skip
+    head = {
+        "window": _numbers(block.window),
+        "figures": dict(part.figures),
+        "handed_on": [
+            [number, *piece.index, *_numbers(piece.extent)] for number, piece in part.handed_on
+        ],
+        "arrays": [
+            None if one is None else [one.dtype.str, list(one.shape), len(packed or b"")]
+            for one, packed in zip(arrays, body)
+        ],
+    }
+    told = json.dumps(head).encode() + b"\n"
+    payload = told + b"".join(packed for packed in body if packed is not None)
+    return _MAGIC + f"{zlib.crc32(payload):08x}\n".encode() + payload
+
+
+def _unpack(data: bytes) -> Part:
+    """Raises ValueError where the data are not those of a part."""
+    at = len(_MAGIC) + 9
+    if data[: len(_MAGIC)] != _MAGIC or int(data[len(_MAGIC) : at], 16) != zlib.crc32(data[at:]):
+        raise ValueError("damaged")
+    stop = data.index(b"\n", at)
+    head = json.loads(data[at:stop])
+    at = stop + 1
+    arrays: list[NDArray[Any] | None] = []
+    for told in head["arrays"]:
+        if told is None:
+            arrays.append(None)
+            continue
+        kind, shape, size = told
+        values = np.frombuffer(zlib.decompress(data[at : at + size]), dtype=kind)
+        arrays.append(values.reshape(shape))
+        at += size
+    mask, score, count, cores, pixels, valid, *answers = arrays
+    assert mask is not None
+    assert score is not None
+    assert count is not None
+    handed_on = tuple(
+        (told[0], Piece((told[1], told[2]), Window(*told[3:]), answer))
+        for told, answer in zip(head["handed_on"], answers)
+    )
+    glance = None if pixels is None or valid is None else (pixels, valid)
+    block = Block(Window(*head["window"]), mask, score, count, cores)
+    return Part(block, handed_on, glance, head["figures"])
+
+
+def _numbers(window: Window) -> Sequence[int]:
+    return [int(n) for n in (window.row, window.col, window.height, window.width)]
