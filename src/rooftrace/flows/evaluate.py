@@ -10,17 +10,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
-from rasterio.features import rasterize
 
-from rooftrace.core.errors import BundleError, DataError
-from rooftrace.core.types import Mask, Scene, Window
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.data.separation import building_instances, told_instances
+from rooftrace.core.types import Scene
+from rooftrace.data.config import SourceConfig
 from rooftrace.data.source import SceneSet
-from rooftrace.data.split import parse_reference, read_split
+from rooftrace.flows.labelled import (
+    beside_label,
+    drawn_buildings,
+    labelled_buildings,
+    open_labelled,
+)
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
@@ -30,7 +29,6 @@ from rooftrace.metrics.report import EvalReport, ImageScore
 from rooftrace.predict.comparison import side_by_side
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import Prediction
 from rooftrace.predict.tta import Tta
 
 __all__ = ["EvalOptions", "run_evaluate"]
@@ -89,15 +87,7 @@ def run_evaluate(
     predictor = load()
     spec = predictor.bundle.spec
     threshold = predictor.threshold_for(options.threshold)
-    source = open_source(folder, _labels_of(predictor))
-    if options.split is not None:
-        path, part = parse_reference(options.split)
-        source = source.subset(read_split(path).ids(part, source=str(path)))
-        if not len(source):
-            raise DataError(
-                f"None of the ids of {options.split} is an image of {folder.path}.",
-                remedy="Make the split from this data: rooftrace split DATA -o split.json",
-            )
+    source = open_labelled(predictor, folder, options.split)
     coarse = load(output="coarse") if spec.is_refined else None
     scores, coarse_scores = [], []
     for number, scene in enumerate(source):
@@ -132,24 +122,9 @@ def run_evaluate(
     return report
 
 
-def _labels_of(predictor: Predictor) -> LabelConfig:
-    """How the labels were read in training: the bundle's record has the palette, if any."""
-    spec = predictor.bundle.spec
-    recorded = spec.training.get("data", {}).get("labels")
-    if recorded is None:
-        return LabelConfig(classes=spec.classes, building=spec.classes[spec.building_class])
-    try:
-        return LabelConfig.model_validate(recorded)
-    except ValueError as error:
-        raise BundleError(
-            f"The bundle {predictor.bundle.source} records labels that cannot be read: {error}.",
-            remedy="Export it again with rooftrace train.",
-        ) from error
-
-
 def _score(predictor: Predictor, scene: Scene, options: EvalOptions) -> ImageScore:
     """All that is counted on one image."""
-    truth, prediction = _compare(predictor, scene, options.threshold)
+    truth, prediction = beside_label(predictor, scene, options.threshold)
     spec, predicted = predictor.bundle.spec, prediction.mask
     valid = truth.valid & predicted.valid
     counts = PixelCounts.of(
@@ -159,31 +134,10 @@ def _score(predictor: Predictor, scene: Scene, options: EvalOptions) -> ImageSco
         classes=len(spec.classes),
     )
     is_building = truth.data == spec.building_class
-    labelled = building_instances(is_building, told_instances(scene.label))
-    objects = ObjectCounts.of(labelled, _drawn(prediction, spec.building_class), valid)
+    labelled = labelled_buildings(scene, truth, spec.building_class)
+    objects = ObjectCounts.of(labelled, drawn_buildings(prediction, spec.building_class), valid)
     outlines = BoundaryCounts.of(is_building, predicted.data == spec.building_class, valid)
     return ImageScore(scene.id, counts, objects, outlines)
-
-
-def _compare(
-    predictor: Predictor, scene: Scene, threshold: float | None
-) -> tuple[Mask, Prediction]:
-    assert scene.label is not None
-    truth = scene.label.read(Window.whole(scene.image.grid.shape))
-    return truth, predictor.predict(scene.image, gsd_m=scene.gsd_m, threshold=threshold)
-
-
-def _drawn(prediction: Prediction, building_class: int) -> NDArray[np.int32]:
-    """(y, x) the number of the footprint of a building at each pixel, from 1; else 0."""
-    grid = prediction.mask.grid
-    buildings = prediction.result.footprints.of_class(building_class)
-    drawn = np.zeros(grid.shape, dtype=np.int32)
-    if len(buildings):
-        # Without a system footprints are in pixels.
-        transform = Affine.identity() if buildings.crs is None else grid.transform
-        numbered = zip(buildings.geometry, range(1, len(buildings) + 1))
-        rasterize(numbered, out=drawn, transform=transform)
-    return drawn
 
 
 def _write_confusion(report: EvalReport, out: Path) -> None:
@@ -206,7 +160,7 @@ def _draw_pictures(
     places = sorted({round(place) for place in np.linspace(0, len(ranked) - 1, count).tolist()})
     rank = {ranked[place]: place + 1 for place in places}
     for scene in source.subset(list(rank)):
-        truth, prediction = _compare(predictor, scene, options.threshold)
+        truth, prediction = beside_label(predictor, scene, options.threshold)
         figure = "IoU" if report.is_binary else "mean IoU"
         title = f"{figure} -" if np.isnan(iou[scene.id]) else f"{figure} {iou[scene.id]:.3f}"
         pixels = scene.image.read().data
