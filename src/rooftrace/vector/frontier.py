@@ -12,7 +12,7 @@ from rooftrace.core.types import Window
 from rooftrace.vector.corners import Corners, Ints, merge_corners
 from rooftrace.vector.polygonize import Regions, TracedPolygons, mean_score
 
-__all__ = ["Frontier"]
+__all__ = ["Frontier", "components"]
 
 Bools = NDArray[np.bool_]
 
@@ -84,6 +84,8 @@ class Frontier:
 
     def take(self) -> TracedPolygons:
         """The regions that have become complete, ordered by their first pixel."""
+        if not (self._new or len(self._held)):
+            return TracedPolygons.none()
         pieces = _Pieces.joined([self._held, *self._new])
         runs = pieces.runs
         # What lies opposite to a run that is before its line was fed as after it.
@@ -230,7 +232,7 @@ class _Pieces:
         key = np.concatenate([part.runs.key for part in parts])
         before = np.concatenate([part.runs.before for part in parts])
         owner = np.concatenate([part.runs.owner + at for part, at in zip(parts, base)])
-        group = _groups(int(count.sum()), *_touching(key, before, owner))
+        group = components(int(count.sum()), *_touching(key, before, owner))
         leaders, group = np.unique(group, return_inverse=True)
         total, area = np.zeros((2, len(leaders)), np.int64)
         np.add.at(total, group, np.concatenate([part.total for part in parts]))
@@ -294,7 +296,7 @@ def _touching(key: Ints, before: Bools, owner: Ints) -> tuple[Ints, Ints]:
     return np.repeat(owner[before], times), owner[~before][pair]
 
 
-def _groups(count: int, one: Ints, other: Ints) -> Ints:
+def components(count: int, one: Ints, other: Ints) -> Ints:
     """(count,) the smallest member of each one's connected component, given the pairs that join.
 
     Labels fall to the smallest of the neighbours' and through pointers to pointers, until no pair

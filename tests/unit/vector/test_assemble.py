@@ -1,0 +1,226 @@
+"""Footprints of a scene, whatever blocks it comes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.tiling.plan import plan_blocks
+from rooftrace.vector import assemble, conflicts
+from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
+from rooftrace.vector.options import VectorOptions
+from rooftrace.vector.polygonize import trace
+from rooftrace.vector.separate import separate
+from rooftrace.vector.spool import Spool
+
+UTM = GeoGrid((120, 160), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS(32633))
+PLAIN = VectorOptions(min_area_px=0, simplify_px=0)
+
+
+def town(seed: int, shape_yx: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
+    """A mask of three classes, and cores inside of class 1."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(shape_yx, np.uint8)
+    cores = np.zeros(shape_yx, np.uint8)
+    for _ in range(60):
+        row, col = (int(rng.integers(0, side)) for side in shape_yx)
+        height, width = rng.integers(3, 25, 2).tolist()
+        kind = int(rng.choice([1, 1, 1, 2, 0]))
+        mask[row : row + height, col : col + width] = kind
+        cores[row : row + height, col : col + width] = 0
+        if kind == 1:
+            cores[row + 1 : row + height - 1, col + 1 : col + width - 1] = 1
+    return mask, cores
+
+
+def assembled(
+    mask: np.ndarray,
+    windows: list[Window],
+    options: VectorOptions = PLAIN,
+    cores: np.ndarray | None = None,
+    grid: GeoGrid | None = None,
+    classes: tuple[int, ...] = (1, 2),
+    **more: object,
+) -> FootprintSet:
+    score = np.random.default_rng(5).integers(100, 256, mask.shape).astype(np.uint8)
+    grid = grid or GeoGrid(mask.shape)
+    with FootprintAssembler(grid, classes, 1, options, **more) as assembler:
+        for window in windows:
+            part = mask[window.slices()]
+            inner = None if cores is None else cores[window.slices()]
+            occurring = np.unique(part).tolist()
+            assembler.feed(window, part, score[window.slices()], occurring, inner)
+        return assembler.finish()
+
+
+def blocks(shape_yx: tuple[int, int], side: int, seed: int) -> list[Window]:
+    windows = plan_blocks(shape_yx, block_px=side)
+    return [windows[i] for i in np.random.default_rng(seed).permutation(len(windows))]
+
+
+def as_bytes(found: Footprints) -> tuple[object, ...]:
+    columns = {name: values.tolist() for name, values in found.columns().items()}
+    return shapely.to_wkb(found.geometry).tolist(), repr(columns)
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans())
+def test_any_partition_gives_the_same(
+    seed: int, side: int, regular: bool, with_cores: bool
+) -> None:
+    mask, cores = town(seed)
+    options = VectorOptions(min_area_m2=3, min_hole_m2=2, regularize=regular, core_px=4)
+    more = {"grid": UTM, "class_names": ("ground", "building", "water")}
+    inner = cores if with_cores else None
+    whole = assembled(mask, [Window.whole(mask.shape)], options, inner, **more)
+    cut = assembled(mask, blocks(mask.shape, side, seed), options, inner, **more)
+    assert as_bytes(whole.whole()) == as_bytes(cut.whole())
+    assert (whole.counts, whole.regularized, whole.considered) == (
+        cut.counts, cut.regularized, cut.considered
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_options_it_is_the_trace_of_each_class(seed: int) -> None:
+    mask, cores = town(seed)
+    found = assembled(mask, blocks(mask.shape, 40, seed), cores=cores, class_names=("", "a", "b"))
+    for index in (1, 2):
+        own = trace(mask == index)
+        if index == 1:
+            own = separate(own, trace(cores), smallest_px=PLAIN.core_px)
+        assert shapely.equals(found.whole().of_class(index).geometry, own.polygons).all()
+        assert found.counts[index] == len(own)
+    firsts = [tuple(np.flip(p.bounds[:2])) for p in found.whole().geometry]
+    assert [row for row, _ in firsts] == sorted(row for row, _ in firsts)
+    assert shapely.area(found.whole().geometry).sum() == (mask > 0).sum()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_chunks_are_the_whole(size: int) -> None:
+    mask, _ = town(1)
+    found = assembled(mask, blocks(mask.shape, 50, 1), VectorOptions(), grid=UTM)
+    chunks = list(found.chunks(size))
+    assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
+    joined, whole = Footprints.joined(chunks), found.whole()
+    assert as_bytes(joined) == as_bytes(whole)
+    assert len(whole) == len(found) == found.considered + found.counts.get(2, 0)
+
+
+def test_no_two_buildings_overlap() -> None:
+    mask, cores = town(3, (300, 300))
+    options = VectorOptions(min_area_px=4, core_px=4)
+    with assembled(mask, blocks(mask.shape, 128, 0), options, cores, classes=(1,)) as found:
+        polygons = found.whole().geometry
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    apart = one < other
+    shared = shapely.intersection(polygons[one[apart]], polygons[other[apart]])
+    assert apart.any()
+    assert shapely.area(shared).max() < 1e-6
+    assert shapely.is_valid(polygons).all()
+
+
+def test_large_scenes_use_threads_a_file_and_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mask, cores = town(4, (200, 200))
+    options = VectorOptions(min_area_px=4, core_px=4)
+    windows = blocks(mask.shape, 64, 0)
+    plain = assembled(mask, windows, options, cores)
+    monkeypatch.setattr(assemble, "_AT_ONCE", 3)
+    monkeypatch.setattr(conflicts, "_AT_ONCE", 5)
+    monkeypatch.setattr(assemble, "Spool", lambda folder: Spool(folder, in_memory_bytes=100))
+    with assembled(mask, windows, options, cores, folder=tmp_path) as found:
+        assert as_bytes(found.whole()) == as_bytes(plain.whole())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_areas_and_holes_go() -> None:
+    mask = np.zeros((120, 160), np.uint8)
+    mask[10:40, 10:40] = 1
+    mask[20:24, 20:24] = 0  # 4 m²
+    mask[22, 22] = 1
+    mask[30:38, 30:38] = 0  # 16 m²
+    mask[60:64, 60:64] = 1  # 4 m²
+    mask[80:90, 80:90] = 1  # 25 m²
+    whole = [Window.whole(mask.shape)]
+    every = assembled(mask, whole, grid=UTM).whole()
+    assert every.area_m2.tolist() == pytest.approx([205.25, 0.25, 4, 25], rel=1e-3)
+    options = VectorOptions(min_area_m2=5, min_hole_m2=5, min_area_px=0, simplify_px=0)
+    found = assembled(mask, whole, options, grid=UTM)
+    assert found.whole().area_m2.tolist() == pytest.approx([209, 25], rel=1e-3)
+    assert [len(p.interiors) for p in found.whole().geometry] == [1, 0]
+    by_gsd = assembled(mask, whole, options, gsd_m=1.0)
+    assert by_gsd.whole().area_m2.tolist() == [820, 16, 100]
+
+
+def test_what_needs_metres_says_so() -> None:
+    with pytest.raises(GeoreferenceError, match="5 m² was asked for, but the image has no coord"):
+        FootprintAssembler(GeoGrid((4, 4)), [1], 1, VectorOptions(min_area_m2=5))
+    with pytest.raises(ConfigError, match=r"Holes up to 5 m² .* areas from 1 m²"):
+        FootprintAssembler(UTM, [1], 1, VectorOptions(min_area_m2=1, min_hole_m2=5))
+
+
+def test_scores_are_means_and_may_be_calibrated() -> None:
+    mask = np.zeros((6, 8), np.uint8)
+    mask[1:3, 1:3] = mask[4, 4:8] = 1
+    prob = np.where(np.arange(8) < 4, np.float32(0.5), np.float32(1)) * np.ones((6, 1), np.float32)
+    whole = Window.whole(mask.shape)
+
+    def scores(score: np.ndarray | None, **more: object) -> list[float]:
+        assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN, **more)
+        assembler.feed(whole, mask, score, [0, 1])
+        return assembler.finish().whole().score.tolist()
+
+    assert scores(prob) == [0.5, 1.0]
+    assert scores(prob, calibrate=lambda score: score / 2) == [0.25, 0.5]
+    assert np.isnan(scores(None)).all()
+
+
+def test_found_counts_on_the_way() -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[2:8, 2:8] = mask[12:28, 2:8] = mask[32:38, 30:38] = 1
+    assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
+    found = []
+    for window in Window.whole(mask.shape).strips(20):
+        assembler.feed(window, mask[window.slices()], None, [1])
+        found.append(assembler.found)
+    assert found == [1, 2], "that which crosses waits until it is looked at"
+    assert len(assembler.finish()) == assembler.found == 3
+
+
+def test_an_empty_scene_has_one_chunk_of_nothing() -> None:
+    mask = np.zeros((9, 9), np.uint8)
+    found = assembled(
+        mask, [Window.whole(mask.shape)], grid=GeoGrid((9, 9), UTM.transform, UTM.crs)
+    )
+    assert [len(chunk) for chunk in found.chunks()] == [0]
+    assert (len(found), found.counts, found.considered) == (0, {}, 0)
+    assert found.whole().crs == UTM.crs
+
+
+def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, _ = town(1)
+    assembler = FootprintAssembler(GeoGrid(mask.shape), [1], 1, PLAIN)
+    assembler.feed(Window.whole(mask.shape), mask, None, [1])
+    assembler._polygonizer.pixels[1] += 1
+    with pytest.raises(PredictError, match=r"class 1 cover \d+ pixels, the mask \d+"):
+        assembler.finish()
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    laid = Spool(tmp_path, in_memory_bytes=10)
+    laid.append(np.array([shapely.box(0, 0, 1, 1)], object))
+    laid.close()
+    gone = Spool(tmp_path / "gone", in_memory_bytes=10)
+    with pytest.raises(ExportError, match=r"cannot be kept in .*gone .*No such file") as caught:
+        gone.append(np.array([shapely.box(0, 0, 1, 1)], object))
+    assert "room" in caught.value.remedy
