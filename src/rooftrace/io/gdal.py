@@ -6,16 +6,26 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["CACHE", "MOST_CACHE_BYTES", "environment", "explained", "open_quietly"]
+__all__ = [
+    "CACHE",
+    "MOST_CACHE_BYTES",
+    "environment",
+    "explained",
+    "open_quietly",
+    "with_openers",
+]
+
+T = TypeVar("T")
 
 _LEAST_CACHE_BYTES = 96 * 2**20
 
@@ -28,6 +38,10 @@ _REMEDY = "Open it with another program to see whether it is whole, or leave it 
 _THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
+
+# Where rasterio keeps the files in Python that GDAL reads through: it is set when that is imported,
+# and does not find them in other threads.
+_IMPORTED_IN = copy_context()
 
 # Held while a file is opened: silencing a warning changes state of the whole process.
 _OPENING = threading.Lock()
@@ -95,6 +109,11 @@ def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **options)
+
+
+def with_openers(function: Callable[..., T], *given: Any, **options: Any) -> T:
+    """A call that opens or closes a file through an opener of rasterio's, in whatever thread."""
+    return _IMPORTED_IN.copy().run(function, *given, **options)
 
 
 @contextmanager

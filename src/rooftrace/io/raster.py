@@ -138,7 +138,7 @@ class RasterFile:
             CACHE.need(self, 0)
             handle, self._handle = self._handle, None
             if handle is not None and self._pid == os.getpid():
-                handle.close()
+                self._let_go(handle)
 
     def read(self, window: Window | None = None) -> Raster:
         """The pixels of `window`, in the file's own dtype.
@@ -263,6 +263,9 @@ class RasterFile:
         # Absolute, so that no file name is taken for a connection string of one of GDAL's drivers.
         return open_quietly(self.path.absolute())
 
+    def _let_go(self, handle: Any) -> None:
+        handle.close()
+
     @contextmanager
     def _dataset(self, *, wait: bool = False) -> Iterator[Any]:
         """The open file; with `wait` a small one stays open until another of the thread waits.
@@ -285,7 +288,7 @@ class RasterFile:
                 if small and wait:
                     _WAITING.replace(self)
                 elif small:
-                    self._handle.close()
+                    self._let_go(self._handle)
                     self._handle = None
 
 

@@ -1,0 +1,192 @@
+"""A scene on a web server is the scene on disk, of which only what is needed is fetched."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from range_server import RangeServer, serving
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import SparseSource, Window
+from rooftrace.io.ranges import RangeReader, Retry
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.remote import RemoteRaster, open_source
+
+SIDE = 1200
+QUICK = Retry(attempts=3, delay_s=0.01, timeout_s=0.3)
+
+
+@pytest.fixture(scope="module")
+def cog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1200², 0.1 m, with overviews, a mask, and blocks that do not compress."""
+    path = tmp_path_factory.mktemp("cog") / "scene.tif"
+    pixels = np.random.default_rng(0).integers(1, 255, (3, SIDE, SIDE), dtype=np.uint8)
+    valid = np.ones((SIDE, SIDE), bool)
+    valid[:300, 500:] = False
+    plain = path.with_name("plain.tif")
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            plain, "w", driver="GTiff", count=3, height=SIDE, width=SIDE, dtype="uint8",
+            crs="EPSG:32633", transform=Affine(0.1, 0, 5e5, 0, -0.1, 5e6), tiled=True,
+        ) as out,
+    ):  # fmt: skip
+        out.write(pixels)
+        out.write_mask(valid)
+    rasterio.shutil.copy(plain, path, driver="COG", compress="deflate", blocksize=256)
+    return path
+
+
+@pytest.fixture
+def server(cog: Path) -> Iterator[RangeServer]:
+    with serving(cog.read_bytes()) as running:
+        yield running
+
+
+def remote(server: RangeServer) -> RemoteRaster:
+    return RemoteRaster(server.url, retry=QUICK)
+
+
+def windows() -> list[Window]:
+    return [Window(row, col, 500, 500) for row in (0, 350, 700) for col in (0, 350, 700)]
+
+
+def test_windows_are_those_of_the_file(server: RangeServer, cog: Path) -> None:
+    here, there = open_raster(cog), remote(server)
+    assert isinstance(there, SparseSource)
+    assert (there.grid, there.bands, there.dtype) == (here.grid, here.bands, here.dtype)
+    assert "secret" not in there.name
+    for window in windows():
+        one, other = here.read(window), there.read(window)
+        np.testing.assert_array_equal(other.data, one.data)
+        np.testing.assert_array_equal(other.valid, one.valid)
+    there.close()
+    np.testing.assert_array_equal(there.read(windows()[4]).data, here.read(windows()[4]).data)
+
+
+def test_only_what_a_window_needs_is_fetched_and_all_is_counted(server: RangeServer) -> None:
+    there = remote(server)
+    there.read(Window(600, 600, 200, 200))
+    assert there.traffic.nbytes == server.sent_bytes < len(server.content) / 4
+    assert there.traffic.requests == len(server.asked) <= 4
+    for window in windows():
+        there.read(window)
+    assert there.traffic.nbytes == server.sent_bytes < 1.3 * len(server.content)
+    assert any(f"{len(server.asked)} requests" in note for note in there.notes)
+
+
+def test_it_is_read_in_another_thread_than_opened_and_after_pickling(
+    server: RangeServer, cog: Path
+) -> None:
+    there = remote(server)
+    expected = open_raster(cog).read(Window(0, 0, 400, 400)).data
+    assert there.grid.shape == (SIDE, SIDE)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(
+            pool.submit(there.read, Window(0, 0, 400, 400)).result().data, expected
+        )
+        pool.submit(there.close).result()
+    again = pickle.loads(pickle.dumps(there))
+    np.testing.assert_array_equal(again.read(Window(0, 0, 400, 400)).data, expected)
+
+
+@pytest.mark.parametrize("failing", [[503], [500, 429], [0], [-1], [0, 503]])
+def test_what_passes_is_asked_again(server: RangeServer, cog: Path, failing: list[int]) -> None:
+    there = remote(server)
+    assert there.bands == 3
+    server.failing = list(failing)
+    window = Window(600, 600, 500, 500)
+    np.testing.assert_array_equal(there.read(window).data, open_raster(cog).read(window).data)
+    assert there.traffic.repeated >= len(failing)
+    assert "again" in there.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 .*3 times")]
+)
+def test_a_failure_names_address_and_status(server: RangeServer, status: int, told: str) -> None:
+    server.status = status
+    with pytest.raises(DataError, match=rf"/folder/scene%20one\.tif .*{told}") as caught:
+        _ = remote(server).grid
+    assert "secret" not in str(caught.value)
+    assert len(server.asked) == (3 if status == 503 else 1)
+
+
+def test_a_failure_in_mid_run_names_the_window_and_passes(server: RangeServer, cog: Path) -> None:
+    there = remote(server)
+    assert there.bands == 3
+    server.status = 502
+    with pytest.raises(DataError, match=r"rows 700:1200, columns 0:500.*502"):
+        there.read(Window(700, 0, 500, 500))
+    server.status = None
+    window = Window(700, 0, 500, 500)
+    np.testing.assert_array_equal(there.read(window).data, open_raster(cog).read(window).data)
+
+
+def test_a_server_without_ranges_is_named(server: RangeServer) -> None:
+    server.knows_ranges = False
+    with pytest.raises(DataError, match="parts of files") as caught:
+        _ = remote(server).grid
+    assert "Download" in caught.value.remedy
+
+
+def test_nobody_answers() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:\d+/a\.tif .*refused"):
+        _ = open_source(f"http://127.0.0.1:{port}/a.tif").grid
+
+
+def test_a_file_that_changes_meanwhile_is_not_mixed(server: RangeServer) -> None:
+    there = remote(server)
+    assert there.bands == 3
+    server.content += b"more"
+    with pytest.raises(DataError, match="changed on the server"):
+        there.read(Window(0, 0, 1200, 1200))
+
+
+def test_what_is_no_geotiff_is_refused() -> None:
+    with serving(b"<html>" * 1000) as server, pytest.raises(DataError, match="scene%20one"):
+        _ = RemoteRaster(server.url).grid
+
+
+def test_an_overview_is_read_where_it_is_fine_enough(server: RangeServer, cog: Path) -> None:
+    there = remote(server)
+    assert there.at_least(0.15) is there
+    half = there.at_least(0.39)
+    assert half.grid.shape == (SIDE // 2, SIDE // 2)
+    assert half.grid.gsd_m == pytest.approx(0.2, rel=1e-2)
+    assert half.at_least(9.0) is half
+    with rasterio.open(cog, overview_level=0) as expected:
+        np.testing.assert_array_equal(half.read().data, expected.read())
+        np.testing.assert_array_equal(half.read().valid, expected.dataset_mask() > 0)
+    assert there.traffic == half.traffic
+    assert there.traffic.nbytes < len(server.content) / 2
+
+
+def test_an_address_is_no_path_and_a_path_no_address(tmp_path: Path) -> None:
+    assert type(open_source(tmp_path / "a.tif")) is RasterFile
+    assert type(open_source("a.tif")) is RasterFile
+    with pytest.raises(DataError, match="begins with https"):
+        open_source("s3://bucket/a.tif")
+
+
+def test_ranges_come_in_the_order_in_which_they_are_asked_for() -> None:
+    content = bytes(np.random.default_rng(1).integers(0, 256, 500_000, dtype=np.uint8))
+    spans = [(400_000, 410_000), (10, 20), (30_000, 60_000), (60_500, 61_000), (10, 20)]
+    with serving(content) as server:
+        reader = RangeReader(server.url)
+        assert reader.size == len(content)
+        assert reader.read_many(spans) == [content[start:stop] for start, stop in spans]
+        assert len(server.asked) == 1 + 3
+        assert reader.read(499_990, 600_000) == content[499_990:]
