@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli import convert, data, doctor, inspect, label, model, runs, tune
+from rooftrace.cli import calibrate, convert, data, doctor, inspect, label, model, runs, tune
 from rooftrace.cli import predict as prediction
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
@@ -26,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (
-    prediction.predict, model.train, tune.tune, model.evaluate, runs.runs, inspect.inspect,
-    data.split, convert.convert, doctor.doctor,
+    prediction.predict, model.train, tune.tune, model.evaluate, calibrate.calibrate, runs.runs,
+    inspect.inspect, data.split, convert.convert, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)

@@ -1,0 +1,53 @@
+"""`rooftrace calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rooftrace.cli.options import EngineName, Json, Precision, models_of, takes_data
+from rooftrace.cli.show import answered, bar, people, say
+from rooftrace.data.config import SourceConfig
+
+__all__ = ["calibrate"]
+
+
+@takes_data("Labelled data of any kind, which the model was not trained on.")
+def calibrate(
+    model: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
+    data: SourceConfig,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The new .rooftrace file.")],
+    split: Annotated[
+        str | None, typer.Option(help="Only one part of a split: split.json:val.")
+    ] = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    as_json: Json = False,
+) -> None:
+    """Make probabilities of a model's scores of buildings."""
+    from rooftrace.flows.calibrate import run_calibrate
+
+    chosen = models_of([model], None)
+    assert chosen is None or isinstance(chosen, Path)
+    with bar("calibrate", "images", hidden=as_json) as progress:
+        report = run_calibrate(
+            chosen, [data], out, split=split, engine=engine, precision=precision, progress=progress
+        )
+    if answered(report, as_json=as_json):
+        return
+    table = Table("figure", "before", "after")
+    for row in report.rows():
+        table.add_row(*row)
+    people.print(table)
+    for folder in report.folders:
+        say(
+            f"{folder.data}: {len(folder.score):,} buildings in {folder.scenes:,} images, "
+            f"{int(folder.right.sum()):,} right"
+        )
+    calibration = report.fit.calibration
+    if calibration is not None:
+        say(f"fitted: {calibration.map.kind}; after is of images that were left out of the fit")
+    say(f"{report.bundle}" + ("" if report.picture is None else f", picture {report.picture}"))
