@@ -14,6 +14,8 @@ from rooftrace.data.config import SourceConfig
 
 __all__ = ["calibrate"]
 
+_FIGURES = {"ece": "expected calibration error", "brier": "Brier score", "log_loss": "log loss"}
+
 
 @takes_data("Labelled data of any kind, which the model was not trained on.")
 def calibrate(
@@ -39,8 +41,9 @@ def calibrate(
     if answered(report, as_json=as_json):
         return
     table = Table("figure", "before", "after")
-    for row in report.rows():
-        table.add_row(*row)
+    before, after = report.whole.to_json().values()
+    for key, name in _FIGURES.items():
+        table.add_row(name, *("–" if f is None else f"{f[key]:.4f}" for f in (before, after)))
     people.print(table)
     for folder in report.folders:
         say(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Scene
@@ -28,9 +30,44 @@ from rooftrace.metrics.reliability import Reliability, draw_reliability
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import Predictor, load
 
-__all__ = ["CalibrateReport", "judge_buildings", "run_calibrate"]
+__all__ = ["CalibrateReport", "Compared", "judge_buildings", "run_calibrate", "uncalibrated"]
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Reliability of scores.
+
+    Args:
+        before: None where there is no building.
+        after: of the values of a calibration that did not see these buildings; None without one.
+    """
+
+    before: Reliability | None
+    after: Reliability | None
+
+    @classmethod
+    def of(
+        cls,
+        score: NDArray[np.floating],
+        value: NDArray[np.floating] | None,
+        right: NDArray[np.bool_],
+    ) -> Compared:
+        """Count buildings: (n,) scores, what they became, and whether each is right."""
+        if not len(score):
+            return cls(None, None)
+        after = None if value is None else Reliability.of(value, right)
+        return cls(Reliability.of(score, right), after)
+
+    def to_json(self) -> dict[str, Any]:
+        """`before` and `after`: calibration error, Brier score and log loss, or None."""
+        return {
+            name: None
+            if one is None
+            else {key: round(getattr(one, key), 5) for key in ("ece", "brier", "log_loss")}
+            for name, one in (("before", self.before), ("after", self.after))
+        }
 
 
 @dataclass(frozen=True)
@@ -42,14 +79,37 @@ class CalibrateReport:
         picture: reliability before and after; None where no building was predicted.
         fit: the function, with its figures.
         folders: what it was fitted on.
-        notes: what was assumed, for the person to see.
     """
 
     bundle: Path
     picture: Path | None
     fit: CalibrationFit
     folders: tuple[JudgedBuildings, ...]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not done, for the person to see."""
+        return (f"no calibration was fitted: {self.fit.reason}",) if self.fit.reason else ()
+
+    @cached_property
+    def by_folder(self) -> tuple[Compared, ...]:
+        """Figures of each folder."""
+        ends = np.cumsum([len(folder.score) for folder in self.folders])
+        values = self.fit.left_out
+        parts = [None] * len(ends) if values is None else np.split(values, ends[:-1])
+        return tuple(
+            Compared.of(folder.score, value, folder.right)
+            for folder, value in zip(self.folders, parts)
+        )
+
+    @cached_property
+    def whole(self) -> Compared:
+        """Figures of all buildings together."""
+        score, right = (
+            np.concatenate([getattr(folder, name) for folder in self.folders])
+            for name in ("score", "right")
+        )
+        return Compared.of(score, self.fit.left_out, right)
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `--json`. Figures after are of scenes that were left out of the fit."""
@@ -58,24 +118,14 @@ class CalibrateReport:
             "bundle": str(self.bundle),
             "picture": None if self.picture is None else str(self.picture),
             "calibration": None if calibration is None else calibration.map.model_dump(mode="json"),
-            "data": [folder.record.model_dump(mode="json") for folder in self.folders],
-            "before": _figures(self.fit.before),
-            "after": _figures(self.fit.after),
+            **self.whole.to_json(),
+            "data": [
+                folder.record.model_dump(mode="json") | figures.to_json()
+                for folder, figures in zip(self.folders, self.by_folder)
+            ],
             "log_loss_by_kind": {k: round(v, 5) for k, v in self.fit.by_kind.items()},
             "notes": list(self.notes),
         }
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Name of a figure, before, after; for a table."""
-        before, after = _figures(self.fit.before), _figures(self.fit.after)
-
-        def shown(figures: dict[str, float] | None, key: str) -> str:
-            return "–" if figures is None else f"{figures[key]:.4f}"
-
-        return [(name, shown(before, key), shown(after, key)) for key, name in _NAMES.items()]
-
-
-_NAMES = {"ece": "expected calibration error", "brier": "Brier score", "log_loss": "log loss"}
 
 
 def run_calibrate(
@@ -108,10 +158,7 @@ def run_calibrate(
     """
     if not folders:
         raise DataError("There is no data to calibrate on.", remedy="Name labelled data.")
-    loaded = load(bundle, engine=engine, precision=precision)
-    # The scores are to be those of the network.
-    spec = loaded.bundle.spec.model_copy(update={"calibration": None})
-    predictor = Predictor(replace(loaded.bundle, spec=spec), loaded.engine)
+    predictor = uncalibrated(load(bundle, engine=engine, precision=precision))
     part = "all" if split is None else parse_reference(split)[1]
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     total = sum(map(len, sources))
@@ -125,19 +172,26 @@ def run_calibrate(
 
         judged.append(judge_buildings(predictor, source, part, told))
     fit = fit_calibration(judged)
-    made = spec.model_copy(update={"calibration": fit.calibration})
-    write_bundle(out, made, loaded.bundle.parts)
-    picture = None
-    if fit.before is not None:
-        picture = out.with_name(f"{out.stem}_reliability.png")
-        curves = [("before", fit.before)]
-        if fit.after is not None:
-            curves.append(("after", fit.after))
-        with replacing(picture) as partial:
-            drawn = draw_reliability(curves, f"{spec.name}: {fit.before.objects:,} buildings")
-            drawn.save(partial, format="PNG")
-    notes = (f"no calibration was fitted: {fit.reason}",) if fit.reason else ()
-    return CalibrateReport(out, picture, fit, tuple(judged), notes)
+    spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
+    write_bundle(out, spec, predictor.bundle.parts)
+    picture = out.with_name(f"{out.stem}_reliability.png")
+    report = CalibrateReport(out, picture, fit, tuple(judged))
+    figures = report.whole
+    if figures.before is None:
+        return replace(report, picture=None)
+    curves = [("before", figures.before)]
+    if figures.after is not None:
+        curves.append(("after", figures.after))
+    with replacing(picture) as partial:
+        drawn = draw_reliability(curves, f"{spec.name}: {figures.before.objects:,} buildings")
+        drawn.save(partial, format="PNG")
+    return report
+
+
+def uncalibrated(predictor: Predictor) -> Predictor:
+    """The same, with the scores that the network gives."""
+    spec = predictor.bundle.spec.model_copy(update={"calibration": None})
+    return Predictor(replace(predictor.bundle, spec=spec), predictor.engine)
 
 
 def judge_buildings(
@@ -168,9 +222,7 @@ def judge_buildings(
     )
 
 
-def _judge(
-    predictor: Predictor, scene: Scene
-) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.bool_]]]:
+def _judge(predictor: Predictor, scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(n,) scores of the buildings of a scene, and whether each is right."""
     truth, prediction = beside_label(predictor, scene, None)
     which = predictor.bundle.spec.building_class
@@ -180,13 +232,3 @@ def _judge(
         truth.valid & prediction.mask.valid,
     )
     return buildings_of(prediction, which).score[numbers - 1], right
-
-
-def _figures(one: Reliability | None) -> dict[str, float] | None:
-    if one is None:
-        return None
-    return {
-        "ece": round(one.ece, 5),
-        "brier": round(one.brier, 5),
-        "log_loss": round(one.log_loss, 5),
-    }

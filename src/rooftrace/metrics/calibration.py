@@ -7,7 +7,7 @@ is another matter: that is learned here from predicted buildings that were compa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ LEAST_OBJECTS = 50
 
 _LEAST_OF_EACH = 5
 """Right ones, and wrong ones: likewise."""
+
+_LEAST_GAIN = 1e-4
+"""Of log loss, in nats: less is rounding."""
 
 _FOLDS = 5
 _OBJECTS_PER_KNOT = 15
@@ -79,17 +82,16 @@ class CalibrationFit:
 
     Args:
         calibration: the best; None where none was fitted.
-        before: of the scores themselves; None where there is no building.
-        after: of the values that cross-validation gave; None without a calibration.
         reason: why there is no calibration, for people; else empty.
+        left_out: (n,) what the scores became by functions that were fitted without them, folder
+            after folder; None without a calibration.
         by_kind: the log loss of each kind of function in cross-validation.
     """
 
     calibration: Calibration | None
-    before: Reliability | None
-    after: Reliability | None
-    reason: str
-    by_kind: dict[str, float]
+    reason: str = ""
+    left_out: Floats | None = None
+    by_kind: dict[str, float] = field(default_factory=dict)
 
 
 def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
@@ -104,15 +106,14 @@ def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
     score = np.concatenate([f.score for f in folders]).astype(np.float64)
     right = np.concatenate([f.right for f in folders])
     if not len(score):
-        return CalibrationFit(None, None, None, "no building was predicted", {})
-    before = Reliability.of(score, right)
+        return CalibrationFit(None, "no building was predicted")
     rare = min(int(right.sum()), int((~right).sum()))
     if len(score) < LEAST_OBJECTS or rare < _LEAST_OF_EACH:
         reason = (
             f"{len(score)} buildings were judged, {int(right.sum())} of them right; at least "
             f"{LEAST_OBJECTS} are needed, with {_LEAST_OF_EACH} right and {_LEAST_OF_EACH} wrong"
         )
-        return CalibrationFit(None, before, None, reason, {})
+        return CalibrationFit(None, reason)
     weight = np.concatenate([np.full(len(f.score), 1 / max(len(f.score), 1)) for f in folders])
     fold = _folds(folders)
     left_out = {
@@ -121,10 +122,10 @@ def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
     loss = {kind: _log_loss(value, right, weight) for kind, value in left_out.items()}
     own = _log_loss(score, right, weight)
     best = min(loss, key=lambda kind: loss[kind])
-    if not loss[best] < own:
+    if not loss[best] < own - _LEAST_GAIN:
         reason = f"no function is better than the scores are (log loss {own:.4f})"
-        return CalibrationFit(None, before, None, reason, loss)
-    after = Reliability.of(left_out[best], right)
+        return CalibrationFit(None, reason, by_kind=loss)
+    before, after = Reliability.of(score, right), Reliability.of(left_out[best], right)
     calibration = Calibration(
         map=FITS[best](score, right, weight),
         fitted_on=tuple(folder.record for folder in folders),
@@ -133,7 +134,7 @@ def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
         log_loss_before=round(before.log_loss, 5),
         log_loss_after=round(after.log_loss, 5),
     )
-    return CalibrationFit(calibration, before, after, "", loss)
+    return CalibrationFit(calibration, "", left_out[best], loss)
 
 
 def _folds(folders: Sequence[JudgedBuildings]) -> NDArray[np.int64]:

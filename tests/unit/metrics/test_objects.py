@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rooftrace.metrics.objects import ObjectCounts
+from rooftrace.metrics.objects import ObjectCounts, judge_predicted
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
 
@@ -75,3 +75,21 @@ def test_counts_add_up_over_images(one, other) -> None:
     shift = np.where(one > 0, one + 10, 0), np.where(other > 0, other + 10, 0)
     whole = ObjectCounts.of(np.hstack([one, shift[1]]), np.hstack([other, shift[0]]))
     assert apart == whole
+
+
+def test_which_predicted_ones_are_right() -> None:
+    labelled = ids(1, 1, 1, 1, 0, 2, 2, 2, 2, 0, 3)
+    predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 6, 9)
+    valid = np.arange(11)[None] < 10
+    numbers, right = judge_predicted(labelled, predicted, valid)
+    assert (numbers.tolist(), right.tolist()) == ([5, 6], [True, False])
+
+
+@given(maps, maps, arrays(np.bool_, (8, 10)))
+def test_those_that_are_right_are_those_that_match(
+    labelled: np.ndarray, predicted: np.ndarray, valid: np.ndarray
+) -> None:
+    counts = ObjectCounts.of(labelled, predicted, valid)
+    numbers, right = judge_predicted(labelled, predicted, valid)
+    assert (len(numbers), right.sum()) == (counts.predicted, counts.matched)
+    assert set(numbers) == set(predicted[valid & (predicted > 0)])

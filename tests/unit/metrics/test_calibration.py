@@ -1,0 +1,187 @@
+"""Fits that find what was put in, and stay what a calibration has to be whatever is put in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.metrics.calibration import (
+    FITS,
+    LEAST_OBJECTS,
+    JudgedBuildings,
+    _folds,
+    fit_calibration,
+    pool_violators,
+)
+from rooftrace.models.calibration import MAX_KNOTS, IsotonicMap, LogisticMap, logit
+
+
+def judged(
+    score: np.ndarray, right: np.ndarray, scenes: int = 10, name: str = "a"
+) -> JudgedBuildings:
+    scene = np.sort(np.arange(len(score)) % scenes)
+    return JudgedBuildings(name, "val", score.astype(np.float32), right, scene, scenes)
+
+
+def drawn(
+    count: int, slope: float, intercept: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores, and outcomes that follow a logistic function of them."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(0.3, 0.99, count)
+    chance = 1 / (1 + np.exp(-(slope * logit(score) + intercept)))
+    return score, rng.random(count) < chance
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 5)), min_size=1, max_size=12),
+)
+def test_pooling_is_the_nearest_that_does_not_decrease(points: list[tuple[float, float]]) -> None:
+    value, weight = (np.array(part) for part in zip(*points))
+    n = len(value)
+
+    def mean(first: int, last: int) -> float:
+        return float(np.average(value[first : last + 1], weights=weight[first : last + 1]))
+
+    # The minimax formula of isotonic regression (Robertson, Wright and Dykstra 1988).
+    expected = [max(min(mean(a, b) for b in range(i, n)) for a in range(i + 1)) for i in range(n)]
+    np.testing.assert_allclose(pool_violators(value, weight), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (2.0, -1.0), (0.4, 0.7)])
+def test_platt_finds_what_was_put_in(slope: float, intercept: float) -> None:
+    score, right = drawn(40_000, slope, intercept)
+    found = FITS["platt"](score, right, np.ones(len(score)))
+    assert isinstance(found, LogisticMap)
+    assert (found.slope, found.intercept) == pytest.approx((slope, intercept), abs=0.06)
+
+
+def test_a_temperature_is_found() -> None:
+    score, right = drawn(40_000, 0.5, 0.0)
+    found = FITS["temperature"](score, right, np.ones(len(score)))
+    assert isinstance(found, LogisticMap)
+    assert (found.slope, found.intercept) == (pytest.approx(0.5, abs=0.02), 0)
+
+
+def test_steps_are_found() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0, 1, 20_000)
+    right = rng.random(20_000) < np.where(score < 0.5, 0.2, 0.9)
+    found = FITS["isotonic"](score, right, np.ones(20_000))
+    np.testing.assert_allclose(found.apply(np.array([0.3, 0.45, 0.55, 0.8])),
+                               [0.2, 0.2, 0.9, 0.9], atol=0.05)  # fmt: skip
+
+
+def test_the_best_kind_is_taken() -> None:
+    rng = np.random.default_rng(1)
+    score = rng.uniform(0, 1, 6000)
+    steps = fit_calibration([judged(score, rng.random(6000) < np.where(score < 0.7, 0.5, 0.95))])
+    assert steps.calibration is not None
+    assert steps.calibration.map.kind == "isotonic"
+    smooth = fit_calibration([judged(*drawn(3000, 2.0, -1.5))])
+    assert smooth.calibration is not None
+    assert smooth.calibration.map.kind == "platt"
+    assert smooth.by_kind["platt"] == min(smooth.by_kind.values())
+
+
+def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
+    folder = judged(*drawn(3000, 2.0, -1.5))
+    fit = fit_calibration([folder])
+    made = fit.calibration
+    assert made is not None
+    assert fit.left_out is not None
+    assert made.ece_after < 0.05 < 0.1 < made.ece_before
+    assert made.log_loss_after < made.log_loss_before
+    assert (made.fitted_on[0].objects, made.fitted_on[0].right) == (3000, folder.right.sum())
+    # New buildings, of the same kind.
+    score, right = drawn(20_000, 2.0, -1.5, seed=5)
+    value = made.apply(score.astype(np.float32))
+    for low in np.arange(0.1, 0.9, 0.2):
+        here = (value >= low) & (value < low + 0.2)
+        assert right[here].mean() == pytest.approx(value[here].mean(), abs=0.06)
+    # Those left out saw other functions than the one that is kept, but not quite other ones.
+    kept = made.apply(folder.score)
+    assert 0 < np.abs(fit.left_out - kept).max() < 0.1
+
+
+def test_each_folder_counts_alike() -> None:
+    rng = np.random.default_rng(0)
+
+    def folder(count: int, chance: float, name: str) -> JudgedBuildings:
+        return judged(rng.uniform(0.4, 0.6, count), rng.random(count) < chance, 10, name)
+
+    made = fit_calibration([folder(8000, 0.9, "many"), folder(400, 0.1, "few")]).calibration
+    assert made is not None
+    assert made.apply(np.float32([0.5]))[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_scores_that_are_probabilities_are_left_alone() -> None:
+    # In each scene ten buildings of each score, of which so many are right.
+    score = np.tile(np.repeat(np.arange(1, 10) / 10, 10), 10)
+    right = np.tile(np.arange(10), 90) < score * 10 - 1e-9
+    fit = fit_calibration([judged(score, right)])
+    assert fit.calibration is None
+    assert "no function is better" in fit.reason
+    assert set(fit.by_kind) == set(FITS)
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    [
+        (np.zeros(0, bool), "no building was predicted"),
+        (np.arange(LEAST_OBJECTS - 1) % 2 == 0, "49 buildings were judged, 25 of them right"),
+        (np.ones(500, bool), "500 buildings were judged, 500 of them right"),
+        (np.arange(500) < 4, "4 of them right"),
+    ],
+)
+def test_too_few_are_not_fitted(right: np.ndarray, told: str) -> None:
+    fit = fit_calibration([judged(np.linspace(0.3, 0.9, len(right)), right)])
+    assert fit.calibration is None
+    assert fit.left_out is None
+    assert told in fit.reason
+
+
+@pytest.mark.parametrize("kind", FITS)
+@given(data=st.data())
+def test_whatever_comes_the_function_is_monotone(kind: str, data: st.DataObject) -> None:
+    count = data.draw(st.integers(2, 80))
+    levels = data.draw(st.integers(1, 256))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    score = rng.integers(0, levels, count) / max(levels - 1, 1)
+    right = rng.random(count) < data.draw(st.floats(0, 1))
+    made = FITS[kind](score, right, rng.uniform(0.1, 1, count))
+    values = made.apply(np.linspace(0, 1, 200))
+    assert (np.diff(values) >= 0).all()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    if isinstance(made, IsotonicMap):
+        assert len(made.scores) <= MAX_KNOTS
+        assert 0 < min(made.probabilities) <= max(made.probabilities) < 1
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=3))
+def test_a_scene_is_never_on_both_sides(folders: list[list[int]]) -> None:
+    """Numbers of buildings, by scene and folder."""
+    made = []
+    for sizes in folders:
+        scene = np.repeat(np.arange(len(sizes)), sizes)
+        score = np.full(len(scene), 0.5, np.float32)
+        made.append(JudgedBuildings("a", "val", score, score > 0, scene, len(sizes)))
+    fold = _folds(made)
+    assert len(fold) == sum(map(sum, folders))
+    scenes = [(n, int(s)) for n, folder in enumerate(made) for s in folder.scene]
+    held = sum(size > 0 for sizes in folders for size in sizes)
+    if held >= 5:
+        assert set(fold) == set(range(5))
+        assert len({(one, int(f)) for one, f in zip(scenes, fold)}) == held
+    else:
+        # Runs of neighbours.
+        assert (np.diff(fold) >= 0).all()
+
+
+def test_the_same_buildings_give_the_same_function() -> None:
+    score, right = drawn(500, 2.0, -1.0)
+    one, two = (fit_calibration([judged(score, right)]).calibration for _ in range(2))
+    assert one == two

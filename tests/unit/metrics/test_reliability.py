@@ -1,0 +1,61 @@
+"""Reliability by hand, and its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.metrics.reliability import Reliability, draw_reliability
+
+
+def test_by_hand() -> None:
+    score = np.array([0.85, 0.89, 0.81, 0.25, 1.0], np.float32)
+    right = np.array([True, True, False, False, True])
+    found = Reliability.of(score, right)
+    assert found.count.tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 3, 1]
+    assert found.objects == 5
+    assert found.mean_score[8] == pytest.approx(0.85)
+    assert found.share_right[8] == pytest.approx(2 / 3)
+    # Three objects are off by 0.85 - 2/3, one by 0.25, one by nothing.
+    assert found.ece == pytest.approx((3 * (0.85 - 2 / 3) + 0.25) / 5)
+    squares = [0.15**2, 0.11**2, 0.81**2, 0.25**2, 0]
+    assert found.brier == pytest.approx(np.mean(squares))
+    logs = [np.log(0.85), np.log(0.89), np.log(0.19), np.log(0.75), 0]
+    assert found.log_loss == pytest.approx(-np.mean(logs), abs=1e-5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1))
+def test_figures_are_in_range(objects: list[tuple[float, bool]]) -> None:
+    score, right = (np.array(part) for part in zip(*objects))
+    found = Reliability.of(score, right)
+    assert found.objects == len(objects)
+    assert 0 <= found.ece <= 1
+    assert 0 <= found.brier <= 1
+    assert 0 <= found.log_loss < np.inf
+
+
+def test_scores_that_are_probabilities_have_no_error() -> None:
+    right = np.arange(1000) % 10 < 7
+    assert Reliability.of(np.full(1000, 0.7), right).ece == pytest.approx(0)
+    assert Reliability.of(np.full(1000, 0.2), right).ece == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("score", [[], [1.1], [-0.1], [float("nan")]])
+def test_what_is_no_score_is_refused(score: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"expected at least one, all in 0\.\.1"):
+        Reliability.of(np.array(score), np.zeros(len(score), bool))
+
+
+def test_the_picture_shows_both_curves() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.random(500)
+    before = Reliability.of(score, rng.random(500) < score**3)
+    after = Reliability.of(score**3, rng.random(500) < score**3)
+    one = np.asarray(draw_reliability([("before", before)], "title"))
+    both = np.asarray(draw_reliability([("before", before), ("after", after)], "title"))
+    assert one.shape == both.shape
+    blue = (both == (27, 100, 170)).all(axis=-1)
+    assert blue.sum() > 500
+    assert not (one == (27, 100, 170)).all(axis=-1).any()

@@ -1,0 +1,208 @@
+"""What a bundle says of its scores: read as it was written, or not at all."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import BundleError
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
+from rooftrace.models.calibration import (
+    MAX_KNOTS,
+    Calibration,
+    CalibrationData,
+    IsotonicMap,
+    LogisticMap,
+    logit,
+)
+
+DATA = CalibrationData(data="place", split="val", scenes=4, objects=200, right=150)
+FIGURES = {"ece_before": 0.2, "ece_after": 0.05, "log_loss_before": 0.7, "log_loss_after": 0.5}
+PLATT = Calibration(
+    map=LogisticMap(kind="platt", slope=2.0, intercept=-1.0), fitted_on=(DATA,), **FIGURES
+)
+STEPS = Calibration(
+    map=IsotonicMap(scores=(0.3, 0.5, 0.9), probabilities=(0.1, 0.6, 0.6)),
+    fitted_on=(DATA,),
+    **FIGURES,
+)
+
+
+def written(path: Path, calibration: Calibration | None) -> ModelBundle:
+    tiny = tiny_bundle()
+    return write_bundle(path, tiny.spec.model_copy(update={"calibration": calibration}), tiny.parts)
+
+
+@pytest.mark.parametrize("calibration", [PLATT, STEPS, None])
+def test_written_and_read_again(tmp_path: Path, calibration: Calibration | None) -> None:
+    bundle = written(tmp_path / "a.rooftrace", calibration)
+    read = read_bundle(tmp_path / "a.rooftrace")
+    assert read.spec.calibration == calibration
+    assert read.sha256 == bundle.sha256
+
+
+def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    made = {written(tmp_path / "a.rooftrace", c).sha256 for c in (PLATT, STEPS, None)}
+    assert len(made) == 3
+
+
+def test_the_segmenter_alone_has_none() -> None:
+    spec = tiny_bundle().spec.model_copy(update={"coarse_threshold": 0.4, "calibration": PLATT})
+    bundle = ModelBundle(spec, {}, "x")
+    assert bundle.giving("probabilities").spec.calibration == PLATT
+    assert bundle.giving("coarse").spec.calibration is None
+
+
+def test_functions_by_hand() -> None:
+    score = np.array([0.3, 0.5, 0.7], np.float32)
+    expected = 1 / (1 + np.exp(-(2 * np.log(score / (1 - score)) - 1)))
+    found = PLATT.apply(score)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    same = LogisticMap(kind="temperature", slope=1.0)
+    np.testing.assert_allclose(same.apply(score), score, rtol=1e-6)
+    ends = np.float32([0.0, 0.3, 0.4, 0.5, 0.7, 1.0])
+    np.testing.assert_allclose(STEPS.apply(ends), [0.1, 0.1, 0.35, 0.6, 0.6, 0.6], rtol=1e-6)
+
+
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=1),
+    st.floats(0, 1000),
+    st.floats(-1000, 1000),
+)
+def test_no_score_leaves_the_range(score: list[float], slope: float, intercept: float) -> None:
+    extreme = LogisticMap(kind="platt", slope=slope, intercept=intercept)
+    values = extreme.apply(np.sort(np.float32(score)))
+    assert np.isfinite(values).all()
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert (np.diff(values) >= 0).all()
+
+
+def test_no_score_stays_none() -> None:
+    score = np.float32([np.nan, 0.5])
+    for calibration in (PLATT, STEPS):
+        assert np.isnan(calibration.apply(score)).tolist() == [True, False]
+        assert calibration.apply(np.zeros(0, np.float32)).shape == (0,)
+
+
+def test_the_ends_have_a_logit() -> None:
+    ends = logit(np.float32([0, 1]))
+    assert np.isfinite(ends).all()
+    assert ends[0] == pytest.approx(-ends[1])
+
+
+def plain(calibration: Calibration) -> dict[str, Any]:
+    made: dict[str, Any] = calibration.model_dump(mode="json")
+    return made
+
+
+def with_map(**function: Any) -> dict[str, Any]:
+    return plain(PLATT) | {"map": function}
+
+
+WRONG = {
+    "kind": with_map(kind="spline", slope=1),
+    "no kind": with_map(slope=1.0, intercept=0.0),
+    "slope": with_map(kind="platt", slope=-1.0, intercept=0.0),
+    "not finite": with_map(kind="platt", slope=float("inf"), intercept=0.0),
+    "not a number": with_map(kind="platt", slope=float("nan"), intercept=0.0),
+    "too steep": with_map(kind="platt", slope=1e9, intercept=0.0),
+    "temperature": with_map(kind="temperature", slope=1.0, intercept=0.5),
+    "both": with_map(kind="platt", slope=1.0, intercept=0.0, scores=[0.5], probabilities=[0.5]),
+    "lengths": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5]),
+    "no knots": with_map(kind="isotonic", scores=[], probabilities=[]),
+    "decreasing": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[0.5, 0.4]),
+    "two at one score": with_map(kind="isotonic", scores=[0.1, 0.1], probabilities=[0.4, 0.5]),
+    "beyond 1": with_map(kind="isotonic", scores=[0.1, 1.2], probabilities=[0.4, 0.5]),
+    "below 0": with_map(kind="isotonic", scores=[0.1, 0.2], probabilities=[-0.4, 0.5]),
+    "many knots": with_map(
+        kind="isotonic",
+        scores=np.linspace(0, 1, MAX_KNOTS + 1).tolist(),
+        probabilities=[0.5] * (MAX_KNOTS + 1),
+    ),
+    "fitted on nothing": plain(PLATT) | {"fitted_on": []},
+    "error": plain(PLATT) | {"ece_after": 1.5},
+    "unknown key": plain(PLATT) | {"trust": "me"},
+    "text": "platt",
+    "list": [plain(PLATT)],
+}
+
+
+def put(path: Path, calibration: Any) -> None:
+    """A bundle of which all but the calibration is right."""
+    tiny = tiny_bundle()
+    spec = json.loads(tiny.spec.model_dump_json()) | {"calibration": calibration}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bundle.json", json.dumps(spec))
+        for name, data in tiny.parts.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_calibration_is_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "a.rooftrace", WRONG[name])
+    with pytest.raises(BundleError, match=r"calibration"):
+        read_bundle(tmp_path / "a.rooftrace")
+
+
+def test_a_bundle_from_before_there_were_calibrations(tmp_path: Path) -> None:
+    tiny = tiny_bundle()
+    spec = json.loads(tiny.spec.model_dump_json())
+    del spec["calibration"]
+    with zipfile.ZipFile(tmp_path / "a.rooftrace", "w") as archive:
+        archive.writestr("bundle.json", json.dumps(spec))
+        for part, data in tiny.parts.items():
+            archive.writestr(part, data)
+    assert read_bundle(tmp_path / "a.rooftrace").spec == tiny.spec
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+numbers = st.lists(st.floats(-0.2, 1.2) | json_values, max_size=5)
+maps = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["platt", "temperature", "isotonic"]) | json_values},
+    optional={
+        "slope": st.floats() | json_values,
+        "intercept": st.floats() | json_values,
+        "scores": numbers,
+        "probabilities": numbers,
+    },
+)
+nearly = st.builds(
+    lambda function, others: plain(PLATT) | {"map": function} | others,
+    maps,
+    st.dictionaries(st.sampled_from(sorted(plain(PLATT))), json_values, max_size=2),
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "a.rooftrace"
+
+
+@settings(max_examples=200)
+@given(calibration=nearly | maps | json_values)
+def test_whatever_stands_there_is_read_or_refused(scratch: Path, calibration: Any) -> None:
+    put(scratch, calibration)
+    try:
+        made = read_bundle(scratch).spec.calibration
+    except BundleError:
+        return
+    if made is not None:
+        values = made.apply(np.linspace(0, 1, 50, dtype=np.float32))
+        assert (np.diff(values) >= 0).all()
+        assert 0 <= values[0] <= values[-1] <= 1
