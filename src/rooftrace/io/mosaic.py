@@ -128,6 +128,15 @@ class TileMosaic:
                     valid[here] = tile.valid[there]
         return Raster(data, valid, self._grid.crop(window))
 
+    def is_empty(self, window: Window) -> bool:
+        """Whether a window has no tile."""
+        height, width = self._tile_shape
+        return not any(
+            (row, col) in self._tiles
+            for row in range(window.row // height, -(-window.row_stop // height))
+            for col in range(window.col // width, -(-window.col_stop // width))
+        )
+
     def _tile(self, row: int, col: int) -> Raster:
         """A decoded tile; the one that was used longest ago makes room for it."""
         key = (row, col)

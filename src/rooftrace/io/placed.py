@@ -16,13 +16,14 @@ from rooftrace.core.types import (
     Mask,
     Raster,
     RasterSource,
+    SparseSource,
     Window,
 )
 
-__all__ = ["PlacedSource", "WindowLabel", "WindowSource"]
+__all__ = ["OtherSource", "PlacedSource", "WindowLabel", "WindowSource"]
 
 
-class _Other:
+class OtherSource:
     """What a source that shows the pixels of another takes from it."""
 
     def __init__(self, source: RasterSource) -> None:
@@ -36,6 +37,11 @@ class _Other:
     def dtype(self) -> np.dtype[Any]:
         return self.source.dtype
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the other source has to say about how it was read."""
+        return tuple(getattr(self.source, "notes", ()))
+
     def close(self) -> None:
         """Let go of the file, if there is one."""
         close = getattr(self.source, "close", None)
@@ -43,7 +49,7 @@ class _Other:
             close()
 
 
-class PlacedSource(_Other):
+class PlacedSource(OtherSource):
     """A `RasterSource` that takes its grid from elsewhere: a tile's name, a table.
 
     Args:
@@ -72,8 +78,11 @@ class PlacedSource(_Other):
         grid = self.grid if window is None else self.grid.crop(window)
         return Raster(raster.data, raster.valid, grid)
 
+    def is_empty(self, window: Window) -> bool:
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
 
-class WindowSource(_Other):
+
+class WindowSource(OtherSource):
     """A `RasterSource` that is one window of another: a chip of a scene.
 
     Args:

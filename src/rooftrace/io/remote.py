@@ -19,13 +19,14 @@ from urllib.parse import unquote, urlsplit
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Window
+from rooftrace.core.types import RasterSource, Window
+from rooftrace.io.area import AreaSource
 from rooftrace.io.gdal import environment, explained, open_quietly, with_openers
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.ranges import RangeError, RangeReader, Retry, Traffic, without_query
 from rooftrace.io.raster import RasterFile
 
-__all__ = ["RemoteRaster", "is_url", "open_source", "url_stem"]
+__all__ = ["RemoteRaster", "coarsened", "is_url", "open_source", "url_stem"]
 
 _GDAL_NAME = "/scene.tif"
 
@@ -187,6 +188,35 @@ class RemoteRaster(RasterFile):
     def failed(self, error: RangeError) -> None:
         """Remember why a read came back short: GDAL does not hand on what its files raise."""
         self._failure = error
+
+
+def coarsened(source: RasterSource, model_gsd_m: float | None) -> tuple[RasterSource, str | None]:
+    """A remote image at the overview that still has all that a model sees, and what to say of it.
+
+    Anything else, and a remote image without metres or without such an overview, is given back as
+    it is, with None. Where a person says the metres or the scale the image itself has to be read.
+
+    Args:
+        source: a `RemoteRaster`, or an area of one.
+        model_gsd_m: metres per pixel that the model was trained at, if it knows any.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    image = source.source if isinstance(source, AreaSource) else source
+    if not isinstance(image, RemoteRaster) or model_gsd_m is None:
+        return source, None
+    coarser = image.at_least(model_gsd_m)
+    if coarser is image:
+        return source, None
+    rows, cols = coarser.grid.shape
+    note = (
+        f"{image.name} has {image.grid.gsd_m:.3g} m per pixel: its overview of {rows} × {cols} "
+        f"pixels with {coarser.grid.gsd_m:.3g} m is read, and results lie on that grid; the model "
+        f"was trained at {model_gsd_m:g} m."
+    )
+    image.close()
+    return (AreaSource(coarser, source.area) if isinstance(source, AreaSource) else coarser), note
 
 
 class _RemoteFile:

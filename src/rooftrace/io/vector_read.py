@@ -107,9 +107,7 @@ class VectorFile:
             DataError: as for `fields`, or there are features that are no polygons.
             GeoreferenceError: it has no CRS, or coordinates that its CRS does not have.
         """
-        with _explained(self.path):
-            read = self._read_parquet if self._is_parquet else self._read_gdal
-            crs, geometry, values = read(fields)
+        crs, geometry, values = self._read_all(fields)
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
@@ -126,6 +124,22 @@ class VectorFile:
         )
         _check_degrees(layer, self.path)
         return layer
+
+    def outlines(self) -> tuple[NDArray[np.object_], CRS | None]:
+        """Its polygons as in `read`, whatever their coordinates are, and the CRS if it has one.
+
+        Raises:
+            DataError: as for `read`.
+        """
+        crs, geometry, _ = self._read_all(())
+        return _polygons(geometry, self.path)[0], crs
+
+    def _read_all(
+        self, fields: Sequence[str]
+    ) -> tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]]]:
+        with _explained(self.path):
+            read = self._read_parquet if self._is_parquet else self._read_gdal
+            return read(fields)
 
     @property
     def _is_parquet(self) -> bool:

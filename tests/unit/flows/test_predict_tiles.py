@@ -101,7 +101,7 @@ def test_what_is_no_scene_of_tiles_is_told(tmp_path: Path, pixels: np.ndarray) -
     with pytest.raises(ConfigError, match="zoom = 17 was asked for"):
         find_jobs([tmp_path / "town"], mosaic=True, zoom=17)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no tiles"):
+    with pytest.raises(DataError, match="has no image"):
         find_jobs([tmp_path / "empty"], mosaic=True)
     with pytest.raises(DataError, match="no image among"):
         find_jobs([tmp_path / "empty"])

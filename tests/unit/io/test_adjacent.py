@@ -1,0 +1,182 @@
+"""Images side by side are one scene: whatever window is read, it is that of the whole."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import CRS
+
+from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
+from rooftrace.io import adjacent
+from rooftrace.io.adjacent import AdjacentTiles
+from rooftrace.io.raster import open_raster
+
+ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
+SHAPE = (150, 200)
+
+PLACES = {
+    "a": Window(0, 0, 64, 70),
+    "b": Window(0, 70, 50, 40),
+    "c": Window(64, 0, 86, 33),
+    # Over "b", and later by name.
+    "d": Window(30, 90, 60, 110),
+}
+
+
+@pytest.fixture(scope="module")
+def scene() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 255, (3, *SHAPE), dtype=np.uint8)
+
+
+def write(path: Path, data: np.ndarray, window: Window, **options: object) -> Path:
+    profile: dict[str, object] = {"crs": "EPSG:32633", "transform": ORIGIN, "nodata": 0} | options
+    profile["transform"] = profile["transform"] @ Affine.translation(window.col, window.row)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=len(data), height=window.height, width=window.width,
+        dtype=data.dtype, **profile,
+    ) as out:  # fmt: skip
+        out.write(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, scene: np.ndarray) -> Path:
+    """The scene cut into four, the last a little brighter and with a hole."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for name, window in PLACES.items():
+        data = scene[:, *window.slices()].copy()
+        if name == "d":
+            data = np.maximum(data, 2)
+            data[:, 10:20, :30] = 0
+        write(folder / f"{name}.tif", data, window)
+    return folder
+
+
+def opened(folder: Path) -> AdjacentTiles:
+    return AdjacentTiles([open_raster(p) for p in sorted(folder.glob("*.tif"))], "town")
+
+
+@pytest.fixture(scope="module")
+def expected(scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    data, valid = np.zeros_like(scene), np.zeros(SHAPE, bool)
+    for name, window in PLACES.items():
+        part = scene[:, *window.slices()].copy()
+        known = np.ones(window.shape_yx, bool)
+        if name == "d":
+            part = np.maximum(part, 2)
+            known[10:20, :30] = False
+        rows, cols = window.slices()
+        data[:, rows, cols] = np.where(known, part, data[:, rows, cols])
+        valid[rows, cols] |= known
+    return data, valid
+
+
+@pytest.mark.parametrize("small_px", [2**20, 0])
+def test_windows_are_those_of_the_whole(
+    folder: Path,
+    expected: tuple[np.ndarray, np.ndarray],
+    small_px: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(adjacent, "_SMALL_PX", small_px)
+    monkeypatch.setattr(adjacent, "_KEPT_OPEN", 2)
+    monkeypatch.setattr(adjacent, "_DECODED_BYTES", 20_000)
+    source = opened(folder)
+    assert isinstance(source, SparseSource)
+    assert (source.grid.shape, source.grid.transform) == (SHAPE, ORIGIN)
+    data, valid = expected
+
+    @given(st.integers(0, 149), st.integers(0, 199), st.integers(1, 150), st.integers(1, 200))
+    def check(row: int, col: int, height: int, width: int) -> None:
+        window = Window(row, col, height, width).intersection(Window.whole(SHAPE))
+        assert window is not None
+        raster = source.read(window)
+        part = window.slices()
+        np.testing.assert_array_equal(raster.valid, valid[part])
+        np.testing.assert_array_equal(raster.data, data[:, *part])
+        assert raster.grid == source.grid.crop(window)
+        if source.is_empty(window):
+            assert not raster.valid.any()
+
+    check()
+    assert source.is_empty(Window(100, 50, 50, 150))
+    source.close()
+
+
+def test_it_can_be_pickled_after_use(folder: Path) -> None:
+    source = opened(folder)
+    whole = source.read()
+    again = pickle.loads(pickle.dumps(source)).read()
+    np.testing.assert_array_equal(again.data, whole.data)
+
+
+def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndarray) -> None:
+    part = scene[:, :20, :20]
+    window = Window(0, 0, 20, 20)
+    first = open_raster(folder / "a.tif")
+
+    def refused(kind: type[DataError], told: str, data: np.ndarray, **options: object) -> None:
+        path = write(tmp_path / "z.tif", data, window, **options)
+        with pytest.raises(kind, match=told) as caught:
+            AdjacentTiles([first, open_raster(path)], "town")
+        assert "z.tif" in caught.value.message
+        assert caught.value.remedy
+
+    beside = ORIGIN @ Affine.translation(0.4, 0)
+    refused(GeoreferenceError, r"0\.40 pixels beside", part, transform=beside)
+    refused(GeoreferenceError, "pixel size", part, transform=ORIGIN @ Affine.scale(1.01))
+    refused(GeoreferenceError, "coordinate system", part, crs="EPSG:32634")
+    refused(GeoreferenceError, "no georeference", part, crs=None)
+    refused(DataError, "1 bands of uint8", part[:1])
+    refused(DataError, "3 bands of uint16", part.astype(np.uint16))
+    far = ORIGIN @ Affine.translation(10**7, 10**7)
+    with pytest.raises(DataError, match="scattered"):
+        AdjacentTiles([first, open_raster(write(tmp_path / "y.tif", part, window, transform=far))],
+                      "town")  # fmt: skip
+
+
+def test_coordinates_may_be_rounded_a_little(
+    folder: Path, tmp_path: Path, scene: np.ndarray
+) -> None:
+    window = Window(0, 70, 50, 40)
+    nearly = ORIGIN @ Affine.translation(0.01, -0.01)
+    path = write(tmp_path / "b.tif", scene[:, *window.slices()], window, transform=nearly)
+    source = AdjacentTiles([open_raster(folder / "a.tif"), open_raster(path)], "town")
+    np.testing.assert_array_equal(source.read(window).data, scene[:, *window.slices()])
+
+
+class Counted:
+    """One of many images, that counts how often any of them is read."""
+
+    bands, dtype = 1, np.dtype(np.uint8)
+
+    def __init__(self, number: int, read: list[int]) -> None:
+        self.name, self._number, self._read = str(number), number, read
+        moved = ORIGIN @ Affine.translation(number % 100 * 16, number // 100 * 16)
+        self.grid = GeoGrid((16, 16), moved, CRS.from_epsg(32633))
+
+    def read(self, window: Window | None = None) -> Raster:
+        self._read.append(self._number)
+        data = np.full((1, 16, 16), self._number % 251, np.uint8)
+        return Raster(data, np.ones((16, 16), bool), self.grid)
+
+    def is_empty(self, window: Window) -> bool:
+        return False
+
+
+def test_of_thousands_only_those_under_the_window_are_read() -> None:
+    read: list[int] = []
+    source = AdjacentTiles([Counted(number, read) for number in range(5000)], "town")
+    assert source.grid.shape == (50 * 16, 100 * 16)
+    raster = source.read(Window(31, 47, 18, 18))
+    assert sorted(read) == [102, 103, 104, 202, 203, 204, 302, 303, 304]
+    assert raster.data[0, 0, 0] == 102
+    assert raster.data[0, -1, -1] == 304 % 251
