@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,65 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
+from rooftrace.io.shapefile import short_names
+from rooftrace.io.vector_formats import WRITERS, Layer, Part
 
-__all__ = ["VECTOR_SUFFIXES", "check_vector_suffix", "write_footprints", "write_polygons"]
+__all__ = [
+    "VECTOR_SUFFIXES",
+    "check_vector_suffix",
+    "write_footprints",
+    "write_footprints_chunks",
+    "write_polygons",
+]
 
-# What RFC 7946 has no member for: a file without longitude and latitude says so.
-_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+VECTOR_SUFFIXES = tuple(WRITERS)
 
 
-def write_footprints(path: Path, footprints: Footprints) -> None:
-    """Writes polygons with `Footprints.columns`; area_m2 is null where not known.
-
-    See `write_polygons`.
+def write_footprints(path: Path, footprints: Footprints) -> tuple[str, ...]:
+    """As `write_footprints_chunks`, of one chunk.
 
     Args:
         path: in an existing folder.
         footprints: any number of them, none included.
     """
-    write_polygons(path, footprints.geometry, footprints.columns(), footprints.crs)
+    return write_footprints_chunks(path, [footprints])
+
+
+def write_footprints_chunks(path: Path, chunks: Iterable[Footprints]) -> tuple[str, ...]:
+    """Writes polygons with `Footprints.columns`, numbered on from chunk to chunk.
+
+    Beside one chunk there is in memory, of a GeoPackage 32 bytes for each polygon, and of
+    FlatGeobuf all of the layer. See `write_polygons` for the formats.
+
+    Args:
+        path: in an existing folder.
+        chunks: one or more, of one CRS and with the same columns; that may hold no polygons.
+
+    Returns:
+        What the person should know of the file.
+
+    Raises:
+        ExportError, MissingExtraError: as `write_polygons`.
+        ValueError: no chunk, or a multipolygon.
+    """
+    rest = iter(chunks)
+    first = next(rest, None)
+    if first is None:
+        raise ValueError(f"{path}: no chunk of footprints; expected one or more")
+
+    def parts() -> Iterator[Part]:
+        done = 0
+        for chunk in chain([first], rest):
+            if (shapely.get_type_id(chunk.geometry) != shapely.GeometryType.POLYGON).any():
+                raise ValueError(f"{path}: a footprint is no polygon")
+            columns = chunk.columns()
+            yield Part(chunk.geometry, {**columns, "id": columns["id"] + done})
+            done += len(chunk)
+
+    _write(path, Layer(first.crs), parts())
+    return _notes(path, first.columns())
 
 
 def write_polygons(
@@ -43,16 +82,17 @@ def write_polygons(
     crs: CRS | None,
     *,
     digits: int = 7,
-) -> None:
+) -> tuple[str, ...]:
     """Writes polygons with their attributes.
 
     The suffix tells the format: .gpkg, .geojson, .fgb, .parquet or .shp. The file appears under its
     name when it is complete; one that was there is replaced. FlatGeobuf orders polygons by place,
-    the others as given.
+    the others as given. The same polygons give the same bytes.
 
     GeoJSON with a CRS follows RFC 7946 (longitude and latitude on WGS 84, exterior rings
     counter-clockwise); without one it is in pixels, which its `description` says. In a GeoJSON of
-    no polygons there are no columns, as they belong to its features.
+    no polygons there are no columns, as they belong to its features. A Shapefile has 2 GB at most,
+    names of ten characters and texts of 254 bytes.
 
     Args:
         path: in an existing folder.
@@ -61,43 +101,52 @@ def write_polygons(
         crs: of the geometry; None where it is in pixels.
         digits: after the point of the degrees of a GeoJSON; 7 are about a centimetre.
 
+    Returns:
+        What the person should know of the file.
+
     Raises:
-        ExportError: the suffix is unknown, or the file cannot be written.
+        ExportError: the suffix is unknown, the file cannot be written, or the format cannot hold
+            what there is.
         MissingExtraError: GeoParquet without pyarrow.
     """
+    multi = bool((shapely.get_type_id(geometry) != shapely.GeometryType.POLYGON).any())
+    _write(path, Layer(crs, digits, multi), [Part(geometry, columns)])
+    return _notes(path, columns)
+
+
+def _write(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
     check_vector_suffix(path)
     try:
         # Beside the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
         try:
-            layer = _Layer(geometry, columns, crs, digits)
-            _WRITERS[path.suffix.lower()](folder / path.name, layer)
+            WRITERS[path.suffix.lower()](folder / path.name, layer, parts)
             _move_into_place(folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExportError(
-            f"{path}: {len(geometry)} footprints could not be written: {reason}.",
+            f"{path}: the polygons could not be written: {reason}.",
             remedy="Choose a folder that exists, that you may write to and that has space left.",
         ) from error
 
 
+def _notes(path: Path, columns: Mapping[str, object]) -> tuple[str, ...]:
+    renamed = short_names(columns) if path.suffix.lower() == ".shp" else {}
+    if not renamed:
+        return ()
+    told = ", ".join(f"{name} is {short}" for name, short in renamed.items())
+    return (f"{path}: a Shapefile has short names: {told}.",)
+
+
 def check_vector_suffix(path: Path) -> None:
     """Raises ExportError where the suffix is no format that can be written."""
-    if path.suffix.lower() not in _WRITERS:
+    if path.suffix.lower() not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
             remedy=f"Use one of {', '.join(VECTOR_SUFFIXES)}.",
         )
-
-
-@dataclass(frozen=True)
-class _Layer:
-    geometry: NDArray[np.object_]
-    columns: Mapping[str, NDArray[Any]]
-    crs: CRS | None
-    digits: int
 
 
 def _move_into_place(folder: Path, path: Path) -> None:
@@ -110,62 +159,3 @@ def _move_into_place(folder: Path, path: Path) -> None:
                 path.with_suffix(suffix).unlink(missing_ok=True)
     for file in made:
         file.replace(path.parent / file.name)
-
-
-def _gdal(driver: str, **options: str) -> Callable[[Path, _Layer], None]:
-    def write(path: Path, layer: _Layer) -> None:
-        # Imported when something is written: it brings pandas and pyarrow where they are
-        # installed, 130 MB that would lie beside the network all the time.
-        import pyogrio
-
-        multi = bool((shapely.get_type_id(layer.geometry) != shapely.GeometryType.POLYGON).any())
-        with warnings.catch_warnings():
-            # Footprints without a CRS are meant.
-            warnings.filterwarnings("ignore", message="'crs' was not provided")
-            try:
-                pyogrio.raw.write(
-                    path,
-                    geometry=np.asarray(shapely.to_wkb(layer.geometry), np.object_),
-                    field_data=list(layer.columns.values()),
-                    fields=list(layer.columns),
-                    field_mask=[
-                        np.isnan(values) if values.dtype.kind == "f" else None
-                        for values in layer.columns.values()
-                    ],
-                    geometry_type="MultiPolygon" if multi else "Polygon",
-                    promote_to_multi=multi,
-                    crs=None if layer.crs is None else layer.crs.to_wkt(),
-                    driver=driver,
-                    **options,
-                )
-            except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-                raise OSError(str(error)) from error
-
-    return write
-
-
-def _geojson(path: Path, layer: _Layer) -> None:
-    if layer.crs is None:
-        _gdal("GeoJSON", DESCRIPTION=_PIXELS)(path, layer)
-    else:
-        _gdal("GeoJSON", RFC7946="YES", COORDINATE_PRECISION=str(layer.digits))(path, layer)
-
-
-def _parquet(path: Path, layer: _Layer) -> None:
-    import geopandas as gpd
-
-    table = gpd.GeoDataFrame(dict(layer.columns), geometry=list(layer.geometry), crs=layer.crs)
-    try:
-        table.to_parquet(path, write_covering_bbox=True)
-    except ImportError as error:
-        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
-
-
-_WRITERS: dict[str, Callable[[Path, _Layer], None]] = {
-    ".gpkg": _gdal("GPKG"),
-    ".geojson": _geojson,
-    ".fgb": _gdal("FlatGeobuf"),
-    ".parquet": _parquet,
-    ".shp": _gdal("ESRI Shapefile", ENCODING="UTF-8"),
-}
-VECTOR_SUFFIXES = tuple(_WRITERS)

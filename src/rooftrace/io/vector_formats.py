@@ -1,0 +1,237 @@
+"""Layers of polygons in each format, written a part at a time.
+
+Nothing in the files depends on when or where they were written: the same polygons give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import MissingExtraError
+from rooftrace.io.parquet import write_parquet
+from rooftrace.io.shapefile import ShapefileLimits
+
+__all__ = ["WRITERS", "Layer", "Part"]
+
+_DATE = "1970-01-01T00:00:00.000Z"
+"""A GeoPackage says when it was last changed."""
+
+# What RFC 7946 has no member for: a file without longitude and latitude says so.
+_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
+
+_PIXEL_DIGITS = 10
+"""After the point; regular outlines have corners on multiples of 1/1024."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some polygons of a layer.
+
+    Args:
+        geometry: (n,) shapely polygons, or multipolygons.
+        columns: (n,) each, the same in all parts.
+    """
+
+    geometry: NDArray[np.object_]
+    columns: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What all parts of a layer have in common.
+
+    Args:
+        crs: of the geometry; None where it is in pixels.
+        digits: after the point of the degrees of a GeoJSON.
+        multi: whether there are multipolygons.
+    """
+
+    crs: CRS | None
+    digits: int = 7
+    multi: bool = False
+
+
+Writer = Callable[[Path, Layer, Iterable[Part]], None]
+
+
+def _write(
+    path: Path, layer: Layer, part: Part, driver: str, *, append: bool = False, **options: str
+) -> None:
+    # Imported when something is written: it brings pandas and pyarrow where they are installed,
+    # 130 MB that would lie beside the network all the time.
+    import pyogrio
+
+    with warnings.catch_warnings(), _dated(pyogrio):
+        # Footprints without a CRS are meant.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        warnings.filterwarnings("ignore", message="No SRS set on layer")
+        try:
+            pyogrio.raw.write(
+                path,
+                geometry=np.asarray(shapely.to_wkb(part.geometry), np.object_),
+                field_data=list(part.columns.values()),
+                fields=list(part.columns),
+                field_mask=[
+                    np.isnan(values) if values.dtype.kind == "f" else None
+                    for values in part.columns.values()
+                ],
+                geometry_type="MultiPolygon" if layer.multi else "Polygon",
+                promote_to_multi=layer.multi,
+                crs=None if layer.crs is None else layer.crs.to_wkt(),
+                driver=driver,
+                append=append,
+                **options,
+            )
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+            raise OSError(str(error)) from error
+
+
+@contextmanager
+def _dated(pyogrio: Any) -> Iterator[None]:
+    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+
+
+def _geopackage(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
+    """Each part is a transaction; the index is made at the end.
+
+    GDAL builds the index of a layer that it writes at one go in memory, and of one to which it
+    appends feature by feature, which takes three times as long as the features themselves.
+    """
+    bounds = []
+    for number, part in enumerate(parts):
+        _write(path, layer, part, "GPKG", append=number > 0, SPATIAL_INDEX="NO")
+        bounds.append(shapely.bounds(part.geometry).astype(np.float64))
+    _add_index(path, layer, np.concatenate(bounds))
+
+
+def _add_index(path: Path, layer: Layer, bounds: NDArray[np.float64]) -> None:
+    """The extension `gpkg_rtree_index` of the GeoPackage standard, as GDAL makes it.
+
+    Args:
+        bounds: (n, 4) left, bottom, right, top of the features 1 to n.
+    """
+    empty = path.parent / "index" / path.name
+    empty.parent.mkdir()
+    _write(empty, layer, Part(np.zeros(0, np.object_), {}), "GPKG")
+    with closing(sqlite3.connect(empty)) as made:
+        statements = made.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'gpkg_extensions' AND type = 'table' "
+            "UNION ALL SELECT sql FROM sqlite_master WHERE name GLOB 'rtree_*' "
+            "AND (type = 'trigger' OR sql GLOB 'CREATE VIRTUAL TABLE *')"
+        ).fetchall()
+        extensions = made.execute("SELECT * FROM gpkg_extensions").fetchall()
+    empty.unlink()
+    empty.parent.rmdir()
+    (table, column), name = extensions[0][:2], '"{}"'
+    index = name.format(f"rtree_{table}_{column}".replace('"', '""'))
+    try:
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("PRAGMA synchronous = OFF")
+            for (statement,) in statements:
+                file.execute(statement)
+            file.executemany("INSERT INTO gpkg_extensions VALUES (?, ?, ?, ?, ?)", extensions)
+            file.executemany(
+                f"INSERT INTO {index} VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+                (
+                    (fid, left, right, bottom, top)
+                    for fid, (left, bottom, right, top) in enumerate(_rows(bounds), start=1)
+                ),
+            )
+    except sqlite3.Error as error:
+        raise OSError(f"the spatial index could not be made: {error}") from error
+
+
+def _rows(bounds: NDArray[np.float64]) -> Iterator[list[float]]:
+    """As lists, not all at once."""
+    for first in range(0, len(bounds), 10_000):
+        yield from bounds[first : first + 10_000].tolist()
+
+
+def _geojson(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
+    """One FeatureCollection of what GDAL writes line by line, by the rules of RFC 7946."""
+    digits = layer.digits if layer.crs is not None else _PIXEL_DIGITS
+    head = {"type": "FeatureCollection", "name": path.stem}
+    if layer.crs is None:
+        head["description"] = _PIXELS
+    lines = path.with_suffix(".geojsonl")
+    with path.open("wb") as file:
+        members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
+        file.write(f'{{\n{"".join(members)}"features": ['.encode())
+        empty = True
+        for part in parts:
+            if len(part.geometry):
+                _write(lines, layer, part, "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
+                file.write(b"\n" if empty else b",\n")
+                _copy_features(lines, file)
+                lines.unlink()
+                empty = False
+        file.write(b"\n]\n}\n")
+
+
+def _copy_features(lines: Path, file: IO[bytes]) -> None:
+    with lines.open("rb") as features:
+        last = b""
+        for line in features:
+            if last:
+                file.write(last + b",\n")
+            last = line.rstrip(b"\n")
+        file.write(last)
+
+
+def _shapefile(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
+    limits = ShapefileLimits(path)
+    for number, part in enumerate(parts):
+        columns = limits.check(part.geometry, part.columns)
+        _write(
+            path, layer, Part(part.geometry, columns), "ESRI Shapefile", append=number > 0,
+            ENCODING="UTF-8", DBF_DATE_LAST_UPDATE=_DATE[:10],
+        )  # fmt: skip
+
+
+def _flatgeobuf(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
+    """All at once: features are ordered by place, which the last one may change."""
+    _write(path, layer, _joined(list(parts)), "FlatGeobuf")
+
+
+def _joined(parts: list[Part]) -> Part:
+    columns = {
+        name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns
+    }
+    return Part(np.concatenate([part.geometry for part in parts]), columns)
+
+
+def _parquet(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
+    kinds = ["MultiPolygon", "Polygon"] if layer.multi else ["Polygon"]
+    try:
+        write_parquet(
+            path, layer.crs, ((part.geometry, part.columns) for part in parts), kinds=kinds
+        )
+    except ImportError as error:
+        raise MissingExtraError.of("parquet", "Writing GeoParquet", "pyarrow") from error
+
+
+WRITERS: dict[str, Writer] = {
+    ".gpkg": _geopackage,
+    ".geojson": _geojson,
+    ".fgb": _flatgeobuf,
+    ".parquet": _parquet,
+    ".shp": _shapefile,
+}

@@ -1,0 +1,202 @@
+"""Layers that are written a chunk at a time."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from pyproj import CRS
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Footprints
+from rooftrace.io import shapefile
+from rooftrace.io.vector import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
+
+UTM = CRS(32633)
+
+
+def chunk(count: int, seed: int = 0, crs: CRS | None = UTM) -> Footprints:
+    rng = np.random.default_rng(seed)
+    col, row = rng.random((2, count)) * 5000
+    corner = (500_000 + col, 5_000_000 + row) if crs else (col, row)
+    geometry = np.asarray(shapely.box(*corner, corner[0] + 12, corner[1] + 9), object)
+    figures = rng.random((3, count))
+    return Footprints(
+        geometry, rng.random(count, np.float32), np.full(count, 108.0), crs,
+        rng.integers(1, 3, count).astype(np.uint8), ("ground", "house", "école"),
+        perimeter_m=figures[0], orientation_deg=figures[1] * 180, rectangularity=figures[2],
+    )  # fmt: skip
+
+
+def read(path: Path) -> geopandas.GeoDataFrame:
+    if path.suffix == ".parquet":
+        return geopandas.read_parquet(path)
+    return geopandas.read_file(path)
+
+
+@pytest.mark.parametrize("crs", [UTM, CRS(4326), None])
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_chunks_are_one_layer(tmp_path: Path, suffix: str, crs: CRS | None) -> None:
+    chunks = [chunk(5, 0, crs), chunk(0, 1, crs), chunk(3, 2, crs)]
+    path = tmp_path / f"out{suffix}"
+    write_footprints_chunks(path, iter(chunks))
+    table = read(path).sort_values("id").reset_index(drop=True)
+    whole = Footprints.joined(chunks)
+    assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    renamed = shapefile.SHORT_NAMES if suffix == ".shp" else {}
+    expected = [renamed.get(name, name) for name in whole.columns()]
+    assert [name for name in table.columns if name not in ("geometry", "bbox")] == expected
+    for name, values in whole.columns().items():
+        given = table[renamed.get(name, name)]
+        if values.dtype.kind == "O":
+            assert given.tolist() == values.tolist()
+        else:
+            np.testing.assert_allclose(given.to_numpy(values.dtype), values, rtol=1e-12)
+    assert table.geometry.is_valid.all()
+    if suffix == ".geojson" and crs is not None:
+        assert table.crs == CRS(4326)
+        assert table.geometry.to_crs(crs).hausdorff_distance(
+            geopandas.GeoSeries(whole.geometry, crs=crs)
+        ).max() < (0.02 if crs == UTM else 1e-6)
+    else:
+        tolerance = 1e-9 if suffix == ".geojson" else 0
+        assert shapely.equals_exact(
+            shapely.normalize(table.geometry.to_numpy()),
+            shapely.normalize(whole.geometry),
+            tolerance,
+        ).all()
+
+
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_the_same_polygons_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    files = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_footprints_chunks(tmp_path / name / f"out{suffix}", [chunk(40), chunk(30, 1)])
+        files.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert files[0] == files[1]
+    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    whole = chunk(50)
+    parts = [whole.take(np.arange(0, 20)), whole.take(np.arange(20, 50))]
+    for name, chunks in (("a", [whole]), ("b", parts)):
+        (tmp_path / name).mkdir()
+        write_footprints_chunks(tmp_path / name / f"out{suffix}", chunks)
+    one, other = (read(tmp_path / name / f"out{suffix}") for name in "ab")
+    assert one.equals(other)
+    if suffix == ".geojson":
+        assert (tmp_path / "a/out.geojson").read_bytes() == (
+            tmp_path / "b/out.geojson"
+        ).read_bytes()
+
+
+def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:
+    path = tmp_path / 'a "b" c.gpkg'
+    chunks = [chunk(300), chunk(200, 1)]
+    write_footprints_chunks(path, chunks)
+    with closing(sqlite3.connect(path)) as file:
+        index = '"rtree_a ""b"" c_geom"'
+        assert file.execute(f"SELECT count(*) FROM {index}").fetchone() == (500,)
+        assert file.execute("SELECT rtreecheck('rtree_a \"b\" c_geom')").fetchone() == ("ok",)
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        extent = file.execute("SELECT min_x, min_y, max_x, max_y FROM gpkg_contents").fetchone()
+    whole = Footprints.joined(chunks)
+    np.testing.assert_allclose(extent, shapely.total_bounds(whole.geometry))
+    window = (500_100.0, 5_000_100.0, 501_000.0, 5_001_000.0)
+    inside = shapely.intersects(whole.geometry, shapely.box(*window))
+    assert 0 < inside.sum() < 500
+    found = geopandas.read_file(path, bbox=window)
+    assert sorted(found["id"]) == (np.flatnonzero(inside) + 1).tolist()
+    # GDAL takes the index for its own.
+    more = found.assign(id=0, geometry=[shapely.box(0, 0, 1, 1)] * len(found))
+    pyogrio.write_dataframe(more.iloc[:1], path, append=True)
+    assert geopandas.read_file(path, bbox=(0, 0, 2, 2))["id"].tolist() == [0]
+
+
+def test_geoparquet_says_what_1_1_wants(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "out.parquet"
+    chunks = [chunk(30), chunk(20, 1)]
+    write_footprints_chunks(path, chunks)
+    file = parquet.ParquetFile(path)
+    assert [file.metadata.row_group(i).num_rows for i in range(2)] == [30, 20]
+    told = json.loads(file.metadata.metadata[b"geo"])
+    assert (told["version"], told["primary_column"]) == ("1.1.0", "geometry")
+    column = told["columns"]["geometry"]
+    assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Polygon"])
+    assert CRS.from_json_dict(column["crs"]) == UTM
+    assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
+    # The bounds are right where a reader looks for them.
+    window = (500_100.0, 5_000_100.0, 501_000.0, 5_001_000.0)
+    whole = Footprints.joined(chunks)
+    inside = shapely.intersects(shapely.envelope(whole.geometry), shapely.box(*window))
+    assert (
+        sorted(geopandas.read_parquet(path, bbox=window)["id"])
+        == (np.flatnonzero(inside) + 1).tolist()
+    )
+
+
+def test_a_shapefile_tells_its_short_names(tmp_path: Path) -> None:
+    (note,) = write_footprints_chunks(tmp_path / "out.shp", [chunk(2)])
+    assert "perimeter_m is perim_m" in note
+    assert "orientation_deg is orient" in note
+    assert write_footprints_chunks(tmp_path / "out.gpkg", [chunk(2)]) == ()
+    assert sorted(p.suffix for p in tmp_path.glob("out.*")) == [
+        ".cpg", ".dbf", ".gpkg", ".prj", ".shp", ".shx"
+    ]  # fmt: skip
+
+
+def test_what_a_shapefile_cannot_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    square = np.array([shapely.box(0, 0, 1, 1)], object)
+    one = np.array([1])
+    cases: list[tuple[dict[str, np.ndarray], str]] = [
+        ({"name": np.array(["é" * 200], object)}, "'name' holds 'éééé.*… with 400"),
+        ({"a_long_name_1": one, "a_long_name_2": one}, "names of columns have 10 characters"),
+    ]
+    for columns, message in cases:
+        with pytest.raises(ExportError, match=message):
+            write_polygons(tmp_path / "out.shp", square, columns, UTM)
+    monkeypatch.setattr(shapefile, "_MAX_FILE_BYTES", 40_000)
+    with pytest.raises(ExportError, match=r"out\.(shp|dbf) would be larger") as caught:
+        write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
+    assert ".gpkg" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_a_shapefile_is_known_beforehand(tmp_path: Path) -> None:
+    limits = shapefile.ShapefileLimits(tmp_path / "out.shp")
+    given = chunk(500)
+    limits.check(given.geometry, given.columns())
+    write_footprints_chunks(tmp_path / "out.shp", [given])
+    assert (tmp_path / "out.shp").stat().st_size == limits._shape_bytes
+    assert (tmp_path / "out.dbf").stat().st_size <= limits._table_bytes
+
+
+def several() -> Footprints:
+    both = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)])
+    return Footprints(np.array([both], object), np.ones(1, np.float32), np.ones(1), UTM)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [(list, "no chunk of footprints"), (lambda: [several()], "is no polygon")],
+)
+def test_what_no_caller_may_give(
+    tmp_path: Path, chunks: Callable[[], list[Footprints]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_footprints_chunks(tmp_path / "out.gpkg", chunks())
+    assert list(tmp_path.iterdir()) == []
