@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli import calibrate, convert, data, doctor, inspect, label, model, runs, tune
+from rooftrace.cli import (
+    calibrate,
+    convert,
+    data,
+    density,
+    doctor,
+    inspect,
+    label,
+    model,
+    runs,
+    tune,
+)
 from rooftrace.cli import predict as prediction
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
@@ -27,7 +38,7 @@ app = typer.Typer(
 )
 for _command in (
     prediction.predict, model.train, tune.tune, model.evaluate, calibrate.calibrate, runs.runs,
-    inspect.inspect, data.split, convert.convert, doctor.doctor,
+    inspect.inspect, data.split, convert.convert, density.density, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj import CRS
 
 from rooftrace.core.density import DensityFigures
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Window
-from rooftrace.vector.density_cells import CellGrid, Ground
+from rooftrace.vector.density_cells import CellGrid
 from rooftrace.vector.density_nearest import nearest_neighbour
 from rooftrace.vector.density_pixels import PixelCounter, pixel_bounds
+from rooftrace.vector.density_plane import Ground
 
 __all__ = ["BuildingTally", "DensityAccumulator", "density_of_polygons"]
 
@@ -43,6 +45,7 @@ class DensityAccumulator:
             are metres on the ground, else as `metric_crs` has it.
         building_class: its class index in the mask.
         gsd_m: metres per pixel of a mask that lies nowhere.
+        min_area_m2: smaller buildings are not counted, whatever the mask has of them.
         name: of the mask, for errors.
 
     Raises:
@@ -57,6 +60,7 @@ class DensityAccumulator:
         *,
         building_class: int = 1,
         gsd_m: float | None = None,
+        min_area_m2: float = 0.0,
         name: str = "The image",
     ) -> None:
         self.ground = Ground.of(grid, gsd_m, name=name)
@@ -64,6 +68,7 @@ class DensityAccumulator:
         self.cells = CellGrid.over(pixel_bounds(self.ground), cell_m, self.ground.crs)
         self._pixels = PixelCounter(self.ground, self.cells, building_class)
         self._tally = BuildingTally()
+        self._min_area_m2 = min_area_m2
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Takes a block.
@@ -80,8 +85,17 @@ class DensityAccumulator:
         self._pixels.feed(window, mask)
 
     def add(self, footprints: Footprints) -> None:
-        """Takes buildings, in the grid's CRS, or in pixels without one."""
-        self._tally.add(self.ground.move(footprints.geometry))
+        """Takes buildings, in pixels of the grid where they have no CRS.
+
+        Raises:
+            GeoreferenceError: they have a CRS and the mask lies nowhere.
+        """
+        self.add_polygons(footprints.geometry, footprints.crs)
+
+    def add_polygons(self, polygons: Polygons, crs: CRS | None) -> None:
+        """Takes buildings (n,) without their attributes, otherwise as `add`."""
+        moved = self.ground.move(polygons, crs)
+        self._tally.add(moved[shapely.area(moved) >= self._min_area_m2])
 
     def finish(self) -> DensityGrid:
         """The figures of all that was fed and added."""
@@ -107,20 +121,23 @@ class BuildingTally:
         self._xy.append(shapely.get_coordinates(shapely.centroid(polygons)))
         self._area_m2.append(shapely.area(polygons))
 
-    def centroids(self) -> Floats:
-        """(n, 2) x and y of all of them."""
-        return np.concatenate(self._xy)
+    def sorted(self) -> tuple[Floats, Floats]:
+        """(n, 2) x and y of all of them, (n,) their areas; in an order that is always the same."""
+        xy, area_m2 = np.concatenate(self._xy), np.concatenate(self._area_m2)
+        order = np.lexsort((area_m2, xy[:, 1], xy[:, 0]))
+        return xy[order], area_m2[order]
 
     def figures(self, place: Ints, building: Ints, count: int) -> tuple[Ints, Floats, Floats]:
         """(count,) how many buildings there are in places, their areas, their mean distance.
 
         Args:
-            place, building: (k,) which building is in which place.
+            place, building: (k,) which building, in the order of `sorted`, is in which place.
             count: of places.
         """
         number = np.bincount(place, minlength=count).astype(np.int64)
-        area = np.bincount(place, np.concatenate(self._area_m2)[building], minlength=count)
-        apart = nearest_neighbour(self.centroids())[building]
+        xy, area_m2 = self.sorted()
+        area = np.bincount(place, area_m2[building], minlength=count)
+        apart = nearest_neighbour(xy)[building]
         total = np.bincount(place, apart, minlength=count)
         known = (number > 0) & np.isfinite(total)
         mean = np.full(count, np.nan)
@@ -149,7 +166,7 @@ def density_of_polygons(chunks: Iterable[Polygons], cells: CellGrid) -> DensityG
 def _on_grid(
     cells: CellGrid, observed_m2: Floats, built_m2: Floats, tally: BuildingTally
 ) -> DensityGrid:
-    xy = tally.centroids()
+    xy, _ = tally.sorted()
     place = cells.index(xy[:, 0], xy[:, 1])
     inside = np.flatnonzero(place >= 0)
     number, area_m2, nearest_m = tally.figures(place[inside], inside, cells.count)

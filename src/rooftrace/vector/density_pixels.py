@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
 from rooftrace.io.legend import NODATA
-from rooftrace.vector.density_cells import CellGrid, Ground
+from rooftrace.vector.density_cells import CellGrid
+from rooftrace.vector.density_plane import Ground
 
 __all__ = ["PixelCounter", "pixel_bounds"]
 
