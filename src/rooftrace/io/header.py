@@ -74,7 +74,7 @@ def describe(dataset: Any, name: str, palette: Literal["colours", "indices"]) ->
         DataError: it has no band of colour, a coordinate system that is not understood, or is a
             VRT of which a part is missing.
     """
-    if dataset.driver == "VRT":
+    if dataset.driver == "VRT" and not name.lower().endswith(".vrt"):
         check_vrt(Path(name))
     colours = dataset.colorinterp
     alpha = next((i + 1 for i, c in enumerate(colours) if c is ColorInterp.alpha), None)

@@ -22,6 +22,7 @@ from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES, environment, explained, open_quietly
 from rooftrace.io.header import Header, describe
 from rooftrace.io.nodata import NodataRule, differs
+from rooftrace.io.vrt import check_vrt
 
 __all__ = ["NodataRule", "RasterFile", "is_raster", "open_raster"]
 
@@ -250,6 +251,8 @@ class RasterFile:
                 f"{self.path} is a folder; an image was expected.",
                 remedy="Give the path of one image.",
             )
+        if self.path.suffix.lower() == ".vrt":
+            check_vrt(self.path)
 
     def _explained(self, where: str) -> AbstractContextManager[None]:
         return explained(self.name, where)

@@ -1,0 +1,364 @@
+"""Whatever a file is stored like, its windows are those of the whole, valid pixels and all."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import SparseSource, Window
+from rooftrace.io import gdal
+from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES
+from rooftrace.io.raster import NodataRule, open_raster
+
+UTM = {"crs": "EPSG:32737", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)}
+SHAPE = (1100, 1000)
+TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+
+
+def smooth(dtype: str = "uint8", bands: int = 3, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Values from 1, so that 0 can be nodata, with the left third of them 0."""
+    rows, cols = np.indices(shape)
+    planes = [1 + (rows * (band + 2) + cols * 3 + rows * cols // 7) % 250 for band in range(bands)]
+    data = np.stack(planes).astype(dtype)
+    if dtype == "uint16":
+        data *= 200
+    data[:, :, : shape[1] // 3] = 0
+    return data
+
+
+def write(path: Path, data: np.ndarray, valid: np.ndarray | None = None, **options: Any) -> Path:
+    inside = options.pop("internal", True)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside),
+        rasterio.open(
+            path, "w", driver="GTiff", count=len(data), height=data.shape[1], width=data.shape[2],
+            dtype=data.dtype, **(UTM | options),
+        ) as out,
+    ):  # fmt: skip
+        out.write(data)
+        if valid is not None:
+            out.write_mask(valid)
+    return path
+
+
+STORED: dict[str, dict[str, Any]] = {
+    "striped": {"nodata": 0},
+    "striped lzw": {"nodata": 0, "compress": "lzw", "predictor": 2},
+    "tiled deflate": {**TILED, "nodata": 0, "compress": "deflate"},
+    "bigtiff zstd": {**TILED, "nodata": 0, "compress": "zstd", "bigtiff": "yes"},
+    "webp": {**TILED, "compress": "webp", "webp_lossless": True, "nodata": 0},
+    "planes": {**TILED, "nodata": 0, "interleave": "band", "compress": "deflate"},
+    "degrees": {**TILED, "nodata": 0, "crs": "EPSG:4326",
+                "transform": Affine(1e-6, 0, 39.2, 0, -1e-6, -6.1)},
+    "rotated": {"nodata": 0, "transform": UTM["transform"] @ Affine.rotation(20)},
+    "nowhere": {"nodata": 0, "crs": None, "transform": Affine.identity()},
+    "16 bit": {**TILED, "nodata": 0, "dtype": "uint16", "compress": "deflate"},
+    "float": {**TILED, "nodata": 0, "dtype": "float32", "compress": "deflate", "predictor": 3},
+    "mask": {**TILED, "compress": "deflate", "masked": True},
+    "mask beside": {**TILED, "compress": "deflate", "masked": True, "internal": False},
+    "alpha": {**TILED, "compress": "deflate", "bands": 4, "photometric": "rgb", "alpha": "yes"},
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("stored", STORED)
+def test_windows_are_those_of_the_whole(tmp_path: Path, stored: str) -> None:
+    options = dict(STORED[stored])
+    data = smooth(options.pop("dtype", "uint8"), options.pop("bands", 3))
+    valid = np.ones(SHAPE, bool)
+    valid[:, : SHAPE[1] // 3] = False
+    colours = data[:3]
+    if stored == "alpha":
+        data[3] = np.where(valid, 255, 0)
+    masked = options.pop("masked", False)
+    path = write(tmp_path / "a.tif", data, valid if masked else None, **options)
+    source = open_raster(path)
+    assert (source.dtype, source.bands, source.grid.shape) == (data.dtype, 3, SHAPE)
+    assert (source.grid.crs is None) == (stored == "nowhere")
+    for row in (0, 390, 780):
+        for col in (0, 290, 690):
+            window = Window(row, col, 320, 310)
+            raster = source.read(window)
+            np.testing.assert_array_equal(raster.data, colours[:, *window.slices()])
+            np.testing.assert_array_equal(raster.valid, valid[window.slices()])
+    source.close()
+
+
+def test_jpeg_with_a_mask(tmp_path: Path) -> None:
+    valid = np.ones(SHAPE, bool)
+    valid[200:700, 300:] = False
+    data = np.empty((3, *SHAPE), np.uint8)
+    data[:] = np.array([200, 90, 30])[:, None, None]
+    path = write(tmp_path / "a.tif", data, valid, compress="jpeg", photometric="ycbcr", **TILED)
+    source = open_raster(path)
+    whole = source.read()
+    np.testing.assert_array_equal(whole.valid, valid)
+    window = Window(150, 250, 333, 444)
+    np.testing.assert_array_equal(source.read(window).data, whole.data[:, *window.slices()])
+    assert np.abs(whole.data.astype(int) - data).max() <= 3
+
+
+# Sparse files.
+
+
+def sparse(path: Path, **options: Any) -> tuple[Path, np.ndarray]:
+    """Blocks of 256 px in 8 × 8 places, of which three are there; and which pixels are."""
+    there = np.zeros((2048, 2048), bool)
+    inside = options.pop("masked", False)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path, "w", driver="GTiff", count=options.pop("bands", 3), height=2048, width=2048,
+            dtype="uint8", sparse_ok=True, compress="deflate", **(UTM | TILED | options),
+        ) as out,
+    ):  # fmt: skip
+        for row, col in ((256, 512), (256, 768), (1536, 0)):
+            window = rasterio.windows.Window(col, row, 256, 256)
+            out.write(np.full((out.count, 256, 256), 9, np.uint8), window=window)
+            if inside:
+                out.write_mask(np.full((256, 256), 255, np.uint8), window=window)
+            there[row : row + 256, col : col + 256] = True
+    return path, there
+
+
+SPARSE: dict[str, dict[str, Any]] = {
+    "nodata": {"nodata": 0},
+    "nodata of planes": {"nodata": 255, "interleave": "band"},
+    "mask": {"masked": True},
+    "alpha": {"bands": 4, "photometric": "rgb", "alpha": "yes"},
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_what_is_said_to_be_empty_is_nodata_and_what_is_there_is_not(
+    tmp_path: Path, kind: str
+) -> None:
+    path, there = sparse(tmp_path / "a.tif", **SPARSE[kind])
+    source = open_raster(path)
+    assert isinstance(source, SparseSource)
+    for row in range(0, 2048, 192):
+        for col in range(0, 2048, 192):
+            window = Window(row, col, 200, 200).intersection(Window.whole((2048, 2048)))
+            assert window is not None
+            blocks = there[
+                row // 256 * 256 : -(-window.row_stop // 256) * 256,
+                col // 256 * 256 : -(-window.col_stop // 256) * 256,
+            ]
+            empty = source.is_empty(window)
+            assert not (empty and source.read(window).valid.any())
+            # Without decoding no more can be known than which blocks there are; a mask can be read.
+            certain = there[window.slices()] if kind == "mask" and not blocks.any() else blocks
+            assert empty == (not certain.any())
+
+
+def test_absent_blocks_are_pixels_where_nothing_says_otherwise(tmp_path: Path) -> None:
+    path, _ = sparse(tmp_path / "a.tif")
+    window = Window(0, 0, 200, 200)
+    assert open_raster(path).read(window).valid.all()
+    assert not open_raster(path).is_empty(window)
+    assert open_raster(path, nodata=NodataRule(value=0)).is_empty(window)
+    assert not open_raster(path, nodata=NodataRule(value=7)).is_empty(window)
+    assert open_raster(path, nodata=NodataRule(colour=(0, 0, 0))).is_empty(window)
+
+
+# GDAL's cache.
+
+
+def test_the_cache_holds_what_windows_share_for_as_long_as_a_file_is_read(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "wide.tif", np.zeros((3, 700, 60_000), np.uint8), compress="deflate")
+    least = CACHE.bytes
+    source = open_raster(path)
+    assert CACHE.bytes == least
+    source.read(Window(0, 0, 600, 600))
+    # Three bands of a row of windows, and a little more.
+    assert 600 * 60_000 * 3 <= CACHE.bytes - 2**24 < 1.2 * 600 * 60_000 * 3 + least
+    other = open_raster(write(tmp_path / "tiled.tif", smooth(), compress="deflate", **TILED))
+    held = CACHE.bytes
+    other.read(Window(0, 0, 600, 600))
+    assert CACHE.bytes == held
+    source.close()
+    assert CACHE.bytes == least
+    assert source.notes == ()
+
+
+def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a strip gone from the file after it was read, it can only come out of the cache."""
+    monkeypatch.setattr(gdal, "_LEAST_CACHE_BYTES", 2**20)
+    data = np.random.default_rng(0).integers(1, 255, (3, 700, 6000), dtype=np.uint8)
+    path = write(tmp_path / "wide.tif", data, compress="deflate")
+    source = open_raster(path)
+    source.read(Window(0, 0, 600, 600))
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(size // 10)
+        file.write(bytes(size // 10 * 7))
+    for col in range(500, 5400, 500):
+        window = Window(0, col, 600, 600)
+        np.testing.assert_array_equal(source.read(window).data, data[:, *window.slices()])
+    source.close()
+
+
+def test_what_the_cache_cannot_hold_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "wider.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=2000, width=100_000, dtype="uint8",
+        sparse_ok=True, compress="deflate", **UTM,
+    ):  # fmt: skip
+        pass
+    source = open_raster(path)
+    source.read(Window(0, 0, 2000, 10))
+    (note,) = source.notes
+    assert "1 × 100000" in note
+    assert "TILED=YES" in note
+    assert CACHE.bytes == MOST_CACHE_BYTES
+    source.close()
+
+
+# VRT.
+
+
+def vrt(path: Path, *parts: str, size: int = 64, more: str = "") -> Path:
+    sources = "".join(
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{part}</SourceFilename>'
+        f"<SourceBand>1</SourceBand>"
+        f'<SrcRect xOff="0" yOff="0" xSize="{size}" ySize="{size}"/>'
+        f'<DstRect xOff="{size * number}" yOff="0" xSize="{size}" ySize="{size}"/></SimpleSource>'
+        for number, part in enumerate(parts)
+    )
+    path.write_text(
+        f'<VRTDataset rasterXSize="{size * len(parts)}" rasterYSize="{size}">'
+        "<SRS>EPSG:32737</SRS><GeoTransform>500000, 0.5, 0, 9000000, 0, -0.5</GeoTransform>"
+        f'<VRTRasterBand dataType="Byte" band="1" {more}>{sources}</VRTRasterBand></VRTDataset>'
+    )
+    return path
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    for name in "ab":
+        write(tmp_path / f"{name}.tif", np.full((1, 64, 64), ord(name), np.uint8))
+    return tmp_path
+
+
+def test_a_vrt_is_its_parts_side_by_side(parts: Path) -> None:
+    vrt(parts / "inner.vrt", "a.tif", "b.tif")
+    source = open_raster(vrt(parts / "outer.vrt", "inner.vrt", "inner.vrt"))
+    assert source.file_format == "VRT"
+    row = source.read(Window(3, 0, 1, 128)).data[0, 0]
+    assert (row[:64] == ord("a")).all()
+    assert not source.is_empty(Window(0, 0, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a.tif", "gone.tif"), r"names 1 files that are not there: .*gone\.tif"),
+        (("self.vrt",), r"is made of itself, by way of .*self\.vrt"),
+        (("other.vrt",), r"is made of itself, by way of .*self\.vrt"),
+        (("/vsicurl/http://127.0.0.1:9/a.tif",), "which is no file"),
+        (("http://127.0.0.1:9/a.tif",), "which is no file"),
+        (("NETCDF:a.nc:data",), "not there|no file"),
+    ],
+)
+def test_a_vrt_of_what_is_not_there_is_refused_before_it_is_read(
+    parts: Path, names: tuple[str, ...], told: str
+) -> None:
+    vrt(parts / "other.vrt", "self.vrt")
+    with pytest.raises(DataError, match=told) as caught:
+        _ = open_raster(vrt(parts / "self.vrt", *names)).grid
+    assert caught.value.remedy
+
+
+def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_VRT_ENABLE_PYTHON", "YES")
+    ran = parts / "ran"
+    code = f"def f(*given, **more):\n    open({str(ran)!r}, 'w').close()\n"
+    path = vrt(parts / "code.vrt", "a.tif", more='subClass="VRTDerivedRasterBand"')
+    functions = (
+        "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python"
+        f"</PixelFunctionLanguage><PixelFunctionCode><![CDATA[{code}]]></PixelFunctionCode>"
+    )
+    path.write_text(path.read_text().replace("<SimpleSource>", functions + "<SimpleSource>"))
+    with pytest.raises(DataError, match="Python"):
+        open_raster(path).read()
+    assert not ran.exists()
+
+
+# Files that are damaged, or go away.
+
+KINDS = ("PNG", "JPEG", "TIFF", "VRT")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Of each kind a file of 64 × 64."""
+    folder = tmp_path_factory.mktemp("whole")
+    image = Image.fromarray(np.moveaxis(smooth(shape=(64, 64)), 0, -1))
+    for kind in ("PNG", "JPEG"):
+        image.save(folder / kind, kind)
+    write(folder / "TIFF", smooth(shape=(64, 64)), nodata=0, compress="deflate", blockysize=8)
+    vrt(folder / "VRT", "TIFF")
+    return {kind: (folder / kind).read_bytes() for kind in KINDS}
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.floats(0, 1),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6),
+)
+def test_a_damaged_file_is_read_or_refused(
+    whole: dict[str, bytes],
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    share: float,
+    flips: list[tuple[float, int]],
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder.mkdir(exist_ok=True)
+    (folder / "TIFF").write_bytes(whole["TIFF"])
+    damaged = bytearray(whole[kind][: int(len(whole[kind]) * (1 - share / 4))])
+    for at, value in flips:
+        damaged[int(at * len(damaged))] = value
+    path = folder / f"damaged.{kind.lower()}"
+    path.write_bytes(damaged)
+    source = open_raster(path)
+    # Anything but a DataError is a failure; what GDAL can still read may be read.
+    with suppress(DataError):
+        rows, cols = source.grid.shape
+        raster = source.read(Window(0, 0, min(rows, 64), min(cols, 64)))
+        assert raster.data.shape == (source.bands, *raster.valid.shape)
+    source.close()
+
+
+@pytest.mark.parametrize("compress", ["none", "deflate"])
+def test_a_file_that_is_cut_off_while_it_is_read(tmp_path: Path, compress: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, *SHAPE), dtype=np.uint8)
+    path = write(tmp_path / "a.tif", pixels, compress=compress, **TILED)
+    source = open_raster(path)
+    source.read(Window(0, 0, 100, 100))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(DataError, match=r"a\.tif cannot be read .*rows 900:1000, columns 700:800"):
+        source.read(Window(900, 700, 100, 100))
+
+
+def test_a_small_file_that_goes_away(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(path)
+    source = open_raster(path)
+    source.read()
+    path.unlink()
+    with pytest.raises(DataError, match=r"a\.png"):
+        source.read()
