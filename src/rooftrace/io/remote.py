@@ -49,14 +49,15 @@ def open_source(path_or_url: str | Path, *, nodata: NodataRule | None = None) ->
         nodata: what counts as nodata besides what the file says.
 
     Raises:
-        DataError: an address that is neither http nor https.
+        DataError: an address that is neither http nor https, or asks for a password.
     """
     if isinstance(path_or_url, Path) or not is_url(path_or_url):
         return RasterFile(Path(path_or_url), nodata=nodata)
-    if urlsplit(path_or_url).scheme.lower() not in ("http", "https"):
+    parts = urlsplit(path_or_url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise DataError(
             f"{without_query(path_or_url)} cannot be read: an address begins with https:// or "
-            "http://.",
+            "http://, and then a server without a user's name.",
             remedy="Download the file, and name that.",
         )
     return RemoteRaster(path_or_url, nodata=nodata)

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import shapely
 from affine import Affine
+from pyproj import CRS
 from range_server import RangeServer, serving
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
+from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.ranges import RangeReader, Retry
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.remote import RemoteRaster, open_source
+from rooftrace.io.remote import RemoteRaster, coarsened, open_source
 
 SIDE = 1200
+UTM = CRS.from_epsg(32633)
 QUICK = Retry(attempts=3, delay_s=0.01, timeout_s=0.3)
 
 
@@ -190,3 +194,24 @@ def test_ranges_come_in_the_order_in_which_they_are_asked_for() -> None:
         assert reader.read_many(spans) == [content[start:stop] for start, stop in spans]
         assert len(server.asked) == 1 + 3
         assert reader.read(499_990, 600_000) == content[499_990:]
+
+
+def test_a_scene_much_finer_than_the_model_is_read_at_an_overview(
+    server: RangeServer, cog: Path
+) -> None:
+    there = remote(server)
+    source, note = coarsened(there, 0.3)
+    assert source.grid.shape == (SIDE // 2, SIDE // 2)
+    assert note is not None
+    assert "0.1 m per pixel" in note
+    assert "600 × 600 pixels with 0.2 m" in note
+    area = Area(np.array([shapely.box(500_000, 4_999_950, 500_060, 5_000_000)]), UTM, "area")
+    limited, _ = coarsened(AreaSource(there, area), 0.3)
+    assert isinstance(limited, AreaSource)
+    valid = limited.read().valid
+    np.testing.assert_array_equal(valid[:250, :300], source.read().valid[:250, :300])
+    assert not valid[250:].any()
+    for model_gsd_m in (0.15, None):
+        assert coarsened(there, model_gsd_m) == (there, None)
+    here = open_raster(cog)
+    assert coarsened(here, 0.3) == (here, None)

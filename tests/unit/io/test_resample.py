@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import GsdMismatch
+from rooftrace.core.errors import ConfigError, GsdMismatch
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.resample import Resampler, Scaling, enlarge, scaling_for
@@ -153,3 +153,61 @@ def test_unknown_metres_are_told() -> None:
 def test_too_far_is_refused(gsd_m: float) -> None:
     with pytest.raises(GsdMismatch, match=r"m per pixel, the model was trained at 0\.4 m"):
         scaling_for(utm(gsd_m), 0.4)
+
+
+def test_a_scale_outweighs_metres() -> None:
+    assert scaling_for(utm(0.1), 0.4, scale=1).is_identity
+    assert scaling_for(utm(0.1), 0.4, gsd_m=0.2, scale=0.5).scale_yx == (2, 2)
+    assert scaling_for(GeoGrid((10, 10)), None, scale=4).model_shape((10, 10)) == (40, 40)
+    # More than four times, since somebody asked for it.
+    assert scaling_for(utm(0.01), 0.4, scale=1 / 16).model_shape((320, 160)) == (20, 10)
+
+
+@pytest.mark.parametrize("scale", [0, -1, 16.1, 0.06, float("nan"), float("inf")])
+def test_a_scale_that_makes_no_sense_is_refused(scale: float) -> None:
+    with pytest.raises(ConfigError, match="between 1/16 and 16"):
+        scaling_for(utm(0.4), 0.4, scale=scale)
+
+
+def test_what_is_resampled_by_much_is_said() -> None:
+    note = scaling_for(utm(0.1), 0.4, name="a.tif").note
+    assert "a.tif has 0.1 m per pixel and is resampled to the model's 0.4 m" in note
+    assert "0.8 m per pixel" in scaling_for(utm(0.1), 0.4, gsd_m=0.8).note
+    assert scaling_for(utm(0.3), 0.4).note == ""
+    assert "0.25 times" in scaling_for(utm(0.4), 0.4, scale=0.25).note
+    assert scaling_for(utm(0.4), 0.4, scale=1.2).note == ""
+    with pytest.raises(GsdMismatch) as caught:
+        scaling_for(utm(0.05), 0.4)
+    assert "--scale 0.12" in caught.value.remedy or "--scale 0.13" in caught.value.remedy
+
+
+class Sparse(ArraySource):
+    """Nodata but for a few pixels, and it knows."""
+
+    def is_empty(self, window: Window) -> bool:
+        return not self.read(window).valid.any()
+
+
+@given(st.integers(0, 90), st.integers(0, 90), st.sampled_from([0.4, 1.0, 1.7, 4.0]))
+def test_what_is_known_to_be_empty_would_be_read_as_nodata(
+    row: int, col: int, source_px: float
+) -> None:
+    valid = np.zeros((100, 100), bool)
+    valid[row : row + 10, col : col + 10] = True
+    source = Sparse(np.full((1, 100, 100), 9, np.uint8), valid=valid)
+    step = round(256 * source_px)
+    resampler = Resampler(source, Scaling((step, step)), (0.0,))
+    rows, cols = resampler.shape_yx
+    empty = 0
+    for top in range(0, rows, 12):
+        for left in range(0, cols, 12):
+            window = Window(top, left, min(12, rows - top), min(12, cols - left))
+            reach = resampler.reach(window)
+            assert reach.intersection(Window.whole((100, 100))) == reach
+            if resampler.is_empty(window):
+                empty += 1
+                assert not resampler.read(window)[1].any()
+    assert empty
+    assert not Resampler(ArraySource(source.read().data), Scaling(), (0.0,)).is_empty(
+        Window(0, 0, 5, 5)
+    )

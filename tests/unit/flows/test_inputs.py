@@ -1,0 +1,134 @@
+"""What `predict` is given becomes scenes: files, addresses, folders that are one, areas of them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.types import Window
+from rooftrace.flows.inputs import find_jobs
+from rooftrace.io.area import read_area
+from rooftrace.io.remote import RemoteRaster
+
+ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
+URL = "https://example.org/maps/North%20end.tif?token=secret"
+
+
+def write(path: Path, row: int, col: int, shape: tuple[int, int], value: int) -> None:
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=shape[0], width=shape[1], dtype="uint8",
+        crs="EPSG:32633", transform=ORIGIN @ Affine.translation(col, row),
+    ) as out:  # fmt: skip
+        out.write(np.full((3, *shape), value, np.uint8))
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """Two images side by side, with a gap below the second, and a text."""
+    folder = tmp_path / "town"
+    folder.mkdir()
+    write(folder / "a.tif", 0, 0, (40, 30), 1)
+    write(folder / "b.tif", 0, 30, (25, 50), 2)
+    (folder / "notes.txt").write_text("flown in May")
+    return folder
+
+
+def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
+    """A vector file with one rectangle of pixels."""
+    (x, y), (x_stop, y_stop) = ORIGIN @ (left, top), ORIGIN @ (right, bottom)
+    wkb = shapely.to_wkb([shapely.box(x, y_stop, x_stop, y)])
+    pyogrio.raw.write(path, wkb, [], [], geometry_type="Polygon", crs="EPSG:32633")
+    return path
+
+
+def test_images_side_by_side_are_one_scene(town: Path) -> None:
+    (job,), skipped = find_jobs([town], mosaic=True)
+    assert (job.name, job.path, job.shown) == ("town", town, str(town))
+    assert [path.name for path in skipped] == ["notes.txt"]
+    assert any("2 images are one scene" in note for note in job.notes)
+    raster = job.source.read()
+    assert raster.data.shape == (3, 40, 80)
+    assert raster.data[0, 10, [5, 29, 30, 79]].tolist() == [1, 1, 2, 2]
+    assert not raster.valid[25:, 30:].any()
+    assert raster.valid.sum() == 40 * 30 + 25 * 50
+    assert pickle.loads(pickle.dumps(job)).source.read().valid.sum() == raster.valid.sum()
+    job.source.close()
+
+
+def test_a_vrt_beside_its_parts_is_no_part_itself(town: Path) -> None:
+    (town / "all.vrt").write_text(
+        '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"/>'
+        "</VRTDataset>"
+    )
+    (job,), skipped = find_jobs([town], mosaic=True)
+    assert job.source.grid.shape == (40, 80)
+    assert [path.name for path in skipped] == ["notes.txt", "all.vrt"]
+
+
+def test_what_is_no_scene_is_told(town: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--zoom 18 .* has no tiles"):
+        find_jobs([town], mosaic=True, zoom=18)
+    with pytest.raises(DataError, match=r"a\.tif is no folder"):
+        find_jobs([town / "a.tif"], mosaic=True)
+    Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(town / "photo.png")
+    with pytest.raises(DataError, match=r"photo\.png has no georeference"):
+        find_jobs([town], mosaic=True)
+
+
+def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:
+    (job,), skipped = find_jobs([URL])
+    assert isinstance(job.source, RemoteRaster)
+    assert (job.name, skipped) == ("North end", [])
+    assert job.shown == "https://example.org/maps/North%20end.tif"
+    assert "secret" not in repr(job)
+    for other in ("gopher://example.org/a.tif", "https://me:secret@example.org/a.tif"):
+        with pytest.raises(DataError, match="begins with https") as caught:
+            find_jobs([other])
+        assert "secret" not in str(caught.value)
+
+
+def test_paths_may_be_text(town: Path) -> None:
+    jobs, _ = find_jobs([str(town), town / "a.tif"])
+    assert [job.name for job in jobs] == ["a", "b"]
+
+
+def test_an_area_leaves_out_what_it_misses_and_says_so(town: Path, tmp_path: Path) -> None:
+    area = read_area(area_over(tmp_path / "west.gpkg", 5, 5, 20, 15))
+    (job,), _ = find_jobs([town], area=area)
+    assert job.name == "a"
+    assert any("left out: " in note and "b.tif" in note for note in job.notes)
+    valid = job.source.read().valid
+    assert valid[5:15, 5:20].all()
+    assert valid.sum() == 10 * 15
+    (scene,), _ = find_jobs([town], mosaic=True, area=area)
+    assert scene.source.grid.shape == (40, 80)
+    assert scene.source.read().valid.sum() == 10 * 15
+    assert scene.source.read(Window(0, 30, 40, 50)).valid.sum() == 0
+
+
+def test_an_area_that_misses_everything_is_an_error(town: Path, tmp_path: Path) -> None:
+    area = read_area(area_over(tmp_path / "far.gpkg", 5000, 5000, 6000, 6000))
+    for mosaic in (False, True):
+        with pytest.raises(DataError, match=r"far\.gpkg lies outside of"):
+            find_jobs([town], mosaic=mosaic, area=area)
+
+
+def test_an_image_that_cannot_be_read_is_told_when_it_is_its_turn(
+    town: Path, tmp_path: Path
+) -> None:
+    path = town / "a.tif"
+    path.write_bytes(path.read_bytes()[:400])
+    area = read_area(area_over(tmp_path / "all.gpkg", 0, 0, 90, 40))
+    jobs, _ = find_jobs([path, town / "b.tif"], area=area)
+    assert [job.name for job in jobs] == ["a", "b"]
+    with pytest.raises(DataError, match=r"a\.tif"):
+        jobs[0].source.read()
