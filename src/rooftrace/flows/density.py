@@ -197,7 +197,7 @@ def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
     if own is not None and plane is not None and own != plane:
         notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
     if density.outside:
-        notes.append(f"{density.outside} buildings lie outside the mask and count nowhere")
+        notes.append(f"{density.outside} of the buildings lie outside the mask and count nowhere")
     crowded = int((figures.built_m2 > figures.observed_m2 * (1 + 1e-6)).sum())
     if crowded:
         notes.append(

@@ -32,8 +32,8 @@ _BAND_PX = 512
 
 _ENDINGS = (".tif", ".gpkg", ".png", ".csv", ".json")
 _NO_MASK = (
-    "A mask holds class indices with 1 for buildings, or 0 and 255; of more classes say which one "
-    "is buildings: --building 1"
+    "A mask holds class indices with 1 for buildings, or 0 and 255. Where it has more classes, or "
+    "its 255 is nodata, say which class is buildings: --building 1"
 )
 
 
@@ -62,9 +62,13 @@ class MaskFile:
             DataError: the file cannot be read.
             ConfigError: `building` is no class index.
         """
-        grid = open_raster(path, palette="indices").grid
+        file = open_raster(path, palette="indices")
         rule, index = LabelConfig().rule(), 1
-        if building is not None:
+        if building is None and file.nodata == (NODATA,) and open_raster(path).bands > 1:
+            # Class indices with a colour table, as rooftrace writes them: without a building in it
+            # the file has no 1, and its 255 is none either.
+            rule = LabelRule(rule.classes, values=((0, 0), (1, 1)))
+        elif building is not None:
             if not building.isdecimal() or not 0 < int(building) < NODATA:
                 raise ConfigError(
                     f"--building received {building!r}; of a mask the index of a class was "
@@ -72,7 +76,7 @@ class MaskFile:
                     remedy="Look at the mask's values, for instance: gdalinfo -hist MASK",
                 )
             rule, index = LabelRule(tuple(map(str, range(NODATA)))), int(building)
-        return cls(path, LabelFile(path, rule, grid, path.name), index)
+        return cls(path, LabelFile(path, rule, file.grid, path.name), index)
 
     @property
     def grid(self) -> GeoGrid:

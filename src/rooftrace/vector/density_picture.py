@@ -40,7 +40,7 @@ _SHIFT = 4
 def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) -> Image.Image:
     """The picture of a grid.
 
-    A grid of more cells than the picture has pixels is drawn by squares of several cells each.
+    A grid of more cells than the picture has pixels is drawn in larger cells, as its title says.
 
     Args:
         threshold: cells that are dense by it are bordered.
@@ -51,10 +51,7 @@ def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) ->
     px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
     picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
     _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px)
-    side = f"{density.cell_m:g} m"
-    told = f"built-up share in cells of {side} × {side}"
-    if together > 1:
-        told += f", {together} × {together} of them drawn as one"
+    told = f"built-up share in cells of {density.cell_m * together:g} m"
     metres = density.cell_m * together / px
     return _page(picture, title, told, threshold, metres, north=density.grid.crs is not None)
 
@@ -184,7 +181,7 @@ def _key(threshold: DensityThreshold, width: int) -> Image.Image:
     texts = ["no building", f"up to {percent[0]}"]
     texts += [f"{low} to {high}" for low, high in pairwise(percent)]
     texts += [f"{percent[-1]} and more", "not observed"]
-    texts += [f"{threshold.dense}: {threshold.threshold:.3g} and more"]
+    texts += [f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"]
     fills = [_NOTHING, *(tuple(colour) for colour in _scale().tolist()), _PAPER, None]
     places, left, row = [], _MARGIN_PX, 0
     for text in texts:

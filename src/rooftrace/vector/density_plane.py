@@ -29,6 +29,7 @@ _BEND_M = 0.01
 """How far a reprojected edge may lie off."""
 
 _UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
+_MERCATOR = ("Mercator", "Popular Visualisation Pseudo Mercator")
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,7 @@ def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
         GeoreferenceError: the rectangle has no longitude and latitude.
     """
     lon, lat = _degrees(crs, bounds)
-    # By its number, so that the grid of one scene is that of its neighbour.
-    if crs.is_projected and crs.axis_info[0].unit_name == "metre" and _is_true(crs, lon, lat):
+    if _is_metric(crs) and _is_true(crs, lon, lat):
         return crs
     middle_lon, middle_lat = float(lon[0]), float(lat[0])
     if middle_lat > _UTM_NORTH or middle_lat < _UTM_SOUTH:
@@ -205,6 +205,14 @@ def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:
             remedy="Assign the coordinate system that the coordinates are in.",
         )
     return lon, lat
+
+
+def _is_metric(crs: CRS) -> bool:
+    """Whether its unit is the metre, and it is no Mercator projection about the equator."""
+    operation = crs.coordinate_operation
+    # Near the equator Web Mercator's are true enough; but scenes farther off would not fit then.
+    mercator = operation is not None and operation.method_name.startswith(_MERCATOR)
+    return crs.is_projected and crs.axis_info[0].unit_name == "metre" and not mercator
 
 
 def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:

@@ -1,0 +1,264 @@
+"""Files in, files out: what they hold agrees, whichever way it was counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from shapely import box
+
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    GeoreferenceError,
+    LabelError,
+)
+from rooftrace.core.types import GeoGrid, Window
+from rooftrace.flows.density import run_density
+from rooftrace.flows.density_images import fit_images, run_by_image
+from rooftrace.flows.density_zones import run_zone_density
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import mask_sink
+from rooftrace.testing import SyntheticScene, generate_scene
+from rooftrace.vector.density_threshold import DensityThreshold, read_threshold
+
+BANDS = ("built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share")
+
+
+def write_mask(path: Path, mask: np.ndarray, crs: str | None, transform: Affine) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=1, height=mask.shape[0],
+        width=mask.shape[1], crs=crs, transform=transform, nodata=255,
+    ) as out:  # fmt: skip
+        out.write(mask, 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def town() -> SyntheticScene:
+    return generate_scene(3, shape_yx=(256, 256))
+
+
+@pytest.fixture(scope="module")
+def files(town: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mask.tif with nodata on its left, truth.gpkg, and wards.gpkg in degrees."""
+    folder = tmp_path_factory.mktemp("town")
+    mask = town.mask()
+    mask[:, :40] = 255
+    crs = town.grid.crs
+    assert crs is not None
+    write_mask(folder / "mask.tif", mask, crs.to_wkt(), town.grid.transform)
+    gpd.GeoDataFrame(geometry=list(town.buildings), crs=crs).to_file(folder / "truth.gpkg")
+    left, bottom, right, top = town.grid.bounds_xy
+    middle = (left + right) / 2
+    zones = [box(left, bottom, middle, top), box(middle, bottom, right + 50, top)]
+    gpd.GeoDataFrame(
+        {"ward": ["west", "east"], "class": ["a", "b"]}, geometry=zones, crs=crs
+    ).to_crs(4326).to_file(folder / "wards.gpkg")
+    return folder
+
+
+def test_a_mask(files: Path, town: SyntheticScene, tmp_path: Path) -> None:
+    report = run_density([files / "mask.tif"], tmp_path / "v1.2", cell_m=20)
+    assert [file.name for file in report.files] == ["v1.2.tif", "v1.2.gpkg", "v1.2.png"]
+    known = town.mask()[:, 40:]
+    assert report.total is not None
+    assert float(report.total.built_up_share) == pytest.approx(known.mean())
+    with rasterio.open(report.files[0]) as raster:
+        assert raster.descriptions == BANDS
+        bands = dict(zip(BANDS, raster.read()))
+        shape = raster.shape
+    cells = gpd.read_file(report.files[1])
+    seen = bands["observed_share"] > 0
+    assert len(cells) == seen.sum() == report.classes["dense"] + report.classes["sparse"]
+    assert report.classes[None] == np.prod(shape) - len(cells)
+    for name in BANDS:
+        np.testing.assert_allclose(cells[name], bands[name][seen], rtol=1e-6)
+    assert set(cells.columns) == {"id", "class", "buildings", "geometry", *BANDS}
+    assert ((cells["class"] == "dense") == (cells["built_up_share"] >= 0.2)).all()
+    assert cells.crs == report_crs(report.files[0])
+    assert cells.geometry.area.to_numpy() == pytest.approx(400)
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def report_crs(path: Path) -> object:
+    with rasterio.open(path) as raster:
+        return raster.crs.to_wkt()
+
+
+def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) -> None:
+    """With both, shares are the mask's and counts the polygons'."""
+    mask = run_density([files / "mask.tif"], tmp_path / "m", cell_m=20).total
+    outlines = run_density([files / "truth.gpkg"], tmp_path / "p", cell_m=20)
+    both = run_density([files / "truth.gpkg", files / "mask.tif"], tmp_path / "b", cell_m=20).total
+    assert mask is not None
+    assert both is not None
+    assert outlines.total is not None
+    assert both.built_up_share == mask.built_up_share
+    assert both.buildings == outlines.total.buildings == len(gpd.read_file(files / "truth.gpkg"))
+    assert float(both.mean_area_m2) == pytest.approx(float(outlines.total.mean_area_m2))
+    assert any("does not say where was looked" in note for note in outlines.notes)
+
+
+def test_zones(files: Path, tmp_path: Path) -> None:
+    report = run_zone_density([files / "mask.tif"], files / "wards.gpkg", tmp_path / "z")
+    zones = gpd.read_file(tmp_path / "z.gpkg").set_index("ward")
+    assert zones.crs.to_epsg() == 4326
+    assert zones["zone_class"].tolist() == ["a", "b"]
+    with rasterio.open(files / "mask.tif") as raster:
+        mask = raster.read(1)
+    halves = {"west": mask[:, :128], "east": mask[:, 128:]}
+    for name, half in halves.items():
+        share = (half == 1).sum() / (half != 255).sum()
+        assert zones.loc[name, "built_up_share"] == pytest.approx(share, abs=1e-3)
+    assert zones.loc["west", "observed_share"] == pytest.approx(88 / 128, abs=2e-3)
+    assert zones.loc["east", "observed_share"] < 0.9
+    with (tmp_path / "z.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["ward"] for row in rows] == ["west", "east"]
+    assert [int(row["buildings"]) for row in rows] == zones["buildings"].tolist()
+    assert report.total is None
+    with Image.open(tmp_path / "z.png") as picture:
+        assert picture.width > 400
+
+
+def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> None:
+    report = run_zone_density([files / "truth.gpkg"], files / "wards.gpkg", tmp_path / "z")
+    assert report.classes[None] == 0
+    far = gpd.read_file(files / "wards.gpkg").translate(5, 5)
+    gpd.GeoDataFrame(geometry=far, crs=4326).to_file(tmp_path / "far.gpkg")
+    for given in ("truth.gpkg", "mask.tif"):
+        with pytest.raises(DataError, match="longitude"):
+            run_zone_density([files / given], tmp_path / "far.gpkg", tmp_path / "no")
+    lost = write_mask(tmp_path / "lost.tif", np.ones((9, 9), np.uint8), None, Affine.scale(2, 2))
+    with pytest.raises(GeoreferenceError, match="zones cannot be laid"):
+        run_zone_density([lost], files / "wards.gpkg", tmp_path / "no")
+
+
+def test_a_mask_that_lies_nowhere(tmp_path: Path) -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:20, 10:20] = mask[40:50, 60:70] = 255  # as most masks that are pictures
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    report = run_density([tmp_path / "m.png"], tmp_path, cell_m=10, gsd_m=0.5)
+    assert report.files[0].name == "m_density.tif"
+    assert report.shape == (3, 4)
+    assert report.total is not None
+    assert int(report.total.buildings) == 2
+    assert float(report.total.mean_area_m2) == 25
+    assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
+    assert report.to_json()["crs"].startswith("metres")
+
+
+def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
+    classes = np.array([[0, 1, 2, 2]] * 4, np.uint8).repeat(10, 0).repeat(10, 1)
+    path = write_mask(tmp_path / "m.tif", classes, "EPSG:32737", Affine(1, 0, 5e5, 0, -1, 9e6))
+    with pytest.raises(LabelError) as several:
+        run_density([path], tmp_path / "x")
+    assert "--building" in several.value.remedy
+    total = run_density([path], tmp_path / "x", building="2").total
+    assert total is not None
+    assert float(total.built_up_share) == 0.5
+    with pytest.raises(ConfigError, match="index of a class"):
+        run_density([path], tmp_path / "x", building="roof")
+
+    frame = gpd.read_file(files / "truth.gpkg")
+    frame["class"] = ["hall", *["house"] * (len(frame) - 1)]
+    frame.to_file(tmp_path / "c.gpkg")
+    with pytest.raises(ConfigError, match="'hall', 'house'"):
+        run_density([tmp_path / "c.gpkg"], tmp_path / "x")
+    total = run_density([tmp_path / "c.gpkg"], tmp_path / "x", building="hall").total
+    assert total is not None
+    assert int(total.buildings) == 1
+
+
+def test_inputs_that_do_not_go_together(files: Path, tmp_path: Path) -> None:
+    mask, truth = files / "mask.tif", files / "truth.gpkg"
+    with pytest.raises(ConfigError, match="2 masks"):
+        run_density([mask, mask], tmp_path / "x")
+    with pytest.raises(ConfigError, match="is a folder"):
+        run_density([files], tmp_path / "x")
+    with pytest.raises(DataError, match="nothing at"):
+        run_density([tmp_path / "absent.tif"], tmp_path / "x")
+    with pytest.raises(ConfigError, match="holds no pixels"):
+        run_density([truth], tmp_path / "x", gsd_m=1)
+    with pytest.raises(ConfigError, match="ending"):
+        run_density([mask], tmp_path / "x.tif")
+    gpd.read_file(truth).iloc[:0].to_file(tmp_path / "none.gpkg")
+    with pytest.raises(DataError, match="no building"):
+        run_density([tmp_path / "none.gpkg"], tmp_path / "x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError):
+        run_density([mask], tmp_path / "file" / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "none.gpkg"]
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Ten masks each of 4 to 13 % and of 40 to 49 %, one of nodata, and their labels."""
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    rows = ["image,label"]
+    for number in range(20):
+        share = (4 if number < 10 else 30) + number
+        mask = np.zeros((10, 10), np.uint8)
+        mask.flat[:share] = 1
+        Image.fromarray(mask).save(folder / f"{number:02}.png")
+        rows.append(f"{number:02}.png,{'village' if number < 10 else 'town'}")
+    empty = GeoGrid((4, 4), Affine.scale(2, 2))
+    with mask_sink(folder / "20.tif", empty) as sink:
+        sink.write(Window(0, 0, 4, 4), np.full((4, 4), NODATA, np.uint8))
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_images_and_a_fitted_threshold(labelled: Path) -> None:
+    masks = labelled / "masks"
+    report = run_by_image(masks, labelled / "default")
+    assert report.classes == {"dense": 10, "sparse": 10, None: 1}
+    with (labelled / "default.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0] == {"image": "00.png", "built_up_share": "0.04", "class": "sparse"}
+    assert rows[20] == {"image": "20.tif", "built_up_share": "", "class": ""}
+
+    fitted = fit_images(masks, labelled / "labels.csv", labelled / "fit")
+    assert [file.name for file in fitted.files] == ["fit.json", "fit.csv"]
+    threshold = read_threshold(labelled / "fit.json")
+    assert threshold == fitted.threshold
+    assert threshold.threshold == pytest.approx((0.13 + 0.40) / 2)
+    assert (threshold.sparse, threshold.dense) == ("village", "town")
+    assert any("'town'" in note for note in fitted.notes)
+    again = run_by_image(masks, labelled / "again", threshold=threshold, glob=["0*.png"])
+    assert again.classes == {"town": 0, "village": 10, None: 0}
+    json.dumps(fitted.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("name,label\na.png,x\n", "columns"),
+        ("image,label\n00.png,\n", "Line 2"),
+        ("image,label\n00.png,a\n00.png,b\n", "more than once"),
+        ("image,label\n0.png,a\n", r"Did you mean"),
+        ("image,label\n00.png,a\n01.png,b\n02.png,c\n", "3 labels"),
+        ("image,label\n00.png,a\n01.png,b\n", "1 example is"),
+    ],
+)
+def test_labels_that_cannot_be_used(table: str, told: str, labelled: Path) -> None:
+    (labelled / "bad.csv").write_text(table)
+    with pytest.raises(LabelError, match=told):
+        fit_images(labelled / "masks", labelled / "bad.csv", labelled / "fit")
+
+
+def test_folders_without_masks(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no mask"):
+        run_by_image(tmp_path, tmp_path / "x")
+    with pytest.raises(DataError, match="nothing at"):
+        run_by_image(tmp_path / "absent", tmp_path / "x", threshold=DensityThreshold(threshold=0.5))
