@@ -3,8 +3,8 @@
     python recipes/sparse_dense.py BUNDLE CONFIG.toml [--dense 0.2]
 
 An image is dense if at least DENSE of its labelled pixels are building. The threshold on the
-predicted share is the one with the best balanced accuracy on the training sets of the
-configuration; what is printed are the figures on its validation sets, as one JSON object.
+predicted share is fitted on the training sets of the configuration, as `rooftrace density --fit`
+does it; what is printed are the figures on its validation sets, as one JSON object.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.kinds import open_source
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.train.config import TrainConfig
+from rooftrace.vector.density_threshold import (
+    DEFAULT_THRESHOLD,
+    balanced_accuracy,
+    fit_threshold,
+)
 
 
 def shares(
@@ -41,16 +46,16 @@ def shares(
     return np.array(rows)
 
 
-def balanced_accuracy(dense: NDArray[np.bool_], called: NDArray[np.bool_]) -> float:
-    """Mean of the shares of the dense and of the sparse that are called so."""
-    return float(np.mean([called[dense].mean(), (~called)[~dense].mean()]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("config", type=Path)
-    parser.add_argument("--dense", type=float, default=0.2, help="built-up share of a dense image")
+    parser.add_argument(
+        "--dense",
+        type=float,
+        default=DEFAULT_THRESHOLD.threshold,
+        help="built-up share of a dense image",
+    )
     options = parser.parse_args()
     config = load_config(options.config, TrainConfig)
     base, labels = options.config.parent, config.data.labels
@@ -58,14 +63,11 @@ def main() -> None:
     train, val = (
         shares(predictor, sets, labels, base) for sets in (config.data.train, config.data.val)
     )
-    fitted = [
-        balanced_accuracy(train[:, 0] >= options.dense, train[:, 1] >= t) for t in train[:, 1]
-    ]
-    threshold = float(train[int(np.argmax(fitted)), 1])
-    dense, called = val[:, 0] >= options.dense, val[:, 1] >= threshold
+    fitted, _ = fit_threshold(train[:, 1], train[:, 0] >= options.dense)
+    dense, called = val[:, 0] >= options.dense, val[:, 1] >= fitted.threshold
     report = {
         "dense_from": options.dense,
-        "threshold": round(threshold, 4),
+        "threshold": round(fitted.threshold, 4),
         "images": len(val),
         "dense": int(dense.sum()),
         "accuracy": round(float((dense == called).mean()), 4),
