@@ -22,6 +22,7 @@ from rooftrace.cli import (
     model,
     runs,
     tune,
+    vectorize,
 )
 from rooftrace.cli import predict as prediction
 from rooftrace.cli.show import people, print_json, print_line, say
@@ -38,7 +39,8 @@ app = typer.Typer(
 )
 for _command in (
     prediction.predict, model.train, tune.tune, model.evaluate, calibrate.calibrate, runs.runs,
-    inspect.inspect, data.split, convert.convert, density.density, doctor.doctor,
+    inspect.inspect, data.split, convert.convert, density.density,
+    vectorize.vectorize, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)
