@@ -8,7 +8,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import geopandas as gpd
 import pytest
+import rasterio
+from shapely import box
 
 import rooftrace
 from rooftrace.cli import main
@@ -21,6 +24,7 @@ PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentati
          "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
          "docs/prediction.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
+         "docs/density.md",
          "docs/audit.md",
          "README.md"]  # fmt: skip
 
@@ -41,10 +45,24 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("docs")
     write_pairs(folder / "data", seeds=range(10), shape_yx=(128, 128))
     generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
+    write_wards(folder)
     (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
+
+
+def write_wards(folder: Path) -> None:
+    """What docs/density.md counts by, and labels of the masks in data/."""
+    with rasterio.open(folder / "scene.tif") as scene:
+        left, bottom, right, top = scene.bounds
+        middle = (left + right) / 2
+        halves = [box(left, bottom, middle, top), box(middle, bottom, right, top)]
+        wards = gpd.GeoDataFrame({"name": ["west", "east"]}, geometry=halves, crs=scene.crs)
+    wards.to_file(folder / "wards.gpkg")
+    masks = sorted((folder / "data" / "masks").iterdir())
+    rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
 
 
 def run(command: str) -> None:
