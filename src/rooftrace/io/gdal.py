@@ -126,7 +126,7 @@ def explained(name: object, where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RasterioError, OSError, MemoryError, ValueError) as error:
+    except (RasterioError, OSError, MemoryError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()).removesuffix(".") or type(cause).__name__
         raise DataError(

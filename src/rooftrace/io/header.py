@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import CRSError as RasterioCRSError
 from rasterio.errors import RasterioError
 
 from rooftrace.core.errors import DataError
@@ -37,6 +40,7 @@ class Header:
         nodata: per band of colour.
         file_format: GDAL's name of its driver.
         block_yx: rows and columns of pixels that are decoded at a time.
+        note: what was left aside, for the person to see; else empty.
     """
 
     grid: GeoGrid
@@ -49,6 +53,7 @@ class Header:
     nodata: tuple[float | None, ...]
     file_format: str
     block_yx: tuple[int, int]
+    note: str
 
     @property
     def read_indexes(self) -> list[int]:
@@ -101,8 +106,9 @@ def describe(dataset: Any, name: str, palette: Literal["colours", "indices"]) ->
     dtypes, nodata = dataset.dtypes, dataset.nodatavals
     dtype = np.result_type(*{dtypes[i - 1] for i in indexes})
     rows, cols = dataset.block_shapes[0]
+    grid, note = _grid_of(dataset, name)
     return Header(
-        grid=_grid_of(dataset, name),
+        grid=grid,
         dtype=np.dtype(np.uint8) if lookup is not None else dtype,
         bands=len(indexes) if lookup is None else 3,
         indexes=indexes,
@@ -112,22 +118,52 @@ def describe(dataset: Any, name: str, palette: Literal["colours", "indices"]) ->
         nodata=tuple(nodata[i - 1] for i in indexes),
         file_format=str(dataset.driver),
         block_yx=(int(rows), int(cols)),
+        note=note,
     )
 
 
-def _grid_of(dataset: Any, name: str) -> GeoGrid:
-    crs = None
-    if dataset.crs:
-        try:
-            epsg = dataset.crs.to_epsg()
-            crs = CRS.from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
-        except (CRSError, RasterioError) as error:
-            raise DataError(
-                f"{name} has a coordinate system that is not understood: {error}.",
-                remedy="Assign one with gdal_edit -a_srs, or remove it.",
-            ) from error
+def _grid_of(dataset: Any, name: str) -> tuple[GeoGrid, str]:
+    """Where its pixels lie, and what to say of that."""
+    shape = (dataset.height, dataset.width)
     transform = Affine(*tuple(dataset.transform)[:6])
-    if crs is None or transform.is_identity:
-        # A CRS over pixel coordinates places the image at the origin of the map: it is not known.
-        crs = None
-    return GeoGrid((dataset.height, dataset.width), transform, crs)
+    # A CRS over pixel coordinates places the image at the origin of the map: it is not known.
+    if transform.is_identity or not all(map(isfinite, transform)) or transform.is_degenerate:
+        return GeoGrid(shape), ""
+    crs = _crs_of(dataset, name)
+    if crs is not None and not _is_of_earth(crs):
+        note = (
+            f"{name} is in {crs.name!r}, a system of its own that says no place on the Earth: its "
+            "results are in pixels."
+        )
+        return GeoGrid(shape), note
+    return GeoGrid(shape, transform, crs), ""
+
+
+def _crs_of(dataset: Any, name: str) -> CRS | None:
+    try:
+        if not dataset.crs:
+            return None
+        epsg = dataset.crs.to_epsg()
+        return _from_epsg(epsg) if epsg else CRS.from_wkt(dataset.crs.to_wkt())
+    except (CRSError, RasterioCRSError, RasterioError) as error:
+        raise DataError(
+            f"{name} has a coordinate system that is not understood: {error}.",
+            remedy="Assign one with gdal_edit -a_srs, or remove it.",
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _from_epsg(code: int) -> CRS:
+    return CRS.from_epsg(code)
+
+
+@lru_cache(maxsize=64)
+def _is_of_earth(crs: CRS) -> bool:
+    """Whether longitude and latitude can be told of its coordinates."""
+    if crs.is_engineering:
+        return False
+    try:
+        Transformer.from_crs(crs, 4326, always_xy=True)
+    except ProjError:
+        return False
+    return True

@@ -122,16 +122,18 @@ class RasterFile:
     @property
     def notes(self) -> tuple[str, ...]:
         """What whoever reads all of it should know, by what has been read so far."""
+        header = self._header
+        told = (header.note,) if header.note else ()
         if not self._short_of_bytes:
-            return ()
-        rows, cols = self._header.block_yx
+            return told
+        rows, cols = header.block_yx
         note = (
             f"{self.name} is stored in blocks of {rows} × {cols} pixels, of which a row of tiles "
             f"needs {self._short_of_bytes / 1e6:.0f} MB; {MOST_CACHE_BYTES / 1e6:.0f} MB are held, "
             "so that blocks are decoded many times. Tiled it is read many times as fast: "
             "gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER IN OUT.tif"
         )
-        return (note,)
+        return (*told, note)
 
     def close(self) -> None:
         """Let go of the file; the next read opens it again."""

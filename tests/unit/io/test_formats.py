@@ -296,6 +296,42 @@ def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not ran.exists()
 
 
+# Places that are none.
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        'LOCAL_CS["site grid",UNIT["metre",1]]',
+        (
+            'ENGCRS["site grid",EDATUM["peg"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
+            'LENGTHUNIT["metre",1]]'
+        ),
+        (
+            'GEOGCS["site grid",DATUM["Mars",SPHEROID["Mars",3396190,169]],PRIMEM["x",0],'
+            'UNIT["degree",0.0174532925]]'
+        ),
+    ],
+)
+def test_a_system_that_is_not_of_the_earth_is_left_aside_and_said(parts: Path, system: str) -> None:
+    path = vrt(parts / "site.vrt", "a.tif")
+    path.write_text(path.read_text().replace("EPSG:32737", system.replace('"', "&quot;")))
+    source = open_raster(path)
+    assert source.grid.crs is None
+    assert source.grid.gsd_yx_m is None
+    assert source.grid.transform.is_identity
+    assert any("'site grid'" in note for note in source.notes)
+
+
+def test_a_place_without_extent_is_none(parts: Path) -> None:
+    path = vrt(parts / "flat.vrt", "a.tif")
+    path.write_text(
+        path.read_text().replace("500000, 0.5, 0, 9000000, 0, -0.5", "5, 0, 0, 9, 0, 0")
+    )
+    assert open_raster(path).grid.crs is None
+    assert open_raster(path).grid.gsd_yx_m is None
+
+
 # Files that are damaged, or go away.
 
 KINDS = ("PNG", "JPEG", "TIFF", "VRT")
