@@ -79,14 +79,16 @@ def moments_between(stairs: Loops, outline: Loops, at: Ints) -> Floats:
     """(corners, 6) length, x, y, xx, xy, yy, integrated along the stairs to the next corner."""
     step = stairs.vertex[stairs.after] - stairs.vertex
     (x, y), (dx, dy) = (stairs.vertex + step / 2).T, step.T
-    squares = [x * x + dx * dx / 12, x * y + dx * dy / 12, y * y + dy * dy / 12]
+    # In twelfths all are whole numbers, whose sums do not depend on the rings before.
+    squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
     terms = np.stack([np.ones(len(x)), x, y, *squares], axis=1)
     sums = np.zeros((len(x) + 1, 6))
     np.cumsum(terms * np.hypot(dx, dy)[:, None], axis=0, out=sums[1:])
     to = at[outline.after]
     start, stop = stairs.first[outline.ring], stairs.first[outline.ring + 1]
     # Past the ring's first vertex the sums begin anew.
-    return sums[to] - sums[at] + np.where((to <= at)[:, None], sums[stop] - sums[start], 0)
+    total = sums[to] - sums[at] + np.where((to <= at)[:, None], sums[stop] - sums[start], 0)
+    return np.asarray(total / [1, 1, 1, 12, 12, 12])
 
 
 def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
@@ -123,7 +125,7 @@ def differences(
         return np.asarray(run * (away[0] + away[1]) / 2)
 
     # Which edge of the outline stands for each step: that of the last corner up to it.
-    order = np.argsort(at)
+    order = np.argsort(at, kind="stable")
     place = np.searchsorted(at[order], np.arange(len(stairs.vertex)), side="right") - 1
     wraps = (place < 0) | (at[order][place] < stairs.first[stairs.ring])
     place[wraps] = outline.first[stairs.ring[wraps] + 1] - 1
