@@ -1,0 +1,68 @@
+"""However a scene comes, from a server, in pieces, its mask is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from range_server import serving
+from rooftrace.core.errors import DataError
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.predict import run_predict
+from rooftrace.models.bundle import write_bundle
+
+ORIGIN = Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)
+
+
+def write(path: Path, pixels: np.ndarray, row: int = 0, col: int = 0) -> None:
+    _, height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8",
+        crs="EPSG:32633", transform=ORIGIN @ Affine.translation(col, row), compress="deflate",
+        tiled=True, blockxsize=128, blockysize=128,
+    ) as out:  # fmt: skip
+        out.write(pixels)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a scene with a roof in its middle, its mask, and the scene in four pieces."""
+    folder = tmp_path_factory.mktemp("scene")
+    tiny = tiny_bundle()
+    write_bundle(folder / "tiny.rooftrace", tiny.spec, tiny.parts)
+    pixels = np.full((3, 300, 400), 40, np.uint8)
+    pixels[:, 120:180, 150:260] = 220
+    write(folder / "scene.tif", pixels)
+    (folder / "town").mkdir()
+    for number, (row, col) in enumerate(((0, 0), (0, 190), (140, 0), (140, 190))):
+        part = pixels[:, row : 140 if row == 0 else 300, col : 190 if col == 0 else 400]
+        write(folder / "town" / f"{number}.tif", part, row, col)
+    return folder
+
+
+def mask_of(source: Path | str, folder: Path, out: Path, *, mosaic: bool = False) -> np.ndarray:
+    report = run_predict([source], folder / "tiny.rooftrace", out, mosaic=mosaic)
+    with rasterio.open(report.outputs[0].mask) as mask:
+        assert tuple(mask.transform)[:6] == tuple(ORIGIN)[:6]
+        return mask.read(1)
+
+
+def test_from_a_server_and_in_pieces(folder: Path, tmp_path: Path) -> None:
+    expected = mask_of(folder / "scene.tif", folder, tmp_path / "file")
+    assert expected.sum() == 60 * 110
+    with serving((folder / "scene.tif").read_bytes()) as server:
+        found = mask_of(server.url, folder, tmp_path / "server")
+    np.testing.assert_array_equal(found, expected)
+    found = mask_of(folder / "town", folder, tmp_path / "town", mosaic=True)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_server_that_fails_is_told_with_its_status(folder: Path, tmp_path: Path) -> None:
+    with serving((folder / "scene.tif").read_bytes()) as server:
+        server.status = 404
+        with pytest.raises(DataError, match="404 Not Found"):
+            run_predict([server.url], folder / "tiny.rooftrace", tmp_path / "out")
