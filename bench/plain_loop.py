@@ -231,7 +231,7 @@ def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tupl
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    from rooftrace.predict.predictor import SMALLEST_PX
+    from rooftrace.predict.work import SMALLEST_PX
 
     out.mkdir(parents=True, exist_ok=True)
     path = out / "mask.tif"

@@ -83,7 +83,8 @@ def stages(
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.io.vector import write_footprints
-    from rooftrace.predict.predictor import SIMPLIFY_PX, SMALLEST_PX, Predictor
+    from rooftrace.predict.predictor import Predictor
+    from rooftrace.predict.work import SIMPLIFY_PX, SMALLEST_PX
     from rooftrace.predict.scene import plan_scene
     from rooftrace.testing import ArraySource
     from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise

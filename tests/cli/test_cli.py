@@ -154,11 +154,13 @@ def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     done = command("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
     assert done.code == 0, done.err
     plain = done.json
-    assert set(plain) == {"outputs", "mpx_per_s", "peak_rss_mb"}
+    assert set(plain) == {
+        "outputs", "mpx_per_s", "peak_rss_mb", "resumed_images", "resumed_blocks",
+    }  # fmt: skip
     (output,) = plain["outputs"]
     assert set(output) == {
-        "input", "mask", "polygons", "preview", "buildings", "built_up_share", "pixels", "seconds",
-        "classes",
+        "input", "mask", "polygons", "preview", "density", "buildings", "built_up_share", "pixels",
+        "seconds", "classes",
     }  # fmt: skip
     assert output["pixels"] == 160 * 200
     names = {Path(output[key]).name for key in ("mask", "polygons", "preview")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,9 +22,10 @@ from rooftrace.cli.options import (
     parse_nodata,
     parse_weights,
 )
-from rooftrace.cli.show import answered, bar, say
+from rooftrace.cli.show import answered, bar, pixel_bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import nodata_rule
+from rooftrace.predict.options import OUTPUTS, SceneOutput
 
 if TYPE_CHECKING:
     from rooftrace.predict.ensemble import Models
@@ -32,12 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
+_MOST_IMAGES = 20
+"""That are told of; run.json has all."""
+
 _MOST_CLASSES = 6
 """That are told of an image; run.json has all."""
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="Images, folders, GeoTIFFs.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images, folders, https:// addresses of GeoTIFFs.")
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
     models: Annotated[
         list[Path] | None,
@@ -48,14 +54,36 @@ def predict(
     tta: Tta = None,
     gsd: Gsd = None,
     threshold: Threshold = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Take images so many times as large, whatever metres say."),
+    ] = None,
     min_area: Annotated[
         float | None, typer.Option("--min-area", min=0, help="Smallest polygon, m².")
     ] = None,
+    min_hole: Annotated[
+        float | None, typer.Option("--min-hole", min=0, help="Smallest hole in a building, m².")
+    ] = None,
+    regularize: Annotated[
+        bool, typer.Option(help="Right angles where buildings have them.")
+    ] = True,
+    separate: Annotated[bool, typer.Option(help="Cut apart buildings that touch.")] = True,
+    cell: Annotated[
+        float | None, typer.Option(min=0.1, help="Side of a cell of the density, m; default 100.")
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(help="What is written: of mask,polygons,preview,density; default all."),
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "nodata"],
+        typer.Option(help="What becomes of a tile that cannot be read or run."),
+    ] = "fail",
     nodata: Nodata = None,
     engine: EngineName = None,
     precision: Precision = None,
     mosaic: Annotated[
-        bool, typer.Option("--mosaic", help="A folder of slippy tiles is one scene.")
+        bool, typer.Option("--mosaic", help="A folder of tiles or adjacent images is one scene.")
     ] = False,
     zoom: Annotated[
         int | None, typer.Option(min=0, max=30, help="With --mosaic: of the tiles.")
@@ -72,22 +100,37 @@ def predict(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Mask, polygons of buildings (or of all classes) and a preview of each image."""
+    """Mask, polygons of buildings (or of all classes), density and a preview of each image.
+
+    A run that was stopped is gone on with by the same command.
+    """
     bundle = models_of(models, ensemble)
     common: dict[str, Any] = {
         "ensemble": ensemble or "average",
         "weights": parse_weights(weights),
         "tta": tta,
-        "gsd_m": gsd,
-        "threshold": threshold,
         "engine": engine,
         "precision": precision,
         "nodata": None if nodata is None else nodata_rule(parse_nodata(nodata)),
     }
     if rle is not None:
-        others: dict[str, object] = {"-o": out, "--min-area": min_area, "--zoom": zoom}
-        _refuse(others | {"--mosaic": mosaic or None}, "has no use with --rle")
-        _submit(inputs, bundle, rle, sample, order, common, as_json=as_json)
+        others: dict[str, object] = {
+            "-o": out,
+            "--scale": scale,
+            "--min-area": min_area,
+            "--min-hole": min_hole,
+            "--no-regularize": None if regularize else True,
+            "--no-separate": None if separate else True,
+            "--cell": cell,
+            "--outputs": outputs,
+            "--on-error": None if on_error == "fail" else on_error,
+            "--mosaic": mosaic or None,
+            "--zoom": zoom,
+        }
+        _refuse(others, "has no use with --rle")
+        common |= {"gsd_m": gsd, "threshold": threshold}
+        paths = [Path(given) for given in inputs]
+        _submit(paths, bundle, rle, sample, order, common, as_json=as_json)
         return
     _refuse({"--sample": sample, "--order": order}, "belongs to --rle")
     if out is None:
@@ -96,28 +139,52 @@ def predict(
             remedy="Name a folder for the results with -o, or a table with --rle.",
         )
     from rooftrace.flows.predict import run_predict
+    from rooftrace.predict.options import SceneOptions
 
-    with bar("predict", "px", hidden=as_json) as progress:
+    options = SceneOptions(
+        gsd_m=gsd, scale=scale, threshold=threshold, min_area_m2=min_area, min_hole_m2=min_hole,
+        regularize=regularize, separate=separate, forgiving=on_error == "nodata",
+        cell_m=SceneOptions.cell_m if cell is None else cell,
+        outputs=OUTPUTS if outputs is None else _parse_outputs(outputs),
+    )  # fmt: skip
+    with pixel_bar("predict", hidden=as_json) as progress:
         report = run_predict(
-            inputs, bundle, out, min_area_m2=min_area, mosaic=mosaic, zoom=zoom,
-            progress=progress, **common,
-        )  # fmt: skip
+            inputs, bundle, out, options, mosaic=mosaic, zoom=zoom, progress=progress, **common
+        )
     if answered(report, as_json=as_json):
         return
-    for output in report.outputs:
+    for output in report.outputs[:_MOST_IMAGES]:
+        counted = "" if output.buildings is None else f"{output.buildings:,} buildings, "
         say(
-            f"{output.input}: {output.buildings:,} buildings, "
-            f"{output.built_up_share:.1%} built up, "
+            f"{output.input}: {counted}{output.built_up_share:.1%} built up, "
             f"{output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s"
         )
         if len(output.classes) > 2:
             say(f"  {'classes':9}{_most_of(output.classes)}")
-        for kind in ("mask", "polygons", "preview"):
-            say(f"  {kind:9}{getattr(output, kind)}")
+        for kind in OUTPUTS:
+            if getattr(output, kind) is not None:
+                say(f"  {kind:9}{getattr(output, kind)}")
+    if len(report.outputs) > _MOST_IMAGES:
+        say(f"… and {len(report.outputs) - _MOST_IMAGES:,} images more, in run.json.")
+    if report.resumed_images or report.resumed_blocks:
+        say(
+            f"gone on with: {report.resumed_images:,} images and {report.resumed_blocks:,} blocks "
+            "were done by an earlier run"
+        )
     say(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
         f"record {out / 'run.json'}"
     )
+
+
+def _parse_outputs(text: str) -> tuple[SceneOutput, ...]:
+    wanted = {part.strip() for part in text.split(",")}
+    if not wanted <= {*OUTPUTS} or not text.strip():
+        raise ConfigError(
+            f"--outputs received {text!r}; expected some of {', '.join(OUTPUTS)}, with commas.",
+            remedy="For example: --outputs mask,polygons",
+        )
+    return tuple(output for output in OUTPUTS if output in wanted)
 
 
 def _most_of(classes: tuple[ClassFigures, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rooftrace.io.console import print_plain
 
-__all__ = ["answered", "bar", "people", "print_json", "print_line", "say"]
+__all__ = ["answered", "bar", "people", "pixel_bar", "print_json", "print_line", "say"]
 
 people = Console(stderr=True)
 
@@ -29,6 +30,38 @@ class Report(Protocol):
 @contextmanager
 def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on stderr, where that is a terminal."""
+    with _shown(title, hidden=hidden) as update:
+        if update is None:
+            yield None
+            return
+
+        def tell(done: int, total: int) -> None:
+            update(
+                done, total, f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
+            )
+
+        yield tell
+
+
+@contextmanager
+def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """A progress bar of pixels, with their rate and the buildings that were found so far."""
+    started = time.monotonic()
+    with _shown(title, hidden=hidden) as update:
+        if update is None:
+            yield None
+            return
+
+        def tell(done_px: int, total_px: int, buildings: int) -> None:
+            rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
+            told = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+            update(done_px, total_px, f"{told}, {buildings:,} buildings")
+
+        yield tell
+
+
+@contextmanager
+def _shown(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     if hidden or not people.is_terminal:
         yield None
         return
@@ -42,9 +75,8 @@ def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int],
     with Progress(*columns, console=people, transient=True) as shown_bar:
         task = shown_bar.add_task(title, total=None, done="")
 
-        def update(done: int, total: int) -> None:
-            shown = f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
-            shown_bar.update(task, completed=done, total=total, done=shown)
+        def update(done: int, total: int, told: str) -> None:
+            shown_bar.update(task, completed=done, total=total, done=told)
 
         yield update
 

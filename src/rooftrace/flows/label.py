@@ -143,7 +143,7 @@ def run_push(
     for done, (entry, scene) in enumerate(zip(new, replace(source, entries=new))):
         made = _predict(predictor, scene, threshold)
         notes.update(dict.fromkeys(made.summary.notes))
-        footprints = made.result.footprints.of_class(spec.building_class)
+        footprints = made.outlines.of_class(spec.building_class)
         buildings += len(footprints)
         if root is None or entry.image is None:
             picture = picture_of(scene.image, entry.image, _short_name(entry))

@@ -75,7 +75,7 @@ def labelled_buildings(scene: Scene, truth: Mask, building_class: int) -> NDArra
 
 def buildings_of(prediction: Prediction, building_class: int) -> Footprints:
     """The footprints of buildings."""
-    return prediction.result.footprints.of_class(building_class)
+    return prediction.outlines.of_class(building_class)
 
 
 def drawn_buildings(prediction: Prediction, building_class: int) -> NDArray[np.int32]:

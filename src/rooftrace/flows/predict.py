@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,35 +12,56 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.types import RasterSource
+from rooftrace.core.versions import installed
 from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
-from rooftrace.io.atomic import export_error, write_atomically
+from rooftrace.flows.runfolder import RunFolder
+from rooftrace.io.atomic import write_atomically
 from rooftrace.io.raster import NodataRule
+from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import ClassFigures, OutputPaths, Summary
+from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult, Summary
+from rooftrace.predict.scene import ScenePlan
+from rooftrace.predict.stream import SceneStream, run_streams
 from rooftrace.predict.tta import Tta
+from rooftrace.predict.work import SceneWork
 
 __all__ = ["PredictOutput", "PredictReport", "run_predict"]
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, int], None]
+"""Called with the pixels that are done, that there are, and the buildings that were found."""
 
 _MOST_LISTED = 10
 
 
 @dataclass(frozen=True)
 class PredictOutput:
-    """One image: where its results are, and their figures."""
+    """One image: where its results are, and their figures.
+
+    Args:
+        polygons, preview, density: None where there is none.
+        buildings: None where polygons were not asked for.
+        seconds: from its first pixel to its last file; images that are done together share them.
+    """
 
     input: str
-    mask: str
-    polygons: str
-    preview: str
-    buildings: int
+    mask: str | None
+    polygons: str | None
+    preview: str | None
+    density: str | None
+    buildings: int | None
     built_up_share: float
     pixels: int
     seconds: float
     classes: tuple[ClassFigures, ...]
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PredictOutput:
+        """What `asdict` made of one."""
+        classes = tuple(ClassFigures(**one) for one in record["classes"])
+        return cls(**{**record, "classes": classes})
 
 
 @dataclass(frozen=True)
@@ -50,14 +70,17 @@ class PredictReport:
 
     Args:
         outputs: one for each image, in order.
-        mpx_per_s: over all of them, files included.
+        mpx_per_s: over all of them, files included, without what an earlier run had finished.
         peak_rss_mb: of the process.
+        resumed_images, resumed_blocks: that an earlier run had finished.
         notes: what was assumed or skipped, for the person to see.
     """
 
     outputs: tuple[PredictOutput, ...]
     mpx_per_s: float
     peak_rss_mb: float
+    resumed_images: int = 0
+    resumed_blocks: int = 0
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -66,17 +89,17 @@ class PredictReport:
             "outputs": [asdict(output) for output in self.outputs],
             "mpx_per_s": self.mpx_per_s,
             "peak_rss_mb": self.peak_rss_mb,
+            "resumed_images": self.resumed_images,
+            "resumed_blocks": self.resumed_blocks,
         }
 
 
 def run_predict(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     bundle: Models,
     out: Path,
+    options: SceneOptions | None = None,
     *,
-    gsd_m: float | None = None,
-    threshold: float | None = None,
-    min_area_m2: float | None = None,
     ensemble: Combine = "average",
     weights: Sequence[float] | None = None,
     tta: Tta | None = None,
@@ -90,57 +113,76 @@ def run_predict(
     """Predict every image that `inputs` name. Slippy tiles lie where their names say.
 
     An image that fails does not stop the others; its error is raised when they are done, and
-    `run.json` tells what there is.
+    `run.json` tells what there is. A run that was stopped, however that came about, is gone on
+    with by the same call: it writes the same bytes as one that was left alone.
 
     Args:
         inputs: images, folders of images, and folders of slippy tiles.
         bundle: the model, several that are combined, or None for the one that comes with
             rooftrace.
         out: folder for the results; made where it is missing.
-        gsd_m: metres per pixel of the images, where their georeference does not say.
-        threshold: on the building's probability; default the model's own.
-        min_area_m2: smaller polygons are left out.
+        options: what can be chosen for a scene.
         ensemble, weights: how several models are combined.
         tta: each model also sees mirrored tiles, see `Tta`.
         engine, precision: default the fastest that runs well here.
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder of slippy tiles that is one scene.
         zoom: of the tiles of a mosaic, where there are several.
-        progress: called with the pixels that are done and that there are.
+        progress: see `Progress`.
 
     Raises:
         ConfigError: two images whose results would have one name, or that would be overwritten;
             a mosaic of several zooms; a threshold for a model of more than two classes.
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
     """
+    options = options or SceneOptions()
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
     _check_names(jobs, out)
     predictor = load_models(
         bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
     )
-    threshold = predictor.threshold_for(threshold)
-    _check_writable(out)
-    run = _Run(predictor, out, progress)
-    run.notes += getattr(predictor.engine, "notes", ())
-    run.total_px = sum(_pixels_of(job.source) for job in jobs)
-    for job in jobs:
-        run.add(job, gsd_m=gsd_m, threshold=threshold, min_area_m2=min_area_m2)
-    if skipped:
-        run.notes.append(_skipped_note(skipped))
-    report = run.report()
-    record = _record(run, report, [job.path for job in jobs], skipped)
-    record["options"] = {
-        "gsd_m": gsd_m,
-        "threshold": threshold,
-        "min_area_m2": min_area_m2,
+    told = {
+        **asdict(options),
+        "threshold": predictor.threshold_for(options.threshold),
+        "tta": tta,
         "nodata": None if nodata is None else asdict(nodata),
         "mosaic": mosaic,
         "zoom": zoom,
     }
-    write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
-    if run.failed:
-        raise _failure(run.failed, len(jobs))
+    with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
+        run = _Run(predictor, out, options, folder, progress)
+        run.notes += getattr(predictor.engine, "notes", ())
+        run.total_px = sum(_pixels_of(job.source) for job in jobs)
+        try:
+            run_streams(run.scenes(jobs), predictor.engine)
+        except BaseException as error:
+            run.abandon(error)
+            raise
+        if skipped:
+            run.notes.append(_skipped_note(skipped))
+        if folder.replaced:
+            run.notes.append(
+                f"What an earlier run had begun in {out} was of another model, image or option: "
+                "begun anew."
+            )
+        report = run.report(jobs)
+        record = _record(run, report, jobs, skipped) | {"options": told}
+        write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
+        failed = run.failures(jobs)
+        if failed:
+            raise _failure(failed, len(jobs))
+        folder.discard()
     return report
+
+
+def _identity(predictor: Predictor) -> dict[str, Any]:
+    """All of the model and the program that a result depends on."""
+    return {
+        "bundle": predictor.bundle.sha256,
+        "engine": [predictor.engine.name, predictor.engine.precision],
+        "settings": getattr(predictor.engine, "settings", {}),
+        "versions": installed(("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")),
+    }
 
 
 def _check_names(jobs: Sequence[Job], out: Path) -> None:
@@ -163,15 +205,6 @@ def _check_names(jobs: Sequence[Job], out: Path) -> None:
                 )
 
 
-def _check_writable(out: Path) -> None:
-    # Told before hours of work and not after them.
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise export_error(out, error) from error
-
-
 def _pixels_of(source: RasterSource) -> int:
     try:
         return source.grid.height * source.grid.width
@@ -181,62 +214,164 @@ def _pixels_of(source: RasterSource) -> int:
 
 
 class _Run:
-    """What is gathered while images are predicted one after the other."""
+    """What is gathered while images go through the network, one after the other or together.
 
-    def __init__(self, predictor: Predictor, out: Path, progress: Progress | None) -> None:
+    Images are opened in the thread that reads, and their files written in the one that finishes.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        out: Path,
+        options: SceneOptions,
+        folder: RunFolder,
+        progress: Progress | None,
+    ) -> None:
         self.predictor = predictor
         self.out = out
         self.total_px = 0
-        self.outputs: list[PredictOutput] = []
-        self.figures: list[dict[str, Any]] = []
-        self.failed: list[tuple[Path, RooftraceError]] = []
+        self.outputs: dict[str, PredictOutput] = {}
+        self.figures: dict[str, dict[str, Any]] = {}
+        self.failed: dict[str, tuple[Path, RooftraceError]] = {}
         self.notes: list[str] = []
+        self.resumed_images = 0
+        self.resumed_blocks = 0
+        self._begun: dict[str, SceneWork] = {}
+        self._options = options
+        self._folder = folder
         self._progress = progress
         self._done_px = 0
+        self._resumed_px = 0
+        self._buildings = 0
         self._started = time.perf_counter()
 
-    def add(self, job: Job, **options: float | None) -> None:
-        started = time.perf_counter()
+    def scenes(self, jobs: Sequence[Job]) -> Iterator[SceneStream]:
+        """What is to be done of the images; those that cannot be begun have failed."""
+        for job in jobs:
+            record = self._folder.finished(job)
+            if record is not None:
+                self._take_up(job, record)
+                continue
+            try:
+                yield self._begin(job)
+            except RooftraceError as error:
+                self.failed[job.name] = job.path, error
+                job.source.close()
 
-        def progress(done: int, _total: int) -> None:
+    def abandon(self, error: BaseException) -> None:
+        """Leave nothing half-written behind of the images that were under way."""
+        for work in self._begun.values():
+            work.abandon(error)
+
+    def _take_up(self, job: Job, record: Mapping[str, Any]) -> None:
+        output = PredictOutput.from_json(record["output"])
+        self.outputs[job.name] = output
+        self.figures[job.name] = record["figures"]
+        self.resumed_images += 1
+        self._done_px += output.pixels
+        self._resumed_px += output.pixels
+        self._buildings += output.buildings or 0
+
+    def _begin(self, job: Job) -> SceneStream:
+        source, predictor = job.source, self.predictor
+        paths = predictor.paths_for(source, self.out, job.name)
+        before = 0
+
+        def on_block(work: SceneWork, block: Block) -> None:
+            nonlocal before
+            self._done_px += block.window.area_px
+            self._buildings += work.buildings - before
+            before = work.buildings
             if self._progress is not None:
-                self._progress(self._done_px + done, self.total_px)
+                self._progress(self._done_px, self.total_px, self._buildings)
 
-        try:
-            paths, result = self.predictor.predict_to_files(
-                job.source, self.out, name=job.name, progress=progress, **options
-            )
-        except RooftraceError as error:
-            self.failed.append((job.path, error))
-            return
-        finally:
-            job.source.close()
-        self._done_px += result.summary.pixels
-        self.notes += result.summary.notes
-        self.outputs.append(_output(job.path, paths, result.summary, time.perf_counter() - started))
-        self.figures.append(result.summary.to_json() | {"input": str(job.path)})
+        def close(scene: SceneStream) -> None:
+            del self._begun[job.name]
+            try:
+                if scene.error is not None:
+                    raise scene.error
+                self._finish(job, scene, work, paths)
+            except RooftraceError as error:
+                work.abandon(error)
+                self.failed[job.name] = job.path, error
+            finally:
+                source.close()
 
-    def report(self) -> PredictReport:
+        scene, work = predictor.start(
+            source, self._options, predictor.sink_for(source, paths, self._options),
+            folder=self._folder.spool, on_block=on_block, close=close,
+        )  # fmt: skip
+        self._begun[job.name] = work
+        if work.plan.block_count > 1:
+            scene.parts = self._folder.parts(job, _grid_of(source, work.plan))
+        return scene
+
+    def _finish(self, job: Job, scene: SceneStream, work: SceneWork, paths: OutputPaths) -> None:
+        result = work.finish(scene.stats, paths.writer(self._options), _lost(scene))
+        summary = result.summary
+        self.notes += summary.notes
+        self.resumed_blocks += summary.blocks_resumed
+        output = _output(job.path, paths, result, self._options)
+        figures = summary.to_json() | {"input": str(job.path), "failed_tiles": scene.failed}
+        self.outputs[job.name], self.figures[job.name] = output, figures
+        files = [output.mask, output.polygons, output.preview, output.density]
+        record = {"output": asdict(output), "figures": figures}
+        self._folder.add(job, [file for file in files if file is not None], record)
+
+    def failures(self, jobs: Sequence[Job]) -> list[tuple[Path, RooftraceError]]:
+        """The images that failed and why, in their order."""
+        return [self.failed[job.name] for job in jobs if job.name in self.failed]
+
+    def report(self, jobs: Sequence[Job]) -> PredictReport:
         seconds = time.perf_counter() - self._started
-        pixels = sum(output.pixels for output in self.outputs)
+        outputs = tuple(self.outputs[job.name] for job in jobs if job.name in self.outputs)
+        pixels = sum(output.pixels for output in outputs) - self._resumed_px
         return PredictReport(
-            outputs=tuple(self.outputs),
+            outputs=outputs,
             mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
             peak_rss_mb=peak_rss_mb(),
+            resumed_images=self.resumed_images,
+            resumed_blocks=self.resumed_blocks,
             notes=tuple(_shortened(self.notes)),
         )
 
 
-def _output(path: Path, paths: OutputPaths, summary: Summary, seconds: float) -> PredictOutput:
+def _grid_of(source: RasterSource, plan: ScenePlan) -> dict[str, Any]:
+    grid = source.grid
+    return {
+        "shape": list(grid.shape),
+        "transform": [*grid.transform][:6],
+        "crs": None if grid.crs is None else grid.crs.to_wkt(),
+        "rows": list(plan.rows.edges),
+        "cols": list(plan.cols.edges),
+        "tile": list(plan.tiles.tile_shape_yx),
+    }
+
+
+def _lost(scene: SceneStream) -> tuple[str, ...]:
+    count = scene.stats.tiles_failed
+    if not count:
+        return ()
+    return (f"{scene.source.name}: {count} tiles failed and are nodata now, as run.json tells.",)
+
+
+def _output(
+    path: Path, paths: OutputPaths, result: SceneResult, options: SceneOptions
+) -> PredictOutput:
+    summary: Summary = result.summary
+    made = {
+        "mask": str(paths.mask) if "mask" in options.outputs else None,
+        "polygons": str(paths.polygons) if "polygons" in options.outputs else None,
+        "preview": None if result.preview is None else str(paths.preview),
+        "density": None if result.density is None else str(paths.density),
+    }
     return PredictOutput(
         input=str(path),
-        mask=str(paths.mask),
-        polygons=str(paths.polygons),
-        preview=str(paths.preview),
-        buildings=summary.buildings,
+        **made,
+        buildings=None if summary.regularized is None else summary.buildings,
         built_up_share=summary.built_up_share,
         pixels=summary.pixels,
-        seconds=seconds,
+        seconds=summary.seconds,
         classes=summary.classes,
     )
 
@@ -255,13 +390,13 @@ def _skipped_note(skipped: Sequence[Path]) -> str:
 
 
 def _record(
-    run: _Run, report: PredictReport, images: Sequence[Path], skipped: Sequence[Path]
+    run: _Run, report: PredictReport, jobs: Sequence[Job], skipped: Sequence[Path]
 ) -> dict[str, Any]:
     bundle = run.predictor.bundle
     engine = run.predictor.engine
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [str(path) for path in images],
+        "inputs": [str(job.path) for job in jobs],
         "bundle": {
             "name": bundle.spec.name,
             "sha256": bundle.sha256,
@@ -274,8 +409,8 @@ def _record(
             "settings": getattr(engine, "settings", {}),
         },
         **report.to_json(),
-        "figures": run.figures,
-        "failed": [{"input": str(path), **error.to_json()} for path, error in run.failed],
+        "figures": [run.figures[job.name] for job in jobs if job.name in run.figures],
+        "failed": [{"input": str(path), **error.to_json()} for path, error in run.failures(jobs)],
         "skipped": [str(path) for path in skipped],
         "notes": run.notes,
         "versions": versions(),

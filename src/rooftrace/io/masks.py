@@ -21,7 +21,7 @@ from rooftrace.io.atomic import export_error, replacing, write_atomically
 from rooftrace.io.gdal import open_quietly
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
-__all__ = ["NODATA", "MaskSink", "MemoryMask", "mask_sink"]
+__all__ = ["NODATA", "MaskSink", "MemoryMask", "NoMask", "mask_sink"]
 
 _TILE_PX = 512
 
@@ -238,3 +238,10 @@ class MemoryMask:
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
         self.data[window.slices()] = mask
+
+
+class NoMask:
+    """A mask that nobody wants."""
+
+    def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        """Does nothing."""

@@ -18,7 +18,7 @@ from rooftrace.core.types import Window
 from rooftrace.io.atomic import export_error, write_atomically
 from rooftrace.predict.block import Block, Piece
 
-__all__ = ["Part", "PartStore"]
+__all__ = ["Part", "PartStore", "pack", "unpack"]
 
 _MAGIC = b"rooftrace part 1\n"
 _KEY = "scene.json"
@@ -75,8 +75,8 @@ class PartStore:
             data = self._path(number).read_bytes()
         except OSError:
             return None
-        with suppress(ValueError, KeyError, TypeError, zlib.error):
-            return _unpack(data)
+        with suppress(ValueError):
+            return unpack(data)
         return None
 
     def save(self, number: int, part: Part) -> None:
@@ -85,7 +85,7 @@ class PartStore:
         Raises:
             ExportError: it cannot be written, for want of room, say.
         """
-        write_atomically(self._path(number), _pack(part), lasting=True)
+        write_atomically(self._path(number), pack(part), lasting=True)
 
     def discard(self) -> None:
         """Remove the folder, when what the parts were for is written."""
@@ -95,7 +95,8 @@ class PartStore:
         return self.folder / f"{number:07d}.part"
 
 
-def _pack(part: Part) -> bytes:
+def pack(part: Part) -> bytes:
+    """A part as bytes, with a checksum."""
     block = part.block
     # Scores of the background are for nobody, and noise does not compress.
     score = np.where(block.mask != 0, block.score, np.uint8(0))
@@ -120,10 +121,14 @@ def _pack(part: Part) -> bytes:
     return _MAGIC + f"{zlib.crc32(payload):08x}\n".encode() + payload
 
 
-def _unpack(data: bytes) -> Part:
-    """Raises ValueError where the data are not those of a part."""
+def unpack(data: bytes) -> Part:
+    """What `pack` made bytes of.
+
+    Raises:
+        ValueError: the bytes are not those of a part.
+    """
     at = len(_MAGIC) + 9
-    if data[: len(_MAGIC)] != _MAGIC or int(data[len(_MAGIC) : at], 16) != zlib.crc32(data[at:]):
+    if data[:at] != _MAGIC + f"{zlib.crc32(data[at:]):08x}\n".encode():
         raise ValueError("damaged")
     stop = data.index(b"\n", at)
     head = json.loads(data[at:stop])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.legend import Legend
+from rooftrace.io.legend import Colour, Legend
 from rooftrace.predict.key import draw_key
 
 __all__ = ["Preview"]
@@ -38,22 +38,29 @@ class Preview:
     Args:
         grid: of the image.
         bands: that it has; the first three are shown, or the first as grey.
+        dtype: of its values.
         largest_px: of the picture's longer side.
     """
 
-    def __init__(self, grid: GeoGrid, bands: int, *, largest_px: int = LARGEST_PX) -> None:
+    def __init__(
+        self,
+        grid: GeoGrid,
+        bands: int,
+        dtype: np.dtype[Any] | type = np.uint8,
+        *,
+        largest_px: int = LARGEST_PX,
+    ) -> None:
         self._grid = grid
         self._step = max(1, ceil(max(grid.shape) / largest_px))
         self._bands = 3 if bands >= 3 else 1
         self._shape = ceil(grid.height / self._step), ceil(grid.width / self._step)
-        self._pixels: NDArray[Any] | None = None
+        kind = np.uint8 if np.dtype(dtype) == np.uint8 else np.float32
+        # Made at once: the thread that reads and the one that finishes both come to write here.
+        self._pixels: NDArray[Any] = np.zeros((*self._shape, self._bands), dtype=kind)
         self._valid = np.zeros(self._shape, dtype=bool)
 
     def watch(self, window: Window, raster: Raster) -> None:
         """Take the pixels of a window of the image; windows may overlap."""
-        if self._pixels is None:
-            kind = np.uint8 if raster.data.dtype == np.uint8 else np.float32
-            self._pixels = np.zeros((*self._shape, self._bands), dtype=kind)
         step = self._step
         row, col = -window.row % step, -window.col % step
         chosen = raster.data[: self._bands, row::step, col::step]
@@ -64,21 +71,17 @@ class Preview:
         self._pixels[into] = np.moveaxis(chosen, 0, -1)
         self._valid[into] = raster.valid[row::step, col::step]
 
-    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
-        """What was gathered in a window; None where nothing has been seen yet.
+    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """What was gathered in a window.
 
         Returns:
             Pixels (y, x, band) and whether each is valid (y, x).
         """
-        if self._pixels is None:
-            return None
         part = self._samples(window)
         return self._pixels[part], self._valid[part]
 
     def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
         """Take what `crop` gave of a window in place of its pixels."""
-        if self._pixels is None:
-            self._pixels = np.zeros((*self._shape, self._bands), dtype=pixels.dtype)
         part = self._samples(window)
         self._pixels[part], self._valid[part] = pixels, valid
 
@@ -92,49 +95,36 @@ class Preview:
         )
         return rows, cols
 
-    def draw(self, footprints: Footprints, caption: str, gsd_m: float | None) -> Image.Image:
-        """The picture of buildings.
-
-        Args:
-            footprints: on the image's grid.
-            caption: a line of text below.
-            gsd_m: metres per pixel of the image, for the scale bar; None draws none.
-        """
-        canvas = self._background()
-        rings = self._rings(footprints)
-        if rings:
-            filled = cv2.fillPoly(canvas.copy(), rings, _FILL, cv2.LINE_AA, _SHIFT)
-            cv2.addWeighted(filled, _FILL_SHARE, canvas, 1 - _FILL_SHARE, 0, dst=canvas)
-            cv2.polylines(canvas, rings, True, _OUTLINE, 1, cv2.LINE_AA, _SHIFT)
-        return self._with_caption(Image.fromarray(canvas), caption, gsd_m, swatch=True)
-
-    def draw_classes(
+    def draw(
         self,
-        footprints: Footprints,
+        chunks: Iterable[Footprints],
         legend: Legend,
         shares: Sequence[float],
         caption: str,
         gsd_m: float | None,
     ) -> Image.Image:
-        """The picture of several classes, each in its colour, with a key.
+        """The picture; of more classes than buildings alone each in its colour, with a key.
 
         Args:
-            footprints: on the image's grid, with their classes.
+            chunks: of footprints on the image's grid.
             legend: of the classes.
             shares: of the image's area, by class index; what has none is left out of the key.
-            caption, gsd_m: as in `draw`.
+            caption: a line of text below.
+            gsd_m: metres per pixel of the image, for the scale bar; None draws none.
         """
-        canvas = self._background()
-        filled, edges = canvas.copy(), []
-        for index in range(1, len(legend.names)):
-            rings = self._rings(footprints.of_class(index))
-            if rings:
-                cv2.fillPoly(filled, rings, legend.rgb(index), cv2.LINE_8, _SHIFT)
-                edges.append((rings, legend.rgb(index)))
-        cv2.addWeighted(filled, _CLASS_SHARE, canvas, 1 - _CLASS_SHARE, 0, dst=canvas)
-        for rings, colour in edges:
-            cv2.polylines(canvas, rings, True, colour, 1, cv2.LINE_AA, _SHIFT)
-        page = self._with_caption(Image.fromarray(canvas), caption, gsd_m, swatch=False)
+        alone = len(legend.names) == 2
+        paint = _Paint(self._background())
+        for chunk in chunks:
+            if alone:
+                paint.add(self._rings(chunk), _FILL, _OUTLINE, cv2.LINE_AA)
+                continue
+            for index in range(1, len(legend.names)):
+                colour = legend.rgb(index)
+                paint.add(self._rings(chunk.of_class(index)), colour, colour, cv2.LINE_8)
+        picture = Image.fromarray(paint.mixed(_FILL_SHARE if alone else _CLASS_SHARE))
+        page = self._with_caption(picture, caption, gsd_m, swatch=alone)
+        if alone:
+            return page
         entries = [
             (f"{name} {share:.1%}", legend.rgb(index) if index else None)
             for index, (name, share) in enumerate(zip(legend.names, shares))
@@ -149,8 +139,7 @@ class Preview:
     def _background(self) -> NDArray[np.uint8]:
         """(y, x, 3) RGB."""
         picture: NDArray[np.uint8] = np.full((*self._shape, 3), _PAPER, dtype=np.uint8)
-        if self._pixels is not None:
-            picture[self._valid] = _to_bytes(self._pixels[self._valid])
+        picture[self._valid] = _to_bytes(self._pixels[self._valid])
         return picture
 
     def _rings(self, footprints: Footprints) -> list[NDArray[np.int32]]:
@@ -189,6 +178,34 @@ class Preview:
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
             draw.text(((left + right) / 2, middle + 3), label, fill=_INK, font=font, anchor="mb")
         return page
+
+
+class _Paint:
+    """A picture on which polygons are painted a chunk at a time.
+
+    Args:
+        ground: (y, x, 3) what shows through them.
+    """
+
+    def __init__(self, ground: NDArray[np.uint8]) -> None:
+        self._ground = ground
+        self._filled = ground.copy()
+        self._edges = np.zeros_like(ground)
+        self._edge_share = np.zeros(ground.shape[:2], dtype=np.uint8)
+
+    def add(self, rings: list[NDArray[np.int32]], fill: Colour, outline: Colour, kind: int) -> None:
+        """Polygons by their rings, in fixed point; `kind` of line bounds what is filled."""
+        if rings:
+            cv2.fillPoly(self._filled, rings, fill, kind, _SHIFT)
+            cv2.polylines(self._edges, rings, True, outline, 2, cv2.LINE_8, _SHIFT)
+            cv2.polylines(self._edge_share, rings, True, 255, 1, cv2.LINE_AA, _SHIFT)
+
+    def mixed(self, fill_share: float) -> NDArray[np.uint8]:
+        """(y, x, 3) with so much of what was filled, and the outlines over all."""
+        mixed = cv2.addWeighted(self._filled, fill_share, self._ground, 1 - fill_share, 0)
+        share = self._edge_share[..., None].astype(np.uint16)
+        mixed = (self._edges * share + mixed * (255 - share) + 127) // 255
+        return np.asarray(mixed, dtype=np.uint8)
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Window
+from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.io.atomic import replacing
+from rooftrace.io.cog import write_cog
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector import write_footprints
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.stream import StreamStats
+from rooftrace.vector.assemble import FootprintSet
+from rooftrace.vector.density_picture import draw_cells
+from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     import geopandas
@@ -60,6 +66,9 @@ class Summary:
         gsd_m: metres per pixel of the image, or None where not known.
         threshold: on the building's probability; None where the most probable class was taken.
         classes: one entry each, by class index.
+        regularized: footprints of buildings that got right angles; None where there are none.
+        blocks_resumed: that an earlier run had finished.
+        tiles_failed: that were taken for nodata.
         notes: what was assumed, for the person to see.
     """
 
@@ -73,6 +82,9 @@ class Summary:
     gsd_m: float | None
     threshold: float | None
     classes: tuple[ClassFigures, ...]
+    regularized: int | None = None
+    blocks_resumed: int = 0
+    tiles_failed: int = 0
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -81,12 +93,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class SceneResult:
-    """What an image gave besides its mask."""
+    """What an image gave besides its mask and its footprints.
 
-    footprints: Footprints
-    preview: Image.Image
+    Args:
+        preview: None where none was asked for.
+        density: None where none was asked for, metres are not known, or the image is small.
+    """
+
+    preview: Image.Image | None
     summary: Summary
     stats: StreamStats = field(repr=False)
+    density: DensityGrid | None = None
 
 
 @dataclass(frozen=True)
@@ -96,29 +113,65 @@ class OutputPaths:
     mask: Path
     polygons: Path
     preview: Path
+    density: Path
+    density_preview: Path
 
     @classmethod
     def of(cls, folder: Path, name: str, grid: GeoGrid, legend: Legend) -> OutputPaths:
         """GeoTIFF and GeoPackage where the image lies somewhere, else PNG and GeoJSON in pixels.
 
-        Polygons are called buildings where there is no other class.
+        Polygons are called buildings where there is no other class. A PNG is written row by row
+        over its whole width: what is very wide becomes a TIFF.
         """
         placed = grid.crs is not None
-        has_grid = placed or not grid.transform.is_identity
+        has_grid = placed or not grid.transform.is_identity or grid.width > _WIDEST_PNG_PX
         kind = "buildings" if len(legend.names) == 2 else "polygons"
         return cls(
             mask=folder / f"{name}_mask{'.tif' if has_grid else '.png'}",
             polygons=folder / f"{name}_{kind}{'.gpkg' if placed else '.geojson'}",
             preview=folder / f"{name}_preview.png",
+            density=folder / f"{name}_density.tif",
+            density_preview=folder / f"{name}_density.png",
         )
 
-    def write(self, result: SceneResult) -> None:
-        """Polygons and preview; the mask was written as it came."""
-        self.polygons.parent.mkdir(parents=True, exist_ok=True)
-        write_footprints(self.polygons, result.footprints)
-        with replacing(self.preview) as partial:
+    def writer(self, options: SceneOptions) -> Callable[[SceneResult, FootprintSet | None], None]:
+        """What writes the files that were asked for."""
+
+        def write(result: SceneResult, found: FootprintSet | None) -> None:
+            if found is None or "polygons" not in options.outputs:
+                self.write(result, None)
+            else:
+                self.write(result, found.chunks())
+
+        return write
+
+    def write(self, result: SceneResult, chunks: Iterable[Footprints] | None) -> None:
+        """All that there is; the mask was written as it came.
+
+        Args:
+            chunks: of the footprints; None where none were asked for.
+        """
+        self.mask.parent.mkdir(parents=True, exist_ok=True)
+        if chunks is not None:
+            write_footprints(self.polygons, Footprints.joined(list(chunks)))
+        _write_picture(self.preview, result.preview)
+        density = result.density
+        if density is not None:
+            write_cog(self.density, density.figures.columns(), density.grid)
+            _write_picture(
+                self.density_preview,
+                draw_cells(density, DEFAULT_THRESHOLD, self.mask.stem.removesuffix("_mask")),
+            )
+
+
+_WIDEST_PNG_PX = 20_000
+
+
+def _write_picture(path: Path, picture: Image.Image | None) -> None:
+    if picture is not None:
+        with replacing(path) as partial:
             # Level 1 is a third larger and five times as fast.
-            result.preview.save(partial, format="PNG", compress_level=1)
+            picture.save(partial, format="PNG", compress_level=1)
 
 
 @dataclass(frozen=True)
@@ -127,12 +180,14 @@ class Prediction:
 
     Args:
         mask: class indices on the image's own grid.
-        result: footprints, preview and figures.
+        outlines: of the buildings, or of all classes.
+        result: preview, density and figures.
         name: what files are called after.
         legend: of the mask.
     """
 
     mask: Mask
+    outlines: Footprints
     result: SceneResult
     name: str
     legend: Legend
@@ -140,17 +195,17 @@ class Prediction:
     @cached_property
     def footprints(self) -> geopandas.GeoDataFrame:
         """Columns as `Footprints.columns`; in pixels where the image has no CRS."""
-        return self.result.footprints.to_geodataframe()
+        return self.outlines.to_geodataframe()
 
     @property
     def summary(self) -> Summary:
         return self.result.summary
 
     def save(self, folder: str | Path) -> OutputPaths:
-        """Write NAME_mask, NAME_buildings (of more classes NAME_polygons) and NAME_preview.
+        """Write what `rooftrace predict` would, `NAME_mask` and so on.
 
         Returns:
-            Where they are.
+            Where the files are.
 
         Raises:
             ExportError: the folder cannot be written to.
@@ -159,5 +214,5 @@ class Prediction:
         with mask_sink(paths.mask, self.mask.grid, self.legend) as sink:
             values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
             sink.write(Window.whole(values.shape), values)
-        paths.write(self.result)
+        paths.write(self.result, [self.outlines])
         return paths

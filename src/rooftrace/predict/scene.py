@@ -144,6 +144,7 @@ def plan_scene(
     spec: BundleSpec,
     *,
     gsd_m: float | None = None,
+    scale: float | None = None,
     tile_px: int | None = None,
     block_px: int | None = None,
 ) -> ScenePlan:
@@ -153,6 +154,7 @@ def plan_scene(
         source: the image.
         spec: the contract.
         gsd_m: of the image, where the person knows better than its georeference.
+        scale: the image is taken so many times as large, whatever metres say.
         tile_px: the largest tile, for a model that takes any size; default TILE_PX, or half of it
             where there are many classes.
         block_px: about the sides of what is finished at a time, in the model's pixels, though at
@@ -168,7 +170,7 @@ def plan_scene(
     tile_px = tile_px or TILE_PX // part
     block_px = block_px or BLOCK_PX // part
     shape_yx = source.grid.shape
-    scaling = scaling_for(source.grid, spec.gsd_m, gsd_m=gsd_m, name=source.name)
+    scaling = scaling_for(source.grid, spec.gsd_m, gsd_m=gsd_m, scale=scale, name=source.name)
     tiles = plan(
         scaling.model_shape(shape_yx),
         tile_px=spec.input_px or max(tile_px, spec.input_multiple_px),

@@ -50,7 +50,7 @@ class Glance(Protocol):
     """Sees the source pass by, and keeps something of it for each block, see `Preview`."""
 
     def watch(self, window: Window, raster: Raster) -> None: ...
-    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]] | None: ...
+    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]: ...
     def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None: ...
 
 
@@ -136,11 +136,15 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _End:
-    """All tiles of a block were read, or a part was; without a number the scene is at its end."""
+    """All tiles of a block were read, or a part was; without a number the scene is at its end.
+
+    What went wrong in reading counts from there on: blocks that were read before are finished.
+    """
 
     scene: SceneStream
     number: int | None = None
     part: Part | None = None
+    error: RooftraceError | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ class SceneStream:
         self._consume = consume
         self._threshold = threshold
         self._glance = glance
-        self._parts = parts
+        self.parts = parts
         self._forgiving = forgiving
         self._close = close
         self._validity = _Validity(plan)
@@ -217,7 +221,7 @@ class SceneStream:
         """The tiles of every block and the end of it, and the end of all."""
         try:
             for number in range(self.plan.block_count):
-                part = None if self._parts is None else self._parts.load(number)
+                part = None if self.parts is None else self.parts.load(number)
                 if part is None:
                     for index in self.plan.own_tiles(number):
                         if self.error is not None:
@@ -227,8 +231,9 @@ class SceneStream:
                     break
                 yield _End(self, number, part)
         except RooftraceError as error:
-            self.fail(error)
-        yield _End(self)
+            yield _End(self, error=error)
+        else:
+            yield _End(self)
 
     def _read(self, index: TileIndex) -> NDArray[Any] | None:
         wanted = self.plan.tiles.tile(index).read
@@ -296,7 +301,7 @@ class SceneStream:
     def finishing(self, end: _End) -> Callable[[], None]:
         """What the finishing thread is to do at an end."""
         if end.number is None:
-            return self._finish_scene
+            return lambda: self._finish_scene(end.error)
         number = end.number
         if end.part is not None:
             part = end.part
@@ -337,9 +342,9 @@ class SceneStream:
         pieces = self._inbox.pop(number, [])
         valid = self._validity.take(number)
         block = make_block(self.plan, self.spec, number, pieces, valid, self._threshold)
-        if self._parts is not None and self.plan.block_count > 1:
+        if self.parts is not None and self.plan.block_count > 1:
             glance = None if self._glance is None else self._glance.crop(block.window)
-            self._parts.save(number, Part(block, tuple(handed_on), glance, asdict(figures)))
+            self.parts.save(number, Part(block, tuple(handed_on), glance, asdict(figures)))
         self._take(block, asdict(figures))
 
     def _resume(self, number: int, part: Part) -> None:
@@ -361,7 +366,8 @@ class SceneStream:
             setattr(self.stats, name, getattr(self.stats, name) + value)
         self._consume(block)
 
-    def _finish_scene(self) -> None:
+    def _finish_scene(self, error: RooftraceError | None) -> None:
+        self.error = self.error or error
         if self._close is not None:
             self._close(self)
 

@@ -22,6 +22,7 @@ from rooftrace.flows.predict import run_predict
 from rooftrace.flows.submit import run_submit
 from rooftrace.flows.train import run_train
 from rooftrace.models.bundle import read_bundle
+from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import load
 from rooftrace.testing import landcover_legend, write_landcover
 from rooftrace.testing.landcover import IGNORED_COLOUR, MaskKind
@@ -169,7 +170,17 @@ def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Pat
 
     assert Path(output.polygons).name == "landcover_00000_polygons.gpkg"
     table = gpd.read_file(output.polygons)
-    assert list(table.columns) == ["id", "class", "class_id", "score", "area_m2", "geometry"]
+    assert list(table.columns) == [
+        "id",
+        "class",
+        "class_id",
+        "score",
+        "area_m2",
+        "perimeter_m",
+        "orientation_deg",
+        "rectangularity",
+        "geometry",
+    ]
     assert set(table["class_id"]) <= set(occurring) - {0}
     assert [LEGEND.names[i] for i in table["class_id"]] == list(table["class"])
     counted = table["class_id"].value_counts()
@@ -191,7 +202,7 @@ def test_a_threshold_is_refused_where_it_would_do_nothing(
     data = SourceConfig(path=str(folder / "data"))
     told = r"threshold of 0\.4 was given, but the model .* has 20 classes"
     with pytest.raises(ConfigError, match=told):
-        run_predict([image], bundle, tmp_path / "out", threshold=0.4)
+        run_predict([image], bundle, tmp_path / "out", SceneOptions(threshold=0.4))
     with pytest.raises(ConfigError, match=told):
         run_submit([image], bundle, tmp_path / "table.csv", threshold=0.4)
     with pytest.raises(ConfigError, match=told):

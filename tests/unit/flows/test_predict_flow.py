@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, int]] = []
     report = run_predict([folder], bundle, out, progress=lambda *now: told.append(now))
     assert [Path(output.input).name for output in report.outputs] == ["a.jpg", "b.png", "c.tif"]
     assert [output.buildings for output in report.outputs] == [1, 1, 1]
@@ -63,11 +63,13 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
         "c_mask.tif", "c_buildings.gpkg", "c_preview.png", "run.json",
     }  # fmt: skip
     assert any("notes.txt" in note for note in report.notes)
-    assert told[-1] == (224 * 224 + 64 * 80 + 9000,) * 2
+    assert told[-1] == (224 * 224 + 64 * 80 + 9000, 224 * 224 + 64 * 80 + 9000, 3)
     told_json = json.loads(json.dumps(report.to_json()))
-    assert set(told_json) == {"outputs", "mpx_per_s", "peak_rss_mb"}
+    assert set(told_json) == {
+        "outputs", "mpx_per_s", "peak_rss_mb", "resumed_images", "resumed_blocks",
+    }  # fmt: skip
     assert set(told_json["outputs"][0]) == {
-        "input", "mask", "polygons", "preview", "buildings", "built_up_share", "pixels", "seconds",
+        "input", "mask", "polygons", "preview", "density", "buildings", "built_up_share", "pixels", "seconds",
         "classes",
     }  # fmt: skip
     land, building = told_json["outputs"][1]["classes"]
@@ -92,7 +94,7 @@ def test_one_bad_image_costs_nothing_else(folder: Path, bundle: Path, tmp_path: 
         run_predict([folder], bundle, out)
     names = {path.name for path in out.iterdir()}
     assert {"a_mask.png", "c_mask.tif", "run.json"} <= names
-    assert not [name for name in names if name.startswith((".", "b_", "d_"))]
+    assert not [name for name in names if name.startswith((".a", ".b", ".c", "b_", "d_"))]
     record = json.loads((out / "run.json").read_text())
     assert len(record["outputs"]) == 2
     assert [failed["type"] for failed in record["failed"]] == ["DataError", "BandMismatch"]

@@ -15,6 +15,7 @@ from pyproj import CRS
 from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.io.legend import Legend
 from rooftrace.io.masks import NODATA
 from rooftrace.io.memory import ArraySource
 from rooftrace.models.bundle import write_bundle
@@ -111,6 +112,9 @@ def test_without_a_default_model_the_reason_is_told(monkeypatch: pytest.MonkeyPa
         load()
 
 
+BUILDINGS = Legend(("background", "building"), ())
+
+
 def footprints(*windows: Window) -> Footprints:
     import shapely
 
@@ -132,7 +136,8 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
             part = image[:, *window.slices()]
             valid = np.full(window.shape_yx, window.row < 3500)
             preview.watch(window, Raster(part, valid, grid.crop(window)))
-    picture = np.asarray(preview.draw(footprints(Window(900, 600, 1200, 1500)), "1 building", 0.5))
+    found = footprints(Window(900, 600, 1200, 1500))
+    picture = np.asarray(preview.draw([found], BUILDINGS, (), "1 building", 0.5))
     # 4000 px by every third pixel, and a strip of text below.
     assert picture.shape[1] == 1000
     assert 1334 < picture.shape[0] < 1400
@@ -146,10 +151,10 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
 def test_the_preview_stretches_other_values() -> None:
     grid = GeoGrid((40, 60))
     data = np.linspace(100, 9000, 2400, dtype=np.float32).reshape(1, 40, 60)
-    preview = Preview(grid, 1)
+    preview = Preview(grid, 1, np.float32)
     window = Window.whole(grid.shape)
     preview.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
-    picture = np.asarray(preview.draw(footprints(), "none", None))
+    picture = np.asarray(preview.draw([footprints()], BUILDINGS, (), "none", None))
     left = (picture.shape[1] - 60) // 2
     assert picture[0, left].max() < 10
     assert picture[39, left + 59].min() > 245

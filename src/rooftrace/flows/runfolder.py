@@ -1,0 +1,171 @@
+"""The folder of a prediction while it runs: locked, and with what a killed run had finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from rooftrace.flows.inputs import Job
+from rooftrace.io.atomic import export_error
+from rooftrace.io.lock import locked
+from rooftrace.predict.parts import PartStore
+
+__all__ = ["RunFolder"]
+
+_WORK = ".rooftrace"
+
+_LEFT_OVER = re.compile(r"\..+\.(\d+\.part(\..+)?|[a-z0-9_]{8})")
+"""What a run that was killed had not yet given its name: `io.atomic.replacing`, `io.vector`."""
+
+
+class RunFolder:
+    """A results folder that one run writes to.
+
+    What is finished of an image, and which images are, survives the process in a hidden folder
+    inside. A run with the same model and options goes on from there; one with others begins anew.
+
+    Args:
+        out: made where it is missing.
+        made_with: all that results depend on, besides the images; plain data.
+
+    Raises:
+        ExportError: another run writes there, or nobody can.
+    """
+
+    def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
+        self._out = out
+        self._work = out / _WORK
+        self._made_with = dict(made_with)
+        self._open = ExitStack()
+        self._known: dict[str, dict[str, Any]] = {}
+        self._file: IO[bytes] | None = None
+        self.replaced = False
+        """Whether what an earlier run had begun was of no use."""
+
+    def __enter__(self) -> RunFolder:
+        with self._open:
+            self._open.enter_context(locked(self._out / f"{_WORK}.lock", str(self._out)))
+            try:
+                self._sweep()
+                self._work.mkdir(exist_ok=True)
+                self._take_up()
+            except OSError as error:
+                raise export_error(self._out, error) from error
+            self._open = self._open.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if not self._known and not any(self._work.glob("*.parts/*.part")):
+            self.discard()
+        self._open.close()
+
+    def finished(self, job: Job) -> dict[str, Any] | None:
+        """What was recorded of an image that an earlier run finished; None where it is to be done.
+
+        An image that has changed since, or whose results are gone, is to be done again.
+        """
+        known = self._known.get(job.name)
+        if known is None or known["stamp"] != stamp(job):
+            return None
+        record: dict[str, Any] = known["record"]
+        return record if all(Path(file).exists() for file in known["files"]) else None
+
+    def add(self, job: Job, files: list[str], record: Mapping[str, Any]) -> None:
+        """Note an image that is finished; its parts are given up.
+
+        Raises:
+            ExportError: it cannot be noted.
+        """
+        line = {"name": job.name, "stamp": stamp(job), "files": files, "record": dict(record)}
+        self._known[job.name] = line
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise export_error(self._work, error) from error
+        folder = self._folder(job)
+        if folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def parts(self, job: Job, grid: Mapping[str, Any]) -> PartStore:
+        """Where the finished blocks of an image are kept.
+
+        Args:
+            grid: of the image and its plan; parts of another are of no use.
+        """
+        made_with = {**self._made_with, "image": stamp(job), "grid": grid}
+        store = PartStore(self._folder(job), made_with)
+        self.replaced |= store.replaced
+        return store
+
+    @property
+    def spool(self) -> Path:
+        """A folder for what does not fit into memory."""
+        return self._work
+
+    def discard(self) -> None:
+        """Remove what was kept, when there is nothing left to go on with."""
+        if self._file is not None:
+            self._file.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _folder(self, job: Job) -> Path:
+        return self._work / f"{job.name}.parts"
+
+    def _sweep(self) -> None:
+        """Remove the half-written files of a run that was killed: nobody else writes here now."""
+        for path in self._out.iterdir():
+            if _LEFT_OVER.fullmatch(path.name):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _take_up(self) -> None:
+        path = self._work / "journal.jsonl"
+        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
+        begun = path.exists()
+        self._file = path.open("r+b" if begun else "w+b")
+        if begun and self._file.readline() == head:
+            end = len(head)
+            for line in self._file:
+                # A line that was cut off is written over.
+                if not line.endswith(b"\n"):
+                    break
+                known = json.loads(line)
+                self._known[known["name"]] = known
+                end += len(line)
+            self._file.seek(end)
+            self._file.truncate()
+            return
+        self.replaced = begun
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(head)
+        self._file.flush()
+
+
+def stamp(job: Job) -> str:
+    """What changes when an image does."""
+    path = Path(job.path)
+    if not path.exists():
+        return str(job.path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    told = hashlib.sha256(str(path.resolve()).encode())
+    for file in files:
+        status = file.stat()
+        told.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return told.hexdigest()

@@ -1,0 +1,95 @@
+"""Finished blocks on disk: the same blocks come back, and what is damaged does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Window
+from rooftrace.predict.block import Block, Piece
+from rooftrace.predict.parts import Part, PartStore, pack, unpack
+
+
+def part(seed: int = 0) -> Part:
+    rng = np.random.default_rng(seed)
+    mask = rng.integers(0, 2, (30, 40), dtype=np.uint8)
+    mask[:5] = 255
+    block = Block(
+        Window(100, 200, 30, 40),
+        mask,
+        rng.integers(0, 256, (30, 40), dtype=np.uint8),
+        np.bincount(mask.ravel(), minlength=256),
+        rng.integers(0, 2, (30, 40), dtype=np.uint8),
+    )
+    strip = rng.integers(0, 256, (2, 4, 40), dtype=np.uint8)
+    handed_on = (
+        (7, Piece((3, 4), Window(126, 200, 4, 40), strip)),
+        (9, Piece((3, 5), Window(126, 240, 4, 2), None)),
+    )
+    glance = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8), rng.random((3, 4)) > 0.5
+    return Part(block, handed_on, glance, {"tiles_run": 4})
+
+
+def same(one: Part, other: Part) -> None:
+    assert one.block.window == other.block.window
+    for name in ("mask", "count", "cores"):
+        np.testing.assert_array_equal(getattr(one.block, name), getattr(other.block, name))
+    built = one.block.mask != 0
+    np.testing.assert_array_equal(one.block.score[built], other.block.score[built])
+    assert one.figures == other.figures
+    assert one.glance is not None
+    assert other.glance is not None
+    for mine, theirs in zip(one.glance, other.glance):
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.dtype == theirs.dtype
+    for (number, mine), (target, theirs) in zip(one.handed_on, other.handed_on, strict=True):
+        assert (number, mine.index, mine.extent) == (target, theirs.index, theirs.extent)
+        assert (mine.answer is None) == (theirs.answer is None)
+        if mine.answer is not None and theirs.answer is not None:
+            np.testing.assert_array_equal(mine.answer, theirs.answer)
+
+
+def test_a_part_comes_back(tmp_path: Path) -> None:
+    store = PartStore(tmp_path / "parts", {"model": "a"})
+    assert store.load(3) is None
+    store.save(3, part())
+    again = PartStore(tmp_path / "parts", {"model": "a"})
+    assert not again.replaced
+    loaded = again.load(3)
+    assert loaded is not None
+    same(part(), loaded)
+    assert again.load(4) is None
+
+
+def test_parts_of_another_run_are_given_up(tmp_path: Path) -> None:
+    PartStore(tmp_path / "parts", {"model": "a"}).save(0, part())
+    other = PartStore(tmp_path / "parts", {"model": "b"})
+    assert other.replaced
+    assert other.load(0) is None
+    other.discard()
+    assert not (tmp_path / "parts").exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_part_is_none_and_never_another(data: st.DataObject) -> None:
+    whole = pack(part())
+    at = data.draw(st.integers(0, len(whole) - 1))
+    kind = data.draw(st.sampled_from(["flip", "cut", "more"]))
+    if kind == "flip":
+        damaged = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    else:
+        damaged = whole[:at] if kind == "cut" else whole + b"x"
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(damaged)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="could not be written"):
+        PartStore(tmp_path / "file" / "parts", {})
