@@ -35,7 +35,7 @@ _MAX_SIDE_PX = 4096
 _MAX_LEVELS = 64
 """Of a flood; the halls that are deeper have no need of finer ones."""
 
-_CONVEX = 0.92
+_CONVEX = 0.98
 """Of its convex hull: a region that fills so much has no neck."""
 
 
@@ -128,19 +128,23 @@ def _drown(
     labels: Floats32, peaks: list[float], island: NDArray[np.int32], level: float, necks: Necks
 ) -> None:
     """Basins of one island that no neck parts give way to the deepest of it; in place."""
-    reached = labels > 0
-    pairs = np.unique(np.stack([island[reached], labels[reached].astype(np.int32)]), axis=1)
+    # A basin hangs together, and so it lies in one island.
+    home = np.zeros(len(peaks), np.int64)
+    home[labels.astype(np.int64)] = island
+    home[0] = 0
     by_island: dict[int, list[int]] = {}
-    for where, label in pairs.T.tolist():
-        by_island.setdefault(where, []).append(label)
+    for basin in np.flatnonzero(home).tolist():
+        by_island.setdefault(int(home[basin]), []).append(basin)
     gone = [
-        label
+        basin
         for basins in by_island.values()
-        for label in sorted(basins, key=lambda b: (-peaks[b], b))[1:]
-        if level > necks.ratio * peaks[label] or peaks[label] < necks.smallest_depth_px
+        for basin in sorted(basins, key=lambda b: (-peaks[b], b))[1:]
+        if level > necks.ratio * peaks[basin] or peaks[basin] < necks.smallest_depth_px
     ]
     if gone:
-        labels[np.isin(labels, gone)] = 0
+        drowned = np.zeros(len(peaks), np.bool_)
+        drowned[gone] = True
+        labels[drowned[labels.astype(np.int64)]] = 0
 
 
 def _grow(labels: Floats32, above: NDArray[np.uint8]) -> None:

@@ -1,0 +1,109 @@
+"""Buildings that touch, cut at their necks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.types import Window
+from rooftrace.vector import necks as module
+from rooftrace.vector.blocks import BlockPolygonizer
+from rooftrace.vector.necks import Necks, separate_at_necks
+from rooftrace.vector.polygonize import TracedPolygons, trace
+
+
+def traced(mask: np.ndarray) -> TracedPolygons:
+    return trace(mask, prob=np.full(mask.shape, 0.5, np.float32))
+
+
+def two(neck: int, second: int = 20) -> np.ndarray:
+    """A square of 20 px, a neck of 3 px length, and another square."""
+    mask = np.zeros((30, 60), np.uint8)
+    mask[5:25, 5:25] = 1
+    low = 15 - neck // 2
+    mask[low : low + neck, 25:28] = 1
+    top = 15 - second // 2
+    mask[top : top + second, 28 : 28 + second] = 1
+    return mask
+
+
+def test_a_narrow_neck_is_cut_and_a_wide_one_is_not() -> None:
+    pieces = separate_at_necks(traced(two(6)), Necks(ratio=0.5))
+    assert len(pieces) == 2
+    cut = [piece.bounds for piece in pieces.polygons]
+    assert cut[0][0] == 5
+    assert 25 <= cut[0][2] <= 28, "the cut lies in the neck"
+    assert cut[0][2] == cut[1][0]
+    assert pieces.score.tolist() == [0.5, 0.5]
+    assert len(separate_at_necks(traced(two(14)), Necks(ratio=0.5))) == 1
+    assert len(separate_at_necks(traced(two(14)), Necks(ratio=0.9))) == 2
+
+
+def test_the_neck_is_measured_by_the_narrower_of_the_two() -> None:
+    mask = two(4, second=8)
+    assert len(separate_at_necks(traced(mask), Necks(ratio=0.7))) == 2
+    assert len(separate_at_necks(traced(mask), Necks(ratio=0.3))) == 1
+    assert len(separate_at_necks(traced(mask), Necks(0.7, smallest_depth_px=5))) == 1
+
+
+def test_what_has_no_neck_stays_whole() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[5:55, 5:20] = mask[40:55, 5:55] = 1  # an L
+    mask[5:25, 30:50] = 1
+    mask[10:20, 35:45] = 0  # a court
+    buildings = traced(mask)
+    assert shapely.equals_exact(
+        separate_at_necks(buildings, Necks()).polygons, buildings.polygons
+    ).all()
+    assert len(separate_at_necks(traced(np.zeros((5, 5), np.uint8)), Necks())) == 0
+
+
+def blobs(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((90, 110), np.uint8)
+    row, col = np.indices(mask.shape)
+    for _ in range(18):
+        at = rng.random(2) * mask.shape
+        radius = rng.uniform(4, 13)
+        mask[np.hypot(row - at[0], col - at[1]) < radius] = 1
+    for _ in range(6):
+        top, left = rng.integers(0, 80, 2)
+        mask[top : top + rng.integers(2, 20), left : left + rng.integers(2, 20)] = 0
+    return mask
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.floats(0.2, 1))
+def test_pieces_tile_their_buildings(seed: int, ratio: float) -> None:
+    buildings = traced(blobs(seed))
+    pieces = separate_at_necks(buildings, Necks(ratio, smallest_depth_px=2))
+    assert pieces.area_px.sum() == buildings.area_px.sum()
+    np.testing.assert_array_equal(pieces.area_px, shapely.area(pieces.polygons))
+    assert shapely.union_all(pieces.polygons).equals(shapely.union_all(buildings.polygons))
+    assert shapely.is_valid(pieces.polygons).all()
+    assert shapely.is_ccw(shapely.get_exterior_ring(pieces.polygons)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_and_place_do_not_matter(seed: int) -> None:
+    mask = blobs(seed)
+    necks = Necks(0.8, smallest_depth_px=2)
+    whole = separate_at_necks(traced(mask), necks)
+    assert len(whole) > len(traced(mask))
+    polygonizer = BlockPolygonizer((100, 130))
+    shifted = np.zeros((100, 130), np.uint8)
+    shifted[7:97, 11:121] = mask
+    for row in range(0, 100, 25):
+        window = Window(row, 0, 25, 130)
+        polygonizer.feed(window, shifted[window.slices()], None)
+    moved = separate_at_necks(polygonizer.finish(), necks)
+    back = shapely.transform(moved.polygons, lambda xy: xy - [11, 7])
+    assert shapely.equals_exact(back, whole.polygons).all()
+
+
+def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_SIDE_PX", 40)
+    assert len(separate_at_necks(traced(two(6)), Necks())) == 1
