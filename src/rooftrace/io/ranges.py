@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
-__all__ = ["RangeError", "RangeReader", "Retry", "Traffic"]
+__all__ = ["RangeError", "RangeReader", "Retry", "Traffic", "without_query"]
 
 _CHUNK_BYTES = 2**15
 _CHUNKS_HELD = 256

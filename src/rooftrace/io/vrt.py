@@ -21,13 +21,14 @@ def check_vrt(path: Path) -> None:
     """That all files are there which a VRT, and each VRT among them, is made of.
 
     Only files count as parts: what lies on a server or in an archive is refused, since a mosaic
-    that somebody sent would otherwise decide what this machine calls. Code in it is never run.
+    that somebody sent would otherwise decide what this machine calls; and as images, since it
+    could show the bytes of any other file. Code in it is never run.
 
     Args:
         path: of a file that GDAL opens as a VRT.
 
     Raises:
-        DataError: a part is missing or no file, or a VRT is made of itself.
+        DataError: a part is missing, no file or no image, or a VRT is made of itself.
     """
     _check(path.absolute(), (), set())
 
@@ -66,11 +67,16 @@ def _parts(path: Path) -> list[Path]:
             f"The VRT {path} cannot be read: {error}.",
             remedy="Build it again: gdalbuildvrt OUT.vrt *.tif",
         ) from error
+    if any(band.get("subClass") == "VRTRawRasterBand" for band in root.iter("VRTRasterBand")):
+        raise DataError(
+            f"The VRT {path} takes the bytes of any file for pixels (VRTRawRasterBand).",
+            remedy="Export it where it was made: gdal_translate IN.vrt OUT.tif",
+        )
     parts: dict[Path, None] = {}
     for tag in ("SourceFilename", "SourceDataset"):
         for element in root.iter(tag):
             name = (element.text or "").strip()
-            if name.startswith("/vsi") or "://" in name or name.count(":") > 1:
+            if name.startswith("/vsi") or "://" in name:
                 raise DataError(
                     f"The VRT {path} is made of {name!r}, which is no file.",
                     remedy="Copy what it names to this machine, and build it again: "

@@ -269,7 +269,7 @@ def test_a_vrt_is_its_parts_side_by_side(parts: Path) -> None:
         (("other.vrt",), r"is made of itself, by way of .*self\.vrt"),
         (("/vsicurl/http://127.0.0.1:9/a.tif",), "which is no file"),
         (("http://127.0.0.1:9/a.tif",), "which is no file"),
-        (("NETCDF:a.nc:data",), "not there|no file"),
+        (("NETCDF:a.nc:data",), r"files that are not there: .*NETCDF:a\.nc:data"),
     ],
 )
 def test_a_vrt_of_what_is_not_there_is_refused_before_it_is_read(
@@ -279,6 +279,15 @@ def test_a_vrt_of_what_is_not_there_is_refused_before_it_is_read(
     with pytest.raises(DataError, match=told) as caught:
         _ = open_raster(vrt(parts / "self.vrt", *names)).grid
     assert caught.value.remedy
+
+
+def test_a_vrt_shows_no_bytes_of_other_files(parts: Path) -> None:
+    (parts / "secret").write_bytes(bytes(64 * 64))
+    path = vrt(parts / "raw.vrt", "secret", more='subClass="VRTRawRasterBand"')
+    for suffix in (".vrt", ".tif"):
+        path = path.rename(path.with_suffix(suffix))
+        with pytest.raises(DataError, match="VRTRawRasterBand"):
+            open_raster(path).read()
 
 
 def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
