@@ -184,13 +184,11 @@ def _tell_images(report: ImagesReport) -> None:
             f"{fit.leave_one_out:.3f} on examples left out"
         )
         width = max(len(sparse), len(dense))
-        say(f"{'labelled':{width + 2}} {'called':>{width}} {sparse:>{width}} {dense:>{width}}")
-        for name, counts in (
-            (sparse, (fit.sparse_as_sparse, fit.sparse_as_dense)),
-            (dense, (fit.dense_as_sparse, fit.dense_as_dense)),
+        for name, as_sparse, as_dense in (
+            (sparse, fit.sparse_as_sparse, fit.sparse_as_dense),
+            (dense, fit.dense_as_sparse, fit.dense_as_dense),
         ):
-            numbers = " ".join(f"{count:>{width}}" for count in counts)
-            say(f"{name:{width + 2}} {'':>{width}} {numbers}")
+            say(f"labelled {name:{width}}  {as_sparse:6} called {sparse}  {as_dense:6} {dense}")
     _tell_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 

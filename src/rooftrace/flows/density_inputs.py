@@ -64,7 +64,7 @@ class MaskFile:
         """
         file = open_raster(path, palette="indices")
         rule, index = LabelConfig().rule(), 1
-        if building is None and file.nodata == (NODATA,) and open_raster(path).bands > 1:
+        if building is None and file.nodata[0] == NODATA and open_raster(path).bands > 1:
             # Class indices with a colour table, as rooftrace writes them: without a building in it
             # the file has no 1, and its 255 is none either.
             rule = LabelRule(rule.classes, values=((0, 0), (1, 1)))

@@ -166,7 +166,7 @@ def fit_threshold(
     )
     notes = [
         f"only {count} examples are labelled {name!r}: with fewer than {_FEWEST} the threshold is "
-        "little more than a guess"
+        "not to be relied on"
         for name, count in counts.items()
         if count < _FEWEST
     ]
