@@ -163,36 +163,43 @@ class RasterFile:
         return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
 
     def is_empty(self, window: Window) -> bool:
-        """Whether it is certain, without decoding, that a window holds nodata alone.
+        """Whether it is certain, without decoding pixels, that a window holds nodata alone.
 
-        True only where none of its blocks is in the file, as in a sparse GeoTIFF, and what GDAL
-        gives in their place is nodata.
+        Of a GeoTIFF with a mask the mask is read, which takes no time beside its pixels. Without
+        one it is certain where none of the window's blocks is in the file, as in a sparse GeoTIFF,
+        and what GDAL gives in their place is nodata.
 
         Raises:
             DataError: the file cannot be read.
         """
         header = self._header
-        if header.file_format != "GTiff" or _is_small(header.grid) or not self._absent_is_nodata:
+        if header.file_format != "GTiff" or _is_small(header.grid):
             return False
-        rows, cols = header.block_yx
+        if header.mask != "band" and not self._absent_is_nodata:
+            return False
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
-            together = dataset.interleaving == Interleaving.pixel
-            for band in [1] if together else header.read_indexes:
-                for row in range(window.row // rows, (window.row_stop - 1) // rows + 1):
-                    for col in range(window.col // cols, (window.col_stop - 1) // cols + 1):
-                        # https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
-                        key = f"BLOCK_OFFSET_{col}_{row}"
-                        if dataset.get_tag_item(key, "TIFF", bidx=band) is not None:
-                            return False
-            # A mask of bits is as sparse as its image, or decoded in no time.
-            return header.mask != "band" or not dataset.read_masks(1, window=_area(window)).any()
+            if header.mask == "band":
+                return not dataset.read_masks(1, window=_area(window)).any()
+            return not self._has_blocks(dataset, window)
+
+    def _has_blocks(self, dataset: Any, window: Window) -> bool:
+        """Whether any block of a window is in a GeoTIFF.
+
+        https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
+        """
+        rows, cols = self._header.block_yx
+        together = dataset.interleaving == Interleaving.pixel
+        return any(
+            dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
+            for band in ([1] if together else self._header.read_indexes)
+            for row in range(window.row // rows, (window.row_stop - 1) // rows + 1)
+            for col in range(window.col // cols, (window.col_stop - 1) // cols + 1)
+        )
 
     @cached_property
     def _absent_is_nodata(self) -> bool:
         """Whether the value that GDAL gives for a block that is not in the file is nodata."""
         header = self._header
-        if header.mask == "band":
-            return True
         fill = header.nodata[0] or 0
         if header.palette is not None or not np.isfinite(fill):
             return False
