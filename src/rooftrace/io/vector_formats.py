@@ -22,6 +22,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
 from rooftrace.io.parquet import write_parquet
+from rooftrace.io.rtree import fill_rtree
 from rooftrace.io.shapefile import ShapefileLimits
 
 __all__ = ["WRITERS", "Layer", "Part"]
@@ -112,8 +113,8 @@ def _dated(pyogrio: Any) -> Iterator[None]:
 def _geopackage(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
     """Each part is a transaction; the index is made at the end.
 
-    GDAL builds the index of a layer that it writes at one go in memory, and of one to which it
-    appends feature by feature, which takes three times as long as the features themselves.
+    GDAL packs the index of a layer that it writes at one go, and to one to which it appends it adds
+    feature by feature, which takes three times as long as the features themselves.
     """
     bounds = []
     for number, part in enumerate(parts):
@@ -140,29 +141,16 @@ def _add_index(path: Path, layer: Layer, bounds: NDArray[np.float64]) -> None:
         extensions = made.execute("SELECT * FROM gpkg_extensions").fetchall()
     empty.unlink()
     empty.parent.rmdir()
-    (table, column), name = extensions[0][:2], '"{}"'
-    index = name.format(f"rtree_{table}_{column}".replace('"', '""'))
+    table, column = extensions[0][:2]
     try:
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("PRAGMA synchronous = OFF")
             for (statement,) in statements:
                 file.execute(statement)
             file.executemany("INSERT INTO gpkg_extensions VALUES (?, ?, ?, ?, ?)", extensions)
-            file.executemany(
-                f"INSERT INTO {index} VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-                (
-                    (fid, left, right, bottom, top)
-                    for fid, (left, bottom, right, top) in enumerate(_rows(bounds), start=1)
-                ),
-            )
+            fill_rtree(file, f"rtree_{table}_{column}", bounds)
     except sqlite3.Error as error:
         raise OSError(f"the spatial index could not be made: {error}") from error
-
-
-def _rows(bounds: NDArray[np.float64]) -> Iterator[list[float]]:
-    """As lists, not all at once."""
-    for first in range(0, len(bounds), 10_000):
-        yield from bounds[first : first + 10_000].tolist()
 
 
 def _geojson(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
