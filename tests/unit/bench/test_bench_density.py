@@ -11,8 +11,13 @@ BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
 def test_density() -> None:
-    command = [sys.executable, BENCH / "density.py", "--size", "300", "--polygons", "200"]
+    command = [sys.executable, BENCH / "density.py", "--size", "300", "--plain-size", "300"]
+    command += ["--polygons", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     assert set(answer["ratios"]) == {"ours/plain utm", "ours/plain web_mercator"}
+    for place in ("utm", "web_mercator"):
+        shares = [answer["rows"][f"{way}_{place}"]["built_up_share"] for way in ("ours", "plain")]
+        # The loop takes the pixels of Web Mercator for equally large.
+        assert abs(shares[0] - shares[1]) < 1e-6
     assert answer["rows"]["polygons"]["polygons_per_s"] > 0
