@@ -32,7 +32,7 @@ _EXTRA_PX = 3.0
 # Vertices nearer than this are one, and holes of less are none.
 _SPECK_PX = 1e-7
 # Boxes that are looked up at a time.
-_AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 16
 _POLYGON = shapely.GeometryType.POLYGON
 
 
@@ -45,20 +45,27 @@ def conflicts(bounds: Floats) -> Ints:
     Returns:
         (m, 2) indices, the lower one first, ascending.
     """
-    boxes = np.asarray(shapely.box(*bounds.T), np.object_)
-    tree = shapely.STRtree(boxes)
+    by_top = np.argsort(bounds[:, 1], kind="stable")
+    rank = np.empty(len(bounds), np.int64)
+    rank[by_top] = np.arange(len(bounds))
     found = [np.zeros((0, 2), np.int64)]
-    for first in range(0, len(boxes), _AT_ONCE):
-        one, other = tree.query(boxes[first : first + _AT_ONCE])
-        one = one + first
-        later = one < other
-        one, other = one[later], other[later]
-        left, top = np.maximum(bounds[one, :2], bounds[other, :2]).T
-        right, bottom = np.minimum(bounds[one, 2:], bounds[other, 2:]).T
-        overlap = (left < right) & (top < bottom)
-        pairs = np.stack([one[overlap], other[overlap]], axis=1)
-        found.append(pairs[np.lexsort(pairs.T[::-1])])
-    return np.concatenate(found)
+    reaching = by_top[:0]
+    # From top to bottom, so that only a part of the boxes is held at a time.
+    for first in range(0, len(bounds), _AT_ONCE):
+        part = by_top[first : first + _AT_ONCE]
+        reaching = reaching[bounds[reaching, 3] > bounds[part[0], 1]]
+        reaching = np.concatenate([reaching, part])
+        asked = shapely.box(*bounds[reaching].T)
+        one, other = shapely.STRtree(asked[-len(part) :]).query(asked)
+        one, other = reaching[one], part[other]
+        above = rank[one] < rank[other]
+        one, other = one[above], other[above]
+        low, high = bounds[:, :2], bounds[:, 2:]
+        overlap = (low[one] < high[other]) & (low[other] < high[one])
+        pairs = np.stack([one, other], axis=1)[overlap.all(axis=1)]
+        found.append(np.sort(pairs, axis=1))
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort(pairs.T[::-1])]
 
 
 def groups(pairs: Ints, count: int) -> Ints:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from rooftrace.metrics.polygons import polis, vertex_counts
+from rooftrace.vector import settle as module
 from rooftrace.vector.polygonize import trace
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.settle import OVERLAP_PX, conflicts, groups, settle
@@ -161,7 +162,11 @@ def test_nothing_overlaps_and_all_stay_what_they_are(
     np.testing.assert_array_equal(*holes)
 
 
-def test_conflicts_are_all_boxes_that_overlap() -> None:
+@pytest.mark.parametrize("at_once", [1 << 16, 7])
+def test_conflicts_are_all_boxes_that_overlap(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
     rng = np.random.default_rng(0)
     corner = rng.integers(0, 60, (200, 2))
     bounds = np.concatenate([corner, corner + rng.integers(1, 9, (200, 2))], axis=1).astype(float)
