@@ -55,7 +55,7 @@ def conflicts(bounds: Floats) -> Ints:
         part = by_top[first : first + _AT_ONCE]
         reaching = reaching[bounds[reaching, 3] > bounds[part[0], 1]]
         reaching = np.concatenate([reaching, part])
-        asked = shapely.box(*bounds[reaching].T)
+        asked = np.asarray(shapely.box(*bounds[reaching].T), np.object_)
         one, other = shapely.STRtree(asked[-len(part) :]).query(asked)
         one, other = reaching[one], part[other]
         above = rank[one] < rank[other]
