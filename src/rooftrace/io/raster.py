@@ -22,14 +22,13 @@ from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES, environment, explained, open_quietly
 from rooftrace.io.header import Header, describe
 from rooftrace.io.nodata import NodataRule, differs
+from rooftrace.io.signature import has_image_signature, is_whole_png
 from rooftrace.io.vrt import check_vrt
 
 __all__ = ["NodataRule", "RasterFile", "is_raster", "open_raster"]
 
 _KEEP_OPEN_PX = 2**20
 """Larger files stay open between reads (their next window is near); small ones are read once."""
-
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 class _Waiting(threading.local):
@@ -268,8 +267,8 @@ class RasterFile:
 
     def _environment(self) -> Any:
         # GDAL's quick way with a PNG takes one that was cut off for a whole one.
-        quick = self.path.suffix.lower() == ".png" and _ends_as_png(self.path)
-        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES") if quick else environment()
+        quick = "YES" if is_whole_png(self.path) else "NO"
+        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=quick)
 
     def _open(self) -> Any:
         # Absolute, so that no file name is taken for a connection string of one of GDAL's drivers.
@@ -322,8 +321,10 @@ def open_raster(
 
 
 def is_raster(path: Path) -> bool:
-    """Whether the content of a file is an image that can be opened."""
+    """Whether the content of a file is an image, whole or damaged, as far as it can be told."""
     try:
+        if has_image_signature(path):
+            return True
         with environment():
             handle = open_quietly(path.absolute())
             try:
@@ -340,12 +341,3 @@ def _area(window: Window) -> RasterioWindow:
 
 def _is_small(grid: GeoGrid) -> bool:
     return grid.height * grid.width < _KEEP_OPEN_PX
-
-
-def _ends_as_png(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            return file.read() == _PNG_END
-    except OSError:
-        return False
