@@ -114,7 +114,8 @@ class Ground:
             crs: of the polygons; None: they are in pixels of the grid (x right, y down).
 
         Raises:
-            GeoreferenceError: they have a CRS and the grid lies nowhere.
+            GeoreferenceError: they have a CRS and the grid lies nowhere, or they lie so far from it
+                that they have no place there.
         """
         if crs is not None and self.crs is None:
             raise GeoreferenceError(
@@ -128,7 +129,15 @@ class Ground:
             polygons = np.asarray(shapely.transform(polygons, self._in_world), np.object_)
             crs = self.grid.crs
         assert crs is not None
-        return reprojected(polygons, crs, self.crs, _BEND_M)
+        moved = reprojected(polygons, crs, self.crs, _BEND_M)
+        lost = ~np.isfinite(shapely.bounds(moved)).all(axis=1)
+        if lost.any():
+            raise GeoreferenceError(
+                f"{lost.sum()} of {len(lost)} buildings in the coordinate system {crs.name!r} have "
+                f"no place in {self.crs.name!r}, where their mask lies: they are far from it.",
+                remedy="Give buildings and mask of one place, or look at both coordinate systems.",
+            )
+        return moved
 
     def _on_plane(self, xy: Floats) -> Floats:
         return np.stack(self.metres(xy[:, 0], xy[:, 1]), axis=1)

@@ -254,6 +254,9 @@ def test_errors() -> None:
     assert "--cell 16" in many.value.remedy
     with pytest.raises(ValueError, match="shape"):
         DensityAccumulator(placed, 100.0).feed(Window(0, 0, 4, 4), np.zeros((4, 5), np.uint8))
+    far = np.array([shapely.box(130, 1, 130.1, 1.1)], object)
+    with pytest.raises(GeoreferenceError, match="far from it"):
+        DensityAccumulator(placed, 100.0).add_polygons(far, CRS.from_epsg(4326))
     lost = DensityAccumulator(nowhere, 100.0, gsd_m=1)
     with pytest.raises(GeoreferenceError, match="mask has none"):
         lost.add_polygons(np.array([shapely.box(0, 0, 1, 1)], object), UTM)
