@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.corners import Ints
 from rooftrace.vector.frontier import components
 from rooftrace.vector.prepare import Records
+from rooftrace.vector.settle import settle
 from rooftrace.vector.spool import Spool
 
 __all__ = ["settle_neighbours"]
@@ -29,7 +30,10 @@ _INTERIORS_MEET = "T********"
 def settle_neighbours(
     records: Records, chosen: Bools, spool: Spool, area_m2: Callable[[Polygons], Floats]
 ) -> Records:
-    """The records, those that ran into one another back at their pixels.
+    """The records, those that ran into one another pointing at what `settle` makes of them.
+
+    `settle` is given those that overlap and no others, in groups that have nothing to do with one
+    another; so it makes the same of them as of all footprints at once.
 
     Args:
         records: of all footprints.
@@ -48,12 +52,13 @@ def settle_neighbours(
     for group in _groups(len(own), one, other):
         here = own.of_numbers(group)
         raw, proposed = _read(spool, here)
-        settled = raw
-        changed = ~shapely.equals_exact(settled, proposed, normalize=False)
+        settled = settle(raw, proposed)
+        changed = ~_same(settled, proposed)
         places = number[group[changed]]
         offsets = spool.append(settled[changed])
         start[places], stop[places] = offsets[:-1], offsets[1:]
-        accepted[places] = False
+        # What was parted from its neighbour is regular still; what fell back to its pixels is not.
+        accepted[places] &= ~_same(settled[changed], raw[changed])
         area[places] = area_m2(settled[changed])
     return replace(records, proposed=start, stop=stop, accepted=accepted, area_m2=area)
 
@@ -90,6 +95,10 @@ def _near(bounds: NDArray[np.float32]) -> tuple[Ints, Ints]:
     boxes = np.asarray(shapely.box(*bounds.T.astype(np.float64)), np.object_)
     one, other = shapely.STRtree(boxes).query(boxes)
     return one[one < other], other[one < other]
+
+
+def _same(one: Polygons, other: Polygons) -> Bools:
+    return np.asarray(shapely.equals_exact(one, other), np.bool_)
 
 
 def _meet(one: Polygons, other: Polygons) -> Bools:

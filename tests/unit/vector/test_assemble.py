@@ -19,7 +19,9 @@ from rooftrace.vector import assemble, conflicts
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.polygonize import trace
+from rooftrace.vector.regularize import regularize
 from rooftrace.vector.separate import separate
+from rooftrace.vector.settle import settle
 from rooftrace.vector.spool import Spool
 
 UTM = GeoGrid((120, 160), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS(32633))
@@ -126,6 +128,24 @@ def test_no_two_buildings_overlap() -> None:
     assert apart.any()
     assert shapely.area(shared).max() < 1e-6
     assert shapely.is_valid(polygons).all()
+
+
+@pytest.mark.parametrize("at_once", [4, 20_000])
+def test_neighbours_are_settled_as_if_all_were_there(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, cores = town(7, (300, 300))
+    monkeypatch.setattr(conflicts, "_AT_ONCE", at_once)
+    options = VectorOptions(min_area_px=4, core_px=4)
+    found = assembled(mask, blocks(mask.shape, 100, 0), options, cores, classes=(1,))
+    raw = separate(trace(mask == 1), trace(cores), smallest_px=4)
+    raw = raw.of(raw.area_px >= 4)
+    regular = regularize(raw.polygons, options.simplify_px)
+    settled = settle(raw.polygons, regular.polygons)
+    assert not shapely.equals_exact(settled, regular.polygons).all()
+    assert shapely.to_wkb(found.whole().geometry).tolist() == shapely.to_wkb(settled).tolist()
+    kept = regular.accepted & ~shapely.equals_exact(settled, raw.polygons)
+    assert found.regularized == kept.sum()
 
 
 def test_large_scenes_use_threads_a_file_and_parts(
