@@ -285,6 +285,10 @@ class EvalTiles:
     def __len__(self) -> int:
         return len(self._tiles)
 
+    def scene_of(self, number: int) -> int:
+        """Which of `scenes` a tile was cut from."""
+        return self._tiles[number][0]
+
     def load(self) -> None:
         """As `TrainSamples.load`."""
         self._cache.fill()

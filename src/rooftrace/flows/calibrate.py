@@ -171,7 +171,9 @@ def run_calibrate(
                 progress(done + more, total)
 
         judged.append(judge_buildings(predictor, source, part, told))
-    fit = fit_calibration(judged)
+    run_by = predictor.engine
+    protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
+    fit = fit_calibration(judged, protocol=protocol)
     spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
     write_bundle(out, spec, predictor.bundle.parts)
     picture = out.with_name(f"{out.stem}_reliability.png")

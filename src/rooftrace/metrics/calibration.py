@@ -94,7 +94,7 @@ class CalibrationFit:
     by_kind: dict[str, float] = field(default_factory=dict)
 
 
-def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
+def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -> CalibrationFit:
     """Fit each kind of function, and take the one with the lowest log loss in cross-validation.
 
     Five folds of whole scenes, or where fewer scenes have buildings, of runs of neighbouring ones.
@@ -102,6 +102,7 @@ def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
 
     Args:
         folders: at least one.
+        protocol: how their buildings were predicted, for the record.
     """
     score = np.concatenate([f.score for f in folders]).astype(np.float64)
     right = np.concatenate([f.right for f in folders])
@@ -129,6 +130,7 @@ def fit_calibration(folders: Sequence[JudgedBuildings]) -> CalibrationFit:
     calibration = Calibration(
         map=FITS[best](score, right, weight),
         fitted_on=tuple(folder.record for folder in folders),
+        protocol=protocol,
         ece_before=round(before.ece, 5),
         ece_after=round(after.ece, 5),
         log_loss_before=round(before.log_loss, 5),

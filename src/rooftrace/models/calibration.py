@@ -128,6 +128,7 @@ class Calibration(_Frozen):
     Args:
         map: the function, which is monotone.
         fitted_on: the data.
+        protocol: how its buildings were predicted.
         ece_before, ece_after: expected calibration error (`metrics.reliability`) of the scores
             themselves, and of the function's values. The latter are of scenes that were left out
             when they were fitted.
@@ -136,6 +137,7 @@ class Calibration(_Frozen):
 
     map: Annotated[LogisticMap | IsotonicMap, Field(discriminator="kind")]
     fitted_on: Annotated[tuple[CalibrationData, ...], Field(min_length=1)]
+    protocol: str = ""
     ece_before: Unit
     ece_after: Unit
     log_loss_before: Annotated[float, Field(ge=0)]

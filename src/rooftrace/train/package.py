@@ -23,8 +23,10 @@ from rooftrace.core.versions import installed
 from rooftrace.data.dataset import EvalTiles
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.metrics.boundary import BoundaryCounts
+from rooftrace.metrics.calibration import JudgedBuildings, fit_calibration
 from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
+from rooftrace.models.calibration import Calibration
 from rooftrace.models.export import (
     RefinedModel,
     WholeModel,
@@ -35,6 +37,7 @@ from rooftrace.models.export import (
 from rooftrace.models.pix2pix import RefinedNet
 from rooftrace.models.spec import BundleSpec, Measured, Output, Variant
 from rooftrace.models.zoo import multiple_px, needs_fixed_size
+from rooftrace.train.buildings import BuildingJudge
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.fit import FitResult
@@ -45,6 +48,7 @@ from rooftrace.train.separation import SeparationFigures, choose_separation
 __all__ = ["package"]
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+Watch = Callable[[int, Sample, NDArray[np.float32]], None]
 
 _VERSIONS = ("rooftrace", "torch", "segmentation-models-pytorch", "onnx", "openvino", "nncf")
 _INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
@@ -66,7 +70,8 @@ def package(
     """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
 
     The threshold is the one with the highest IoU on the validation folders, each counting alike;
-    that of a second head the one with the highest F1 of buildings.
+    that of a second head the one with the highest F1 of buildings. Scores of buildings are
+    calibrated on the same folders, where these have buildings enough.
 
     Args:
         refined: also its refiner, of its own best epoch: one graph answers both.
@@ -113,21 +118,28 @@ def package(
     )
     name = path.stem
     tell(f"{name} (epoch {epoch}): judged on the validation folders")
-    spec, judged, coarse = _calibrated(whole, result.data, spec)
+    spec, parted = _with_thresholds(whole, result.data, spec)
+    judged, buildings = [], []
+    for tiles in result.data.tiles:
+        judge = BuildingJudge(spec, tiles)
+        judged.append(_judge(whole.run, tiles, spec, judge.feed))
+        buildings.append(judge.finish())
+    coarse: list[_Judged] = []
+    if spec.coarse_threshold is not None:
+        alone = spec.model_copy(update={"threshold": spec.coarse_threshold})
+        run = partial(whole.run, output="coarse")
+        coarse = [_judge(run, tiles, alone) for tiles in result.data.tiles]
     for ours, theirs in zip(judged, coarse):
         tell(
             f"{ours.name}: IoU {ours.iou(spec):.3f} refined, {theirs.iou(spec):.3f} coarse; "
             f"boundary IoU {ours.outlines.iou:.3f} and {theirs.outlines.iou:.3f}"
         )
-    parted: list[SeparationFigures] = []
-    if spec.separation is not None:
-        from_on, parted = choose_separation(whole.run, result.data.tiles, spec)
-        spec = spec.model_copy(update={"separation_threshold": from_on})
-        for one in parted:
-            tell(
-                f"{one.name}: F1 of buildings {one.apart.f1:.3f} told apart by {spec.separation} "
-                f"from {from_on}, {one.without.f1:.3f} as connected regions"
-            )
+    for one in parted:
+        tell(
+            f"{one.name}: F1 of buildings {one.apart.f1:.3f} told apart by {spec.separation} "
+            f"from {spec.separation_threshold}, {one.without.f1:.3f} as connected regions"
+        )
+    spec = spec.model_copy(update={"calibration": _calibration(buildings, config, tell)})
     told = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
     tell(f"{name}: {told}exporting the graph")
     graph = export_onnx(whole, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
@@ -187,26 +199,46 @@ class _Judged:
         )
 
 
-def _calibrated(
+def _with_thresholds(
     whole: WholeModel, data: TrainingData, spec: BundleSpec
-) -> tuple[BundleSpec, list[_Judged], list[_Judged]]:
-    """The contract with its thresholds, and what each folder comes to at them: what the model
-    answers, and (of a refined model) what its segmenter does.
-    """
-    coarse: list[_Judged] = []
+) -> tuple[BundleSpec, list[SeparationFigures]]:
+    """The contract with its thresholds, and what the second head is good for, if there is one."""
+    update: dict[str, float] = {}
     if "coarse" in whole.outputs:
-        threshold, coarse = _at_best(partial(whole.run, output="coarse"), data, spec)
-        spec = spec.model_copy(update={"coarse_threshold": threshold})
-    threshold, judged = _at_best(whole.run, data, spec)
-    return spec.model_copy(update={"threshold": threshold}), judged, coarse
+        run = partial(whole.run, output="coarse")
+        update["coarse_threshold"] = _threshold(run, data, spec)
+    update["threshold"] = _threshold(whole.run, data, spec)
+    spec = spec.model_copy(update=update)
+    if spec.separation is None:
+        return spec, []
+    from_on, parted = choose_separation(whole.run, data.tiles, spec)
+    return spec.model_copy(update={"separation_threshold": from_on}), parted
 
 
-def _at_best(run: Run, data: TrainingData, spec: BundleSpec) -> tuple[float, list[_Judged]]:
-    """The best threshold, and the folders at it."""
-    if spec.is_binary:
-        threshold = _best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
-        spec = spec.model_copy(update={"threshold": threshold})
-    return spec.threshold, [_judge(run, tiles, spec) for tiles in data.tiles]
+def _threshold(run: Run, data: TrainingData, spec: BundleSpec) -> float:
+    """The best one; of more than two classes that which is there, for none is needed."""
+    if not spec.is_binary:
+        return spec.threshold
+    return _best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
+
+
+def _calibration(
+    folders: Sequence[JudgedBuildings], config: TrainConfig, tell: Callable[[str], None]
+) -> Calibration | None:
+    fit = fit_calibration(
+        folders,
+        protocol=f"tiles of {config.val_crop_px or config.crop_px} px, without the buildings that "
+        "reach to the edge of one, PyTorch fp32",
+    )
+    made = fit.calibration
+    if made is None:
+        tell(f"scores of buildings are not calibrated: {fit.reason}")
+    else:
+        tell(
+            f"scores of buildings calibrated ({made.map.kind}): expected calibration error "
+            f"{made.ece_before:.3f} before, {made.ece_after:.3f} after"
+        )
+    return made
 
 
 def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:
@@ -218,11 +250,15 @@ def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:
     return curve
 
 
-def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
-    """Count pixels and outlines of one folder, at the contract's threshold."""
+def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec, also: Watch | None = None) -> _Judged:
+    """Count pixels and outlines of one folder, at the contract's threshold.
+
+    Args:
+        also: sees each tile, too: its number, and what a model makes of it.
+    """
     counts = PixelCounts.zero(len(spec.classes))
     outlines = BoundaryCounts.zero()
-    for sample, probability in _answers(run, tiles):
+    for number, (sample, probability) in enumerate(_answers(run, tiles)):
         if spec.is_binary:
             predicted = (probability[spec.building_channel] >= spec.threshold).astype(np.uint8)
         else:
@@ -230,6 +266,8 @@ def _judge(run: Run, tiles: EvalTiles, spec: BundleSpec) -> _Judged:
         counts += PixelCounts.of(sample.target, predicted, sample.valid, classes=len(spec.classes))
         truth = sample.target == spec.building_class
         outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
+        if also is not None:
+            also(number, sample, probability)
     return _Judged(tiles.name, counts, outlines)
 
 

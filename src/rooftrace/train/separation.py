@@ -17,7 +17,7 @@ from rooftrace.models.spec import BundleSpec, Measured
 from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.separate import SMALLEST_CORE_PX, separate
 
-__all__ = ["SeparationFigures", "choose_separation"]
+__all__ = ["SeparationFigures", "choose_separation", "drawn"]
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
@@ -102,18 +102,22 @@ def _found(
         mask = probability[: spec.channels].argmax(axis=0) == spec.building_class
     mask &= sample.valid
     buildings = trace(mask)
-    found: dict[float | None, NDArray[np.int32]] = {None: _drawn(buildings, mask.shape)}
+    found: dict[float | None, NDArray[np.int32]] = {None: _large(buildings, mask.shape)}
     for threshold in _THRESHOLDS:
         above = probability[-1] >= threshold
         cores = trace(mask & (~above if spec.separation == "border" else above))
         pieces = separate(buildings, cores, smallest_px=SMALLEST_CORE_PX)
-        found[threshold] = _drawn(pieces, mask.shape)
+        found[threshold] = _large(pieces, mask.shape)
     return found
 
 
-def _drawn(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
-    polygons = traced.polygons[traced.area_px >= _SMALLEST_PX]
-    drawn = np.zeros(shape_yx, dtype=np.int32)
+def _large(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
+    return drawn(traced.polygons[traced.area_px >= _SMALLEST_PX], shape_yx)
+
+
+def drawn(polygons: NDArray[np.object_], shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
+    """(y, x) the number of the polygon at each pixel, from 1; 0 where there is none."""
+    numbers = np.zeros(shape_yx, dtype=np.int32)
     if len(polygons):
-        rasterize(zip(polygons, range(1, len(polygons) + 1)), out=drawn)
-    return drawn
+        rasterize(zip(polygons, range(1, len(polygons) + 1)), out=numbers)
+    return numbers

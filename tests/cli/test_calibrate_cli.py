@@ -1,0 +1,130 @@
+"""`rooftrace calibrate`, with a model whose probability is the brightness of a pixel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.cli import main
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import read_bundle, write_bundle
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+PIECES, SIDE = 5, 20
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments), "--json"])
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "brightness.rooftrace"
+    tiny = tiny_bundle()
+    write_bundle(path, tiny.spec, tiny.parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of 25 bright squares; the darker ones are seldom buildings."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(8):
+        image = np.full((PIECES * SIDE, PIECES * SIDE, 3), 40, np.uint8)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        for row, col in np.ndindex(PIECES, PIECES):
+            place = np.s_[row * SIDE + 4 : (row + 1) * SIDE - 4, col * SIDE + 4 : col * SIDE + 16]
+            brightness = rng.integers(140, 250)
+            image[place] = brightness
+            mask[place] = 255 * (rng.random() < (brightness / 255) ** 4)
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+def test_the_bundle_is_the_same_but_for_its_calibration(
+    bundle: Path, data: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "better.rooftrace"
+    code, answer = call("calibrate", bundle, data, "-o", out, "--precision", "fp32")
+    assert code == 0
+    old, new = read_bundle(bundle), read_bundle(out)
+    assert new.spec.model_copy(update={"calibration": None}) == old.spec
+    assert dict(new.parts) == dict(old.parts)
+    made = new.spec.calibration
+    assert made is not None
+    assert answer["calibration"] == made.map.model_dump(mode="json")
+    (record,) = answer["data"]
+    assert (record["data"], record["split"], record["scenes"]) == (data.name, "all", 8)
+    assert record["objects"] == 8 * PIECES**2
+    assert 0.3 < record["right"] / record["objects"] < 0.6
+    assert answer["before"] == record["before"]
+    assert made.ece_after == answer["after"]["ece"] < 0.15 < 0.2 < answer["before"]["ece"]
+    assert answer["after"]["brier"] < answer["before"]["brier"]
+    with Image.open(answer["picture"]) as picture:
+        assert picture.width > 400
+    # A score of 0.8 came true in about 0.8^4 of the cases.
+    assert made.apply(np.float32([0.8]))[0] == pytest.approx(0.8**4, abs=0.15)
+    # Again, from the bundle that has one already.
+    again = tmp_path / "again.rooftrace"
+    assert call("calibrate", out, data, "-o", again, "--precision", "fp32")[0] == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path, call: Call) -> None:
+    split = tmp_path / "split.json"
+    split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["7"]}}')
+    code, answer = call("calibrate", bundle, data, "-o", tmp_path / "a", "--split", f"{split}:val")
+    assert code == 0
+    assert (answer["data"][0]["split"], answer["data"][0]["scenes"]) == ("val", 3)
+    code, answer = call("calibrate", bundle, data, "-o", tmp_path / "a", "--split", f"{split}:no")
+    assert code == 2
+    assert "has no part 'no'" in answer["error"]["message"]
+
+
+def test_where_there_is_too_little_none_is_fitted(
+    bundle: Path, data: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "a.rooftrace"
+    code, answer = call("calibrate", bundle, data, "-o", out, "--part", "[:1]")
+    assert code == 0
+    assert answer["calibration"] is answer["after"] is None
+    (note,) = answer["notes"]
+    assert "no calibration was fitted: 25 buildings were judged" in note
+    assert read_bundle(out).spec.calibration is None
+
+
+def test_people_are_told(
+    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["calibrate", str(bundle), str(data), "-o", str(tmp_path / "a.rooftrace")])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().err
+    assert "expected calibration error" in told
+    assert "200 buildings in 8 images" in told
+    assert "images that were left out" in told
+
+
+def test_nothing_that_is_there_is_lost(data: Path, tmp_path: Path, call: Call) -> None:
+    out = tmp_path / "a.rooftrace"
+    code, answer = call("calibrate", tmp_path / "none.rooftrace", data, "-o", out)
+    assert (code, answer["error"]["type"]) == (4, "BundleError")
+    assert not out.exists()
