@@ -66,18 +66,20 @@ class PixelCounter:
     def feed(self, window: Window, mask: Mask8) -> None:
         """Takes a block of class indices (y, x), NODATA where nothing is known."""
         if self._ground.aligned:
-            parts = self._along_cells(window)
-        else:
-            squares = _Squares.of(self._ground, window)
-            parts = self._by_squares(window, squares)
-        for values, total in ((self._class, self.built_px), (NODATA, self.valid_px)):
-            counts = _sums(mask, values, parts)
-            if values == NODATA:
-                counts = _areas(window, parts) - counts
-            whole = parts.cell >= 0
-            np.add.at(total, parts.cell[whole], counts[whole])
-        if not self._ground.aligned:
-            self._count_one_by_one(window, mask, squares, parts)
+            self._add(window, mask, self._along_cells(window))
+            return
+        squares = _Squares.of(self._ground, window)
+        parts = self._by_squares(window, squares)
+        self._add(window, mask, parts)
+        self._add_one_by_one(window, mask, squares, parts)
+
+    def _add(self, window: Window, mask: Mask8, parts: _Rectangles) -> None:
+        """Counts the rectangles that lie in one cell."""
+        whole = parts.cell >= 0
+        built = _sums(mask, self._class, parts)
+        valid = _areas(window, parts) - _sums(mask, NODATA, parts)
+        np.add.at(self.built_px, parts.cell[whole], built[whole])
+        np.add.at(self.valid_px, parts.cell[whole], valid[whole])
 
     def _along_cells(self, window: Window) -> _Rectangles:
         row_of, col_of = self._tables
@@ -100,16 +102,17 @@ class PixelCounter:
     def _by_squares(self, window: Window, squares: _Squares) -> _Rectangles:
         corners = self._cells.index(squares.x, squares.y)
         first = corners[:-1, :-1]
-        one = (
-            (first == corners[1:, :-1]) & (first == corners[:-1, 1:]) & (first == corners[1:, 1:])
-        )  # fmt: skip
+        # Cells are convex: what lies between four corners in one cell lies in it.
+        one = (first == corners[1:, :-1]) & (first == corners[:-1, 1:])
+        one &= first == corners[1:, 1:]
         rows = (squares.rows[:-1] - window.row).clip(0)
         cols = (squares.cols[:-1] - window.col).clip(0)
         return _Rectangles(rows, cols, np.where(one, first, -1))
 
-    def _count_one_by_one(
+    def _add_one_by_one(
         self, window: Window, mask: Mask8, squares: _Squares, parts: _Rectangles
     ) -> None:
+        """Counts the pixels of squares that lie in several cells, each in its own."""
         down, along = np.nonzero(parts.cell < 0)
         for start in range(0, len(down), _TOGETHER):
             chosen = slice(start, start + _TOGETHER)
