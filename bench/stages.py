@@ -90,6 +90,8 @@ def stages(
     from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise
     from rooftrace.vector.blocks import BlockPolygonizer
     from rooftrace.vector.footprints import make_footprints
+    from rooftrace.vector.regularize import regularize
+    from rooftrace.vector.settle import settle
 
     bundle = load_bundle(model)
     spec = bundle.spec
@@ -182,10 +184,10 @@ def stages(
         for window, mask, score in zip(plan.blocks, masks, scores):
             polygonizer.feed(window, mask, score)
         traced = polygonizer.finish()
-        footprints = make_footprints(
-            traced.polygons, traced.score, source.grid,
-            min_area_px=SMALLEST_PX, simplify_px=SIMPLIFY_PX,
-        )  # fmt: skip
+        large = traced.area_px >= SMALLEST_PX
+        raw = traced.polygons[large]
+        outlines = settle(raw, regularize(raw, SIMPLIFY_PX).polygons)
+        footprints = make_footprints(outlines, traced.score[large], source.grid)
         write_footprints(out / "buildings.gpkg", footprints)
 
     clock.time("polygonise", polygonise)

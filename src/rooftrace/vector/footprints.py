@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
-from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid
 from rooftrace.vector.rectangles import smallest_rectangles
-from rooftrace.vector.simplify import simplify_staircase
 
-__all__ = ["make_footprints", "square_metres_per_px"]
+__all__ = ["make_footprints", "metres_per_px", "square_metres_per_px"]
 
 Floats = NDArray[np.float64]
 Polygons = NDArray[np.object_]
@@ -27,10 +25,6 @@ def make_footprints(
     score: NDArray[np.float32],
     grid: GeoGrid,
     *,
-    min_area_m2: float | None = None,
-    min_hole_m2: float | None = None,
-    min_area_px: float | None = None,
-    simplify_px: float | None = None,
     gsd_m: float | None = None,
 ) -> Footprints:
     """Footprints in the grid's CRS, or in pixels (x right, y down) where it has none.
@@ -39,51 +33,15 @@ def make_footprints(
         polygons_px: (n,) shapely polygons in pixel coordinates of the grid, corner-based.
         score: (n,) in 0..1.
         grid: where the pixels lie.
-        min_area_m2: leaves out what is smaller, after simplification and with its holes filled.
-        min_hole_m2: fills holes that are smaller. It is at most `min_area_m2`: what lies in a hole
-            that is filled is then too small itself, and nothing comes to lie on anything.
-        min_area_px: leaves out what has fewer pixels, before simplification.
-        simplify_px: tolerance of `simplify_staircase`; None or 0 keeps the pixel edges.
         gsd_m: metres from one pixel to the next, for areas and perimeters, in place of what the
             grid says.
 
     Returns:
-        Those that are large enough, in the order given. Metres are those of the WGS 84 ellipsoid at
-        each polygon, or by `gsd_m`, or NaN where neither is known.
-
-    Raises:
-        GeoreferenceError: metres are not known, and a smallest area or hole is given in them.
-        ConfigError: `min_hole_m2` is larger than `min_area_m2`.
+        All of them, in the order given. Metres are those of the WGS 84 ellipsoid at each polygon,
+        or by `gsd_m`, or NaN where neither is known.
     """
-    if min_hole_m2 and min_hole_m2 > (min_area_m2 or 0):
-        raise ConfigError(
-            f"Holes up to {min_hole_m2:g} m² were to be filled and areas from "
-            f"{min_area_m2 or 0:g} m² to be kept, but a building that stands in such a hole would "
-            "lie on the one around it.",
-            remedy="Let the smallest hole be no larger than the smallest area.",
-        )
-    if min_area_px:
-        large = shapely.area(polygons_px) >= min_area_px
-        polygons_px, score = polygons_px[large], score[large]
-    if simplify_px:
-        polygons_px = simplify_staircase(polygons_px, simplify_px)
     local = metres_per_px(grid, shapely.get_coordinates(shapely.centroid(polygons_px)))
     size_m = _size(local) if gsd_m is None else np.full(len(polygons_px), float(gsd_m))
-    if min_area_m2 or min_hole_m2:
-        known = gsd_m is not None or (grid.crs is not None and np.isfinite(size_m).all())
-        if not known:
-            where = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
-            raise GeoreferenceError(
-                f"A smallest area of {min_area_m2:g} m² was asked for, but the image has {where}, "
-                "which does not say how large its pixels are on the ground.",
-                remedy="Give the metres per pixel with --gsd, or the smallest area in pixels.",
-            )
-    if min_hole_m2:
-        polygons_px = _fill(polygons_px, min_hole_m2 / size_m**2)
-    if min_area_m2:
-        large = shapely.area(polygons_px) * size_m**2 >= min_area_m2
-        polygons_px, score = polygons_px[large], score[large]
-        local, size_m = local[large], size_m[large]
     # Directions and ratios of lengths need no scale, so they are known where metres are not.
     unscaled = np.where(np.isfinite(local), local, _UPRIGHT)
     size = _size(unscaled)
@@ -163,20 +121,6 @@ def _laid_out(polygons: Polygons, step: Floats) -> Polygons:
     placed = np.einsum("nij,nj->ni", step[owner], xy)
     # What is given is left as it is.
     return np.asarray(shapely.set_coordinates(polygons.copy(), placed), np.object_)
-
-
-def _fill(polygons: Polygons, smallest: Floats) -> Polygons:
-    """Without the holes of each polygon that are smaller than its (n,) area."""
-    rings, owner = shapely.get_rings(polygons, return_index=True)
-    inner = np.diff(owner, prepend=-1) == 0
-    small = inner & (shapely.area(shapely.polygons(rings)) < smallest[owner])
-    changed = np.unique(owner[small])
-    kept = ~small & np.isin(owner, changed)
-    filled = polygons.copy()
-    if len(changed):
-        number = np.searchsorted(changed, owner[kept])
-        filled[changed] = shapely.polygons(rings[kept], indices=number)
-    return filled
 
 
 def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.loops import principal_axes
 from rooftrace.vector.simplify import acceptable
 
-__all__ = ["OVERLAP_PX", "conflicts", "groups", "settle"]
+__all__ = ["OVERLAP_PX", "conflicts", "settle"]
 
 OVERLAP_PX = 1e-6
 """Square pixels that two outlines may share: what rounding leaves along a common wall."""
@@ -66,22 +66,6 @@ def conflicts(bounds: Floats) -> Ints:
         found.append(np.sort(pairs, axis=1))
     pairs = np.concatenate(found)
     return pairs[np.lexsort(pairs.T[::-1])]
-
-
-def groups(pairs: Ints, count: int) -> Ints:
-    """(count,) the smallest member of each one's connected component, given the pairs (m, 2).
-
-    What is in different components can be settled at different times.
-    """
-    label = np.arange(count)
-    while True:
-        low, high = np.sort(label[pairs], axis=1).T
-        apart = low < high
-        if not apart.any():
-            return label
-        np.minimum.at(label, high[apart], low[apart])
-        while (label[label] != label).any():
-            label = label[label]
 
 
 def settle(raw_px: Polygons, proposed_px: Polygons, pairs: Ints | None = None) -> Polygons:

@@ -4,7 +4,6 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.polygonize import trace
@@ -101,25 +100,6 @@ def test_without_a_crs_the_upper_side_is_north(degrees: float) -> None:
     np.testing.assert_array_equal(by_gsd.orientation_deg, made.orientation_deg)
 
 
-def test_small_holes_are_filled_and_what_stands_in_them_is_left_out() -> None:
-    court = shapely.box(0, 0, 20, 20).difference(
-        shapely.union_all([shapely.box(2, 2, 4, 4), shapely.box(8, 8, 14, 14)])
-    )
-    hut = shapely.box(2.5, 2.5, 3.5, 3.5)
-    polygons = np.array([court, hut, shapely.box(30, 0, 40, 4)])
-    score = np.array([0.1, 0.2, 0.3], np.float32)
-    made = make_footprints(
-        polygons, score, GeoGrid((40, 40)), gsd_m=2, min_area_m2=30, min_hole_m2=30
-    )
-    np.testing.assert_array_equal(made.score, score[[0, 2]])
-    np.testing.assert_array_equal(made.area_m2, [4 * (400 - 36), 160])
-    assert [len(p.interiors) for p in made.geometry] == [1, 0]
-    assert [len(p.interiors) for p in polygons] == [2, 0, 0]
-    assert made.perimeter_m[0] == 2 * (80 + 24)
-    with pytest.raises(ConfigError, match="up to 31 m²"):
-        make_footprints(polygons, score, GeoGrid((40, 40)), min_area_m2=30, min_hole_m2=31)
-
-
 @pytest.mark.parametrize("name", GRIDS)
 def test_polygons_lie_where_the_grid_says(name: str) -> None:
     grid, mask = GRIDS[name], np.zeros((6, 8), np.uint8)
@@ -144,47 +124,19 @@ def test_without_a_crs_polygons_stay_in_pixels() -> None:
     assert np.isnan(made.area_m2).all()
 
 
-def test_small_ones_are_left_out_and_the_others_keep_their_order() -> None:
-    polygons = shapely.box(0, 0, [4, 10, 1, 20], 1)
-    score = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
-    grid = GRIDS["utm"]
-    by_px = make_footprints(polygons, score, grid, min_area_px=4)
-    by_m2 = make_footprints(polygons, score, grid, min_area_m2=2.4)
-    by_gsd = make_footprints(polygons, score, grid, min_area_m2=39, gsd_m=2)
-    np.testing.assert_array_equal(by_px.score, score[[0, 1, 3]])
-    np.testing.assert_array_equal(by_m2.score, score[[1, 3]])
-    np.testing.assert_array_equal(by_gsd.score, score[[1, 3]])
-    np.testing.assert_array_equal(by_gsd.area_m2, [40, 80])
-    for made in (by_px, by_m2, by_gsd):
-        assert len(made.geometry) == len(made.score) == len(made.area_m2)
-
-
-def test_simplified_polygons_report_their_own_area() -> None:
-    mask = np.tri(30, dtype=np.uint8)
-    polygons = trace(mask).polygons
-    made = make_footprints(
-        polygons, np.ones(1, np.float32), GeoGrid(mask.shape), gsd_m=1, simplify_px=1.25
-    )
-    assert shapely.get_num_coordinates(made.geometry[0]) < 10
-    assert made.area_m2[0] == made.geometry[0].area != mask.sum()
-
-
 LOCAL = CRS.from_wkt(
     'ENGCRS["site grid",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],'
     'LENGTHUNIT["metre",1]]'
 )
 
 
-@pytest.mark.parametrize(
-    ("crs", "named"), [(None, "no coordinate system"), (LOCAL, "the system 'site grid'")]
-)
-def test_a_smallest_area_needs_metres(crs: CRS | None, named: str) -> None:
-    polygons, score = shapely.box([0], 0, 9, 9), np.ones(1, np.float32)
-    with pytest.raises(GeoreferenceError, match=f"of 30 m² .* the image has {named}") as caught:
-        make_footprints(polygons, score, GeoGrid((9, 9), crs=crs), min_area_m2=30)
-    assert "--gsd" in caught.value.remedy
-    with_gsd = make_footprints(polygons, score, GeoGrid((9, 9), crs=crs), min_area_m2=30, gsd_m=0.7)
-    assert with_gsd.area_m2[0] == pytest.approx(81 * 0.49)
+def test_a_system_that_is_tied_to_no_place_knows_no_metres() -> None:
+    polygons, score = shapely.box([0], 0, 9, 8), np.ones(1, np.float32)
+    made = make_footprints(polygons, score, GeoGrid((9, 9), crs=LOCAL))
+    assert np.isnan([made.area_m2[0], made.perimeter_m[0]]).all()
+    assert (made.orientation_deg[0], made.rectangularity[0]) == (90, 1)
+    by_gsd = make_footprints(polygons, score, GeoGrid((9, 9), crs=LOCAL), gsd_m=0.7)
+    assert by_gsd.area_m2[0] == pytest.approx(72 * 0.49)
 
 
 def test_a_place_that_is_nowhere_on_the_ground_has_no_area() -> None:
@@ -196,12 +148,7 @@ def test_a_place_that_is_nowhere_on_the_ground_has_no_area() -> None:
 @pytest.mark.parametrize("crs", [None, CRS(32633)])
 def test_no_polygons(crs: CRS | None) -> None:
     made = make_footprints(
-        np.zeros(0, np.object_),
-        np.zeros(0, np.float32),
-        GeoGrid((9, 9), crs=crs),
-        min_area_m2=5 if crs else None,
-        min_area_px=5,
-        simplify_px=1,
+        np.zeros(0, np.object_), np.zeros(0, np.float32), GeoGrid((9, 9), crs=crs)
     )
     assert (len(made), made.score.dtype, made.area_m2.dtype) == (0, np.float32, np.float64)
     assert made.perimeter_m is not None

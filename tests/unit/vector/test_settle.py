@@ -8,9 +8,10 @@ from shapely import affinity, box
 
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import settle as module
+from rooftrace.vector.frontier import components
 from rooftrace.vector.polygonize import trace
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.settle import OVERLAP_PX, conflicts, groups, settle
+from rooftrace.vector.settle import OVERLAP_PX, conflicts, settle
 from rooftrace.vector.simplify import MIN_IOU
 
 
@@ -83,7 +84,7 @@ def test_the_order_does_not_matter(row: tuple[np.ndarray, np.ndarray, np.ndarray
 def test_what_is_apart_is_settled_apart(row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     _, raw, proposed = row
     bounds = shapely.bounds(shapely.union(raw, proposed))
-    label = groups(conflicts(bounds), len(raw))
+    label = components(len(raw), *conflicts(bounds).T)
     settled = settle(raw, proposed)
     for one in np.unique(label):
         here = label == one
@@ -180,9 +181,3 @@ def test_conflicts_are_all_boxes_that_overlap(
     pairs = conflicts(bounds)
     assert pairs.tolist() == [list(pair) for pair in expected]
     assert conflicts(bounds[:0]).shape == (0, 2)
-
-
-def test_groups_are_what_hangs_together() -> None:
-    pairs = np.array([[1, 4], [2, 5], [4, 6], [0, 2]])
-    np.testing.assert_array_equal(groups(pairs, 8), [0, 1, 0, 3, 1, 0, 1, 7])
-    np.testing.assert_array_equal(groups(pairs[:0], 3), [0, 1, 2])
