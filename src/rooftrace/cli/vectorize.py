@@ -44,7 +44,7 @@ def vectorize(
     separate: Annotated[
         bool,
         typer.Option("--separate/--no-separate", help="Cut buildings apart at narrow necks."),
-    ] = False,
+    ] = True,
     score: Annotated[
         Path | None, typer.Option(help="Probabilities beside a mask, for the scores.")
     ] = None,

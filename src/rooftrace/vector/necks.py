@@ -15,9 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.types import Window
 from rooftrace.vector.polygonize import TracedPolygons
@@ -26,8 +24,7 @@ from rooftrace.vector.separate import pieces_of, with_pieces
 __all__ = ["Necks", "separate_at_necks"]
 
 Floats32 = NDArray[np.float32]
-
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+Labels = NDArray[np.int32]
 
 _MAX_SIDE_PX = 4096
 """Larger regions stay whole: their raster would take more memory than all the rest."""
@@ -41,7 +38,10 @@ _CONVEX = 0.98
 
 @dataclass(frozen=True)
 class Necks:
-    """Where a region is cut.
+    """Where a region is cut, in pixels of the mask.
+
+    The defaults are for a mask that is as fine as its model saw, and are those with which F1 of
+    buildings rose most where it rose at every place that it was measured at (docs/touching.md).
 
     Args:
         ratio: a neck is at most so wide, as a part of the narrower of the two that it joins.
@@ -50,8 +50,12 @@ class Necks:
     """
 
     ratio: float = 0.6
-    smallest_depth_px: float = 3.0
+    smallest_depth_px: float = 5.0
     level_px: float = 0.5
+
+    def scaled(self, px: float) -> Necks:
+        """For a mask on which a pixel of the model is `px` pixels large, on either side."""
+        return Necks(self.ratio, self.smallest_depth_px * px, self.level_px * px)
 
 
 def separate_at_necks(buildings: TracedPolygons, necks: Necks) -> TracedPolygons:
@@ -85,73 +89,126 @@ def separate_at_necks(buildings: TracedPolygons, necks: Necks) -> TracedPolygons
 def _pieces(building: shapely.Polygon, necks: Necks) -> Iterator[shapely.Polygon]:
     left, top, right, bottom = (int(edge) for edge in building.bounds)
     extent = Window(top, left, bottom - top, right - left)
-    to_scene = Affine.translation(extent.col, extent.row)
-    mask = rasterize([building], extent.shape_yx, transform=to_scene, dtype="uint8")
-    labels = _flood(mask, necks)
+    labels = _flood(_pixels(building, extent), necks)
     if labels.max() > 1:
-        for _, polygon in pieces_of(labels.astype(np.int32), extent):
+        for _, polygon in pieces_of(labels, extent):
             # Its ring turns as those of `trace`.
             yield shapely.reverse(shapely.normalize(polygon))
 
 
-def _flood(mask: NDArray[np.uint8], necks: Necks) -> Floats32:
+def _pixels(building: shapely.Polygon, extent: Window) -> NDArray[np.uint8]:
+    """(y, x) 1 inside of a polygon that `trace` made, whose vertices are corners in turn of weight
+    1 and -1, and those are the second differences of its pixels (`vector.corners`).
+    """
+    xy, ring = shapely.get_coordinates(shapely.get_rings(building), return_index=True)
+    col, row = xy[np.diff(ring, append=-1) == 0].astype(np.int64).T
+    weight = np.zeros((extent.height + 1, extent.width + 1), np.int8)
+    np.add.at(
+        weight,
+        (row - extent.row, col - extent.col),
+        np.resize(np.array([1, -1], np.int8), len(row)),
+    )
+    pixels = weight.cumsum(axis=0, dtype=np.int8).cumsum(axis=1, dtype=np.int8)
+    return np.ascontiguousarray(pixels[:-1, :-1]).view(np.uint8)
+
+
+def _flood(mask: NDArray[np.uint8], necks: Necks) -> Labels:
     """(y, x) the number of the basin of each pixel of a connected mask, from 1; 0 outside."""
     around = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    depth = cv2.distanceTransform(around, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    distance = cv2.distanceTransform(around, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = np.asarray(distance, np.float32)
+    basins = _basins(depth, necks)
+    labels = np.zeros(depth.shape, np.int32)
+    if len(basins) > 1:
+        for level in sorted({basin.level for basin in basins}, reverse=True):
+            island = _islands(depth, level)
+            for number, basin in enumerate(basins, start=1):
+                if basin.level == level:
+                    labels[island == island.flat[basin.pixel]] = number
+            _grow(labels, island > 0)
+        _grow(labels, around > 0)
+    return labels[1:-1, 1:-1]
+
+
+@dataclass
+class _Basin:
+    """What water gathers in.
+
+    Args:
+        pixel: one of its deepest, as a flat index.
+        peak: how deep that is.
+        level: down to which it is an island of its own; infinite while no neck parts it from
+            another.
+    """
+
+    pixel: int
+    peak: float
+    level: float = np.inf
+
+
+def _basins(depth: Floats32, necks: Necks) -> list[_Basin]:
+    """Those that necks part, from the levels at which islands become one."""
     top = float(depth.max())
     step = max(necks.level_px, top / _MAX_LEVELS)
-    labels = np.zeros(mask.shape, np.float32)
-    peaks = [0.0]
-    for level in np.arange(np.ceil(top / step) - 1, -1, -1) * step:
-        above = (depth > level).astype(np.uint8)
-        _, island = cv2.connectedComponents(above, connectivity=4)
-        _rise(labels, peaks, island, level + step)
-        _drown(labels, peaks, island, float(level), necks)
-        _grow(labels, above)
-    return labels
+    # One list for each island, in the order in which they came up.
+    islands: list[list[_Basin]] = []
+    for level in (np.arange(np.ceil(top / step) - 1, -1, -1) * step).tolist():
+        island = _islands(depth, level)
+        joined: dict[int, list[list[_Basin]]] = {}
+        for basins in islands:
+            joined.setdefault(int(island.flat[basins[0].pixel]), []).append(basins)
+        count = int(island.max())
+        if len(joined) < count:
+            some = np.zeros(count + 1, np.int64)
+            some[island] = np.arange(island.size).reshape(island.shape)
+            for number in range(1, count + 1):
+                if number not in joined:
+                    joined[number] = [[_Basin(int(some[number]), level + step)]]
+        islands = [_parted(those, level, step, necks) for those in joined.values()]
+    return islands[0]
 
 
-def _rise(labels: Floats32, peaks: list[float], island: NDArray[np.int32], peak: float) -> None:
-    """Islands that no basin has reached begin one of their own; in place."""
-    known = np.zeros(int(island.max()) + 1, np.bool_)
-    known[island[labels > 0]] = True
-    known[0] = True
-    fresh = np.flatnonzero(~known)
-    if len(fresh):
-        number = np.zeros(len(known), np.float32)
-        number[fresh] = np.arange(len(peaks), len(peaks) + len(fresh))
-        labels += number[island]
-        peaks += [peak] * len(fresh)
-
-
-def _drown(
-    labels: Floats32, peaks: list[float], island: NDArray[np.int32], level: float, necks: Necks
-) -> None:
-    """Basins of one island that no neck parts give way to the deepest of it; in place."""
-    # A basin hangs together, and so it lies in one island.
-    home = np.zeros(len(peaks), np.int64)
-    home[labels.astype(np.int64)] = island
-    home[0] = 0
-    by_island: dict[int, list[int]] = {}
-    for basin in np.flatnonzero(home).tolist():
-        by_island.setdefault(int(home[basin]), []).append(basin)
-    gone = [
+def _parted(islands: list[list[_Basin]], level: float, step: float, necks: Necks) -> list[_Basin]:
+    """The basins of islands that become one: the deepest, and those that a neck keeps apart."""
+    if len(islands) == 1:
+        return islands[0]
+    together = [basin for basins in islands for basin in basins]
+    deepest = max(together, key=lambda basin: basin.peak)
+    kept = [
         basin
-        for basins in by_island.values()
-        for basin in sorted(basins, key=lambda b: (-peaks[b], b))[1:]
-        if level > necks.ratio * peaks[basin] or peaks[basin] < necks.smallest_depth_px
+        for basin in together
+        if basin is deepest
+        or (level <= necks.ratio * basin.peak and basin.peak >= necks.smallest_depth_px)
     ]
-    if gone:
-        drowned = np.zeros(len(peaks), np.bool_)
-        drowned[gone] = True
-        labels[drowned[labels.astype(np.int64)]] = 0
+    if len(kept) > 1:
+        for basin in kept:
+            # One that was parted from others before stays as it was then.
+            if np.isinf(basin.level):
+                basin.level = level + step
+    return kept
 
 
-def _grow(labels: Floats32, above: NDArray[np.uint8]) -> None:
-    """Basins grow over what is above the water until all of it is taken; in place."""
-    free = (above > 0) & (labels == 0)
-    while free.any():
-        grown = cv2.dilate(labels, _CROSS)
-        taken = free & (grown > 0)
-        labels[taken] = grown[taken]
-        free &= ~taken
+def _islands(depth: Floats32, level: float) -> Labels:
+    """(y, x) the number of the island that each pixel above a level lies on; 0 below."""
+    above = (depth > level).view(np.uint8)
+    return np.asarray(cv2.connectedComponents(above, connectivity=4)[1], np.int32)
+
+
+def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:
+    """Basins grow along rows and columns over what is above water, in place.
+
+    Nothing is above water at the rim.
+    """
+    width = labels.shape[1]
+    flat, free = labels.reshape(-1), (above & (labels == 0)).reshape(-1)
+    front = np.flatnonzero(flat)
+    while len(front):
+        taken = []
+        for aside in (-width, -1, 1, width):
+            near = front + aside
+            found = free[near]
+            near = near[found]
+            flat[near] = flat[front[found]]
+            free[near] = False
+            taken.append(near)
+        front = np.concatenate(taken)

@@ -44,8 +44,8 @@ def test_a_narrow_neck_is_cut_and_a_wide_one_is_not() -> None:
 
 def test_the_neck_is_measured_by_the_narrower_of_the_two() -> None:
     mask = two(4, second=8)
-    assert len(separate_at_necks(traced(mask), Necks(ratio=0.7))) == 2
-    assert len(separate_at_necks(traced(mask), Necks(ratio=0.3))) == 1
+    assert len(separate_at_necks(traced(mask), Necks(0.7, smallest_depth_px=3))) == 2
+    assert len(separate_at_necks(traced(mask), Necks(0.3, smallest_depth_px=3))) == 1
     assert len(separate_at_necks(traced(mask), Necks(0.7, smallest_depth_px=5))) == 1
 
 
