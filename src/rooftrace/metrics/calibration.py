@@ -37,9 +37,6 @@ LEAST_OBJECTS = 50
 _LEAST_OF_EACH = 5
 """Right ones, and wrong ones: likewise."""
 
-_LEAST_GAIN = 1e-4
-"""Of log loss, in nats: less is rounding."""
-
 _FOLDS = 5
 _OBJECTS_PER_KNOT = 15
 
@@ -85,7 +82,8 @@ class CalibrationFit:
         reason: why there is no calibration, for people; else empty.
         left_out: (n,) what the scores became by functions that were fitted without them, folder
             after folder; None without a calibration.
-        by_kind: the log loss of each kind of function in cross-validation.
+        by_kind: the log loss of each kind of function in cross-validation; of `none`, that of the
+            scores themselves.
     """
 
     calibration: Calibration | None
@@ -95,7 +93,11 @@ class CalibrationFit:
 
 
 def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -> CalibrationFit:
-    """Fit each kind of function, and take the one with the lowest log loss in cross-validation.
+    """Fit each kind of function, and take the simplest of those that are as good as the best.
+
+    The best has the lowest log loss in cross-validation; as good are those within one standard
+    error of it (Breiman et al. 1984, "Classification and Regression Trees"). Simplest of all is to
+    leave the scores as they are.
 
     Five folds of whole scenes, or where fewer scenes have buildings, of runs of neighbouring ones.
     Every folder counts alike, however many buildings it has.
@@ -117,18 +119,19 @@ def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -
         return CalibrationFit(None, reason)
     weight = np.concatenate([np.full(len(f.score), 1 / max(len(f.score), 1)) for f in folders])
     fold = _folds(folders)
-    left_out = {
+    values = {"none": score} | {
         kind: _cross_validated(fit, score, right, weight, fold) for kind, fit in FITS.items()
     }
-    loss = {kind: _log_loss(value, right, weight) for kind, value in left_out.items()}
-    own = _log_loss(score, right, weight)
-    best = min(loss, key=lambda kind: loss[kind])
-    if not loss[best] < own - _LEAST_GAIN:
-        reason = f"no function is better than the scores are (log loss {own:.4f})"
-        return CalibrationFit(None, reason, by_kind=loss)
-    before, after = Reliability.of(score, right), Reliability.of(left_out[best], right)
+    losses = {kind: _log_loss(value, right) for kind, value in values.items()}
+    mean = {kind: float(np.average(loss, weights=weight)) for kind, loss in losses.items()}
+    least = losses[min(mean, key=lambda kind: mean[kind])]
+    kind = next(kind for kind, loss in losses.items() if _is_as_good(loss, least, weight))
+    if kind == "none":
+        reason = f"no function is clearly better than the scores are (log loss {mean[kind]:.4f})"
+        return CalibrationFit(None, reason, by_kind=mean)
+    before, after = Reliability.of(score, right), Reliability.of(values[kind], right)
     calibration = Calibration(
-        map=FITS[best](score, right, weight),
+        map=FITS[kind](score, right, weight),
         fitted_on=tuple(folder.record for folder in folders),
         protocol=protocol,
         ece_before=round(before.ece, 5),
@@ -136,7 +139,7 @@ def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -
         log_loss_before=round(before.log_loss, 5),
         log_loss_after=round(after.log_loss, 5),
     )
-    return CalibrationFit(calibration, "", left_out[best], loss)
+    return CalibrationFit(calibration, "", values[kind], mean)
 
 
 def _folds(folders: Sequence[JudgedBuildings]) -> NDArray[np.int64]:
@@ -170,9 +173,18 @@ def _cross_validated(
     return value
 
 
-def _log_loss(value: Floats, right: Bools, weight: Floats) -> float:
+def _log_loss(value: Floats, right: Bools) -> Floats:
+    """(n,) of each building."""
     inside = np.clip(value, 1e-6, 1 - 1e-6)
-    return float(np.average(-np.log(np.where(right, inside, 1 - inside)), weights=weight))
+    return np.asarray(-np.log(np.where(right, inside, 1 - inside)), np.float64)
+
+
+def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
+    """Whether the mean of (n,) losses is within one standard error of the least one."""
+    more = loss - least
+    mean = np.average(more, weights=weight)
+    error = np.sqrt((weight**2 * (more - mean) ** 2).sum()) / weight.sum()
+    return bool(mean <= error)
 
 
 def _temperature(score: Floats, right: Bools, weight: Floats) -> LogisticMap:
@@ -228,14 +240,17 @@ def _logistic(x: Floats, right: Bools, weight: Floats) -> Floats:
 
 def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
     """Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability
-    Estimates". Buildings of neighbouring scores are taken together first, some fifteen or more, so
-    that a step has more than chance to stand on.
+    Estimates". Buildings of neighbouring scores are taken together first, into groups of equal
+    weight, so that a step has more than chance to stand on.
     """
-    _, which, count = np.unique(score, return_inverse=True, return_counts=True)
-    groups = int(np.clip(len(score) // _OBJECTS_PER_KNOT, 1, MAX_KNOTS))
-    # By the middle of its ranks, so that what has one score is in one group.
-    middle = np.cumsum(count) - count / 2
-    group = np.unique((middle * groups // len(score)).astype(int), return_inverse=True)[1][which]
+    # How many buildings of one weight would tell as much (Kish 1965, "Survey Sampling").
+    worth = float(weight.sum() ** 2 / (weight**2).sum())
+    groups = int(np.clip(worth // _OBJECTS_PER_KNOT, 1, MAX_KNOTS))
+    _, which = np.unique(score, return_inverse=True)
+    each = np.bincount(which, weight)
+    # By the middle of its weight, so that what has one score is in one group.
+    middle = (np.cumsum(each) - each / 2) / weight.sum()
+    group = np.unique((middle * groups).astype(int), return_inverse=True)[1][which]
     mass: Floats = np.bincount(group, weight).astype(np.float64)
     share = pool_violators(np.bincount(group, weight * right) / mass, mass)
     # Each run of equal shares becomes one knot, at the mean score of its buildings.
@@ -244,7 +259,7 @@ def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
     knots = np.bincount(block, np.bincount(group, weight * score)) / block_mass
     shares = share[np.flatnonzero(np.diff(block, prepend=-1))]
     # Laplace's rule of succession: nothing is surer than so many buildings can tell.
-    edge = 1 / (len(score) + 2)
+    edge = 1 / (worth + 2)
     return IsotonicMap(
         scores=tuple(knots.clip(0, 1).tolist()),
         probabilities=tuple(shares.clip(edge, 1 - edge).tolist()),
@@ -276,4 +291,4 @@ FITS: dict[str, Callable[[Floats, Bools, Floats], ScoreMap]] = {
     "platt": _platt,
     "isotonic": _isotonic,
 }
-"""Of equally good ones the first is taken, which has the fewest parameters."""
+"""The simplest first."""
