@@ -51,7 +51,7 @@ class Necks:
 
     ratio: float = 0.6
     smallest_depth_px: float = 5.0
-    level_px: float = 0.5
+    level_px: float = 0.75
 
     def scaled(self, px: float) -> Necks:
         """For a mask on which a pixel of the model is `px` pixels large, on either side."""

@@ -104,6 +104,16 @@ def test_blocks_and_place_do_not_matter(seed: int) -> None:
     assert shapely.equals_exact(back, whole.polygons).all()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_finer_mask_is_cut_where_the_coarse_one_is(seed: int) -> None:
+    mask = blobs(seed)
+    necks = Necks(0.6, smallest_depth_px=2)
+    coarse = separate_at_necks(traced(mask), necks)
+    fine = separate_at_necks(traced(mask.repeat(3, axis=0).repeat(3, axis=1)), necks.scaled(3))
+    assert len(coarse) > len(traced(mask))
+    assert abs(len(fine) - len(coarse)) <= 2
+
+
 def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_SIDE_PX", 40)
     assert len(separate_at_necks(traced(two(6)), Necks())) == 1
