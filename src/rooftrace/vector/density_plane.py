@@ -130,10 +130,10 @@ class Ground:
             crs = self.grid.crs
         assert crs is not None
         moved = reprojected(polygons, crs, self.crs, _BEND_M)
-        lost = ~np.isfinite(shapely.bounds(moved)).all(axis=1)
-        if lost.any():
+        lost = np.count_nonzero(~np.isfinite(shapely.bounds(moved)).all(axis=1))
+        if lost:
             raise GeoreferenceError(
-                f"{lost.sum()} of {len(lost)} buildings in the coordinate system {crs.name!r} have "
+                f"{lost} of {len(moved)} buildings in the coordinate system {crs.name!r} have "
                 f"no place in {self.crs.name!r}, where their mask lies: they are far from it.",
                 remedy="Give buildings and mask of one place, or look at both coordinate systems.",
             )
