@@ -85,7 +85,7 @@ def test_the_best_kind_is_taken() -> None:
     assert smooth.calibration.map.kind == "platt"
     assert smooth.by_kind["platt"] < smooth.by_kind["none"] - 0.05
     assert smooth.by_kind["platt"] < smooth.by_kind["temperature"] - 0.05
-    straight = fit_calibration([judged(*drawn(3000, 0.3, 0.0))])
+    straight = fit_calibration([judged(*drawn(1000, 0.3, 0.0))])
     assert straight.calibration is not None
     assert straight.calibration.map.kind == "temperature"
 
