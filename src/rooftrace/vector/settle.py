@@ -27,8 +27,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Polygons = NDArray[np.object_]
 
-# How much more than what two share a straight wall may cost one of them, in square pixels.
-_EXTRA_PX = 3.0
+# How much more than what two share a straight wall may cost one of them, as a share of its area.
+_EXTRA = 0.01
 # Vertices nearer than this are one, and holes of less are none.
 _SPECK_PX = 1e-7
 # Boxes that are looked up at a time.
@@ -222,7 +222,7 @@ def _parted(
     """
     least = np.asarray(shapely.intersection(shared, other), np.object_)
     lost = shapely.area(shape) - shapely.area(shapely.intersection(shape, own))
-    straight = lost <= shapely.area(least) + _EXTRA_PX
+    straight = lost <= shapely.area(least) + _EXTRA * shapely.area(shape)
     return _Cuts(owner, np.where(straight, own, least), straight)
 
 

@@ -165,6 +165,15 @@ def test_a_polygon_has_the_same_shape_wherever_it_lies(shift: tuple[int, int]) -
     assert shapely.equals_exact(here.polygons, back, 0).all()
 
 
+def test_stairs_of_larger_pixels_with_a_larger_tolerance_make_the_same() -> None:
+    raw = np.concatenate([raw_of(placed(shape, 25), 3) for shape in SHAPES.values()])
+    fine = regularize(raw, 1.25).polygons
+    coarse = regularize(shapely.transform(raw, lambda xy: 3 * xy), 3 * 1.25).polygons
+    back = shapely.transform(coarse, lambda xy: xy / 3)
+    # Corners are rounded to a thousandth of a pixel.
+    assert shapely.equals_exact(fine, back, 0.002).all()
+
+
 @pytest.mark.parametrize("mirror", [(-1, 1), (1, -1)])
 def test_the_mirror_image_of_a_building_has_the_mirrored_outline(mirror: tuple[int, int]) -> None:
     raw = np.concatenate([raw_of(placed(shape, 25)) for shape in SHAPES.values()])
