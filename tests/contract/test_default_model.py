@@ -36,6 +36,14 @@ def test_contract() -> None:
     }
 
 
+def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
+    made = rooftrace.load().bundle.spec.calibration
+    assert made is not None
+    assert {data.data for data in made.fitted_on} == {"catanduanes", "massachusetts", "rotterdam"}
+    assert made.ece_after < made.ece_before
+    assert made.log_loss_after < made.log_loss_before
+
+
 @pytest.mark.parametrize("precision", ["fp32", None])
 def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     prediction = rooftrace.load(precision=precision).predict(demo_scene_path())
