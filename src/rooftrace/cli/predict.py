@@ -88,6 +88,9 @@ def predict(
     zoom: Annotated[
         int | None, typer.Option(min=0, max=30, help="With --mosaic: of the tiles.")
     ] = None,
+    area: Annotated[
+        Path | None, typer.Option(help="Polygons outside of which nothing is done; a vector file.")
+    ] = None,
     rle: Annotated[
         Path | None,
         typer.Option(help="Write only a table of run lengths, such as submission.csv."),
@@ -126,8 +129,10 @@ def predict(
             "--on-error": None if on_error == "fail" else on_error,
             "--mosaic": mosaic or None,
             "--zoom": zoom,
+            "--area": area,
         }
         _refuse(others, "has no use with --rle")
+        _refuse({given: given for given in inputs if "://" in given}, "is no file, as --rle needs")
         common |= {"gsd_m": gsd, "threshold": threshold}
         paths = [Path(given) for given in inputs]
         _submit(paths, bundle, rle, sample, order, common, as_json=as_json)
@@ -139,6 +144,7 @@ def predict(
             remedy="Name a folder for the results with -o, or a table with --rle.",
         )
     from rooftrace.flows.predict import run_predict
+    from rooftrace.io.area import read_area
     from rooftrace.predict.options import SceneOptions
 
     options = SceneOptions(
@@ -149,8 +155,9 @@ def predict(
     )  # fmt: skip
     with pixel_bar("predict", hidden=as_json) as progress:
         report = run_predict(
-            inputs, bundle, out, options, mosaic=mosaic, zoom=zoom, progress=progress, **common
-        )
+            inputs, bundle, out, options, mosaic=mosaic, zoom=zoom,
+            area=None if area is None else read_area(area), progress=progress, **common,
+        )  # fmt: skip
     if answered(report, as_json=as_json):
         return
     for output in report.outputs[:_MOST_IMAGES]:
@@ -224,4 +231,4 @@ def _submit(
 def _refuse(given: dict[str, object], why: str) -> None:
     for option, value in given.items():
         if value is not None:
-            raise ConfigError(f"The option {option} {why}.", remedy="Leave it out.")
+            raise ConfigError(f"{option} {why}.", remedy="Leave it out.")

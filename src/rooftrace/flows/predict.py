@@ -16,8 +16,10 @@ from rooftrace.core.versions import installed
 from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.flows.runfolder import RunFolder
+from rooftrace.io.area import Area
 from rooftrace.io.atomic import write_atomically
 from rooftrace.io.raster import NodataRule
+from rooftrace.io.remote import coarsened
 from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.options import SceneOptions
@@ -108,6 +110,7 @@ def run_predict(
     nodata: NodataRule | None = None,
     mosaic: bool = False,
     zoom: int | None = None,
+    area: Area | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Predict every image that `inputs` name. Slippy tiles lie where their names say.
@@ -128,6 +131,7 @@ def run_predict(
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder of slippy tiles that is one scene.
         zoom: of the tiles of a mosaic, where there are several.
+        area: outside of which nothing is done.
         progress: see `Progress`.
 
     Raises:
@@ -136,7 +140,7 @@ def run_predict(
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
     """
     options = options or SceneOptions()
-    jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom)
+    jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom, area=area)
     _check_names(jobs, out)
     predictor = load_models(
         bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
@@ -148,6 +152,7 @@ def run_predict(
         "nodata": None if nodata is None else asdict(nodata),
         "mosaic": mosaic,
         "zoom": zoom,
+        "area": None if area is None else [area.name, area.digest],
     }
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
         run = _Run(predictor, out, options, folder, progress)
@@ -232,7 +237,7 @@ class _Run:
         self.total_px = 0
         self.outputs: dict[str, PredictOutput] = {}
         self.figures: dict[str, dict[str, Any]] = {}
-        self.failed: dict[str, tuple[Path, RooftraceError]] = {}
+        self.failed: dict[str, tuple[str, RooftraceError]] = {}
         self.notes: list[str] = []
         self.resumed_images = 0
         self.resumed_blocks = 0
@@ -248,14 +253,15 @@ class _Run:
     def scenes(self, jobs: Sequence[Job]) -> Iterator[SceneStream]:
         """What is to be done of the images; those that cannot be begun have failed."""
         for job in jobs:
-            record = self._folder.finished(job)
-            if record is not None:
-                self._take_up(job, record)
-                continue
             try:
+                record = self._folder.finished(job)
+                if record is not None:
+                    self._take_up(job, record)
+                    continue
+                self.notes += job.notes
                 yield self._begin(job)
             except RooftraceError as error:
-                self.failed[job.name] = job.path, error
+                self.failed[job.name] = job.shown, error
                 job.source.close()
 
     def abandon(self, error: BaseException) -> None:
@@ -273,7 +279,11 @@ class _Run:
         self._buildings += output.buildings or 0
 
     def _begin(self, job: Job) -> SceneStream:
-        source, predictor = job.source, self.predictor
+        predictor = self.predictor
+        source: RasterSource = job.source
+        if self._options.gsd_m is None and self._options.scale is None:
+            source, note = coarsened(source, predictor.bundle.spec.gsd_m)
+            self.notes += [note] if note else []
         paths = predictor.paths_for(source, self.out, job.name)
         before = 0
 
@@ -293,9 +303,10 @@ class _Run:
                 self._finish(job, scene, work, paths)
             except RooftraceError as error:
                 work.abandon(error)
-                self.failed[job.name] = job.path, error
+                self.failed[job.name] = job.shown, error
             finally:
-                source.close()
+                self.notes += getattr(source, "notes", ())
+                getattr(source, "close", lambda: None)()
 
         scene, work = predictor.start(
             source, self._options, predictor.sink_for(source, paths, self._options),
@@ -311,14 +322,14 @@ class _Run:
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
-        output = _output(job.path, paths, result, self._options)
-        figures = summary.to_json() | {"input": str(job.path), "failed_tiles": scene.failed}
+        output = _output(job.shown, paths, result, self._options)
+        figures = summary.to_json() | {"input": job.shown, "failed_tiles": scene.failed}
         self.outputs[job.name], self.figures[job.name] = output, figures
         files = [output.mask, output.polygons, output.preview, output.density]
         record = {"output": asdict(output), "figures": figures}
         self._folder.add(job, [file for file in files if file is not None], record)
 
-    def failures(self, jobs: Sequence[Job]) -> list[tuple[Path, RooftraceError]]:
+    def failures(self, jobs: Sequence[Job]) -> list[tuple[str, RooftraceError]]:
         """The images that failed and why, in their order."""
         return [self.failed[job.name] for job in jobs if job.name in self.failed]
 
@@ -356,7 +367,7 @@ def _lost(scene: SceneStream) -> tuple[str, ...]:
 
 
 def _output(
-    path: Path, paths: OutputPaths, result: SceneResult, options: SceneOptions
+    shown: str, paths: OutputPaths, result: SceneResult, options: SceneOptions
 ) -> PredictOutput:
     summary: Summary = result.summary
     made = {
@@ -366,7 +377,7 @@ def _output(
         "density": None if result.density is None else str(paths.density),
     }
     return PredictOutput(
-        input=str(path),
+        input=shown,
         **made,
         buildings=None if summary.regularized is None else summary.buildings,
         built_up_share=summary.built_up_share,
@@ -396,7 +407,7 @@ def _record(
     engine = run.predictor.engine
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "inputs": [str(job.path) for job in jobs],
+        "inputs": [job.shown for job in jobs],
         "bundle": {
             "name": bundle.spec.name,
             "sha256": bundle.sha256,
@@ -410,17 +421,17 @@ def _record(
         },
         **report.to_json(),
         "figures": [run.figures[job.name] for job in jobs if job.name in run.figures],
-        "failed": [{"input": str(path), **error.to_json()} for path, error in run.failures(jobs)],
+        "failed": [{"input": shown, **error.to_json()} for shown, error in run.failures(jobs)],
         "skipped": [str(path) for path in skipped],
         "notes": run.notes,
         "versions": versions(),
     }
 
 
-def _failure(failed: Sequence[tuple[Path, RooftraceError]], count: int) -> RooftraceError:
-    path, error = failed[0]
+def _failure(failed: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
+    shown, error = failed[0]
     if count == 1:
         return error
-    message = error.message if str(path) in error.message else f"{path}: {error.message}"
+    message = error.message if shown in error.message else f"{shown}: {error.message}"
     told = f"{len(failed)} of {count} images failed, as run.json tells."
     return type(error)(f"{message} {told}", remedy=error.remedy)

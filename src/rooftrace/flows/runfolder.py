@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import IO, Any
 
 from rooftrace.flows.inputs import Job
+from rooftrace.io.area import AreaSource
 from rooftrace.io.atomic import export_error
 from rooftrace.io.lock import locked
+from rooftrace.io.remote import RemoteRaster
 from rooftrace.predict.parts import PartStore
 
 __all__ = ["RunFolder"]
@@ -159,13 +161,15 @@ class RunFolder:
 
 
 def stamp(job: Job) -> str:
-    """What changes when an image does."""
-    path = Path(job.path)
-    if not path.exists():
-        return str(job.path)
+    """What changes when an image does; of an address, what its server says of the file."""
+    if job.url:
+        image = job.source.source if isinstance(job.source, AreaSource) else job.source
+        return f"{job.url} {image.version if isinstance(image, RemoteRaster) else ''}"
+    path = job.path
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     told = hashlib.sha256(str(path.resolve()).encode())
     for file in files:
-        status = file.stat()
-        told.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        if file.exists():
+            status = file.stat()
+            told.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return told.hexdigest()

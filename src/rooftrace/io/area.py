@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +46,13 @@ class Area:
     crs: CRS | None
     name: str
     may_be_pixels: bool = False
+
+    @property
+    def digest(self) -> str:
+        """What changes when a coordinate does."""
+        told = hashlib.sha256(b"" if self.crs is None else self.crs.to_wkt().encode())
+        told.update(b"".join(shapely.to_wkb(self.geometry).tolist()))
+        return told.hexdigest()
 
 
 def read_area(path: Path) -> Area:

@@ -112,6 +112,15 @@ class RangeReader:
         assert self._size is not None
         return self._size
 
+    @property
+    def version(self) -> str:
+        """Size and entity tag of the file, as far as the server told.
+
+        Raises:
+            RangeError: as in `read`.
+        """
+        return f"{self.size} bytes {self._version or ''}"
+
     def read(self, start: int, stop: int) -> bytes:
         """The bytes [start, stop), fewer where the file ends before.
 

@@ -107,6 +107,16 @@ class RemoteRaster(RasterFile):
         return self._ranges.traffic
 
     @property
+    def version(self) -> str:
+        """What changes when the file on the server does, as far as the server tells.
+
+        Raises:
+            DataError: as `grid`.
+        """
+        assert self.grid is not None
+        return self._ranges.version
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What has been fetched, besides what a file would note."""
         traffic = self.traffic

@@ -28,6 +28,9 @@ TILE_PX = 1600
 """The largest tile: larger ones save little overlap and cost memory."""
 
 OVERLAP_PX = 64
+TRIM_PX = 16
+"""At either end of an overlap, at most, and no more than the network's answers are bent there."""
+
 BLOCK_PX = 3072
 
 _FEW_CHANNELS = 4
@@ -175,7 +178,7 @@ def plan_scene(
         scaling.model_shape(shape_yx),
         tile_px=spec.input_px or max(tile_px, spec.input_multiple_px),
         overlap_px=OVERLAP_PX,
-        trim_px=min(spec.context_px, OVERLAP_PX // 4),
+        trim_px=min(spec.context_px, TRIM_PX),
         multiple_px=spec.input_multiple_px,
         exact=spec.input_px is not None,
     )

@@ -1,0 +1,135 @@
+"""Seams: how many building pixels change when the tiles of a scene lie elsewhere.
+
+    python bench/seams.py                 # see bench/README.md
+
+Prints one JSON object. The scene is predicted as it is and with its first rows and columns left
+out, so that every tile moves; what both have in common, away from the scene's edges, is compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import WORK, machine, say, start
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rooftrace.predict.predictor import Predictor
+
+    Mask = NDArray[np.uint8]
+
+
+def main() -> dict[str, Any]:
+    import numpy as np
+
+    from rooftrace.io.raster import open_raster
+    from rooftrace.predict.predictor import load
+
+    options = _options()
+    before = machine()
+    model = load(options.model, precision=options.precision)
+    scene = options.scene or _scene(options, model)
+    pixels = open_raster(scene).read().data
+    rows = []
+    for overlap_px, trim_px in options.overlaps:
+        found = {}
+        for offset in options.offsets:
+            whole = predict(model, pixels, options.tile, overlap_px, trim_px)
+            moved = predict(model, pixels[:, offset:, offset:], options.tile, overlap_px, trim_px)
+            found[str(offset)] = compare(
+                whole[offset:, offset:], moved, offset, options.tile, overlap_px
+            )
+        of_stride = [row for offset, row in found.items() if int(offset) % 32 == 0]
+        row = {
+            "overlap_px": overlap_px,
+            "trim_px": trim_px,
+            "largest_share_by_stride": max(one["changed_share"] for one in of_stride),
+            "by_offset": found,
+        }
+        say(f"overlap {overlap_px}, trim {trim_px}: {row['largest_share_by_stride']:.3%}")
+        rows.append(row)
+    return {
+        "benchmark": "seams",
+        "machine": before,
+        "scene": str(scene),
+        "shape_yx": list(np.shape(pixels)[1:]),
+        "tile_px": options.tile,
+        "precision": model.engine.precision,
+        "rows": rows,
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--scene", type=Path, help="default: a generated town")
+    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--offsets", type=int, nargs="+", default=[32, 96, 224, 8, 17])
+    parser.add_argument(
+        "--overlaps", type=_pair, nargs="+", default=[(0, 0), (32, 8), (64, 16), (96, 32), (128, 48)]
+    )
+    parser.add_argument("--work", type=Path, default=WORK)
+    return parser.parse_args()
+
+
+def _pair(text: str) -> tuple[int, int]:
+    overlap, trim = text.split(",")
+    return int(overlap), int(trim)
+
+
+def _scene(options: argparse.Namespace, model: Predictor) -> Path:
+    from common import write_scene
+
+    gsd_m = model.bundle.spec.gsd_m or 0.4
+    return write_scene(options.work, options.size, gsd_m, "deflate")
+
+
+def predict(model: Predictor, pixels: Mask, tile_px: int, overlap_px: int, trim_px: int) -> Mask:
+    """(y, x) the mask by tiles of exactly one size."""
+    from unittest.mock import patch
+
+    from rooftrace.predict import scene
+
+    spec = model.bundle.spec.model_copy(update={"input_px": tile_px, "context_px": trim_px})
+    model = type(model)(type(model.bundle)(spec, model.bundle.parts, ""), model.engine)
+    with patch.multiple(scene, OVERLAP_PX=overlap_px, TRIM_PX=trim_px):
+        mask, _ = model.predict_mask(pixels, gsd_m=spec.gsd_m)
+    return mask.data
+
+
+def compare(
+    whole: Mask, moved: Mask, offset: int, tile_px: int, overlap_px: int, *, edge_px: int = 128
+) -> dict[str, float]:
+    """Shares of the building pixels that differ: all, near lines of either plan, and elsewhere."""
+    import numpy as np
+
+    inner = (slice(edge_px, -edge_px), slice(edge_px, -edge_px))
+    stride = tile_px - overlap_px
+    near = np.zeros(whole.shape, dtype=bool)
+    for shift in (0, offset):
+        for axis, length in enumerate(whole.shape):
+            place = (np.arange(length) + shift) % stride
+            line = (place < overlap_px + 16) | (place > stride - 16)
+            near |= line[:, None] if axis == 0 else line[None, :]
+    changed, built = (whole != moved)[inner], ((whole == 1) | (moved == 1))[inner]
+    near = near[inner]
+
+    def share(where: NDArray[np.bool_]) -> float:
+        return float(changed[where].sum() / max(built[where].sum(), 1))
+
+    return {
+        "changed_share": share(np.ones_like(near)),
+        "near_lines": share(near),
+        "elsewhere": share(~near),
+    }
+
+
+if __name__ == "__main__":
+    start(main, {})
