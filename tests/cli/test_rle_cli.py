@@ -77,10 +77,10 @@ def test_the_sample_decides_the_form(call: Call, data: Path, bundle: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--rle", "t.csv", "-o", "out"], "The option -o has no use with --rle."),
-        (["--rle", "t.csv", "--min-area", "4"], "The option --min-area has no use with --rle."),
-        (["-o", "out", "--sample", "t.csv"], "The option --sample belongs to --rle."),
-        (["-o", "out", "--order", "row"], "The option --order belongs to --rle."),
+        (["--rle", "t.csv", "-o", "out"], "-o has no use with --rle."),
+        (["--rle", "t.csv", "--min-area", "4"], "--min-area has no use with --rle."),
+        (["-o", "out", "--sample", "t.csv"], "--sample belongs to --rle."),
+        (["-o", "out", "--order", "row"], "--order belongs to --rle."),
         ([], "Neither --out (-o) nor --rle was given."),
     ],
 )

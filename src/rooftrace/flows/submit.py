@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
-from rooftrace.core.types import RasterSource
 from rooftrace.data.layout import images_under
 from rooftrace.data.rle.images import NamedImages
 from rooftrace.data.rle.table import Columns, RleTable, Row
 from rooftrace.data.runs import NO_RUNS, Order, encode_runs
 from rooftrace.flows.journal import Journal
 from rooftrace.flows.machine import peak_rss_mb
-from rooftrace.io.memory import ArraySource
-from rooftrace.io.raster import NodataRule, open_raster
+from rooftrace.io.masks import MemoryMask
+from rooftrace.io.raster import NodataRule, RasterFile, open_raster
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene import plan_scene
+from rooftrace.predict.stream import SceneStream, run_streams
 from rooftrace.predict.tta import Tta
 
 __all__ = ["SubmitReport", "run_submit"]
@@ -34,10 +32,6 @@ _COLUMNS = ("img_id", "mask_rle")
 _LISTED = 5
 _MOST_FAILED = 10
 """Images that may fail before the rest is not tried: a model that does not fit fails on all."""
-
-_AHEAD = 4
-_READ_AHEAD_PX = 2**22
-"""Larger images are read by window while they are predicted."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +148,10 @@ def run_submit(
 
 
 class _Run:
-    """What is gathered while images are predicted one after the other."""
+    """What is gathered while images are predicted.
+
+    They are opened in the thread that reads, and their runs kept in the one that finishes.
+    """
 
     def __init__(
         self, predictor: Predictor, journal: Journal, order: Order, progress: Progress | None
@@ -163,8 +160,9 @@ class _Run:
         self.journal = journal
         self.order: Order = order
         self.resumed = len(journal)
-        self.failed: list[tuple[Path, RooftraceError]] = []
+        self.failed: dict[int, tuple[Path, RooftraceError]] = {}
         self.notes: list[str] = []
+        self._assumed: list[str] = []
         self._progress = progress
         self._computed = 0
         self._started = time.perf_counter()
@@ -177,29 +175,55 @@ class _Run:
         gsd_m: float | None,
         threshold: float | None,
     ) -> None:
-        """Predict what is not in the journal yet."""
-        building = self.predictor.bundle.spec.building_class
-        assumed: list[str] = []
-        waiting = [index for index in range(len(images)) if index not in self.journal]
-        with closing(_read_ahead([images[index] for index in waiting], nodata)) as sources:
-            for index, source in zip(waiting, sources):
-                try:
-                    mask, notes = self.predictor.predict_mask(
-                        source.result(), gsd_m=gsd_m, threshold=threshold
-                    )
-                except RooftraceError as error:
-                    self.failed.append((images[index], error))
-                    if len(self.failed) == _MOST_FAILED:
-                        break
+        """Predict what is not in the journal yet, small images together."""
+
+        def scenes() -> Iterator[SceneStream]:
+            for index, path in enumerate(images):
+                if index in self.journal:
                     continue
-                self.journal.add(index, encode_runs(mask.data == building, self.order))
-                self._computed += 1
-                assumed += notes
-                if self._progress is not None:
-                    self._progress(len(self.journal), len(images))
-        if assumed:
-            more = f" So for {len(assumed) - 1:,} images more." if len(assumed) > 1 else ""
-            self.notes.append(assumed[0] + more)
+                if len(self.failed) >= _MOST_FAILED:
+                    return
+                source = open_raster(path, nodata=nodata)
+                try:
+                    yield self._scene(index, source, len(images), gsd_m, threshold)
+                except RooftraceError as error:
+                    self.failed[index] = path, error
+                    source.close()
+
+        run_streams(scenes(), self.predictor.engine)
+        if self._assumed:
+            count = len(self._assumed) - 1
+            more = f" So for {count:,} images more." if count else ""
+            self.notes.append(self._assumed[0] + more)
+
+    def _scene(
+        self,
+        index: int,
+        source: RasterFile,
+        count: int,
+        gsd_m: float | None,
+        threshold: float | None,
+    ) -> SceneStream:
+        spec = self.predictor.bundle.spec
+        plan = plan_scene(source, spec, gsd_m=gsd_m)
+        mask = MemoryMask(source.grid.shape)
+
+        def close(scene: SceneStream) -> None:
+            source.close()
+            if scene.error is not None:
+                self.failed[index] = source.path, scene.error
+                return
+            self.journal.add(index, encode_runs(mask.data == spec.building_class, self.order))
+            self._computed += 1
+            if plan.scaling.note:
+                self._assumed.append(plan.scaling.note)
+            if self._progress is not None:
+                self._progress(len(self.journal), count)
+
+        return SceneStream(
+            source, spec, plan, lambda block: mask.write(block.window, block.mask),
+            threshold=threshold, close=close,
+        )  # fmt: skip
 
     def report(self, out: Path, images: int, empty: int) -> SubmitReport:
         seconds = time.perf_counter() - self._started
@@ -213,31 +237,6 @@ class _Run:
             peak_rss_mb=peak_rss_mb(),
             notes=tuple(self.notes),
         )
-
-
-def _read_ahead(
-    images: Sequence[Path], nodata: NodataRule | None
-) -> Generator[Future[RasterSource], None, None]:
-    """The images in turn, a few of them read by another thread while one is predicted."""
-    reading: deque[Future[RasterSource]] = deque()
-    with ThreadPoolExecutor(1, "read") as pool:
-        try:
-            for path in images:
-                reading.append(pool.submit(_read, path, nodata))
-                if len(reading) > _AHEAD:
-                    yield reading.popleft()
-            yield from reading
-        finally:
-            for future in reading:
-                future.cancel()
-
-
-def _read(path: Path, nodata: NodataRule | None) -> RasterSource:
-    source = open_raster(path, nodata=nodata)
-    if source.grid.height * source.grid.width > _READ_AHEAD_PX:
-        return source
-    raster = source.read()
-    return ArraySource(raster.data, raster.grid, raster.valid, source.name)
 
 
 def _planned(inputs: Sequence[Path], sample: Path | None, out: Path) -> tuple[RleTable, list[Path]]:
@@ -340,9 +339,9 @@ def _stamp(images: Sequence[Path]) -> str:
 
 
 def _failure(run: _Run, count: int) -> RooftraceError:
-    path, error = run.failed[0]
+    path, error = run.failed[min(run.failed)]
     message = error.message if str(path) in error.message else f"{path}: {error.message}"
-    stopped = "; the rest was not tried" if len(run.failed) == _MOST_FAILED else ""
+    stopped = "; the rest was not tried" if len(run.failed) >= _MOST_FAILED else ""
     return type(error)(
         f"{message} {len(run.failed)} of {count} images failed{stopped}. "
         f"{len(run.journal)} are done and kept in {run.journal.path}.",

@@ -25,7 +25,8 @@ from rooftrace.flows.journal import Journal
 from rooftrace.flows.submit import SubmitReport, run_submit
 from rooftrace.io.raster import NodataRule
 from rooftrace.models.bundle import write_bundle
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.predictor import load
+from rooftrace.predict.stream import SceneStream
 
 NAMES = ("a", "b c", "ü", "empty")
 SHAPES = ((64, 80), (32, 48), (96, 64), (32, 32))
@@ -66,13 +67,13 @@ def sample(tmp_path: Path) -> Path:
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what is predicted, in turn."""
     seen: list[str] = []
-    predict_mask = Predictor.predict_mask
+    events = SceneStream.events
 
-    def watched(self: Predictor, image: Any, **options: Any) -> Any:
-        seen.append(Path(image.name).stem)
-        return predict_mask(self, image, **options)
+    def watched(self: SceneStream) -> Any:
+        seen.append(Path(self.source.name).stem)
+        return events(self)
 
-    monkeypatch.setattr(Predictor, "predict_mask", watched)
+    monkeypatch.setattr(SceneStream, "events", watched)
     return seen
 
 
@@ -201,7 +202,7 @@ def test_an_image_that_fails_keeps_the_others(
     assert "b c.png" in caught.value.message
     assert f"1 of 4 images failed. 3 are done and kept in {out}.partial." in caught.value.message
     assert not out.exists()
-    assert sorted(predicted) == ["a", "empty", "ü"]
+    assert sorted(predicted) == ["a", "b c", "empty", "ü"]
 
     # Mended to the same size and time: what a person who copies a file again has.
     (images / "b c.png").write_bytes(good)
@@ -271,7 +272,7 @@ def test_a_model_that_fits_no_image_is_not_tried_on_all(
         Image.new("L", (32, 32)).save(path)
     with pytest.raises(BandMismatch, match="10 of 15 images failed; the rest was not tr"):
         run_submit([tmp_path / "in"], bundle, tmp_path / "t.csv")
-    assert len(predicted) == 10
+    assert predicted == []
 
 
 def test_nodata_is_no_building(images: Path, bundle: Path, tmp_path: Path) -> None:
@@ -280,11 +281,11 @@ def test_nodata_is_no_building(images: Path, bundle: Path, tmp_path: Path) -> No
     assert report.empty == 4
 
 
-def test_a_large_image_is_read_by_window(
+def test_images_of_many_tiles_and_of_one_give_the_same(
     images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_submit([images], bundle, tmp_path / "small.csv")
-    monkeypatch.setattr("rooftrace.flows.submit._READ_AHEAD_PX", 0)
+    monkeypatch.setattr("rooftrace.predict.scene.TILE_PX", 16)
     run_submit([images], bundle, tmp_path / "large.csv")
     assert (tmp_path / "small.csv").read_bytes() == (tmp_path / "large.csv").read_bytes()
 
