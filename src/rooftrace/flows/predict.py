@@ -374,7 +374,7 @@ def _output(
         "mask": str(paths.mask) if "mask" in options.outputs else None,
         "polygons": str(paths.polygons) if "polygons" in options.outputs else None,
         "preview": None if result.preview is None else str(paths.preview),
-        "density": None if result.density is None else str(paths.density),
+        "density": None if result.density is None else f"{paths.density}.tif",
     }
     return PredictOutput(
         input=shown,

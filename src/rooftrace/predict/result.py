@@ -13,14 +13,13 @@ from PIL import Image
 
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.io.atomic import replacing
-from rooftrace.io.cog import write_cog
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector import write_footprints
+from rooftrace.io.vector import write_footprints_chunks
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.stream import StreamStats
 from rooftrace.vector.assemble import FootprintSet
-from rooftrace.vector.density_picture import draw_cells
+from rooftrace.vector.density_files import write_density
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class OutputPaths:
     polygons: Path
     preview: Path
     density: Path
-    density_preview: Path
+    """Without an ending: a raster, polygons and a picture are called by it."""
 
     @classmethod
     def of(cls, folder: Path, name: str, grid: GeoGrid, legend: Legend) -> OutputPaths:
@@ -130,8 +129,7 @@ class OutputPaths:
             mask=folder / f"{name}_mask{'.tif' if has_grid else '.png'}",
             polygons=folder / f"{name}_{kind}{'.gpkg' if placed else '.geojson'}",
             preview=folder / f"{name}_preview.png",
-            density=folder / f"{name}_density.tif",
-            density_preview=folder / f"{name}_density.png",
+            density=folder / f"{name}_density",
         )
 
     def writer(self, options: SceneOptions) -> Callable[[SceneResult, FootprintSet | None], None]:
@@ -153,15 +151,11 @@ class OutputPaths:
         """
         self.mask.parent.mkdir(parents=True, exist_ok=True)
         if chunks is not None:
-            write_footprints(self.polygons, Footprints.joined(list(chunks)))
+            write_footprints_chunks(self.polygons, chunks)
         _write_picture(self.preview, result.preview)
-        density = result.density
-        if density is not None:
-            write_cog(self.density, density.figures.columns(), density.grid)
-            _write_picture(
-                self.density_preview,
-                draw_cells(density, DEFAULT_THRESHOLD, self.mask.stem.removesuffix("_mask")),
-            )
+        if result.density is not None:
+            title = self.density.name.removesuffix("_density")
+            write_density(self.density, result.density, DEFAULT_THRESHOLD, title)
 
 
 _WIDEST_PNG_PX = 20_000

@@ -21,6 +21,7 @@ from rooftrace.predict.scene import plan_scene
 from rooftrace.predict.stream import StreamStats
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.density import DensityAccumulator
+from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.separate import SMALLEST_CORE_PX
 
@@ -129,7 +130,7 @@ class SceneWork:
     def _assembled(self, folder: Path | None) -> FootprintAssembler:
         # A mask is as fine as the model sees; on a finer grid its stairs are larger.
         scale_y, scale_x = self.plan.scaling.scale_yx
-        area = scale_y * scale_x
+        area, stairs = scale_y * scale_x, max(1.0, scale_y, scale_x)
         options, spec = self._options, self._spec
         return FootprintAssembler(
             self.source.grid,
@@ -139,10 +140,12 @@ class SceneWork:
                 min_area_m2=options.min_area_m2,
                 min_hole_m2=options.min_hole_m2,
                 min_area_px=SMALLEST_PX * area,
-                simplify_px=SIMPLIFY_PX * max(1.0, scale_y, scale_x),
+                simplify_px=SIMPLIFY_PX * stairs,
                 regularize=options.regularize,
                 separate=options.separate,
                 core_px=SMALLEST_CORE_PX * area,
+                # A head knows better where buildings meet than the shape of what they make up.
+                necks=Necks().scaled(stairs) if spec.separation is None else None,
             ),
             folder=folder,
             gsd_m=options.gsd_m,

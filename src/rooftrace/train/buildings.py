@@ -14,6 +14,7 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.tiling.blend import quantise
 from rooftrace.train.separation import drawn
 from rooftrace.vector.assemble import FootprintAssembler
+from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions
 
 __all__ = ["BuildingJudge"]
@@ -56,7 +57,8 @@ class BuildingJudge:
             inside = ~above if spec.separation == "border" else above
             cores = (inside & (mask == spec.building_class)).astype(np.uint8)
         which = spec.building_class
-        assembler = FootprintAssembler(GeoGrid(mask.shape), [which], which, VectorOptions())
+        options = VectorOptions(necks=Necks() if spec.separation is None else None)
+        assembler = FootprintAssembler(GeoGrid(mask.shape), [which], which, options)
         whole = Window.whole((mask.shape[0], mask.shape[1]))
         with assembler:
             assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), cores)

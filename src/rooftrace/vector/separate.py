@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -43,6 +44,9 @@ _WINDOW_PX = 2048
 
 _HALO_PX = 64
 """How far a core grows in such a window: pixels inside it are labelled as if there were none."""
+
+# rasterio silences a warning meanwhile, which changes state of the whole process.
+_TRACING = Lock()
 
 Polygons = NDArray[np.object_]
 Labels = NDArray[np.int32]
@@ -180,7 +184,9 @@ def _grow(
 def pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
     """Each region of one number with that number, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
-    for outline, label in shapes(labels, labels != 0, connectivity=4, transform=to_scene):
+    with _TRACING:
+        found = list(shapes(labels, labels != 0, connectivity=4, transform=to_scene))
+    for outline, label in found:
         rings = outline["coordinates"]
         yield max(int(label), 0), shapely.Polygon(rings[0], rings[1:])
 
