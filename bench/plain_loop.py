@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rooftrace.models.bundle import ModelBundle
     from rooftrace.models.spec import BundleSpec
 
-__all__ = ["check_same", "loop", "restore"]
+__all__ = ["LARGEST_DIFFERENCE", "check_same", "loop", "restore"]
 
 LARGEST_DIFFERENCE = 0.01
 """Between the probabilities of the loop's network and of the bundle's: beyond it they differ by
@@ -134,8 +134,12 @@ def _layers(graph: bytes) -> Iterator[_Layer]:
             yield _Layer(node.op_type, values, epsilon[0] if epsilon else 1e-5)
 
 
-def check_same(bundle: ModelBundle, net: torch.nn.Module, scene: Path, tile_px: int) -> float:
-    """The largest difference of probabilities between the network and the bundle in fp32."""
+def check_same(
+    bundle: ModelBundle, net: torch.nn.Module, scene: Path, tile_px: int
+) -> tuple[NDArray[Any], NDArray[np.float32], float]:
+    """A tile (1, band, y, x), what the bundle says of it in fp32, (1, channel, y, x) probabilities,
+    and the largest difference between those and the network's.
+    """
     import numpy as np
     import rasterio
     from rasterio.windows import Window
@@ -153,7 +157,7 @@ def check_same(bundle: ModelBundle, net: torch.nn.Module, scene: Path, tile_px: 
             f"{bundle.source}: the loop's network answers otherwise than the bundle: "
             f"probabilities differ by up to {difference:.4f}, expected {LARGEST_DIFFERENCE}."
         )
-    return round(difference, 6)
+    return batch, ours, round(difference, 6)
 
 
 def loop(
@@ -173,7 +177,6 @@ def loop(
     from rooftrace.models.spec import BundleSpec
     from rooftrace.train.device import choose_precision, tune_allocator
 
-    started = time.perf_counter()
     spec = BundleSpec.model_validate_json(Path(network, "spec.json").read_text(encoding="utf-8"))
     net = _build(spec)
     net.load_state_dict(load_file(Path(network, "weights.safetensors")))
@@ -183,6 +186,7 @@ def loop(
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (spec.mean, spec.std))
 
+    started = time.perf_counter()
     with rasterio.open(scene) as source:
         image = source.read()
         crs, transform = source.crs, source.transform

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from common import (
+    PART,
     WORK,
     ChildFailed,
     Measured,
@@ -28,7 +30,8 @@ from common import (
     warm,
     write_scene,
 )
-from plain_loop import check_same, loop, restore
+from peers import PEERS, REFERENCE
+from plain_loop import LARGEST_DIFFERENCE, check_same, loop, restore
 
 OURS = {"ours": None, "ours_bf16": "bf16", "ours_fp32": "fp32"}
 """Rows of `rooftrace predict`, with the precision that is asked for."""
@@ -36,7 +39,10 @@ OURS = {"ours": None, "ours_bf16": "bf16", "ours_fp32": "fp32"}
 LOOPS = {"plain": False, "tuned": True}
 """Rows of the loop, and whether it has what makes PyTorch fast on a CPU."""
 
-ROWS = (*OURS, *LOOPS)
+ROWS = (*OURS, *LOOPS, *PEERS)
+_ON_CROP = ("plain", *PEERS)
+"""Rows that are slow, and run on the crop where there is one."""
+
 _UNAVAILABLE = 2
 """Exit code of `rooftrace predict` where a precision cannot be had."""
 
@@ -51,12 +57,12 @@ def main() -> dict[str, Any]:
         tile_px=options.tile, overlap_px=options.overlap,
     ).report  # fmt: skip
     runs: dict[str, list[Measured]] = {}
-    unavailable: dict[str, str] = {}
+    peers, unavailable = _probed(prepared, options)
     for turn in range(options.repeats):
         for name in options.rows:
             if name in unavailable:
                 continue
-            scene = Path(prepared["plain_scene" if name == "plain" else "scene"])
+            scene = Path(prepared["plain_scene" if name in _ON_CROP else "scene"])
             warm(scene)
             try:
                 run = _run(name, scene, prepared, options)
@@ -70,7 +76,7 @@ def main() -> dict[str, Any]:
                 f"{turn + 1}/{options.repeats} {name}: {run.seconds:.1f} s, "
                 f"{run.peak_rss_mb:.0f} MB"
             )
-    rows = {name: _row(name, of, prepared) for name, of in runs.items()}
+    rows = {name: _row(name, of, prepared, options.size**2) for name, of in runs.items()}
     _compare(rows, runs)
     return {
         "benchmark": "predict",
@@ -83,6 +89,7 @@ def main() -> dict[str, Any]:
         },
         "model": prepared["model"],
         "loop": {"tile_px": prepared["tile_px"], "overlap_px": prepared["overlap_px"]},
+        "peers": peers,
         "repeats": options.repeats,
         "rows": rows,
         "unavailable": unavailable,
@@ -94,21 +101,50 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=10_000, help="side of the scene, in pixels")
     parser.add_argument(
-        "--baseline-size", type=int, help="side of the crop for the row `plain`; default: --size"
+        "--baseline-size", type=int, help="side of the crop for slow rows; default: --size"
     )
     parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--tile", type=int, default=512, help="side of the loop's tiles")
     parser.add_argument("--overlap", type=int, help="of the loop's tiles; default: as rooftrace's")
     parser.add_argument("--compress", choices=("deflate", "jpeg"), default="deflate")
     parser.add_argument("--repeats", type=int, default=1, help="rows take turns, so many times")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that can run")
+    parser.add_argument(
+        "--peers-python", help="of an environment with geoai-py and sahi, for their rows"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="folder for scenes and results")
     options = parser.parse_args()
     if options.baseline_size is None:
         options.baseline_size = options.size
     if not 64 <= options.baseline_size <= options.size or options.repeats < 1:
         parser.error("sizes of 64 pixels and more, a crop no larger than the scene, one repeat")
+    if options.rows is None:
+        options.rows = ROWS if options.peers_python else (*OURS, *LOOPS)
+    if not options.peers_python and {*PEERS} & {*options.rows}:
+        parser.error(f"the rows {', '.join(PEERS)} need --peers-python")
     return options
+
+
+def _probed(
+    prepared: dict[str, Any], options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is known of the peers that can run, and why others cannot."""
+    found, unavailable = {}, {}
+    for name in PEERS:
+        if name in options.rows:
+            said = _peer(options, "probe", name=name, network=prepared["network"]).report
+            if "unavailable" in said:
+                unavailable[name] = said["unavailable"]
+            elif not said["largest_difference"] <= LARGEST_DIFFERENCE:
+                raise SystemExit(f"{name}: another network than the bundle's, {said}")
+            else:
+                found[name] = said
+    return found, unavailable
+
+
+def _peer(options: argparse.Namespace, part: str, **arguments: str) -> Measured:
+    script = str(Path(__file__).with_name("peers.py"))
+    return measure([options.peers_python, script, PART, part, json.dumps(arguments)])
 
 
 def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Namespace) -> Measured:
@@ -118,6 +154,11 @@ def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Nam
             __file__, "loop", scene=str(scene), network=prepared["network"], out=str(out),
             tile_px=prepared["tile_px"], overlap_px=prepared["overlap_px"], tuned=LOOPS[name],
         )  # fmt: skip
+    if name in PEERS:
+        network = prepared["network"]
+        return _peer(options, name, scene=str(scene), network=network, out=str(out))
+    # What an earlier run left there must not be gone on with.
+    shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
     if options.model is not None:
         command += ["-m", options.model]
@@ -125,21 +166,26 @@ def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Nam
     return measure(command if precision is None else [*command, "--precision", precision])
 
 
-def _row(name: str, runs: list[Measured], prepared: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    name: str, runs: list[Measured], prepared: dict[str, Any], whole_px: int
+) -> dict[str, Any]:
     """The figures of one row over its repeats; rates are those of the fastest."""
     output = runs[-1].report["outputs"][0]
-    mpx = output["pixels"] / 1e6
     seconds = [run.seconds for run in runs]
+    # On a crop the start of the process, imports and all, is charged once, as for the whole.
+    share = output["pixels"] / whole_px
+    inside = [run.report["outputs"][0]["seconds"] for run in runs]
+    of_whole = [all_ - within + within / share for all_, within in zip(seconds, inside)]
     return {
         "pixels": output["pixels"],
-        "on_crop": name == "plain" and prepared["plain_scene"] != prepared["scene"],
+        "on_crop": name in _ON_CROP and prepared["plain_scene"] != prepared["scene"],
         "precision": _precision(output["mask"]) if name in OURS else runs[-1].report["precision"],
         "seconds_min": round(min(seconds), 3),
         "seconds_median": round(statistics.median(seconds), 3),
         # Without the start of the process: imports, and reading the model.
-        "seconds_inside": round(min(run.report["outputs"][0]["seconds"] for run in runs), 3),
-        "mpx_per_s": rounded(mpx / min(seconds)),
-        "mpx_per_s_median": rounded(mpx / statistics.median(seconds)),
+        "seconds_inside": round(min(inside), 3),
+        "mpx_per_s": rounded(whole_px / 1e6 / min(of_whole)),
+        "mpx_per_s_median": rounded(whole_px / 1e6 / statistics.median(of_whole)),
         "peak_rss_mb": max(run.peak_rss_mb for run in runs),
         "buildings": output["buildings"],
     }
@@ -152,11 +198,11 @@ def _precision(mask: str) -> str:
 
 
 def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """How many times faster, and which part of the memory, each row is of each of the loops."""
+    """How many times faster, and which part of the memory, each row is of each of the others'."""
     found: dict[str, dict[str, float | None]] = {}
-    for base in LOOPS:
+    for base in (*LOOPS, *PEERS):
         for name in rows:
-            if base not in rows or name == base:
+            if base not in rows or name == base or name in PEERS:
                 continue
             mine, other = rows[name], rows[base]
             # A loop's memory grows with the image: that of a crop says nothing of the whole.
@@ -214,6 +260,7 @@ def prepare(
     overlap_px: int | None,
 ) -> dict[str, Any]:
     """Write the scene, its crop, and the loop's network with the bundle's weights."""
+    import numpy as np
     from safetensors.torch import save_file
 
     from rooftrace.predict.scene import OVERLAP_PX
@@ -229,9 +276,10 @@ def prepare(
     tile_px = spec.input_px or min(tile_px, baseline_size_px) // multiple * multiple
     overlap_px = min(OVERLAP_PX if overlap_px is None else overlap_px, tile_px // 2)
     net = restore(bundle)
-    difference = check_same(bundle, net, scene, tile_px)
+    batch, probability, difference = check_same(bundle, net, scene, tile_px)
     network = Path(work) / "network"
     network.mkdir(parents=True, exist_ok=True)
+    np.savez(network / REFERENCE, pixels=batch, probability=probability)
     save_file(net.state_dict(), network / "weights.safetensors")
     (network / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
     return {
