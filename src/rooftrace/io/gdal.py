@@ -43,8 +43,9 @@ if hasattr(os, "register_at_fork"):
 # and does not find them in other threads.
 _IMPORTED_IN = copy_context()
 
-# Held while a file is opened: silencing a warning changes state of the whole process.
-_OPENING = threading.Lock()
+QUIET = threading.Lock()
+"""Held while a warning is silenced, by us or inside rasterio (`rasterio.features` does so): that
+changes state of the whole process, and two threads would leave it as neither found it."""
 
 
 class BlockCache:
@@ -106,7 +107,7 @@ def environment(**more: Any) -> Any:
 
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
     """`rasterio.open`, without a word about images that lie nowhere."""
-    with _OPENING, warnings.catch_warnings():
+    with QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **options)
 

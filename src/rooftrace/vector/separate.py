@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from threading import Lock
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 
 from rooftrace.core.types import Window
+from rooftrace.io.gdal import QUIET
 from rooftrace.vector.polygonize import TracedPolygons
 
 __all__ = [
@@ -44,9 +44,6 @@ _WINDOW_PX = 2048
 
 _HALO_PX = 64
 """How far a core grows in such a window: pixels inside it are labelled as if there were none."""
-
-# rasterio silences a warning meanwhile, which changes state of the whole process.
-_TRACING = Lock()
 
 Polygons = NDArray[np.object_]
 Labels = NDArray[np.int32]
@@ -158,14 +155,16 @@ def _grow(
     the building, and -1 where none has come after so many steps.
     """
     to_scene = Affine.translation(window.col, window.row)
-    mask = rasterize([building], window.shape_yx, transform=to_scene, dtype="uint8")
+    with QUIET:
+        mask = rasterize([building], window.shape_yx, transform=to_scene, dtype="uint8")
     left, top, right, bottom = bounds.T
     near = (left < window.col_stop) & (right > window.col)
     near &= (top < window.row_stop) & (bottom > window.row)
     numbered = [(cores[index], int(index) + 1) for index in np.flatnonzero(near)]
     labels = np.zeros(window.shape_yx, np.float32)
     if numbered:
-        rasterize(numbered, out=labels, transform=to_scene)
+        with QUIET:
+            rasterize(numbered, out=labels, transform=to_scene)
     free = (mask > 0) & (labels == 0)
     step = 0
     while free.any() and step != steps:
@@ -184,7 +183,7 @@ def _grow(
 def pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
     """Each region of one number with that number, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
-    with _TRACING:
+    with QUIET:
         found = list(shapes(labels, labels != 0, connectivity=4, transform=to_scene))
     for outline, label in found:
         rings = outline["coordinates"]
