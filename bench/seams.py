@@ -99,7 +99,8 @@ def predict(model: Predictor, pixels: Mask, tile_px: int, overlap_px: int, trim_
 
     spec = model.bundle.spec.model_copy(update={"input_px": tile_px, "context_px": trim_px})
     model = type(model)(type(model.bundle)(spec, model.bundle.parts, ""), model.engine)
-    with patch.multiple(scene, OVERLAP_PX=overlap_px, TRIM_PX=trim_px):
+    share = trim_px / max(overlap_px, 1)
+    with patch.multiple(scene, OVERLAP_PX=overlap_px, _TRIM_SHARE=share):
         mask, _ = model.predict_mask(pixels, gsd_m=spec.gsd_m)
     return mask.data
 

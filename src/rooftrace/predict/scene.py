@@ -24,12 +24,16 @@ __all__ = ["BlockAxis", "ScenePlan", "TileIndex", "plan_scene"]
 
 TileIndex = tuple[int, int]
 
-TILE_PX = 1600
-"""The largest tile: larger ones save little overlap and cost memory."""
+TILE_PX = 1664
+"""The largest tile: larger ones save little overlap and cost memory. From one to the next it is
+three tiles of the output file, so that blocks begin where these do."""
 
-OVERLAP_PX = 64
-TRIM_PX = 16
-"""At either end of an overlap, at most, and no more than the network's answers are bent there."""
+OVERLAP_PX = 128
+"""Of large tiles; of smaller ones a quarter. By measurement (bench/seams.py): with tiles that lie
+elsewhere 0.3 % of the building pixels of a town change, of 64 px 0.7 % and of 192 px 0.13 %."""
+
+_TRIM_SHARE = 3 / 8
+"""Of the overlap, at either end, at most, and no more than the network's answers are bent there."""
 
 BLOCK_PX = 3072
 
@@ -174,11 +178,13 @@ def plan_scene(
     block_px = block_px or BLOCK_PX // part
     shape_yx = source.grid.shape
     scaling = scaling_for(source.grid, spec.gsd_m, gsd_m=gsd_m, scale=scale, name=source.name)
+    tile_px = spec.input_px or max(tile_px, spec.input_multiple_px)
+    overlap_px = min(OVERLAP_PX, tile_px // 4)
     tiles = plan(
         scaling.model_shape(shape_yx),
-        tile_px=spec.input_px or max(tile_px, spec.input_multiple_px),
-        overlap_px=OVERLAP_PX,
-        trim_px=min(spec.context_px, TRIM_PX),
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        trim_px=min(spec.context_px, int(overlap_px * _TRIM_SHARE)),
         multiple_px=spec.input_multiple_px,
         exact=spec.input_px is not None,
     )

@@ -221,9 +221,11 @@ class Failing(PointwiseEngine):
 
 def test_a_failing_tile_fails_the_run_with_its_window() -> None:
     source = scene((400, 400), holes=False)
-    engine = Failing(source.read().data[:, :128, 128:256])
-    with pytest.raises(PredictError, match=r"tile at rows 0:128, columns 128:256.*out of luck"):
-        predict(source, plan_scene(source, SPEC, tile_px=128), engine)
+    plan = plan_scene(source, SPEC, tile_px=128)
+    window = plan.tiles.tile((0, 2)).read
+    engine = Failing(source.read(window).data)
+    with pytest.raises(PredictError, match=rf"tile at {window}.*out of luck"):
+        predict(source, plan, engine)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
 
 
@@ -246,10 +248,11 @@ def test_forgiven_tiles_become_nodata_where_they_count(block_px: int) -> None:
     plan = plan_scene(source, SPEC, tile_px=128, block_px=block_px)
     collected = Collected(source.grid.shape)
     one = SceneStream(source, SPEC, plan, collected, threshold=0.5, forgiving=True)
-    run_streams([one], Failing(source.read().data[:, :128, 128:256]))
+    window = plan.tiles.tile((0, 2)).read
+    run_streams([one], Failing(source.read(window).data))
     assert one.error is None
     assert len(one.failed) == one.stats.tiles_failed == 1
-    assert "rows 0:128, columns 128:256" in one.failed[0]
+    assert str(window) in one.failed[0]
     lost = plan.tiles.tile((0, 2)).write
     expected = predict(source, plan)[0].mask
     expected[lost.slices()] = NODATA
