@@ -318,6 +318,26 @@ def test_stages_have_rates(bundle: Path, work: Path) -> None:
     assert answer["peak_rss_mb"] > 50
 
 
+def test_tiles_are_compared_with_the_network_alone(bundle: Path, tmp_path: Path) -> None:
+    answer = answer_of(
+        "tiles.py", "--tiles", "12", "--model", bundle, "--work", tmp_path,
+        "--rows", "engine", "mask", "rle", "--clean",
+    )  # fmt: skip
+    rows = answer["rows"]
+    assert set(rows) == {"engine", "mask", "rle"}
+    assert rows["engine"]["batch"] == 10
+    assert set(rows["engine"]["by_batch"]) == {"1", "4", "8", "10", "16", "32"}
+    for name in ("mask", "rle"):
+        row = rows[name]
+        assert 0 < row["tiles_per_s_with_start"] < row["tiles_per_s"]
+        assert row["mpx_per_s"] == pytest.approx(row["tiles_per_s"] * 224**2 / 1e6, rel=1e-2)
+        ratio = row["tiles_per_s"] / rows["engine"]["tiles_per_s"]
+        assert answer["ratios"][f"{name}/engine"]["speed"] == pytest.approx(ratio, rel=1e-2)
+    assert all(spent >= 0 for spent in answer["step_cpu_ms_per_tile"].values())
+    assert answer["step_cpu_ms_per_tile"]["read the pixels"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_audit_has_rates_and_ratios(work: Path) -> None:
     answer = answer_of("audit.py", "--tiles", "40", "--repeats", "1", "--work", work)
     rows = answer["rows"]
