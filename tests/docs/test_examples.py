@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # In this order: a page may use what the page before it has made.
 PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentation.md",
          "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
-         "docs/prediction.md",
+         "docs/prediction.md", "docs/vectorize.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
          "docs/density.md",
          "docs/audit.md",
@@ -60,6 +60,7 @@ def write_wards(folder: Path) -> None:
         halves = [box(left, bottom, middle, top), box(middle, bottom, right, top)]
         wards = gpd.GeoDataFrame({"name": ["west", "east"]}, geometry=halves, crs=scene.crs)
     wards.to_file(folder / "wards.gpkg")
+    wards[:1].to_file(folder / "area.geojson")
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")

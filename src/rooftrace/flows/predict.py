@@ -157,6 +157,11 @@ def run_predict(
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
         run = _Run(predictor, out, options, folder, progress)
         run.notes += getattr(predictor.engine, "notes", ())
+        if _calibrated_otherwise(predictor, options, tta):
+            run.notes.append(
+                "Scores were calibrated for the model's own threshold, without mirrored tiles: "
+                "here they are near, but not quite, the probabilities that they stand for."
+            )
         run.total_px = sum(_pixels_of(job.source) for job in jobs)
         try:
             run_streams(run.scenes(jobs), predictor.engine)
@@ -178,6 +183,13 @@ def run_predict(
             raise _failure(failed, len(jobs))
         folder.discard()
     return report
+
+
+def _calibrated_otherwise(predictor: Predictor, options: SceneOptions, tta: Tta | None) -> bool:
+    """Whether the scores of a calibrated model are asked for under other conditions."""
+    spec = predictor.bundle.spec
+    moved = options.threshold not in (None, spec.threshold)
+    return spec.calibration is not None and (moved or tta is not None)
 
 
 def _identity(predictor: Predictor) -> dict[str, Any]:
