@@ -3,28 +3,28 @@
 The watershed of the distance to the outline (Beucher and Lantuéjoul 1979), flooded level by level
 from the deepest (Vincent and Soille 1991, doi:10.1109/34.87344). Two basins stay two where the
 neck between them is narrow in proportion to both; elsewhere the shallower one drowns, so that the
-flood's usual crumbs do not come up. Each region is flooded in a raster of its own, so it does not
-matter how the scene was cut into blocks.
+flood's usual crumbs do not come up. Regions lie side by side in one raster and are flooded
+together, each by itself, so it does not matter how the scene was cut into blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Window
-from rooftrace.vector.polygonize import TracedPolygons
-from rooftrace.vector.separate import pieces_of, with_pieces
+from rooftrace.vector.corners import Ints
+from rooftrace.vector.polygonize import TracedPolygons, trace
+from rooftrace.vector.sheets import Labels, Sheet, batches, packed
 
 __all__ = ["Necks", "separate_at_necks"]
 
-Floats32 = NDArray[np.float32]
-Labels = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ranks = NDArray[np.uint8]
 
 _MAX_SIDE_PX = 4096
 """Larger regions stay whole: their raster would take more memory than all the rest."""
@@ -32,8 +32,11 @@ _MAX_SIDE_PX = 4096
 _MAX_LEVELS = 64
 """Of a flood; the halls that are deeper have no need of finer ones."""
 
-_CONVEX = 0.98
-"""Of its convex hull: a region that fills so much has no neck."""
+_SHEET_PX = 1 << 21
+"""Regions that are flooded together."""
+
+_CELL_LEVELS = 0.75
+"""Of a level: pixels that are finer than their levels say no more than coarse ones."""
 
 
 @dataclass(frozen=True)
@@ -69,129 +72,255 @@ def separate_at_necks(buildings: TracedPolygons, necks: Necks) -> TracedPolygons
         All buildings, ordered by their first pixel. A piece has the score of the whole.
     """
     left, top, right, bottom = shapely.bounds(buildings.polygons).T
+    height, width = bottom - top, right - left
     possible = buildings.area_px >= 2 * (2 * necks.smallest_depth_px) ** 2
-    possible &= np.maximum(right - left, bottom - top) <= _MAX_SIDE_PX
+    possible &= np.minimum(height, width) > 2 * (necks.smallest_depth_px - necks.level_px)
+    possible &= np.maximum(height, width) <= _MAX_SIDE_PX
     chosen = np.flatnonzero(possible)
-    polygons = buildings.polygons[chosen]
-    filled = shapely.polygons(shapely.get_exterior_ring(polygons))
-    # A court is no neck: its width is not what the outline's notches say.
-    hull = shapely.area(shapely.convex_hull(polygons))
-    chosen = chosen[shapely.area(filled) < _CONVEX * hull]
-    cut = {}
-    for index in chosen.tolist():
-        pieces = list(_pieces(buildings.polygons[index], necks))
-        if len(pieces) > 1:
-            score = float(buildings.score[index])
-            cut[index] = [(np.array(pieces, np.object_), score)]
-    return with_pieces(buildings, cut)
+    around = (height * width).astype(np.int64)
+    promising = [
+        chosen[part][_Flood.of(buildings.of(chosen[part]), necks).promising()]
+        for part in batches(around[chosen], _SHEET_PX)
+    ]
+    chosen = np.concatenate([chosen[:0], *promising])
+    whole = np.ones(len(buildings), np.bool_)
+    parts = []
+    for part in batches(around[chosen], _SHEET_PX):
+        cut, pieces = _pieces(buildings.of(chosen[part]), necks)
+        whole[chosen[part][cut]] = False
+        parts.append(pieces)
+    if whole.all():
+        return buildings
+    return TracedPolygons.concatenated([buildings.of(whole), *parts])
 
 
-def _pieces(building: shapely.Polygon, necks: Necks) -> Iterator[shapely.Polygon]:
-    left, top, right, bottom = (int(edge) for edge in building.bounds)
-    extent = Window(top, left, bottom - top, right - left)
-    labels = _flood(_pixels(building, extent), necks)
-    if labels.max() > 1:
-        for _, polygon in pieces_of(labels, extent):
-            # Its ring turns as those of `trace`.
-            yield shapely.reverse(shapely.normalize(polygon))
-
-
-def _pixels(building: shapely.Polygon, extent: Window) -> NDArray[np.uint8]:
-    """(y, x) 1 inside of a polygon that `trace` made, whose vertices are corners in turn of weight
-    1 and -1, and those are the second differences of its pixels (`vector.corners`).
-    """
-    xy, ring = shapely.get_coordinates(shapely.get_rings(building), return_index=True)
-    col, row = xy[np.diff(ring, append=-1) == 0].astype(np.int64).T
-    weight = np.zeros((extent.height + 1, extent.width + 1), np.int8)
-    np.add.at(
-        weight,
-        (row - extent.row, col - extent.col),
-        np.resize(np.array([1, -1], np.int8), len(row)),
+def _pieces(regions: TracedPolygons, necks: Necks) -> tuple[Bools, TracedPolygons]:
+    """(n,) which regions are cut, and the pieces of all of them."""
+    flood = _Flood.of(regions, necks)
+    basins = flood.basins()
+    cut = np.bincount(basins.region, minlength=len(regions) + 1)[1:] > 1
+    basins = basins.chosen(cut[basins.region - 1])
+    labels = flood.grown(basins)
+    pixel = np.flatnonzero(labels)
+    row, col = np.divmod(pixel, labels.shape[1])
+    piece = labels.reshape(-1)[pixel] - 1
+    # Each piece moves to a place of its own, so that one trace goes around all.
+    low = np.full((2, len(basins)), np.iinfo(np.int64).max)
+    high = np.zeros((2, len(basins)), np.int64)
+    for axis, at in enumerate((row, col)):
+        np.minimum.at(low[axis], piece, at)
+        np.maximum.at(high[axis], piece, at)
+    place, shape = packed((high - low + 1).T)
+    moved = place - low.T
+    down, along = moved[piece].T
+    number = np.zeros(shape, np.int32)
+    number[row + down, col + along] = piece + 1
+    traced = trace((number > 0).view(np.uint8))
+    own = number[tuple(traced.first_pixel_yx.T)] - 1
+    region = basins.region[own] - 1
+    back = flood.sheet.origin_yx[region] - moved[own]
+    xy, owner = shapely.get_coordinates(traced.polygons, return_index=True)
+    return cut, TracedPolygons(
+        np.asarray(shapely.set_coordinates(traced.polygons, xy + back[owner, ::-1]), np.object_),
+        regions.score[region],
+        traced.area_px,
+        traced.first_pixel_yx + back,
     )
-    pixels = weight.cumsum(axis=0, dtype=np.int8).cumsum(axis=1, dtype=np.int8)
-    return np.ascontiguousarray(pixels[:-1, :-1]).view(np.uint8)
 
 
-def _flood(mask: NDArray[np.uint8], necks: Necks) -> Labels:
-    """(y, x) the number of the basin of each pixel of a connected mask, from 1; 0 outside."""
-    around = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    distance = cv2.distanceTransform(around, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    depth = np.asarray(distance, np.float32)
-    basins = _basins(depth, necks)
-    labels = np.zeros(depth.shape, np.int32)
-    if len(basins) > 1:
-        for level in sorted({basin.level for basin in basins}, reverse=True):
-            island = _islands(depth, level)
-            for number, basin in enumerate(basins, start=1):
-                if basin.level == level:
-                    labels[island == island.flat[basin.pixel]] = number
-            _grow(labels, island > 0)
-        _grow(labels, around > 0)
-    return labels[1:-1, 1:-1]
-
-
-@dataclass
-class _Basin:
+@dataclass(frozen=True)
+class _Basins:
     """What water gathers in.
 
     Args:
-        pixel: one of its deepest, as a flat index.
-        peak: how deep that is.
-        level: down to which it is an island of its own; infinite while no neck parts it from
+        pixel: (n,) one of the deepest pixels of each, as a flat index.
+        region: (n,) that each lies in, from 1.
+        peak: (n,) the rank of that pixel.
+        level: (n,) down to which it is an island of its own; -1 while no neck parts it from
             another.
     """
 
-    pixel: int
-    peak: float
-    level: float = np.inf
+    pixel: Ints
+    region: Ints
+    peak: Ints
+    level: Ints
+
+    def __len__(self) -> int:
+        return len(self.pixel)
+
+    def chosen(self, kept: Bools) -> _Basins:
+        return _Basins(
+            self.pixel[kept], self.region[kept], self.peak[kept], self.level[kept]
+        )  # fmt: skip
 
 
-def _basins(depth: Floats32, necks: Necks) -> list[_Basin]:
-    """Those that necks part, from the levels at which islands become one."""
-    top = float(depth.max())
-    step = max(necks.level_px, top / _MAX_LEVELS)
-    # One list for each island, in the order in which they came up.
-    islands: list[list[_Basin]] = []
-    for level in (np.arange(np.ceil(top / step) - 1, -1, -1) * step).tolist():
-        island = _islands(depth, level)
-        joined: dict[int, list[list[_Basin]]] = {}
-        for basins in islands:
-            joined.setdefault(int(island.flat[basins[0].pixel]), []).append(basins)
-        count = int(island.max())
-        if len(joined) < count:
-            some = np.zeros(count + 1, np.int64)
-            some[island] = np.arange(island.size).reshape(island.shape)
-            for number in range(1, count + 1):
-                if number not in joined:
-                    joined[number] = [[_Basin(int(some[number]), level + step)]]
-        islands = [_parted(those, level, step, necks) for those in joined.values()]
-    return islands[0]
+@dataclass(frozen=True)
+class _Flood:
+    """Regions under water.
 
+    Args:
+        sheet: of all of them.
+        cell_px: side of the squares of pixels that are one here: those in the middle of `sheet`'s.
+        number: (y, x) of the region that each belongs to, from 1; 0 outside.
+        rank: (y, x) how many levels lie below its depth; 0 outside. Above the water of a level are
+            those of a higher rank than its number.
+        rows: (levels,) how many rows of `rank` there are up to the last that rises above a level.
+        step_px: (n + 1,) pixels from one level to the next, of each region by its number.
+        necks: where they are cut.
+    """
 
-def _parted(islands: list[list[_Basin]], level: float, step: float, necks: Necks) -> list[_Basin]:
-    """The basins of islands that become one: the deepest, and those that a neck keeps apart."""
-    if len(islands) == 1:
-        return islands[0]
-    together = [basin for basins in islands for basin in basins]
-    deepest = max(together, key=lambda basin: basin.peak)
-    kept = [
-        basin
-        for basin in together
-        if basin is deepest
-        or (level <= necks.ratio * basin.peak and basin.peak >= necks.smallest_depth_px)
-    ]
-    if len(kept) > 1:
-        for basin in kept:
-            # One that was parted from others before stays as it was then.
-            if np.isinf(basin.level):
-                basin.level = level + step
-    return kept
+    sheet: Sheet
+    cell_px: int
+    number: Labels
+    rank: Ranks
+    rows: list[int]
+    step_px: Floats
+    necks: Necks
 
+    @classmethod
+    def of(cls, regions: TracedPolygons, necks: Necks) -> _Flood:
+        cell = max(1, int(necks.level_px / _CELL_LEVELS))
+        sheet = Sheet.of(regions.polygons, cell)
+        number = np.ascontiguousarray(sheet.number[cell // 2 :: cell, cell // 2 :: cell])
+        # Chamfer distances (Borgefors 1986) are within 2 %, in a tenth of the time.
+        inside = (number > 0).view(np.uint8)
+        depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
+        level = np.float32(necks.level_px / cell)
+        step = np.full(len(regions) + 1, level)
+        deep = np.flatnonzero(depth > _MAX_LEVELS * level)
+        if len(deep):
+            np.maximum.at(
+                step, number.reshape(-1)[deep], depth.reshape(-1)[deep] / np.float32(_MAX_LEVELS)
+            )
+            rank = np.ceil(depth / step[number]).astype(np.uint8)
+        else:
+            rank = np.ceil(depth / level).astype(np.uint8)
+        highest = np.maximum.accumulate(rank.max(axis=1)[::-1])
+        rows = len(rank) - np.searchsorted(highest, np.arange(int(highest[-1])), side="right")
+        return cls(sheet, cell, number, rank, rows.tolist(), step.astype(np.float64) * cell, necks)
 
-def _islands(depth: Floats32, level: float) -> Labels:
-    """(y, x) the number of the island that each pixel above a level lies on; 0 below."""
-    above = (depth > level).view(np.uint8)
-    return np.asarray(cv2.connectedComponents(above, connectivity=4)[1], np.int32)
+    def promising(self) -> Bools:
+        """(n,) False for regions without two basins that a neck could part.
+
+        Two such basins are islands of their own at every level from that of the neck to that of
+        the shallower one's peak. So a few levels suffice, of which one lies in each such span.
+        """
+        necks = self.necks
+        found = self.step_px > self.step_px[0]
+        peak = max(int(np.ceil(necks.smallest_depth_px / self.step_px[0])), 1)
+        while peak <= len(self.rows):
+            level = peak - 1
+            count, island = self._islands(level)
+            region = np.zeros(count, np.int32)
+            region[island] = self.number.reshape(-1)[: len(island)]
+            found |= np.bincount(region[1:], minlength=len(found)) > 1
+            peak += 1
+            while necks.ratio * peak < level:
+                peak += 1
+        return np.asarray(found[1:], np.bool_)
+
+    def basins(self) -> _Basins:
+        """Those that necks part, and one of each other region, from the levels at which islands
+        become one.
+        """
+        rank, number = self.rank.reshape(-1), self.number.reshape(-1)
+        inside = np.flatnonzero(rank)
+        by_rank = inside[np.argsort(rank[inside], kind="stable")]
+        top = len(self.rows)
+        starts = np.searchsorted(rank[by_rank], np.arange(top + 2))
+        none = np.zeros(0, np.int64)
+        basins, island_above = _Basins(none, none, none, none), none
+        for level in range(top - 1, -1, -1):
+            count, island = self._islands(level)
+            here = island[basins.pixel]
+            joined = np.zeros(count, np.int64)
+            first = np.unique(island_above, return_index=True)[1]
+            np.add.at(joined, here[first], 1)
+            kept, basins = self._parted(basins, here, joined[here] > 1, level)
+            # What comes up at a level has pixels of its rank alone.
+            fresh = by_rank[starts[level + 1] : starts[level + 2]]
+            some = np.zeros(count, np.int64)
+            some[island[fresh]] = fresh
+            risen = some[(joined == 0) & (some > 0)]
+            basins = _Basins(
+                np.concatenate([basins.pixel, risen]),
+                np.concatenate([basins.region, number[risen]]),
+                np.concatenate([basins.peak, np.full(len(risen), level + 1)]),
+                np.concatenate([basins.level, np.full(len(risen), -1)]),
+            )
+            island_above = np.concatenate([here[kept], island[risen]])
+        # What only pixels between the cells join is parted there.
+        several = np.bincount(basins.region)[basins.region] > 1
+        return self._parted(basins, basins.region, several, -1)[1]
+
+    def _parted(
+        self, basins: _Basins, island: Ints | Labels, joins: Bools, level: int
+    ) -> tuple[Bools, _Basins]:
+        """Which basins stay where islands become one: the deepest, and those that a neck parts.
+
+        Args:
+            basins: above a level.
+            island: (n,) that each lies on at that level.
+            joins: (n,) True where that island was several.
+            level: its number.
+
+        Returns:
+            (n,) True for those that stay, and these.
+        """
+        if not joins.any():
+            return ~joins, basins
+        order = np.lexsort((-basins.peak, island))
+        deepest = np.zeros(len(basins), np.bool_)
+        deepest[order[np.diff(island[order], prepend=-1) > 0]] = True
+        necks = self.necks
+        narrow = level <= necks.ratio * basins.peak
+        narrow &= basins.peak * self.step_px[basins.region] >= necks.smallest_depth_px
+        kept = ~joins | deepest | narrow
+        several = np.bincount(island[kept], minlength=int(island.max()) + 1) > 1
+        # One that was parted from others before stays as it was then.
+        new = joins & several[island] & (basins.level < 0)
+        parted = replace(basins, level=np.where(new, level + 1, basins.level))
+        return kept, parted.chosen(kept)
+
+    def grown(self, basins: _Basins) -> Labels:
+        """(y, x) the number of the basin of each pixel, from 1; 0 in regions that have none.
+
+        Args:
+            basins: all of the regions that are cut.
+        """
+        labels = np.zeros(self.rank.shape, np.int32)
+        flat, rank, number = labels.reshape(-1), self.rank.reshape(-1), self.number.reshape(-1)
+        count = len(self.step_px)
+        highest = np.full(count, -1)
+        np.maximum.at(highest, basins.region, basins.level)
+        for level in np.unique(basins.level)[::-1].tolist():
+            own = np.flatnonzero(basins.level == level)
+            islands, island = self._islands(level)
+            basin = np.zeros(islands, np.int32)
+            basin[island[basins.pixel[own]]] = own + 1
+            seed = basin[island]
+            np.copyto(flat[: len(seed)], seed, where=seed > 0)
+            # Where a region's first basins come up, there is nothing between them that could grow.
+            again = np.zeros(count, np.bool_)
+            again[basins.region[own]] = True
+            again &= highest > level
+            if again.any():
+                _grow(labels, (rank > level) & again[number])
+        if self.cell_px > 1:
+            labels = labels.repeat(self.cell_px, axis=0).repeat(self.cell_px, axis=1)
+            labels[self.sheet.number == 0] = 0
+        cut = np.zeros(count, np.bool_)
+        cut[basins.region] = True
+        _grow(labels, cut[self.sheet.number].reshape(-1))
+        return labels
+
+    def _islands(self, level: int) -> tuple[int, Labels]:
+        """How many numbers there are, and (pixels,) that of the island that each lies on, from 1;
+        0 below. Of the first rows, as far as there are any.
+        """
+        above = (self.rank[: self.rows[level]] > level).view(np.uint8)
+        count, island = cv2.connectedComponents(above, connectivity=4)
+        return count, np.asarray(island, np.int32).reshape(-1)
 
 
 def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:
@@ -199,8 +328,8 @@ def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:
 
     Nothing is above water at the rim.
     """
-    width = labels.shape[1]
-    flat, free = labels.reshape(-1), (above & (labels == 0)).reshape(-1)
+    width, flat = labels.shape[1], labels.reshape(-1)
+    free = above & (flat == 0)
     front = np.flatnonzero(flat)
     while len(front):
         taken = []

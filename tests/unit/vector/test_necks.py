@@ -117,3 +117,45 @@ def test_a_finer_mask_is_cut_where_the_coarse_one_is(seed: int) -> None:
 def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_SIDE_PX", 40)
     assert len(separate_at_necks(traced(two(6)), Necks())) == 1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_each_is_cut_as_if_it_were_alone(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros((300, 400), np.uint8)
+    for seed in range(6):
+        row, col = divmod(seed, 3)
+        mask[100 * row : 100 * row + 90, 120 * col : 120 * col + 110] = blobs(seed)
+    buildings = traced(mask.repeat(scale, axis=0).repeat(scale, axis=1))
+    necks = Necks(0.8, smallest_depth_px=2).scaled(scale)
+    alone = [
+        separate_at_necks(buildings.of(np.array([number])), necks)
+        for number in range(len(buildings))
+    ]
+    expected = TracedPolygons.concatenated(alone)
+    assert len(expected) > len(buildings)
+    for most in (1, 30_000, 1 << 21):
+        monkeypatch.setattr(module, "_SHEET_PX", most)
+        together = separate_at_necks(buildings, necks)
+        assert shapely.equals_exact(together.polygons, expected.polygons).all()
+        np.testing.assert_array_equal(together.first_pixel_yx, expected.first_pixel_yx)
+
+
+def test_the_levels_of_a_hall_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = two(6).repeat(12, axis=0).repeat(12, axis=1)
+    house = np.pad(two(6), ((0, 0), (0, hall.shape[1] - 60)))
+    buildings = traced(np.concatenate([hall, house]))
+    fine = separate_at_necks(buildings, Necks(0.5))
+    assert len(fine) == 4
+    monkeypatch.setattr(module, "_MAX_LEVELS", 20)
+    coarse = separate_at_necks(buildings, Necks(0.5))
+    assert len(coarse) == 4
+    assert shapely.equals_exact(coarse.polygons[2:], fine.polygons[2:]).all()
+
+
+def test_a_thread_between_coarse_cells_is_a_neck() -> None:
+    mask = np.zeros((70, 160), np.uint8)
+    mask[5:65, 5:65] = mask[5:65, 90:150] = 1
+    mask[30, 65:90] = 1  # between two rows of the cells' middles
+    pieces = separate_at_necks(traced(mask), Necks().scaled(3))
+    assert len(pieces) == 2
+    assert pieces.area_px.sum() == mask.sum()
