@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from rooftrace.engines.base import Engine
     from rooftrace.models.spec import BundleSpec
     from rooftrace.predict.block import Block
+    from rooftrace.predict.predictor import Predictor
     from rooftrace.predict.scene import ScenePlan, TileIndex
     from rooftrace.vector.polygonize import TracedPolygons
 
 T = TypeVar("T")
+Spent = tuple[float, float]
 
 RESAMPLED_BY = 1.5
 """Source pixels to one of the model's, in the stages that bring an image to another scale."""
@@ -70,6 +72,13 @@ def _options() -> argparse.Namespace:
 # What follows runs in a process of its own.
 
 
+def _spent(work: Callable[[], None]) -> Spent:
+    """Seconds by the clock, and of all processors."""
+    started, used = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - started, time.process_time() - used
+
+
 class Clock:
     """Seconds, processor seconds and Mpx/s of stages, by name."""
 
@@ -79,19 +88,19 @@ class Clock:
         self.stages: dict[str, dict[str, float]] = {}
 
     def time(self, name: str, work: Callable[[], T], mpx: float | None = None) -> T:
-        """What `work` answers; of its runs the fastest counts, and the least work."""
-        seconds, cpu = [], []
-        for _ in range(self.repeats):
-            started, used = time.perf_counter(), time.process_time()
-            answer = work()
-            seconds.append(time.perf_counter() - started)
-            cpu.append(time.process_time() - used)
-        self.note(name, min(seconds), min(cpu), mpx)
-        return answer
+        """What `work` answers; the fastest of its runs counts, and the least work of any."""
+        answers: list[T] = []
 
-    def note(self, name: str, seconds: float, cpu: float, mpx: float | None = None) -> None:
-        """Figures that were measured otherwise."""
+        def run() -> None:
+            answers[:] = [work()]
+
+        self.note(name, [_spent(run) for _ in range(self.repeats)], mpx)
+        return answers[0]
+
+    def note(self, name: str, spent: list[Spent], mpx: float | None = None) -> None:
+        """What several runs took, likewise."""
         mpx = self.mpx if mpx is None else mpx
+        seconds, cpu = (min(which) for which in zip(*spent))
         self.stages[name] = {
             "seconds": round(seconds, 4),
             "mpx_per_s": rounded(mpx / seconds),
@@ -112,6 +121,7 @@ def stages(
     from rooftrace.core.types import Window
     from rooftrace.engines.select import load_engine
     from rooftrace.io.raster import open_raster
+    from rooftrace.predict.predictor import Predictor
     from rooftrace.predict.scene import plan_scene
 
     bundle = load_bundle(model)
@@ -123,12 +133,12 @@ def stages(
     clock = Clock(size_px**2 / 1e6, repeats)
     source = open_raster(path)
     scene = plan_scene(source, bundle.spec)
-    answers, infer = _pixels(clock, source, scene, bundle.spec, engine)
+    answers, infer = _pixels(clock, path, scene, bundle.spec, engine)
     blocks = _blocks(clock, source.grid, scene, bundle.spec, answers, out)
     buildings = _polygons(clock, source.grid, bundle.spec, blocks, out)
     _pictures(clock, source, bundle.spec, scene, blocks, buildings, out)
     source.close()
-    shares = _end_to_end(clock, path, model, precision, infer, out)
+    shares = _end_to_end(clock, path, Predictor(bundle, engine), infer, out)
     given_px = sum(scene.tiles.tile(index).read.area_px for index in answers)
     return {
         "model": {"name": bundle.spec.name, "engine": engine.name, "precision": engine.precision},
@@ -145,13 +155,14 @@ def stages(
 
 
 def _pixels(
-    clock: Clock, source: RasterSource, scene: ScenePlan, spec: BundleSpec, engine: Engine
+    clock: Clock, path: Path, scene: ScenePlan, spec: BundleSpec, engine: Engine
 ) -> tuple[dict[TileIndex, NDArray[np.uint8]], Callable[[], None]]:
     """Reading, scaling, and the network: its answers, and it once more."""
     import numpy as np
 
     from rooftrace.core.types import Window
     from rooftrace.io.memory import ArraySource
+    from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.tiling.blend import quantise
 
@@ -160,16 +171,19 @@ def _pixels(
     reads = {index: scene.tiles.tile(index).read for index in indices}
 
     def read() -> None:
+        # GDAL keeps the blocks that it decoded for as long as a file is open.
+        source = open_raster(path)
         for window in reads.values():
             inside = window.intersection(whole)
             assert inside is not None
             source.read(inside)
+        source.close()
 
     clock.time("read", read)
-    image = source.read().data
-    known_gsd_m = source.grid.gsd_m or 0.3
-    scaling = scaling_for(source.grid, known_gsd_m * RESAMPLED_BY)
-    resampler = Resampler(ArraySource(image, source.grid), scaling, spec.mean)
+    raster = open_raster(path).read()
+    image, grid = raster.data, raster.grid
+    scaling = scaling_for(grid, (grid.gsd_m or 0.3) * RESAMPLED_BY)
+    resampler = Resampler(ArraySource(image, grid), scaling, spec.mean)
     small = Window.whole(resampler.shape_yx)
     clock.time("resample", lambda: resampler.read(small))
     coarse = np.zeros((1, *small.shape_yx), np.uint16)
@@ -335,37 +349,38 @@ def _pictures(
 
 
 def _end_to_end(
-    clock: Clock,
-    path: Path,
-    model: str | None,
-    precision: str | None,
-    infer: Callable[[], None],
-    out: Path,
+    clock: Clock, path: Path, predictor: Predictor, infer: Callable[[], None], out: Path
 ) -> dict[str, Any]:
-    """The command's own work, and the network alone on the same tiles, by turns."""
-    from rooftrace.flows.predict import run_predict
-    from rooftrace.predict.ensemble import load_models
+    """What the command does with a scene, and the network alone on the same tiles, by turns."""
+    from rooftrace.io.raster import open_raster
+    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.parts import PartStore
+    from rooftrace.predict.stream import run_streams
 
-    bundle = None if model is None else Path(model)
-    shares, seconds, cpus = [], [], []
-    for turn in range(clock.repeats + 1):
-        started = time.perf_counter()
-        infer()
-        alone = time.perf_counter() - started
-        used = time.process_time()
-        load_models(bundle, precision=precision)
-        loading = time.process_time() - used
-        used = time.process_time()
-        report = run_predict([path], bundle, out / f"run{turn}", precision=precision)
-        cpu = time.process_time() - used - loading
-        # The first one imports what the others find imported.
-        if turn:
-            seconds.append(clock.mpx / report.mpx_per_s)
-            cpus.append(cpu)
-            shares.append(alone / seconds[-1])
-    clock.note("end to end", min(seconds), min(cpus))
+    options = SceneOptions()
+
+    def predict() -> None:
+        source = open_raster(path)
+        paths = predictor.paths_for(source, out, "scene")
+        sink = predictor.sink_for(source, paths, options)
+        store = PartStore(out / "parts", {})
+        scene, work = predictor.start(source, options, sink, parts=store, folder=out)
+        run_streams([scene], predictor.engine)
+        if scene.error is not None:
+            raise scene.error
+        work.finish(scene.stats, paths.writer(options))
+        store.discard()
+        source.close()
+
+    shutil.rmtree(out / "parts")
+    predict()  # which imports what the others find imported
+    turns = [(_spent(predict), _spent(infer)) for _ in range(clock.repeats)]
+    clock.note("end to end", [whole for whole, _ in turns])
+    # Where no core is idle, this is all that overlapping can reach.
+    shares, by_cpu = ([alone[i] / whole[i] for whole, alone in turns] for i in (0, 1))
     return {
         "end_to_end_share_of_engine": rounded(statistics.median(shares)),
+        "share_by_cpu": rounded(statistics.median(by_cpu)),
         "by_turn": [rounded(share) for share in shares],
     }
 

@@ -325,6 +325,7 @@ def test_stages_have_rates(bundle: Path, work: Path) -> None:
     assert len(answer["by_turn"]) == 2
     low, high = sorted(answer["by_turn"])
     assert 0 < low <= answer["end_to_end_share_of_engine"] <= high
+    assert 0 < answer["share_by_cpu"] < 1.5
     assert answer["peak_rss_mb"] > 50
 
 
