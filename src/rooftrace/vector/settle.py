@@ -228,12 +228,20 @@ def _parted(
 
 def _cleaned(shape: Polygons) -> Polygons:
     """The largest part of each, without the threads and specks that rounding leaves."""
-    shape = np.asarray(shapely.remove_repeated_points(shape, _SPECK_PX), np.object_)
-    for index in np.flatnonzero(shapely.get_type_id(shape) != _POLYGON):
-        parts = shapely.get_parts(shape[index])
-        parts = parts[shapely.get_type_id(parts) == _POLYGON]
-        shape[index] = max(parts, key=shapely.area, default=shapely.Polygon())
-    for index in np.flatnonzero(shapely.get_num_interior_rings(shape) > 0):
-        holes = [ring for ring in shape[index].interiors if shapely.Polygon(ring).area > _SPECK_PX]
-        shape[index] = shapely.Polygon(shape[index].exterior, holes)
-    return shape
+    parts, owner = shapely.get_parts(shape, return_index=True)
+    polygon = shapely.get_type_id(parts) == _POLYGON
+    rings, part = shapely.get_rings(parts[polygon], return_index=True)
+    owner = owner[polygon]
+    area = shapely.area(shapely.polygons(rings))
+    # A ring that is thinner has less than three vertices when those are one that lie together.
+    solid = area > _SPECK_PX * np.maximum(shapely.length(rings), 1)
+    is_shell = np.diff(part, prepend=-1) > 0
+    solid &= solid[is_shell][part]
+    left, number = np.unique(part[solid], return_inverse=True)
+    made = np.asarray(shapely.polygons(rings[solid], indices=number), np.object_)
+    owner = owner[left]
+    order = np.lexsort((-shapely.area(made), owner))
+    largest = order[np.diff(owner[order], prepend=-1) > 0]
+    cleaned = np.full(len(shape), shapely.Polygon(), np.object_)
+    cleaned[owner[largest]] = shapely.remove_repeated_points(made[largest], _SPECK_PX)
+    return cleaned

@@ -13,6 +13,7 @@ from rooftrace.vector.loops import (
     moments_between,
     principal_axes,
 )
+from rooftrace.vector.overlaps import common_area
 
 __all__ = ["MIN_IOU", "acceptable", "douglas_peucker", "meet", "simplify_staircase"]
 
@@ -80,7 +81,7 @@ def acceptable(candidate: Polygons, raw: Polygons, apart: Floats) -> NDArray[np.
     both = np.asarray(shapely.area(candidate) + shapely.area(raw))
     # IoU = (A + B - D) / (A + B + D), D being the symmetric difference. For most the bound will do.
     unsure = np.flatnonzero(good & ~(both - apart >= MIN_IOU * (both + apart)))
-    common = np.asarray(shapely.area(shapely.intersection(candidate[unsure], raw[unsure])))
+    common = common_area(candidate[unsure], raw[unsure])
     good[unsure] = common >= MIN_IOU * (both[unsure] - common)
     return good
 

@@ -181,3 +181,21 @@ def test_conflicts_are_all_boxes_that_overlap(
     pairs = conflicts(bounds)
     assert pairs.tolist() == [list(pair) for pair in expected]
     assert conflicts(bounds[:0]).shape == (0, 2)
+
+
+def test_threads_and_specks_are_left_out() -> None:
+    thread = shapely.Polygon([(0, 0), (0, 9), (1e-8, 9)])
+    speck = box(20, 20, 20 + 1e-5, 20 + 1e-5)
+    house = shapely.Polygon(
+        box(1, 1, 9, 9).exterior, [[(2, 2), (2, 8), (2 + 1e-9, 8)], box(4, 4, 6, 6).exterior]
+    )
+    shapes = [
+        shapely.MultiPolygon([speck, house]),
+        thread,
+        speck,
+        shapely.LineString([(0, 0), (1, 1)]),
+    ]
+    cleaned = module._cleaned(np.array([*shapes, house], np.object_))
+    expected = shapely.Polygon(house.exterior, [house.interiors[1]])
+    assert shapely.equals(cleaned[[0, 4]], expected).all()
+    assert shapely.is_empty(cleaned[1:4]).all()
