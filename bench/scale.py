@@ -3,44 +3,46 @@
     python bench/scale.py                 # see bench/README.md
 
 Prints one JSON object. The scenes are sparse GeoTIFFs: a generated town stands in one corner of
-every cell of 5120 pixels, the rest is nodata and not even stored.
+every cell (5120 pixels), the rest is nodata and not even stored.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from common import WORK, load_bundle, machine, measure, rounded, say, start, write_scene
-
-CELL_PX, TOWN_PX = 5120, 2560
+from common import (
+    WORK,
+    load_bundle,
+    machine,
+    measure,
+    measure_part,
+    rounded,
+    say,
+    start,
+    write_scene,
+)
 
 
 def main() -> dict[str, Any]:
     options = _options()
     before = machine()
-    gsd_m = load_bundle(options.model).spec.gsd_m or 0.4
     rows = {}
     for side in options.sizes:
-        scene = sparse_scene(options.work, side, gsd_m)
-        command = [sys.executable, "-m", "rooftrace", "predict", str(scene),
-                   "-o", str(options.work / f"out_{side}"), "--json"]  # fmt: skip
-        if options.model is not None:
-            command += ["-m", options.model]
-        done = measure(command)
-        (output,) = done.report["outputs"]
-        towns_px = max(side // CELL_PX, 1) ** 2 * TOWN_PX**2
-        rows[str(side)] = {
-            "seconds": rounded(done.seconds),
-            "scene_mpx": rounded(side * side / 1e6),
-            "data_mpx": rounded(towns_px / 1e6),
-            "data_mpx_per_s": rounded(towns_px / 1e6 / done.seconds),
-            "peak_rss_mb": rounded(done.peak_rss_mb),
-            "buildings": output["buildings"],
-        }
+        scene = Path(
+            measure_part(
+                __file__, "make", folder=str(options.work), side=side, cell=options.cell,
+                model=options.model,
+            ).report["scene"]
+        )  # fmt: skip
+        rows[str(side)] = _row(scene, side, options)
         say(f"{side}: {rows[str(side)]}")
+        if options.clean:
+            scene.unlink()
     first = rows[str(options.sizes[0])]
     return {
         "benchmark": "scale",
@@ -53,40 +55,84 @@ def main() -> dict[str, Any]:
             side: rounded(row["data_mpx_per_s"] / first["data_mpx_per_s"])
             for side, row in rows.items()
         },
+        "work_of_the_first": {
+            side: rounded(row["cpu_ms_per_data_mpx"] / first["cpu_ms_per_data_mpx"])
+            for side, row in rows.items()
+        },
     }
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_480, 40_960, 81_920, 102_400])
-    parser.add_argument("--model")
-    parser.add_argument("--work", type=Path, default=WORK)
-    return parser.parse_args()
+    parser.add_argument("--cell", type=int, default=5120, help="from town to town, in pixels")
+    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
+    parser.add_argument("--clean", action="store_true", help="remove the scenes afterwards")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for scenes and results")
+    options = parser.parse_args()
+    if any(side < options.cell for side in options.sizes) or options.cell < 128:
+        parser.error("a cell of 128 pixels or more, and no scene smaller than one")
+    return options
 
 
-def sparse_scene(folder: Path, side: int, gsd_m: float) -> Path:
+def _row(scene: Path, side: int, options: argparse.Namespace) -> dict[str, float]:
+    out = options.work / "out" / "scale"
+    # What an earlier run left there must not be gone on with.
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = measure(command if options.model is None else [*command, "-m", options.model])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    shutil.rmtree(out)
+    (output,) = done.report["outputs"]
+    data_mpx = (side // options.cell) ** 2 * (options.cell // 2) ** 2 / 1e6
+    return {
+        "seconds": rounded(done.seconds),
+        # Without the start of the process, which all sizes have in common.
+        "seconds_inside": rounded(output["seconds"]),
+        "cpu_seconds": rounded(cpu),
+        "scene_mpx": rounded(side * side / 1e6),
+        "data_mpx": rounded(data_mpx),
+        "data_mpx_per_s": rounded(data_mpx / output["seconds"]),
+        "cpu_ms_per_data_mpx": rounded(cpu * 1e3 / data_mpx),
+        "peak_rss_mb": rounded(done.peak_rss_mb),
+        "buildings": output["buildings"],
+    }
+
+
+# What follows runs in a process of its own.
+
+
+def make(*, folder: str, side: int, cell: int, model: str | None) -> dict[str, Any]:
     """A scene of towns far apart; kept between runs."""
+    gsd_m = load_bundle(model).spec.gsd_m or 0.4
+    return {"scene": str(_sparse_scene(Path(folder), side, cell, gsd_m))}
+
+
+def _sparse_scene(folder: Path, side: int, cell_px: int, gsd_m: float) -> Path:
     import rasterio
     from rasterio.windows import Window
 
-    path = folder / f"sparse_{side}px.tif"
+    town_px = cell_px // 2
+    path = folder / f"sparse_{side}px_by_{cell_px}_{gsd_m:g}m.tif"
     if path.exists():
         return path
-    with rasterio.open(write_scene(folder, TOWN_PX, gsd_m, "jpeg")) as source:
+    with rasterio.open(write_scene(folder, town_px, gsd_m, "jpeg")) as source:
         town, profile = source.read(), source.profile
-    town = town.clip(1, 255)
+    town = town.clip(1, 255)  # what is black would be nodata
     partial = path.with_suffix(".partial.tif")
     with rasterio.open(
         partial, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", nodata=0,
         crs=profile["crs"], transform=profile["transform"], tiled=True, blockxsize=512,
         blockysize=512, compress="zstd", sparse_ok=True, bigtiff="yes",
     ) as target:  # fmt: skip
-        for row in range(0, max(side - CELL_PX + 1, 1), CELL_PX):
-            for col in range(0, max(side - CELL_PX + 1, 1), CELL_PX):
-                target.write(town, window=Window(col, row, TOWN_PX, TOWN_PX))
+        for row in range(0, side - cell_px + 1, cell_px):
+            for col in range(0, side - cell_px + 1, cell_px):
+                target.write(town, window=Window(col, row, town_px, town_px))
     partial.rename(path)
     return path
 
 
 if __name__ == "__main__":
-    start(main, {})
+    start(main, {"make": make})
