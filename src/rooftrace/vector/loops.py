@@ -61,12 +61,13 @@ def find_vertices(stairs: Loops, outline: Loops) -> tuple[Ints, NDArray[np.bool_
 
     A ring has no vertex twice.
     """
-    low = stairs.vertex.min(axis=0)
-    width, height = (np.ptp(stairs.vertex, axis=0) + 1).astype(np.int64)
+    x, y = stairs.vertex.T
+    left, top = int(x.min()), int(y.min())
+    width, height = int(x.max()) - left + 1, int(y.max()) - top + 1
 
     def key(loops: Loops) -> Ints:
-        x, y = (loops.vertex - low).astype(np.int64).T
-        return np.asarray((loops.ring * height + y) * width + x, np.int64)
+        x, y = loops.vertex.astype(np.int64).T
+        return np.asarray((loops.ring * height + y - top) * width + x - left, np.int64)
 
     keys = key(stairs)
     order = np.argsort(keys)
@@ -81,14 +82,22 @@ def moments_between(stairs: Loops, outline: Loops, at: Ints) -> Floats:
     (x, y), (dx, dy) = (stairs.vertex + step / 2).T, step.T
     # In twelfths all are whole numbers, whose sums do not depend on the rings before.
     squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
-    terms = np.stack([np.ones(len(x)), x, y, *squares], axis=1)
-    sums = np.zeros((len(x) + 1, 6))
-    np.cumsum(terms * np.hypot(dx, dy)[:, None], axis=0, out=sums[1:])
+    length = np.hypot(dx, dy)
     to = at[outline.after]
-    start, stop = stairs.first[outline.ring], stairs.first[outline.ring + 1]
     # Past the ring's first vertex the sums begin anew.
-    total = sums[to] - sums[at] + np.where((to <= at)[:, None], sums[stop] - sums[start], 0)
-    return np.asarray(total / [1, 1, 1, 12, 12, 12])
+    wraps = np.flatnonzero(to <= at)
+    ring = outline.ring[wraps]
+    start, stop = stairs.first[ring], stairs.first[ring + 1]
+    sums = np.zeros(len(x) + 1)
+    total = np.empty((len(at), 6))
+    for column, (term, parts) in enumerate(
+        zip([np.ones(len(x)), x, y, *squares], [1, 1, 1, 12, 12, 12])
+    ):
+        np.cumsum(term * length, out=sums[1:])
+        between = sums[to] - sums[at]
+        between[wraps] += sums[stop] - sums[start]
+        total[:, column] = between / parts
+    return total
 
 
 def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
@@ -126,7 +135,7 @@ def differences(
 
     # Which edge of the outline stands for each step: that of the last corner up to it.
     order = np.argsort(at, kind="stable")
-    place = np.searchsorted(at[order], np.arange(len(stairs.vertex)), side="right") - 1
+    place = np.cumsum(np.bincount(at, minlength=len(stairs.vertex))) - 1
     wraps = (place < 0) | (at[order][place] < stairs.first[stairs.ring])
     place[wraps] = outline.first[stairs.ring[wraps] + 1] - 1
     steps = strip(stairs.vertex, stairs.vertex[stairs.after], order[place])

@@ -128,7 +128,8 @@ def _regularize(raw: Polygons, tolerance_px: float) -> tuple[Polygons, Bools]:
     polygons = np.asarray(shapely.polygons(made, indices=owner), np.object_)
     accepted = share >= _MIN_SHARE
     accepted[accepted] = acceptable(polygons[accepted], raw[accepted], bound[accepted])
-    polygons[~accepted] = simplify_staircase(raw[~accepted], tolerance_px)
+    rest = ~accepted
+    polygons[rest] = simplify_staircase(raw[rest], tolerance_px, drawn[rest])
     return polygons, accepted
 
 

@@ -28,7 +28,9 @@ _MIN_SINE = 0.3
 _MAX_SHIFT = 1.5
 
 
-def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
+def simplify_staircase(
+    polygons: Polygons, tolerance_px: float, drawn: Polygons | None = None
+) -> Polygons:
     """Outlines with few vertices instead of stairs.
 
     Douglas-Peucker finds which pixel corners are corners of the building. A line is then fitted to
@@ -40,6 +42,7 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     Args:
         polygons: (n,) valid shapely polygons on whole pixel coordinates, as `trace` makes them.
         tolerance_px: of Douglas-Peucker, at least 0; 1.25 to 1.5 takes the stairs away.
+        drawn: (n,) what `douglas_peucker` makes of them, where it is known already.
 
     Returns:
         (n,) valid polygons in the same order.
@@ -47,7 +50,8 @@ def simplify_staircase(polygons: Polygons, tolerance_px: float) -> Polygons:
     result = polygons.copy()
     if tolerance_px <= 0 or not len(polygons):
         return result
-    drawn = douglas_peucker(polygons, tolerance_px)
+    if drawn is None:
+        drawn = douglas_peucker(polygons, tolerance_px)
     fitted, apart = _fitted(polygons, drawn, tolerance_px)
     todo = np.arange(len(polygons))
     for candidate, bound in ((fitted, apart), (drawn, np.full(len(drawn), np.inf))):
