@@ -118,10 +118,13 @@ class _GeoTiffMask:
                 continue
             part = tile.intersection(window)
             assert part is not None
-            started = self._started.setdefault(place, _StartedTile(tile.shape_yx))
+            started = self._started.get(place)
+            if started is None:
+                started = self._started[place] = _StartedTile(tile.shape_yx)
             started.add(part.slices(tile), mask[part.slices(window)])
             if not started.missing_px:
-                self._store(tile, started.values)
+                if started.values is not None:
+                    self._store(tile, started.values)
                 del self._started[place]
 
     def close(self) -> None:
@@ -162,15 +165,19 @@ class _GeoTiffMask:
 
 
 class _StartedTile:
-    """A tile of the file that windows have covered in part."""
+    """A tile of the file that windows have covered in part; pixels are kept where any is known."""
 
     def __init__(self, shape_yx: tuple[int, int]) -> None:
-        self.values: NDArray[np.uint8] = np.full(shape_yx, NODATA, dtype=np.uint8)
-        self.missing_px = self.values.size
+        self.values: NDArray[np.uint8] | None = None
+        self.missing_px = shape_yx[0] * shape_yx[1]
+        self._shape_yx = shape_yx
 
     def add(self, into: tuple[slice, slice], values: NDArray[np.uint8]) -> None:
-        self.values[into] = values
         self.missing_px -= values.size
+        if self.values is None and (values != NODATA).any():
+            self.values = np.full(self._shape_yx, NODATA, dtype=np.uint8)
+        if self.values is not None:
+            self.values[into] = values
 
 
 def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:

@@ -54,6 +54,20 @@ class Block:
     count: NDArray[np.int64]
     cores: NDArray[np.uint8] | None = None
 
+    @classmethod
+    def empty(cls, window: Window) -> Block:
+        """One of nodata alone."""
+        count = np.zeros(256, dtype=np.int64)
+        count[NODATA] = window.area_px
+        # One value for all pixels; nobody writes into a block.
+        mask, score = (np.broadcast_to(np.uint8(v), window.shape_yx) for v in (NODATA, 0))
+        return cls(window, mask, score, count)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of it is nodata."""
+        return int(self.count[NODATA]) == self.window.area_px
+
 
 def make_block(
     plan: ScenePlan,
@@ -74,6 +88,8 @@ def make_block(
     window, model_window = plan.blocks[number], plan.model_window(number)
     valid = _without_failed(plan, window, pieces, valid)
     known = [(piece, piece.answer) for piece in pieces if piece.answer is not None]
+    if not known and valid is not None and not valid.any():
+        return Block.empty(window)
     if not known:
         blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
     else:
@@ -91,13 +107,22 @@ def make_block(
         mask = np.where(valid, mask, np.uint8(NODATA))
     score += np.uint16(BLEND_ONE // PROB_ONE // 2)
     score >>= np.uint16(8)
-    count = np.bincount(mask.ravel(), minlength=256)
+    count = _count(mask)
     cores = None
     if spec.separation is not None:
         above = parting[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
         inside = ~above if spec.separation == "border" else above
         cores = (inside & (mask == spec.building_class)).view(np.uint8)
     return Block(window, mask, score.astype(np.uint8), count, cores)
+
+
+def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(256,) pixels of each value; in strips, since `bincount` makes eight bytes of each."""
+    count = np.zeros(256, dtype=np.int64)
+    step = max(1, (1 << 19) // mask.shape[1])
+    for top in range(0, mask.shape[0], step):
+        count += np.bincount(mask[top : top + step].ravel(), minlength=256)
+    return count
 
 
 def _without_failed(

@@ -30,7 +30,8 @@ class Part:
     """What is kept of a finished block.
 
     Args:
-        block: the block itself; of its scores those of the background are left out.
+        block: the block itself; of its scores those of the background are left out, and of one of
+            nodata alone everything.
         handed_on: for which later block, what a tile of this one says of it.
         glance: (y, x, band) and (y, x) of the picture of the scene, see `Preview.crop`.
         figures: whole numbers to be added up over the scene.
@@ -98,10 +99,11 @@ class PartStore:
 def pack(part: Part) -> bytes:
     """A part as bytes, with a checksum."""
     block = part.block
-    # Scores of the background are for nobody, and noise does not compress.
-    score = np.where(block.mask != 0, block.score, np.uint8(0))
-    arrays: list[NDArray[Any] | None] = [block.mask, score, block.count, block.cores]
-    arrays += [*(part.glance or (None, None))]
+    arrays: list[NDArray[Any] | None] = [None] * 6
+    if not block.is_empty:
+        # Scores of the background are for nobody, and noise does not compress.
+        score = np.where(block.mask != 0, block.score, np.uint8(0))
+        arrays = [block.mask, score, block.count, block.cores, *(part.glance or (None, None))]
     arrays += [piece.answer for _, piece in part.handed_on]
     body = [None if one is None else zlib.compress(np.ascontiguousarray(one).data, _LEVEL)
             for one in arrays]  # fmt: skip
@@ -143,15 +145,16 @@ def unpack(data: bytes) -> Part:
         arrays.append(values.reshape(shape))
         at += size
     mask, score, count, cores, pixels, valid, *answers = arrays
-    assert mask is not None
-    assert score is not None
-    assert count is not None
     handed_on = tuple(
         (told[0], Piece((told[1], told[2]), Window(*told[3:]), answer))
         for told, answer in zip(head["handed_on"], answers)
     )
     glance = None if pixels is None or valid is None else (pixels, valid)
-    block = Block(Window(*head["window"]), mask, score, count, cores)
+    window = Window(*head["window"])
+    if mask is None or score is None or count is None:
+        block = Block.empty(window)
+    else:
+        block = Block(window, mask, score, count, cores)
     return Part(block, handed_on, glance, head["figures"])
 
 

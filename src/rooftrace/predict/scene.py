@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import numpy as np
-
 from rooftrace.core.errors import BandMismatch, DataError
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.masks import NODATA
@@ -133,17 +131,6 @@ class ScenePlan:
             for row in self.rows.needing(index[0])
             for col in self.cols.needing(index[1])
         ]
-
-    def blocks_touching(self, window: Window) -> list[int]:
-        """Which blocks have pixels in a window of the source, by number."""
-        rows = _between(self.rows.edges, window.row, window.row_stop)
-        cols = _between(self.cols.edges, window.col, window.col_stop)
-        return [row * len(self.cols) + col for row in rows for col in cols]
-
-
-def _between(edges: tuple[int, ...], start: int, stop: int) -> range:
-    first, last = np.searchsorted(edges, [start, stop - 1], side="right") - 1
-    return range(int(first), int(last) + 1)
 
 
 def plan_scene(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
-from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -93,35 +92,33 @@ class _Figures:
 
 @dataclass
 class _Validity:
-    """Where the source is valid, gathered from the tiles as they are read."""
+    """Where the source is valid, gathered block by block from the tiles as they are read.
+
+    The tiles of a block see all of it. What they see beyond is left to the blocks there.
+    """
 
     plan: ScenePlan
+    reading: int = 0
+    """The block whose tiles are being read."""
+
     _partial: dict[int, BoolArray] = field(default_factory=dict)
-    _closed: set[int] = field(default_factory=set)
-    _lock: Lock = field(default_factory=Lock)
 
     def watch(self, window: Window, valid: BoolArray | None) -> None:
         """Note a window of the source, where it is valid; None for nowhere."""
         if valid is not None and valid.all():
             return
-        with self._lock:
-            for number in self.plan.blocks_touching(window):
-                if number in self._closed:
-                    continue
-                block = self.plan.blocks[number]
-                known = self._partial.get(number)
-                if known is None:
-                    known = self._partial[number] = np.ones(block.shape_yx, dtype=bool)
-                part = block.intersection(window)
-                assert part is not None
-                seen = False if valid is None else valid[part.slices(window)]
-                known[part.slices(block)] = seen
+        block = self.plan.blocks[self.reading]
+        part = block.intersection(window)
+        if part is None:
+            return
+        known = self._partial.get(self.reading)
+        if known is None:
+            known = self._partial[self.reading] = np.ones(block.shape_yx, dtype=bool)
+        known[part.slices(block)] = False if valid is None else valid[part.slices(window)]
 
     def take(self, number: int) -> BoolArray | None:
         """(y, x) of a block whose tiles have all been read; None where all of it is valid."""
-        with self._lock:
-            self._closed.add(number)
-            return self._partial.pop(number, None)
+        return self._partial.pop(number, None)
 
 
 @dataclass(frozen=True)
@@ -223,6 +220,7 @@ class SceneStream:
             for number in range(self.plan.block_count):
                 part = None if self.parts is None else self.parts.load(number)
                 if part is None:
+                    self._validity.reading = number
                     for index in self.plan.own_tiles(number):
                         if self.error is not None:
                             break
@@ -349,7 +347,6 @@ class SceneStream:
 
     def _resume(self, number: int, part: Part) -> None:
         self._inbox.pop(number, None)
-        self._validity.take(number)
         self._hand_on(part.handed_on)
         if self._glance is not None and part.glance is not None:
             self._glance.paste(part.block.window, *part.glance)

@@ -94,7 +94,7 @@ class SceneWork:
         if self._sink is None:
             self._sink = self._open.enter_context(self._open_sink())
         self._sink.write(block.window, block.mask)
-        if self._density is not None:
+        if self._density is not None and not block.is_empty:
             self._density.feed(block.window, block.mask)
         if self._assembler is not None:
             occurring = np.flatnonzero(block.count).tolist()

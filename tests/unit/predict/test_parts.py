@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Window
+from rooftrace.io.masks import NODATA
 from rooftrace.predict.block import Block, Piece
 from rooftrace.predict.parts import Part, PartStore, pack, unpack
 
@@ -93,3 +94,15 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
         PartStore(tmp_path / "file" / "parts", {})
+
+
+def test_a_part_of_nodata_takes_no_room() -> None:
+    handed_on = part().handed_on
+    empty = Part(Block.empty(Window(3, 4, 3000, 3000)), handed_on, None, {"tiles_empty": 4})
+    packed = pack(empty)
+    assert len(packed) < 1500
+    back = unpack(packed)
+    assert [number for number, _ in back.handed_on] == [7, 9]
+    assert (back.block.window, back.figures) == (empty.block.window, empty.figures)
+    assert (back.block.mask == NODATA).all()
+    assert back.block.is_empty
