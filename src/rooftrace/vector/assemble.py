@@ -69,13 +69,13 @@ class FootprintAssembler:
     ) -> None:
         options.check(grid, gsd_m)
         self.found = 0
-        """Regions of the building class that are complete so far."""
+        """Regions of the building class, of `min_area_px` or more, that are complete so far."""
         self._building_class = building_class
         self._options = options
         self._maker = Maker(grid, options, gsd_m)
         self._calibrate = calibrate
         self._class_names = class_names
-        self._polygonizer = ClassPolygonizer(grid.shape, classes)
+        self._polygonizer = ClassPolygonizer(grid.shape, classes, options.min_area_px)
         self._cores = BlockPolygonizer(grid.shape)
         self._has_cores = False
         self._has_score = True
@@ -145,8 +145,8 @@ class FootprintAssembler:
             self._keep(self._making.popleft().result())
         if self._pool is not None:
             self._pool.shutdown()
-        for index, made in self._made_px.items():
-            check_area(index, self._polygonizer.pixels[index], made)
+        for index, small in self._polygonizer.small_px.items():
+            check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
         records = Records.joined([Records.none(), *self._records])
         self._records.clear()
         records = settle_neighbours(

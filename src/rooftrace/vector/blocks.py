@@ -29,9 +29,13 @@ class BlockPolygonizer:
 
     Args:
         shape_yx: (rows, columns) of the scene.
+        smallest_px: regions of fewer pixels are counted in `small_px` and left out.
     """
 
-    def __init__(self, shape_yx: tuple[int, int]) -> None:
+    def __init__(self, shape_yx: tuple[int, int], smallest_px: float = 0.0) -> None:
+        self.small_px = 0
+        """Pixels of the regions that were left out."""
+        self._smallest_px = smallest_px
         self._scene = Window.whole(shape_yx)
         self._cover = _Cover()
         self._done: list[TracedPolygons] = []
@@ -57,6 +61,10 @@ class BlockPolygonizer:
         if prob is not None:
             total = regions.integrate(mask, prob, window)
         done = ~self._frontier.add(regions, total, window)
+        # Noise has thousands of specks, of each of which a polygon would have to be made.
+        small = done & (regions.area_px < self._smallest_px)
+        self.small_px += int(regions.area_px[small].sum())
+        done &= ~small
         area, first = regions.area_px[done], regions.first_pixel_yx[done]
         score = mean_score(total[done], area)
         self._done.append(TracedPolygons(regions.polygons(done), score, area, first))
@@ -92,7 +100,10 @@ class BlockPolygonizer:
 
     def join(self) -> None:
         """Looks which of the regions that waited are complete, for `take` to hand out."""
-        self._done.append(self._frontier.take())
+        joined = self._frontier.take()
+        large = joined.area_px >= self._smallest_px
+        self.small_px += int(joined.area_px[~large].sum())
+        self._done.append(joined.of(large))
 
     def take(self) -> TracedPolygons:
         """The regions that are known to be complete and were not taken yet.

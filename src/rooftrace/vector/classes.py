@@ -23,10 +23,13 @@ class ClassPolygonizer:
     Args:
         shape_yx: (rows, columns) of the scene.
         classes: the indices of those that are traced.
+        smallest_px: regions of fewer pixels are left out.
     """
 
-    def __init__(self, shape_yx: tuple[int, int], classes: Iterable[int]) -> None:
-        self._tracers = {index: BlockPolygonizer(shape_yx) for index in classes}
+    def __init__(
+        self, shape_yx: tuple[int, int], classes: Iterable[int], smallest_px: float = 0.0
+    ) -> None:
+        self._tracers = {index: BlockPolygonizer(shape_yx, smallest_px) for index in classes}
         self.pixels = dict.fromkeys(self._tracers, 0)
         """How many of each class were fed."""
 
@@ -51,6 +54,11 @@ class ClassPolygonizer:
                 self.pixels[index] += int(np.count_nonzero(own))
             else:
                 tracer.skip(window)
+
+    @property
+    def small_px(self) -> dict[int, int]:
+        """By class, the pixels of the regions that were left out so far."""
+        return {index: tracer.small_px for index, tracer in self._tracers.items()}
 
     @property
     def ripe(self) -> bool:
