@@ -12,7 +12,8 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rooftrace.core.types import Footprints, GeoGrid, RasterSource
+    from rooftrace.core.types import Footprints, GeoGrid
     from rooftrace.engines.base import Engine
     from rooftrace.models.spec import BundleSpec
     from rooftrace.predict.block import Block
@@ -108,15 +109,22 @@ class Clock:
         }
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all stages share."""
+
+    clock: Clock
+    path: Path
+    grid: GeoGrid
+    scene: ScenePlan
+    spec: BundleSpec
+    out: Path
+
+
 def stages(
-    *,
-    work: str,
-    model: str | None,
-    size_px: int,
-    compress: str,
-    precision: str | None,
+    *, work: str, model: str | None, size_px: int, compress: str, precision: str | None,
     repeats: int,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """All stages over one scene; each is handed what it needs in memory."""
     from rooftrace.core.types import Window
     from rooftrace.engines.select import load_engine
@@ -130,15 +138,15 @@ def stages(
     out = Path(work) / "out" / "stages"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    with closing(open_raster(path)) as source:
+        grid, scene = source.grid, plan_scene(source, bundle.spec)
     clock = Clock(size_px**2 / 1e6, repeats)
-    source = open_raster(path)
-    scene = plan_scene(source, bundle.spec)
-    answers, infer = _pixels(clock, path, scene, bundle.spec, engine)
-    blocks = _blocks(clock, source.grid, scene, bundle.spec, answers, out)
-    buildings = _polygons(clock, source.grid, bundle.spec, blocks, out)
-    _pictures(clock, source, bundle.spec, scene, blocks, buildings, out)
-    source.close()
-    shares = _end_to_end(clock, path, Predictor(bundle, engine), infer, out)
+    here = Setting(clock, path, grid, scene, bundle.spec, out)
+    answers, infer = _pixels(here, engine)
+    blocks = _blocks(here, answers)
+    buildings = _polygons(here, blocks)
+    _pictures(here, blocks, buildings)
+    shares = _end_to_end(here, Predictor(bundle, engine), infer)
     given_px = sum(scene.tiles.tile(index).read.area_px for index in answers)
     return {
         "model": {"name": bundle.spec.name, "engine": engine.name, "precision": engine.precision},
@@ -155,7 +163,7 @@ def stages(
 
 
 def _pixels(
-    clock: Clock, path: Path, scene: ScenePlan, spec: BundleSpec, engine: Engine
+    here: Setting, engine: Engine
 ) -> tuple[dict[TileIndex, NDArray[np.uint8]], Callable[[], None]]:
     """Reading, scaling, and the network: its answers, and it once more."""
     import numpy as np
@@ -166,13 +174,14 @@ def _pixels(
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
     from rooftrace.tiling.blend import quantise
 
+    scene, clock = here.scene, here.clock
     whole = Window.whole(scene.shape_yx)
     indices = [i for number in range(scene.block_count) for i in scene.own_tiles(number)]
     reads = {index: scene.tiles.tile(index).read for index in indices}
 
     def read() -> None:
         # GDAL keeps the blocks that it decoded for as long as a file is open.
-        source = open_raster(path)
+        source = open_raster(here.path)
         for window in reads.values():
             inside = window.intersection(whole)
             assert inside is not None
@@ -180,10 +189,9 @@ def _pixels(
         source.close()
 
     clock.time("read", read)
-    raster = open_raster(path).read()
-    image, grid = raster.data, raster.grid
-    scaling = scaling_for(grid, (grid.gsd_m or 0.3) * RESAMPLED_BY)
-    resampler = Resampler(ArraySource(image, grid), scaling, spec.mean)
+    image = open_raster(here.path).read().data
+    scaling = scaling_for(here.grid, (here.grid.gsd_m or 0.3) * RESAMPLED_BY)
+    resampler = Resampler(ArraySource(image, here.grid), scaling, here.spec.mean)
     small = Window.whole(resampler.shape_yx)
     clock.time("resample", lambda: resampler.read(small))
     coarse = np.zeros((1, *small.shape_yx), np.uint16)
@@ -217,19 +225,13 @@ def _pixels(
     return answers, infer
 
 
-def _blocks(
-    clock: Clock,
-    grid: GeoGrid,
-    scene: ScenePlan,
-    spec: BundleSpec,
-    answers: dict[TileIndex, NDArray[np.uint8]],
-    out: Path,
-) -> list[Block]:
+def _blocks(here: Setting, answers: dict[TileIndex, NDArray[np.uint8]]) -> list[Block]:
     """From answers to blocks of mask and scores, and these on disk."""
     from rooftrace.io.masks import mask_sink
     from rooftrace.predict.block import Piece, make_block
     from rooftrace.predict.parts import Part, PartStore
 
+    scene, spec, clock = here.scene, here.spec, here.clock
     threshold = spec.threshold if spec.is_binary else None
     pieces: list[list[Piece]] = [[] for _ in scene.blocks]
     for index, answer in answers.items():
@@ -249,12 +251,12 @@ def _blocks(
     blocks = clock.time("blend", blend)
 
     def write() -> None:
-        with mask_sink(out / "mask.tif", grid) as sink:
+        with mask_sink(here.out / "mask.tif", here.grid) as sink:
             for block in blocks:
                 sink.write(block.window, block.mask)
 
     clock.time("mask write", write)
-    store = PartStore(out / "parts", {})
+    store = PartStore(here.out / "parts", {})
 
     def save() -> None:
         for number, block in enumerate(blocks):
@@ -265,9 +267,7 @@ def _blocks(
     return blocks
 
 
-def _polygons(
-    clock: Clock, grid: GeoGrid, spec: BundleSpec, blocks: list[Block], out: Path
-) -> Footprints:
+def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     """The steps from blocks to footprints, one after the other, and as predict takes them."""
     import numpy as np
 
@@ -283,6 +283,8 @@ def _polygons(
     from rooftrace.vector.regularize import regularize
     from rooftrace.vector.settle import settle
 
+    grid, spec, clock = here.grid, here.spec, here.clock
+
     def trace() -> TracedPolygons:
         polygonizer = BlockPolygonizer(grid.shape)
         for block in blocks:
@@ -296,8 +298,8 @@ def _polygons(
     regular = clock.time("regularize", lambda: regularize(raw, SIMPLIFY_PX).polygons)
     settled = clock.time("settle", lambda: settle(raw, regular))
     made = clock.time("describe", lambda: make_footprints(settled, large.score, grid))
-    write_footprints(out / "none.gpkg", made.take(np.zeros(0, int)))  # imports what writes
-    clock.time("polygon write", lambda: write_footprints(out / "buildings.gpkg", made))
+    write_footprints(here.out / "none.gpkg", made.take(np.zeros(0, int)))  # imports what writes
+    clock.time("polygon write", lambda: write_footprints(here.out / "buildings.gpkg", made))
 
     # Its pixels are read by nobody, and no memory is taken for them.
     picture = ArraySource(
@@ -315,52 +317,47 @@ def _polygons(
     return made
 
 
-def _pictures(
-    clock: Clock,
-    source: RasterSource,
-    spec: BundleSpec,
-    scene: ScenePlan,
-    blocks: list[Block],
-    buildings: Footprints,
-    out: Path,
-) -> None:
+def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None:
     """What is made besides: density and the preview."""
+    from rooftrace.io.raster import open_raster
     from rooftrace.predict.preview import Preview
     from rooftrace.vector.density import DensityAccumulator
 
+    spec, clock = here.spec, here.clock
+
     def density() -> None:
-        counter = DensityAccumulator(source.grid, 100.0, building_class=spec.building_class)
+        counter = DensityAccumulator(here.grid, 100.0, building_class=spec.building_class)
         for block in blocks:
             counter.feed(block.window, block.mask)
         counter.add(buildings)
         counter.finish()
 
     clock.time("density", density)
-    rasters = [(window, source.read(window)) for window in scene.blocks]
+    with closing(open_raster(here.path)) as source:
+        rasters = [(block.window, source.read(block.window)) for block in blocks]
 
     def preview() -> None:
-        seen = Preview(source.grid, source.bands, source.dtype)
+        seen = Preview(here.grid, source.bands, source.dtype)
         for window, raster in rasters:
             seen.watch(window, raster)
-        picture = seen.draw([buildings], spec.legend, (0.0, 0.0), "", source.grid.gsd_m)
-        picture.save(out / "preview.png", compress_level=1)
+        picture = seen.draw([buildings], spec.legend, (0.0, 0.0), "", here.grid.gsd_m)
+        picture.save(here.out / "preview.png", compress_level=1)
 
     clock.time("preview", preview)
 
 
-def _end_to_end(
-    clock: Clock, path: Path, predictor: Predictor, infer: Callable[[], None], out: Path
-) -> dict[str, Any]:
+def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) -> dict[str, Any]:
     """What the command does with a scene, and the network alone on the same tiles, by turns."""
     from rooftrace.io.raster import open_raster
     from rooftrace.predict.options import SceneOptions
     from rooftrace.predict.parts import PartStore
     from rooftrace.predict.stream import run_streams
 
+    out, clock = here.out, here.clock
     options = SceneOptions()
 
     def predict() -> None:
-        source = open_raster(path)
+        source = open_raster(here.path)
         paths = predictor.paths_for(source, out, "scene")
         sink = predictor.sink_for(source, paths, options)
         store = PartStore(out / "parts", {})
