@@ -32,8 +32,10 @@ _MAX_SIDE_PX = 4096
 _MAX_LEVELS = 64
 """Of a flood; the halls that are deeper have no need of finer ones."""
 
-_SHEET_PX = 1 << 21
+_SHEET_PX = 1 << 19
 """Regions that are flooded together."""
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 _CELL_LEVELS = 0.75
 """Of a level: pixels that are finer than their levels say no more than coarse ones."""
@@ -330,7 +332,8 @@ def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:
     """
     width, flat = labels.shape[1], labels.reshape(-1)
     free = above & (flat == 0)
-    front = np.flatnonzero(flat)
+    beside = cv2.dilate(free.view(np.uint8).reshape(labels.shape), _CROSS).reshape(-1)
+    front = np.flatnonzero((beside > 0) & (flat > 0))
     while len(front):
         taken = []
         for aside in (-width, -1, 1, width):
