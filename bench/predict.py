@@ -105,7 +105,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--tile", type=int, default=512, help="side of the loop's tiles")
-    parser.add_argument("--overlap", type=int, help="of the loop's tiles; default: as rooftrace's")
+    # An eighth, as people have it; with the 128 px of rooftrace the loop would be slower.
+    parser.add_argument("--overlap", type=int, default=64, help="of the loop's tiles, in pixels")
     parser.add_argument("--compress", choices=("deflate", "jpeg"), default="deflate")
     parser.add_argument("--repeats", type=int, default=1, help="rows take turns, so many times")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that can run")
@@ -257,13 +258,11 @@ def prepare(
     baseline_size_px: int,
     compress: str,
     tile_px: int,
-    overlap_px: int | None,
+    overlap_px: int,
 ) -> dict[str, Any]:
     """Write the scene, its crop, and the loop's network with the bundle's weights."""
     import numpy as np
     from safetensors.torch import save_file
-
-    from rooftrace.predict.scene import OVERLAP_PX
 
     bundle = load_bundle(model)
     spec = bundle.spec
@@ -274,7 +273,7 @@ def prepare(
     crop = scene if baseline_size_px == size_px else _crop(scene, baseline_size_px)
     multiple = spec.input_multiple_px
     tile_px = spec.input_px or min(tile_px, baseline_size_px) // multiple * multiple
-    overlap_px = min(OVERLAP_PX if overlap_px is None else overlap_px, tile_px // 2)
+    overlap_px = min(overlap_px, tile_px // 2)
     net = restore(bundle)
     batch, probability, difference = check_same(bundle, net, scene, tile_px)
     network = Path(work) / "network"
