@@ -275,7 +275,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     from rooftrace.io.memory import ArraySource
     from rooftrace.io.vector import write_footprints
     from rooftrace.predict.options import SceneOptions
-    from rooftrace.predict.stream import StreamStats
+    from rooftrace.predict.passage import StreamStats
     from rooftrace.predict.work import SIMPLIFY_PX, SMALLEST_PX, SceneWork
     from rooftrace.vector.blocks import BlockPolygonizer
     from rooftrace.vector.footprints import make_footprints

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rooftrace.core.types import RasterSource
 from rooftrace.core.versions import installed
 from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
+from rooftrace.flows.predict_report import PredictOutput, PredictReport, output_of
 from rooftrace.flows.runfolder import RunFolder
 from rooftrace.io.area import Area
 from rooftrace.io.atomic import write_atomically
@@ -23,77 +24,20 @@ from rooftrace.io.remote import coarsened
 from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult, Summary
+from rooftrace.predict.result import OutputPaths
 from rooftrace.predict.scene import ScenePlan
-from rooftrace.predict.stream import SceneStream, run_streams
+from rooftrace.predict.stream import run_streams
 from rooftrace.predict.tta import Tta
 from rooftrace.predict.work import SceneWork
 
-__all__ = ["PredictOutput", "PredictReport", "run_predict"]
+__all__ = ["run_predict"]
 
 Progress = Callable[[int, int, int], None]
 """Called with the pixels that are done, that there are, and the buildings that were found."""
 
 _MOST_LISTED = 10
-
-
-@dataclass(frozen=True)
-class PredictOutput:
-    """One image: where its results are, and their figures.
-
-    Args:
-        polygons, preview, density: None where there is none.
-        buildings: None where polygons were not asked for.
-        seconds: from its first pixel to its last file; images that are done together share them.
-    """
-
-    input: str
-    mask: str | None
-    polygons: str | None
-    preview: str | None
-    density: str | None
-    buildings: int | None
-    built_up_share: float
-    pixels: int
-    seconds: float
-    classes: tuple[ClassFigures, ...]
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> PredictOutput:
-        """What `asdict` made of one."""
-        classes = tuple(ClassFigures(**one) for one in record["classes"])
-        return cls(**{**record, "classes": classes})
-
-
-@dataclass(frozen=True)
-class PredictReport:
-    """A run.
-
-    Args:
-        outputs: one for each image, in order.
-        mpx_per_s: over all of them, files included, without what an earlier run had finished.
-        peak_rss_mb: of the process.
-        resumed_images, resumed_blocks: that an earlier run had finished.
-        notes: what was assumed or skipped, for the person to see.
-    """
-
-    outputs: tuple[PredictOutput, ...]
-    mpx_per_s: float
-    peak_rss_mb: float
-    resumed_images: int = 0
-    resumed_blocks: int = 0
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
-        return {
-            "outputs": [asdict(output) for output in self.outputs],
-            "mpx_per_s": self.mpx_per_s,
-            "peak_rss_mb": self.peak_rss_mb,
-            "resumed_images": self.resumed_images,
-            "resumed_blocks": self.resumed_blocks,
-        }
 
 
 def run_predict(
@@ -334,7 +278,7 @@ class _Run:
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
-        output = _output(job.shown, paths, result, self._options)
+        output = output_of(job.shown, paths, result, self._options)
         figures = summary.to_json() | {"input": job.shown, "failed_tiles": scene.failed}
         self.outputs[job.name], self.figures[job.name] = output, figures
         files = [output.mask, output.polygons, output.preview, output.density]
@@ -376,27 +320,6 @@ def _lost(scene: SceneStream) -> tuple[str, ...]:
     if not count:
         return ()
     return (f"{scene.source.name}: {count} tiles failed and are nodata now, as run.json tells.",)
-
-
-def _output(
-    shown: str, paths: OutputPaths, result: SceneResult, options: SceneOptions
-) -> PredictOutput:
-    summary: Summary = result.summary
-    made = {
-        "mask": str(paths.mask) if "mask" in options.outputs else None,
-        "polygons": str(paths.polygons) if "polygons" in options.outputs else None,
-        "preview": None if result.preview is None else str(paths.preview),
-        "density": None if result.density is None else f"{paths.density}.tif",
-    }
-    return PredictOutput(
-        input=shown,
-        **made,
-        buildings=None if summary.regularized is None else summary.buildings,
-        built_up_share=summary.built_up_share,
-        pixels=summary.pixels,
-        seconds=summary.seconds,
-        classes=summary.classes,
-    )
 
 
 def _shortened(notes: list[str]) -> list[str]:

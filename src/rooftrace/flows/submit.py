@@ -19,9 +19,10 @@ from rooftrace.flows.machine import peak_rss_mb
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import NodataRule, RasterFile, open_raster
 from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene import plan_scene
-from rooftrace.predict.stream import SceneStream, run_streams
+from rooftrace.predict.stream import run_streams
 from rooftrace.predict.tta import Tta
 
 __all__ = ["SubmitReport", "run_submit"]

@@ -23,9 +23,10 @@ from rooftrace.models.spec import Output
 from rooftrace.predict.block import Block
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.parts import PartStore
+from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.scene import plan_scene
-from rooftrace.predict.stream import SceneStream, run_streams, stream
+from rooftrace.predict.stream import run_streams, stream
 from rooftrace.predict.work import OpenSink, SceneWork
 from rooftrace.vector.assemble import FootprintSet
 

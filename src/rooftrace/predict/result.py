@@ -17,7 +17,7 @@ from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector import write_footprints_chunks
 from rooftrace.predict.options import SceneOptions
-from rooftrace.predict.stream import StreamStats
+from rooftrace.predict.passage import StreamStats
 from rooftrace.vector.assemble import FootprintSet
 from rooftrace.vector.density_files import write_density
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD

@@ -15,10 +15,10 @@ from rooftrace.io.masks import MaskSink
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
 from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.passage import StreamStats
 from rooftrace.predict.preview import Preview
 from rooftrace.predict.result import ClassFigures, SceneResult, Summary
 from rooftrace.predict.scene import plan_scene
-from rooftrace.predict.stream import StreamStats
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.density import DensityAccumulator
 from rooftrace.vector.necks import Necks

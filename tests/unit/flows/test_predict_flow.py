@@ -69,8 +69,8 @@ def test_a_folder_of_different_images(folder: Path, bundle: Path, tmp_path: Path
         "outputs", "mpx_per_s", "peak_rss_mb", "resumed_images", "resumed_blocks",
     }  # fmt: skip
     assert set(told_json["outputs"][0]) == {
-        "input", "mask", "polygons", "preview", "density", "buildings", "built_up_share", "pixels", "seconds",
-        "classes",
+        "input", "mask", "polygons", "preview", "density", "buildings", "built_up_share", "pixels",
+        "seconds", "classes",
     }  # fmt: skip
     land, building = told_json["outputs"][1]["classes"]
     assert (land["name"], land["polygons"], land["pixels"]) == ("background", 0, 64 * 80 - 600)

@@ -25,8 +25,8 @@ from rooftrace.flows.journal import Journal
 from rooftrace.flows.submit import SubmitReport, run_submit
 from rooftrace.io.raster import NodataRule
 from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import load
-from rooftrace.predict.stream import SceneStream
 
 NAMES = ("a", "b c", "ü", "empty")
 SHAPES = ((64, 80), (32, 48), (96, 64), (32, 32))

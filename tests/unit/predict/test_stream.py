@@ -18,8 +18,9 @@ from rooftrace.io.masks import NODATA
 from rooftrace.io.memory import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block, most_probable
+from rooftrace.predict.passage import SceneStream, StreamStats
 from rooftrace.predict.scene import ScenePlan, plan_scene
-from rooftrace.predict.stream import SceneStream, StreamStats, run_streams, stream
+from rooftrace.predict.stream import run_streams, stream
 
 SPEC = BundleSpec(
     name="fake",
