@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["Loops", "differences", "find_vertices", "moments_between", "principal_axes"]
+__all__ = ["Loops", "find_vertices", "moments_between", "principal_axes"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,6 +37,14 @@ class Loops:
         kept[np.cumsum(size) - 1] = False
         return cls(vertex[kept], np.concatenate([[0], np.cumsum(size - 1)]), ring[kept])
 
+    def chosen(self, kept: NDArray[np.bool_]) -> Loops:
+        """Some of the rings (rings,), numbered anew."""
+        size = np.diff(self.first)[kept]
+        vertex = self.vertex[kept[self.ring]]
+        return Loops(
+            vertex, np.concatenate([[0], np.cumsum(size)]), np.repeat(np.arange(len(size)), size)
+        )  # fmt: skip
+
     def moved(self, by: Floats) -> Loops:
         """Each ring by its own vector (rings, 2)."""
         return Loops(self.vertex + by[self.ring], self.first, self.ring)
@@ -56,8 +64,8 @@ class Loops:
         return before
 
 
-def find_vertices(stairs: Loops, outline: Loops) -> tuple[Ints, NDArray[np.bool_]]:
-    """(corners,) which vertex of the stairs each corner is, and whether it is one.
+def find_vertices(stairs: Loops, outline: Loops) -> Ints:
+    """(corners,) which vertex of the stairs each corner is, or any where it is none.
 
     A ring has no vertex twice.
     """
@@ -71,9 +79,8 @@ def find_vertices(stairs: Loops, outline: Loops) -> tuple[Ints, NDArray[np.bool_
 
     keys = key(stairs)
     order = np.argsort(keys)
-    wanted = key(outline)
-    at = order[np.searchsorted(keys[order], wanted).clip(max=len(order) - 1)]
-    return at, keys[at] == wanted
+    place = np.searchsorted(keys[order], key(outline)).clip(max=len(order) - 1)
+    return np.asarray(order[place], np.int64)
 
 
 def moments_between(stairs: Loops, outline: Loops, at: Ints) -> Floats:
@@ -107,38 +114,3 @@ def principal_axes(moments: Floats) -> tuple[Floats, Floats]:
     x, y = mean.T
     angle = np.arctan2(2 * (xy - x * y), (xx - x * x) - (yy - y * y)) / 2
     return mean, np.stack([np.cos(angle), np.sin(angle)], axis=1)
-
-
-def differences(
-    stairs: Loops, outline: Loops, at: Ints, moved: Floats, direction: Floats
-) -> tuple[Floats, Floats]:
-    """How far the stairs and the moved outline lie apart, as areas that add up to a bound.
-
-    The two differ by closed curves, one for each edge of the outline: along the stairs from its one
-    corner to the other, and back along the edge. The area in such a curve is at most what lies
-    between its segments and their feet on the edge's line.
-
-    Returns:
-        (vertices,) of each step of the stairs, and (corners,) of the ways from corners of the
-        stairs to those of the outline.
-    """
-    along = moved[outline.after] - moved
-    length = np.hypot(along[:, 0], along[:, 1])[:, None]
-    along = np.where(length > 0, along / np.where(length > 0, length, 1), direction)
-
-    def strip(one: Floats, other: Floats, edge: Ints) -> Floats:
-        unit = along[edge]
-        a, b = one - moved[edge], other - moved[edge]
-        run = np.abs(((b - a) * unit).sum(axis=1))
-        away = [np.abs(p[:, 0] * unit[:, 1] - p[:, 1] * unit[:, 0]) for p in (a, b)]
-        return np.asarray(run * (away[0] + away[1]) / 2)
-
-    # Which edge of the outline stands for each step: that of the last corner up to it.
-    order = np.argsort(at, kind="stable")
-    place = np.cumsum(np.bincount(at, minlength=len(stairs.vertex))) - 1
-    wraps = (place < 0) | (at[order][place] < stairs.first[stairs.ring])
-    place[wraps] = outline.first[stairs.ring[wraps] + 1] - 1
-    steps = strip(stairs.vertex, stairs.vertex[stairs.after], order[place])
-    here = np.arange(len(moved))
-    corner = outline.vertex
-    return steps, strip(corner, moved, here) + strip(corner, moved, outline.before)

@@ -18,9 +18,9 @@ Floats = NDArray[np.float64]
 Polygons = NDArray[np.object_]
 
 # Pairs of edges that are looked at together.
-_AT_ONCE = 1 << 17
+_AT_ONCE = 1 << 14
 # Beyond so many pairs an overlay, which does not try all of them, is faster.
-_MOST_PAIRS = 1 << 14
+_MOST_PAIRS = 1 << 16
 
 
 def common_area(polygons: Polygons, stairs: Polygons) -> Floats:

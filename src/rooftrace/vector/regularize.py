@@ -12,17 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from rooftrace.vector.loops import (
-    Loops,
-    differences,
-    find_vertices,
-    moments_between,
-    principal_axes,
-)
-from rooftrace.vector.simplify import acceptable, douglas_peucker, meet, simplify_staircase
+from rooftrace.vector.loops import Loops, principal_axes
+from rooftrace.vector.simplify import Drawn, acceptable, meet, simplify_staircase
 
 __all__ = ["Regularized", "regularize"]
 
@@ -100,37 +93,26 @@ def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:
 
 
 def _regularize(raw: Polygons, tolerance_px: float) -> tuple[Polygons, Bools]:
-    drawn = douglas_peucker(raw, tolerance_px)
-    rings, owner = shapely.get_rings(raw, return_index=True)
-    stairs, outline = Loops.of(rings), Loops.of(shapely.get_rings(drawn))
-    at, found = find_vertices(stairs, outline)
-    # Near the origin squares of coordinates keep their digits.
-    origin = stairs.vertex[stairs.first[:-1]]
-    stairs, outline = stairs.moved(-origin), outline.moved(-origin)
-    moments = moments_between(stairs, outline, at)
-    polygon = owner[outline.ring]
-    main, share = _main_directions(outline, moments, polygon, len(raw))
-
-    turn = _rotation(-main)
-    edges = _Edges.of(outline, moments, at, turn[polygon], tolerance_px)
-    edges = _merged(edges, tolerance_px)
-    corner, ring, stair = _corners(edges, tolerance_px)
-    back = np.einsum("nji,nj->ni", turn[owner[ring]], corner)
-    corner = np.rint(back / _GRID_PX) * _GRID_PX
-    size = np.bincount(ring, minlength=len(rings))
-    stood_for = Loops(stairs.vertex[stair], np.concatenate([[0], np.cumsum(size)]), ring)
-    bound = np.zeros(len(raw))
-    apart, ends = differences(stairs, stood_for, stair, corner, np.zeros_like(corner))
-    np.add.at(bound, owner[stairs.ring], apart)
-    np.add.at(bound, owner[ring], ends)
-    bound[owner[outline.ring[~found]]] = np.inf
-    made = np.asarray(shapely.linearrings(corner + origin[ring], indices=ring), np.object_)
-    polygons = np.asarray(shapely.polygons(made, indices=owner), np.object_)
+    drawn = Drawn.of(raw, tolerance_px)
+    main, share = _main_directions(drawn, len(raw))
     accepted = share >= _MIN_SHARE
-    accepted[accepted] = acceptable(polygons[accepted], raw[accepted], bound[accepted])
+    regular = _regular(drawn.chosen(accepted), main[accepted], tolerance_px)
+    good = acceptable(regular, raw[accepted])
+    polygons = raw.copy()
+    polygons[accepted] = regular
+    accepted[accepted] = good
     rest = ~accepted
-    polygons[rest] = simplify_staircase(raw[rest], tolerance_px, drawn[rest])
+    polygons[rest] = simplify_staircase(raw[rest], tolerance_px, drawn.chosen(rest))
     return polygons, accepted
+
+
+def _regular(drawn: Drawn, main: Floats, tolerance_px: float) -> Polygons:
+    """(n,) with edges along the main directions (n,), in radians, and across them."""
+    turn = _rotation(-main)
+    edges = _Edges.of(drawn, turn[drawn.owner[drawn.outline.ring]], tolerance_px)
+    corner, ring = _corners(_merged(edges, tolerance_px), tolerance_px)
+    back = np.einsum("nji,nj->ni", turn[drawn.owner[ring]], corner)
+    return drawn.made(np.rint(back / _GRID_PX) * _GRID_PX, ring)
 
 
 def _rotation(angle: Floats) -> Floats:
@@ -144,9 +126,7 @@ def _quarter(angle: Floats) -> Floats:
     return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
 
-def _main_directions(
-    outline: Loops, moments: Floats, polygon: Ints, count: int
-) -> tuple[Floats, Floats]:
+def _main_directions(drawn: Drawn, count: int) -> tuple[Floats, Floats]:
     """The direction that most of each polygon's outline has, modulo a quarter turn.
 
     The fullest bins of the edges' directions, weighted by length, say about which; then all edges
@@ -155,6 +135,8 @@ def _main_directions(
     Returns:
         (count,) radians, and (count,) the share of the outline's length that is near to it.
     """
+    outline, moments = drawn.outline, drawn.moments
+    polygon = drawn.owner[outline.ring]
     _, unit = principal_axes(moments)
     angle = np.arctan2(unit[:, 1], unit[:, 0])
     chord = outline.vertex[outline.after] - outline.vertex
@@ -193,7 +175,6 @@ class _Edges:
     Args:
         moments: (n, 6) of the stairs, see `moments_between`.
         start: (n, 2) where the stairs of an edge begin.
-        stair: (n,) which vertex of the stairs that is.
         kind: (n,) along the main direction, across it, or oblique to both.
         ring: (n,) which ring an edge is of.
         first: (rings + 1,) where each begins.
@@ -201,21 +182,14 @@ class _Edges:
 
     moments: Floats
     start: Floats
-    stair: Ints
     kind: Ints
     ring: Ints
     first: Ints
 
     @classmethod
-    def of(
-        cls,
-        outline: Loops,
-        moments: Floats,
-        at: Ints,
-        turn: Floats,
-        tolerance_px: float,
-    ) -> _Edges:
-        """Those between the corners of `outline`, each turned by its own (n, 2, 2)."""
+    def of(cls, drawn: Drawn, turn: Floats, tolerance_px: float) -> _Edges:
+        """Those between corners that were drawn, each turned by its own (n, 2, 2)."""
+        outline, moments = drawn.outline, drawn.moments
         size, x, y, xx, xy, yy = moments.T
         mean = np.einsum("nij,nj->ni", turn, np.stack([x, y], axis=1))
         square = np.moveaxis(np.array([[xx, xy], [xy, yy]]), -1, 0)
@@ -224,7 +198,7 @@ class _Edges:
         start = np.einsum("nij,nj->ni", turn, outline.vertex)
         chord = outline.vertex[outline.after] - outline.vertex
         kind = _kinds(turned, chord, tolerance_px)
-        return cls(turned, start, at, kind, outline.ring, outline.first)
+        return cls(turned, start, kind, outline.ring, outline.first)
 
     @property
     def loops(self) -> Loops:
@@ -240,8 +214,8 @@ class _Edges:
         kept = ~gone
         size = np.diff(self.first) - np.bincount(self.ring[gone], minlength=len(self.first) - 1)
         return _Edges(
-            self.moments[kept], self.start[kept], self.stair[kept], self.kind[kept],
-            self.ring[kept], np.concatenate([[0], np.cumsum(size)]),
+            self.moments[kept], self.start[kept], self.kind[kept], self.ring[kept],
+            np.concatenate([[0], np.cumsum(size)]),
         )  # fmt: skip
 
 
@@ -338,11 +312,11 @@ def _chosen(cost: Floats, edges: _Edges, before: Ints, after: Ints) -> Bools:
     return np.asarray(chosen & (alone | ~few[edges.ring]))
 
 
-def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints, Ints]:
+def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints]:
     """Where each edge meets the next; two parallel ones are joined by an edge across.
 
     Returns:
-        (m, 2) corners, and of each (m,) the ring and (m,) the vertex of the stairs it stands for.
+        (m, 2) corners, and (m,) the ring of each.
     """
     after = edges.loops.after
     one, other = edges.kind, edges.kind[after]
@@ -361,4 +335,4 @@ def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints, Ints]:
     for place, edge in ((last - 1, np.arange(len(one))), (last, after)):
         foot = np.where(one[:, None] == [_ACROSS, _ALONG], mean[edge], corner)
         corners[place[jog]] = foot[jog]
-    return corners, np.repeat(edges.ring, times), np.repeat(edges.stair[after], times)
+    return corners, np.repeat(edges.ring, times)

@@ -98,7 +98,7 @@ def settle(raw_px: Polygons, proposed_px: Polygons, pairs: Ints | None = None) -
         cuts = cuts.take(active[cuts.owner])
         result[active] = shape[active]
         cut = cuts.apply(result)
-        good = acceptable(result[cut], raw_px[cut], np.full(len(cut), np.inf))
+        good = acceptable(result[cut], raw_px[cut])
         holes = [shapely.get_num_interior_rings(those[cut]) for those in (result, shape)]
         lost = np.zeros(len(shape), np.bool_)
         lost[cut[~good | (holes[0] != holes[1])]] = True

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.vector.loops import (
-    Loops,
-    differences,
-    find_vertices,
-    moments_between,
-    principal_axes,
-)
+from rooftrace.vector.corners import Ints
+from rooftrace.vector.loops import Loops, find_vertices, moments_between, principal_axes
 from rooftrace.vector.overlaps import common_area
 
-__all__ = ["MIN_IOU", "acceptable", "douglas_peucker", "meet", "simplify_staircase"]
+__all__ = ["MIN_IOU", "Drawn", "acceptable", "meet", "simplify_staircase"]
 
 Floats = NDArray[np.float64]
 Polygons = NDArray[np.object_]
@@ -29,7 +26,7 @@ _MAX_SHIFT = 1.5
 
 
 def simplify_staircase(
-    polygons: Polygons, tolerance_px: float, drawn: Polygons | None = None
+    polygons: Polygons, tolerance_px: float, drawn: Drawn | None = None
 ) -> Polygons:
     """Outlines with few vertices instead of stairs.
 
@@ -42,7 +39,7 @@ def simplify_staircase(
     Args:
         polygons: (n,) valid shapely polygons on whole pixel coordinates, as `trace` makes them.
         tolerance_px: of Douglas-Peucker, at least 0; 1.25 to 1.5 takes the stairs away.
-        drawn: (n,) what `douglas_peucker` makes of them, where it is known already.
+        drawn: `Drawn.of` them, where it is known already.
 
     Returns:
         (n,) valid polygons in the same order.
@@ -50,18 +47,62 @@ def simplify_staircase(
     result = polygons.copy()
     if tolerance_px <= 0 or not len(polygons):
         return result
-    if drawn is None:
-        drawn = douglas_peucker(polygons, tolerance_px)
-    fitted, apart = _fitted(polygons, drawn, tolerance_px)
+    drawn = drawn or Drawn.of(polygons, tolerance_px)
     todo = np.arange(len(polygons))
-    for candidate, bound in ((fitted, apart), (drawn, np.full(len(drawn), np.inf))):
-        good = acceptable(candidate[todo], polygons[todo], bound[todo])
+    for candidate in (_fitted(drawn, tolerance_px), drawn.polygons):
+        good = acceptable(candidate[todo], polygons[todo])
         result[todo[good]] = candidate[todo[good]]
         todo = todo[~good]
     return result
 
 
-def douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Outlines whose vertices are some of those of the stairs.
+
+    Args:
+        polygons: (n,) as shapely's.
+        owner: (rings,) whose ring each is.
+        origin: (rings, 2) near which squares of coordinates keep their digits.
+        outline: the rings relative to that.
+        moments: (corners, 6) of the stairs from each corner to the next, see `moments_between`.
+    """
+
+    polygons: Polygons
+    owner: Ints
+    origin: Floats
+    outline: Loops
+    moments: Floats
+
+    @classmethod
+    def of(cls, raw: Polygons, tolerance_px: float) -> Drawn:
+        """By Douglas-Peucker, for stairs (n,) as `trace` makes them."""
+        polygons = _douglas_peucker(raw, tolerance_px)
+        rings, owner = shapely.get_rings(raw, return_index=True)
+        stairs, outline = Loops.of(rings), Loops.of(shapely.get_rings(polygons))
+        at = find_vertices(stairs, outline)
+        origin = stairs.vertex[stairs.first[:-1]]
+        stairs, outline = stairs.moved(-origin), outline.moved(-origin)
+        return cls(polygons, owner, origin, outline, moments_between(stairs, outline, at))
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Drawn:
+        """Some of the polygons (n,)."""
+        rings = kept[self.owner]
+        number = np.cumsum(kept) - 1
+        return Drawn(
+            self.polygons[kept], number[self.owner[rings]], self.origin[rings],
+            self.outline.chosen(rings), self.moments[rings[self.outline.ring]],
+        )  # fmt: skip
+
+    def made(self, vertex: Floats, ring: Ints) -> Polygons:
+        """(n,) polygons of new vertices (m, 2), each of a ring (m,) of these."""
+        rings = np.asarray(
+            shapely.linearrings(vertex + self.origin[ring], indices=ring), np.object_
+        )
+        return np.asarray(shapely.polygons(rings, indices=self.owner), np.object_)
+
+
+def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     """(n,) with the same rings, each of some of its vertices.
 
     The simplification that watches over topology takes twelve times as long as the one that does
@@ -79,29 +120,20 @@ def douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     return drawn
 
 
-def acceptable(candidate: Polygons, raw: Polygons, apart: Floats) -> NDArray[np.bool_]:
-    """Valid, and the IoU is large enough; `apart` bounds the symmetric difference from above."""
+def acceptable(candidate: Polygons, raw: Polygons) -> NDArray[np.bool_]:
+    """(n,) whether each is valid and has an IoU of `MIN_IOU` with its stairs."""
     good = np.asarray(shapely.is_valid(candidate) & ~shapely.is_empty(candidate))
-    both = np.asarray(shapely.area(candidate) + shapely.area(raw))
-    # IoU = (A + B - D) / (A + B + D), D being the symmetric difference. For most the bound will do.
-    unsure = np.flatnonzero(good & ~(both - apart >= MIN_IOU * (both + apart)))
-    common = common_area(candidate[unsure], raw[unsure])
-    good[unsure] = common >= MIN_IOU * (both[unsure] - common)
+    candidate, raw = candidate[good], raw[good]
+    common = common_area(candidate, raw)
+    together = shapely.area(candidate) + shapely.area(raw) - common
+    good[good] = common >= MIN_IOU * together
     return good
 
 
-def _fitted(raw: Polygons, drawn: Polygons, tolerance_px: float) -> tuple[Polygons, Floats]:
-    """`drawn`, whose vertices are some of those of `raw`, with corners where fitted lines meet.
-
-    Also (n,) a bound from above of the area in which it differs from `raw`.
-    """
-    rings, owner = shapely.get_rings(raw, return_index=True)
-    stairs, outline = Loops.of(rings), Loops.of(shapely.get_rings(drawn))
-    at, found = find_vertices(stairs, outline)
-    # Near the origin squares of coordinates keep their digits.
-    origin = stairs.vertex[stairs.first[:-1]]
-    stairs, outline = stairs.moved(-origin), outline.moved(-origin)
-    mean, direction = principal_axes(moments_between(stairs, outline, at))
+def _fitted(drawn: Drawn, tolerance_px: float) -> Polygons:
+    """(n,) with corners where lines meet that were fitted to the stairs."""
+    mean, direction = principal_axes(drawn.moments)
+    outline = drawn.outline
     before, after, corner = outline.before, outline.after, outline.vertex
     moved = meet(corner, mean[before], direction[before], mean, direction, tolerance_px)
     # A cut corner, or an edge that the fit turned round: its neighbours meet without it.
@@ -114,14 +146,7 @@ def _fitted(raw: Polygons, drawn: Polygons, tolerance_px: float) -> tuple[Polygo
         *(mean[after], direction[after], tolerance_px),
     )
     moved[after[short]] = moved[short] = met[short]
-    bound = np.zeros(len(raw))
-    apart, ends = differences(stairs, outline, at, moved, direction)
-    np.add.at(bound, owner[stairs.ring], apart)
-    np.add.at(bound, owner[outline.ring], ends)
-    bound[owner[outline.ring[~found]]] = np.inf
-    ring = outline.ring[~short]
-    made = np.asarray(shapely.linearrings((moved + origin[outline.ring])[~short], indices=ring))
-    return np.asarray(shapely.polygons(made, indices=owner), np.object_), bound
+    return drawn.made(moved[~short], outline.ring[~short])
 
 
 def meet(
