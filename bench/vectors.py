@@ -1,4 +1,4 @@
-"""Vector files of many buildings: rate and memory of each format, beside GeoPandas.
+"""From masks to vector files: what each stage costs, and rate and memory beside GeoPandas.
 
 .venv/bin/python bench/vectors.py > vectors.json
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rooftrace.core.types import Footprints
 
 SUFFIXES = (".gpkg", ".geojson", ".fgb", ".parquet", ".shp")
+MASKS = ("town", "noise")
 CHUNK = 20_000
 
 
@@ -33,6 +34,7 @@ def main() -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(dir=options.work))
     try:
         given = {"count": options.buildings, "folder": str(folder)}
+        told["stages"] = {kind: _stages(kind) for kind in MASKS}
         told["formats"] = {suffix: _format(suffix, given) for suffix in options.formats}
         told["assemble"] = _assemble(given)
     finally:
@@ -63,6 +65,12 @@ def _format(suffix: str, given: dict[str, Any]) -> dict[str, Any]:
             "speed": rounded(rate["ours"] / rate["geopandas"]),
             "memory": rounded(answer["ours"]["peak_rss_mb"] / answer["geopandas"]["peak_rss_mb"]),
         }
+    return answer
+
+
+def _stages(kind: str) -> dict[str, Any]:
+    answer = measure_part(__file__, "stages", kind=kind).report
+    say(f"{kind}: {answer}")
     return answer
 
 
@@ -144,6 +152,59 @@ def _written(path: Path, seconds: float) -> dict[str, Any]:
     return {"seconds": seconds, "file_mb": rounded(size)}
 
 
+def stages(kind: str) -> dict[str, Any]:
+    """Processor time of each stage, all regions at once: of a dense town, or of blurred noise."""
+    import cv2
+    import numpy as np
+    import shapely
+
+    from rooftrace.testing import generate_scene
+    from rooftrace.vector.footprints import make_footprints
+    from rooftrace.vector.necks import Necks, separate_at_necks
+    from rooftrace.vector.options import VectorOptions
+    from rooftrace.vector.polygonize import trace
+    from rooftrace.vector.regularize import regularize
+    from rooftrace.vector.settle import settle
+
+    shape = (2048, 2048)
+    scene = generate_scene(101, shape, 0.35)
+    mask = scene.mask()
+    if kind == "noise":
+        wave = np.random.default_rng(0).standard_normal(shape, np.float32)
+        smooth = cv2.GaussianBlur(wave, (0, 0), 1.2)
+        mask = (smooth > 0.9 * smooth.std()).astype(np.uint8)
+    score = np.full(shape, 200, np.uint8)
+    options, seconds = VectorOptions(), {}
+    # What runs for the first time loads what it needs.
+    for _ in range(2):
+        clock = [time.process_time()]
+
+        def lap(clock: list[float] = clock) -> float:
+            clock.append(time.process_time())
+            return clock[-1] - clock[-2]
+
+        traced = trace(mask, prob=score)
+        traced = traced.of(traced.area_px >= options.min_area_px)
+        seconds["trace"] = lap()
+        cut = separate_at_necks(traced, Necks())
+        seconds["necks"] = lap()
+        regular = regularize(cut.polygons, options.simplify_px)
+        seconds["regularize"] = lap()
+        settled = settle(cut.polygons, regular.polygons)
+        seconds["settle"] = lap()
+        made = make_footprints(settled, cut.score, scene.grid)
+        seconds["make_footprints"] = lap()
+        shapely.to_wkb(made.geometry)
+        seconds["wkb"] = lap()
+    mpx, total = mask.size / 1e6, sum(seconds.values())
+    return {
+        "buildings_per_mpx": rounded(len(made) / mpx),
+        "cpu_s_per_mpx": {stage: rounded(spent / mpx) for stage, spent in seconds.items()},
+        "cpu_s_per_mpx_together": rounded(total / mpx),
+        "cpu_s_per_1000": rounded(1000 * total / max(len(made), 1)),
+    }
+
+
 def assemble(count: int, folder: str) -> dict[str, Any]:
     """From the blocks of a mask to chunks of footprints: a generated town, tile beside tile."""
     import numpy as np
@@ -151,6 +212,7 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
     from rooftrace.core.types import GeoGrid, Window
     from rooftrace.testing import generate_scene
     from rooftrace.vector.assemble import FootprintAssembler
+    from rooftrace.vector.necks import Necks
     from rooftrace.vector.options import VectorOptions
 
     side = 2048
@@ -159,8 +221,9 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
     score = np.full(mask.shape, 200, np.uint8)
     tiles = max(1, round((count / max(len(scene.buildings), 1)) ** 0.5))
     grid = GeoGrid((side * tiles, side * tiles), scene.grid.transform, scene.grid.crs)
-    started = time.perf_counter()
-    with FootprintAssembler(grid, [1], 1, VectorOptions(), folder=Path(folder)) as assembler:
+    options = VectorOptions(necks=Necks())
+    started, spent = time.perf_counter(), time.process_time()
+    with FootprintAssembler(grid, [1], 1, options, folder=Path(folder)) as assembler:
         for row in range(tiles):
             for col in range(tiles):
                 window = Window(row * side, col * side, side, side)
@@ -182,12 +245,13 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
             "finish": rounded(finished - fed),
             "chunks": rounded(done - finished),
         },
+        "cpu_s": rounded(time.process_time() - spent),
         "regularized": rounded(found.regularized / max(found.considered, 1)),
     }
 
 
 PARTS: dict[str, Part] = {
-    "ours": ours, "geopandas": geopandas, "assemble": assemble,
+    "ours": ours, "geopandas": geopandas, "stages": stages, "assemble": assemble,
 }  # fmt: skip
 
 if __name__ == "__main__":
