@@ -299,9 +299,9 @@ def test_accuracy_goes_on_where_it_was_stopped(recipe: Path, tmp_path: Path) -> 
         for point in before[side]:
             assert 0 <= point["mean_iou"] <= point["mean_iou_at_best_threshold"] <= 1
             assert point["iou"] == {"pairs": point["mean_iou"]}
-            assert point["images_per_cpu_s"] == pytest.approx(
-                point["images"] / (60 * point["minutes"]), rel=0.5
-            )
+            # It is measured after the step in which the time was up.
+            most = point["images"] / (60 * point["minutes"])
+            assert 0 < point["images_per_cpu_s"] <= 1.001 * most
     after = points("0.03", "ours")["ours"]
     assert after[:2] == before["ours"]
     assert after[2]["images"] > 4
