@@ -26,10 +26,8 @@ from rooftrace.vector.polygonize import TracedPolygons
 __all__ = [
     "SMALLEST_CORE_PX",
     "owners",
-    "pieces_of",
     "separate",
     "separate_by_owner",
-    "with_pieces",
 ]
 
 SMALLEST_CORE_PX = 36.0
@@ -90,10 +88,10 @@ def separate_by_owner(
         pieces = _cut(buildings.polygons[index], cores.polygons[own])
         return ((polygons, float(scores[label])) for label, polygons in sorted(pieces.items()))
 
-    return with_pieces(buildings, {int(i): cut(int(i)) for i in np.flatnonzero(held > 1)})
+    return _with_pieces(buildings, {int(i): cut(int(i)) for i in np.flatnonzero(held > 1)})
 
 
-def with_pieces(
+def _with_pieces(
     buildings: TracedPolygons, cut: Mapping[int, Iterable[tuple[Polygons, float]]]
 ) -> TracedPolygons:
     """The buildings, some of them in pieces.
@@ -130,7 +128,7 @@ def _cut(building: shapely.Polygon, cores: Polygons) -> dict[int, Polygons]:
         assert seen is not None
         steps = None if part == extent else _HALO_PX
         labels = _grow(building, cores, bounds, seen, steps)[part.slices(seen)]
-        for label, polygon in pieces_of(labels, part):
+        for label, polygon in _pieces_of(labels, part):
             pieces[label].append(polygon)
     return {label: _joined(parts) for label, parts in pieces.items()}
 
@@ -180,7 +178,7 @@ def _grow(
     return labels.astype(np.int32)
 
 
-def pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
+def _pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
     """Each region of one number with that number, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
     with QUIET:
