@@ -39,6 +39,9 @@ Progress = Callable[[int, int, int], None]
 
 _MOST_LISTED = 10
 
+_MOST_FIGURES = 1000
+"""Images of which run.json has all figures."""
+
 
 def run_predict(
     inputs: Sequence[Path | str],
@@ -192,7 +195,6 @@ class _Run:
         self.out = out
         self.total_px = 0
         self.outputs: dict[str, PredictOutput] = {}
-        self.figures: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, tuple[str, RooftraceError]] = {}
         self.notes: list[str] = []
         self.resumed_images = 0
@@ -228,7 +230,6 @@ class _Run:
     def _take_up(self, job: Job, record: Mapping[str, Any]) -> None:
         output = PredictOutput.from_json(record["output"])
         self.outputs[job.name] = output
-        self.figures[job.name] = record["figures"]
         self.resumed_images += 1
         self._done_px += output.pixels
         self._resumed_px += output.pixels
@@ -280,7 +281,7 @@ class _Run:
         self.resumed_blocks += summary.blocks_resumed
         output = output_of(job.shown, paths, result, self._options)
         figures = summary.to_json() | {"input": job.shown, "failed_tiles": scene.failed}
-        self.outputs[job.name], self.figures[job.name] = output, figures
+        self.outputs[job.name] = output
         files = [output.mask, output.polygons, output.preview, output.density]
         record = {"output": asdict(output), "figures": figures}
         self._folder.add(job, [file for file in files if file is not None], record)
@@ -288,6 +289,13 @@ class _Run:
     def failures(self, jobs: Sequence[Job]) -> list[tuple[str, RooftraceError]]:
         """The images that failed and why, in their order."""
         return [self.failed[job.name] for job in jobs if job.name in self.failed]
+
+    def figures(self, jobs: Sequence[Job]) -> list[dict[str, Any]] | None:
+        """All that was counted of each image; None of very many, of which `outputs` tell enough."""
+        done = [job for job in jobs if job.name in self.outputs]
+        if len(done) > _MOST_FIGURES:
+            return None
+        return [self._folder.record(job)["figures"] for job in done]
 
     def report(self, jobs: Sequence[Job]) -> PredictReport:
         seconds = time.perf_counter() - self._started
@@ -355,7 +363,7 @@ def _record(
             "settings": getattr(engine, "settings", {}),
         },
         **report.to_json(),
-        "figures": [run.figures[job.name] for job in jobs if job.name in run.figures],
+        "figures": run.figures(jobs),
         "failed": [{"input": shown, **error.to_json()} for shown, error in run.failures(jobs)],
         "skipped": [str(path) for path in skipped],
         "notes": run.notes,

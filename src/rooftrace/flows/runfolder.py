@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import IO, Any
 
@@ -46,8 +47,11 @@ class RunFolder:
         self._work = out / _WORK
         self._made_with = dict(made_with)
         self._open = ExitStack()
-        self._known: dict[str, dict[str, Any]] = {}
+        # Where the line of an image is: of many thousand images the lines would not fit.
+        self._known: dict[str, int] = {}
         self._file: IO[bytes] | None = None
+        # One thread looks up what is finished while another one adds to it.
+        self._lock = Lock()
         self.replaced = False
         """Whether what an earlier run had begun was of no use."""
 
@@ -80,11 +84,24 @@ class RunFolder:
 
         An image that has changed since, or whose results are gone, is to be done again.
         """
-        known = self._known.get(job.name)
-        if known is None or known["stamp"] != stamp(job):
+        if job.name not in self._known:
             return None
-        record: dict[str, Any] = known["record"]
-        return record if all(Path(file).exists() for file in known["files"]) else None
+        known = self._line(job.name)
+        if known["stamp"] != stamp(job) or not all(Path(file).exists() for file in known["files"]):
+            return None
+        return self.record(job)
+
+    def record(self, job: Job) -> dict[str, Any]:
+        """What was recorded of an image that is finished."""
+        record: dict[str, Any] = self._line(job.name)["record"]
+        return record
+
+    def _line(self, name: str) -> dict[str, Any]:
+        assert self._file is not None
+        with self._lock:
+            self._file.seek(self._known[name])
+            line: dict[str, Any] = json.loads(self._file.readline())
+        return line
 
     def add(self, job: Job, files: list[str], record: Mapping[str, Any]) -> None:
         """Note an image that is finished; its parts are given up.
@@ -93,11 +110,12 @@ class RunFolder:
             ExportError: it cannot be noted.
         """
         line = {"name": job.name, "stamp": stamp(job), "files": files, "record": dict(record)}
-        self._known[job.name] = line
         assert self._file is not None
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
+            with self._lock:
+                self._known[job.name] = self._file.seek(0, 2)
+                self._file.write(json.dumps(line).encode() + b"\n")
+                self._file.flush()
         except OSError as error:
             raise export_error(self._work, error) from error
         folder = self._folder(job)
@@ -147,8 +165,7 @@ class RunFolder:
                 # A line that was cut off is written over.
                 if not line.endswith(b"\n"):
                     break
-                known = json.loads(line)
-                self._known[known["name"]] = known
+                self._known[json.loads(line)["name"]] = end
                 end += len(line)
             self._file.seek(end)
             self._file.truncate()

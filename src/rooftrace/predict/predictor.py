@@ -49,6 +49,7 @@ class Predictor:
     def __init__(self, bundle: ModelBundle, engine: Engine) -> None:
         self.bundle = bundle
         self.engine = engine
+        self._legend = bundle.spec.legend
 
     def predict(
         self,
@@ -93,7 +94,7 @@ class Predictor:
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
         name = Path(source.name).stem or "image"
         return Prediction(
-            mask, found[0] if found else _none(source), result, name, self.bundle.spec.legend
+            mask, found[0] if found else _none(source), result, name, self._legend
         )
 
     def predict_mask(
@@ -138,13 +139,13 @@ class Predictor:
 
     def paths_for(self, source: RasterSource, folder: Path, name: str) -> OutputPaths:
         """Where the results of an image go."""
-        return OutputPaths.of(folder, name, source.grid, self.bundle.spec.legend)
+        return OutputPaths.of(folder, name, source.grid, self._legend)
 
     def sink_for(self, source: RasterSource, paths: OutputPaths, options: SceneOptions) -> OpenSink:
         """What writes the mask of an image, where one is wanted."""
         if "mask" not in options.outputs:
             return lambda: nullcontext(NoMask())
-        return lambda: mask_sink(paths.mask, source.grid, self.bundle.spec.legend)
+        return lambda: mask_sink(paths.mask, source.grid, self._legend)
 
     def start(
         self,
