@@ -311,7 +311,7 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
         work = SceneWork(picture, spec, options, None, lambda: nullcontext(NoMask()))
         for block in blocks:
             work.consume(block)
-        work.finish(StreamStats(), lambda *_: None)
+        work.finish(StreamStats(), None, lambda _: None)
 
     clock.time("polygons in all", assemble)
     return made
@@ -337,10 +337,11 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
         rasters = [(block.window, source.read(block.window)) for block in blocks]
 
     def preview() -> None:
-        seen = Preview(here.grid, source.bands, source.dtype)
+        seen = Preview(here.grid, source.bands, source.dtype, spec.legend)
         for window, raster in rasters:
             seen.watch(window, raster)
-        picture = seen.draw([buildings], spec.legend, (0.0, 0.0), "", here.grid.gsd_m)
+        seen.paint(buildings)
+        picture = seen.draw((0.0, 0.0), "", here.grid.gsd_m)
         picture.save(here.out / "preview.png", compress_level=1)
 
     clock.time("preview", preview)
@@ -365,7 +366,7 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
         run_streams([scene], predictor.engine)
         if scene.error is not None:
             raise scene.error
-        work.finish(scene.stats, paths.writer(options))
+        work.finish(scene.stats, *paths.writers(options))
         store.discard()
         source.close()
 

@@ -288,7 +288,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
             with step("write the mask"):
                 work.consume(block)
                 scene.stats.class_px += block.count
-                result = work.finish(scene.stats, paths.writer(options))
+                result = work.finish(scene.stats, *paths.writers(options))
             with step("note in the journal"):
                 run.add(job, [str(paths.mask)], {"figures": result.summary.to_json()})
             with step("close"):

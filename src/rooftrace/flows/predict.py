@@ -275,7 +275,7 @@ class _Run:
         return scene
 
     def _finish(self, job: Job, scene: SceneStream, work: SceneWork, paths: OutputPaths) -> None:
-        result = work.finish(scene.stats, paths.writer(self._options), _lost(scene))
+        result = work.finish(scene.stats, *paths.writers(self._options), _lost(scene))
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
@@ -28,7 +28,6 @@ from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
 from rooftrace.predict.scene import plan_scene
 from rooftrace.predict.stream import run_streams, stream
 from rooftrace.predict.work import OpenSink, SceneWork
-from rooftrace.vector.assemble import FootprintSet
 
 __all__ = ["Predictor", "load"]
 
@@ -86,16 +85,12 @@ class Predictor:
         def kept() -> Iterator[MaskSink]:
             yield memory
 
-        def keep(_: SceneResult, footprints: FootprintSet | None) -> None:
-            if footprints is not None:
-                found.append(footprints.whole())
-
-        result = self._alone(source, options, kept, keep, progress)
+        writers = found.extend, lambda _: None
+        result = self._alone(source, options, kept, writers, progress)
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
         name = Path(source.name).stem or "image"
-        return Prediction(
-            mask, found[0] if found else _none(source), result, name, self._legend
-        )
+        outlines = Footprints.joined(found) if found else _none(source)
+        return Prediction(mask, outlines, result, name, self._legend)
 
     def predict_mask(
         self, image: Input, *, gsd_m: float | None = None, threshold: float | None = None
@@ -133,7 +128,7 @@ class Predictor:
         options = options or SceneOptions()
         paths = self.paths_for(source, folder, name or Path(source.name).stem or "image")
         result = self._alone(
-            source, options, self.sink_for(source, paths, options), paths.writer(options), progress
+            source, options, self.sink_for(source, paths, options), paths.writers(options), progress
         )
         return paths, result
 
@@ -185,7 +180,9 @@ class Predictor:
         source: RasterSource,
         options: SceneOptions,
         open_sink: OpenSink,
-        write: Callable[[SceneResult, FootprintSet | None], None],
+        writers: tuple[
+            Callable[[Iterable[Footprints]], object] | None, Callable[[SceneResult], None]
+        ],
         progress: Progress | None,
     ) -> SceneResult:
         """One scene from beginning to end."""
@@ -205,7 +202,7 @@ class Predictor:
         except BaseException as error:
             work.abandon(error)
             raise
-        return work.finish(scene.stats, write)
+        return work.finish(scene.stats, *writers)
 
     def threshold_for(self, threshold: float | None) -> float | None:
         """What decides on the building's probability; None where the most probable class does.

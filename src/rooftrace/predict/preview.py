@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -39,6 +39,7 @@ class Preview:
         grid: of the image.
         bands: that it has; the first three are shown, or the first as grey.
         dtype: of its values.
+        legend: of the classes; of two, buildings are drawn without a key.
         largest_px: of the picture's longer side.
     """
 
@@ -46,7 +47,8 @@ class Preview:
         self,
         grid: GeoGrid,
         bands: int,
-        dtype: np.dtype[Any] | type = np.uint8,
+        dtype: np.dtype[Any] | type,
+        legend: Legend,
         *,
         largest_px: int = LARGEST_PX,
     ) -> None:
@@ -58,6 +60,8 @@ class Preview:
         # Made at once: the thread that reads and the one that finishes both come to write here.
         self._pixels: NDArray[Any] = np.zeros((*self._shape, self._bands), dtype=kind)
         self._valid = np.zeros(self._shape, dtype=bool)
+        self._legend = legend
+        self._paint: _Paint | None = None
 
     def watch(self, window: Window, raster: Raster) -> None:
         """Take the pixels of a window of the image; windows may overlap."""
@@ -95,39 +99,35 @@ class Preview:
         )
         return rows, cols
 
-    def draw(
-        self,
-        chunks: Iterable[Footprints],
-        legend: Legend,
-        shares: Sequence[float],
-        caption: str,
-        gsd_m: float | None,
-    ) -> Image.Image:
-        """The picture; of more classes than buildings alone each in its colour, with a key.
+    def paint(self, footprints: Footprints) -> None:
+        """Take some of the footprints, on the image's grid, when all of its pixels were seen."""
+        if self._paint is None:
+            self._paint = _Paint(self._background())
+        if len(self._legend.names) == 2:
+            self._paint.add(self._rings(footprints), _FILL, _OUTLINE, cv2.LINE_AA)
+            return
+        for index in range(1, len(self._legend.names)):
+            colour = self._legend.rgb(index)
+            rings = self._rings(footprints.of_class(index))
+            self._paint.add(rings, colour, colour, cv2.LINE_8)
+
+    def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
+        """The picture, with a key where there are more classes than that of buildings.
 
         Args:
-            chunks: of footprints on the image's grid.
-            legend: of the classes.
             shares: of the image's area, by class index; what has none is left out of the key.
             caption: a line of text below.
             gsd_m: metres per pixel of the image, for the scale bar; None draws none.
         """
-        alone = len(legend.names) == 2
-        paint = _Paint(self._background())
-        for chunk in chunks:
-            if alone:
-                paint.add(self._rings(chunk), _FILL, _OUTLINE, cv2.LINE_AA)
-                continue
-            for index in range(1, len(legend.names)):
-                colour = legend.rgb(index)
-                paint.add(self._rings(chunk.of_class(index)), colour, colour, cv2.LINE_8)
+        alone = len(self._legend.names) == 2
+        paint = self._paint or _Paint(self._background())
         picture = Image.fromarray(paint.mixed(_FILL_SHARE if alone else _CLASS_SHARE))
         page = self._with_caption(picture, caption, gsd_m, swatch=alone)
         if alone:
             return page
         entries = [
-            (f"{name} {share:.1%}", legend.rgb(index) if index else None)
-            for index, (name, share) in enumerate(zip(legend.names, shares))
+            (f"{name} {share:.1%}", self._legend.rgb(index) if index else None)
+            for index, (name, share) in enumerate(zip(self._legend.names, shares))
             if share > 0
         ]
         key = draw_key(entries, page.width, paper=_PAPER, ink=_INK)

@@ -18,7 +18,6 @@ from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector import write_footprints_chunks
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.passage import StreamStats
-from rooftrace.vector.assemble import FootprintSet
 from rooftrace.vector.density_files import write_density
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
@@ -132,26 +131,20 @@ class OutputPaths:
             density=folder / f"{name}_density",
         )
 
-    def writer(self, options: SceneOptions) -> Callable[[SceneResult, FootprintSet | None], None]:
-        """What writes the files that were asked for."""
+    def writers(
+        self, options: SceneOptions
+    ) -> tuple[Callable[[Iterable[Footprints]], object] | None, Callable[[SceneResult], None]]:
+        """What writes the polygons, where they are wanted, and what writes the rest."""
+        return self.write_polygons if "polygons" in options.outputs else None, self.write
 
-        def write(result: SceneResult, found: FootprintSet | None) -> None:
-            if found is None or "polygons" not in options.outputs:
-                self.write(result, None)
-            else:
-                self.write(result, found.chunks())
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+        """Footprints, some at a time."""
+        self.polygons.parent.mkdir(parents=True, exist_ok=True)
+        write_footprints_chunks(self.polygons, chunks)
 
-        return write
-
-    def write(self, result: SceneResult, chunks: Iterable[Footprints] | None) -> None:
-        """All that there is; the mask was written as it came.
-
-        Args:
-            chunks: of the footprints; None where none were asked for.
-        """
-        self.mask.parent.mkdir(parents=True, exist_ok=True)
-        if chunks is not None:
-            write_footprints_chunks(self.polygons, chunks)
+    def write(self, result: SceneResult) -> None:
+        """What there is besides mask and polygons, which were written as they came."""
+        self.preview.parent.mkdir(parents=True, exist_ok=True)
         _write_picture(self.preview, result.preview)
         if result.density is not None:
             title = self.density.name.removesuffix("_density")
@@ -208,5 +201,6 @@ class Prediction:
         with mask_sink(paths.mask, self.mask.grid, self.legend) as sink:
             values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
             sink.write(Window.whole(values.shape), values)
-        paths.write(self.result, [self.outlines])
+        paths.write_polygons([self.outlines])
+        paths.write(self.result)
         return paths

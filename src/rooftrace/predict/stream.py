@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.ahead import Ahead
 from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.models.spec import BundleSpec
@@ -37,8 +38,6 @@ _AHEAD = 2
 
 _FINISHING_PX = 16 * 2**20
 """Of blocks that wait to be finished; at least one may."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,10 @@ def run_streams(scenes: Iterable[SceneStream], engine: Engine) -> None:
                 work()
         return
     finishing: deque[tuple[Future[None], int]] = deque()
-    with ThreadPoolExecutor(1, "finish") as finisher, _Ahead(_steps(chain(first, scenes))) as steps:
+    with (
+        ThreadPoolExecutor(1, "finish") as finisher,
+        Ahead(_steps(chain(first, scenes)), _AHEAD, "read") as steps,
+    ):
         try:
             for step in steps:
                 waiting_px = sum(area for _, area in finishing)
@@ -181,26 +183,3 @@ def _steps(scenes: Iterable[SceneStream]) -> Iterator[_Step]:
                 yield step()
     if events:
         yield step()
-
-
-class _Ahead(Iterator[T]):
-    """An iterator that another thread is a few items ahead with."""
-
-    def __init__(self, items: Iterator[T]) -> None:
-        self._pool = ThreadPoolExecutor(1, "read")
-        self._items = items
-        self._waiting: deque[Future[T | None]] = deque()
-
-    def __enter__(self) -> _Ahead[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __next__(self) -> T:
-        while len(self._waiting) <= _AHEAD:
-            self._waiting.append(self._pool.submit(next, self._items, None))
-        item = self._waiting.popleft().result()
-        if item is None:
-            raise StopIteration
-        return item

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 
+from rooftrace.core.ahead import Ahead
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import DensityGrid, GeoGrid, RasterSource
+from rooftrace.core.types import Footprints, GeoGrid, RasterSource
 from rooftrace.io.masks import MaskSink
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
@@ -30,6 +31,9 @@ __all__ = ["SceneWork"]
 SIMPLIFY_PX = 1.25
 SMALLEST_PX = 9.0
 """Of the model's pixels: specks below this are no buildings, however sure the network is."""
+
+_AT_ONCE = 4000
+"""Footprints that are made, seen and written together."""
 
 _FEWEST_CELLS = 3
 """Along the longer side; a scene of fewer has no density but its own built-up share."""
@@ -78,7 +82,7 @@ class SceneWork:
         outputs = options.outputs
         self.preview = None
         if "preview" in outputs:
-            self.preview = Preview(source.grid, source.bands, source.dtype)
+            self.preview = Preview(source.grid, source.bands, source.dtype, spec.legend)
         self._assembler: FootprintAssembler | None = None
         if {"polygons", "preview", "density"} & {*outputs}:
             self._assembler = self._open.enter_context(self._assembled(folder))
@@ -105,22 +109,38 @@ class SceneWork:
     def finish(
         self,
         stats: StreamStats,
-        write: Callable[[SceneResult, FootprintSet | None], None],
+        write_polygons: Callable[[Iterable[Footprints]], object] | None,
+        write: Callable[[SceneResult], None],
         notes: tuple[str, ...] = (),
     ) -> SceneResult:
         """Make the rest when all blocks are in.
 
         Args:
             stats: of the blocks.
-            write: takes the result and the footprints before the mask is complete, too.
+            write_polygons: takes the footprints, some at a time; None where nobody wants them.
+            write: takes the result, before the mask has its name.
             notes: that come besides those of the scale.
         """
         with self._open:
             found = None if self._assembler is None else self._assembler.finish()
             with found or nullcontext():
+                if found is not None:
+                    # All that footprints are for, in one pass: to make them takes longest.
+                    chunks = self._seen(found)
+                    (write_polygons or _exhaust)(chunks)
                 result = self._result(stats, found, notes)
-                write(result, found)
+            write(result)
         return result
+
+    def _seen(self, found: FootprintSet) -> Iterator[Footprints]:
+        """The footprints, as picture and density see them pass; the next are made meanwhile."""
+        with Ahead(found.chunks(_AT_ONCE), 1, "footprints") as chunks:
+            for chunk in chunks:
+                if self._density is not None:
+                    self._density.add(chunk.of_class(self._spec.building_class))
+                if self.preview is not None:
+                    self.preview.paint(chunk)
+                yield chunk
 
     def abandon(self, error: BaseException) -> None:
         """Leave nothing half-written behind."""
@@ -181,14 +201,11 @@ class SceneWork:
     ) -> SceneResult:
         classes = self._figures(stats, found)
         building = classes[self._spec.building_class]
-        density = self._counted(found)
         picture = None
-        if self.preview is not None and found is not None:
+        if self.preview is not None:
             counted = f"{building.polygons:,} buildings · {building.share:.1%} built up"
-            picture = self.preview.draw(
-                found.chunks(), self._spec.legend, [one.share for one in classes], counted,
-                self.gsd_m,
-            )  # fmt: skip
+            picture = self.preview.draw([one.share for one in classes], counted, self.gsd_m)
+        density = None if self._density is None else self._density.finish()
         seconds = time.perf_counter() - self._started
         pixels = self.source.grid.height * self.source.grid.width
         summary = Summary(
@@ -209,13 +226,6 @@ class SceneWork:
         )
         return SceneResult(picture, summary, stats, density)
 
-    def _counted(self, found: FootprintSet | None) -> DensityGrid | None:
-        if self._density is None or found is None:
-            return None
-        for chunk in found.chunks():
-            self._density.add(chunk.of_class(self._spec.building_class))
-        return self._density.finish()
-
     def _figures(self, stats: StreamStats, found: FootprintSet | None) -> tuple[ClassFigures, ...]:
         valid_px = max(stats.valid_px, 1)
         counts = {} if found is None else found.counts
@@ -230,6 +240,11 @@ class SceneWork:
             )
             for index, name in enumerate(self._spec.classes)
         )
+
+
+def _exhaust(chunks: Iterable[Footprints]) -> None:
+    for _ in chunks:
+        pass
 
 
 def _tells_metres(grid: GeoGrid) -> bool:

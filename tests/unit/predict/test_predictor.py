@@ -128,7 +128,7 @@ def footprints(*windows: Window) -> Footprints:
 def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
     grid = GeoGrid((4000, 3000))
     image = np.full((3, 4000, 3000), 50, dtype=np.uint8)
-    preview = Preview(grid, 3)
+    preview = Preview(grid, 3, np.uint8, BUILDINGS)
     for row in range(0, 4000, 700):
         for col in range(0, 3000, 900):
             window = Window(row, col, 700, 900).intersection(Window.whole(grid.shape))
@@ -137,7 +137,8 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
             valid = np.full(window.shape_yx, window.row < 3500)
             preview.watch(window, Raster(part, valid, grid.crop(window)))
     found = footprints(Window(900, 600, 1200, 1500))
-    picture = np.asarray(preview.draw([found], BUILDINGS, (), "1 building", 0.5))
+    preview.paint(found)
+    picture = np.asarray(preview.draw((), "1 building", 0.5))
     # 4000 px by every third pixel, and a strip of text below.
     assert picture.shape[1] == 1000
     assert 1334 < picture.shape[0] < 1400
@@ -151,10 +152,10 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
 def test_the_preview_stretches_other_values() -> None:
     grid = GeoGrid((40, 60))
     data = np.linspace(100, 9000, 2400, dtype=np.float32).reshape(1, 40, 60)
-    preview = Preview(grid, 1, np.float32)
+    preview = Preview(grid, 1, np.float32, BUILDINGS)
     window = Window.whole(grid.shape)
     preview.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
-    picture = np.asarray(preview.draw([footprints()], BUILDINGS, (), "none", None))
+    picture = np.asarray(preview.draw((), "none", None))
     left = (picture.shape[1] - 60) // 2
     assert picture[0, left].max() < 10
     assert picture[39, left + 59].min() > 245
