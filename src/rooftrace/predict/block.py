@@ -55,6 +55,17 @@ class Block:
     cores: NDArray[np.uint8] | None = None
 
     @classmethod
+    def of(
+        cls,
+        window: Window,
+        mask: NDArray[np.uint8],
+        score: NDArray[np.uint8],
+        cores: NDArray[np.uint8] | None = None,
+    ) -> Block:
+        """One whose pixels are counted here."""
+        return cls(window, mask, score, _count(mask), cores)
+
+    @classmethod
     def empty(cls, window: Window) -> Block:
         """One of nodata alone."""
         count = np.zeros(256, dtype=np.int64)
@@ -107,13 +118,12 @@ def make_block(
         mask = np.where(valid, mask, np.uint8(NODATA))
     score += np.uint16(BLEND_ONE // PROB_ONE // 2)
     score >>= np.uint16(8)
-    count = _count(mask)
     cores = None
     if spec.separation is not None:
         above = parting[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
         inside = ~above if spec.separation == "border" else above
         cores = (inside & (mask == spec.building_class)).view(np.uint8)
-    return Block(window, mask, score.astype(np.uint8), count, cores)
+    return Block.of(window, mask, score.astype(np.uint8), cores)
 
 
 def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:

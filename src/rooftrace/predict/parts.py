@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
 from rooftrace.io.atomic import export_error, write_atomically
+from rooftrace.io.masks import NODATA
 from rooftrace.predict.block import Block, Piece
 
 __all__ = ["Part", "PartStore", "pack", "unpack"]
 
-_MAGIC = b"rooftrace part 1\n"
+_MAGIC = b"rooftrace part 2\n"
 _KEY = "scene.json"
 _LEVEL = 1
 
@@ -99,28 +100,39 @@ class PartStore:
 def pack(part: Part) -> bytes:
     """A part as bytes, with a checksum."""
     block = part.block
-    arrays: list[NDArray[Any] | None] = [None] * 6
-    if not block.is_empty:
-        # Scores of the background are for nobody, and noise does not compress.
-        score = np.where(block.mask != 0, block.score, np.uint8(0))
-        arrays = [block.mask, score, block.count, block.cores, *(part.glance or (None, None))]
-    arrays += [piece.answer for _, piece in part.handed_on]
-    body = [None if one is None else zlib.compress(np.ascontiguousarray(one).data, _LEVEL)
-            for one in arrays]  # fmt: skip
+    planes: list[int] = [] if block.is_empty else (np.flatnonzero(block.count[1:]) + 1).tolist()
+    # One bit for a pixel and class takes a tenth of the time that bytes take to compress.
+    kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
+    kept.append(None if block.is_empty else block.score[_scored(block.mask)])
+    kept.append(None if block.cores is None else np.packbits(block.cores))
+    kept += [None, None] if block.is_empty or part.glance is None else [*part.glance]
+    kept += [piece.answer for _, piece in part.handed_on]
+    # Scores are noise, which does not compress.
+    levels = [0 if number == len(planes) else _LEVEL for number in range(len(kept))]
+    body = [
+        None if one is None else zlib.compress(np.ascontiguousarray(one).data, level)
+        for one, level in zip(kept, levels)
+    ]
     head = {
         "window": _numbers(block.window),
         "figures": dict(part.figures),
+        "planes": planes,
         "handed_on": [
             [number, *piece.index, *_numbers(piece.extent)] for number, piece in part.handed_on
         ],
         "arrays": [
             None if one is None else [one.dtype.str, list(one.shape), len(packed or b"")]
-            for one, packed in zip(arrays, body)
+            for one, packed in zip(kept, body)
         ],
     }
     told = json.dumps(head).encode() + b"\n"
     payload = told + b"".join(packed for packed in body if packed is not None)
     return _MAGIC + f"{zlib.crc32(payload):08x}\n".encode() + payload
+
+
+def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a score is of use: not in the background, nor in nodata."""
+    return (mask != 0) & (mask != NODATA)
 
 
 def unpack(data: bytes) -> Part:
@@ -144,18 +156,29 @@ def unpack(data: bytes) -> Part:
         values = np.frombuffer(zlib.decompress(data[at : at + size]), dtype=kind)
         arrays.append(values.reshape(shape))
         at += size
-    mask, score, count, cores, pixels, valid, *answers = arrays
+    count = len(head["planes"])
+    planes, (scores, cores, pixels, valid, *answers) = arrays[:count], arrays[count:]
     handed_on = tuple(
         (told[0], Piece((told[1], told[2]), Window(*told[3:]), answer))
         for told, answer in zip(head["handed_on"], answers)
     )
     glance = None if pixels is None or valid is None else (pixels, valid)
     window = Window(*head["window"])
-    if mask is None or score is None or count is None:
-        block = Block.empty(window)
-    else:
-        block = Block(window, mask, score, count, cores)
+    block = Block.empty(window)
+    if scores is not None:
+        mask, score = (np.zeros(window.shape_yx, dtype=np.uint8) for _ in range(2))
+        for index, plane in zip(head["planes"], planes):
+            mask[_bits(plane, window)] = index
+        score[_scored(mask)] = scores
+        inside = None if cores is None else _bits(cores, window).view(np.uint8)
+        block = Block.of(window, mask, score, inside)
     return Part(block, handed_on, glance, head["figures"])
+
+
+def _bits(packed: NDArray[np.uint8] | None, window: Window) -> NDArray[np.bool_]:
+    assert packed is not None
+    bits = np.unpackbits(packed, count=window.area_px)
+    return np.asarray(bits.reshape(window.shape_yx), dtype=np.bool_)
 
 
 def _numbers(window: Window) -> Sequence[int]:
