@@ -100,7 +100,8 @@ class PartStore:
 def pack(part: Part) -> bytes:
     """A part as bytes, with a checksum."""
     block = part.block
-    planes: list[int] = [] if block.is_empty else (np.flatnonzero(block.count[1:]) + 1).tolist()
+    found = np.flatnonzero(block.count[1:]) + 1
+    planes: list[int] = [] if block.is_empty else found.tolist()
     # One bit for a pixel and class takes a tenth of the time that bytes take to compress.
     kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
     kept.append(None if block.is_empty else block.score[_scored(block.mask)])
