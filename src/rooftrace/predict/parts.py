@@ -133,7 +133,8 @@ def pack(part: Part) -> bytes:
 
 def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where a score is of use: not in the background, nor in nodata."""
-    return (mask != 0) & (mask != NODATA)
+    scored: NDArray[np.bool_] = (mask != 0) & (mask != NODATA)
+    return scored
 
 
 def unpack(data: bytes) -> Part:
