@@ -15,8 +15,8 @@ import rasterio.shutil
 import shapely
 from affine import Affine
 from pyproj import CRS
-from range_server import RangeServer, serving
 
+from range_server import RangeServer, serving
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io.area import Area, AreaSource
