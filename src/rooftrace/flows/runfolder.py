@@ -24,8 +24,11 @@ __all__ = ["RunFolder"]
 
 _WORK = ".rooftrace"
 
-_LEFT_OVER = re.compile(r"\..+\.(\d+\.part(\..+)?|[a-z0-9_]{8})")
-"""What a run that was killed had not yet given its name: `io.atomic.replacing`, `io.vector`."""
+_LEFT_OVER = re.compile(
+    r"\.(.+_(mask|buildings|polygons|preview|density)(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{8})"
+)
+"""What a run that was killed had not yet given its name: `io.atomic.replacing`, `io.vector`. Of
+results alone: whatever else the person hides in the folder is not touched."""
 
 
 class RunFolder:
@@ -89,7 +92,8 @@ class RunFolder:
         known = self._line(job.name)
         if known["stamp"] != stamp(job) or not all(Path(file).exists() for file in known["files"]):
             return None
-        return self.record(job)
+        record: dict[str, Any] = known["record"]
+        return record
 
     def record(self, job: Job) -> dict[str, Any]:
         """What was recorded of an image that is finished."""

@@ -187,6 +187,20 @@ def test_the_second_run_on_one_folder_is_refused(bundle: Path, town: Path, tmp_p
     assert not (tmp_path / ".rooftrace.lock").exists()
 
 
+def test_only_leftovers_of_results_are_swept(bundle: Path, town: Path, tmp_path: Path) -> None:
+    mine = [tmp_path / ".notes.settings", tmp_path / ".plan.12.part.txt"]
+    for path in mine:
+        path.write_text("mine")
+    (tmp_path / ".town_buildings.a1b2c3d4").mkdir()
+    left = [".town_mask.17.part.tif", ".town_mask.tif.aux.17.part.xml", ".run.17.part.json"]
+    for name in left:
+        (tmp_path / name).write_text("")
+    run_predict([town], bundle, tmp_path, OPTIONS)
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
+        path.name for path in mine
+    }
+
+
 def test_a_corrupt_block_of_the_source(bundle: Path, town: Path, tmp_path: Path) -> None:
     with rasterio.open(town) as dataset:
         at = int(dataset.get_tag_item("BLOCK_OFFSET_2_1", "TIFF", bidx=1))
