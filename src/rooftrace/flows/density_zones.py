@@ -20,11 +20,12 @@ from rooftrace.flows.density_inputs import (
     stem_of,
     trace,
 )
+from rooftrace.io.display import write_picture
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import degrees_text, reprojected
 from rooftrace.io.vector import write_polygons
 from rooftrace.io.vector_read import VectorFile, VectorLayer
-from rooftrace.vector.density_files import beside, density_columns, write_picture, write_table
+from rooftrace.vector.density_files import beside, density_columns, write_table
 from rooftrace.vector.density_picture import draw_zones
 from rooftrace.vector.density_plane import Bounds, Ground, metric_crs
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD, DensityThreshold

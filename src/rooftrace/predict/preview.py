@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, floor, log10
+from math import ceil
 from typing import Any
 
 import cv2
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.io.display import round_length
 from rooftrace.io.legend import Colour, Legend
 from rooftrace.predict.key import draw_key
 
@@ -171,7 +172,7 @@ class Preview:
             draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
         draw.text((30 if swatch else 10, middle), caption, fill=_INK, font=font, anchor="lm")
         if gsd_m is not None:
-            length_m = _round_length(picture.width * self._step * gsd_m / 6)
+            length_m = round_length(picture.width * self._step * gsd_m / 6)
             length_px = length_m / gsd_m / self._step
             label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
             right, left = width - 12, width - 12 - length_px
@@ -215,9 +216,3 @@ def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.nanpercentile(values, (2, 98))
     stretched = (values - low) * (255 / max(high - low, 1e-6))
     return np.asarray(np.nan_to_num(stretched).clip(0, 255), dtype=np.uint8)
-
-
-def _round_length(metres: float) -> float:
-    """The largest of 1, 2, 5, 10, 20… that is no longer than `metres`."""
-    power = 10.0 ** floor(log10(metres))
-    return float(max(step for step in (1, 2, 5) if step * power <= metres * 1.0001) * power)

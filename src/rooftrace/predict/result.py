@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
-from rooftrace.io.atomic import replacing
+from rooftrace.io.display import write_picture
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector import write_footprints_chunks
@@ -145,20 +145,14 @@ class OutputPaths:
     def write(self, result: SceneResult) -> None:
         """What there is besides mask and polygons, which were written as they came."""
         self.preview.parent.mkdir(parents=True, exist_ok=True)
-        _write_picture(self.preview, result.preview)
+        if result.preview is not None:
+            write_picture(self.preview, result.preview)
         if result.density is not None:
             title = self.density.name.removesuffix("_density")
             write_density(self.density, result.density, DEFAULT_THRESHOLD, title)
 
 
 _WIDEST_PNG_PX = 20_000
-
-
-def _write_picture(path: Path, picture: Image.Image | None) -> None:
-    if picture is not None:
-        with replacing(path) as partial:
-            # Level 1 is a third larger and five times as fast.
-            picture.save(partial, format="PNG", compress_level=1)
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rooftrace.core.density import DENSITY_COLUMNS, DensityFigures
 from rooftrace.core.types import DensityGrid
-from rooftrace.io.atomic import replacing, write_atomically
+from rooftrace.io.atomic import write_atomically
 from rooftrace.io.cog import write_cog
+from rooftrace.io.display import write_picture
 from rooftrace.io.vector import write_polygons
 from rooftrace.vector.density_cells import CellGrid
 from rooftrace.vector.density_picture import draw_cells
 from rooftrace.vector.density_threshold import DensityThreshold
 
-__all__ = ["beside", "density_columns", "write_density", "write_picture", "write_table"]
+__all__ = ["beside", "density_columns", "write_density", "write_table"]
 
 _TAKEN = {*DENSITY_COLUMNS, "buildings", "class", "id", "fid", "geom", "geometry"}
 
@@ -80,12 +80,6 @@ def density_columns(
         "buildings": figures.buildings.ravel(),
         **{name: values.ravel() for name, values in figures.columns().items()},
     }
-
-
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Writes a PNG."""
-    with replacing(path) as partial:
-        picture.save(partial, format="PNG", compress_level=1)
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import ceil, floor, log10
+from math import ceil
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.density import DensityFigures
 from rooftrace.core.types import DensityGrid
+from rooftrace.io.display import round_length
 from rooftrace.vector.density_threshold import DensityThreshold
 
 __all__ = ["BREAKS", "draw_cells", "draw_zones"]
@@ -164,7 +165,7 @@ def _page(
     left = (page_width - width) // 2
     page.paste(Image.fromarray(picture), (left, _HEAD_PX))
     draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
-    length_m = _round_length(width * metres / 3)
+    length_m = round_length(width * metres / 3)
     right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX
     label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
     draw.line((right - length_m / metres, line, right, line), fill=_INK, width=3)
@@ -214,9 +215,3 @@ def _cut(text: str, size: int, room_px: float) -> str:
     while text and font.getlength(text + "…") > room_px:
         text = text[:-1]
     return text + "…"
-
-
-def _round_length(metres: float) -> float:
-    """The largest of 1, 2, 5, 10, 20… that is no longer than `metres`."""
-    power = 10.0 ** floor(log10(metres))
-    return float(max(step for step in (1, 2, 5) if step * power <= metres * 1.0001) * power)
