@@ -260,6 +260,17 @@ class InstanceReader(LabelReader, Protocol):
         ...
 
 
+@runtime_checkable
+class OutlineReader(LabelReader, Protocol):
+    """A `LabelReader` whose objects were drawn as polygons."""
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """(n,) polygons of the scene, in pixels of its image (x right, y down), and (n,) the class
+        index of each, negative where nothing is known. None where the label has no polygons.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """One image with its label, if it has one.

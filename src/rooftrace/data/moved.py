@@ -6,9 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid, InstanceReader, LabelReader, Mask, Scene, Window
+from rooftrace.core.types import (
+    GeoGrid,
+    InstanceReader,
+    LabelReader,
+    Mask,
+    OutlineReader,
+    Scene,
+    Window,
+)
 from rooftrace.data.source import Entry, SceneSet
 
 __all__ = ["MovedLabel", "moved"]
@@ -53,6 +62,15 @@ class MovedLabel:
                 return None
             moved_ids[there.slices(wanted)] = ids
         return moved_ids
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """As moved; None where the label has none."""
+        label = self._label
+        found = label.read_outlines() if isinstance(label, OutlineReader) else None
+        if found is None:
+            return None
+        shift = np.array([self._cols, self._rows])
+        return np.asarray(shapely.transform(found[0], lambda xy: xy + shift), np.object_), found[1]
 
     def _before(self, window: Window) -> tuple[Window, Window | None]:
         """Where a window was before the move, and the part of that in the image."""

@@ -17,7 +17,7 @@ from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.data.labels import IGNORED
 from rooftrace.io.placed import WindowLabel
 
-__all__ = ["ShapesLabel", "count_vanished"]
+__all__ = ["ShapesLabel", "areal_parts", "count_vanished", "cut_outlines"]
 
 V = TypeVar("V", np.int16, np.int32)
 
@@ -64,6 +64,11 @@ class ShapesLabel:
         """(y, x) the number of the shape that `read` takes a pixel's class from, from 1; else 0."""
         numbers = np.where(self.classes > 0, np.arange(1, len(self) + 1), 0)
         return self._draw(numbers.astype(np.int32), window or Window.whole(self.grid.shape))
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+        """The shapes as they are drawn, cut at the edges of the image."""
+        frame = shapely.box(0, 0, self.grid.width, self.grid.height)
+        return cut_outlines(self.geometry, self.classes, frame)
 
     def _draw(self, values: NDArray[V], window: Window) -> NDArray[V]:
         """The value of the uppermost shape at each pixel of `window`, 0 where there is none."""
@@ -122,6 +127,35 @@ class ShapesLabel:
     @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self.geometry)
+
+
+def cut_outlines(
+    geometry: NDArray[np.object_], classes: NDArray[np.int16], frame: shapely.Geometry
+) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+    """What of (n,) shapes lies inside of a frame, as (m,) valid polygons with (m,) classes.
+
+    A shape of several parts, or that is cut into several, becomes so many polygons.
+    """
+    valid = geometry.copy()
+    # Drawing minds nothing, but an intersection would fail.
+    invalid = ~shapely.is_valid(valid)
+    valid[invalid] = shapely.make_valid(valid[invalid])
+    outside = ~shapely.covered_by(valid, frame)
+    valid[outside] = shapely.intersection(valid[outside], frame)
+    parts, owner = areal_parts(valid)
+    return parts, classes[owner]
+
+
+def areal_parts(
+    geometry: NDArray[np.object_],
+) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
+    """(m,) the polygons of what may be collections, and (m,) whose parts they are."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
+        parts, inner = shapely.get_parts(parts, return_index=True)
+        owner = owner[inner]
+    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    return np.asarray(parts[areal], np.object_), owner[areal]
 
 
 def count_vanished(label: LabelReader | None) -> int:

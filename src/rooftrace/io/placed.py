@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import (
@@ -14,6 +15,7 @@ from rooftrace.core.types import (
     InstanceReader,
     LabelReader,
     Mask,
+    OutlineReader,
     Raster,
     RasterSource,
     SparseSource,
@@ -124,6 +126,18 @@ class WindowLabel:
         if not isinstance(self.label, InstanceReader):
             return None
         return self.label.read_instances(_shifted(window, self.window))
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """Those of the scene that reach into the window, not cut; None where it has none."""
+        found = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
+        if found is None:
+            return None
+        window, (geometry, classes) = self.window, found
+        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        inside = shapely.intersects(frame, geometry)
+        corner = np.array([window.col, window.row])
+        moved = shapely.transform(geometry[inside], lambda xy: xy - corner)
+        return np.asarray(moved, np.object_), classes[inside]
 
 
 def _shifted(window: Window | None, outer: Window) -> Window:

@@ -13,12 +13,14 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.types import GeoGrid, Mask, Window
 from rooftrace.data.labels import IGNORED
 from rooftrace.data.runs import Bounds, draw_runs
+from rooftrace.data.shapes import cut_outlines
 
 __all__ = ["CocoLabel", "Drawn", "Rle", "mask_tools"]
 
@@ -110,6 +112,19 @@ class CocoLabel:
         drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
         return np.ascontiguousarray(drawn.T)
 
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """The annotations as they are drawn; None where one of them is run lengths.
+
+        Raises:
+            LabelError: an annotation is damaged.
+        """
+        if not all(isinstance(one.segmentation, list) for one in self.drawn):
+            return None
+        shapes = [_outline(one, self.shape) for one in self.drawn]
+        classes = np.array([one.index for one in self.drawn], np.int16)
+        frame = shapely.box(0, 0, self.shape[1], self.shape[0])
+        return cut_outlines(np.array([*shapes, None], np.object_)[:-1], classes, frame)
+
     @cached_property
     def _layers(self) -> tuple[tuple[int, Bounds], ...]:
         """Neighbours of one class as one mask: its class and its runs."""
@@ -165,6 +180,12 @@ def _rles(one: Drawn, shape: tuple[int, int], tools: Any) -> list[Rle]:
         text = counts.encode() if isinstance(counts, str) else counts
         return [{"size": list(shape), "counts": text}]
     return [tools.frPyObjects({"size": list(shape), "counts": found.tolist()}, *shape)]
+
+
+def _outline(one: Drawn, shape: tuple[int, int]) -> shapely.Geometry:
+    polygons = [_checked_polygon(polygon, one.where, shape) for polygon in one.segmentation]
+    parts = [shapely.Polygon(np.reshape(polygon, (-1, 2))) for polygon in polygons]
+    return shapely.union_all([shapely.make_valid(part) for part in parts])
 
 
 def _checked_polygon(polygon: object, where: str, shape: tuple[int, int]) -> list[float]:

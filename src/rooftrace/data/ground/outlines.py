@@ -11,7 +11,7 @@ from rooftrace.core.errors import GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Scene, Window
 from rooftrace.data.ground.layer import IGNORE_NAME, OWN_FIELDS
 from rooftrace.data.labels import IGNORED
-from rooftrace.data.shapes import ShapesLabel
+from rooftrace.data.shapes import ShapesLabel, areal_parts
 from rooftrace.io.reproject import reprojected
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.blocks import BlockPolygonizer
@@ -75,7 +75,7 @@ class Outlines:
         assert scene.label is not None
         crs, grid = scene_crs(scene), scene.image.grid
         if isinstance(scene.label, ShapesLabel):
-            pixels, classes = _cut(scene.label)
+            pixels, classes = scene.label.read_outlines()
         else:
             pixels, classes = _traced(scene.label, grid.shape)
         if IGNORED in classes and IGNORE_NAME in self._names.values():
@@ -87,7 +87,7 @@ class Outlines:
         geometry = reprojected(_placed(pixels, grid), crs, self.crs, self._tolerance(scene))
         if within is not None:
             geometry = shapely.intersection(_valid(geometry), within)
-        geometry, owner = _parts(geometry)
+        geometry, owner = areal_parts(geometry)
         self._geometry.append(geometry)
         self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
         self._scenes += [scene_id] * len(geometry)
@@ -108,15 +108,6 @@ class Outlines:
             return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # Metres in the scene, degrees in the layer.
         return _BEND_PX * (grid.gsd_m or 1.0) / _METRES_PER_DEGREE
-
-
-def _cut(label: ShapesLabel) -> tuple[Polygons, NDArray[np.int16]]:
-    """Shapes inside of the image."""
-    frame = shapely.box(0, 0, label.grid.width, label.grid.height)
-    geometry = _valid(label.geometry)
-    outside = ~shapely.covered_by(geometry, frame)
-    geometry[outside] = shapely.intersection(geometry[outside], frame)
-    return geometry, label.classes
 
 
 def _valid(geometry: Polygons) -> Polygons:
@@ -156,13 +147,3 @@ def _placed(pixels: Polygons, grid: GeoGrid) -> Polygons:
         return np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
 
     return np.asarray(shapely.transform(pixels, place), np.object_)
-
-
-def _parts(geometry: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
-    """Polygons of what may be collections now, and whose parts they are."""
-    parts, owner = shapely.get_parts(geometry, return_index=True)
-    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
-        parts, inner = shapely.get_parts(parts, return_index=True)
-        owner = owner[inner]
-    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    return np.asarray(parts[areal], np.object_), owner[areal]
