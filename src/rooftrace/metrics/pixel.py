@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PixelCounts", "ThresholdCurve", "per_image"]
+__all__ = ["PixelCounts", "per_image"]
 
 
 @dataclass(frozen=True)
@@ -118,44 +118,6 @@ def per_image(counts: list[PixelCounts], index: int) -> dict[str, float]:
     dice = [c.dice(index) for c in counts]
     iou = [c.iou(index) for c in counts]
     return {"dice": _mean_or_one(dice), "iou": _mean_or_one(iou)}
-
-
-class ThresholdCurve:
-    """IoU of a class as a function of the threshold, from two histograms of its probability.
-
-    Args:
-        bins: thresholds are k / bins for k = 1 … bins - 1, as float32; a pixel is the class where
-            its probability is at least the threshold.
-    """
-
-    def __init__(self, bins: int = 200) -> None:
-        self._bins = bins
-        self._histograms = np.zeros((2, bins), dtype=np.int64)
-
-    def add(
-        self,
-        truth: NDArray[np.bool_],
-        probability: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-    ) -> None:
-        """Count pixels of equal shape: whether each is the class, and what was said of it."""
-        # Not by multiplying, which rounds a probability just below a threshold up to it.
-        limits = self.thresholds.astype(np.float32)
-        levels = np.searchsorted(limits, probability[valid], side="right")
-        for side in (0, 1):
-            chosen = levels[truth[valid] == bool(side)]
-            self._histograms[side] += np.bincount(chosen, minlength=self._bins)
-
-    @property
-    def thresholds(self) -> NDArray[np.float64]:
-        return np.arange(1, self._bins) / self._bins
-
-    def iou(self) -> NDArray[np.float64]:
-        """(bins - 1,) IoU at each of `thresholds`; 0 where the truth is empty."""
-        above = self._histograms[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
-        false, true = above
-        union = self._histograms[1].sum() + false
-        return np.asarray(true / np.maximum(union, 1), dtype=np.float64)
 
 
 def _ratio(part: float, whole: float) -> float:

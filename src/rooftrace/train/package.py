@@ -24,7 +24,8 @@ from rooftrace.data.dataset import EvalTiles
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.calibration import JudgedBuildings, fit_calibration
-from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve
+from rooftrace.metrics.curves import ThresholdCurve, best_threshold
+from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
 from rooftrace.models.calibration import Calibration
 from rooftrace.models.export import (
@@ -219,7 +220,7 @@ def _threshold(run: Run, data: TrainingData, spec: BundleSpec) -> float:
     """The best one; of more than two classes that which is there, for none is needed."""
     if not spec.is_binary:
         return spec.threshold
-    return _best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
+    return best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
 
 
 def _calibration(
@@ -278,11 +279,6 @@ def _answers(
     for first in range(0, len(tiles), size):
         batch = [tiles[i] for i in range(first, min(first + size, len(tiles)))]
         yield from zip(batch, run(np.stack([sample.image for sample in batch])))
-
-
-def _best_threshold(curves: Sequence[ThresholdCurve]) -> float:
-    mean = np.mean([curve.iou() for curve in curves], axis=0)
-    return float(curves[0].thresholds[int(mean.argmax())])
 
 
 def _check_parity(network: Run, engine: Run, data: TrainingData, name: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.objects import ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts, ThresholdCurve, per_image
+from rooftrace.metrics.pixel import PixelCounts, per_image
 from rooftrace.metrics.report import EvalReport, ImageScore
 
 # Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
@@ -112,34 +112,6 @@ def test_a_class_that_is_none_is_a_defect(wrong: int) -> None:
 def test_shapes_must_be_equal() -> None:
     with pytest.raises(ValueError, match="truth has shape"):
         counted(TRUTH, GUESS[:1])
-
-
-# Also the numbers just beside each threshold k / 20 as float32 has them.
-EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]
-PROBABILITIES = st.one_of(
-    st.floats(0, 1, width=32), st.sampled_from([k / 20 for k in range(21)]), st.sampled_from(EDGES)
-)
-
-
-@given(
-    hnp.arrays(np.bool_, 60),
-    hnp.arrays(np.float32, 60, elements=PROBABILITIES.map(np.float32)),
-    hnp.arrays(np.bool_, 60),
-)
-def test_a_curve_is_what_counting_at_each_threshold_gives(
-    truth: np.ndarray, probability: np.ndarray, valid: np.ndarray
-) -> None:
-    curve = ThresholdCurve(bins=20)
-    # In two parts: it is fed batch by batch.
-    for part in (slice(0, 25), slice(25, 60)):
-        curve.add(truth[part], probability[part], valid[part])
-    found = curve.iou()
-    assert len(found) == len(curve.thresholds) == 19
-    for threshold, iou in zip(curve.thresholds, found):
-        guess = probability >= np.float32(threshold)
-        counts = counted(truth.astype(np.uint8), guess.astype(np.uint8), valid)
-        expected = counts.iou(1)
-        assert iou == pytest.approx(0 if math.isnan(expected) else expected)
 
 
 def report(*images: ImageScore) -> EvalReport:

@@ -11,9 +11,8 @@ pytest.importorskip("torch")
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
-from rooftrace.metrics.pixel import ThresholdCurve
 from rooftrace.models.spec import BundleSpec
-from rooftrace.train.package import _best_threshold, _check_parity, _curve, _judge
+from rooftrace.train.package import _check_parity, _curve, _judge
 
 SPEC = BundleSpec(
     name="x",
@@ -73,21 +72,6 @@ def test_nothing_to_find_and_nothing_found_is_right() -> None:
     strict = SPEC.model_copy(update={"threshold": 1.0})
     assert _judge(run, tiles, strict).iou(strict) == 1  # type: ignore[arg-type]
     assert _judge(run, tiles, SPEC).iou(SPEC) == 0  # type: ignore[arg-type]
-
-
-def curve(threshold: float, count: int) -> ThresholdCurve:
-    """One of a folder whose buildings begin at the threshold."""
-    made = ThresholdCurve()
-    probability = np.random.default_rng(0).random(count, np.float32)
-    made.add(probability >= np.float32(threshold), probability, np.ones(count, bool))
-    return made
-
-
-def test_the_best_threshold_counts_each_folder_alike() -> None:
-    assert _best_threshold([curve(0.3, 20_000)]) == pytest.approx(0.3)
-    # A folder of many pixels does not outweigh two others.
-    many, few = curve(0.7, 200_000), curve(0.4, 2_000)
-    assert _best_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])

@@ -1,0 +1,164 @@
+"""Figures at each threshold: by counting at it, by hand, and as scikit-learn has them."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.metrics.curves import ThresholdCurve, best_threshold
+from rooftrace.metrics.pixel import PixelCounts
+
+# Also the numbers just beside each threshold k / 20 as float32 has them.
+EDGES = [float(np.nextafter(np.float32(k / 20), np.float32(d))) for k in range(21) for d in (0, 1)]
+PROBABILITIES = st.one_of(
+    st.floats(0, 1, width=32), st.sampled_from([k / 20 for k in range(21)]), st.sampled_from(EDGES)
+)
+
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
+pixels = st.tuples(
+    hnp.arrays(np.bool_, 60),
+    hnp.arrays(np.float32, 60, elements=PROBABILITIES.map(np.float32)),
+    hnp.arrays(np.bool_, 60),
+)
+
+
+def made(truth: np.ndarray, probability: np.ndarray, valid=None, bins: int = 20) -> ThresholdCurve:  # type: ignore[no-untyped-def]
+    curve = ThresholdCurve(bins)
+    curve.add(truth, probability, valid)
+    return curve
+
+
+@given(pixels)
+def test_a_curve_is_what_counting_at_each_threshold_gives(case: Parts) -> None:
+    truth, probability, valid = case
+    curve = ThresholdCurve(bins=20)
+    # In two parts: it is fed batch by batch.
+    for part in (slice(0, 25), slice(25, 60)):
+        curve.add(truth[part], probability[part], valid[part])
+    assert curve.pixels == valid.sum()
+    assert len(curve.thresholds) == 19
+    figures = curve.precision(), curve.recall(), curve.dice(), curve.iou()
+    for threshold, precision, recall, dice, iou in zip(curve.thresholds, *figures):
+        guess = (probability >= np.float32(threshold)).astype(np.uint8)
+        counts = PixelCounts.of(truth.astype(np.uint8), guess, valid, classes=2)
+        assert precision == pytest.approx(counts.precision(1), nan_ok=True)
+        assert recall == pytest.approx(counts.recall(1), nan_ok=True)
+        # A mean over folders is to stand where one is empty.
+        assert dice == pytest.approx(0 if math.isnan(counts.dice(1)) else counts.dice(1))
+        assert iou == pytest.approx(0 if math.isnan(counts.iou(1)) else counts.iou(1))
+
+
+@given(
+    hnp.arrays(np.bool_, 60), hnp.arrays(np.uint8, 60), hnp.arrays(np.bool_, 60),
+    st.sampled_from([2, 20, 200, 255, 256, 300]),
+)  # fmt: skip
+def test_255ths_count_as_the_fractions_that_they_are(
+    truth: np.ndarray, probability: np.ndarray, valid: np.ndarray, bins: int
+) -> None:
+    found = made(truth, probability, valid, bins).recall()
+    chosen = [Fraction(int(p), 255) for p in probability[truth & valid]]
+    for k in range(1, bins):
+        share = [p >= Fraction(k, bins) for p in chosen]
+        assert found[k - 1] == pytest.approx(np.mean(share) if share else math.nan, nan_ok=True)
+
+
+@given(pixels, pixels)
+def test_curves_add_up(one: Parts, other: Parts) -> None:
+    whole = made(*(np.concatenate(both) for both in zip(one, other)))
+    added = sum((pickle.loads(pickle.dumps(made(*part))) for part in (one, other)), made(*one))
+    again = made(*one) + whole
+    for found, expected in ((added.iou(), again.iou()), (added.precision(), again.precision())):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_adding_does_not_change_what_was_added() -> None:
+    first = made(np.array([True]), np.array([0.5], np.float32))
+    total = first + ThresholdCurve(20)
+    total.add(np.array([False]), np.array([0.9], np.float32))
+    assert (first.pixels, total.pixels) == (1, 2)
+
+
+def test_by_hand() -> None:
+    truth = np.array([True, True, False, True, False])
+    probability = np.array([0.9, 0.7, 0.6, 0.3, 0.1], np.float32)
+    curve = made(truth, probability, bins=10)
+    assert curve.prevalence == pytest.approx(3 / 5)
+    at = {round(t, 1): i for i, t in enumerate(curve.thresholds)}
+    assert curve.precision()[at[0.5]] == pytest.approx(2 / 3)
+    assert curve.recall()[at[0.5]] == pytest.approx(2 / 3)
+    assert curve.iou()[at[0.5]] == pytest.approx(2 / 4)
+    assert curve.dice()[at[0.2]] == pytest.approx(6 / 7)
+    # A third of the truth at a time, at precision 1/1, 2/2 and 3/4.
+    assert curve.average_precision() == pytest.approx((1 + 1 + 3 / 4) / 3)
+    # Three of four at 0.2 and 0.3: the lower of the two in the middle.
+    assert curve.best() == curve.best("dice") == pytest.approx(0.2)
+
+
+@given(pixels)
+def test_average_precision_is_scikit_learns_on_the_same_steps(case: Parts) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    truth, probability, valid = case
+    curve = made(truth, probability, valid)
+    if not truth[valid].any():
+        assert math.isnan(curve.average_precision())
+        return
+    limits = curve.thresholds.astype(np.float32)
+    level = (probability[valid][:, None] >= limits).sum(axis=1)
+    expected = metrics.average_precision_score(truth[valid], level)
+    assert curve.average_precision() == pytest.approx(expected)
+    precision, recall, at = metrics.precision_recall_curve(truth[valid], level)
+    for k, p, r in zip(at, precision, recall):
+        if k:
+            assert (curve.precision()[k - 1], curve.recall()[k - 1]) == pytest.approx((p, r))
+
+
+def folder(threshold: float, count: int) -> ThresholdCurve:
+    """One of data whose buildings begin at the threshold."""
+    probability = np.random.default_rng(0).random(count, np.float32)
+    return made(probability >= np.float32(threshold), probability, bins=200)
+
+
+def test_the_best_threshold_counts_each_folder_alike() -> None:
+    assert best_threshold([folder(0.3, 20_000)]) == pytest.approx(0.3)
+    # A folder of many pixels does not outweigh two others.
+    many, few = folder(0.7, 200_000), folder(0.4, 2_000)
+    assert best_threshold([many, few, few]) == pytest.approx(0.4, abs=0.03)
+    nothing = made(np.zeros(9, bool), np.full(9, 0.9, np.float32), bins=200)
+    assert best_threshold([many, few, few, nothing]) == best_threshold([many, few, few])
+
+
+def test_of_equal_thresholds_the_middle_of_the_longest_run_is_the_best() -> None:
+    truth, sure = np.array([True, False]), np.array([0.8, 0.2], np.float32)
+    # All from 0.25 to 0.8 are right.
+    assert made(truth, sure).best() == pytest.approx(0.5)
+    # IoU is 1/2 from 0.05 to 0.3, from 0.65 to 0.95, and at no threshold between.
+    truth = np.array([True, True, False, False])
+    probability = np.array([0.96, 0.32, 0.33, 0.62], np.float32)
+    curve = made(truth, probability)
+    np.testing.assert_array_equal(np.flatnonzero(curve.iou() == 0.5), [*range(6), *range(12, 19)])
+    assert curve.best() == pytest.approx(0.8)
+    assert ThresholdCurve(20).best() == pytest.approx(0.5)
+
+
+def test_what_cannot_be_counted_is_refused() -> None:
+    truth, probability = np.zeros((2, 3), bool), np.full((2, 3), 0.5, np.float32)
+    with pytest.raises(ValueError, match="have shapes"):
+        made(truth, probability[:1])
+    with pytest.raises(ValueError, match="have shapes"):
+        made(truth, probability, truth[0])
+    probability[0, 0] = math.nan
+    with pytest.raises(ValueError, match="NaN"):
+        made(truth, probability)
+    # Where it is not valid, nothing is known.
+    assert made(truth, probability, ~np.isnan(probability)).pixels == 5
+    with pytest.raises(ValueError, match="cannot be added"):
+        made(truth, probability, ~np.isnan(probability)) + ThresholdCurve(10)
+    with pytest.raises(ValueError, match="1 bins"):
+        ThresholdCurve(1)
