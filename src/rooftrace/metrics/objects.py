@@ -8,9 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ObjectCounts", "judge_predicted"]
+from rooftrace.metrics.sizes import SIZE_EDGES_M2, SizeClass, SizeCounts
 
-_MATCH = 0.5
+__all__ = ["F1_IOUS", "ObjectCounts", "ObjectMatches", "judge_predicted", "match_objects"]
+
+F1_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""0.50, 0.55, … 0.95: those of COCO (Lin et al. 2014, "Microsoft COCO: Common Objects in Context",
+https://cocodataset.org/#detection-eval)."""
+
+_MATCH = F1_IOUS[0]
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,22 @@ class ObjectCounts:
     overlaps another by more than half of their union takes more than half of it, which no second
     one can. So every pair above 0.5 is a match, in whatever order they are looked at.
 
+    Objects below a minimum area are ignored as COCO ignores those outside of an area range: a
+    labelled one that is smaller counts for nothing, nor does a predicted one that matches it; a
+    predicted one that is smaller counts only where it matches a labelled one that does. So an
+    object just at the minimum is not wrong for a pixel more or less. As a match depends on the IoU
+    that is asked for, so does the number of predicted ones.
+
     Args:
         labelled: how many objects the label has.
         predicted: how many the prediction has.
         matched: pairs of both.
-        split: labelled objects that hold the larger part of two predicted ones or more.
-        merged: predicted objects that hold the larger part of two labelled ones or more.
+        split: labelled objects that hold the larger part of two predicted ones or more, none of
+            them below the minimum.
+        merged: predicted objects that hold the larger part of two labelled ones or more, likewise.
+        predicted_at: how many the prediction has, at each of `F1_IOUS`.
+        matched_at: pairs of an IoU above each of `F1_IOUS`.
+        sizes: the same by area; None where the size of a pixel is not known.
     """
 
     labelled: int = 0
@@ -35,13 +55,20 @@ class ObjectCounts:
     matched: int = 0
     split: int = 0
     merged: int = 0
+    predicted_at: tuple[int, ...] = (0,) * len(F1_IOUS)
+    matched_at: tuple[int, ...] = (0,) * len(F1_IOUS)
+    sizes: SizeCounts | None = None
 
     @classmethod
     def of(
         cls,
-        labelled: NDArray[np.int32],
-        predicted: NDArray[np.int32],
-        valid: NDArray[np.bool_] | None = None,
+        labelled: Labels,
+        predicted: Labels,
+        valid: Bools | None = None,
+        *,
+        pixel_m2: float | None = None,
+        min_area_m2: float = 0.0,
+        size_edges_m2: tuple[float, ...] = SIZE_EDGES_M2,
     ) -> ObjectCounts:
         """Count one image.
 
@@ -49,27 +76,66 @@ class ObjectCounts:
             labelled, predicted: (y, x) the number of the object at each pixel, 0 for none.
             valid: (y, x) pixels that count; default all. What they leave of an object is the
                 object.
+            pixel_m2: area of a pixel on the ground; without it nothing is counted by size.
+            min_area_m2: objects below it are ignored, see above.
+            size_edges_m2: where the classes of `sizes` begin.
+
+        Raises:
+            ValueError: a minimum without `pixel_m2`; edges that do not increase.
         """
+        if min_area_m2 > 0 and pixel_m2 is None:
+            raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
         pairs = _Pairs.of(labelled, predicted, valid)
+        scale = 1.0 if pixel_m2 is None else pixel_m2
+        areas, areas_predicted = pairs.area * scale, pairs.area_predicted * scale
+        counts, large = areas >= min_area_m2, areas_predicted >= min_area_m2
+        # The first of each map is no object.
+        counts[0] = large[0] = False
+        own = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
+        is_found, is_right, is_counted = own[0]
         row, col, shared = pairs.row, pairs.col, pairs.shared
-        inside_label = row[shared > pairs.area_predicted[col] / 2]
-        inside_prediction = col[shared > pairs.area[row] / 2]
+        both = counts[row] & large[col]
+        inside_label = row[both & (shared > pairs.area_predicted[col] / 2)]
+        inside_prediction = col[both & (shared > pairs.area[row] / 2)]
+        sizes = None
+        if pixel_m2 is not None:
+            sizes = SizeCounts.of(
+                areas[counts], is_found[counts],
+                areas_predicted[is_counted], is_right[is_counted], size_edges_m2,
+            )  # fmt: skip
         return cls(
-            labelled=len(pairs.area) - 1,
-            predicted=len(pairs.area_predicted) - 1,
-            matched=int((pairs.iou > _MATCH).sum()),
+            labelled=int(counts.sum()),
+            predicted=int(is_counted.sum()),
+            matched=int(is_right.sum()),
             split=int((np.bincount(inside_label) > 1).sum()),
             merged=int((np.bincount(inside_prediction) > 1).sum()),
+            predicted_at=tuple(int(each.sum()) for _, _, each in own),
+            matched_at=tuple(int(each.sum()) for _, each, _ in own),
+            sizes=sizes,
         )
 
     def __add__(self, other: ObjectCounts) -> ObjectCounts:
+        """Of both; by size only where that is known of all objects.
+
+        Raises:
+            ValueError: the classes of size differ.
+        """
         return ObjectCounts(
             self.labelled + other.labelled,
             self.predicted + other.predicted,
             self.matched + other.matched,
             self.split + other.split,
             self.merged + other.merged,
+            tuple(a + b for a, b in zip(self.predicted_at, other.predicted_at)),
+            tuple(a + b for a, b in zip(self.matched_at, other.matched_at)),
+            self._sizes_with(other),
         )
+
+    def _sizes_with(self, other: ObjectCounts) -> SizeCounts | None:
+        if self.sizes is not None and other.sizes is not None:
+            return self.sizes + other.sizes
+        known, unknown = (other, self) if self.sizes is None else (self, other)
+        return None if unknown.labelled or unknown.predicted else known.sizes
 
     @property
     def precision(self) -> float:
@@ -86,12 +152,72 @@ class ObjectCounts:
         """The harmonic mean of precision and recall; NaN where there is no object at all."""
         return _ratio(2 * self.matched, self.labelled + self.predicted)
 
+    def f1_at(self, iou: float) -> float:
+        """F1 where a match needs an IoU above `iou`, one of `F1_IOUS`; NaN as `f1`."""
+        step = F1_IOUS.index(iou)
+        return _ratio(2 * self.matched_at[step], self.labelled + self.predicted_at[step])
+
+    @property
+    def mean_f1(self) -> float:
+        """The mean of `f1_at` over `F1_IOUS`, of those that are defined; NaN as `f1`."""
+        known = [f1 for f1 in map(self.f1_at, F1_IOUS) if not math.isnan(f1)]
+        return sum(known) / len(known) if known else math.nan
+
+    @property
+    def by_size(self) -> tuple[SizeClass, ...]:
+        """Classes of size from the smallest; none where `sizes` is None."""
+        return () if self.sizes is None else self.sizes.rows()
+
+    def figures(self) -> dict[str, float | int]:
+        """`precision`, `recall`, `f1`, `mean_f1` and the counts that they are of."""
+        return {
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "mean_f1": self.mean_f1,
+            "labelled": self.labelled,
+            "predicted": self.predicted,
+            "matched": self.matched,
+            "split": self.split,
+            "merged": self.merged,
+        }
+
+
+@dataclass(frozen=True)
+class ObjectMatches:
+    """Pairs of objects that are one building.
+
+    Args:
+        labelled: (m,) numbers of the labelled ones, increasing.
+        predicted: (m,) of those predicted.
+        iou: (m,) intersection over union of each pair, above 0.5, at most 1.
+    """
+
+    labelled: Labels
+    predicted: Labels
+    iou: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.iou)
+
+
+def match_objects(labelled: Labels, predicted: Labels, valid: Bools | None = None) -> ObjectMatches:
+    """Which objects match, see `ObjectCounts`; of whatever size.
+
+    Args:
+        labelled, predicted, valid: as for `ObjectCounts.of`.
+    """
+    pairs = _Pairs.of(labelled, predicted, valid)
+    iou = pairs.iou
+    near = iou > _MATCH
+    return ObjectMatches(
+        pairs.labelled[pairs.row[near]], pairs.predicted[pairs.col[near]], iou[near]
+    )
+
 
 def judge_predicted(
-    labelled: NDArray[np.int32],
-    predicted: NDArray[np.int32],
-    valid: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    labelled: Labels, predicted: Labels, valid: Bools | None = None
+) -> tuple[Labels, Bools]:
     """Which predicted objects are right: those that match a labelled one, see `ObjectCounts`.
 
     Args:
@@ -112,40 +238,41 @@ class _Pairs:
     """A labelled and a predicted object that share pixels, for all such.
 
     Args:
-        predicted: the number that each predicted object has in its map; the first is 0, for none.
+        labelled, predicted: the number that each object has in its map, increasing; the first is
+            0, for none.
         area, area_predicted: pixels of each object; the first is not one.
-        row, col: (pairs,) which labelled object, and which predicted one.
+        row, col: (pairs,) which labelled object, and which predicted one; by row, then column.
         shared: (pairs,) pixels that are in both.
     """
 
-    predicted: NDArray[np.int32]
-    area: NDArray[np.int64]
-    area_predicted: NDArray[np.int64]
-    row: NDArray[np.int64]
-    col: NDArray[np.int64]
-    shared: NDArray[np.int64]
+    labelled: Labels
+    predicted: Labels
+    area: Ints
+    area_predicted: Ints
+    row: Ints
+    col: Ints
+    shared: Ints
 
     @classmethod
-    def of(
-        cls,
-        labelled: NDArray[np.int32],
-        predicted: NDArray[np.int32],
-        valid: NDArray[np.bool_] | None,
-    ) -> _Pairs:
+    def of(cls, labelled: Labels, predicted: Labels, valid: Bools | None) -> _Pairs:
         here = (labelled > 0) | (predicted > 0)
         if valid is not None:
             here &= valid
-        _, one = np.unique(np.append(labelled[here], 0), return_inverse=True)
-        numbers, other = np.unique(np.append(predicted[here], 0), return_inverse=True)
-        # The 0 that was appended is each map's first, and is of no pixel.
-        width = int(other.max()) + 1
-        pair, shared = np.unique(one[:-1] * width + other[:-1], return_counts=True)
-        row, col = np.divmod(pair, width)
-        area = np.bincount(row, shared, minlength=int(one.max()) + 1).astype(np.int64)
-        area_predicted = np.bincount(col, shared, minlength=width).astype(np.int64)
-        both = (row > 0) & (col > 0)
+        # One sort of both numbers at once; that of pixels without any keeps each map's 0.
+        both = (labelled[here].astype(np.int64) << 32) | predicted[here]
+        pair, shared = np.unique(np.append(both, 0), return_counts=True)
+        shared[0] -= 1
+        numbers, row = np.unique(pair >> 32, return_inverse=True)
+        numbers_predicted, col = np.unique(pair & 0xFFFFFFFF, return_inverse=True)
+        is_pair = (row > 0) & (col > 0)
         return cls(
-            numbers.astype(np.int32), area, area_predicted, row[both], col[both], shared[both]
+            numbers.astype(np.int32),
+            numbers_predicted.astype(np.int32),
+            np.bincount(row, shared).astype(np.int64),
+            np.bincount(col, shared).astype(np.int64),
+            row[is_pair],
+            col[is_pair],
+            shared[is_pair],
         )
 
     @property
@@ -153,6 +280,21 @@ class _Pairs:
         """(pairs,) intersection over union."""
         union = self.area[self.row] + self.area_predicted[self.col] - self.shared
         return np.asarray(self.shared / union, np.float64)
+
+
+def _judged(pairs: _Pairs, counts: Bools, large: Bools, iou: float) -> tuple[Bools, Bools, Bools]:
+    """Which labelled objects are found, which predicted ones are right, and which predicted ones
+    count, where `counts` says which labelled ones do and `large` which predicted ones are not below
+    the minimum.
+    """
+    near = pairs.iou > iou
+    row, col = pairs.row[near], pairs.col[near]
+    is_found, is_right = np.zeros_like(counts), np.zeros_like(large)
+    is_found[row] = counts[row]
+    is_right[col] = counts[row]
+    is_counted = large.copy()
+    is_counted[col] = counts[row]
+    return is_found, is_right, is_counted
 
 
 def _ratio(part: int, whole: int) -> float:

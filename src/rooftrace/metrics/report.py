@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
-from rooftrace.metrics.objects import ObjectCounts
+from rooftrace.metrics.objects import F1_IOUS, ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, per_image
 
 __all__ = ["EvalReport", "ImageScore"]
@@ -204,12 +204,23 @@ def _of_class(counts: PixelCounts, index: int) -> dict[str, float | None]:
     }
 
 
-def _of_objects(objects: ObjectCounts) -> dict[str, float | None]:
+def _of_objects(objects: ObjectCounts) -> dict[str, Any]:
     return {
-        "precision": _known(objects.precision),
-        "recall": _known(objects.recall),
-        "f1": _known(objects.f1),
-        **asdict(objects),
+        **{name: _known(value) for name, value in objects.figures().items()},
+        "f1_at_iou": {f"{iou:.2f}": _known(objects.f1_at(iou)) for iou in F1_IOUS},
+        "by_size": [
+            {
+                "from_m2": row.from_m2,
+                "to_m2": row.to_m2 if math.isfinite(row.to_m2) else None,
+                "labelled": row.labelled,
+                "found": row.found,
+                "recall": _known(row.recall),
+                "predicted": row.predicted,
+                "right": row.right,
+                "precision": _known(row.precision),
+            }
+            for row in objects.by_size
+        ],
     }
 
 

@@ -1,15 +1,23 @@
-"""Objects one by one, against counts made by hand."""
+"""Objects one by one, against counts made by hand and by pycocotools."""
 
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rooftrace.metrics.objects import ObjectCounts, judge_predicted
+from rooftrace.metrics.objects import (
+    F1_IOUS,
+    ObjectCounts,
+    ObjectMatches,
+    judge_predicted,
+    match_objects,
+)
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
 
@@ -18,12 +26,19 @@ def ids(*values: int) -> np.ndarray:
     return np.array([values], np.int32)
 
 
+def count(labelled: np.ndarray, predicted: np.ndarray, *args, **options) -> tuple[int, ...]:
+    """Labelled, predicted, matched, split, merged."""
+    counts = ObjectCounts.of(labelled, predicted, *args, **options)
+    assert (counts.predicted_at[0], counts.matched_at[0]) == (counts.predicted, counts.matched)
+    return counts.labelled, counts.predicted, counts.matched, counts.split, counts.merged
+
+
 def test_by_hand() -> None:
     labelled = ids(1, 1, 1, 1, 0, 2, 2, 2, 2, 0, 3)
     predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 6, 0)
     # 1 and 5: 3 of 4. 2 and 6: 2 of 5. 3: nothing.
     counts = ObjectCounts.of(labelled, predicted)
-    assert counts == ObjectCounts(labelled=3, predicted=2, matched=1)
+    assert count(labelled, predicted) == (3, 2, 1, 0, 0)
     assert (counts.precision, counts.recall, counts.f1) == (1 / 2, 1 / 3, 2 / 5)
 
 
@@ -35,15 +50,15 @@ def test_a_half_is_no_match() -> None:
 def test_merges_and_splits() -> None:
     row = ids(1, 1, 1, 2, 2, 2)
     one = ids(9, 9, 9, 9, 9, 9)
-    assert ObjectCounts.of(row, one) == ObjectCounts(2, 1, 0, split=0, merged=1)
-    assert ObjectCounts.of(one, row) == ObjectCounts(1, 2, 0, split=1, merged=0)
+    assert count(row, one) == (2, 1, 0, 0, 1)
+    assert count(one, row) == (1, 2, 0, 1, 0)
     # A neighbour's sliver is no merge.
     assert ObjectCounts.of(ids(1, 1, 1, 2, 2, 2), ids(4, 4, 4, 4, 0, 0)).merged == 0
 
 
 def test_what_is_not_valid_does_not_count() -> None:
     valid = np.array([[True, True, False, True]])
-    assert ObjectCounts.of(ids(1, 1, 1, 0), ids(2, 2, 0, 3), valid) == ObjectCounts(1, 2, 1)
+    assert count(ids(1, 1, 1, 0), ids(2, 2, 0, 3), valid) == (1, 2, 1, 0, 0)
     assert ObjectCounts.of(ids(1), ids(1), np.array([[False]])) == ObjectCounts()
 
 
@@ -65,16 +80,19 @@ def test_both_sides_are_alike(one, other) -> None:
 
 @given(maps)
 def test_a_map_is_itself(one) -> None:
-    count = len(np.unique(one[one > 0]))
-    assert ObjectCounts.of(one, 10 * one) == ObjectCounts(count, count, count)
+    size = len(np.unique(one[one > 0]))
+    assert count(one, 10 * one) == (size, size, size, 0, 0)
+    assert ObjectCounts.of(one, 10 * one).matched_at == (size,) * len(F1_IOUS)
 
 
 @given(maps, maps)
 def test_counts_add_up_over_images(one, other) -> None:
-    apart = ObjectCounts.of(one, other) + ObjectCounts.of(other, one)
+    ground = {"pixel_m2": 2.0, "min_area_m2": 5.0, "size_edges_m2": (4.0, 12.0)}
+    apart = ObjectCounts.of(one, other, **ground) + ObjectCounts.of(other, one, **ground)
     shift = np.where(one > 0, one + 10, 0), np.where(other > 0, other + 10, 0)
-    whole = ObjectCounts.of(np.hstack([one, shift[1]]), np.hstack([other, shift[0]]))
-    assert apart == whole
+    whole = ObjectCounts.of(np.hstack([one, shift[1]]), np.hstack([other, shift[0]]), **ground)
+    assert apart == whole == sum([ObjectCounts(), whole, ObjectCounts()], ObjectCounts())
+    assert pickle.loads(pickle.dumps(whole)) == whole
 
 
 def test_which_predicted_ones_are_right() -> None:
@@ -93,3 +111,105 @@ def test_those_that_are_right_are_those_that_match(
     numbers, right = judge_predicted(labelled, predicted, valid)
     assert (len(numbers), right.sum()) == (counts.predicted, counts.matched)
     assert set(numbers) == set(predicted[valid & (predicted > 0)])
+
+
+def test_pairs_are_those_that_match() -> None:
+    labelled = ids(4, 4, 4, 4, 0, 2, 2, 2, 2, 3, 3)
+    predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 9, 9)
+    pairs = match_objects(labelled, predicted)
+    assert isinstance(pairs, ObjectMatches)
+    assert list(zip(pairs.labelled.tolist(), pairs.predicted.tolist())) == [(3, 9), (4, 5)]
+    assert pairs.iou.tolist() == [1, 0.75]
+    assert len(match_objects(labelled, 0 * predicted)) == 0
+
+
+def test_f1_at_each_iou_by_hand() -> None:
+    # IoU of 1, 4 of 5 and 3 of 5: all three up to 0.55, two below 0.8, then one.
+    labelled = ids(1, 1, 1, 1, 1, 0, 2, 2, 2, 2, 2, 0, 3, 3, 3, 3, 3)
+    predicted = ids(1, 1, 1, 1, 1, 0, 2, 2, 2, 2, 0, 0, 3, 3, 3, 0, 0)
+    counts = ObjectCounts.of(labelled, predicted)
+    assert counts.matched_at == (3, 3, 2, 2, 2, 2, 1, 1, 1, 1)
+    assert (counts.f1_at(0.5), counts.f1_at(0.75)) == (1, 2 / 3)
+    assert counts.f1_at(0.8) == 1 / 3, "an IoU of 0.8 is not above 0.8"
+    assert counts.mean_f1 == pytest.approx((2 * 3 + 4 * 2 + 4 * 1) / 3 / 10)
+    with pytest.raises(ValueError, match="not in tuple"):
+        counts.f1_at(0.52)
+
+
+def test_what_is_too_small_is_neither_right_nor_wrong() -> None:
+    ground = {"pixel_m2": 2.0, "min_area_m2": 6.0}
+    # A label below the minimum, and what matches it, though that is large enough.
+    assert count(ids(1, 1, 0, 2, 2, 2), ids(1, 1, 1, 0, 0, 0), **ground) == (1, 0, 0, 0, 0)
+    # A predicted one below it that matches what is not counts; one that matches nothing does not.
+    assert count(ids(1, 1, 1, 0, 0), ids(1, 1, 0, 0, 5), **ground) == (1, 1, 1, 0, 0)
+    # The same where its match is asked to be better.
+    strict = ObjectCounts.of(ids(1, 1, 1, 0, 0), ids(1, 1, 0, 0, 5), **ground)
+    assert (strict.matched_at, strict.predicted_at) == ((1,) * 4 + (0,) * 6,) * 2
+    # Crumbs split nothing.
+    assert count(ids(1, 1, 1, 1, 1), ids(1, 1, 1, 2, 2), **ground)[3] == 0
+    assert count(ids(1, 1, 1, 1, 1, 1), ids(1, 1, 1, 2, 2, 2), **ground)[3] == 1
+    with pytest.raises(ValueError, match="needs pixel_m2"):
+        ObjectCounts.of(ids(1), ids(1), min_area_m2=1)
+
+
+def test_by_size_by_hand() -> None:
+    # Of 8, 4 and 2 m² against 6, 4, 2 m²: the first two match, the third is elsewhere.
+    labelled = ids(1, 1, 1, 1, 0, 2, 2, 0, 3, 0)
+    predicted = ids(1, 1, 1, 0, 0, 2, 2, 0, 0, 3)
+    counts = ObjectCounts.of(labelled, predicted, pixel_m2=2.0, size_edges_m2=(4.0, 8.0))
+    rows = [
+        (row.from_m2, row.to_m2, row.labelled, row.found, row.predicted, row.right)
+        for row in counts.by_size
+    ]
+    assert rows == [(0, 4, 1, 0, 1, 0), (4, 8, 1, 1, 2, 2), (8, math.inf, 1, 1, 0, 0)]
+    assert [row.recall for row in counts.by_size] == [0, 1, 1]
+    assert [row.precision for row in counts.by_size[:2]] == [0, 1]
+    assert math.isnan(counts.by_size[2].precision)
+
+
+def test_sizes_are_of_all_or_not_told() -> None:
+    one, none = ids(1, 1), ids(0, 0)
+    known = ObjectCounts.of(one, one, pixel_m2=30.0)
+    assert (known + known).by_size[2].found == 2
+    # An image without objects has nothing to say of sizes; one with objects of no known size has.
+    assert (known + ObjectCounts.of(none, none)).sizes == known.sizes
+    assert (ObjectCounts.of(one, none) + known).sizes is None
+    assert ObjectCounts.of(one, one).by_size == ()
+    other = ObjectCounts.of(one, one, pixel_m2=30.0, size_edges_m2=(10.0,))
+    with pytest.raises(ValueError, match="cannot be added"):
+        _ = known + other
+    for edges in ((0.0, 5.0), (5.0, 5.0)):
+        with pytest.raises(ValueError, match="increase from above 0"):
+            ObjectCounts.of(one, one, pixel_m2=1.0, size_edges_m2=edges)
+
+
+@given(maps, maps, st.integers(0, 9))
+def test_counts_are_those_of_pycocotools(one, other, least) -> None:
+    """Its own matching, with the objects outside of an area range ignored."""
+    tools = pytest.importorskip("pycocotools.mask")
+    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval(iouType="segm")
+
+    def annotations(image: np.ndarray) -> list[dict[str, object]]:
+        masks = [image == number for number in np.unique(image[image > 0])]
+        return [
+            {
+                "id": number, "iscrowd": 0, "ignore": 0, "score": 1, "area": int(mask.sum()),
+                "segmentation": tools.encode(np.asfortranarray(mask.astype(np.uint8))),
+            }
+            for number, mask in enumerate(masks, start=1)
+        ]  # fmt: skip
+
+    # Where an IoU is as asked for it matches there; here it must be above.
+    evaluation.params.iouThrs = np.nextafter(F1_IOUS, 1)
+    evaluation._gts[1, 1], evaluation._dts[1, 1] = annotations(one), annotations(other)
+    evaluation.params.catIds = [1]
+    evaluation.ious = {(1, 1): evaluation.computeIoU(1, 1)}
+    judged = evaluation.evaluateImg(1, 1, (least, 1e9), 100)
+    counts = ObjectCounts.of(one, other, pixel_m2=1.0, min_area_m2=float(least))
+    if judged is None:
+        assert (counts.labelled, counts.predicted) == (0, 0)
+        return
+    kept = ~judged["dtIgnore"]
+    assert counts.labelled == (judged["gtIgnore"] == 0).sum()
+    assert counts.predicted_at == tuple(kept.sum(axis=1))
+    assert counts.matched_at == tuple(((judged["dtMatches"] > 0) & kept).sum(axis=1))
