@@ -59,6 +59,7 @@ class Predictor:
         min_area_m2: float | None = None,
         options: SceneOptions | None = None,
         progress: Progress | None = None,
+        on_block: Callable[[Block], None] | None = None,
     ) -> Prediction:
         """Buildings of one image, with its mask in memory.
 
@@ -69,6 +70,8 @@ class Predictor:
             min_area_m2: smaller footprints are left out.
             options: these three and all others, in place of them.
             progress: see `Progress`.
+            on_block: called with every block as it is finished, for what is in none of the
+                results: the probabilities.
 
         Raises:
             ConfigError: a threshold for a model of more than two classes.
@@ -86,7 +89,7 @@ class Predictor:
             yield memory
 
         writers = found.extend, lambda _: None
-        result = self._alone(source, options, kept, writers, progress)
+        result = self._alone(source, options, kept, writers, progress, on_block)
         mask = Mask(memory.data, memory.data != NODATA, source.grid)
         name = Path(source.name).stem or "image"
         outlines = Footprints.joined(found) if found else _none(source)
@@ -184,6 +187,7 @@ class Predictor:
             Callable[[Iterable[Footprints]], object] | None, Callable[[SceneResult], None]
         ],
         progress: Progress | None,
+        on_block: Callable[[Block], None] | None = None,
     ) -> SceneResult:
         """One scene from beginning to end."""
         done_px = 0
@@ -191,6 +195,8 @@ class Predictor:
         def tell(work: SceneWork, block: Block) -> None:
             nonlocal done_px
             done_px += block.window.area_px
+            if on_block is not None:
+                on_block(block)
             if progress is not None:
                 progress(done_px, source.grid.height * source.grid.width, work.buildings)
 
