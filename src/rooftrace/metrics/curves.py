@@ -58,12 +58,7 @@ class ThresholdCurve:
             raise ValueError(f"truth, probability and validity have shapes {sorted(shapes)}")
         if valid is not None and not valid.all():
             truth, probability = truth[valid], probability[valid]
-        if probability.dtype == np.uint8:
-            # v / 255 reaches k / bins where v · bins ≥ 255 k: exact, without a rounding.
-            level_of = np.arange(_UINT8_ONE + 1) * self._bins // _UINT8_ONE
-            which, level_of = probability.ravel(), np.minimum(level_of, self._bins - 1)
-        else:
-            which, level_of = self._levels(probability.ravel()), np.arange(self._bins)
+        which, level_of = self._levels(probability.ravel())
         size = len(level_of)
         cell = truth.ravel() * np.int64(size) + which
         counted = np.bincount(cell, minlength=2 * size).reshape(2, size)
@@ -103,7 +98,8 @@ class ThresholdCurve:
     def dice(self) -> Floats:
         """(bins - 1,) at each of `thresholds`; 0 where the truth is empty."""
         false, true = self._above()[:, 1:]
-        return 2 * true / np.maximum(self._histograms[1].sum() + true + false, 1)
+        whole = self._histograms[1].sum() + true + false
+        return np.asarray(2 * true / np.maximum(whole, 1), np.float64)
 
     def iou(self) -> Floats:
         """(bins - 1,) at each of `thresholds`; 0 where the truth is empty."""
@@ -130,16 +126,23 @@ class ThresholdCurve:
         """
         return best_threshold([self], metric)
 
-    def _levels(self, probability: NDArray[np.floating]) -> NDArray[np.int32]:
-        """(n,) how many thresholds each probability reaches."""
+    def _levels(
+        self, probability: NDArray[np.floating] | NDArray[np.uint8]
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+        """(n,) numbers, and of each number how many thresholds it reaches."""
+        last = self._bins - 1
+        if probability.dtype == np.uint8:
+            # v / 255 reaches k / bins where v · bins ≥ 255 k: exact, without a rounding.
+            reached = np.arange(_UINT8_ONE + 1) * self._bins // _UINT8_ONE
+            return probability.astype(np.uint8, copy=False), np.minimum(reached, last)
         if probability.size and np.isnan(probability.max()):
             raise ValueError("a probability is NaN; expected 0..1")
         limits = np.r_[-np.inf, self.thresholds, np.inf].astype(np.float32)
-        level = np.clip(probability * np.float32(self._bins), 0, self._bins - 1).astype(np.int32)
+        level = np.clip(probability * np.float32(self._bins), 0, last).astype(np.int32)
         # Multiplying rounds, for one up to a threshold that it is just below.
         level += probability >= limits[level + 1]
         level -= probability < limits[level]
-        return np.asarray(level, np.int32)
+        return level, np.arange(self._bins)
 
     def _above(self) -> NDArray[np.int64]:
         """(2, bins) pixels of each side that reach 0 and each of `thresholds`."""
