@@ -8,9 +8,9 @@ groups (places, flights), whole groups.
 
 The limits are expanded percentiles of the draws (Hesterberg 2015, "What Teachers Should Know About
 the Bootstrap", Amer. Statistician 69): percentiles so far out that for a mean the interval becomes
-that of Student's t. Plain percentiles, and still more the BCa limits, are too narrow for the few
-and unequal scenes of an evaluation. In simulated evaluations (pooled IoU, scenes whose sizes
-differ by a factor of 100) 95 % intervals held the truth:
+that of Student's t. Plain percentiles are too narrow for the few scenes of an evaluation; BCa
+limits are no better, and worse where scenes are of very unequal size. In simulated evaluations
+(pooled IoU, the largest scenes a hundred times the smallest) 95 % intervals held the truth:
 
     scenes        5      10     20     50     200
     plain         0.79   0.86   0.89   0.91   0.94
