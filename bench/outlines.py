@@ -126,7 +126,7 @@ def _figures(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from rooftrace.metrics.polygons import OutlineFigures
+    from rooftrace.metrics.polygons import PolygonCounts
     from rooftrace.vector.regularize import regularize
     from rooftrace.vector.settle import settle
     from rooftrace.vector.simplify import simplify_staircase
@@ -149,14 +149,13 @@ def _figures(
     }
     rows: dict[str, Any] = {}
     for name, polygons in outlines.items():
-        figures = OutlineFigures.of(truth, polygons)
-        rows[name] = {
-            "matched": figures.matched,
-            "iou": rounded(figures.iou),
-            "polis_px": rounded(figures.polis),
-            "corners": rounded(figures.corners),
-            "corners_labelled": rounded(figures.corners_labelled),
-        }
+        figures = PolygonCounts.of(truth, polygons).figures()
+        rows[name] = {"matched": figures["pairs"]} | {
+            figure: rounded(figures[figure])
+            for figure in (
+                "iou", "c_iou", "polis_px", "max_tangent_angle_deg", "corners", "corners_labelled",
+            )
+        }  # fmt: skip
     for name, make in (
         ("simplified", lambda: simplify_staircase(raw, tolerance_px)),
         ("regular", lambda: regularize(raw, tolerance_px)),

@@ -87,7 +87,8 @@ class ObjectCounts:
             raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
         pairs = _Pairs.of(labelled, predicted, valid)
         scale = 1.0 if pixel_m2 is None else pixel_m2
-        areas, areas_predicted = pairs.area * scale, pairs.area_predicted * scale
+        areas = np.asarray(pairs.area * scale, np.float64)
+        areas_predicted = np.asarray(pairs.area_predicted * scale, np.float64)
         counts, large = areas >= min_area_m2, areas_predicted >= min_area_m2
         # The first of each map is no object.
         counts[0] = large[0] = False

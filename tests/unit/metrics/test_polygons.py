@@ -1,11 +1,19 @@
+"""Outlines against measures made by hand, and as the authors of the figures take them."""
+
+from __future__ import annotations
+
 import math
+import pickle
 
 import numpy as np
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.features import rasterize
 from shapely import affinity, box
 
-from rooftrace.metrics.polygons import OutlineFigures, match_polygons, polis, vertex_counts
+from rooftrace.metrics.polygons import PolygonCounts, match_polygons, polis, vertex_counts
 
 
 def array(*polygons: shapely.Polygon) -> np.ndarray:
@@ -62,19 +70,122 @@ def test_pairs_are_the_best_and_each_polygon_is_in_one() -> None:
 def test_figures_are_means_over_pairs() -> None:
     truth = array(box(0, 0, 10, 10), box(20, 0, 30, 10))
     cut = shapely.Polygon([(20, 0), (30, 0), (30, 10), (25, 10), (20, 5)])
-    figures = OutlineFigures.of(truth, array(affinity.translate(truth[0], 1), cut))
-    assert (figures.labelled, figures.found, figures.matched) == (2, 2, 2)
-    assert figures.iou == pytest.approx((9 / 11 + 0.875) / 2)
-    assert (figures.corners, figures.corners_labelled) == (4.5, 4)
+    counts = PolygonCounts.of(truth, array(affinity.translate(truth[0], 1), cut))
+    figures = counts.figures()
+    assert (figures["labelled"], figures["found"], figures["pairs"]) == (2, 2, 2)
+    assert figures["iou"] == pytest.approx((9 / 11 + 0.875) / 2)
+    assert (figures["corners"], figures["corners_labelled"]) == (4.5, 4)
     # Of the one that moved only half of the corners leave the outline.
     nearest = math.sqrt(12.5)
-    assert figures.polis == pytest.approx((0.5 + nearest / 4 / 2) / 2)
+    assert figures["polis_px"] == pytest.approx((0.5 + nearest / 4 / 2) / 2)
+    # A corner more than 4, and 1 of 9 is what the counts differ by.
+    assert figures["c_iou"] == pytest.approx((9 / 11 + 0.875 * 8 / 9) / 2)
+    assert figures["n_ratio"] == 9 / 8
+    # All that is covered: 90 and 87.5 of 110 and 100.
+    assert figures["image_c_iou"] == pytest.approx(177.5 / 210 * 16 / 17)
+    # The cut edge is at 45° to both sides. From a corner that moved along its side, the first step
+    # of 2 goes 1 across to the other.
+    across = math.degrees(math.atan(1 / 2))
+    assert figures["max_tangent_angle_deg"] == pytest.approx((45 + across) / 2)
+
+
+def test_a_scale_gives_metres() -> None:
+    truth = array(box(0, 0, 10, 10))
+    moved = array(affinity.translate(truth[0], 1))
+    pixels, metres = (PolygonCounts.of(truth, moved, scale_m=scale) for scale in (None, 0.3))
+    assert metres.figures()["polis_m"] == pytest.approx(0.3 * pixels.figures()["polis_px"])
+    assert "polis_px" not in metres.figures()
+    with pytest.raises(ValueError, match="distances in m and px"):
+        _ = metres + pixels
+    # Without a pair there is no distance.
+    none = PolygonCounts.of(truth, truth[:0])
+    assert (PolygonCounts() + none + metres).unit == (metres + none).unit == "m"
 
 
 def test_nothing_found() -> None:
     none = np.zeros(0, np.object_)
-    figures = OutlineFigures.of(array(box(0, 0, 1, 1)), none)
-    assert (figures.labelled, figures.found, figures.matched) == (1, 0, 0)
-    assert math.isnan(figures.iou)
+    figures = PolygonCounts.of(array(box(0, 0, 1, 1)), none).figures()
+    assert (figures["labelled"], figures["found"], figures["pairs"]) == (1, 0, 0)
+    assert math.isnan(figures["iou"])
+    assert (figures["n_ratio"], figures["image_c_iou"]) == (0, 0)
     assert math.isnan(match_polygons(array(box(0, 0, 1, 1)), none).precision)
     assert match_polygons(none, none).labelled == 0
+    assert PolygonCounts.of(none, none) == PolygonCounts()
+
+
+def test_what_is_cut_takes_no_part_on_either_side() -> None:
+    # A house at the edge, whose match stops short of it; a block at the edge that was found as two
+    # houses; a house that only touches what was left out.
+    truth = array(box(0, 0, 10, 10), box(0, 20, 20, 40), box(0, 50, 12, 60))
+    predicted = array(box(1, 0, 10, 10), box(2, 20, 9, 40), box(11, 20, 20, 40), box(8, 50, 20, 60))
+    usable = np.array([False, False, True])
+    counts = PolygonCounts.of(truth, predicted, usable_truth=usable)
+    assert (counts.labelled, counts.found, counts.pairs) == (1, 1, 0)
+    assert (counts.all_corners, counts.all_corners_labelled) == (4, 4)
+    assert counts.image_c_iou_sum == pytest.approx(4 / 20)
+    turned = PolygonCounts.of(predicted, truth, usable_predicted=usable)
+    assert (turned.found, turned.labelled, turned.pairs) == (1, 1, 0)
+    every = PolygonCounts.of(truth, predicted)
+    assert (every.labelled, every.found, every.pairs) == (3, 4, 1)
+
+
+def test_pairs_may_be_given() -> None:
+    truth = array(box(0, 0, 10, 10), box(20, 0, 30, 10))
+    predicted = array(box(20, 0, 30, 4), box(0, 0, 10, 10))
+    assert PolygonCounts.of(truth, predicted).pairs == 1
+    given = np.array([0, 1]), np.array([1, 0])
+    counts = PolygonCounts.of(truth, predicted, pairs=given)
+    assert (counts.pairs, counts.iou_sum) == (2, pytest.approx(1.4))
+
+
+def homes(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Whole-numbered boxes and ells in cells of 12 by 12, so that pixels are exact."""
+    corner, size = rng.integers(0, 4, (count, 2)), rng.integers(4, 8, (count, 2))
+    at = corner + np.column_stack([np.arange(count) % 5, np.arange(count) // 5]) * 12
+    whole = shapely.box(*at.T, *(at + size).T)
+    bite = shapely.box(*(at + size - rng.integers(1, 4, (count, 2))).T, *(at + size).T)
+    return np.where(rng.random(count) < 0.5, whole, shapely.difference(whole, bite))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_images_are_judged_as_the_authors_of_c_iou_do(seed: int) -> None:
+    """What their script does: masks of all annotations of an image, and corners of all."""
+    rng = np.random.default_rng(seed)
+    truth, predicted = homes(rng, 20), homes(rng, 17)
+    masks = [rasterize(side, (60, 60)).astype(bool) for side in (truth, predicted)]
+    corners = [sum(len(one.exterior.coords) - 1 for one in side) for side in (truth, predicted)]
+    expected = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
+    expected *= 1 - abs(corners[0] - corners[1]) / sum(corners)
+    counts = PolygonCounts.of(truth, predicted)
+    assert counts.figures()["image_c_iou"] == pytest.approx(expected)
+    assert 0.1 < expected < 0.9
+
+
+def test_scenes_add_up() -> None:
+    rng = np.random.default_rng(3)
+    sides = [homes(rng, 20) for _ in range(4)]
+    apart = PolygonCounts.of(*sides[:2]) + PolygonCounts.of(*sides[2:])
+    away = [shapely.transform(side, lambda xy: xy + 100) for side in sides[2:]]
+    together = (np.concatenate(both) for both in zip(sides[:2], away))
+    whole = PolygonCounts.of(*together)
+    assert whole.pairs > 4
+    alike = {k: v for k, v in vars(whole).items() if "image" not in k}
+    assert {k: pytest.approx(vars(apart)[k]) for k in alike} == alike
+    assert (apart.images, whole.images) == (2, 1)
+    assert pickle.loads(pickle.dumps(whole)) == whole
+    assert PolygonCounts() + whole == whole
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_bounds_of_the_figures(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, predicted = homes(rng, 8), homes(rng, 8)
+    figures = PolygonCounts.of(truth, predicted).figures()
+    if not figures["pairs"]:
+        return
+    assert 0 <= figures["c_iou"] <= figures["iou"] <= 1
+    assert figures["polis_px"] >= 0
+    same = PolygonCounts.of(truth, truth).figures()
+    assert [same[k] for k in ("iou", "c_iou", "n_ratio", "image_c_iou")] == pytest.approx([1] * 4)
+    assert same["max_tangent_angle_deg"] == pytest.approx(0, abs=1e-4)
+    assert same["polis_px"] == pytest.approx(0, abs=1e-9)
