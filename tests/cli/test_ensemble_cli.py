@@ -69,11 +69,28 @@ def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path, 
     code, answer = call("evaluate", tiny_run.bundle, tiny_run.data, "--ensemble", "vote")
     assert code == 2
     assert "is for several models, and 1 was given" in answer["error"]["message"]
-    code, answer = call(
-        "evaluate", tiny_run.bundle, "default", tiny_run.data, "--ensemble", "average"
+
+
+def test_models_of_two_scales_work_at_the_finer_one(
+    tiny_run: TinyRun, tmp_path: Path, call: Call
+) -> None:
+    """The tiny one was trained at 0.3 m, the default one at 0.4 m."""
+    image = next((tiny_run.data / "images").iterdir())
+    out = tmp_path / "out"
+    words = ("-m", tiny_run.bundle, "-m", "default", "--ensemble", "average", "-o", out)
+    code, answer = call("predict", image, *words)
+    assert code == 0
+    assert any(
+        "default" in n and "resampled from the ensemble's 0.3 m" in n for n in answer["notes"]
     )
-    assert code == 4
-    assert "gsd_m" in answer["error"]["message"]
+    record = json.loads((out / "run.json").read_text())
+    assert record["bundle"]["gsd_m"] == 0.3
+    first, second = record["engine"]["settings"]["members"]
+    assert "pixels_of_tile_per_own" not in first["settings"]
+    assert second["settings"]["pixels_of_tile_per_own"] == pytest.approx(0.4 / 0.3, abs=1 / 256)
+    code, judged = call("evaluate", tiny_run.bundle, "default", tiny_run.data, "--ensemble", "vote")
+    assert code == 0
+    assert any("2 models vote: a tie is for the building; " in note for note in judged["notes"])
 
 
 def test_weights_and_mirrored_tiles(

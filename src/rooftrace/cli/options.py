@@ -152,13 +152,19 @@ def models_of(given: Sequence[Path] | None, how: Combine | None) -> Models:
     """The models of a command; several need a word on how they are combined.
 
     Args:
-        given: bundles; `default` is the one that comes with rooftrace, as is none at all.
+        given: bundles, or an ensemble file, which says so itself; `default` is the one that comes
+            with rooftrace, as is none at all.
     """
     models = [None if str(path) == "default" else path for path in given or ()]
     if len(models) > 1 and how is None:
         raise ConfigError(
             f"{len(models)} models were given.",
             remedy="Say how they are combined: --ensemble average, weighted or vote.",
+        )
+    if len(models) == 1 and models[0] is not None and models[0].suffix == ".json" and how:
+        raise ConfigError(
+            f"{models[0]} says itself how its models are combined, and --ensemble {how} was given.",
+            remedy="Leave it out, or give the bundles in place of the file.",
         )
     if len(models) <= 1 and how is not None:
         raise ConfigError(

@@ -3,89 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.engines.base import Engine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
+from rooftrace.predict.ensemble_engine import Combine, EnsembleEngine
+from rooftrace.predict.ensemble_file import is_ensemble, read_ensemble
+from rooftrace.predict.ensemble_tiles import context_px, fitted, scaling_of, tile_size
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.tta import Tta, TtaEngine
 
-__all__ = ["Combine", "EnsembleEngine", "Models", "combine", "load_models"]
-
-Combine = Literal["average", "vote", "weighted"]
-"""`average`: the mean of the probabilities. `weighted`: their weighted mean. `vote`: the share of
-the models whose own answer, at their own threshold, is the class."""
+__all__ = ["Combine", "EnsembleEngine", "Models", "as_member", "combine", "load_models"]
 
 Models = Path | Sequence[Path | None] | None
-"""One bundle, or several that are combined; None is the one that comes with rooftrace."""
+"""One bundle or ensemble file, or several bundles that are combined; None is the one that comes
+with rooftrace."""
 
-_SHARED = ("bands", "dtype", "classes", "building_class", "gsd_m")
-
-
-class EnsembleEngine:
-    """An `Engine` that asks several.
-
-    Args:
-        members: loaded models that `combine` accepts.
-        how: see `Combine`.
-        weights: one of each, their sum being 1.
-        notes: what was assumed of them, for the person to see.
-    """
-
-    name = "ensemble"
-
-    def __init__(
-        self,
-        members: Sequence[Predictor],
-        how: Combine,
-        weights: Sequence[float],
-        notes: Sequence[str] = (),
-    ) -> None:
-        self._members = tuple(members)
-        self._how = how
-        # Around one, so that equal weights are exactly a mean.
-        self._factors = [np.float32(weight * len(weights)) for weight in weights]
-        self.notes = tuple(notes)
-        self.precision = "+".join(
-            dict.fromkeys(member.engine.precision for member in self._members)
-        )
-        self.settings: dict[str, Any] = {
-            "combined_by": how,
-            "members": [
-                {
-                    "name": member.bundle.spec.name,
-                    "sha256": member.bundle.sha256,
-                    "engine": member.engine.name,
-                    "precision": member.engine.precision,
-                    "settings": getattr(member.engine, "settings", {}),
-                    "weight": round(weight, 6),
-                }
-                for member, weight in zip(self._members, weights)
-            ],
-        }
-
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x): means, or shares of the votes."""
-        total: NDArray[np.float32] | None = None
-        for member, factor in zip(self._members, self._factors):
-            spec = member.bundle.spec
-            answer = _classes_of(member.engine, spec, batch)
-            part = factor * (_votes(answer, spec) if self._how == "vote" else answer)
-            total = part if total is None else total + part
-        assert total is not None
-        return np.asarray(total / np.float32(len(self._members)), dtype=np.float32)
-
-    def release(self) -> None:
-        """Give back what the engines' compiled networks hold."""
-        for member in self._members:
-            getattr(member.engine, "release", lambda: None)()
+_SHARED = ("bands", "dtype", "classes", "building_class")
 
 
 def load_models(
@@ -101,20 +38,78 @@ def load_models(
     """A model, or several as one.
 
     Args:
-        models: one is loaded as it is.
+        models: one is loaded as it is; an ensemble file says itself how its models are combined.
         how, weights: of several, see `combine`.
         tta: each model is asked for mirrored tiles too, see `Tta`.
         engine, precision, output: of each, see `load`.
 
     Raises:
-        As `load` and `combine`.
+        BundleError: an ensemble file cannot be read; a member of it is not there, or is another.
+        And as `load` and `combine`.
     """
     paths = [models] if models is None or isinstance(models, Path) else list(models)
+
+    def opened(path: Path | None) -> Predictor:
+        made = load(path, engine=engine, precision=precision, output=output)
+        return made if tta is None else Predictor(made.bundle, TtaEngine(made.engine, tta))
+
+    files = [path for path in paths if path is not None and is_ensemble(path)]
+    if files:
+        _check_alone(files[0], paths, weights)
+        return _load_file(files[0], opened)
     _check_weights(weights, how, len(paths))
-    members = [load(path, engine=engine, precision=precision, output=output) for path in paths]
-    if tta is not None:
-        members = [Predictor(m.bundle, TtaEngine(m.engine, tta)) for m in members]
+    members = [opened(path) for path in paths]
     return members[0] if len(members) == 1 else combine(members, how, weights)
+
+
+def _check_alone(file: Path, paths: Sequence[Path | None], weights: Sequence[float] | None) -> None:
+    if len(paths) > 1:
+        raise ConfigError(
+            f"{file} is an ensemble, and {len(paths)} models were given.",
+            remedy="Give it alone, or make one of all bundles with rooftrace ensemble.",
+        )
+    if weights is not None:
+        raise ConfigError(
+            f"Weights were given, and {file} has its own.", remedy="Leave out --weights."
+        )
+
+
+def _load_file(path: Path, opened: Callable[[Path | None], Predictor]) -> Predictor:
+    """The models of an ensemble file as one, with what was fitted for them."""
+    file = read_ensemble(path)
+    members = []
+    for one in file.members:
+        where = one.at(path)
+        if where is not None and not _is_file(where):
+            raise BundleError(
+                f"{path} names the member {one.path!r}, and there is no bundle at {where}.",
+                remedy="Put the bundle there, or make the ensemble again: rooftrace ensemble.",
+            )
+        member = opened(where)
+        if member.bundle.sha256 != one.sha256:
+            raise BundleError(
+                f"{path} was made with another bundle than {member.bundle.source}: expected "
+                f"sha256 {one.sha256[:12]}…, received {member.bundle.sha256[:12]}….",
+                remedy="Put the bundle back, or make the ensemble again: rooftrace ensemble.",
+            )
+        members.append(member)
+    made = combine(members, file.combine, file.weights)
+    update: dict[str, Any] = {
+        "name": path.name.removesuffix(".json").removesuffix(".ensemble"),
+        "metrics": file.metrics,
+    }
+    if file.threshold is not None:
+        # A calibration is of one threshold.
+        update |= {"threshold": file.threshold, "calibration": file.calibration}
+    spec = made.bundle.spec.model_copy(update=update)
+    return Predictor(ModelBundle(spec, {}, str(path)), made.engine)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def combine(
@@ -122,8 +117,13 @@ def combine(
 ) -> Predictor:
     """Loaded models as one.
 
+    It works at the metres per pixel of the finest: a tile is resampled for those that are coarser,
+    and their answers are brought back (`RescaledEngine`), so that nobody is given less than it was
+    trained on, whatever the order. Within 5 % scales are taken for alike, as of images.
+
     The threshold is the mean of the models' own where their probabilities are averaged, weighted as
-    they are, and one half where they vote: of an even number of models a tie is for the building.
+    they are, and one half where they vote: of an even number of models a tie is for the building,
+    of more classes for the first.
     A calibration is of one model's scores; what is combined has none, unless all have the same and
     do not vote.
 
@@ -134,8 +134,9 @@ def combine(
             on its validation data, the mean over them.
 
     Raises:
-        BundleError: the models differ in what they take or answer: bands, pixel type, classes,
-            metres per pixel; or no size of tile suits all.
+        BundleError: the models differ in what they take or answer: bands, pixel type, classes; some
+            know metres per pixel and others do not; no size of tile suits all.
+        GsdMismatch: one is more than four times coarser than another.
         ConfigError: no model; weights that do not fit, or none where a bundle has no IoU on record.
     """
     if not members:
@@ -144,17 +145,20 @@ def combine(
     first = bundles[0].spec
     for bundle in bundles[1:]:
         for field in _SHARED:
-            own, wanted = getattr(bundle.spec, field), getattr(first, field)
-            if own != wanted:
-                raise BundleError(
-                    f"{bundle.source} cannot be combined with {bundles[0].source}: its {field} is "
-                    f"{own}, but {wanted} was expected.",
-                    remedy="Combine models of one contract, or predict with each apart.",
-                )
+            _check_alike(bundles[0], bundle, field)
+        if bundle.spec.gsd_m is None or first.gsd_m is None:
+            _check_alike(bundles[0], bundle, "gsd_m")
     specs = [bundle.spec for bundle in bundles]
-    multiple, side = _size(bundles)
+    gsd_m = min((spec.gsd_m for spec in specs if spec.gsd_m is not None), default=None)
+    scalings = [scaling_of(bundle, gsd_m) for bundle in bundles]
+    multiple, side = tile_size(bundles, scalings)
     _check_weights(weights, how, len(members))
-    notes = []
+    notes = [
+        f"{spec.name} was trained at {spec.gsd_m:g} m per pixel: what it sees is resampled from "
+        f"the ensemble's {gsd_m:g} m, and its answer back"
+        for spec, scaling in zip(specs, scalings)
+        if not scaling.is_identity
+    ]
     if how != "weighted":
         weights = [1.0] * len(members)
     elif weights is None:
@@ -165,6 +169,7 @@ def combine(
     spec = BundleSpec(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
+        gsd_m=gsd_m,
         colours=first.colours,
         mean=first.mean,
         std=first.std,
@@ -172,12 +177,38 @@ def combine(
         calibration=first.calibration if how != "vote" and _all_calibrated_alike(specs) else None,
         input_multiple_px=multiple,
         input_px=side,
-        context_px=max(spec.context_px for spec in specs),
+        context_px=max(map(context_px, specs, scalings)),
         training={"ensemble": [bundle.sha256 for bundle in bundles], "weights": shares}
         | {key: value for key, value in first.training.items() if key == "data"},
     )
     source = " + ".join(bundle.source for bundle in bundles)
-    return Predictor(ModelBundle(spec, {}, source), EnsembleEngine(members, how, shares, notes))
+    ready = [fitted(m, scaling, spec) for m, scaling in zip(members, scalings)]
+    engine = EnsembleEngine(ready, how, shares, notes)
+    return Predictor(ModelBundle(spec, {}, source), engine)
+
+
+def as_member(member: Predictor, team: BundleSpec) -> Predictor:
+    """One model as it answers in an ensemble: on its tiles, and by its contract but for the
+    threshold, which stays the model's own.
+
+    Args:
+        member: one of those that were combined.
+        team: the contract of what came out.
+    """
+    scaling = scaling_of(member.bundle, team.gsd_m)
+    update = {"threshold": member.bundle.spec.threshold, "calibration": None}
+    bundle = ModelBundle(team.model_copy(update=update), {}, member.bundle.source)
+    return Predictor(bundle, fitted(member, scaling, team).engine)
+
+
+def _check_alike(first: ModelBundle, other: ModelBundle, field: str) -> None:
+    own, wanted = getattr(other.spec, field), getattr(first.spec, field)
+    if own != wanted:
+        raise BundleError(
+            f"{other.source} cannot be combined with {first.source}: its {field} is "
+            f"{own}, but {wanted} was expected.",
+            remedy="Combine models of one contract, or predict with each apart.",
+        )
 
 
 def _check_weights(weights: Sequence[float] | None, how: Combine, count: int) -> None:
@@ -194,7 +225,7 @@ def _check_weights(weights: Sequence[float] | None, how: Combine, count: int) ->
             f"The {len(weights)} weights {given} were given; expected one for each model, {count}.",
             remedy="Give them in the order of the models.",
         )
-    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+    if not all(weight > 0 for weight in weights) or not math.isfinite(sum(weights)):
         raise ConfigError(
             f"The weights {given} were given; each must be above 0 and finite.",
             remedy="Leave out a model that is to have no weight.",
@@ -225,33 +256,3 @@ def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
 
 def _all_calibrated_alike(specs: Sequence[BundleSpec]) -> bool:
     return all(spec.calibration == specs[0].calibration for spec in specs)
-
-
-def _size(bundles: Sequence[ModelBundle]) -> tuple[int, int | None]:
-    """What all take: the multiple of a tile's sides, and the one side, where a model has one."""
-    multiple = math.lcm(*(bundle.spec.input_multiple_px for bundle in bundles))
-    sides = {bundle.spec.input_px for bundle in bundles} - {None}
-    side = sides.pop() if sides else None
-    if sides or (side is not None and side % multiple):
-        told = ", ".join(
-            f"{b.spec.name} {b.spec.input_px or f'multiples of {b.spec.input_multiple_px}'}"
-            for b in bundles
-        )
-        raise BundleError(
-            f"No size of tile suits all models; they take (px): {told}.",
-            remedy="Train them with the same crop_px.",
-        )
-    return multiple, side
-
-
-def _classes_of(engine: Engine, spec: BundleSpec, batch: NDArray[Any]) -> NDArray[np.float32]:
-    """(n, class, y, x) probabilities, without what else a network may answer."""
-    return engine.run(batch.astype(spec.numpy_dtype, copy=False))[:, : spec.channels]
-
-
-def _votes(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.float32]:
-    """1 for the class that one model sees, else 0."""
-    if spec.is_binary:
-        return (answer >= np.float32(spec.threshold)).astype(np.float32)
-    classes = np.arange(answer.shape[1])[:, None, None]
-    return np.asarray(answer.argmax(axis=1)[:, None] == classes, dtype=np.float32)

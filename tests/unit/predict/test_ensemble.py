@@ -72,7 +72,28 @@ def test_two_classes_by_hand(how: Combine, expected: float, threshold: float) ->
 
 def test_a_tie_of_votes_is_for_the_building() -> None:
     made = combine([model(ConstantEngine(0.1)), model(ConstantEngine(0.9))], "vote")
+    (rule,) = made.engine.notes  # type: ignore[attr-defined]
+    assert rule == "2 models vote: a tie is for the building."
     assert (made.predict(np.zeros((3, 40, 40), np.uint8)).mask.data == 1).all()
+
+
+def test_ties_are_counted() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(3, axis=1)
+    # Of 256 values those from 64 to 191 are seen by one of the two.
+    members = [model(PointwiseEngine(), threshold=t / 255) for t in (64, 192)]
+    made = combine(members, "vote")
+    made.engine.run(ramp)
+    (told,) = made.engine.notes  # type: ignore[attr-defined]
+    assert told.endswith("for the building; 128 of 256 pixels were tied (50.00%).")
+    three = combine([*members, members[0]], "vote")
+    three.engine.run(ramp)
+    assert three.engine.notes == combine(members).engine.notes == ()  # type: ignore[attr-defined]
+    classes = {"classes": ("background", "building", "road")}
+    seen = [(0.6, 0.3, 0.1), (0.2, 0.7, 0.1), (0.1, 0.2, 0.7)]
+    apart = combine([model(FixedEngine(*one), **classes) for one in seen], "vote")
+    apart.engine.run(BATCH)
+    (told,) = apart.engine.notes  # type: ignore[attr-defined]
+    assert "3 models vote: a tie is for the first class in order; 40 of 40 pixels" in told
 
 
 @pytest.mark.parametrize(
@@ -100,7 +121,7 @@ def test_a_model_with_itself_is_that_model() -> None:
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        ({"gsd_m": 0.4}, "gsd_m"),
+        ({"gsd_m": 0.4}, "its gsd_m is 0.4, but None was expected"),
         ({"classes": ("background", "roof")}, "classes"),
         ({"dtype": "uint16"}, "dtype"),
     ],
@@ -115,8 +136,16 @@ def test_models_of_another_contract_are_refused(other: dict[str, Any], named: st
     [
         ([{"input_multiple_px": 16}, {"input_multiple_px": 24}], (48, None)),
         ([{"input_multiple_px": 32}, {"input_multiple_px": 8, "input_px": 224}], (32, 224)),
-        ([{"input_multiple_px": 32}, {"input_multiple_px": 8, "input_px": 200}], None),
-        ([{"input_px": 224}, {"input_px": 256}], None),
+        # 200 are not a multiple of 32: the second model is given 192, filled up.
+        ([{"input_multiple_px": 32}, {"input_multiple_px": 8, "input_px": 200}], (32, 192)),
+        ([{"input_px": 224}, {"input_px": 256}], (1, 224)),
+        ([{"input_multiple_px": 32}, {"input_px": 24}], None),
+        (
+            [{"gsd_m": 0.3, "input_multiple_px": 16}, {"gsd_m": 0.5, "input_multiple_px": 24}],
+            (16, None),
+        ),
+        # 224 px of 0.5 m span 373 of 0.3 m.
+        ([{"gsd_m": 0.5, "input_px": 224}, {"gsd_m": 0.3}], (32, 352)),
     ],
 )
 def test_the_size_of_a_tile_suits_all(
@@ -129,6 +158,8 @@ def test_the_size_of_a_tile_suits_all(
         return
     spec = combine(members).bundle.spec
     assert (spec.input_multiple_px, spec.input_px) == expected
+    side = spec.input_px or 2 * spec.input_multiple_px
+    assert combine(members).engine.run(np.zeros((1, 3, side, side), np.uint8)).shape[2] == side
 
 
 def test_what_took_part_is_on_record() -> None:
@@ -204,6 +235,7 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
         ("weighted", (1, -1), "above 0"),
         ("weighted", (1, float("nan")), "above 0"),
         ("weighted", (1, float("inf")), "above 0"),
+        ("weighted", (1e308, 1e308), "above 0 and finite"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
