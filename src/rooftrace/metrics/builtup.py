@@ -14,8 +14,9 @@ out: figures of different sizes cannot be compared.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,18 +128,29 @@ class BuiltUpCounts:
     def confusion(self) -> NDArray[np.int64]:
         """(2, 2) cells; row = truth, column = prediction; sparse before dense."""
         first = BUILT_UP_COLUMNS.index("sparse_as_sparse")
-        calls = self.sums[first : first + 4].round().astype(np.int64)
-        return np.asarray(calls.reshape(2, 2))
+        calls = self.sums[first : first + 4].reshape(2, 2)
+        return np.asarray(calls.round(), np.int64)
 
     def figures(self) -> dict[str, float]:
         """Each of `BUILT_UP_FIGURES`; NaN where it is not defined."""
         return {name: float(ratio(self.sums[None])[0]) for name, ratio in BUILT_UP_FIGURES.items()}
 
+    def to_json(self) -> dict[str, Any]:
+        """What was counted, and `figures`; None in place of NaN."""
+        figures = self.figures().items()
+        return {
+            "cells": self.cells,
+            **{name: self.count(name) for name in ("labelled", "predicted")},
+            "dense_from": self.threshold,
+            "confusion": self.confusion.tolist(),
+            **{name: None if math.isnan(value) else round(value, 6) for name, value in figures},
+        }
+
 
 def _starts(size: int, cell_px: float) -> NDArray[np.int64]:
     """The first row, or column, of each cell."""
-    edges = np.ceil(np.arange(ceil(size / cell_px)) * cell_px - 0.5).astype(np.int64)
-    return edges[edges < size]
+    edges = np.ceil(np.arange(math.ceil(size / cell_px)) * cell_px - 0.5).astype(np.int64)
+    return np.asarray(edges[edges < size])
 
 
 def _sums(mask: Bools, starts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -159,7 +171,8 @@ def _buildings(
     shape = len(starts[0]), len(starts[1])
     cell = [np.searchsorted(s, at, side="right") - 1 for s, at in zip(starts, (row, col))]
     number = cell[0] * shape[1] + cell[1]
-    return np.bincount(number, minlength=shape[0] * shape[1]).reshape(shape)
+    counts = np.bincount(number, minlength=shape[0] * shape[1])
+    return np.asarray(counts.reshape(shape))
 
 
 def _mean(column: str, of: str = "cells") -> Ratio:

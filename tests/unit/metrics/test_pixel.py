@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.objects import ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts, per_image
-from rooftrace.metrics.report import EvalReport, ImageScore
+from rooftrace.metrics.pixel import PixelCounts, image_values, per_image, pixel_ratio
+from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.scene import ImageScore
 
 # Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
 TRUTH = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.uint8)
@@ -69,6 +70,46 @@ def test_against_a_plain_loop(case) -> None:  # type: ignore[no-untyped-def]
         assert math.isnan(counts.mean_iou)
 
 
+@given(st.integers(2, 5).flatmap(lambda n: st.tuples(st.just(n), maps(n))))
+def test_as_scikit_learn_has_it(case) -> None:  # type: ignore[no-untyped-def]
+    metrics = pytest.importorskip("sklearn.metrics")
+    classes, (truth, guess, valid) = case
+    counts = counted(truth, guess, valid, classes)
+    if not valid.any():
+        return
+    sides = truth[valid], guess[valid]
+    labels = list(range(classes))
+    np.testing.assert_array_equal(counts.matrix, metrics.confusion_matrix(*sides, labels=labels))
+    assert counts.accuracy == pytest.approx(metrics.accuracy_score(*sides))
+    for name, reference in {
+        "iou": metrics.jaccard_score,
+        "dice": metrics.f1_score,
+        "precision": metrics.precision_score,
+        "recall": metrics.recall_score,
+    }.items():
+        found = [getattr(counts, name)(index) for index in labels]
+        # It calls 0 what is not defined.
+        expected = reference(*sides, labels=labels, average=None, zero_division=0)
+        assert np.nan_to_num(found) == pytest.approx(expected)
+    occurs = sorted(set(sides[0]) | set(sides[1]))
+    mean = metrics.jaccard_score(*sides, labels=occurs, average="macro", zero_division=0)
+    assert counts.mean_iou == pytest.approx(mean)
+
+
+def test_ratios_of_many_at_once_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    several = [PixelCounts(rng.integers(0, 9, (3, 3)) * rng.integers(0, 2, (3, 1)))
+               for _ in range(50)]  # fmt: skip
+    flat = np.stack([one.matrix.ravel() for one in several]).astype(float)
+    for name in ("iou", "dice", "precision", "recall"):
+        expected = [getattr(one, name)(2) for one in several]
+        assert np.isnan(expected).any()
+        np.testing.assert_array_equal(pixel_ratio(name, 3, 2)(flat), expected)
+    for name in ("accuracy", "mean_iou", "mean_dice"):
+        expected = [getattr(one, name) for one in several]
+        np.testing.assert_array_equal(pixel_ratio(name, 3)(flat), expected)
+
+
 def same(value: float, part: int, whole: int) -> bool:
     return math.isnan(value) if whole == 0 else value == pytest.approx(part / whole)
 
@@ -92,9 +133,22 @@ def test_pooled_and_per_image_differ_and_are_told_apart() -> None:
     assert found == {
         "dice": pytest.approx((1 + 2 / 3 + 1) / 3),
         "iou": pytest.approx((1 + 1 / 2 + 1) / 3),
+        "precision": 1,
+        "recall": pytest.approx((1 + 1 / 2 + 1) / 3),
+        "accuracy": pytest.approx((1 + 1 / 2 + 1) / 3),
+        # The background of the second has an IoU of 0.
+        "mean_iou": pytest.approx((1 + 1 / 4 + 1) / 3),
     }
     false_alarm = counted(np.zeros((1, 2), np.uint8), np.array([[1, 0]], np.uint8))
-    assert per_image([false_alarm], 1) == {"dice": 0, "iou": 0}
+    assert per_image([false_alarm], 1) == {
+        "dice": 0, "iou": 0, "precision": 0, "recall": 0, "accuracy": 0.5, "mean_iou": 0.25,
+    }  # fmt: skip
+    unknown = counted(np.ones((1, 2), np.uint8), np.ones((1, 2), np.uint8), np.zeros((1, 2), bool))
+    assert per_image([false_alarm, unknown], 1) == {
+        "dice": 0.5, "iou": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": 0.5,
+        "mean_iou": 0.25,
+    }  # fmt: skip
+    assert list(image_values([false_alarm, unknown], 1)["iou"]) == [0, 1]
     assert all(math.isnan(v) for v in per_image([], 1).values())
 
 
@@ -122,7 +176,9 @@ def test_the_report_is_the_contract() -> None:
     plain = report(ImageScore("a", counted(TRUTH, GUESS))).to_json()
     assert plain["images"] == 1
     assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
-    assert set(plain["per_image"]) == {"dice", "iou", *plain["boundary"]}
+    assert set(plain["per_image"]) == {
+        "accuracy", "precision", "recall", "dice", "iou", "mean_iou", *plain["boundary"],
+    }  # fmt: skip
     assert plain["pixel"]["iou"] == 0.5
     assert plain["pixel"]["dice"] == pytest.approx(2 / 3, abs=1e-6)
     assert plain["classes"]["background"]["iou"] == pytest.approx(4 / 7, abs=1e-6)
