@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rooftrace.core.errors import BundleError, DataError
-from rooftrace.core.types import Footprints, Mask, Scene, Window
+from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene, Window
 from rooftrace.data.config import LabelConfig, SourceConfig
 from rooftrace.data.kinds import open_source
 from rooftrace.data.separation import building_instances, told_instances
@@ -17,7 +17,14 @@ from rooftrace.data.split import parse_reference, read_split
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
 
-__all__ = ["beside_label", "buildings_of", "drawn_buildings", "labelled_buildings", "open_labelled"]
+__all__ = [
+    "beside_label",
+    "buildings_of",
+    "drawn_buildings",
+    "labelled_buildings",
+    "numbered_on",
+    "open_labelled",
+]
 
 
 def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None) -> SceneSet:
@@ -80,8 +87,11 @@ def buildings_of(prediction: Prediction, building_class: int) -> Footprints:
 
 def drawn_buildings(prediction: Prediction, building_class: int) -> NDArray[np.int32]:
     """(y, x) the number of the footprint of a building at each pixel, from 1; else 0."""
-    grid = prediction.mask.grid
-    buildings = buildings_of(prediction, building_class)
+    return numbered_on(prediction.mask.grid, buildings_of(prediction, building_class))
+
+
+def numbered_on(grid: GeoGrid, buildings: Footprints) -> NDArray[np.int32]:
+    """(y, x) of a grid the number of the footprint at each pixel, from 1; else 0."""
     drawn = np.zeros(grid.shape, dtype=np.int32)
     if len(buildings):
         # Without a system footprints are in pixels.
