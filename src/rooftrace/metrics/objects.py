@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.metrics.overlaps import Overlaps
 from rooftrace.metrics.sizes import SIZE_EDGES_M2, SizeClass, SizeCounts
 
 __all__ = ["F1_IOUS", "ObjectCounts", "ObjectMatches", "judge_predicted", "match_objects"]
@@ -19,7 +20,6 @@ https://cocodataset.org/#detection-eval)."""
 _MATCH = F1_IOUS[0]
 
 Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 
 
@@ -85,7 +85,7 @@ class ObjectCounts:
         """
         if min_area_m2 > 0 and pixel_m2 is None:
             raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
-        pairs = _Pairs.of(labelled, predicted, valid)
+        pairs = Overlaps.of(labelled, predicted, valid)
         scale = 1.0 if pixel_m2 is None else pixel_m2
         areas = np.asarray(pairs.area * scale, np.float64)
         areas_predicted = np.asarray(pairs.area_predicted * scale, np.float64)
@@ -208,7 +208,7 @@ def match_objects(labelled: Labels, predicted: Labels, valid: Bools | None = Non
     Args:
         labelled, predicted, valid: as for `ObjectCounts.of`.
     """
-    pairs = _Pairs.of(labelled, predicted, valid)
+    pairs = Overlaps.of(labelled, predicted, valid)
     iou = pairs.iou
     near = iou > _MATCH
     return ObjectMatches(
@@ -228,62 +228,13 @@ def judge_predicted(
         (n,) the numbers of the predicted objects that have a pixel that counts, increasing, and
         (n,) whether each is right.
     """
-    pairs = _Pairs.of(labelled, predicted, valid)
+    pairs = Overlaps.of(labelled, predicted, valid)
     right = np.zeros(len(pairs.area_predicted), dtype=np.bool_)
     right[pairs.col[pairs.iou > _MATCH]] = True
     return pairs.predicted[1:], right[1:]
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """A labelled and a predicted object that share pixels, for all such.
-
-    Args:
-        labelled, predicted: the number that each object has in its map, increasing; the first is
-            0, for none.
-        area, area_predicted: pixels of each object; the first is not one.
-        row, col: (pairs,) which labelled object, and which predicted one; by row, then column.
-        shared: (pairs,) pixels that are in both.
-    """
-
-    labelled: Labels
-    predicted: Labels
-    area: Ints
-    area_predicted: Ints
-    row: Ints
-    col: Ints
-    shared: Ints
-
-    @classmethod
-    def of(cls, labelled: Labels, predicted: Labels, valid: Bools | None) -> _Pairs:
-        here = (labelled > 0) | (predicted > 0)
-        if valid is not None:
-            here &= valid
-        # One sort of both numbers at once; that of pixels without any keeps each map's 0.
-        both = (labelled[here].astype(np.int64) << 32) | predicted[here]
-        pair, shared = np.unique(np.append(both, 0), return_counts=True)
-        shared[0] -= 1
-        numbers, row = np.unique(pair >> 32, return_inverse=True)
-        numbers_predicted, col = np.unique(pair & 0xFFFFFFFF, return_inverse=True)
-        is_pair = (row > 0) & (col > 0)
-        return cls(
-            numbers.astype(np.int32),
-            numbers_predicted.astype(np.int32),
-            np.bincount(row, shared).astype(np.int64),
-            np.bincount(col, shared).astype(np.int64),
-            row[is_pair],
-            col[is_pair],
-            shared[is_pair],
-        )
-
-    @property
-    def iou(self) -> NDArray[np.float64]:
-        """(pairs,) intersection over union."""
-        union = self.area[self.row] + self.area_predicted[self.col] - self.shared
-        return np.asarray(self.shared / union, np.float64)
-
-
-def _judged(pairs: _Pairs, counts: Bools, large: Bools, iou: float) -> tuple[Bools, Bools, Bools]:
+def _judged(pairs: Overlaps, counts: Bools, large: Bools, iou: float) -> tuple[Bools, Bools, Bools]:
     """Which labelled objects are found, which predicted ones are right, and which predicted ones
     count, where `counts` says which labelled ones do and `large` which predicted ones are not below
     the minimum.

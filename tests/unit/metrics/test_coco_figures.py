@@ -1,0 +1,181 @@
+"""The figures of COCO against pycocotools given whole scenes, and against one made by hand."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import pickle
+from contextlib import redirect_stdout
+from io import StringIO
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from rooftrace.core.errors import MissingExtraError
+from rooftrace.metrics import coco
+from rooftrace.metrics.coco import CocoCollector
+
+Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def as_it_is(scenes: list[Scene]) -> dict[str, float]:
+    """pycocotools with an image per scene, its own way to read results, and its own summary."""
+    images, annotations, results = [], [], []
+    for image, (truth, predicted, scores) in enumerate(scenes, start=1):
+        assert truth is not predicted
+        images.append({"id": image, "height": truth.shape[0], "width": truth.shape[1]})
+        for side, into in ((truth, annotations), (predicted, results)):
+            for number in np.unique(side[side > 0]):
+                runs = tools.encode(np.asfortranarray((side == number).astype(np.uint8)))
+                entry = {"image_id": image, "category_id": 1, "segmentation": runs}
+                if side is truth:
+                    entry |= {"id": len(into) + 1, "area": int(tools.area(runs)), "iscrowd": 0}
+                else:
+                    entry |= {"score": float(scores[number - 1])}
+                into.append(entry)
+    with redirect_stdout(StringIO()):
+        labelled = COCO()
+        labelled.dataset = {
+            "images": images, "annotations": annotations, "categories": [{"id": 1}], "info": {},
+        }  # fmt: skip
+        labelled.createIndex()
+        evaluation = COCOeval(labelled, labelled.loadRes(results), "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = "ap ap50 ap75 ap_small ap_medium ap_large ar1 ar10 ar ar_small ar_medium ar_large"
+    return dict(zip(names.split(), evaluation.stats.tolist()))
+
+
+def ours(scenes: list[Scene]) -> dict[str, float]:
+    collector = CocoCollector()
+    for number, scene in enumerate(scenes):
+        collector.add(str(number), *scene)
+    return collector.figures()
+
+
+def town(rng: np.random.Generator, side: int, cell: int) -> Scene:
+    """Homes in cells, found askew, some missed, some not there; scores come in tenths."""
+    truth, predicted = np.zeros((2, side, side), np.int32)
+    count = (side // cell) ** 2
+    for number, place in enumerate(rng.permutation(count)):
+        top, left = np.array(np.unravel_index(place, (side // cell,) * 2)) * cell
+        size = rng.integers(cell // 4, cell - 3, 2)
+        for layer, chance, slip in ((truth, 0.9, 0), (predicted, 0.8, rng.integers(0, 2, 2))):
+            y, x = np.add((top, left), slip)
+            if rng.random() < chance:
+                layer[y : y + size[0], x : x + size[1]] = number + 1
+    return truth, predicted, (rng.integers(0, 10, count) / 10).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scenes_are_judged_as_pycocotools_does(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    # Homes of up to 197 pixels a side, so that there are some of each range of area.
+    scenes = [town(rng, 80, 10), town(rng, 80, 16), town(rng, 180, 60), town(rng, 400, 200)]
+    expected, found = as_it_is(scenes), ours(scenes)
+    assert {name: expected[name] for name in found} == pytest.approx(found, abs=1e-12)
+    assert 0.1 < found["ap"] < found["ap50"] < 1
+    # Masks are taken apart by columns and scenes by objects, to the same figures.
+    monkeypatch.setattr(coco, "_COLUMNS", 7)
+    monkeypatch.setattr(coco, "_PART", 3)
+    assert ours(scenes) == found
+
+
+@given(
+    st.lists(
+        st.tuples(
+            arrays(np.int32, (5, 6), elements=st.integers(0, 5)),
+            arrays(np.int32, (5, 6), elements=st.integers(0, 5)),
+            arrays(np.float32, 5, elements=st.sampled_from([0.25, 0.5, 0.75])),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_objects_of_any_shape(scenes: list[Scene]) -> None:
+    """Objects of few scattered pixels, where an IoU is often just as asked for."""
+    if not any(predicted.any() for _, predicted, _ in scenes):
+        return
+    expected, found = as_it_is(scenes), ours(scenes)
+    known = {name: -1.0 if math.isnan(value) else value for name, value in found.items()}
+    assert {name: expected[name] for name in found} == pytest.approx(known, abs=1e-12)
+
+
+def test_a_scene_by_hand() -> None:
+    # Homes of 10 pixels: one found whole, one with 7 of its pixels, one not; and one at nothing.
+    row = np.zeros((1, 60), np.int32)
+    truth, predicted = row.copy(), row.copy()
+    for number, left in enumerate((0, 15, 30), start=1):
+        truth[0, left : left + 10] = number
+    predicted[0, :10], predicted[0, 15:22], predicted[0, 50:] = 1, 2, 3
+    figures = ours([(truth, predicted, np.array([0.9, 0.5, 0.7], np.float32))])
+    # In the order of scores: right, wrong, and up to an IoU of 0.7 right again. So precision is 1
+    # up to a recall of a third, 34 of the 101 that are asked for; then 2/3 up to two thirds.
+    good, better = (34 + 33 * 2 / 3) / 101, 34 / 101
+    assert figures["ap50"] == pytest.approx(good)
+    assert figures["ap75"] == pytest.approx(better)
+    assert figures["ap"] == pytest.approx((5 * good + 5 * better) / 10)
+    assert figures["ar"] == pytest.approx((5 * 2 / 3 + 5 / 3) / 10)
+    assert figures["ap_small"] == figures["ap"]
+    assert math.isnan(figures["ar_large"])
+
+
+def test_all_objects_count_where_coco_takes_a_hundred() -> None:
+    side = np.arange(1, 145, dtype=np.int32).reshape(12, 12).repeat(3, axis=0).repeat(3, axis=1)
+    scene = side, side.copy(), np.linspace(0, 1, 144, dtype=np.float32)
+    assert ours([scene])["ar"] == 1
+    assert as_it_is([scene])["ar"] == pytest.approx(100 / 144)
+
+
+def test_what_is_not_valid_does_not_count() -> None:
+    truth = np.array([[1, 1, 1, 1, 0, 2]], np.int32)
+    predicted = np.array([[0, 0, 1, 1, 0, 0]], np.int32)
+    valid = np.array([[False, False, True, True, True, False]])
+    collector = CocoCollector()
+    collector.add("a", truth, predicted, np.array([0.5], np.float32), valid)
+    assert collector.figures()["ap"] == pytest.approx(1)
+
+
+def test_it_prints_nothing_and_goes_to_another_process(capsys: pytest.CaptureFixture[str]) -> None:
+    collector = CocoCollector()
+    assert all(math.isnan(value) for value in collector.figures().values())
+    one = np.ones((4, 4), np.int32)
+    collector.add("a", one, one, np.ones(1, np.float32))
+    collector.add("empty", 0 * one, 0 * one, np.zeros(0, np.float32))
+    assert pickle.loads(pickle.dumps(collector)).figures()["ap"] == collector.figures()["ap"]
+    assert capsys.readouterr() == ("", "")
+    nothing = CocoCollector()
+    nothing.add("a", one, 0 * one, np.zeros(0, np.float32))
+    assert (nothing.figures()["ap"], nothing.figures()["ar"]) == (0, 0)
+
+
+def test_what_cannot_be_judged_is_refused() -> None:
+    one = np.ones((4, 4), np.int32)
+    collector = CocoCollector()
+    collector.add("a", one, one, np.ones(1, np.float32))
+    with pytest.raises(ValueError, match="'a' was added before"):
+        collector.add("a", one, one, np.ones(1, np.float32))
+    with pytest.raises(ValueError, match="up to number 2 and 1 scores, 0 of them NaN"):
+        collector.add("b", one, 2 * one, np.ones(1, np.float32))
+    with pytest.raises(ValueError, match="1 of them NaN"):
+        collector.add("b", one, one, np.full(1, np.nan, np.float32))
+
+
+def test_without_pycocotools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *args: object, **options: object) -> object:
+        if name.startswith("pycocotools"):
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(MissingExtraError, match="COCO's AP and AR needs the package 'pycocotools'"):
+        CocoCollector()
