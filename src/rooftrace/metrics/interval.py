@@ -17,6 +17,9 @@ limits are no better, and worse where scenes are of very unequal size. In simula
     BCa           0.77   0.83   0.85   0.87   0.91
     expanded      0.90   0.92   0.92   0.91   0.94
 
+Of the 185 images of Rotterdam, taken for all there is, 5 held it in 0.79, 10 and 20 in 0.90, 50 in
+0.91 of the cases. So limits of few scenes say that they are likely too narrow.
+
 An interval tells of the choice of scenes alone. It does not tell how other places differ from all
 those that were looked at, nor what another training of the model would have come to.
 """
@@ -56,6 +59,9 @@ Floats = NDArray[np.float64]
 
 Ratio = Callable[[Floats], Floats]
 """Of (n, k) sums of counts the (n,) figures, NaN where one is not defined."""
+
+_FEW = 10
+"""With fewer units, limits are likely too narrow."""
 
 _MOST_UNDEFINED = 0.05
 """Of the draws: of scenes of which three have what a figure is of, one draw in twenty has none."""
@@ -143,8 +149,10 @@ class Resampled:
         if not reason:
             outside = expanded((1 - level) / 2, count)
             low, high = np.quantile(known, [outside, 1 - outside]).tolist()
+        few = f"only {count} {kind}s: the limits are likely too narrow" if count < _FEW else ""
+        note = "; ".join(filter(None, (few, self.units.note)))
         return Interval(
-            value, low, high, level, len(known), kind, count, reason, self.units.note
+            value, low, high, level, len(known), kind, count, reason, "" if reason else note
         )  # fmt: skip
 
 

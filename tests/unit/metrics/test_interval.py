@@ -142,6 +142,15 @@ def test_too_few_groups_are_said() -> None:
     assert (alone.units, alone.note) == ("scene", "")
 
 
+def test_few_scenes_are_said() -> None:
+    assert bootstrap_pooled(town(9), IOU).note.startswith("only 9 scenes")
+    both = bootstrap_pooled(town(6), IOU, groups=["a"] * 3 + ["b"] * 3).note
+    assert both.startswith("only 6 scenes: the limits are likely too narrow; drawn over scenes")
+    assert bootstrap_pooled(town(10), IOU).note == ""
+    # Without limits there is nothing to doubt.
+    assert bootstrap_pooled(town(1), IOU).note == ""
+
+
 def test_a_scene_without_a_group_stands_alone() -> None:
     counts = town(21)
     units = Units.of(counts, ["a", "b", "a"] + [""] * 9 + ["b"] * 9)
