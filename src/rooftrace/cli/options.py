@@ -75,7 +75,8 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
     """Gives a command the argument DATA with all its options, of which it gets a `SourceConfig`.
 
     Typer reads a command's signature, and knows no groups of options: so the one parameter
-    `data: SourceConfig` of the command is replaced by what the command line shows of it.
+    `data: SourceConfig` of the command is replaced by what the command line shows of it. Where it
+    is `data: list[SourceConfig]`, several may be named, and the options are of each.
 
     Args:
         help_text: what DATA is to this command.
@@ -84,7 +85,9 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
         shown = dict(own)
-        argument = Annotated[Path, typer.Argument(help=help_text, show_default=False)]
+        several = own["data"].annotation != SourceConfig
+        paths: Any = list[Path] if several else Path
+        argument = Annotated[paths, typer.Argument(help=help_text, show_default=False)]
         shown["data"] = own["data"].replace(annotation=argument)
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [
@@ -98,9 +101,10 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(command)
         def parsed(**given: Any) -> None:
+            data = given.pop("data")
             said = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
-            given["data"] = source_config(given["data"], **said)
-            command(**given)
+            sources = [source_config(path, **said) for path in (data if several else [data])]
+            command(**given, data=sources if several else sources[0])
 
         parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         parsed.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -1,0 +1,67 @@
+"""`rooftrace threshold`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from rooftrace.cli.options import EngineName, Json, Precision, models_of, takes_data
+from rooftrace.cli.show import answered, bar, people, say
+from rooftrace.data.config import SourceConfig
+
+__all__ = ["threshold"]
+
+_FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall",
+            "f1": "F1 of buildings"}  # fmt: skip
+
+
+@takes_data("Labelled data, one or several, which the model was not trained on.")
+def threshold(
+    model: Annotated[
+        Path, typer.Argument(help='A .rooftrace file, an ensemble file, or "default".')
+    ],
+    data: list[SourceConfig],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The new .rooftrace file, or ensemble file.")
+    ],
+    metric: Annotated[
+        Literal["dice", "iou", "f1"],
+        typer.Option(help="What is to be highest: of pixels dice, iou; of buildings f1."),
+    ] = "iou",
+    split: Annotated[
+        str | None, typer.Option(help="Only one part of a split: split.json:val.")
+    ] = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    as_json: Json = False,
+) -> None:
+    """The best threshold of a model on labelled data, and the calibration at it."""
+    from rooftrace.flows.threshold import run_threshold
+
+    chosen = models_of([model], None)
+    assert chosen is None or isinstance(chosen, Path)
+    with bar("threshold", "images", hidden=as_json) as progress:
+        report = run_threshold(
+            chosen, data, out, metric=metric, split=split, engine=engine, precision=precision,
+            progress=progress,
+        )  # fmt: skip
+    if answered(report, as_json=as_json):
+        return
+    table = Table("data", "figure", f"at {report.before:.3f}", f"at {report.after:.3f}")
+    for one in report.to_json()["data"]:
+        for key, name in _FIGURES.items():
+            shown = [f"{one[at][key]:.4f}" if key in one[at] else "–" for at in ("before", "after")]
+            table.add_row(one["data"], name, *shown)
+    people.print(table)
+    low, high = report.plateau
+    say(f"within half a point of the best {_FIGURES[metric]}: thresholds {low:.3f} to {high:.3f}")
+    calibration = report.fit.calibration
+    if calibration is not None:
+        say(
+            f"scores calibrated ({calibration.map.kind}): expected calibration error "
+            f"{calibration.ece_before:.3f} before, {calibration.ece_after:.3f} after"
+        )
+    say(f"{report.out}")
