@@ -19,12 +19,13 @@ from rooftrace.cli import (
     doctor,
     inspect,
     label,
-    model,
     runs,
     tune,
     vectorize,
 )
+from rooftrace.cli import evaluate as evaluation
 from rooftrace.cli import predict as prediction
+from rooftrace.cli import train as training
 from rooftrace.cli.show import people, print_json, print_line, say
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 
@@ -38,8 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (
-    prediction.predict, model.train, tune.tune, model.evaluate, calibrate.calibrate, runs.runs,
-    inspect.inspect, data.split, convert.convert, density.density,
+    prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
+    runs.runs, inspect.inspect, data.split, convert.convert, density.density,
     vectorize.vectorize, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)

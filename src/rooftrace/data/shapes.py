@@ -17,7 +17,14 @@ from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
 from rooftrace.data.labels import IGNORED
 from rooftrace.io.placed import WindowLabel
 
-__all__ = ["ShapesLabel", "areal_parts", "count_vanished", "cut_outlines"]
+__all__ = [
+    "ShapesLabel",
+    "areal_parts",
+    "count_vanished",
+    "cut_outlines",
+    "mended",
+    "mended_polygons",
+]
 
 V = TypeVar("V", np.int16, np.int32)
 
@@ -136,14 +143,31 @@ def cut_outlines(
 
     A shape of several parts, or that is cut into several, becomes so many polygons.
     """
-    valid = geometry.copy()
     # Drawing minds nothing, but an intersection would fail.
-    invalid = ~shapely.is_valid(valid)
-    valid[invalid] = shapely.make_valid(valid[invalid])
+    valid = mended(geometry)
     outside = ~shapely.covered_by(valid, frame)
     valid[outside] = shapely.intersection(valid[outside], frame)
     parts, owner = areal_parts(valid)
     return parts, classes[owner]
+
+
+def mended(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """(n,) geometries that are valid, if perhaps of another type."""
+    valid = geometry.copy()
+    invalid = ~shapely.is_valid(valid)
+    valid[invalid] = shapely.make_valid(valid[invalid])
+    return valid
+
+
+def mended_polygons(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """(n,) polygons that are valid; of one that mending takes apart the largest part, and one that
+    has no area becomes empty.
+    """
+    valid = mended(polygons)
+    for index in np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON):
+        parts = areal_parts(valid[[index]])[0]
+        valid[index] = parts[shapely.area(parts).argmax()] if len(parts) else shapely.Polygon()
+    return valid
 
 
 def areal_parts(

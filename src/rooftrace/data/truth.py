@@ -11,7 +11,7 @@ from rasterio.features import shapes
 
 from rooftrace.core.types import Mask, OutlineReader, Scene, Window
 from rooftrace.data.separation import building_instances, told_instances
-from rooftrace.data.shapes import areal_parts
+from rooftrace.data.shapes import areal_parts, mended
 
 __all__ = ["Truth", "traced_outlines"]
 
@@ -60,4 +60,4 @@ def traced_outlines(instances: NDArray[np.int32]) -> NDArray[np.object_]:
         for one, _ in shapes(instances, mask=instances > 0, connectivity=4)
     ]
     smooth = shapely.simplify(np.array([*traced, None], np.object_)[:-1], _STAIRS_PX)
-    return areal_parts(np.asarray(smooth, np.object_))[0]
+    return areal_parts(mended(np.asarray(smooth, np.object_)))[0]

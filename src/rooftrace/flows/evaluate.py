@@ -1,37 +1,34 @@
-"""`rooftrace evaluate`: how well a bundle agrees with labels that it has not seen."""
+"""`rooftrace evaluate`: how well models agree with labels that they have not seen."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from rooftrace.core.ahead import Ahead
+from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.types import Scene
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.source import SceneSet
-from rooftrace.flows.labelled import (
-    beside_label,
-    drawn_buildings,
-    labelled_buildings,
-    open_labelled,
-)
+from rooftrace.data.truth import Truth
+from rooftrace.flows.candidates import Answer, Candidate, ModelCandidate
+from rooftrace.flows.evaluation import Evaluation
+from rooftrace.flows.gallery import draw_pictures
+from rooftrace.flows.labelled import open_labelled
 from rooftrace.io.atomic import replacing, write_atomically
-from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
-from rooftrace.metrics.objects import ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts
-from rooftrace.metrics.report import EvalReport, ImageScore
-from rooftrace.predict.comparison import side_by_side
+from rooftrace.metrics.curves import ThresholdCurve
+from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.scene import ImageScore, ScenePair, score_scene
 from rooftrace.predict.ensemble import Combine, Models, load_models
-from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.tta import Tta
+from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
 __all__ = ["EvalOptions", "run_evaluate"]
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,14 @@ class EvalOptions:
         threshold: on the building's probability, where there are two classes; default the bundle's
             own.
         engine, precision: default what `rooftrace predict` would take.
-        pictures: at most so many side-by-side pictures, spread from the worst image to the best.
-        ensemble, weights: how several bundles are combined.
+        pictures: at most so many side-by-side pictures of the first model, spread from the worst
+            image to the best.
+        ensemble: how several bundles are combined into one that is judged; None: each is judged,
+            side by side.
+        weights: of the ensemble `weighted`.
         tta: each model also sees mirrored tiles, see `Tta`.
+        min_area_m2: smaller buildings are not judged.
+        cell_m: side of the cells of the built-up share.
     """
 
     split: str | None = None
@@ -53,119 +55,175 @@ class EvalOptions:
     engine: str | None = None
     precision: str | None = None
     pictures: int = 24
-    ensemble: Combine = "average"
+    ensemble: Combine | None = None
     weights: tuple[float, ...] | None = None
     tta: Tta | None = None
+    min_area_m2: float = 0.0
+    cell_m: float = 100.0
 
 
 def run_evaluate(
-    bundle: Models,
+    bundles: Models,
     folder: SourceConfig,
     out: Path | None,
     options: EvalOptions,
     *,
-    progress: Callable[[int, int], None] | None = None,
-) -> EvalReport:
-    """Predict every labelled image of a folder as `rooftrace predict` would, and count pixels; with
-    a refined bundle also as its segmenter alone would.
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Predict every labelled image of a folder as `rooftrace predict` would, and count; of a
+    refined bundle also what its segmenter alone would answer.
 
     Args:
-        bundle: one, several that are combined, or None for the one that comes with rooftrace.
+        bundles: one, several, or None for the one that comes with rooftrace.
         folder: the data, see `SourceConfig`.
-        out: where report.json, confusion.csv, confusion.png and pictures/ go; None writes nothing.
+        out: where report.html, report.json, confusion.csv, confusion.png and pictures/ go; None
+            writes nothing.
         progress: called with the images that are done and that there are.
 
     Raises:
         ConfigError: no such engine or precision; a threshold for more than two classes.
         DataError: the split leaves no image of the folder; files cannot be read.
-        BundleError: the bundle cannot be read, or its classes cannot be compared.
+        BundleError: a bundle cannot be read, or classes cannot be compared.
     """
-    load = partial(
-        load_models, bundle, options.ensemble, weights=options.weights, tta=options.tta,
-        engine=options.engine, precision=options.precision,
-    )  # fmt: skip
-    predictor = load()
-    spec = predictor.bundle.spec
-    threshold = predictor.threshold_for(options.threshold)
-    source = open_labelled(predictor, folder, options.split)
-    coarse = load(output="coarse") if spec.is_refined else None
-    scores, coarse_scores = [], []
-    for number, scene in enumerate(source):
-        scores.append(_score(predictor, scene, options))
-        if coarse is not None:
-            coarse_scores.append(_score(coarse, scene, options))
-        if progress is not None:
-            progress(number + 1, len(source))
-    context = {
-        "bundle": {"name": spec.name, "sha256": predictor.bundle.sha256},
-        "data": folder.path,
-        "split": options.split,
-        "threshold": threshold,
-        "gsd_m": spec.gsd_m,
-        "engine": {
-            "name": predictor.engine.name,
-            "precision": predictor.engine.precision,
-            "settings": getattr(predictor.engine, "settings", {}),
-        },
-    }
-    notes = getattr(predictor.engine, "notes", ())
-    report = EvalReport(tuple(scores), spec.classes, spec.building_class, context, notes=notes)
-    if coarse is not None:
-        at = {"threshold": coarse.threshold_for(options.threshold)}
-        beside = replace(report, images=tuple(coarse_scores), context=at)
-        report = replace(report, coarse=beside)
+    candidates, coarse = _candidates(bundles, options)
+    source = open_labelled(candidates[0].predictor, folder, options.split)
+    judged: list[Candidate] = [*candidates, *coarse]
+    reports = judge(judged, source, options, progress=progress)
+    reports = [
+        replace(report, context={"data": folder.path, "split": options.split} | report.context)
+        for report in reports
+    ]
+    for beside in reports[len(candidates) :]:
+        at = {"threshold": beside.context["threshold"]}
+        reports[0] = replace(reports[0], coarse=replace(beside, context=at))
+    evaluation = Evaluation(tuple(reports[: len(candidates)]))
     if out is not None:
-        text = json.dumps({**report.to_json(), "by_image": report.by_image()}, indent=1)
-        write_atomically(out / "report.json", (text + "\n").encode())
-        _write_confusion(report, out)
-        _draw_pictures(predictor, source, report, out / "pictures", options)
-    return report
+        write_evaluation(evaluation, judged, source, out, options)
+    return evaluation
 
 
-def _score(predictor: Predictor, scene: Scene, options: EvalOptions) -> ImageScore:
-    """All that is counted on one image."""
-    truth, prediction = beside_label(predictor, scene, options.threshold)
-    spec, predicted = predictor.bundle.spec, prediction.mask
-    valid = truth.valid & predicted.valid
-    counts = PixelCounts.of(
-        truth.data,
-        np.where(valid, predicted.data, 0),
-        valid,
-        classes=len(spec.classes),
+def _candidates(
+    bundles: Models, options: EvalOptions
+) -> tuple[list[ModelCandidate], list[ModelCandidate]]:
+    """What is judged, and the segmenter alone of one that is refined."""
+    paths = [bundles] if bundles is None or isinstance(bundles, Path) else list(bundles)
+    if options.ensemble is None and options.weights is not None:
+        raise ConfigError(
+            "Weights were given, but the models are judged side by side.",
+            remedy="Add --ensemble weighted.",
+        )
+
+    def loaded(models: Models, **more: str) -> ModelCandidate:
+        how, weights = options.ensemble or "average", options.weights
+        predictor = load_models(
+            models, how, weights=weights, tta=options.tta, engine=options.engine,
+            precision=options.precision, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return ModelCandidate(predictor, options.threshold, options.tta)
+
+    if options.ensemble is not None:
+        return [loaded(paths)], []
+    made = [loaded(path) for path in paths]
+    if len(made) == 1 and made[0].predictor.bundle.spec.is_refined:
+        return made, [loaded(paths, output="coarse")]
+    return made, []
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    source: SceneSet,
+    options: EvalOptions,
+    *,
+    progress: Progress | None = None,
+) -> list[EvalReport]:
+    """Hold each candidate against the labels of a set.
+
+    The scenes are gone through once; while one is judged, the next is answered.
+
+    Args:
+        candidates: of equal classes.
+        source: labelled scenes.
+
+    Returns:
+        A report of each.
+
+    Raises:
+        BundleError: classes differ.
+    """
+    first = candidates[0]
+    for other in candidates[1:]:
+        if (other.classes, other.building_class) != (first.classes, first.building_class):
+            raise BundleError(
+                f"{other.name} tells {', '.join(other.classes)} apart, but {first.name} "
+                f"{', '.join(first.classes)}.",
+                remedy="Evaluate models of the same classes side by side.",
+            )
+    scores: list[list[ImageScore]] = [[] for _ in candidates]
+    curves: list[ThresholdCurve | None] = [None] * len(candidates)
+    with Ahead(_answered(candidates, source), 1, "answers") as answered:
+        for number, (scene, truth, answers) in enumerate(answered):
+            for index, answer in enumerate(answers):
+                pair = _paired(scene, truth, answer)
+                scores[index].append(
+                    score_scene(
+                        pair, scene_id=scene.id, classes=len(first.classes),
+                        building_class=first.building_class, min_area_m2=options.min_area_m2,
+                        cell_m=options.cell_m, dense_from=DEFAULT_THRESHOLD.threshold,
+                        group=scene.group,
+                    )
+                )  # fmt: skip
+                if answer.probability is not None:
+                    curve = curves[index] = curves[index] or ThresholdCurve()
+                    is_building = pair.truth == first.building_class
+                    curve.add(is_building, answer.probability, pair.valid)
+            if progress is not None:
+                progress(number + 1, len(source))
+    return [
+        EvalReport(
+            tuple(each), first.classes, first.building_class, candidate.context,
+            notes=candidate.notes, name=candidate.name, curve=curve,
+        )
+        for candidate, each, curve in zip(candidates, scores, curves)
+    ]  # fmt: skip
+
+
+def _answered(
+    candidates: Sequence[Candidate], source: SceneSet
+) -> Iterator[tuple[Scene, Truth, list[Answer]]]:
+    """Each scene with its label and what is said of it."""
+    for scene in source:
+        truth = Truth.of(scene, candidates[0].building_class)
+        yield scene, truth, [candidate.answer(scene) for candidate in candidates]
+
+
+def _paired(scene: Scene, truth: Truth, answer: Answer) -> ScenePair:
+    return ScenePair(
+        truth=truth.mask.data,
+        predicted=answer.mask.data,
+        valid=truth.mask.valid & answer.mask.valid,
+        instances=truth.instances,
+        truth_outlines=truth.outlines,
+        outlines=answer.outlines,
+        score=answer.score,
+        gsd_m=scene.gsd_m or scene.image.grid.gsd_m,
     )
-    is_building = truth.data == spec.building_class
-    labelled = labelled_buildings(scene, truth, spec.building_class)
-    objects = ObjectCounts.of(labelled, drawn_buildings(prediction, spec.building_class), valid)
-    outlines = BoundaryCounts.of(is_building, predicted.data == spec.building_class, valid)
-    return ImageScore(scene.id, counts, objects, outlines)
 
 
-def _write_confusion(report: EvalReport, out: Path) -> None:
+def write_evaluation(
+    evaluation: Evaluation,
+    candidates: Sequence[Candidate],
+    source: SceneSet,
+    out: Path,
+    options: EvalOptions,
+) -> None:
+    """report.json, report.html, the first one's confusion matrix and pictures."""
+    report = evaluation.first
+    of_images: dict[str, object] = {"by_image": report.by_image()}
+    if len(evaluation.reports) > 1:
+        of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
+    text = json.dumps(evaluation.to_json() | of_images, indent=1)
+    write_atomically(out / "report.json", (text + "\n").encode())
     write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
     with replacing(out / "confusion.png") as partial:
         draw_confusion(report.pooled, report.classes).save(partial, format="PNG")
-
-
-def _draw_pictures(
-    predictor: Predictor,
-    source: SceneSet,
-    report: EvalReport,
-    folder: Path,
-    options: EvalOptions,
-) -> None:
-    """NAME.png for a choice of images; the number in front ranks them from the worst."""
-    iou = {s.id: report.headline(s.counts) for s in report.images}
-    ranked = sorted(iou, key=lambda i: (1.0 if np.isnan(iou[i]) else iou[i], i))
-    count = min(options.pictures, len(ranked))
-    places = sorted({round(place) for place in np.linspace(0, len(ranked) - 1, count).tolist()})
-    rank = {ranked[place]: place + 1 for place in places}
-    for scene in source.subset(list(rank)):
-        truth, prediction = beside_label(predictor, scene, options.threshold)
-        figure = "IoU" if report.is_binary else "mean IoU"
-        title = f"{figure} -" if np.isnan(iou[scene.id]) else f"{figure} {iou[scene.id]:.3f}"
-        pixels = scene.image.read().data
-        picture = side_by_side(pixels, truth, prediction.mask, title, prediction.legend)
-        good, encoded = cv2.imencode(".png", picture[..., ::-1])
-        assert good
-        name = scene.id.replace("/", "_")
-        write_atomically(folder / f"{rank[scene.id]:04d}_{name}.png", encoded.tobytes())
+    draw_pictures(candidates[0], source, report, out / "pictures", options.pictures)

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def objects(folder: Path, data: SourceConfig) -> dict[str, object]:
-    report = run_evaluate(folder / "bright.rooftrace", data, None, EvalOptions())
+    report = run_evaluate(folder / "bright.rooftrace", data, None, EvalOptions()).first
     assert dict(report.rows())["F1 of buildings (pooled)"] == f"{report.objects.f1:.4f}"
     return report.to_json()["objects"]
 

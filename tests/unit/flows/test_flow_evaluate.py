@@ -80,7 +80,7 @@ def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     ids = list(read_split(split).parts["val"])
     options = EvalOptions(split=f"{split}:val", threshold=0.4, precision="fp32")
     report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), None, options)
-    assert [image.id for image in report.images] == ids
+    assert [image.id for image in report.first.images] == ids
     expected = by_hand(tiny_run.bundle, tiny_run.data, ids, threshold=0.4)
     found = report.to_json()["pixel"]
     assert found == {k: v if v is None else pytest.approx(v, abs=1e-6) for k, v in expected.items()}
@@ -104,7 +104,7 @@ def test_pictures_run_from_the_worst_to_the_best(
     report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), tmp_path, options)
     files = sorted((tmp_path / "pictures").glob("*.png")) if count else []
     assert len(files) == count
-    iou = {image.id: image.counts.iou(1) for image in report.images}
+    iou = {image.id: image.counts.iou(1) for image in report.first.images}
     shown = [iou[file.stem.split("_", 1)[1]] for file in files]
     assert shown == sorted(shown)
     if count > 1:
@@ -138,7 +138,7 @@ def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
         Image.fromarray(array).save(tmp_path / part / "a.png")
     folder = folder_of(tmp_path, gsd_m=0.3, nodata=(255, 255, 255))
     report = run_evaluate(tiny_run.bundle, folder, None, PLAIN)
-    assert report.pooled.pixels == 96 * 40
+    assert report.first.pooled.pixels == 96 * 40
 
 
 def test_what_cannot_be_compared_is_told(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -177,7 +177,8 @@ def test_labels_are_read_as_in_training(tiny_run: TinyRun, tmp_path: Path) -> No
     coloured = run_evaluate(bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)
     plain = folder_of(tiny_run.data, part="[:1]", gsd_m=0.3)
     np.testing.assert_array_equal(
-        coloured.pooled.matrix, run_evaluate(tiny_run.bundle, plain, None, PLAIN).pooled.matrix
+        coloured.first.pooled.matrix,
+        run_evaluate(tiny_run.bundle, plain, None, PLAIN).first.pooled.matrix,
     )
     with pytest.raises(LabelError, match="is coloured"):
         run_evaluate(tiny_run.bundle, folder_of(tmp_path, gsd_m=0.3), None, PLAIN)

@@ -147,8 +147,8 @@ def test_evaluation_counts_every_class(folder: Path, bundle: Path, tmp_path: Pat
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 20 * 40
     assert len(list((tmp_path / "pictures").iterdir())) == 1
-    assert dict(report.rows())["Mean IoU (pooled)"] == f"{plain['pixel']['mean_iou']:.4f}"
-    assert [row[0] for row in report.class_rows()] == list(LEGEND.names)
+    assert dict(report.first.rows())["Mean IoU (pooled)"] == f"{plain['pixel']['mean_iou']:.4f}"
+    assert [row[0] for row in report.first.class_rows()] == list(LEGEND.names)
 
 
 def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Path) -> None:

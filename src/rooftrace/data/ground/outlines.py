@@ -11,7 +11,7 @@ from rooftrace.core.errors import GeoreferenceError, LabelError
 from rooftrace.core.types import GeoGrid, LabelReader, Scene, Window
 from rooftrace.data.ground.layer import IGNORE_NAME, OWN_FIELDS
 from rooftrace.data.labels import IGNORED
-from rooftrace.data.shapes import ShapesLabel, areal_parts
+from rooftrace.data.shapes import ShapesLabel, areal_parts, mended
 from rooftrace.io.reproject import reprojected
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.blocks import BlockPolygonizer
@@ -86,7 +86,7 @@ class Outlines:
             )
         geometry = reprojected(_placed(pixels, grid), crs, self.crs, self._tolerance(scene))
         if within is not None:
-            geometry = shapely.intersection(_valid(geometry), within)
+            geometry = shapely.intersection(mended(geometry), within)
         geometry, owner = areal_parts(geometry)
         self._geometry.append(geometry)
         self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
@@ -108,14 +108,6 @@ class Outlines:
             return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
         # Metres in the scene, degrees in the layer.
         return _BEND_PX * (grid.gsd_m or 1.0) / _METRES_PER_DEGREE
-
-
-def _valid(geometry: Polygons) -> Polygons:
-    """Mended where drawing minds nothing, but an intersection would fail."""
-    mended = geometry.copy()
-    invalid = ~shapely.is_valid(geometry)
-    mended[invalid] = shapely.make_valid(geometry[invalid])
-    return mended
 
 
 def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:
