@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rooftrace.data.separation import Separation
 from rooftrace.io.legend import Legend
 from rooftrace.models.calibration import Calibration
+from rooftrace.models.fingerprint import Fingerprint
 
 __all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Output", "Part", "Variant"]
 
@@ -86,6 +87,8 @@ class BundleSpec(_Frozen):
         separation_threshold: from which on that channel counts as border, or as the inside.
         calibration: from the score of a building, at these thresholds, to the probability that it
             is one; None where none was fitted.
+        fingerprint: by what the scenes that it was trained on are known again; None where nobody
+            took it.
         input_multiple_px: height and width must be multiples of this.
         input_px: the one size it takes, or None where any multiple will do.
         context_px: how far from an edge of its input an answer is still bent by that edge.
@@ -107,6 +110,7 @@ class BundleSpec(_Frozen):
     separation: Separation | None = None
     separation_threshold: Probability = 0.5
     calibration: Calibration | None = None
+    fingerprint: Fingerprint | None = None
     input_multiple_px: Annotated[int, Field(ge=1)] = 32
     input_px: Annotated[int, Field(ge=1)] | None = None
     context_px: Annotated[int, Field(ge=0)] = 32

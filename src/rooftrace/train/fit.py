@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import rooftrace.models._torch  # noqa: F401
@@ -12,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from rooftrace.io.console import print_plain
+from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 from rooftrace.models.zoo import build_model, check_side
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.distributed import is_first
@@ -30,11 +33,20 @@ class FitResult:
 
     Args:
         net: the network, to load the weights of `trained.best` into.
+        gsd_m: metres per pixel of the model, if it knows any.
     """
 
     trained: Trained
     net: nn.Module
     data: TrainingData
+    gsd_m: float | None
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """By what the scenes that were trained on are known again; taken when first asked for."""
+        scenes = iter(self.data.samples.scenes)
+        sets = [(one.name, tuple(islice(scenes, len(one)))) for one in self.data.train]
+        return fingerprint_of(sets, self.gsd_m)
 
 
 def fit(
@@ -92,4 +104,4 @@ def fit(
         callbacks=make_watchers(config, run, data, console=console),
         on_epoch=on_epoch,
     )
-    return FitResult(trained, net, data)
+    return FitResult(trained, net, data, config.gsd_m)

@@ -108,6 +108,7 @@ def package(
         colours=labels.drawn_in(),
         building_class=labels.building_class,
         separation=None if separation is None else separation.kind,
+        fingerprint=result.fingerprint,
         input_multiple_px=multiple,
         input_px=config.crop_px if fixed else None,
         # Whom a run told of itself is no part of a model that is handed on.

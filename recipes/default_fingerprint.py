@@ -1,0 +1,55 @@
+"""Add the fingerprint of what it was trained on to the bundled model.
+
+    python recipes/default_data.py work/default-data
+    python recipes/default_fingerprint.py OUT.rooftrace
+
+writes the bundle with the fingerprint of the training folders of default.toml, as `rooftrace train`
+would have done, and prints its size, and which folders of validation and test share ground with
+what was trained on. Of the bundle nothing else changes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rooftrace.core.config import load_config
+from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.flows.leaks import check_leaks
+from rooftrace.models.bundle import write_bundle
+from rooftrace.models.fingerprint import fingerprint_of
+from rooftrace.predict.predictor import load
+from rooftrace.train.config import TrainConfig
+
+RECIPES = Path(__file__).parent
+TEST_PLACES = (SourceConfig(path="../work/default-data/kampala"),)
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    config = load_config(RECIPES / "default.toml", TrainConfig)
+    trained = [open_source(given, config.data.labels, RECIPES) for given in config.data.train]
+    started = time.process_time()
+    fingerprint = fingerprint_of([(one.name, tuple(one)) for one in trained], config.gsd_m)
+    before = load(None).bundle
+    spec = before.spec.model_copy(update={"fingerprint": fingerprint})
+    bundle = write_bundle(out, spec, before.parts)
+    told = {
+        "seconds": round(time.process_time() - started, 1),
+        "characters": len(fingerprint.data),
+        "bytes": out.stat().st_size,
+        **fingerprint.model_dump(include={"scenes", "landmarks", "cell_px", "share"}),
+        "finds_m": fingerprint.finds_px * (fingerprint.gsd_m or 0),
+    }
+    print(json.dumps(told))
+    for given in (*config.data.val, *TEST_PLACES):
+        source = open_source(given, config.data.labels, RECIPES)
+        report = check_leaks(bundle, source, base=RECIPES)
+        print(json.dumps({"data": given.path, "part": given.part} | report.to_json()))
+
+
+if __name__ == "__main__":
+    main()
