@@ -6,6 +6,8 @@ The images are generated: training at 0.5 m per pixel, the test at 0.3 m, and no
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
@@ -195,3 +197,27 @@ def test_a_vote_is_the_majority_of_three_tables(
     # Not all: together they work on the tiles of the one that takes tiles of one size alone.
     assert np.mean(alike) > 0.95
     assert any((masks[name] != vote[name]).any() for masks in single for name in vote)
+
+
+@pytest.mark.realdata
+def test_real_imagery_in_the_contests_form(realdata: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, RECIPES / "contest_data.py", tmp_path], check=True)
+    train, solution = (RleTable.read(tmp_path / f"{name}.csv") for name in ("train", "solution"))
+    for table, kind, side in ((train, "train", 1024), (solution, "test", 224)):
+        empty = 0
+        for row in table.rows:
+            image = cv2.imread(str(tmp_path / f"{kind}_img" / f"{table.image_id(row)}.png"), -1)
+            assert image is not None
+            assert image.shape == (side, side, 3)
+            empty += not table.mask(row, (side, side), "row").any()
+        assert (empty == 0) == (kind == "train")
+    asked = RleTable.read(tmp_path / "sample_submission.csv")
+    assert [row.cells for row in asked.rows] == [
+        (solution.image_id(row), "-1") for row in solution.rows
+    ]
+    found = call(
+        "inspect", tmp_path / "train.csv", "--gsd", 0.5, "--against", tmp_path / "near_img"
+    )
+    (estimate,) = found["comparison"]["scale"]["estimates"]
+    assert estimate["sure"]
+    assert estimate["factor"] == pytest.approx(0.3 / 0.5, rel=0.2)
