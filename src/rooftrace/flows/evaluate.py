@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rooftrace.core.ahead import Ahead
-from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
 from rooftrace.core.types import Scene
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.source import SceneSet
@@ -18,10 +21,11 @@ from rooftrace.flows.evaluation import Evaluation
 from rooftrace.flows.gallery import draw_pictures
 from rooftrace.flows.labelled import open_labelled
 from rooftrace.io.atomic import replacing, write_atomically
+from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
 from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
-from rooftrace.metrics.scene import ImageScore, ScenePair, score_scene
+from rooftrace.metrics.scene import ImageScore, ScenePair, drawn, score_scene
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.tta import Tta
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
@@ -160,10 +164,10 @@ def judge(
             )
     scores: list[list[ImageScore]] = [[] for _ in candidates]
     curves: list[ThresholdCurve | None] = [None] * len(candidates)
+    cocos, missing = _coco_collectors(len(candidates))
     with Ahead(_answered(candidates, source), 1, "answers") as answered:
-        for number, (scene, truth, answers) in enumerate(answered):
-            for index, answer in enumerate(answers):
-                pair = _paired(scene, truth, answer)
+        for number, (scene, answers) in enumerate(answered):
+            for index, (answer, pair) in enumerate(answers):
                 scores[index].append(
                     score_scene(
                         pair, scene_id=scene.id, classes=len(first.classes),
@@ -172,6 +176,8 @@ def judge(
                         group=scene.group,
                     )
                 )  # fmt: skip
+                if (coco := cocos[index]) is not None and answer.score is not None:
+                    coco.add(scene.id, pair.instances, pair.numbers, answer.score, pair.valid)
                 if answer.probability is not None:
                     curve = curves[index] = curves[index] or ThresholdCurve()
                     is_building = pair.truth == first.building_class
@@ -181,22 +187,39 @@ def judge(
     return [
         EvalReport(
             tuple(each), first.classes, first.building_class, candidate.context,
-            notes=candidate.notes, name=candidate.name, curve=curve,
+            notes=(*candidate.notes, *missing), name=candidate.name, curve=curve,
+            coco=coco.figures() if coco is not None and len(coco) else None,
         )
-        for candidate, each, curve in zip(candidates, scores, curves)
+        for candidate, each, curve, coco in zip(candidates, scores, curves, cocos)
     ]  # fmt: skip
+
+
+def _coco_collectors(count: int) -> tuple[list[CocoCollector | None], tuple[str, ...]]:
+    """One for each candidate, or none and a note that says why."""
+    try:
+        return [CocoCollector() for _ in range(count)], ()
+    except MissingExtraError as error:
+        return [None] * count, (f"without COCO's AP and AR: {error.message} {error.remedy}",)
 
 
 def _answered(
     candidates: Sequence[Candidate], source: SceneSet
-) -> Iterator[tuple[Scene, Truth, list[Answer]]]:
-    """Each scene with its label and what is said of it."""
+) -> Iterator[tuple[Scene, list[tuple[Answer, ScenePair]]]]:
+    """Each scene with what is said of it, laid beside its label.
+
+    All that reads or draws is done here, in one thread: GDAL's bindings silence warnings in a way
+    that another thread would undo.
+    """
     for scene in source:
         truth = Truth.of(scene, candidates[0].building_class)
-        yield scene, truth, [candidate.answer(scene) for candidate in candidates]
+        drawn_truth = drawn(truth.outlines, truth.instances.shape)
+        answers = [candidate.answer(scene) for candidate in candidates]
+        yield scene, [(one, _paired(scene, truth, drawn_truth, one)) for one in answers]
 
 
-def _paired(scene: Scene, truth: Truth, answer: Answer) -> ScenePair:
+def _paired(
+    scene: Scene, truth: Truth, drawn_truth: NDArray[np.int32], answer: Answer
+) -> ScenePair:
     return ScenePair(
         truth=truth.mask.data,
         predicted=answer.mask.data,
@@ -204,6 +227,8 @@ def _paired(scene: Scene, truth: Truth, answer: Answer) -> ScenePair:
         instances=truth.instances,
         truth_outlines=truth.outlines,
         outlines=answer.outlines,
+        truth_numbers=drawn_truth,
+        numbers=drawn(answer.outlines, truth.instances.shape),
         score=answer.score,
         gsd_m=scene.gsd_m or scene.image.grid.gsd_m,
     )

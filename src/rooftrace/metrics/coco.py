@@ -57,6 +57,10 @@ class CocoCollector:
         self._scenes: set[str] = set()
         self._parts: list[_Part] = []
 
+    def __len__(self) -> int:
+        """Scenes that were added."""
+        return len(self._scenes)
+
     def add(
         self,
         scene_id: str,

@@ -59,6 +59,7 @@ class ScenePair:
         valid: (y, x) pixels that are judged.
         instances: (y, x) the number of the labelled building at each pixel, from 1; else 0.
         truth_outlines, outlines: (n,) polygons of the buildings in pixels, x right and y down.
+        truth_numbers, numbers: (y, x) the number of the polygon at each pixel, as `drawn`.
         score: (n,) in 0..1 of `outlines`; None where there is none.
         gsd_m: metres per pixel; None where not known.
     """
@@ -69,6 +70,8 @@ class ScenePair:
     instances: Ints
     truth_outlines: Polygons
     outlines: Polygons
+    truth_numbers: Ints
+    numbers: Ints
     score: NDArray[np.float32] | None
     gsd_m: float | None
 
@@ -97,7 +100,7 @@ def score_scene(
         group: the place that it is of.
     """
     valid, gsd_m = pair.valid, pair.gsd_m
-    found = drawn(pair.outlines, valid.shape)
+    found = pair.numbers
     pixel_m2 = None if gsd_m is None else gsd_m**2
     numbers, right = judge_predicted(pair.instances, found, valid)
     is_truth, is_predicted = (side == building_class for side in (pair.truth, pair.predicted))
@@ -113,16 +116,18 @@ def score_scene(
             pair.truth, np.where(valid, pair.predicted, 0), valid, classes=classes
         ),
         objects=ObjectCounts.of(
-            pair.instances, found, valid, pixel_m2=pixel_m2, min_area_m2=min_area_m2
+            pair.instances,
+            found,
+            valid,
+            pixel_m2=pixel_m2,
+            min_area_m2=0.0 if pixel_m2 is None else min_area_m2,
         ),
         outlines=BoundaryCounts.of(is_truth, is_predicted, valid),
         polygons=PolygonCounts.of(
             pair.truth_outlines,
             pair.outlines,
             scale_m=gsd_m,
-            usable_truth=whole_buildings(
-                drawn(pair.truth_outlines, valid.shape), len(pair.truth_outlines), valid
-            ),
+            usable_truth=whole_buildings(pair.truth_numbers, len(pair.truth_outlines), valid),
             usable_predicted=whole_buildings(found, len(pair.outlines), valid),
         ),
         built_up=built_up,
