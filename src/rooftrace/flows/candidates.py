@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
+from rooftrace.core.versions import installed
 from rooftrace.data.shapes import mended_polygons
 from rooftrace.io.legend import Legend
 from rooftrace.predict.block import Block
@@ -17,6 +18,8 @@ from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor
 
 __all__ = ["Answer", "Candidate", "ModelCandidate", "in_pixels"]
+
+_RECORDED = ("rooftrace", "openvino", "onnxruntime", "numpy", "rasterio", "shapely")
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class ModelCandidate:
         return {
             "bundle": {"name": bundle.spec.name, "sha256": bundle.sha256},
             "threshold": self.threshold,
+            "threshold_from": self.threshold_from,
             "gsd_m": bundle.spec.gsd_m,
             "engine": {
                 "name": engine.name,
@@ -133,6 +137,7 @@ class ModelCandidate:
                 "settings": getattr(engine, "settings", {}),
             },
             "tta": self.tta,
+            "versions": installed(_RECORDED),
         }
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
 from rooftrace.metrics.builtup import BuiltUpCounts
 from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.interval import Interval
+from rooftrace.metrics.interval import DRAWS, LEVEL, Interval
 from rooftrace.metrics.objects import F1_IOUS, ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, per_image
 from rooftrace.metrics.polygons import PolygonCounts
@@ -155,6 +155,7 @@ class EvalReport:
                 "boundary": "outlines of the class, pixel counts added over all images: the IoU of "
                 f"inner bands {self.outlines.band_px} px wide, and F1 at several tolerances; edges "
                 "of an image and of nodata are no outlines",
+                "bootstrap": {"draws": DRAWS, "seed": 0, "level": LEVEL},
                 "valid_pixels": self.pooled.pixels,
             },
             **self.context,
