@@ -17,9 +17,11 @@ from rooftrace.cli import (
     data,
     density,
     doctor,
+    ensemble,
     inspect,
     label,
     runs,
+    threshold,
     tune,
     vectorize,
 )
@@ -40,8 +42,8 @@ app = typer.Typer(
 )
 for _command in (
     prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
-    runs.runs, inspect.inspect, data.split, convert.convert, density.density,
-    vectorize.vectorize, doctor.doctor,
+    threshold.threshold, ensemble.ensemble, runs.runs, inspect.inspect, data.split,
+    convert.convert, density.density, vectorize.vectorize, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)
