@@ -174,7 +174,7 @@ def fingerprint_of(
     return Fingerprint(
         gsd_m=gsd_m,
         sets=tuple(TrainedOn(name=name, scenes=len(part)) for name, part in sets),
-        share=share * len(taken) / max(len(scenes), 1),
+        share=share * len(taken) / len(scenes) if scenes else 1.0,
         cell_px=cell_px,
         scenes=len(found),
         landmarks=sum(counts),
