@@ -15,7 +15,7 @@ import rooftrace.models._torch  # noqa: F401
 # isort: split
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
@@ -45,6 +45,7 @@ from rooftrace.train.fit import FitResult
 from rooftrace.train.quantize import quantize_openvino
 from rooftrace.train.refine import Refined
 from rooftrace.train.separation import SeparationFigures, choose_separation
+from rooftrace.train.weights import load_weights
 
 __all__ = ["package"]
 
@@ -82,7 +83,7 @@ def package(
             written.
     """
     epoch, _, weights = result.trained.best[name]
-    result.net.load_state_dict(load_file(weights))
+    load_weights(result.net, weights)
     epochs = {"epoch": epoch}
     net, kind, multiple = result.net, WholeModel, multiple_px(result.net)
     fixed = needs_fixed_size(result.net, result.data.samples.bands, multiple)

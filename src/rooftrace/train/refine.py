@@ -10,7 +10,6 @@ import rooftrace.models._torch  # noqa: F401
 
 # isort: split
 from rich.console import Console
-from safetensors.torch import load_file
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator
@@ -21,6 +20,7 @@ from rooftrace.train.refine_task import RefineTask
 from rooftrace.train.schedule import ScheduleConfig
 from rooftrace.train.trainer import Trained, begin, run_trainer
 from rooftrace.train.watch import make_watchers
+from rooftrace.train.weights import load_weights
 
 __all__ = ["REFINED_FROM", "Refined", "refine"]
 
@@ -42,7 +42,7 @@ class Refined:
     def load_best(self) -> int:
         """Load the weights of the epoch with the highest `val_iou`, and say which it is."""
         epoch, _, weights = self.trained.best["best_iou"]
-        self.generator.load_state_dict(load_file(weights))
+        load_weights(self.generator, weights)
         return epoch
 
 
@@ -86,7 +86,7 @@ def refine(
             remedy="Lower it, or raise samples_per_epoch.",
         )
     weights = result.trained.best[REFINED_FROM][2]
-    result.net.load_state_dict(load_file(weights))
+    load_weights(result.net, weights)
     # Once more, so that it begins alike whether the segmenter was trained before or is resumed.
     begin(config)
     bands, channels = result.data.samples.bands, config.data.labels.channels

@@ -24,6 +24,7 @@ from rooftrace.train.config import TrainConfig
 from rooftrace.train.loader import Batch
 from rooftrace.train.refine_config import RefineConfig
 from rooftrace.train.task import Tally, Task
+from rooftrace.train.weights import check_weights
 
 __all__ = ["RefineTask", "adversarial_loss", "map_difference"]
 
@@ -186,6 +187,7 @@ class RefineTask(Task):
                 f"{self._fingerprint[:12]}….",
                 remedy="Remove the folder refine/ of the run to refine the new one.",
             )
+        check_weights(checkpoint["state_dict"], self.state_dict(), "The refiner's last.ckpt")
 
     def _both(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Refined and coarse logits (n, channel, y, x) of normalised pixels."""

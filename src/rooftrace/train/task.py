@@ -23,6 +23,7 @@ from rooftrace.train.distributed import add_up, average_buffers
 from rooftrace.train.loader import Batch
 from rooftrace.train.optimizer import make_optimizer
 from rooftrace.train.schedule import Schedule
+from rooftrace.train.weights import check_weights
 
 __all__ = ["SegmentationTask", "Tally", "Task"]
 
@@ -213,6 +214,7 @@ class SegmentationTask(Task):
         checkpoint["schedule"] = self.schedule.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_weights(checkpoint["state_dict"], self.state_dict(), "The run's last.ckpt")
         self.schedule.load_state_dict(checkpoint["schedule"])
 
     def _groups(self) -> list[dict[str, Any]]:

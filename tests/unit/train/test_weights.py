@@ -1,0 +1,82 @@
+"""Weights that do not fit a network are listed, and never left out without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+from torch import nn  # noqa: E402
+
+from rooftrace.core.config import load_config  # noqa: E402
+from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.train.config import TrainConfig  # noqa: E402
+from rooftrace.train.fit import fit  # noqa: E402
+from rooftrace.train.weights import load_weights  # noqa: E402
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
+
+
+def test_all_is_loaded(tmp_path: Path) -> None:
+    one, other = net(), net()
+    save_file(one.state_dict(), tmp_path / "a.safetensors")
+    load_weights(other, tmp_path / "a.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(),
+                                                 other.state_dict().values()))  # fmt: skip
+
+
+def test_what_is_missing_surplus_or_of_another_shape_is_listed(tmp_path: Path) -> None:
+    state = net().state_dict()
+    before = {name: weight.clone() for name, weight in state.items()}
+    found = {name: weight for name, weight in state.items() if not name.startswith("1.")}
+    found |= {"head.weight": torch.zeros(2), "2.weight": torch.zeros(1, 4, 3, 3)}
+    save_file(found, tmp_path / "b.safetensors")
+    other = net()
+    other.load_state_dict(before)
+    with pytest.raises(ConfigError) as caught:
+        load_weights(other, tmp_path / "b.safetensors")
+    told = caught.value.message
+    assert (
+        "missing 1.weight, 1.bias, 1.running_mean, 1.running_var, 1.num_batches_tracked (5)" in told
+    )
+    assert "surplus head.weight (1)" in told
+    assert "of another shape 2.weight (1, 4, 3, 3) for (1, 4, 1, 1) (1)" in told
+    assert all(torch.equal(w, before[n]) for n, w in other.state_dict().items())
+
+
+def test_of_many_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    state = dict(net().state_dict())
+    state |= {f"extra.{number}": torch.zeros(1) for number in range(9)}
+    save_file(state, tmp_path / "c.safetensors")
+    with pytest.raises(ConfigError, match=r"surplus extra\.0, .*extra\.4, … \(9\)\."):
+        load_weights(net(), tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all"])
+def test_what_is_no_file_of_weights_is_said(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(ConfigError, match=r"d\.safetensors cannot be read"):
+        load_weights(net(), path)
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"d\.safetensors cannot be read"):
+        load_weights(net(), path)
+
+
+def test_a_checkpoint_of_another_network_is_not_resumed(tiny_folder: Path, tmp_path: Path) -> None:
+    sets = ['model={architecture="PlainUnet", options={filters=4, depth=2}}', "watch.panel=0"]
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=1"])
+    fit(config, tmp_path, base=tiny_folder)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    kept = torch.load(last, weights_only=False)
+    first = next(iter(kept["state_dict"]))
+    kept["state_dict"]["old.name"] = kept["state_dict"].pop(first)
+    torch.save(kept, last)
+    config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=2"])
+    with pytest.raises(ConfigError) as caught:
+        fit(config, tmp_path, base=tiny_folder, resume=True)
+    assert f"missing {first} (1); surplus old.name (1)" in caught.value.message
