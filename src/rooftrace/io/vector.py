@@ -17,7 +17,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io.shapefile import short_names
-from rooftrace.io.vector_formats import WRITERS, Layer, Part
+from rooftrace.io.vector_formats import WRITERS, Layer, Part, import_ahead
 
 __all__ = [
     "VECTOR_SUFFIXES",
@@ -57,6 +57,8 @@ def write_footprints_chunks(path: Path, chunks: Iterable[Footprints]) -> tuple[s
         ExportError, MissingExtraError: as `write_polygons`.
         ValueError: no chunk, or a multipolygon.
     """
+    # While the first chunk is made.
+    import_ahead()
     rest = iter(chunks)
     first = next(rest, None)
     if first is None:

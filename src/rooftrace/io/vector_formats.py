@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any
 
 import numpy as np
@@ -25,10 +28,16 @@ from rooftrace.io.parquet import write_parquet
 from rooftrace.io.rtree import fill_rtree
 from rooftrace.io.shapefile import ShapefileLimits
 
-__all__ = ["WRITERS", "Layer", "Part"]
+__all__ = ["WRITERS", "Layer", "Part", "import_ahead"]
 
 _DATE = "1970-01-01T00:00:00.000Z"
 """A GeoPackage says when it was last changed."""
+
+_CONFIGURED = {
+    "OGR_CURRENT_DATE": _DATE,
+    # The file has its name when it is complete: nobody needs each transaction of it on the disk.
+    "OGR_SQLITE_SYNCHRONOUS": "OFF",
+}
 
 # What RFC 7946 has no member for: a file without longitude and latitude says so.
 _PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
@@ -68,6 +77,15 @@ class Layer:
 Writer = Callable[[Path, Layer, Iterable[Part]], None]
 
 
+def import_ahead() -> None:
+    """Imports, in a thread, what pyogrio takes longest to import, where it is not there yet.
+
+    Not pyogrio itself: it catches what GDAL has to say in the thread that imports it.
+    """
+    if "geopandas" not in sys.modules:
+        Thread(target=import_module, args=("geopandas",), name="import").start()
+
+
 def _write(
     path: Path, layer: Layer, part: Part, driver: str, *, append: bool = False, **options: str
 ) -> None:
@@ -90,7 +108,7 @@ def _write_encoded(
     # 130 MB that would lie beside the network all the time.
     import pyogrio
 
-    with warnings.catch_warnings(), _dated(pyogrio):
+    with warnings.catch_warnings(), _configured(pyogrio):
         # Footprints without a CRS are meant.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
@@ -116,13 +134,13 @@ def _write_encoded(
 
 
 @contextmanager
-def _dated(pyogrio: Any) -> Iterator[None]:
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _DATE})
+def _configured(pyogrio: Any) -> Iterator[None]:
+    before = {name: pyogrio.get_gdal_config_option(name) for name in _CONFIGURED}
+    pyogrio.set_gdal_config_options(_CONFIGURED)
     try:
         yield
     finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+        pyogrio.set_gdal_config_options(before)
 
 
 def _geopackage(path: Path, layer: Layer, parts: Iterable[Part]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,7 @@ class SceneWork:
         self._assembler: FootprintAssembler | None = None
         if {"polygons", "preview", "density"} & {*outputs}:
             self._assembler = self._open.enter_context(self._assembled(folder))
+        self._found: FootprintSet | None = None
         self._density = self._counter() if "density" in outputs else None
 
     @property
@@ -122,18 +123,19 @@ class SceneWork:
             notes: that come besides those of the scale.
         """
         with self._open:
-            found = None if self._assembler is None else self._assembler.finish()
-            with found or nullcontext():
-                if found is not None:
-                    # All that footprints are for, in one pass: to make them takes longest.
-                    chunks = self._seen(found)
-                    (write_polygons or _exhaust)(chunks)
-                result = self._result(stats, found, notes)
+            if self._assembler is not None:
+                # All that footprints are for, in one pass: to make them takes longest.
+                (write_polygons or _exhaust)(self._seen(self._assembler))
+            result = self._result(stats, self._found, notes)
             write(result)
         return result
 
-    def _seen(self, found: FootprintSet) -> Iterator[Footprints]:
-        """The footprints, as picture and density see them pass; the next are made meanwhile."""
+    def _seen(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
+        """The footprints, as picture and density see them pass; the next are made meanwhile.
+
+        They are settled when the first are asked for, so that who writes can get ready before.
+        """
+        self._found = found = self._open.enter_context(assembler.finish())
         with Ahead(found.chunks(_AT_ONCE), 1, "footprints") as chunks:
             for chunk in chunks:
                 if self._density is not None:

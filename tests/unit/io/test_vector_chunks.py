@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import shapefile
+from rooftrace.io import shapefile, vector_formats
 from rooftrace.io.vector import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
 
 UTM = CRS(32633)
@@ -200,3 +202,33 @@ def test_what_no_caller_may_give(
     with pytest.raises(ValueError, match=message):
         write_footprints_chunks(tmp_path / "out.gpkg", chunks())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_writes_is_imported_while_the_first_chunk_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "geopandas")
+    imported = []
+
+    def chunks() -> Iterator[Footprints]:
+        until = time.monotonic() + 10
+        while "geopandas" not in sys.modules and time.monotonic() < until:
+            time.sleep(0.01)
+        imported.append("geopandas" in sys.modules)
+        yield chunk(3)
+
+    write_footprints_chunks(tmp_path / "out.gpkg", chunks())
+    assert imported == [True]
+    assert len(read(tmp_path / "out.gpkg")) == 3
+
+
+def test_options_of_gdal_are_as_they_were() -> None:
+    names = ("OGR_CURRENT_DATE", "OGR_SQLITE_SYNCHRONOUS")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
+    try:
+        before = [pyogrio.get_gdal_config_option(name) for name in names]
+        with vector_formats._configured(pyogrio):
+            assert [pyogrio.get_gdal_config_option(name) for name in names] != before
+        assert [pyogrio.get_gdal_config_option(name) for name in names] == before
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
