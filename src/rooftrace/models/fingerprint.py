@@ -24,11 +24,11 @@ from rooftrace.data.landmarks import PATCH_PX, Landmarks, landmarks_of, thinned
 __all__ = ["Fingerprint", "TrainedOn", "fingerprint_of", "look_gsd_m"]
 
 MOST_ENTRIES = 20_000
-"""Scenes and landmarks together: about 210 KB."""
+"""Scenes and landmarks together: about 200 KB of the file."""
 
 MOST_SCENES = 8_000
 MOST_PX = 2**29
-"""Of more, an even sample is read: some 40 s of one core."""
+"""Of more, an even sample is read."""
 
 _LOOK = 2
 """Pixels of the model that a pixel of the fingerprint spans: of 4 times as many landmarks, which
