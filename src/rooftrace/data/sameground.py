@@ -25,8 +25,8 @@ LEAST_POINTS = 2
 _LEAST_SHARE = 0.2
 """And this share of those that lie where both scenes do, lest chance decide in large scenes.
 
-Of 2,100 tiles and scenes of nine places against 231 of nine sets, those that do show the same agreed in
-0.38 or more, and three points by chance in 0.00 (with all landmarks that there are).
+Of 2,100 tiles and scenes of nine places against 231 of nine sets, those that do show the same
+agreed in 0.38 or more, and three points by chance in 0.00 (with all landmarks that there are).
 """
 
 _PAIR_SHARE = 0.5
