@@ -30,7 +30,7 @@ _COLUMNS = 1024
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some objects of a scene: (area, run lengths) of each, and the scores of those predicted."""
+    """Some objects of a scene: the run lengths of each, and the scores of those predicted."""
 
     shape_yx: tuple[int, int]
     labelled: list[dict[str, Any]]
