@@ -1,0 +1,196 @@
+"""`rooftrace threshold` and `rooftrace ensemble`, through the real command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.cli import main
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.predict.ensemble_file import read_ensemble
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+SIDE = 20
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments), "--precision", "fp32", "--json"])
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two models whose probability is the brightness of a pixel; one was trained at twice the
+    metres per pixel of the other.
+    """
+    folder, tiny, made = tmp_path_factory.mktemp("models"), tiny_bundle(), []
+    for name, gsd_m, threshold in (("fine", 0.3, 0.5), ("coarse", 0.6, 0.7)):
+        spec = tiny.spec.model_copy(update={"name": name, "gsd_m": gsd_m, "threshold": threshold})
+        made.append(folder / f"{name}.rooftrace")
+        write_bundle(made[-1], spec, tiny.parts)
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images of 25 squares; those brighter than 180 are buildings."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(6):
+        image = np.full((5 * SIDE, 5 * SIDE, 3), 40, np.uint8)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        for row, col in np.ndindex(5, 5):
+            place = np.s_[row * SIDE + 4 : (row + 1) * SIDE - 4, col * SIDE + 4 : col * SIDE + 16]
+            image[place] = brightness = rng.integers(140, 250)
+            mask[place] = 255 * (brightness > 180)
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+def test_a_threshold_is_found_and_used(
+    bundles: list[Path], data: Path, tmp_path: Path, call: Call
+) -> None:
+    split = tmp_path / "split.json"
+    split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["3", "4", "5"]}}')
+    out = tmp_path / "better.rooftrace"
+    words = ("--gsd", 0.3, "--metric", "dice")
+    code, answer = call("threshold", bundles[0], data, "--split", f"{split}:val", *words, "-o", out)
+    assert code == 0
+    assert answer["threshold"]["before"] == 0.5
+    assert answer["threshold"]["after"] == pytest.approx(180 / 255, abs=0.03)
+    assert answer["value"]["after"] > 0.97 > 0.9 > answer["value"]["before"]
+    assert len(answer["curve"]) == 255
+    assert answer["data"][0]["data"] == data.name
+    (measured,) = read_bundle(out).spec.metrics
+    assert (measured.data, measured.split) == (data.name, "val")
+    judged = [
+        call("evaluate", model, data, "--gsd", 0.3, "--split", f"{split}:test")[1]
+        for model in (bundles[0], out)
+    ]
+    ious = [one["pixel"]["iou"] for one in judged]
+    assert ious[1] > 0.95 > ious[0]
+
+
+def test_people_are_told_of_a_threshold(
+    bundles: list[Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["threshold", str(bundles[0]), str(data), str(data), "--gsd", "0.3",
+              "--metric", "f1", "-o", str(tmp_path / "a.rooftrace")])  # fmt: skip
+    assert stopped.value.code == 0
+    told = capsys.readouterr().err
+    assert "F1 of buildings" in told
+    assert "within half a point of the best F1 of buildings: thresholds" in told
+    assert told.count("IoU") == 2
+
+
+def test_an_ensemble_is_fitted_used_and_given_another_threshold(
+    bundles: list[Path], data: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "team.ensemble.json"
+    code, answer = call("ensemble", *bundles, data, "--gsd", 0.3, "--combine", "average", "-o", out)
+    assert code == 0
+    assert answer["members"] == ["fine", "coarse"]
+    names = [one["name"] for one in answer["figures"]]
+    assert names == ["fine", "coarse", "average", "weighted", "vote"]
+    average = answer["figures"][2]
+    assert average["left_out"] <= average["fitted"]
+    assert list(average["left_out_by_data"]) == [data.name]
+    assert answer["gain"]["scenes"] == 6
+    file = read_ensemble(out)
+    assert file.threshold == average["threshold"] == answer["threshold"]
+    assert file.metrics[0].values == {"iou": average["left_out"]}
+    # What was fitted is what it comes to when it is used.
+    code, judged = call("evaluate", out, data, "--gsd", 0.3)
+    assert code == 0
+    assert judged["pixel"]["iou"] == pytest.approx(average["fitted"], abs=0.004)
+    image = data / "images" / "0.png"
+    code, _ = call("predict", image, "-m", out, "--gsd", 0.3, "-o", tmp_path / "out")
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["bundle"]["file"] == str(out)
+    assert record["options"]["threshold"] == file.threshold
+    again = tmp_path / "there" / "again.ensemble.json"
+    code, _ = call("threshold", out, data, "--gsd", 0.3, "--metric", "f1", "-o", again)
+    assert code == 0
+    new = read_ensemble(again)
+    assert new.threshold != file.threshold
+    assert [one.sha256 for one in new.members] == [one.sha256 for one in file.members]
+    assert (again.parent / new.members[0].path).samefile(bundles[0])
+    assert call("evaluate", again, data, "--gsd", 0.3)[0] == 0
+
+
+@pytest.mark.parametrize("how", ["weighted", "vote"])
+def test_other_ways_to_combine(
+    how: str, bundles: list[Path], data: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "team.ensemble.json"
+    two = (bundles[0], bundles[0], bundles[1])
+    code, answer = call("ensemble", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
+    assert code == 0
+    figures = {one["name"]: one for one in answer["figures"]}
+    assert set(figures) >= {"fine (1)", "fine (2)", "coarse"}
+    file = read_ensemble(out)
+    if how == "vote":
+        assert (file.weights, file.threshold) == (None, 0.5)
+        assert answer["tied"] == 0
+        # Two of three are alike.
+        assert figures["vote"]["fitted"] == figures["fine (1)"]["at_own_threshold"]
+    else:
+        assert file.weights == tuple(answer["weights"])
+        assert len(file.members) == len(file.weights) == len(answer["members"])
+        assert figures["weighted"]["fitted"] >= figures["average"]["fitted"] - 1e-4
+
+
+def test_people_are_told_of_an_ensemble(
+    bundles: list[Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ensemble", *map(str, bundles), str(data), "--gsd", "0.3"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "-o", str(tmp_path / "team.ensemble.json")])
+    assert stopped.value.code == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "weights: " in told
+    assert "the best alone, on images left out: IoU" in told
+    with pytest.raises(SystemExit):
+        main([*words, "--part", "[:1]", "-o", str(tmp_path / "one.ensemble.json")])
+    assert "too few images to leave some out" in capsys.readouterr().err
+
+
+def test_what_is_no_ensemble_is_refused(
+    bundles: list[Path], data: Path, tmp_path: Path, call: Call
+) -> None:
+    out = tmp_path / "team.ensemble.json"
+    wrong = [
+        ((bundles[0], data), 2, "1 models were given"),
+        ((*bundles,), 3, "There is no data to fit on"),
+        ((*bundles, data, "--set", "nonsense=1"), 2, "nonsense"),
+    ]
+    for words, expected, told in wrong:
+        code, answer = call("ensemble", *words, "-o", out)
+        assert code == expected
+        assert told in answer["error"]["message"]
+    code, answer = call("ensemble", *bundles, data, "-o", tmp_path / "team.rooftrace")
+    assert (code, "ends in .json" in answer["error"]["message"]) == (2, True)
+    assert not out.exists()
+    code, answer = call(
+        "predict", data / "images", "-m", out, "--ensemble", "vote", "-o", tmp_path / "out"
+    )
+    assert (code, "says itself how" in answer["error"]["message"]) == (2, True)

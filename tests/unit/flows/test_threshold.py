@@ -1,0 +1,227 @@
+"""`rooftrace threshold`: what is stored is what is predicted, and the best is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.data.config import SourceConfig
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.calibrate import uncalibrated
+from rooftrace.flows.labelled import open_labelled
+from rooftrace.flows.scored import check_labelled, draw_at, level_of, score_set, threshold_at
+from rooftrace.flows.threshold import run_threshold
+from rooftrace.flows.threshold_search import middle_of_best
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.models.spec import Measured
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.testing import write_pairs
+from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE
+
+SIDE = 20
+
+
+@given(st.integers(1, PROB_ONE), st.integers(0, BLEND_ONE))
+def test_a_stored_level_is_reached_just_where_its_threshold_is(level: int, blended: int) -> None:
+    stored = (blended + BLEND_ONE // PROB_ONE // 2) >> 8
+    predicted = blended >= np.uint16(np.ceil(threshold_at(level) * BLEND_ONE))
+    assert (stored >= level) == predicted
+    assert level_of(threshold_at(level)) == level
+
+
+@pytest.mark.parametrize(("threshold", "level"), [(0.0, 1), (0.5, 128), (0.305, 78), (1.0, 255)])
+def test_the_nearest_level(threshold: float, level: int) -> None:
+    assert level_of(threshold) == level
+
+
+def test_what_is_stored_gives_the_very_buildings_of_a_prediction(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "data", range(2), shape_yx=(200, 170), gsd_m=0.3)
+    predictor = uncalibrated(load(precision="fp32"))
+    source = open_labelled(predictor, SourceConfig(path=str(tmp_path / "data")), None)
+    scored = score_set(predictor, source, tmp_path / "scored")
+    assert len(scored) == 2
+    drawn = 0
+    for level in (50, 128, 200):
+        for scene, stored in zip(source, scored):
+            prediction = predictor.predict(
+                scene.image, gsd_m=scene.gsd_m, threshold=threshold_at(level)
+            )
+            assert np.array_equal(stored.score >= level, prediction.mask.data == 1)
+            made = draw_at(predictor.bundle.spec, scene, stored, level)
+            assert len(made) == len(prediction.outlines)
+            for one, other in zip(made.geometry, prediction.outlines.geometry):
+                assert one.equals(other)
+            assert np.array_equal(made.score, prediction.outlines.score)
+            assert np.array_equal(stored.truth, scene.label.read().data == 1)  # type: ignore[union-attr]
+            drawn += len(made)
+    assert drawn > 10
+
+
+def squares(folder: Path, images: int, limit: int, *, nodata: bool = False) -> Path:
+    """Images of 25 bright squares of 12 px each; those of `limit` and brighter are buildings.
+
+    With `nodata` the right half of every image is transparent.
+    """
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(images):
+        image = np.full((5 * SIDE, 5 * SIDE, 3), 10, np.uint8)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        for row, col in np.ndindex(5, 5):
+            place = np.s_[row * SIDE + 4 : row * SIDE + 16, col * SIDE + 4 : col * SIDE + 16]
+            # Nothing is nearer to the limit than 8.
+            image[place] = brightness = rng.choice(
+                [v for v in range(60, 250) if abs(v - limit) > 8]
+            )
+            mask[place] = 255 * (brightness >= limit)
+        if nodata:
+            alpha = np.full(mask.shape, 255, np.uint8)
+            alpha[:, mask.shape[1] // 2 :] = 0
+            image = np.dstack([image, alpha])
+        Image.fromarray(image).save(folder / "images" / f"{number}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A model whose probability is the brightness of a pixel, at a threshold of one half."""
+    tiny = tiny_bundle()
+    old = Measured(data="a", split="test", protocol="at one half", values={"iou": 0.9})
+    path = tmp_path / "brightness.rooftrace"
+    write_bundle(path, tiny.spec.model_copy(update={"metrics": (old,)}), tiny.parts)
+    return path
+
+
+@pytest.mark.parametrize("metric", ["iou", "dice", "f1"])
+def test_the_threshold_between_buildings_and_others_is_found(
+    bundle: Path, tmp_path: Path, metric: Any
+) -> None:
+    data = SourceConfig(path=str(squares(tmp_path / "data", 6, limit=170)))
+    out = tmp_path / "better.rooftrace"
+    seen: list[tuple[int, int]] = []
+    report = run_threshold(
+        bundle, [data], out, metric=metric, precision="fp32",
+        progress=lambda done, of: seen.append((done, of)),
+    )  # fmt: skip
+    assert report.mean(report.figures_after) == 1.0 > report.mean(report.figures_before)
+    assert seen[-1] == (12, 12)
+    low, high = report.plateau
+    assert low <= report.after <= high
+    assert 161 / 255 < report.after < 179 / 255
+    assert 0.55 < low < high < 0.75
+    old, new = read_bundle(bundle), read_bundle(out)
+    assert new.spec.threshold == report.after
+    changed = {"threshold": 0.5, "metrics": old.spec.metrics, "calibration": None}
+    assert new.spec.model_copy(update=changed) == old.spec
+    assert dict(new.parts) == dict(old.parts)
+    (measured,) = new.spec.metrics
+    assert measured.values["iou"] == measured.values["f1"] == 1.0
+    assert f"was chosen on these images for the highest {metric}" in measured.protocol
+    assert "1 figures on record were of the old threshold, and are replaced" in report.notes
+    # All buildings are right now: there is nothing to calibrate.
+    assert new.spec.calibration is None
+    assert any("no calibration was fitted" in note for note in report.notes)
+    told = report.to_json()
+    assert told["threshold"] == {"before": 0.5, "after": report.after}
+    assert told["data"][0]["before"]["iou"] < told["data"][0]["after"]["iou"] == 1.0
+
+
+def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -> None:
+    folder = squares(tmp_path / "data", 8, limit=100)
+    rng = np.random.default_rng(1)
+    for path in (folder / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        # A third of the squares that are buildings are not labelled as such.
+        for row, col in np.ndindex(5, 5):
+            if rng.random() < 1 / 3:
+                mask[row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE] = 0
+        Image.fromarray(mask).save(path)
+    out = tmp_path / "better.rooftrace"
+    report = run_threshold(bundle, [SourceConfig(path=str(folder))], out, precision="fp32")
+    calibration = read_bundle(out).spec.calibration
+    assert calibration is not None
+    (fitted,) = calibration.fitted_on
+    # As many as are drawn at the new threshold: at one half there are fewer.
+    assert report.after < 0.45
+    images = np.stack([np.array(Image.open(p)) for p in sorted((folder / "images").iterdir())])
+    squares_above = (images[:, 10::SIDE, 10::SIDE, 0] >= level_of(report.after)).sum()
+    assert fitted.objects == squares_above > (images[:, 10::SIDE, 10::SIDE, 0] >= 128).sum()
+
+
+def test_several_sets_count_alike(bundle: Path, tmp_path: Path) -> None:
+    """A set of one image weighs as much as one of ten."""
+    small = SourceConfig(path=str(squares(tmp_path / "small", 1, limit=200)))
+    large = SourceConfig(path=str(squares(tmp_path / "large", 10, limit=100)))
+    report = run_threshold(bundle, [small, large], tmp_path / "a.rooftrace", precision="fp32")
+    curves = []
+    for data in (small, large):
+        predictor = uncalibrated(load(bundle, precision="fp32"))
+        source = open_labelled(predictor, data, None)
+        curves.append(score_set(predictor, source, tmp_path / f"of-{source.name}").curve().iou())
+    mean = np.mean(curves, axis=0)
+    assert level_of(report.after) == middle_of_best(mean) + 1
+    assert report.mean(report.figures_after) == pytest.approx(mean.max())
+    assert report.names == ("small", "large")
+
+
+def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> None:
+    predictor = uncalibrated(load(bundle, precision="fp32"))
+    data = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=100, nodata=True)))
+    source = open_labelled(predictor, data, None)
+    (scored,) = score_set(predictor, source, tmp_path / "scored")
+    assert scored.known[:, : 5 * SIDE // 2].all()
+    assert not scored.known[:, 5 * SIDE // 2 :].any()
+    assert not scored.judged[:, 5 * SIDE // 2 :].any()
+    (scene,) = source
+    for one in draw_at(predictor.bundle.spec, scene, scored, 30).geometry:
+        assert one.bounds[2] <= 5 * SIDE // 2
+
+
+def test_what_nothing_can_be_chosen_on_is_refused(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.rooftrace"
+    bare = SourceConfig(path=str(squares(tmp_path / "bare", 2, limit=300)))
+    with pytest.raises(DataError, match="bare has no pixel that is labelled as a building"):
+        run_threshold(bundle, [bare], out)
+    with pytest.raises(DataError, match="There is no data to choose on"):
+        run_threshold(bundle, [], out)
+    with pytest.raises(ConfigError, match=r"ends in \.rooftrace"):
+        run_threshold(bundle, [bare], tmp_path / "a.json")
+    with pytest.raises(ConfigError, match=r"ends in \.json"):
+        run_threshold(tmp_path / "team.ensemble.json", [bare], out)
+    assert not out.exists()
+    loaded = load(bundle)
+    spec = loaded.bundle.spec.model_copy(update={"classes": ("background", "building", "road")})
+    several = Predictor(type(loaded.bundle)(spec, {}, "several"), loaded.engine)
+    source = open_labelled(loaded, bare, None)
+    with pytest.raises(ConfigError, match="has 3 classes"):
+        check_labelled(several, source)
+    with pytest.raises(DataError, match="bare has no labelled image"):
+        check_labelled(loaded, source.subset([]))
+
+
+@pytest.mark.parametrize(
+    ("values", "place"), [([1, 3, 3, 3, 2], 2), ([3, 1, 3, 3, 1], 2), ([0, 0], 0), ([5], 0)]
+)
+def test_the_middle_of_the_longest_run(values: list[float], place: int) -> None:
+    assert middle_of_best(np.array(values, float)) == place
+
+
+def test_an_image_that_cannot_be_read_ends_it(bundle: Path, tmp_path: Path) -> None:
+    folder = squares(tmp_path / "data", 3, limit=100)
+    broken = folder / "images" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    out = tmp_path / "a.rooftrace"
+    with pytest.raises(DataError, match=r"1\.png"):
+        run_threshold(bundle, [SourceConfig(path=str(folder))], out)
+    assert not out.exists()

@@ -1,0 +1,195 @@
+"""Ensemble files: what is written is read, and a stranger's does no harm."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
+from rooftrace.predict.ensemble import load_models
+from rooftrace.predict.ensemble_file import (
+    EnsembleFile,
+    is_ensemble,
+    members_from,
+    read_ensemble,
+    write_ensemble,
+)
+
+CALIBRATION = Calibration(
+    map=LogisticMap(kind="platt", slope=1.0, intercept=0.5),
+    fitted_on=(CalibrationData(data="a", split="val", scenes=3, objects=90, right=60),),
+    ece_before=0.2, ece_after=0.1, log_loss_before=0.7, log_loss_after=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two bundles in `models/`, of thresholds 0.4 and 0.6."""
+    made = tmp_path_factory.mktemp("team")
+    tiny = tiny_bundle()
+    for name, threshold in (("a", 0.4), ("b", 0.6)):
+        spec = tiny.spec.model_copy(update={"name": name, "threshold": threshold})
+        write_bundle(made / "models" / f"{name}.rooftrace", spec, tiny.parts)
+    return made
+
+
+def file_of(folder: Path, path: Path, **given: Any) -> EnsembleFile:
+    bundles = [folder / "models" / f"{name}.rooftrace" for name in "ab"]
+    digests = [read_bundle(bundle).sha256 for bundle in bundles]
+    settings: dict[str, Any] = {"combine": "weighted", "weights": (0.25, 0.75), **given}
+    return EnsembleFile(members=members_from(bundles, digests, path), **settings)
+
+
+def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
+    path = folder / "teams" / "two.ensemble.json"
+    written = file_of(folder, path, threshold=0.3, calibration=CALIBRATION)
+    write_ensemble(path, written)
+    assert [one.path for one in written.members] == [
+        "../models/a.rooftrace", "../models/b.rooftrace",
+    ]  # fmt: skip
+    assert read_ensemble(path) == written
+    loaded = load_models(path, precision="fp32")
+    spec = loaded.bundle.spec
+    assert (spec.name, spec.threshold, spec.calibration) == ("two", 0.3, CALIBRATION)
+    assert loaded.bundle.source == str(path)
+    assert loaded.engine.settings["combined_by"] == "weighted"  # type: ignore[attr-defined]
+    recorded = loaded.engine.settings["members"]  # type: ignore[attr-defined]
+    assert [(one["name"], one["weight"]) for one in recorded] == [("a", 0.25), ("b", 0.75)]
+    first = path.read_bytes()
+    write_ensemble(path, written)
+    assert path.read_bytes() == first
+
+
+def test_without_a_threshold_it_is_the_models(folder: Path) -> None:
+    path = folder / "plain.ensemble.json"
+    write_ensemble(path, file_of(folder, path, combine="average", weights=None))
+    assert load_models(path).bundle.spec.threshold == pytest.approx(0.5)
+    mirrored = load_models(path, tta="flips")
+    members = mirrored.engine.settings["members"]  # type: ignore[attr-defined]
+    assert [one["settings"]["tta"] for one in members] == ["flips", "flips"]
+
+
+def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
+    bundled = load_models(None).bundle
+    path = folder / "alone.json"
+    members = members_from([None], [bundled.sha256], path)
+    assert members[0].path == "default"
+    write_ensemble(path, EnsembleFile(members=members, combine="average", threshold=0.2))
+    loaded = load_models(path, precision="fp32")
+    assert loaded.bundle.spec.threshold == 0.2
+    tile = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
+    alone = load_models(None, precision="fp32").engine.run(tile)
+    assert np.array_equal(loaded.engine.run(tile), alone)
+
+
+def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = folder / "broken.ensemble.json"
+    good = file_of(folder, path)
+    gone = good.members[0].model_copy(update={"path": "models/none.rooftrace"})
+    write_ensemble(path, good.model_copy(update={"members": (gone, good.members[1])}))
+    with pytest.raises(BundleError, match=r"names the member 'models/none\.rooftrace', and there"):
+        load_models(path)
+    other = good.members[0].model_copy(update={"path": good.members[1].path})
+    write_ensemble(path, good.model_copy(update={"members": (other, good.members[1])}))
+    with pytest.raises(BundleError, match="was made with another bundle than") as caught:
+        load_models(path)
+    assert "rooftrace ensemble" in caught.value.remedy
+    # Where the file lies elsewhere, its members are not found.
+    write_ensemble(path, good)
+    (tmp_path / "moved.json").write_bytes(path.read_bytes())
+    with pytest.raises(BundleError, match="there is no bundle at"):
+        load_models(tmp_path / "moved.json")
+
+
+def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> None:
+    path = folder / "team.ensemble.json"
+    write_ensemble(path, file_of(folder, path))
+    with pytest.raises(ConfigError, match="is an ensemble, and 2 models were given"):
+        load_models([path, None])
+    with pytest.raises(ConfigError, match="has its own"):
+        load_models(path, weights=(1, 1))
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.json"):
+        write_ensemble(folder / "team.rooftrace", file_of(folder, path))
+    assert not is_ensemble(None)
+    assert not is_ensemble(folder / "models" / "a.rooftrace")
+    with pytest.raises(BundleError, match="cannot be read: No such file"):
+        read_ensemble(folder / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"weights": None}, "weights belong to"),
+        ({"combine": "vote"}, "weights belong to"),
+        ({"weights": [1.0]}, "1 weights for 2 members"),
+        ({"weights": [0.0, 1.0]}, "greater than 0"),
+        ({"weights": [1e308, 1.0]}, "less than or equal to 1"),
+        ({"threshold": 1.5}, "less than or equal to 1"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"members": []}, "at least 1 item"),
+        ({"combine": "sum"}, "combine"),
+        ({"more": 1}, "Extra inputs"),
+        ({"kind": "bundle"}, "kind"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(
+    folder: Path, change: dict[str, Any], told: str
+) -> None:
+    path = folder / "wrong.ensemble.json"
+    raw = json.loads(file_of(folder, path).model_dump_json()) | change
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="is not an ensemble file") as caught:
+        read_ensemble(path)
+    assert told in caught.value.message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+KEYS = ["schema_version", "kind", "members", "combine", "weights", "threshold", "calibration",
+        "metrics"]  # fmt: skip
+
+
+@given(st.data())
+def test_a_strangers_file_raises_nothing_but_our_errors(folder: Path, data: st.DataObject) -> None:
+    path = folder / "stranger.ensemble.json"
+    raw = json.loads(file_of(folder, path).model_dump_json())
+    for key in data.draw(st.lists(st.sampled_from(KEYS), max_size=3)):
+        if key == "members" and data.draw(st.booleans()):
+            names = st.text() | st.sampled_from(["", ".", "..", "/", "/dev/zero", "\0", "a" * 5000])
+            raw["members"][0]["path"] = data.draw(names)
+        else:
+            raw[key] = data.draw(JSON)
+    path.write_text(json.dumps(raw))
+    with suppress(RooftraceError):
+        assert load_models(path).engine.name == "ensemble"
+
+
+@given(st.binary(max_size=200) | st.text().map(str.encode))
+def test_any_bytes_raise_nothing_but_our_errors(folder: Path, content: bytes) -> None:
+    path = folder / "bytes.json"
+    path.write_bytes(content)
+    with pytest.raises(BundleError):
+        read_ensemble(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 10**5, b'{"a":' * 10**5, b" " * (2**20 + 1), b"PK\x03\x04", b"NaN", b"\xff"]
+)
+def test_files_that_are_meant_to_harm(folder: Path, content: bytes) -> None:
+    path = folder / "harm.json"
+    path.write_bytes(content)
+    with pytest.raises(BundleError):
+        read_ensemble(path)
