@@ -20,6 +20,7 @@ from rooftrace.flows.candidates import Answer, Candidate, ModelCandidate
 from rooftrace.flows.evaluation import Evaluation
 from rooftrace.flows.gallery import draw_pictures
 from rooftrace.flows.labelled import open_labelled
+from rooftrace.flows.leaks import check_leaks
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
@@ -100,7 +101,11 @@ def run_evaluate(
     for beside in reports[len(candidates) :]:
         at = {"threshold": beside.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(beside, context=at))
-    evaluation = Evaluation(tuple(reports[: len(candidates)]))
+    leaks = [
+        check_leaks(bundle.members or bundle, source, folder)
+        for bundle in (candidate.predictor.bundle for candidate in candidates)
+    ]
+    evaluation = Evaluation(tuple(reports[: len(candidates)]), tuple(leaks))
     if out is not None:
         write_evaluation(evaluation, judged, source, out, options)
     return evaluation

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rooftrace.flows.leaks import LeakReport
 from rooftrace.metrics.paired import PairedTest
 from rooftrace.metrics.report import EvalReport
 
 __all__ = ["Comparison", "Evaluation"]
 
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
+_LISTED = 5
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
 
 
@@ -36,16 +38,28 @@ class Evaluation:
     Args:
         reports: of each, in the order they were named.
         leaks: of each, whether it may have seen these scenes before; none where nobody looked.
-        notes: for the person to see.
     """
 
     reports: tuple[EvalReport, ...]
-    leaks: tuple[Any, ...] = ()
-    notes: tuple[str, ...] = ()
+    leaks: tuple[LeakReport, ...] = ()
 
     @property
     def first(self) -> EvalReport:
         return self.reports[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the person to see: first what makes the figures doubtful."""
+        told = [
+            f"{len(leak.scenes)} of {leak.checked} scenes show ground that {report.name} was "
+            f"trained on: {', '.join(leak.scenes[:_LISTED])}"
+            + (", …" if len(leak.scenes) > _LISTED else "")
+            for leak, report in zip(self.leaks, self.reports)
+            if leak.scenes
+        ]
+        told += [note for leak in self.leaks for note in leak.notes]
+        told += [note for report in self.reports for note in report.notes]
+        return tuple(dict.fromkeys(told))
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -63,7 +77,7 @@ class Evaluation:
         """
         beside = {
             "leaks": [leak.to_json() for leak in self.leaks],
-            "notes": [*self.notes, *(note for report in self.reports for note in report.notes)],
+            "notes": list(self.notes),
         }
         if len(self.reports) == 1:
             return self.first.to_json() | beside

@@ -73,7 +73,13 @@ class LeakReport:
         return " ".join(self.notes)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"scenes": len(self.scenes)}
+        return {
+            "status": self.status,
+            "checked": self.checked,
+            "scenes": len(self.scenes),
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "notes": list(self.notes),
+        }
 
 
 def check_leaks(

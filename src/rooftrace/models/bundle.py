@@ -49,11 +49,13 @@ class ModelBundle:
         spec: the contract.
         parts: bytes by name, without `bundle.json`.
         source: where it was read from, for messages.
+        members: of several models that answer as one, those; else none.
     """
 
     spec: BundleSpec
     parts: Mapping[str, bytes]
     source: str
+    members: tuple[ModelBundle, ...] = ()
 
     def part(self, name: str) -> bytes:
         """The bytes of one part; BundleError where the bundle has none of that name."""

@@ -102,7 +102,7 @@ def _load_file(path: Path, opened: Callable[[Path | None], Predictor]) -> Predic
         # A calibration is of one threshold.
         update |= {"threshold": file.threshold, "calibration": file.calibration}
     spec = made.bundle.spec.model_copy(update=update)
-    return Predictor(ModelBundle(spec, {}, str(path)), made.engine)
+    return Predictor(ModelBundle(spec, {}, str(path), made.bundle.members), made.engine)
 
 
 def _is_file(path: Path) -> bool:
@@ -184,7 +184,7 @@ def combine(
     source = " + ".join(bundle.source for bundle in bundles)
     ready = [fitted(m, scaling, spec) for m, scaling in zip(members, scalings)]
     engine = EnsembleEngine(ready, how, shares, notes)
-    return Predictor(ModelBundle(spec, {}, source), engine)
+    return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
 
 
 def as_member(member: Predictor, team: BundleSpec) -> Predictor:
