@@ -31,12 +31,16 @@ class Answer:
         outlines: (n,) polygons of the buildings in pixels of the image, x right and y down.
         score: (n,) float32 in 0..1 of each; None where there is none.
         probability: (y, x) uint8, of the building in 255ths; None where it is not known.
+        instances: (y, x) int32, the number of the building at each pixel, from 1; else 0. Of what
+            was no polygon at first: outlines that follow pixels would draw other pixels, and
+            `score` is by these numbers. None: those that `outlines` draw.
     """
 
     mask: Mask
     outlines: NDArray[np.object_]
     score: NDArray[np.float32] | None = None
     probability: NDArray[np.uint8] | None = None
+    instances: NDArray[np.int32] | None = None
 
 
 class Candidate(Protocol):

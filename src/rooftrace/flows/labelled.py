@@ -22,8 +22,10 @@ __all__ = [
     "buildings_of",
     "drawn_buildings",
     "labelled_buildings",
+    "labels_of",
     "numbered_on",
     "open_labelled",
+    "part_of",
 ]
 
 
@@ -39,20 +41,38 @@ def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None)
         DataError: the split leaves no image of the folder.
         BundleError: the record of the labels cannot be read.
     """
-    source = open_source(folder, _labels_of(predictor))
+    return part_of(open_source(folder, labels_of(predictor)), split, folder.path)
+
+
+def part_of(source: SceneSet, split: str | None, data: str) -> SceneSet:
+    """The scenes of one part of a split.
+
+    Args:
+        split: `FILE:PART`, or None for all of them.
+        data: where they lie, for errors.
+
+    Raises:
+        ConfigError: there is no such split or part.
+        DataError: it has none of the scenes.
+    """
     if split is None:
         return source
     path, part = parse_reference(split)
-    source = source.subset(read_split(path).ids(part, source=str(path)))
-    if not len(source):
+    chosen = source.subset(read_split(path).ids(part, source=str(path)))
+    if not len(chosen):
         raise DataError(
-            f"None of the ids of {split} is an image of {folder.path}.",
+            f"None of the ids of {split} is an image of {data}.",
             remedy="Make the split from this data: rooftrace split DATA -o split.json",
         )
-    return source
+    return chosen
 
 
-def _labels_of(predictor: Predictor) -> LabelConfig:
+def labels_of(predictor: Predictor) -> LabelConfig:
+    """What labels mean, as in the training of a model.
+
+    Raises:
+        BundleError: the record of it cannot be read.
+    """
     spec = predictor.bundle.spec
     recorded = spec.training.get("data", {}).get("labels")
     if recorded is None:

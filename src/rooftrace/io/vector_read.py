@@ -131,8 +131,20 @@ class VectorFile:
         Raises:
             DataError: as for `read`.
         """
-        crs, geometry, _ = self._read_all(())
-        return _polygons(geometry, self.path)[0], crs
+        geometry, crs, _ = self.columns()
+        return geometry, crs
+
+    def columns(
+        self, fields: Sequence[str] = ()
+    ) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[np.object_]]]:
+        """`outlines`, and the values of attributes as in `VectorLayer`.
+
+        Raises:
+            DataError: as for `read`.
+        """
+        crs, geometry, values = self._read_all(fields)
+        geometry, kept, _ = _polygons(geometry, self.path)
+        return geometry, crs, {name: _texts(column[kept]) for name, column in values.items()}
 
     def _read_all(
         self, fields: Sequence[str]

@@ -24,7 +24,7 @@ _AVERAGE_FROM = 1.5
 """Source pixels to a pixel, from which an interpolation would skip some of them."""
 
 
-def warped(source: RasterSource, grid: GeoGrid) -> Raster:
+def warped(source: RasterSource, grid: GeoGrid, *, nearest: bool = False) -> Raster:
     """The pixels of `source` on `grid`: bilinear, or averages where it has the finer pixels.
 
     What is nodata weighs nothing; a pixel is valid if at least half of its weight is. Memory is
@@ -33,6 +33,7 @@ def warped(source: RasterSource, grid: GeoGrid) -> Raster:
     Args:
         source: has a CRS.
         grid: has a CRS.
+        nearest: each pixel is the one of the source that its centre lies in, as of class indices.
 
     Raises:
         DataError: the source cannot be read.
@@ -40,7 +41,7 @@ def warped(source: RasterSource, grid: GeoGrid) -> Raster:
     """
     data = np.zeros((source.bands, *grid.shape), source.dtype)
     valid = np.zeros(grid.shape, np.bool_)
-    _fill(source, grid, Window.whole(grid.shape), data, valid)
+    _fill(source, grid, Window.whole(grid.shape), data, valid, nearest)
     return Raster(data, valid, grid)
 
 
@@ -50,6 +51,7 @@ def _fill(
     window: Window,
     data: NDArray[Any],
     valid: NDArray[np.bool_],
+    nearest: bool,
 ) -> None:
     target = grid.crop(window)
     area, scale = _source_window(source.grid, target)
@@ -57,7 +59,7 @@ def _fill(
         return
     if area.area_px > _MOST_PX and window.area_px > 1:
         for part in _quarters(window):
-            _fill(source, grid, part, data, valid)
+            _fill(source, grid, part, data, valid, nearest)
         return
     raster = source.read(area)
     if not raster.valid.any():
@@ -68,6 +70,7 @@ def _fill(
     out = np.zeros((len(stack), *window.shape_yx), np.float32)
     assert source.grid.crs is not None
     assert grid.crs is not None
+    smooth = Resampling.average if scale > _AVERAGE_FROM else Resampling.bilinear
     reproject(
         stack,
         out,
@@ -75,7 +78,7 @@ def _fill(
         src_crs=_rasterio_crs(source.grid.crs),
         dst_transform=target.transform,
         dst_crs=_rasterio_crs(grid.crs),
-        resampling=Resampling.average if scale > _AVERAGE_FROM else Resampling.bilinear,
+        resampling=Resampling.nearest if nearest else smooth,
     )
     known = out[-1] >= 0.5
     mean = out[:-1, known] / out[-1, known]

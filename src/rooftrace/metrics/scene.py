@@ -60,8 +60,10 @@ class ScenePair:
         instances: (y, x) the number of the labelled building at each pixel, from 1; else 0.
         truth_outlines, outlines: (n,) polygons of the buildings in pixels, x right and y down.
         truth_numbers, numbers: (y, x) the number of the polygon at each pixel, as `drawn`.
-        score: (n,) in 0..1 of `outlines`; None where there is none.
+        score: (n,) in 0..1 of the predicted buildings; None where there is none.
         gsd_m: metres per pixel; None where not known.
+        found: (y, x) the number of the predicted building at each pixel, from 1; else 0. None:
+            buildings are what `numbers` tells.
     """
 
     truth: NDArray[np.uint8]
@@ -74,6 +76,12 @@ class ScenePair:
     numbers: Ints
     score: NDArray[np.float32] | None
     gsd_m: float | None
+    found: Ints | None = None
+
+    @property
+    def buildings(self) -> Ints:
+        """(y, x) the number of the predicted building at each pixel, from 1; else 0."""
+        return self.numbers if self.found is None else self.found
 
 
 def score_scene(
@@ -86,6 +94,7 @@ def score_scene(
     cell_m: float = 100.0,
     dense_from: float,
     group: str = "",
+    pixels_only: bool = False,
 ) -> ImageScore:
     """Count everything on one scene.
 
@@ -98,12 +107,17 @@ def score_scene(
         cell_m: side of the cells of the built-up share.
         dense_from: a built-up share of at least this is dense.
         group: the place that it is of.
+        pixels_only: nothing is counted of buildings one by one, of polygons and of cells.
     """
     valid, gsd_m = pair.valid, pair.gsd_m
-    found = pair.numbers
+    is_truth, is_predicted = (side == building_class for side in (pair.truth, pair.predicted))
+    counts = PixelCounts.of(pair.truth, np.where(valid, pair.predicted, 0), valid, classes=classes)
+    edges = BoundaryCounts.of(is_truth, is_predicted, valid)
+    if pixels_only:
+        return ImageScore(scene_id, counts, outlines=edges, group=group)
+    found = pair.buildings
     pixel_m2 = None if gsd_m is None else gsd_m**2
     numbers, right = judge_predicted(pair.instances, found, valid)
-    is_truth, is_predicted = (side == building_class for side in (pair.truth, pair.predicted))
     built_up = None
     if gsd_m is not None:
         built_up = BuiltUpCounts.of(
@@ -112,9 +126,7 @@ def score_scene(
         )  # fmt: skip
     return ImageScore(
         id=scene_id,
-        counts=PixelCounts.of(
-            pair.truth, np.where(valid, pair.predicted, 0), valid, classes=classes
-        ),
+        counts=counts,
         objects=ObjectCounts.of(
             pair.instances,
             found,
@@ -122,13 +134,13 @@ def score_scene(
             pixel_m2=pixel_m2,
             min_area_m2=0.0 if pixel_m2 is None else min_area_m2,
         ),
-        outlines=BoundaryCounts.of(is_truth, is_predicted, valid),
+        outlines=edges,
         polygons=PolygonCounts.of(
             pair.truth_outlines,
             pair.outlines,
             scale_m=gsd_m,
             usable_truth=whole_buildings(pair.truth_numbers, len(pair.truth_outlines), valid),
-            usable_predicted=whole_buildings(found, len(pair.outlines), valid),
+            usable_predicted=whole_buildings(pair.numbers, len(pair.outlines), valid),
         ),
         built_up=built_up,
         score=np.zeros(0, np.float32) if pair.score is None else pair.score[numbers - 1],

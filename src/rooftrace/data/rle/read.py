@@ -23,10 +23,9 @@ from rooftrace.data.runs import Bounds, Order, draw_runs, is_empty, parse_runs
 from rooftrace.data.source import Entry, SceneSet, SourceKind
 from rooftrace.io.raster import NodataRule
 
-__all__ = ["RLE", "RunsLabel"]
+__all__ = ["RLE", "RunsLabel", "told_order"]
 
 _ADVERB = {"row": "along rows", "column": "down columns"}
-_REMEDY_ORDER = "Say which it is: order = row, or order = column."
 
 Cells = tuple[tuple[str, str], ...]
 """Of each row of an image: what errors call it, and the text of its runs."""
@@ -166,7 +165,23 @@ def _below(name: str) -> str:
 def _deduce(table: RleTable, drawn: Sequence[Entry], opener: _OpenRow) -> tuple[Order, str]:
     """The order of a table that does not say it, and a note of where it was taken from."""
     spread = sorted({i * len(drawn) // LOOKED_AT for i in range(LOOKED_AT)})
-    scenes = list(_readable([drawn[index] for index in spread], opener))
+    return told_order(table, list(_readable([drawn[index] for index in spread], opener)))
+
+
+def told_order(
+    table: RleTable,
+    scenes: Sequence[tuple[Scene, Bounds]],
+    remedy: str = "Say which it is: order = row, or order = column.",
+) -> tuple[Order, str]:
+    """The order of a table's runs by its columns and by scenes of it, and a note of which it was.
+
+    Args:
+        scenes: with their runs; see `data.rle.order.gather`.
+        remedy: how the person says it.
+
+    Raises:
+        LabelError: it is not to be told.
+    """
     evidence = gather(scenes)
     custom = table.columns.custom
     if evidence.proven is not None:
@@ -184,11 +199,11 @@ def _deduce(table: RleTable, drawn: Sequence[Entry], opener: _OpenRow) -> tuple[
     expected = f"are expected to go {_ADVERB[custom]}" if custom else "may go either way"
     told = f"The runs of {table.name} {expected}{against}."
     if not scenes:
-        raise LabelError(told, remedy=_REMEDY_ORDER)
+        raise LabelError(told, remedy=remedy)
     pictures = write_pictures(scenes)
     raise LabelError(
         f"{told} The masks read along rows: {pictures['row']}; down columns: {pictures['column']}.",
-        remedy=f"Look at both. {_REMEDY_ORDER}",
+        remedy=f"Look at both. {remedy}",
     )
 
 
