@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rooftrace.metrics.overlaps import Overlaps
 from rooftrace.metrics.sizes import SIZE_EDGES_M2, SizeClass, SizeCounts
 
-__all__ = ["F1_IOUS", "ObjectCounts", "ObjectMatches", "judge_predicted", "match_objects"]
+__all__ = ["F1_IOUS", "ObjectCounts", "judge_predicted"]
 
 F1_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """0.50, 0.55, … 0.95: those of COCO (Lin et al. 2014, "Microsoft COCO: Common Objects in Context",
@@ -20,6 +20,7 @@ https://cocodataset.org/#detection-eval)."""
 _MATCH = F1_IOUS[0]
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 
 
@@ -37,6 +38,10 @@ class ObjectCounts:
     predicted one that is smaller counts only where it matches a labelled one that does. So an
     object just at the minimum is not wrong for a pixel more or less. As a match depends on the IoU
     that is asked for, so does the number of predicted ones.
+
+    Objects of which less than half is known are ignored in the same way, and so is a predicted one
+    that lies by more than half in such a labelled one: what nodata leaves of a building says little
+    of whether it was found.
 
     Args:
         labelled: how many objects the label has.
@@ -90,6 +95,12 @@ class ObjectCounts:
         areas = np.asarray(pairs.area * scale, np.float64)
         areas_predicted = np.asarray(pairs.area_predicted * scale, np.float64)
         counts, large = areas >= min_area_m2, areas_predicted >= min_area_m2
+        if valid is not None and not valid.all():
+            is_whole = _mostly_known(labelled, pairs.labelled, pairs.area)
+            counts &= is_whole
+            large &= _mostly_known(predicted, pairs.predicted, pairs.area_predicted)
+            inside = 2 * pairs.shared > pairs.area_predicted[pairs.col]
+            large[pairs.col[inside & ~is_whole[pairs.row]]] = False
         # The first of each map is no object.
         counts[0] = large[0] = False
         own = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
@@ -184,38 +195,6 @@ class ObjectCounts:
         }
 
 
-@dataclass(frozen=True)
-class ObjectMatches:
-    """Pairs of objects that are one building.
-
-    Args:
-        labelled: (m,) numbers of the labelled ones, increasing.
-        predicted: (m,) of those predicted.
-        iou: (m,) intersection over union of each pair, above 0.5, at most 1.
-    """
-
-    labelled: Labels
-    predicted: Labels
-    iou: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.iou)
-
-
-def match_objects(labelled: Labels, predicted: Labels, valid: Bools | None = None) -> ObjectMatches:
-    """Which objects match, see `ObjectCounts`; of whatever size.
-
-    Args:
-        labelled, predicted, valid: as for `ObjectCounts.of`.
-    """
-    pairs = Overlaps.of(labelled, predicted, valid)
-    iou = pairs.iou
-    near = iou > _MATCH
-    return ObjectMatches(
-        pairs.labelled[pairs.row[near]], pairs.predicted[pairs.col[near]], iou[near]
-    )
-
-
 def judge_predicted(
     labelled: Labels, predicted: Labels, valid: Bools | None = None
 ) -> tuple[Labels, Bools]:
@@ -232,6 +211,17 @@ def judge_predicted(
     right = np.zeros(len(pairs.area_predicted), dtype=np.bool_)
     right[pairs.col[pairs.iou > _MATCH]] = True
     return pairs.predicted[1:], right[1:]
+
+
+def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> Bools:
+    """(n,) whether half of an object or more is known.
+
+    Args:
+        numbers: (y, x) of all objects, known or not.
+        which: (n,) objects.
+        known_px: (n,) their known pixels.
+    """
+    return np.asarray(2 * known_px >= np.bincount(numbers.ravel())[which])
 
 
 def _judged(pairs: Overlaps, counts: Bools, large: Bools, iou: float) -> tuple[Bools, Bools, Bools]:

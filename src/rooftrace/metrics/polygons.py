@@ -204,7 +204,6 @@ class PolygonCounts:
         scale_m: float | None = None,
         usable_truth: Bools | None = None,
         usable_predicted: Bools | None = None,
-        pairs: tuple[Ints, Ints] | None = None,
     ) -> PolygonCounts:
         """Match and measure the polygons of one image.
 
@@ -217,19 +216,15 @@ class PolygonCounts:
             predicted: (k,) valid ones in the same plane.
             scale_m: metres per pixel, for PoLiS in metres.
             usable_truth, usable_predicted: (n,) and (k,); default all.
-            pairs: (m,) indices of the labelled and of the predicted polygons that match, each at
-                most once; default those of `match_polygons`.
         """
         overlaps = _Overlaps.of(truth, predicted)
         left, left_predicted = overlaps.without(
             np.ones(len(truth), bool) if usable_truth is None else usable_truth,
             np.ones(len(predicted), bool) if usable_predicted is None else usable_predicted,
         )
-        if pairs is None:
-            matches = overlaps.matches(0.5)
-            pairs = matches.truth, matches.predicted
-        kept = left[pairs[0]] & left_predicted[pairs[1]]
-        at, at_predicted = pairs[0][kept], pairs[1][kept]
+        pairs = overlaps.matches(0.5)
+        kept = left[pairs.truth] & left_predicted[pairs.predicted]
+        at, at_predicted = pairs.truth[kept], pairs.predicted[kept]
         one, other = truth[at], predicted[at_predicted]
         common = shapely.area(shapely.intersection(one, other))
         iou = common / (overlaps.area[at] + overlaps.area_predicted[at_predicted] - common)

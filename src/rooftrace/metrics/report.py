@@ -147,7 +147,7 @@ class EvalReport:
                 "column = prediction",
                 "objects": "buildings of all images: a footprint and a labelled building match "
                 "where their IoU is above 0.5; where labels do not tell buildings apart, connected "
-                "regions",
+                "regions; what is known by less than half is not judged",
                 "polygons": "pairs of a labelled and a predicted polygon of an IoU of 0.5 or more; "
                 "those that an edge of the image or nodata cuts are left out",
                 "intervals": "95 % over scenes (or their groups) drawn anew; they tell of the "

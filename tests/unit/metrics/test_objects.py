@@ -14,9 +14,7 @@ from hypothesis.extra.numpy import arrays
 from rooftrace.metrics.objects import (
     F1_IOUS,
     ObjectCounts,
-    ObjectMatches,
     judge_predicted,
-    match_objects,
 )
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
@@ -107,20 +105,26 @@ def test_which_predicted_ones_are_right() -> None:
 def test_those_that_are_right_are_those_that_match(
     labelled: np.ndarray, predicted: np.ndarray, valid: np.ndarray
 ) -> None:
-    counts = ObjectCounts.of(labelled, predicted, valid)
+    counts = ObjectCounts.of(labelled * valid, predicted * valid)
     numbers, right = judge_predicted(labelled, predicted, valid)
     assert (len(numbers), right.sum()) == (counts.predicted, counts.matched)
     assert set(numbers) == set(predicted[valid & (predicted > 0)])
 
 
-def test_pairs_are_those_that_match() -> None:
-    labelled = ids(4, 4, 4, 4, 0, 2, 2, 2, 2, 3, 3)
-    predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 9, 9)
-    pairs = match_objects(labelled, predicted)
-    assert isinstance(pairs, ObjectMatches)
-    assert list(zip(pairs.labelled.tolist(), pairs.predicted.tolist())) == [(3, 9), (4, 5)]
-    assert pairs.iou.tolist() == [1, 0.75]
-    assert len(match_objects(labelled, 0 * predicted)) == 0
+def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:
+    # Of the first building two pixels of six are known, of the second four of six; what is
+    # predicted in the first is a piece of it alone.
+    labelled = ids(1, 1, 1, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2)
+    predicted = ids(0, 0, 0, 0, 4, 0, 0, 5, 5, 5, 5, 0, 0)
+    valid = ids(0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0) > 0
+    counts = ObjectCounts.of(labelled, predicted, valid)
+    assert (counts.labelled, counts.predicted, counts.matched) == (1, 1, 1)
+    # Where it is known, the same piece is wrong.
+    counts = ObjectCounts.of(labelled, predicted)
+    assert (counts.labelled, counts.predicted, counts.matched) == (2, 2, 1)
+    # What is predicted in the unknown for the most part is as little judged.
+    turned = ObjectCounts.of(predicted, labelled, valid)
+    assert (turned.labelled, turned.predicted, turned.matched) == (2, 1, 1)
 
 
 def test_f1_at_each_iou_by_hand() -> None:

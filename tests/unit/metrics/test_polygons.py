@@ -129,15 +129,6 @@ def test_what_is_cut_takes_no_part_on_either_side() -> None:
     assert (every.labelled, every.found, every.pairs) == (3, 4, 1)
 
 
-def test_pairs_may_be_given() -> None:
-    truth = array(box(0, 0, 10, 10), box(20, 0, 30, 10))
-    predicted = array(box(20, 0, 30, 4), box(0, 0, 10, 10))
-    assert PolygonCounts.of(truth, predicted).pairs == 1
-    given = np.array([0, 1]), np.array([1, 0])
-    counts = PolygonCounts.of(truth, predicted, pairs=given)
-    assert (counts.pairs, counts.iou_sum) == (2, pytest.approx(1.4))
-
-
 def homes(rng: np.random.Generator, count: int) -> np.ndarray:
     """Whole-numbered boxes and ells in cells of 12 by 12, so that pixels are exact."""
     corner, size = rng.integers(0, 4, (count, 2)), rng.integers(4, 8, (count, 2))
