@@ -9,7 +9,7 @@ together, each by itself, so it does not matter how the scene was cut into block
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.corners import Ints
 from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.sheets import Labels, Sheet, batches, packed
+from rooftrace.vector.summits import Summits
 
 __all__ = ["Necks", "separate_at_necks"]
 
@@ -36,6 +37,9 @@ _SHEET_PX = 1 << 19
 """Regions that are flooded together."""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+_NEVER = 256
+"""Higher than any rank."""
 
 _CELL_LEVELS = 0.75
 """Of a level: pixels that are finer than their levels say no more than coarse ones."""
@@ -100,8 +104,7 @@ def _pieces(regions: TracedPolygons, necks: Necks) -> tuple[Bools, TracedPolygon
     """(n,) which regions are cut, and the pieces of all of them."""
     flood = _Flood.of(regions, necks)
     basins = flood.basins()
-    cut = np.bincount(basins.region, minlength=len(regions) + 1)[1:] > 1
-    basins = basins.chosen(cut[basins.region - 1])
+    cut = np.bincount(basins.region, minlength=len(regions) + 1)[1:] > 0
     labels = flood.grown(basins)
     pixel = np.flatnonzero(labels)
     row, col = np.divmod(pixel, labels.shape[1])
@@ -132,28 +135,21 @@ def _pieces(regions: TracedPolygons, necks: Necks) -> tuple[Bools, TracedPolygon
 
 @dataclass(frozen=True)
 class _Basins:
-    """What water gathers in.
+    """What water gathers in, where necks part it.
 
     Args:
-        pixel: (n,) one of the deepest pixels of each, as a flat index.
-        region: (n,) that each lies in, from 1.
-        peak: (n,) the rank of that pixel.
-        level: (n,) down to which it is an island of its own; -1 while no neck parts it from
-            another.
+        region: (n,) that each lies in, from 1; two or more of each that occurs.
+        level: (n,) down to which it is an island of its own.
+        island: (y, x) the number, from 1, of the basin on whose island at that level a pixel lies;
+            0 on none.
     """
 
-    pixel: Ints
     region: Ints
-    peak: Ints
     level: Ints
+    island: Labels
 
     def __len__(self) -> int:
-        return len(self.pixel)
-
-    def chosen(self, kept: Bools) -> _Basins:
-        return _Basins(
-            self.pixel[kept], self.region[kept], self.peak[kept], self.level[kept]
-        )  # fmt: skip
+        return len(self.region)
 
 
 @dataclass(frozen=True)
@@ -214,7 +210,9 @@ class _Flood:
             level = peak - 1
             count, island = self._islands(level)
             region = np.zeros(count, np.int32)
-            region[island] = self.number.reshape(-1)[: len(island)]
+            # Where a row enters an island is enough of its pixels.
+            enters = np.flatnonzero(island[1:] != island[:-1]) + 1
+            region[island[enters]] = self.number.reshape(-1)[enters]
             found |= np.bincount(region[1:], minlength=len(found)) > 1
             peak += 1
             while necks.ratio * peak < level:
@@ -222,92 +220,49 @@ class _Flood:
         return np.asarray(found[1:], np.bool_)
 
     def basins(self) -> _Basins:
-        """Those that necks part, and one of each other region, from the levels at which islands
-        become one.
+        """Those that necks part.
+
+        As the water falls, islands become one at the passes between them, and the shallower basin
+        drowns there, unless the pass is narrow in proportion to it.
         """
-        rank, number = self.rank.reshape(-1), self.number.reshape(-1)
-        inside = np.flatnonzero(rank)
-        by_rank = inside[np.argsort(rank[inside], kind="stable")]
-        top = len(self.rows)
-        starts = np.searchsorted(rank[by_rank], np.arange(top + 2))
-        none = np.zeros(0, np.int64)
-        basins, island_above = _Basins(none, none, none, none), none
-        for level in range(top - 1, -1, -1):
-            count, island = self._islands(level)
-            here = island[basins.pixel]
-            joined = np.zeros(count, np.int64)
-            first = np.unique(island_above, return_index=True)[1]
-            np.add.at(joined, here[first], 1)
-            kept, basins = self._parted(basins, here, joined[here] > 1, level)
-            # What comes up at a level has pixels of its rank alone.
-            fresh = by_rank[starts[level + 1] : starts[level + 2]]
-            some = np.zeros(count, np.int64)
-            some[island[fresh]] = fresh
-            risen = some[(joined == 0) & (some > 0)]
-            basins = _Basins(
-                np.concatenate([basins.pixel, risen]),
-                np.concatenate([basins.region, number[risen]]),
-                np.concatenate([basins.peak, np.full(len(risen), level + 1)]),
-                np.concatenate([basins.level, np.full(len(risen), -1)]),
-            )
-            island_above = np.concatenate([here[kept], island[risen]])
-        # What only pixels between the cells join is parted there.
-        several = np.bincount(basins.region)[basins.region] > 1
-        return self._parted(basins, basins.region, several, -1)[1]
-
-    def _parted(
-        self, basins: _Basins, island: Ints | Labels, joins: Bools, level: int
-    ) -> tuple[Bools, _Basins]:
-        """Which basins stay where islands become one: the deepest, and those that a neck parts.
-
-        Args:
-            basins: above a level.
-            island: (n,) that each lies on at that level.
-            joins: (n,) True where that island was several.
-            level: its number.
-
-        Returns:
-            (n,) True for those that stay, and these.
-        """
-        if not joins.any():
-            return ~joins, basins
-        order = np.lexsort((-basins.peak, island))
-        deepest = np.zeros(len(basins), np.bool_)
-        deepest[order[np.diff(island[order], prepend=-1) > 0]] = True
-        necks = self.necks
-        narrow = level <= necks.ratio * basins.peak
-        narrow &= basins.peak * self.step_px[basins.region] >= necks.smallest_depth_px
-        kept = ~joins | deepest | narrow
-        several = np.bincount(island[kept], minlength=int(island.max()) + 1) > 1
-        # One that was parted from others before stays as it was then.
-        new = joins & several[island] & (basins.level < 0)
-        parted = replace(basins, level=np.where(new, level + 1, basins.level))
-        return kept, parted.chosen(kept)
+        summits = Summits.of(self.rank)
+        rank = self.rank.reshape(-1)[summits.pixel]
+        region = self.number.reshape(-1)[summits.pixel].astype(np.int64)
+        deep = rank * self.step_px[region] >= self.necks.smallest_depth_px
+        union = _Union(rank.tolist(), deep.tolist(), self.necks.ratio)
+        order = np.argsort(255 - summits.height, kind="stable")
+        passes = (summits.one, summits.other, summits.height)
+        for one, other, height in zip(*(of[order].tolist() for of in passes)):
+            union.join(one, other, height)
+        if self.cell_px > 1:
+            # What only pixels between the cells join is parted there.
+            _, first, own = np.unique(region, return_index=True, return_inverse=True)
+            for one, other in zip(first[own].tolist(), range(len(summits))):
+                union.join(one, other, 0)
+        level, owner, fell = union.owners()
+        parted = level >= 0
+        basin = np.cumsum(parted, dtype=np.int32)
+        # The way up from a pixel does not leave its island.
+        reached = np.where(parted[owner] & (fell > level[owner]), level[owner], 255)
+        seen = self.rank.reshape(-1)[summits.land] > reached[summits.of_land]
+        labels = np.zeros(self.rank.shape, np.int32)
+        labels.reshape(-1)[summits.land] = np.where(seen, basin[owner][summits.of_land], 0)
+        return _Basins(region[parted], level[parted], labels)
 
     def grown(self, basins: _Basins) -> Labels:
-        """(y, x) the number of the basin of each pixel, from 1; 0 in regions that have none.
-
-        Args:
-            basins: all of the regions that are cut.
-        """
-        labels = np.zeros(self.rank.shape, np.int32)
-        flat, rank, number = labels.reshape(-1), self.rank.reshape(-1), self.number.reshape(-1)
+        """(y, x) the number of the basin of each pixel, from 1; 0 in regions that have none."""
+        labels, number = basins.island, self.number
         count = len(self.step_px)
         highest = np.full(count, -1)
         np.maximum.at(highest, basins.region, basins.level)
         for level in np.unique(basins.level)[::-1].tolist():
-            own = np.flatnonzero(basins.level == level)
-            islands, island = self._islands(level)
-            basin = np.zeros(islands, np.int32)
-            basin[island[basins.pixel[own]]] = own + 1
-            seed = basin[island]
-            np.copyto(flat[: len(seed)], seed, where=seed > 0)
             # Where a region's first basins come up, there is nothing between them that could grow.
             again = np.zeros(count, np.bool_)
-            again[basins.region[own]] = True
+            again[basins.region[basins.level == level]] = True
             again &= highest > level
             if again.any():
-                _grow(labels, (rank > level) & again[number])
+                rows = slice(self.rows[level] + 1)
+                _grow(labels[rows], ((self.rank[rows] > level) & again[number[rows]]).reshape(-1))
         if self.cell_px > 1:
             labels = labels.repeat(self.cell_px, axis=0).repeat(self.cell_px, axis=1)
             labels[self.sheet.number == 0] = 0
@@ -323,6 +278,66 @@ class _Flood:
         above = (self.rank[: self.rows[level]] > level).view(np.uint8)
         count, island = cv2.connectedComponents(above, connectivity=4)
         return count, np.asarray(island, np.int32).reshape(-1)
+
+
+class _Union:
+    """Basins that become one as the water falls.
+
+    Args:
+        rank: (n,) of each one's deepest pixel.
+        deep: (n,) whether it is as deep as a building has to be.
+        ratio: see `Necks`.
+    """
+
+    def __init__(self, rank: list[int], deep: list[bool], ratio: float) -> None:
+        self._rank = rank
+        self._deep = deep
+        self._ratio = ratio
+        self._top = list(range(len(rank)))
+        self._into = list(range(len(rank)))
+        self._fell = [_NEVER] * len(rank)
+        self._level = [-1] * len(rank)
+
+    def join(self, one: int, other: int, height: int) -> None:
+        """Take a pass between two, none of which is higher than one that was taken before."""
+        one, other = self._top_of(one), self._top_of(other)
+        if one == other:
+            return
+        if self._rank[one] < self._rank[other]:
+            one, other = other, one
+        rank, level = self._rank[other], self._level
+        # What comes up no higher than the pass is a part of its neighbour.
+        if height < rank and self._deep[other] and height - 1 <= self._ratio * rank:
+            # Those that were parted from others before stay as they were then.
+            for basin in (one, other):
+                if level[basin] < 0:
+                    level[basin] = height
+        self._top[other] = self._into[other] = one
+        self._fell[other] = height
+
+    def _top_of(self, basin: int) -> int:
+        top = self._top
+        while top[basin] != basin:
+            top[basin] = basin = top[top[basin]]
+        return basin
+
+    def owners(self) -> tuple[Ints, Ints, Ints]:
+        """What became of all.
+
+        Returns:
+            (n,) the level down to which each is parted from others, -1 where it is not; (n,) into
+            which of those that are it went; and (n,) the height of the lowest pass on the way.
+        """
+        level, fell = np.array(self._level, np.int64), np.array(self._fell, np.int64)
+        stays = level >= 0
+        owner = np.where(stays, np.arange(len(level)), np.array(self._into, np.int64))
+        fell[stays] = _NEVER
+        while True:
+            further = owner[owner]
+            if np.array_equal(further, owner):
+                return level, owner, fell
+            fell = np.minimum(fell, fell[owner])
+            owner = further
 
 
 def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:

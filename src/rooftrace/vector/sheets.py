@@ -92,7 +92,8 @@ class Sheet:
         down, along = moved[region].T
         # The vertices are corners in turn of weight 1 and -1 (`vector.corners`), and those are the
         # second differences of the pixels.
-        sign = np.resize(np.array([1, -1], np.float32), len(row))
+        sign = np.ones(len(row), np.float32)
+        sign[1::2] = -1
         height, width = cells[0] * step_px, cells[1] * step_px
         weight = np.zeros(height * width, np.float32)
         value = (region + 1).astype(np.float32) * sign

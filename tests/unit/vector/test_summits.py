@@ -1,0 +1,67 @@
+"""Summits, and the passes between them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.vector.frontier import components
+from rooftrace.vector.summits import Summits
+
+
+def test_two_peaks_and_the_pass_between_them() -> None:
+    height = np.array(
+        [
+            [0, 0, 0, 0, 0, 0, 0],
+            [0, 5, 3, 2, 4, 0, 0],
+            [0, 1, 1, 3, 1, 0, 0],
+            [0, 0, 0, 0, 0, 7, 0],
+            [0, 0, 0, 0, 0, 0, 0],
+        ],
+        np.uint8,
+    )
+    summits = Summits.of(height)
+    assert summits.pixel.tolist() == [8, 11, 17, 26], "the 3 below stands by itself"
+    assert summits.land.tolist() == [8, 9, 10, 11, 15, 16, 17, 18, 26]
+    assert summits.of_land.tolist() == [0, 0, 1, 1, 0, 0, 2, 1, 3]
+    passes = zip(summits.one.tolist(), summits.other.tolist(), summits.height.tolist())
+    assert sorted(passes) == [(0, 1, 2), (0, 2, 1), (1, 2, 2)], "corners are no way"
+
+
+def test_nothing_but_sea() -> None:
+    summits = Summits.of(np.zeros((3, 4), np.uint8))
+    assert len(summits) == len(summits.land) == len(summits.one) == 0
+
+
+@pytest.mark.parametrize("blur", [0, 2])
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 100_000), highest=st.integers(1, 255))
+def test_islands_above_any_height_are_those_that_passes_join(
+    seed: int, highest: int, blur: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    rows, cols = generator.integers(3, 40, 2)
+    values = generator.random((rows, cols))
+    if blur:
+        values = cv2.GaussianBlur(values, (0, 0), blur)
+        values = (values - values.min()) / np.ptp(values)
+    height = np.rint(values * highest).astype(np.uint8)
+    height[[0, -1]] = height[:, [0, -1]] = 0
+    summits, flat = Summits.of(height), height.reshape(-1)
+    assert (summits.land == np.flatnonzero(flat)).all()
+    assert (flat[summits.pixel[summits.of_land]] >= flat[summits.land]).all()
+    assert len(np.unique(np.stack([summits.one, summits.other]), axis=1).T) == len(summits.one)
+    for level in range(highest):
+        island = cv2.connectedComponents((height > level).view(np.uint8), connectivity=4)[1]
+        island = island.reshape(-1)
+        high = flat[summits.land] > level
+        assert (island[summits.land[high]] == island[summits.pixel[summits.of_land[high]]]).all()
+        joins = summits.height > level
+        group = components(len(summits), summits.one[joins], summits.other[joins])
+        above = flat[summits.pixel] > level
+        pairs = np.stack([group[above], island[summits.pixel[above]]])
+        count = len(np.unique(pairs, axis=1).T)
+        assert count == len(np.unique(pairs[0])) == len(np.unique(pairs[1])), level
