@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.corners import Ints
 from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.sheets import Labels, Sheet, batches, packed
-from rooftrace.vector.summits import Summits
+from rooftrace.vector.summits import Summits, Union
 
 __all__ = ["Necks", "separate_at_necks"]
 
@@ -37,9 +37,6 @@ _SHEET_PX = 1 << 19
 """Regions that are flooded together."""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-
-_NEVER = 256
-"""Higher than any rank."""
 
 _CELL_LEVELS = 0.75
 """Of a level: pixels that are finer than their levels say no more than coarse ones."""
@@ -229,7 +226,7 @@ class _Flood:
         rank = self.rank.reshape(-1)[summits.pixel]
         region = self.number.reshape(-1)[summits.pixel].astype(np.int64)
         deep = rank * self.step_px[region] >= self.necks.smallest_depth_px
-        union = _Union(rank.tolist(), deep.tolist(), self.necks.ratio)
+        union = Union(rank.tolist(), deep.tolist(), self.necks.ratio)
         order = np.argsort(255 - summits.height, kind="stable")
         passes = (summits.one, summits.other, summits.height)
         for one, other, height in zip(*(of[order].tolist() for of in passes)):
@@ -278,66 +275,6 @@ class _Flood:
         above = (self.rank[: self.rows[level]] > level).view(np.uint8)
         count, island = cv2.connectedComponents(above, connectivity=4)
         return count, np.asarray(island, np.int32).reshape(-1)
-
-
-class _Union:
-    """Basins that become one as the water falls.
-
-    Args:
-        rank: (n,) of each one's deepest pixel.
-        deep: (n,) whether it is as deep as a building has to be.
-        ratio: see `Necks`.
-    """
-
-    def __init__(self, rank: list[int], deep: list[bool], ratio: float) -> None:
-        self._rank = rank
-        self._deep = deep
-        self._ratio = ratio
-        self._top = list(range(len(rank)))
-        self._into = list(range(len(rank)))
-        self._fell = [_NEVER] * len(rank)
-        self._level = [-1] * len(rank)
-
-    def join(self, one: int, other: int, height: int) -> None:
-        """Take a pass between two, none of which is higher than one that was taken before."""
-        one, other = self._top_of(one), self._top_of(other)
-        if one == other:
-            return
-        if self._rank[one] < self._rank[other]:
-            one, other = other, one
-        rank, level = self._rank[other], self._level
-        # What comes up no higher than the pass is a part of its neighbour.
-        if height < rank and self._deep[other] and height - 1 <= self._ratio * rank:
-            # Those that were parted from others before stay as they were then.
-            for basin in (one, other):
-                if level[basin] < 0:
-                    level[basin] = height
-        self._top[other] = self._into[other] = one
-        self._fell[other] = height
-
-    def _top_of(self, basin: int) -> int:
-        top = self._top
-        while top[basin] != basin:
-            top[basin] = basin = top[top[basin]]
-        return basin
-
-    def owners(self) -> tuple[Ints, Ints, Ints]:
-        """What became of all.
-
-        Returns:
-            (n,) the level down to which each is parted from others, -1 where it is not; (n,) into
-            which of those that are it went; and (n,) the height of the lowest pass on the way.
-        """
-        level, fell = np.array(self._level, np.int64), np.array(self._fell, np.int64)
-        stays = level >= 0
-        owner = np.where(stays, np.arange(len(level)), np.array(self._into, np.int64))
-        fell[stays] = _NEVER
-        while True:
-            further = owner[owner]
-            if np.array_equal(further, owner):
-                return level, owner, fell
-            fell = np.minimum(fell, fell[owner])
-            owner = further
 
 
 def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from rooftrace.vector.corners import Ints
 
-__all__ = ["Summits"]
+__all__ = ["Summits", "Union"]
 
 Heights = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
+
+_NEVER = 256
+"""Higher than any summit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def _climbed(flat: Heights, land: Ints, width: int) -> Numbers:
     step = np.array([width, 1, 0, -1, -width])
     place = np.empty(len(flat), np.int32)
     place[land] = np.arange(len(land))
-    way = place[land + step[turn[land - width]]]
+    way: Numbers = place[land + step[turn[land - width]]]
     while True:
         further = way[way]
         if np.array_equal(further, way):
@@ -101,3 +104,63 @@ def _passes(
     key = key[np.flatnonzero(np.diff(key >> 8, prepend=-1))]
     one, other = np.divmod(key >> 8, max(count, 1))
     return one.astype(np.int32), other.astype(np.int32), (255 - (key & 255)).astype(np.uint8)
+
+
+class Union:
+    """Islands around summits that become one as the water falls.
+
+    Args:
+        rank: (n,) the heights of the summits.
+        high: (n,) whether each is high enough to be parted from another.
+        ratio: of the lower of two summits; a pass that parts them is at most so high, plus 1.
+    """
+
+    def __init__(self, rank: list[int], high: list[bool], ratio: float) -> None:
+        self._rank = rank
+        self._high = high
+        self._ratio = ratio
+        self._top = list(range(len(rank)))
+        self._into = list(range(len(rank)))
+        self._fell = [_NEVER] * len(rank)
+        self._level = [-1] * len(rank)
+
+    def join(self, one: int, other: int, height: int) -> None:
+        """Take a pass between two; passes come from the highest down."""
+        one, other = self._top_of(one), self._top_of(other)
+        if one == other:
+            return
+        if self._rank[one] < self._rank[other]:
+            one, other = other, one
+        rank, level = self._rank[other], self._level
+        # What comes up no higher than the pass is a part of its neighbour.
+        if height < rank and self._high[other] and height - 1 <= self._ratio * rank:
+            # Those that were parted from others before stay as they were then.
+            for summit in (one, other):
+                if level[summit] < 0:
+                    level[summit] = height
+        self._top[other] = self._into[other] = one
+        self._fell[other] = height
+
+    def _top_of(self, summit: int) -> int:
+        top = self._top
+        while top[summit] != summit:
+            top[summit] = summit = top[top[summit]]
+        return summit
+
+    def owners(self) -> tuple[Ints, Ints, Ints]:
+        """What became of all.
+
+        Returns:
+            (n,) the level down to which each is parted from others, -1 where it is not; (n,) into
+            which of those that are it went; and (n,) the height of the lowest pass on the way.
+        """
+        level, fell = np.array(self._level, np.int64), np.array(self._fell, np.int64)
+        stays = level >= 0
+        owner = np.where(stays, np.arange(len(level)), np.array(self._into, np.int64))
+        fell[stays] = _NEVER
+        while True:
+            further = owner[owner]
+            if np.array_equal(further, owner):
+                return level, owner, fell
+            fell = np.minimum(fell, fell[owner])
+            owner = further

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.vector.frontier import components
-from rooftrace.vector.summits import Summits
+from rooftrace.vector.summits import Summits, Union
 
 
 def test_two_peaks_and_the_pass_between_them() -> None:
@@ -65,3 +65,21 @@ def test_islands_above_any_height_are_those_that_passes_join(
         pairs = np.stack([group[above], island[summits.pixel[above]]])
         count = len(np.unique(pairs, axis=1).T)
         assert count == len(np.unique(pairs[0])) == len(np.unique(pairs[1])), level
+
+
+def test_islands_are_parted_where_the_pass_is_low() -> None:
+    # 0 and 1 are parted at 5; 2 is drowned at 9, and 3 is too low to count; 4 stays alone.
+    union = Union([20, 10, 12, 4, 8], [True, True, True, False, True], 0.5)
+    for one, other, height in [(0, 2, 9), (2, 1, 5), (3, 1, 2)]:
+        union.join(one, other, height)
+    level, owner, fell = union.owners()
+    assert level.tolist() == [5, 5, -1, -1, -1]
+    assert owner.tolist() == [0, 1, 0, 0, 4], "the whole island that a pass leads to is one"
+    assert fell[2:4].tolist() == [9, 2]
+
+
+def test_a_part_of_a_plateau_is_no_summit() -> None:
+    union = Union([3, 3, 3], [True] * 3, 1.0)
+    union.join(0, 1, 3)
+    union.join(1, 2, 2)
+    assert union.owners()[0].tolist() == [2, -1, 2]
