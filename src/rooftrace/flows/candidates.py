@@ -91,11 +91,13 @@ class ModelCandidate:
         predictor: the model.
         chosen: the threshold that the person gave; None for the model's own.
         tta: how tiles are mirrored, for the record.
+        pixels_only: no polygons are made.
     """
 
     predictor: Predictor
     chosen: float | None = None
     tta: str | None = None
+    pixels_only: bool = False
 
     def __post_init__(self) -> None:
         # Refuses a threshold that the model cannot have before anything is predicted.
@@ -157,7 +159,9 @@ class ModelCandidate:
                 probability[block.window.slices()] = block.score
 
         options = SceneOptions(
-            gsd_m=scene.gsd_m, threshold=self.chosen, outputs=("mask", "polygons")
+            gsd_m=scene.gsd_m,
+            threshold=self.chosen,
+            outputs=("mask",) if self.pixels_only else ("mask", "polygons"),
         )
         prediction = self.predictor.predict(scene.image, options=options, on_block=keep)
         buildings = prediction.outlines.of_class(spec.building_class)

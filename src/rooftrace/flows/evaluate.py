@@ -1,4 +1,4 @@
-"""`rooftrace evaluate`: how well models agree with labels that they have not seen."""
+"""`rooftrace evaluate`: how well models, or files of other tools, agree with labels."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.ahead import Ahead
+from rooftrace.core.config import expand_path
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
-from rooftrace.core.types import Scene
-from rooftrace.data.config import SourceConfig
+from rooftrace.core.types import Scene, Window
+from rooftrace.data.config import LabelConfig, SourceConfig
+from rooftrace.data.runs import Order
 from rooftrace.data.source import SceneSet
 from rooftrace.data.truth import Truth
 from rooftrace.flows.candidates import Answer, Candidate, ModelCandidate
 from rooftrace.flows.evaluation import Evaluation
 from rooftrace.flows.gallery import draw_pictures
-from rooftrace.flows.labelled import open_labelled
+from rooftrace.flows.labelled import labels_of, part_of
 from rooftrace.flows.leaks import check_leaks
+from rooftrace.flows.peer.candidate import FilesCandidate, Reading, open_predictions
+from rooftrace.flows.peer.found import Found, find_predictions
+from rooftrace.flows.peer.truth import has_imagery, open_truth
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
@@ -43,7 +48,7 @@ class EvalOptions:
     Args:
         split: `FILE:PART`, or None for all of the data.
         threshold: on the building's probability, where there are two classes; default the bundle's
-            own.
+            own, of files half.
         engine, precision: default what `rooftrace predict` would take.
         pictures: at most so many side-by-side pictures of the first model, spread from the worst
             image to the best.
@@ -53,6 +58,9 @@ class EvalOptions:
         tta: each model also sees mirrored tiles, see `Tta`.
         min_area_m2: smaller buildings are not judged.
         cell_m: side of the cells of the built-up share.
+        pixels_only: nothing is counted of buildings one by one, and of polygons.
+        order: of run lengths that are judged; None: found by looking.
+        size_yx: rows and columns of the images of a table of labels, where there are no images.
     """
 
     split: str | None = None
@@ -65,6 +73,9 @@ class EvalOptions:
     tta: Tta | None = None
     min_area_m2: float = 0.0
     cell_m: float = 100.0
+    pixels_only: bool = False
+    order: Order | None = None
+    size_yx: tuple[int, int] | None = None
 
 
 def run_evaluate(
@@ -73,25 +84,35 @@ def run_evaluate(
     out: Path | None,
     options: EvalOptions,
     *,
+    predictions: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Evaluation:
     """Predict every labelled image of a folder as `rooftrace predict` would, and count; of a
-    refined bundle also what its segmenter alone would answer.
+    refined bundle also what its segmenter alone would answer. What is predicted already is judged
+    beside.
 
     Args:
-        bundles: one, several, or None for the one that comes with rooftrace.
-        folder: the data, see `SourceConfig`.
+        bundles: one, several, an empty list for none, or None for the one that comes with
+            rooftrace.
+        folder: the data, see `SourceConfig`; held against `predictions` alone, it may be labels
+            without imagery, see `open_truth`.
         out: where report.html, report.json, confusion.csv, confusion.png and pictures/ go; None
             writes nothing.
+        predictions: files and folders of what other tools, or `rooftrace predict`, have made of
+            the same scenes; each is judged by itself.
         progress: called with the images that are done and that there are.
 
     Raises:
-        ConfigError: no such engine or precision; a threshold for more than two classes.
-        DataError: the split leaves no image of the folder; files cannot be read.
+        ConfigError: nothing to judge; no such engine or precision; a threshold for more than two
+            classes; a model is to be shown labels without imagery.
+        DataError: the split leaves no image of the folder; files cannot be read, or predictions
+            do not fit the labels.
         BundleError: a bundle cannot be read, or classes cannot be compared.
     """
-    candidates, coarse = _candidates(bundles, options)
-    source = open_labelled(candidates[0].predictor, folder, options.split)
+    found = [find_predictions(path) for path in predictions]
+    models, coarse = _models(bundles, options)
+    source, files = _opened(models, found, folder, options)
+    candidates: list[Candidate] = [*models, *files]
     judged: list[Candidate] = [*candidates, *coarse]
     reports = judge(judged, source, options, progress=progress)
     reports = [
@@ -103,7 +124,7 @@ def run_evaluate(
         reports[0] = replace(reports[0], coarse=replace(beside, context=at))
     leaks = [
         check_leaks(bundle.members or bundle, source, folder)
-        for bundle in (candidate.predictor.bundle for candidate in candidates)
+        for bundle in (model.predictor.bundle for model in models)
     ]
     evaluation = Evaluation(tuple(reports[: len(candidates)]), tuple(leaks))
     if out is not None:
@@ -111,7 +132,38 @@ def run_evaluate(
     return evaluation
 
 
-def _candidates(
+def _opened(
+    models: Sequence[ModelCandidate],
+    found: Sequence[Found],
+    folder: SourceConfig,
+    options: EvalOptions,
+) -> tuple[SceneSet, list[FilesCandidate]]:
+    """The labelled scenes, and the files that are held against them."""
+    if not (models or found):
+        raise ConfigError(
+            "There is nothing to judge.",
+            remedy="Name a bundle before DATA (default is the one that comes with rooftrace), or "
+            "files with --predictions.",
+        )
+    labels = labels_of(models[0].predictor) if models else LabelConfig()
+    source = open_truth(folder, labels, found, options.size_yx)
+    source = part_of(source, options.split, folder.path)
+    if models and not has_imagery(source):
+        raise ConfigError(
+            f"{folder.path} is labels without imagery, and {models[0].name} needs to be shown "
+            "images.",
+            remedy="Judge --predictions alone, or say where the images lie with --images.",
+        )
+    reading = Reading(
+        options.threshold, options.order,
+        chosen=bool(options.split or folder.part or folder.glob),
+        objects=not options.pixels_only,
+    )  # fmt: skip
+    data = expand_path(folder.path, Path(), key="path")
+    return source, open_predictions(found, source, folder.labels or labels, data, reading)
+
+
+def _models(
     bundles: Models, options: EvalOptions
 ) -> tuple[list[ModelCandidate], list[ModelCandidate]]:
     """What is judged, and the segmenter alone of one that is refined."""
@@ -128,9 +180,9 @@ def _candidates(
             models, how, weights=weights, tta=options.tta, engine=options.engine,
             precision=options.precision, **more,  # type: ignore[arg-type]
         )  # fmt: skip
-        return ModelCandidate(predictor, options.threshold, options.tta)
+        return ModelCandidate(predictor, options.threshold, options.tta, options.pixels_only)
 
-    if options.ensemble is not None:
+    if options.ensemble is not None and paths:
         return [loaded(paths)], []
     made = [loaded(path) for path in paths]
     if len(made) == 1 and made[0].predictor.bundle.spec.is_refined:
@@ -169,8 +221,8 @@ def judge(
             )
     scores: list[list[ImageScore]] = [[] for _ in candidates]
     curves: list[ThresholdCurve | None] = [None] * len(candidates)
-    cocos, missing = _coco_collectors(len(candidates))
-    with Ahead(_answered(candidates, source), 1, "answers") as answered:
+    cocos, missing = _coco_collectors(len(candidates), wanted=not options.pixels_only)
+    with Ahead(_answered(candidates, source, options), 1, "answers") as answered:
         for number, (scene, answers) in enumerate(answered):
             for index, (answer, pair) in enumerate(answers):
                 scores[index].append(
@@ -178,11 +230,11 @@ def judge(
                         pair, scene_id=scene.id, classes=len(first.classes),
                         building_class=first.building_class, min_area_m2=options.min_area_m2,
                         cell_m=options.cell_m, dense_from=DEFAULT_THRESHOLD.threshold,
-                        group=scene.group,
+                        group=scene.group, pixels_only=options.pixels_only,
                     )
                 )  # fmt: skip
                 if (coco := cocos[index]) is not None and answer.score is not None:
-                    coco.add(scene.id, pair.instances, pair.numbers, answer.score, pair.valid)
+                    coco.add(scene.id, pair.instances, pair.buildings, answer.score, pair.valid)
                 if answer.probability is not None:
                     curve = curves[index] = curves[index] or ThresholdCurve()
                     is_building = pair.truth == first.building_class
@@ -192,15 +244,19 @@ def judge(
     return [
         EvalReport(
             tuple(each), first.classes, first.building_class, candidate.context,
-            notes=(*candidate.notes, *missing), name=candidate.name, curve=curve,
+            notes=(*source.notes, *candidate.notes, *missing), name=candidate.name, curve=curve,
             coco=coco.figures() if coco is not None and len(coco) else None,
         )
         for candidate, each, curve, coco in zip(candidates, scores, curves, cocos)
     ]  # fmt: skip
 
 
-def _coco_collectors(count: int) -> tuple[list[CocoCollector | None], tuple[str, ...]]:
+def _coco_collectors(
+    count: int, *, wanted: bool
+) -> tuple[list[CocoCollector | None], tuple[str, ...]]:
     """One for each candidate, or none and a note that says why."""
+    if not wanted:
+        return [None] * count, ("Only pixels were judged, not buildings one by one.",)
     try:
         return [CocoCollector() for _ in range(count)], ()
     except MissingExtraError as error:
@@ -208,7 +264,7 @@ def _coco_collectors(count: int) -> tuple[list[CocoCollector | None], tuple[str,
 
 
 def _answered(
-    candidates: Sequence[Candidate], source: SceneSet
+    candidates: Sequence[Candidate], source: SceneSet, options: EvalOptions
 ) -> Iterator[tuple[Scene, list[tuple[Answer, ScenePair]]]]:
     """Each scene with what is said of it, laid beside its label.
 
@@ -216,10 +272,20 @@ def _answered(
     that another thread would undo.
     """
     for scene in source:
-        truth = Truth.of(scene, candidates[0].building_class)
+        if options.pixels_only:
+            truth = _pixels_of(scene)
+        else:
+            truth = Truth.of(scene, candidates[0].building_class)
         drawn_truth = drawn(truth.outlines, truth.instances.shape)
         answers = [candidate.answer(scene) for candidate in candidates]
         yield scene, [(one, _paired(scene, truth, drawn_truth, one)) for one in answers]
+
+
+def _pixels_of(scene: Scene) -> Truth:
+    """The label of a scene without its buildings."""
+    assert scene.label is not None
+    mask = scene.label.read(Window.whole(scene.image.grid.shape))
+    return Truth(mask, np.zeros(mask.data.shape, np.int32), np.zeros(0, np.object_), False)
 
 
 def _paired(
@@ -236,6 +302,7 @@ def _paired(
         numbers=drawn(answer.outlines, truth.instances.shape),
         score=answer.score,
         gsd_m=scene.gsd_m or scene.image.grid.gsd_m,
+        found=answer.instances,
     )
 
 

@@ -204,6 +204,10 @@ def open_predictions(
             "--order was given, but no prediction is a table of run lengths.",
             remedy="Leave it out.",
         )
+    if labels.classes != source.classes:
+        # A card of the data has classes of its own.
+        building = source.classes[source.building_class]
+        labels = LabelConfig(classes=source.classes, building=building)
     grids = _Grids(source)
     names = _names(found)
     return [
