@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.options import (
+    DataAt,
     EngineName,
     Ensemble,
     Json,
+    Order,
     Precision,
     Threshold,
     Tta,
@@ -22,21 +26,49 @@ from rooftrace.cli.options import (
     takes_data,
 )
 from rooftrace.cli.show import answered, bar, people, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rooftrace.flows.evaluation import Evaluation
+    from rooftrace.predict.ensemble import Models
 
 __all__ = ["evaluate"]
 
 
 @takes_data("Labelled data of any kind.")
 def evaluate(
-    bundles: Annotated[
-        list[Path],
-        typer.Argument(help='A .rooftrace file, or "default"; several are judged side by side.'),
-    ],
-    data: SourceConfig,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="BUNDLES… DATA",
+            help='.rooftrace files or "default", judged side by side; and labelled data of any '
+            "kind.",
+        ),
+    ] = None,
+    *,
+    data: DataAt,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Masks, probabilities, polygons, a table of run lengths or COCO results of "
+            "whatever tool: a file or a folder, judged as a model is. Once for each."
+        ),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="The same as DATA; of --predictions also labels without images."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Rows and columns of a table's images that are not there: 224x224."),
+    ] = None,
+    order: Annotated[
+        Order | None, typer.Option(help="Of the runs in --predictions; default: found by looking.")
+    ] = None,
+    only: Annotated[
+        Literal["pixels"] | None,
+        typer.Option(help="Leave out buildings and polygons: several times as fast."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", help="Folder for report.html, report.json and pictures."),
@@ -59,24 +91,63 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures.")] = 24,
     as_json: Json = False,
 ) -> None:
-    """How well models agree with labels that they have not seen."""
+    """How well models, or what other tools have predicted, agree with labels."""
     from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 
-    apart = ensemble is None and len(bundles) > 1
-    named = [None if str(path) == "default" else path for path in bundles]
+    bundles, where = _named(paths or [], truth, predicted=bool(predictions))
+    models: Models = [None if str(path) == "default" else path for path in bundles]
+    if ensemble is not None:
+        models = models_of(bundles, ensemble)
     options = EvalOptions(
         split, threshold, engine, precision, pictures, ensemble, parse_weights(weights), tta,
-        min_area_m2=min_area, cell_m=cell,
+        min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
+        order=None if order is None else order.value, size_yx=_parse_size(size),
     )  # fmt: skip
     with bar("evaluate", "images", hidden=as_json) as progress:
         report = run_evaluate(
-            named if apart else models_of(bundles, ensemble), data, out, options, progress=progress
+            models, data(where), out, options, predictions=predictions or (), progress=progress
         )
     if answered(report, as_json=as_json):
         return
     _show(report)
     if out is not None:
         say(f"report in {out / 'report.html'}, pictures in {out}")
+
+
+def _named(
+    paths: Sequence[Path], truth: Path | None, *, predicted: bool
+) -> tuple[Sequence[Path], Path]:
+    """Which of the arguments are bundles, and where the labels are."""
+    if truth is not None:
+        bundles, where = paths, truth
+    elif paths:
+        bundles, where = paths[:-1], paths[-1]
+    else:
+        raise ConfigError(
+            "No labelled data was named.",
+            remedy="For example: rooftrace evaluate default DATA, or rooftrace evaluate "
+            "--predictions FILES --truth FILES",
+        )
+    if not (bundles or predicted):
+        raise ConfigError(
+            f"{where} was named as the labelled data, and nothing that is judged by it.",
+            remedy=f"Name a bundle too: rooftrace evaluate default {where}; or files with "
+            "--predictions.",
+        )
+    return bundles, where
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    """`224x224` to rows and columns; None where none was given."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,5})\s*[x×,]\s*([1-9]\d{0,5})", text.strip())
+    if match is None:
+        raise ConfigError(
+            f"--size received {text!r}; expected rows and columns.",
+            remedy="For example: --size 224x224",
+        )
+    return int(match[1]), int(match[2])
 
 
 def _show(evaluation: Evaluation) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rooftrace.predict.ensemble import Combine, Models
 
 __all__ = [
+    "DataAt",
     "EngineName",
     "Ensemble",
     "Gsd",
@@ -71,12 +72,17 @@ Precision = Annotated[
 ]
 
 
+DataAt = Callable[[Path], SourceConfig]
+"""From a path to how the data there is read, as the options of DATA say."""
+
+
 def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command the argument DATA with all its options, of which it gets a `SourceConfig`.
 
     Typer reads a command's signature, and knows no groups of options: so the one parameter
     `data: SourceConfig` of the command is replaced by what the command line shows of it. Where it
-    is `data: list[SourceConfig]`, several may be named, and the options are of each.
+    is `data: list[SourceConfig]`, several may be named, and the options are of each. Where it is
+    `data: DataAt` there is no argument, only the options: the command itself knows the path.
 
     Args:
         help_text: what DATA is to this command.
@@ -85,10 +91,14 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
         shown = dict(own)
-        several = own["data"].annotation != SourceConfig
-        paths: Any = list[Path] if several else Path
-        argument = Annotated[paths, typer.Argument(help=help_text, show_default=False)]
-        shown["data"] = own["data"].replace(annotation=argument)
+        kind = own["data"].annotation
+        several = kind == list[SourceConfig]
+        if kind == DataAt:
+            del shown["data"]
+        else:
+            paths: Any = list[Path] if several else Path
+            argument = Annotated[paths, typer.Argument(help=help_text, show_default=False)]
+            shown["data"] = own["data"].replace(annotation=argument)
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters = [
             *(parameter.replace(kind=keyword) for parameter in shown.values()),
@@ -101,8 +111,11 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         @functools.wraps(command)
         def parsed(**given: Any) -> None:
-            data = given.pop("data")
+            data = given.pop("data", None)
             said = {key: given.pop(key) for key in _DATA_OPTIONS if key not in own}
+            if kind == DataAt:
+                command(**given, data=functools.partial(source_config, **said))
+                return
             sources = [source_config(path, **said) for path in (data if several else [data])]
             command(**given, data=sources if several else sources[0])
 
