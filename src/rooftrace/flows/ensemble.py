@@ -188,11 +188,16 @@ def run_ensemble(
         metrics=_measured(chosen, metric, [one.name for one in sources], part, members[0]),
     )
     write_ensemble(out, file)
-    return EnsembleReport(
+    report = EnsembleReport(
         out=out, combine=how, metric=metric, members=tuple(names[place] for place in kept),
         weights=weights, threshold=threshold, fit=fit,
         names=tuple(source.name for source in sources), notes=_dropped(names, kept),
     )  # fmt: skip
+    gain = report.gain
+    if gain is None or gain.difference.value > 0:
+        return report
+    told = f"on images left out {how} is no better than {fit.best_model.name} alone"
+    return replace(report, notes=(*report.notes, told))
 
 
 def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out: Path) -> None:
