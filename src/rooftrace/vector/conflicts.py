@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, islice, starmap
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 import shapely
@@ -17,12 +22,16 @@ from rooftrace.vector.spool import Spool
 
 __all__ = ["settle_neighbours"]
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Polygons = NDArray[np.object_]
 
-_AT_ONCE = 20_000
-"""Footprints whose polygons are in memory together."""
+_AT_ONCE = 2000
+"""Footprints that a thread works on."""
+
+_WORKERS = min(4, os.cpu_count() or 1)
 
 _INTERIORS_MEET = "T********"
 
@@ -43,16 +52,16 @@ def settle_neighbours(
     """
     number = np.flatnonzero(chosen)
     own = records.of_numbers(number)
-    pairs = list(_overlapping(own, spool))
-    if not pairs:
+    pairs = list(_in_threads(_overlapping, _parts(own, spool)))
+    if not any(one.size for one in pairs):
         return records
     one, other = np.concatenate(pairs, axis=1)
     start, stop = records.proposed.copy(), records.stop.copy()
     accepted, area = records.accepted.copy(), records.area_m2.copy()
-    for group in _groups(len(own), one, other):
-        here = own.of_numbers(group)
-        raw, proposed = _read(spool, here)
-        settled = settle(raw, proposed)
+    groups = (
+        (group, *_read(spool, own.of_numbers(group))) for group in _groups(len(own), one, other)
+    )
+    for group, raw, proposed, settled in _in_threads(_settled, groups):
         changed = ~_same(settled, proposed)
         places = number[group[changed]]
         offsets = spool.append(settled[changed])
@@ -63,10 +72,33 @@ def settle_neighbours(
     return replace(records, proposed=start, stop=stop, accepted=accepted, area_m2=area)
 
 
-def _overlapping(records: Records, spool: Spool) -> Iterator[Ints]:
-    """(2, pairs) of footprints one of which, raw or proposed, overlaps the other's proposal.
+def _in_threads(work: Callable[[*Ts], T], given: Iterable[tuple[*Ts]]) -> Iterator[T]:
+    """What `work` makes of each, in their order; one alone needs no thread.
+
+    What is given is made in the calling thread, for a few of them ahead.
+    """
+    given = iter(given)
+    first = list(islice(given, 2))
+    if len(first) < 2:
+        yield from starmap(work, first)
+        return
+    with ThreadPoolExecutor(_WORKERS, "settle") as pool:
+        waiting: deque[Future[T]] = deque()
+        for one in chain(first, given):
+            waiting.append(pool.submit(work, *one))
+            if len(waiting) > _WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _parts(records: Records, spool: Spool) -> Iterator[tuple[Ints, Ints, Ints, Polygons, Polygons]]:
+    """Footprints whose rectangles overlap, a part of the scene at a time.
 
     From top to bottom; those that reach down to the next part come along to it.
+
+    Yields:
+        (n,) the numbers of some, (pairs,) which two of them, and (n,) raw and proposed.
     """
     top, bottom = records.bounds[:, 1], records.bounds[:, 3]
     order = np.argsort(top, kind="stable")
@@ -78,16 +110,28 @@ def _overlapping(records: Records, spool: Spool) -> Iterator[Ints]:
         one, other = _near(records.bounds[together])
         # Two that were both carried have met before.
         new = (other >= len(carried)) | (one >= len(carried))
-        one, other = one[new], other[new]
-        used = np.unique(np.concatenate([one, other]))
-        raw, proposed = _read(spool, records.of_numbers(together[used]))
-        a, b = np.searchsorted(used, one), np.searchsorted(used, other)
-        hit = _meet(proposed[a], proposed[b])
-        for mine, theirs in ((a, b), (b, a)):
-            todo = np.flatnonzero(~hit)
-            hit[todo] = _meet(raw[mine[todo]], proposed[theirs[todo]])
-        yield np.stack([together[one[hit]], together[other[hit]]])
+        used, pair = np.unique(np.stack([one[new], other[new]]), return_inverse=True)
+        yield (
+            together[used],
+            *pair.reshape(2, -1),
+            *_read(spool, records.of_numbers(together[used])),
+        )
         carried = together
+
+
+def _overlapping(number: Ints, a: Ints, b: Ints, raw: Polygons, proposed: Polygons) -> Ints:
+    """(2, pairs) of footprints one of which, raw or proposed, overlaps the other's proposal."""
+    hit = _meet(proposed[a], proposed[b])
+    for mine, theirs in ((a, b), (b, a)):
+        todo = np.flatnonzero(~hit)
+        hit[todo] = _meet(raw[mine[todo]], proposed[theirs[todo]])
+    return np.stack([number[a[hit]], number[b[hit]]])
+
+
+def _settled(
+    group: Ints, raw: Polygons, proposed: Polygons
+) -> tuple[Ints, Polygons, Polygons, Polygons]:
+    return group, raw, proposed, settle(raw, proposed)
 
 
 def _near(bounds: NDArray[np.float32]) -> tuple[Ints, Ints]:
