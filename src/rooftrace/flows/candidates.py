@@ -159,7 +159,8 @@ class ModelCandidate:
                 probability[block.window.slices()] = block.score
 
         options = SceneOptions(
-            gsd_m=scene.gsd_m,
+            # What the georeference says of both axes it says better than one figure for the two.
+            gsd_m=None if scene.gsd_m == grid.gsd_m else scene.gsd_m,
             threshold=self.chosen,
             outputs=("mask",) if self.pixels_only else ("mask", "polygons"),
         )
