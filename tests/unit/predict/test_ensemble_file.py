@@ -166,7 +166,7 @@ KEYS = ["schema_version", "kind", "members", "combine", "weights", "threshold", 
 def test_a_strangers_file_raises_nothing_but_our_errors(folder: Path, data: st.DataObject) -> None:
     path = folder / "stranger.ensemble.json"
     raw = json.loads(file_of(folder, path).model_dump_json())
-    for key in data.draw(st.lists(st.sampled_from(KEYS), max_size=3)):
+    for key in data.draw(st.lists(st.sampled_from(KEYS), max_size=3, unique=True)):
         if key == "members" and data.draw(st.booleans()):
             names = st.text() | st.sampled_from(["", ".", "..", "/", "/dev/zero", "\0", "a" * 5000])
             raw["members"][0]["path"] = data.draw(names)
