@@ -39,6 +39,8 @@ TINY = {
 TRAIN_PX, TRAIN_GSD_M = 384, 0.5
 TEST_PX, TEST_GSD_M = 224, 0.3
 TESTED = 10
+EMPTY = f"TEST_{TESTED - 1:05d}"
+"""As some are in the contest, it shows no building: a meadow."""
 
 Masks = dict[str, NDArray[np.bool_]]
 Submit = Callable[..., Masks]
@@ -85,12 +87,12 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Contest:
         rows.append((name, f"./train_img/{name}.png", encode_runs(mask, "row")))
     write_table(folder / "train.csv", rows)
     for number in range(TESTED):
+        name = f"TEST_{number:05d}"
         image, mask = draw(100 + number, TEST_PX, TEST_GSD_M)
-        if number == TESTED - 1:  # as some are in the contest: a meadow
+        if name == EMPTY:
             grain = np.random.default_rng(0).integers(-6, 7, image.shape)
             meadow = np.array([80, 110, 60]) + grain
             image, mask = meadow.astype(np.uint8), np.zeros_like(mask)
-        name = f"TEST_{number:05d}"
         assert cv2.imwrite(str(folder / "test_img" / f"{name}.png"), image[..., ::-1])
         truth[name] = mask
     asked = [(name, "-1") for name in truth]
@@ -152,17 +154,16 @@ def submit(contest: Contest) -> Submit:
     return run
 
 
-def score(masks: Masks, truth: Masks) -> float:
-    """As the contest's own code counts: mean Dice of the images where either side has a building.
+def dice(masks: Masks, truth: Masks) -> NDArray[np.float64]:
+    """Of each image; NaN where neither side has a building."""
+    both = np.array([(masks[name] & truth[name]).sum() for name in truth])
+    sizes = np.array([masks[name].sum() + truth[name].sum() for name in truth])
+    return np.where(sizes, 2 * both / np.maximum(sizes, 1), np.nan)
 
-    So one wrong pixel on an image without a building costs as much as a town that is missed.
-    """
-    each = []
-    for name, mask in masks.items():
-        sizes = mask.sum() + truth[name].sum()
-        if sizes:
-            each.append(2 * (mask & truth[name]).sum() / sizes)
-    return float(np.mean(each))
+
+def score(masks: Masks, truth: Masks) -> float:
+    """As the contest's own code counts: images where neither side has a building are left out."""
+    return float(np.nanmean(dice(masks, truth)))
 
 
 def test_recipes_train_on_the_contests_table(models: list[Path]) -> None:
@@ -197,6 +198,25 @@ def test_a_vote_is_the_majority_of_three_tables(
     # Not all: together they work on the tiles of the one that takes tiles of one size alone.
     assert np.mean(alike) > 0.95
     assert any((masks[name] != vote[name]).any() for masks in single for name in vote)
+
+
+def test_the_score_of_a_submission(contest: Contest, models: list[Path], submit: Submit) -> None:
+    masks = submit(models, "--ensemble", "average", "--gsd", TEST_GSD_M)
+    masks[EMPTY] = np.zeros_like(masks[EMPTY])
+    submission = contest.folder / "final.csv"
+    rows = [(name, encode_runs(mask, "row")) for name, mask in masks.items()]
+    write_table(submission, [("img_id", "mask_rle"), *rows])
+    told = call(
+        "evaluate", "--predictions", submission, "--truth", contest.folder / "solution.csv",
+        "--size", f"{TEST_PX}x{TEST_PX}", "--only", "pixels",
+    )  # fmt: skip
+    each = dice(masks, contest.truth)
+    assert np.isnan(each).sum() == 1
+    # Here an image where neither side has a building counts as 1.
+    assert told["per_image"]["dice"] == pytest.approx(np.nan_to_num(each, nan=1.0).mean(), abs=1e-6)
+    found = told["intervals"]["per_image.dice"]
+    assert (found["units"], found["count"]) == ("scene", TESTED)
+    assert found["low"] < told["per_image"]["dice"] < found["high"]
 
 
 @pytest.mark.realdata
