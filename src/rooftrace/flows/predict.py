@@ -103,7 +103,6 @@ def run_predict(
     }
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
         run = _Run(predictor, out, options, folder, progress)
-        run.notes += getattr(predictor.engine, "notes", ())
         if _calibrated_otherwise(predictor, options, tta):
             run.notes.append(
                 "Scores were calibrated for the model's own threshold, without mirrored tiles: "
@@ -115,6 +114,8 @@ def run_predict(
         except BaseException as error:
             run.abandon(error)
             raise
+        # Some are of what the engine met on its way.
+        run.notes += getattr(predictor.engine, "notes", ())
         if skipped:
             run.notes.append(_skipped_note(skipped))
         if folder.replaced:

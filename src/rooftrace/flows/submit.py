@@ -133,8 +133,9 @@ def run_submit(
     }
     with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:
         run = _Run(predictor, journal, order, progress)
-        run.notes += getattr(predictor.engine, "notes", ())
         run.all(images, nodata=nodata, gsd_m=gsd_m, threshold=threshold)
+        # Some are of what the engine met on its way.
+        run.notes += getattr(predictor.engine, "notes", ())
         if journal.replaced:
             run.notes.append(f"{journal.path} was of another model, set or options: begun anew.")
         if run.failed:
