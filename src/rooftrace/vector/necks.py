@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rooftrace.vector.corners import Ints
 from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.sheets import Labels, Sheet, batches, packed
-from rooftrace.vector.summits import Summits, Union
+from rooftrace.vector.summits import Summits, parted
 
 __all__ = ["Necks", "separate_at_necks"]
 
@@ -223,28 +223,26 @@ class _Flood:
         drowns there, unless the pass is narrow in proportion to it.
         """
         summits = Summits.of(self.rank)
-        rank = self.rank.reshape(-1)[summits.pixel]
+        rank = self.rank.reshape(-1)[summits.pixel].astype(np.int64)
         region = self.number.reshape(-1)[summits.pixel].astype(np.int64)
-        deep = rank * self.step_px[region] >= self.necks.smallest_depth_px
-        union = Union(rank.tolist(), deep.tolist(), self.necks.ratio)
-        order = np.argsort(255 - summits.height, kind="stable")
-        passes = (summits.one, summits.other, summits.height)
-        for one, other, height in zip(*(of[order].tolist() for of in passes)):
-            union.join(one, other, height)
+        one, other, height = summits.one, summits.other, summits.height
         if self.cell_px > 1:
             # What only pixels between the cells join is parted there.
             _, first, own = np.unique(region, return_index=True, return_inverse=True)
-            for one, other in zip(first[own].tolist(), range(len(summits))):
-                union.join(one, other, 0)
-        level, owner, fell = union.owners()
-        parted = level >= 0
-        basin = np.cumsum(parted, dtype=np.int32)
+            one, other = np.append(one, first[own]), np.append(other, np.arange(len(summits)))
+            height = np.append(height, np.zeros(len(summits), np.int64))
+        # What a pass is the height of lies above the water that it joins two islands at.
+        limit = np.minimum(np.floor(self.necks.ratio * rank).astype(np.int64) + 1, rank - 1)
+        limit[rank * self.step_px[region] < self.necks.smallest_depth_px] = -1
+        level, owner, fell = parted(rank, limit, one, other, height)
+        apart = level >= 0
+        basin = np.cumsum(apart, dtype=np.int32)
         # The way up from a pixel does not leave its island.
-        reached = np.where(parted[owner] & (fell > level[owner]), level[owner], 255)
+        reached = np.where(apart[owner] & (fell > level[owner]), level[owner], 255)
         seen = self.rank.reshape(-1)[summits.land] > reached[summits.of_land]
         labels = np.zeros(self.rank.shape, np.int32)
         labels.reshape(-1)[summits.land] = np.where(seen, basin[owner][summits.of_land], 0)
-        return _Basins(region[parted], level[parted], labels)
+        return _Basins(region[apart], level[apart], labels)
 
     def grown(self, basins: _Basins) -> Labels:
         """(y, x) the number of the basin of each pixel, from 1; 0 in regions that have none."""

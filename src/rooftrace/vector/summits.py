@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rooftrace.vector.corners import Ints
 
-__all__ = ["Summits", "Union"]
+__all__ = ["Summits", "parted"]
 
 Heights = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
@@ -40,9 +40,9 @@ class Summits:
     land: Ints
     of_land: Numbers
     pixel: Ints
-    one: Numbers
-    other: Numbers
-    height: Heights
+    one: Ints
+    other: Ints
+    height: Ints
 
     @classmethod
     def of(cls, height: Heights) -> Summits:
@@ -87,7 +87,7 @@ def _climbed(flat: Heights, land: Ints, width: int) -> Numbers:
 
 def _passes(
     flat: Heights, land: Ints, of_land: Numbers, width: int, count: int
-) -> tuple[Numbers, Numbers, Heights]:
+) -> tuple[Ints, Ints, Ints]:
     """Between which summits there are passes, and the height of the highest of each two."""
     summit = np.zeros(len(flat), np.int32)
     summit[land] = of_land + 1
@@ -95,72 +95,110 @@ def _passes(
     for aside in (1, width):
         pixel = np.flatnonzero(summit[aside:] != summit[:-aside])
         one, other = summit[pixel], summit[pixel + aside]
-        both = (one > 0) & (other > 0)
+        both = np.flatnonzero((one > 0) & (other > 0))
         pixel, one, other = pixel[both], one[both] - 1, other[both] - 1
-        height = np.minimum(flat[pixel], flat[pixel + aside])
-        pair = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
-        keys.append((pair << 8) + (255 - height))
-    key = np.sort(np.concatenate(keys))
+        keys.append(_key(one, other, np.minimum(flat[pixel], flat[pixel + aside]), count))
+    return _highest(np.concatenate(keys), count)
+
+
+def _key(one: Numbers | Ints, other: Numbers | Ints, height: Heights | Ints, count: int) -> Ints:
+    """Numbers of which the least of each two summits stands for the highest pass."""
+    pair = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
+    return np.asarray((pair << 8) + (_NEVER - 1 - height), np.int64)
+
+
+def _highest(key: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+    """Two summits and the height of the highest pass between them, from the highest down."""
+    key = np.sort(key)
     key = key[np.flatnonzero(np.diff(key >> 8, prepend=-1))]
     one, other = np.divmod(key >> 8, max(count, 1))
-    return one.astype(np.int32), other.astype(np.int32), (255 - (key & 255)).astype(np.uint8)
+    height = _NEVER - 1 - (key & 255)
+    order = np.argsort(-height, kind="stable")
+    return one[order], other[order], height[order]
 
 
-class Union:
-    """Islands around summits that become one as the water falls.
+def parted(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Which summits passes part from one another.
+
+    As the water falls, islands become one at the passes between them. The lower summit is forgotten
+    there, unless the pass is low enough to part the two.
 
     Args:
         rank: (n,) the heights of the summits.
-        high: (n,) whether each is high enough to be parted from another.
-        ratio: of the lower of two summits; a pass that parts them is at most so high, plus 1.
+        limit: (n,) how high a pass is at most that parts each from a higher one.
+        one, other: (passes,) the summits that each pass lies between.
+        height: (passes,) of them.
+
+    Returns:
+        (n,) the height down to which each is an island of its own, -1 where nothing parts it from
+        others; (n,) of which of those that are parted it is a part, if of any; and (n,) the height
+        of the lowest pass on the way there.
     """
+    count = len(rank)
+    into, fell = np.arange(count), np.full(count, _NEVER)
+    # Most are forgotten at their own highest pass: all of these at once, so that few remain.
+    best = np.full(count, -1)
+    for here, there in ((one, other), (other, one)):
+        # Of passes that are as high, that to the highest, and of these to the first.
+        np.maximum.at(best, here, (height << 48) + (rank[there] << 40) + count - there)
+    summit = np.flatnonzero(best >= 0)
+    passed, to = best[summit] >> 48, count - (best[summit] & ((1 << 40) - 1))
+    goes = (rank[to] > rank[summit]) | ((rank[to] == rank[summit]) & (to < summit))
+    goes &= passed > limit[summit]
+    into[summit[goes]], fell[summit[goes]] = to[goes], passed[goes]
+    top = _ends(into)
+    one, other = top[one], top[other]
+    left = one != other
+    one, other, height = _highest(_key(one[left], other[left], height[left], count), count)
+    level = _joined(rank, limit, one, other, height, into, fell)
+    into[level >= 0] = np.flatnonzero(level >= 0)
+    fell[level >= 0] = _NEVER
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return level, into, fell
+        fell = np.minimum(fell, fell[into])
+        into = further
 
-    def __init__(self, rank: list[int], high: list[bool], ratio: float) -> None:
-        self._rank = rank
-        self._high = high
-        self._ratio = ratio
-        self._top = list(range(len(rank)))
-        self._into = list(range(len(rank)))
-        self._fell = [_NEVER] * len(rank)
-        self._level = [-1] * len(rank)
 
-    def join(self, one: int, other: int, height: int) -> None:
-        """Take a pass between two; passes come from the highest down."""
-        one, other = self._top_of(one), self._top_of(other)
-        if one == other:
-            return
-        if self._rank[one] < self._rank[other]:
-            one, other = other, one
-        rank, level = self._rank[other], self._level
-        # What comes up no higher than the pass is a part of its neighbour.
-        if height < rank and self._high[other] and height - 1 <= self._ratio * rank:
+def _ends(into: Ints) -> Ints:
+    """(n,) where the ways end on which each leads to the next."""
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return into
+        into = further
+
+
+def _joined(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints, into: Ints, fell: Ints
+) -> Ints:
+    """(n,) the level that `parted` gives, of passes from the highest down, one after the other.
+
+    Args:
+        into, fell: (n,) of those that go; in place.
+    """
+    ranks, limits = rank.tolist(), limit.tolist()
+    top, level = into.tolist(), [-1] * len(rank)
+    gone: list[tuple[int, int, int]] = []
+    for here, there, pass_ in zip(one.tolist(), other.tolist(), height.tolist()):
+        while top[here] != here:
+            top[here] = here = top[top[here]]
+        while top[there] != there:
+            top[there] = there = top[top[there]]
+        if here == there:
+            continue
+        if ranks[here] < ranks[there]:
+            here, there = there, here
+        if pass_ <= limits[there]:
             # Those that were parted from others before stay as they were then.
-            for summit in (one, other):
+            for summit in (here, there):
                 if level[summit] < 0:
-                    level[summit] = height
-        self._top[other] = self._into[other] = one
-        self._fell[other] = height
-
-    def _top_of(self, summit: int) -> int:
-        top = self._top
-        while top[summit] != summit:
-            top[summit] = summit = top[top[summit]]
-        return summit
-
-    def owners(self) -> tuple[Ints, Ints, Ints]:
-        """What became of all.
-
-        Returns:
-            (n,) the level down to which each is parted from others, -1 where it is not; (n,) into
-            which of those that are it went; and (n,) the height of the lowest pass on the way.
-        """
-        level, fell = np.array(self._level, np.int64), np.array(self._fell, np.int64)
-        stays = level >= 0
-        owner = np.where(stays, np.arange(len(level)), np.array(self._into, np.int64))
-        fell[stays] = _NEVER
-        while True:
-            further = owner[owner]
-            if np.array_equal(further, owner):
-                return level, owner, fell
-            fell = np.minimum(fell, fell[owner])
-            owner = further
+                    level[summit] = pass_
+        top[there] = here
+        gone.append((there, here, pass_))
+    summit, to, passed = np.array(gone, np.int64).reshape(-1, 3).T
+    into[summit], fell[summit] = to, passed
+    return np.array(level, np.int64)

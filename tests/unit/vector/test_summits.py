@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.vector.frontier import components
-from rooftrace.vector.summits import Summits, Union
+from rooftrace.vector.summits import Summits, parted
 
 
 def test_two_peaks_and_the_pass_between_them() -> None:
@@ -68,18 +68,44 @@ def test_islands_above_any_height_are_those_that_passes_join(
 
 
 def test_islands_are_parted_where_the_pass_is_low() -> None:
-    # 0 and 1 are parted at 5; 2 is drowned at 9, and 3 is too low to count; 4 stays alone.
-    union = Union([20, 10, 12, 4, 8], [True, True, True, False, True], 0.5)
-    for one, other, height in [(0, 2, 9), (2, 1, 5), (3, 1, 2)]:
-        union.join(one, other, height)
-    level, owner, fell = union.owners()
+    # 0 and 1 are parted at 5; 2 is forgotten at 9, and 3, which nothing parts, at 2; 4 is alone.
+    rank, limit = np.array([20, 10, 12, 4, 8]), np.array([11, 6, 7, -1, 5])
+    one, other, height = np.array([[0, 2, 9], [2, 1, 5], [3, 1, 2]]).T
+    level, owner, fell = parted(rank, limit, one, other, height)
     assert level.tolist() == [5, 5, -1, -1, -1]
-    assert owner.tolist() == [0, 1, 0, 0, 4], "the whole island that a pass leads to is one"
-    assert fell[2:4].tolist() == [9, 2]
+    assert owner[[0, 1, 2, 4]].tolist() == [0, 1, 0, 4]
+    assert fell[2] == 9, "of the island above 5"
+    assert owner[3] in (0, 1)
+    assert fell[3] == 2, "of none"
 
 
 def test_a_part_of_a_plateau_is_no_summit() -> None:
-    union = Union([3, 3, 3], [True] * 3, 1.0)
-    union.join(0, 1, 3)
-    union.join(1, 2, 2)
-    assert union.owners()[0].tolist() == [2, -1, 2]
+    one, other, height = np.array([[0, 1, 3], [1, 2, 2]]).T
+    level, owner, _ = parted(np.array([3, 3, 3]), np.array([2, 2, 2]), one, other, height)
+    assert level.tolist() == [2, -1, 2]
+    assert owner.tolist() == [0, 0, 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_no_two_that_are_parted_share_an_island(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    count = int(generator.integers(1, 12))
+    rank = generator.integers(1, 9, count)
+    limit = np.minimum(rank - 1, generator.integers(-1, 8))
+    one, other = np.triu_indices(count, 1)
+    kept = generator.random(len(one)) < 0.4
+    one, other = one[kept], other[kept]
+    height = np.minimum(np.minimum(rank[one], rank[other]), generator.integers(1, 9, len(one)))
+    level, owner, fell = parted(rank, limit, one, other, height)
+    islands = {
+        bound: components(count, one[height > bound], other[height > bound])
+        for bound in range(-1, 9)
+    }
+    for summit in np.flatnonzero(level >= 0).tolist():
+        above, below = (islands[level[summit] - down] for down in (0, 1))
+        alone = np.flatnonzero((above == above[summit]) & (level >= 0))
+        assert alone.tolist() == [summit]
+        assert ((below == below[summit]) & (level >= 0)).sum() > 1, "but parts the next lower"
+        reached = (owner == summit) & (fell > level[summit])
+        assert (reached == (above == above[summit])).all()
