@@ -145,7 +145,7 @@ def _opened(
             remedy="Name a bundle before DATA (default is the one that comes with rooftrace), or "
             "files with --predictions.",
         )
-    labels = labels_of(models[0].predictor) if models else LabelConfig()
+    labels = labels_of(models[0].predictor) if models else None
     source = open_truth(folder, labels, found, options.size_yx)
     source = part_of(source, options.split, folder.path)
     if models and not has_imagery(source):
@@ -160,7 +160,8 @@ def _opened(
         objects=not options.pixels_only,
     )  # fmt: skip
     data = expand_path(folder.path, Path(), key="path")
-    return source, open_predictions(found, source, folder.labels or labels, data, reading)
+    meant = folder.labels or labels or LabelConfig()
+    return source, open_predictions(found, source, meant, data, reading)
 
 
 def _models(

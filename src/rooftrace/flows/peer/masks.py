@@ -28,9 +28,6 @@ _LONLAT = CRS.from_epsg(4326)
 _LOOKED_AT = 8
 """Files that are looked through to tell masks from probabilities in bytes."""
 
-_MOST_VALUES = 3
-"""Besides 0 in a mask of buildings: 1 or 255, and perhaps nodata."""
-
 _SAME_PX = 0.01
 """How far the corners of two grids may lie apart that are one."""
 
@@ -97,8 +94,8 @@ class MaskFiles:
         chosen = sorted({i * len(paths) // _LOOKED_AT for i in range(min(_LOOKED_AT, len(paths)))})
         looked_at = [open_raster(paths[index], palette="indices") for index in chosen]
         shades = any(source.dtype.kind == "f" for source in looked_at)
-        if not shades and threshold is not None:
-            shades = any(len(_values(source)) > _MOST_VALUES for source in looked_at)
+        if not shades and threshold is not None and len(classes) == 2:
+            shades = any(len(_buildings(_values(source))) > 1 for source in looked_at)
         if shades and len(classes) > 2:
             raise ConfigError(
                 f"{paths[0]} holds probabilities of one class, but the labels tell "
@@ -155,7 +152,7 @@ class MaskFiles:
         data = _one_band(raster, source.name)
         # A part of a file may lack the values that say what the others mean.
         found = _values(source) if moved else _occurring(data[valid], source.name)
-        buildings = [value for value in found if value != NODATA or len(found) == 1]
+        buildings = _buildings(found)
         if len(buildings) > 1:
             raise LabelError(
                 f"{source.name} holds the values {', '.join(map(str, found[:_SHOWN]))}"
@@ -302,6 +299,11 @@ def _values_of(path: Path, stamp: int) -> tuple[int, ...]:
 def _values(source: RasterFile) -> tuple[int, ...]:
     """What a file holds besides 0, as `_occurring`."""
     return _values_of(source.path, source.path.stat().st_mtime_ns)
+
+
+def _buildings(found: tuple[int, ...]) -> list[int]:
+    """Which values of a mask are buildings, one if it is a mask: 255 beside another is nodata."""
+    return [value for value in found if value != NODATA or len(found) == 1]
 
 
 def _occurring(values: NDArray[Any], name: str) -> tuple[int, ...]:

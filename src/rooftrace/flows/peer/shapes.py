@@ -29,6 +29,9 @@ _CLASS = "class"
 _BEND_PX = 0.1
 """How far the middle of a reprojected edge may lie off."""
 
+_SLIVER_PX2 = 0.01
+"""Smaller parts are what mending leaves of rings that rounding has crossed."""
+
 Polygons = NDArray[np.object_]
 
 
@@ -171,7 +174,8 @@ class _Layer:
         outside = ~shapely.covered_by(shapes, frame)
         shapes[outside] = shapely.intersection(shapes[outside], frame)
         parts, owner = areal_parts(shapes)
-        return parts, chosen[owner]
+        kept = shapely.area(parts) > _SLIVER_PX2
+        return parts[kept], chosen[owner[kept]]
 
 
 def _on_pixels(shapes: Polygons, grid: GeoGrid) -> Polygons:

@@ -50,7 +50,7 @@ _NO_IMAGERY = ("glob", "chip_px", "label_shift_px", "min_built_up", "max_built_u
 
 def open_truth(
     config: SourceConfig,
-    labels: LabelConfig,
+    labels: LabelConfig | None,
     predictions: Sequence[Found],
     size_yx: tuple[int, int] | None = None,
 ) -> SceneSet:
@@ -62,7 +62,8 @@ def open_truth(
 
     Args:
         config: where the labels lie and how they are read.
-        labels: what they mean, unless `config` says so.
+        labels: what they mean, unless `config` says so; None: buildings, unless a card of the data
+            says so.
         predictions: what is held against them.
         size_yx: rows and columns of the images of a table.
 
@@ -71,7 +72,7 @@ def open_truth(
         DataError and its kinds: as `open_source`; or nothing tells on which grid labels lie.
     """
     path = expand_path(config.path, Path(), key="path")
-    meant = config.labels or labels
+    meant = config.labels or labels or LabelConfig()
     table = path.is_file() and is_table(path)
     if size_yx is not None and not table:
         raise ConfigError(
