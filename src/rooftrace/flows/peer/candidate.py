@@ -32,6 +32,7 @@ from rooftrace.io.raster import open_raster
 __all__ = ["FilesCandidate", "Reading", "open_predictions"]
 
 _ROWS = 1024
+_LISTED = 5
 _RECORDED = ("rooftrace", "numpy", "rasterio", "shapely")
 
 
@@ -56,18 +57,23 @@ class Reading:
 class _Told:
     """What is gathered while scenes are answered."""
 
-    moved: list[str] = field(default_factory=list)
-    uncovered: list[tuple[float, str]] = field(default_factory=list)
+    moved: dict[str, None] = field(default_factory=dict)
+    uncovered: dict[str, float] = field(default_factory=dict)
+    of_files: dict[str, None] = field(default_factory=dict)
 
     def notes(self, name: str) -> list[str]:
-        notes = []
+        notes = list(self.of_files)[:_LISTED]
+        if len(self.of_files) > _LISTED:
+            notes.append(f"{name}: … and {len(self.of_files) - _LISTED} notes more of its files.")
         if self.moved:
+            scenes = listed(list(self.moved))
             notes.append(
                 f"{name}: {len(self.moved):,} scenes were predicted on another grid, and each "
-                f"pixel takes the nearest value (probabilities: the mean): {listed(self.moved)}."
+                f"pixel takes the nearest value (probabilities: the mean): {scenes}."
             )
         if self.uncovered:
-            share, worst = max(self.uncovered)
+            worst = max(self.uncovered, key=self.uncovered.__getitem__)
+            share = self.uncovered[worst]
             notes.append(
                 f"{name}: {len(self.uncovered):,} scenes are not wholly predicted (most is missing "
                 f"of {worst}: {share:.1%}); what is missing counts as background."
@@ -166,6 +172,7 @@ class FilesCandidate:
         mask = Mask(classes, valid, grid)
         probability = None if painted is None else painted.probability
         if drawn is not None:
+            self._told.of_files.update(dict.fromkeys(drawn.notes))
             return Answer(mask, drawn.outlines, drawn.score, probability)
         if not self.reading.objects:
             return Answer(mask, _none(), None, probability)
@@ -175,11 +182,10 @@ class FilesCandidate:
     def _painted(self, masks: MaskFiles, scene: Scene, valid: NDArray[np.bool_]) -> Painted:
         painted = masks.on(scene.id, scene.image.grid)
         missing = np.count_nonzero(valid & ~painted.covered)
-        if missing and scene.id not in {name for _, name in self._told.uncovered}:
-            share = missing / np.count_nonzero(valid)
-            self._told.uncovered.append((share, scene.id))
-        if painted.moved and scene.id not in self._told.moved:
-            self._told.moved.append(scene.id)
+        if missing:
+            self._told.uncovered[scene.id] = missing / np.count_nonzero(valid)
+        if painted.moved:
+            self._told.moved[scene.id] = None
         return painted
 
 
@@ -265,7 +271,7 @@ def _opened(
         polygons = PolygonFiles(files, source.classes, source.building_class)
         if grids.are_placed:
             polygons.check_reach(grids.all, str(found.path))
-        notes += [*note, *polygons.notes(placed=grids.are_placed)]
+        notes += note
         made = replace(made, polygons=polygons)
     return replace(made, assumed=tuple(dict.fromkeys(notes)))
 

@@ -44,11 +44,13 @@ class Outlined:
             edges of the scene.
         score: (n,) float32 in 0..1; None where they have none.
         classes: (y, x) uint8, what the polygons of all classes cover; the later one wins.
+        notes: what was mended or left aside of the files.
     """
 
     outlines: Polygons
     score: NDArray[np.float32] | None
     classes: NDArray[np.uint8]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,8 @@ class PolygonFiles:
             geometry[is_building],
             np.concatenate(known)[owner][is_building] if len(known) == len(scores) else None,
             _painted(geometry, index, grid),
+            tuple(note for layer in layers for note in layer.notes),
         )
-
-    def notes(self, *, placed: bool) -> list[str]:
-        """What was mended or left out of files that all scenes share."""
-        paths = dict.fromkeys(path for each in self.files.values() for path in each)
-        if len(paths) > len(self.files):
-            return []
-        shared = [path for path in paths if sum(path in each for each in self.files.values()) > 1]
-        return [note for path in shared for note in self._layer(path, placed=placed).notes]
 
     def check_reach(self, grids: Mapping[str, GeoGrid], what: str) -> None:
         """Refuse polygons on the ground of which none lies in a scene.
