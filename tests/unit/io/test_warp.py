@@ -101,3 +101,17 @@ def test_elsewhere_there_is_nothing() -> None:
     image = source()
     far = GeoGrid((8, 8), Affine(1, 0, 0, 0, -1, 0), MERCATOR)
     assert not warped(image, far).valid.any()
+
+
+def test_class_indices_are_never_mixed() -> None:
+    rng = np.random.default_rng(3)
+    data = rng.choice(np.array([0, 1, 7], np.uint8), (1, 64, 64))
+    valid = rng.random((64, 64)) > 0.2
+    grid = GeoGrid((64, 64), Affine(1, 0, 500_000, 0, -1, 9_000_000), CRS.from_epsg(32736))
+    source = ArraySource(data, grid, valid)
+    # Three pixels of each: their centres lie in the second, in rows and in columns.
+    coarse = grid.resampled((21, 21), (3, 3))
+    found = warped(source, coarse, nearest=True)
+    assert np.array_equal(found.data[0][found.valid], data[0, 1:63:3, 1:63:3][found.valid])
+    assert np.array_equal(found.valid, valid[1:63:3, 1:63:3])
+    assert set(np.unique(warped(source, coarse).data).tolist()) > {0, 1, 7}

@@ -43,6 +43,9 @@ _LONLAT = CRS.from_epsg(4326)
 _MOST_PX = 2**30
 """Of a grid that is made up for polygons: more would hardly fit into memory."""
 
+_RIM_PX = 8
+"""Around polygons on such a grid: what its edge cuts is not judged as an outline."""
+
 _SAMPLED = 64
 _NO_IMAGERY = ("glob", "chip_px", "label_shift_px", "min_built_up", "max_built_up", "nodata")
 """Fields of `SourceConfig` that have no meaning where there is no imagery."""
@@ -330,8 +333,12 @@ def _made_up(path: Path, file: LayerFile, gsd_m: float | None) -> GeoGrid:
     crs = CRS.from_epsg((32600 if lat >= 0 else 32700) + int((lon + 180) // 6) % 60 + 1)
     placed = reprojected(layer.geometry, layer.crs, crs, gsd_m / 10)
     left, bottom, right, top = shapely.total_bounds(placed).tolist()
-    left, top = math.floor(left / gsd_m) * gsd_m, math.ceil(top / gsd_m) * gsd_m
-    shape = max(1, math.ceil((top - bottom) / gsd_m)), max(1, math.ceil((right - left) / gsd_m))
+    left = (math.floor(left / gsd_m) - _RIM_PX) * gsd_m
+    top = (math.ceil(top / gsd_m) + _RIM_PX) * gsd_m
+    shape = (
+        math.ceil((top - bottom) / gsd_m) + _RIM_PX,
+        math.ceil((right - left) / gsd_m) + _RIM_PX,
+    )
     if shape[0] * shape[1] > _MOST_PX:
         raise ConfigError(
             f"{path} would be {shape[0]:,} × {shape[1]:,} pixels of {gsd_m:g} m; at most "
