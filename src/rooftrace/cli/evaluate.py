@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,6 +176,9 @@ def _comparisons(evaluation: Evaluation) -> Table:
         name = evaluation.reports[one.first].name
         for figure, test in one.figures.items():
             gap = test.difference
+            if math.isnan(gap.value):
+                # Nothing was counted, or there is nothing to count.
+                continue
             limits = f"{gap.low:+.4f} … {gap.high:+.4f}" if gap.is_known else gap.reason
             table.add_row(
                 escape(name), figure, f"{gap.value:+.4f}", limits, f"{test.p_value:.3f}",
