@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 # In this order: a page may use what the page before it has made.
 PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentation.md",
          "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
-         "docs/prediction.md", "docs/ensembles.md", "docs/vectorize.md",
+         "docs/prediction.md", "docs/ensembles.md", "docs/evaluation.md", "docs/vectorize.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
          "docs/density.md",
          "docs/audit.md",
