@@ -247,7 +247,16 @@ def _opened(
     reading: Reading,
     grids: _Grids,
 ) -> FilesCandidate:
-    made = FilesCandidate(name, found, labels, reading)
+    made = _read(FilesCandidate(name, found, labels, reading), source, data, grids)
+    if reading.threshold is None or made.threshold is not None:
+        return made
+    note = f"{name}: {found.kind}, to which --threshold {reading.threshold:g} does nothing."
+    return replace(made, assumed=(*made.assumed, note))
+
+
+def _read(made: FilesCandidate, source: SceneSet, data: Path, grids: _Grids) -> FilesCandidate:
+    """With its files matched to the scenes."""
+    name, found, labels, reading = made.name, made.found, made.labels, made.reading
     if found.table is not None:
         table = RunsTable.of(found.table, source, reading.order, chosen=reading.chosen)
         return replace(made, table=table, assumed=(table.note,) if table.note else ())
@@ -261,8 +270,6 @@ def _opened(
             files, source.classes, labels.rule(), source.building_class, reading.threshold
         )
         notes += note
-        if masks.threshold is None and reading.threshold is not None:
-            notes.append(f"{name}: masks, to which --threshold {reading.threshold:g} does nothing.")
         if masks.threshold is not None and reading.threshold is None:
             notes.append(f"{name}: probabilities; buildings are where they reach 0.5.")
         made = replace(made, masks=masks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rooftrace.core.errors import LayoutError
 
@@ -16,7 +15,7 @@ _WORDS = (
     "|labels?|gt|buildings?|polygons?|footprints?|out|outputs?|results?"
 )
 _AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
-_ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2"))
+_ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
 _LISTED = 5
 
 
@@ -116,8 +115,8 @@ def match_names(ids: Sequence[str], names: Sequence[str], what: str) -> Matched:
 
 def plain_name(name: str) -> str:
     """A name without the ending of an image."""
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in _ENDINGS else name
+    stem, point, ending = name.rpartition(".")
+    return stem if stem and point and ending.lower() in _ENDINGS else name
 
 
 def listed(names: Sequence[str]) -> str:

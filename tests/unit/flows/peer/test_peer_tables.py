@@ -111,6 +111,17 @@ def test_of_a_part_of_the_labels_other_rows_are_left_out(tmp_path: Path) -> None
     assert [image.id for image in report.images] == ["a", "b"]
 
 
+@pytest.mark.realdata
+def test_tables_of_a_contest(realdata: Path) -> None:
+    tables = realdata / "contest-csv"
+    options = EvalOptions(size_yx=(224, 224))
+    same = judged(tables / "validation.csv", tables / "validation.csv", options).to_json()
+    assert same["per_image"]["dice"] == same["objects"]["f1"] == same["objects"]["mean_f1"] == 1
+    # Fifteen of the hundred images have no building.
+    nothing = judged(tables / "validation_sample.csv", tables / "validation.csv", options)
+    assert nothing.to_json()["per_image"]["dice"] == 0.15
+
+
 def results(*boxes: tuple[int, tuple[int, ...], float], name: str = "a") -> list[dict[str, Any]]:
     """COCO results of houses."""
     return [
