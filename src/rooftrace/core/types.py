@@ -289,6 +289,13 @@ class Scene:
     group: str = ""
     gsd_m: float | None = None
 
+    @property
+    def said_gsd_m(self) -> float | None:
+        """`gsd_m`, where the georeference does not say it: what that says of both axes, it says
+        better than one figure for the two.
+        """
+        return None if self.gsd_m == self.image.grid.gsd_m else self.gsd_m
+
 
 class LabelSource(Protocol):
     """A labelled set of scenes, whatever tool its labels came from."""

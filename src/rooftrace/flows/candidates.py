@@ -159,8 +159,7 @@ class ModelCandidate:
                 probability[block.window.slices()] = block.score
 
         options = SceneOptions(
-            # What the georeference says of both axes it says better than one figure for the two.
-            gsd_m=None if scene.gsd_m == grid.gsd_m else scene.gsd_m,
+            gsd_m=scene.said_gsd_m,
             threshold=self.chosen,
             outputs=("mask",) if self.pixels_only else ("mask", "polygons"),
         )

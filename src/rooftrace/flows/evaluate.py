@@ -26,6 +26,7 @@ from rooftrace.flows.leaks import check_leaks
 from rooftrace.flows.peer.candidate import FilesCandidate, Reading, open_predictions
 from rooftrace.flows.peer.found import Found, find_predictions
 from rooftrace.flows.peer.truth import has_imagery, open_truth
+from rooftrace.flows.report_page import render
 from rooftrace.io.atomic import replacing, write_atomically
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.confusion import confusion_csv, draw_confusion
@@ -116,7 +117,11 @@ def run_evaluate(
     judged: list[Candidate] = [*candidates, *coarse]
     reports = judge(judged, source, options, progress=progress)
     reports = [
-        replace(report, context={"data": folder.path, "split": options.split} | report.context)
+        replace(
+            report,
+            context={"data": folder.path, "part": folder.part, "split": options.split}
+            | report.context,
+        )
         for report in reports
     ]
     for beside in reports[len(candidates) :]:
@@ -324,4 +329,6 @@ def write_evaluation(
     write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
     with replacing(out / "confusion.png") as partial:
         draw_confusion(report.pooled, report.classes).save(partial, format="PNG")
+    page = render(evaluation, candidates[: len(evaluation.reports)], source)
+    write_atomically(out / "report.html", page.encode())
     draw_pictures(candidates[0], source, report, out / "pictures", options.pictures)

@@ -92,7 +92,7 @@ def beside_label(
     """The label of a scene, and the prediction."""
     assert scene.label is not None
     truth = scene.label.read(Window.whole(scene.image.grid.shape))
-    return truth, predictor.predict(scene.image, gsd_m=scene.gsd_m, threshold=threshold)
+    return truth, predictor.predict(scene.image, gsd_m=scene.said_gsd_m, threshold=threshold)
 
 
 def labelled_buildings(scene: Scene, truth: Mask, building_class: int) -> NDArray[np.int32]:

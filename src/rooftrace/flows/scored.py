@@ -203,7 +203,7 @@ def _begin(
     tell: Callable[[], None],
 ) -> SceneStream:
     spec = predictor.bundle.spec
-    plan = plan_scene(scene.image, spec, gsd_m=scene.gsd_m)
+    plan = plan_scene(scene.image, spec, gsd_m=scene.said_gsd_m)
     assert scene.label is not None
     # Here, in the thread that reads images: a label may be of the same file.
     label = scene.label.read(Window.whole(plan.shape_yx))
@@ -242,7 +242,7 @@ def draw_at(spec: BundleSpec, scene: Scene, scored: ScoredScene, level: int) -> 
         scored: what the model said of it.
         level: 1 to 255.
     """
-    options = SceneOptions(gsd_m=scene.gsd_m, outputs=("polygons",))
+    options = SceneOptions(gsd_m=scene.said_gsd_m, outputs=("polygons",))
     work = SceneWork(scene.image, spec, options, threshold_at(level), lambda: nullcontext(NoMask()))
     found: list[Footprints] = []
     for window in work.plan.blocks:

@@ -1,4 +1,4 @@
-"""A picture of image, truth and prediction side by side."""
+"""A picture of image, truth, prediction and errors side by side."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rooftrace.io.display import as_rgb
 from rooftrace.io.legend import Colour, Legend
 from rooftrace.predict.key import draw_key
 
-__all__ = ["side_by_side"]
+__all__ = ["FOUND", "INVENTED", "MISSED", "PANEL_PX", "side_by_side"]
 
-_PANEL_PX = 640
-"""Longest side of one of the three panels."""
+PANEL_PX = 640
+"""Longest side of one of the four panels."""
 
 _LEAST_PANEL_PX = 256
 """Smaller images are shown larger, so that texts find room."""
@@ -23,42 +23,86 @@ _LEAST_PANEL_PX = 256
 _GAP_PX = 8
 _HEADER_PX = 34
 _CLASS_SHARE = 0.55
+_ERROR_SHARE = 0.7
+FOUND, MISSED, INVENTED = (0, 158, 115), (230, 120, 0), (0, 90, 200)
+"""Colours that people tell apart who see red and green alike (Okabe & Ito 2008), darkened."""
 _UNKNOWN: Colour = (70, 70, 70)
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_FONT, _TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+_HEADS: tuple[tuple[tuple[str, Colour], ...], ...] = (
+    (("image", _INK),),
+    (("truth", _INK),),
+    (),
+    (("found", FOUND), ("missed", MISSED), ("invented", INVENTED)),
+)
+"""Above each panel; that of the prediction is given."""
 
 
 def side_by_side(
-    pixels: NDArray[np.generic], truth: Mask, predicted: Mask, title: str, legend: Legend
+    pixels: NDArray[np.generic],
+    truth: Mask,
+    predicted: Mask,
+    title: str,
+    legend: Legend,
+    *,
+    building_class: int = 1,
+    panel_px: int = PANEL_PX,
 ) -> NDArray[np.uint8]:
-    """Image, truth and prediction beside one another, (y, x, 3) uint8 RGB.
+    """Image, truth, prediction and errors beside one another, (y, x, 3) uint8 RGB.
 
     Of more than two classes there is a key of those that occur. The background is the image itself.
+    The errors are those of the building class: found, missed, invented.
 
     Args:
         pixels: (band, y, x), any dtype; shown between its 1st and 99th percentile if not 8-bit.
         truth, predicted: of the same shape; what is not known of the truth is grey in both.
         title: above the prediction.
         legend: of the classes.
+        building_class: whose errors are shown.
+        panel_px: longest side of a panel.
     """
     image = as_rgb(pixels)
     valid = truth.valid
     panels = [image, *(_overlay(image, mask.data, valid, legend) for mask in (truth, predicted))]
+    panels.append(_errors(image, truth, predicted, building_class))
     longest = max(image.shape[:2])
-    scale = min(max(longest, _LEAST_PANEL_PX), _PANEL_PX) / longest
+    scale = min(max(longest, _LEAST_PANEL_PX), panel_px) / longest
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     shown = [cv2.resize(panel, size, interpolation=how) for panel in panels]
     height, width = shown[0].shape[:2]
-    sheet = np.full((height + _HEADER_PX, 3 * width + 2 * _GAP_PX, 3), _PAPER, dtype=np.uint8)
-    for number, (panel, name) in enumerate(zip(shown, ("image", "truth", f"prediction {title}"))):
+    sheet = np.full(
+        (height + _HEADER_PX, len(shown) * (width + _GAP_PX) - _GAP_PX, 3), _PAPER, dtype=np.uint8
+    )
+    for number, panel in enumerate(shown):
         left = number * (width + _GAP_PX)
         sheet[_HEADER_PX:, left : left + width] = panel
-        cv2.putText(
-            sheet, name, (left + 4, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, _INK, 1, cv2.LINE_AA
-        )
+        at = left + 4
+        for text, colour in _HEADS[number] if number != 2 else ((f"prediction {title}", _INK),):
+            cv2.putText(sheet, text, (at, 23), _FONT, _TEXT, colour, 1, cv2.LINE_AA)
+            at += cv2.getTextSize(text, _FONT, _TEXT, 1)[0][0] + 8
     if len(legend.names) == 2:
         return sheet
     return np.concatenate([sheet, _key(truth, predicted, legend, sheet.shape[1])])
+
+
+def _errors(
+    image: NDArray[np.uint8], truth: Mask, predicted: Mask, building_class: int
+) -> NDArray[np.uint8]:
+    """The image in grey, with what was found, missed and invented of one class."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    mixed = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    known = truth.valid & predicted.valid
+    is_truth, is_predicted = (m.data == building_class for m in (truth, predicted))
+    for where, colour in (
+        (is_truth & is_predicted, FOUND),
+        (is_truth & ~is_predicted, MISSED),
+        (is_predicted & ~is_truth, INVENTED),
+    ):
+        here = where & known
+        mixed[here] = mixed[here] * (1 - _ERROR_SHARE) + np.array(colour, np.float32) * _ERROR_SHARE
+    mixed[~known] = _UNKNOWN
+    return mixed.astype(np.uint8)
 
 
 def _key(truth: Mask, predicted: Mask, legend: Legend, width_px: int) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.predict.comparison import side_by_side
+from rooftrace.predict.comparison import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.predict.predictor import load
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def test_pictures_run_from_the_worst_to_the_best(
         assert (shown[0], shown[-1]) == (min(iou.values()), max(iou.values()))
     for file in files:
         with Image.open(file) as picture:
-            # Three panels of 128 px beside one another.
-            assert picture.width > 3 * 128
+            # Four panels of 128 px beside one another.
+            assert picture.width > 4 * 128
             assert picture.height > 128
 
 
@@ -194,7 +194,27 @@ def test_pictures_of_any_image(shape: tuple[int, int, int], dtype: type) -> None
     sheet = side_by_side(pixels, truth, guess, "IoU -", Legend(("land", "building")))
     assert sheet.dtype == np.uint8
     assert sheet.shape[2] == 3
-    assert max(sheet.shape[0], sheet.shape[1] / 3) <= 700
-    image, coloured = sheet[34:, : sheet.shape[1] // 3 - 8], sheet[34:, sheet.shape[1] // 3 + 8 :]
+    assert max(sheet.shape[0], sheet.shape[1] / 4) <= 700
+    width = (sheet.shape[1] + 8) // 4 - 8
+    image, coloured, _, errors = (sheet[34:, n * (width + 8) :][:, :width] for n in range(4))
+    # Nothing of the answer is known: so there is no error.
+    assert (errors == 70).all()
     assert image.std() > 5
-    assert not np.array_equal(image, coloured[:, : image.shape[1]])
+    assert not np.array_equal(image, coloured)
+
+
+def test_errors_have_three_colours() -> None:
+    yx = (64, 64)
+    truth, guess = np.zeros(yx, np.uint8), np.zeros(yx, np.uint8)
+    truth[:32] = 1
+    guess[:, :32] = 1
+    valid = np.ones(yx, bool)
+    masks = [Mask(data, valid, GeoGrid(yx)) for data in (truth, guess)]
+    sheet = side_by_side(np.zeros((3, *yx), np.uint8), *masks, "", Legend(("land", "building")))
+    width = (sheet.shape[1] + 8) // 4 - 8
+    errors = sheet[34:, -width:]
+    quarter = width // 4
+    corners = errors[quarter, quarter], errors[quarter, -quarter], errors[-quarter, quarter]
+    for found, colour in zip(corners, (FOUND, MISSED, INVENTED)):
+        np.testing.assert_allclose(found, 0.7 * np.array(colour), atol=1)
+    assert not errors[-quarter, -quarter].any()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -18,6 +17,7 @@ from rooftrace.data.audit.sheet import Choice, choose, picture
 from rooftrace.data.audit.summary import Histogram
 from rooftrace.data.source import SceneSet
 from rooftrace.io.legend import class_colours
+from rooftrace.io.page import render_page
 
 __all__ = ["render"]
 
@@ -44,16 +44,11 @@ class _Shown:
 
 def render(audit: Audit) -> str:
     """The whole page, text in UTF-8; pictures are read from the scenes again."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(number=_number, share=_share, area=_area)
-    template = environment.from_string(
-        (resources.files("rooftrace") / "assets" / "audit.html").read_text(encoding="utf-8")
-    )
     data = audit.data
     pictures = _Pictures([data] + ([audit.against] if audit.against is not None else []))
-    return template.render(
+    return render_page(
+        "audit.html",
+        {"number": _number, "share": _share, "area": _area},
         audit=audit,
         data=data,
         other=audit.against,

@@ -6,11 +6,11 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 
-import jinja2
 from markupsafe import Markup
 
+from rooftrace.io.page import read_asset, render_page
 from rooftrace.train.compare.chart import curves, swatch
 from rooftrace.train.compare.comparison import ABSENT, Comparison, as_text
 from rooftrace.train.compare.reading import Run
@@ -32,16 +32,13 @@ class _Cell:
 
 def render(comparison: Comparison) -> str:
     """The whole page, text in UTF-8."""
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    assets = resources.files("rooftrace") / "assets"
-    script = (assets / "runs.js").read_text(encoding="utf-8")
+    script = read_asset("runs.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = environment.from_string((assets / "runs.html").read_text(encoding="utf-8"))
     figures = [name for name in _FIRST if name in comparison.figures]
     figures += [name for name in comparison.figures if name not in figures]
-    return template.render(
+    return render_page(
+        "runs.html",
+        {},
         comparison=comparison,
         rows=[(run, _row(run)) for run in comparison.runs],
         heads=("run", "state", "val IoU", "epoch", "val loss", "epoch", "Dice", "epochs",

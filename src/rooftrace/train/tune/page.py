@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata, resources
+from importlib import metadata
 from typing import Any
 
-import jinja2
-
+from rooftrace.io.page import render_page
 from rooftrace.train.tune.figures import draw
 from rooftrace.train.tune.study import Outcome
 from rooftrace.train.tune.summary import Summary, Tried
@@ -22,14 +21,9 @@ def render(summary: Summary, *, best_config: str, notes: tuple[str, ...] = ()) -
         best_config: the configuration of the best trial, as TOML; empty without one.
         notes: what is to be said besides.
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(figure=_figure, value=_value, minutes=_minutes)
-    template = environment.from_string(
-        (resources.files("rooftrace") / "assets" / "tune.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render_page(
+        "tune.html",
+        {"figure": _figure, "value": _value, "minutes": _minutes},
         summary=summary,
         counts=summary.counts,
         rows=_ranked(summary),

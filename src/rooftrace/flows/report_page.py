@@ -1,0 +1,317 @@
+"""An evaluation as one HTML page that needs no network: protocol, figures, curves, pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from markupsafe import Markup
+
+from rooftrace.data.source import SceneSet
+from rooftrace.flows.candidates import Candidate
+from rooftrace.flows.evaluation import Comparison, Evaluation
+from rooftrace.flows.gallery import gallery, ranked
+from rooftrace.io.page import render_page
+from rooftrace.io.svg import Curve, curves
+from rooftrace.metrics.interval import DRAWS, Interval
+from rooftrace.metrics.objects import F1_IOUS
+from rooftrace.metrics.paired import PairedTest
+from rooftrace.metrics.report import EvalReport
+
+__all__ = ["render"]
+
+_IN_A_GALLERY = 4
+_ROWS = 100
+"""Scenes that the table lists; the JSON has all."""
+
+_LISTED_LEAKS = 12
+
+_POOLED = (
+    "counts of pixels and buildings are added over all scenes, then ratios are taken; “mean per "
+    "image” takes the ratio of each scene first, and one without the class in truth and answer "
+    "counts as 1"
+)
+_MATCHED = (
+    "match one to one where their IoU is above 0.5; where a label does not tell buildings apart, "
+    "connected regions count; what is known by less than half is not judged"
+)
+
+_FIGURES = {
+    "pixel.iou": "IoU, pooled",
+    "pixel.dice": "Dice, pooled",
+    "pixel.precision": "Precision, pooled",
+    "pixel.recall": "Recall, pooled",
+    "pixel.accuracy": "Accuracy, pooled",
+    "pixel.mean_iou": "Mean IoU, pooled",
+    "per_image.iou": "IoU, mean per image",
+    "per_image.dice": "Dice, mean per image",
+    "boundary.boundary_iou": "Boundary IoU, pooled",
+    "objects.f1": "F1 of buildings",
+    "objects.precision": "Precision of buildings",
+    "objects.recall": "Recall of buildings",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One figure of every model.
+
+    Args:
+        name: of the figure.
+        cells: its value and limits, model by model.
+        best: which model has the highest; -1 where there is one alone, or none is best.
+    """
+
+    name: str
+    cells: tuple[tuple[str, str], ...]
+    best: int = -1
+
+
+def render(evaluation: Evaluation, candidates: Sequence[Candidate], source: SceneSet) -> str:
+    """The whole page, text in UTF-8.
+
+    Args:
+        evaluation: what is shown.
+        candidates: what was judged, in the order of the reports; the first is asked again for the
+            scenes of the galleries.
+        source: the scenes.
+    """
+    first = evaluation.first
+    leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
+    pictures = gallery(candidates[0], source, first, _IN_A_GALLERY, also=leaked)
+    return render_page(
+        "evaluation.html",
+        {"number": _number, "share": _share, "figure": _figure},
+        first=first,
+        reports=evaluation.reports,
+        several=len(evaluation.reports) > 1,
+        leaks=[
+            (report.name, leak, leak.pairs[:_LISTED_LEAKS])
+            for report, leak in zip(evaluation.reports, evaluation.leaks)
+        ],
+        leaked=[pictures.shown[i] for i in leaked if i in pictures.shown],
+        rows=_rows(evaluation.reports),
+        comparisons=[_told(evaluation, one) for one in evaluation.comparisons],
+        protocol=_protocol(first, candidates),
+        charts=_charts(evaluation.reports),
+        thresholds=_thresholds(evaluation.reports, candidates),
+        places=_places(first),
+        scenes=[_scene(first, name) for name, _ in ranked(first)[:_ROWS]],
+        galleries=pictures.named,
+        notes=evaluation.notes,
+        version=metadata.version("rooftrace"),
+        class_shares=_row_shares(first),
+    )
+
+
+def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
+    """Headline figures with intervals."""
+    return [
+        _row(name, [report.intervals[key] for report in reports])
+        for key, name in _FIGURES.items()
+        if all(key in report.intervals for report in reports)
+    ]
+
+
+def _row(name: str, each: Sequence[Interval]) -> _Row:
+    cells = tuple(
+        (_figure(one.value), f"{one.low:.3f} – {one.high:.3f}" if one.is_known else one.reason)
+        for one in each
+    )
+    values = [one.value for one in each]
+    highest = max((v for v in values if not math.isnan(v)), default=math.nan)
+    is_best = len(each) > 1 and sum(value == highest for value in values) == 1
+    return _Row(name, cells, values.index(highest) if is_best else -1)
+
+
+def _told(evaluation: Evaluation, one: Comparison) -> dict[str, Any]:
+    """A comparison in words, and its figures."""
+    name, base = (evaluation.reports[i].name for i in (one.first, one.second))
+    headline = "pixel.iou" if evaluation.first.is_binary else "pixel.mean_iou"
+    return {
+        "sentence": _sentence(name, base, _FIGURES[headline], one.figures[headline]),
+        "name": name,
+        "rows": [(_FIGURES[key], test, _limits(test)) for key, test in one.figures.items()],
+    }
+
+
+def _sentence(name: str, base: str, figure: str, test: PairedTest) -> str:
+    gap = test.difference
+    if not gap.is_known:
+        return f"{name} and {base} cannot be compared by {figure}: {gap.reason}."
+    p = f"p {'< 0.001' if test.p_value < 0.001 else f'= {test.p_value:.3f}'}"
+    limits = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), {p}"
+    if gap.low > 0 and test.p_value < 0.05:
+        return f"{name} is better than {base} on scenes like these, by {figure}: {limits}."
+    if gap.high < 0 and test.p_value < 0.05:
+        return f"{name} is worse than {base} on scenes like these, by {figure}: {limits}."
+    return f"No difference between {name} and {base} can be told by {figure}: {limits}."
+
+
+def _limits(test: PairedTest) -> str:
+    gap = test.difference
+    return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else gap.reason
+
+
+def _protocol(first: EvalReport, candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
+    """What was done, line by line."""
+    context = first.context
+    units = next(iter(first.intervals.values()), None)
+    lines = [
+        ("data", str(context.get("data", "–"))),
+        ("part", str(context.get("split") or context.get("part") or "all of it")),
+        ("scenes", f"{len(first.images):,}, {first.pooled.pixels:,} pixels that are judged"),
+        ("classes", ", ".join(first.classes)),
+        (
+            "pooled",
+            _POOLED,
+        ),
+        (
+            "buildings",
+            _MATCHED,
+        ),
+        ("edges", "borders of an image and of nodata are no outlines; nodata is not judged"),
+    ]
+    lines += [(candidate.name, ", ".join(_made_by(candidate))) for candidate in candidates]
+    if units is not None:
+        drawn = f"{units.count} {units.units}s drawn anew, {DRAWS:,} times, seed 0"
+        lines.append(("intervals", f"95 %, {drawn}{f'; {units.note}' if units.note else ''}"))
+    versions = context.get("versions") or {}
+    lines.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"))
+    return lines
+
+
+def _made_by(candidate: Candidate) -> list[str]:
+    context = candidate.context
+    told = []
+    if candidate.threshold is not None:
+        told.append(f"threshold {candidate.threshold:g}, from {candidate.threshold_from}")
+    else:
+        told.append(candidate.threshold_from)
+    if context.get("gsd_m"):
+        told.append(f"{context['gsd_m']:g} m per pixel")
+    engine = context.get("engine") or {}
+    if engine:
+        told.append(f"{engine['name']} {engine['precision']}")
+    if "tta" in context:
+        told.append(f"mirrored tiles: {context['tta'] or 'none'}")
+    if bundle := context.get("bundle"):
+        told.append(f"sha256 {bundle['sha256'][:12]}")
+    return told
+
+
+def _charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
+    """Each chart that there is something for."""
+    made: dict[str, Markup] = {}
+    known = [(report, report.curve) for report in reports if report.curve is not None]
+    if known:
+        recall_precision, over_threshold = [], []
+        for report, curve in known:
+            at = report.context.get("threshold")
+            precision, recall = curve.precision().tolist(), curve.recall().tolist()
+            iou, thresholds = curve.iou().tolist(), curve.thresholds.tolist()
+            step = _nearest(thresholds, at)
+            mark = None if step is None else (recall[step], precision[step])
+            recall_precision.append(Curve(report.name, recall, precision, mark))
+            mark = None if step is None else (thresholds[step], iou[step])
+            over_threshold.append(Curve(report.name, thresholds, iou, mark))
+        made["precision_recall"] = curves(recall_precision, x="recall", y="precision")
+        made["iou"] = curves(over_threshold, x="threshold", y="IoU")
+    if any(report.objects.labelled or report.objects.predicted for report in reports):
+        lines = [
+            Curve(r.name, F1_IOUS, [r.objects.f1_at(iou) for iou in F1_IOUS], dots=True)
+            for r in reports
+        ]
+        made["f1"] = curves(lines, x="IoU that a match needs", y="F1", x_range=(0.5, 1.0))
+    scored = [(report, one) for report in reports if (one := report.reliability) is not None]
+    if scored:
+        lines = [
+            Curve(report.name, one.mean_score.tolist(), one.share_right.tolist(), dots=True)
+            for report, one in scored
+        ]
+        made["reliability"] = curves(lines, x="score", y="share that is right", diagonal=True)
+    return made
+
+
+def _nearest(thresholds: Sequence[float], at: float | None) -> int | None:
+    if at is None:
+        return None
+    return min(range(len(thresholds)), key=lambda step: abs(thresholds[step] - at))
+
+
+def _thresholds(
+    reports: Sequence[EvalReport], candidates: Sequence[Candidate]
+) -> list[dict[str, Any]]:
+    """Of each model with probabilities what was used, and what would be best here."""
+    return [
+        {
+            "name": report.name,
+            "used": candidate.threshold,
+            "origin": candidate.threshold_from,
+            "iou": report.pooled.iou(report.building_class),
+            "best": report.curve.best("iou"),
+            "best_iou": float(report.curve.iou().max()),
+            "average_precision": report.curve.average_precision(),
+        }
+        for report, candidate in zip(reports, candidates)
+        if report.curve is not None and candidate.threshold is not None
+    ]
+
+
+def _places(report: EvalReport) -> list[dict[str, Any]]:
+    index = report.building_class
+    return [
+        {
+            "name": name or "(no group)",
+            "scenes": len(place.images),
+            "pixels": place.pooled.pixels,
+            "iou": place.pooled.iou(index),
+            "dice": place.pooled.dice(index),
+            "precision": place.pooled.precision(index),
+            "recall": place.pooled.recall(index),
+            "boundary_iou": place.outlines.iou,
+            "f1": place.objects.f1,
+            "labelled": place.objects.labelled,
+        }
+        for name, place in report.places.items()
+    ]
+
+
+def _scene(report: EvalReport, name: str) -> dict[str, Any]:
+    image = next(one for one in report.images if one.id == name)
+    index = report.building_class
+    return {
+        "id": name,
+        "group": image.group,
+        "figure": report.headline(image.counts),
+        "precision": image.counts.precision(index),
+        "recall": image.counts.recall(index),
+        "boundary_iou": image.outlines.iou,
+        "f1": image.objects.f1,
+        "labelled": image.objects.labelled,
+        "predicted": image.objects.predicted,
+        "pixels": image.counts.pixels,
+    }
+
+
+def _row_shares(report: EvalReport) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Of each class of the truth its pixels by what they were taken for, with shares."""
+    return [
+        (name, [(count, count / max(sum(row), 1)) for count in row])
+        for name, row in zip(report.classes, report.pooled.matrix.tolist())
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}%}"

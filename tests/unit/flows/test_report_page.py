@@ -1,0 +1,128 @@
+"""The page of an evaluation: what it holds, whatever was judged."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+
+from rooftrace.data.config import SourceConfig
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.models.bundle import read_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+OPTIONS = EvalOptions(precision="fp32", pictures=0)
+
+
+class Page(HTMLParser):
+    """Texts by the element that they stand in, and all addresses."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href")]
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.tags and self.tags[-1] in ("h1", "h2", "h3"):
+            self.headings[-1] += data.strip()
+
+
+def page_of(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_figures_and_pictures_of_one_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    data = SourceConfig(path=str(tiny_run.data))
+    evaluation = run_evaluate(tiny_run.bundle, data, tmp_path, OPTIONS)
+    page, first = page_of(tmp_path), evaluation.first
+    iou = first.intervals["pixel.iou"]
+    for told in (f"{iou.value:.3f}", f"{iou.low:.3f} – {iou.high:.3f}", str(tiny_run.data)):
+        assert told in page.text
+    assert {"Figures", "Protocol", "Curves", "Confusion", "Buildings one by one"} <= {
+        *page.headings
+    }
+    # Six scenes, each once; and those that show what was trained on, of which four are shown.
+    (leak,) = evaluation.leaks
+    assert len(leak.scenes) > 3
+    assert page.tags.count("img") == 6 + 4
+    assert f"{len(leak.scenes)} of {leak.checked} scenes show ground" in page.text
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    assert "script" not in page.tags
+    assert "was not used" in page.text
+
+
+def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
+    made = read_bundle(tiny_run.bundle)
+    other = tmp_path / "other.rooftrace"
+    changed = made.spec.model_copy(update={"name": "the other", "threshold": 0.9})
+    write_bundle(other, changed, made.parts)
+    data = SourceConfig(path=str(tiny_run.data))
+    evaluation = run_evaluate([tiny_run.bundle, other], data, tmp_path, OPTIONS)
+    page = page_of(tmp_path)
+    (comparison,) = evaluation.comparisons
+    test = comparison.figures["pixel.iou"]
+    gap = test.difference
+    sentence = next(h for h in page.headings if "the other" in h and "IoU, pooled" in h)
+    assert f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" in sentence
+    assert ("better" in sentence or "worse" in sentence) == (
+        gap.low * gap.high > 0 and test.p_value < 0.05
+    )
+    assert f"{test.better} : {test.worse} : {test.equal}" in page.text
+    plain = json.loads((tmp_path / "report.json").read_text())
+    assert [report["name"] for report in plain["reports"]] == [made.spec.name, "the other"]
+
+
+def test_names_of_strangers_are_text(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    evil = "<script>alert(1)</script>"
+    spec = bundle.spec.model_copy(update={"name": evil})
+    write_bundle(tmp_path / "m.rooftrace", spec, bundle.parts)
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    pixels[5:20, 5:20] = 250
+    for part, array in (("images", pixels), ("masks", pixels[..., 0] // 250 * 255)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / "a<b>&.png")
+    data = SourceConfig(path=str(tmp_path), gsd_m=0.5)
+    run_evaluate(tmp_path / "m.rooftrace", data, tmp_path / "out", EvalOptions())
+    page = page_of(tmp_path / "out")
+    assert "script" not in page.tags
+    assert "b" in page.tags  # of captions; not of the name
+    assert evil in page.headings[0] or evil in page.text
+    assert "a<b>&" in page.text
+    # One scene has no interval, and the page says why.
+    assert "there is only one scene" in page.text
+
+
+def test_nothing_to_find(tmp_path: Path) -> None:
+    bundle = tiny_bundle()
+    write_bundle(tmp_path / "m.rooftrace", bundle.spec, bundle.parts)
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        for name in "ab":
+            shape = (30, 30, 3) if part == "images" else (30, 30)
+            Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / part / f"{name}.png")
+    data = SourceConfig(path=str(tmp_path), gsd_m=0.5)
+    run_evaluate(tmp_path / "m.rooftrace", data, tmp_path / "out", EvalOptions())
+    page = page_of(tmp_path / "out")
+    assert "nan" not in page.text.lower()
+    assert "Buildings one by one" not in page.headings
