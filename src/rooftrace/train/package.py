@@ -36,15 +36,15 @@ from rooftrace.models.export import (
     round_to_half,
 )
 from rooftrace.models.pix2pix import RefinedNet
-from rooftrace.models.spec import BundleSpec, Measured, Output, Variant
+from rooftrace.models.spec import BundleSpec, Measured, Output
 from rooftrace.models.zoo import multiple_px, needs_fixed_size
 from rooftrace.train.buildings import BuildingJudge
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.feed import TrainingData
 from rooftrace.train.fit import FitResult
-from rooftrace.train.quantize import quantize_openvino
 from rooftrace.train.refine import Refined
 from rooftrace.train.separation import SeparationFigures, choose_separation
+from rooftrace.train.variants import int8_variant
 from rooftrace.train.weights import load_weights
 
 __all__ = ["package"]
@@ -53,7 +53,6 @@ Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 Watch = Callable[[int, Sample, NDArray[np.float32]], None]
 
 _VERSIONS = ("rooftrace", "torch", "segmentation-models-pytorch", "onnx", "openvino", "nncf")
-_INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
 
 _PARITY_SAMPLES = 8
 _WORST_PARITY = 1e-3
@@ -155,7 +154,7 @@ def package(
     if config.export.weights:
         parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
     if config.export.int8:
-        made = _int8(config, result.data, spec, graph, judged, tell)
+        made = int8_variant(config.export, result.data, spec, graph, tell)
         if made is not None:
             variant, files = made
             parts |= files
@@ -296,31 +295,6 @@ def _check_parity(network: Run, engine: Run, data: TrainingData, name: str) -> N
             remedy="The weights are kept in the run's checkpoints. Report the architecture; "
             "export.half_weights = false may help.",
         )
-
-
-def _int8(
-    config: TrainConfig,
-    data: TrainingData,
-    spec: BundleSpec,
-    graph: bytes,
-    before: Sequence[_Judged],
-    tell: Callable[[str], None],
-) -> tuple[Variant, dict[str, bytes]] | None:
-    """The int8 variant, if it is nearly as good as `before` on every validation folder."""
-    plain = data.samples.unchanged(config.export.int8_samples)
-    tell(f"quantising to int8 with {len(plain)} samples")
-    files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
-    engine = OpenVinoEngine(spec, files, "int8", "int8")
-    after = [_judge(engine.run, tiles, spec) for tiles in data.tiles]
-    drops = {b.name: b.iou(spec) - a.iou(spec) for b, a in zip(before, after)}
-    shown = ", ".join(f"{name} {drop:+.4f}" for name, drop in drops.items())
-    if max(drops.values()) > config.export.int8_max_drop:
-        tell(f"int8 left out: IoU falls by {shown}, allowed {config.export.int8_max_drop}")
-        return None
-    tell(f"int8 kept: IoU falls by {shown}")
-    parity = {f"iou_drop/{name}": round(drop, 5) for name, drop in drops.items()}
-    variant = Variant(engine="openvino", precision="int8", files=_INT8_FILES, parity=parity)
-    return variant, dict(zip(_INT8_FILES, files))
 
 
 def _band_names(count: int) -> tuple[str, ...]:

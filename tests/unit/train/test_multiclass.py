@@ -18,12 +18,13 @@ pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
 from rooftrace.data.config import SourceConfig
+from rooftrace.engines.openvino import capabilities
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate
 from rooftrace.flows.train import run_train
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.predictor import load
-from rooftrace.train import package
+from rooftrace.train import variants
 
 COLOURS = np.array([(0x84, 0x29, 0xF6), (0x3C, 0x10, 0x98), (0x6E, 0xC1, 0xE4)], np.uint8)
 CONFIG = """
@@ -101,7 +102,8 @@ def test_the_contract_says_what_was_trained(bundle: Path) -> None:
     np.testing.assert_allclose(spec.mean, 21_500, rtol=0.1)
     np.testing.assert_allclose(spec.std, 12_300, rtol=0.1)
     assert [(v.engine, v.precision) for v in spec.variants] == [("openvino", "int8")]
-    assert set(spec.variants[0].parity) == {"iou_drop/again"}
+    floats = ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",)
+    assert set(spec.variants[0].parity) == {f"iou_drop/again/{name}" for name in floats}
 
 
 def test_all_that_is_in_it_runs_and_agrees(bundle: Path, folder: Path) -> None:
@@ -158,9 +160,9 @@ def test_an_int8_variant_that_loses_too_much_is_left_out(
             flat[:, 2] = 1
             return flat
 
-    real = package.OpenVinoEngine
-    monkeypatch.setattr(package, "quantize_openvino", broken)
-    monkeypatch.setattr(package, "OpenVinoEngine", Flat)
+    real = variants.OpenVinoEngine
+    monkeypatch.setattr(variants, "quantize_openvino", broken)
+    monkeypatch.setattr(variants, "OpenVinoEngine", Flat)
     console = Console(record=True, width=200, file=io.StringIO())
     report = run_train(folder / "strict.toml", folder / "strict", console=console)
     spec = read_bundle(report.best["best_iou"][2]).spec

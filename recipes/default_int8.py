@@ -1,0 +1,42 @@
+"""Give the bundled model an int8 variant, if it is nearly as good as the model on its validation.
+
+    python recipes/default_data.py work/default-data
+    python recipes/default_int8.py OUT.rooftrace
+
+quantises the graph with samples of the training places, judges it on whole images of the validation
+places, and writes the bundle with the variant. Of the bundle nothing else changes. Where the
+variant is not good enough, nothing is written. The figures are in docs/default-model.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rooftrace.core.config import load_config
+from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.predict.predictor import default_bundle
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.feed import open_data
+from rooftrace.train.variants import int8_variant
+
+RECIPES = Path(__file__).parent
+
+
+def main() -> int:
+    out = Path(sys.argv[1])
+    config = load_config(RECIPES / "default.toml", TrainConfig)
+    bundle = default_bundle()
+    data = open_data(config, RECIPES)
+    made = int8_variant(config.export, data, bundle.spec, bundle.part(GRAPH_NAME), print)
+    if made is None:
+        return 1
+    variant, files = made
+    others = tuple(v for v in bundle.spec.variants if v.files != variant.files)
+    spec = bundle.spec.model_copy(update={"variants": (*others, variant)})
+    write_bundle(out, spec, {**bundle.parts, **files})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
