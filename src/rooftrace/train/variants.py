@@ -44,10 +44,15 @@ def int8_variant(
     tell(f"quantising to int8 with {len(plain)} samples")
     files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
     after = _judge(data, spec, OpenVinoEngine(spec, files, "int8", "int8"))
+    unjudged = [source.name for source in data.val if source.name not in after]
+    if unjudged:
+        tell(f"int8 left out: nothing in {', '.join(unjudged)} can be predicted and compared")
+        return None
     drops: dict[str, float] = {}
     for precision in ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",):
         before = _judge(data, spec, OpenVinoEngine(spec, [graph], precision, GRAPH_NAME))
-        drops |= {f"{name}/{precision}": iou - after[name] for name, iou in before.items()}
+        for name, iou in before.items():
+            drops[f"{name}/{precision}"] = iou - after[name]
     shown = ", ".join(f"{name} {drop:+.4f}" for name, drop in drops.items())
     if max(drops.values()) > config.int8_max_drop:
         tell(f"int8 left out: IoU falls by {shown}, allowed {config.int8_max_drop}")
@@ -59,8 +64,9 @@ def int8_variant(
 
 
 def _judge(data: TrainingData, spec: BundleSpec, engine: OpenVinoEngine) -> dict[str, float]:
-    """IoU by folder."""
-    return {source.name: _iou(judge_whole(source, spec, engine.run), spec) for source in data.val}
+    """IoU by folder; a folder of which no pixel can be compared is left out."""
+    found = {source.name: judge_whole(source, spec, engine.run) for source in data.val}
+    return {name: _iou(counts, spec) for name, counts in found.items() if counts.pixels}
 
 
 def _iou(counts: PixelCounts, spec: BundleSpec) -> float:
