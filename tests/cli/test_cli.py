@@ -135,7 +135,7 @@ def test_evaluate(tiny_run: TinyRun, tmp_path: Path) -> None:
     plain = done.json
     assert plain["images"] == 1
     assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
-    assert set(plain["per_image"]) == {*plain["pixel"], *plain["boundary"]}
+    assert set(plain["per_image"]) == {*plain["pixel"], *plain["boundary"], "dice_nonempty"}
     assert plain["split"] == split
     assert json.loads((out / "report.json").read_text())["pixel"] == plain["pixel"]
     assert len(list((out / "pictures").iterdir())) == 1

@@ -48,6 +48,7 @@ _FIGURES = {
     "pixel.mean_iou": "Mean IoU, pooled",
     "per_image.iou": "IoU, mean per image",
     "per_image.dice": "Dice, mean per image",
+    "per_image.dice_nonempty": "Dice, mean per image with buildings",
     "boundary.boundary_iou": "Boundary IoU, pooled",
     "objects.f1": "F1 of buildings",
     "objects.precision": "Precision of buildings",

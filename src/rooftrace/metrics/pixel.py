@@ -136,12 +136,12 @@ def image_values(counts: Sequence[PixelCounts], index: int) -> dict[str, NDArray
     """Figures of each image, (images,) each: those of one class, accuracy, and the mean IoU over
     the classes that occur in the image.
 
-    An image where neither truth nor prediction has the class is fully right: it counts as 1, as the
-    usual building contests score it. Where one side alone has it, the image counts as 0, in
-    precision and recall, too.
+    An image where neither truth nor prediction has the class is fully right: it counts as 1. Where
+    one side alone has it, the image counts as 0, in precision and recall, too. `dice_nonempty` is
+    NaN for the former, which so are left out, as some contests score.
     """
     if not counts:
-        return {name: np.zeros(0) for name in (*_OF_CLASS, *_OF_IMAGE)}
+        return {name: np.zeros(0) for name in (*_OF_CLASS, *_OF_IMAGE, "dice_nonempty")}
     classes = len(counts[0].matrix)
     flat = np.stack([one.matrix.ravel() for one in counts]).astype(np.float64)
     is_absent = np.isnan(pixel_ratio("dice", classes, index)(flat))
@@ -149,6 +149,7 @@ def image_values(counts: Sequence[PixelCounts], index: int) -> dict[str, NDArray
     for name in _OF_CLASS:
         value = pixel_ratio(name, classes, index)(flat)
         values[name] = np.where(is_absent, 1.0, np.nan_to_num(value))
+    values["dice_nonempty"] = np.where(is_absent, np.nan, values["dice"])
     for name in _OF_IMAGE:
         values[name] = pixel_ratio(name, classes)(flat)
     return values

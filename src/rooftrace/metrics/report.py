@@ -23,7 +23,7 @@ from rooftrace.metrics.spread import SceneCounts
 __all__ = ["EvalReport"]
 
 _PIXEL = ("accuracy", "precision", "recall", "dice", "iou", "mean_iou")
-_PER_IMAGE = ("dice", "iou", "boundary_iou")
+_PER_IMAGE = ("dice", "dice_nonempty", "iou", "boundary_iou")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class EvalReport:
             "protocol": {
                 "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
                 "per_image": "mean over images; an image without the class in truth and "
-                "prediction counts as 1",
+                "prediction counts as 1; dice_nonempty leaves such images out",
                 "class": self.classes[self.building_class],
                 "confusion": "pixels, in the order of the classes; row = truth, "
                 "column = prediction",
@@ -272,7 +272,7 @@ class EvalReport:
             ]
         name = self.classes[self.building_class]
         rows = [(f"{_told(key)} (pooled)", value) for key, value in plain["pixel"].items()]
-        per_image = {key: plain["per_image"][key] for key in ("dice", "iou", "boundary_iou")}
+        per_image = {key: plain["per_image"][key] for key in _PER_IMAGE}
         rows += [(f"{_told(key)} (mean per image)", value) for key, value in per_image.items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
         rows += [("F1 of buildings (pooled)", plain["objects"]["f1"]), *outlines]
@@ -358,6 +358,8 @@ def _all_known(figures: dict[str, float | int] | dict[str, float]) -> dict[str, 
 
 def _told(key: str) -> str:
     """Such as `boundary_f1_2px` in words: Boundary F1 at 2 px."""
+    if key == "dice_nonempty":
+        return "Dice without empty images"
     words = key.replace("_f1_", " F1 at ").replace("iou", "IoU").replace("px", " px")
     return words[0].upper() + words[1:].replace("_", " ")
 

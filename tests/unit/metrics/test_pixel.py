@@ -132,6 +132,7 @@ def test_pooled_and_per_image_differ_and_are_told_apart() -> None:
     # An image with nothing to find, where nothing was found, is right.
     assert found == {
         "dice": pytest.approx((1 + 2 / 3 + 1) / 3),
+        "dice_nonempty": pytest.approx((1 + 2 / 3) / 2),
         "iou": pytest.approx((1 + 1 / 2 + 1) / 3),
         "precision": 1,
         "recall": pytest.approx((1 + 1 / 2 + 1) / 3),
@@ -142,11 +143,12 @@ def test_pooled_and_per_image_differ_and_are_told_apart() -> None:
     false_alarm = counted(np.zeros((1, 2), np.uint8), np.array([[1, 0]], np.uint8))
     assert per_image([false_alarm], 1) == {
         "dice": 0, "iou": 0, "precision": 0, "recall": 0, "accuracy": 0.5, "mean_iou": 0.25,
+        "dice_nonempty": 0,
     }  # fmt: skip
     unknown = counted(np.ones((1, 2), np.uint8), np.ones((1, 2), np.uint8), np.zeros((1, 2), bool))
     assert per_image([false_alarm, unknown], 1) == {
         "dice": 0.5, "iou": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": 0.5,
-        "mean_iou": 0.25,
+        "mean_iou": 0.25, "dice_nonempty": 0,
     }  # fmt: skip
     assert list(image_values([false_alarm, unknown], 1)["iou"]) == [0, 1]
     assert all(math.isnan(v) for v in per_image([], 1).values())
@@ -177,7 +179,8 @@ def test_the_report_is_the_contract() -> None:
     assert plain["images"] == 1
     assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
     assert set(plain["per_image"]) == {
-        "accuracy", "precision", "recall", "dice", "iou", "mean_iou", *plain["boundary"],
+        "accuracy", "precision", "recall", "dice", "iou", "mean_iou", "dice_nonempty",
+        *plain["boundary"],
     }  # fmt: skip
     assert plain["pixel"]["iou"] == 0.5
     assert plain["pixel"]["dice"] == pytest.approx(2 / 3, abs=1e-6)
