@@ -15,7 +15,7 @@ from rooftrace.predict.key import draw_key
 __all__ = ["FOUND", "INVENTED", "MISSED", "PANEL_PX", "side_by_side"]
 
 PANEL_PX = 640
-"""Longest side of one of the four panels."""
+"""Longest side of a panel."""
 
 _LEAST_PANEL_PX = 256
 """Smaller images are shown larger, so that texts find room."""
@@ -27,19 +27,20 @@ _ERROR_SHARE = 0.7
 FOUND, MISSED, INVENTED = (0, 158, 115), (230, 120, 0), (0, 90, 200)
 """Colours that people tell apart who see red and green alike (Okabe & Ito 2008), darkened."""
 _UNKNOWN: Colour = (70, 70, 70)
+_GROUND = 205
+"""Grey on which masks are shown where there is no image."""
+
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 _FONT, _TEXT = cv2.FONT_HERSHEY_SIMPLEX, 0.5
-_HEADS: tuple[tuple[tuple[str, Colour], ...], ...] = (
-    (("image", _INK),),
-    (("truth", _INK),),
-    (),
-    (("found", FOUND), ("missed", MISSED), ("invented", INVENTED)),
+_ERRORS: tuple[tuple[str, Colour], ...] = (
+    ("found", FOUND),
+    ("missed", MISSED),
+    ("invented", INVENTED),
 )
-"""Above each panel; that of the prediction is given."""
 
 
 def side_by_side(
-    pixels: NDArray[np.generic],
+    pixels: NDArray[np.generic] | None,
     truth: Mask,
     predicted: Mask,
     title: str,
@@ -55,30 +56,40 @@ def side_by_side(
 
     Args:
         pixels: (band, y, x), any dtype; shown between its 1st and 99th percentile if not 8-bit.
-        truth, predicted: of the same shape; what is not known of the truth is grey in both.
+            None: there is no image, and masks are shown alone.
+        truth, predicted: of the same shape; what is not known of the truth is grey in both, what
+            is not known of the prediction in that.
         title: above the prediction.
         legend: of the classes.
         building_class: whose errors are shown.
         panel_px: longest side of a panel.
     """
-    image = as_rgb(pixels)
-    valid = truth.valid
-    panels = [image, *(_overlay(image, mask.data, valid, legend) for mask in (truth, predicted))]
-    panels.append(_errors(image, truth, predicted, building_class))
+    blank = np.full((*truth.data.shape, 3), _GROUND, np.uint8)
+    image = blank if pixels is None else as_rgb(pixels)
+    named: list[tuple[NDArray[np.uint8], tuple[tuple[str, Colour], ...]]] = [
+        (_overlay(image, truth.data, truth.valid, legend), (("truth", _INK),)),
+        (
+            _overlay(image, predicted.data, truth.valid & predicted.valid, legend),
+            ((f"prediction {title}", _INK),),
+        ),
+        (_errors(image, truth, predicted, building_class), _ERRORS),
+    ]
+    if pixels is not None:
+        named.insert(0, (image, (("image", _INK),)))
     longest = max(image.shape[:2])
     scale = min(max(longest, _LEAST_PANEL_PX), panel_px) / longest
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    shown = [cv2.resize(panel, size, interpolation=how) for panel in panels]
+    shown = [cv2.resize(panel, size, interpolation=how) for panel, _ in named]
     height, width = shown[0].shape[:2]
     sheet = np.full(
         (height + _HEADER_PX, len(shown) * (width + _GAP_PX) - _GAP_PX, 3), _PAPER, dtype=np.uint8
     )
-    for number, panel in enumerate(shown):
+    for number, (panel, (_, heads)) in enumerate(zip(shown, named)):
         left = number * (width + _GAP_PX)
         sheet[_HEADER_PX:, left : left + width] = panel
         at = left + 4
-        for text, colour in _HEADS[number] if number != 2 else ((f"prediction {title}", _INK),):
+        for text, colour in heads:
             cv2.putText(sheet, text, (at, 23), _FONT, _TEXT, colour, 1, cv2.LINE_AA)
             at += cv2.getTextSize(text, _FONT, _TEXT, 1)[0][0] + 8
     if len(legend.names) == 2:

@@ -1,0 +1,168 @@
+"""Pictures on the page of an evaluation: which scenes, and how they are read."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
+from rooftrace.data.source import Entry, SceneSet
+from rooftrace.flows.candidates import Answer
+from rooftrace.flows.gallery import Gallery, gallery
+from rooftrace.io.blank import BlankSource
+from rooftrace.io.legend import Legend
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.scene import ImageScore
+
+HEAD_PX = 34
+
+
+@dataclass
+class Watched:
+    """An image that records what is read of it."""
+
+    data: NDArray[np.uint8]
+    read_px: list[int] = field(default_factory=list)
+
+    @property
+    def grid(self) -> GeoGrid:
+        return GeoGrid(self.data.shape[1:])
+
+    bands = 3
+    dtype = np.dtype(np.uint8)
+
+    def read(self, window: Window | None = None) -> Raster:
+        window = window or Window.whole(self.grid.shape)
+        self.read_px.append(window.area_px)
+        rows, cols = window.slices()
+        valid = np.ones(window.shape_yx, bool)
+        return Raster(self.data[:, rows, cols], valid, self.grid.crop(window))
+
+
+@dataclass
+class Label:
+    data: NDArray[np.uint8]
+
+    def read(self, window: Window | None = None) -> Mask:
+        assert window is not None
+        return Mask(self.data, np.ones(self.data.shape, bool), GeoGrid(self.data.shape))
+
+
+class Candidate:
+    """Says of the left half that it is a building."""
+
+    name, classes, building_class = "half", ("land", "building"), 1
+    legend = Legend(classes)
+    threshold, threshold_from, notes = None, "", ()
+    context: ClassVar[dict[str, Any]] = {}
+
+    def answer(self, scene: Scene) -> Answer:
+        mask = np.zeros(scene.image.grid.shape, np.uint8)
+        mask[:, : mask.shape[1] // 2] = 1
+        valid = np.ones(mask.shape, bool)
+        return Answer(Mask(mask, valid, scene.image.grid), np.zeros(0, np.object_))
+
+
+def report_of(ious: dict[str, float | None]) -> EvalReport:
+    """Of each scene the IoU in hundredths; None where nothing is there."""
+    images = []
+    for name, iou in ious.items():
+        right = 0 if iou is None else round(100 * iou)
+        matrix = np.array([[50, 0], [0 if iou is None else 100 - right, right]])
+        images.append(ImageScore(name, PixelCounts(matrix)))
+    return EvalReport(tuple(images), ("land", "building"), 1, {})
+
+
+def set_of(scenes: dict[str, Scene]) -> SceneSet:
+    entries = tuple(Entry(name, None) for name in sorted(scenes))
+    classes = ("land", "building")
+    return SceneSet("set", "folder", classes, 1, entries, lambda entry: scenes[entry.id])
+
+
+def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
+    grid = GeoGrid(shape_yx)
+    label = np.zeros(shape_yx, np.uint8)
+    label[: shape_yx[0] // 2] = 1
+    return Scene(name, BlankSource(grid, name), Label(label))
+
+
+def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
+    source = set_of({name: blank(name) for name in ious})
+    return gallery(Candidate(), source, report_of(ious), count)
+
+
+def ids_of(shown: Gallery) -> dict[str, list[str]]:
+    return {name: [one.id for one in some] for name, some in shown.named}
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (4, [2, 1, 1]), (12, [4, 4, 4]), (31, [4, 4, 4])],
+)
+def test_few_scenes_are_shared_out(count: int, sizes: list[int]) -> None:
+    order = [f"s{n:02d}" for n in range(count)]
+    found = ids_of(made({name: n / 40 for n, name in enumerate(order)}))
+    assert [len(ids) for ids in found.values()] == sizes
+    every = [one for ids in found.values() for one in ids]
+    assert len(every) == len(set(every))
+    assert next(iter(found.values()))[0] == order[0]
+    if count > 1:
+        assert found["The best"][0] == order[-1]
+    if count == 31:
+        assert found["From the middle"] == order[13:17]
+
+
+def test_the_best_found_something() -> None:
+    found = ids_of(made({"a": 0.2, "b": None, "c": 0.5, "d": None, "e": 0.4}))
+    assert found == {"The worst": ["a"], "From the middle": ["e"], "The best": ["c"]}
+    alone = ids_of(made({"a": None, "b": None}))
+    assert alone == {"Nothing to find, and nothing found": ["a", "b"]}
+
+
+def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:
+    """(y, x, 3) RGB."""
+    head, _, text = shown.shown[name].address.partition(",")
+    assert head == "data:image/jpeg;base64"
+    decoded = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(decoded[..., ::-1], np.uint8)
+
+
+def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
+    shape = (3100, 2900)
+    # Rows and columns tell where a pixel was.
+    data = np.zeros((3, *shape), np.uint8)
+    data[0] = np.linspace(0, 250, shape[0])[:, None]
+    data[1] = np.linspace(0, 250, shape[1])
+    image = Watched(data)
+    scene = Scene("a", image, blank("a", shape).label)
+    shown = gallery(Candidate(), set_of({"a": scene}), report_of({"a": 0.5}), 4)
+    assert max(image.read_px) <= 1 << 22
+    assert sum(image.read_px) == shape[0] * shape[1]
+    sheet = picture(shown, "a")
+    width = (sheet.shape[1] + 8) // 4 - 8
+    assert max(sheet.shape[0] - HEAD_PX, width) == 360
+    panel = sheet[HEAD_PX:, :width].astype(float)
+    panel[..., 0] -= np.linspace(0, 250, panel.shape[0])[:, None]
+    panel[..., 1] -= np.linspace(0, 250, panel.shape[1])
+    # JPEG is off in the blocks beside the white around.
+    assert np.abs(panel[20:-20, 20:-20, :2]).max() < 8
+
+
+def test_without_imagery_masks_are_shown_alone() -> None:
+    sheet = picture(made({"a": 0.5}), "a")
+    width = (sheet.shape[1] + 8) // 3 - 8
+    assert width == 256
+    truth, predicted = (sheet[HEAD_PX:, n * (width + 8) :][:, :width] for n in range(2))
+    # Grey ground, the label above, the answer at the left.
+    for bare in (truth[-20:, 20:-20], predicted[20:-20, -20:]):
+        np.testing.assert_allclose(bare, 205, atol=6)
+    for tinted in (truth[:20, 20:-20], predicted[20:-20, :20]):
+        assert (tinted[..., 0].astype(int) - tinted[..., 1] > 40).all()
