@@ -24,7 +24,7 @@ PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentati
          "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
          "docs/prediction.md", "docs/ensembles.md", "docs/evaluation.md", "docs/vectorize.md",
          "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
-         "docs/density.md",
+         "docs/density.md", "docs/contest.md", "docs/results.md",
          "docs/audit.md",
          "README.md"]  # fmt: skip
 
