@@ -36,6 +36,15 @@ def test_contract() -> None:
     }
 
 
+def test_its_int8_variant_loses_less_than_half_a_point_on_each_validation_place() -> None:
+    (variant,) = rooftrace.load().bundle.spec.variants
+    assert (variant.engine, variant.precision) == ("openvino", "int8")
+    places = ("catanduanes", "massachusetts", "rotterdam")
+    against = {f"iou_drop/{place}/{p}" for place in places for p in ("fp32", "bf16")}
+    assert set(variant.parity) == against
+    assert max(variant.parity.values()) < 0.005
+
+
 def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
     made = rooftrace.load().bundle.spec.calibration
     assert made is not None
@@ -44,7 +53,7 @@ def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
     assert made.log_loss_after < made.log_loss_before
 
 
-@pytest.mark.parametrize("precision", ["fp32", None])
+@pytest.mark.parametrize("precision", ["fp32", "int8", None])
 def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     prediction = rooftrace.load(precision=precision).predict(demo_scene_path())
     counts = PixelCounts.of(demo_scene().mask(), prediction.mask.data, classes=2)
@@ -54,6 +63,16 @@ def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     assert 700 < len(prediction.footprints) < 1181
     covered = prediction.footprints.area.sum() / (2048 * 0.3) ** 2
     assert covered == pytest.approx(np.mean(prediction.mask.data == 1), rel=0.03)
+
+
+@pytest.mark.realdata
+def test_int8_holds_where_tall_buildings_lean(realdata: Path) -> None:
+    folder = SourceConfig(path=str(realdata / "rotterdam"), part="[150:]", gsd_m=0.5)
+    exact, rounded = (
+        run_evaluate(None, folder, None, EvalOptions(precision=p)).first.pooled.iou(1)
+        for p in ("fp32", "int8")
+    )
+    assert rounded > exact - 0.005
 
 
 @pytest.mark.realdata

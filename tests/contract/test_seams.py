@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rooftrace.core.types import GeoGrid
+from rooftrace.engines.openvino import capabilities
 from rooftrace.io.memory import ArraySource
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.scene import ScenePlan, plan_scene
@@ -14,9 +15,16 @@ from rooftrace.testing import demo_scene
 EDGE_PX = 160
 
 
-@pytest.fixture(scope="module")
-def model() -> Predictor:
-    return load()
+FLOAT = "bf16" if "BF16" in capabilities() else "fp32"
+
+ELSEWHERE = {FLOAT: 0.001, "int8": 0.003}
+"""Far from tiles' edges hardly anything changes: these are the tails of what an edge does. Rounding
+to 256 steps makes some of what is tiny visible."""
+
+
+@pytest.fixture(scope="module", params=[FLOAT, "int8"])
+def model(request: pytest.FixtureRequest) -> Predictor:
+    return load(precision=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +72,5 @@ def test_a_shift_by_the_networks_stride_changes_next_to_nothing(
     near = near[inner]
     shares = [changed[where].sum() / built[where].sum() for where in (near | ~near, near, ~near)]
     assert shares[0] < 0.005, shares
-    # Elsewhere hardly anything changes: these are the tails of what an edge of a tile does.
     assert shares[1] < 0.015, shares
-    assert shares[2] < 0.001, shares
+    assert shares[2] < ELSEWHERE[model.engine.precision], shares
