@@ -119,7 +119,13 @@ def run_evaluate(
     reports = [
         replace(
             report,
-            context={"data": folder.path, "part": folder.part, "split": options.split}
+            context={
+                "data": folder.path,
+                "part": folder.part,
+                "split": options.split,
+                "min_area_m2": options.min_area_m2,
+                "cell_m": options.cell_m,
+            }
             | report.context,
         )
         for report in reports

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
-
-from markupsafe import Markup
 
 from rooftrace.data.source import SceneSet
 from rooftrace.flows.candidates import Candidate
 from rooftrace.flows.evaluation import Comparison, Evaluation
 from rooftrace.flows.gallery import gallery, ranked
+from rooftrace.flows.report_charts import draw_charts
 from rooftrace.io.page import render_page
-from rooftrace.io.svg import Curve, curves
 from rooftrace.metrics.interval import DRAWS, Interval
-from rooftrace.metrics.objects import F1_IOUS
 from rooftrace.metrics.paired import PairedTest
 from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.scene import ImageScore
 
 __all__ = ["render"]
 
@@ -38,6 +36,9 @@ _MATCHED = (
     "match one to one where their IoU is above 0.5; where a label does not tell buildings apart, "
     "connected regions count; what is known by less than half is not judged"
 )
+
+_FIRST_OF_MANY = ("pixel.mean_iou", "pixel.accuracy")
+"""What stands before all else where there are several classes."""
 
 _FIGURES = {
     "pixel.iou": "IoU, pooled",
@@ -81,38 +82,70 @@ def render(evaluation: Evaluation, candidates: Sequence[Candidate], source: Scen
         source: the scenes.
     """
     first = evaluation.first
+    reports = _columns(evaluation)
     leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
     pictures = gallery(candidates[0], source, first, _IN_A_GALLERY, also=leaked)
     return render_page(
         "evaluation.html",
-        {"number": _number, "share": _share, "figure": _figure},
+        {"number": _number, "share": _share, "figure": _figure, "p_value": _p_value},
         first=first,
-        reports=evaluation.reports,
-        several=len(evaluation.reports) > 1,
+        reports=reports,
+        several=len(reports) > 1,
         leaks=[
             (report.name, leak, leak.pairs[:_LISTED_LEAKS])
-            for report, leak in zip(evaluation.reports, evaluation.leaks)
+            for report, leak in zip(reports, evaluation.leaks)
         ],
         leaked=[pictures.shown[i] for i in leaked if i in pictures.shown],
-        rows=_rows(evaluation.reports),
-        comparisons=[_told(evaluation, one) for one in evaluation.comparisons],
-        protocol=_protocol(first, candidates),
-        charts=_charts(evaluation.reports),
-        thresholds=_thresholds(evaluation.reports, candidates),
-        places=_places(first),
-        scenes=[_scene(first, name) for name, _ in ranked(first)[:_ROWS]],
+        rows=_rows(reports),
+        comparisons=[_told(reports, one) for one in _compared(evaluation)],
+        protocol=_protocol(reports, candidates),
+        charts=draw_charts(reports),
+        thresholds=_thresholds(reports, candidates),
+        places=[(report.name, _places(report)) for report in reports],
+        scenes=_scenes(reports, [name for name, _ in ranked(first)[:_ROWS]]),
+        cell_m=first.context.get("cell_m"),
         galleries=pictures.named,
         notes=evaluation.notes,
         version=metadata.version("rooftrace"),
-        class_shares=_row_shares(first),
+        confusions=[(report.name, _row_shares(report)) for report in reports],
     )
+
+
+def _columns(evaluation: Evaluation) -> tuple[EvalReport, ...]:
+    """The reports that stand side by side, each of a name of its own: those of the models; of a
+    refined one that stands alone also that of its segmenter.
+    """
+    first = evaluation.first
+    if len(evaluation.reports) == 1 and first.coarse is not None:
+        return replace(first, name=f"{first.name}, refined"), replace(
+            first.coarse, name="its segmenter alone"
+        )
+    names = [report.name for report in evaluation.reports]
+    return tuple(
+        replace(report, name=f"{report.name} ({number})")
+        if names.count(report.name) > 1
+        else report
+        for number, report in enumerate(evaluation.reports, start=1)
+    )
+
+
+def _compared(evaluation: Evaluation) -> tuple[Comparison, ...]:
+    """Each of the others against the first; what refinement came to against the segmenter."""
+    first = evaluation.first
+    if len(evaluation.reports) == 1 and first.coarse is not None:
+        (found,) = Evaluation((first.coarse, first)).comparisons
+        return (replace(found, first=0, second=1),)
+    return evaluation.comparisons
 
 
 def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
     """Headline figures with intervals."""
+    keys = list(_FIGURES)
+    if not reports[0].is_binary:
+        keys.sort(key=lambda key: key not in _FIRST_OF_MANY)
     return [
-        _row(name, [report.intervals[key] for report in reports])
-        for key, name in _FIGURES.items()
+        _row(_FIGURES[key], [report.intervals[key] for report in reports])
+        for key in keys
         if all(key in report.intervals for report in reports)
     ]
 
@@ -128,10 +161,10 @@ def _row(name: str, each: Sequence[Interval]) -> _Row:
     return _Row(name, cells, values.index(highest) if is_best else -1)
 
 
-def _told(evaluation: Evaluation, one: Comparison) -> dict[str, Any]:
+def _told(reports: Sequence[EvalReport], one: Comparison) -> dict[str, Any]:
     """A comparison in words, and its figures."""
-    name, base = (evaluation.reports[i].name for i in (one.first, one.second))
-    headline = "pixel.iou" if evaluation.first.is_binary else "pixel.mean_iou"
+    name, base = (reports[i].name for i in (one.first, one.second))
+    headline = "pixel.iou" if reports[0].is_binary else "pixel.mean_iou"
     return {
         "sentence": _sentence(name, base, _FIGURES[headline], one.figures[headline]),
         "name": name,
@@ -143,7 +176,8 @@ def _sentence(name: str, base: str, figure: str, test: PairedTest) -> str:
     gap = test.difference
     if not gap.is_known:
         return f"{name} and {base} cannot be compared by {figure}: {gap.reason}."
-    p = f"p {'< 0.001' if test.p_value < 0.001 else f'= {test.p_value:.3f}'}"
+    p = _p_value(test.p_value)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
     limits = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), {p}"
     if gap.low > 0 and test.p_value < 0.05:
         return f"{name} is better than {base} on scenes like these, by {figure}: {limits}."
@@ -157,8 +191,11 @@ def _limits(test: PairedTest) -> str:
     return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else gap.reason
 
 
-def _protocol(first: EvalReport, candidates: Sequence[Candidate]) -> list[tuple[str, str]]:
+def _protocol(
+    reports: Sequence[EvalReport], candidates: Sequence[Candidate]
+) -> list[tuple[str, str]]:
     """What was done, line by line."""
+    first = reports[0]
     context = first.context
     units = next(iter(first.intervals.values()), None)
     lines = [
@@ -176,7 +213,14 @@ def _protocol(first: EvalReport, candidates: Sequence[Candidate]) -> list[tuple[
         ),
         ("edges", "borders of an image and of nodata are no outlines; nodata is not judged"),
     ]
-    lines += [(candidate.name, ", ".join(_made_by(candidate))) for candidate in candidates]
+    if context.get("min_area_m2"):
+        lines.append(("least area", f"buildings below {context['min_area_m2']:g} m² do not count"))
+    if context.get("cell_m"):
+        lines.append(("density", f"cells of {context['cell_m']:g} m"))
+    lines += [
+        (report.name, ", ".join(_made_by(candidate)))
+        for report, candidate in zip(reports, candidates)
+    ]
     if units is not None:
         drawn = f"{units.count} {units.units}s drawn anew, {DRAWS:,} times, seed 0"
         lines.append(("intervals", f"95 %, {drawn}{f'; {units.note}' if units.note else ''}"))
@@ -189,7 +233,7 @@ def _made_by(candidate: Candidate) -> list[str]:
     context = candidate.context
     told = []
     if candidate.threshold is not None:
-        told.append(f"threshold {candidate.threshold:g}, from {candidate.threshold_from}")
+        told.append(f"threshold {candidate.threshold:g} ({candidate.threshold_from})")
     else:
         told.append(candidate.threshold_from)
     if context.get("gsd_m"):
@@ -204,45 +248,6 @@ def _made_by(candidate: Candidate) -> list[str]:
     return told
 
 
-def _charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
-    """Each chart that there is something for."""
-    made: dict[str, Markup] = {}
-    known = [(report, report.curve) for report in reports if report.curve is not None]
-    if known:
-        recall_precision, over_threshold = [], []
-        for report, curve in known:
-            at = report.context.get("threshold")
-            precision, recall = curve.precision().tolist(), curve.recall().tolist()
-            iou, thresholds = curve.iou().tolist(), curve.thresholds.tolist()
-            step = _nearest(thresholds, at)
-            mark = None if step is None else (recall[step], precision[step])
-            recall_precision.append(Curve(report.name, recall, precision, mark))
-            mark = None if step is None else (thresholds[step], iou[step])
-            over_threshold.append(Curve(report.name, thresholds, iou, mark))
-        made["precision_recall"] = curves(recall_precision, x="recall", y="precision")
-        made["iou"] = curves(over_threshold, x="threshold", y="IoU")
-    if any(report.objects.labelled or report.objects.predicted for report in reports):
-        lines = [
-            Curve(r.name, F1_IOUS, [r.objects.f1_at(iou) for iou in F1_IOUS], dots=True)
-            for r in reports
-        ]
-        made["f1"] = curves(lines, x="IoU that a match needs", y="F1", x_range=(0.5, 1.0))
-    scored = [(report, one) for report in reports if (one := report.reliability) is not None]
-    if scored:
-        lines = [
-            Curve(report.name, one.mean_score.tolist(), one.share_right.tolist(), dots=True)
-            for report, one in scored
-        ]
-        made["reliability"] = curves(lines, x="score", y="share that is right", diagonal=True)
-    return made
-
-
-def _nearest(thresholds: Sequence[float], at: float | None) -> int | None:
-    if at is None:
-        return None
-    return min(range(len(thresholds)), key=lambda step: abs(thresholds[step] - at))
-
-
 def _thresholds(
     reports: Sequence[EvalReport], candidates: Sequence[Candidate]
 ) -> list[dict[str, Any]]:
@@ -250,15 +255,15 @@ def _thresholds(
     return [
         {
             "name": report.name,
-            "used": candidate.threshold,
-            "origin": candidate.threshold_from,
+            "used": report.context["threshold"],
+            "origin": candidates[min(number, len(candidates) - 1)].threshold_from,
             "iou": report.pooled.iou(report.building_class),
             "best": report.curve.best("iou"),
             "best_iou": float(report.curve.iou().max()),
             "average_precision": report.curve.average_precision(),
         }
-        for report, candidate in zip(reports, candidates)
-        if report.curve is not None and candidate.threshold is not None
+        for number, report in enumerate(reports)
+        if report.curve is not None and report.context.get("threshold") is not None
     ]
 
 
@@ -281,11 +286,24 @@ def _places(report: EvalReport) -> list[dict[str, Any]]:
     ]
 
 
-def _scene(report: EvalReport, name: str) -> dict[str, Any]:
-    image = next(one for one in report.images if one.id == name)
+def _scenes(reports: Sequence[EvalReport], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Figures of some scenes: of the first model all, of the others the headline."""
+    images = [{image.id: image for image in report.images} for report in reports]
+    return [
+        _scene(reports[0], images[0][name])
+        | {
+            "others": [
+                report.headline(of[name].counts) for report, of in zip(reports[1:], images[1:])
+            ]
+        }
+        for name in names
+    ]
+
+
+def _scene(report: EvalReport, image: ImageScore) -> dict[str, Any]:
     index = report.building_class
     return {
-        "id": name,
+        "id": image.id,
         "group": image.group,
         "figure": report.headline(image.counts),
         "precision": image.counts.precision(index),
@@ -304,6 +322,10 @@ def _row_shares(report: EvalReport) -> list[tuple[str, list[tuple[int, float]]]]
         (name, [(count, count / max(sum(row), 1)) for count in row])
         for name, row in zip(report.classes, report.pooled.matrix.tolist())
     ]
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else _figure(value)
 
 
 def _figure(value: float | None) -> str:

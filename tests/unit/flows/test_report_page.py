@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,14 @@ from PIL import Image
 pytest.importorskip("torch")
 
 from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
 from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.candidates import ModelCandidate
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.flows.evaluation import Evaluation
+from rooftrace.flows.report_page import render
 from rooftrace.models.bundle import read_bundle, write_bundle
+from rooftrace.predict.predictor import load
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -126,3 +132,35 @@ def test_nothing_to_find(tmp_path: Path) -> None:
     page = page_of(tmp_path / "out")
     assert "nan" not in page.text.lower()
     assert "Buildings one by one" not in page.headings
+
+
+def test_a_refined_model_stands_beside_its_segmenter(tiny_run: TinyRun) -> None:
+    data = SourceConfig(path=str(tiny_run.data), part="[:3]")
+    fine = run_evaluate(tiny_run.bundle, data, None, OPTIONS).first
+    rough = run_evaluate(tiny_run.bundle, data, None, replace(OPTIONS, threshold=0.9)).first
+    both = replace(fine, coarse=replace(rough, context={"threshold": 0.9}))
+    predictor = load(tiny_run.bundle, precision="fp32")
+    page = Page(render(Evaluation((both,)), [ModelCandidate(predictor)], open_source(data)))
+    assert "its segmenter alone" in page.text
+    (sentence,) = (h for h in page.headings if "its segmenter alone" in h and "IoU" in h)
+    assert sentence.startswith((f"{fine.name}, refined", f"No difference between {fine.name}"))
+    for report in (fine, rough):
+        assert f"{report.pooled.matrix[1, 1]:,}" in page.text
+
+
+def test_equal_names_are_numbered_and_equal_models_not_told_apart(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    data = SourceConfig(path=str(tiny_run.data), part="[:2]")
+    options = replace(OPTIONS, cell_m=55.0, min_area_m2=7.0)
+    evaluation = run_evaluate([tiny_run.bundle] * 2, data, tmp_path, options)
+    page, name = page_of(tmp_path), evaluation.first.name
+    assert page.text.count(f"{name} (1)") > 5
+    sentence = next(h for h in page.headings if h.startswith("No difference"))
+    assert f"{name} (2) and {name} (1)" in sentence
+    assert "0 : 0 : 2" in page.text
+    # What the figures cannot be read without.
+    for told in ("cells of 55 m", "buildings below 7 m²"):
+        assert told in page.text
+    plain = json.loads((tmp_path / "report.json").read_text())["reports"][0]
+    assert (plain["cell_m"], plain["min_area_m2"]) == (55.0, 7.0)
