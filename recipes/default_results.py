@@ -4,8 +4,9 @@
     python -m rooftrace.testing work/demo
     python recipes/default_results.py
 
-prints the tables of docs/results.md. A row of the first two is also what
-`rooftrace evaluate default PLACE` says; the third holds `--tta d4` against it, on the same scenes.
+prints the tables of docs/results.md, in bf16. A row of the first two is also what
+`rooftrace evaluate default PLACE --precision bf16` says; the third holds `--tta d4` against it, on
+the same scenes.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ COMPARED = {"IoU": "pixel.iou", "boundary IoU": "boundary.boundary_iou", "F1": "
 
 def main() -> None:
     models = [
-        ModelCandidate(load_models(None)),
-        ModelCandidate(load_models(None, tta="d4"), tta="d4"),
+        ModelCandidate(load_models(None, precision="bf16")),
+        ModelCandidate(load_models(None, precision="bf16", tta="d4"), tta="d4"),
     ]
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {PIXELS: [], BUILDINGS: [], MIRRORED: []}
     for given in (*load_config(RECIPES / "default.toml", TrainConfig).data.val, *BESIDE):
