@@ -19,7 +19,14 @@ from rooftrace.vector.conflicts import settle_neighbours
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.polygonize import Prob, TracedPolygons
-from rooftrace.vector.prepare import Candidates, Maker, Records, Task, check_area
+from rooftrace.vector.prepare import (
+    Candidates,
+    GrowingRecords,
+    Maker,
+    Records,
+    Task,
+    check_area,
+)
 from rooftrace.vector.separate import owners
 from rooftrace.vector.spool import Spool
 
@@ -82,7 +89,7 @@ class FootprintAssembler:
         # Cores whose building is not complete yet.
         self._waiting = TracedPolygons.none()
         self._spool = Spool(folder)
-        self._records: list[Records] = []
+        self._records = GrowingRecords()
         self._made_px = dict.fromkeys(classes, 0)
         self._pool: ThreadPoolExecutor | None = None
         self._making: deque[Future[Candidates]] = deque()
@@ -147,8 +154,7 @@ class FootprintAssembler:
             self._pool.shutdown()
         for index, small in self._polygonizer.small_px.items():
             check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
-        records = Records.joined([Records.none(), *self._records])
-        self._records.clear()
+        records = self._records.whole()
         records = settle_neighbours(
             records, records.class_id == self._building_class, self._spool, self._maker.area_m2
         )

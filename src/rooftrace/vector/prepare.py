@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from rooftrace.vector.separate import separate_by_owner
 from rooftrace.vector.simplify import simplify_staircase
 from rooftrace.vector.spool import Spool
 
-__all__ = ["Candidates", "Maker", "Records", "Task", "check_area"]
+__all__ = ["Candidates", "GrowingRecords", "Maker", "Records", "Task", "check_area"]
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -139,15 +138,54 @@ class Records:
             numbers, np.zeros((0, 4), np.float32), none, none, none,
         )  # fmt: skip
 
-    @classmethod
-    def joined(cls, parts: Sequence[Records]) -> Records:
-        """One after the other."""
-        names = [one.name for one in fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    def of_slice(self, chosen: slice) -> Records:
+        """Some of them, which share the memory."""
+        return Records(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
     def of_numbers(self, chosen: Ints | Bools) -> Records:
         """Some of them."""
         return Records(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+
+_FEWEST = 4096
+"""Records that there is room for from the beginning on."""
+
+
+class GrowingRecords:
+    """Records that are added to, a few at a time, over hours.
+
+    They are copied into arrays that double as they fill. Kept as they come, thousands of small
+    arrays would lie between what is given back meanwhile, and hold whole pages of it.
+    """
+
+    def __init__(self) -> None:
+        self._kept = Records.none()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, part: Records) -> None:
+        """Copy some to the end."""
+        size = self._size + len(part)
+        if size > len(self._kept):
+            self._kept = self._grown(max(size, 2 * len(self._kept), _FEWEST))
+        for one in fields(Records):
+            getattr(self._kept, one.name)[self._size : size] = getattr(part, one.name)
+        self._size = size
+
+    def whole(self) -> Records:
+        """All, in the order they came; shares their memory."""
+        return self._kept.of_slice(slice(self._size))
+
+    def _grown(self, capacity: int) -> Records:
+        arrays = []
+        for one in fields(Records):
+            held = getattr(self._kept, one.name)
+            larger = np.empty((capacity, *held.shape[1:]), held.dtype)
+            larger[: self._size] = held[: self._size]
+            arrays.append(larger)
+        return Records(*arrays)
 
 
 def _rounded(values: Floats, towards: float) -> NDArray[np.float32]:
