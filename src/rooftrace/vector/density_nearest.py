@@ -12,8 +12,11 @@ __all__ = ["nearest_neighbour"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_MOST_PAIRS = 2**21
-"""Of points and candidates that are looked at together."""
+_MOST_PAIRS = 2**18
+"""Of points and candidates that are looked at together, 60 bytes for each."""
+
+_AT_ONCE = 2**16
+"""Points that are looked for together."""
 
 _FINEST = 2.0**-24
 """Of the extent: bins are no smaller, however many points lie in one place."""
@@ -80,6 +83,12 @@ class _Bins:
 
     def nearest(self, chosen: Ints) -> Floats:
         """(k,) the distance to the nearest other point in the 3 × 3 bins around."""
+        best = np.empty(len(chosen))
+        for at in range(0, len(chosen), _AT_ONCE):
+            best[at : at + _AT_ONCE] = self._nearest(chosen[at : at + _AT_ONCE])
+        return best
+
+    def _nearest(self, chosen: Ints) -> Floats:
         rows = self._key[chosen][:, None] + np.array([-self._stride, 0, self._stride])
         start = np.searchsorted(self._sorted, rows - 1, side="left")
         stop = np.searchsorted(self._sorted, rows + 1, side="right")
