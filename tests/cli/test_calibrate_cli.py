@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,20 +13,10 @@ from rooftrace.cli import main
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.models.bundle import read_bundle, write_bundle
 
-Call = Callable[..., tuple[int, dict[str, Any]]]
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call
 
 PIECES, SIDE = 5, 20
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        with pytest.raises(SystemExit) as stopped:
-            main([*map(str, arguments), "--json"])
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, json.loads(capsys.readouterr().out)
-
-    return run
 
 
 @pytest.fixture(scope="module")

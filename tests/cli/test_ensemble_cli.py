@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from rooftrace.cli import main
 from rooftrace.models.bundle import read_bundle, write_bundle
 
 if TYPE_CHECKING:
+    from tests.cli.conftest import Call
     from tests.conftest import TinyRun
-
-Call = Callable[..., tuple[int, dict[str, Any]]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        with pytest.raises(SystemExit) as stopped:
-            main([*map(str, arguments), "--json"])
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, json.loads(capsys.readouterr().out)
-
-    return run
 
 
 @pytest.fixture

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from rooftrace.cli import main
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.io.raster import open_raster
-from rooftrace.models.bundle import write_bundle
 from rooftrace.testing import write_pairs
 
-Call = Callable[..., tuple[int, dict[str, Any]]]
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call
 
 PIXELS = ("pixel", "per_image", "boundary", "classes", "confusion")
 ALL = (*PIXELS, "objects", "polygons", "coco", "calibration", "density")
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run a command with `--json`: its exit code and what it prints."""
-
-    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        with pytest.raises(SystemExit) as stopped:
-            main([*map(str, arguments), "--json"])
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, json.loads(capsys.readouterr().out)
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec, tiny.parts)
-    return path
 
 
 @pytest.fixture(scope="module")
