@@ -222,11 +222,17 @@ def _protocol(
         for report, candidate in zip(reports, candidates)
     ]
     if units is not None:
-        drawn = f"{units.count} {units.units}s drawn anew, {DRAWS:,} times, seed 0"
-        lines.append(("intervals", f"95 %, {drawn}{f'; {units.note}' if units.note else ''}"))
+        lines.append(("intervals", _drawn(units)))
     versions = context.get("versions") or {}
     lines.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"))
     return lines
+
+
+def _drawn(one: Interval) -> str:
+    if one.count < 2:
+        return f"none: there is only one {one.units}"
+    drawn = f"95 %, {one.count} {one.units}s drawn anew, {DRAWS:,} times, seed 0"
+    return f"{drawn}; {one.note}" if one.note else drawn
 
 
 def _made_by(candidate: Candidate) -> list[str]:
