@@ -233,7 +233,7 @@ def test_the_segmenter_stays_as_in_evaluation() -> None:
 
 def test_a_checkpoint_of_another_segmenter_is_refused() -> None:
     task = task_of(nn.Conv2d(1, 1, 1))
-    checkpoint: dict[str, Any] = {}
+    checkpoint: dict[str, Any] = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)
     task.on_load_checkpoint(checkpoint)
     with pytest.raises(ConfigError, match="over another segmenter"):
