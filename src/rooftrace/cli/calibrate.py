@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, models_of, takes_data
+from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of, takes_data
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.data.config import SourceConfig
 
@@ -22,9 +22,7 @@ def calibrate(
     model: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
     data: SourceConfig,
     out: Annotated[Path, typer.Option("-o", "--out", help="The new .rooftrace file.")],
-    split: Annotated[
-        str | None, typer.Option(help="Only one part of a split: split.json:val.")
-    ] = None,
+    split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, takes_data
+from rooftrace.cli.options import EngineName, Json, Precision, Split, takes_data
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.data.config import SourceConfig
 
@@ -29,9 +29,7 @@ def ensemble(
     metric: Annotated[
         Literal["iou", "dice"], typer.Option(help="What is to be highest, of pixels.")
     ] = "iou",
-    split: Annotated[
-        str | None, typer.Option(help="Only one part of a split: split.json:val.")
-    ] = None,
+    split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,

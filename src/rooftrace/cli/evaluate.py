@@ -19,6 +19,7 @@ from rooftrace.cli.options import (
     Json,
     Order,
     Precision,
+    Split,
     Threshold,
     Tta,
     Weights,
@@ -74,9 +75,7 @@ def evaluate(
         Path | None,
         typer.Option("-o", "--out", help="Folder for report.html, report.json and pictures."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only one part of a split: split.json:test.")
-    ] = None,
+    split: Split = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
     tta: Tta = None,

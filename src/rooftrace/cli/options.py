@@ -27,6 +27,7 @@ __all__ = [
     "Nodata",
     "Order",
     "Precision",
+    "Split",
     "Threshold",
     "Tta",
     "Weights",
@@ -71,6 +72,10 @@ Precision = Annotated[
     str | None, typer.Option(help="fp32, bf16 or int8; default the fastest that runs well here.")
 ]
 
+
+Split = Annotated[
+    str | None, typer.Option(help="Only one part of a split, such as split.json:val.")
+]
 
 DataAt = Callable[[Path], SourceConfig]
 """From a path to how the data there is read, as the options of DATA say."""

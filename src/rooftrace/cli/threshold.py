@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, models_of, takes_data
+from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of, takes_data
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.data.config import SourceConfig
 
@@ -31,9 +31,7 @@ def threshold(
         Literal["dice", "iou", "f1"],
         typer.Option(help="What is to be highest: of pixels dice, iou; of buildings f1."),
     ] = "iou",
-    split: Annotated[
-        str | None, typer.Option(help="Only one part of a split: split.json:val.")
-    ] = None,
+    split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
