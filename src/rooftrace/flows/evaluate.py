@@ -22,7 +22,7 @@ from rooftrace.flows.candidates import Answer, Candidate, ModelCandidate
 from rooftrace.flows.evaluation import Evaluation
 from rooftrace.flows.gallery import draw_pictures
 from rooftrace.flows.labelled import labels_of, part_of
-from rooftrace.flows.leaks import check_leaks
+from rooftrace.flows.leaks import check_each
 from rooftrace.flows.peer.candidate import FilesCandidate, Reading, open_predictions
 from rooftrace.flows.peer.found import Found, find_predictions
 from rooftrace.flows.peer.truth import has_imagery, open_truth
@@ -133,11 +133,8 @@ def run_evaluate(
     for beside in reports[len(candidates) :]:
         at = {"threshold": beside.context["threshold"]}
         reports[0] = replace(reports[0], coarse=replace(beside, context=at))
-    leaks = [
-        check_leaks(bundle.members or bundle, source, folder)
-        for bundle in (model.predictor.bundle for model in models)
-    ]
-    evaluation = Evaluation(tuple(reports[: len(candidates)]), tuple(leaks))
+    leaks = check_each([model.predictor.bundle for model in models], source, folder)
+    evaluation = Evaluation(tuple(reports[: len(candidates)]), leaks)
     if out is not None:
         write_evaluation(evaluation, judged, source, out, options)
     return evaluation

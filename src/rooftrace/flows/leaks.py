@@ -20,7 +20,7 @@ from rooftrace.flows.trainingrecord import TrainingRecord
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 
-__all__ = ["LeakPair", "LeakReport", "Status", "check_leaks"]
+__all__ = ["LeakPair", "LeakReport", "Status", "check_each", "check_leaks"]
 
 Status = Literal["none", "found", "unknown"]
 """`unknown`: nothing was found, but not all that the model was trained on could be looked at."""
@@ -108,7 +108,25 @@ def check_leaks(
         BundleError: a fingerprint is damaged.
     """
     members = [bundles] if isinstance(bundles, ModelBundle) else list(bundles)
-    seen = _Seen(source, progress)
+    return _of_members(members, _Seen(source, progress), folder, base)
+
+
+def check_each(
+    bundles: Sequence[ModelBundle], source: SceneSet, folder: SourceConfig | None = None
+) -> tuple[LeakReport, ...]:
+    """As `check_leaks`, of several models that are judged on the same scenes, of an ensemble by its
+    members; what is seen in a scene at one scale is looked for once.
+    """
+    seen = _Seen(source, None)
+    return tuple(_of_members(one.members or (one,), seen, folder, None) for one in bundles)
+
+
+def _of_members(
+    members: Sequence[ModelBundle],
+    seen: _Seen,
+    folder: SourceConfig | None,
+    base: Path | None,
+) -> LeakReport:
     reports = [_check(TrainingRecord(bundle, base), seen, folder) for bundle in members]
     if len(reports) == 1:
         return reports[0]

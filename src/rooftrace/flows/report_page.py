@@ -203,14 +203,8 @@ def _protocol(
         ("part", str(context.get("split") or context.get("part") or "all of it")),
         ("scenes", f"{len(first.images):,}, {first.pooled.pixels:,} pixels that are judged"),
         ("classes", ", ".join(first.classes)),
-        (
-            "pooled",
-            _POOLED,
-        ),
-        (
-            "buildings",
-            _MATCHED,
-        ),
+        ("pooled", _POOLED),
+        ("buildings", _MATCHED),
         ("edges", "borders of an image and of nodata are no outlines; nodata is not judged"),
     ]
     if context.get("min_area_m2"):

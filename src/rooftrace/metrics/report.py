@@ -52,22 +52,22 @@ class EvalReport:
     curve: ThresholdCurve | None = None
     coco: dict[str, float] | None = None
 
-    @property
+    @cached_property
     def pooled(self) -> PixelCounts:
         """Counts added over all images: large images weigh more."""
         return sum((image.counts for image in self.images), PixelCounts.zero(len(self.classes)))
 
-    @property
+    @cached_property
     def objects(self) -> ObjectCounts:
         """Buildings of all images."""
         return sum((image.objects for image in self.images), ObjectCounts())
 
-    @property
+    @cached_property
     def outlines(self) -> BoundaryCounts:
         """Pixels along the outlines of the buildings of all images."""
         return sum((image.outlines for image in self.images), BoundaryCounts.zero())
 
-    @property
+    @cached_property
     def polygons(self) -> PolygonCounts:
         """Outlines of matched buildings of all images; where metres are known of some alone, of
         those.
@@ -76,7 +76,7 @@ class EvalReport:
         metres = [one for one in each if one.unit == "m"]
         return sum(metres or each, PolygonCounts())
 
-    @property
+    @cached_property
     def built_up(self) -> BuiltUpCounts | None:
         """Cells of all images; None where metres are not known of any."""
         known = [one for image in self.images if (one := image.built_up) is not None]

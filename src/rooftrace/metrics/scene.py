@@ -149,7 +149,7 @@ def score_scene(
     )
 
 
-def drawn(outlines: Polygons, shape_yx: tuple[int, int]) -> Ints:
+def drawn(outlines: Polygons, shape_yx: tuple[int, ...]) -> Ints:
     """(y, x) the number of the polygon at each pixel, from 1 in their order; else 0.
 
     Args:

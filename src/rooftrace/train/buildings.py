@@ -10,9 +10,9 @@ from rooftrace.data.dataset import EvalTiles
 from rooftrace.data.separation import building_instances
 from rooftrace.metrics.calibration import JudgedBuildings
 from rooftrace.metrics.objects import judge_predicted
+from rooftrace.metrics.scene import drawn
 from rooftrace.models.spec import BundleSpec
 from rooftrace.tiling.blend import quantise
-from rooftrace.train.separation import drawn
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from rooftrace.core.types import Sample
 from rooftrace.data.dataset import EvalTiles
 from rooftrace.metrics.objects import ObjectCounts
+from rooftrace.metrics.scene import drawn
 from rooftrace.models.spec import BundleSpec, Measured
 from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.separate import SMALLEST_CORE_PX, separate
 
-__all__ = ["SeparationFigures", "choose_separation", "drawn"]
+__all__ = ["SeparationFigures", "choose_separation"]
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
@@ -113,11 +113,3 @@ def _found(
 
 def _large(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
     return drawn(traced.polygons[traced.area_px >= _SMALLEST_PX], shape_yx)
-
-
-def drawn(polygons: NDArray[np.object_], shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
-    """(y, x) the number of the polygon at each pixel, from 1; 0 where there is none."""
-    numbers = np.zeros(shape_yx, dtype=np.int32)
-    if len(polygons):
-        rasterize(zip(polygons, range(1, len(polygons) + 1)), out=numbers)
-    return numbers
