@@ -17,8 +17,10 @@ from rasterio.windows import Window
 
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.kinds import open_source
+from rooftrace.data.parallel import map_entries
 from rooftrace.data.source import SceneSet
-from rooftrace.flows.leaks import check_leaks
+from rooftrace.flows import leaks
+from rooftrace.flows.leaks import check_each, check_leaks
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.models.spec import BundleSpec
@@ -177,6 +179,27 @@ def test_of_an_ensemble_each_member_counts(places: Path) -> None:
     assert [pair.train_id for pair in report.pairs] == ["m: a, scene 2 of 4"]
     assert check_leaks([other, bundle_of()], cut).status == "unknown"
     assert check_leaks([other], cut).status == "none"
+
+
+def test_of_several_models_each_has_a_report_of_its_own(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the scenes are looked at once for all that work at one scale."""
+    one = bundle_of([open_source(at(places / "a"))])
+    other = bundle_of([open_source(at(places / "b"))])
+    team = replace(bundle_of(), members=(one, other))
+    source = open_source(at(places / "a"))
+    expected = [check_leaks(b, source) for b in (one, other, [one, other])]
+    looks: list[str] = []
+
+    def counted(source: SceneSet, *given: Any, **more: Any) -> Any:
+        looks.append(source.name)
+        return map_entries(source, *given, **more)
+
+    monkeypatch.setattr(leaks, "map_entries", counted)
+    assert list(check_each([one, other, team], source)) == expected
+    assert [report.status for report in expected] == ["found", "none", "found"]
+    assert len(looks) == 1
 
 
 def test_scenes_that_show_nothing_are_not_vouched_for(places: Path, tmp_path: Path) -> None:
