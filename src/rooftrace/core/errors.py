@@ -5,13 +5,16 @@
     ├── DataError                exit 3   images, labels, folders
     │   ├── LayoutError                   which file is whose partner
     │   ├── LabelError                    what a label says
-    │   └── GeoreferenceError             where on the ground it lies
+    │   ├── GeoreferenceError             where on the ground it lies
+    │   └── TooLargeError                 more than a server takes from a stranger
     ├── BundleError              exit 4   a model file
     │   ├── BandMismatch                  its bands against the image's
     │   └── GsdMismatch                   its metres per pixel against the image's
     ├── PredictError             exit 5   a run that could not finish
+    │   └── DeadlineError                 it took longer than a server allows
     ├── TrainError               exit 5   a training that could not finish
     ├── ExportError              exit 5   an output that could not be written
+    ├── BusyError                exit 5   a server that has enough to do; come again
     └── MissingExtraError        exit 6   an optional part that is not installed
 
 A message names the object, what was received and what was expected; the remedy is a sentence
@@ -25,8 +28,10 @@ from typing import ClassVar
 __all__ = [
     "BandMismatch",
     "BundleError",
+    "BusyError",
     "ConfigError",
     "DataError",
+    "DeadlineError",
     "ExportError",
     "GeoreferenceError",
     "GsdMismatch",
@@ -35,6 +40,7 @@ __all__ = [
     "MissingExtraError",
     "PredictError",
     "RooftraceError",
+    "TooLargeError",
     "TrainError",
 ]
 
@@ -94,6 +100,10 @@ class GeoreferenceError(DataError):
     """A place or a length on the ground is needed and is not known."""
 
 
+class TooLargeError(DataError):
+    """An upload, or the image in it, is larger than the server's limits."""
+
+
 class BundleError(RooftraceError):
     """A `.rooftrace` file is damaged, tampered with, or not what it says."""
 
@@ -114,6 +124,10 @@ class PredictError(RooftraceError):
     exit_code = 5
 
 
+class DeadlineError(PredictError):
+    """A request took longer than the server allows, or nobody waits for its answer any more."""
+
+
 class TrainError(RooftraceError):
     """A training could not be finished."""
 
@@ -124,6 +138,21 @@ class ExportError(RooftraceError):
     """An output could not be written."""
 
     exit_code = 5
+
+
+class BusyError(RooftraceError):
+    """A server has as much to do as it takes on; what was asked was not begun.
+
+    Args:
+        message, remedy: as of all errors.
+        retry_after_s: when it is worth asking again.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class MissingExtraError(RooftraceError):
