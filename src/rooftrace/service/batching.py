@@ -112,19 +112,10 @@ class BatchingEngine:
 
     def _work(self) -> None:
         while (together := self._next()) is not None:
-            started = time.perf_counter()
             try:
                 self._answer(together)
             except Exception as error:  # whatever an engine raises is told to who asked
                 self._answer_apart(together, error)
-            tiles = sum(len(asked.batch) for asked in together)
-            done = self._figures
-            self._figures = BatchFigures(
-                batches=done.batches + 1,
-                tiles=done.tiles + tiles,
-                pixels=done.pixels + tiles * int(np.prod(together[0].batch.shape[2:])),
-                seconds=done.seconds + time.perf_counter() - started,
-            )
         for asked in self._waiting:
             asked.answer.set_exception(_stopped())
 
@@ -174,8 +165,16 @@ class BatchingEngine:
                 asked.answer.set_exception(own)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
+        started = time.perf_counter()
         rounded = getattr(self._engine, "run_quantised", None)
         answer = quantise(self._engine.run(batch)) if rounded is None else rounded(batch)
+        done = self._figures
+        self._figures = BatchFigures(
+            batches=done.batches + 1,
+            tiles=done.tiles + len(batch),
+            pixels=done.pixels + len(batch) * batch.shape[2] * batch.shape[3],
+            seconds=done.seconds + time.perf_counter() - started,
+        )
         return np.asarray(answer, dtype=np.uint8)
 
 

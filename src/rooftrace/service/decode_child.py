@@ -130,15 +130,15 @@ def main() -> None:
 
 def _answer(answers: BinaryIO, path: Path, request: dict[str, Any]) -> None:
     rule = request["nodata"]
+    source = UploadFile(path, request["name"], nodata=None if rule is None else NodataRule(**rule))
     try:
-        source = UploadFile(
-            path, request["name"], nodata=None if rule is None else NodataRule(**rule)
-        )
         source.check(request["pixels"])
         raster = source.read()
         source.close()
     except RooftraceError as error:
-        _say(answers, {"error": error.to_json()})
+        # GDAL says where the file lies here, which is nobody's business.
+        told = {key: text.replace(str(path), source.name) for key, text in error.to_json().items()}
+        _say(answers, {"error": told})
         return
     except Exception as error:  # what no library should raise is still of the image
         known = DataError(

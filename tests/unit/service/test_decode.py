@@ -1,0 +1,235 @@
+"""Strangers' images: decoded as open_raster does, and no more harm than an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import BusyError, DataError, TooLargeError
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import open_raster
+from rooftrace.service.decode import Decoder, _Child, shown_name
+from rooftrace.service.limits import Limits
+
+LIMITS = Limits(pixels=1_000_000, decode_seconds=10.0)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    made = Decoder(LIMITS, processes=2)
+    made.warm()
+    yield made
+    made.close()
+
+
+def image(seed: int = 0, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def encoded(ending: str, pixels: np.ndarray) -> bytes:
+    return cv2.imencode(ending, pixels)[1].tobytes()
+
+
+def geotiff(path: Path, *, dtype: str = "uint8", nodata: float | None = None) -> bytes:
+    pixels = np.random.default_rng(1).integers(1, 200, (3, 50, 70)).astype(dtype)
+    pixels[:, :10] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", height=50, width=70, count=3, dtype=dtype, nodata=nodata,
+        crs="EPSG:32636", transform=Affine(0.5, 0, 500_000, 0, -0.5, 100_000),
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_pictures_are_read_as_from_disk(decoder: Decoder, tmp_path: Path, ending: str) -> None:
+    data = encoded(ending, image())
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(data)
+    source = decoder.decode(data, f"my{ending}")
+    expected = open_raster(path).read()
+    found = source.read()
+    assert np.array_equal(found.data, expected.data)
+    assert found.data.dtype == np.uint8
+    assert found.valid.all()
+    assert source.grid.crs is None
+    assert source.name == f"my{ending}"
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint16", 0), ("float32", None)])
+def test_a_geotiff_keeps_its_place_its_type_and_its_nodata(
+    decoder: Decoder, tmp_path: Path, dtype: str, nodata: float | None
+) -> None:
+    data = geotiff(tmp_path / "a.tif", dtype=dtype, nodata=nodata)
+    source = decoder.decode(data, "a.tif")
+    own = open_raster(tmp_path / "a.tif")
+    assert source.grid.transform == own.grid.transform
+    assert source.grid.crs == own.grid.crs
+    assert source.dtype == np.dtype(dtype)
+    assert np.array_equal(source.read().data, own.read().data)
+    assert np.array_equal(source.read().valid, own.read().valid)
+    assert source.read().valid.all() == (nodata is None)
+
+
+def test_a_rule_and_a_tile_name_count(decoder: Decoder) -> None:
+    pixels = image()
+    pixels[:5] = 255
+    data = encoded(".png", pixels)
+    source = decoder.decode(data, "OAM-10-20-6.png", nodata=NodataRule(colour=(255, 255, 255)))
+    assert source.grid.crs is not None
+    assert not source.read().valid[:5].any()
+    assert source.read().valid[5:].mean() > 0.99
+
+
+def test_many_at_once_each_get_their_own(decoder: Decoder) -> None:
+    pixels = [image(seed, (30 + seed, 40)) for seed in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        found = pool.map(lambda one: decoder.decode(encoded(".png", one), "a.png"), pixels)
+        for one, source in zip(pixels, found):
+            assert np.array_equal(source.read().data, np.moveaxis(one[..., ::-1], -1, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "begins with b''"),
+        (b"hello, I am text", "none of the image formats"),
+        (b"<VRTDataset rasterXSize='1' rasterYSize='1'/>", "none of the image formats"),
+        (b"PK\x03\x04" + bytes(100), "none of the image formats"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "none of the image formats"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be read as an image"),
+        (b"II*\0" + bytes(100), "cannot be read as an image"),
+    ],
+)
+def test_what_is_no_image_is_an_error(decoder: Decoder, data: bytes, told: str) -> None:
+    with pytest.raises(DataError, match=told) as raised:
+        decoder.decode(data, "x.tif")
+    assert "x.tif" in raised.value.message
+    assert "/" not in raised.value.message.replace("x.tif", "")
+    assert raised.value.remedy
+
+
+def test_a_bomb_is_refused_by_its_header(decoder: Decoder, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=60_000, width=60_000, count=3, dtype="uint8",
+        tiled=True, compress="deflate", sparse_ok=True, crs="EPSG:32636",
+        transform=Affine(1, 0, 9, 0, -1, 9),
+    ):  # fmt: skip
+        pass
+    data = path.read_bytes()
+    assert len(data) < 10_000_000
+    with pytest.raises(TooLargeError, match=r"60,000 × 60,000 pixels.*1,000,000"):
+        decoder.decode(data, "bomb.tif")
+
+
+@settings(max_examples=40)
+@given(
+    ending=st.sampled_from([".png", ".jpg", ".webp"]),
+    at=st.floats(0, 1),
+    junk=st.binary(min_size=1, max_size=8),
+    cut=st.floats(0.05, 1),
+)
+def test_damage_is_an_image_or_an_error(
+    decoder: Decoder, ending: str, at: float, junk: bytes, cut: float
+) -> None:
+    data = bytearray(encoded(ending, image()))
+    start = int(at * (len(data) - len(junk)))
+    data[start : start + len(junk)] = junk
+    try:
+        source = decoder.decode(bytes(data[: int(cut * len(data))]), "a")
+    except DataError as error:
+        assert error.remedy  # noqa: PT017
+    else:
+        assert source.read().data.shape[0] in (1, 3)
+
+
+def test_a_decoder_that_dies_is_replaced() -> None:
+    made = Decoder(LIMITS, processes=1)
+    try:
+        made.warm()
+        child = made._idle.get()
+        assert isinstance(child, _Child)
+        os.kill(child._process.pid, signal.SIGSTOP)
+        os.kill(child._process.pid, signal.SIGKILL)
+        # It still looks alive until it is asked.
+        made._idle.put(child)
+        data = encoded(".png", image())
+        for _ in range(2):
+            try:
+                source = made.decode(data, "a.png")
+            except DataError as error:
+                assert "its decoder ended with the code -9" in error.message  # noqa: PT017
+            else:
+                break
+        assert source.read().data.shape == (3, 40, 60)
+    finally:
+        made.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_decoder_that_hangs_is_stopped() -> None:
+    made = Decoder(Limits(decode_seconds=0.5), processes=1)
+    try:
+        child = _Child(made._limits)
+        os.kill(child._process.pid, signal.SIGSTOP)
+        made._idle.get()
+        made._idle.put(child)
+        with pytest.raises(DataError, match=r"a.png cannot be decoded: it took longer than 0.5 s"):
+            made.decode(encoded(".png", image()), "a.png")
+        assert child._process.poll() is not None
+    finally:
+        made.close()
+
+
+def test_memory_is_limited(tmp_path: Path) -> None:
+    made = Decoder(Limits(decode_bytes=1_000_000_000, decode_seconds=60), processes=1)
+    try:
+        path = tmp_path / "large.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", height=7000, width=7000, count=8, dtype="float32",
+            tiled=True, sparse_ok=True, crs="EPSG:32636", transform=Affine(1, 0, 9, 0, -1, 9),
+        ):  # fmt: skip
+            pass
+        with pytest.raises(DataError, match=r"large.tif"):
+            made.decode(path.read_bytes(), "large.tif")
+        assert made.decode(encoded(".png", image()), "a.png").bands == 3
+    finally:
+        made.close()
+
+
+def test_who_finds_none_free_is_told() -> None:
+    made = Decoder(Limits(decode_seconds=0.05), processes=1)
+    made._idle.get()
+    with pytest.raises(BusyError):
+        made.decode(b"", "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a.tif", "a.tif"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Users\\me\\town.png", "town.png"),
+        ("a\0b\n<img>.png", "a_b__img_.png"),
+        ("…", "image"),
+        ("", "image"),
+        ("..", "image"),
+        ("/vsicurl/http://x/y.tif", "y.tif"),
+        ("Überblick (2).tif", "Überblick (2).tif"),
+        ("x" * 500 + ".tif", "x" * 116 + ".tif"),
+    ],
+)
+def test_names_lose_what_could_harm(name: str, shown: str) -> None:
+    assert shown_name(name) == (shown if name != "…" else "_")
