@@ -21,6 +21,7 @@ from rooftrace.cli import (
     inspect,
     label,
     runs,
+    serve,
     threshold,
     tune,
     vectorize,
@@ -43,7 +44,8 @@ app = typer.Typer(
 for _command in (
     prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
     threshold.threshold, ensemble.ensemble, runs.runs, inspect.inspect, data.split,
-    convert.convert, density.density, vectorize.vectorize, doctor.doctor,
+    convert.convert, density.density, vectorize.vectorize, serve.serve,
+    doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)
