@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.io.atomic import replacing
 
 __all__ = ["LabelStudio"]
@@ -146,6 +146,27 @@ class LabelStudio:
     def download(self, path: str, target: Path) -> None:
         """A file that was uploaded to the server, `/data/upload/…`."""
         self._save("GET", quote(path), target)
+
+    def fetch(self, path: str, query: Mapping[str, str], *, most_bytes: int) -> bytes:
+        """A file that the server gives to the owner of the token, in memory.
+
+        Raises:
+            ConfigError: there is none, or it is not for this token; it lies on another server.
+            DataError: the server cannot be reached, or breaks off.
+            TooLargeError: it has more bytes than `most_bytes`.
+        """
+        with self._opened("GET", path, query) as response:
+            content: bytes = response.read(most_bytes + 1)
+            left = response.length
+        if len(content) > most_bytes:
+            raise TooLargeError(
+                f"{self.url} answers {path} with more than the {most_bytes:,} bytes that are "
+                "taken.",
+                remedy="Cut the image into chips.",
+            )
+        if left:
+            raise self._strange(path, f"{left:,} bytes less than it said")
+        return content
 
     def _object(
         self, method: str, path: str, query: Mapping[str, str] | None = None, **request: Any

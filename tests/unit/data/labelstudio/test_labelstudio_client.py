@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TooLargeError
 from rooftrace.data.config import SourceConfig
 from rooftrace.data.kinds import open_source
 from rooftrace.data.labelstudio.client import LabelStudio
@@ -162,6 +162,25 @@ def test_a_download_that_breaks_off_leaves_nothing(fake: FakeServer, tmp_path: P
     with pytest.raises(DataError, match=r"4 of 8 bytes|cannot be reached"):
         LabelStudio(fake.url, TOKEN).download("/data/upload/1/x.png", tmp_path / "x.png")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_in_memory(fake: FakeServer) -> None:
+    fake.answers["/data/local-files/"] = (200, b"an image", {})
+    server = LabelStudio(fake.url, TOKEN)
+    asked = {"d": "set one/ü&b.png"}
+    assert server.fetch("/data/local-files/", asked, most_bytes=8) == b"an image"
+    path = "/data/local-files/?d=set+one%2F%C3%BC%26b.png"
+    assert fake.asked == [("GET", path, f"Token {TOKEN}")]
+    with pytest.raises(TooLargeError, match="more than the 7 bytes"):
+        server.fetch("/data/local-files/", asked, most_bytes=7)
+    fake.answers["/data/local-files/"] = (200, b"half", {"Content-Length": "8"})
+    with pytest.raises(DataError, match="4 bytes less than it said"):
+        server.fetch("/data/local-files/", asked, most_bytes=8)
+    # A storage with pre-signed addresses: no image is worth following strangers.
+    elsewhere = {"Location": "https://bucket.example/x?signature=y"}
+    fake.answers["/tasks/1/resolve/"] = (303, b"", elsewhere)
+    with pytest.raises(ConfigError, match=r"sends us to https://bucket\.example"):
+        server.fetch("/tasks/1/resolve/", {"fileuri": "YQ"}, most_bytes=8)
 
 
 def test_projects_by_title(fake: FakeServer) -> None:
