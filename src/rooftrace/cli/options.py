@@ -67,9 +67,13 @@ Tta = Annotated[
     Literal["flips", "d4"] | None,
     typer.Option(help="Each tile also mirrored: 4 ways, or 8; slower, a little more accurate."),
 ]
-EngineName = Annotated[str | None, typer.Option("--engine", help="openvino or onnxruntime.")]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", help="openvino, onnxruntime, torch…; rooftrace doctor lists them."),
+]
 Precision = Annotated[
-    str | None, typer.Option(help="fp32, bf16 or int8; default the fastest that runs well here.")
+    str | None,
+    typer.Option(help="fp32, bf16, fp16 or int8; default the fastest that runs well here."),
 ]
 
 

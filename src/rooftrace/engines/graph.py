@@ -1,4 +1,6 @@
-"""What an ONNX file must not hold, found by walking its bytes (protocol buffers, no package)."""
+"""What an ONNX file says and must not hold, found by walking its bytes (protocol buffers, no
+package).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,11 @@ from collections.abc import Iterator
 
 from rooftrace.core.errors import BundleError
 
-__all__ = ["refuse_external_data"]
+__all__ = ["cut_metadata", "refuse_external_data", "with_metadata"]
 
 # Field numbers of onnx.proto3 that lead from a model to every tensor in it.
-_MODEL_GRAPH, _MODEL_FUNCTIONS = 7, 25
+_MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _FUNCTION_NODE = 7
 _NODE_ATTRIBUTE = 5
@@ -59,6 +62,48 @@ def refuse_external_data(graph: bytes, source: str) -> None:
         )
 
 
+def with_metadata(graph: bytes, key: str, value: str) -> bytes:
+    """The same graph with one more entry in its `metadata_props`, at the end of the file."""
+    entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, value.encode())
+    return graph + _field(_MODEL_METADATA, entry)
+
+
+def cut_metadata(graph: bytes, key: str) -> tuple[bytes, list[bytes]]:
+    """A graph without the entries of one name in its `metadata_props`, and their values.
+
+    What was made by `with_metadata` comes back byte by byte.
+
+    Raises:
+        ValueError: it is not an ONNX file.
+    """
+    whole, values, kept, done = memoryview(graph), [], [], 0
+    try:
+        for field, start, begin, stop in _spans(whole):
+            if field != _MODEL_METADATA:
+                continue
+            entry = {number: bytes(value) for number, value in _fields(whole[begin:stop])}
+            if entry.get(_ENTRY_KEY) == key.encode():
+                values.append(entry.get(_ENTRY_VALUE, b""))
+                kept.append(graph[done:start])
+                done = stop
+    except IndexError:
+        raise ValueError("it ends within a field") from None
+    return b"".join([*kept, graph[done:]]), values
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field that has a length."""
+    return _as_varint(number << 3 | _LENGTH) + _as_varint(len(content)) + content
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
 def _has_external(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _DEEPEST:
         raise ValueError(f"it is nested more than {_DEEPEST} deep")
@@ -73,8 +118,16 @@ def _has_external(message: memoryview, kind: str, depth: int) -> bool:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The fields of a message that have a length, with their bytes."""
+    return ((field, message[begin:stop]) for field, _, begin, stop in _spans(message))
+
+
+def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message that have a length: their number, where they start, where their
+    content begins and where it stops.
+    """
     at = 0
     while at < len(message):
+        start = at
         tag, at = _varint(message, at)
         wire = tag & 7
         if wire == _VARINT:
@@ -87,7 +140,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             length, at = _varint(message, at)
             if at + length > len(message):
                 raise ValueError(f"a field of {length} bytes ends after the file does")
-            yield tag >> 3, message[at : at + length]
+            yield tag >> 3, start, at, at + length
             at += length
         else:
             raise ValueError(f"it holds the wire type {wire}")

@@ -1,37 +1,46 @@
-"""ONNX Runtime: the second engine, of the extra `onnx`."""
+"""ONNX Runtime: the second engine, of the extra `onnx`, on the processor or an NVIDIA GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import BundleError, MissingExtraError, PredictError
+from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.engines.base import Engine
 from rooftrace.engines.graph import refuse_external_data
+from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
+from rooftrace.engines.processor import has_fast_int8
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]
+
+_PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
+_FILES = "onnxruntime"
+"""What variants of a bundle are called that either takes."""
 
 
 class OnnxRuntimeEngine:
-    """A model on ONNX Runtime's CPU provider.
+    """A model on ONNX Runtime.
 
     Args:
         spec: the model's contract.
         graph: an ONNX file.
-        precision: what the graph's arithmetic is in: `fp32`, or `int8` of a quantised graph.
+        precision: what the graph's arithmetic is in: `fp32`, or `fp16` or `int8` of a graph that
+            was made so.
         source: the bundle, for messages.
         output: of a refined model, which of its two outputs; only what that needs is computed.
+        name: `onnxruntime` on the processor, `onnxruntime-cuda` on a GPU.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
+        ConfigError: this ONNX Runtime has no CUDA, or no GPU answers.
         BundleError: the graph cannot be read, or is not the one that the contract describes.
     """
-
-    name = "onnxruntime"
 
     def __init__(
         self,
@@ -40,18 +49,18 @@ class OnnxRuntimeEngine:
         precision: str,
         source: str,
         output: Output = "probabilities",
+        name: str = "onnxruntime",
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError.of("onnx", "The engine onnxruntime", "onnxruntime") from error
+        onnxruntime = _runtime(name)
+        self.name = name
         self.precision = precision
         refuse_external_data(graph, source)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        wanted = _PROVIDERS[name]
         try:
             self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
+                graph, options, providers=list(dict.fromkeys([wanted, "CPUExecutionProvider"]))
             )
         except Exception as error:
             # Its exceptions share no base class of their own.
@@ -59,6 +68,9 @@ class OnnxRuntimeEngine:
                 f"The graph in {source} cannot be read: {_first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
+        # Where a provider cannot start, ONNX Runtime goes on with the next and only logs it.
+        if wanted not in self._session.get_providers():
+            raise _no_cuda("that could not start it: its CUDA libraries or the GPU do not answer")
         # None is all there are, which is one.
         self._outputs = [output] if spec.is_refined else None
         self._check(spec, source)
@@ -68,10 +80,15 @@ class OnnxRuntimeEngine:
 
     @classmethod
     def from_bundle(
-        cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
+        cls,
+        bundle: ModelBundle,
+        files: Sequence[str],
+        precision: str,
+        output: Output,
+        name: str = "onnxruntime",
     ) -> OnnxRuntimeEngine:
         """The engine over one file of a bundle."""
-        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
+        return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output, name)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -107,6 +124,59 @@ class OnnxRuntimeEngine:
                 f"expected (n, {expected[0]}, y, x) and (n, {expected[1]}, y, x).",
                 remedy="Export it with rooftrace train.",
             )
+
+
+def _runtime(name: str) -> Any:
+    """The package, which must have what the engine of that name runs on."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError.of("onnx", f"The engine {name}", "onnxruntime") from error
+    if _PROVIDERS[name] not in onnxruntime.get_available_providers():
+        raise _no_cuda("without it")
+    return onnxruntime
+
+
+def _no_cuda(why: str) -> ConfigError:
+    return ConfigError(
+        f"The engine onnxruntime-cuda needs an ONNX Runtime with CUDA, and here is one {why}.",
+        remedy="On a machine with an NVIDIA GPU: pip uninstall onnxruntime, then "
+        "pip install onnxruntime-gpu. Elsewhere leave out --engine.",
+    )
+
+
+def _offers(bundle: ModelBundle) -> Offers:
+    return offered_by_graph(bundle, _FILES, ("fp32",))
+
+
+def _on_cpu() -> Sequence[str]:
+    return ("int8", "fp32", "fp16") if has_fast_int8() else ("fp32", "int8", "fp16")
+
+
+def _on_gpu() -> Sequence[str]:
+    return ("fp16", "fp32", "int8")
+
+
+def _kind(name: str, where: str, prefers: Callable[[], Sequence[str]]) -> EngineKind:
+    def build(bundle: ModelBundle, files: Sequence[str], precision: str, output: Output) -> Engine:
+        return OnnxRuntimeEngine.from_bundle(bundle, files, precision, output, name)
+
+    return EngineKind(
+        name=name,
+        takes=f"every bundle in fp32, exported .onnx files in fp32, fp16 and int8; on {where}",
+        build=build,
+        offers=_offers,
+        prefers=prefers,
+        check=partial(_check_here, name),
+    )
+
+
+def _check_here(name: str) -> None:
+    _runtime(name)
+
+
+CPU = _kind("onnxruntime", "the processor", _on_cpu)
+CUDA = _kind("onnxruntime-cuda", "an NVIDIA GPU", _on_gpu)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.engines.graph import refuse_external_data
+from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
+from rooftrace.engines.processor import has_fast_int8
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE
 
-__all__ = ["OpenVinoEngine", "capabilities"]
+__all__ = ["KIND", "OpenVinoEngine", "capabilities"]
 
 _KEPT_PX = 4 * 2**20
 """Compiled networks are kept, one per shape of input, while their inputs together are this large:
@@ -194,6 +196,32 @@ class OpenVinoEngine:
                 f"{_first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in its bundle.json.",
             ) from error
+
+
+def _offers(bundle: ModelBundle) -> Offers:
+    offered = offered_by_graph(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
+    # Without the instructions bf16 is slower than fp32; a file that has nothing else still runs.
+    if "BF16" not in capabilities() and len(offered) > 1:
+        offered.pop("bf16", None)
+    return offered
+
+
+def _prefers() -> Sequence[str]:
+    return ("int8", "bf16", "fp32") if has_fast_int8() else ("bf16", "fp32", "int8")
+
+
+def _check_installed() -> None:
+    """It is part of the core install."""
+
+
+KIND = EngineKind(
+    name=OpenVinoEngine.name,
+    takes="every bundle in fp32 and bf16, its int8 variant, exported .onnx and .xml files",
+    build=OpenVinoEngine.from_bundle,
+    offers=_offers,
+    prefers=_prefers,
+    check=_check_installed,
+)
 
 
 def _area_px(shape: tuple[int, ...]) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rooftrace.core.errors import BundleError, MissingExtraError, RooftraceError
+from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, RooftraceError
 from rooftrace.core.versions import installed, version_of
-from rooftrace.engines.select import ENGINES, cpu_flags, has_fast_int8, load_engine
+from rooftrace.engines.kind import EngineKind
+from rooftrace.engines.processor import cpu_flags, has_fast_int8
+from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
 from rooftrace.flows.machine import versions
 from rooftrace.models.bundle import ModelBundle
@@ -20,6 +22,9 @@ __all__ = ["DoctorReport", "EngineState", "run_doctor"]
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "lightning", "segmentation-models-pytorch", "timm", "onnx", "nncf"),
     "onnx": ("onnxruntime",),
+    "export": ("nncf", "onnx", "onnxruntime"),
+    "serve": ("fastapi", "gradio", "prometheus-client", "python-multipart", "uvicorn"),
+    "video": ("av",),
     "labels": ("pycocotools",),
     "parquet": ("pyarrow",),
 }
@@ -35,15 +40,20 @@ class EngineState:
 
     Args:
         name: of the engine.
+        takes: what it runs, for people.
+        available: whether its package is there, and what it runs on.
         runs: whether it answered the self test rightly and ran the model.
         precision: that the default model ran in.
         mpx_per_s: of the default model, or of the tiny one where there is none.
         model: which of the two.
-        problem: why it does not run, and what to do; empty where it does.
+        problem: why it does not run, and what to do; empty where it does, or where there was
+            nothing that it could have been tried with.
         required: whether the core install should have it.
     """
 
     name: str
+    takes: str
+    available: bool
     runs: bool
     precision: str = ""
     mpx_per_s: float = 0.0
@@ -97,12 +107,7 @@ class DoctorReport:
         yield "int8", "fast" if self.fast_int8 else "not faster than floats here"
         yield "default model", self.default_model
         for engine in self.engines:
-            state = (
-                f"runs, {engine.precision}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
-                if engine.runs
-                else engine.problem
-            )
-            yield f"engine {engine.name}", state
+            yield f"engine {engine.name}", _state_of(engine)
 
 
 def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
@@ -127,26 +132,35 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         fast_int8=has_fast_int8(),
         default_model=told,
         has_default_model=bundle is not None,
-        engines=tuple(_examine(name, bundle, seconds) for name in ENGINES),
+        engines=tuple(_examine(kind, bundle, seconds) for kind in ENGINES.values()),
     )
 
 
-def _examine(name: str, bundle: ModelBundle | None, seconds: float) -> EngineState:
-    required = name == "openvino"
-    tested = bundle or tiny_bundle()
+def _state_of(engine: EngineState) -> str:
+    if engine.runs:
+        return f"runs, {engine.precision}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
+    return engine.problem or f"installed, not tried: it takes {engine.takes}"
+
+
+def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> EngineState:
+    tiny = tiny_bundle()
+    tested = bundle or tiny
+    state = EngineState(
+        kind.name, kind.takes, available=False, runs=False, required=kind.name == "openvino"
+    )
     try:
-        check_engine(load_engine(tiny_bundle(), engine=name))
-        engine = load_engine(tested, engine=name)
+        kind.check()
+    except (MissingExtraError, ConfigError) as error:
+        return replace(state, problem=str(error))
+    state = replace(state, available=True)
+    if not (kind.offers(tiny) and kind.offers(tested)):
+        return state
+    try:
+        check_engine(load_engine(tiny, engine=kind.name))
+        engine = load_engine(tested, engine=kind.name)
         rate = measure_engine(engine, tested.spec, seconds=seconds)
-    except MissingExtraError as error:
-        return EngineState(name, runs=False, problem=str(error), required=required)
     except (RooftraceError, ImportError, RuntimeError, OSError) as error:
-        return EngineState(name, runs=False, problem=f"fails: {error}", required=required)
-    return EngineState(
-        name,
-        runs=True,
-        precision=engine.precision,
-        mpx_per_s=rate,
-        model=tested.spec.name,
-        required=required,
+        return replace(state, problem=f"fails: {error}")
+    return replace(
+        state, runs=True, precision=engine.precision, mpx_per_s=rate, model=tested.spec.name
     )

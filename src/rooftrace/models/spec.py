@@ -12,12 +12,15 @@ from rooftrace.io.legend import Legend
 from rooftrace.models.calibration import Calibration
 from rooftrace.models.fingerprint import Fingerprint
 
-__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Output", "Part", "Variant"]
+__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Output", "Part", "Precision", "Variant"]
 
 SCHEMA_VERSION = 1
 
 Output = Literal["probabilities", "coarse"]
 """What a graph answers: the model's answer, and of a refined model the segmenter's, by name."""
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+"""What a network's arithmetic is done in."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -44,8 +47,8 @@ class Variant(_Frozen):
         parity: how far it is from `model.onnx`, measured when it was made.
     """
 
-    engine: Literal["openvino", "onnxruntime"]
-    precision: Literal["fp32", "bf16", "int8"]
+    engine: Literal["openvino", "onnxruntime", "tensorrt"]
+    precision: Precision
     files: tuple[str, ...]
     parity: dict[str, float] = {}
 

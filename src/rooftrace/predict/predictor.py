@@ -18,6 +18,7 @@ from rooftrace.engines.select import load_engine
 from rooftrace.io.masks import NODATA, MaskSink, MemoryMask, NoMask, mask_sink
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
+from rooftrace.models.artefact import read_model
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.models.spec import Output
 from rooftrace.predict.block import Block
@@ -238,12 +239,13 @@ def load(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> Predictor:
-    """A model from a `.rooftrace` file; without one the model that comes with rooftrace.
+    """A model from a `.rooftrace` file or an exported one; without one the model that comes with
+    rooftrace.
 
     Args:
-        path: of the bundle.
-        engine: `openvino` (default) or `onnxruntime`.
-        precision: `fp32`, `bf16` or `int8`; default the fastest that the processor runs well.
+        path: of the bundle, or of what `rooftrace export` made of one.
+        engine: one of `engines.select.ENGINES`; default `openvino`, where it takes the file.
+        precision: `fp32`, `bf16`, `fp16` or `int8`; default the fastest that the machine runs well.
         output: `coarse` is what the segmenter of a refined model says without its refiner.
 
     Raises:
@@ -251,7 +253,7 @@ def load(
         ConfigError: no such engine or precision; the model has no such output.
         MissingExtraError: the engine is not installed.
     """
-    bundle = default_bundle() if path is None else read_bundle(Path(path))
+    bundle = default_bundle() if path is None else read_model(Path(path))
     built = load_engine(bundle, engine=engine, precision=precision, output=output)
     return Predictor(bundle.giving(output), built)
 

@@ -11,7 +11,7 @@ from rooftrace.models.bundle import GRAPH_NAME
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.train.config import ExportConfig
 from rooftrace.train.feed import TrainingData
-from rooftrace.train.quantize import quantize_openvino
+from rooftrace.models.quantize import quantize_openvino
 from rooftrace.train.whole import judge_whole
 
 __all__ = ["int8_variant"]

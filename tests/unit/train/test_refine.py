@@ -20,7 +20,7 @@ from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
 from rooftrace.data.config import SourceConfig  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
-from rooftrace.engines.select import ENGINES, load_engine  # noqa: E402
+from rooftrace.engines.select import load_engine  # noqa: E402
 from rooftrace.flows.evaluate import EvalOptions, run_evaluate  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle  # noqa: E402
@@ -162,7 +162,7 @@ def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
     answers = {output: whole.run(images(), output) for output in whole.outputs}
     for output, expected in answers.items():
         assert expected.std() > 0.01
-        for name in ENGINES:
+        for name in ("openvino", "onnxruntime", "torch"):
             engine = load_engine(bundle, engine=name, precision="fp32", output=output)
             np.testing.assert_allclose(engine.run(images()), expected, atol=1e-4)
     # Not by luck: the two are further apart than engines may be.
@@ -217,7 +217,7 @@ def test_an_evaluation_has_both_beside_one_another(refined_run: RefinedRun, tmp_
         assert row["coarse"] == other
 
 
-@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_a_graph_without_the_output_it_promises(refined_run: RefinedRun, name: str) -> None:
     made = read_bundle(refined_run.tiny.bundle)
     said = made.spec.model_copy(update={"coarse_threshold": 0.5})

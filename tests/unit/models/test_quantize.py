@@ -15,8 +15,8 @@ from torch import nn
 
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.models.export import WholeModel, export_onnx
+from rooftrace.models.quantize import quantize_openvino
 from rooftrace.models.spec import BundleSpec
-from rooftrace.train.quantize import quantize_openvino
 
 SPEC = BundleSpec(name="x", bands=("a",), mean=(100.0,), std=(50.0,), classes=("no", "yes"))
 
