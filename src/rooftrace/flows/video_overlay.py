@@ -1,0 +1,126 @@
+"""What a frame of a video is shown with: buildings, how many, how much of it is built up."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Overlay", "without_specks"]
+
+Frame = NDArray[np.uint8]
+
+_FILL = (255, 196, 0)
+_OUTLINE = (255, 64, 32)
+_PAPER, _INK = (24, 24, 28), (240, 240, 240)
+_PAPER_SHARE = 0.75
+_TEXT_SHARE = 1 / 26
+"""Of the frame's height."""
+
+_SMALLEST_TEXT_PX, _LARGEST_TEXT_PX = 11, 64
+_LINE_SHARE = 1 / 640
+_CORNERS = 4
+"""Parts of a building that touch at a corner alone are two, as they are in polygons."""
+
+
+def without_specks(mask: NDArray[np.bool_], smallest_px: float) -> tuple[NDArray[np.bool_], int]:
+    """A mask without its parts of fewer pixels, and how many parts there are.
+
+    Args:
+        mask: (y, x).
+        smallest_px: that a part has to have.
+
+    Returns:
+        The mask, which may be the one that was given, and the count.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.view(np.uint8), connectivity=_CORNERS, ltype=cv2.CV_32S
+    )
+    kept = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    kept[0] = False
+    if kept[1:].all():
+        return mask, int(count) - 1
+    return np.asarray(kept[labels]), int(kept.sum())
+
+
+class Overlay:
+    """Draws on frames of one size.
+
+    Args:
+        opacity: of the fill, 0 to 1.
+        outlines: whether there is a line around each building.
+        caption: whether count and share stand in the corner.
+    """
+
+    def __init__(self, opacity: float, *, outlines: bool = True, caption: bool = True) -> None:
+        self._opacity = opacity
+        self._outlines = outlines
+        self._caption = caption
+
+    def draw(self, rgb: Frame, mask: NDArray[np.bool_], buildings: int, share: float) -> None:
+        """Draw on a frame.
+
+        Args:
+            rgb: (y, x, 3) drawn on.
+            mask: (y, x) what is building.
+            buildings: how many.
+            share: of the frame that is built up.
+        """
+        if self._opacity > 0:
+            _fill(rgb, mask, self._opacity)
+        if self._outlines:
+            thickness = max(1, round(max(rgb.shape[:2]) * _LINE_SHARE))
+            rings, _ = cv2.findContours(
+                mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+            )
+            cv2.polylines(rgb, rings, True, _OUTLINE, thickness, cv2.LINE_AA)
+        if self._caption:
+            size_px = round(rgb.shape[0] * _TEXT_SHARE)
+            size_px = min(max(size_px, _SMALLEST_TEXT_PX), _LARGEST_TEXT_PX)
+            plural = "" if buildings == 1 else "s"
+            _write(rgb, f"{buildings:,} building{plural} · {share:.1%} built up", size_px)
+
+
+def _fill(rgb: Frame, mask: NDArray[np.bool_], opacity: float) -> None:
+    """In whole numbers, on the rows and columns that have something."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return
+    part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    ground = rgb[part]
+    paint = np.empty_like(ground)
+    paint[:] = _FILL
+    mixed = cv2.addWeighted(paint, opacity, ground, 1 - opacity, 0)
+    cv2.copyTo(mixed, mask[part].view(np.uint8), ground)
+
+
+def _write(rgb: Frame, text: str, size_px: int) -> None:
+    """On a dark plate in the upper left corner; nothing where the frame is too small for it."""
+    plate = _plate(text, size_px)
+    height, width = plate.shape[:2]
+    margin = size_px // 2
+    if margin + height > rgb.shape[0] or margin + width > rgb.shape[1]:
+        if size_px > _SMALLEST_TEXT_PX:
+            _write(rgb, text, max(size_px - 2, _SMALLEST_TEXT_PX))
+        return
+    corner = rgb[margin : margin + height, margin : margin + width]
+    # Letters are as bright as they are; the plate lets the ground show through.
+    share = np.maximum(plate.max(axis=2, keepdims=True) / np.float32(_INK[0]), _PAPER_SHARE)
+    corner[:] = (plate * share + corner * (1 - share)).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _plate(text: str, size_px: int) -> Frame:
+    font = ImageFont.load_default(size=size_px)
+    left, _, right, _ = font.getbbox(text)
+    # As high for every text, so that it stands still.
+    high = font.getbbox("0gÅ")
+    pad = size_px // 3
+    size = int(right - left) + 2 * pad, int(high[3] - high[1]) + 2 * pad
+    picture = Image.new("RGB", size, _PAPER)
+    at = pad - left, pad - high[1]
+    ImageDraw.Draw(picture).text(at, text, fill=_INK, font=font)
+    return np.asarray(picture)
