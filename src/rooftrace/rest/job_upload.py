@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,12 +59,14 @@ async def receive(request: Request, path: Path, most_bytes: int) -> str:
         )
     if announced.isdecimal() and int(announced) > most_announced:
         raise _too_large(most_bytes)
+    if announced.isdecimal() and int(announced) > shutil.disk_usage(path.parent).free:
+        raise _no_room()
     try:
         size = await _write(request, path, parse, most_bytes)
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        raise HTTPException(507, "The server has no room for the image.") from error
+        raise _no_room() from error
     if form is not None:
         form.end()
     if not size:
@@ -88,6 +91,10 @@ async def _write(
                 waiting.clear()
         await run_in_threadpool(file.write, bytes(waiting))
     return size
+
+
+def _no_room() -> HTTPException:
+    return HTTPException(507, "The server has no room for the image.")
 
 
 def _too_large(most_bytes: int) -> TooLargeError:

@@ -156,7 +156,8 @@ class JobRunner:
     def _wake(self, job_id: str, job: Job | None) -> None:
         if job is not None and job.state == "queued":
             with self._changed:
-                self._changed.notify()
+                # Of all, since one of them waits for the end alone.
+                self._changed.notify_all()
 
     def _expire(self) -> None:
         while True:

@@ -185,9 +185,11 @@ class JobStore:
         return job_id
 
     def discard(self, job_id: str) -> None:
-        """Remove what was reserved, with what it had of an upload."""
+        """Remove what was reserved, with what it had of an upload; nothing where it was added."""
         with self._lock:
-            self._reserved.discard(job_id)
+            if job_id not in self._reserved:
+                return
+            self._reserved.remove(job_id)
         shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
 
     def add(self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions) -> Job:

@@ -1,0 +1,298 @@
+"""Jobs at work: each in a process that may crash, hang or be ended, and that touches no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ExportError
+from rooftrace.predict.options import SceneOptions
+from rooftrace.service.jobs import runner as runner_module
+from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobStore
+
+# Does what its upload says, without a network.
+CHILD = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+order = json.loads(sys.stdin.readline())
+folder = Path(order["folder"])
+log = os.open(folder.parent.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def note(what):
+    os.write(log, f"{what} {folder.name} {os.getpid()}\\n".encode())
+def say(**told):
+    print(json.dumps(told), flush=True)
+task = (folder / order["upload"]).read_text()
+note("begin")
+if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
+    (folder / "crashed").touch()
+    os.kill(os.getpid(), signal.SIGSEGV)
+if task == "leave":
+    sys.exit(3)
+if task == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+say(progress=[32, 64, 1])
+if task in ("hang", "stubborn"):
+    (folder / "results").mkdir(exist_ok=True)
+    time.sleep(60)
+if task == "error":
+    where = folder / order["upload"]
+    say(error={"type": "DataError", "message": f"{where} is torn.", "remedy": "Mend it."})
+    sys.exit()
+time.sleep(0.05)
+(folder / "results").mkdir(exist_ok=True)
+(folder / "results" / "scene_mask.tif").write_text("mask")
+(folder / "results" / ".hidden").write_text("")
+record = {"bundle": {"file": "/srv/models/a.rooftrace"}, "inputs": [str(folder / order["upload"])]}
+(folder / "results" / "run.json").write_text(json.dumps(record))
+note("end")
+say(figures={"pixels": 64, "buildings": 2, "input": str(folder / order["upload"])})
+"""
+
+Start = Callable[..., JobRunner]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    store = JobStore(tmp_path / "jobs")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
+    program = tmp_path / "child.py"
+    program.write_text(CHILD)
+    started: list[JobRunner] = []
+
+    def begin(workers: int = 1) -> JobRunner:
+        runner = JobRunner(store, None, workers, command=(sys.executable, "-S", str(program)))
+        runner.start()
+        started.append(runner)
+        return runner
+
+    yield begin
+    for runner in started:
+        runner.stop()
+
+
+def add(store: JobStore, task: str) -> str:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").write_text(task)
+    return store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions()).id
+
+
+def until(store: JobStore, job_id: str, is_so: Callable[[Job], bool]) -> Job:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        job = store.get(job_id)
+        assert job is not None
+        if is_so(job):
+            return job
+        time.sleep(0.01)
+    raise AssertionError(f"still {job}")
+
+
+def ended(store: JobStore, job_id: str) -> Job:
+    return until(store, job_id, lambda job: job.ended)
+
+
+def half_done(store: JobStore, job_id: str) -> Job:
+    return until(store, job_id, lambda job: job.pixels_done == 32)
+
+
+def log(store: JobStore) -> list[list[str]]:
+    return [line.split() for line in (store.folder / "log").read_text().splitlines()]
+
+
+def is_gone(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def soon(is_so: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return is_so()
+
+
+def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
+    jobs = [add(store, "work") for _ in range(10)]
+    start(workers=2)
+    for job_id in jobs:
+        assert ended(store, job_id).state == "done"
+    begun = [job_id for what, job_id, _ in log(store) if what == "begin"]
+    assert sorted(begun) == sorted(jobs)
+    assert set(begun[:2]) == set(jobs[:2])
+    running = most = 0
+    for what, _, _ in log(store):
+        running += 1 if what == "begin" else -1
+        most = max(most, running)
+    assert most == 2
+
+
+def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> None:
+    start()
+    job = ended(store, add(store, "work"))
+    assert [file.name for file in job.files] == ["run.json", "scene_mask.tif"]
+    assert job.figures == {"pixels": 64, "buildings": 2, "input": "town.tif"}
+    assert (job.pixels_done, job.buildings, job.attempts) == (64, 2, 1)
+    record = (store.folder_of(job.id) / "run.json").read_text()
+    assert json.loads(record) == {"bundle": {"file": "a.rooftrace"}, "inputs": ["town.tif"]}
+    assert job.files[0].size == len(record)
+    # The one beside the results is whole: the map finds the scene by it.
+    whole = json.loads((store.results(job.id) / "run.json").read_text())
+    assert whole["inputs"] == [str(store.folder_of(job.id) / "scene.tif")]
+
+
+def test_an_error_is_told_of_the_image(store: JobStore, start: Start) -> None:
+    start()
+    job = ended(store, add(store, "error"))
+    assert job.state == "failed"
+    assert job.error == {
+        "type": "DataError", "message": "town.tif is torn.", "remedy": "Mend it.",
+    }  # fmt: skip
+    assert soon(lambda: not any(store.folder_of(job.id).iterdir()))
+    # It was no crash: once is enough.
+    assert job.attempts == 1
+
+
+def test_what_crashes_twice_fails_and_no_other(store: JobStore, start: Start) -> None:
+    jobs = [add(store, task) for task in ("crash", "leave", "crash once", "work")]
+    start(workers=2)
+    crashed, left, once, work = (ended(store, job_id) for job_id in jobs)
+    assert (crashed.state, crashed.attempts) == ("failed", 2)
+    assert crashed.error is not None
+    assert "failed 2 times: it was ended by SIGSEGV" in crashed.error["message"]
+    assert left.error is not None
+    assert "it ended with the code 3" in left.error["message"]
+    assert (once.state, once.attempts, once.crashes) == ("done", 2, 1)
+    assert (work.state, work.attempts) == ("done", 1)
+
+
+def test_cancelled_while_it_runs(
+    store: JobStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "_GRACE_S", 0.2)
+    runner = start(workers=2)
+    for task in ("hang", "stubborn"):
+        job = half_done(store, add(store, task))
+        cancelled = runner.cancel(job.id)
+        assert cancelled is not None
+        assert cancelled.state == "cancelled"
+        assert soon(lambda: is_gone(log(store)[-1][2]))
+        assert soon(lambda job=job: not any(store.folder_of(job.id).iterdir()))  # type: ignore[misc]
+        with pytest.raises(JobStateError):
+            runner.cancel(job.id)
+    # The workers are free again.
+    assert ended(store, add(store, "work")).state == "done"
+    assert runner.cancel("nothing") is None
+
+
+def test_cancelled_while_it_waits(store: JobStore, start: Start) -> None:
+    runner = start()
+    half_done(store, add(store, "hang"))
+    waiting = add(store, "work")
+    runner.cancel(waiting)
+    assert not any(store.folder_of(waiting).iterdir())
+    assert [line[1] for line in log(store)].count(waiting) == 0
+
+
+@pytest.mark.parametrize("task", ["hang", "work"])
+def test_removed_with_all_files(store: JobStore, start: Start, task: str) -> None:
+    runner = start()
+    job_id = add(store, task)
+    if task == "hang":
+        half_done(store, job_id)
+    else:
+        ended(store, job_id)
+    assert runner.remove(job_id)
+    assert not runner.remove(job_id)
+    assert store.get(job_id) is None
+    assert soon(lambda: not store.folder_of(job_id).exists())
+    assert soon(lambda: is_gone(log(store)[0][2]))
+
+
+def test_a_stop_is_nobody_s_fault(store: JobStore, start: Start) -> None:
+    runner = start()
+    job_id = add(store, "hang")
+    half_done(store, job_id)
+    waiting = add(store, "work")
+    runner.stop()
+    assert is_gone(log(store)[0][2])
+    job = store.get(job_id)
+    assert job is not None
+    assert (job.state, job.attempts, job.crashes) == ("queued", 0, 0)
+    (store.folder_of(job_id) / "scene.tif").write_text("work")
+    start()
+    assert ended(store, job_id).state == "done"
+    assert ended(store, waiting).state == "done"
+
+
+def test_asked_to_end_by_others_is_no_crash(store: JobStore, start: Start) -> None:
+    start()
+    job_id = add(store, "hang")
+    half_done(store, job_id)
+    (store.folder_of(job_id) / "scene.tif").write_text("work")
+    os.kill(int(log(store)[0][2]), signal.SIGTERM)
+    job = ended(store, job_id)
+    assert (job.state, job.attempts, job.crashes) == ("done", 1, 0)
+
+
+def test_one_server_a_folder(store: JobStore, start: Start) -> None:
+    start()
+    with pytest.raises(ExportError, match="is being written to by process") as caught:
+        JobRunner(store).start()
+    assert "Stop that server" in caught.value.remedy
+
+
+def test_a_program_that_is_not_there(store: JobStore, tmp_path: Path) -> None:
+    runner = JobRunner(store, command=(str(tmp_path / "absent"),))
+    runner.start()
+    try:
+        job = ended(store, add(store, "work"))
+        assert job.error is not None
+        assert "could not be started" in job.error["message"]
+    finally:
+        runner.stop()
+
+
+def test_processes_open_no_file_that_names_others(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8)).save(secret)
+    vrt = tmp_path / "upload"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource>"
+        "</VRTRasterBand></VRTDataset>"
+    )
+    program = (
+        "import sys, rasterio\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        print(rasterio.open(path).driver)\n"
+        "    except rasterio.errors.RasterioIOError as error:\n"
+        "        print('refused')\n"
+    )
+    environment = runner_module._environment()
+    for variables, expected in ((os.environ, ["VRT", "PNG"]), (environment, ["refused", "PNG"])):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, str(vrt), str(secret)],
+            env={**variables}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.split() == expected
