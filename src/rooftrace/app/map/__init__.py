@@ -1,0 +1,1 @@
+"""The map: a page over results folders, with tiles made as they are asked for."""

@@ -1,0 +1,171 @@
+// The panel beside the map: what it says, and which of its controls there are.
+
+import { DENSITY, ramp, stops } from "./style.js";
+
+const $ = (id) => document.getElementById(id);
+const MOST_LISTED = 300;
+const NAMES = {
+  id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
+  orientation_deg: "Orientation", rectangularity: "Rectangularity",
+};
+const UNITS = { area_m2: " m²", perimeter_m: " m", orientation_deg: "°" };
+const whole = new Intl.NumberFormat("en");
+
+export function say(text) {
+  $("message").textContent = text ?? "";
+  $("message").hidden = !text;
+}
+
+export function fold() {
+  const folded = $("panel").classList.toggle("folded");
+  $("fold").textContent = folded ? "Show" : "Hide";
+  $("fold").setAttribute("aria-expanded", String(!folded));
+}
+
+export function listImages(images, wanted, current) {
+  $("image-row").hidden = images.length < 2;
+  const found = images.filter((one) => one.name.toLowerCase().includes(wanted.trim().toLowerCase()));
+  const options = found.slice(0, MOST_LISTED).map((one) => {
+    const told = one.buildings == null ? one.name : `${one.name} (${whole.format(one.buildings)})`;
+    return new Option(told, one.name, false, one.name === current);
+  });
+  if (found.length > MOST_LISTED) {
+    const more = new Option(`… and ${whole.format(found.length - MOST_LISTED)} more: find them by name`);
+    more.disabled = true;
+    options.push(more);
+  }
+  if (!found.length) {
+    const none = new Option("no image has such a name");
+    none.disabled = true;
+    options.push(none);
+  }
+  $("images").replaceChildren(...options);
+}
+
+export function formatSize(size, scene) {
+  const digits = size < 10 && size % 1 ? 1 : 0;
+  const unit = scene.buildings.in_metres ? "m²" : "px²";
+  return `${whole.format(Number(size.toFixed(digits)))} ${unit}`;
+}
+
+// Most buildings are small: the slider's first half is for the smallest eighth of its range.
+export function sizeOf(position, scene) {
+  const size = scene.buildings.largest * (position / 100) ** 3;
+  return position === "100" ? size : Number(size.toPrecision(2));
+}
+
+export function showCount(counts, scene) {
+  if (!counts) {
+    $("count").textContent = scene?.buildings ? "No building was found in this scene." : "";
+    return;
+  }
+  const number = document.createElement("b");
+  number.textContent = whole.format(counts.shown_in_view);
+  const more = document.createElement("small");
+  more.textContent = `${whole.format(counts.shown)} of ${whole.format(counts.total)} in the scene pass the filters`;
+  $("count").replaceChildren(number, counts.shown_in_view === 1 ? " building in view" : " buildings in view", more);
+}
+
+export function showNotes(notes, folder) {
+  const model = folder?.model ?? {};
+  const about = [
+    ...notes,
+    model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
+    model.attribution,
+    folder?.created && `Predicted ${folder.created.slice(0, 10)}`,
+  ].filter(Boolean);
+  $("notes").replaceChildren(...about.map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  $("credit").textContent = [model.name && `${model.name}${model.licence ? ` (${model.licence})` : ""}`, "MapLibre"].filter(Boolean).join(" · ");
+}
+
+// The controls that a scene has a use for, at their beginnings.
+export function describe(scene, view, name, images) {
+  const at = images.findIndex((one) => one.name === name);
+  $("position").textContent = `${whole.format(at + 1)} of ${whole.format(images.length)}`;
+  $("previous").disabled = at <= 0;
+  $("next").disabled = at >= images.length - 1;
+  if ([...$("images").options].some((option) => option.value === name)) $("images").value = name;
+  document.title = `${name} · rooftrace map`;
+  const buildings = scene.buildings;
+  $("buildings").hidden = !buildings;
+  $("layers").hidden = false;
+  for (const row of document.querySelectorAll(".layer")) {
+    row.hidden = row.dataset.layer === "buildings" ? !buildings?.count : !scene[row.dataset.layer];
+  }
+  $("image-label").textContent = scene.image?.kind === "preview" ? "Preview" : "Image";
+  $("density-key").hidden = !(view.visible.density && scene.density);
+  densityKey();
+  if (!buildings) return;
+  for (const part of $("buildings").children) part.hidden = !buildings.count && !["H2", "P"].includes(part.tagName);
+  $("score-row").hidden = $("by-score").hidden = !buildings.scores;
+  $("by-kind").hidden = !Object.keys(buildings.classes).length;
+  document.querySelector(`input[name="by"][value="${view.by}"]`).checked = true;
+  $("score").value = 0;
+  $("score-out").value = "0.00";
+  $("size").value = 0;
+  $("size-out").value = formatSize(0, scene);
+  if (buildings.count) legend(scene, view);
+}
+
+// A table of what is known of one.
+describe.building = (attributes) => {
+  const table = document.createElement("table");
+  table.createCaption().textContent = "Building";
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value == null || name === "class_id") continue;
+    const row = table.insertRow();
+    const head = document.createElement("th");
+    head.scope = "row";
+    head.textContent = NAMES[name] ?? name;
+    const digits = name === "score" || name === "rectangularity" ? 2 : 1;
+    const told = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
+    row.append(head);
+    row.insertCell().textContent = told + (UNITS[name] ?? "");
+  }
+  return table;
+};
+
+export function legend(scene, view) {
+  if (view.by === "kind") {
+    $("ramp").replaceChildren(key(Object.entries(scene.buildings.classes).map(([index, name]) => [scene.colours[index] ?? "#bbbbbb", name])));
+    return;
+  }
+  const bar = document.createElement("div");
+  bar.className = "bar";
+  bar.style.background = `linear-gradient(to right, ${ramp(view.by).join(", ")})`;
+  const ticks = document.createElement("div");
+  ticks.className = "ticks";
+  const values = stops(view.by, scene);
+  values.forEach((value, at) => {
+    const tick = document.createElement("span");
+    tick.style.left = `${at * 25}%`;
+    const last = at === values.length - 1;
+    tick.textContent = view.by === "score" ? String(value) : last ? `${formatSize(value, scene)}` : whole.format(Math.round(value));
+    ticks.append(tick);
+  });
+  $("ramp").replaceChildren(bar, ticks);
+}
+
+function densityKey() {
+  const share = (value) => `${Math.round(value * 100)} %`;
+  const steps = DENSITY.colours.map((colour, at) => [
+    colour, at === 0 ? `under ${share(DENSITY.breaks[0])}` : `from ${share(DENSITY.breaks[at - 1])}`,
+  ]);
+  $("density-key").replaceChildren(key(steps));
+}
+
+function key(entries) {
+  const made = document.createElement("div");
+  made.className = "key";
+  made.append(...entries.map(([colour, text]) => {
+    const entry = document.createElement("span");
+    entry.style.setProperty("--swatch", colour);
+    entry.textContent = text;
+    return entry;
+  }));
+  return made;
+}
