@@ -1,26 +1,16 @@
-"""A real Label Studio server: pushed to, annotated over REST, pulled from.
-
-`make labelstudio` makes its environment; without it all of this skips.
-"""
+"""A real Label Studio server: pushed to, annotated over REST, pulled from."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
 import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from labelstudio_server import ENVIRONMENT, TOKEN, Server, needs_server
 
 from rooftrace.cli import main
 from rooftrace.core.types import Footprints, GeoGrid
@@ -34,90 +24,9 @@ from rooftrace.predict.predictor import load
 from rooftrace.testing import generate_scene, write_pairs
 from rooftrace.vector.polygonize import trace
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ROOT / ".venv-labelstudio"
-TOKEN = "0123456789abcdef0123456789abcdef01234567"
 SHAPE = (256, 320)
-START_S = 240
 
-pytestmark = pytest.mark.skipif(
-    not (ENVIRONMENT / "bin" / "label-studio").is_file(),
-    reason="no Label Studio server: .venv-labelstudio is made by `make labelstudio`",
-)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server; `files` is its document root."""
-
-    url: str
-    files: Path
-
-    def call(self, path: str, body: Any = None) -> Any:
-        """What a person's browser would do between our push and our pull."""
-        request = Request(
-            self.url + path,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Token {TOKEN}", "Content-Type": "application/json"},
-        )
-        with urlopen(request, timeout=60) as response:
-            return json.load(response)
-
-
-def is_up(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/health", timeout=10) as response:
-            return response.status == 200
-    except (URLError, OSError):
-        return False
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("labelstudio")
-    (home / "files").mkdir()
-    empty = ENVIRONMENT / "empty" / "label_studio.sqlite3"
-    if empty.is_file():  # else the server makes one, which takes half a minute
-        shutil.copy(empty, home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "TMPDIR")}
-    environment = kept | {
-        "HOME": str(home),
-        "LABEL_STUDIO_BASE_DATA_DIR": str(home),
-        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
-        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(home / "files"),
-        "COLLECT_ANALYTICS": "false",
-        "LATEST_VERSION_CHECK": "false",
-    }
-    command = [
-        str(ENVIRONMENT / "bin" / "label-studio"), "start", "--no-browser",
-        "--internal-host", "127.0.0.1", "-p", str(port), "--username", "ann@example.com",
-        "--password", "not-a-secret-1", "--user-token", TOKEN, "--enable-legacy-api-token",
-    ]  # fmt: skip
-    with (home / "log").open("wb") as log:
-        # A group of its own, so that nothing of it is left when it is stopped.
-        process = subprocess.Popen(
-            command, cwd=home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_S
-        while not is_up(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                told = (home / "log").read_text(errors="replace")[-3000:]
-                pytest.fail(f"Label Studio did not start (exit {process.returncode}):\n{told}")
-            time.sleep(0.5)
-        yield Server(url, home / "files")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
+pytestmark = needs_server
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -127,13 +36,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     told = capsys.readouterr()
     assert stopped.value.code == 0, told.out + told.err
     return json.loads(told.out)
-
-
-@pytest.fixture
-def here(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return server
 
 
 def result(tool: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -157,23 +59,23 @@ def iou(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
 
 
 def test_pushed_annotated_and_pulled(
-    here: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labelstudio: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
     names = write_pairs(data, range(5), shape_yx=SHAPE, gsd_m=0.3, prefix="häuser é")
-    pushed = run(capsys, "label", "push", here.url, str(data), "--project", "Häuser <1>")
+    pushed = run(capsys, "label", "push", labelstudio.url, str(data), "--project", "Häuser <1>")
     assert (pushed["created"], pushed["pushed"], pushed["skipped"]) == (True, names, [])
     number = pushed["project"]
-    assert pushed["url"] == f"{here.url}/projects/{number}"
+    assert pushed["url"] == f"{labelstudio.url}/projects/{number}"
 
     # The server has our predictions on the tasks, and they are those of the model.
     query = f"/api/tasks?project={number}&fields=all&page_size=50"
-    tasks = {task["data"]["scene_id"]: task for task in here.call(query)["tasks"]}
+    tasks = {task["data"]["scene_id"]: task for task in labelstudio.call(query)["tasks"]}
     assert sorted(tasks) == names
     predictor = load()
     shown = 0
     for name, task in tasks.items():
-        [prediction] = here.call(f"/api/predictions?task={task['id']}")
+        [prediction] = labelstudio.call(f"/api/predictions?task={task['id']}")
         assert prediction["model_version"] == predictor.bundle.spec.name
         assert 0 < prediction["score"] <= 1
         shown += len(prediction["result"])
@@ -197,10 +99,12 @@ def test_pushed_annotated_and_pulled(
         names[3]: [],
     }
     for name, results in by_task.items():
-        here.call(f"/api/tasks/{tasks[name]['id']}/annotations", {"result": results})
+        labelstudio.call(f"/api/tasks/{tasks[name]['id']}/annotations", {"result": results})
 
     out = tmp_path / "pulled"
-    pulled = run(capsys, "label", "pull", here.url, "--project", "Häuser <1>", "-o", str(out))
+    pulled = run(
+        capsys, "label", "pull", labelstudio.url, "--project", "Häuser <1>", "-o", str(out)
+    )
     assert pulled == {
         "path": str(out), "tasks": 5, "annotated": 4, "downloaded": 5, "notes": []
     }  # fmt: skip
@@ -222,16 +126,16 @@ def test_pushed_annotated_and_pulled(
         assert not masks[3].any()
 
     # What is there is neither pushed nor downloaded again.
-    again = run(capsys, "label", "push", here.url, str(data), "--project", str(number))
+    again = run(capsys, "label", "push", labelstudio.url, str(data), "--project", str(number))
     assert (again["created"], again["pushed"], again["skipped"]) == (False, [], names)
     options = ["--images", str(data), "-o", str(tmp_path / "only.json")]
-    only = run(capsys, "label", "pull", here.url, "--project", str(number), *options)
+    only = run(capsys, "label", "pull", labelstudio.url, "--project", str(number), *options)
     assert (only["downloaded"], only["annotated"]) == (0, 4)
 
     # JSON-MIN of the same server says the same.
     query = f"/api/projects/{number}/export?exportType=JSON_MIN&download_all_tasks=true"
     short = tmp_path / "min.json"
-    short.write_text(json.dumps(here.call(query)), encoding="utf-8")
+    short.write_text(json.dumps(labelstudio.call(query)), encoding="utf-8")
     small = open_source(SourceConfig(path=str(short), images=str(data)))
     assert small.ids == tuple(names[:4])
     for scene, mask in zip(small, masks):
@@ -240,10 +144,10 @@ def test_pushed_annotated_and_pulled(
 
 
 def test_a_project_of_somebody_else(
-    here: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labelstudio: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another name of the image, of the control and of the label; images from the server's disk."""
-    labelled = here.files / "set one"
+    labelled = labelstudio.files / "set one"
     write_pairs(tmp_path, range(2), shape_yx=(96, 96))
     from PIL import Image
 
@@ -255,30 +159,30 @@ def test_a_project_of_somebody_else(
         '<View><Image name="pic" value="$photo"/><PolygonLabels name="outline" toName="pic">'
         '<Label value="Road"/><Label value="Building"/></PolygonLabels></View>'
     )
-    project = here.call("/api/projects", {"title": "theirs", "label_config": config})["id"]
-    root = ["--local-files-root", str(here.files), "--gsd", "0.3"]
-    command = ["label", "push", here.url, str(labelled), "--project", "theirs", *root]
+    project = labelstudio.call("/api/projects", {"title": "theirs", "label_config": config})["id"]
+    root = ["--local-files-root", str(labelstudio.files), "--gsd", "0.3"]
+    command = ["label", "push", labelstudio.url, str(labelled), "--project", "theirs", *root]
     pushed = run(capsys, *command)
     assert (pushed["project"], pushed["created"], len(pushed["pushed"])) == (project, False, 2)
     assert run(capsys, *command)["pushed"] == []
 
-    [task, _] = here.call(f"/api/tasks?project={project}&fields=all")["tasks"]
+    [task, _] = labelstudio.call(f"/api/tasks?project={project}&fields=all")["tasks"]
     reference = task["data"]["photo"]
     assert reference.startswith("/data/local-files/?d=set%20one/a/")
-    request = Request(here.url + reference, headers={"Authorization": f"Token {TOKEN}"})
+    request = Request(labelstudio.url + reference, headers={"Authorization": f"Token {TOKEN}"})
     with urlopen(request, timeout=60) as response:
         assert response.read(8) == b"\x89PNG\r\n\x1a\n"
-    [prediction] = here.call(f"/api/predictions?task={task['id']}")
+    [prediction] = labelstudio.call(f"/api/predictions?task={task['id']}")
     for one in prediction["result"]:
         assert (one["from_name"], one["to_name"]) == ("outline", "pic")
         assert one["value"]["polygonlabels"] == ["Building"]
-    here.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
+    labelstudio.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
     out = tmp_path / "pulled"
     pulled = run(
         capsys,
         "label",
         "pull",
-        here.url,
+        labelstudio.url,
         "--project",
         "theirs",
         "-o",
@@ -293,19 +197,20 @@ def test_a_project_of_somebody_else(
 
 
 def test_a_personal_token(
-    here: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    labelstudio: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """Those of today are exchanged for others that live for minutes."""
-    token = here.call("/api/token/", {})["token"]
+    token = labelstudio.call("/api/token/", {})["token"]
     assert token.count(".") == 2
-    project = here.call(
+    project = labelstudio.call(
         "/api/projects", {"title": "empty", "label_config": "<View></View>"}
     )["id"]  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     out = str(tmp_path / "x.json")
     assert (
-        run(capsys, "label", "pull", here.url, "--project", str(project), "-o", out)["tasks"] == 0
+        run(capsys, "label", "pull", labelstudio.url, "--project", str(project), "-o", out)["tasks"]
+        == 0
     )
 
 
@@ -315,12 +220,12 @@ def test_a_personal_token(
      ("a.b.c", "1", "does not accept the token"), (TOKEN, "nobody's", "has no project called")],
 )  # fmt: skip
 def test_what_the_server_refuses(
-    here: Server, token: str, project: str, said: str, tmp_path: Path,
+    labelstudio: Server, token: str, project: str, said: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     with pytest.raises(SystemExit) as stopped:
-        main(["label", "pull", here.url, "--project", project, "-o", str(tmp_path / "x")])
+        main(["label", "pull", labelstudio.url, "--project", project, "-o", str(tmp_path / "x")])
     told = " ".join(capsys.readouterr().err.split())
     assert stopped.value.code == 2
     assert said in told
