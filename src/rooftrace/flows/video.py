@@ -70,7 +70,7 @@ class VideoOptions:
     threshold: float | None = None
     min_area_m2: float | None = None
     smoothing: Smoothing = "flow"
-    smoothing_s: float = 0.5
+    smoothing_s: float = 0.3
     opacity: float = 0.35
     outlines: bool = True
     caption: bool = True
@@ -121,7 +121,7 @@ class VideoReport:
         encoder: that wrote the pictures.
         sound: how many tracks were copied.
         broke_at_s: where the input breaks off, in its own seconds; None where it is whole.
-        damaged_packets: pieces of it that could not be decoded.
+        damaged: frames of it that could not be decoded, or only in part.
         notes: what was assumed, for the person to see.
     """
 
@@ -141,7 +141,7 @@ class VideoReport:
     encoder: str
     sound: int
     broke_at_s: float | None
-    damaged_packets: int
+    damaged: int
     peak_rss_mb: float
     notes: tuple[str, ...] = ()
 
@@ -212,7 +212,7 @@ def run_video(
         ):
             run.all(table, sink)
             report = run.report(out, sink)
-    if options.strict and (report.broke_at_s is not None or report.damaged_packets):
+    if options.strict and (report.broke_at_s is not None or report.damaged):
         raise PredictError(
             f"{' '.join(reader.notes)} {out} has the {report.frames:,} frames that could be "
             "decoded.",
@@ -331,7 +331,7 @@ class _Run:
             encoder=sink.encoder,
             sound=sink.sound_tracks,
             broke_at_s=reader.broke_at_s,
-            damaged_packets=reader.damaged_packets,
+            damaged=reader.damaged,
             peak_rss_mb=peak_rss_mb(),
             notes=(*self._notes, *sink.notes, *reader.notes, *more),
         )

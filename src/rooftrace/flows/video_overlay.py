@@ -56,7 +56,7 @@ class Overlay:
     """
 
     def __init__(self, opacity: float, *, outlines: bool = True, caption: bool = True) -> None:
-        self._opacity = opacity
+        self._filled = _filled_values(opacity) if opacity > 0 else None
         self._outlines = outlines
         self._caption = caption
 
@@ -69,8 +69,8 @@ class Overlay:
             buildings: how many.
             share: of the frame that is built up.
         """
-        if self._opacity > 0:
-            _fill(rgb, mask, self._opacity)
+        if self._filled is not None:
+            cv2.copyTo(cv2.LUT(rgb, self._filled), mask.view(np.uint8), rgb)
         if self._outlines:
             thickness = max(1, round(max(rgb.shape[:2]) * _LINE_SHARE))
             rings, _ = cv2.findContours(
@@ -84,17 +84,10 @@ class Overlay:
             _write(rgb, f"{buildings:,} building{plural} · {share:.1%} built up", size_px)
 
 
-def _fill(rgb: Frame, mask: NDArray[np.bool_], opacity: float) -> None:
-    """In whole numbers, on the rows and columns that have something."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return
-    part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    ground = rgb[part]
-    paint = np.empty_like(ground)
-    paint[:] = _FILL
-    mixed = cv2.addWeighted(paint, opacity, ground, 1 - opacity, 0)
-    cv2.copyTo(mixed, mask[part].view(np.uint8), ground)
+def _filled_values(opacity: float) -> Frame:
+    """(1, 256, 3) what becomes of a value of each band below the fill."""
+    values = np.arange(256)[None, :, None] * (1 - opacity) + np.array(_FILL) * opacity
+    return np.asarray(np.rint(values), dtype=np.uint8)
 
 
 def _write(rgb: Frame, text: str, size_px: int) -> None:

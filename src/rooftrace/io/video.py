@@ -117,7 +117,8 @@ def is_camera(source: str | Path) -> bool:
 class VideoReader:
     """A video as pictures and sound, in the order in which they lie in the file.
 
-    What is damaged is passed over, and told by `broke_at_s`, `damaged_packets` and `notes` when all
+    What is damaged is passed over, and told by `broke_at_s`, `damaged` (frames that could not be
+    decoded, or only in part; what a container loses before is known to nobody) and `notes` when all
     was read. Time is kept as it is: whatever the rate does, each frame has its own.
 
     Args:
@@ -143,7 +144,7 @@ class VideoReader:
         self.name = str(source)
         self.live = is_camera(source)
         self.broke_at_s: float | None = None
-        self.damaged_packets = 0
+        self.damaged = 0
         self.frames = 0
         self.notes: list[str] = []
         self._start_s, self._end_s = start_s, end_s
@@ -242,7 +243,7 @@ class VideoReader:
         if self._stop():
             return DataError(f"{self.name} was stopped before its first frame.")
         length_s = self._length_s()
-        if self.damaged_packets or length_s is None or self._start_s < length_s:
+        if self.damaged or length_s is None or self._start_s < length_s:
             return DataError(
                 f"{self.name} holds no frame that can be decoded.",
                 remedy="It is damaged or breaks off at its beginning: get it again.",
@@ -274,8 +275,8 @@ class VideoReader:
                 self._torn = True
                 break
             at = packet.stream.index
-            if packet.is_corrupt:
-                self._torn = True
+            # Of a file that breaks off within a packet it is the last.
+            self._torn = packet.is_corrupt
             if at not in pending:
                 continue
             if at != self._video.index:
@@ -305,7 +306,7 @@ class VideoReader:
             return list(packet.decode())
         except av.FFmpegError:
             # Players pass over it, too; what comes after may be whole.
-            self.damaged_packets += 1
+            self.damaged += 1
             return []
 
     def _shown(self, frame: Any) -> Picture | None:
@@ -326,6 +327,7 @@ class VideoReader:
         self._last_pts = pts
         if self.frames == 0:
             self._frame = frame
+        self.damaged += bool(frame.is_corrupt)
         size = self._frame.width, self._frame.height
         rgb = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
         turns = round(frame.rotation / 90)
@@ -367,10 +369,10 @@ class VideoReader:
             self.broke_at_s = self._seen_s
             whole = "" if length_s is None else f" of {length_s:.2f}"
             self.notes.append(f"{self.name} breaks off at {self._seen_s:.2f}{whole} s.")
-        if self.damaged_packets:
+        if self.damaged:
             self.notes.append(
-                f"{self.name} is damaged: {self.damaged_packets:,} pieces could not be decoded "
-                "and were passed over."
+                f"{self.name} is damaged: {self.damaged:,} of its frames could not be decoded, "
+                "or only in part."
             )
 
 

@@ -38,7 +38,7 @@ _UNLIKE = 24.0
 for the same ground: noise and compression stay below, what was hidden does not."""
 
 _GLANCE_PX = 96
-_ALIKE = 0.5
+_ALIKE = 0.45
 """Correlation of a frame with the one before, carried along, below which the scene has changed."""
 
 _FLAT = 2.0
@@ -127,8 +127,9 @@ class FlowSmoother:
         carried = _carried(self._known, _enlarged(flow, rgb.shape[:2]))
         if evidence is not None:
             share = _share(seconds - self._fed_s, self._time_constant_s)
+            cv2.accumulateWeighted(evidence, carried, share)
             new = _enlarged_mask(_unknown(grey, before, flow), rgb.shape[:2])
-            carried += np.where(new, np.float32(1), np.float32(share)) * (evidence - carried)
+            cv2.copyTo(evidence.astype(np.float32), new, carried)
             self._fed_s = seconds
         self._known = carried
         return carried
@@ -178,8 +179,8 @@ def _grey(rgb: Frame, longest_px: int) -> Frame:
     height, width = rgb.shape[:2]
     scale = min(1.0, longest_px / max(height, width))
     size = max(round(width * scale), 16), max(round(height * scale), 16)
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _enlarged(flow: NDArray[np.float32], shape_yx: tuple[int, ...]) -> NDArray[np.float32]:
@@ -188,14 +189,15 @@ def _enlarged(flow: NDArray[np.float32], shape_yx: tuple[int, ...]) -> NDArray[n
     small_y, small_x = flow.shape[:2]
     if (small_y, small_x) == (height, width):
         return flow
-    large = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
-    large *= np.array([width / small_x, height / small_y], dtype=np.float32)
+    in_larger = flow * np.array([width / small_x, height / small_y], dtype=np.float32)
+    large = cv2.resize(in_larger, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(large, dtype=np.float32)
 
 
-def _enlarged_mask(mask: NDArray[np.bool_], shape_yx: tuple[int, ...]) -> NDArray[np.bool_]:
+def _enlarged_mask(mask: NDArray[np.bool_], shape_yx: tuple[int, ...]) -> Frame:
     size = shape_yx[1], shape_yx[0]
-    return cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).view(np.bool_)
+    large = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(large, dtype=np.uint8)
 
 
 def _places(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
