@@ -25,6 +25,7 @@ from rooftrace.cli import (
     threshold,
     tune,
     vectorize,
+    video,
 )
 from rooftrace.cli import evaluate as evaluation
 from rooftrace.cli import predict as prediction
@@ -44,7 +45,8 @@ app = typer.Typer(
 for _command in (
     prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
     threshold.threshold, ensemble.ensemble, runs.runs, inspect.inspect, data.split,
-    convert.convert, density.density, vectorize.vectorize, serve.serve,
+    convert.convert, density.density, vectorize.vectorize, video.video,
+    serve.serve,
     doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)

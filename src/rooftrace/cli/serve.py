@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_BACKLOG = 128
+
 _STOPPING_S = 10
 """For so long answers that are under way may go on when the server is being stopped."""
 
@@ -86,57 +90,70 @@ def serve(
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError.of("serve", "rooftrace serve", package)
-    # The port first: to load a model in vain takes longer.
-    listening = _listen(host, port)
     from rooftrace.app.server import create_server
+    from rooftrace.rest.security import LOOPBACK
+    from rooftrace.service.jobs.runner import JobRunner
+    from rooftrace.service.jobs.store import JobStore
     from rooftrace.service.service import Service
 
     limits = replace(
         Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
         waiting=queue, seconds=timeout,
     )  # fmt: skip
-    service = Service.load(model, engine=engine, precision=precision, limits=limits)
-    app = create_server(
-        service,
-        jobs=_default_jobs() if jobs is None else jobs,
-        workers=workers,
-        results=results or (),
-        api_key=api_key or None,
-        label_studio=label_studio,
-        label_studio_token=label_studio_token or None,
-        local=host in _LOOPBACK,
-    )
-    url = _address(host, listening.getsockname()[1])
-    if as_json:
-        told = {"url": url, "map": f"{url}/map", "api": f"{url}/v1", "pid": os.getpid()}
-        print_json({**told, "model": service.bundle.spec.name})
-    else:
-        say(f"model {service.bundle.spec.name} on {service.predictor.engine.name}")
-        say(f"page {url}   map {url}/map   API {url}/v1/docs")
-        if host not in _LOOPBACK and not api_key:
-            say("note: anybody who reaches this machine can use it: no API key was given.")
-    _run(app, listening)
+    with ExitStack() as stack:
+        # The port first: to load a model in vain takes longer.
+        listening = stack.enter_context(_listening(host, port))
+        service = Service.load(model, engine=engine, precision=precision, limits=limits)
+        stack.callback(service.close)
+        store = JobStore(jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting)
+        stack.callback(store.close)
+        runner = JobRunner(store, model, workers, engine, precision)
+        app = create_server(
+            service,
+            runner,
+            results=results or (),
+            api_key=api_key,
+            label_studio=label_studio,
+            label_studio_token=label_studio_token,
+            local=host in LOOPBACK,
+        )
+        runner.start()
+        stack.callback(runner.stop)
+        url = _address(host, listening.getsockname()[1])
+        if as_json:
+            told = {"url": url, "map": f"{url}/map", "api": f"{url}/v1", "pid": os.getpid()}
+            print_json({**told, "model": service.bundle.spec.name})
+        else:
+            say(f"model {service.bundle.spec.name} on {service.predictor.engine.name}")
+            say(f"page {url}   map {url}/map   API {url}/v1/docs")
+            if host not in LOOPBACK and api_key is None:
+                say("note: anybody who reaches this machine can use it: no API key was given.")
+        sys.stdout.flush()
+        _run(app, listening)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket at the port.
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at the port. Who asks from then on waits, and is not turned away.
 
     Raises:
         ConfigError: the port is taken, or the address is not one of this machine.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        raise ConfigError(
-            f"Nothing can listen on {host}, port {port}: {error.strerror or error}.",
-            remedy="Choose another with --port (0 takes any that is free), or another --host.",
-        ) from error
-    return listening
+    with ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+        except OSError as error:
+            raise ConfigError(
+                f"Nothing can listen on {host}, port {port}: {error.strerror or error}.",
+                remedy="Choose another with --port (0 takes any that is free), or another --host.",
+            ) from error
+        yield listening
 
 
 def _default_jobs() -> Path:

@@ -1,0 +1,135 @@
+"""`rooftrace serve` as a person starts and stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from rooftrace.cli import serve as command
+
+PATIENCE_S = 60
+
+
+Call = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@contextmanager
+def started(*options: Any, **environment: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """A real server and what it says of itself, when it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rooftrace", "serve", "--port", "0", "--json", *map(str, options)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read() if process.stderr else ""
+        told = json.loads(line)
+        until = time.monotonic() + PATIENCE_S
+        while httpx.get(f"{told['url']}/readyz", timeout=30).status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield process, told
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def picture() -> bytes:
+    image = np.full((128, 160, 3), 20, np.uint8)
+    image[20:60, 30:90] = 230
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: Path) -> None:
+    jobs, results = tmp_path / "jobs", tmp_path / "results"
+    results.mkdir()
+    options = ["-m", bundle, "--jobs", jobs, "--results", results]
+    with started(*options) as (process, told):
+        url = told["url"]
+        assert told["model"] == "brightness"
+        assert told["pid"] == process.pid
+        for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/health", "/v1/model"):
+            assert httpx.get(url + path, timeout=30).status_code == 200, path
+        files = {"file": ("../town.png", picture())}
+        answer = httpx.post(f"{url}/v1/predict", files=files, timeout=30)
+        assert answer.json()["figures"]["buildings"] == 1
+        job = httpx.post(f"{url}/v1/jobs", files=files, timeout=30).json()
+        assert job["name"] == "town.png"
+        until = time.monotonic() + PATIENCE_S
+        while job["state"] in ("queued", "running"):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            job = httpx.get(url + job["links"]["self"], timeout=30).json()
+        assert job["state"] == "done", job["error"]
+        # Another server must not work in the same folder.
+        second = subprocess.run(
+            [sys.executable, "-m", "rooftrace", "serve", "--port", "0", *map(str, options)],
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert second.returncode == 5
+        assert "Traceback" not in second.stderr
+        assert "another folder" in second.stderr
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in (0, -signal.SIGTERM)
+        assert "Traceback" not in said
+    with started(*options) as (_, told):
+        again = httpx.get(told["url"] + job["links"]["self"], timeout=30).json()
+        assert again["state"] == "done"
+        folders = httpx.get(f"{told['url']}/map/folders", timeout=30).json()
+        assert [folder["title"].partition(",")[0] for folder in folders] == ["results", "town.png"]
+
+
+def test_a_key_is_asked_for_everywhere(bundle: Path, tmp_path: Path) -> None:
+    options = ["-m", bundle, "--jobs", tmp_path / "jobs"]
+    with started(*options, ROOFTRACE_API_KEY="s3cret") as (_, told):
+        url = told["url"]
+        for path in ("/", "/map", "/map/folders", "/v1/model", "/v1/jobs", "/metrics", "/setup",
+                     "/config", "/gradio_api/info", "/page/x/0/fill.png"):  # fmt: skip
+            assert httpx.get(url + path, timeout=30).status_code == 401, path
+        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+        for path in ("/", "/map", "/v1/model"):
+            answer = httpx.get(url + path, auth=("anybody", "s3cret"), timeout=30)
+            assert answer.status_code == 200, path
+
+
+def test_a_port_that_is_taken_is_told(call: Call, bundle: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        code, answer = call("serve", "-m", bundle, "--port", port)
+    assert code == 2
+    assert f"port {port}" in answer["error"]["message"]
+    assert "--port" in answer["error"]["remedy"]
+
+
+def test_an_address_of_another_machine_is_told(call: Call, bundle: Path) -> None:
+    code, answer = call("serve", "-m", bundle, "--host", "203.0.113.7", "--port", "0")
+    assert code == 2
+    assert "203.0.113.7" in answer["error"]["message"]
+
+
+def test_a_missing_package_is_told(
+    call: Call, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else name)
+    code, answer = call("serve", "-m", bundle, "--port", "0")
+    assert code == 6
+    assert "rooftrace[serve]" in answer["error"]["remedy"]
