@@ -11,6 +11,7 @@ from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import DataError, TooLargeError
 from rooftrace.rest.problems import ProblemError
@@ -20,7 +21,8 @@ __all__ = ["receive"]
 _WRITE_BYTES = 2**20
 """Written at a time: less often than chunks come, since each time another thread is asked."""
 
-_LONGEST_HEADER = 4096
+_FORM_BYTES = 2**14
+"""That a form may have around its file; the parser limits the headers of a part."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -37,7 +39,7 @@ async def receive(request: Request, path: Path, most_bytes: int) -> str:
         Its name in the form; "" where there is none.
 
     Raises:
-        ProblemError: the body is of another kind, or a form without a file.
+        ProblemError: the body is of another kind, a form without a file, or breaks off.
         DataError: it is empty.
         TooLargeError: it has more bytes than may be.
         HTTPException: there is no room for it.
@@ -47,7 +49,7 @@ async def receive(request: Request, path: Path, most_bytes: int) -> str:
     if kind == b"multipart/form-data":
         form = _Form(parameters.get(b"boundary", b""))
         parse: Callable[[bytes], bytes] = form.feed
-        most_announced = most_bytes + _LONGEST_HEADER
+        most_announced = most_bytes + _FORM_BYTES
     elif kind.startswith(b"image/") or kind == b"application/octet-stream":
         form, parse, most_announced = None, bytes, most_bytes
     else:
@@ -67,6 +69,8 @@ async def receive(request: Request, path: Path, most_bytes: int) -> str:
         if error.errno not in _NO_SPACE:
             raise
         raise _no_room() from error
+    except ClientDisconnect as error:
+        raise ProblemError("bad-request", "The upload broke off.") from error
     if form is not None:
         form.end()
     if not size:
@@ -156,15 +160,9 @@ class _Form:
 
     def _add_to_header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
-        self._check_header()
 
     def _add_to_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
-        self._check_header()
-
-    def _check_header(self) -> None:
-        if len(self._header) + len(self._value) > _LONGEST_HEADER:
-            raise _unreadable("a header of a part is too long")
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":

@@ -1,0 +1,300 @@
+"""/v1/jobs over HTTP: real uploads, real processes, real events."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from fastapi import FastAPI
+from jobs_server import SLOW_CHILD, jobs_app, serving
+
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.predict import run_predict
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.options import SceneOptions
+from rooftrace.service.limits import Limits
+
+SIDE = 700
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
+    write_bundle(path, spec, tiny.parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("town") / "scene.tif"
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (3, SIDE // 20, SIDE // 20), dtype=np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=SIDE, width=SIDE, dtype="uint8", tiled=True,
+        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), compress="deflate",
+    ) as out:  # fmt: skip
+        out.write(np.kron(coarse, np.ones((1, 20, 20), np.uint8)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(model: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """One that takes uploads of 2 MB and a million pixels."""
+    limits = Limits(job_upload_bytes=2_000_000, job_pixels=10**6)
+    return jobs_app(tmp_path_factory.mktemp("jobs"), model, limits)
+
+
+@pytest.fixture(scope="module")
+def server(app: FastAPI) -> Iterator[httpx.Client]:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def slow(model: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, FastAPI]]:
+    """A server of jobs that take some seconds, of which two may wait."""
+    command = (sys.executable, "-c", SLOW_CHILD, "0.08")
+    app = jobs_app(tmp_path / "jobs", model, Limits(jobs_waiting=2), command=command)
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client, app
+
+
+def begin(client: httpx.Client, town: Path, **asked: Any) -> dict[str, Any]:
+    with town.open("rb") as file:
+        answer = client.post("/v1/jobs", files={"file": ("Häuser.tif", file)}, params=asked)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    assert answer.headers["Location"] == f"/v1/jobs/{job['id']}" == job["links"]["self"]
+    return job
+
+
+def events(client: httpx.Client, job: dict[str, Any], seen: str = "") -> list[tuple[str, int, Any]]:
+    """All events of a job, until it has ended: name, id, data."""
+    found = []
+    headers = {"Last-Event-ID": seen} if seen else {}
+    with client.stream("GET", job["links"]["events"], headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for text in "".join(answer.iter_text()).split("\n\n")[:-1]:
+            fields = dict(line.split(": ", 1) for line in text.splitlines() if line[0] != ":")
+            if fields:
+                found.append((fields["event"], int(fields["id"]), json.loads(fields["data"])))
+    return found
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told: dict[str, Any] = answer.json()
+    assert told["status"] == status
+    return told
+
+
+def test_a_job_from_upload_to_files(
+    server: httpx.Client, town: Path, model: Path, tmp_path: Path
+) -> None:
+    job = begin(server, town, min_area=5, cell=50)
+    assert (job["state"], job["name"]) == ("queued", "Häuser.tif")
+    assert job["options"]["min_area_m2"] == 5
+    told = events(server, job)
+    assert told[-1][0] == "done"
+    assert [number for _, number, _ in told] == sorted({number for _, number, _ in told})
+    done = server.get(job["links"]["self"]).json()
+    assert done == told[-1][2]
+    assert done["progress"]["share"] == 1
+    assert done["figures"]["buildings"] == done["progress"]["buildings"] > 100
+    run_predict([town], model, tmp_path, SceneOptions(min_area_m2=5, cell_m=50))
+    expected = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.json"}
+    listed = server.get(job["links"]["results"]).json()
+    found = {file["name"]: server.get(file["url"]).content for file in listed["files"]}
+    record = json.loads(found.pop("run.json"))
+    assert found == expected
+    assert {f["name"]: f["bytes"] for f in listed["files"] if f["name"] in found} == {
+        name: len(data) for name, data in expected.items()
+    }
+    assert record["inputs"] == ["Häuser.tif"]
+    answer = server.get(listed["archive"])
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in expected} == expected
+    assert f'"{job["id"]}.zip"' in answer.headers["content-disposition"]
+    everything = json.dumps([done, listed, record])
+    assert "/tmp" not in everything
+    assert str(tmp_path.parent) not in everything
+    # Who has heard the end is not told again.
+    last = str(told[-1][1])
+    seen = server.get(job["links"]["events"], headers={"Last-Event-ID": last})
+    assert (seen.status_code, seen.content) == (204, b"")
+    assert [name for name, _, _ in events(server, job, seen="1")] == ["done"]
+
+
+def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
+    job = begin(server, town, outputs=["mask"])
+    events(server, job)
+    url = f"{job['links']['results']}/scene_mask.tif"
+    whole = server.get(url).content
+    part = server.get(url, headers={"Range": "bytes=10-99"})
+    assert (part.status_code, part.content) == (206, whole[10:100])
+    assert part.headers["content-range"] == f"bytes 10-99/{len(whole)}"
+    assert server.get(url, headers={"Range": "bytes=99999999-"}).status_code == 416
+    for name in ("scene.tif", "../scene.tif", "..%2fscene.tif", ".lock", "answer.json", "log.txt"):
+        problem(server.get(f"{job['links']['results']}/{name}"), 404)
+    names = [file["name"] for file in server.get(job["links"]["results"]).json()["files"]]
+    assert names == ["run.json", "scene_mask.tif"]
+
+
+def test_the_body_itself(server: httpx.Client, town: Path) -> None:
+    job = server.post(
+        "/v1/jobs", content=town.read_bytes(), headers={"Content-Type": "image/tiff"},
+        params={"filename": "../../etc/<b>passwd</b>\r\n.tif", "outputs": "mask"},
+    ).json()  # fmt: skip
+    assert job["name"] == "b___.tif"
+    assert events(server, job)[-1][0] == "done"
+    assert server.delete(job["links"]["self"]).status_code == 204
+    for path in ("", "/events", "/results", "/results.zip", "/results/scene_mask.tif"):
+        problem(server.get(job["links"]["self"] + path), 404)
+    problem(server.delete(job["links"]["self"]), 404)
+    problem(server.post(job["links"]["self"] + "/cancel"), 404)
+
+
+def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town: Path) -> None:
+    folder = app.state.store.folder / "jobs"
+    before = {path.name for path in folder.iterdir()}
+    data = town.read_bytes()
+    raw = {"Content-Type": "application/octet-stream"}
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.tif"\r\n\r\n'
+    vrt = f"<VRTDataset><SourceFilename>{town}</SourceFilename></VRTDataset>".encode()
+    noise = np.random.default_rng(0).bytes(2_000_001)
+    cases: list[tuple[int, bytes | Iterator[bytes], dict[str, str], str]] = [
+        (422, b"", raw, "is empty"),
+        (422, b"no image", raw, "none of the image formats"),
+        (422, vrt, raw, "none of the image formats"),
+        (422, data[:150], raw, "image"),
+        (413, noise, raw, "more than the 2,000,000 bytes"),
+        # In chunks its length is not known before.
+        (413, iter([noise[:1_000_000], noise[1_000_000:]]), raw, "more than the 2,000,000 bytes"),
+        (413, head + noise + b"\r\n--x--\r\n", form, "more than the 2,000,000 bytes"),
+        (415, data, {"Content-Type": "text/plain"}, "'text/plain'"),
+        (415, data, {}, "no Content-Type"),
+        (400, head + data, form, "breaks off"),
+        (400, b"nonsense", form, "cannot be read"),
+        (400, data, {"Content-Type": "multipart/form-data"}, "no boundary"),
+        (422, b"--x--\r\n", form, "no field file"),
+        (422, head.replace(b'"file"', b'"scene"') + b"\r\n--x--\r\n", form, "'scene'"),
+        (422, head.replace(b'; filename="a.tif"', b"") + b"\r\n--x--\r\n", form, "is a text"),
+        (422, head + data + b"\r\n" + head + b"\r\n--x--\r\n", form, "several files"),
+        (400, head.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"a" * 9999), form, "header size"),
+    ]  # fmt: skip
+    for status, body, headers, told in cases:
+        answer = server.post("/v1/jobs", content=body, headers=headers)
+        assert told in problem(answer, status)["detail"], (status, told)
+    for asked in ({"threshold": "2"}, {"thresold": "0.5"}, {"outputs": "all"}, {"gsd": "nan"}):
+        problem(server.post("/v1/jobs", content=data, headers=raw, params=asked), 422)
+    far = server.post("/v1/jobs", content=data, headers=raw, params={"gsd": 50})
+    assert problem(far, 422)["type"] == "/problems/gsd-mismatch"
+    deadline = time.monotonic() + 10
+    while {path.name for path in folder.iterdir()} != before:
+        assert time.monotonic() < deadline, "an upload was left behind"
+        time.sleep(0.02)
+
+
+def test_too_many_pixels(server: httpx.Client, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=1001, width=1000, dtype="uint8",
+        sparse_ok=True, tiled=True, transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), crs="EPSG:32737",
+    ):  # fmt: skip
+        pass
+    with path.open("rb") as file:
+        told = problem(server.post("/v1/jobs", files={"file": file}), 413)
+    assert "1,001 × 1,000" in told["detail"]
+    assert "parts" in told["remedy"]
+
+
+def test_the_list_in_pages(server: httpx.Client, app: FastAPI) -> None:
+    store, ids = app.state.store, []
+    for _ in range(3):
+        ids.append(store.reserve())
+        (store.folder_of(ids[-1]) / "scene.tif").touch()
+        store.add(ids[-1], "a.tif", "scene.tif", 1, SceneOptions())
+        store.cancel(ids[-1])
+    first = server.get("/v1/jobs", params={"limit": 2}).json()
+    assert [job["id"] for job in first["jobs"]] == [ids[2], ids[1]]
+    second = server.get(first["next"]).json()
+    assert second["jobs"][0]["id"] == ids[0]
+    everything = server.get("/v1/jobs", params={"limit": 100}).json()
+    assert everything["next"] is None
+    problem(server.get("/v1/jobs", params={"before": "nothing"}), 404)
+    problem(server.get("/v1/jobs", params={"limit": 0}), 422)
+
+
+def test_a_job_as_it_goes_on(slow: tuple[httpx.Client, FastAPI], town: Path) -> None:
+    client, app = slow
+    first = begin(client, town)
+    told: list[list[tuple[str, int, Any]]] = []
+    # Each a coroutine: many more than there are threads.
+    threads = [
+        threading.Thread(target=lambda: told.append(events(client, first))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    waiting, cancelled = begin(client, town), begin(client, town)
+    full = client.post("/v1/jobs", content=b"x", headers={"Content-Type": "image/png"})
+    assert "2 jobs are waiting" in problem(full, 429)["detail"]
+    assert int(full.headers["Retry-After"]) >= 1
+    conflict = client.get(first["links"]["results"])
+    assert "done" in problem(conflict, 409)["detail"]
+    answer = client.post(f"{cancelled['links']['self']}/cancel")
+    assert answer.json()["state"] == "cancelled"
+    problem(client.post(f"{cancelled['links']['self']}/cancel"), 409)
+    assert [name for name, _, _ in events(client, cancelled)] == ["cancelled"]
+    for thread in threads:
+        thread.join()
+    assert len(told) == 8
+    for heard in told:
+        names = [name for name, _, _ in heard]
+        assert names[-1] == "done"
+        assert names.count("progress") >= 2
+        shares = [data["progress"]["share"] for name, _, data in heard if name != "queued"]
+        assert shares == sorted(shares)
+    # One that runs is ended where it is cancelled, and its listener hears of it.
+    heard: list[tuple[str, int, Any]] = []
+    listener = threading.Thread(target=lambda: heard.extend(events(client, waiting)))
+    listener.start()
+    while client.get(waiting["links"]["self"]).json()["progress"]["pixels_done"] == 0:
+        time.sleep(0.02)
+    began = time.monotonic()
+    client.post(f"{waiting['links']['self']}/cancel")
+    listener.join()
+    assert time.monotonic() - began < 5
+    assert heard[-1][0] == "cancelled"
+    store = app.state.store
+    deadline = time.monotonic() + 10
+    while any(store.folder_of(waiting["id"]).iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_listener_hears_of_a_removal(slow: tuple[httpx.Client, FastAPI], town: Path) -> None:
+    client, _ = slow
+    job = begin(client, town)
+    with client.stream("GET", job["links"]["events"]) as answer:
+        lines = answer.iter_lines()
+        next(line for line in lines if line.startswith("event: "))
+        assert client.delete(job["links"]["self"]).status_code == 204
+        assert "event: removed" in list(lines)

@@ -1,0 +1,134 @@
+"""Uploads of jobs: to disk as they come, however they are cut."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from fastapi import HTTPException, Request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import TooLargeError
+from rooftrace.rest import job_upload
+from rooftrace.rest.job_upload import receive
+from rooftrace.rest.problems import ProblemError
+
+MOST = 2**30
+
+
+def request(kind: str, chunks: Iterable[bytes], length: int | None = None) -> Request:
+    """A request whose body comes in these chunks, and breaks off where one is None."""
+    left = iter(chunks)
+
+    async def next_message() -> dict[str, object]:
+        chunk = next(left, b"")
+        if chunk is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": bool(chunk)}
+
+    headers = [(b"content-type", kind.encode())]
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
+    return Request({"type": "http", "method": "POST", "headers": headers}, next_message)  # type: ignore[arg-type]
+
+
+def form(data: bytes, filename: str) -> tuple[str, bytes]:
+    """A form as a client of good standing builds it."""
+    built = httpx.Request("POST", "http://a", files={"file": (filename, data)})
+    return built.headers["content-type"], built.read()
+
+
+def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return (data[a:b] for a, b in pairwise(edges) if b > a)
+
+
+@given(
+    data=st.binary(min_size=1, max_size=300) | st.just(b"\r\n--") | st.just(b"\r\n--boundary\r\n"),
+    filename=st.text(
+        st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters='"\\'), min_size=1
+    ),
+    places=st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_a_form_is_read_alike_however_it_is_cut(
+    data: bytes, filename: str, places: list[int]
+) -> None:
+    kind, body = form(data, filename)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upload"
+        name = asyncio.run(receive(request(kind, cut(body, places)), path, MOST))
+        assert path.read_bytes() == data
+    assert name == filename
+
+
+@given(body=st.binary(max_size=200), places=st.lists(st.integers(0, 10_000), max_size=5))
+def test_no_form_is_ever_worse_than_a_problem(body: bytes, places: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        kind = "multipart/form-data; boundary=a"
+        chunks = cut(b"--a\r\n" + body, places)
+        with pytest.raises(ProblemError):
+            asyncio.run(receive(request(kind, chunks), Path(folder) / "upload", MOST))
+
+
+@pytest.mark.parametrize("kind", ["image/tiff", "form"])
+def test_a_large_upload_is_never_in_memory(tmp_path: Path, kind: str) -> None:
+    chunk, count = bytes(range(256)) * 256, 512
+    head, tail = b"", b""
+    if kind == "form":
+        kind, body = form(b"|", "a.tif")
+        head, tail = body.split(b"|")
+
+    def chunks() -> Iterator[bytes]:
+        yield from [head] if head else []
+        for _ in range(count):
+            # Each a copy, as it comes from a socket.
+            yield bytes(bytearray(chunk))
+        yield from [tail] if tail else []
+
+    async def measured() -> int:
+        tracemalloc.start()
+        try:
+            await receive(request(kind, chunks()), tmp_path / "upload", MOST)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak = asyncio.run(measured())
+    assert (tmp_path / "upload").stat().st_size == count * len(chunk) == 2**25
+    assert peak < 2**23
+
+
+def test_one_byte_too_many(tmp_path: Path) -> None:
+    asyncio.run(receive(request("image/png", [b"12", b"34"]), tmp_path / "a", 4))
+    with pytest.raises(TooLargeError, match="more than the 3 bytes"):
+        asyncio.run(receive(request("image/png", [b"12", b"34"]), tmp_path / "b", 3))
+    with pytest.raises(TooLargeError):
+        asyncio.run(receive(request("image/png", [], length=4), tmp_path / "c", 3))
+    # Nothing was read for it.
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("/dev/full is Linux's")
+    opened, full = Path.open, Path("/dev/full")
+    monkeypatch.setattr(Path, "open", lambda path, mode: opened(full, "wb", buffering=0))
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(receive(request("image/png", [b"1"]), tmp_path / "upload", MOST))
+    assert caught.value.status_code == 507
+    monkeypatch.setattr(job_upload.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(HTTPException, match="no room"):
+        asyncio.run(receive(request("image/png", [], length=11), tmp_path / "b", MOST))
+
+
+def test_a_client_that_goes_away(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="broke off"):
+        asyncio.run(receive(request("image/png", [b"1", None]), tmp_path / "a", MOST))  # type: ignore[list-item]
