@@ -37,6 +37,10 @@ _UNLIKE = 24.0
 """Grey levels between a frame and the one before, carried along, from which the pixel is not taken
 for the same ground: noise and compression stay below, what was hidden does not."""
 
+_LEAST_PX = 48
+"""Below 32, a patch of 8 on a quarter of the frame, OpenCV's optical flow reads beyond its memory
+and crashes."""
+
 _GLANCE_PX = 96
 _ALIKE = 0.45
 """Correlation of a frame with the one before, carried along, below which the scene has changed."""
@@ -178,7 +182,7 @@ def _grey(rgb: Frame, longest_px: int) -> Frame:
     """(y, x) no longer than that, and no shorter than optical flow needs."""
     height, width = rgb.shape[:2]
     scale = min(1.0, longest_px / max(height, width))
-    size = max(round(width * scale), 16), max(round(height * scale), 16)
+    size = max(round(width * scale), _LEAST_PX), max(round(height * scale), _LEAST_PX)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
