@@ -261,7 +261,7 @@ def _check_size(size: int, most_bytes: int) -> None:
         )
 
 
-async def _awaited(request: Request, taken: Taken) -> Prediction | None:
+async def _awaited(request: Request, taken: Taken[Prediction]) -> Prediction | None:
     """What becomes of a request; None where the client went away, which ends it."""
     answer = asyncio.wrap_future(taken.answer)
     gone = asyncio.ensure_future(_disconnected(request))

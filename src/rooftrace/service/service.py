@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,16 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
+from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.batching import BatchFigures, BatchingEngine
 from rooftrace.service.decode import Decoder
 from rooftrace.service.limits import Limits
 
 __all__ = ["Request", "Service", "ServiceFigures"]
+
+T = TypeVar("T")
+
+OnBlock = Callable[[Block], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class ServiceFigures:
 
 
 @dataclass(eq=False)
-class Request:
+class Request(Generic[T]):
     """One that was taken on.
 
     Args:
@@ -59,7 +65,7 @@ class Request:
     """
 
     until: float
-    answer: Future[Prediction] = field(default_factory=Future)
+    answer: Future[T] = field(default_factory=Future)
     _cancelled: bool = False
 
     def cancel(self) -> None:
@@ -158,6 +164,7 @@ class Service:
             )
         return self._decoder.decode(data, name, nodata=nodata)
 
+    @overload
     def submit(
         self,
         data: bytes,
@@ -165,24 +172,55 @@ class Service:
         options: SceneOptions | None = None,
         *,
         nodata: NodataRule | None = None,
-        on_block: Callable[[Block], None] | None = None,
-    ) -> Request:
+        on_block: OnBlock | None = None,
+        keep: Literal[False] = False,
+    ) -> Request[Prediction]: ...
+
+    @overload
+    def submit(
+        self,
+        data: bytes,
+        name: str,
+        options: SceneOptions | None = None,
+        *,
+        nodata: NodataRule | None = None,
+        on_block: OnBlock | None = None,
+        keep: Literal[True],
+    ) -> Request[KeptPrediction]: ...
+
+    def submit(
+        self,
+        data: bytes,
+        name: str,
+        options: SceneOptions | None = None,
+        *,
+        nodata: NodataRule | None = None,
+        on_block: OnBlock | None = None,
+        keep: bool = False,
+    ) -> Request[Prediction] | Request[KeptPrediction]:
         """Take on an image; its answer comes later.
 
         Args:
             data, name, nodata: as for `source`.
             options: what was chosen.
             on_block: see `Predictor.predict`; called in another thread.
+            keep: whether the answer can be decided anew with another threshold.
 
         Raises:
             BusyError: as many requests as the limits allow are waiting already.
         """
 
-        def work(request: Request) -> Prediction:
+        def predict(request: Request[Prediction]) -> Prediction:
             source = self.source(data, name, nodata=nodata)
-            return self._predict(request, source, options, on_block)
+            with self._watched(request) as predictor:
+                return predictor.predict(source, options=options, on_block=on_block)
 
-        return self._take(work)
+        def predict_and_keep(request: Request[KeptPrediction]) -> KeptPrediction:
+            source = self.source(data, name, nodata=nodata)
+            with self._watched(request) as predictor:
+                return predict_keeping(predictor, source, options=options, on_block=on_block)
+
+        return self._take(predict_and_keep) if keep else self._take(predict)
 
     def predict(
         self,
@@ -191,7 +229,7 @@ class Service:
         options: SceneOptions | None = None,
         *,
         nodata: NodataRule | None = None,
-        on_block: Callable[[Block], None] | None = None,
+        on_block: OnBlock | None = None,
     ) -> Prediction:
         """`submit`, and wait.
 
@@ -221,7 +259,7 @@ class Service:
         self._pool.shutdown(cancel_futures=True)
         self._decoder.close()
 
-    def _take(self, work: Callable[[Request], Prediction]) -> Request:
+    def _take(self, work: Callable[[Request[T]], T]) -> Request[T]:
         limits = self.limits
         with self._lock:
             if self._taken >= limits.waiting:
@@ -233,11 +271,11 @@ class Service:
                     retry_after_s=max(1.0, rounds * self._seconds),
                 )
             self._taken += 1
-        request = Request(time.monotonic() + limits.seconds)
+        request: Request[T] = Request(time.monotonic() + limits.seconds)
         self._pool.submit(self._run, work, request)
         return request
 
-    def _run(self, work: Callable[[Request], Prediction], request: Request) -> None:
+    def _run(self, work: Callable[[Request[T]], T], request: Request[T]) -> None:
         with self._lock:
             self._running += 1
         started = time.monotonic()
@@ -261,16 +299,11 @@ class Service:
         if not failed:
             request.answer.set_result(prediction)
 
-    def _predict(
-        self,
-        request: Request,
-        source: ArraySource | PlacedSource,
-        options: SceneOptions | None,
-        on_block: Callable[[Block], None] | None,
-    ) -> Prediction:
-        predictor = Predictor(self.bundle, _Watched(self._engine, request))
+    @contextmanager
+    def _watched(self, request: Request[Any]) -> Iterator[Predictor]:
+        """The model, for as long as a request may take."""
         try:
-            return predictor.predict(source, options=options, on_block=on_block)
+            yield Predictor(self.bundle, _Watched(self._engine, request))
         except Exception:
             # It is raised among the tiles, which tell it as a failure of the network.
             request.check()
@@ -280,7 +313,7 @@ class Service:
 class _Watched:
     """The network for one request, which ends when that does."""
 
-    def __init__(self, engine: BatchingEngine, request: Request) -> None:
+    def __init__(self, engine: BatchingEngine, request: Request[Any]) -> None:
         self._engine = engine
         self._request = request
         self.name, self.precision = engine.name, engine.precision

@@ -112,9 +112,8 @@ def test_a_full_queue_says_when_to_come_again() -> None:
 
 def test_what_takes_too_long_is_given_up() -> None:
     gate = Gate(is_open=False)
-    one = service(gate, running=2, seconds=1.0)
+    one = service(gate, running=2)
     try:
-        # Two tiles with an answer each: after the first it is too late for the second.
         running = one.submit(png(blobs(1, 96)), "long.png")
         assert gate.begun.wait(10)
         running.until = 0.0
@@ -188,3 +187,22 @@ def test_a_closed_service_takes_nothing() -> None:
     assert not one.ready
     with pytest.raises(RuntimeError):
         one.submit(b"", "a.png")
+
+
+def test_what_is_kept_is_decided_anew_without_the_network() -> None:
+    one = service(Gate())
+    try:
+        image = blobs(5)
+        image[0:20, 60:90] = 120
+        kept = one.submit(png(image), "a.png", keep=True).answer.result(20)
+        ran = one.figures().batches.tiles
+        for threshold in (0.3, 0.7):
+            anew = kept.scores.redecide(threshold)
+            direct = one.predict(png(image), "a.png", SceneOptions(threshold=threshold))
+            assert np.array_equal(anew.mask.data, direct.mask.data)
+            assert list(anew.outlines.geometry) == list(direct.outlines.geometry)
+        assert kept.scores.redecide(0.3).summary.built_up_share > kept.prediction.mask.data.mean()
+        # Those of the two that were asked for directly alone.
+        assert one.figures().batches.tiles == ran + 2
+    finally:
+        one.close()
