@@ -37,7 +37,7 @@ from rooftrace.models.bundle import (
 )
 from rooftrace.models.spec import BundleSpec, Part, Precision
 
-__all__ = ["SUFFIXES", "Contract", "Target", "artefact_files", "read_model"]
+__all__ = ["SUFFIXES", "Contract", "Target", "artefact_files", "part_names", "read_model"]
 
 Target = Literal["onnx", "openvino", "tensorrt"]
 """What a bundle can be exported to."""
