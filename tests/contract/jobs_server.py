@@ -41,7 +41,7 @@ child.main()
 
 def jobs_app(
     folder: Path,
-    model: Path,
+    model: Path | None,
     limits: Limits | None = None,
     *,
     workers: int = 1,

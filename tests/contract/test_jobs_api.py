@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -140,6 +141,24 @@ def test_a_job_from_upload_to_files(
     seen = server.get(job["links"]["events"], headers={"Last-Event-ID": last})
     assert (seen.status_code, seen.content) == (204, b"")
     assert [name for name, _, _ in events(server, job, seen="1")] == ["done"]
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".jp2"])
+def test_an_image_that_lies_nowhere(
+    server: httpx.Client, town: Path, model: Path, tmp_path: Path, ending: str
+) -> None:
+    with rasterio.open(town) as source:
+        pixels = np.ascontiguousarray(source.read()[::-1, :200, :300].transpose(1, 2, 0))
+    image = tmp_path / f"scene{ending}"
+    cv2.imwrite(str(image), pixels)
+    job = begin(server, image)
+    assert events(server, job)[-1][0] == "done"
+    run_predict([image], model, tmp_path / "out", SceneOptions())
+    expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    del expected["run.json"]
+    assert set(expected) == {"scene_mask.png", "scene_buildings.geojson", "scene_preview.png"}
+    url = job["links"]["results"]
+    assert {name: server.get(f"{url}/{name}").content for name in expected} == expected
 
 
 def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:

@@ -34,8 +34,8 @@ _GRACE_S = 5.0
 _EXPIRE_EVERY_S = 3600.0
 
 _KEPT_DRIVERS = {
-    "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG", "SQLite",
-    "WEBP",
+    "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG",
+    "SQLite", "WEBP",
 }  # fmt: skip
 """Of GDAL's: what uploads are, none of which names other files, and what results are written by."""
 
