@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 from urllib.parse import quote
 
@@ -37,6 +39,9 @@ MEDIA_TYPES: dict[Format, str] = {
 _HEAD = b'{\n"type": "FeatureCollection",\n'
 _LONGEST_STEM_BYTES = 120
 _DATE = (1980, 1, 1, 0, 0, 0)
+
+_WRITING = Lock()
+"""The date in a GeoPackage is an option of all of GDAL: one writer would take it from another."""
 
 
 class Answer:
@@ -107,7 +112,8 @@ def encoded(prediction: Prediction, form: Format, figures: Figures) -> Answer:
     """
     prediction = replace(prediction, name=_stem(prediction.name))
     make = {"geojson": _geojson, "png": _png, "zip": _zip}[form]
-    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
+    lock = nullcontext() if form == "png" else _WRITING
+    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder, lock:
         name, body = make(prediction, figures, Path(folder))
     return Answer(body, _headers(figures) | {"Content-Disposition": _disposition(name)})
 
@@ -122,8 +128,8 @@ def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[st
         if crs is None:
             raise
         raise GeoreferenceError(
-            f"{prediction.name}: there is no way from the coordinate system {crs.name!r} to the "
-            "longitude and latitude that GeoJSON has.",
+            f"{prediction.name}: where it lies in {crs.name!r} there is no way to the longitude "
+            "and latitude that GeoJSON has.",
             remedy="Ask for format=zip: its GeoPackage keeps the image's own coordinates.",
         ) from error
     written = path.read_bytes()

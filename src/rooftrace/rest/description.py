@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -39,6 +39,8 @@ _SCHEMES = {
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
 }
+
+_Name = Annotated[str, Path(description="As in the type of a problem.", examples=["too-large"])]
 
 _OPEN = ("/healthz", "/readyz")
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
@@ -145,7 +147,7 @@ def pages_router(app: FastAPI) -> APIRouter:
             **problem_responses("not-found"),
         },
     )
-    def problem(name: str, request: Request) -> Response:
+    def problem(name: _Name, request: Request) -> Response:
         """For programs as JSON, for browsers as a page."""
         if name not in PROBLEMS:
             raise ProblemError(

@@ -1,0 +1,46 @@
+"""Clients of a service whose network is a pixel's brightness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rest_service import fake_service
+from starlette.testclient import TestClient
+
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.rest import create_api
+from rooftrace.service.service import Service
+
+
+@pytest.fixture(scope="package")
+def service() -> Iterator[Service]:
+    made = fake_service()
+    made.warm()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="package")
+def client(service: Service) -> TestClient:
+    """Of an API without a key; its lifespan is not run, as its service is warm already."""
+    return TestClient(create_api(service), raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[..., TestClient]]:
+    """Clients of further services, which are closed at the end."""
+    made: list[Service] = []
+
+    def build(
+        engine: PointwiseEngine | None = None, *, warm: bool = False, **limits: Any
+    ) -> TestClient:
+        made.append(fake_service(engine, **limits))
+        if warm:
+            made[-1].warm()
+        return TestClient(create_api(made[-1]), raise_server_exceptions=False)
+
+    yield build
+    for one in made:
+        one.close()

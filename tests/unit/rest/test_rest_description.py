@@ -1,0 +1,89 @@
+"""The OpenAPI description is whole, and its page needs no network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel
+from rest_service import fake_service
+from starlette.testclient import TestClient
+
+from rooftrace.rest import Security, create_api
+
+
+class Wanted(BaseModel):
+    name: str
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[TestClient]:
+    router = APIRouter(prefix="/v1/more")
+
+    @router.post("")
+    def more(wanted: Wanted) -> str:
+        """Something of another module."""
+        return wanted.name
+
+    service = fake_service()
+    app = create_api(service, security=Security(api_key="k"), routers=[router])
+    yield TestClient(app, headers={"X-API-Key": "k"})
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def api(secured: TestClient) -> dict[str, Any]:
+    return secured.get("/openapi.json").json()
+
+
+def operations(api: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in api["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def test_every_operation_tells_its_problems(api: dict[str, Any]) -> None:
+    assert api["openapi"] == "3.1.0"
+    paths = [path for path, _ in operations(api)]
+    assert {"/v1/predict", "/v1/model", "/healthz", "/readyz", "/metrics", "/v1/more"} <= {*paths}
+    for path, operation in operations(api):
+        responses = operation["responses"]
+        assert {"200", "400", "403", "408", "413", "421", "500"} <= set(responses)
+        assert ("401" in responses) == (path not in ("/healthz", "/readyz"))
+        assert ("security" in operation) == (path not in ("/healthz", "/readyz"))
+        for status, response in responses.items():
+            assert response["description"]
+            if status >= "400":
+                (kind,) = response["content"]
+                assert kind == "application/problem+json"
+                assert response["content"][kind]["examples"]
+    assert set(api["components"]["securitySchemes"]) == {"bearer", "header", "basic"}
+
+
+def test_every_reference_leads_somewhere(api: dict[str, Any]) -> None:
+    schemas = api["components"]["schemas"]
+    used = set(re.findall(r"#/components/schemas/([\w.-]+)", str(api)))
+    assert "FeatureCollection" in used
+    assert used <= set(schemas)
+    assert "HTTPValidationError" not in schemas
+
+
+def test_without_a_key_none_is_described(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert "securitySchemes" not in described["components"]
+    assert "401" not in described["paths"]["/v1/predict"]["post"]["responses"]
+
+
+def test_the_page_lists_all_and_loads_nothing(secured: TestClient, api: dict[str, Any]) -> None:
+    page = secured.get("/v1/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path in api["paths"]:
+        assert path in page.text
+    assert not re.search(r"<script|<link|<img|src=|url\(", page.text)
+    # Those of FastAPI load from elsewhere.
+    for other in ("/docs", "/redoc"):
+        assert secured.get(other).status_code == 404

@@ -1,0 +1,393 @@
+"""POST /v1/predict: the same as `rooftrace predict`, in the form that was asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rest_service import Gate, fake_service, geotiff, png, roofs
+from starlette.testclient import TestClient
+
+from rooftrace.core.errors import BusyError
+from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.io.vector import write_footprints
+from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.predictor import Predictor
+from rooftrace.rest.predict import _Intake
+from rooftrace.service.service import Service
+
+TIFF = {"Content-Type": "image/tiff"}
+PNG = {"Content-Type": "image/png"}
+
+
+def alone(path: Path, **options: object):
+    return Predictor(tiny_bundle(), PointwiseEngine()).predict(
+        path, options=SceneOptions(**options)
+    )
+
+
+def test_geojson_is_what_predict_writes(client: TestClient, tmp_path: Path) -> None:
+    data = geotiff(tmp_path / "town.tif")
+    answer = client.post("/v1/predict", files={"file": ("town.tif", data, "image/tiff")})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/geo+json"
+    found = answer.json()
+    expected = alone(tmp_path / "town.tif")
+    write_footprints(tmp_path / "town.geojson", expected.outlines)
+    written = json.loads((tmp_path / "town.geojson").read_text())
+    assert found["features"] == written["features"]
+    assert len(found["features"]) == len(expected.outlines) > 0
+    assert (found["name"], found["coordinates"]) == ("town", "longitude-latitude")
+    # Zone 36 has its middle at 33° E; the image lies just south of 100 km north of the equator.
+    longitude, latitude = found["features"][0]["geometry"]["coordinates"][0][0]
+    assert longitude == pytest.approx(33, abs=0.001)
+    assert latitude == pytest.approx(0.904, abs=0.002)
+    figures = found["figures"]
+    assert figures["buildings"] == len(written["features"])
+    assert figures["built_up_share"] == expected.summary.built_up_share
+    assert figures["density"] == "dense" if expected.summary.built_up_share >= 0.2 else "sparse"
+    assert figures["gsd_m"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_without_a_place_it_says_that_it_is_in_pixels(client: TestClient) -> None:
+    found = client.post("/v1/predict", content=png(roofs()), headers=PNG).json()
+    assert found["coordinates"] == "pixels"
+    assert "pixels of the image" in found["description"]
+    x = [point[0] for one in found["features"] for point in one["geometry"]["coordinates"][0]]
+    assert 0 <= min(x) < max(x) <= 96
+    assert found["figures"]["gsd_m"] is None
+
+
+def test_the_mask_is_the_one_that_predict_writes(client: TestClient, tmp_path: Path) -> None:
+    pixels = roofs(3)
+    answer = client.post(
+        "/v1/predict?filename=a.png", content=png(pixels), headers=PNG | {"Accept": "image/png"}
+    )
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == 'inline; filename="a_mask.png"'
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    expected = alone(tmp_path / "a.png")
+    paths = expected.save(tmp_path / "out")
+    assert answer.content == paths.mask.read_bytes()
+    share = float(answer.headers["rooftrace-built-up-share"])
+    assert share == pytest.approx(expected.mask.data.mean(), abs=1e-6)
+    assert answer.headers["rooftrace-density"] == ("dense" if share >= 0.2 else "sparse")
+    assert answer.headers["rooftrace-threshold"] == "0.5"
+    assert "rooftrace-buildings" not in answer.headers
+    counted = client.post("/v1/predict?format=png&count=true", content=png(pixels), headers=PNG)
+    assert int(counted.headers["rooftrace-buildings"]) == len(expected.outlines)
+    assert counted.content == answer.content
+
+
+def test_the_zip_has_all_files(client: TestClient, tmp_path: Path) -> None:
+    data = geotiff(tmp_path / "town.tif")
+    answer = client.post("/v1/predict?format=zip&filename=town.tif", content=data, headers=TIFF)
+    again = client.post("/v1/predict?format=zip&filename=town.tif", content=data, headers=TIFF)
+    assert answer.content == again.content
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    expected = alone(tmp_path / "town.tif")
+    paths = expected.save(tmp_path / "out")
+    assert set(files) == {
+        "town_mask.tif", "town_buildings.gpkg", "town_preview.png", "summary.json",
+    }  # fmt: skip
+    for path in (paths.mask, paths.polygons):
+        assert files[path.name] == path.read_bytes()
+    assert json.loads(files["summary.json"])["buildings"] == len(expected.outlines)
+
+
+def test_options_reach_the_prediction(client: TestClient, tmp_path: Path) -> None:
+    data = geotiff(tmp_path / "town.tif")
+    query = "threshold=0.1&min_area=60&regularize=false&separate=false"
+    found = client.post(f"/v1/predict?{query}", content=data, headers=TIFF).json()
+    expected = alone(
+        tmp_path / "town.tif", threshold=0.1, min_area_m2=60, regularize=False, separate=False
+    )
+    assert found["figures"]["threshold"] == 0.1
+    assert found["figures"]["buildings"] == len(expected.outlines)
+    # Ground of 30/255 is above that threshold: all is one building.
+    assert found["figures"]["built_up_share"] == 1
+    bare = client.post("/v1/predict?gsd=0.25", content=png(roofs()), headers=PNG).json()
+    assert bare["figures"]["gsd_m"] == 0.25
+    assert bare["figures"]["classes"][1]["area_m2"] == pytest.approx(
+        bare["figures"]["classes"][1]["pixels"] * 0.0625
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/geo+json"),
+        ("application/json", "application/geo+json"),
+        ("image/*", "image/png"),
+        ("application/geo+json;q=0.2, image/png;q=0.9", "image/png"),
+        ("application/zip, */*;q=0.1", "application/zip"),
+        ("text/html, image/png;q=0, */*;q=0.5", "application/geo+json"),
+        ("IMAGE/PNG", "image/png"),
+    ],
+)
+def test_the_form_is_negotiated(client: TestClient, accept: str, kind: str) -> None:
+    answer = client.post(
+        "/v1/predict", content=png(roofs(side=40)), headers=PNG | {"Accept": accept}
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "audio/*", "image/png;q=x"])
+def test_a_form_that_is_not_given_is_refused(client: TestClient, accept: str) -> None:
+    answer = client.post("/v1/predict", content=png(roofs()), headers=PNG | {"Accept": accept})
+    assert (answer.status_code, answer.json()["type"]) == (406, "/problems/not-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "status", "said"),
+    [
+        ("threshold=1.5", {}, 422, "The parameter 'threshold' is '1.5'"),
+        ("threshold=nan", {}, 422, "'threshold'"),
+        ("gsd=0", {}, 422, "'gsd'"),
+        ("scale=1e9", {}, 422, "'scale'"),
+        ("treshold=0.5", {}, 422, "The parameter 'treshold' is not known."),
+        ("format=gif", {}, 422, "'format'"),
+        ("", {"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "'text/plain'"),
+        ("", {"content": b"x"}, 415, "no Content-Type"),
+        ("", {"content": b"", "headers": PNG}, 422, "The upload is empty."),
+        ("", {"content": b"x", "headers": PNG}, 422, "image"),
+        ("", {"files": {"picture": ("a.png", b"x")}}, 422, "the field 'picture'"),
+        ("", {"files": {"file": ("a.png", b"x")}, "data": {"threshold": "1"}}, 422, "'threshold'"),
+        ("", {"files": [("file", ("a", b"x")), ("file", ("b", b"x"))]}, 400, "Too many files"),
+        ("", {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "bound"),
+        (
+            "", {"content": b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n--b--",
+                 "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+            422, "is a text",
+        ),
+        ("min_area=4", {"content": png(roofs()), "headers": PNG}, 422, "smallest area of 4"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_in_a_sentence(
+    client: TestClient, query: str, body: dict, status: int, said: str
+) -> None:
+    body = body or {"content": png(roofs()), "headers": PNG}
+    answer = client.post(f"/v1/predict?{query}", **body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert said in problem["detail"]
+    assert problem["remedy"]
+    assert problem["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("given", "stem"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot"),
+        ("/etc/shadow.tif", "shadow"),
+        ("a\0b\r\nX: y.tif", "a_b__X_ y"),
+        ("ü" * 200 + ".tif", "ü" * 60),
+        ('q".tif', "q_"),
+        ("..", "image"),
+    ],
+    ids=["up", "windows", "root", "control", "long", "quote", "dots"],
+)
+def test_a_name_leads_nowhere(client: TestClient, given: str, stem: str) -> None:
+    answer = client.post(
+        "/v1/predict", params={"format": "zip", "filename": given[:255]}, content=png(roofs()),
+        headers=PNG,
+    )  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        names = archive.namelist()
+    assert all("/" not in name and ".." not in name for name in names)
+    assert f"{stem}_mask.png" in names
+    assert "\n" not in answer.headers["content-disposition"]
+
+
+def test_a_place_without_longitude_and_latitude_is_an_error_of_the_image(
+    client: TestClient, tmp_path: Path
+) -> None:
+    """The British grid ends long before."""
+    far = Affine(0.5, 0, 1e8, 0, -0.5, 1e8)
+    data = geotiff(tmp_path / "far.tif", crs="EPSG:27700", transform=far)
+    answer = client.post("/v1/predict?filename=far.tif&gsd=0.5", content=data, headers=TIFF)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/georeference-error")
+    assert "format=zip" in answer.json()["remedy"]
+    whole = client.post("/v1/predict?format=zip&gsd=0.5", content=data, headers=TIFF)
+    assert whole.status_code == 200
+
+
+def test_a_drawing_that_lies_nowhere_is_in_pixels(client: TestClient, tmp_path: Path) -> None:
+    data = geotiff(tmp_path / "local.tif", crs='LOCAL_CS["somewhere",UNIT["metre",1]]')
+    answer = client.post("/v1/predict", content=data, headers=TIFF)
+    assert answer.json()["coordinates"] == "pixels"
+
+
+def test_many_at_once_get_what_each_gets_alone(client: TestClient) -> None:
+    images = [png(roofs(seed, 64 + 16 * (seed % 3))) for seed in range(16)]
+
+    def ask(data: bytes) -> bytes:
+        answer = client.post("/v1/predict", content=data, headers=PNG)
+        assert answer.status_code == 200
+        return answer.content
+
+    one_by_one = [ask(data) for data in images]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, images)) == one_by_one
+    assert len(set(one_by_one)) == 16
+
+
+def test_a_full_queue_says_when_to_come_again(client_of: Callable[..., TestClient]) -> None:
+    gate = Gate()
+    client = client_of(gate, running=1, waiting=2)
+    gate.go.clear()
+    gate.begun.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = [
+            pool.submit(client.post, "/v1/predict", content=png(roofs()), headers=PNG)
+            for _ in range(2)
+        ]
+        assert gate.begun.wait(20)
+        deadline = time.monotonic() + 20
+        while _waiting(client) < 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        refused = client.post("/v1/predict", content=png(roofs()), headers=PNG)
+        gate.go.set()
+        assert [one.result(20).status_code for one in first] == [200, 200]
+    assert (refused.status_code, refused.json()["type"]) == (429, "/problems/busy")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert client.post("/v1/predict", content=png(roofs()), headers=PNG).status_code == 200
+
+
+def _waiting(client: TestClient) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("rooftrace_predictions_wait"))
+    return float(value)
+
+
+def test_what_takes_too_long_is_ended(client_of: Callable[..., TestClient]) -> None:
+    gate = Gate()
+    client = client_of(gate, warm=True, running=1, seconds=0.5)
+    gate.go.clear()
+    threading.Timer(1.0, gate.go.set).start()
+    late = client.post("/v1/predict", content=png(roofs()), headers=PNG)
+    assert (late.status_code, late.json()["type"]) == (503, "/problems/deadline")
+    assert "0.5 seconds" in late.json()["detail"]
+
+
+def test_an_image_that_is_too_large_is_told_so(client_of: Callable[..., TestClient]) -> None:
+    client = client_of(pixels=1000, upload_bytes=20_000)
+    unfolds = client.post("/v1/predict", content=png(np.zeros((96, 96, 3), np.uint8)), headers=PNG)
+    assert (unfolds.status_code, unfolds.json()["type"]) == (413, "/problems/too-large")
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    for body in ({"content": png(noise), "headers": PNG}, {"files": {"file": ("a", png(noise))}}):
+        heavy = client.post("/v1/predict", **body)
+        assert (heavy.status_code, heavy.json()["type"]) == (413, "/problems/too-large")
+        assert "20,000 bytes" in heavy.json()["detail"]
+
+
+def test_a_failing_network_is_not_the_clients_fault(client_of: Callable[..., TestClient]) -> None:
+    class Failing(ConstantEngine):
+        fails = False
+
+        def run(self, batch):
+            if self.fails:
+                raise RuntimeError("secret of the network")
+            return super().run(batch)
+
+    engine = Failing()
+    client = client_of(engine)
+    engine.fails = True
+    answer = client.post("/v1/predict", content=png(roofs()), headers=PNG)
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/predict-error")
+
+
+def test_an_image_without_a_valid_pixel(client: TestClient, tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "empty.tif", "w", driver="GTiff", height=20, width=20, count=3, dtype="uint8",
+        nodata=0, transform=Affine.scale(2),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((3, 20, 20), np.uint8))
+    data = (tmp_path / "empty.tif").read_bytes()
+    figures = client.post("/v1/predict", content=data, headers=TIFF).json()["figures"]
+    assert figures["valid_pixels"] == 0
+    assert figures["density"] is None
+
+
+def test_a_client_that_goes_away_ends_its_request() -> None:
+    """By ASGI itself: the test client never hangs up."""
+    import asyncio
+
+    from rooftrace.rest import create_api
+
+    gate = Gate()
+    service: Service = fake_service(gate, running=1)
+    app = create_api(service)
+    gate.go.clear()
+    gate.begun.clear()
+    sent: list[dict] = []
+    body = png(roofs())
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": "/v1/predict", "raw_path": b"/v1/predict", "query_string": b"", "root_path": "",
+        "scheme": "http", "headers": [(b"content-type", b"image/png"), (b"host", b"x")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+
+    async def ask() -> None:
+        given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> dict:
+            for message in given:
+                return message
+            await asyncio.to_thread(gate.begun.wait, 20)
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    try:
+        # It ends while the network still waits.
+        asyncio.run(asyncio.wait_for(ask(), 20))
+        assert sent[0]["status"] == 499
+        assert service.figures().running == 1
+        gate.go.set()
+        deadline = time.monotonic() + 20
+        while service.figures().running and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert service.figures().running == 0
+    finally:
+        gate.go.set()
+        service.close()
+
+
+def test_bodies_that_are_being_received_count_too() -> None:
+    intake = _Intake(1)
+    with intake.one(), pytest.raises(BusyError), intake.one():
+        pass
+    with intake.one():
+        pass
+
+
+def test_the_model_tells_its_contract(client: TestClient) -> None:
+    card = client.get("/v1/model").json()
+    spec = tiny_bundle().spec
+    assert (card["name"], card["bands"], card["threshold"]) == (
+        spec.name, ["red", "green", "blue"], 0.5,
+    )  # fmt: skip
+    assert [one["name"] for one in card["classes"]] == ["background", "building"]
+    assert card["sha256"] == tiny_bundle().sha256
+    assert card["engine"] == "pointwise"

@@ -1,0 +1,144 @@
+"""Errors as RFC 9457 problems, and the pages that explain them."""
+
+from __future__ import annotations
+
+import inspect
+from html import escape
+
+import pytest
+from fastapi import APIRouter, FastAPI, HTTPException
+from pydantic import BaseModel
+from starlette.testclient import TestClient
+
+import rooftrace.core.errors as errors
+from rooftrace.core.errors import BusyError, ExportError, RooftraceError
+from rooftrace.rest.problems import PROBLEMS, install_problems
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, RooftraceError)
+]
+
+STATUSES = {
+    "BandMismatch": 422, "BundleError": 500, "BusyError": 429, "ConfigError": 422,
+    "DataError": 422, "DeadlineError": 503, "ExportError": 500, "GeoreferenceError": 422,
+    "GsdMismatch": 422, "LabelError": 422, "LayoutError": 422, "MissingExtraError": 501,
+    "PredictError": 500, "RooftraceError": 500, "TooLargeError": 413, "TrainError": 500,
+}  # fmt: skip
+
+
+class Body(BaseModel):
+    count: int
+
+
+def client_raising(error: Exception) -> TestClient:
+    app = FastAPI()
+    install_problems(app)
+
+    @app.get("/")
+    def fail() -> None:
+        raise error
+
+    return TestClient(app)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status(kind: type[RooftraceError]) -> None:
+    answer = client_raising(kind("It is so.", remedy="Do that.")).get("/")
+    assert answer.status_code == STATUSES[kind.__name__]
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert problem["type"].removeprefix("/problems/") in PROBLEMS
+    assert problem["title"]
+    if answer.status_code < 500:
+        assert (problem["detail"], problem["remedy"]) == ("It is so.", "Do that.")
+
+
+def test_the_servers_own_paths_stay_there() -> None:
+    error = ExportError("/srv/secret could not be written.", remedy="Look at /srv.")
+    assert "/srv" not in client_raising(error).get("/").text
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.2, "1"), (3.2, "4"), (7, "7")])
+def test_busy_says_when(seconds: float, told: str) -> None:
+    answer = client_raising(BusyError("Full.", retry_after_s=seconds)).get("/")
+    assert answer.headers["retry-after"] == told
+
+
+def test_of_http_and_of_validation() -> None:
+    app = FastAPI()
+    install_problems(app)
+
+    @app.post("/items/{number}")
+    def item(number: int, body: Body) -> None:
+        raise HTTPException(418, "short and stout")
+
+    @app.get("/gone")
+    def gone() -> None:
+        raise HTTPException(404, "That job was removed.", headers={"X-Told": "yes"})
+
+    client = TestClient(app)
+    wrong = client.post("/items/x", json={"count": "many"}).json()
+    assert wrong["type"] == "/problems/invalid-request"
+    assert [one["parameter"] for one in wrong["errors"]] == ["number", "count"]
+    assert (
+        "The part of the address 'number' is 'x': it should be a valid integer" in wrong["detail"]
+    )
+    assert "The field 'count' is 'many': it should be a valid integer" in wrong["detail"]
+    missing = client.post("/items/1", json={}).json()
+    assert missing["detail"] == "The field 'count' is missing."
+    tea = client.post("/items/1", json={"count": 1})
+    assert (tea.status_code, tea.json()["type"]) == (418, "about:blank")
+    assert tea.json()["detail"] == "short and stout"
+    told = client.get("/gone")
+    assert told.json()["detail"] == "That job was removed."
+    assert told.headers["x-told"] == "yes"
+    assert client.get("/nowhere").json()["detail"] == "There is nothing at '/nowhere'."
+    method = client.delete("/gone")
+    assert (method.status_code, method.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_each_is_explained(client: TestClient, name: str) -> None:
+    told = client.get(f"/problems/{name}").json()
+    assert told["status"] == PROBLEMS[name].status
+    page = client.get(f"/problems/{name}", headers={"Accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert escape(PROBLEMS[name].title).replace("&#x27;", "&#39;") in page.text
+
+
+def test_what_stands_before_a_page_at_the_root(client: TestClient) -> None:
+    """A page that takes all addresses leaves those of the API alone, wrong methods included."""
+    from rest_service import fake_service
+
+    from rooftrace.rest import create_api
+
+    service = fake_service()
+    router = APIRouter()
+
+    @router.get("/v1/more/{name}")
+    def more(name: str) -> str:
+        return name
+
+    app = create_api(service, routers=[router])
+    page = FastAPI()
+
+    @page.get("/{rest:path}")
+    def any_page(rest: str) -> dict:
+        return {"page": rest}
+
+    app.mount("/", page)
+    page_client = TestClient(app)
+    try:
+        assert page_client.get("/anything").json() == {"page": "anything"}
+        assert page_client.get("/").json() == {"page": ""}
+        assert page_client.get("/v1/more/x").json() == "x"
+        wrong = page_client.get("/v1/predict")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+        assert page_client.delete("/v1/more/x").status_code == 405
+        assert page_client.get("/v1").json()["type"] == "/problems/not-found"
+        assert page_client.get("/v1/predict/x").json()["type"] == "/problems/not-found"
+    finally:
+        service.close()

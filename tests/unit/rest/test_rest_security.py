@@ -1,0 +1,289 @@
+"""Who may ask, how much they may send, and what browsers are told."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.rest.problems import install_problems
+from rooftrace.rest.security import LOOPBACK, BodyLimit, Security, install_security
+
+KEY = "schlüssel"
+
+
+def app_of(security: Security) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+
+    @app.api_route("/echo", methods=["GET", "POST"])
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    @app.post("/wrapped")
+    async def wrapped(body: dict) -> dict:
+        return body
+
+    @app.post("/v1/jobs")
+    async def jobs(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    @app.get("/healthz")
+    def healthz() -> str:
+        return "alive"
+
+    @app.get("/v1/broken")
+    def broken() -> None:
+        raise RuntimeError("the password is 1234")
+
+    install_problems(app)
+    install_security(app, security)
+    return app
+
+
+def client_of(**security: object) -> TestClient:
+    return TestClient(app_of(Security(**security)), base_url="http://localhost:8000")
+
+
+def basic(password: str, user: str = "anybody") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-API-Key": KEY.encode()},
+        {"Authorization": f"Bearer {KEY}".encode()},
+        {"authorization": f"bearer   {KEY}".encode()},
+        {"Authorization": basic(KEY)},
+        {"Authorization": basic(KEY, user="")},
+        {"Authorization": "Digest nonsense", "X-API-Key": KEY.encode()},
+    ],
+)
+def test_who_has_the_key_may_ask(headers: dict) -> None:
+    assert client_of(api_key=KEY).get("/echo", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": ""},
+        {"X-API-Key": "schl"},
+        {"X-API-Key": KEY.encode() + b"x"},
+        {"Authorization": KEY.encode()},
+        {"Authorization": "Bearer"},
+        {"Authorization": basic("other")},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": "Basic " + base64.b64encode(KEY.encode()).decode()},
+        {"Cookie": b"key=" + KEY.encode()},
+    ],
+)
+def test_who_has_not_is_asked_for_it(headers: dict) -> None:
+    client = client_of(api_key=KEY)
+    answer = client.get("/echo", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized")
+    # Browsers ask by themselves then.
+    assert "Basic realm" in answer.headers["www-authenticate"]
+    assert "Bearer realm" in answer.headers["www-authenticate"]
+    assert client.get("/healthz", headers=headers).status_code == 200
+    # What there is and what not, nobody is told without the key.
+    assert client.get("/nowhere", headers=headers).status_code == 401
+
+
+def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def watched(a: bytes, b: bytes) -> bool:
+        seen.append((len(a), len(b)))
+        return compare(a, b)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    client = client_of(api_key=KEY)
+    for key in ("", "x", "x" * 1000):
+        client.get("/echo", headers={"X-API-Key": key})
+    assert seen == [(32, 32)] * 3
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_a_key_of_nothing_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        Security(api_key=key)
+
+
+def test_a_body_that_announces_too_much_is_not_read() -> None:
+    client = client_of(body_bytes=100)
+    assert client.post("/echo", content=b"x" * 100).text == "100"
+    answer = client.post("/echo", content=b"x" * 101)
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+    assert "101 bytes" in answer.json()["detail"]
+    assert "at most 100 bytes" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/echo", "/wrapped"])
+def test_a_body_that_goes_on_is_cut_off_while_it_comes(path: str) -> None:
+    """Whatever the app makes of the error, such as FastAPI of one within JSON."""
+    taken = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(50):
+            taken += 40
+            yield b"x" * 40
+
+    answer = client_of(body_bytes=100).post(path, content=chunks())
+    assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
+    assert answer.headers["connection"] == "close"
+
+
+def test_never_more_is_held_than_may_be() -> None:
+    """Of an endless body what is over the limit reaches nobody; it is listened to for a while."""
+    seen: list[int] = []
+    given = 0
+
+    async def app(scope, receive, send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            seen.append(len(message["body"]))
+
+    async def receive() -> dict:
+        nonlocal given
+        given += 1
+        return {"type": "http.request", "body": b"x" * 2**20, "more_body": True}
+
+    sent: list[dict] = []
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    limit = BodyLimit(app, Security(body_bytes=5 * 2**20))
+    scope = {"type": "http", "path": "/", "headers": [], "method": "POST"}
+    asyncio.run(limit(scope, receive, send))
+    assert sum(seen) == 5 * 2**20
+    assert sent[0]["status"] == 413
+    assert given < 100
+    assert [message.get("more_body", False) for message in sent[1:]] == [True, False]
+
+
+def test_limits_by_path() -> None:
+    client = client_of(body_bytes=10, body_bytes_of={"/v1/jobs": 1000})
+    assert client.post("/v1/jobs", content=b"x" * 500).text == "500"
+    assert client.post("/v1/jobs", content=b"x" * 1001).status_code == 413
+    assert client.post("/echo", content=b"x" * 500).status_code == 413
+    # A prefix is of whole steps.
+    assert client.post("/v1/jobsandmore", content=b"x" * 500).status_code == 413
+
+
+def test_a_body_that_stops_coming_is_given_up() -> None:
+    app = BodyLimit(app_of(Security()), Security(idle_seconds=0.05))
+    given = iter([{"type": "http.request", "body": b"x", "more_body": True}])
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+        for message in given:
+            return message
+        await asyncio.sleep(20)
+        raise AssertionError
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
+        "path": "/echo", "raw_path": b"/echo", "query_string": b"", "root_path": "",
+        "scheme": "http", "headers": [(b"host", b"x")], "client": None, "server": None,
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 5))
+    assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("LOCALHOST", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.nip.io:8000", 421),
+        ("", 421),
+    ],
+)
+def test_names_that_point_here_from_elsewhere_are_refused(host: str, status: int) -> None:
+    answer = client_of(hosts=LOOPBACK).get("/echo", headers={"Host": host})
+    assert answer.status_code == status
+    assert client_of().get("/echo", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://localhost:8000", 200),
+        ("https://map.example.org", 200),
+        ("https://evil.example", 403),
+        ("http://localhost:9999", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+def test_forms_of_foreign_pages_are_refused(origin: str | None, status: int) -> None:
+    client = client_of(origins=["https://map.example.org"])
+    headers = {} if origin is None else {"Origin": origin}
+    assert client.post("/echo", content=b"x", headers=headers).status_code == status
+    # To look does no harm: the browser shows the answer to nobody.
+    assert client.get("/echo", headers=headers).status_code == 200
+
+
+def test_behind_a_proxy_its_own_page_may_ask() -> None:
+    headers = {"Origin": "https://roofs.example", "X-Forwarded-Host": "roofs.example"}
+    assert client_of().post("/echo", content=b"x", headers=headers).status_code == 200
+
+
+def test_other_sites_are_allowed_only_where_told() -> None:
+    ask = {"Origin": "https://map.example.org", "Access-Control-Request-Method": "POST"}
+    allowed = client_of(origins=["https://map.example.org"]).options("/echo", headers=ask)
+    assert allowed.headers["access-control-allow-origin"] == "https://map.example.org"
+    assert "access-control-allow-origin" not in client_of().options("/echo", headers=ask).headers
+
+
+def test_browsers_are_told_what_to_do() -> None:
+    client = client_of()
+    api, page = client.get("/v1/nothing").headers, client.get("/echo").headers
+    for headers in (api, page):
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+    assert api["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert api["cache-control"] == "no-store"
+    assert page["content-security-policy"] == "frame-ancestors 'self'"
+
+
+def test_what_nobody_expected_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    answer = client_of().get("/v1/broken")
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (500, "/problems/server-error")
+    assert "1234" not in answer.text
+    assert "RuntimeError" not in answer.text
+    name = answer.headers["x-request-id"]
+    assert problem["instance"] == f"urn:uuid:{name}"
+    (record,) = caplog.records
+    assert name in record.getMessage()
+    assert "1234" in str(record.exc_info)
+
+
+def test_a_request_keeps_the_name_that_a_proxy_gave_it() -> None:
+    client = client_of()
+    name = "0123456789abcdef0123456789abcdef"
+    told = client.get("/echo", headers={"X-Request-Id": name}).headers["x-request-id"]
+    assert told.replace("-", "") == name
+    other = client.get("/echo", headers={"X-Request-Id": "a\tb"}).headers["x-request-id"]
+    assert other != client.get("/echo").headers["x-request-id"]
+    assert len(other) == 36
