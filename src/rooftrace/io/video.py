@@ -32,7 +32,7 @@ _CAMERA = re.compile(r"camera(?::(\d+))?|(/dev/video\d+)")
 _UNTAGGED = 2
 """How FFmpeg says that a frame does not tell its colours."""
 
-_SHORT_S = 0.5
+_SHORT_S = 0.1
 """A file may end so much earlier than it says, or two frames."""
 
 
@@ -265,6 +265,9 @@ class VideoReader:
         self._last_pts: int | None = None
         self._torn = False
         pending = {self._video.index, *(one.index for one in self._sounds)}
+        until = None
+        if self._end_s is not None:
+            until = round((self._end_s - self._start_s) / float(self._video.time_base))
         packets = self._container.demux([self._video, *self._sounds])
         while pending and not self._stop():
             try:
@@ -289,7 +292,7 @@ class VideoReader:
                 picture = self._shown(frame)
                 if picture is None:
                     continue
-                if self._end_s is not None and picture.seconds >= self._end_s - self._start_s:
+                if until is not None and picture.pts >= until:
                     pending.discard(at)
                     break
                 self.frames += 1

@@ -1,0 +1,150 @@
+"""`rooftrace video` through the real command."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("av")
+
+from rooftrace.io import video
+from video_files import read_frames, read_sound, town, write_video
+
+TEST_CAMERA = ("testsrc=size=64x48:rate=10", "lavfi")
+
+RECORD = """
+import sys
+import rooftrace.io.video as video
+video._device = lambda camera: ("testsrc=size=64x48:rate=20,realtime", "lavfi")
+from rooftrace.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "in.mp4", map(town, range(20)), sound="aac")
+
+
+def test_a_video_becomes_a_video_and_a_table(
+    call: Any, bundle: Path, source: Path, tmp_path: Path
+) -> None:
+    out, table = tmp_path / "out" / "town.mp4", tmp_path / "frames.csv"
+    code, done = call("video", source, "-o", out, "-m", bundle, "--table", table,
+                      "--smoothing", "exponential", "--stride", 2)  # fmt: skip
+    assert code == 0
+    assert (done["frames"], done["asked"], done["sound"]) == (20, 10, 1)
+    assert (done["path"], done["table"]) == (str(out), str(table))
+    assert done["shape_yx"] == [96, 128]
+    assert done["buildings_most"] == 3
+    assert done["frames_per_s"] > 0
+    assert len(read_frames(out)) == 20
+    assert read_sound(out) == read_sound(source)
+    assert table.read_text().splitlines()[0] == (
+        "frame,seconds,built_up_share,buildings,smoothed,skipped"
+    )
+
+
+def test_a_part_and_its_length(call: Any, bundle: Path, source: Path, tmp_path: Path) -> None:
+    for given in (["--end", "0.6"], ["--seconds", "0.4"]):
+        code, done = call("video", source, "-o", tmp_path / "out.mp4", "-m", bundle,
+                          "--start", "0.2", *given)  # fmt: skip
+        assert (code, done["frames"]) == (0, 10)
+    code, done = call("video", source, "-o", tmp_path / "out.mp4", "--end", 1, "--seconds", 1)
+    assert (code, done["error"]["message"]) == (2, "--end and --seconds were both given.")
+
+
+def test_what_goes_wrong_has_its_code(
+    call: Any, bundle: Path, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    whole = source.read_bytes()
+    torn = write_video(tmp_path / "torn.mkv", [town(n) for n in range(40)])
+    torn.write_bytes(torn.read_bytes()[:-600])
+    for arguments, expected, told in (
+        ((tmp_path / "text.mp4",), 3, "cannot be read as a video"),
+        ((tmp_path / "none.mp4",), 3, "no video at"),
+        (("camera:77",), 3, "camera:77 cannot be opened"),
+        ((source, "-o", source), 2, "over the video"),
+        ((source, "-o", tmp_path / "out.gif"), 2, "ends in .mp4"),
+        ((source, "--min-area", 3), 3, "does not say how large"),
+        ((source, "--gsd", 30), 0, ""),
+        ((torn,), 0, ""),
+        ((torn, "--strict"), 5, "breaks off at"),
+    ):
+        code, done = call("video", "-o", tmp_path / "out.mp4", "-m", bundle, *arguments)
+        assert code == expected, (arguments, done)
+        assert told in done.get("error", {}).get("message", "")
+    assert source.read_bytes() == whole
+
+
+def test_without_pyav_it_says_what_to_install(
+    call: Any, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *given: Any, **named: Any) -> Any:
+        if name == "av" or name.startswith("av."):
+            raise ImportError(name)
+        return real(name, *given, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    code, done = call("video", source, "-o", tmp_path / "out.mp4")
+    assert code == 6
+    assert done["error"]["remedy"] == "Install it with: pip install 'rooftrace[video]'"
+
+
+def test_a_camera_for_some_seconds(
+    call: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "_device", lambda _: TEST_CAMERA)
+    code, done = call("video", "camera", "-o", tmp_path / "out.mp4", "-m", bundle, "--seconds", 1)
+    assert (code, done["frames"]) == (0, 10)
+    assert done["video_s"] == pytest.approx(1)
+    assert len(read_frames(tmp_path / "out.mp4")) == 10
+
+
+def started(tmp_path: Path, source: object, bundle: Path) -> subprocess.Popen[str]:
+    """A recording that has begun to write."""
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORD, "video", str(source), "-o", tmp_path / "out" / "out.mp4",
+         "-m", bundle],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    for _ in range(600):
+        if any((tmp_path / "out").iterdir()):
+            return process
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError("nothing was begun in 30 s")
+
+
+def test_ctrl_c_ends_a_recording_whole(bundle: Path, tmp_path: Path) -> None:
+    process = started(tmp_path, "camera", bundle)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["out.mp4"]
+    assert len(read_frames(tmp_path / "out" / "out.mp4")) >= 5
+    assert "frames" in told
+
+
+def test_a_file_that_is_stopped_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
+    frames = (town(n % 30, (360, 480)) for n in range(250))
+    source = write_video(tmp_path / "in.mp4", frames, options={"preset": "ultrafast"})
+    process = started(tmp_path, source, bundle)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=30)[1]
+    assert process.returncode == 130, told
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,352 @@
+"""A video from beginning to end, with a model that calls bright pixels buildings."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+
+from rooftrace.core.errors import (
+    BandMismatch,
+    ConfigError,
+    DataError,
+    ExportError,
+    GeoreferenceError,
+    PredictError,
+)
+from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows import video as flow
+from rooftrace.flows.video import VideoOptions, run_video
+from rooftrace.flows.video_overlay import Overlay, without_specks
+from rooftrace.flows.video_stage import Stage
+from rooftrace.flows.video_table import FrameRow
+from rooftrace.io.video_write import VideoWriter
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.predictor import Predictor
+from video_files import read_frames, read_sound, town, write_video
+
+HOUSE_PX = 20 * 24
+
+
+@pytest.fixture
+def predictor() -> Predictor:
+    return Predictor(tiny_bundle(), PointwiseEngine())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A second of a camera that moves over three houses by two pixels a frame."""
+    return write_video(tmp_path / "in.mp4", map(town, range(25)), sound="aac")
+
+
+def run(
+    source: Path | str, predictor: Predictor, folder: Path, **options: Any
+) -> tuple[flow.VideoReport, list[dict[str, str]]]:
+    """The report, and the rows of the table."""
+    table = folder / "frames.csv"
+    given = VideoOptions(**{"table": table, "smoothing": "none", **options})
+    report = run_video(source, folder / "out.mp4", predictor=predictor, options=given)
+    with table.open(newline="") as file:
+        return report, list(csv.DictReader(file))
+
+
+def test_every_frame_is_counted_and_drawn_on(
+    source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    report, rows = run(source, predictor, tmp_path, opacity=1, outlines=False, caption=False)
+    assert (report.frames, report.asked, len(rows)) == (25, 25, 25)
+    assert report.video_s == pytest.approx(1)
+    for number, row in enumerate(rows):
+        seen = (town(number)[..., 0] > 127).sum()
+        assert float(row["seconds"]) == pytest.approx(number / 25)
+        assert float(row["built_up_share"]) == pytest.approx(seen / (96 * 128), rel=0.02)
+        # The first has left the frame after 22 frames.
+        assert int(row["buildings"]) == (3 if number < 21 else int(row["buildings"]))
+        assert (row["smoothed"], row["skipped"]) == ("0", "0")
+    assert int(rows[-1]["buildings"]) == 2
+    assert report.buildings_most == 3
+    for number, (_, frame) in enumerate(read_frames(tmp_path / "out.mp4")):
+        drawn = (frame[..., 0] > 180) & (frame[..., 2] < 90)
+        truth = town(number)[..., 0] > 127
+        assert (drawn & truth).sum() / (drawn | truth).sum() > 0.9
+    assert read_sound(tmp_path / "out.mp4") == read_sound(source)
+    assert report.sound == 1
+
+
+def test_a_frame_is_what_predict_makes_of_it(
+    source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    _, rows = run(source, predictor, tmp_path, scale=0.5)
+    from rooftrace.predict.options import SceneOptions
+
+    for row, (_, frame) in zip(rows, read_frames(source)):
+        alone = predictor.predict(
+            np.moveaxis(frame, -1, 0), options=SceneOptions(scale=0.5, outputs=("mask",))
+        )
+        assert float(row["built_up_share"]) == pytest.approx(alone.mask.data.mean(), abs=1e-6)
+
+
+def test_a_stride_carries_the_mask(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    report, rows = run(source, predictor, tmp_path, stride=5)
+    assert (report.frames, report.asked) == (25, 5)
+    assert [row["skipped"] for row in rows] == ["0", "1", "1", "1", "1"] * 5
+    for number, row in enumerate(rows):
+        assert row["built_up_share"] == rows[number // 5 * 5]["built_up_share"]
+    _, flowing = run(source, predictor, tmp_path, stride=5, smoothing="flow")
+    # The house that leaves to the left takes its part of the mask with it.
+    shares = [float(row["built_up_share"]) for row in flowing]
+    assert shares[24] < shares[20]
+    assert flowing[1]["smoothed"] == "1"
+
+
+def test_a_new_scene_is_looked_at_whatever_the_stride(predictor: Predictor, tmp_path: Path) -> None:
+    other = np.random.default_rng(0).integers(0, 120, (6, 8, 3), dtype=np.uint8)
+    other = np.kron(other, np.ones((16, 16, 1), dtype=np.uint8))
+    frames = [town(n) for n in range(7)] + [other] * 6
+    report, rows = run(
+        write_video(tmp_path / "in.mp4", frames), predictor, tmp_path, stride=5, smoothing="flow"
+    )
+    assert report.cuts == 1
+    assert [number for number, row in enumerate(rows) if row["skipped"] == "0"] == [0, 5, 7, 12]
+    assert [number for number, row in enumerate(rows) if row["smoothed"] == "0"] == [0, 7]
+    assert float(rows[7]["built_up_share"]) == 0
+
+
+@pytest.mark.parametrize("room", [0, 3 * 96 * 128 * 7])
+def test_little_memory_is_enough(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Frames that wait for others to make up a batch are never waited for."""
+    _, expected = run(source, predictor, tmp_path, stride=3)
+    monkeypatch.setattr(flow, "_WAITING_BYTES", room)
+    monkeypatch.setattr(flow, "_ENCODING_BYTES", 0)
+    report, rows = run(source, predictor, tmp_path, stride=3)
+    assert rows == expected
+    assert (report.frames, report.asked) == (25, 9)
+
+
+def test_no_more_frames_are_held_than_are_let(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_video(tmp_path / "in.mp4", (town(n % 30) for n in range(120)))
+    frame = 3 * 96 * 128
+    monkeypatch.setattr(flow, "_WAITING_BYTES", 4 * frame)
+    monkeypatch.setattr(flow, "_ENCODING_BYTES", 2 * frame)
+    most = {"draw": 0, "encode": 0}
+    put = Stage.put
+
+    def watched(self: Stage[Any], item: Any, **given: Any) -> None:
+        put(self, item, **given)
+        name = self._thread.name
+        most[name] = max(most[name], self.waiting_bytes)
+
+    monkeypatch.setattr(Stage, "put", watched)
+    run(source, predictor, tmp_path)
+    # One more than waits is being worked on.
+    assert frame < most["draw"] <= 6 * frame
+    assert most["encode"] <= 4 * frame
+
+
+def test_smoothing_bridges_what_flickers(predictor: Predictor, tmp_path: Path) -> None:
+    """In every fourth frame the network misses the houses by a little."""
+    house = town(0) > 127
+    frames = [
+        np.where(house, np.uint8(118 if n % 4 == 3 else 138), np.uint8(30)) for n in range(24)
+    ]
+    source = write_video(tmp_path / "in.mp4", frames)
+    counts = {}
+    for kind in ("none", "exponential", "flow"):
+        _, rows = run(source, predictor, tmp_path, smoothing=kind, smoothing_s=0.3)
+        counts[kind] = {int(row["buildings"]) for row in rows[4:]}
+    assert counts == {"none": {0, 3}, "exponential": {3}, "flow": {3}}
+
+
+def test_small_buildings_are_left_out(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    _, rows = run(source, predictor, tmp_path, gsd_m=0.5, min_area_m2=HOUSE_PX / 4 * 1.1)
+    assert {row["buildings"] for row in rows} == {"0"}
+    _, rows = run(source, predictor, tmp_path, gsd_m=0.5, min_area_m2=HOUSE_PX / 4 * 0.9)
+    assert rows[0]["buildings"] == "3"
+    with pytest.raises(GeoreferenceError, match=r"does not say how large") as caught:
+        run(source, predictor, tmp_path, min_area_m2=10)
+    assert "--gsd" in caught.value.remedy
+
+
+def test_parquet_has_the_same_rows(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    _, rows = run(source, predictor, tmp_path)
+    run_video(
+        source, tmp_path / "out.mp4", predictor=predictor,
+        options=VideoOptions(table=tmp_path / "frames.parquet", smoothing="none"),
+    )  # fmt: skip
+    table = parquet.read_table(tmp_path / "frames.parquet").to_pylist()
+    assert [list(one) for one in table] == [list(FrameRow.__dataclass_fields__)] * 25
+    for one, row in zip(table, rows):
+        assert {name: float(value) for name, value in one.items()} == pytest.approx(
+            {name: float(value) for name, value in row.items()}, abs=1e-6
+        )
+
+
+class Failing(PointwiseEngine):
+    """A network that gives up at its third batch."""
+
+    calls = 0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self.calls += len(batch)
+        if self.calls > 3:
+            raise RuntimeError("out of luck")
+        return super().run(batch)
+
+
+def full_disk(self: VideoWriter, picture: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_failure_leaves_neither_files_nor_threads(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(PredictError, match=r"in.mp4, frame \d+: the network failed.*out of luck"):
+        run(source, Predictor(tiny_bundle(), Failing()), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoWriter, "add", full_disk)
+        with pytest.raises(ExportError, match=r"out.mp4 could not be written: No space left"):
+            run(source, predictor, tmp_path)
+
+    def interrupt(done: int, total: int) -> None:
+        assert total == 25
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_video(
+            source, tmp_path / "out.mp4", predictor=predictor, progress=interrupt,
+            options=VideoOptions(table=tmp_path / "frames.csv"),
+        )  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == before
+    names = {thread.name for thread in threading.enumerate()}
+    assert not {"draw", "encode"} & names
+
+
+def test_what_breaks_off(predictor: Predictor, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 25, (50, 96, 128, 1), dtype=np.uint8)
+    source = write_video(tmp_path / "in.mkv", (town(n) + noise[n] for n in range(50)))
+    whole = source.read_bytes()
+    source.write_bytes(whole[: len(whole) * 6 // 10])
+    report, rows = run(source, predictor, tmp_path)
+    assert report.broke_at_s == pytest.approx(float(rows[-1]["seconds"]), abs=0.1)
+    assert 10 < report.frames == len(rows) < 50
+    (tmp_path / "out.mp4").unlink()
+    with pytest.raises(PredictError, match=r"breaks off at .* of 2.00 s\. .*frames that could be"):
+        run(source, predictor, tmp_path, strict=True)
+    assert len(read_frames(tmp_path / "out.mp4")) == report.frames
+
+
+def test_what_cannot_be_is_refused_before_anything_is_done(
+    source: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="over the video"):
+        run_video(source, source, predictor=predictor)
+    with pytest.raises(ConfigError, match=r"ends in \.csv or \.parquet"):
+        run(source, predictor, tmp_path, table=tmp_path / "frames.txt")
+    with pytest.raises(DataError, match="no video at"):
+        run(tmp_path / "none.mp4", predictor, tmp_path)
+    for wrong, told in (
+        ({"stride": 0}, "stride of 0"),
+        ({"smoothing": "median"}, "'median'"),
+        ({"smoothing_s": -1.0}, "over -1 s"),
+        ({"opacity": 1.5}, "opacity of 1.5"),
+        ({"start_s": 2.0, "end_s": 1.0}, "from 2 to 1 s"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            VideoOptions(**wrong)
+    tiny = tiny_bundle()
+    four = ModelBundle(
+        tiny.spec.model_copy(update={"bands": ("red", "green", "blue", "nir")}), tiny.parts, "four"
+    )
+    with pytest.raises(BandMismatch, match="has 3 bands"):
+        run(source, Predictor(four, ConstantEngine()), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_a_model_of_many_classes(source: Path, tmp_path: Path) -> None:
+    class Three(PointwiseEngine):
+        """Water, building where it is bright, else ground."""
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            bright = super().run(batch)
+            return np.concatenate([1 - bright, bright, np.full_like(bright, 0.1)], axis=1)
+
+    tiny = tiny_bundle()
+    spec = tiny.spec.model_copy(update={"classes": ("ground", "building", "water")})
+    predictor = Predictor(ModelBundle(spec, tiny.parts, "three"), Three())
+    report, rows = run(source, predictor, tmp_path, smoothing="exponential", smoothing_s=0.01)
+    assert rows[0]["buildings"] == "3"
+    assert any("whether a pixel is building" in note for note in report.notes)
+    with pytest.raises(ConfigError, match="threshold"):
+        run(source, predictor, tmp_path, threshold=0.4)
+
+
+def test_a_part_of_the_video(source: Path, predictor: Predictor, tmp_path: Path) -> None:
+    report, rows = run(source, predictor, tmp_path, start_s=0.2, end_s=0.6)
+    assert report.frames == 10
+    assert float(rows[0]["seconds"]) == pytest.approx(0)
+    assert report.video_s == pytest.approx(0.4)
+
+
+def test_parts_of_few_pixels_are_no_buildings() -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[2:5, 2:5] = True
+    mask[10:12, 10:14] = True
+    mask[15, 20] = mask[16, 21] = True
+    # 9 and 8 pixels, and two that touch at a corner.
+    for smallest, areas in ((1, 19), (2, 17), (9, 9), (10, 0)):
+        kept, count = without_specks(mask, smallest)
+        assert kept.sum() == areas
+        assert count == {19: 4, 17: 2, 9: 1, 0: 0}[areas]
+
+
+def test_figures_are_legible_where_there_is_room() -> None:
+    for height, width in ((720, 1280), (240, 320), (180, 320)):
+        for ground in (0, 255):
+            frame = np.full((height, width, 3), ground, dtype=np.uint8)
+            Overlay(0.3).draw(frame, np.zeros((height, width), bool), 1234, 0.5)
+            changed = np.argwhere((frame != ground).any(axis=2))
+            top, bottom = changed[:, 0].min(), changed[:, 0].max()
+            assert top > 0
+            assert bottom < height // 3
+            plate = frame[top : bottom + 1, changed[:, 1].min() : changed[:, 1].max() + 1]
+            # Light letters on what is dark, whatever lies beneath.
+            assert plate.max() >= 235
+            assert np.median(plate) < 90
+    tiny = np.zeros((30, 40, 3), dtype=np.uint8)
+    Overlay(0.3).draw(tiny, np.zeros((30, 40), bool), 1234, 0.5)
+    assert not tiny.any()
+
+
+def test_a_stage_hands_on_in_order_and_tells_its_error() -> None:
+    done: list[int] = []
+    stage = Stage("count", done.append, lambda item: 1)
+    for item in range(100):
+        stage.put(item, room=3)
+    stage.finish()
+    assert done == list(range(100))
+
+    def fail(item: int) -> None:
+        raise ValueError(item)
+
+    failing = Stage("fail", fail, lambda item: 1)
+    failing.put(7)
+    with pytest.raises(ValueError, match="7"):
+        failing.wait(0)
+    with pytest.raises(ValueError, match="7"):
+        failing.put(8)
+    failing.abandon()
