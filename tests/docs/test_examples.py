@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/ runs."""
+"""Every example of the README and of docs/ runs, and prints what the page says it prints."""
 
 from __future__ import annotations
 
@@ -17,27 +17,41 @@ import rooftrace
 from rooftrace.cli import main
 from rooftrace.core.config import parse_config
 from rooftrace.testing import generate_scene, write_pairs
+from rooftrace.testing.scene import write_tif
 
 ROOT = Path(__file__).parents[2]
-# In this order: a page may use what the page before it has made.
-PAGES = ["docs/data.md", "docs/convert.md", "docs/training.md", "docs/augmentation.md",
-         "docs/tuning.md", "docs/refinement.md", "docs/touching.md", "docs/recipes.md",
-         "docs/prediction.md", "docs/ensembles.md", "docs/evaluation.md", "docs/vectorize.md",
-         "docs/bundle.md", "docs/rle.md", "docs/labelstudio.md", "docs/footprints.md",
-         "docs/density.md", "docs/contest.md", "docs/results.md",
-         "docs/audit.md",
-         "README.md"]  # fmt: skip
+# In this order, since a page may use what the page before it has made; all others follow.
+FIRST = ["data", "convert", "training", "augmentation", "tuning", "refinement", "touching",
+         "recipes", "prediction", "ensembles", "evaluation", "vectorize", "bundle", "rle",
+         "labelstudio", "footprints", "density", "contest", "results", "audit"]  # fmt: skip
+ORDERED = [f"docs/{name}.md" for name in FIRST]
+TUTORIALS = [f"docs/tutorials/{path.name}" for path in sorted(ROOT.glob("docs/tutorials/*.md"))]
+OTHERS = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
+PAGES = [*ORDERED, *sorted(OTHERS - {*ORDERED, *TUTORIALS}), "README.md"]
 
 # Real enough to run, small enough to wait for.
 QUICK = ["epochs=1", "samples_per_epoch=4", "batch_size=2", "crop_px=64", "val_tiles=2",
          "model.encoder=tu-test_resnet", "model.encoder_weights=none"]  # fmt: skip
 # Done by CI itself, or by the person who measures.
-ELSEWHERE = ("make ", "pip ", "python bench/", "python recipes/", "git ", "rooftrace label ")
+ELSEWHERE = ("make ", "pip ", "python bench/", "python recipes/", "git ", "rooftrace label ",
+             "mkdocs ", "pre-commit ")  # fmt: skip
+
+
+def steps(page: str) -> list[tuple[str, str, str]]:
+    """Blocks of a page in order: the line before each, its language, what it holds."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    form = r"^([^\n]*)\n+^```(\w+)\n(.*?)^```"
+    return re.findall(form, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: str, language: str) -> list[str]:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for _, kind, block in steps(page) if kind == language]
+
+
+def commands(block: str) -> list[str]:
+    """The lines of a block that run here."""
+    lines = block.splitlines()
+    return [line for line in lines if line and not line.startswith((*ELSEWHERE, "#", "export "))]
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +93,65 @@ def run(command: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, sandbox: Path) -> None:
     for block in blocks(page, "bash"):
-        for line in block.splitlines():
-            if line and not line.startswith((*ELSEWHERE, "#", "export ")):
-                run(line)
+        for line in commands(block):
+            run(line)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python(page: str, sandbox: Path) -> None:
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {"rooftrace": rooftrace})
+
+
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_tutorials(
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From nothing to the end, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    told = ""
+    for before, kind, block in steps(page):
+        if kind == "python":
+            exec(compile(block, page, "exec"), {})
+        elif kind == "toml":
+            (name,) = re.findall(r"`(\w+\.toml)`", before)
+            Path(name).write_text(block, encoding="utf-8")
+        elif kind == "bash":
+            if "rooftrace label pull" in block:
+                annotate()
+            capsys.readouterr()
+            for line in commands(block):
+                run(line)
+            told = "".join(capsys.readouterr())
+        elif kind == "text" and told:
+            lines = {shape(line) for line in told.splitlines()}
+            for line in block.splitlines():
+                assert shape(line) in lines, f"{page} shows {line!r}, but there is\n{told}"
+
+
+def shape(line: str) -> str:
+    """A line without its figures, which are of the run that the page is of."""
+    return " ".join(re.sub(r"[-+−]?\d[\d.,]*", "#", line).split())
+
+
+def annotate() -> None:
+    """What docs/tutorials/label-team.md pulls: the towns that its chips are drawn of."""
+    for number in range(24):
+        scene = generate_scene(300 + number, shape_yx=(320, 320), gsd_m=0.3)
+        for kind, pixels in (("images", scene.image), ("masks", scene.mask()[None] * 255)):
+            folder = Path("drawn", kind)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_tif(folder / f"chip_{number:02d}.tif", pixels, scene.grid)
+    run("rooftrace convert drawn --to labelstudio -o labels/tasks.json --copy-images")
+
+
+def test_every_tutorial_is_here() -> None:
+    assert len(TUTORIALS) == 5
+    for page in TUTORIALS:
+        assert steps(page), page
 
 
 def test_a_search_space(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""The built documentation in a browser, without a network."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest.importorskip("mkdocs")
+
+ROOT = Path(__file__).parents[2]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, without a line for each."""
+
+    def log_message(self, *args: Any) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_search_finds_a_page_and_leads_there(page: Page, site: str) -> None:
+    page.goto(f"{site}/index.html")
+    page.get_by_role("textbox", name="Search").fill("submission")
+    found = page.locator(".md-search-result__link", has_text="submission").first
+    found.wait_for()
+    found.click()
+    page.wait_for_url("**/*.html*")
+    assert "submission" in page.locator("article").inner_text().lower()
+
+
+def test_light_and_dark_are_kept(page: Page, site: str) -> None:
+    scheme = "() => document.body.getAttribute('data-md-color-scheme')"
+    page.goto(f"{site}/index.html")
+    assert page.evaluate(scheme) == "default"
+    page.locator("label[title='To dark']").click()
+    assert page.evaluate(scheme) == "slate"
+    page.goto(f"{site}/prediction.html")
+    assert page.evaluate(scheme) == "slate"
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(scheme) == "slate"
+
+
+def test_pictures_of_the_pages_are_there(page: Page, site: str) -> None:
+    for name in ("index", "tutorials/own-tiles", "tutorials/city", "tutorials/label-team"):
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_load_state("networkidle")
+        broken = "() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
+        assert page.locator("article img").count() > 0
+        assert page.evaluate(broken) == []

@@ -1,0 +1,104 @@
+"""The site builds without a warning, leaves no page out, and needs nobody else's server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from rooftrace.cli import app
+from rooftrace.train.config import TrainConfig
+
+pytest.importorskip("mkdocs")
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+class Nav(yaml.SafeLoader):
+    """Reads mkdocs.yml, which may hold tags of its own."""
+
+
+Nav.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+
+
+def listed(nav: Any) -> Iterator[str]:
+    """Pages of a navigation, in order."""
+    if isinstance(nav, str):
+        yield nav
+    for item in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from listed(item)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. A warning, such as a dead link, fails it."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return folder
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Nav)["nav"]
+    pages = [page for page in listed(nav) if (DOCS / page).is_file()]
+    assert len(pages) == len(set(pages))
+    there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert there - set(pages) == set(), "add them to nav in mkdocs.yml"
+
+
+def test_nothing_comes_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, fonts and pictures are files of the site."""
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    loaded = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)="([^"]*)"')
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        foreign = [u for u in loaded.findall(text) if re.match(r"(?:https?:)?//", u)]
+        assert foreign == [], page
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(\s*['\"]?(?:https?:)?//", style.read_text(encoding="utf-8"))
+
+
+def test_every_verb_has_a_page_with_its_options(site: Path) -> None:
+    root = get_command(app)
+    assert len(root.commands) >= 15
+    for name, command in root.commands.items():
+        page = (site / "reference" / "commands" / f"{name}.html").read_text(encoding="utf-8")
+        for one in (command, *getattr(command, "commands", {}).values()):
+            for parameter in one.params:
+                if parameter.param_type_name == "option" and not parameter.hidden:
+                    assert max(parameter.opts, key=len) in page, f"{name} {parameter.opts}"
+
+
+def test_every_key_of_a_training_run_is_described(site: Path) -> None:
+    page = (site / "reference" / "configuration.html").read_text(encoding="utf-8")
+    for key in TrainConfig.model_fields:
+        (row,) = re.findall(rf"<tr>\s*<td><code>{key}</code></td>(.*?)</tr>", page, re.DOTALL)[:1]
+        kind, _, told = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
+        assert kind
+        assert told or "table" in kind, key
+
+
+def test_links_to_files_of_the_project_lead_to_pages(site: Path) -> None:
+    page = (site / "audit.html").read_text(encoding="utf-8")
+    assert 'href="benchmarks.html"' in page
+    assert "bench/README" not in page
+    assert (site / "recipes" / "default.toml").is_file()
+    assert not list(site.rglob("*.py")), "what builds the site is no part of it"
+
+
+def test_the_search_knows_the_reference(site: Path) -> None:
+    index = (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    for wanted in ("reference/python.html#rooftrace.Predictor", "commands/predict.html", "--gsd"):
+        assert wanted in index
