@@ -74,8 +74,8 @@ def running_server(home: Path) -> Iterator[Server]:
         "LABEL_STUDIO_BASE_DATA_DIR": str(home),
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(home / "files"),
-        # Its ML backends may lie on this machine.
-        "ML_BLOCK_LOCAL_IP": "false",
+        # Its ML backends, and the webhooks that it makes of them, may lie on this machine.
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
     }

@@ -1,0 +1,274 @@
+"""A real Label Studio server that has us for its ML backend, and what its annotators then see."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import numpy as np
+import pytest
+from labelstudio_server import EMAIL, PASSWORD, TOKEN, Server, needs_server
+from PIL import Image
+
+from rooftrace.core.types import GeoGrid
+from rooftrace.data.labelstudio.client import LabelStudio
+from rooftrace.data.labelstudio.paint import Drawn, label_of
+from rooftrace.data.labelstudio.regions import find_regions
+from rooftrace.data.labelstudio.write import label_config
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.service.labelling import labeller
+from rooftrace.service.service import Service
+from rooftrace.testing import generate_scene
+
+SHAPE = (256, 320)
+GSD_M = 0.3
+GONE = "nothing.png"
+KEY = "a-key-for-the-backend"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+VIEW = (
+    '<View><Image name="pic" value="$photo"/><{tag}Labels name="what" toName="pic" smart="true" '
+    'rooftrace_gsd_m="0.3"><Label value="Road"/><Label value="Building" background="#c2410c"/>'
+    '</{tag}Labels><KeyPointLabels name="point" toName="pic" smart="true">'
+    '<Label value="Building" smart="true"/></KeyPointLabels></View>'
+)
+
+pytestmark = needs_server
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    uvicorn = pytest.importorskip("uvicorn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server stopped while it started"
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def backend(_labelstudio: Server) -> Iterator[str]:
+    """What `rooftrace serve --label-studio … --api-key …` runs, without page and map."""
+    pytest.importorskip("fastapi")
+    from rooftrace.rest.api import create_api
+    from rooftrace.rest.labelstudio import labelstudio_router
+    from rooftrace.rest.security import LOOPBACK, Security
+
+    service = Service.load()
+    router = labelstudio_router(service, url=_labelstudio.url, token=TOKEN)
+    app = create_api(service, security=Security(api_key=KEY, hosts=LOOPBACK), routers=[router])
+    with listening(app) as url:
+        yield url
+
+
+def connected(server: Server, title: str, config: str, url: str, **options: Any) -> tuple[int, int]:
+    """A new project with our backend; the numbers of both."""
+    project = server.call("/api/projects", {"title": title, "label_config": config})["id"]
+    body = {
+        "project": project, "url": url, "title": "rooftrace", "is_interactive": True,
+        "auth_method": "BASIC_AUTH", "basic_auth_user": "any", "basic_auth_pass": KEY,
+    }  # fmt: skip
+    return project, server.call("/api/ml", body | options)["id"]
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("chips")
+    paths = []
+    for seed in range(3):
+        paths.append(folder / f"chip {seed} ü.png")
+        pixels = generate_scene(seed, SHAPE, GSD_M).image
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(paths[-1])
+    return paths
+
+
+def uploaded(server: Server, project: int, chips: list[Path]) -> list[dict[str, Any]]:
+    """A task of each chip: uploads, and the last one a file of the server's own disk."""
+    client = LabelStudio(server.url, TOKEN)
+    references = [
+        client.upload(project, chip.name, chip.read_bytes(), "image/png") for chip in chips[:-1]
+    ]
+    served = server.files / f"of project {project}"
+    served.mkdir()
+    shutil.copy(chips[-1], served / chips[-1].name)
+    client.serve_folder(project, served)
+    references.append(f"/data/local-files/?d={served.name}/{chips[-1].name}")
+    client.import_tasks(project, [{"data": {"photo": one}} for one in references])
+    query = f"/api/tasks?project={project}&fields=all&page_size=50"
+    tasks = server.call(query)["tasks"]
+    return sorted(tasks, key=lambda task: references.index(task["data"]["photo"]))
+
+
+def retrieve(server: Server, project: int) -> Any:
+    """What "Retrieve predictions" of the data manager does, for all tasks."""
+    body = {"selectedItems": {"all": True, "excluded": []}, "project": project}
+    path = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
+    return server.call(path, body)
+
+
+def shown(results: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
+    regions, others = find_regions(results, "the server")
+    assert others == []
+    label = label_of([tuple(Drawn(one, 1) for one in regions)], GeoGrid(SHAPE), "the server")
+    return label.read().data == 1
+
+
+def iou(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    return float((found & expected).sum() / (found | expected).sum())
+
+
+@pytest.mark.parametrize(
+    ("tag", "at_least"), [("Brush", 1.0), ("Polygon", 0.9), ("Rectangle", 0.5)]
+)
+def test_predictions_are_those_of_the_model(
+    labelstudio: Server, backend: str, predictor: Predictor, chips: list[Path],
+    tag: str, at_least: float,
+) -> None:  # fmt: skip
+    project, number = connected(labelstudio, f"With {tag}", VIEW.replace("{tag}", tag), backend)
+    tasks = uploaded(labelstudio, project, chips)
+    answer = retrieve(labelstudio, project)
+    assert answer["processed_items"] == 3
+    state = labelstudio.call(f"/api/ml/{number}")
+    assert (state["readable_state"], state["error_message"]) == ("Connected", None)
+    [version] = labelstudio.call(f"/api/ml/{number}/versions")["versions"]
+    assert state["model_version"] == version
+    bundle = predictor.bundle
+    assert version == f"{bundle.spec.name}-{bundle.sha256[:8]}"
+    for task, chip in zip(tasks, chips):
+        [prediction] = labelstudio.call(f"/api/predictions?task={task['id']}")
+        assert prediction["model_version"] == version
+        assert 0 < prediction["score"] <= 1
+        own = predictor.predict(chip, gsd_m=GSD_M)
+        buildings = len(own.outlines)
+        # A hole in a building leaves it one polygon, so that all are counted.
+        assert len(prediction["result"]) == (1 if tag == "Brush" else buildings) > 0
+        assert {one["from_name"] for one in prediction["result"]} == {"what"}
+        assert {tuple(one["value"][f"{tag.lower()}labels"]) for one in prediction["result"]} == {
+            ("Building",)
+        }
+        assert iou(shown(prediction["result"]), own.mask.data == 1) >= at_least
+        if tag != "Brush":
+            told = sorted(one["score"] for one in prediction["result"])
+            assert told == pytest.approx(sorted(own.outlines.score.tolist()), abs=1e-6)
+    # What is there of this version is not asked for again.
+    assert retrieve(labelstudio, project)["processed_items"] == 3
+    assert len(labelstudio.call(f"/api/predictions?project={project}")) == 3
+
+    # What the editor does when an annotator has placed a point with the smart tool.
+    task = tasks[0]
+    own = predictor.predict(chips[0], gsd_m=GSD_M)
+    inside = own.outlines.geometry[0].representative_point()
+    point = {
+        "id": "one", "type": "keypointlabels", "from_name": "point", "to_name": "pic",
+        "original_width": SHAPE[1], "original_height": SHAPE[0], "image_rotation": 0,
+        "value": {"x": inside.x / SHAPE[1] * 100, "y": inside.y / SHAPE[0] * 100, "width": 0.3,
+                  "keypointlabels": ["Building"]},
+    }  # fmt: skip
+    path = f"/api/ml/{number}/interactive-annotating"
+    said = labelstudio.call(path, {"task": task["id"], "context": {"result": [point]}})
+    assert "errors" not in said
+    regions = said["data"]["result"]
+    assert len(regions) == 1
+    mask = shown(regions)
+    assert mask[int(inside.y), int(inside.x)]
+    assert mask.sum() < (own.mask.data == 1).sum()
+
+
+def test_many_tasks_and_one_without_an_image(
+    labelstudio: Server, backend: str, chips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are answered at once: Label Studio asks for each alone, and keeps what it gets."""
+    monkeypatch.setattr(labeller, "MOST_AT_ONCE", 2)
+    project, _ = connected(labelstudio, "Many", VIEW.replace("{tag}", "Polygon"), backend)
+    tasks = uploaded(labelstudio, project, chips)
+    client = LabelStudio(labelstudio.url, TOKEN)
+    elsewhere = ["http://169.254.169.254/latest/x.png", f"/data/local-files/?d={GONE}"]
+    client.import_tasks(project, [{"data": {"photo": one}} for one in elsewhere])
+    retrieve(labelstudio, project)
+    found = labelstudio.call(f"/api/predictions?project={project}")
+    assert sorted(one["task"] for one in found) == sorted(task["id"] for task in tasks)
+    # Why there is none for the others stands in the server's log.
+    log = labelstudio.log.read_text(errors="replace")
+    assert f"images are fetched from {labelstudio.url} alone" in log
+    assert f"'error': '{labelstudio.url} has no /data/local-files/" in log
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "said"),
+    [
+        ("<View></View>", {}, "might be incompatible with the current labeling configuration"),
+        (label_config(("none", "tree")), {}, "422"),
+        (VIEW.replace("{tag}", "Brush"), {"basic_auth_pass": "wrong"}, "incorrect"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_connected(
+    labelstudio: Server, backend: str, config: str, options: dict[str, str], said: str
+) -> None:
+    with pytest.raises(HTTPError) as raised:
+        connected(labelstudio, "Wrong", config, backend, **options)
+    with raised.value as answer:
+        assert answer.code == 400
+        assert said in json.dumps(json.load(answer))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+@pytest.mark.parametrize("tag", ["Brush", "Polygon"])
+def test_annotators_see_them(
+    labelstudio: Server, backend: str, predictor: Predictor, chips: list[Path], tag: str,
+    screenshot: Callable[[Any, str], None],
+) -> None:  # fmt: skip
+    from playwright.sync_api import sync_playwright
+
+    project, _ = connected(labelstudio, f"Seen {tag}", VIEW.replace("{tag}", tag), backend)
+    tasks = uploaded(labelstudio, project, chips)
+    retrieve(labelstudio, project)
+    found = predictor.predict(chips[0], gsd_m=GSD_M)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{labelstudio.url}/user/login/")
+        page.fill("input[name=email]", EMAIL)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("[type=submit]")
+        page.wait_for_url(lambda url: "/login" not in url)
+        page.goto(f"{labelstudio.url}/projects/{project}/data?task={tasks[0]['id']}")
+        page.wait_for_selector(".lsf-outliner-item", timeout=60_000)
+        # The list shows only those that have room.
+        store = "Htx.annotationStore.selected"
+        regions = page.evaluate(f"{store}.regionStore.regions.map(one => one.labels.join())")
+        screenshot(page, f"labelstudio-{tag.lower()}")
+        browser.close()
+    assert regions == ["Building"] * (1 if tag == "Brush" else len(found.outlines))
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[[Any, str], None]:
+    """Keeps what a person would see beside the test's files, to be looked at."""
+
+    def take(page: Any, name: str) -> None:
+        page.wait_for_timeout(1500)
+        page.screenshot(path=tmp_path / f"{name}.png")
+
+    return take
