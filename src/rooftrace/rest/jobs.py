@@ -17,7 +17,7 @@ from rooftrace.rest.job_upload import receive
 from rooftrace.rest.problems import ProblemError, problem_responses
 from rooftrace.service.decode import shown_name
 from rooftrace.service.jobs.admit import admit
-from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.job import STATES, Job, JobStateError
 from rooftrace.service.jobs.results import path_of, zipped
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.limits import Limits
@@ -26,6 +26,18 @@ __all__ = ["jobs_router"]
 
 _LOOKS = 2
 """Headers of uploads that are read at the same time, each in a process."""
+
+
+_ANY = "application/octet-stream"
+
+_MEDIA_TYPES = {
+    ".tif": "image/tiff",
+    ".png": "image/png",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json",
+    ".json": "application/json",
+}
+"""Of results by their endings; what this machine knows of endings does not count."""
 
 
 def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIRouter:
@@ -197,7 +209,7 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
         summary="All files of a job",
         operation_id="job_archive",
         response_class=StreamingResponse,
-        responses=_binary("application/zip", "A zip of all files.")
+        responses=_binary("A zip of all files.", "application/zip")
         | problem_responses("not-found", "conflict"),
     )
     def archive(job: Done) -> StreamingResponse:
@@ -213,7 +225,7 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
         summary="A file of a job",
         operation_id="job_file",
         response_class=FileResponse,
-        responses=_binary("application/octet-stream", "The file.")
+        responses=_binary("The file.", *_MEDIA_TYPES.values(), _ANY)
         | _PART
         | problem_responses("not-found", "conflict"),
     )
@@ -227,7 +239,8 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
                 "not-found", f"The job {job.id} has no file of that name.",
                 remedy=f"See /v1/jobs/{job.id}/results.",
             )  # fmt: skip
-        return FileResponse(path, filename=known)
+        kind = _MEDIA_TYPES.get(path.suffix, _ANY)
+        return FileResponse(path, media_type=kind, filename=known)
 
     return router
 
@@ -243,9 +256,8 @@ def _root(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def _binary(kind: str, description: str) -> dict[int | str, dict[str, Any]]:
-    schema = {"type": "string", "contentMediaType": kind}
-    content = {kind: {"schema": schema}}
+def _binary(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
+    content = {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in kinds}
     return {200: {"description": description, "content": content}}
 
 
@@ -270,8 +282,15 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
         "description": "Events until the job has ended.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
-                "example": 'event: progress\nid: 7\ndata: {"id": "…", "state": "running", …}\n\n',
+                # Of one event, as OpenAPI 3.2 (4.14.4) has it.
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "event": {"enum": ["progress", "removed", *STATES]},
+                        "id": {"type": "string"},
+                        "data": {"type": "string", "contentMediaType": "application/json"},
+                    },
+                }
             }
         },
     },
