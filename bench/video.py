@@ -1,0 +1,331 @@
+"""`rooftrace video` against a plain loop, and what smoothing does to flicker and IoU."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from common import (
+    WORK,
+    load_bundle,
+    machine,
+    measure_part,
+    rounded,
+    say,
+    start,
+    warm,
+    write_scene,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SIZES = {"360p": (360, 640), "720p": (720, 1280), "1080p": (1080, 1920)}
+_RATE = 25
+_NOISE = 4.0
+"""Standard deviation of a camera's noise, in grey levels; the same in all bands of a pixel."""
+
+_MOTIONS = {
+    "still": (0.0, 0.0, 0.0),
+    "pan": (2.3, 0.7, 0.0),
+    "fast": (6.3, 1.1, 0.0),
+    "turn": (1.5, 0.5, 0.4),
+}
+"""Pixels to the right and down, and degrees, by which a camera moves from frame to frame."""
+
+_SMOOTHINGS = (("none", 0.0), ("exponential", 0.1), ("exponential", 0.3), ("flow", 0.1),
+               ("flow", 0.3), ("flow", 1.0))  # fmt: skip
+_GSD_M = 0.4
+
+_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ours": ("ours", {"smoothing": "flow"}),
+    "ours_none": ("ours", {"smoothing": "none"}),
+    "plain": ("plain", {"polygons": True}),
+    "plain_mask": ("plain", {"polygons": False}),
+}
+
+
+def main() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="720p,1080p", help="of 360p, 720p, 1080p")
+    parser.add_argument("--strides", default="1,5")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of video")
+    parser.add_argument("--frames", type=int, default=75, help="of each motion, for smoothing")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--model", help="a bundle; default the bundled one")
+    parser.add_argument("--work", type=Path, default=WORK)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    before, frames = machine(), round(given.seconds * _RATE)
+    rows: dict[str, dict[str, Any]] = {}
+    for size in given.sizes.split(","):
+        source = given.work / f"pan_{size}_{frames}.mp4"
+        if not source.exists():
+            say(f"making {source}")
+            measure_part(__file__, "make", path=str(source), size=size, frames=frames)
+        warm(source)
+        for stride in map(int, given.strides.split(",")):
+            runs: dict[str, list[Any]] = {way: [] for way in _WAYS}
+            for _ in range(given.repeats):
+                for way, (part, options) in _WAYS.items():
+                    say(f"{way} {size} stride {stride}")
+                    run = measure_part(
+                        __file__, part, source=str(source), stride=stride, model=given.model,
+                        out=str(given.work / f"{way}.mp4"), **options,
+                    )  # fmt: skip
+                    runs[way].append(run)
+            for way, measured in runs.items():
+                rows[f"{way}_{size}_stride{stride}"] = _row(measured, frames)
+    ratios = {
+        name.replace("ours", f"ours/{other}", 1): {
+            "speed": rounded(row["frames_per_s"] / rows[against]["frames_per_s"]),
+            "memory": rounded(row["peak_rss_mb"] / rows[against]["peak_rss_mb"]),
+        }
+        for name, row in rows.items()
+        if name.startswith("ours_") and not name.startswith("ours_none")
+        for other in ("plain", "plain_mask")
+        if (against := name.replace("ours", other, 1)) in rows
+    }
+    say("smoothing")
+    smoothed = measure_part(__file__, "smoothing", model=given.model, frames=given.frames).report
+    return {"machine": before, "frames": frames, "rows": rows, "ratios": ratios, **smoothed}
+
+
+def _row(measured: list[Any], frames: int) -> dict[str, Any]:
+    inside = [one.report["seconds"] for one in measured]
+    best = min(measured, key=lambda one: one.report["seconds"])
+    return {
+        "seconds_min": rounded(min(inside)),
+        "seconds_median": rounded(median(inside)),
+        "frames_per_s": rounded(frames / min(inside)),
+        "realtime": rounded(frames / _RATE / min(inside)),
+        "process_seconds": rounded(best.seconds),
+        "peak_rss_mb": max(one.peak_rss_mb for one in measured),
+        "built_up_share": rounded(best.report["built_up_share"]),
+    }
+
+
+def make(path: str, size: str, frames: int) -> dict[str, Any]:
+    """A camera that moves over a generated town, as H.264."""
+    from fractions import Fraction
+
+    import numpy as np
+    import rasterio
+
+    from rooftrace.io.video import Colours, Picture, VideoInfo
+    from rooftrace.io.video_write import video_sink
+
+    town = write_scene(Path(path).parent, 2600, _GSD_M, "deflate")
+    with rasterio.open(town) as file:
+        ground = np.ascontiguousarray(np.moveaxis(file.read(), 0, -1))
+    camera = _Camera(ground, _SIZES[size], _MOTIONS["pan"])
+    tick = Fraction(1, 12800)
+    info = VideoInfo(_SIZES[size], Fraction(_RATE), tick, None, "h264", (), Colours(), Fraction(1))
+    step = 12800 // _RATE
+    with video_sink(Path(path), info, crf=20) as sink:
+        for number in range(frames):
+            sink.add(Picture(camera.frame(number), number, number * step, step, number / _RATE))
+    return {}
+
+
+def ours(source: str, out: str, stride: int, smoothing: Any, model: str | None) -> dict[str, Any]:
+    """`rooftrace video`, its model loaded before."""
+    from rooftrace.flows.video import VideoOptions, run_video
+    from rooftrace.predict.predictor import load
+
+    predictor = load(model)
+    options = VideoOptions(stride=stride, smoothing=smoothing)
+    report = run_video(source, Path(out), predictor=predictor, options=options)
+    return {"seconds": report.seconds, "built_up_share": report.built_up_share}
+
+
+def plain(source: str, out: str, stride: int, polygons: bool, model: str | None) -> dict[str, Any]:
+    """The loop that one writes first; without polygons it asks for the mask alone."""
+    import cv2
+    import numpy as np
+
+    from rooftrace.predict.predictor import load
+
+    predictor = load(model)
+    started = time.perf_counter()
+    capture = cv2.VideoCapture(source)
+    width, height = (
+        int(capture.get(what)) for what in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    code = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(out, code, capture.get(cv2.CAP_PROP_FPS), (width, height))
+    shares, number = 0.0, 0
+    mask = np.zeros((height, width), dtype=bool)
+    while True:
+        found, frame = capture.read()
+        if not found:
+            break
+        if number % stride == 0:
+            image = np.moveaxis(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), -1, 0)
+            made = predictor.predict(image).mask if polygons else predictor.predict_mask(image)[0]
+            mask = made.data == 1
+        shares += float(mask.mean())
+        painted = frame.copy()
+        painted[mask] = (0, 196, 255)
+        writer.write(cv2.addWeighted(painted, 0.35, frame, 0.65, 0))
+        number += 1
+    writer.release()
+    return {"seconds": time.perf_counter() - started, "built_up_share": shares / max(number, 1)}
+
+
+def smoothing(model: str | None, frames: int) -> dict[str, Any]:
+    """Flicker on the ground and IoU with the truth, of each way to smooth, for each motion."""
+    import numpy as np
+
+    from rooftrace.predict.predictor import Predictor
+    from rooftrace.testing import generate_scene
+
+    from rooftrace.engines.select import load_engine  # isort: skip
+
+    bundle = load_bundle(model)
+    predictor = Predictor(bundle, load_engine(bundle))
+    scene = generate_scene(19, (1100, 1500), _GSD_M)
+    ground, truth = np.ascontiguousarray(np.moveaxis(scene.image, 0, -1)), scene.mask()
+    figures: dict[str, dict[str, Any]] = {}
+    for name, motion in _MOTIONS.items():
+        camera = _Camera(ground, _SIZES["360p"], motion, truth)
+        shown = [camera.frame(number) for number in range(frames)]
+        scores = [_score(predictor, frame) for frame in shown]
+        for stride in (1, 5):
+            for kind, constant_s in _SMOOTHINGS:
+                told = _judge(camera, shown, scores, stride, kind, constant_s, bundle)
+                figures[f"{name}_stride{stride}_{kind}_{constant_s:g}s"] = told
+                say(f"{name} stride {stride} {kind} {constant_s:g} s: {told}")
+    return {"smoothing": figures}
+
+
+def _judge(
+    camera: _Camera,
+    shown: list[NDArray[np.uint8]],
+    scores: list[NDArray[np.uint8]],
+    stride: int,
+    kind: Any,
+    constant_s: float,
+    bundle: Any,
+) -> dict[str, float]:
+    import numpy as np
+
+    from rooftrace.predict.smoothing import smoother
+
+    smoothed = smoother(kind, constant_s)
+    level = 255 * bundle.spec.threshold
+    flicker: list[float] = []
+    both = either = 0
+    before: tuple[NDArray[np.uint8], ...] | None = None
+    for number, (frame, score) in enumerate(zip(shown, scores)):
+        said = None if number % stride else score
+        mask = smoothed.feed(frame, said, number / _RATE, cut=False) >= level
+        truth = camera.truth(number)
+        both += int((mask & truth).sum())
+        either += int((mask | truth).sum())
+        # On the ground, where what a frame says of a place stays in its place.
+        now = tuple(camera.on_ground(one, number) for one in (mask, truth, np.ones_like(mask)))
+        if before is not None:
+            same = (now[2] & before[2]).astype(bool) & (now[1] == before[1])
+            flicker.append(float((now[0] != before[0])[same].mean()))
+        before = now
+    return {
+        "flicker_percent": rounded(100 * float(np.mean(flicker))),
+        "iou": rounded(both / either),
+    }
+
+
+def _score(predictor: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import numpy as np
+
+    from rooftrace.io.memory import ArraySource
+    from rooftrace.predict.block import Block
+    from rooftrace.predict.scene import plan_scene
+    from rooftrace.predict.stream import stream
+
+    source = ArraySource(np.moveaxis(frame, -1, 0))
+    spec, score = predictor.bundle.spec, np.empty(frame.shape[:2], dtype=np.uint8)
+
+    def take(block: Block) -> None:
+        score[block.window.slices()] = block.score
+
+    plan = plan_scene(source, spec)
+    stream(source, predictor.engine, spec, plan, take, threshold=spec.threshold)
+    return score
+
+
+class _Camera:
+    """Moves over a picture of the ground.
+
+    Args:
+        ground: (y, x, 3).
+        shape_yx: of its frames.
+        motion: see `_MOTIONS`.
+        truth: (y, x) 1 where there is a building.
+    """
+
+    def __init__(
+        self,
+        ground: NDArray[np.uint8],
+        shape_yx: tuple[int, int],
+        motion: tuple[float, float, float],
+        truth: NDArray[np.uint8] | None = None,
+    ) -> None:
+        import numpy as np
+
+        self._ground, self._shape, self._motion, self._truth = ground, shape_yx, motion, truth
+        self._noise = np.random.default_rng(0)
+
+    def frame(self, number: int) -> NDArray[np.uint8]:
+        import cv2
+        import numpy as np
+
+        seen = self._seen(self._ground, number, cv2.INTER_LINEAR).astype(np.float32)
+        seen += self._noise.normal(0, _NOISE, (*self._shape, 1))
+        return np.asarray(seen.clip(0, 255), dtype=np.uint8)
+
+    def truth(self, number: int) -> NDArray[np.bool_]:
+        import cv2
+        import numpy as np
+
+        return np.asarray(self._seen(self._truth, number, cv2.INTER_NEAREST) > 0)
+
+    def on_ground(self, values: NDArray[np.bool_], number: int) -> NDArray[np.uint8]:
+        """What a frame says of each pixel of the ground; 0 where it does not see it."""
+        import cv2
+        import numpy as np
+
+        height, width = self._ground.shape[:2]
+        placed = cv2.warpAffine(
+            values.view(np.uint8), self._to_ground(number), (width, height),
+            flags=cv2.INTER_NEAREST,
+        )  # fmt: skip
+        return np.asarray(placed, dtype=np.uint8)
+
+    def _seen(self, ground: Any, number: int, how: int) -> Any:
+        import cv2
+
+        height, width = self._shape
+        return cv2.warpAffine(
+            ground, self._to_ground(number), (width, height), flags=how | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT,
+        )  # fmt: skip
+
+    def _to_ground(self, number: int) -> NDArray[np.float64]:
+        """(2, 3) from a frame's x and y to the ground's: turned about the frame's middle, moved."""
+        import numpy as np
+
+        right, down, degrees = (number * each for each in self._motion)
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        x, y = self._shape[1] / 2, self._shape[0] / 2
+        return np.array(
+            [[c, -s, x - c * x + s * y + 100 + right], [s, c, y - s * x - c * y + 100 + down]]
+        )
+
+
+if __name__ == "__main__":
+    start(main, {"make": make, "ours": ours, "plain": plain, "smoothing": smoothing})
