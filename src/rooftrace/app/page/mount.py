@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -16,6 +20,7 @@ __all__ = ["mount_page"]
 
 # Fonts by name: Gradio's own themes ask Google for them.
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
+_Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 
@@ -32,24 +37,54 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
     """
     store = ResultStore()
     app.include_router(page_router(store))
-    gr.mount_gradio_app(
-        app,
-        build_page(service, store, video=video),
-        path="/",
-        theme=_theme(),
-        css=static_text("page.css"),
-        allowed_paths=[],
-        blocked_paths=[str(Path.cwd())],
-        max_file_size=service.limits.upload_bytes,
-        show_error=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-    )
+
+    async def mounted() -> None:
+        page = build_page(service, store, video=video)
+        _guard(page)
+        gr.mount_gradio_app(
+            app,
+            page,
+            path="/",
+            theme=_theme(),
+            css=static_text("page.css"),
+            allowed_paths=[],
+            max_file_size=service.limits.upload_bytes,
+            show_error=False,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+        )
+
+    # Where no loop runs, Gradio makes some for its locks, and leaves them open.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, mounted()).result()
     return app
+
+
+def _guard(page: gr.Blocks) -> None:
+    """Have Gradio take from a request no path but that of an upload, and no address.
+
+    It looks after paths once a page was launched, which it does not count a mounted one as: any
+    file of the server could be copied to where it is served. Addresses it would fetch.
+    """
+    page.has_launched = True
+    for block in page.blocks.values():
+        if isinstance(block, gr.components.Component):
+            block.async_move_resource_to_block_cache = _without_addresses(  # type: ignore[assignment,method-assign]
+                block.async_move_resource_to_block_cache
+            )
+
+
+def _without_addresses(move: _Move) -> _Move:
+    async def moved(path: str | Path | None) -> str | None:
+        if path is not None and "://" in str(path):
+            raise gr.Error("An address was given; drop a file.", print_exception=False)
+        return await move(path)
+
+    return moved
 
 
 def _theme() -> gr.themes.Base:

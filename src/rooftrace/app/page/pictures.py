@@ -52,7 +52,7 @@ def outlines_png(scores: KeptScores, prediction: Prediction) -> bytes:
     colours = np.zeros((height, width, 3), dtype=np.uint8)
     outlines = prediction.outlines
     alone = prediction.summary.threshold is not None
-    rings = _rings(prediction, scores.step)
+    rings = _rings(prediction, scores.step, (height, width))
     if alone:
         which = _bins(outlines.score)
         table = [ramp_colour(number / (_BINS - 1)) for number in range(_BINS)]
@@ -103,7 +103,7 @@ def _bins(score: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.asarray(np.rint(along.clip(0, 1) * (_BINS - 1)), dtype=np.int64)
 
 
-def _rings(prediction: Prediction, step: int) -> list[NDArray[np.int32]]:
+def _rings(prediction: Prediction, step: int, shape_yx: tuple[int, int]) -> list[NDArray[np.int32]]:
     """The outer ring of each outline in the picture, fixed point with `_SHIFT` bits."""
     outlines, grid = prediction.outlines, prediction.mask.grid
     to_pixel = ~grid.transform if grid.crs is not None else Affine.identity()
@@ -113,7 +113,9 @@ def _rings(prediction: Prediction, step: int) -> list[NDArray[np.int32]]:
     x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
     y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
     # OpenCV counts from the centre of the first pixel, outlines from its corner.
-    points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    # What runs along the image's edge would be half outside.
+    inside = np.stack([x, y], axis=1).clip(1, (shape_yx[1] - 1, shape_yx[0] - 1))
+    points = np.rint((inside - 0.5) * (1 << _SHIFT)).astype(np.int32)
     starts = np.searchsorted(which, np.arange(1, len(outer)))
     return np.split(points, starts) if len(outer) else []
 

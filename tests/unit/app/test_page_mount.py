@@ -1,0 +1,179 @@
+"""The page in its application: what is served, and what is not."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from gradio import processing_utils
+from gradio.utils import get_upload_folder
+from page_images import LastOfThree, predictor_of
+from starlette.testclient import TestClient
+
+from rooftrace.app.page import mount_page
+from rooftrace.app.page.examples import EXAMPLES, Examples
+from rooftrace.service.limits import Limits
+from rooftrace.service.service import Service
+
+# Gradio sets an option of pandas that is no more.
+pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+
+FILE = {"meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    made = Service(predictor_of(), Limits(upload_bytes=100_000, waiting=7))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(mount_page(FastAPI(), service)) as client:
+        yield client
+
+
+def config_of(client: TestClient) -> dict[str, Any]:
+    return dict(client.get("/config").json())
+
+
+def asked(client: TestClient, elem_id: str, event: str, data: list[Any]) -> str:
+    """All that the server says to a browser that sends `data` for an event."""
+    config = config_of(client)
+    (number,) = (
+        one["id"] for one in config["components"] if one["props"].get("elem_id") == elem_id
+    )
+    which = next(
+        one["id"]
+        for one in config["dependencies"]
+        if [number, event] in [[*target] for target in one["targets"]] and one["backend_fn"]
+    )
+    session = uuid.uuid4().hex[:10]
+    body = {"data": data, "fn_index": which, "session_hash": session}
+    joined = client.post("/gradio_api/queue/join", json=body)
+    text = joined.text
+    assert joined.status_code == 200, text
+    with client.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as events:
+        for line in events.iter_lines():
+            text += line
+            if '"process_completed"' in line or '"close_stream"' in line:
+                break
+    return text
+
+
+def test_the_page_names_no_other_machine(client: TestClient) -> None:
+    text = client.get("/").text
+    loaded = re.findall(r'(?:src|href)="(https?:[^"]+)"', text)
+    assert loaded == []
+    assert "fonts.g" not in text
+    theme = client.get("/theme.css").text
+    assert not re.search(r"url\(['\"]?https?:", theme)
+
+
+def test_nothing_is_recorded_and_no_calls_are_offered(client: TestClient) -> None:
+    config = config_of(client)
+    assert config["analytics_enabled"] is False
+    assert not config.get("run_history")
+    assert {one["api_visibility"] for one in config["dependencies"]} == {"private"}
+    info = client.get("/gradio_api/info").json()
+    assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        str(Path(__file__)),
+        str(Path.cwd() / "pyproject.toml"),
+        "pyproject.toml",
+        "../../../../etc/passwd",
+        "/proc/self/environ",
+    ],
+)
+def test_files_of_the_server_stay_there(client: TestClient, path: str) -> None:
+    for route in ("/gradio_api/file=", "/file=", "/static/../../", "/assets/../../../"):
+        answer = client.get(route + path)
+        assert answer.status_code >= 400, (route, path)
+        assert "root:" not in answer.text
+
+
+def test_an_upload_that_is_too_large_is_refused(client: TestClient, service: Service) -> None:
+    for size, status in ((1000, 200), (service.limits.upload_bytes + 1, 413)):
+        answer = client.post("/gradio_api/upload", files={"files": ("a.tif", b"x" * size)})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
+def test_a_path_that_was_not_uploaded_is_not_read(
+    client: TestClient, tmp_path: Path, where: int
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("hush hush")
+    data: list[Any] = [None, "", 0.5, None]
+    data[where] = {"path": str(secret), **FILE}
+    data[where] = [data[where]] if where == 0 else data[where]
+    before = {*Path(get_upload_folder()).rglob("*secret*")}
+    text = asked(client, "rt-again", "click", data)
+    assert "hush" not in text
+    assert "secret.txt is none" not in text
+    assert {*Path(get_upload_folder()).rglob("*secret*")} == before
+
+
+def test_an_address_is_not_fetched(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[Any] = []
+
+    async def fetch(*args: Any, **options: Any) -> str:
+        fetched.append(args)
+        (tmp_path / "a.tif").write_bytes(b"fetched")
+        return str(tmp_path / "a.tif")
+
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
+    data = [[{"path": "http://example.com/a.tif", **FILE}], "", 0.5, None]
+    text = asked(client, "rt-again", "click", data)
+    assert '"success":false' in text.replace(" ", "")
+    assert fetched == []
+
+
+def test_an_upload_is_read(client: TestClient) -> None:
+    (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
+    text = asked(client, "rt-again", "click", [[{"path": path, **FILE}], "", 0.5, None])
+    assert "a.tif is none of the image formats that are taken" in text
+    assert 'role=\\"alert\\"' in text
+
+
+def test_fields_that_cannot_be_are_told(client: TestClient) -> None:
+    (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
+    text = asked(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", 0.5, None])
+    assert "Metres per pixel are" in text
+    assert "drop one first" in asked(client, "rt-again", "click", [None, "", 0.5, None])
+
+
+def test_a_model_of_several_classes_has_no_threshold() -> None:
+    made = Service(predictor_of(LastOfThree(), classes=("background", "building", "water")))
+    try:
+        with TestClient(mount_page(FastAPI(), made)) as client:
+            props = [one["props"] for one in config_of(client)["components"]]
+    finally:
+        made.close()
+    slider = next(one for one in props if one.get("elem_id") == "rt-threshold")
+    assert slider["interactive"] is False
+    assert "3 classes" in slider["info"]
+
+
+def test_the_examples_go_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    examples = Examples()
+    assert examples.html().count("data:image/jpeg;base64,") == len(EXAMPLES)
+    folder = examples.paths[0].parent
+    assert folder.parent == tmp_path
+    assert [path.suffix for path in examples.paths] == [".tif", ".tif", ".tif", ".png"]
+    del examples
+    assert not folder.exists()

@@ -1,0 +1,100 @@
+"""Addresses of the page: what they give, and what they give not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from page_images import classes_of, result_of
+from starlette.testclient import TestClient
+
+from rooftrace.app.page.results import Result, ResultStore
+from rooftrace.app.page.routes import page_router
+from rooftrace.core.errors import DataError
+
+
+@pytest.fixture
+def store() -> ResultStore:
+    return ResultStore()
+
+
+@pytest.fixture
+def client(store: ResultStore) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(page_router(store))
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def run(store: ResultStore) -> str:
+    name = store.begin()
+    store.add(name, result_of("Zürich (x).tif"))
+    store.add(name, Result("broken.tif", error=DataError("It is broken.", remedy="Mend it.")))
+    store.add(name, Result("lake.png", kept=classes_of()))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begin"),
+    [
+        ("0/picture.jpg", "image/jpeg", b"\xff\xd8"),
+        ("0/fill.png", "image/png", b"\x89PNG"),
+        ("0/outlines.png?threshold=0.7", "image/png", b"\x89PNG"),
+        ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
+        ("2/outlines.png", "image/png", b"\x89PNG"),
+        ("table.csv", "text/csv; charset=utf-8", b"image,buildings"),
+    ],
+)
+def test_what_there_is(client: TestClient, run: str, path: str, kind: str, begin: bytes) -> None:
+    answer = client.get(f"/page/{run}/{path}")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == kind
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.content.startswith(begin)
+
+
+def test_a_download_is_of_the_threshold_that_it_names(client: TestClient, run: str) -> None:
+    counts = [
+        len(client.get(f"/page/{run}/0/geojson?threshold={at}").json()["features"])
+        for at in (0.5, 0.8, 0.5)
+    ]
+    assert counts == [2, 1, 2]
+
+
+def test_a_name_cannot_leave_its_header(client: TestClient, run: str) -> None:
+    told = client.get(f"/page/{run}/0/mask").headers["content-disposition"]
+    assert told == "attachment; filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["{run}/7/mask", "{run}/-1/mask", "unknown/0/mask", "unknown/table.csv", "{run}/0/passwd",
+     "{run}/0/..%2f..%2fetc%2fpasswd", "..%2f..%2fetc/0/mask"],
+)  # fmt: skip
+def test_what_there_is_not(client: TestClient, run: str, path: str) -> None:
+    assert client.get(f"/page/{path.format(run=run)}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("1/mask", "It is broken. Mend it."),
+        ("1/picture.jpg", "It is broken"),
+        ("0/mask?threshold=nan", "from 0 to 1"),
+        ("0/mask?threshold=1.5", "from 0 to 1"),
+        ("2/mask?threshold=0.5", "3 classes"),
+    ],
+)
+def test_what_cannot_be_is_told(client: TestClient, run: str, path: str, words: str) -> None:
+    answer = client.get(f"/page/{run}/{path}")
+    assert answer.status_code == 409
+    assert words in answer.json()["detail"]
+
+
+def test_what_was_let_go_says_so(client: TestClient, run: str, store: ResultStore) -> None:
+    store.run(run)[0].let_go()
+    answer = client.get(f"/page/{run}/0/picture.jpg")
+    assert answer.status_code == 409
+    assert "once more" in answer.json()["detail"]
