@@ -244,6 +244,19 @@ def test_a_stop_is_nobody_s_fault(store: JobStore, start: Start) -> None:
     assert ended(store, waiting).state == "done"
 
 
+def test_stopped_at_any_moment(store: JobStore, start: Start) -> None:
+    job_id = add(store, "hang")
+    began = time.monotonic()
+    for number in range(30):
+        runner = start()
+        time.sleep(number / 3000)
+        runner.stop()
+        job = store.get(job_id)
+        assert job is not None
+        assert (job.state, job.attempts, job.crashes) == ("queued", 0, 0)
+    assert time.monotonic() - began < 30
+
+
 def test_asked_to_end_by_others_is_no_crash(store: JobStore, start: Start) -> None:
     start()
     job_id = add(store, "hang")

@@ -85,21 +85,24 @@ class JobRunner:
             ExportError: another server works in the folder.
         """
         folder = self.store.folder
-        try:
-            self._held.enter_context(locked(folder / ".lock", f"The folder of jobs {folder}"))
-        except ExportError as error:
-            raise ExportError(
-                error.message, remedy="Stop that server, or name another folder for the jobs."
-            ) from error
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(folder / ".lock", f"The folder of jobs {folder}"))
+            except ExportError as error:
+                raise ExportError(
+                    error.message, remedy="Stop that server, or name another folder for the jobs."
+                ) from error
+            self.store.recover()
+            self._environment = _environment()
+            held.callback(self.store.watch(self._wake))
+            self._held = held.pop_all()
         self._stopping = False
-        self.store.recover()
-        self._environment = _environment()
-        self._held.callback(self.store.watch(self._wake))
+        # None of them keeps a server alive that ends without a word; the processes see that, too.
         self._threads = [
-            threading.Thread(target=self._work, name=f"job-{number}")
+            threading.Thread(target=self._work, name=f"job-{number}", daemon=True)
             for number in range(self._workers)
         ]
-        self._threads.append(threading.Thread(target=self._expire, name="jobs-expire"))
+        self._threads.append(threading.Thread(target=self._expire, name="jobs-expire", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -222,6 +225,9 @@ class JobRunner:
         with self._changed:
             now = self.store.get(job.id)
             if now is None or now.state != "running":
+                return None
+            if self._stopping:
+                self.store.requeue(job, crashed=False)
                 return None
             with (folder / "log.txt").open("ab") as log:
                 child = subprocess.Popen(  # noqa: S603  # ourselves

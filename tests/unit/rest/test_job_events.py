@@ -1,0 +1,155 @@
+"""Who listens to a job hears its end, however fast or slow, early or late."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from rooftrace.predict.options import SceneOptions
+from rooftrace.rest.job_events import JobEvents
+from rooftrace.service.jobs.job import Job
+from rooftrace.service.jobs.store import JobStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    store = JobStore(tmp_path / "jobs")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def job(store: JobStore) -> Job:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").write_text("")
+    return store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions())
+
+
+def show(job: Job) -> str:
+    return f"{job.state} {job.pixels_done}"
+
+
+async def told(events: AsyncIterator[bytes]) -> str:
+    return (await anext(events)).decode()
+
+
+def in_a_thread(*calls: object) -> None:
+    """As the threads of jobs do."""
+    thread = threading.Thread(target=lambda: [call() for call in calls])  # type: ignore[operator]
+    thread.start()
+    thread.join()
+
+
+def test_the_wire_format(store: JobStore, job: Job) -> None:
+    async def listen() -> None:
+        events = JobEvents(store).of(job, 0, show)
+        assert await told(events) == "event: queued\nid: 1\ndata: queued 0\n\n"
+        in_a_thread(store.claim)
+        assert await told(events) == "event: running\nid: 2\ndata: running 0\n\n"
+        in_a_thread(lambda: store.progress(job.id, 32, 64, 1))
+        assert await told(events) == "event: progress\nid: 3\ndata: running 32\n\n"
+        in_a_thread(lambda: store.fail(job.id, {}))
+        assert await told(events) == "event: failed\nid: 4\ndata: failed 32\n\n"
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+
+    asyncio.run(listen())
+
+
+def test_a_slow_listener_misses_what_was_between_and_never_the_last(
+    store: JobStore, job: Job
+) -> None:
+    async def listen() -> None:
+        events = JobEvents(store).of(job, 0, show)
+        await told(events)
+        in_a_thread(
+            store.claim,
+            *(lambda n=n: store.progress(job.id, n, 64, 0) for n in range(20)),  # type: ignore[misc]
+            lambda: store.finish(job.id, {"pixels": 64}, []),
+        )
+        assert await told(events) == "event: done\nid: 23\ndata: done 64\n\n"
+
+    asyncio.run(listen())
+
+
+def test_one_that_comes_again_hears_what_is_new_alone(store: JobStore, job: Job) -> None:
+    store.claim()
+    running = store.get(job.id)
+    assert running is not None
+
+    async def listen() -> None:
+        events = JobEvents(store).of(running, 2, show)
+        waiting = asyncio.create_task(told(events))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        in_a_thread(lambda: store.progress(job.id, 8, 64, 1))
+        assert await waiting == "event: running\nid: 3\ndata: running 8\n\n"
+
+    asyncio.run(listen())
+
+
+def test_a_change_before_anybody_listened_is_not_lost(store: JobStore, job: Job) -> None:
+    # The job was looked up, and ended before its events were asked for.
+    store.cancel(job.id)
+
+    async def listen() -> list[str]:
+        return [event.decode() async for event in JobEvents(store).of(job, 0, show)]
+
+    assert asyncio.run(listen()) == ["event: cancelled\nid: 2\ndata: cancelled 0\n\n"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_job_that_is_removed(store: JobStore, job: Job, before: bool) -> None:
+    async def listen() -> list[str]:
+        heard = []
+        if before:
+            store.remove(job.id)
+        async for event in JobEvents(store).of(job, 0, show):
+            heard.append(event.decode())
+            in_a_thread(lambda: store.remove(job.id))
+        return heard
+
+    removed = "event: removed\nid: 2\ndata: queued 0\n\n"
+    queued = "event: queued\nid: 1\ndata: queued 0\n\n"
+    assert asyncio.run(listen()) == ([removed] if before else [queued, removed])
+
+
+def test_a_comment_keeps_the_line_open(store: JobStore, job: Job) -> None:
+    async def listen() -> None:
+        events = JobEvents(store, heartbeat_s=0.02).of(job, 0, show)
+        await told(events)
+        assert await told(events) == ": alive\n\n"
+        assert await told(events) == ": alive\n\n"
+        in_a_thread(store.claim)
+        heard = [await told(events) for _ in range(2)]
+        assert "event: running\nid: 2\ndata: running 0\n\n" in heard
+
+    asyncio.run(listen())
+
+
+def test_who_goes_away_is_forgotten_and_many_cost_no_thread(store: JobStore, job: Job) -> None:
+    events = JobEvents(store)
+
+    async def listen() -> None:
+        listeners = [events.of(job, 0, show) for _ in range(300)]
+        for listener in listeners:
+            await told(listener)
+        assert events.listening == 300
+        waiting = [asyncio.create_task(told(listener)) for listener in listeners]
+        before = threading.active_count()
+        in_a_thread(store.claim)
+        assert {text.split("\n")[0] for text in await asyncio.gather(*waiting)} == {
+            "event: running"
+        }
+        assert threading.active_count() <= before
+        for listener in listeners:
+            await listener.aclose()  # type: ignore[attr-defined]
+        assert events.listening == 0
+
+    asyncio.run(listen())
+    # Nobody listens any more, and the loop is closed.
+    store.fail(job.id, {})
