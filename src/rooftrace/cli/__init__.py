@@ -18,6 +18,7 @@ from rooftrace.cli import (
     density,
     doctor,
     ensemble,
+    export,
     inspect,
     label,
     runs,
@@ -45,9 +46,8 @@ app = typer.Typer(
 for _command in (
     prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
     threshold.threshold, ensemble.ensemble, runs.runs, inspect.inspect, data.split,
-    convert.convert, density.density, vectorize.vectorize, video.video,
-    serve.serve,
-    doctor.doctor,
+    convert.convert, density.density, vectorize.vectorize, video.video, export.export,
+    serve.serve, doctor.doctor,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(label.label)
