@@ -21,7 +21,7 @@ _TEXT_SHARE = 1 / 26
 """Of the frame's height."""
 
 _SMALLEST_TEXT_PX, _LARGEST_TEXT_PX = 11, 64
-_LINE_SHARE = 1 / 640
+_LINE_SHARE = 1 / 1000
 _CORNERS = 4
 """Parts of a building that touch at a corner alone are two, as they are in polygons."""
 

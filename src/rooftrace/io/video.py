@@ -32,6 +32,7 @@ _CAMERA = re.compile(r"camera(?::(\d+))?|(/dev/video\d+)")
 _UNTAGGED = 2
 """How FFmpeg says that a frame does not tell its colours."""
 
+_PATIENCE_S = 10.0
 _SHORT_S = 0.1
 """A file may end so much earlier than it says, or two frames."""
 
@@ -397,8 +398,13 @@ def _open(source: str | Path) -> Any:
     else:
         opened, kind = _device(camera)
         options = {}
+    # A disk may be slow; a camera that is silent for so long is gone.
+    patience_s = None if camera is None else _PATIENCE_S
     try:
-        return av.open(opened, format=kind, container_options=options, metadata_errors="replace")
+        return av.open(
+            opened, format=kind, container_options=options, metadata_errors="replace",
+            timeout=patience_s,
+        )  # fmt: skip
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error) or repr(error)).rstrip(".")
         if camera is not None:
