@@ -1,8 +1,8 @@
 """What stands before an app: who may ask, how much they may send, and what browsers are told.
 
 Pure ASGI (https://asgi.readthedocs.io), so that nothing is buffered and streams stay streams. From
-the outside in: `Guard` (a name for the request, headers, unexpected errors), `HostCheck`, `ApiKey`,
-`BodyLimit`.
+the outside in: `Guard` (a name for the request, headers, unexpected errors), `BodyLimit`,
+`HostCheck`, `ApiKey`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,6 @@ class Security:
 def install_security(app: FastAPI, security: Security) -> None:
     """Put all of it before an app that has not begun to serve."""
     # What is added last is outermost.
-    app.add_middleware(BodyLimit, security=security)
     if security.api_key is not None:
         app.add_middleware(ApiKey, key=security.api_key)
     if security.origins:
@@ -105,6 +104,8 @@ def install_security(app: FastAPI, security: Security) -> None:
             allow_headers=["*"], expose_headers=["*"],
         )  # fmt: skip
     app.add_middleware(HostCheck, hosts=security.hosts, origins=security.origins)
+    # Outside of those that refuse, so that the bodies of what they refuse have an end, too.
+    app.add_middleware(BodyLimit, security=security)
     app.add_middleware(Guard)
 
 
@@ -230,49 +231,40 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         most = self._most(scope["path"])
-        body = _Body(receive, most, self._security.idle_seconds)
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > most:
-            body.refusal = "too-large"
-            await self._refuse(scope, body, send, f"The body has {int(announced):,} bytes")
-            return
+        headers = Headers(scope=scope)
+        body = _Body(receive, headers, most, self._security.idle_seconds)
         begun = False
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start" and not await body.ended():
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
 
         async def watched(message: Message) -> None:
             nonlocal begun
             if body.refusal is None or begun:
                 begun = True
-                await send(message)
+                await answered(message)
 
-        with suppress(_BodyRefused):
-            await self._app(scope, body.receive, watched)
+        announced = headers.get("content-length", "")
+        seen = "The body goes on"
+        if announced.isdecimal() and int(announced) > most:
+            body.refusal = "too-large"
+            seen = f"The body has {int(announced):,} bytes"
+        else:
+            with suppress(_BodyRefused):
+                await self._app(scope, body.receive, watched)
         if body.refusal is not None and not begun:
-            await self._refuse(scope, body, send, "The body goes on")
+            detail = f"{seen}; at most {most:,} bytes are taken here."
+            if body.refusal == "request-timeout":
+                detail = f"Nothing came for {self._security.idle_seconds:g} seconds."
+            await problem_response(scope, body.refusal, detail)(scope, body.receive, answered)
 
     def _most(self, path: str) -> int:
         for prefix in self._prefixes:
             if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
                 return self._security.body_bytes_of[prefix]
         return self._security.body_bytes
-
-    async def _refuse(self, scope: Scope, body: _Body, send: Send, seen: str) -> None:
-        """Answer, and listen a little longer: many clients hear nothing before they have spoken."""
-        assert body.refusal is not None
-        if body.refusal == "too-large":
-            detail = f"{seen}; at most {body.most_bytes:,} bytes are taken here."
-        else:
-            detail = f"Nothing came for {self._security.idle_seconds:g} seconds."
-        answer = problem_response(scope, body.refusal, detail, headers={"Connection": "close"})
-
-        async def held(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                await send({**message, "more_body": True})
-                if body.refusal == "too-large":
-                    await body.drain()
-                message = {"type": "http.response.body", "body": b""}
-            await send(message)
-
-        await answer(scope, body.receive, held)
 
 
 class _BodyRefused(Exception):
@@ -284,16 +276,22 @@ class _Body:
 
     Args:
         receive: of the server.
+        headers: of the request.
         most_bytes, idle_seconds: that it may have and pause.
     """
 
-    def __init__(self, receive: Receive, most_bytes: int, idle_seconds: float) -> None:
-        self.most_bytes = most_bytes
+    def __init__(
+        self, receive: Receive, headers: Headers, most_bytes: int, idle_seconds: float
+    ) -> None:
         self.refusal: str | None = None
+        self._most_bytes = most_bytes
         self._receive = receive
         self._idle_seconds = idle_seconds
+        self._asks_first = "100-continue" in headers.get("expect", "").lower()
         self._came = 0
-        self._complete = False
+        self._complete = (
+            headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        )
 
     async def receive(self) -> Message:
         """The next message, as ASGI has it."""
@@ -308,18 +306,25 @@ class _Body:
         except TimeoutError:
             self.refusal = "request-timeout"
             raise _BodyRefused from None
-        if self._came > self.most_bytes:
+        if self._came > self._most_bytes:
             self.refusal = "too-large"
             raise _BodyRefused
         return message
 
-    async def drain(self) -> None:
-        """Read on for a while, and throw away."""
+    async def ended(self) -> bool:
+        """Whether all of it came; what did not is listened to for a moment, and thrown away.
+
+        Many clients hear nothing before they have spoken. One that asks before it sends hears at
+        once.
+        """
+        if self._asks_first and not self._came:
+            return self._complete
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 until = self._came + _DRAIN_BYTES
                 while not self._complete and self._came < until:
                     await self._next()
+        return self._complete
 
     async def _next(self) -> Message:
         message = await self._receive()
