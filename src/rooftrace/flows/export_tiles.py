@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,12 +113,15 @@ def generated_tiles(spec: BundleSpec, count: int) -> TileSet:
         )
     side = tile_side(spec)
     gsd_m = min(max(spec.gsd_m or _GENERATED_GSD_M, 0.05), 2.0)
-    across = -(-count // len(_SEEDS))
-    tiles = [
-        generate_scene(seed, (side, side * across), gsd_m).image[:, :, at * side : (at + 1) * side]
-        for seed in _SEEDS
-        for at in range(across)
-    ]
+    across = math.ceil(math.sqrt(count / len(_SEEDS)))
+    tiles = []
+    for seed in _SEEDS:
+        image = generate_scene(seed, (side * across, side * across), gsd_m).image
+        tiles += [
+            image[:, row : row + side, col : col + side]
+            for row in range(0, image.shape[1], side)
+            for col in range(0, image.shape[2], side)
+        ]
     note = "checked on generated town: name real images with --check to know how it is on those"
     return TileSet("generated town", tuple(tiles[:count]), (note,))
 

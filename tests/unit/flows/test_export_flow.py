@@ -1,0 +1,445 @@
+"""What an export writes, what it refuses, and that nothing is left of what it refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import (
+    BandMismatch,
+    ConfigError,
+    DataError,
+    ExportError,
+    GsdMismatch,
+    MissingExtraError,
+)
+from rooftrace.data.config import SourceConfig
+from rooftrace.data.kinds import open_source
+from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.select import load_engine
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows import export as flow
+from rooftrace.flows.export import ExportReport, run_export, shown_rows
+from rooftrace.flows.export_parity import measure_parity
+from rooftrace.flows.export_tiles import TileSet, draw_tiles, generated_tiles, tile_side
+from rooftrace.models.artefact import read_model
+from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
+from rooftrace.models.spec import BundleSpec, Variant
+from rooftrace.predict.predictor import load
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("nncf")
+
+SPEC = tiny_bundle().spec
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose probability is the brightness of a pixel, at 0.5 m."""
+    path = tmp_path_factory.mktemp("model") / "bright.rooftrace"
+    update = {"gsd_m": 0.5, "licence": "CC0", "attribution": "nobody", "threshold": 0.4}
+    write_bundle(path, SPEC.model_copy(update=update), tiny_bundle().parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SourceConfig:
+    """Four images of 300 px; the bright half of each is labelled."""
+    folder = tmp_path_factory.mktemp("halves")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(4):
+        image = rng.integers(0, 60, (300, 300, 3), np.uint8)
+        image[:, 150:] += 160
+        mask = np.zeros((300, 300), np.uint8)
+        mask[:, 150:] = 255
+        Image.fromarray(image).save(folder / f"images/{number}.png")
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    return SourceConfig(path=str(folder), gsd_m=0.5)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "_CHECKED", 3)
+    monkeypatch.setattr(flow, "_CALIBRATED", 3)
+
+
+EXPORTS = [
+    ("onnx", "fp32", {"onnxruntime": "fp32", "openvino": "fp32"}),
+    ("onnx", "fp16", {"onnxruntime": "fp16"}),
+    ("onnx", "int8", {"onnxruntime": "int8", "openvino": "int8"}),
+    ("openvino", "fp32", {"openvino": "fp32"}),
+    ("openvino", "bf16", {"openvino": "bf16"}),
+    ("openvino", "fp16", {"openvino": "fp32"}),
+    ("openvino", "int8", {"openvino": "int8"}),
+]
+ENDING = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("to", "precision", "runs"), EXPORTS)
+def test_each_export_is_the_bundle_again(
+    to: str, precision: str, runs: dict[str, str], bundle: Path, data: SourceConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / f"made{ENDING[to]}"
+    given = {"calibration": data} if precision == "int8" else {"check": data}
+    report = run_export(bundle, to, out, precision=precision, **given)  # type: ignore[arg-type]
+    names = {out.name, report.report.name} | ({"made.bin"} if to == "openvino" else set())
+    assert {file.name for file in out.parent.iterdir()} == names
+    made, original = read_model(out), read_bundle(bundle)
+    changed = {"variants": (), "parts": {}}
+    assert made.spec.model_copy(update=changed) == original.spec.model_copy(update=changed)
+    assert {v.engine: v.precision for v in made.spec.variants} == runs
+    # What is kept of the parity is what was measured.
+    for variant, parity in zip(made.spec.variants, report.parities, strict=True):
+        assert variant.parity == parity.figures()
+        assert parity.mask_change <= report.tolerance
+    # And it runs by itself, as an input of a prediction.
+    image = Path(data.path) / "images/0.png"
+    expected = load(bundle, precision="fp32").predict(image, gsd_m=0.5)
+    answer = load(out).predict(image, gsd_m=0.5)
+    assert (answer.mask.data == expected.mask.data).mean() > 0.99
+    assert 0.4 < (answer.mask.data == 1).mean() < 0.6
+
+
+@pytest.mark.usefixtures("few")
+def test_the_report_tells_it_all(bundle: Path, data: SourceConfig, tmp_path: Path) -> None:
+    out, told = tmp_path / "a.onnx", []
+    report = run_export(
+        bundle, "onnx", out, precision="int8", calibration=data, tolerance=0.5, tell=told.append
+    )
+    plain = json.loads(report.report.read_text())
+    assert plain == report.to_json()
+    assert plain["tolerance"] == {"mask_change": 0.5}
+    assert plain["bundle"] == {"name": SPEC.name, "sha256": read_bundle(bundle).sha256}
+    assert plain["size_bytes"] == out.stat().st_size
+    # Four images hold four tiles: half of them each.
+    assert (plain["check"]["tiles"], plain["calibration"]["tiles"]) == (2, 2)
+    assert plain["check"]["tile_px"] == 256
+    first = plain["parity"][0]
+    assert (first["engine"], first["precision"], first["output"]) == (
+        "onnxruntime", "int8", "probabilities",
+    )  # fmt: skip
+    # The labels are what the model sees.
+    assert first["label_iou"] == first["label_iou_before"] == 1.0
+    assert len(told) == 2
+    assert [row[0] for row in shown_rows(report.parities)] == ["onnxruntime", "openvino"]
+
+
+@pytest.mark.usefixtures("few")
+def test_without_data_it_is_generated_town_and_said(bundle: Path, tmp_path: Path) -> None:
+    report = run_export(bundle, "onnx", tmp_path / "a.onnx")
+    assert report.checked == ("generated town", 3)
+    assert any("--check" in note for note in report.notes)
+    assert report.parities[0].label_iou is None
+    assert next(shown_rows(report.parities))[-1] == "–"
+
+
+@pytest.mark.usefixtures("few")
+def test_over_the_tolerance_nothing_is_left(
+    bundle: Path, data: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "load_engine", _wrong_but_openvino)
+    (tmp_path / "a.onnx").write_text("an earlier one")
+    with pytest.raises(ExportError) as caught:
+        run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
+    assert "was not written: on constant in fp32 0.5000 of the mask changes, 0.002 may" in str(
+        caught.value
+    )
+    assert "--tolerance" in caught.value.remedy
+    assert caught.value.exit_code == 5
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["an earlier one"]
+    report = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data, tolerance=0.51)
+    assert report.parities[0].mask_iou == pytest.approx(0.5, abs=0.01)
+
+
+def _wrong_but_openvino(made, *, engine, precision, output="probabilities"):  # type: ignore[no-untyped-def]
+    if engine == "openvino":
+        return load_engine(made, engine=engine, precision=precision, output=output)
+    return ConstantEngine(1.0)
+
+
+@pytest.mark.usefixtures("few")
+def test_an_engine_that_answers_otherwise_is_left_out_of_int8(
+    bundle: Path, data: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(made, *, engine, precision, output="probabilities"):  # type: ignore[no-untyped-def]
+        if (engine, precision) == ("openvino", "int8"):
+            return ConstantEngine(0.0)
+        return load_engine(made, engine=engine, precision=precision, output=output)
+
+    monkeypatch.setattr(flow, "load_engine", wrong)
+    out = tmp_path / "a.onnx"
+    report = run_export(bundle, "onnx", out, precision="int8", calibration=data)
+    assert [v.engine for v in read_model(out).spec.variants] == ["onnxruntime"]
+    assert any(note.startswith("not for openvino, where 1.0000") for note in report.notes)
+    assert load(out).engine.name == "onnxruntime"
+
+
+def test_int8_without_images_is_a_sentence(bundle: Path, tmp_path: Path) -> None:
+    for to, ending in (("onnx", ".onnx"), ("openvino", ".xml")):
+        with pytest.raises(ConfigError, match=f"int8 for {to} is made by looking at images"):
+            run_export(bundle, to, tmp_path / f"a{ending}", precision="int8")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("few")
+def test_an_int8_variant_that_is_there_is_exported_as_it_is(
+    bundle: Path, data: SourceConfig, tmp_path: Path
+) -> None:
+    made = run_export(
+        bundle, "openvino", tmp_path / "a.xml", precision="int8", calibration=data
+    )  # fmt: skip
+    exported, whole = read_model(made.path), read_bundle(bundle)
+    files = tuple(exported.parts)
+    variant = Variant(engine="openvino", precision="int8", files=files)
+    both = tmp_path / "both.rooftrace"
+    write_bundle(
+        both,
+        whole.spec.model_copy(update={"variants": (variant,)}),
+        {GRAPH_NAME: whole.part(GRAPH_NAME), **exported.parts},
+    )
+    again = run_export(both, "openvino", tmp_path / "b.xml", precision="int8", check=data)
+    assert again.calibrated is None
+    assert dict(read_model(again.path).parts) == dict(exported.parts)
+    # For another engine it is no help.
+    with pytest.raises(ConfigError, match="int8 for onnx"):
+        run_export(both, "onnx", tmp_path / "b.onnx", precision="int8")
+
+
+WRONG = [
+    ("onnx", "a.xml", {}, "whose files end with .onnx"),
+    ("openvino", "a.bin", {}, "whose files end with .xml"),
+    ("onnx", "a.onnx", {"precision": "bf16"}, "onnx is exported in fp32, fp16, int8"),
+    ("onnx", "a.onnx", {"precision": "fp8"}, "--precision fp8"),
+    ("onnx", "a.onnx", {"calibration": SourceConfig(path="x")}, "in fp32 is not calibrated"),
+]
+
+
+@pytest.mark.parametrize(("to", "name", "given", "told"), WRONG)
+def test_what_cannot_be_asked_for(
+    to: str, name: str, given: dict, told: str, bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=told) as caught:
+        run_export(bundle, to, tmp_path / name, **given)  # type: ignore[arg-type]
+    assert caught.value.remedy
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_is_not_exported_unless_it_is_the_graph(
+    bundle: Path, data: SourceConfig, tmp_path: Path
+) -> None:
+    first = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
+    second = run_export(first.path, "openvino", tmp_path / "a.xml", check=data)
+    with pytest.raises(ConfigError, match=r"a\.xml was exported for openvino and holds no graph"):
+        run_export(second.path, "onnx", tmp_path / "b.onnx")
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("to", "precision", "package", "extra"),
+    [
+        ("onnx", "fp16", "onnxruntime", "onnxruntime"),
+        ("onnx", "int8", "onnxruntime", "onnxruntime"),
+        ("onnx", "fp16", "onnx", "rooftrace[export]"),
+        ("openvino", "int8", "nncf", "rooftrace[export]"),
+        ("tensorrt", "fp16", "tensorrt", "pip install tensorrt"),
+    ],
+)
+def test_a_missing_package_is_named(
+    to: str, precision: str, package: str, extra: str, bundle: Path, data: SourceConfig,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, package, None)
+    given = {"calibration": data} if precision == "int8" else {}
+    ending = ENDING.get(to, ".engine")
+    with pytest.raises(MissingExtraError, match=package) as caught:
+        run_export(bundle, to, tmp_path / f"a{ending}", precision=precision, **given)  # type: ignore[arg-type]
+    assert extra in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("few")
+def test_onnx_in_fp32_needs_no_package_at_all(
+    bundle: Path, data: SourceConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("onnx", "onnxruntime", "nncf", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)
+    report = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
+    assert [parity.engine for parity in report.parities] == ["openvino"]
+    assert any("not checked on onnxruntime" in note for note in report.notes)
+    assert [v.engine for v in read_model(report.path).spec.variants] == ["openvino"]
+
+
+def test_where_nothing_can_be_written(bundle: Path, data: SourceConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="could not be written"):
+        run_export(bundle, "onnx", tmp_path / "file" / "a.onnx", check=data)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_trained_model_in_every_form(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """BatchNorm, resizing and casts are in it; the answers are the network's own."""
+    data = SourceConfig(path=str(tiny_run.data))
+    reports: list[ExportReport] = []
+    for to, precision in (("onnx", "fp16"), ("onnx", "int8"), ("openvino", "fp16")):
+        given = {"calibration": data} if precision == "int8" else {"check": data}
+        out = tmp_path / f"{precision}{ENDING[to]}"
+        # It learned next to nothing: its probabilities lie close to its threshold.
+        reports.append(
+            run_export(tiny_run.bundle, to, out, precision=precision, tolerance=1.0, **given)  # type: ignore[arg-type]
+        )
+    half, quantised, stored = (report.parities[0] for report in reports)
+    assert 0 < half.max_difference < 0.01
+    assert 0 < quantised.max_difference < 0.2
+    assert stored.max_difference < 0.01
+    assert stored.label_iou == pytest.approx(stored.label_iou_before, abs=0.02)
+    whole = run_export(tiny_run.bundle, "openvino", tmp_path / "whole.xml", check=data)
+    assert reports[2].size_bytes < whole.size_bytes
+
+
+# Tiles.
+
+
+def test_tiles_are_spread_and_the_same_each_time(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        image = np.full((256 * 2, 256 * 2, 3), 40 * number, np.uint8)
+        Image.fromarray(image).save(tmp_path / f"images/{number}.png")
+    source = open_source(SourceConfig(path=str(tmp_path / "images")))
+    tiles = draw_tiles(source, SPEC, 8)
+    assert len(tiles.images) == 8
+    assert {tile.shape for tile in tiles.images} == {(3, 256, 256)}
+    assert {int(tile.max()) for tile in tiles.images} == {0, 40, 80}
+    again = draw_tiles(source, SPEC, 8)
+    assert all(np.array_equal(a, b) for a, b in zip(tiles.images, again.images, strict=True))
+    assert len(draw_tiles(source, SPEC, 99).images) == 12
+
+
+def test_tiles_are_brought_to_the_models_metres(data: SourceConfig) -> None:
+    spec = SPEC.model_copy(update={"gsd_m": 0.25})
+    tiles = draw_tiles(open_source(data), spec, 99)
+    # 300 px of 0.5 m are 600 of 0.25 m: two tiles each way.
+    assert len(tiles.images) == 16
+    with pytest.raises(GsdMismatch):
+        draw_tiles(open_source(data), SPEC.model_copy(update={"gsd_m": 5.0}), 9)
+
+
+def test_small_images_are_mirrored_and_empty_ones_left_out(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    small = np.zeros((100, 100, 3), np.uint8)
+    small[:, 60:] = 200
+    Image.fromarray(small).save(tmp_path / "images/a.png")
+    empty = np.zeros((256, 256, 4), np.uint8)
+    Image.fromarray(empty).save(tmp_path / "images/b.png")
+    config = SourceConfig(path=str(tmp_path / "images"))
+    (tile,) = draw_tiles(open_source(config), SPEC, 9).images
+    np.testing.assert_array_equal(tile[:, :100, 100:200], tile[:, :100, 99::-1])
+    (tmp_path / "images/a.png").unlink()
+    with pytest.raises(DataError, match="no tile of 256 px of which half is image"):
+        draw_tiles(open_source(config), SPEC, 9)
+
+
+def test_tiles_of_other_bands_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((256, 256), np.uint8)).save(tmp_path / "images/a.png")
+    with pytest.raises(BandMismatch):
+        draw_tiles(open_source(SourceConfig(path=str(tmp_path / "images"))), SPEC, 9)
+
+
+def test_generated_tiles_are_for_models_of_three_bands() -> None:
+    assert len(generated_tiles(SPEC.model_copy(update={"input_px": 64}), 5).images) == 5
+    with pytest.raises(ConfigError, match="--check"):
+        generated_tiles(SPEC.model_copy(update={"dtype": "uint16"}), 5)
+    assert tile_side(SPEC.model_copy(update={"input_multiple_px": 96})) == 288
+    assert tile_side(SPEC.model_copy(update={"input_px": 224})) == 224
+
+
+def test_sets_are_halved_where_they_are_small() -> None:
+    tiles = TileSet("a", tuple(np.full((1, 2, 2), i) for i in range(5)), ("note",))
+    for wanted, got in ((1, 1), (2, 2), (4, 2)):
+        first, rest = tiles.split(wanted)
+        assert (len(first.images), len(rest.images)) == (got, 5 - got)
+    assert replace(tiles, images=tiles.images[:1]).split(3)[0] is not None
+    one = replace(tiles, images=tiles.images[:1])
+    assert one.split(3) == (one, one)
+
+
+# Figures.
+
+
+def answers(*values: float) -> list[np.ndarray]:
+    return [np.array(values, np.float32).reshape(1, 1, -1) * 255]
+
+
+class Shifted(PointwiseEngine):
+    """Answers that lie 0.1 higher."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return super().run(batch) + np.float32(0.1)
+
+
+SIMPLE = BundleSpec(name="x", bands=("a",), mean=(0.0,), std=(1.0,), classes=("no", "yes"))
+
+
+def test_figures_by_hand() -> None:
+    tiles = answers(0.1, 0.45, 0.6, 0.9)
+    parity = measure_parity(PointwiseEngine(), Shifted(), SIMPLE, tiles)
+    # Two pixels are buildings before, three after.
+    assert parity.max_difference == pytest.approx(0.1, abs=1e-6)
+    assert parity.mean_difference == pytest.approx(0.1, abs=1e-6)
+    assert parity.changed_share == 0.25
+    assert parity.mask_iou == pytest.approx(2 / 3)
+    assert parity.mask_change == pytest.approx(1 / 3)
+    same = measure_parity(PointwiseEngine(), PointwiseEngine(), SIMPLE, tiles)
+    assert (same.max_difference, same.mask_iou, same.mask_change) == (0.0, 1.0, 0.0)
+
+
+def test_one_pixel_of_an_empty_scene_is_not_everything() -> None:
+    tiles = [np.zeros((1, 20, 20), np.float32)]
+    tiles[0][0, 0, 0] = 0.45 * 255
+    parity = measure_parity(PointwiseEngine(), Shifted(), SIMPLE, tiles)
+    assert parity.mask_iou == 0.0
+    # One pixel of 400, against one in a hundred of them.
+    assert parity.mask_change == pytest.approx(1 / 4)
+
+
+def test_answers_that_are_no_numbers_are_a_loss_of_all() -> None:
+    class Broken(PointwiseEngine):
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            return np.full_like(super().run(batch), np.nan)
+
+    parity = measure_parity(PointwiseEngine(), Broken(), SIMPLE, answers(0.1, 0.2))
+    assert (parity.max_difference, parity.mask_change) == (1.0, 1.0)
+    json.dumps(parity.to_json(), allow_nan=False)
+
+
+def test_of_more_classes_the_most_probable_counts() -> None:
+    class Given:
+        name, precision = "given", "fp32"
+
+        def __init__(self, *best: int) -> None:
+            self._best = np.array(best)
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            classes = np.arange(3)[:, None]
+            return (self._best == classes).astype(np.float32)[None, :, None]
+
+    spec = SIMPLE.model_copy(update={"classes": ("no", "house", "road")})
+    parity = measure_parity(Given(0, 1, 2, 2), Given(0, 1, 1, 2), spec, [np.zeros((1, 1, 4))])
+    assert parity.changed_share == 0.25
+    assert parity.mask_change == pytest.approx(1 / 3)
+    # Both say that something is there.
+    assert parity.mask_iou == 1.0

@@ -1,0 +1,336 @@
+"""An exported model is read back as the bundle that it was, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import BundleError
+from rooftrace.engines.graph import cut_metadata, with_metadata
+from rooftrace.engines.select import load_engine
+from rooftrace.engines.selftest import check_engine, tiny_bundle
+from rooftrace.io.legend import Legend
+from rooftrace.models.artefact import Contract, Target, artefact_files, part_names, read_model
+from rooftrace.models.bundle import GRAPH_NAME, MAX_SPEC_BYTES, write_bundle
+from rooftrace.models.spec import BundleSpec, Precision, Variant
+
+TINY = tiny_bundle()
+SPEC = TINY.spec.model_copy(
+    update={
+        # All that XML and JSON have rules about.
+        "name": "<tiny> & \"quoted\" 'ä' \u2028 ]]>",
+        "attribution": "© A & B\n\ttwo lines",
+        "gsd_m": 0.3,
+        "threshold": 0.42,
+        "parts": {},
+    }
+)
+ENGINE = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
+ENDING = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+
+
+@dataclass(frozen=True)
+class Made:
+    path: Path
+    contract: Contract
+    parts: dict[str, bytes]
+
+
+def xml_of_the_graph() -> tuple[bytes, bytes]:
+    import tempfile
+
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.xml"
+        openvino.save_model(openvino.Core().read_model(TINY.part(GRAPH_NAME)), path)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def write(folder: Path, to: Target, precision: Precision = "fp32", spec: BundleSpec = SPEC) -> Made:
+    names = part_names(to, precision)
+    content = {
+        "onnx": (TINY.part(GRAPH_NAME),),
+        "openvino": xml_of_the_graph(),
+        "tensorrt": (bytes(range(256)),),
+    }[to]
+    variant = Variant.model_validate(
+        {"engine": ENGINE[to], "precision": precision, "files": names, "parity": {"mask_iou": 0.9}}
+    )
+    spec = spec.model_copy(update={"variants": (variant,)})
+    contract = Contract(to=to, precision=precision, bundle_sha256="0" * 64, spec=spec)
+    parts = dict(zip(names, content))
+    path = folder / f"model{ENDING[to]}"
+    for ending, data in artefact_files(contract, parts).items():
+        path.with_suffix(ending).write_bytes(data)
+    return Made(path, contract, parts)
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino", "tensorrt"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return write(tmp_path_factory.mktemp("made"), request.param)
+
+
+@pytest.fixture
+def copied(made: Made, tmp_path: Path) -> Path:
+    for file in made.path.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    return tmp_path / made.path.name
+
+
+def refused(path: Path, told: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        read_model(path)
+    assert told in caught.value.message
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+
+
+def test_written_and_read_again(made: Made) -> None:
+    read = read_model(made.path)
+    assert read.spec.model_copy(update={"parts": {}}) == made.contract.spec
+    assert read.source == str(made.path)
+    assert read.spec.legend == Legend(SPEC.classes, ())
+    assert set(read.parts) == set(made.parts) == set(read.spec.parts)
+    for name, data in made.parts.items():
+        if not name.endswith(".xml"):
+            assert read.part(name) == data
+
+
+def test_the_fingerprint_is_of_contract_and_graph(tmp_path: Path) -> None:
+    plain = read_model(write(tmp_path, "onnx").path).sha256
+    other = SPEC.model_copy(update={"threshold": 0.5})
+    assert read_model(write(tmp_path, "onnx", spec=other).path).sha256 != plain
+
+
+def test_an_onnx_file_is_the_graph_and_one_entry(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(write(tmp_path, "onnx").path)
+    onnx.checker.check_model(model)
+    (entry,) = model.metadata_props
+    assert entry.key == "rooftrace"
+    assert json.loads(entry.value)["spec"]["name"] == SPEC.name
+    del model.metadata_props[:]
+    assert model == onnx.load_from_string(TINY.part(GRAPH_NAME))
+
+
+def test_openvino_reads_the_contract_too(tmp_path: Path) -> None:
+    import openvino
+
+    made = write(tmp_path, "openvino")
+    text = openvino.Core().read_model(made.path).get_rt_info(["rooftrace"]).astype(str)
+    assert Contract.model_validate_json(text).spec.name == SPEC.name
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_engines_run_what_was_read(to: Target, tmp_path: Path) -> None:
+    bundle = read_model(write(tmp_path, to).path)
+    check_engine(load_engine(bundle, engine=ENGINE[to], precision="fp32"))
+    # Nobody has to say which.
+    check_engine(load_engine(bundle))
+
+
+def test_the_name_does_not_matter_but_for_onnx(made: Made, copied: Path) -> None:
+    other = copied.with_name("model.model")
+    copied.rename(other)
+    assert read_model(other).spec == read_model(made.path).spec
+
+
+def test_a_bundle_is_a_bundle_whatever_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.rooftrace"
+    write_bundle(path, SPEC, TINY.parts)
+    assert read_model(path).part(GRAPH_NAME) == TINY.part(GRAPH_NAME)
+    refused(tmp_path / "absent.onnx", "There is no bundle")
+    refused(tmp_path, "There is no bundle")
+    (tmp_path / "empty").touch()
+    refused(tmp_path / "empty", "cannot be read as a bundle")
+
+
+# What a stranger may send.
+
+
+def test_graphs_of_others_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(TINY.part(GRAPH_NAME))
+    refused(path, "is an ONNX graph without rooftrace's contract")
+    path = tmp_path / "foreign.xml"
+    path.write_bytes(xml_of_the_graph()[0])
+    refused(path, "is an XML file without rooftrace's contract")
+    path = tmp_path / "noise.onnx"
+    path.write_bytes(b"not a graph at all")
+    refused(path, "is not an ONNX file")
+
+
+def test_weights_of_other_files_are_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(TINY.part(GRAPH_NAME))
+    tensor = model.graph.initializer[0]
+    onnx.external_data_helper.set_external_data(tensor, location="/etc/passwd")
+    tensor.ClearField("raw_data")
+    names = part_names("onnx", "fp32")
+    variant = Variant(engine="onnxruntime", precision="fp32", files=names)
+    spec = SPEC.model_copy(update={"variants": (variant,)})
+    contract = Contract(to="onnx", precision="fp32", bundle_sha256="0" * 64, spec=spec)
+    files = artefact_files(contract, {names[0]: model.SerializeToString()})
+    path = tmp_path / "a.onnx"
+    path.write_bytes(files[".onnx"])
+    refused(path, "refers to weights in other files")
+
+
+def test_an_exchanged_graph_is_noticed(tmp_path: Path) -> None:
+    made = write(tmp_path, "onnx")
+    whole = made.path.read_bytes()
+    graph, (text,) = cut_metadata(whole, "rooftrace")
+    other = graph.replace(b"\x56\xab\x3a", b"\x57\xab\x3a")
+    assert other != graph
+    made.path.write_bytes(with_metadata(other, "rooftrace", text.decode()))
+    refused(made.path, "model.onnx is not the one that was exported")
+    made.path.write_bytes(with_metadata(whole, "rooftrace", text.decode()))
+    refused(made.path, "holds 2 contracts")
+
+
+def test_an_exchanged_weights_file_is_noticed(tmp_path: Path) -> None:
+    made = write(tmp_path, "openvino")
+    weights = made.path.with_suffix(".bin")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    refused(made.path, "model.bin is not the one that was exported")
+    weights.unlink()
+    refused(made.path, "has no model.bin beside it")
+
+
+def test_an_edited_network_is_noticed(tmp_path: Path) -> None:
+    made = write(tmp_path, "openvino")
+    xml = made.path.read_bytes()
+    assert b"Convolution" in xml
+    made.path.write_bytes(xml.replace(b"Convolution", b"Convolutiom", 1))
+    refused(made.path, "model.xml is not the one that was exported")
+
+
+CHANGES = [
+    ({"schema_version": 2}, "schema_version"),
+    ({"surprise": 1}, "surprise"),
+    ({"bundle_sha256": "../x"}, "bundle_sha256"),
+    ({"precision": "fp8"}, "precision"),
+    ({"to": "tensorrt"}, "is a file for onnx, and its contract is of tensorrt"),
+    ({"precision": "int8"}, "expected ['variants/model.onnx']"),
+    ({"spec": {"bands": ["red"]}}, "mean has 3 values for 1 bands"),
+    ({"spec": {"variants": []}}, "with the parts ['model.onnx']"),
+    ({"spec": {"parts": {}}}, "with the parts []"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES, ids=lambda value: str(value)[:30])
+def test_a_contract_of_another_kind(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    made = write(tmp_path, "onnx")
+    graph, (text,) = cut_metadata(made.path.read_bytes(), "rooftrace")
+    contract = json.loads(text)
+    spec = contract["spec"] | change.get("spec", {})
+    text = json.dumps(contract | change | {"spec": spec})
+    made.path.write_bytes(with_metadata(graph, "rooftrace", text))
+    refused(made.path, told)
+
+
+def test_variants_of_other_engines_or_files(tmp_path: Path) -> None:
+    made = write(tmp_path, "onnx")
+    graph, (text,) = cut_metadata(made.path.read_bytes(), "rooftrace")
+    for key, value in (("engine", "tensorrt"), ("files", ["model.onnx", "model.onnx"])):
+        contract = json.loads(text)
+        contract["spec"]["variants"][0][key] = value
+        made.path.write_bytes(with_metadata(graph, "rooftrace", json.dumps(contract)))
+        refused(made.path, "expected some of ['onnxruntime', 'openvino']")
+
+
+def test_a_contract_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    text = " " * (MAX_SPEC_BYTES + 1)
+    path.write_bytes(with_metadata(TINY.part(GRAPH_NAME), "rooftrace", text))
+    refused(path, f"a contract of {MAX_SPEC_BYTES + 1} bytes")
+
+
+def test_truncated_at_any_point(copied: Path) -> None:
+    whole = copied.read_bytes()
+    for length in {*range(1, len(whole), 97), *range(1, 40), *range(len(whole) - 30, len(whole))}:
+        copied.write_bytes(whole[:length])
+        with pytest.raises(BundleError):
+            read_model(copied)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_flipped_bits_are_noticed_or_are_in_the_contract(made: Made, data: st.DataObject) -> None:
+    whole = made.path.read_bytes()
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    folder = made.path.parent / "damaged"
+    folder.mkdir(exist_ok=True)
+    path = folder / made.path.name
+    path.write_bytes(damaged)
+    if made.path.suffix == ".xml":
+        shutil.copy(made.path.with_suffix(".bin"), folder)
+    try:
+        found = read_model(path)
+    except BundleError:
+        return
+    # A name or a number may have become another one; the graph may not.
+    assert found.spec.parts == read_model(made.path).spec.parts
+
+
+@settings(max_examples=150)
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.builds(lambda a: b"\x08\x08" + a, st.binary(max_size=100)),
+        st.builds(lambda a: b"rooftrace tensorrt 1\n" + a, st.binary(max_size=100)),
+        st.builds(lambda a: b"<net>" + a + b"\t</rt_info>\n</net>", st.binary(max_size=100)),
+        st.builds(
+            lambda a: b'<net>\t\t<info name="rooftrace" value="' + a.encode() + b'" />\n</net>',
+            st.text(max_size=60),
+        ),
+    ),
+    st.sampled_from(["a", "a.onnx", "a.xml", "a.engine"]),
+)
+def test_noise_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes, name: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "noise"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(noise)
+    path.with_suffix(".bin").write_bytes(b"")
+    with pytest.raises(BundleError):
+        read_model(path)
+
+
+ENTRIES = st.lists(st.tuples(st.sampled_from(["rooftrace", "a", "ä"]), st.text()), max_size=4)
+
+
+@given(ENTRIES)
+def test_entries_come_out_as_they_went_in(entries: list[tuple[str, str]]) -> None:
+    graph = TINY.part(GRAPH_NAME)
+    whole = graph
+    for key, value in entries:
+        whole = with_metadata(whole, key, value)
+    rest, found = cut_metadata(whole, "rooftrace")
+    assert found == [value.encode() for key, value in entries if key == "rooftrace"]
+    others = graph
+    for key, value in entries:
+        if key != "rooftrace":
+            others = with_metadata(others, key, value)
+    assert rest == others
+
+
+def test_long_entries_are_told_by_their_length() -> None:
+    onnx = pytest.importorskip("onnx")
+    value = "x" * 70_000
+    model = onnx.load_from_string(with_metadata(TINY.part(GRAPH_NAME), "key", value))
+    assert [(entry.key, entry.value) for entry in model.metadata_props] == [("key", value)]
+    assert np.shape(cut_metadata(with_metadata(b"", "key", value), "key")[1]) == (1,)
