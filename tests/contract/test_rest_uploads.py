@@ -21,8 +21,11 @@ for _package in ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client
     pytest.importorskip(_package)
 
 COUNT = 500
-TOLERANCE_MB = 80
-"""What the server may have grown after all of them: pools of its allocators, and threads."""
+TOLERANCE_MB = 40
+"""What the server may have grown by all of them, once it has loaded what they need: the pools of
+its allocators. By measurement 2 to 7 MB; the first 500 cost 100 MB, libraries and all."""
+
+TAKEN = (200, 400, 413, 415, 422)
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +79,16 @@ def test_nothing_that_is_sent_harms_the_server(server: tuple[str, int]) -> None:
         def ask(upload: Upload) -> httpx.Response:
             return sent(client, upload)
 
-        for _ in range(3):
-            assert {answer.status_code for answer in pool.map(ask, valid())} <= {200, 422}
+        # Others of their kind load what they need.
+        first = [*valid(), *malformed(COUNT, seed=3)]
+        assert {answer.status_code for answer in pool.map(ask, first)} <= {*TAKEN}
         before = resident_mb(pid)
         answers = list(pool.map(ask, uploads))
         seen = Counter(answer.status_code for answer in answers)
         wrong = [
             (upload.name, upload.query, answer.status_code, answer.text)
             for upload, answer in zip(uploads, answers)
-            if answer.status_code not in (200, 400, 413, 415, 422)
+            if answer.status_code not in TAKEN
         ]
         assert not wrong, f"{len(wrong)} of {seen}: {wrong[:3]}"
         for upload, answer in zip(uploads, answers):
