@@ -207,9 +207,15 @@ def _morton(centres: Floats) -> Ints:
 
 def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
     values = columns.get(name)
-    if values is None or values.dtype.kind not in "iuf":
+    if values is None or values.dtype.kind not in "iufO":
         return None
-    return np.asarray(values, np.float64)
+    if values.dtype.kind != "O":
+        return np.asarray(values, np.float64)
+    try:
+        # GeoParquet gives objects, with None among them.
+        return np.array([np.nan if one is None else one for one in values.tolist()], np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def _scores(columns: dict[str, NDArray[Any]]) -> Ints | None:

@@ -8,14 +8,13 @@ from math import ceil, isqrt
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rooftrace.app.map.place import Place, TileId
+from rooftrace.app.map.sampling import averaged, sampled
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
 from rooftrace.io.gdal import environment, explained, open_quietly
 from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import RasterFile
-from rooftrace.io.warp import warped
 
 __all__ = ["Pyramid", "overviews"]
 
@@ -100,7 +99,7 @@ class Pyramid:
         level = self._level_for(grid.transform.a)
         if level is None:
             return None
-        return warped(self.place.source(level), grid, nearest=self._nearest)
+        return sampled(self.place.source(level), grid, nearest=self._nearest)
 
     def sample(self) -> Raster:
         """The image, coarse; of one that is bare, a part of its middle.
@@ -173,27 +172,6 @@ def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
             data[:, into] = raster.data[:, ::step, ::step]
             valid[into] = raster.valid[::step, ::step]
         else:
-            data[:, into], valid[into] = _averaged(raster, step, source.dtype)
+            data[:, into], valid[into] = averaged(raster, step)
     grid = source.grid.resampled((rows, cols), (step, step))
     return ArraySource(data, grid, valid, source.name)
-
-
-def _averaged(
-    raster: Raster, step: int, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    edges = [np.arange(0, length, step) for length in raster.valid.shape]
-
-    def summed(values: NDArray[Any]) -> NDArray[np.float64]:
-        # Rows first: numpy adds whole rows at a time, and the second sum is of what is left.
-        down = np.add.reduceat(values, edges[0], axis=0, dtype=np.float64)
-        return np.asarray(np.add.reduceat(down, edges[1], axis=1))
-
-    weight = summed(raster.valid)
-    full = summed(np.ones_like(raster.valid))
-    known = weight > 0
-    bands = np.zeros((len(raster.data), *weight.shape))
-    for out, band in zip(bands, raster.data):
-        total = summed(np.where(raster.valid, band, 0))
-        np.divide(total, weight, out=out, where=known)
-    made = np.rint(bands) if dtype.kind in "ui" else bands
-    return made.astype(dtype), weight * 2 >= full

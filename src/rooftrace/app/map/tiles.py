@@ -36,10 +36,8 @@ _UNCLIPPED = EXTENT // 4
 _SNAP = _UNITS_PER_PX // 4
 _TINY = _UNITS_PER_PX // 2
 _MANY_VERTICES = 40
-_CELLS = 128
-"""Along the side of a tile, of four pixels each."""
-
-_CELL = EXTENT // _CELLS
+_CELLS = (128, 64)
+"""Along the side of a tile, of four pixels each; where that is too much, of eight."""
 
 
 class VectorTiles:
@@ -79,19 +77,27 @@ class VectorTiles:
 
     def cells(self, tile: TileId, score: int = 0, size: int = 0) -> bytes:
         """Those with at least this score and size, counted in cells."""
+        passing = self.outlines.passing(score, size)
+        for across in _CELLS:
+            made = self._counted(tile, passing, across)
+            if len(made) <= MOST_BYTES:
+                break
+        return made
+
+    def _counted(self, tile: TileId, passing: NDArray[np.bool_], across: int) -> bytes:
         outlines, scale = self.outlines, 1 << tile.zoom
-        at = (outlines.centres * scale - (tile.col, tile.row)) * _CELLS
-        inside = ((at >= 0) & (at < _CELLS)).all(axis=1) & outlines.passing(score, size)
+        at = (outlines.centres * scale - (tile.col, tile.row)) * across
+        inside = ((at >= 0) & (at < across)).all(axis=1) & passing
         col, row = np.floor(at[inside]).astype(np.int64).T
-        cell = row * _CELLS + col
-        count = np.bincount(cell, minlength=_CELLS**2)
+        cell = row * across + col
+        count = np.bincount(cell, minlength=across**2)
         used = np.flatnonzero(count)
         n = count[used]
 
-        def total(values: NDArray[np.float64] | Ints) -> Floats:
-            return np.asarray(np.bincount(cell, values[inside], _CELLS**2)[used], np.float64)
+        def total(values: Floats | Ints) -> Floats:
+            return np.asarray(np.bincount(cell, values[inside], across**2)[used], np.float64)
 
-        share = total(outlines.areas) * (scale * _CELLS) ** 2
+        share = total(outlines.areas) * (scale * across) ** 2
         attributes = {
             "n": n,
             "share": _rounded(share.clip(0, 1) * 1000, 20),
@@ -99,8 +105,9 @@ class VectorTiles:
         }
         if outlines.score is not None:
             attributes["score"] = _rounded(total(outlines.score) / n, 10)
-        corner = np.stack([used % _CELLS, used // _CELLS], axis=1) * _CELL
-        rings = _boxes(corner, corner + _CELL)
+        side = EXTENT // across
+        corner = np.stack([used % across, used // across], axis=1) * side
+        rings = _boxes(corner, corner + side)
         return encode_tile("cells", rings, np.arange(len(used)), attributes)
 
     def _inside(self, tile: TileId) -> Ints:

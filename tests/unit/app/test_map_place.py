@@ -1,0 +1,160 @@
+"""Where scenes lie on the map, and what is read of their polygons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS, Geod, Transformer
+
+from rooftrace.app.map.outlines import Ragged, read_outlines, spans
+from rooftrace.app.map.place import HALF_M, MERCATOR, Place, TileId, unit_of_degrees
+from rooftrace.core.types import Footprints, GeoGrid
+from rooftrace.io.memory import ArraySource
+from rooftrace.io.vector import write_footprints
+
+UTM = GeoGrid((200, 300), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
+
+
+def test_tiles_of_the_map() -> None:
+    whole = TileId(0, 0, 0).grid(256)
+    assert whole.bounds_xy == pytest.approx((-HALF_M, -HALF_M, HALF_M, HALF_M))
+    # The tile over Greenwich and the equator's south-east.
+    assert TileId(1, 1, 1).grid(256).bounds_xy == pytest.approx((0, -HALF_M, HALF_M, 0))
+    assert TileId(3, 7, 0).exists
+    assert not any(TileId(*at).exists for at in ((3, 8, 0), (3, 0, -1), (-1, 0, 0), (60, 0, 0)))
+
+
+def test_degrees_are_those_of_proj() -> None:
+    place = Place(UTM)
+    assert not place.flat
+    west, south, east, north = place.bounds_degrees
+    to_degrees = Transformer.from_crs(32736, 4326, always_xy=True)
+    lon, lat = to_degrees.transform([524_000, 524_150], [9_317_900, 9_318_000])
+    assert (west, east) == pytest.approx(lon, abs=2e-6)
+    assert (south, north) == pytest.approx(lat, abs=2e-6)
+    x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(33.2, -6.1)
+    assert unit_of_degrees(33.2, -6.1) == pytest.approx(
+        (0.5 + x / (2 * HALF_M), 0.5 - y / (2 * HALF_M)), abs=1e-12
+    )
+
+
+def test_the_deepest_zoom_shows_every_pixel() -> None:
+    place = Place(UTM)
+    zoom = place.deepest_zoom(256)
+    assert TileId(zoom, 0, 0).grid(256).transform.a <= place.pixel_m * 1.1
+    assert TileId(zoom - 1, 0, 0).grid(256).transform.a > place.pixel_m
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        GeoGrid((200, 300)),
+        # Over the antimeridian, and near the pole.
+        GeoGrid((200, 300), Affine(1000, 0, 600_000, 0, -1000, 200_000), CRS(32660)),
+        GeoGrid((200, 300), Affine(100, 0, -15_000, 0, -100, 10_000), CRS(3031)),
+    ],
+)
+def test_what_has_no_place_lies_flat(grid: GeoGrid) -> None:
+    place = Place(grid)
+    assert place.flat
+    assert place.bounds_m == (-150, -100, 150, 100)
+    corner = shapely.Point(grid.transform @ (300, 0)).buffer(1e-6)
+    (moved,) = place.polygons(np.array([corner]), grid.crs)
+    assert shapely.get_coordinates(shapely.centroid(moved))[0] == pytest.approx([150, 100], abs=0.1)
+
+
+def test_coarser_pixels_of_a_flat_scene_lie_on_it() -> None:
+    place = Place(GeoGrid((200, 300)))
+    placed = place.source(ArraySource(np.zeros((1, 20, 30), np.uint8)))
+    assert placed.grid.crs == MERCATOR
+    assert placed.grid.bounds_xy == pytest.approx(place.bounds_m)
+    metric = GeoGrid((4, 6), Affine(25, 0, 0, 0, -25, 0))
+    cells = place.metric_source(ArraySource(np.zeros((1, 4, 6), np.uint8), metric), 0.5)
+    # 150 by 100 m, at 0.5 m to a pixel of the image.
+    assert cells.grid.bounds_xy == pytest.approx(place.bounds_m)
+
+
+def write(path: Path, polygons: list[shapely.Geometry], crs: CRS | None, **more: object) -> None:
+    n = len(polygons)
+    score = np.array(more.pop("score", np.full(n, 0.5)), np.float32)
+    area = np.array(more.pop("area", np.full(n, np.nan)), np.float64)
+    write_footprints(path, Footprints(np.array(polygons), score, area, crs, **more))
+
+
+def test_attributes_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a_polygons.gpkg"
+    # In the order of the file, which is not that of their places.
+    boxes = [shapely.box(524_000 + x, 9_317_950, 524_010 + x, 9_317_960) for x in (90, 0, 40)]
+    write(
+        path, boxes, UTM.crs, score=[0.7, 0.1234, 1.0], area=[100.04, 50, np.nan],
+        class_id=np.array([2, 1, 2], np.uint8), classes=("ground", "house", "shed"),
+    )  # fmt: skip
+    made = read_outlines(path, Place(UTM))
+    order = np.argsort(made.rows)
+    assert made.score is not None
+    assert made.score[order].tolist() == [700, 123, 1000]
+    assert made.size[order].tolist() == [1000, 500, 0]
+    assert made.in_metres
+    assert made.classes == {1: "house", 2: "shed"}
+    assert made.attributes(1) == {
+        "id": 2, "class": "house", "class_id": 1, "score": pytest.approx(0.1234), "area_m2": 50.0
+    }  # fmt: skip
+    assert made.attributes(2)["area_m2"] is None  # type: ignore[index]
+    assert made.attributes(3) is None
+    assert made.passing(700, 1).sum() == 1
+    assert made.within(tuple(made.bounds[0])).tolist() == [True, False, False]  # type: ignore[arg-type]
+
+
+def test_sizes_are_those_on_the_ellipsoid(tmp_path: Path) -> None:
+    path = tmp_path / "a_buildings.gpkg"
+    house = shapely.box(524_000, 9_317_950, 524_020, 9_317_960)
+    far_north = GeoGrid((200, 300), Affine(0.5, 0, 500_000, 0, -0.5, 7_000_000), CRS(32633))
+    north = shapely.box(500_000, 6_999_950, 500_020, 6_999_960)
+    for grid, one in ((UTM, house), (far_north, north)):
+        write(path, [one], grid.crs)
+        lon_lat = shapely.transform(
+            one, lambda xy, crs=grid.crs: np.stack(
+                Transformer.from_crs(crs, 4326, always_xy=True).transform(*xy.T), axis=1)
+        )  # fmt: skip
+        expected = abs(Geod(ellps="WGS84").geometry_area_perimeter(lon_lat)[0])
+        assert read_outlines(path, Place(grid)).size[0] / 10 == pytest.approx(expected, rel=0.01)
+
+
+def test_pixels_of_a_scene_that_lies_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "a_buildings.geojson"
+    write(path, [shapely.box(0, 0, 30, 20), shapely.box(250, 100, 300, 200)], None)
+    made = read_outlines(path, Place(GeoGrid((200, 300))))
+    assert not made.in_metres
+    assert made.size.tolist() == [6000, 50_000]
+    metres = (made.bounds[0] - 0.5) * 2 * HALF_M * (1, -1, 1, -1)
+    assert metres == pytest.approx([-150, 100, -120, 80], abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".fgb", ".parquet"])
+def test_every_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a_buildings{suffix}"
+    write(path, [shapely.box(524_000, 9_317_950, 524_020, 9_317_960)], UTM.crs, area=[200.0])
+    made = read_outlines(path, Place(UTM))
+    assert made.size.tolist() == [2000]
+    assert made.attributes(0)["score"] == pytest.approx(0.5)  # type: ignore[index]
+
+
+def test_stretches() -> None:
+    index, begins = spans(np.array([0, 3, 3, 5, 9]), np.array([3, 0, 1]))
+    assert index.tolist() == [5, 6, 7, 8, 0, 1, 2]
+    assert begins.tolist() == [0, 4, 7, 7]
+
+
+def test_some_of_many_shapes() -> None:
+    ring = shapely.box(0, 0, 9, 9) - shapely.box(2, 2, 3, 3)
+    two = shapely.MultiPolygon([shapely.box(20, 0, 21, 1), shapely.box(30, 0, 31, 1)])
+    one = shapely.box(50, 50, 51, 51)
+    shapes = Ragged.of(np.array([ring, two, one], np.object_))
+    assert shapes.vertices.tolist() == [10, 10, 5]
+    taken = shapes.take(np.array([2, 0])).geometry()
+    assert shapely.equals(taken, [one, ring]).all()
+    assert len(Ragged.of(np.zeros(0, np.object_))) == 0

@@ -1,0 +1,362 @@
+"""The map over HTTP, on results folders as `rooftrace predict` leaves them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+
+pytest.importorskip("fastapi")
+
+from affine import Affine
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pyproj import CRS
+
+from rooftrace.app.map import router as routing
+from rooftrace.app.map.catalogue import Entry, FolderCatalogue
+from rooftrace.app.map.place import unit_of_degrees
+from rooftrace.app.map.results import read_results
+from rooftrace.app.map.router import map_router
+from rooftrace.app.map.store import Recent
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector import write_footprints
+from rooftrace.testing import generate_scene
+
+GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
+
+
+def write_results(folder: Path, name: str = "town", *, grid: GeoGrid = GRID) -> None:
+    """One image of four buildings, and a record of the run."""
+    folder.mkdir(exist_ok=True)
+    image = folder.parent / f"{name}.tif"
+    generate_scene(1, (128, 128), 0.5).write(folder.parent, name)
+    with mask_sink(folder / f"{name}_mask.tif", grid) as sink:
+        mask = np.zeros(grid.shape, np.uint8)
+        mask[10:40, 10:40] = 1
+        sink.write(Window.whole(grid.shape), mask)
+    left, _, _, top = grid.bounds_xy
+    houses = [shapely.box(left + x, top - 20, left + x + 8, top - 10) for x in (5, 20, 35, 50)]
+    write_footprints(
+        folder / f"{name}_buildings.gpkg",
+        Footprints(
+            np.array(houses), np.array([0.2, 0.4, 0.6, 0.8], np.float32),
+            np.array([80.0, 90, 100, 110]), grid.crs,
+        ),
+    )  # fmt: skip
+    record = {
+        "created": "2026-01-02T03:04:05+00:00",
+        "bundle": {"name": "<b>mine</b>", "sha256": "0" * 64, "file": "gone.rooftrace"},
+        "outputs": [
+            {"input": str(image), "mask": f"elsewhere/{name}_mask.tif", "buildings": 4}
+        ],
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_results(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def client_of(*folders: Path) -> TestClient:
+    app = FastAPI()
+    app.include_router(map_router(FolderCatalogue(folders)))
+    return TestClient(app)
+
+
+@pytest.fixture
+def client(folder: Path) -> TestClient:
+    return client_of(folder)
+
+
+TOWN = "/map/folders/out/images/town"
+
+
+def tile_of(client: TestClient, zoom: int) -> str:
+    west, south, east, north = client.get(TOWN).json()["bounds"]
+    x, y = unit_of_degrees((west + east) / 2, (south + north) / 2)
+    return f"{zoom}/{int(x * 2**zoom)}/{int(y * 2**zoom)}"
+
+
+def test_the_page_and_its_files(client: TestClient) -> None:
+    page = client.get("/map")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in ("map.js", "style.js", "panel.js", "ask.js", "map.css", "vendor/maplibre-gl.mjs"):
+        assert client.get(f"/map/static/{name}").status_code == 200, name
+    assert client.get("/map/static/map.js").headers["content-type"].startswith("text/javascript")
+    # Nothing is fetched from elsewhere.
+    for name in ("index.html", "map.js", "style.js", "panel.js", "ask.js", "map.css"):
+        assert "http" not in client.get(f"/map/static/{name}").text, name
+
+
+def test_vendored_files_are_those_that_are_told() -> None:
+    vendor = Path(routing.__file__).parent / "static" / "vendor"
+    told = dict(
+        line.split()[::-1] for line in (vendor / "VERSION.txt").read_text().splitlines()[3:]
+    )
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in vendor.iterdir() if path.name != "VERSION.txt"
+    }  # fmt: skip
+    assert told == found
+    assert "BSD" in (vendor / "LICENSE.txt").read_text()
+
+
+def test_folders_and_images(client: TestClient) -> None:
+    assert client.get("/map/folders").json() == [{"id": "out", "title": "out"}]
+    told = client.get("/map/folders/out").json()
+    assert (told["state"], told["message"]) == ("ready", "")
+    assert told["images"] == [{"name": "town", "buildings": 4}]
+    assert told["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
+
+
+def test_a_scene(client: TestClient) -> None:
+    scene = client.get(TOWN).json()
+    assert scene["image"]["kind"] == "image"
+    assert scene["notes"] == []
+    assert scene["shape"] == [128, 128]
+    buildings = scene["buildings"]
+    assert (buildings["count"], buildings["largest"], buildings["scores"]) == (4, 110, [0.2, 0.8])
+    assert client.get(f"{TOWN}/buildings/2").json()["area_m2"] == 100
+
+
+def test_counts_follow_the_filters(client: TestClient) -> None:
+    west, south, east, north = client.get(TOWN).json()["bounds"]
+    middle = (west + east) / 2
+    view = {"west": west, "south": south, "east": middle, "north": north}
+    told = client.get(f"{TOWN}/count", params={**view, "score": 400}).json()
+    assert told == {"shown": 3, "total": 4, "shown_in_view": 1, "in_view": 2}
+    told = client.get(f"{TOWN}/count", params={**view, "score": 400, "size": 1000}).json()
+    assert told == {"shown": 2, "total": 4, "shown_in_view": 0, "in_view": 2}
+
+
+@pytest.mark.parametrize("layer", ["image", "mask", "density", "buildings", "cells"])
+def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
+    at = tile_of(client, 15)
+    stamp = client.get(TOWN).json()["stamp"]
+    first = client.get(f"{TOWN}/{layer}/{at}", params={"v": stamp})
+    assert first.status_code == 200
+    assert "max-age=86400" in first.headers["cache-control"]
+    assert client.get(f"{TOWN}/{layer}/{at}").headers["cache-control"] == "no-cache"
+    again = client.get(f"{TOWN}/{layer}/{at}", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    empty = client.get(f"{TOWN}/{layer}/15/0/0")
+    assert empty.status_code == 200
+    if layer in ("buildings", "cells"):
+        assert empty.content == b""
+    else:
+        assert empty.content.startswith(b"\x89PNG")
+
+
+def test_vector_tiles_are_packed(client: TestClient) -> None:
+    address = f"{TOWN}/buildings/{tile_of(client, 15)}"
+    packed = client.get(address, headers={"accept-encoding": "gzip"})
+    plain = client.get(address, headers={"accept-encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert b"buildings" in plain.content
+    assert gzip.compress(plain.content) != plain.content
+
+
+def test_cells_follow_the_filters(client: TestClient) -> None:
+    address = f"{TOWN}/cells/{tile_of(client, 12)}"
+    every = client.get(address)
+    some = client.get(address, params={"score": 500})
+    assert every.headers["etag"] != some.headers["etag"]
+    assert 0 < len(some.content) < len(every.content)
+    assert client.get(address, params={"score": 900}).content == b""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/map/folders/other",
+        "/map/folders/%2e%2e",
+        "/map/folders/..%2fout",
+        "/map/folders/out/images/..%2f..%2fetc%2fpasswd",
+        "/map/folders/out/images/other",
+        "/map/folders/other/images/town",
+        "/map/static/../router.py",
+        "/map/static/%2e%2e%2frouter.py",
+        "/map/static/vendor/../../scene.py",
+        f"{TOWN}/buildings/99",
+        f"{TOWN}/image/2/4/0",
+        f"{TOWN}/image/-1/0/0",
+        f"{TOWN}/buildings/99/0/0",
+    ],
+)
+def test_what_is_not_there(address: str, client: TestClient) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert "def " not in answer.text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"{TOWN}/other/1/0/0", f"{TOWN}/image/x/0/0", f"{TOWN}/count", f"{TOWN}/count?west=nan"],
+)
+def test_what_is_no_question(address: str, client: TestClient) -> None:
+    assert client.get(address).status_code == 422
+
+
+def test_the_sentence_of_an_error(client: TestClient) -> None:
+    answer = client.get("/map/folders/other")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"].startswith("There is no such results folder")
+
+
+def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
+    (folder.parent / "town.tif").unlink()
+    scene = client.get(TOWN).json()
+    assert scene["image"] is None
+    assert scene["notes"] == ["The image town.tif is not where it was."]
+    assert scene["mask"] is not None
+
+
+def test_an_image_that_is_another_one(folder: Path, client: TestClient) -> None:
+    from PIL import Image
+
+    (folder.parent / "town.tif").unlink()
+    Image.new("RGB", (40, 30)).save(folder.parent / "town.tif")
+    (note,) = client.get(TOWN).json()["notes"]
+    assert "30 × 40" in note
+    assert "128 × 128" in note
+
+
+def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
+    (folder / "town_buildings.gpkg").write_bytes(b"SQLite format 3\0 no more")
+    scene = client.get(TOWN).json()
+    assert scene["buildings"] is None
+    assert "cannot be read" in scene["notes"][0]
+    assert str(folder) not in scene["notes"][0]
+    assert client.get(f"{TOWN}/buildings/{tile_of(client, 15)}").content == b""
+
+
+def test_results_that_were_made_anew(folder: Path, client: TestClient) -> None:
+    before = client.get(TOWN).json()
+    house = shapely.box(524_010, 9_317_950, 524_020, 9_317_960)
+    write_footprints(
+        folder / "town_buildings.gpkg",
+        Footprints(np.array([house]), np.ones(1, np.float32), np.array([100.0]), GRID.crs),
+    )
+    after = client.get(TOWN).json()
+    assert (before["buildings"]["count"], after["buildings"]["count"]) == (4, 1)
+    assert before["stamp"] != after["stamp"]
+
+
+def test_a_scene_without_its_mask(folder: Path, client: TestClient) -> None:
+    (folder / "town_mask.tif").unlink()
+    record = json.loads((folder / "run.json").read_text())
+    record["outputs"][0]["polygons"] = "town_buildings.gpkg"
+    (folder / "run.json").write_text(json.dumps(record))
+    scene = client.get(TOWN).json()
+    assert scene["mask"] is None
+    assert scene["shape"] == [128, 128]
+    (folder.parent / "town.tif").unlink()
+    (folder / "town_buildings.gpkg").touch()
+    answer = client_of(folder).get(TOWN)
+    assert answer.status_code == 422
+    assert "nothing says where it lies" in answer.json()["detail"]
+
+
+def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
+    assert read_results(tmp_path / "absent").state == "missing"
+    (tmp_path / "empty").mkdir()
+    assert read_results(tmp_path / "empty").state == "empty"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    assert read_results(tmp_path / "photos").state == "other"
+    (folder / ".rooftrace").mkdir()
+    running = read_results(folder)
+    assert running.state == "running"
+    assert "1 image is done" in running.message
+    shutil.rmtree(folder / ".rooftrace")
+    for damaged in (b"{", b"[]", b"\xff"):
+        (folder / "run.json").write_bytes(damaged)
+        told = read_results(folder)
+        assert "run.json" in told.message
+        assert list(told.images) == ["town"]
+    failed = {"failed": [{"input": "a.tif", "message": "a.tif is cut off."}]}
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "run.json").write_text(json.dumps(failed))
+    assert read_results(folder).message.endswith("One image failed: a.tif is cut off.")
+
+
+def test_images_that_are_called_alike(tmp_path: Path) -> None:
+    for name in ("a_mask.tif", "a_density_mask.png", "a_density.tif", "a_polygons.geojson",
+                 "b_preview.png", "c_density.tif", "readme.txt"):  # fmt: skip
+        (tmp_path / name).touch()
+    images = read_results(tmp_path).images
+    assert list(images) == ["a", "a_density", "b"]
+    assert images["a"].density == tmp_path / "a_density.tif"
+    assert images["a_density"].mask == tmp_path / "a_density_mask.png"
+
+
+def test_folders_of_one_name(tmp_path: Path) -> None:
+    paths = [tmp_path / "one" / "out", tmp_path / "two" / "out", tmp_path / "Sansibar (2)"]
+    catalogue = FolderCatalogue([*paths, paths[0]])
+    assert list(catalogue.entries()) == [
+        Entry("out", "one/out"), Entry("out-2", "two/out"), Entry("sansibar-2", "Sansibar (2)")
+    ]  # fmt: skip
+    assert [catalogue.folder(one.id) for one in catalogue.entries()] == paths
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        FolderCatalogue([tmp_path / "file"])
+
+
+def test_what_is_used_last_is_kept() -> None:
+    kept: Recent[str, bytes] = Recent(10, len)
+    for name in "abc":
+        kept.put(name, b"1234")
+        kept.get("a")
+    assert [kept.get(name) for name in "abc"] == [b"1234", None, b"1234"]
+    kept.put("a", b"1")
+    kept.put("d", b"12345")
+    assert [kept.get(name) is not None for name in "acd"] == [True, True, True]
+
+
+def test_flat_scenes(tmp_path: Path) -> None:
+    """PNG in, PNG and GeoJSON in pixels out, as predict writes them."""
+    from PIL import Image
+
+    out = tmp_path / "out"
+    out.mkdir()
+    Image.new("RGB", (60, 40), (90, 120, 150)).save(tmp_path / "photo.png")
+    grid = GeoGrid((40, 60))
+    with mask_sink(out / "photo_mask.png", grid) as sink:
+        sink.write(Window.whole(grid.shape), np.ones(grid.shape, np.uint8))
+    write_footprints(
+        out / "photo_buildings.geojson",
+        Footprints(np.array([shapely.box(0, 0, 30, 20)]), np.ones(1, np.float32),
+                   np.array([np.nan]), None),
+    )  # fmt: skip
+    record: dict[str, Sequence[Any]] = {
+        "outputs": [{"input": str(tmp_path / "photo.png"), "mask": "photo_mask.png"}]
+    }
+    (out / "run.json").write_text(json.dumps(record))
+    client = client_of(out)
+    scene = client.get("/map/folders/out/images/photo").json()
+    assert scene["flat"]
+    assert scene["buildings"]["in_metres"] is False
+    assert scene["buildings"]["largest"] == 600
+    assert scene["bounds"] == pytest.approx([-30 / 111319.49, -20 / 111319.49, 30 / 111319.49,
+                                             20 / 111319.49], rel=1e-4)  # fmt: skip
+    zoom = scene["image"]["maxzoom"]
+    middle = 2 ** (zoom - 1)
+    tile = client.get(f"/map/folders/out/images/photo/image/{zoom}/{middle}/{middle}")
+    assert tile.content.startswith(b"RIFF")

@@ -1,0 +1,203 @@
+"""What is in a vector tile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS
+
+from rooftrace.app.map import tiles
+from rooftrace.app.map.outlines import Outlines, read_outlines
+from rooftrace.app.map.place import HALF_M, MERCATOR, Place, TileId
+from rooftrace.app.map.tiles import VectorTiles
+from rooftrace.core.types import Footprints, GeoGrid
+from rooftrace.io.vector import write_footprints
+
+ZOOM = 15
+SIDE_M = 2 * HALF_M / 2**ZOOM
+TILE = TileId(ZOOM, 2**14, 2**14)
+"""Its upper left corner is the middle of the map."""
+
+UNIT_M = SIDE_M / 4096
+
+
+def outlines_of(polygons: list[shapely.Polygon], folder: Path, scores=None, sizes=None) -> Outlines:
+    """Of polygons in EPSG:3857."""
+    n = len(polygons)
+    path = folder / "a_buildings.gpkg"
+    write_footprints(
+        path,
+        Footprints(
+            np.array(polygons, np.object_),
+            np.full(n, 0.5, np.float32) if scores is None else np.array(scores, np.float32),
+            np.full(n, 10.0) if sizes is None else np.array(sizes, float),
+            MERCATOR,
+        ),
+    )
+    grid = GeoGrid((4096, 4096), Affine(UNIT_M, 0, 0, 0, -UNIT_M, 0), MERCATOR)
+    return read_outlines(path, Place(grid))
+
+
+def in_units(*bounds: float) -> shapely.Polygon:
+    """A rectangle by left, top, right, bottom in the units of `TILE`."""
+    left, top, right, bottom = (value * UNIT_M for value in bounds)
+    return shapely.box(left, -bottom, right, -top)
+
+
+def read(data: bytes, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    path = folder / "tile.mvt"
+    path.write_bytes(data)
+    meta, _, wkb, columns = pyogrio.raw.read(f"MVT:{path}", CLIP="NO")
+    made = shapely.transform(
+        shapely.from_wkb(wkb), lambda xy: np.stack([xy[:, 0], 4096 - xy[:, 1]], axis=1)
+    )
+    return dict(zip(map(str, meta["fields"]), columns)), made
+
+
+def test_a_building_where_it_is(tmp_path: Path) -> None:
+    outlines = outlines_of([in_units(100, 200, 160, 240)], tmp_path, [0.725], [12.34])
+    columns, (made,) = read(VectorTiles(outlines).buildings(TILE), tmp_path)
+    assert shapely.equals(made, shapely.box(100, 200, 160, 240))
+    assert (columns["score"].item(), columns["size"].item()) == (725, 123)
+    assert VectorTiles(outlines).buildings(TileId(ZOOM, 2**14 + 1, 2**14)) == b""
+
+
+def test_a_neighbour_has_what_crosses_the_edge(tmp_path: Path) -> None:
+    made = VectorTiles(outlines_of([in_units(4000, 100, 4200, 200)], tmp_path))
+    _, (left,) = read(made.buildings(TILE), tmp_path)
+    _, (right,) = read(made.buildings(TileId(ZOOM, 2**14 + 1, 2**14)), tmp_path)
+    assert shapely.equals(left, shapely.box(4000, 100, 4200, 200))
+    assert shapely.equals(right, shapely.box(-96, 100, 104, 200))
+
+
+def test_what_is_larger_than_the_tile_is_clipped(tmp_path: Path) -> None:
+    whole = in_units(-20_000, -20_000, 30_000, 30_000)
+    yard = in_units(1000, 1000, 2000, 2000)
+    outlines = outlines_of([shapely.difference(whole, yard)], tmp_path)
+    _, (made,) = read(VectorTiles(outlines).buildings(TILE), tmp_path)
+    expected = shapely.box(-64, -64, 4160, 4160) - shapely.box(1000, 1000, 2000, 2000)
+    assert shapely.equals(made, expected)
+
+
+def test_tiny_buildings_do_not_vanish(tmp_path: Path) -> None:
+    places = np.arange(10) * 100.0 + 10
+    polygons = [in_units(at, at, at + 0.3, at + 0.2) for at in places]
+    _, made = read(VectorTiles(outlines_of(polygons, tmp_path)).buildings(TILE), tmp_path)
+    assert len(made) == 10
+    assert (shapely.area(made) >= 4).all()
+    centres = shapely.get_coordinates(shapely.centroid(made))
+    assert np.abs(np.sort(centres[:, 0]) - places).max() <= 2
+
+
+def test_outlines_are_no_finer_than_the_screen(tmp_path: Path) -> None:
+    angle = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    round_ = shapely.Polygon(np.stack([2000 + 500 * np.cos(angle), -2000 + 500 * np.sin(angle)], 1))
+    circle = shapely.transform(round_, lambda xy: xy * UNIT_M)
+    made = VectorTiles(outlines_of([circle], tmp_path))
+    _, (coarse,) = read(made.buildings(TILE), tmp_path)
+    assert len(coarse.exterior.coords) < 200
+    expected = shapely.Point(2000, 2000).buffer(500, 100)
+    assert shapely.symmetric_difference(coarse, expected).area < 0.01 * expected.area
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tiles_together_show_all(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    polygons = []
+    for x, y, size, angle in rng.uniform((0, 0, 20, 0), (8192, 8192, 300, 3), (60, 4)):
+        square = shapely.affinity.rotate(
+            in_units(x, y, x + size, y + size), angle, use_radians=True
+        )
+        hole = shapely.affinity.scale(square, 0.4, 0.4)
+        polygons.append(shapely.difference(square, hole))
+    made = VectorTiles(outlines_of(polygons, tmp_path))
+    for col, row in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        _, found = read(made.buildings(TileId(ZOOM, 2**14 + col, 2**14 + row)), tmp_path)
+        tile = shapely.box(0, 0, 4096, 4096)
+        shown = shapely.area(shapely.intersection(found, tile)).sum()
+        local = shapely.transform(
+            np.array(polygons),
+            lambda xy, col=col, row=row: xy / (UNIT_M, -UNIT_M) - (col * 4096, row * 4096),
+        )
+        expected = shapely.area(shapely.intersection(local, tile)).sum()
+        assert shown == pytest.approx(expected, rel=0.01)
+        assert shapely.is_valid(found).all()
+
+
+def many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorTiles:
+    """400 buildings where a tile may have no more than 60."""
+    monkeypatch.setattr(tiles, "MOST_FEATURES", 60)
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 4000, (400, 2))
+    polygons = [in_units(x, y, x + 20, y + 20) for x, y in corner]
+    return VectorTiles(outlines_of(polygons, folder, np.linspace(0, 1, 400), np.arange(400.0)))
+
+
+def test_from_afar_buildings_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = many(tmp_path, monkeypatch)
+    assert ZOOM < made.first_zoom <= ZOOM + 4
+    columns, cells = read(made.cells(TILE), tmp_path)
+    assert columns["n"].sum() == 400
+    counts = shapely.area(cells)
+    assert set(counts.tolist()) == {32.0**2}
+    columns, _ = read(made.cells(TILE, score=500, size=3000), tmp_path)
+    assert columns["n"].sum() == 100
+    assert made.cells(TILE, score=1000, size=3991) == b""
+
+
+def test_shares_of_cells(tmp_path: Path) -> None:
+    outlines = outlines_of([in_units(32, 32, 64, 48)], tmp_path, [0.8], [100])
+    columns, (cell,) = read(VectorTiles(outlines).cells(TILE), tmp_path)
+    assert shapely.equals(cell, shapely.box(32, 32, 64, 64))
+    told = {name: columns[name].item() for name in ("n", "share", "size", "score")}
+    assert told == {"n": 1, "share": 500, "size": 1000, "score": 800}
+
+
+def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = many(tmp_path, monkeypatch)
+    columns, _ = read(made.buildings(TILE), tmp_path)
+    # The largest.
+    assert sorted(columns["size"].tolist()) == [size * 10 for size in range(340, 400)]
+    monkeypatch.setattr(tiles, "MOST_BYTES", 1000)
+    assert 0 < len(made.buildings(TILE)) <= 1000
+    assert len(made.cells(TILE)) < 16_000
+
+
+def test_a_full_tile_of_cells_is_bounded(tmp_path: Path) -> None:
+    steps = np.arange(128) * 32.0 + 16
+    polygons = [in_units(x - 3, y - 3, x + 3, y + 3) for x in steps for y in steps]
+    rng = np.random.default_rng(0)
+    outlines = outlines_of(polygons, tmp_path, rng.random(16384), rng.uniform(0, 5000, 16384))
+    made = VectorTiles(outlines)
+    assert made.first_zoom == ZOOM + 1
+    assert 100_000 < len(made.cells(TILE)) <= tiles.MOST_BYTES
+    columns, _ = read(made.cells(TILE), tmp_path)
+    assert columns["n"].sum() == 16384
+
+
+def test_no_buildings(tmp_path: Path) -> None:
+    made = VectorTiles(outlines_of([], tmp_path))
+    assert (made.first_zoom, made.buildings(TILE), made.cells(TILE)) == (0, b"", b"")
+
+
+def test_crs_of_the_file_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "b_buildings.gpkg"
+    square = shapely.box(500_000, 9_300_000, 500_020, 9_300_020)
+    write_footprints(
+        path,
+        Footprints(np.array([square]), np.ones(1, np.float32), np.array([400.0]), CRS(32736)),
+    )
+    outlines = read_outlines(
+        path, Place(GeoGrid((100, 100), Affine(1, 0, 499_990, 0, -1, 9_300_050), CRS(32736)))
+    )
+    lon, lat = (
+        outlines.centres[0, 0] * 360 - 180,
+        np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * outlines.centres[0, 1])))),
+    )
+    assert lon == pytest.approx(33.00009, abs=2e-5)
+    assert lat == pytest.approx(-6.33250, abs=2e-3)
