@@ -130,7 +130,7 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     assert ROOT not in Path(scene).parents
     done = rooftrace(bare, tmp_path, "predict", scene, "-o", "out", "--json")
     assert done.returncode == 0, done.stderr
-    (image,) = json.loads(done.stdout)["images"]
+    (image,) = json.loads(done.stdout)["outputs"]
     assert image["buildings"] > 100
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"demo_scene_mask.tif", "demo_scene_buildings.gpkg", "run.json"} <= written
@@ -140,10 +140,10 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     ("arguments", "extra"),
     [
         (["train", "train.toml", "-o", "run"], "train"),
-        (["tune", "train.toml", "-o", "study"], "train"),
+        (["tune", "train.toml", "-o", "study", "--trials", "1"], "train"),
         (["serve", "--port", "0"], "serve"),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
-        (["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out"], "export"),
+        (["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"], "export"),
     ],
 )
 def test_a_missing_extra_is_named(

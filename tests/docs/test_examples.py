@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import geopandas as gpd
 import pytest
 import rasterio
 from shapely import box
+from typer.main import get_command
 
 import rooftrace
-from rooftrace.cli import main
+from rooftrace.cli import app, main
 from rooftrace.core.config import parse_config
 from rooftrace.testing import generate_scene, write_pairs
 from rooftrace.testing.scene import write_tif
@@ -26,6 +33,7 @@ FIRST = ["data", "convert", "training", "augmentation", "tuning", "refinement", 
          "labelstudio", "footprints", "density", "contest", "results", "audit"]  # fmt: skip
 ORDERED = [f"docs/{name}.md" for name in FIRST]
 TUTORIALS = [f"docs/tutorials/{path.name}" for path in sorted(ROOT.glob("docs/tutorials/*.md"))]
+SERVICE = "docs/tutorials/service.md"
 OTHERS = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
 PAGES = [*ORDERED, *sorted(OTHERS - {*ORDERED, *TUTORIALS}), "README.md"]
 
@@ -103,7 +111,7 @@ def test_python(page: str, sandbox: Path) -> None:
         exec(compile(block, page, "exec"), {"rooftrace": rooftrace})
 
 
-@pytest.mark.parametrize("page", TUTORIALS)
+@pytest.mark.parametrize("page", [page for page in TUTORIALS if page != SERVICE])
 def test_tutorials(
     page: str,
     tmp_path: Path,
@@ -127,9 +135,74 @@ def test_tutorials(
                 run(line)
             told = "".join(capsys.readouterr())
         elif kind == "text" and told:
-            lines = {shape(line) for line in told.splitlines()}
-            for line in block.splitlines():
-                assert shape(line) in lines, f"{page} shows {line!r}, but there is\n{told}"
+            check_shown(page, block, told)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of a running `rooftrace serve`."""
+    pytest.importorskip("gradio")
+    command = [sys.executable, "-m", "rooftrace", "serve", "--port", "0", "--json",
+               "--jobs", str(tmp_path / "jobs")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())["url"]
+            wait_until_ready(address)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def wait_until_ready(address: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urlopen(f"{address}/readyz", timeout=10).close()
+        except OSError:  # not ready is an HTTPError, which is one
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def test_the_tutorial_of_the_service(
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told, asked = "", 0
+    for _, kind, block in steps(SERVICE):
+        block = block.replace("http://127.0.0.1:8000", server)
+        if kind == "python":
+            capsys.readouterr()
+            exec(compile(block, SERVICE, "exec"), {})
+            told = capsys.readouterr().out
+        elif kind == "console" and block.startswith("$ curl") and shutil.which("curl"):
+            first, *shown = block.splitlines()
+            done = subprocess.run(shlex.split(first[2:]), capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            asked += 1
+            if shown:
+                (line,) = shown
+                assert done.stdout.startswith(line.partition(" …")[0]), done.stdout
+        elif kind == "text":
+            check_shown(SERVICE, block, told)
+    assert asked == 2 or not shutil.which("curl")
+    if asked:
+        found = json.loads(Path("buildings.geojson").read_text(encoding="utf-8"))
+        assert f"holds {len(found['features'])} buildings" in (ROOT / SERVICE).read_text("utf-8")
+
+
+def check_shown(page: str, shown: str, told: str) -> None:
+    """Each line that a page shows is, but for its figures, among those that were printed."""
+    lines = {shape(line) for line in told.splitlines()}
+    for line in shown.splitlines():
+        assert shape(line) in lines, f"{page} shows {line!r}, but there is\n{told}"
 
 
 def shape(line: str) -> str:
@@ -138,14 +211,17 @@ def shape(line: str) -> str:
 
 
 def annotate() -> None:
-    """What docs/tutorials/label-team.md pulls: the towns that its chips are drawn of."""
+    """What docs/tutorials/label-team.md pulls: true labels of its chips, as the server has them."""
     for number in range(24):
-        scene = generate_scene(300 + number, shape_yx=(320, 320), gsd_m=0.3)
+        place = (500_000 + 200 * number, 9_320_000)
+        scene = generate_scene(300 + number, (320, 320), 0.3, origin_xy=place)
         for kind, pixels in (("images", scene.image), ("masks", scene.mask()[None] * 255)):
             folder = Path("drawn", kind)
             folder.mkdir(parents=True, exist_ok=True)
             write_tif(folder / f"chip_{number:02d}.tif", pixels, scene.grid)
-    run("rooftrace convert drawn --to labelstudio -o labels/tasks.json --copy-images")
+    run("rooftrace convert drawn --to labelstudio -o labels/tasks.json")
+    card = 'path = "tasks.json"\nkind = "labelstudio"\nimages = "../chips"\n'
+    Path("labels", "rooftrace.toml").write_text(card, encoding="utf-8")
 
 
 def test_every_tutorial_is_here() -> None:
@@ -183,3 +259,30 @@ def test_every_recipe_is_a_configuration() -> None:
     assert recipes
     for recipe in recipes:
         parse_config(tomllib.loads(recipe.read_text()), TrainConfig, source=recipe.name)
+
+
+def verbs() -> dict[str, set[str]]:
+    """Options of each verb, by its words."""
+    known = {}
+    for name, command in get_command(app).commands.items():
+        below = getattr(command, "commands", {})
+        for words, one in [(name, command)] + [(f"{name} {sub}", c) for sub, c in below.items()]:
+            options = {o for p in one.params for o in (*p.opts, *p.secondary_opts)}
+            known[words] = {"--help", *options}
+    return known
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS, "bench/README.md"])
+def test_every_verb_and_option_that_a_page_names_exists(page: str) -> None:
+    """In blocks that do not run here, too, and in the text."""
+    known = verbs()
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    fenced = re.findall(r"^```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    form = r"rooftrace ((?:label )?[a-z]+)\b([^`\n]*)"
+    named = re.findall(rf"^(?:\$ )?{form}", "\n".join(fenced), re.MULTILINE)
+    named += re.findall(rf"(?:^ {{4,}}|`){form}", text, re.MULTILINE)
+    for verb, rest in named:
+        assert verb in known, f"{page}: rooftrace {verb}"
+        options = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest.split(" #")[0])
+        for option in options:
+            assert option in known[verb], f"{page}: rooftrace {verb} {option}"
