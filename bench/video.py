@@ -36,8 +36,8 @@ _MOTIONS = {
 }
 """Pixels to the right and down, and degrees, by which a camera moves from frame to frame."""
 
-_SMOOTHINGS = (("none", 0.0), ("exponential", 0.1), ("exponential", 0.3), ("flow", 0.1),
-               ("flow", 0.3), ("flow", 1.0))  # fmt: skip
+_SMOOTHINGS = (("none", 0.0), ("exponential", 0.15), ("exponential", 0.5), ("flow", 0.15),
+               ("flow", 0.5), ("flow", 1.0))  # fmt: skip
 _GSD_M = 0.4
 
 _WAYS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -62,7 +62,7 @@ def video(
     ] = "flow",
     time_constant: Annotated[
         float, typer.Option("--time-constant", min=0, help="Of the smoothing, seconds.")
-    ] = 0.3,
+    ] = 0.15,
     table: Annotated[
         Path | None, typer.Option(help="A row for each frame: .csv or .parquet.")
     ] = None,

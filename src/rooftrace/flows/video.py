@@ -70,7 +70,7 @@ class VideoOptions:
     threshold: float | None = None
     min_area_m2: float | None = None
     smoothing: Smoothing = "flow"
-    smoothing_s: float = 0.3
+    smoothing_s: float = 0.15
     opacity: float = 0.35
     outlines: bool = True
     caption: bool = True

@@ -214,7 +214,8 @@ def _places(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 def _carried(values: NDArray[Any], flow: NDArray[np.float32]) -> NDArray[Any]:
     """Values of the frame before, where they are in this one."""
     x, y = _places(flow)
-    moved = cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # What is carried through many frames is blurred at each: by this least.
+    moved = cv2.remap(values, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=values.dtype)
 
 

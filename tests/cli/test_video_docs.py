@@ -1,0 +1,65 @@
+"""Every example of docs/video.md runs: it needs a video, which the other pages do not."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("av")
+pytest.importorskip("pyarrow")
+
+from rooftrace.io import video
+from video_files import read_frames, town, write_video
+
+PAGE = Path(__file__).parents[2] / "docs" / "video.md"
+
+
+def blocks(language: str) -> list[str]:
+    text = PAGE.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "flight.mp4", map(town, range(25)), sound="aac")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(video, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
+
+
+def test_commands(call: Any) -> None:
+    (block,) = blocks("console")
+    made = []
+    for line in block.splitlines():
+        assert line.startswith("$ rooftrace video ")
+        code, done = call(*shlex.split(line)[2:])
+        assert code == 0, (line, done)
+        made.append((done["frames"], done["asked"], len(read_frames(Path(done["path"])))))
+    assert made == [(25, 25, 25), (25, 5, 25), (15, 15, 15), (10, 10, 10)]
+
+
+def test_python(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks("py")
+    exec(compile(block, "docs/video.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("25 ")
+
+
+def test_the_columns_are_those_of_the_table(call: Any) -> None:
+    call("video", "flight.mp4", "-o", "out.mp4", "--table", "frames.csv", "--stride", 9)
+    header = Path("frames.csv").read_text().splitlines()[0].split(",")
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in re.findall(r"`(\w+)`", text) if name in header][:6] == header
+
+
+def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
+    import inspect
+
+    from rooftrace.cli.video import video as command
+    from rooftrace.flows.video import VideoOptions
+
+    default = VideoOptions().smoothing_s
+    assert inspect.signature(command).parameters["time_constant"].default == default
+    assert f"`--time-constant {default:g}` seconds" in PAGE.read_text(encoding="utf-8")
