@@ -32,6 +32,9 @@ _CAMERA = re.compile(r"camera(?::(\d+))?|(/dev/video\d+)")
 _UNTAGGED = 2
 """How FFmpeg says that a frame does not tell its colours."""
 
+_MOST_PX = 2**26
+"""Of a frame; twice those of 8K. A few bytes of header may claim more than there is memory."""
+
 _PATIENCE_S = 10.0
 _SHORT_S = 0.1
 """A file may end so much earlier than it says, or two frames."""
@@ -156,7 +159,7 @@ class VideoReader:
             self._sounds = [] if self.live else [
                 one for one in self._container.streams.audio if one.codec_context is not None
             ]  # fmt: skip
-            self._video.thread_type = "AUTO"
+            self._prepare()
             self._origin_s = self._begin()
             self._waiting = self._events()
             self._first: list[Picture | Sound] = []
@@ -203,6 +206,18 @@ class VideoReader:
             ", expected a video stream.",
             remedy="Name another file.",
         )
+
+    def _prepare(self) -> None:
+        """Let the decoder use all cores, and no frame be larger than any camera's."""
+        context = self._video.codec_context
+        if context.width * context.height > _MOST_PX:
+            raise DataError(
+                f"{self.name} has frames of {context.width:,} × {context.height:,} pixels, "
+                f"expected no more than {_MOST_PX:,} pixels.",
+                remedy="Take its frames as images, with rooftrace predict.",
+            )
+        context.options = {"max_pixels": str(_MOST_PX)}
+        self._video.thread_type = "AUTO"
 
     def _begin(self) -> float:
         """Seek, and say at which of the file's own seconds the result begins."""
