@@ -20,8 +20,11 @@ from rooftrace.app.page.examples import EXAMPLES, Examples
 from rooftrace.service.limits import Limits
 from rooftrace.service.service import Service
 
-# Gradio sets an option of pandas that is no more.
-pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+# Gradio asks of pandas what that has given up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 FILE = {"meta": {"_type": "gradio.FileData"}}
 

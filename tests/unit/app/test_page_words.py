@@ -82,3 +82,18 @@ def test_the_card_says_what_the_figures_show() -> None:
     text = model_card(spec, ConstantEngine())
     assert "Buildings are missed" in text
     assert "More is taken" not in text
+
+
+def test_a_table_of_images_escapes_their_names() -> None:
+    failed = Result(EVIL, error=DataError(f"{EVIL} is broken.", remedy="Mend it with --gsd."))
+    text = words.table([result_of(), failed])
+    assert EVIL not in text
+    assert text.count("data-pick=") == 2
+    for part in (
+        ">town.tif<",
+        "<td>2</td>",
+        "<td>12.5%</td>",
+        "<td>sparse</td>",
+        "Metres per pixel",
+    ):
+        assert part in text, part

@@ -13,7 +13,6 @@ import numpy as np
 
 from rooftrace.app.page import words
 from rooftrace.app.page.card import model_card
-from rooftrace.app.page.downloads import dense_or_sparse
 from rooftrace.app.page.examples import Examples
 from rooftrace.app.page.pictures import thumbnail
 from rooftrace.app.page.results import Result, ResultStore
@@ -29,8 +28,6 @@ _OPACITY = 45
 _EVERY_S, _AGE_S = 600, 3600
 """How often uploads are looked through, and when they go."""
 
-_HEADERS = ("image", "buildings", "built up", "density", "m/px", "threshold", "note")
-_WIDTHS = ("18%", "9%", "9%", "9%", "8%", "9%", "38%")
 _UPDATES = dict[Any, Any]
 
 
@@ -136,10 +133,7 @@ class _Page:
                 label="Images", columns=8, fit_columns=False, height=168, object_fit="cover",
                 allow_preview=False, interactive=False, buttons=[], elem_id="rt-gallery",
             )  # fmt: skip
-            self.table = gr.Dataframe(
-                headers=[*_HEADERS], column_widths=[*_WIDTHS], interactive=False,
-                show_label=False, wrap=True, buttons=[], elem_id="rt-table",
-            )  # fmt: skip
+            self.table = gr.HTML(js_on_load=_PICK, elem_id="rt-table")
         self._connect(samples, opacity, mode, again)
 
     def _connect(
@@ -178,15 +172,14 @@ class _Page:
         picked = [
             self.index, self.viewer, self.figures, self.foot, self.status, self.threshold,
         ]  # fmt: skip
-        for component in (self.gallery, self.table):
-            component.select(
-                self.pick, self.run, picked, show_progress="hidden", **quiet
-            )  # fmt: skip
+        at_once: dict[str, Any] = {"show_progress": "hidden", **quiet}
+        self.gallery.select(self.pick, self.run, picked, **at_once)
+        self.table.click(self.pick_row, self.run, picked, **at_once)
 
     def example(self, event: gr.EventData) -> list[str] | None:
         """The file of the example that was clicked."""
-        number = event._data.get("example") if isinstance(event._data, dict) else None
-        if not isinstance(number, int) or not 0 <= number < len(self.examples.paths):
+        number = _picked(event)
+        if number is None or not 0 <= number < len(self.examples.paths):
             return None
         return [str(self.examples.paths[number])]
 
@@ -226,7 +219,7 @@ class _Page:
                 update |= {
                     self.several: gr.Column(visible=True),
                     self.gallery: gr.Gallery(value=pictures),
-                    self.table: _rows(self.store.run(run)),
+                    self.table: words.table(self.store.run(run)),
                 }
                 update[self.status] = self._progress(run, len(paths))
             else:
@@ -253,13 +246,20 @@ class _Page:
         return self._shown(run, index)
 
     def pick(self, run: str, event: gr.SelectData) -> _UPDATES:
-        """The image of the gallery or the row of the table that was clicked."""
-        index = event.index[0] if isinstance(event.index, list | tuple) else event.index
-        update: _UPDATES = {self.index: int(index)} | self._shown(run, int(index))
-        result = self.store.get(run, int(index))
-        if result is not None and result.summary is not None:
-            threshold = result.summary.threshold
-            update |= {} if threshold is None else {self.threshold: threshold}
+        """The image of the gallery that was clicked."""
+        return self._chosen(run, event.index)
+
+    def pick_row(self, run: str, event: gr.EventData) -> _UPDATES:
+        """The image of the table's row that was clicked."""
+        return self._chosen(run, _picked(event))
+
+    def _chosen(self, run: str, index: Any) -> _UPDATES:
+        result = self.store.get(run, index) if isinstance(index, int) else None
+        if result is None:
+            return {self.status: gr.skip()}
+        update: _UPDATES = {self.index: index} | self._shown(run, index)
+        if result.summary is not None and result.summary.threshold is not None:
+            update[self.threshold] = result.summary.threshold
         return update
 
     def _shown(self, run: str, index: int) -> _UPDATES:
@@ -294,13 +294,8 @@ class _Page:
             self.viewer: view,
             self.figures: words.figures(prediction),
             self.foot: f'<div class="rt-foot">{links}{words.legend(prediction)}</div>',
-            self.status: words.status(" ".join(_notes(summary.notes)), "note"),
+            self.status: words.status(words.notes(summary), "note"),
         }
-
-
-def _notes(notes: Sequence[str]) -> Iterator[str]:
-    for note in notes:
-        yield words.on_page(note if note.endswith(".") else f"{note}.")
 
 
 def _gallery_entry(result: Result) -> tuple[Any, str]:
@@ -313,23 +308,10 @@ def _gallery_entry(result: Result) -> tuple[Any, str]:
 _BLANK = np.full((120, 120, 3), 128, dtype=np.uint8)
 
 
-def _rows(results: Sequence[Result]) -> list[list[str]]:
-    made = []
-    for result in results:
-        summary = result.summary
-        if summary is None:
-            error = result.error
-            told = "" if error is None else words.sentence(error)
-            made.append([result.name, "", "", "", "", "", told])
-            continue
-        named = dense_or_sparse(summary.built_up_share, summary.valid_pixels)
-        made.append([
-            result.name, f"{summary.buildings:,}", f"{summary.built_up_share:.1%}", named or "",
-            "" if summary.gsd_m is None else f"{summary.gsd_m:.3g}",
-            "" if summary.threshold is None else f"{summary.threshold:g}",
-            " ".join(_notes(summary.notes)),
-        ])  # fmt: skip
-    return made
+def _picked(event: gr.EventData) -> int | None:
+    """The number that a button of `_PICK` has; whatever else a browser may send is None."""
+    number = event._data.get("pick") if isinstance(event._data, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _threshold_info(service: Service) -> str:
@@ -344,7 +326,7 @@ def _threshold_info(service: Service) -> str:
 
 _PICK = """
 element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-example]");
-  if (button) trigger("click", { example: Number(button.dataset.example) });
+  const button = event.target.closest("[data-pick]");
+  if (button) trigger("click", { pick: Number(button.dataset.pick) });
 });
 """

@@ -74,7 +74,7 @@ class Examples:
             assert done
             picture = b64encode(bytes(data)).decode()
             made.append(
-                f'<button type="button" data-example="{number}">'
+                f'<button type="button" data-pick="{number}">'
                 f'<img src="data:image/jpeg;base64,{picture}" alt="">{example.title}</button>'
             )
         return f'<div class="rt-examples" role="group" aria-label="Examples">{"".join(made)}</div>'

@@ -13,7 +13,7 @@ from rooftrace.io.legend import Legend
 from rooftrace.predict.result import Prediction, Summary
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
-__all__ = ["downloads", "figures", "legend", "on_page", "sentence", "status"]
+__all__ = ["downloads", "figures", "legend", "notes", "on_page", "sentence", "status", "table"]
 
 
 def sentence(error: RooftraceError) -> str:
@@ -108,3 +108,40 @@ def downloads(root: str, run: str, index: int, results: Sequence[Result]) -> str
     ]
     links.append(f'<a href="{root}/{run}/table.csv" download data-kind="table">Table</a>')
     return f'<nav class="rt-downloads" aria-label="Downloads"><b>Download</b>{"".join(links)}</nav>'
+
+
+def notes(summary: Summary) -> str:
+    """What was assumed, in sentences."""
+    ended = (note if note.endswith(".") else f"{note}." for note in summary.notes)
+    return on_page(" ".join(ended))
+
+
+_COLUMNS = ("image", "buildings", "built up", "density", "m/px", "threshold", "note")
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each image, whose name is a button that shows it; of those that failed, why."""
+    rows = []
+    for index, result in enumerate(results):
+        name = f'<button type="button" data-pick="{index}">{escape(result.name)}</button>'
+        cells = "".join(f"<td>{escape(text)}</td>" for text in _cells(result))
+        kind = "" if result.error is None else ' class="failed"'
+        rows.append(f"<tr{kind}><th scope='row'>{name}</th>{cells}</tr>")
+    head = "".join(f"<th scope='col'>{name}</th>" for name in _COLUMNS)
+    body = "".join(rows)
+    return f'<table class="rt-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cells(result: Result) -> list[str]:
+    summary = result.summary
+    if summary is None:
+        told = "" if result.error is None else sentence(result.error)
+        return [""] * (len(_COLUMNS) - 2) + [told]
+    return [
+        f"{summary.buildings:,}",
+        f"{summary.built_up_share:.1%}",
+        dense_or_sparse(summary.built_up_share, summary.valid_pixels) or "",
+        "" if summary.gsd_m is None else f"{summary.gsd_m:.3g}",
+        "" if summary.threshold is None else f"{summary.threshold:g}",
+        notes(summary),
+    ]

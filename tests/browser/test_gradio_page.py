@@ -1,0 +1,285 @@
+"""The page in a real browser: drop an image, move the threshold, take the files along."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+from affine import Affine
+from fastapi import FastAPI
+
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.service.limits import Limits
+from rooftrace.service.service import Service
+
+pytest.importorskip("gradio")
+TimedOut = pytest.importorskip("playwright.sync_api").TimeoutError
+
+# Gradio asks of pandas what that has given up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+ROOFS = ((20, 30, 250), (20, 120, 200), (90, 30, 160), (90, 120, 140), (90, 180, 140))
+"""Row, column and brightness of buildings of 30 by 40 pixels."""
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits())
+    made.warm()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def address(service: Service, serve_app: Callable[[Any], str]) -> str:
+    from rooftrace.app.page import mount_page
+
+    return serve_app(mount_page(FastAPI(), service))
+
+
+def town() -> np.ndarray:
+    image = np.full((3, 150, 240), 30, np.uint8)
+    for row, col, bright in ROOFS:
+        image[:, row : row + 30, col : col + 40] = bright
+    return image
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """`town.tif` at 0.5 m, `town16.tif` of 16 bits, `flat.png` without a place, `broken.tif`."""
+    place = {"crs": "EPSG:32636", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 100_000)}
+    shape = {"driver": "GTiff", "height": 150, "width": 240, "count": 3}
+    with rasterio.open(tmp_path / "town.tif", "w", dtype="uint8", **shape, **place) as file:
+        file.write(town())
+    cv2.imwrite(str(tmp_path / "flat.png"), np.moveaxis(town(), 0, -1))
+    (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 400)
+    return tmp_path
+
+
+def drop(page: Any, *paths: Path) -> None:
+    page.set_input_files("#rt-files input[type=file]", [str(path) for path in paths])
+
+
+def open_page(page: Any, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("#rt-samples button")
+
+
+def ready(page: Any, threshold: float) -> None:
+    page.wait_for_selector(f'.rt-stage[data-state="ready"][data-threshold="{threshold:g}"]')
+    page.wait_for_function(
+        "at => document.querySelector('.rt-figure.buildings small').textContent.endsWith(at)",
+        arg=f" {threshold:g}",
+    )
+
+
+def buildings(page: Any) -> int:
+    return int(page.inner_text(".rt-figure.buildings dd"))
+
+
+def filled(page: Any) -> int:
+    return int(page.get_attribute(".rt-stage", "data-filled"))
+
+
+def pixels(page: Any) -> np.ndarray:
+    """What the person sees of the picture, (y, x, 3)."""
+    shot = page.locator(".rt-frame").screenshot()
+    return cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR).astype(int)
+
+
+def slide(page: Any, value: float) -> None:
+    slider = page.locator("#rt-threshold input[type=range]")
+    slider.evaluate(
+        "(one, to) => { one.value = to; one.dispatchEvent(new Event('input', {bubbles: true})); }",
+        str(value),
+    )
+
+
+# The address comes first: its server is stopped last, when no browser holds on to it.
+
+
+def test_the_threshold_acts_without_the_network(
+    address: str, page: Any, images: Path, service: Service
+) -> None:
+    open_page(page, address)
+    drop(page, images / "town.tif")
+    ready(page, 0.5)
+    assert buildings(page) == 5
+    assert filled(page) == 5 * 1200
+    assert page.inner_text(".rt-figure.share dd") == "16.7%"
+    assert page.inner_text(".rt-figure.density dd") == "sparse"
+    assert page.inner_text(".rt-figure.scale dd") == "0.5 m/px"
+    assert page.locator(".rt-scalebar span").inner_text() == "20 m"
+    box = page.locator(".rt-frame").bounding_box()
+    assert box["y"] + box["height"] < 900, "the first answer is seen without scrolling"
+    before = pixels(page)
+    asked = service.figures().batches
+
+    slide(page, 0.6)
+    # At once, before the server has said anything.
+    assert filled(page) == 3 * 1200
+    ready(page, 0.6)
+    assert buildings(page) == 3
+    assert page.inner_text(".rt-figure.share dd") == "10.0%"
+    assert (np.abs(pixels(page) - before).max(axis=-1) > 20).mean() > 0.03
+
+    page.locator("#rt-threshold input[type=range]").press("ArrowRight")
+    ready(page, 0.605)
+    slide(page, 0.1)
+    ready(page, 0.1)
+    assert buildings(page) == 1
+    assert page.inner_text(".rt-figure.density dd") == "dense"
+    page.get_by_label("Reset to default value").first.click()
+    ready(page, 0.5)
+    assert buildings(page) == 5
+    assert service.figures().batches == asked
+
+
+def test_opacity_and_views(address: str, page: Any, images: Path) -> None:
+    open_page(page, address)
+    drop(page, images / "town.tif")
+    ready(page, 0.5)
+    overlay = pixels(page)
+    seen = {"Overlay": overlay}
+    for mode in ("Outlines", "Mask", "Image"):
+        page.get_by_label(mode, exact=True).check()
+        page.wait_for_selector(f'.rt-stage[data-mode="{mode.lower()}"]')
+        seen[mode] = pixels(page)
+    names = list(seen)
+    for at, one in enumerate(names):
+        for other in names[at + 1 :]:
+            assert (seen[one] != seen[other]).any(), (one, other)
+    colours = {tuple(colour) for colour in seen["Mask"].reshape(-1, 3)[::97]}
+    assert (255, 255, 255) in colours
+    page.get_by_label("Overlay", exact=True).check()
+    page.locator("#rt-opacity input[type=range]").press("Home")
+    page.wait_for_function("document.querySelector('.rt-fill').style.opacity === '0'")
+    assert (pixels(page) != overlay).any()
+    page.get_by_label("Zoom in").click()
+    page.wait_for_selector(".rt-stage.rt-zoomed")
+    assert page.locator(".rt-scalebar span").inner_text() == "10 m"
+
+
+def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -> None:
+    open_page(page, address)
+    drop(page, images / "town.tif")
+    ready(page, 0.5)
+    slide(page, 0.6)
+    ready(page, 0.6)
+    got = {}
+    for kind in ("mask", "geojson", "gpkg", "overlay", "table"):
+        with page.expect_download() as download:
+            page.click(f'[data-kind="{kind}"]')
+        got[kind] = tmp_path / "got" / download.value.suggested_filename
+        download.value.save_as(got[kind])
+    for kind in ("gpkg", "geojson"):
+        assert pyogrio.read_info(got[kind])["features"] == 3
+    assert pyogrio.read_info(got["gpkg"])["crs"] == "EPSG:32636"
+    with rasterio.open(got["mask"]) as mask:
+        assert (mask.read(1) == 1).sum() == 3 * 1200
+        assert mask.crs.to_epsg() == 32636
+    assert cv2.imread(str(got["overlay"])) is not None
+    with got["table"].open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["image"], row["buildings"]) == ("town.tif", "3")
+
+
+def pick(page: Any, what: Any, shows: str) -> None:
+    """Click until it is shown: the last word of a run that just ended may come after the click."""
+    for _ in range(5):
+        what.click()
+        try:
+            page.wait_for_selector(shows, timeout=4000)
+        except TimedOut:
+            continue
+        return
+    raise AssertionError(f"{shows} is not shown")
+
+
+def test_several_images_and_one_that_is_broken(address: str, page: Any, images: Path) -> None:
+    open_page(page, address)
+    drop(page, images / "town.tif", images / "broken.tif", images / "flat.png")
+    page.wait_for_selector("text=3 of 3 images are done, of which 1 failed")
+    ready(page, 0.5)
+    assert page.locator("#rt-gallery .thumbnail-item").count() == 3
+    rows = page.locator("#rt-table tbody tr").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["town.tif", "broken.tif", "flat.png"]
+    assert "cannot be read" in rows[1]
+    thumbnails = page.locator("#rt-gallery .thumbnail-item")
+    pick(page, thumbnails.nth(2), "#rt-figures >> text=not known")
+    page.wait_for_selector(".rt-scalebar", state="hidden")
+    pick(page, thumbnails.nth(1), "#rt-status >> text=broken.tif cannot be read")
+    assert page.locator(".rt-stage").is_hidden()
+    pick(page, page.get_by_role("button", name="town.tif", exact=True), "text=0.5 m/px")
+
+
+def test_errors_are_sentences(address: str, page: Any, images: Path) -> None:
+    open_page(page, address)
+    drop(page, images / "broken.tif")
+    told = page.wait_for_selector('#rt-status [role="alert"]').inner_text()
+    assert re.match(r"broken.tif cannot be read.+\.$", told)
+    assert "Traceback" not in page.content()
+    page.fill("#rt-gsd input, #rt-gsd textarea", "ten")
+    page.click("#rt-again")
+    page.wait_for_selector("text=a number above 0 was expected")
+
+
+def test_metres_are_asked_for_and_taken(address: str, page: Any, images: Path) -> None:
+    open_page(page, address)
+    drop(page, images / "flat.png")
+    ready(page, 0.5)
+    assert page.inner_text(".rt-figure.scale dd") == "not known"
+    page.fill("#rt-gsd input, #rt-gsd textarea", "0,25")
+    page.click("#rt-again")
+    page.wait_for_selector("text=0.25 m/px")
+    page.wait_for_selector(".rt-scalebar:not([hidden])")
+
+
+def test_a_full_queue_says_when_to_come_again(
+    serve_app: Callable[[Any], str], page: Any, images: Path
+) -> None:
+    from rooftrace.app.page import mount_page
+
+    made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(waiting=1, running=1))
+    made._taken = 1
+    try:
+        open_page(page, serve_app(mount_page(FastAPI(), made)))
+        drop(page, images / "town.tif")
+        page.wait_for_selector("text=/Come again in about \\d+ s/")
+    finally:
+        made._taken = 0
+        made.close()
+
+
+def test_examples_the_card_and_a_narrow_screen(address: str, page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_page(page, address)
+    page.click('#rt-samples [data-pick="3"]')
+    ready(page, 0.5)
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390, "nothing is wider than the screen"
+    assert page.inner_text(".rt-figure.scale dd") == "not known"
+    page.get_by_role("tab", name="Model").click()
+    page.wait_for_selector("text=Where it fails")
+
+
+def test_dark_is_dark(address: str, page: Any) -> None:
+    page.emulate_media(color_scheme="dark")
+    open_page(page, address)
+    time.sleep(0.3)
+    shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    assert np.median(shot) < 60
