@@ -207,6 +207,8 @@ def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_p
     assert page.evaluate("location.hash") == "#many/img_398"
     page.reload()
     page.wait_for_function("() => window.rooftrace?.scene?.name === 'img_398'")
+    page.wait_for_function(IDLE)
+    page.wait_for_load_state("networkidle")
 
 
 def test_merged_where_there_are_too_many(

@@ -68,7 +68,8 @@ export function style(scene, view) {
   raster("density", { "raster-resampling": "nearest" });
   raster("mask", { "raster-resampling": "nearest" });
   if (scene.buildings?.count) addBuildings(scene, view, sources, layers);
-  return { version: 8, sources, layers };
+  // What a slider does is seen at once.
+  return { version: 8, sources, layers, transition: { duration: 0, delay: 0 } };
 }
 
 function background(view) {
