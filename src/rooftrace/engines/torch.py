@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,13 @@ def _prefers() -> Sequence[str]:
 
 
 def _check_installed() -> None:
-    for package in ("torch", "safetensors", "segmentation_models_pytorch", "onnx"):
+    # In this order: what makes torchvision importable comes before what needs it.
+    for name in ("torch", "rooftrace.models._torch", "safetensors", "segmentation_models_pytorch",
+                 "onnx"):  # fmt: skip
         try:
-            # In this order: torch's own guard comes before what needs torchvision.
-            __import__("rooftrace.models._torch" if package == "torch" else package)
-        except MissingExtraError:
-            raise MissingExtraError.of("train", "The engine torch", "torch") from None
+            import_module(name)
         except ImportError as error:
-            raise MissingExtraError.of("train", "The engine torch", package) from error
+            raise MissingExtraError.of("train", "The engine torch", name) from error
 
 
 def _first_line(error: Exception) -> str:

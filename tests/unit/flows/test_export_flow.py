@@ -155,14 +155,15 @@ def test_over_the_tolerance_nothing_is_left(
     (tmp_path / "a.onnx").write_text("an earlier one")
     with pytest.raises(ExportError) as caught:
         run_export(bundle, "onnx", tmp_path / "a.onnx", check=data)
-    assert "was not written: on constant in fp32 0.5000 of the mask changes, 0.002 may" in str(
+    # Of the 256 columns of a tile 150 are dark.
+    assert "was not written: on constant in fp32 0.5859 of the mask changes, 0.002 may" in str(
         caught.value
     )
     assert "--tolerance" in caught.value.remedy
     assert caught.value.exit_code == 5
     assert [file.read_text() for file in tmp_path.iterdir()] == ["an earlier one"]
-    report = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data, tolerance=0.51)
-    assert report.parities[0].mask_iou == pytest.approx(0.5, abs=0.01)
+    report = run_export(bundle, "onnx", tmp_path / "a.onnx", check=data, tolerance=0.6)
+    assert report.parities[0].mask_iou == pytest.approx(106 / 256)
 
 
 def _wrong_but_openvino(made, *, engine, precision, output="probabilities"):  # type: ignore[no-untyped-def]
