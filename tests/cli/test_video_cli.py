@@ -15,15 +15,15 @@ import pytest
 
 pytest.importorskip("av")
 
-from rooftrace.io import video
+from rooftrace.io import video_open
 from video_files import read_frames, read_sound, town, write_video
 
 TEST_CAMERA = ("testsrc=size=64x48:rate=10", "lavfi")
 
 RECORD = """
 import sys
-import rooftrace.io.video as video
-video._device = lambda camera: ("testsrc=size=64x48:rate=20,realtime", "lavfi")
+import rooftrace.io.video_open as video_open
+video_open._device = lambda camera: ("testsrc=size=64x48:rate=20,realtime", "lavfi")
 from rooftrace.cli import main
 main(sys.argv[1:])
 """
@@ -105,7 +105,7 @@ def test_without_pyav_it_says_what_to_install(
 def test_a_camera_for_some_seconds(
     call: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video, "_device", lambda _: TEST_CAMERA)
+    monkeypatch.setattr(video_open, "_device", lambda _: TEST_CAMERA)
     code, done = call("video", "camera", "-o", tmp_path / "out.mp4", "-m", bundle, "--seconds", 1)
     assert (code, done["frames"]) == (0, 10)
     assert done["video_s"] == pytest.approx(1)

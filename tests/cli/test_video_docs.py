@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("pyarrow")
 
-from rooftrace.io import video
+from rooftrace.io import video_open
 from video_files import read_frames, town, write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 def flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "flight.mp4", map(town, range(25)), sound="aac")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(video, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
+    monkeypatch.setattr(video_open, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
 
 
 def test_commands(call: Any) -> None:

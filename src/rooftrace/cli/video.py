@@ -92,7 +92,7 @@ def video(
     A camera is recorded until Ctrl-C, or for --seconds.
     """
     from rooftrace.flows.video import VideoOptions, run_video
-    from rooftrace.io.video import is_camera
+    from rooftrace.io.video_open import is_camera
 
     if end is not None and seconds is not None:
         raise ConfigError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,29 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import DataError, MissingExtraError
+from rooftrace.core.errors import DataError
+from rooftrace.io.video_open import is_camera, open_video
 
 if TYPE_CHECKING:
     import av
 
-__all__ = ["Colours", "Picture", "Sound", "VideoInfo", "VideoReader", "is_camera", "require_av"]
+__all__ = ["Colours", "Picture", "Sound", "VideoInfo", "VideoReader"]
 
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,m4v,h264,hevc,"
-    "av1,ivf,obu,mjpeg,mpjpeg,dv,mxf,nut,wtv,rm,swf,yuv4mpegpipe,y4m,vc1,apng"
-)
-"""Containers that hold their pictures themselves. Those that name other files or addresses (HLS,
-lists of files) are left out: a stranger's file would choose what this machine opens."""
-
-_IMAGES = ("image2", "_pipe")
-_CAMERA = re.compile(r"camera(?::(\d+))?|(/dev/video\d+)")
 _UNTAGGED = 2
 """How FFmpeg says that a frame does not tell its colours."""
 
 _MOST_PX = 2**26
 """Of a frame; twice those of 8K. A few bytes of header may claim more than there is memory."""
 
-_PATIENCE_S = 10.0
 _SHORT_S = 0.1
 """A file may end so much earlier than it says, or two frames."""
 
@@ -105,19 +94,6 @@ class VideoInfo:
     pixel_aspect: Fraction
 
 
-def require_av(needed_for: str) -> None:
-    """Raise MissingExtraError where PyAV is not installed."""
-    try:
-        import av  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError.of("video", needed_for, "av") from error
-
-
-def is_camera(source: str | Path) -> bool:
-    """Whether it is `camera`, `camera:1` or `/dev/video0`, and not a file."""
-    return _CAMERA.fullmatch(str(source)) is not None
-
-
 class VideoReader:
     """A video as pictures and sound, in the order in which they lie in the file.
 
@@ -144,7 +120,6 @@ class VideoReader:
         end_s: float | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        require_av("Reading a video")
         self.name = str(source)
         self.live = is_camera(source)
         self.broke_at_s: float | None = None
@@ -153,7 +128,7 @@ class VideoReader:
         self.notes: list[str] = []
         self._start_s, self._end_s = start_s, end_s
         self._stop = stop or (lambda: False)
-        self._container = _open(source)
+        self._container = open_video(source)
         try:
             self._video = self._pictures()
             self._sounds = [] if self.live else [
@@ -192,10 +167,6 @@ class VideoReader:
     def _pictures(self) -> Any:
         import av
 
-        if any(kind in self._container.format.name for kind in _IMAGES):
-            raise DataError(
-                f"{self.name} is an image, expected a video.", remedy="Use rooftrace predict."
-            )
         cover = av.stream.Disposition.attached_pic
         for one in self._container.streams.video:
             if one.codec_context is not None and not one.disposition & cover:
@@ -393,50 +364,3 @@ class VideoReader:
                 f"{self.name} is damaged: {self.damaged:,} of its frames could not be decoded, "
                 "or only in part."
             )
-
-
-def _open(source: str | Path) -> Any:
-    import av
-
-    given = str(source)
-    camera = _CAMERA.fullmatch(given)
-    if camera is None and "://" in given:
-        raise DataError(
-            f"{given} is an address, expected a file or a camera.", remedy="Download it first."
-        )
-    if camera is None and not Path(given).exists():
-        raise DataError(f"There is no video at {given}.", remedy="Check the path.")
-    if camera is None:
-        # By its scheme, since a colon in a name would be taken for one.
-        opened, options = f"file:{given}", {"format_whitelist": _FORMATS}
-        kind = None
-    else:
-        opened, kind = _device(camera)
-        options = {}
-    # A disk may be slow; a camera that is silent for so long is gone.
-    patience_s = None if camera is None else _PATIENCE_S
-    try:
-        return av.open(
-            opened, format=kind, container_options=options, metadata_errors="replace",
-            timeout=patience_s,
-        )  # fmt: skip
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error) or repr(error)).rstrip(".")
-        if camera is not None:
-            raise DataError(
-                f"The camera {given} cannot be opened: {reason}.",
-                remedy="See with `ls /dev/video*` which there are, and that nothing else uses it.",
-            ) from error
-        raise DataError(
-            f"{given} cannot be read as a video: {reason}.",
-            remedy="Where it broke off while it was recorded, its index may be missing: have it "
-            "repaired, or record into .mkv, which needs none.",
-        ) from error
-
-
-def _device(camera: re.Match[str]) -> tuple[str, str]:
-    """What FFmpeg calls a camera: a name, and the kind of device."""
-    number = camera[1] or "0"
-    if sys.platform == "darwin":
-        return number, "avfoundation"
-    return camera[2] or f"/dev/video{number}", "v4l2"

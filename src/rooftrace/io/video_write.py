@@ -12,7 +12,8 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.io.atomic import export_error, replacing
-from rooftrace.io.video import Picture, Sound, VideoInfo, require_av
+from rooftrace.io.video import Picture, Sound, VideoInfo
+from rooftrace.io.video_open import require_av
 
 __all__ = ["CODECS", "CONTAINERS", "VideoWriter", "check_video_name", "video_sink"]
 

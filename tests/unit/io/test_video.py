@@ -15,8 +15,9 @@ from PIL import Image
 pytest.importorskip("av")
 
 from rooftrace.core.errors import ConfigError, DataError, ExportError
-from rooftrace.io import video, video_write
-from rooftrace.io.video import Picture, Sound, VideoReader, is_camera
+from rooftrace.io import video, video_open, video_write
+from rooftrace.io.video import Picture, Sound, VideoReader
+from rooftrace.io.video_open import is_camera
 from rooftrace.io.video_write import video_sink
 from video_files import read_frames, read_sound, town, write_sound, write_video
 
@@ -276,7 +277,7 @@ def test_names_of_cameras() -> None:
 
 
 def test_a_camera_is_read_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
+    monkeypatch.setattr(video_open, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
     seen: list[Picture] = []
     with VideoReader("camera:1", stop=lambda: len(seen) >= 7) as reader:
         assert reader.live
