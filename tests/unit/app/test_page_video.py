@@ -1,0 +1,96 @@
+"""A stranger's video, in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from page_images import predictor_of
+
+from rooftrace.app.page.video import VideoRun, _summary
+from rooftrace.core.errors import DeadlineError, RooftraceError
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.video import VideoOptions
+from rooftrace.models.bundle import write_bundle
+
+av = pytest.importorskip("av")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a run asks of a service: which model, on which engine."""
+    bundle = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, bundle.spec, bundle.parts)
+    engine = SimpleNamespace(name="openvino", precision="fp32")
+    return SimpleNamespace(model_path=path, predictor=SimpleNamespace(engine=engine))
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A bright house that moves to the right, ten frames in a second."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    path = folder / "flight.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number in range(10):
+            picture = np.full((96, 128, 3), 40, np.uint8)
+            picture[30:60, 20 + number : 60 + number] = 230
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        file.mux(stream.encode())
+    return path
+
+
+def test_a_video_comes_back_with_a_row_for_each_frame(
+    service: Any, video: Path, tmp_path: Path
+) -> None:
+    run = VideoRun(service, video, tmp_path, VideoOptions(stride=2))
+    told = [*run.events()]
+    report = told[-1]["report"]
+    assert (report["frames"], report["buildings_most"]) == (10, 1)
+    assert report["built_up_share"] == pytest.approx(30 * 40 / (96 * 128), rel=0.1)
+    with av.open(str(run.out)) as made:
+        assert sum(1 for _ in made.decode(video=0)) == 10
+    with run.table.open() as file:
+        assert len([*csv.DictReader(file)]) == 10
+    assert "10 frames" in _summary(report)
+    assert str(video.parent) not in str(told[:-1])
+
+
+def test_what_is_no_video_is_told_without_where_it_lies(
+    service: Any, video: Path, tmp_path: Path
+) -> None:
+    video.write_bytes(b"no video at all")
+    with pytest.raises(RooftraceError) as told:
+        [*VideoRun(service, video, tmp_path, VideoOptions()).events()]
+    assert "flight.mp4" in str(told.value)
+    assert str(video.parent) not in str(told.value)
+    assert told.value.remedy
+
+
+def test_one_that_takes_too_long_is_ended(service: Any, video: Path, tmp_path: Path) -> None:
+    run = VideoRun(service, video, tmp_path, VideoOptions(), most_s=0.2)
+    with pytest.raises(DeadlineError, match="took longer than"):
+        [*run.events()]
+    assert not run.out.exists()
+
+
+def test_the_tab_says_what_cannot_be() -> None:
+    from rooftrace.app.page.video import _VideoTab
+
+    whole: Any = SimpleNamespace(bundle=predictor_of().bundle)
+    tab = _VideoTab(whole)
+    for given, length, gsd, words in (
+        (None, 10, "", "drop one first"),
+        ("a.mp4", 0, "", "0 s of the video"),
+        ("a.mp4", 9999, "", "at most 120 s"),
+        ("a.mp4", 10, "ten", "Metres per pixel"),
+    ):
+        *_, (status, _, _) = tab.trace(given, 0, length, 1, "flow", gsd)
+        assert words in status
