@@ -6,6 +6,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 
 from rooftrace.service.jobs.job import Job, JobState
@@ -34,12 +35,14 @@ class JobEvents:
         self._store = store
         self._heartbeat_s = heartbeat_s
         self._listeners: dict[str, set[_Listener]] = {}
+        self._lock = threading.Lock()
         store.watch(self._changed)
 
     @property
     def listening(self) -> int:
         """How many listen."""
-        return sum(map(len, self._listeners.values()))
+        with self._lock:
+            return sum(map(len, self._listeners.values()))
 
     async def of(self, job: Job, seen: int, show: Show) -> AsyncIterator[bytes]:
         """The events of a job from now on; they end with it.
@@ -49,11 +52,13 @@ class JobEvents:
 
         Args:
             job: as it stands.
-            seen: the revision that the listener knows; 0 for none.
+            seen: the revision that the listener knows; 0, or one that never was, for none.
             show: what is told of the job.
         """
         listener = _Listener(asyncio.get_running_loop())
-        self._listeners.setdefault(job.id, set()).add(listener)
+        with self._lock:
+            self._listeners.setdefault(job.id, set()).add(listener)
+        seen = seen if seen <= job.revision else 0
         try:
             # It may have changed before somebody listened.
             listener.put(await asyncio.to_thread(self._store.get, job.id))
@@ -75,13 +80,16 @@ class JobEvents:
                 if latest.ended:
                     return
         finally:
-            others = self._listeners[job.id]
-            others.discard(listener)
-            if not others:
-                del self._listeners[job.id]
+            with self._lock:
+                others = self._listeners[job.id]
+                others.discard(listener)
+                if not others:
+                    del self._listeners[job.id]
 
     def _changed(self, job_id: str, job: Job | None) -> None:
-        for listener in tuple(self._listeners.get(job_id, ())):
+        with self._lock:
+            listening = tuple(self._listeners.get(job_id, ()))
+        for listener in listening:
             listener.tell(job)
 
 

@@ -155,7 +155,7 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
         cancelled or removed.
         """
         seen = int(last_event_id) if last_event_id.isdecimal() else 0
-        if job.ended and seen >= job.revision:
+        if job.ended and seen == job.revision:
             # What makes a browser not come again.
             return Response(status_code=204)
         root = _root(request)

@@ -92,6 +92,17 @@ def test_one_that_comes_again_hears_what_is_new_alone(store: JobStore, job: Job)
     asyncio.run(listen())
 
 
+def test_one_that_knows_what_never_was_hears_all(store: JobStore, job: Job) -> None:
+    store.cancel(job.id)
+    cancelled = store.get(job.id)
+    assert cancelled is not None
+
+    async def listen() -> list[str]:
+        return [event.decode() async for event in JobEvents(store).of(cancelled, 99, show)]
+
+    assert asyncio.run(listen()) == ["event: cancelled\nid: 2\ndata: cancelled 0\n\n"]
+
+
 def test_a_change_before_anybody_listened_is_not_lost(store: JobStore, job: Job) -> None:
     # The job was looked up, and ended before its events were asked for.
     store.cancel(job.id)
