@@ -110,6 +110,8 @@ async function openImage(name) {
   $("scale").hidden = false;
   describe(scene, view, name, images);
   showNotes(scene.notes, folder);
+  showMerged();
+  showScale();
   count();
 }
 
@@ -174,10 +176,12 @@ async function lookAt(point) {
     const told = document.createElement("p");
     told.textContent = `${n} ${n === 1 ? "building" : "buildings"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see them one by one.`;
     popup.setLngLat(at).setDOMContent(told).addTo(map);
+    popup.ofCell = true;
     return;
   }
   const table = describe.building(await ask(`${scene.address}/buildings/${found.id}`));
   popup.setLngLat(at).setDOMContent(table).addTo(map);
+  popup.ofCell = false;
   choose(found.id);
 }
 
@@ -196,10 +200,18 @@ function bindMap() {
     map.getCanvas().style.cursor = over ? "pointer" : "";
   });
   map.on("moveend", () => scene && count());
+  map.on("zoom", showMerged);
   map.on("move", showScale);
   map.on("error", (event) => {
     if (event.error?.name !== "AbortError") say(`A part of the map could not be loaded: ${event.error?.message ?? "no answer"}.`);
   });
+}
+
+// From afar there are squares, and what was told of one is of no use any more.
+function showMerged() {
+  const merged = Boolean(scene?.buildings?.count) && map.getZoom() < scene.buildings.first_zoom;
+  $("merged").hidden = !merged;
+  if (!merged && popup.ofCell) popup.remove();
 }
 
 function showScale() {

@@ -62,7 +62,7 @@ export function showCount(counts, scene) {
   const number = document.createElement("b");
   number.textContent = whole.format(counts.shown_in_view);
   const more = document.createElement("small");
-  more.textContent = `${whole.format(counts.shown)} of ${whole.format(counts.total)} in the scene pass the filters`;
+  more.textContent = `${whole.format(counts.shown)} of ${whole.format(counts.total)} pass the filters`;
   $("count").replaceChildren(number, counts.shown_in_view === 1 ? " building in view" : " buildings in view", more);
 }
 
