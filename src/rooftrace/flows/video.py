@@ -31,10 +31,12 @@ __all__ = ["VideoOptions", "VideoReport", "run_video"]
 Progress = Callable[[int, int], None]
 """Called with the frames that are drawn and that there are about; 0 where that is not known."""
 
-_WAITING_BYTES = 128 * 2**20
-"""Of frames between reading and drawing; as many are read ahead at the most."""
+_WAITING_BYTES = 64 * 2**20
+"""Of frames between reading and drawing, at the most; of large ones some may wait in any case."""
 
-_ENCODING_BYTES = 32 * 2**20
+_WAITING_FRAMES = 6
+
+_ENCODING_BYTES = 16 * 2**20
 """Of drawn frames that wait for the encoder."""
 
 
@@ -175,15 +177,17 @@ class _Run:
             drawn = item if isinstance(item, Sound) else self._drawn(item, table)
             encoding.put(drawn, room=_ENCODING_BYTES)
 
+        height, width = self._reader.info.shape_yx
+        most_bytes = max(_WAITING_BYTES, _WAITING_FRAMES * 3 * height * width)
         encoding: Stage[Picture | Sound] = Stage("encode", encode, _bytes_of)
         drawing: Stage[Shot | Sound] = Stage("draw", draw, _bytes_of)
         self._asker = asker = FrameAsker(
             self._predictor, self._plan, self._threshold, stride=self._options.stride,
             probable=self._probable, name=self._reader.name, hand_on=drawing.put,
-            is_crowded=lambda: drawing.waiting_bytes > _WAITING_BYTES,
+            is_crowded=lambda: drawing.waiting_bytes > most_bytes,
         )  # fmt: skip
         try:
-            asker.run(self._reader.items(), lambda: drawing.wait(_WAITING_BYTES // 2))
+            asker.run(self._reader.items(), lambda: drawing.wait(most_bytes // 2))
             drawing.finish()
             encoding.finish()
         except BaseException:

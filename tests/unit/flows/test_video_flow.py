@@ -127,6 +127,7 @@ def test_little_memory_is_enough(
     """Frames that wait for others to make up a batch are never waited for."""
     _, expected = run(source, predictor, tmp_path, stride=3)
     monkeypatch.setattr(flow, "_WAITING_BYTES", room)
+    monkeypatch.setattr(flow, "_WAITING_FRAMES", 0)
     monkeypatch.setattr(flow, "_ENCODING_BYTES", 0)
     report, rows = run(source, predictor, tmp_path, stride=3)
     assert rows == expected
@@ -138,7 +139,8 @@ def test_no_more_frames_are_held_than_are_let(
 ) -> None:
     source = write_video(tmp_path / "in.mp4", (town(n % 30) for n in range(120)))
     frame = 3 * 96 * 128
-    monkeypatch.setattr(flow, "_WAITING_BYTES", 4 * frame)
+    monkeypatch.setattr(flow, "_WAITING_BYTES", 0)
+    monkeypatch.setattr(flow, "_WAITING_FRAMES", 4)
     monkeypatch.setattr(flow, "_ENCODING_BYTES", 2 * frame)
     most = {"draw": 0, "encode": 0}
     put = Stage.put
