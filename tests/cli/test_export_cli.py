@@ -1,0 +1,165 @@
+"""`rooftrace export`, and what it wrote as a model of other commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.cli import main
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Call
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six images, whose bright half is labelled."""
+    folder = tmp_path_factory.mktemp("halves")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(6):
+        image = rng.integers(0, 60, (256, 256, 3), np.uint8)
+        image[:, 128:] += 160
+        mask = np.zeros((256, 256), np.uint8)
+        mask[:, 128:] = 255
+        Image.fromarray(image).save(folder / f"images/{number}.png")
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    return folder
+
+
+FORMS = [
+    ("onnx", "fp32", "m.onnx", "openvino"),
+    ("onnx", "fp16", "m.onnx", "onnxruntime"),
+    ("onnx", "int8", "m.onnx", "openvino"),
+    ("openvino", "bf16", "m.xml", "openvino"),
+]
+
+
+@pytest.mark.parametrize(("to", "precision", "name", "engine"), FORMS)
+def test_an_export_is_a_model_of_every_command(
+    to: str, precision: str, name: str, engine: str,
+    bundle: Path, data: Path, tmp_path: Path, call: Call,
+) -> None:  # fmt: skip
+    out = tmp_path / name
+    given = "--calibration" if precision == "int8" else "--check"
+    code, answer = call("export", bundle, "--to", to, "--precision", precision, given, data,
+                        "-o", out)  # fmt: skip
+    assert code == 0, answer
+    assert answer == json.loads((tmp_path / f"{name}.report.json").read_text())
+    assert answer["parity"][0]["label_iou"] > 0.99
+    image = data / "images/0.png"
+    code, answer = call("predict", image, "-m", out, "-o", tmp_path / "out")
+    assert code == 0, answer
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["engine"]["name"] == engine
+    assert run["bundle"]["file"] == str(out)
+    assert answer["outputs"][0]["built_up_share"] == pytest.approx(0.5, abs=0.01)
+    code, answer = call("evaluate", out, data)
+    assert code == 0, answer
+    assert answer["pixel"]["iou"] > 0.98
+    # By any engine that takes it.
+    code, answer = call("predict", image, "-m", out, "-o", tmp_path / "other", "--engine",
+                        "onnxruntime" if to == "onnx" else "openvino")  # fmt: skip
+    assert code == 0, answer
+
+
+def test_for_people(
+    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(bundle), "--to", "onnx", "--check", str(data), "--gsd", "0.3",
+              "-o", str(tmp_path / "m.onnx")])  # fmt: skip
+    assert stopped.value.code == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    text = " ".join(told.err.split())
+    assert "brightness: to onnx in fp32" in text
+    assert "checked, on 6 tiles of" in text
+    assert "onnxruntime" in text
+    assert "0.0000 of the mask changes at most, 0.002 may" in text
+    assert "m.onnx.report.json" in text.replace(" ", "")
+
+
+REFUSED = [
+    (["--to", "onnx", "--precision", "int8", "-o", "m.onnx"], 2, "--calibration DATA"),
+    (["--to", "onnx", "-o", "m.pt"], 2, "m.onnx"),
+    (["--to", "torch", "-o", "m.pt"], 2, "--help"),
+    (["--to", "onnx", "--check", "absent", "-o", "m.onnx"], 3, "Check the path"),
+    (["--to", "onnx", "--tolerance", "2", "-o", "m.onnx"], 2, "--help"),
+]
+
+
+@pytest.mark.parametrize(("given", "code", "remedy"), REFUSED)
+def test_what_is_refused(
+    given: list[str], code: int, remedy: str,
+    bundle: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    got, answer = call("export", bundle, *given)
+    assert got == code
+    assert remedy in answer["error"]["remedy"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_over_the_tolerance_is_exit_5(
+    bundle: Path, data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "rooftrace.flows.export_convert.quantize_onnx"
+    # A quantisation that went wrong: the graph of a network that sees next to nothing.
+    monkeypatch.setattr(other, lambda graph, samples, symmetric: _darkened(graph))
+    code, answer = call("export", bundle, "--to", "onnx", "--precision", "int8",
+                        "--calibration", data, "-o", tmp_path / "m.onnx")  # fmt: skip
+    assert code == 5
+    assert (
+        "was not written: on onnxruntime in int8 1.0000 of the mask changes, 0.1 may"
+        in (answer["error"]["message"])
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def _darkened(graph: bytes) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    weights = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    name = model.graph.initializer[0].name
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights / 4, name))
+    return bytes(model.SerializeToString())
+
+
+def test_an_ensemble_is_refused(tmp_path: Path, call: Call) -> None:
+    code, answer = call("export", tmp_path / "a.json", "--to", "onnx", "-o", tmp_path / "m.onnx")
+    assert code == 2
+    assert "Export each of its members" in answer["error"]["remedy"]
+
+
+def test_a_graph_of_others_is_refused_in_a_sentence(data: Path, tmp_path: Path, call: Call) -> None:
+    from rooftrace.engines.selftest import tiny_bundle
+
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(tiny_bundle().part("model.onnx"))
+    code, answer = call("predict", data / "images/0.png", "-m", path, "-o", tmp_path / "out")
+    assert code == 4
+    assert "without rooftrace's contract" in answer["error"]["message"]
+
+
+def test_doctor_lists_every_engine(call: Call) -> None:
+    from rooftrace.engines.select import ENGINES
+
+    code, answer = call("doctor")
+    assert code == 0
+    states = {engine["name"]: engine for engine in answer["engines"]}
+    assert set(states) == set(ENGINES)
+    for state in states.values():
+        assert state["takes"]
+        assert state["available"] or state["problem"]
+    assert states["openvino"]["runs"]
