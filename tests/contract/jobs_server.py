@@ -9,9 +9,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import numpy as np
+import rasterio
 import uvicorn
+from affine import Affine
 from fastapi import FastAPI
 
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import load
 from rooftrace.rest.jobs import jobs_router
 from rooftrace.rest.problems import install_problems
@@ -20,7 +25,7 @@ from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.limits import Limits
 
-__all__ = ["SLOW_CHILD", "jobs_app", "serving"]
+__all__ = ["SLOW_CHILD", "jobs_app", "serving", "write_model", "write_town"]
 
 SLOW_CHILD = """
 import sys, time
@@ -39,9 +44,29 @@ child.main()
 """A child with small blocks that takes its time over each tile."""
 
 
+def write_model(folder: Path) -> Path:
+    """A model of pixels' brightness, of half a metre, whose scenes have many tiles."""
+    tiny = tiny_bundle()
+    told = {"input_multiple_px": 32, "context_px": 8, "gsd_m": 0.5}
+    write_bundle(folder / "tiny.rooftrace", tiny.spec.model_copy(update=told), tiny.parts)
+    return folder / "tiny.rooftrace"
+
+
+def write_town(path: Path, side: int) -> Path:
+    """A GeoTIFF of half a metre with roofs of 10 m, some of them bright."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (3, side // 20, side // 20), dtype=np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", tiled=True,
+        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), compress="deflate",
+    ) as out:  # fmt: skip
+        out.write(np.kron(coarse, np.ones((1, 20, 20), np.uint8)))
+    return path
+
+
 def jobs_app(
     folder: Path,
-    model: Path | None,
+    model: Path,
     limits: Limits | None = None,
     *,
     workers: int = 1,

@@ -19,37 +19,21 @@ import pytest
 import rasterio
 from affine import Affine
 from fastapi import FastAPI
-from jobs_server import SLOW_CHILD, jobs_app, serving
+from jobs_server import SLOW_CHILD, jobs_app, serving, write_model, write_town
 
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows.predict import run_predict
-from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.options import SceneOptions
 from rooftrace.service.limits import Limits
-
-SIDE = 700
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
-    write_bundle(path, spec, tiny.parts)
-    return path
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("town") / "scene.tif"
-    rng = np.random.default_rng(3)
-    coarse = rng.integers(0, 256, (3, SIDE // 20, SIDE // 20), dtype=np.uint8)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=SIDE, width=SIDE, dtype="uint8", tiled=True,
-        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), compress="deflate",
-    ) as out:  # fmt: skip
-        out.write(np.kron(coarse, np.ones((1, 20, 20), np.uint8)))
-    return path
+    return write_town(tmp_path_factory.mktemp("town") / "scene.tif", 700)
 
 
 @pytest.fixture(scope="module")

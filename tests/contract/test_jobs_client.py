@@ -7,9 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
-from jobs_server import jobs_app, serving
-
-from rooftrace.testing import generate_scene
+from jobs_server import jobs_app, serving, write_model, write_town
 
 PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
 
@@ -18,9 +16,9 @@ def test_the_client_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (code,) = re.findall(r"^```py\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    generate_scene(3, shape_yx=(256, 256)).write(tmp_path, "scene")
+    write_town(tmp_path / "scene.tif", 300)
     monkeypatch.chdir(tmp_path)
-    app = jobs_app(tmp_path / "jobs", None)
+    app = jobs_app(tmp_path / "jobs", write_model(tmp_path))
     with serving(app) as url:
         assert 'SERVER = "http://127.0.0.1:8000"' in code
         exec(compile(code.replace("http://127.0.0.1:8000", url), PAGE.name, "exec"), {})

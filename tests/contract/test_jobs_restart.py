@@ -13,40 +13,23 @@ from typing import Any
 
 import httpx
 import jobs_server
-import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows.predict import run_predict
-from rooftrace.models.bundle import write_bundle
 from rooftrace.predict import scene as scene_module
 from rooftrace.predict.options import SceneOptions
 
-SIDE = 800
 TILE_S = "0.08"
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    tiny = tiny_bundle()
-    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
-    write_bundle(tmp_path / "tiny.rooftrace", spec, tiny.parts)
-    return tmp_path / "tiny.rooftrace"
+    return jobs_server.write_model(tmp_path)
 
 
 @pytest.fixture
 def town(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(3)
-    coarse = rng.integers(0, 256, (3, SIDE // 20, SIDE // 20), dtype=np.uint8)
-    with rasterio.open(
-        tmp_path / "scene.tif", "w", driver="GTiff", count=3, height=SIDE, width=SIDE,
-        dtype="uint8", tiled=True, compress="deflate", crs="EPSG:32737",
-        transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
-    ) as out:  # fmt: skip
-        out.write(np.kron(coarse, np.ones((1, 20, 20), np.uint8)))
-    return tmp_path / "scene.tif"
+    return jobs_server.write_town(tmp_path / "scene.tif", 800)
 
 
 @pytest.fixture
