@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from python_multipart.exceptions import FormParserError
+from starlette.responses import Response
+from starlette.routing import Mount
 
 from rooftrace.app.page.blocks import build_page, static_text
 from rooftrace.app.page.results import ResultStore
 from rooftrace.app.page.routes import page_router
+from rooftrace.rest.problems import problem_response
 from rooftrace.service.service import Service
 
 __all__ = ["mount_page"]
@@ -57,11 +62,30 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
             pwa=False,
             mcp_server=False,
         )
+        _tell_problems(app)
 
     # Where no loop runs, Gradio makes some for its locks, and leaves them open.
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, mounted()).result()
     return app
+
+
+def _tell_problems(app: FastAPI) -> None:
+    """Have Gradio refuse bodies that are not what the page sends, where it would fail on them.
+
+    FastAPI's own answer repeats the body, and fails where JSON has no word for it, as for NaN; of
+    forms not all that is wrong is expected.
+    """
+
+    def refuse(request: Request, error: Exception) -> Response:
+        return problem_response(
+            request.scope, "bad-request", "The request is not what the page sends."
+        )
+
+    [mounted] = [route.app for route in app.routes if isinstance(route, Mount) and not route.path]
+    assert isinstance(mounted, FastAPI)
+    for kind in (RequestValidationError, FormParserError):
+        mounted.add_exception_handler(kind, refuse)
 
 
 def _guard(page: gr.Blocks) -> None:
