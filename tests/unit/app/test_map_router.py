@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,61 @@ def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
     assert scene["image"] is None
     assert scene["notes"] == ["The image town.tif is not where it was."]
     assert scene["mask"] is not None
+
+
+def test_the_preview_in_place_of_an_image(folder: Path, client: TestClient) -> None:
+    from PIL import Image
+
+    (folder.parent / "town.tif").unlink()
+    # As predict draws it: no narrower than its caption, which is below.
+    page = Image.new("RGB", (420, 128 + 34), (24, 24, 28))
+    page.paste((200, 100, 50), (146, 0, 146 + 128, 128))
+    page.save(folder / "town_preview.png")
+    assert client.get(TOWN).json()["image"]["kind"] == "preview"
+    tile = client.get(f"{TOWN}/image/{tile_of(client, 19)}")
+    picture = np.asarray(Image.open(io.BytesIO(tile.content)).convert("RGBA")).astype(int)
+    shown = picture[picture[..., 3] == 255]
+    assert len(shown) > 10_000
+    assert np.abs(shown[:, :3] - (200, 100, 50)).max() <= 6
+
+
+def test_an_image_of_more_than_8_bits(folder: Path, client: TestClient) -> None:
+    import rasterio
+    from PIL import Image
+
+    values = np.linspace(500, 4500, 128 * 128).reshape(128, 128).astype(np.uint16)
+    with rasterio.open(
+        folder.parent / "town.tif", "w", driver="GTiff", dtype="uint16", count=1, height=128,
+        width=128, crs="EPSG:32736", transform=GRID.transform, nodata=0,
+    ) as out:  # fmt: skip
+        out.write(values, 1)
+    tile = client.get(f"{TOWN}/image/{tile_of(client, 17)}")
+    picture = np.asarray(Image.open(io.BytesIO(tile.content)).convert("RGBA"))
+    grey = picture[picture[..., 3] == 255][:, 0]
+    assert grey.min() < 12
+    assert grey.max() > 243
+
+
+def test_several_ask_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow to open is opened once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rooftrace.app.map import scene
+
+    opened = []
+    read = scene.read_outlines
+
+    def slowly(*given: Any) -> Any:
+        opened.append(given)
+        time.sleep(0.1)
+        return read(*given)
+
+    monkeypatch.setattr(scene, "read_outlines", slowly)
+    address = f"{TOWN}/buildings/15/0/0"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get(address).status_code, range(16)))
+    assert answers == [200] * 16
+    assert len(opened) == 1
 
 
 def test_an_image_that_is_another_one(folder: Path, client: TestClient) -> None:

@@ -60,8 +60,10 @@ def colour_picture(raster: Raster, stretch: Stretch | None) -> bytes:
     rgb = np.ascontiguousarray(np.moveaxis(bands.astype(np.uint8), 0, -1))
     if valid.all():
         return _saved(Image.fromarray(rgb), "WEBP", quality=_QUALITY, method=1)
+    # WebP's colours run a little over the edge of what is transparent.
+    hidden = rgb[valid].mean(axis=0).astype(np.uint8)
     alpha = (valid * np.uint8(255))[..., None]
-    rgba = np.concatenate([np.where(valid[..., None], rgb, 0), alpha], axis=2)
+    rgba = np.concatenate([np.where(valid[..., None], rgb, hidden), alpha], axis=2)
     return _saved(Image.fromarray(rgba), "WEBP", quality=_QUALITY, method=1)
 
 

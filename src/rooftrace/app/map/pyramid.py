@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from functools import cached_property
 from math import ceil, isqrt
 from typing import Any, Literal
 
 import numpy as np
 
+from rooftrace.app.map.once import Once
 from rooftrace.app.map.place import Place, TileId
 from rooftrace.app.map.sampling import averaged, sampled
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
@@ -82,7 +81,7 @@ class Pyramid:
         self.place = place
         self._nearest = nearest
         self._levels = levels
-        self._lock = threading.Lock()
+        self._copies = Once(self._copied)
 
     @property
     def bare(self) -> bool:
@@ -108,7 +107,7 @@ class Pyramid:
             DataError: the image cannot be read.
         """
         if not self.bare:
-            return self._copies[0].read()
+            return self._copies.get()[0].read()
         last = self._levels[-1]
         rows, cols = last.grid.shape
         return last.read(Window(rows // 2, cols // 2, min(rows // 2, 2048), min(cols // 2, 2048)))
@@ -127,20 +126,14 @@ class Pyramid:
             return stored if across <= _LARGEST_READ else None
         if self._coarseness(last) * step > factor * _BLURRED and across <= _LARGEST_READ:
             return stored
-        copies = [one for one in self._copies if self._coarseness(one) <= factor * _NEAR]
-        return copies[-1] if copies else self._copies[0]
+        copies = [one for one in self._copies.get() if self._coarseness(one) <= factor * _NEAR]
+        return copies[-1] if copies else self._copies.get()[0]
 
     def _coarseness(self, level: RasterSource) -> float:
         """Pixels of the image to one of a level, along a side."""
         return self._levels[0].grid.width / level.grid.width
 
-    @property
-    def _copies(self) -> list[RasterSource]:
-        with self._lock:
-            return self._made_copies
-
-    @cached_property
-    def _made_copies(self) -> list[RasterSource]:
+    def _copied(self) -> list[RasterSource]:
         last = self._levels[-1]
         copies = [_coarser(last, _copy_step(last.grid), self._nearest)]
         while max(copies[-1].grid.shape) > _SMALLEST_PX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import ceil
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.app.map.once import Once
 from rooftrace.app.map.outlines import read_outlines
 from rooftrace.app.map.pictures import Stretch, class_picture, colour_picture, share_picture
 from rooftrace.app.map.place import Place, TileId, unit_of_degrees
@@ -57,66 +57,78 @@ class MapScene:
         self.stamp = files.stamp
         self._run = run
         self._legend = legend or Legend(_class_names(files.record))
-        self._lock = threading.RLock()
+        self._vectors = Once(self._open_vectors)
+        self._image = Once(self._open_image)
+        self._mask = Once(self._open_mask)
+        self._density = Once(self._open_density)
+        self._stretch = Once(self._find_stretch)
         self.notes: list[str] = []
         self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
         self._input = self._find_input()
         grid = self._grid()
         self.place = Place(grid)
 
-    @cached_property
+    @property
     def vectors(self) -> VectorTiles | None:
         """Tiles of its polygons; None where there are none, or they cannot be read."""
-        with self._lock:
-            if self.files.polygons is None:
-                return None
-            try:
-                return VectorTiles(read_outlines(self.files.polygons, self.place))
-            except RooftraceError as error:
-                self._note(error)
-                return None
+        return self._vectors.get()
 
-    @cached_property
+    @property
     def image(self) -> Pyramid | None:
         """What lies under all: the image, or else its preview."""
-        with self._lock:
-            source = self._input
-            if source is not None:
-                return Pyramid(self._levels(source), self.place)
-            return self._preview()
+        return self._image.get()
 
-    @cached_property
+    @property
     def mask(self) -> Pyramid | None:
-        with self._lock:
-            if self._mask_file is None:
-                return None
-            file = self._mask_file
-            return Pyramid([file, *overviews(file, "indices")], self.place, nearest=True)
+        return self._mask.get()
 
-    @cached_property
+    @property
     def density(self) -> Pyramid | None:
-        with self._lock:
-            if self.files.density is None:
-                return None
-            file = open_raster(self.files.density)
-            try:
-                levels: list[RasterSource] = [file, *overviews(file)]
-            except DataError as error:
-                self._note(error)
-                return None
-            gsd_m = self.files.record.get("gsd_m")
-            if file.grid.crs is None:
-                if not self.place.flat or not isinstance(gsd_m, (int, float)):
-                    return None
-                levels = [self.place.metric_source(level, float(gsd_m)) for level in levels]
-            place = Place(levels[0].grid)
-            return None if place.flat else Pyramid(levels, place, nearest=True)
+        return self._density.get()
 
-    @cached_property
+    @property
     def stretch(self) -> Stretch | None:
         """How the image's values are shown."""
-        with self._lock:
-            return None if self.image is None else Stretch.of(self.image.sample())
+        return self._stretch.get()
+
+    def _open_vectors(self) -> VectorTiles | None:
+        if self.files.polygons is None:
+            return None
+        try:
+            return VectorTiles(read_outlines(self.files.polygons, self.place))
+        except RooftraceError as error:
+            self._note(error)
+            return None
+
+    def _open_image(self) -> Pyramid | None:
+        source = self._input
+        return self._preview() if source is None else Pyramid(self._levels(source), self.place)
+
+    def _open_mask(self) -> Pyramid | None:
+        file = self._mask_file
+        if file is None:
+            return None
+        return Pyramid([file, *overviews(file, "indices")], self.place, nearest=True)
+
+    def _open_density(self) -> Pyramid | None:
+        if self.files.density is None:
+            return None
+        file = open_raster(self.files.density)
+        try:
+            levels: list[RasterSource] = [file, *overviews(file)]
+        except DataError as error:
+            self._note(error)
+            return None
+        gsd_m = self.files.record.get("gsd_m")
+        if file.grid.crs is None:
+            if not self.place.flat or not isinstance(gsd_m, (int, float)):
+                return None
+            levels = [self.place.metric_source(level, float(gsd_m)) for level in levels]
+        place = Place(levels[0].grid)
+        return None if place.flat else Pyramid(levels, place, nearest=True)
+
+    def _find_stretch(self) -> Stretch | None:
+        return None if self.image is None else Stretch.of(self.image.sample())
 
     def picture(self, layer: PictureLayer, tile: TileId) -> bytes | None:
         """A tile of pixels, WebP or PNG; None where there is nothing.
@@ -241,7 +253,7 @@ class MapScene:
         mask = None if self._mask_file is None else self._mask_file.grid
         if mask is None or grid.shape == mask.shape:
             return source
-        if grid.crs is not None and mask.crs is not None:
+        if grid.crs is not None and not Place(mask).flat:
             # Of an image that was limited to an area, the mask is smaller.
             return source
         self._say(
@@ -252,13 +264,14 @@ class MapScene:
 
     def _levels(self, source: RasterSource) -> list[RasterSource]:
         """The image and its overviews, where its mask lies."""
-        file = getattr(source, "source", source)
+        alike = source.grid.shape == self.place.grid.shape
+        file = source.source if alike and isinstance(source, PlacedSource) else source
         levels: list[RasterSource] = [source]
         if isinstance(file, RasterFile):
             levels += overviews(file)
-        if source.grid.shape == self.place.grid.shape:
-            return [PlacedSource(level, _scaled(self.place.grid)) for level in levels]
-        return levels
+        if not alike:
+            return levels
+        return [PlacedSource(level, _scaled(self.place.grid)) for level in levels]
 
     def _preview(self) -> Pyramid | None:
         """The picture with the polygons on it, without its caption, in place of the image."""

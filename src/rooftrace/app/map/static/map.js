@@ -72,7 +72,7 @@ async function openFolder(id, name) {
   folder = { id, ...of };
   images = of.images;
   say(of.message);
-  listImages(images, "");
+  listImages(images, id === folder.id ? $("search").value : "", scene?.name);
   if (of.state === "running") polling = setTimeout(() => openFolder(id, scene?.name ?? name).catch(tell), 5000);
   if (!images.length) return closeScene();
   const wanted = images.find((one) => one.name === name) ?? images[0];
