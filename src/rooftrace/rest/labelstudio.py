@@ -5,10 +5,13 @@ https://labelstud.io/guide/ml_create, and what its server 1.23 sends (`ml/api_co
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.service.labelling.labeller import Labeller
@@ -67,7 +70,11 @@ def labelstudio_router(
         ConfigError: the address or the token cannot be one.
     """
     labeller = Labeller(service, url, token)
-    router = APIRouter(prefix=prefix, tags=["Label Studio"])
+    router = APIRouter(
+        prefix=prefix,
+        tags=["label studio"],
+        route_class=_some_at_a_time(2 * service.limits.running),
+    )
 
     # Label Studio waits a second for this one, so it does not queue behind predictions.
     @router.get("/health")
@@ -102,6 +109,28 @@ def labelstudio_router(
         return {"status": "ignored"}
 
     return router
+
+
+def _some_at_a_time(most: int) -> type[APIRoute]:
+    """Routes of which together no more than `most` bodies are in memory.
+
+    Label Studio sends with each task all that was ever drawn on it. What waits was not read yet.
+    """
+    turn = asyncio.Semaphore(most)
+
+    class Some(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                if request.method == "GET":
+                    return await handle(request)
+                async with turn:
+                    return await handle(request)
+
+            return handled
+
+    return Some
 
 
 def _is_near(request: Request) -> bool:

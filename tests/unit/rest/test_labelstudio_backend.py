@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import cv2
@@ -238,3 +242,28 @@ def test_what_label_studio_does_not_send(backend: TestClient, sent: Any) -> None
     answer = backend.post("/predict", json=sent)
     assert 400 <= answer.status_code < 500
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_bodies_in_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes beyond them is read when others are done, and answered like them."""
+    made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(running=1))
+    lock, now, most = threading.Lock(), 0, 0
+    real = labeller.Labeller.predictions
+
+    def predictions(self: labeller.Labeller, *given: Any) -> Any:
+        nonlocal now, most
+        with lock:
+            now, most = now + 1, max(most, now + 1)
+        time.sleep(0.02)
+        try:
+            return real(self, *given)
+        finally:
+            with lock:
+                now -= 1
+
+    monkeypatch.setattr(labeller.Labeller, "predictions", predictions)
+    with closing(made), client(made) as backend, ThreadPoolExecutor(8) as pool:
+        sent = [asked(uri(number % 3)) for number in range(8)]
+        answers = list(pool.map(lambda body: backend.post("/predict", json=body).json(), sent))
+    assert [len(one["results"][0]["result"]) for one in answers] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert most == 2

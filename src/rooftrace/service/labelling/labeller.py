@@ -102,10 +102,6 @@ class Labeller:
                 raise BusyError("The service has too much to do.", remedy="Ask again in a while.")
         return [answer.result() for answer in answers]
 
-    def close(self) -> None:
-        """Answer nothing any more."""
-        self._pool.shutdown(cancel_futures=True)
-
     def _answer(
         self, task: Mapping[str, Any], tool: Tool, project: str, context: object
     ) -> dict[str, Any]:
