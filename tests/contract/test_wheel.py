@@ -143,7 +143,6 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
         (["tune", "train.toml", "-o", "study", "--trials", "1"], "train"),
         (["serve", "--port", "0"], "serve"),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
-        (["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"], "export"),
     ],
 )
 def test_a_missing_extra_is_named(
