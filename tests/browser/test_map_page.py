@@ -273,3 +273,24 @@ def test_every_control_has_a_name(page: Page, serve_app: Serve, town: Path) -> N
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {"theme", "fold", "score", "size"} <= reached
     assert any("maplibregl-canvas" in name for name in reached)
+
+
+def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "classes"
+    folder.mkdir()
+    (folder / "scene_mask.tif").hardlink_to(town / "scene_mask.tif")
+    scene = generate_scene(3, (512, 512), 0.3)
+    number = np.arange(len(scene.buildings))
+    regions = Footprints(
+        np.array(scene.buildings, np.object_), np.full(len(number), 0.7, np.float32),
+        np.full(len(number), 50.0), scene.grid.crs, (number % 2 + 1).astype(np.uint8),
+        ("ground", "house", "<b>shed</b>"),
+    )  # fmt: skip
+    write_footprints(folder / "scene_polygons.gpkg", regions)
+    open_map(page, serve_app, folder)
+    page.wait_for_function(IDLE)
+    page.check("input[value=kind]")
+    assert page.locator("#ramp").inner_text().split() == ["house", "<b>shed</b>"]
+    assert "match" in page.evaluate(COLOUR)
+    page.wait_for_function(f"() => count.textContent.startsWith('{len(number)} polygons in view')")
+    page.wait_for_load_state("networkidle")

@@ -184,7 +184,7 @@ class MapScene:
             "buildings": None if vectors is None else _describe_buildings(vectors),
             "colours": {
                 str(index): "#{:02x}{:02x}{:02x}".format(*self._legend.rgb(index))
-                for index in range(len(self._legend.names))
+                for index in (vectors.outlines.classes if vectors is not None else ())
             },
             "notes": self.notes,
         }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import * as maplibregl from "./vendor/maplibre-gl.mjs";
 import { ask, later, NoAnswer } from "./ask.js";
-import { describe, fold, formatSize, legend, listImages, say, showCount, showNotes, sizeOf } from "./panel.js";
+import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, sizeOf } from "./panel.js";
 import { choice, GROUND, paints, passing, shown, style, tiles } from "./style.js";
 
 const $ = (id) => document.getElementById(id);
@@ -174,12 +174,12 @@ async function lookAt(point) {
   if (found.layer.id === "cells") {
     const { n, share } = found.properties;
     const told = document.createElement("p");
-    told.textContent = `${n} ${n === 1 ? "building" : "buildings"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see them one by one.`;
+    told.textContent = `${n} ${noun(scene)}${n === 1 ? "" : "s"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see them one by one.`;
     popup.setLngLat(at).setDOMContent(told).addTo(map);
     popup.ofCell = true;
     return;
   }
-  const table = describe.building(await ask(`${scene.address}/buildings/${found.id}`));
+  const table = describe.building(await ask(`${scene.address}/buildings/${found.id}`), scene);
   popup.setLngLat(at).setDOMContent(table).addTo(map);
   popup.ofCell = false;
   choose(found.id);

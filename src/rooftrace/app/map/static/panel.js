@@ -54,16 +54,21 @@ export function sizeOf(position, scene) {
   return position === "100" ? size : Number(size.toPrecision(2));
 }
 
+// Of several classes, not all are buildings.
+export function noun(scene) {
+  return Object.keys(scene.buildings?.classes ?? {}).length ? "polygon" : "building";
+}
+
 export function showCount(counts, scene) {
   if (!counts) {
-    $("count").textContent = scene?.buildings ? "No building was found in this scene." : "";
+    $("count").textContent = scene?.buildings ? `No ${noun(scene)} was found in this scene.` : "";
     return;
   }
   const number = document.createElement("b");
   number.textContent = whole.format(counts.shown_in_view);
   const more = document.createElement("small");
   more.textContent = `${whole.format(counts.shown)} of ${whole.format(counts.total)} pass the filters`;
-  $("count").replaceChildren(number, counts.shown_in_view === 1 ? " building in view" : " buildings in view", more);
+  $("count").replaceChildren(number, ` ${noun(scene)}${counts.shown_in_view === 1 ? "" : "s"} in view`, more);
 }
 
 export function showNotes(notes, folder) {
@@ -92,6 +97,7 @@ export function describe(scene, view, name, images) {
   document.title = `${name} · rooftrace map`;
   const buildings = scene.buildings;
   $("buildings").hidden = !buildings;
+  for (const title of document.querySelectorAll(".noun")) title.textContent = noun(scene) === "polygon" ? "Polygons" : "Buildings";
   $("layers").hidden = false;
   for (const row of document.querySelectorAll(".layer")) {
     row.hidden = row.dataset.layer === "buildings" ? !buildings?.count : !scene[row.dataset.layer];
@@ -112,9 +118,9 @@ export function describe(scene, view, name, images) {
 }
 
 // A table of what is known of one.
-describe.building = (attributes) => {
+describe.building = (attributes, scene) => {
   const table = document.createElement("table");
-  table.createCaption().textContent = "Building";
+  table.createCaption().textContent = noun(scene) === "polygon" ? "Polygon" : "Building";
   for (const [name, value] of Object.entries(attributes)) {
     if (value == null || name === "class_id") continue;
     const row = table.insertRow();
