@@ -14,7 +14,7 @@ from rooftrace.core.errors import ConfigError
 
 __all__ = ["export"]
 
-_FIGURES = ("in", "differs", "on average", "changed", "mask IoU", "label IoU")
+_FIGURES = ("in", "differs", "mean", "changed", "mask IoU", "label IoU")
 
 
 @takes_data("Images that the model is calibrated or judged with.")
@@ -68,7 +68,7 @@ def export(
     table = Table()
     table.add_column("engine", no_wrap=True)
     for figure in _FIGURES:
-        table.add_column(figure)
+        table.add_column(figure, no_wrap=figure == _FIGURES[-1])
     for row in shown_rows(report.parities):
         table.add_row(*row)
     people.print(table)

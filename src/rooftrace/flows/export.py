@@ -45,6 +45,8 @@ _CALIBRATED = 128
 _CHECKED = 48
 """Tiles that are looked at."""
 
+_FEW = 16
+
 _JUDGED_BY: dict[Target, tuple[str, ...]] = {
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
@@ -156,6 +158,8 @@ def run_export(
         spec=source.spec,
     )
     notes = list(dict.fromkeys((*(given.notes if given else ()), *checked.notes)))
+    if given is not None and len(given.images) < _FEW:
+        notes.append(f"calibrated with {len(given.images)} tiles alone: more tell it more")
     with _unfinished(out) as folder:
         tell(f"checked{_of(checked)}")
         engines = _engines(to, wanted)
@@ -359,7 +363,7 @@ def shown_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
         labels = (
             "–"
             if one.label_iou is None or one.label_iou_before is None
-            else f"{one.label_iou_before:.4f} → {one.label_iou:.4f}"
+            else f"{one.label_iou_before:.3f} → {one.label_iou:.3f}"
         )
         yield (
             where, one.precision, f"{one.max_difference:.4f}", f"{one.mean_difference:.5f}",

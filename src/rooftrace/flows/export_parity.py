@@ -18,7 +18,7 @@ from rooftrace.train.whole import judge_whole
 __all__ = ["TOLERANCES", "Parity", "measure_parity"]
 
 TOLERANCES = {"fp32": 0.002, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
-"""Of `Parity.mask_change`, by precision; about three times what the bundled model comes to."""
+"""Of `Parity.mask_change`, by precision: three to fifteen times what the bundled model comes to."""
 
 _AT_ONCE = 4
 _LEAST_SHARE = 0.01

@@ -135,6 +135,7 @@ def test_the_report_tells_it_all(bundle: Path, data: SourceConfig, tmp_path: Pat
     # The labels are what the model sees.
     assert first["label_iou"] == first["label_iou_before"] == 1.0
     assert len(told) == 2
+    assert "calibrated with 2 tiles alone: more tell it more" in report.notes
     assert [row[0] for row in shown_rows(report.parities)] == ["onnxruntime", "openvino"]
 
 
