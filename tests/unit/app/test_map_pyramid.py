@@ -178,3 +178,27 @@ def test_colours_of_classes_and_shares() -> None:
     assert picture[0, 0, 3] == 0
     colours = [bytes(rgb).hex() for rgb in picture.reshape(4, 4)[1:, :3]]
     assert colours == ["440154", "443983", "fde725"]
+
+
+@pytest.mark.realdata
+def test_a_real_scene_with_a_mask_inside(realdata: Path) -> None:
+    file = open_raster(realdata / "scenes" / "kampala_z20.tif")
+    place = Place(file.grid)
+    made = Pyramid([file, *overviews(file)], place)
+    zoom = place.deepest_zoom(256)
+    left, _, _, top = place.bounds_m
+    side = 2 * HALF_M / 2**zoom
+    # Sixteen by sixteen of its finest tiles, and the fewer ones that show the same from afar.
+    col, row = int((left + HALF_M) / side) // 16 * 16, int((HALF_M - top) / side) // 16 * 16
+    shares = []
+    for out in range(5):
+        valid = 0
+        for right in range(16 >> out):
+            for down in range(16 >> out):
+                at = TileId(zoom - out, (col >> out) + right, (row >> out) + down)
+                tile = made.tile(at, 256)
+                assert tile is not None
+                valid += int(tile.valid.sum()) * 4**out
+        shares.append(valid)
+    assert shares[0] > 0
+    assert max(shares) < 1.02 * min(shares)

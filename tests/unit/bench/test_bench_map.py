@@ -1,0 +1,30 @@
+"""The benchmark of the map runs at a tiny size."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+BENCH = Path(__file__).resolve().parents[3] / "bench"
+
+
+def test_map(tmp_path: Path) -> None:
+    command = [sys.executable, BENCH / "map.py", "--buildings", "400", "--no-browser"]
+    done = subprocess.run(
+        [*command, "--work", tmp_path], capture_output=True, text=True, check=True
+    )
+    answer = json.loads(done.stdout)
+    assert set(answer["ratios"]) == {"bytes", "start_up"}
+    assert answer["tiles"]["first_zoom"] == 0
+    zooms = answer["tiles"]["zooms"]
+    assert all(zoom["layer"] == "buildings" for zoom in zooms.values())
+    assert zooms["16"]["p50_ms"] <= zooms["16"]["p99_ms"]
+    # 400 houses of eight corners.
+    assert 100_000 < answer["geojson"]["bytes"] < 300_000
+    assert list(tmp_path.iterdir()) == []
