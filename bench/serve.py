@@ -1,0 +1,462 @@
+"""Images a second from `rooftrace serve`, against the batch engine and a plain FastAPI handler.
+
+    python bench/serve.py                    # 1, 8 and 32 clients; see bench/README.md
+
+Prints one JSON object. Servers, clients and the batch engine are processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common import PART, WORK, Part, load_bundle, machine, measure_part, rounded, say, start
+
+SERVERS = {
+    "ours": ["-m", "rooftrace", "serve", "--port", "0", "--json", "--queue", "64"],
+    "plain": [__file__, PART, "plain"],
+    "plain_threads": [__file__, PART, "plain"],
+}
+"""How each is started; those of this script are given their arguments as JSON."""
+
+PATHS = {"ours": "/v1/predict?format=png", "plain": "/predict", "plain_threads": "/predict"}
+_SIDES_PX = (256, 512, 1024)
+_SEEDS = (101, 102, 103, 104)
+
+
+def main() -> dict[str, Any]:
+    options = _options()
+    before = machine()
+    say("preparing the images and the handler's network")
+    prepared = measure_part(
+        __file__, "prepare", work=str(options.work), model=options.model, sides_px=options.sides,
+        count=options.images,
+    ).report  # fmt: skip
+    turns = [
+        {"batch": _batch(prepared, options), **_served(prepared, options)}
+        for _ in range(options.repeats)
+    ]
+    rows = {name: max((turn[name] for turn in turns), key=_speed) for name in turns[0]}
+    return {
+        "benchmark": "serve",
+        "machine": before,
+        "images": {"count": options.images, "sides_px": options.sides, "mpx": prepared["mpx"]},
+        "model": prepared["model"],
+        "repeats": options.repeats,
+        "rows": rows,
+        "agreement": _agreement(rows),
+        "ratios": [_ratios(turn) for turn in turns],
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each number of clients")
+    parser.add_argument("--images", type=int, default=24, help="different ones, asked in turn")
+    parser.add_argument("--sides", type=int, nargs="+", default=list(_SIDES_PX), help="in pixels")
+    parser.add_argument("--rows", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--repeats", type=int, default=1, help="of everything, in turn")
+    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for images and results")
+    options = parser.parse_args()
+    if min(options.clients) < 1 or options.repeats < 1 or options.images < len(options.sides):
+        parser.error("one client, one repeat, and an image of each side")
+    return options
+
+
+def _batch(prepared: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    say("batch: rooftrace predict over the folder")
+    done = measure_part(
+        __file__, "batch", folder=prepared["folder"], out=str(options.work / "out" / "serve"),
+        model=options.model, seconds=options.seconds,
+    )  # fmt: skip
+    say(f"batch: {done.report['images_per_s']:.1f} images/s")
+    return {**done.report, "peak_rss_mb": done.peak_rss_mb}
+
+
+def _served(prepared: dict[str, Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The rows of the servers, each with its figures by number of clients."""
+    rows = {}
+    for name in options.rows:
+        with _server(name, prepared, options) as (url, row):
+            by_clients = {}
+            for clients in options.clients:
+                figures = measure_part(
+                    __file__, "load", url=url, path=PATHS[name], folder=prepared["folder"],
+                    clients=clients, seconds=options.seconds,
+                    masks=str(options.work / f"serve-masks-{name}.npy"),
+                ).report  # fmt: skip
+                by_clients[str(clients)] = figures
+                say(
+                    f"{name}, {clients} clients: {figures['images_per_s']:.1f} images/s, "
+                    f"p50 {figures['p50_ms']:.0f} ms, p99 {figures['p99_ms']:.0f} ms"
+                )
+            row["clients"] = by_clients
+        rows[name] = row
+    return rows
+
+
+@contextmanager
+def _server(
+    name: str, prepared: dict[str, Any], options: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The address of a server that is ready, and a row that has its memory at the end."""
+    command = [sys.executable, *SERVERS[name]]
+    if name == "ours":
+        command += ["--jobs", str(options.work / "serve-jobs")]
+        command += ["-m", options.model] if options.model else []
+    else:
+        arguments = {"network": prepared["network"], "threads": name == "plain_threads"}
+        command.append(json.dumps(arguments))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    row: dict[str, Any] = {}
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{name}: the server did not start")
+        url = json.loads(line)["url"]
+        _wait_until_ready(url)
+        yield url, row
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.stdout.close()
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+        row["peak_rss_mb"] = round(usage.ru_maxrss * 1024 / 1e6, 1)
+
+
+def _wait_until_ready(url: str) -> None:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with urlopen(f"{url}/readyz", timeout=10):
+                return
+        except (URLError, ConnectionError):
+            time.sleep(0.1)
+    raise SystemExit(f"{url} did not become ready")
+
+
+def _speed(row: dict[str, Any]) -> float:
+    if "clients" not in row:
+        return float(row["images_per_s"])
+    return max(float(figures["images_per_s"]) for figures in row["clients"].values())
+
+
+def _ratios(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Of ours to the batch engine and to each handler, by number of clients, in one turn."""
+    if "ours" not in rows:
+        return {}
+    found = {}
+    for name, row in rows.items():
+        if name == "ours":
+            continue
+        found[f"ours/{name}"] = {
+            clients: rounded(
+                figures["images_per_s"]
+                / (row["clients"][clients] if "clients" in row else row)["images_per_s"]
+            )
+            for clients, figures in rows["ours"]["clients"].items()
+        }
+    return found
+
+
+def _agreement(rows: dict[str, Any]) -> dict[str, float]:
+    """Which share of their pixels the masks of the others have in common with ours."""
+    import numpy as np
+
+    def mask(row: dict[str, Any]) -> Any:
+        return np.load(next(iter(row["clients"].values()))["masks"])
+
+    if "ours" not in rows:
+        return {}
+    ours = mask(rows["ours"])
+    return {
+        name: round(float((mask(row) == ours).mean()), 5)
+        for name, row in rows.items()
+        if "clients" in row and name != "ours"
+    }
+
+
+# What follows runs in processes of its own.
+
+
+def prepare(*, work: str, model: str | None, sides_px: list[int], count: int) -> dict[str, Any]:
+    """Write the images, and the handler's network with the bundle's weights."""
+    import cv2
+    import numpy as np
+    from safetensors.torch import save_file
+
+    from plain_loop import check_same, restore
+    from rooftrace.testing import generate_scene
+
+    bundle = load_bundle(model)
+    spec = bundle.spec
+    if not spec.is_binary or len(spec.bands) != 3:
+        raise SystemExit(f"{bundle.source}: the handler is for three bands and two classes.")
+    gsd_m = spec.gsd_m or 0.3
+    folder = Path(work) / "serve-images"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    largest = max(sides_px)
+    towns = [generate_scene(seed, (largest, largest), gsd_m) for seed in _SEEDS]
+    pixels = 0
+    for number in range(count):
+        side = sides_px[number % len(sides_px)]
+        town = np.moveaxis(towns[number % len(towns)].image, 0, -1)
+        row, col = (step * 64 % (largest - side + 1) for step in (number, 3 * number))
+        turned = np.rot90(town[row : row + side, col : col + side], number // len(towns))
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.ascontiguousarray(turned[..., ::-1]))
+        pixels += side * side
+    scene = towns[0].write(Path(work), "serve-town")[0]
+    net = restore(bundle)
+    tile_px = spec.input_px or min(sides_px) // spec.input_multiple_px * spec.input_multiple_px
+    _, _, difference = check_same(bundle, net, scene, tile_px)
+    network = Path(work) / "network"
+    network.mkdir(parents=True, exist_ok=True)
+    save_file(net.state_dict(), network / "weights.safetensors")
+    (network / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    return {
+        "folder": str(folder),
+        "network": str(network),
+        "mpx": round(pixels / 1e6, 3),
+        "model": {"name": spec.name, "sha256": bundle.sha256, "largest_difference": difference},
+    }
+
+
+def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[str, Any]:
+    """`rooftrace predict` over the folder, masks alone, again and again; the first is not counted.
+
+    Reading the model is left out, as it is of the servers.
+    """
+    from rooftrace.flows import predict as flow
+    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.predictor import load
+
+    loaded = load(model)
+    flow.__dict__["load_models"] = lambda *_, **__: loaded
+    options = SceneOptions(outputs=("mask",))
+    images = mpx = spent = 0.0
+    rounds = 0
+    while spent < seconds or rounds < 2:
+        shutil.rmtree(out, ignore_errors=True)
+        started = time.perf_counter()
+        report = flow.run_predict([folder], None, Path(out), options)
+        if rounds:
+            spent += time.perf_counter() - started
+            images += len(report.outputs)
+            mpx += sum(output.pixels for output in report.outputs) / 1e6
+        rounds += 1
+    return {
+        "rounds": rounds - 1,
+        "images_per_s": rounded(images / spent),
+        "mpx_per_s": rounded(mpx / spent),
+    }
+
+
+def load_server(
+    *, url: str, path: str, folder: str, clients: int, seconds: float, masks: str
+) -> dict[str, Any]:
+    """So many clients, each asking for the mask of the next image as soon as it has the last.
+
+    The images of the first round, and what comes after the time is over, are not counted.
+    """
+    import cv2
+    import numpy as np
+
+    files = sorted(Path(folder).iterdir())
+    bodies = [_form(file) for file in files]
+    mpx = [cv2.imread(str(file), 0).size / 1e6 for file in files]  # type: ignore[union-attr]
+    before = _metrics(url)
+    latencies: list[tuple[float, float, float]] = []
+    found: dict[int, Any] = {}
+    failures: list[str] = []
+    turn = iter(range(10**9))
+    lock = threading.Lock()
+    warm_until = len(bodies)
+    began: list[float] = []
+
+    def run() -> None:
+        client = _Client(url, path)
+        while not failures:
+            with lock:
+                number = next(turn)
+                if number == warm_until:
+                    began.append(time.perf_counter())
+            counted = number >= warm_until
+            if counted and time.perf_counter() - began[0] > seconds:
+                return
+            which = number % len(bodies)
+            started = time.perf_counter()
+            try:
+                answer = client.ask(bodies[which])
+            except (OSError, ValueError) as error:
+                failures.append(str(error))
+                return
+            ended = time.perf_counter()
+            if counted:
+                latencies.append((ended, ended - started, mpx[which]))
+            else:
+                decoded = cv2.imdecode(np.frombuffer(answer, np.uint8), cv2.IMREAD_UNCHANGED)
+                found[which] = _is_building(decoded)
+
+    threads = [threading.Thread(target=run) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise SystemExit(f"{url}: {failures[0]}")
+    after = _metrics(url)
+    spent = max(ended for ended, _, _ in latencies) - began[0]
+    waits = np.array([wait for _, wait, _ in latencies]) * 1000
+    np.save(masks, np.concatenate([found[which].ravel() for which in sorted(found)]))
+    batches = after.get("batches", 0) - before.get("batches", 0)
+    return {
+        "images": len(latencies),
+        "images_per_s": rounded(len(latencies) / spent),
+        "mpx_per_s": rounded(sum(area for _, _, area in latencies) / spent),
+        "p50_ms": rounded(float(np.percentile(waits, 50))),
+        "p99_ms": rounded(float(np.percentile(waits, 99))),
+        "tiles_per_batch": rounded((after["tiles"] - before["tiles"]) / batches)
+        if batches
+        else None,
+        "masks": masks,
+    }
+
+
+class _Client:
+    """One connection that is kept."""
+
+    def __init__(self, url: str, path: str) -> None:
+        from http.client import HTTPConnection
+
+        self._connection = HTTPConnection(url.removeprefix("http://"), timeout=300)
+        self._path = path
+
+    def ask(self, body: bytes) -> bytes:
+        headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+        self._connection.request("POST", self._path, body, headers)
+        answer = self._connection.getresponse()
+        data = answer.read()
+        if answer.status != 200:
+            raise ValueError(f"answered {answer.status}: {data[:300]!r}")
+        return data
+
+
+_BOUNDARY = "a-boundary-that-no-image-has"
+
+
+def _form(file: Path) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{file.name}"'
+    kind = "\r\nContent-Type: image/png\r\n\r\n"
+    return f"{head}{kind}".encode() + file.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def _is_building(mask: Any) -> Any:
+    """(y, x) bool: the handler's mask is 0 and 255, ours has a palette that is not black."""
+    if mask.ndim == 2:
+        return mask > 127
+    blue, _, red = (mask[..., band].astype(int) for band in range(3))
+    return red - blue > 60
+
+
+def _metrics(url: str) -> dict[str, float]:
+    """Batches and tiles that went through our network so far; nothing of other servers."""
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(f"{url}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+    except HTTPError:
+        return {}
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {
+        name: float(values[f"rooftrace_engine_{name}_total"])
+        for name in ("batches", "tiles")
+        if f"rooftrace_engine_{name}_total" in values
+    }
+
+
+def plain(*, network: str, threads: bool) -> dict[str, Any]:
+    """A handler as people write it: UploadFile, PIL, the network in eager fp32, a mask as PNG.
+
+    Args:
+        network: the folder of its weights.
+        threads: whether it is a `def`, which FastAPI runs in threads, in place of an `async def`.
+    """
+    import io
+    import socket
+
+    import numpy as np
+    import torch
+    import uvicorn
+    from fastapi import FastAPI, Response, UploadFile
+    from PIL import Image
+    from safetensors.torch import load_file
+
+    from rooftrace.models.spec import BundleSpec
+    from rooftrace.models.zoo import ModelConfig, build_model
+
+    spec = BundleSpec.model_validate_json(Path(network, "spec.json").read_text(encoding="utf-8"))
+    config = ModelConfig.model_validate({**spec.training["model"], "encoder_weights": "none"})
+    model = build_model(config, bands=len(spec.bands), channels=spec.channels)
+    model.load_state_dict(load_file(Path(network, "weights.safetensors")))
+    model.eval()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    app = FastAPI()
+
+    def mask_of(data: bytes) -> Response:
+        image = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            probability = torch.sigmoid(model((batch - mean) / std))[0, 0]
+        mask = (probability >= spec.threshold).byte().numpy() * 255
+        buffer = io.BytesIO()
+        Image.fromarray(mask).save(buffer, "PNG")
+        return Response(buffer.getvalue(), media_type="image/png")
+
+    if threads:
+
+        def handle(file: UploadFile) -> Response:
+            return mask_of(file.file.read())
+
+        app.post("/predict")(handle)
+    else:
+
+        async def handle_async(file: UploadFile) -> Response:
+            return mask_of(await file.read())
+
+        app.post("/predict")(handle_async)
+
+    @app.get("/readyz")
+    def ready() -> str:
+        return "ready"
+
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+    return {}
+
+
+PARTS: dict[str, Part] = {"prepare": prepare, "batch": batch, "load": load_server, "plain": plain}
+
+if __name__ == "__main__":
+    start(main, PARTS)

@@ -1,0 +1,91 @@
+"""The client of docs/service.md, as it stands there, against a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+
+from rooftrace.core.errors import BusyError  # noqa: E402
+from rooftrace.engines.base import PointwiseEngine  # noqa: E402
+from rooftrace.engines.selftest import tiny_bundle  # noqa: E402
+from rooftrace.predict.predictor import Predictor  # noqa: E402
+from rooftrace.rest import Security, create_api  # noqa: E402
+from rooftrace.service.service import Service  # noqa: E402
+
+PAGE = Path(__file__).parents[2] / "docs" / "service.md"
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[str, Service]]:
+    """The address of a server with a key, and its service."""
+    service = Service(Predictor(tiny_bundle(), PointwiseEngine()))
+    app = create_api(service, security=Security(api_key="a key"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not (server.started and service.ready) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}", service
+    server.should_exit = True
+    thread.join(30)
+
+
+def test_the_client_of_the_page(
+    served: tuple[str, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = re.findall(r"^```py\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    url, service = served
+    assert 'server = "http://127.0.0.1:8000"' in block
+    functions, _, use = block.partition("\n\n\nserver = ")
+    monkeypatch.chdir(tmp_path)
+    image = np.full((64, 64, 3), 20, np.uint8)
+    image[10:40, 10:50] = 230
+    cv2.imwrite("scene.tif", image)
+    names: dict = {}
+    exec(functions, names)
+    client = names["predict"]
+    with pytest.raises(ValueError, match="brought none, or another one"):
+        client(url, "scene.tif")
+    Path("no.tif").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="Send a GeoTIFF, PNG"):
+        client(url, "no.tif", key="a key")
+
+    # A queue that is full once.
+    submit, refused = service.submit, []
+
+    def busy_once(*arguments: object, **options: object) -> object:
+        if not refused:
+            refused.append(arguments)
+            raise BusyError("Full.", retry_after_s=1)
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(service, "submit", busy_once)
+    names["predict"] = lambda *given, **options: client(*given, key="a key", **options)
+    exec(use.replace('"http://127.0.0.1:8000"', f"server = {url!r}"), names)
+    assert refused
+    assert names["found"]["figures"]["buildings"] == 1
+    assert names["found"]["name"] == "scene"
+    mask = cv2.imread("mask.png", cv2.IMREAD_GRAYSCALE)
+    assert len(np.unique(mask)) == 2
+
+
+def test_the_problem_of_the_page_is_one(served: tuple[str, Service]) -> None:
+    from rooftrace.rest.problems import PROBLEMS
+
+    (block,) = re.findall(r"^```json\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    shown = json.loads(block)
+    kind = PROBLEMS[shown["type"].removeprefix("/problems/")]
+    assert (shown["title"], shown["status"]) == (kind.title, kind.status)
