@@ -44,7 +44,8 @@ def export(
 
     The options of DATA are of --calibration and --check.
     """
-    from rooftrace.flows.export import run_export, shown_rows
+    from rooftrace.flows.export import run_export
+    from rooftrace.flows.export_report import shown_rows
 
     if model.suffix == ".json":
         raise ConfigError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
 from rooftrace.data.config import SourceConfig
@@ -24,6 +23,7 @@ from rooftrace.flows.export_convert import (
     made_with,
 )
 from rooftrace.flows.export_parity import TOLERANCES, Parity, measure_parity
+from rooftrace.flows.export_report import ExportReport
 from rooftrace.flows.export_tiles import TileSet, draw_tiles, generated_tiles, tile_side
 from rooftrace.flows.labelled import labels_of
 from rooftrace.io.atomic import export_error
@@ -39,7 +39,7 @@ from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output, Precision, Variant
 from rooftrace.predict.predictor import Predictor, default_bundle
 
-__all__ = ["ExportReport", "run_export", "shown_rows"]
+__all__ = ["run_export"]
 
 _CALIBRATED = 128
 _CHECKED = 48
@@ -56,53 +56,6 @@ _JUDGED_BY: dict[Target, tuple[str, ...]] = {
 
 _BY_ONE = ("fp16",)
 """Of ONNX files in these precisions OpenVINO computes in fp32: they are for ONNX Runtime."""
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export came to.
-
-    Args:
-        path: the file; of OpenVINO that which names the model.
-        report: the JSON file beside it, which holds all of this.
-        to, precision: as they were asked for.
-        bundle: name and fingerprint of what it was made from.
-        size_bytes: of all its files.
-        tolerance: the most that `Parity.mask_change` may be.
-        checked, calibrated: name of the data and how many tiles of it, of `tile_px`.
-        parities: of each engine and output, the first being of the engine that it is for.
-        notes: what was assumed or left out, for the person to see.
-    """
-
-    path: Path
-    report: Path
-    to: Target
-    precision: str
-    bundle: tuple[str, str]
-    size_bytes: int
-    tolerance: float
-    checked: tuple[str, int]
-    calibrated: tuple[str, int] | None
-    tile_px: int
-    parities: tuple[Parity, ...]
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`, and of the file beside the model."""
-        name, sha256 = self.bundle
-        return {
-            "path": str(self.path),
-            "report": str(self.report),
-            "to": self.to,
-            "precision": self.precision,
-            "bundle": {"name": name, "sha256": sha256},
-            "size_bytes": self.size_bytes,
-            "tolerance": {"mask_change": self.tolerance},
-            "check": _data_json(self.checked, self.tile_px),
-            "calibration": _data_json(self.calibrated, self.tile_px),
-            "parity": [parity.to_json() for parity in self.parities],
-            "notes": list(self.notes),
-        }
 
 
 def run_export(
@@ -350,22 +303,3 @@ def _refused(parity: Parity, tolerance: float, out: Path, tiles: TileSet) -> Exp
 
 def _of(tiles: TileSet) -> str:
     return f", on {len(tiles.images)} tiles of {tiles.name}"
-
-
-def _data_json(data: tuple[str, int] | None, tile_px: int) -> dict[str, Any] | None:
-    return None if data is None else {"data": data[0], "tiles": data[1], "tile_px": tile_px}
-
-
-def shown_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
-    """Of each parity what is shown of it, in a table."""
-    for one in parities:
-        where = one.engine if one.output == "probabilities" else f"{one.engine}, {one.output}"
-        labels = (
-            "–"
-            if one.label_iou is None or one.label_iou_before is None
-            else f"{one.label_iou_before:.3f} → {one.label_iou:.3f}"
-        )
-        yield (
-            where, one.precision, f"{one.max_difference:.4f}", f"{one.mean_difference:.5f}",
-            f"{one.changed_share:.3%}", f"{one.mask_iou:.4f}", labels,
-        )  # fmt: skip

@@ -26,8 +26,9 @@ from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.engines.select import load_engine
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows import export as flow
-from rooftrace.flows.export import ExportReport, run_export, shown_rows
+from rooftrace.flows.export import run_export
 from rooftrace.flows.export_parity import measure_parity
+from rooftrace.flows.export_report import ExportReport, shown_rows
 from rooftrace.flows.export_tiles import TileSet, draw_tiles, generated_tiles, tile_side
 from rooftrace.models.artefact import read_model
 from rooftrace.models.bundle import GRAPH_NAME, read_bundle, write_bundle
