@@ -145,6 +145,9 @@ def test_a_building_tells_of_itself(page: Page, serve_app: Serve, town: Path) ->
     page.keyboard.press("Enter")
     page.wait_for_selector(".maplibregl-popup table")
     assert f"Number\t{number + 1}" in page.locator(".maplibregl-popup").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator(".maplibregl-popup").count() == 0
+    assert "canvas" in page.evaluate("document.activeElement.className")
 
 
 def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> None:

@@ -294,6 +294,17 @@ def test_an_image_that_is_another_one(folder: Path, client: TestClient) -> None:
     assert "128 × 128" in note
 
 
+def test_an_image_that_is_damaged(folder: Path, client: TestClient) -> None:
+    image = folder.parent / "town.tif"
+    data = bytearray(image.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 4000] = bytes(4000)
+    image.write_bytes(data)
+    answer = client.get(f"{TOWN}/image/{tile_of(client, 17)}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("town.tif cannot be read")
+    assert str(folder.parent) not in answer.text
+
+
 def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
     (folder / "town_buildings.gpkg").write_bytes(b"SQLite format 3\0 no more")
     scene = client.get(TOWN).json()

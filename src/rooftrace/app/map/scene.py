@@ -64,6 +64,7 @@ class MapScene:
         self._stretch = Once(self._find_stretch)
         self.notes: list[str] = []
         self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
+        self._input: RasterSource | None = None
         self._input = self._find_input()
         grid = self._grid()
         self.place = Place(grid)
@@ -136,6 +137,12 @@ class MapScene:
         Raises:
             DataError: a file cannot be read.
         """
+        try:
+            return self._picture(layer, tile)
+        except RooftraceError as error:
+            raise DataError(self._without_folders(error.message), remedy=error.remedy) from error
+
+    def _picture(self, layer: PictureLayer, tile: TileId) -> bytes | None:
         pyramid: Pyramid | None = getattr(self, layer)
         raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)
         if raster is None or not raster.valid.any():
@@ -301,7 +308,13 @@ class MapScene:
         return path.parent
 
     def _note(self, error: RooftraceError) -> None:
-        self._say(str(error).replace(f"{self._folder}/", ""))
+        self._say(self._without_folders(str(error)))
+
+    def _without_folders(self, text: str) -> str:
+        """Where files lie on the server is no business of who looks at the map."""
+        if self._input is not None:
+            text = text.replace(self._input.name, Path(self._input.name).name)
+        return text.replace(f"{self._folder}/", "")
 
     def _say(self, note: str) -> None:
         if note not in self.notes:

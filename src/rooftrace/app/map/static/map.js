@@ -202,9 +202,19 @@ function bindMap() {
   map.on("moveend", () => scene && count());
   map.on("zoom", showMerged);
   map.on("move", showScale);
-  map.on("error", (event) => {
-    if (event.error?.name !== "AbortError") say(`A part of the map could not be loaded: ${event.error?.message ?? "no answer"}.`);
+  map.on("error", (event) => explain(event.error ?? {}));
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !popup.isOpen()) return;
+    popup.remove();
+    map.getCanvas().focus();
   });
+}
+
+// The server's own words, where a tile came with some.
+async function explain({ name, body }) {
+  if (name === "AbortError") return;
+  const told = await body?.text().then(JSON.parse).catch(() => null);
+  say(told?.detail ?? "A part of the map could not be loaded.");
 }
 
 // From afar there are squares, and what was told of one is of no use any more.
