@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from page_images import SHAPE, classes_of, kept_of, roofs
 from rooftrace.app.page.pictures import (
     RAMP,
     fill_png,
-    outlines_png,
+    outline_colours,
+    outlines,
     picture_jpeg,
     ramp_colour,
     thumbnail,
@@ -39,39 +42,62 @@ def test_the_browser_fills_what_the_mask_holds(threshold: float) -> None:
     np.testing.assert_array_equal(filled, kept.scores.redecide(threshold).mask.data == 1)
 
 
+def read(data: bytes) -> list[tuple[NDArray[np.float64], int]]:
+    """Rings in pixels of the picture, and the colour of each; as viewer.js reads them."""
+    (count,) = np.frombuffer(data, "<u4", 1)
+    lengths = np.frombuffer(data, "<u4", count, 4)
+    xy = np.frombuffer(data, "<i2", 2 * lengths.sum(), 4 + 4 * count).reshape(-1, 2) / 16
+    colours = np.frombuffer(data, np.uint8, count, 4 + 4 * count + 4 * lengths.sum())
+    assert len(data) == 4 + 4 * count + 4 * lengths.sum() + count
+    return [*zip(np.split(xy, np.cumsum(lengths)[:-1]), colours.tolist())]
+
+
 def test_classes_have_their_colours() -> None:
     kept = classes_of()
     fill = decoded(fill_png(kept.scores, kept.prediction))
     red, green, blue = kept.prediction.legend.rgb(2)
     assert (fill == [blue, green, red, 255]).all()
-    outlines = decoded(outlines_png(kept.scores, kept.prediction))
-    seen = outlines[..., 3] > 0
-    assert seen[:2].all()
-    assert not seen[5:-5, 5:-5].any()
-    assert (outlines[seen][:, :3] == [blue, green, red]).all()
+    ((ring, colour),) = read(outlines(kept.scores, kept.prediction))
+    assert outline_colours(kept.prediction)[colour] == f"#{red:02x}{green:02x}{blue:02x}"
+    assert ring.min(axis=0).tolist() == [0, 0]
+    assert ring.max(axis=0).tolist() == [SHAPE[1], SHAPE[0]]
 
 
-def test_outlines_lie_around_the_buildings_in_the_colour_of_their_confidence() -> None:
+@pytest.mark.parametrize("placed", [True, False])
+def test_outlines_lie_around_the_buildings_in_the_colour_of_their_confidence(placed: bool) -> None:
+    kept = kept_of(placed=placed)
+    (sure, best), (doubtful, low) = read(outlines(kept.scores, kept.prediction))
+    assert [sure.min(axis=0).tolist(), sure.max(axis=0).tolist()] == [[10, 10], [40, 30]]
+    assert [doubtful.min(axis=0).tolist(), doubtful.max(axis=0).tolist()] == [[60, 50], [80, 70]]
+    colours = outline_colours(kept.prediction)
+    # A score of 250 / 255, and one of 140 / 255, between 0.3 and 1.
+    assert [best, low] == [round((score - 0.3) / 0.7 * 31) for score in (250 / 255, 140 / 255)]
+    assert colours[0] == RAMP[0]
+    assert colours[31] == RAMP[-1]
+
+
+def test_outlines_are_in_pixels_of_a_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rooftrace.predict.scores.LARGEST_PX", 50)
     kept = kept_of()
-    outlines = decoded(outlines_png(kept.scores, kept.prediction))
-    seen = outlines[..., 3] > 0
-    near = cv2.dilate((roofs()[0] > 100).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    assert seen.any()
-    assert not (seen & ~near).any()
-    assert not seen[16:24, 18:32].any()
-    sure, doubtful = (
-        outlines[rows][seen[rows]][:, :3].mean(axis=0) for rows in (slice(0, 40), slice(40, 80))
-    )
-    # Blue, green, red: the sure one is blue, the other is not.
-    assert sure[0] > sure[2] + 100
-    assert doubtful[2] > sure[2] + 50
+    (sure, _), _ = read(outlines(kept.scores, kept.prediction))
+    assert sure.max(axis=0).tolist() == [20, 15]
 
 
-def test_no_outlines_are_no_picture() -> None:
+def test_a_hole_is_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shapely import Polygon
+
+    kept = kept_of(placed=False)
+    yard = Polygon([(0, 0), (9, 0), (9, 9)], [[(5, 1), (8, 1), (8, 4)]])
+    geometry = np.array([yard, kept.prediction.outlines.geometry[0]], dtype=object)
+    made = replace(kept.prediction.outlines, geometry=geometry)
+    found = read(outlines(kept.scores, replace(kept.prediction, outlines=made)))
+    assert len(found) == 3
+    assert found[0][1] == found[1][1] != found[2][1]
+
+
+def test_no_outlines_are_no_rings() -> None:
     kept = kept_of()
-    none = decoded(outlines_png(kept.scores, kept.scores.redecide(1.0)))
-    assert none.shape == (*SHAPE, 4)
-    assert not none.any()
+    assert outlines(kept.scores, kept.scores.redecide(1.0)) == bytes(4)
 
 
 def test_the_ramp_goes_from_end_to_end() -> None:

@@ -41,9 +41,9 @@ def run(store: ResultStore) -> str:
     [
         ("0/picture.jpg", "image/jpeg", b"\xff\xd8"),
         ("0/fill.png", "image/png", b"\x89PNG"),
-        ("0/outlines.png?threshold=0.7", "image/png", b"\x89PNG"),
+        ("0/outlines.bin?threshold=0.8", "application/octet-stream", b"\x01\0\0\0"),
         ("0/gpkg", "application/octet-stream", b"SQLite format 3"),
-        ("2/outlines.png", "image/png", b"\x89PNG"),
+        ("2/outlines.bin", "application/octet-stream", b"\x01\0\0\0"),
         ("table.csv", "text/csv; charset=utf-8", b"image,buildings"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 from rooftrace.app.page import words
 from rooftrace.app.page.card import model_card
 from rooftrace.app.page.examples import Examples
-from rooftrace.app.page.pictures import thumbnail
+from rooftrace.app.page.pictures import outline_colours, thumbnail
 from rooftrace.app.page.results import Result, ResultStore
 from rooftrace.app.page.routes import ROOT
 from rooftrace.app.page.tracing import MOST_IMAGES, chosen_options, trace
@@ -285,7 +285,8 @@ class _Page:
             "kind": "classes" if threshold is None else "score",
             "picture": f"{address}/picture.jpg",
             "fill": f"{address}/fill.png",
-            "outlines": f"{address}/outlines.png{asked}",
+            "outlines": f"{address}/outlines.bin{asked}",
+            "colours": outline_colours(prediction),
             "threshold": threshold,
             "metres_per_px": None if summary.gsd_m is None else summary.gsd_m * scores.step,
         }

@@ -1,4 +1,4 @@
-"""The layers of the viewer: the image, what fills it, and the outlines, as files of a picture."""
+"""The layers of the viewer: the image, what fills it, and the outlines."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from rooftrace.io.masks import NODATA
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptScores
 
-__all__ = ["LOW_SCORE", "RAMP", "fill_png", "outlines_png", "picture_jpeg", "thumbnail"]
+__all__ = [
+    "LOW_SCORE",
+    "RAMP",
+    "fill_png",
+    "outline_colours",
+    "outlines",
+    "picture_jpeg",
+    "ramp_colour",
+    "thumbnail",
+]
 
 RAMP = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
 """Of the confidence, from `LOW_SCORE` to 1: red to blue, which dichromats tell apart, too."""
 
 LOW_SCORE = 0.3
 _BINS = 32
-_SHIFT = 4
+_PER_PX = 16
 _THUMB_PX = 240
 _JPEG_QUALITY = 92
 
@@ -46,32 +55,46 @@ def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
     return _encoded(".png", table[mask][..., [2, 1, 0, 3]], cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
-def outlines_png(scores: KeptScores, prediction: Prediction) -> bytes:
-    """The outlines on nothing, coloured by confidence, or by class where there are several."""
-    height, width = scores.score.shape
-    colours = np.zeros((height, width, 3), dtype=np.uint8)
-    outlines = prediction.outlines
-    alone = prediction.summary.threshold is not None
-    rings = _rings(prediction, scores.step, (height, width))
-    if alone:
-        which = _bins(outlines.score)
-        table = [ramp_colour(number / (_BINS - 1)) for number in range(_BINS)]
-    else:
-        assert outlines.class_id is not None
-        which = outlines.class_id.astype(np.int64)
+def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
+    """The rings of all outlines, holes among them, for the browser to draw at any size.
+
+    Returns:
+        Little-endian: uint32 n; (n,) uint32 points of each ring; (points, 2) int16 x and y in
+        16ths of the picture's pixels; (n,) uint8 which of `outline_colours` each has.
+    """
+    found = prediction.outlines
+    if not len(found):
+        return np.zeros(1, "<u4").tobytes()
+    _, xy, (ring_ends, polygon_ends) = shapely.to_ragged_array(np.asarray(found.geometry))
+    lengths = np.diff(ring_ends)
+    colour = np.repeat(_colours_of(prediction), np.diff(polygon_ends)).astype(np.uint8)
+    grid = prediction.mask.grid
+    to_pixel = ~grid.transform if grid.crs is not None else Affine.identity()
+    t = Affine.scale(1 / scores.step) @ to_pixel
+    x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
+    y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
+    points = np.rint(np.stack([x, y], axis=1) * _PER_PX).astype("<i2")
+    count = np.array([len(lengths)], "<u4")
+    return b"".join(one.tobytes() for one in (count, lengths.astype("<u4"), points, colour))
+
+
+def outline_colours(prediction: Prediction) -> list[str]:
+    """`#RRGGBB` by what `outlines` names: confidence, or classes where there are several."""
+    if prediction.summary.threshold is None:
         table = [prediction.legend.rgb(index) for index in range(len(prediction.legend.names))]
-    share = np.zeros((height, width), dtype=np.uint8)
-    thickness = 2 if max(height, width) > _THIN_BELOW_PX else 1
-    for number in np.unique(which).tolist():
-        chosen = [rings[at] for at in np.flatnonzero(which == number)]
-        red, green, blue = table[number]
-        # Wider than what is seen of it, so that edges that are seen in part have its colour.
-        cv2.polylines(colours, chosen, True, (blue, green, red), thickness + 2, cv2.LINE_8, _SHIFT)
-        cv2.polylines(share, chosen, True, 255, thickness, cv2.LINE_AA, _SHIFT)
-    return _encoded(".png", np.dstack([colours, share]), cv2.IMWRITE_PNG_COMPRESSION, 1)
+    else:
+        table = [ramp_colour(number / (_BINS - 1)) for number in range(_BINS)]
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in table]
 
 
-_THIN_BELOW_PX = 400
+def _colours_of(prediction: Prediction) -> NDArray[np.int64]:
+    """(n,) of the outlines, by `outline_colours`; of a score that is not known the lowest."""
+    found = prediction.outlines
+    if prediction.summary.threshold is None:
+        assert found.class_id is not None
+        return found.class_id.astype(np.int64)
+    along = (np.nan_to_num(found.score).astype(np.float64) - LOW_SCORE) / (1 - LOW_SCORE)
+    return np.asarray(np.rint(along.clip(0, 1) * (_BINS - 1)), dtype=np.int64)
 
 
 def ramp_colour(at: float) -> tuple[int, int, int]:
@@ -95,29 +118,6 @@ def thumbnail(scores: KeptScores, prediction: Prediction) -> NDArray[np.uint8]:
         return np.ascontiguousarray(picture)
     size = tuple(max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0]))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _bins(score: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Of the ramp, by score; what is not known is lowest."""
-    along = (np.nan_to_num(score).astype(np.float64) - LOW_SCORE) / (1 - LOW_SCORE)
-    return np.asarray(np.rint(along.clip(0, 1) * (_BINS - 1)), dtype=np.int64)
-
-
-def _rings(prediction: Prediction, step: int, shape_yx: tuple[int, int]) -> list[NDArray[np.int32]]:
-    """The outer ring of each outline in the picture, fixed point with `_SHIFT` bits."""
-    outlines, grid = prediction.outlines, prediction.mask.grid
-    to_pixel = ~grid.transform if grid.crs is not None else Affine.identity()
-    t = Affine.scale(1 / step) @ to_pixel
-    outer = shapely.get_exterior_ring(np.asarray(outlines.geometry))
-    xy, which = shapely.get_coordinates(outer, return_index=True)
-    x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
-    y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
-    # OpenCV counts from the centre of the first pixel, outlines from its corner.
-    # What runs along the image's edge would be half outside.
-    inside = np.stack([x, y], axis=1).clip(1, (shape_yx[1] - 1, shape_yx[0] - 1))
-    points = np.rint((inside - 0.5) * (1 << _SHIFT)).astype(np.int32)
-    starts = np.searchsorted(which, np.arange(1, len(outer)))
-    return np.split(points, starts) if len(outer) else []
 
 
 def _encoded(suffix: str, picture: NDArray[Any], option: int, value: int) -> bytes:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Response
 
 from rooftrace.app.page.downloads import DOWNLOADS, table_csv
-from rooftrace.app.page.pictures import fill_png, outlines_png, picture_jpeg
+from rooftrace.app.page.pictures import fill_png, outlines, picture_jpeg
 from rooftrace.app.page.results import Result, ResultStore
 from rooftrace.core.errors import ConfigError, RooftraceError
 
@@ -55,11 +55,11 @@ def page_router(store: ResultStore) -> APIRouter:
         data = _asked(lambda: fill_png(result.scores, result.at()))
         return Response(data, media_type="image/png", headers=_KEPT)
 
-    @router.get("/{run}/{index}/outlines.png")
-    def outlines(run: str, index: int, threshold: float | None = None) -> Response:
+    @router.get("/{run}/{index}/outlines.bin")
+    def rings(run: str, index: int, threshold: float | None = None) -> Response:
         result = found(run, index)
-        data = _asked(lambda: outlines_png(result.scores, result.at(_checked(threshold))))
-        return Response(data, media_type="image/png", headers=_KEPT)
+        data = _asked(lambda: outlines(result.scores, result.at(_checked(threshold))))
+        return Response(data, media_type="application/octet-stream", headers=_KEPT)
 
     @router.get("/{run}/{index}/{kind}")
     def download(run: str, index: int, kind: str, threshold: float | None = None) -> Response:

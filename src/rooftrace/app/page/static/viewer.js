@@ -2,7 +2,8 @@
 // component, which gives `element`, `props` and `watch`.
 const find = (name) => element.querySelector(`.rt-${name}`);
 const YELLOW = 0xff00c4ff, WHITE = 0xffffffff; // ABGR
-const state = { view: null, score: null, size: [0, 0], threshold: 0, asked: null, mode: "overlay", opacity: 0.45 };
+const state = { view: null, score: null, rings: [], size: [0, 0], threshold: 0, asked: null, mode: "overlay", opacity: 0.45 };
+const PER_PX = 16; // points of outlines for each pixel of the picture
 const place = { zoom: 1, x: 0, y: 0 };
 
 function paint() {
@@ -27,6 +28,51 @@ function paint() {
   }
   stage.dataset.filled = filled;
   stage.dataset.threshold = state.threshold;
+}
+
+function trace() {
+  const canvas = find("outlines"), layers = find("layers"), frame = layers?.parentElement;
+  if (!canvas || !frame.clientWidth) return;
+  const dense = window.devicePixelRatio || 1;
+  const [width, height] = [frame.clientWidth * dense, frame.clientHeight * dense].map(Math.round);
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+  const context = canvas.getContext("2d");
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, width, height);
+  if (!state.view) return;
+  // What a pixel of the picture is on the screen.
+  const shown = layers.clientWidth * place.zoom / state.size[0] * dense;
+  const [x, y] = [(layers.offsetLeft + place.x) * dense, (layers.offsetTop + place.y) * dense];
+  context.setTransform(shown / PER_PX, 0, 0, shown / PER_PX, x, y);
+  context.lineJoin = "round";
+  context.lineWidth = Math.min(2.2, Math.max(1.1, 1.6 * shown / dense)) * dense / shown * PER_PX;
+  for (const [colour, path] of state.rings) {
+    context.strokeStyle = colour;
+    context.stroke(path);
+  }
+}
+
+async function rings(url, colours) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(url);
+  const data = await answer.arrayBuffer();
+  const count = new DataView(data).getUint32(0, true);
+  const lengths = new Uint32Array(data, 4, count);
+  const points = lengths.reduce((sum, length) => sum + length, 0);
+  const xy = new Int16Array(data, 4 + 4 * count, 2 * points);
+  const which = new Uint8Array(data, 4 + 4 * count + 4 * points, count);
+  const paths = new Map();
+  let at = 0;
+  for (let ring = 0; ring < count; ring++) {
+    if (!paths.has(which[ring])) paths.set(which[ring], new Path2D());
+    const path = paths.get(which[ring]);
+    for (let point = 0; point < lengths[ring]; point++, at += 2) {
+      if (point) path.lineTo(xy[at], xy[at + 1]);
+      else path.moveTo(xy[at], xy[at + 1]);
+    }
+    path.closePath();
+  }
+  return [...paths].sort(([a], [b]) => a - b).map(([colour, path]) => [colours[colour], path]);
 }
 
 function dress() {
@@ -60,6 +106,7 @@ function move() {
   layers.classList.toggle("rt-near", layers.clientWidth * place.zoom > 2.5 * state.size[0]);
   find("stage").classList.toggle("rt-zoomed", place.zoom > 1);
   measure();
+  trace();
 }
 
 function zoom(factor, x, y) {
@@ -114,6 +161,7 @@ async function show(view) {
       find("picture").alt = `${view.name}, seen from above`;
       Object.assign(place, { zoom: 1, x: 0, y: 0 });
       state.asked = null;
+      state.rings = [];
     }
     // An answer to where the slider was before is not what is looked at now.
     const late = state.asked !== null && Math.abs(state.asked - view.threshold) > 1e-9;
@@ -121,9 +169,10 @@ async function show(view) {
     paint();
     dress();
     move();
-    const outlines = await load(view.outlines);
+    const made = await rings(view.outlines, view.colours);
     if (state.view !== view) return;
-    find("outlines").src = outlines.src;
+    state.rings = made;
+    trace();
     stage.dataset.outlines = view.outlines;
     stage.dataset.state = state.asked === null ? "ready" : "deciding";
   } catch (error) {
