@@ -21,17 +21,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import PART, WORK, Part, load_bundle, machine, measure_part, rounded, say, start
+from common import WORK, load_bundle, machine, measure_part, rounded, say, start
+
+_HANDLER = str(Path(__file__).with_name("plain_server.py"))
 
 SERVERS = {
     "ours": ["-m", "rooftrace", "serve", "--port", "0", "--json", "--queue", "64"],
-    "plain": [__file__, PART, "plain"],
-    "plain_threads": [__file__, PART, "plain"],
+    "plain": [_HANDLER],
+    "plain_threads": [_HANDLER, "--threads"],
 }
-"""How each is started; those of this script are given their arguments as JSON."""
+"""How each is started."""
 
 PATHS = {"ours": "/v1/predict?format=png", "plain": "/predict", "plain_threads": "/predict"}
 _SIDES_PX = (256, 512, 1024)
+_WARM_SECONDS = 3.0
 _SEEDS = (101, 102, 103, 104)
 
 
@@ -118,8 +121,7 @@ def _server(
         command += ["--jobs", str(options.work / "serve-jobs")]
         command += ["-m", options.model] if options.model else []
     else:
-        arguments = {"network": prepared["network"], "threads": name == "plain_threads"}
-        command.append(json.dumps(arguments))
+        command.append(prepared["network"])
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     row: dict[str, Any] = {}
@@ -134,7 +136,7 @@ def _server(
         process.send_signal(signal.SIGTERM)
         process.stdout.close()
         _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0
+        process.returncode = -signal.SIGTERM
         row["peak_rss_mb"] = round(usage.ru_maxrss * 1024 / 1e6, 1)
 
 
@@ -274,7 +276,8 @@ def load_server(
 ) -> dict[str, Any]:
     """So many clients, each asking for the mask of the next image as soon as it has the last.
 
-    The images of the first round, and what comes after the time is over, are not counted.
+    At least one round over the images, and three seconds, are not counted: networks are compiled
+    for each shape of a batch.
     """
     import cv2
     import numpy as np
@@ -288,7 +291,7 @@ def load_server(
     failures: list[str] = []
     turn = iter(range(10**9))
     lock = threading.Lock()
-    warm_until = len(bodies)
+    started = time.perf_counter()
     began: list[float] = []
 
     def run() -> None:
@@ -296,13 +299,13 @@ def load_server(
         while not failures:
             with lock:
                 number = next(turn)
-                if number == warm_until:
-                    began.append(time.perf_counter())
-            counted = number >= warm_until
-            if counted and time.perf_counter() - began[0] > seconds:
+                now = time.perf_counter()
+                if not began and number >= len(bodies) and now - started > _WARM_SECONDS:
+                    began.append(now)
+            counted = bool(began)
+            if counted and now - began[0] > seconds:
                 return
             which = number % len(bodies)
-            started = time.perf_counter()
             try:
                 answer = client.ask(bodies[which])
             except (OSError, ValueError) as error:
@@ -310,8 +313,8 @@ def load_server(
                 return
             ended = time.perf_counter()
             if counted:
-                latencies.append((ended, ended - started, mpx[which]))
-            else:
+                latencies.append((ended, ended - now, mpx[which]))
+            elif which not in found:
                 decoded = cv2.imdecode(np.frombuffer(answer, np.uint8), cv2.IMREAD_UNCHANGED)
                 found[which] = _is_building(decoded)
 
@@ -394,69 +397,5 @@ def _metrics(url: str) -> dict[str, float]:
     }
 
 
-def plain(*, network: str, threads: bool) -> dict[str, Any]:
-    """A handler as people write it: UploadFile, PIL, the network in eager fp32, a mask as PNG.
-
-    Args:
-        network: the folder of its weights.
-        threads: whether it is a `def`, which FastAPI runs in threads, in place of an `async def`.
-    """
-    import io
-    import socket
-
-    import numpy as np
-    import torch
-    import uvicorn
-    from fastapi import FastAPI, Response, UploadFile
-    from PIL import Image
-    from safetensors.torch import load_file
-
-    from rooftrace.models.spec import BundleSpec
-    from rooftrace.models.zoo import ModelConfig, build_model
-
-    spec = BundleSpec.model_validate_json(Path(network, "spec.json").read_text(encoding="utf-8"))
-    config = ModelConfig.model_validate({**spec.training["model"], "encoder_weights": "none"})
-    model = build_model(config, bands=len(spec.bands), channels=spec.channels)
-    model.load_state_dict(load_file(Path(network, "weights.safetensors")))
-    model.eval()
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
-    app = FastAPI()
-
-    def mask_of(data: bytes) -> Response:
-        image = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-        batch = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        with torch.no_grad():
-            probability = torch.sigmoid(model((batch - mean) / std))[0, 0]
-        mask = (probability >= spec.threshold).byte().numpy() * 255
-        buffer = io.BytesIO()
-        Image.fromarray(mask).save(buffer, "PNG")
-        return Response(buffer.getvalue(), media_type="image/png")
-
-    if threads:
-
-        def handle(file: UploadFile) -> Response:
-            return mask_of(file.file.read())
-
-        app.post("/predict")(handle)
-    else:
-
-        async def handle_async(file: UploadFile) -> Response:
-            return mask_of(await file.read())
-
-        app.post("/predict")(handle_async)
-
-    @app.get("/readyz")
-    def ready() -> str:
-        return "ready"
-
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    print(json.dumps({"url": f"http://127.0.0.1:{listening.getsockname()[1]}"}), flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
-    return {}
-
-
-PARTS: dict[str, Part] = {"prepare": prepare, "batch": batch, "load": load_server, "plain": plain}
-
 if __name__ == "__main__":
-    start(main, PARTS)
+    start(main, {"prepare": prepare, "batch": batch, "load": load_server})
