@@ -158,3 +158,17 @@ def test_some_of_many_shapes() -> None:
     taken = shapes.take(np.array([2, 0])).geometry()
     assert shapely.equals(taken, [one, ring]).all()
     assert len(Ragged.of(np.zeros(0, np.object_))) == 0
+
+
+def test_long_edges_are_bent_and_short_ones_are_not() -> None:
+    grid = GeoGrid((200, 400), Affine(1000, 0, 300_000, 0, -1000, 7_100_000), CRS(32633))
+    long = shapely.box(310_000, 6_950_000, 690_000, 7_050_000)
+    house = shapely.box(310_000, 6_950_000, 310_020, 6_950_010)
+    made_long, made_house = Place(grid).polygons(np.array([long, house]), grid.crs)
+    assert len(made_house.exterior.coords) == 5
+    assert len(made_long.exterior.coords) > 50
+    to_map = Transformer.from_crs(32633, 3857, always_xy=True)
+    middle = shapely.Point(to_map.transform(500_000, 6_950_000))
+    assert made_long.exterior.distance(middle) < 0.1
+    corner = to_map.transform(310_020, 6_950_010)
+    assert min(np.hypot(*(shapely.get_coordinates(made_house) - corner).T)) < 1e-3

@@ -17,6 +17,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.app.map.sampling import transformer
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.io.placed import PlacedSource
@@ -32,6 +33,12 @@ HALF_M = pi * 6378137.0
 """The map reaches so far from its middle, in each direction."""
 
 _DEEPEST = 24
+_EARTH_M = 6378137.0
+_BEND_M = 0.05
+"""How far a reprojected edge may lie off."""
+
+_STRAIGHT_M = 500.0
+"""A line as long as this is bent by its square over eight times the Earth's radius: 5 mm."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class Place:
             GeoreferenceError: there is no way to where the scene lies.
         """
         if not self.flat:
-            return reprojected(geometry, crs or MERCATOR, MERCATOR, 0.05)
+            return _on_map(geometry, crs or MERCATOR)
         to_map: Any = self._flat_transform
         if self.grid.crs is not None and crs is not None:
             geometry = reprojected(geometry, crs, self.grid.crs, self.grid.transform.a / 16)
@@ -146,6 +153,22 @@ class Place:
             return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
 
         return np.asarray(shapely.transform(geometry, moved), np.object_)
+
+
+def _on_map(geometry: NDArray[np.object_], crs: CRS) -> NDArray[np.object_]:
+    """As `reprojected`, without a look at the edges of what is so small that none can be bent."""
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    metres = unit * (_EARTH_M if crs.is_geographic else 1.0)
+    left, bottom, right, top = shapely.bounds(geometry).reshape(-1, 4).T
+    small = np.maximum(right - left, top - bottom) * metres < _STRAIGHT_M
+    made = np.empty(len(geometry), np.object_)
+    made[~small] = reprojected(geometry[~small], crs, MERCATOR, _BEND_M)
+    if small.any():
+        way = transformer(crs, MERCATOR)
+        made[small] = shapely.transform(
+            geometry[small], lambda xy: np.stack(way.transform(*xy.T), axis=1)
+        )
+    return made
 
 
 def unit_of_degrees(lon: float, lat: float) -> tuple[float, float]:

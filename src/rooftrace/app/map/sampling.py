@@ -17,7 +17,7 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 
-__all__ = ["averaged", "sampled"]
+__all__ = ["averaged", "sampled", "transformer"]
 
 Floats = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -97,7 +97,7 @@ def _places(source: GeoGrid, grid: GeoGrid) -> tuple[Floats, Floats]:
     assert source.crs is not None
     assert grid.crs is not None
     if source.crs != grid.crs:
-        x, y = _transformer(grid.crs, source.crs).transform(x, y)
+        x, y = transformer(grid.crs, source.crs).transform(x, y)
     to_pixel = ~source.transform
     with np.errstate(invalid="ignore"):
         return (
@@ -162,5 +162,6 @@ def _looked_up(
 
 
 @lru_cache(maxsize=32)
-def _transformer(source: CRS, target: CRS) -> Transformer:
+def transformer(source: CRS, target: CRS) -> Transformer:
+    """X before y, whatever the systems say; threads may share it."""
     return Transformer.from_crs(source, target, always_xy=True)
