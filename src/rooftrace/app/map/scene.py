@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,24 +17,17 @@ from rooftrace.app.map.place import Place, TileId, unit_of_degrees
 from rooftrace.app.map.pyramid import Pyramid, overviews
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
+from rooftrace.app.map.underlay import find_image, levels_of, read_preview
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.types import GeoGrid, RasterSource, Window
-from rooftrace.flows.inputs import find_jobs
+from rooftrace.core.types import GeoGrid, RasterSource
 from rooftrace.io.legend import Legend
-from rooftrace.io.memory import ArraySource
-from rooftrace.io.nodata import NodataRule
-from rooftrace.io.placed import PlacedSource
-from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.remote import is_url
+from rooftrace.io.raster import open_raster
 
 __all__ = ["PICTURE_PX", "MapScene", "PictureLayer"]
 
 PictureLayer = Literal["image", "mask", "density"]
 
 PICTURE_PX = 256
-_PREVIEW_PX = 1600
-_PREVIEW_WIDTH = 420
-"""A preview is no narrower than this, for its caption."""
 
 
 class MapScene:
@@ -55,7 +47,6 @@ class MapScene:
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
         self.files = files
         self.stamp = files.stamp
-        self._run = run
         self._legend = legend or Legend(_class_names(files.record))
         self._vectors = Once(self._open_vectors)
         self._image = Once(self._open_image)
@@ -64,10 +55,11 @@ class MapScene:
         self._stretch = Once(self._find_stretch)
         self.notes: list[str] = []
         self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
-        self._input: RasterSource | None = None
-        self._input = self._find_input()
-        grid = self._grid()
-        self.place = Place(grid)
+        mask = None if self._mask_file is None else self._mask_file.grid
+        self._input, note = find_image(files.record.get("input"), run, self._folder, mask)
+        if note:
+            self._say(note)
+        self.place = Place(self._grid())
 
     @property
     def vectors(self) -> VectorTiles | None:
@@ -102,8 +94,16 @@ class MapScene:
             return None
 
     def _open_image(self) -> Pyramid | None:
-        source = self._input
-        return self._preview() if source is None else Pyramid(self._levels(source), self.place)
+        if self._input is not None:
+            return Pyramid(levels_of(self._input, self.place.grid), self.place)
+        if self.files.preview is None:
+            return None
+        try:
+            preview = read_preview(self.files.preview, self.place.grid)
+        except DataError as error:
+            self._note(error)
+            return None
+        return None if preview is None else Pyramid([preview], self.place)
 
     def _open_mask(self) -> Pyramid | None:
         file = self._mask_file
@@ -233,73 +233,6 @@ class MapScene:
             remedy="Predict it again with the mask among the --outputs.",
         )
 
-    def _find_input(self) -> RasterSource | None:
-        """The image that was predicted, if it is still there."""
-        told = self.files.record.get("input")
-        if not isinstance(told, str):
-            self._say("Nothing says which image this was: run.json does not tell of it.")
-            return None
-        if is_url(told):
-            self._say("The image lies on a server and is not fetched.")
-            return None
-        path = next((path for path in _candidates(told, self._folder) if path.exists()), Path(told))
-        options = self._run.get("options") or {}
-        try:
-            jobs, _ = find_jobs(
-                [path], _nodata(options), mosaic=path.is_dir(), zoom=options.get("zoom")
-            )
-            source: RasterSource = jobs[0].source
-            grid = source.grid
-        except RooftraceError:
-            missing = not path.exists()
-            self._say(
-                f"The image {path.name} is not where it was"
-                + ("." if missing else ", or cannot be read any more.")
-            )
-            return None
-        mask = None if self._mask_file is None else self._mask_file.grid
-        if mask is None or grid.shape == mask.shape:
-            return source
-        if grid.crs is not None and not Place(mask).flat:
-            # Of an image that was limited to an area, the mask is smaller.
-            return source
-        self._say(
-            f"The image {path.name} has {grid.height} × {grid.width} pixels, but its mask has "
-            f"{mask.height} × {mask.width}: it is another one by now."
-        )
-        return None
-
-    def _levels(self, source: RasterSource) -> list[RasterSource]:
-        """The image and its overviews, where its mask lies."""
-        alike = source.grid.shape == self.place.grid.shape
-        file = source.source if alike and isinstance(source, PlacedSource) else source
-        levels: list[RasterSource] = [source]
-        if isinstance(file, RasterFile):
-            levels += overviews(file)
-        if not alike:
-            return levels
-        return [PlacedSource(level, _scaled(self.place.grid)) for level in levels]
-
-    def _preview(self) -> Pyramid | None:
-        """The picture with the polygons on it, without its caption, in place of the image."""
-        if self.files.preview is None:
-            return None
-        shape = self.place.grid.shape
-        step = max(1, ceil(max(shape) / _PREVIEW_PX))
-        rows, cols = ceil(shape[0] / step), ceil(shape[1] / step)
-        try:
-            page = open_raster(self.files.preview).read()
-        except DataError as error:
-            self._note(error)
-            return None
-        height, width = page.valid.shape
-        if width != max(cols, _PREVIEW_WIDTH) or height <= rows:
-            return None
-        area = Window(0, (width - cols) // 2, rows, cols)
-        part, at = page.data[(slice(None), *area.slices())], area.slices()
-        grid = self.place.grid.resampled((rows, cols), (step, step))
-        return Pyramid([ArraySource(part, grid, page.valid[at], "preview")], self.place)
-
     @property
     def _folder(self) -> Path:
         files = self.files
@@ -337,33 +270,6 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
         ],
         "classes": {str(index): name for index, name in outlines.classes.items()},
     }  # fmt: skip
-
-
-def _scaled(grid: GeoGrid) -> Callable[[GeoGrid], GeoGrid]:
-    """Where a coarser image of the same ground lies."""
-
-    def placed(own: GeoGrid) -> GeoGrid:
-        return grid.resampled(own.shape, (grid.height / own.height, grid.width / own.width))
-
-    return placed
-
-
-def _candidates(told: str, folder: Path) -> list[Path]:
-    """Where an image may be that a run knew by a path of its own working directory."""
-    path = Path(told)
-    if path.is_absolute():
-        return [path, folder / path.name, folder.parent / path.name]
-    return [path, folder.parent / path, folder / path.name, folder.parent / path.name]
-
-
-def _nodata(options: Mapping[str, Any]) -> NodataRule | None:
-    told = options.get("nodata")
-    if not isinstance(told, dict):
-        return None
-    colour = told.get("colour")
-    return NodataRule(
-        told.get("value"), None if colour is None else tuple(colour), told.get("alpha", True)
-    )
 
 
 def _class_names(record: Mapping[str, Any]) -> tuple[str, ...]:
