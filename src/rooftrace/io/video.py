@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -192,11 +193,15 @@ class VideoReader:
 
     def _begin(self) -> float:
         """Seek, and say at which of the file's own seconds the result begins."""
+        import av
+
         began = 0.0 if self._container.start_time is None else self._container.start_time / 1e6
         # A negative start is what a decoder of sound needs before the first that is heard.
         origin_s = max(began, 0.0) + self._start_s
         if self._start_s > 0 and not self.live:
-            self._container.seek(int(origin_s * 1e6))
+            # Where a damaged file cannot, it is read from its beginning, which takes longer.
+            with suppress(av.FFmpegError, OSError):
+                self._container.seek(int(origin_s * 1e6))
         return origin_s
 
     def _look(self) -> VideoInfo:

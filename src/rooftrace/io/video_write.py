@@ -64,9 +64,9 @@ class VideoWriter:
         kind = CONTAINERS[path.suffix.lower()]
         options = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
         self.notes: list[str] = []
-        self.bytes_written = 0
         self._info = info
-        self._opened = False
+        self._heard: dict[int, Fraction] = {}
+        self._sound_lost = 0
         self._container = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._video = self._pictures(codec, crf)
         self._sounds = self._tracks(sound, kind)
@@ -101,15 +101,36 @@ class VideoWriter:
 
     def add_sound(self, sound: Sound) -> None:
         """Copy some sound; that of a track which is not taken is left out."""
+        import av
+
         track = self._sounds[sound.stream]
-        if track is not None:
-            sound.packet.stream = track
-            self._mux([sound.packet])
+        packet: Any = sound.packet
+        if track is None:
+            return
+        # No container takes time that stands still or runs back.
+        at = packet.dts * packet.time_base
+        if at <= self._heard.get(sound.stream, at - 1):
+            self._sound_lost += 1
+            return
+        packet.stream = track
+        try:
+            self._container.mux_one(packet)
+        except OSError:
+            raise
+        except av.FFmpegError:
+            # What is no matter of the disk is damage of the input.
+            self._sound_lost += 1
+        else:
+            self._heard[sound.stream] = at
 
     def finish(self) -> None:
         """Write what the encoder still holds, and the index."""
         self._mux(self._video.encode(None))
         self._container.close()
+        if self._sound_lost:
+            self.notes.append(
+                f"The sound is damaged: {self._sound_lost:,} pieces of it are left out."
+            )
 
     def abandon(self) -> None:
         """Let go of the file, whatever state it is in."""
@@ -161,12 +182,14 @@ class VideoWriter:
         for template in templates:
             name = template.codec_context.codec.canonical_name
             if name not in self._container.supported_codecs:
-                self.notes.append(
-                    f"The sound is left out: {kind} does not take {name}. Write .mkv to keep it."
-                )
-                tracks.append(None)
+                reason = f"{kind} does not take {name}. Write .mkv to keep it."
+            elif not template.codec_context.sample_rate:
+                reason = "it does not tell its sampling rate."
+            else:
+                tracks.append(self._container.add_stream_from_template(template))
                 continue
-            tracks.append(self._container.add_stream_from_template(template))
+            self.notes.append(f"A track of sound is left out: {reason}")
+            tracks.append(None)
         return tracks
 
 
@@ -212,10 +235,14 @@ def _explained(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except ExportError:
-        raise
-    except av.FFmpegError as error:
+    except OSError as error:
         raise export_error(path, error) from error
+    except av.FFmpegError as error:
+        raise ExportError(
+            f"{path} could not be written: {error.strerror}.",
+            remedy="The input may be damaged in a way that this container does not take: try "
+            f"{'.mp4' if path.suffix.lower() == '.mkv' else '.mkv'}.",
+        ) from error
 
 
 def _encodes(name: str) -> bool:

@@ -252,6 +252,53 @@ def sound_alone(path: Path) -> None:
         write_sound(out, out.add_stream("aac", rate=48000, layout="mono"), 0.5)
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi", ".ts"])
+def test_whatever_is_damaged_comes_out_or_is_told_of(tmp_path: Path, ending: str) -> None:
+    """Sixty files with bytes changed here and there, some cut short: no other error."""
+    rng = np.random.default_rng(len(ending))
+    whole = write_video(
+        tmp_path / f"in{ending}", map(town, range(8)),
+        sound=None if ending == ".avi" else "aac",
+        **({} if ending == ".mp4" else {"tick": Fraction(1, 25)}),
+    ).read_bytes()  # fmt: skip
+    source, read, refused = tmp_path / f"damaged{ending}", 0, 0
+    for number in range(60):
+        data = bytearray(whole)
+        if number % 3 == 0:
+            data = data[: rng.integers(1, len(data))]
+        for _ in range(int(rng.integers(1, 20))):
+            data[rng.integers(0, len(data))] = rng.integers(0, 256)
+        source.write_bytes(data)
+        out = tmp_path / ("out.mkv" if number % 2 else "out.mp4")
+        try:
+            copied(source, out, start_s=0.1 if number % 5 == 0 else 0.0)
+        except (DataError, ExportError) as error:
+            # What a track of sound says of itself may be damaged, too, and no container takes it.
+            refused += isinstance(error, ExportError)
+        else:
+            read += 1
+            assert read_frames(out)
+    assert read > 5
+    assert refused <= 2
+
+
+def test_sound_whose_time_runs_back_is_left_out(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "in.mp4", map(town, range(20)), sound="aac")
+    with (
+        VideoReader(source) as reader,
+        video_sink(tmp_path / "out.mp4", reader.info, reader.sound_streams) as sink,
+    ):
+        for number, item in enumerate(reader.items()):
+            if isinstance(item, Picture):
+                sink.add(item)
+                continue
+            if number % 7 == 6:
+                item.packet.pts = item.packet.dts = 5
+            sink.add_sound(item)
+    assert any("The sound is damaged" in note for note in sink.notes)
+    assert 10 < len(read_sound(tmp_path / "out.mp4")) < len(read_sound(source))
+
+
 def test_frames_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that come up behind smaller ones."""
     small, large = (
