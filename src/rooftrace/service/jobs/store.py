@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,47 +13,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import BusyError, ConfigError, ExportError
+from rooftrace.core.errors import BusyError
 from rooftrace.io.atomic import export_error
 from rooftrace.predict.options import SceneOptions
+from rooftrace.service.jobs.database import job_of, open_list, writing
 from rooftrace.service.jobs.job import (
     STATES,
     Job,
     JobFile,
     JobState,
     JobStateError,
-    options_from_json,
     options_to_json,
 )
 
 __all__ = ["JobStore"]
-
-_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
-    options TEXT NOT NULL,
-    upload TEXT NOT NULL,
-    upload_bytes INTEGER NOT NULL,
-    created_s REAL NOT NULL,
-    started_s REAL,
-    finished_s REAL,
-    pixels_done INTEGER NOT NULL DEFAULT 0,
-    pixels INTEGER NOT NULL,
-    buildings INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    crashes INTEGER NOT NULL DEFAULT 0,
-    revision INTEGER NOT NULL DEFAULT 1,
-    error TEXT,
-    figures TEXT,
-    files TEXT NOT NULL DEFAULT '[]'
-) STRICT;
-CREATE INDEX jobs_by_state ON jobs (state, number);
-"""
 
 _DAY_S = 86_400.0
 
@@ -95,40 +67,13 @@ class JobStore:
         try:
             # The images of others: nobody else on this machine is to look at them.
             self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise export_error(path, error) from error
-        self._base.row_factory = sqlite3.Row
-        try:
-            self._base.execute("PRAGMA journal_mode = WAL")
-            self._base.execute("PRAGMA busy_timeout = 10000")
-            # What was answered with "accepted" is there after a loss of power, too.
-            self._base.execute("PRAGMA synchronous = FULL")
-            self._prepare(path)
-        except sqlite3.Error as error:
-            self._base.close()
-            raise ExportError(
-                f"{path} cannot be used as the list of jobs: {error}.",
-                remedy="Name another folder for the jobs, or remove that file.",
-            ) from error
+        self._base = open_list(path)
 
     @property
     def _jobs(self) -> Path:
         return self.folder / "jobs"
-
-    def _prepare(self, path: Path) -> None:
-        with self._writing():
-            version = int(self._base.execute("PRAGMA user_version").fetchone()[0])
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    self._base.execute(statement)
-                self._base.execute(f"PRAGMA user_version = {_VERSION}")
-        if version not in (0, _VERSION):
-            self._base.close()
-            raise ConfigError(
-                f"{path} has version {version}; this rooftrace knows {_VERSION}.",
-                remedy="Name another folder for the jobs, or use the rooftrace that wrote it.",
-            )
 
     def close(self) -> None:
         """Let go of the files."""
@@ -138,16 +83,8 @@ class JobStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """All that is done inside, or nothing of it."""
-        with self._lock:
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._base.execute("COMMIT")
-            except BaseException:
-                # Of some errors, such as a full disk, SQLite has done so itself.
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
-                raise
+        with self._lock, writing(self._base):
+            yield
 
     # Who wants to know.
 
@@ -237,7 +174,7 @@ class JobStore:
         """A job; None where there is none of that id."""
         with self._lock:
             row = self._base.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return None if row is None else _job(row)
+        return None if row is None else job_of(row)
 
     def newest(self, limit: int, before: int | None = None) -> list[Job]:
         """Jobs, the newest first.
@@ -251,7 +188,7 @@ class JobStore:
             rows = self._base.execute(
                 "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", (latest, limit)
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def counts(self) -> dict[JobState, int]:
         """How many jobs there are in each state."""
@@ -357,7 +294,7 @@ class JobStore:
         """
         with self._lock:
             rows = self._base.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()
-        for job in map(_job, rows):
+        for job in map(job_of, rows):
             if job.attempts < _MOST_ATTEMPTS:
                 self._set(job.id, "running", state="queued")
                 continue
@@ -391,14 +328,3 @@ class JobStore:
         with suppress(OSError):
             for path in self.folder_of(job_id).iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _job(row: sqlite3.Row) -> Job:
-    values = dict(row)
-    return Job(**{
-        **values,
-        "options": options_from_json(values["options"]),
-        "error": None if values["error"] is None else json.loads(values["error"]),
-        "figures": None if values["figures"] is None else json.loads(values["figures"]),
-        "files": tuple(JobFile(**one) for one in json.loads(values["files"])),
-    })  # fmt: skip
