@@ -106,6 +106,15 @@ def test_files_of_the_server_stay_there(client: TestClient, path: str) -> None:
         assert "root:" not in answer.text
 
 
+def test_what_writes_to_disk_for_whoever_asks_is_closed(client: TestClient) -> None:
+    assert client.get("/gradio_api/deep_link?session_hash=x").status_code == 404
+    recording = {"video": ("a.webm", b"x")}
+    assert client.post("/gradio_api/process_recording", files=recording).status_code == 404
+    proxied = client.get("/gradio_api/proxy=http://example.com/")
+    assert proxied.status_code == 400
+    assert client.get("/monitoring").status_code == 403
+
+
 def test_an_upload_that_is_too_large_is_refused(client: TestClient, service: Service) -> None:
     for size, status in ((1000, 200), (service.limits.upload_bytes + 1, 413)):
         answer = client.post("/gradio_api/upload", files={"files": ("a.tif", b"x" * size)})

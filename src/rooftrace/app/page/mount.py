@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.responses import Response
@@ -25,8 +25,12 @@ __all__ = ["mount_page"]
 
 # Fonts by name: Gradio's own themes ask Google for them.
 _FONTS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
-_Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+
+_UNUSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
+"""Of Gradio: they write to disk for whoever asks, and the page has no use for them."""
+
+_Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 
 
 def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAPI:
@@ -42,6 +46,8 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
     """
     store = ResultStore()
     app.include_router(page_router(store))
+    for path in _UNUSED:
+        app.add_api_route(path, _unused, methods=["GET", "POST"], include_in_schema=False)
 
     async def mounted() -> None:
         page = build_page(service, store, video=video)
@@ -86,6 +92,10 @@ def _tell_problems(app: FastAPI) -> None:
     assert isinstance(mounted, FastAPI)
     for kind in (RequestValidationError, FormParserError):
         mounted.add_exception_handler(kind, refuse)
+
+
+def _unused() -> Response:
+    raise HTTPException(404, "There is nothing here.")
 
 
 def _guard(page: gr.Blocks) -> None:
