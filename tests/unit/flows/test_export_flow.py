@@ -313,6 +313,25 @@ def test_a_trained_model_in_every_form(tiny_run: TinyRun, tmp_path: Path) -> Non
     assert reports[2].size_bytes < whole.size_bytes
 
 
+@pytest.mark.realdata
+def test_the_default_model_in_int8_on_real_tiles(
+    realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One way of quantising this network lost two thirds of its IoU without an error."""
+    monkeypatch.setattr(flow, "_CHECKED", 8)
+    data = SourceConfig(path=str(realdata / "rotterdam"), part="[150:]", gsd_m=0.5)
+    report = run_export(None, "onnx", tmp_path / "int8.onnx", precision="int8", calibration=data)
+    assert report.calibrated is not None
+    assert report.calibrated[1] >= 16
+    assert [parity.engine for parity in report.parities] == ["onnxruntime", "openvino"]
+    for parity in report.parities:
+        assert parity.mask_change < 0.08
+        assert parity.label_iou is not None
+        assert parity.label_iou_before is not None
+        assert parity.label_iou_before > 0.4
+        assert parity.label_iou > parity.label_iou_before - 0.02
+
+
 # Tiles.
 
 
