@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ def config_of(client: TestClient) -> dict[str, Any]:
     return dict(client.get("/config").json())
 
 
-def asked(client: TestClient, elem_id: str, event: str, data: list[Any]) -> str:
+def said(client: TestClient, elem_id: str, event: str, data: list[Any]) -> str:
     """All that the server says to a browser that sends `data` for an event."""
     config = config_of(client)
     (number,) = (
@@ -131,7 +132,7 @@ def test_a_path_that_was_not_uploaded_is_not_read(
     data[where] = {"path": str(secret), **FILE}
     data[where] = [data[where]] if where == 0 else data[where]
     before = {*Path(get_upload_folder()).rglob("*secret*")}
-    text = asked(client, "rt-again", "click", data)
+    text = said(client, "rt-again", "click", data)
     assert "hush" not in text
     assert "secret.txt is none" not in text
     assert {*Path(get_upload_folder()).rglob("*secret*")} == before
@@ -149,23 +150,23 @@ def test_an_address_is_not_fetched(
 
     monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", fetch)
     data = [[{"path": "http://example.com/a.tif", **FILE}], "", 0.5, None]
-    text = asked(client, "rt-again", "click", data)
+    text = said(client, "rt-again", "click", data)
     assert '"success":false' in text.replace(" ", "")
     assert fetched == []
 
 
 def test_an_upload_is_read(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = asked(client, "rt-again", "click", [[{"path": path, **FILE}], "", 0.5, None])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "", 0.5, None])
     assert "a.tif is none of the image formats that are taken" in text
     assert 'role=\\"alert\\"' in text
 
 
 def test_fields_that_cannot_be_are_told(client: TestClient) -> None:
     (path,) = client.post("/gradio_api/upload", files={"files": ("a.tif", b"no image")}).json()
-    text = asked(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", 0.5, None])
+    text = said(client, "rt-again", "click", [[{"path": path, **FILE}], "ten", 0.5, None])
     assert "Metres per pixel are" in text
-    assert "drop one first" in asked(client, "rt-again", "click", [None, "", 0.5, None])
+    assert "drop one first" in said(client, "rt-again", "click", [None, "", 0.5, None])
 
 
 def test_a_model_of_several_classes_has_no_threshold() -> None:
@@ -178,6 +179,37 @@ def test_a_model_of_several_classes_has_no_threshold() -> None:
     slider = next(one for one in props if one.get("elem_id") == "rt-threshold")
     assert slider["interactive"] is False
     assert "3 classes" in slider["info"]
+
+
+def test_a_tab_for_videos_where_it_is_asked_for(client: TestClient, service: Service) -> None:
+    def names(client: TestClient) -> set[str]:
+        return {one["props"].get("elem_id") for one in config_of(client)["components"]}
+
+    with TestClient(mount_page(FastAPI(), service, video=True)) as other:
+        assert names(other) - names(client) >= {"rt-video-file", "rt-video-run", "rt-video-stop"}
+
+
+def test_no_connection_leaves_the_machine(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def connect(self: socket.socket, address: Any) -> None:
+        asked.append(address)
+        raise OSError("no network here")
+
+    def resolve(host: Any, *rest: Any, **more: Any) -> list[Any]:
+        asked.append(host)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with TestClient(mount_page(FastAPI(), service)) as client:
+        for path in ("/", "/config", "/theme.css", "/gradio_api/startup-events"):
+            assert client.get(path).status_code == 200
+        text = said(client, "rt-again", "click", [None, "", 0.5, None])
+    assert "drop one first" in text
+    assert asked == []
 
 
 def test_the_examples_go_with_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

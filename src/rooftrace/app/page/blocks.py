@@ -108,7 +108,8 @@ class _Page:
                 self.foot = gr.HTML(elem_id="rt-foot")
             with gr.Column(min_width=280, elem_id="rt-settings"):
                 self.threshold = gr.Slider(
-                    0.01, 0.99, spec.threshold, step=0.005, precision=3,
+                    min(0.01, spec.threshold), max(0.99, spec.threshold), spec.threshold,
+                    step=0.005, precision=3,
                     label="Threshold",
                     info=_threshold_info(self.service),
                     interactive=spec.is_binary,
