@@ -29,7 +29,7 @@ class Gate(PointwiseEngine):
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         return super().run(batch)
 
 

@@ -250,7 +250,7 @@ def test_many_at_once_get_what_each_gets_alone(client: TestClient) -> None:
 
 def test_a_full_queue_says_when_to_come_again(client_of: Callable[..., TestClient]) -> None:
     gate = Gate()
-    client = client_of(gate, running=1, waiting=2)
+    client = client_of(gate, warm=True, running=1, waiting=2)
     gate.go.clear()
     gate.begun.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -258,13 +258,13 @@ def test_a_full_queue_says_when_to_come_again(client_of: Callable[..., TestClien
             pool.submit(client.post, "/v1/predict", content=png(roofs()), headers=PNG)
             for _ in range(2)
         ]
-        assert gate.begun.wait(20)
+        assert gate.begun.wait(60)
         deadline = time.monotonic() + 20
         while _waiting(client) < 1 and time.monotonic() < deadline:
             time.sleep(0.01)
         refused = client.post("/v1/predict", content=png(roofs()), headers=PNG)
         gate.go.set()
-        assert [one.result(20).status_code for one in first] == [200, 200]
+        assert [one.result(60).status_code for one in first] == [200, 200]
     assert (refused.status_code, refused.json()["type"]) == (429, "/problems/busy")
     assert int(refused.headers["retry-after"]) >= 1
     assert client.post("/v1/predict", content=png(roofs()), headers=PNG).status_code == 200
@@ -333,6 +333,8 @@ def test_a_client_that_goes_away_ends_its_request() -> None:
 
     gate = Gate()
     service: Service = fake_service(gate, running=1)
+    # To start a decoder takes long on a busy machine.
+    service.warm()
     app = create_api(service)
     gate.go.clear()
     gate.begun.clear()
@@ -351,7 +353,7 @@ def test_a_client_that_goes_away_ends_its_request() -> None:
         async def receive() -> dict:
             for message in given:
                 return message
-            await asyncio.to_thread(gate.begun.wait, 20)
+            await asyncio.to_thread(gate.begun.wait, 60)
             return {"type": "http.disconnect"}
 
         async def send(message: dict) -> None:
@@ -361,7 +363,7 @@ def test_a_client_that_goes_away_ends_its_request() -> None:
 
     try:
         # It ends while the network still waits.
-        asyncio.run(asyncio.wait_for(ask(), 20))
+        asyncio.run(asyncio.wait_for(ask(), 60))
         assert sent[0]["status"] == 499
         assert service.figures().running == 1
         gate.go.set()
