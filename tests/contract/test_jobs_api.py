@@ -284,7 +284,7 @@ def test_a_job_as_it_goes_on(slow: tuple[httpx.Client, FastAPI], town: Path) -> 
     began = time.monotonic()
     client.post(f"{waiting['links']['self']}/cancel")
     listener.join()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert heard[-1][0] == "cancelled"
     store = app.state.store
     deadline = time.monotonic() + 10
