@@ -15,7 +15,7 @@ from rooftrace.cli import app
 @cache
 def pages() -> dict[str, str]:
     """Markdown by the name of the verb, in the order of `rooftrace --help`."""
-    root = get_command(app)
+    root: Any = get_command(app)
     context = Context(root, info_name="rooftrace")
     return {
         name: f"# rooftrace {name}\n\n" + _told(root.commands[name], context, name, 2)

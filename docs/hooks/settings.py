@@ -65,7 +65,7 @@ def _described(model: type[Config]) -> dict[str, str]:
 
 def _models(annotation: Any) -> list[type[Config]]:
     """Tables that a value may be."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     return [model for part in typing.get_args(annotation) for model in _models(part)]
 
