@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import logging
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -55,6 +56,12 @@ _HEADERS = {
 }
 _BARE_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = "frame-ancestors 'self'"
+_UNCHANGING = ("/assets/", "/static/")
+"""Of Gradio: its files have the hash of their content in their names."""
+
+_GRACE_SECONDS = 60.0
+_LEAST_BYTES_PER_S = 2048
+"""Of a body, on the whole and after that time: else few clients that trickle hold all places."""
 
 _DRAIN_SECONDS = 2.0
 _DRAIN_BYTES = 64 * 2**20
@@ -136,7 +143,7 @@ class Guard:
         try:
             await self._app(scope, receive, marked)
         except Exception:  # what nobody expected is told to the log, and to the client only that
-            _LOG.exception("request %s: %s %s failed", name, scope["method"], scope["path"])
+            _LOG.exception("request %s: %s %r failed", name, scope["method"], scope["path"])
             if begun:
                 raise
             told = problem_response(scope, "server-error", PROBLEMS["server-error"].meaning)
@@ -257,7 +264,10 @@ class BodyLimit:
         if body.refusal is not None and not begun:
             detail = f"{seen}; at most {most:,} bytes are taken here."
             if body.refusal == "request-timeout":
-                detail = f"Nothing came for {self._security.idle_seconds:g} seconds."
+                detail = (
+                    f"Nothing came for {self._security.idle_seconds:g} seconds, or less than "
+                    f"{_LEAST_BYTES_PER_S:,} bytes a second."
+                )
             await problem_response(scope, body.refusal, detail)(scope, body.receive, answered)
 
     def _most(self, path: str) -> int:
@@ -288,6 +298,7 @@ class _Body:
         self._receive = receive
         self._idle_seconds = idle_seconds
         self._asks_first = "100-continue" in headers.get("expect", "").lower()
+        self._began: float | None = None
         self._came = 0
         self._complete = (
             headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
@@ -300,8 +311,13 @@ class _Body:
         if self._complete:
             # There is only the end of the connection left, for which one may wait long.
             return await self._receive()
+        now = time.monotonic()
+        # From when the app begins to read, for which it may have to wait its turn.
+        self._began = self._began or now
+        late = self._began + _GRACE_SECONDS + self._came / _LEAST_BYTES_PER_S
+        seconds = min(self._idle_seconds, max(0.0, late - now))
         try:
-            async with asyncio.timeout(self._idle_seconds):
+            async with asyncio.timeout(seconds):
                 message = await self._next()
         except TimeoutError:
             self.refusal = "request-timeout"
@@ -343,8 +359,11 @@ def _uuid(given: str | None) -> str:
 
 def _policy(path: str) -> dict[str, str]:
     bare = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
-    if not bare:
+    if path.startswith(_UNCHANGING):
         return {"Content-Security-Policy": _PAGE_POLICY}
+    if not bare:
+        # Gradio makes addresses of what X-Forwarded-Host says: no cache may keep that for others.
+        return {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "private, no-cache"}
     return {"Content-Security-Policy": _BARE_POLICY, "Cache-Control": "no-store"}
 
 

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from rooftrace.core.errors import ConfigError
+from rooftrace.rest import security
 from rooftrace.rest.problems import install_problems
 from rooftrace.rest.security import LOOPBACK, BodyLimit, Security, install_security
 
@@ -165,7 +166,8 @@ def test_never_more_is_held_than_may_be() -> None:
         sent.append(message)
 
     limit = BodyLimit(app, Security(body_bytes=5 * 2**20))
-    scope = {"type": "http", "path": "/", "headers": [], "method": "POST"}
+    headers = [(b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "path": "/", "headers": headers, "method": "POST"}
     asyncio.run(limit(scope, receive, send))
     assert sum(seen) == 5 * 2**20
     assert sent[0]["status"] == 413
@@ -206,16 +208,22 @@ def test_limits_by_path() -> None:
     assert client.post("/v1/jobsandmore", content=b"x" * 500).status_code == 413
 
 
-def test_a_body_that_stops_coming_is_given_up() -> None:
-    app = BodyLimit(app_of(Security()), Security(idle_seconds=0.05))
+@pytest.mark.parametrize("trickles", [False, True])
+def test_a_body_that_stops_coming_is_given_up(
+    trickles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(security, "_DRAIN_SECONDS", 0.1)
+    app = BodyLimit(app_of(Security()), Security(idle_seconds=5 if trickles else 0.05))
     given = iter([{"type": "http.request", "body": b"x", "more_body": True}])
     sent: list[dict] = []
 
     async def receive() -> dict:
         for message in given:
             return message
-        await asyncio.sleep(20)
-        raise AssertionError
+        await asyncio.sleep(0.02 if trickles else 20)
+        assert trickles
+        return {"type": "http.request", "body": b"x", "more_body": True}
 
     async def send(message: dict) -> None:
         sent.append(message)
@@ -223,9 +231,10 @@ def test_a_body_that_stops_coming_is_given_up() -> None:
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",
         "path": "/echo", "raw_path": b"/echo", "query_string": b"", "root_path": "",
-        "scheme": "http", "headers": [(b"host", b"x")], "client": None, "server": None,
+        "scheme": "http", "headers": [(b"host", b"x"), (b"content-length", b"99")],
+        "client": None, "server": None,
     }  # fmt: skip
-    asyncio.run(asyncio.wait_for(app(scope, receive, send), 5))
+    asyncio.run(asyncio.wait_for(app(scope, receive, send), 4))
     assert sent[0]["status"] == 408
 
 
