@@ -44,11 +44,16 @@ def service() -> Iterator[Service]:
     made.close()
 
 
-@pytest.fixture
-def address(service: Service, serve_app: Callable[[Any], str]) -> str:
+@pytest.fixture(scope="module")
+def app(service: Service) -> FastAPI:
     from rooftrace.app.page import mount_page
 
-    return serve_app(mount_page(FastAPI(), service))
+    return mount_page(FastAPI(), service)
+
+
+@pytest.fixture
+def address(app: FastAPI, serve_app: Callable[[Any], str]) -> str:
+    return serve_app(app)
 
 
 def town() -> np.ndarray:
