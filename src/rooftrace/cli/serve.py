@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,9 @@ def serve(
         Path | None,
         typer.Option(help="Where jobs and their results are kept; default in your state folder."),
     ] = None,
+    keep_jobs: Annotated[
+        float, typer.Option(min=0.01, help="Days that a job is kept after its end.")
+    ] = 7.0,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +109,9 @@ def serve(
         listening = stack.enter_context(_listening(host, port))
         service = Service.load(model, engine=engine, precision=precision, limits=limits)
         stack.callback(service.close)
-        store = JobStore(jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting)
+        store = JobStore(
+            jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs
+        )
         stack.callback(store.close)
         runner = JobRunner(store, model, workers, engine, precision)
         app = create_server(
@@ -174,4 +180,6 @@ def _run(app: FastAPI, listening: socket.socket) -> None:
         "server_header": False,
         "timeout_graceful_shutdown": _STOPPING_S,
     }
+    # Once it has stopped, uvicorn raises the signal again, which would end us before the jobs are.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
