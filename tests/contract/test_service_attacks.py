@@ -1,0 +1,577 @@
+"""The server put together, as somebody meets it who wants more of it than it gives."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio")
+
+import httpx
+import uvicorn
+
+from rooftrace.app.server import create_server
+from rooftrace.data.labelstudio.write import label_config
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.limits import Limits
+from rooftrace.service.service import Service
+
+# Gradio asks of pandas what that has given up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
+SECRET = "the-marker-of-a-file-that-nobody-may-read"
+KEY = "the-key-that-nobody-may-read"
+EVIL = "evil.example"
+LIMITS = Limits(
+    upload_bytes=2**20, pixels=1_000_000, job_upload_bytes=2**20, job_pixels=2_000_000, seconds=20.0
+)
+CONFIG = label_config(("background", "building"))
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server.
+
+    Args:
+        url: of it.
+        secret: a file beside what it shows.
+        folder: with all that it keeps.
+    """
+
+    url: str
+    secret: Path
+    folder: Path
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+    def raw(self, request: bytes) -> bytes:
+        """What is answered to these bytes, which no client has put in order."""
+        with socket.create_connection(self.address, timeout=20) as connection:
+            connection.sendall(request)
+            parts = []
+            try:
+                while part := connection.recv(65536):
+                    parts.append(part)
+            except ConnectionResetError:
+                pass
+        return b"".join(parts)
+
+    def get(self, path: str, **headers: str) -> bytes:
+        """The answer to a GET of a path as it is written here."""
+        lines = {"Host": httpx.URL(self.url).netloc.decode(), "Connection": "close"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        return self.raw(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+
+
+@contextmanager
+def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
+    folder.mkdir(exist_ok=True)
+    secret = folder / "secret.txt"
+    secret.write_text(SECRET)
+    bundle = tiny_bundle()
+    model = folder / "tiny.rooftrace"
+    write_bundle(model, bundle.spec, bundle.parts)
+    service = Service(Predictor(bundle, PointwiseEngine()), LIMITS, model_path=model)
+    shown = folder / "results"
+    Predictor(bundle, PointwiseEngine()).predict_to_files(pixels().transpose(2, 0, 1), shown)
+    store = JobStore(folder / "jobs")
+    runner = JobRunner(store, model, 1)
+    runner.start()
+    app = create_server(service, runner, results=[shown], api_key=api_key)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", ws="none",
+                       timeout_graceful_shutdown=1)
+    )  # fmt: skip
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server stopped while it started"
+            time.sleep(0.02)
+        yield Served(f"http://127.0.0.1:{port}", secret, folder)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        runner.stop()
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that asks for a key."""
+    with serving(tmp_path_factory.mktemp("locked"), KEY) as server:
+        yield server
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=20, trust_env=False) as made:
+        yield made
+
+
+@pytest.fixture
+def bait() -> Iterator[Bait]:
+    made = Bait()
+    yield made
+    made.close()
+
+
+class Bait:
+    """A port of this machine that nobody has a reason to ask."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(0.2)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def bitten(self) -> bool:
+        try:
+            connection, _ = self._socket.accept()
+        except TimeoutError:
+            return False
+        connection.close()
+        return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def pixels() -> np.ndarray[Any, Any]:
+    made = np.full((64, 96, 3), 30, np.uint8)
+    made[8:32, 8:40] = 230
+    return made
+
+
+def png() -> bytes:
+    return bytes(cv2.imencode(".png", pixels())[1])
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_it_works_for_who_means_well(client: httpx.Client) -> None:
+    """Else all that follows would prove nothing."""
+    answer = client.post("/v1/predict", files={"file": ("a.png", png(), "image/png")})
+    assert (answer.status_code, len(answer.json()["features"])) == (200, 1)
+    assert client.get("/").status_code == client.get("/map").status_code == 200
+    [folder] = client.get("/map/folders").json()
+    [image] = client.get(f"/map/folders/{folder['id']}").json()["images"]
+    assert client.get(f"/map/folders/{folder['id']}/images/{image['name']}").status_code == 200
+
+
+UP = "../" * 12
+PATHS = [
+    "/{file}", "//{file}", "/../{file}", "/static/{up}{file}", "/assets/{up}{file}",
+    "/map/static/{up}{file}", "/map/static/vendor/{up}{file}", "/map/static//{file}",
+    "/map/folders/{up}{file}", "/map/folders/results/images/{up}{file}",
+    "/map/folders/..", "/map/folders/results/images/..", "/map/folders/%00",
+    "/page/{up}{file}", "/page/x/0/{up}{file}", "/problems/{up}{file}", "/v1/jobs/{up}{file}",
+    "/v1/jobs/../secret.txt", "/v1/jobs/x/results/{up}{file}", "/v1/jobs/./../jobs.sqlite",
+    "/gradio_api/file={file}", "/gradio_api/file=/{file}", "/gradio_api/file={up}{file}",
+    "/gradio_api/file/{file}", "/file={file}", "/file/{file}", "/gradio_api/file=file:///{file}",
+    "/gradio_api/file=C:\\x", "/gradio_api/stream/{file}/x/y", "/custom_component/x/{up}{file}",
+    "/gradio_api/custom_component/x/component/{up}{file}", "/svelte/{up}{file}",
+    "/gradio_api/deep_link?session_hash={up}{file}", "/static/js/{up}{file}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_file_by_its_path(served: Served, path: str) -> None:
+    for file in (served.secret, Path("/etc/passwd"), served.folder / "jobs" / "jobs.sqlite"):
+        plain = path.format(file=str(file).lstrip("/"), up=UP)
+        for written in (plain, plain.replace("../", "..%2f"), plain.replace("../", "%2e%2e/"),
+                        plain.replace("../", "..\\"), plain.replace("../", "%252e%252e%252f"),
+                        plain.replace("../", "....//")):  # fmt: skip
+            answer = served.get(written)
+            assert status_of(answer) < 500, written
+            for leak in (SECRET.encode(), b"root:x:0", b"SQLite format 3", b"Traceback"):
+                assert leak not in answer, written
+
+
+def test_no_file_of_the_server_through_the_page(client: httpx.Client, served: Served) -> None:
+    """Gradio takes for a file what a request says is one."""
+    config = client.get("/config").json()
+    files = {c["id"] for c in config["components"] if c["type"] in ("file", "image", "gallery")}
+    calls = [d for d in config["dependencies"] if files & set(d["inputs"])]
+    assert calls
+    for path in (str(served.secret), "/etc/hostname", "file:///etc/hostname"):
+        told = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+        for call in calls:
+            data = [[told] if one in files else None for one in call["inputs"]]
+            body = {"data": data, "fn_index": call["id"], "session_hash": "attack"}
+            joined = client.post("/gradio_api/queue/join", json=body)
+            assert joined.status_code < 500
+            if joined.status_code != 200:
+                continue
+            said = ""
+            with client.stream("GET", "/gradio_api/queue/data?session_hash=attack") as stream:
+                for line in stream.iter_lines():
+                    said += line + "\n"
+                    if "process_completed" in line or "close_stream" in line:
+                        break
+            assert SECRET not in said
+            for found in re.findall(r'"(?:path|url)": ?"([^"]+)"', said):
+                address = found if "/file=" in found else f"/gradio_api/file={found}"
+                assert SECRET not in client.get(address).text
+
+
+def test_nothing_of_the_server_in_what_the_page_says(client: httpx.Client, served: Served) -> None:
+    for path in ("/config", "/gradio_api/info", "/", "/map", "/map/folders", "/openapi.json"):
+        text = client.get(path).text
+        for leak in (str(served.folder), str(Path.home()) + "/", "site-packages", KEY):
+            assert leak not in text, (path, leak)
+
+
+CHANGES = [
+    ("POST", "/v1/predict"), ("POST", "/v1/jobs"), ("POST", "/v1/jobs/x/cancel"),
+    ("DELETE", "/v1/jobs/x"), ("POST", "/gradio_api/upload"), ("POST", "/gradio_api/queue/join"),
+    ("POST", "/gradio_api/run/predict"), ("POST", "/gradio_api/call/predict"),
+    ("POST", "/gradio_api/cancel"), ("POST", "/setup"), ("POST", "/predict"), ("POST", "/webhook"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize("origin", [f"https://{EVIL}", "null", "http://127.0.0.1:1", "file://"])
+def test_no_page_of_another_site_asks(
+    client: httpx.Client, method: str, path: str, origin: str
+) -> None:
+    for kind in ("multipart/form-data; boundary=x", "text/plain", "application/json"):
+        headers = {"Origin": origin, "Content-Type": kind, "Sec-Fetch-Site": "cross-site"}
+        answer = client.request(method, path, content=b"{}", headers=headers)
+        assert answer.status_code == 403
+        assert "access-control-allow-origin" not in answer.headers
+
+
+PAGES = ["/", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
+         "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(
+    "host", [EVIL, f"{EVIL}:8000", "127.0.0.1.evil.example", "localhost.evil.example", "",
+             "169.254.169.254", "[::ffff:1.2.3.4]"],
+)  # fmt: skip
+def test_no_other_name_is_answered_to(served: Served, path: str, host: str) -> None:
+    """A site may make a name of its own point here (DNS rebinding)."""
+    assert status_of(served.get(path, Host=host)) in (400, 421)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_that_a_request_says_of_the_server_is_kept(served: Served, path: str) -> None:
+    """A cache before the server would keep it for everybody."""
+    answer = served.get(
+        path, X_Forwarded_Host=EVIL, X_Forwarded_Proto="javascript", X_Forwarded_Prefix=f"//{EVIL}",
+        Forwarded=f"host={EVIL}", X_Original_URL=f"//{EVIL}", X_Gradio_Server=f"http://{EVIL}",
+        X_Forwarded_Port="1",
+    )  # fmt: skip
+    head, _, _ = answer.partition(b"\r\n\r\n")
+    kept = re.search(rb"cache-control: ([^\r]*)", head, re.IGNORECASE)
+    if path in ("/", "/config"):
+        # Gradio believes it, for the sake of proxies; then no cache may keep it.
+        assert kept is not None
+        assert b"private" in kept[1]
+    else:
+        assert EVIL.encode() not in answer
+    assert EVIL.encode() not in head
+    assert b"javascript://" not in answer
+
+
+NAMES = [
+    'a"\r\nSet-Cookie: x=1\r\n\r\n<script>.png', "../../../../etc/passwd", "..\\..\\x.png",
+    "<img src=x onerror=alert(1)>.png", "/vsicurl/http://127.0.0.1:1/x.tif", "a\0b.png",
+    "=HYPERLINK(1).png", "\u202egnp.exe", "%0d%0aSet-Cookie:x", "x" * 250 + ".png", ".", "..",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_of_an_upload_is_only_a_name(
+    client: httpx.Client, served: Served, name: str
+) -> None:
+    before = sorted(path for path in served.folder.rglob("*") if "jobs" not in path.parts)
+    answers = [
+        client.post(path, params={"filename": name} | more, content=png(),
+                    headers={"Content-Type": "image/png"})
+        for path in ("/v1/predict", "/v1/jobs")
+        for more in ({}, *([{"format": "zip"}] if path == "/v1/predict" else []))
+    ]  # fmt: skip
+    for answer in answers:
+        assert answer.status_code in (200, 202, 422), answer.text
+        assert "set-cookie" not in answer.headers
+        told = answer.headers.get("content-disposition", "")
+        assert not set(told) & set("<>\\/\r\n\0"), told
+        assert "html" not in answer.headers["content-type"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    after = sorted(path for path in served.folder.rglob("*") if "jobs" not in path.parts)
+    assert before == after
+    for job in client.get("/v1/jobs").json()["jobs"]:
+        client.delete(f"/v1/jobs/{job['id']}")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(side: int = 60_000) -> bytes:
+    """A PNG of billions of pixels in some kilobytes."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"\0" * 4_000_000, 9)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body)
+            + chunk(b"IEND", b""))  # fmt: skip
+
+
+def text_bomb() -> bytes:
+    """A small PNG with a text that unfolds to 400 MB."""
+    packed = zlib.compressobj(9)
+    text = b"".join(packed.compress(b"\0" * 2**20) for _ in range(400)) + packed.flush()
+    made = png()
+    return made[:33] + chunk(b"zTXt", b"Comment\0\0" + text) + made[33:]
+
+
+def uploads(secret: Path, bait: str) -> dict[str, bytes]:
+    """Files that are others, or name others."""
+    vrt = (
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
+        "<SimpleSource><SourceFilename>{}</SourceFilename></SimpleSource></VRTRasterBand>"
+        "</VRTDataset>"
+    )
+    dtd = f'<!DOCTYPE a [<!ENTITY b SYSTEM "{secret.as_uri()}"><!ENTITY c SYSTEM "{bait}/">]>'
+    return {
+        "vrt of a file": vrt.format(secret).encode(),
+        "vrt of an address": vrt.format(f"/vsicurl/{bait}/x.tif").encode(),
+        "wms": f"<GDAL_WMS><Service name='WMS'><ServerUrl>{bait}</ServerUrl></Service></GDAL_WMS>"
+        .encode(),
+        "svg": f"{dtd}<svg>&b;&c;<image href='{bait}/x.png'/></svg>".encode(),
+        "gml": f"{dtd}<gml:FeatureCollection>&b;&c;</gml:FeatureCollection>".encode(),
+        "a path": f"/vsicurl/{bait}/x.tif".encode(),
+        "a stac": json.dumps({"type": "FeatureCollection", "href": bait}).encode(),
+        "a link": f"[InternetShortcut]\nURL={bait}\n".encode(),
+        "a tiff that breaks off": b"II*\0" + struct.pack("<I", 2**31 - 8) + b"\0" * 64,
+        "a tiff that is its own next page": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+        "gmljp2": b"\0\0\0\x0cjP  \r\n\x87\n" + dtd.encode() * 8,
+        "a bomb": bomb(),
+        "a bomb of text": text_bomb(),
+    }  # fmt: skip
+
+
+def test_files_that_are_none_or_name_others(
+    client: httpx.Client, served: Served, bait: Bait
+) -> None:
+    asked = [("/v1/predict", "a.vrt"), ("/v1/predict", f"/vsicurl/{bait.url}/x.tif"),
+             ("/v1/jobs", "a.png")]  # fmt: skip
+    for told, data in uploads(served.secret, bait.url).items():
+        for path, name in asked:
+            began = time.monotonic()
+            answer = client.post(path, files={"file": (name, data, "image/tiff")})
+            assert time.monotonic() - began < 15, (told, path)
+            good = (413, 422, 200, 202) if told == "a bomb of text" else (413, 422)
+            assert answer.status_code in good, (told, path, answer.text)
+            for leak in (SECRET, str(served.folder), "/tmp/"):
+                assert leak not in answer.text, (told, path)
+    assert not bait.bitten()
+    assert client.post("/v1/predict", content=png(),
+                       headers={"Content-Type": "image/png"}).status_code == 200  # fmt: skip
+
+
+def test_label_studio_endpoints_fetch_nothing_for_strangers(
+    client: httpx.Client, bait: Bait
+) -> None:
+    setup = {"project": "9.9", "schema": CONFIG, "access_token": "x", "extra_params": None}
+    for host in (f"http://{EVIL}", "http://169.254.169.254", "file:///etc", f"{bait.url}@{EVIL}"):
+        answer = client.post("/setup", json=setup | {"hostname": host})
+        assert answer.status_code == 422
+    for reference in (bait.url, f"{bait.url}/data/upload/1/x.png", f"//{bait.url[7:]}/x", "s3://a/b",
+                      "/data/local-files/?d=x", "/etc/passwd"):  # fmt: skip
+        task = {"id": 1, "data": {"image": reference}}
+        sent = {"tasks": [task], "project": "9.9", "label_config": CONFIG}
+        [result] = client.post("/predict", json=sent).json()["results"]
+        assert "result" not in result
+    dtd = f'<!DOCTYPE a [<!ENTITY b SYSTEM "{bait.url}">]><View>&b;</View>'
+    assert client.post("/setup", json=setup | {"schema": dtd, "hostname": ""}).status_code == 422
+    assert not bait.bitten()
+
+
+BODIES = [
+    b"[" * 200_000, b'{"a":' * 100_000, b"1" * 100_000, b'{"tasks":' + b"9" * 10_000 + b"}",
+    b'{"tasks":[{"id":1e999,"data":{"image":NaN}}],"label_config":"<View/>"}', b"\xff\xfe", b"",
+    b'"\\ud800"', b"null", b'{"data":[{"path":"/etc/passwd"}],"fn_index":-1}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook", "/gradio_api/queue/join",
+                                  "/gradio_api/cancel", "/v1/predict", "/v1/jobs"])  # fmt: skip
+def test_bodies_that_no_client_sends(client: httpx.Client, path: str) -> None:
+    for body in BODIES:
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code < 500, (path, body[:40], answer.text[:300])
+        assert "Traceback" not in answer.text
+        assert "/site-packages" not in answer.text
+
+
+def test_requests_that_never_end_keep_nobody_out(served: Served, client: httpx.Client) -> None:
+    """Neither heads that stop, nor bodies, nor answers that are not read."""
+    host = httpx.URL(served.url).netloc
+    head = b"POST %s HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: image/png\r\n"
+    begins = [
+        b"GET / HT", b"GET / HTTP/1.1\r\nHost: " + host + b"\r\nX: ",
+        head % b"/gradio_api/upload" + b"Content-Length: 1000\r\n\r\nabc",
+        head % b"/predict" + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        head % b"/v1/predict" + b"Content-Length: 1000\r\n\r\nabc",
+        b"GET /config HTTP/1.1\r\nHost: " + host + b"\r\n\r\n",
+    ]  # fmt: skip
+    connections = []
+    try:
+        for number in range(96):
+            connection = socket.create_connection(served.address, timeout=10)
+            connection.sendall(begins[number % len(begins)])
+            connections.append(connection)
+        for path in ("/healthz", "/", "/map", "/v1/model", "/health"):
+            began = time.monotonic()
+            assert client.get(path).status_code == 200
+            assert time.monotonic() - began < 5
+        # Of those who bring an image as many may be on their way as may wait.
+        answer = client.post("/v1/predict", content=png(), headers={"Content-Type": "image/png"})
+        assert answer.status_code in (200, 429)
+    finally:
+        for connection in connections:
+            connection.close()
+    deadline = time.monotonic() + 20
+    while True:
+        answer = client.post("/v1/predict", content=png(), headers={"Content-Type": "image/png"})
+        if answer.status_code == 200:
+            break
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n", b"Content-Length: -1\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n", b"Transfer-Encoding : chunked\r\n",
+        b"Content-Length: 99999999999999999999\r\n",
+        b"Expect: 100-continue\r\nContent-Length: 0\r\n",
+        b"X-A: " + b"a" * 200_000 + b"\r\n", b"Content-Type: multipart/form-data\r\n",
+        b"Content-Type: multipart/form-data; boundary=" + b"a" * 9000 + b"\r\n",
+    ],
+)  # fmt: skip
+def test_heads_that_no_client_sends(served: Served, head: bytes) -> None:
+    host = httpx.URL(served.url).netloc
+    for path in (b"/v1/jobs", b"/gradio_api/upload"):
+        begin = b"POST " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n"
+        answer = served.raw(begin + head + b"\r\n0\r\n\r\n")
+        # Smuggled requests would be answered, too.
+        assert answer.count(b"HTTP/1.1 ") - answer.count(b"HTTP/1.1 100") <= 1
+        assert status_of(answer) != 500 if answer else True
+        assert b"Traceback" not in answer
+
+
+def test_the_log_holds_no_line_that_a_request_wrote(
+    client: httpx.Client, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = "x%0d%0aFORGED"
+    with caplog.at_level(logging.DEBUG):
+        for path in (f"/v1/{forged}", f"/map/folders/{forged}", f"/{forged}", f"/page/{forged}/0/x",
+                     f"/problems/{forged}", f"/gradio_api/file={forged}"):  # fmt: skip
+            served.get(path)
+        client.post("/v1/predict", params={"filename": "x\r\nFORGED.png"}, content=b"no image",
+                    headers={"Content-Type": "image/png"})  # fmt: skip
+        task = {"id": 1, "data": {"image": "x\r\nFORGED"}}
+        sent = {"tasks": [task], "project": "1\r\nFORGED", "label_config": CONFIG}
+        client.post("/predict", json=sent)
+    own = ("rooftrace", "uvicorn")
+    ours = [record for record in caplog.records if record.name.split(".")[0] in own]
+    assert any("FORGED" in record.getMessage() for record in ours)
+    for record in ours:
+        assert "\nFORGED" not in record.getMessage()
+        assert "\r" not in record.getMessage()
+
+
+def test_the_figures_say_nothing_of_who_asked_what(client: httpx.Client) -> None:
+    marker = "somebodys-secret-name"
+    for number in range(50):
+        client.get(f"/{marker}/{number}")
+        client.get(f"/v1/jobs/{marker}{number}")
+        client.get(f"/map/folders/{marker}{number}")
+        client.request(f"M{number}", "/v1/predict")
+    client.post("/v1/predict", params={"filename": f"{marker}.png"}, content=png(),
+                headers={"Content-Type": "image/png"})  # fmt: skip
+    text = client.get("/metrics").text
+    assert marker not in text
+    routes = set(re.findall(r'route="([^"]*)"', text))
+    assert len(routes) < 60
+    assert all("/" not in route or "{" in route or route.count("/") <= 4 for route in routes)
+
+
+NEEDING = ["/", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
+           "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions", "/problems/busy",
+           "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
+WAYS = ["{}", "/{}", "{}/", "{}?/healthz", "{}#/healthz", "/healthz/..{}", "/healthz/%2e%2e{}",
+        "/healthz%2f..{}", "/healthz/{}", "/readyz;{}", "/./{}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NEEDING)
+def test_nothing_without_the_key(locked: Served, path: str) -> None:
+    for way in WAYS:
+        for headers in (
+            {}, {"Authorization": "Bearer "}, {"Authorization": "Basic Og=="}, {"X_API_Key": ""},
+            {"Authorization": f"Basic {KEY}"}, {"X_API_Key": KEY[:-1]}, {"X_API_Key": KEY + "x"},
+            {"Authorization": "Basic ===="}, {"Cookie": f"key={KEY}"},
+        ):  # fmt: skip
+            answer = locked.get(way.format(path), **headers)
+            assert status_of(answer) in (400, 401), (way, headers, answer[:200])
+    assert status_of(locked.get("/healthz")) == 200
+    # And everything with it, by each of the ways that there are.
+    if path not in ("/nothing", "/page/x/table.csv"):
+        assert status_of(locked.get(path, Authorization=f"Bearer {KEY}")) == 200
+        assert status_of(locked.get(path, X_API_Key=KEY)) == 200
+
+
+def test_changes_need_the_key_too(locked: Served) -> None:
+    with closing(httpx.Client(base_url=locked.url, trust_env=False)) as client:
+        for method, path in CHANGES:
+            answer = client.request(method, path, content=b"{}")
+            assert answer.status_code == 401, path
+            assert KEY not in answer.text
