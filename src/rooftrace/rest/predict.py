@@ -6,38 +6,28 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
-from rooftrace.core.errors import BusyError, DataError, DeadlineError, TooLargeError
+from rooftrace.core.errors import BusyError, DeadlineError
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.result import Prediction
 from rooftrace.rest.answers import MEDIA_TYPES, Answer, Format, encoded, figures_of, outputs_for
-from rooftrace.rest.problems import ProblemError, problem_responses
+from rooftrace.rest.negotiation import negotiated
+from rooftrace.rest.predict_description import REQUEST_BODY, RESPONSES
+from rooftrace.rest.predict_upload import received
 from rooftrace.rest.schemas import Measured, ModelCard, ModelClass
 from rooftrace.service.service import Request as Taken
 from rooftrace.service.service import Service
 
 __all__ = ["PredictQuery", "predict_router"]
 
-_ACCEPTED: dict[str, Format] = {
-    "application/geo+json": "geojson",
-    "application/json": "geojson",
-    "image/png": "png",
-    "application/zip": "zip",
-}
-
 _GONE = 499
 """What logs know a client as that went away; nobody receives it."""
-
-_RAW = ("application/octet-stream", "image/png", "image/jpeg", "image/tiff", "image/webp",
-        "image/jp2")  # fmt: skip
 
 Metres = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
@@ -127,9 +117,9 @@ def predict_router(service: Service) -> APIRouter:
         "/predict",
         summary="Buildings of an image",
         operation_id="predict",
-        openapi_extra={"requestBody": _REQUEST_BODY},
+        openapi_extra={"requestBody": REQUEST_BODY},
         response_class=Response,
-        responses=_PREDICT_RESPONSES,
+        responses=RESPONSES,
     )
     async def predict(request: Request, asked: Annotated[PredictQuery, Query()]) -> Response:
         """Answered at once: GeoJSON of the footprints, the mask as PNG, or a zip of all files.
@@ -138,11 +128,11 @@ def predict_router(service: Service) -> APIRouter:
         GeoJSON has longitude and latitude; without one pixels, which its member `coordinates` says.
         """
         started = time.perf_counter()
-        form = asked.format or _negotiated(request.headers.getlist("accept"))
+        form = asked.format or negotiated(request.headers.getlist("accept"))
         with intake.one():
             try:
                 async with asyncio.timeout(seconds):
-                    upload = await _received(request, asked.filename, service.limits.upload_bytes)
+                    upload = await received(request, asked.filename, service.limits.upload_bytes)
                     taken = service.submit(upload.data, upload.name, asked.options(form))
                     prediction = await _awaited(request, taken)
                     if prediction is None:
@@ -193,74 +183,6 @@ class _Intake:
             self._taken -= 1
 
 
-@dataclass(frozen=True)
-class _Upload:
-    data: bytes
-    name: str
-
-
-async def _received(request: Request, filename: str | None, most_bytes: int) -> _Upload:
-    """The image that a request brings.
-
-    Raises:
-        ProblemError: its body is of another kind, or a form without a file.
-        DataError: it is empty.
-        TooLargeError: it has more bytes than may be.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        upload = await _of_form(request, filename, most_bytes)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
-        chunks, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            _check_size(size, most_bytes)
-            chunks.append(chunk)
-        upload = _Upload(b"".join(chunks), filename or "image")
-    else:
-        told = f"has the type {kind!r}" if kind else "has no Content-Type"
-        raise ProblemError(
-            "unsupported-media-type",
-            f"The body {told}; multipart/form-data, image/… or application/octet-stream was "
-            "expected.",
-        )
-    if not upload.data:
-        raise DataError("The upload is empty.", remedy="Send the bytes of an image.")
-    return upload
-
-
-async def _of_form(request: Request, filename: str | None, most_bytes: int) -> _Upload:
-    async with request.form(max_files=1, max_fields=8) as form:
-        others = sorted({name for name, _ in form.multi_items()} - {"file"})
-        if others:
-            raise _wrong_field(
-                others[0], f"The form has the field {others[0]!r}; only file was expected.",
-                "Send options as parameters of the address, such as ?threshold=0.4.",
-            )  # fmt: skip
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            told = "The form has no field file" if file is None else "The field file is a text"
-            raise _wrong_field(
-                "file", f"{told}; a file was expected.",
-                "Send it as a file, such as curl -F file=@scene.tif does.",
-            )  # fmt: skip
-        _check_size(file.size or 0, most_bytes)
-        return _Upload(await file.read(), filename or file.filename or "image")
-
-
-def _wrong_field(name: str, message: str, remedy: str) -> ProblemError:
-    told = {"parameter": name, "in": "body", "message": message}
-    return ProblemError("invalid-request", message, remedy=remedy, errors=[told])
-
-
-def _check_size(size: int, most_bytes: int) -> None:
-    if size > most_bytes:
-        raise TooLargeError(
-            f"The image has more than the {most_bytes:,} bytes that are taken at once.",
-            remedy="Send a part of it, or start a job for large scenes.",
-        )
-
-
 async def _awaited(request: Request, taken: Taken[Prediction]) -> Prediction | None:
     """What becomes of a request; None where the client went away, which ends it."""
     answer = asyncio.wrap_future(taken.answer)
@@ -278,49 +200,6 @@ async def _awaited(request: Request, taken: Taken[Prediction]) -> Prediction | N
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _negotiated(accept: list[str]) -> Format:
-    """The form that a client likes best (RFC 9110, 12.5.1); of equals the first of ours.
-
-    Raises:
-        ProblemError: it likes none.
-    """
-    ranges = [_range(part) for part in ",".join(accept).split(",") if part.strip()]
-    if not ranges:
-        return "geojson"
-    liked = {kind: _quality(kind, ranges) for kind in _ACCEPTED}
-    best = max(liked, key=lambda kind: liked[kind])
-    if liked[best] <= 0:
-        raise ProblemError(
-            "not-acceptable",
-            f"The header Accept asks for {', '.join(accept)[:100]!r}; there are "
-            "application/geo+json, image/png and application/zip.",
-            remedy="Ask for one of them, or say format=geojson, png or zip.",
-        )
-    return _ACCEPTED[best]
-
-
-def _range(text: str) -> tuple[str, float]:
-    """Of a media range: itself, and how much it is liked."""
-    kind, *parameters = (part.strip().lower() for part in text.split(";"))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return kind, float(value)
-            except ValueError:
-                return kind, 0.0
-    return kind, 1.0
-
-
-def _quality(kind: str, ranges: list[tuple[str, float]]) -> float:
-    """What the most exact range that matches says."""
-    for pattern in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
-        for given, quality in ranges:
-            if given == pattern:
-                return quality
-    return 0.0
 
 
 def _card(service: Service) -> ModelCard:
@@ -349,100 +228,3 @@ def _card(service: Service) -> ModelCard:
         engine=engine.name,
         precision=engine.precision,
     )
-
-
-_FILE: dict[str, Any] = {
-    "type": "string",
-    "contentMediaType": "application/octet-stream",
-    "description": "GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
-}
-
-_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The image: in a form, or as it is.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": _FILE},
-                "required": ["file"],
-                "additionalProperties": False,
-            },
-            "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
-        },
-        **{kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in _RAW},
-    },
-}
-
-_FIGURES_HEADERS: dict[str, Any] = {
-    "Rooftrace-Buildings": ("How many, where they were counted.", {"type": "integer"}),
-    "Rooftrace-Built-Up-Share": ("Of the valid pixels.", {"type": "number"}),
-    "Rooftrace-Density": ("Where a pixel is valid.", {"enum": ["sparse", "dense"]}),
-    "Rooftrace-Gsd-M": ("Metres per pixel, where known.", {"type": "number"}),
-    "Rooftrace-Threshold": ("On the building's probability.", {"type": "number"}),
-    "Rooftrace-Valid-Pixels": ("Those that are not nodata.", {"type": "integer"}),
-    "Rooftrace-Notes": ("What was assumed: a JSON array of sentences.", {"type": "string"}),
-    "Content-Disposition": ("What the file may be called.", {"type": "string"}),
-    "Server-Timing": ("Milliseconds within the server.", {"type": "string"}),
-}
-
-_EXAMPLE: dict[str, Any] = {
-    "type": "FeatureCollection",
-    "name": "scene",
-    "coordinates": "longitude-latitude",
-    "figures": {
-        "buildings": 1,
-        "built_up_share": 0.0061,
-        "density": "sparse",
-        "gsd_m": 0.3,
-        "threshold": 0.305,
-        "pixels": 131072,
-        "valid_pixels": 131072,
-        "classes": [
-            {"name": "background", "class_id": 0, "polygons": 0, "pixels": 130272,
-             "share": 0.9939, "area_m2": 11724.5},
-            {"name": "building", "class_id": 1, "polygons": 1, "pixels": 800, "share": 0.0061,
-             "area_m2": 72.0},
-        ],
-        "notes": [],
-        "model": "default",
-        "model_sha256": "0" * 64,
-    },
-    "features": [
-        {
-            "type": "Feature",
-            "properties": {"id": 1, "score": 0.94, "area_m2": 72.27, "perimeter_m": 38.04,
-                           "orientation_deg": 57.96, "rectangularity": 0.79},
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[33.2171281, -6.1700147], [33.2171078, -6.1699823],
-                                 [33.2170218, -6.1700362], [33.2171281, -6.1700147]]],
-            },
-        }
-    ],
-}  # fmt: skip
-
-_PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The buildings of the image.",
-        "headers": {
-            name: {"description": told, "schema": schema}
-            for name, (told, schema) in _FIGURES_HEADERS.items()
-        },
-        "content": {
-            "application/geo+json": {
-                "schema": {"$ref": "#/components/schemas/FeatureCollection"},
-                "example": _EXAMPLE,
-            },
-            "image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}},
-            "application/zip": {
-                "schema": {"type": "string", "contentMediaType": "application/zip"}
-            },
-        },
-    },
-    **problem_responses(
-        "bad-request", "not-acceptable", "too-large", "unsupported-media-type", "data-error",
-        "georeference-error", "gsd-mismatch", "band-mismatch", "config-error", "invalid-request",
-        "busy", "predict-error", "deadline",
-    ),
-}  # fmt: skip

@@ -14,9 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.rest import security
+from rooftrace.rest import body
+from rooftrace.rest.body import BodyLimit
 from rooftrace.rest.problems import install_problems
-from rooftrace.rest.security import LOOPBACK, BodyLimit, Security, install_security
+from rooftrace.rest.security import LOOPBACK, Security, install_security
 
 KEY = "schlüssel"
 
@@ -212,8 +213,8 @@ def test_limits_by_path() -> None:
 def test_a_body_that_stops_coming_is_given_up(
     trickles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(security, "_GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(security, "_DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(body, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(body, "_DRAIN_SECONDS", 0.1)
     app = BodyLimit(app_of(Security()), Security(idle_seconds=5 if trickles else 0.05))
     given = iter([{"type": "http.request", "body": b"x", "more_body": True}])
     sent: list[dict] = []
