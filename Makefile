@@ -1,6 +1,7 @@
 # make demo   the bundled model on the bundled scene (or SCENE=my.tif), with the core install
 # make test   the development environment and the whole test suite
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
+# make docs   the documentation site, into build/site
 # make labelstudio   the Label Studio server that its contract test starts, in an environment of its own
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ LOCK = constraints.txt
 STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 SERVER_STAMP = .installed-$(shell cksum < requirements-labelstudio.txt | cut -d' ' -f1)
 
-.PHONY: demo test env labelstudio check lint types layers clean
+.PHONY: demo test env labelstudio check lint types layers docs clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
@@ -66,6 +67,10 @@ types: env
 
 layers: env
 	.venv/bin/lint-imports --no-cache
+
+# mkdocs-material tells of a version to come that nothing here is of.
+docs: env
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 clean:
 	rm -rf .venv .venv-core .venv-labelstudio out

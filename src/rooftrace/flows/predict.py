@@ -21,6 +21,7 @@ from rooftrace.io.area import Area
 from rooftrace.io.atomic import write_atomically
 from rooftrace.io.raster import NodataRule
 from rooftrace.io.remote import coarsened
+from rooftrace.io.vector import check_vector_path
 from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.options import SceneOptions
@@ -88,7 +89,7 @@ def run_predict(
     """
     options = options or SceneOptions()
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom, area=area)
-    _check_names(jobs, out)
+    _check_names(jobs, out, options)
     predictor = load_models(
         bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
     )
@@ -150,7 +151,7 @@ def _identity(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _check_names(jobs: Sequence[Job], out: Path) -> None:
+def _check_names(jobs: Sequence[Job], out: Path, options: SceneOptions) -> None:
     by_name: dict[str, Path] = {}
     for job in jobs:
         other = by_name.setdefault(job.name, job.path)
@@ -161,6 +162,9 @@ def _check_names(jobs: Sequence[Job], out: Path) -> None:
             )
     given = {job.path.resolve() for job in jobs}
     for job in jobs:
+        if {"polygons", "density"} & {*options.outputs}:
+            # Before anything is computed that could not be written then.
+            check_vector_path(out / f"{job.name}.gpkg")
         for ending in ("_mask.tif", "_mask.png", "_preview.png"):
             target = out / (job.name + ending)
             if target.resolve() in given:

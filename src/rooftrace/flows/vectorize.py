@@ -15,7 +15,7 @@ from rooftrace.core.types import Footprints
 from rooftrace.flows.machine import peak_rss_mb
 from rooftrace.flows.vectorize_inputs import MaskInput, open_mask
 from rooftrace.io.atomic import export_error
-from rooftrace.io.vector import check_vector_suffix, write_footprints_chunks
+from rooftrace.io.vector import check_vector_path, write_footprints_chunks
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
 from rooftrace.vector.options import VectorOptions
 
@@ -114,7 +114,7 @@ def run_vectorize(
         ExportError, MissingExtraError: the file cannot be written.
     """
     started = time.perf_counter()
-    check_vector_suffix(out)
+    check_vector_path(out)
     for given in (mask, score):
         if given is not None and out.exists() and out.samefile(given):
             raise ConfigError(

@@ -21,7 +21,7 @@ from rooftrace.io.vector_formats import WRITERS, Layer, Part, import_ahead
 
 __all__ = [
     "VECTOR_SUFFIXES",
-    "check_vector_suffix",
+    "check_vector_path",
     "write_footprints",
     "write_footprints_chunks",
     "write_polygons",
@@ -117,7 +117,7 @@ def write_polygons(
 
 
 def _write(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
-    check_vector_suffix(path)
+    check_vector_path(path)
     try:
         # Beside the target, so that the last step is a rename within one file system.
         folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
@@ -142,8 +142,18 @@ def _notes(path: Path, columns: Mapping[str, object]) -> tuple[str, ...]:
     return (f"{path}: a Shapefile has short names: {told}.",)
 
 
-def check_vector_suffix(path: Path) -> None:
-    """Raises ExportError where the suffix is no format that can be written."""
+_TAKEN_APART = ";!"
+"""Pyogrio takes what stands about these in a path for parts of an address."""
+
+
+def check_vector_path(path: Path) -> None:
+    """Raises ExportError where a file of that name cannot be written, or is of no known format."""
+    odd = {*str(path.absolute())} & {*_TAKEN_APART}
+    if odd:
+        raise ExportError(
+            f"{path}: polygons cannot be written to a path with {' and '.join(sorted(odd))}.",
+            remedy="Rename the file or the folder.",
+        )
     if path.suffix.lower() not in WRITERS:
         raise ExportError(
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",

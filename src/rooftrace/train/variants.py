@@ -8,10 +8,10 @@ from collections.abc import Callable
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.bundle import GRAPH_NAME
+from rooftrace.models.quantize import quantize_openvino
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.train.config import ExportConfig
 from rooftrace.train.feed import TrainingData
-from rooftrace.models.quantize import quantize_openvino
 from rooftrace.train.whole import judge_whole
 
 __all__ = ["int8_variant"]

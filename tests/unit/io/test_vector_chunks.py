@@ -232,3 +232,17 @@ def test_options_of_gdal_are_as_they_were() -> None:
         assert [pyogrio.get_gdal_config_option(name) for name in names] == before
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+@pytest.mark.parametrize("name", ["a;b.gpkg", "a!b.geojson"])
+def test_a_name_that_would_be_taken_apart_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match=r"cannot be written to a path with [;!]"):
+        write_polygons(tmp_path / name, np.zeros(0, object), {}, UTM)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a#b.gpkg", "a?b.gpkg", "a%20b.gpkg", "a (2), b.gpkg"])
+def test_other_odd_names_are_kept(tmp_path: Path, name: str) -> None:
+    write_footprints_chunks(tmp_path / name, iter([chunk(3)]))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(read(tmp_path / name)) == 3

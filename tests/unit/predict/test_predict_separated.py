@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict import predictor as module
 from rooftrace.predict.predictor import Predictor, default_bundle
 from rooftrace.predict.scene import ScenePlan, plan_scene
 
@@ -76,13 +75,17 @@ def test_polygons_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     image = np.kron(rng.integers(0, 256, (3, 15, 20)), np.ones((16, 16), int)).astype(np.uint8)
     whole = model("border").predict(image)
 
+    called = []
+
     def in_small_blocks(*args: Any, **options: Any) -> ScenePlan:
         plan = plan_scene(*args, **options, tile_px=128, block_px=64)
+        called.append(plan)
         assert plan.block_count > 4
         return plan
 
-    monkeypatch.setattr(module, "plan_scene", in_small_blocks)
+    monkeypatch.setattr("rooftrace.predict.work.plan_scene", in_small_blocks)
     cut = model("border").predict(image)
+    assert called
     assert len(whole.footprints) > len(model(None).predict(image).footprints)
     assert shapely.equals(cut.footprints.geometry, whole.footprints.geometry).all()
 

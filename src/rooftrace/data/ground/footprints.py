@@ -22,7 +22,7 @@ from rooftrace.data.source import Entry, Progress, SceneSet, SourceKind, WriteOp
 from rooftrace.io.atomic import export_error
 from rooftrace.io.raster import open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds
-from rooftrace.io.vector import check_vector_suffix, write_polygons
+from rooftrace.io.vector import check_vector_path, write_polygons
 from rooftrace.io.vector_read import is_vector_file
 
 __all__ = ["DIGITS", "FOOTPRINTS", "LONLAT", "out_of_reach"]
@@ -138,7 +138,7 @@ def _write(
     source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
 ) -> Written:
     """One vector file; images stay where they are, or are copied to `OUT_images/` beside it."""
-    check_vector_suffix(out)
+    check_vector_path(out)
     systems = list(dict.fromkeys(scene_crs(scene) for scene in source))
     geojson = out.suffix.lower() == ".geojson"
     crs = systems[0] if len(systems) == 1 and not geojson else LONLAT
