@@ -15,7 +15,6 @@ schemathesis = pytest.importorskip("schemathesis")
 from fastapi import FastAPI  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from schemathesis.specs.openapi.checks import (  # noqa: E402
-    allow_header_conformance,
     positive_data_acceptance,
 )
 
@@ -90,8 +89,12 @@ def jobs() -> Iterator[None]:
 
 
 @schema.parametrize()
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_answers_are_those_that_are_described(case) -> None:
+    # What earlier cases have sent would fill the queue.
+    for job in STORE.newest(100):
+        if job.state == "queued":
+            STORE.cancel(job.id)
     if "job_id" in case.path_parameters:
         number = len(json.dumps(case.path_parameters)) % 4
         # The events of a job that waits would not end.
@@ -101,10 +104,8 @@ def test_answers_are_those_that_are_described(case) -> None:
             case.path_parameters["job_id"] = add(state)
         if "name" in case.path_parameters and number == 2:
             case.path_parameters["name"] = "scene_mask.tif"
-    # Any bytes are a body by the description, but few are an image. Where an address has several
-    # methods, each a route, Starlette's Allow names those of the first.
-    excluded = [positive_data_acceptance, allow_header_conformance]
-    answer = case.call_and_validate(excluded_checks=excluded)
+    # Any bytes are a body by the description, but few are an image.
+    answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
     ANSWERED.add((f"{case.method} {case.path}", answer.status_code))
 
 

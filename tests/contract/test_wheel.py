@@ -142,6 +142,10 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
         (["train", "train.toml", "-o", "run"], "train"),
         (["tune", "train.toml", "-o", "study", "--trials", "1"], "train"),
         (["serve", "--port", "0"], "serve"),
+        (
+            ["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"],
+            "export",
+        ),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
     ],
 )

@@ -28,6 +28,9 @@ __all__ = ["serve"]
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
 _BACKLOG = 128
 
+_MOST_CONNECTIONS = 1000
+"""At the same time; one more is answered 503 at once."""
+
 _STOPPING_S = 10
 """For so long answers that are under way may go on when the server is being stopped."""
 
@@ -179,6 +182,8 @@ def _run(app: FastAPI, listening: socket.socket) -> None:
         "log_level": "warning",
         "server_header": False,
         "timeout_graceful_shutdown": _STOPPING_S,
+        # Those that only listen to the progress of jobs are among them.
+        "limit_concurrency": _MOST_CONNECTIONS,
     }
     # Once it has stopped, uvicorn raises the signal again, which would end us before the jobs are.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

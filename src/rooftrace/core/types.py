@@ -138,7 +138,7 @@ class GeoGrid:
 
         Measured on the WGS 84 ellipsoid at the centre of the grid, so that neither the degrees of
         a geographic CRS nor the stretching of Web Mercator are taken for metres. None without a
-        CRS.
+        CRS, and where pixels have no size on the ground.
         """
         if self.crs is None:
             return None
@@ -154,6 +154,8 @@ class GeoGrid:
             return None
         _, _, metres = Geod(ellps="WGS84").inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
         down, along = np.asarray(metres, dtype=float) / step
+        if not (np.isfinite([down, along]).all() and down > 0 and along > 0):
+            return None
         return float(down), float(along)
 
     @property

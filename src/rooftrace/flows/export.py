@@ -97,7 +97,7 @@ def run_export(
     _check_request(source, to, wanted, out, calibration)
     for name in _JUDGED_BY[to][:1]:
         if (to, wanted) != ("onnx", "fp32"):
-            ENGINES[name].check()
+            _check_engine(name)
     tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
     given, checked, labelled = _tiles(source, calibration, check)
     samples = () if given is None else given.images
@@ -156,6 +156,16 @@ def run_export(
         text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
         (folder / report.report.name).write_text(text, encoding="utf-8")
     return report
+
+
+def _check_engine(name: str) -> None:
+    """Whether what judges a file is here; of an extra the one that has all that exports need."""
+    try:
+        ENGINES[name].check()
+    except MissingExtraError as error:
+        if name != "onnxruntime":
+            raise
+        raise MissingExtraError.of("export", "rooftrace export", name) from error
 
 
 def _check_request(

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import IO, Any
 
 import numpy as np
@@ -38,6 +38,9 @@ _CONFIGURED = {
     # The file has its name when it is complete: nobody needs each transaction of it on the disk.
     "OGR_SQLITE_SYNCHRONOUS": "OFF",
 }
+
+_WRITING = Lock()
+"""Filters of warnings and options of GDAL are of the whole process: one thread at a time."""
 
 # What RFC 7946 has no member for: a file without longitude and latitude says so.
 _PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
@@ -108,7 +111,8 @@ def _write_encoded(
     # 130 MB that would lie beside the network all the time.
     import pyogrio
 
-    with warnings.catch_warnings(), _configured(pyogrio):
+    told = None if layer.crs is None else layer.crs.to_wkt()
+    with _WRITING, warnings.catch_warnings(), _configured(pyogrio):
         # Footprints without a CRS are meant.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
@@ -124,7 +128,9 @@ def _write_encoded(
                 ],
                 geometry_type="MultiPolygon" if layer.multi else "Polygon",
                 promote_to_multi=layer.multi,
-                crs=None if layer.crs is None else layer.crs.to_wkt(),
+                # Lines of GeoJSON are taken to be in WGS 84, with a warning where nothing is said,
+                # which in other threads than pyogrio's goes to stderr.
+                crs="EPSG:4326" if told is None and driver == "GeoJSONSeq" else told,
                 driver=driver,
                 append=append,
                 **options,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from contextlib import nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 from urllib.parse import quote
 
@@ -39,9 +37,6 @@ MEDIA_TYPES: dict[Format, str] = {
 _HEAD = b'{\n"type": "FeatureCollection",\n'
 _LONGEST_STEM_BYTES = 120
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-_WRITING = Lock()
-"""The date in a GeoPackage is an option of all of GDAL: one writer would take it from another."""
 
 
 class Answer:
@@ -112,8 +107,7 @@ def encoded(prediction: Prediction, form: Format, figures: Figures) -> Answer:
     """
     prediction = replace(prediction, name=_stem(prediction.name))
     make = {"geojson": _geojson, "png": _png, "zip": _zip}[form]
-    lock = nullcontext() if form == "png" else _WRITING
-    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder, lock:
+    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
         name, body = make(prediction, figures, Path(folder))
     return Answer(body, _headers(figures) | {"Content-Disposition": _disposition(name)})
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import compile_path
 from starlette.types import Scope
 
 from rooftrace.core.errors import (
@@ -252,7 +253,20 @@ async def _of_http(request: Request, error: Exception) -> Response:
         return JSONResponse(body, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
     given = str(error.detail or "")
     detail = _said(request, error.status_code) if given in ("", phrase) else given
-    return problem_response(request.scope, name, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # That of the exception names the methods of one route; an address may have several.
+        headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
+    return problem_response(request.scope, name, detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those that the description names for an address, in alphabetical order."""
+    found: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(request.url.path):
+            found.update(method.upper() for method in operations)
+    return sorted(found)
 
 
 def _said(request: Request, status: int) -> str:

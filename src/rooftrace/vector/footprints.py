@@ -41,9 +41,14 @@ def make_footprints(
         or by `gsd_m`, or NaN where neither is known.
     """
     local = metres_per_px(grid, shapely.get_coordinates(shapely.centroid(polygons_px)))
-    size_m = _size(local) if gsd_m is None else np.full(len(polygons_px), float(gsd_m))
+    across = _size(local)
+    # A place that is none, or a pixel that has no size there, tells neither metres nor directions.
+    known = np.isfinite(across) & (across > 0)
+    size_m = np.where(known, across, np.nan)
+    if gsd_m is not None:
+        size_m = np.full(len(polygons_px), float(gsd_m))
     # Directions and ratios of lengths need no scale, so they are known where metres are not.
-    unscaled = np.where(np.isfinite(local), local, _UPRIGHT)
+    unscaled = np.where(known[:, None, None], local, _UPRIGHT)
     size = _size(unscaled)
     on_ground = _laid_out(polygons_px, unscaled / size[:, None, None])
     around = smallest_rectangles(on_ground)

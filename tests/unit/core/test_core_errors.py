@@ -16,12 +16,15 @@ EXIT_CODES = {
     "LayoutError": 3,
     "LabelError": 3,
     "GeoreferenceError": 3,
+    "TooLargeError": 3,
     "BundleError": 4,
     "BandMismatch": 4,
     "GsdMismatch": 4,
     "PredictError": 5,
+    "DeadlineError": 5,
     "ExportError": 5,
     "TrainError": 5,
+    "BusyError": 5,
     "MissingExtraError": 6,
 }
 
