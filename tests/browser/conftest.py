@@ -22,7 +22,9 @@ FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-
 LOCAL = {"127.0.0.1", "localhost"}
 
 
-@pytest.fixture(scope="session")
+# For a module, and not longer: while it is there, an event loop runs in this thread, which tests of
+# what is asynchronous want for themselves.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
