@@ -32,6 +32,8 @@ __all__ = ["DecodedImage", "Decoder", "shown_name"]
 
 _LONGEST_NAME = 120
 
+_PIPE_BYTES = 2**20
+
 
 class DecodedImage(ArraySource):
     """An image in memory, with what is to be said of how it was read."""
@@ -127,6 +129,9 @@ class _Child:
             [sys.executable, "-m", "rooftrace.service.decode_child", str(limits.decode_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # On Linux; elsewhere it is not heeded. Of the usual 64 KB, either side waits for its
+            # turn on a busy processor some dozen times for each image.
+            pipesize=_PIPE_BYTES,
         )
 
     @property
