@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -20,6 +20,7 @@ from rooftrace.rest.answers import MEDIA_TYPES, Answer, Format, encoded, figures
 from rooftrace.rest.negotiation import negotiated
 from rooftrace.rest.predict_description import REQUEST_BODY, RESPONSES
 from rooftrace.rest.predict_upload import received
+from rooftrace.rest.scene_query import SceneQuery
 from rooftrace.rest.schemas import Measured, ModelCard, ModelClass
 from rooftrace.service.service import Request as Taken
 from rooftrace.service.service import Service
@@ -29,66 +30,14 @@ __all__ = ["PredictQuery", "predict_router"]
 _GONE = 499
 """What logs know a client as that went away; nobody receives it."""
 
-Metres = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
-
-class PredictQuery(BaseModel):
-    """The options of a prediction; what is unknown is refused rather than ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class PredictQuery(SceneQuery):
+    """The options of a prediction."""
 
     format: Annotated[
         Format | None,
         Field(description="Of the answer; default by the header Accept, else geojson."),
     ] = None
-    filename: Annotated[
-        str | None,
-        Field(
-            max_length=255,
-            description="What results are called after, where the body is the image itself. An "
-            "image without a georeference that is called like a slippy tile lies where that is.",
-        ),
-    ] = None
-    threshold: Annotated[
-        float | None,
-        Field(
-            ge=0, le=1, allow_inf_nan=False,
-            description="On the building's probability; default the model's own.",
-        ),
-    ] = None  # fmt: skip
-    gsd: Annotated[
-        float | None,
-        Field(
-            ge=0.001, le=1000, allow_inf_nan=False,
-            description="Metres per pixel, where the file does not say or is wrong.",
-        ),
-    ] = None  # fmt: skip
-    scale: Annotated[
-        float | None,
-        Field(
-            ge=0.05, le=4, allow_inf_nan=False,
-            description="The image is taken so many times as large, whatever metres say.",
-        ),
-    ] = None  # fmt: skip
-    min_area: Annotated[
-        Metres | None, Field(description="m²: smaller footprints are left out.")
-    ] = None
-    min_hole: Annotated[
-        Metres | None, Field(description="m²: smaller holes of buildings are filled.")
-    ] = None
-    regularize: Annotated[
-        bool, Field(description="Whether outlines get right angles where buildings have them.")
-    ] = True
-    separate: Annotated[bool, Field(description="Whether buildings that touch are cut apart.")] = (
-        True
-    )
-    cell: Annotated[
-        float,
-        Field(
-            ge=1, le=1e6, allow_inf_nan=False,
-            description="The side of a cell of the density in the zip, in metres.",
-        ),
-    ] = 100.0  # fmt: skip
     count: Annotated[
         bool,
         Field(
@@ -99,11 +48,7 @@ class PredictQuery(BaseModel):
 
     def options(self, form: Format) -> SceneOptions:
         """What the predictor is told."""
-        return SceneOptions(
-            gsd_m=self.gsd, scale=self.scale, threshold=self.threshold,
-            min_area_m2=self.min_area, min_hole_m2=self.min_hole, regularize=self.regularize,
-            separate=self.separate, cell_m=self.cell, outputs=outputs_for(form, count=self.count),
-        )  # fmt: skip
+        return self.scene_options(outputs_for(form, count=self.count))
 
 
 def predict_router(service: Service) -> APIRouter:
