@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 
 from rooftrace.app.catalogue import ServerCatalogue
+from rooftrace.app.jobs.router import jobs_page
 from rooftrace.app.map.router import map_router
 from rooftrace.app.page.mount import mount_page
 from rooftrace.rest.api import create_api
@@ -74,5 +75,7 @@ def create_server(
         if store is None
         else lambda: {str(k): n for k, n in store.counts().items()},
     )
+    if runner is not None:
+        app.include_router(jobs_page())
     app.include_router(map_router(ServerCatalogue(results, store)))
     return mount_page(app, service, video=find_spec("av") is not None)

@@ -71,7 +71,7 @@ def build_page(
 
 _HEAD = (
     '<header class="rt-head"><h1>rooftrace</h1><p>Buildings in overhead images · model {model}</p>'
-    '<a href="/map">Map</a><a href="/v1/docs">API</a></header>'
+    '<a href="/map">Map</a><a href="/jobs">Jobs</a><a href="/v1/docs">API</a></header>'
 )
 
 
