@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from rooftrace.cli import main
+from rooftrace.cli.show import people
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("COLUMNS", "240")
+    # Once it has been made, the console looks at no variable for its width.
+    monkeypatch.setattr(people, "_width", 240)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stopped:
