@@ -15,14 +15,11 @@ from rooftrace.app.page.mount import mount_page
 from rooftrace.rest.api import create_api
 from rooftrace.rest.jobs import jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
-from rooftrace.rest.security import LOOPBACK, Security
+from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.service import Service
 
 __all__ = ["create_server"]
-
-_FORM_BYTES = 2**16
-"""What a form has around its file."""
 
 _FILES_AT_ONCE = 16
 """Of the page, in one upload; each has the limit of an upload for itself."""
@@ -54,10 +51,10 @@ def create_server(
     limits = service.limits
     security = Security(
         api_key=api_key,
-        body_bytes=limits.upload_bytes + _FORM_BYTES,
+        body_bytes=limits.upload_bytes + FORM_BYTES,
         body_bytes_of={
-            "/v1/jobs": limits.job_upload_bytes + _FORM_BYTES,
-            "/gradio_api/upload": _FILES_AT_ONCE * limits.upload_bytes + _FORM_BYTES,
+            "/v1/jobs": limits.job_upload_bytes + FORM_BYTES,
+            "/gradio_api/upload": _FILES_AT_ONCE * limits.upload_bytes + FORM_BYTES,
         },
         hosts=LOOPBACK if local else None,
     )

@@ -9,6 +9,7 @@ import typer
 
 from rooftrace.cli.options import (
     Json,
+    ModelFile,
     Threshold,
     takes_data,
 )
@@ -43,9 +44,7 @@ def push(
         str, typer.Option(help="The project's number, or a title; made where there is none.")
     ],
     token: Token,
-    bundle: Annotated[
-        Path | None, typer.Option("-m", "--model", help="A .rooftrace file; default: bundled.")
-    ] = None,
+    bundle: ModelFile = None,
     local_files_root: Annotated[
         Path | None,
         typer.Option(help="The server's document root: images below it are not uploaded."),

@@ -24,6 +24,8 @@ __all__ = [
     "Ensemble",
     "Gsd",
     "Json",
+    "ModelFile",
+    "ModelFiles",
     "Nodata",
     "Order",
     "Precision",
@@ -50,6 +52,13 @@ _NODATA_HELP = "What is nodata in the images: a value, or a colour such as 255,2
 _GSD_HELP = "Metres per pixel, if not in the file."
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+ModelFile = Annotated[
+    Path | None, typer.Option("-m", "--model", help="A .rooftrace file; default: bundled.")
+]
+ModelFiles = Annotated[
+    list[Path] | None,
+    typer.Option("-m", "--model", help="A .rooftrace file, or several; default: bundled."),
+]
 Nodata = Annotated[str | None, typer.Option(help=_NODATA_HELP)]
 Gsd = Annotated[float | None, typer.Option("--gsd", min=1e-4, help=_GSD_HELP)]
 Threshold = Annotated[

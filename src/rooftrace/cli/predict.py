@@ -12,6 +12,7 @@ from rooftrace.cli.options import (
     Ensemble,
     Gsd,
     Json,
+    ModelFiles,
     Nodata,
     Order,
     Precision,
@@ -45,10 +46,7 @@ def predict(
         list[str], typer.Argument(help="Images, folders, https:// addresses of GeoTIFFs.")
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
-    models: Annotated[
-        list[Path] | None,
-        typer.Option("-m", "--model", help="A .rooftrace file, or several; default: bundled."),
-    ] = None,
+    models: ModelFiles = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
     tta: Tta = None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import EngineName, Json, Precision
+from rooftrace.cli.options import EngineName, Json, ModelFile, Precision
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.service.limits import Limits
@@ -36,9 +36,7 @@ _STOPPING_S = 10
 
 
 def serve(
-    model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="A .rooftrace file; default: bundled.")
-    ] = None,
+    model: ModelFile = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
     ] = "127.0.0.1",

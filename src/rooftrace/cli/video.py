@@ -16,6 +16,7 @@ from rooftrace.cli.options import (
     Ensemble,
     Gsd,
     Json,
+    ModelFiles,
     Precision,
     Threshold,
     Tta,
@@ -37,10 +38,7 @@ def video(
         str, typer.Argument(metavar="IN", help="A video, or camera, camera:1, /dev/video0.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The result: .mp4, .m4v, .mov or .mkv.")],
-    models: Annotated[
-        list[Path] | None,
-        typer.Option("-m", "--model", help="A .rooftrace file, or several; default: bundled."),
-    ] = None,
+    models: ModelFiles = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
     tta: Tta = None,

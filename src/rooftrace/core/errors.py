@@ -23,6 +23,7 @@ of its own, so that a face (command line, REST, page) can set it apart.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 __all__ = [
@@ -70,6 +71,12 @@ class RooftraceError(Exception):
     def to_json(self) -> dict[str, str]:
         """The `error` object of every `--json` answer."""
         return {"type": type(self).__name__, "message": self.message, "remedy": self.remedy}
+
+    @staticmethod
+    def from_json(told: Mapping[str, str]) -> RooftraceError:
+        """An error as another process told it by `to_json`; of an unknown type, a `DataError`."""
+        kind = globals().get(told["type"]) if told["type"] in __all__ else DataError
+        return _rebuild(kind or DataError, told["message"], told["remedy"])
 
 
 def _rebuild(kind: type[RooftraceError], message: str, remedy: str) -> RooftraceError:

@@ -17,15 +17,12 @@ from rooftrace.rest.description import describe, pages_router
 from rooftrace.rest.health import Instrumented, Metrics, health_router
 from rooftrace.rest.predict import predict_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.rest.security import API_PREFIXES, Security, install_security
+from rooftrace.rest.security import API_PREFIXES, FORM_BYTES, Security, install_security
 from rooftrace.service.service import Service
 
 __all__ = ["create_api", "serving"]
 
 _LOG = logging.getLogger(__name__)
-
-_FORM_BYTES = 2**16
-"""What a form has around its file."""
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
@@ -51,7 +48,7 @@ def create_api(
         jobs_by_state: for /metrics.
         lifespan: default `serving`.
     """
-    security = security or Security(body_bytes=service.limits.upload_bytes + _FORM_BYTES)
+    security = security or Security(body_bytes=service.limits.upload_bytes + FORM_BYTES)
     app = FastAPI(
         title="rooftrace",
         version=version_of("rooftrace") or "0",

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from rooftrace.predict.predictor import Predictor
+from rooftrace.rest.image_body import IMAGE, image_body
 from rooftrace.rest.job_events import JobEvents
 from rooftrace.rest.job_query import JobQuery
 from rooftrace.rest.job_schemas import JobOut, JobPage, JobResults
@@ -297,26 +298,4 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
     204: {"description": "The job has ended, and the client has heard of it."},
 }
 
-_IMAGE: dict[str, Any] = {
-    "type": "string",
-    "contentMediaType": "application/octet-stream",
-    "description": "GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
-}
-
-_REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The image: in a form, or as it is.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": _IMAGE},
-                "required": ["file"],
-                "additionalProperties": False,
-            },
-            "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
-        },
-        "application/octet-stream": {"schema": _IMAGE},
-        "image/*": {"schema": _IMAGE},
-    },
-}
+_REQUEST_BODY = image_body({"application/octet-stream": IMAGE, "image/*": IMAGE})

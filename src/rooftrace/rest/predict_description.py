@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rooftrace.rest.image_body import image_body
 from rooftrace.rest.problems import problem_responses
 
 __all__ = ["REQUEST_BODY", "RESPONSES"]
@@ -11,28 +12,7 @@ __all__ = ["REQUEST_BODY", "RESPONSES"]
 _RAW = ("application/octet-stream", "image/png", "image/jpeg", "image/tiff", "image/webp",
         "image/jp2")  # fmt: skip
 
-_FILE: dict[str, Any] = {
-    "type": "string",
-    "contentMediaType": "application/octet-stream",
-    "description": "GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
-}
-
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "The image: in a form, or as it is.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": _FILE},
-                "required": ["file"],
-                "additionalProperties": False,
-            },
-            "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
-        },
-        **{kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in _RAW},
-    },
-}
+REQUEST_BODY = image_body({kind: {"type": "string", "contentMediaType": kind} for kind in _RAW})
 
 _FIGURES_HEADERS: dict[str, Any] = {
     "Rooftrace-Buildings": ("How many, where they were counted.", {"type": "integer"}),

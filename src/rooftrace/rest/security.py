@@ -27,6 +27,7 @@ from rooftrace.rest.problems import PROBLEMS, problem_response
 
 __all__ = [
     "API_PREFIXES",
+    "FORM_BYTES",
     "LOOPBACK",
     "ApiKey",
     "Guard",
@@ -41,6 +42,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LOG = logging.getLogger(__name__)
 
 _OPEN = ("/healthz", "/readyz")
+FORM_BYTES = 2**16
+"""What a form may have around its file."""
+
 API_PREFIXES = ("/v1", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

@@ -19,7 +19,6 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
-import rooftrace.core.errors as errors
 from rooftrace.core.errors import BusyError, DataError, RooftraceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.data.tilenames import PlaceTile, TileName
@@ -154,7 +153,7 @@ class _Child:
             self._process.stdin.flush()
             answer = json.loads(self._read_line())
             if "error" in answer:
-                raise _error(answer["error"])
+                raise RooftraceError.from_json(answer["error"])
             return self._source(answer, name)
         finally:
             late.cancel()
@@ -216,10 +215,3 @@ def shown_name(name: str) -> str:
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(c if c.isalnum() or c in "-_. ()" else "_" for c in last).strip(" .")
     return kept[-_LONGEST_NAME:] or "image"
-
-
-def _error(told: dict[str, str]) -> RooftraceError:
-    kind = getattr(errors, told["type"], DataError)
-    known = isinstance(kind, type) and issubclass(kind, RooftraceError)
-    made: RooftraceError = (kind if known else DataError)(told["message"], remedy=told["remedy"])
-    return made

@@ -21,7 +21,7 @@ from rooftrace.io.gdal import open_quietly
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile
 
-__all__ = ["UploadFile", "main"]
+__all__ = ["UploadFile", "limit_memory", "main"]
 
 _DRIVERS = {
     ".png": "PNG",
@@ -112,7 +112,7 @@ def main() -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not be taken for an answer.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    _limit_memory(int(sys.argv[1]))
+    limit_memory(int(sys.argv[1]))
     with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
         while line := requests.readline():
             request = json.loads(line)
@@ -168,7 +168,8 @@ def _say(answers: BinaryIO, header: dict[str, Any], data: Any = b"") -> None:
     answers.flush()
 
 
-def _limit_memory(nbytes: int) -> None:
+def limit_memory(nbytes: int) -> None:
+    """Let this process have so much address space, and leave no core behind, where that can be."""
     try:
         import resource
     except ImportError:

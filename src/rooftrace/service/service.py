@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ __all__ = ["Request", "Service", "ServiceFigures"]
 T = TypeVar("T")
 
 OnBlock = Callable[[Block], None]
+
+Decoded = ArraySource | PlacedSource
+Decode = Callable[[], Decoded]
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,7 @@ class Service:
         self._engine.run_quantised(np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype))
         self._ready = True
 
-    def source(
-        self, data: bytes, name: str, *, nodata: NodataRule | None = None
-    ) -> ArraySource | PlacedSource:
+    def source(self, data: bytes, name: str, *, nodata: NodataRule | None = None) -> Decoded:
         """The image of an upload, see `Decoder.decode`.
 
         Raises:
@@ -164,7 +165,6 @@ class Service:
             )
         return self._decoder.decode(data, name, nodata=nodata)
 
-    @overload
     def submit(
         self,
         data: bytes,
@@ -173,54 +173,34 @@ class Service:
         *,
         nodata: NodataRule | None = None,
         on_block: OnBlock | None = None,
-        keep: Literal[False] = False,
-    ) -> Request[Prediction]: ...
-
-    @overload
-    def submit(
-        self,
-        data: bytes,
-        name: str,
-        options: SceneOptions | None = None,
-        *,
-        nodata: NodataRule | None = None,
-        on_block: OnBlock | None = None,
-        keep: Literal[True],
-    ) -> Request[KeptPrediction]: ...
-
-    def submit(
-        self,
-        data: bytes,
-        name: str,
-        options: SceneOptions | None = None,
-        *,
-        nodata: NodataRule | None = None,
-        on_block: OnBlock | None = None,
-        keep: bool = False,
-    ) -> Request[Prediction] | Request[KeptPrediction]:
+    ) -> Request[Prediction]:
         """Take on an image; its answer comes later.
 
         Args:
             data, name, nodata: as for `source`.
             options: what was chosen.
             on_block: see `Predictor.predict`; called in another thread.
-            keep: whether the answer can be decided anew with another threshold.
 
         Raises:
             BusyError: as many requests as the limits allow are waiting already.
         """
+        return self._take(
+            lambda: self.source(data, name, nodata=nodata),
+            lambda predictor, image: predictor.predict(image, options=options, on_block=on_block),
+        )
 
-        def predict(request: Request[Prediction]) -> Prediction:
-            source = self.source(data, name, nodata=nodata)
-            with self._watched(request) as predictor:
-                return predictor.predict(source, options=options, on_block=on_block)
+    def submit_keeping(
+        self, data: bytes, name: str, options: SceneOptions | None = None
+    ) -> Request[KeptPrediction]:
+        """As `submit`, and the answer can be decided anew with another threshold.
 
-        def predict_and_keep(request: Request[KeptPrediction]) -> KeptPrediction:
-            source = self.source(data, name, nodata=nodata)
-            with self._watched(request) as predictor:
-                return predict_keeping(predictor, source, options=options, on_block=on_block)
-
-        return self._take(predict_and_keep) if keep else self._take(predict)
+        Raises:
+            BusyError: as `submit`.
+        """
+        return self._take(
+            lambda: self.source(data, name),
+            lambda predictor, image: predict_keeping(predictor, image, options=options),
+        )
 
     def predict(
         self,
@@ -259,7 +239,7 @@ class Service:
         self._pool.shutdown(cancel_futures=True)
         self._decoder.close()
 
-    def _take(self, work: Callable[[Request[T]], T]) -> Request[T]:
+    def _take(self, decode: Decode, predict: Callable[[Predictor, Decoded], T]) -> Request[T]:
         limits = self.limits
         with self._lock:
             if self._taken >= limits.waiting:
@@ -272,10 +252,12 @@ class Service:
                 )
             self._taken += 1
         request: Request[T] = Request(time.monotonic() + limits.seconds)
-        self._pool.submit(self._run, work, request)
+        self._pool.submit(self._run, decode, predict, request)
         return request
 
-    def _run(self, work: Callable[[Request[T]], T], request: Request[T]) -> None:
+    def _run(
+        self, decode: Decode, predict: Callable[[Predictor, Decoded], T], request: Request[T]
+    ) -> None:
         with self._lock:
             self._running += 1
         started = time.monotonic()
@@ -284,7 +266,9 @@ class Service:
             if not request.answer.set_running_or_notify_cancel():
                 return
             request.check()
-            prediction = work(request)
+            image = decode()
+            with self._watched(request) as predictor:
+                prediction = predict(predictor, image)
             failed = False
         except BaseException as error:
             request.answer.set_exception(error)

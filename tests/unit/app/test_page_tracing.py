@@ -36,8 +36,7 @@ class FakeService:
     def bundle(self) -> ModelBundle:
         return predictor_of().bundle
 
-    def submit(self, data: bytes, name: str, options: SceneOptions, *, keep: bool) -> Request:
-        assert keep
+    def submit_keeping(self, data: bytes, name: str, options: SceneOptions) -> Request:
         if self.refused:
             self.refused -= 1
             raise BusyError("Busy.", retry_after_s=0.01)
@@ -88,10 +87,10 @@ def test_a_full_queue_is_told_at_once(tmp_path: Path) -> None:
 
 def test_in_the_middle_of_a_run_a_full_queue_is_waited_for(tmp_path: Path) -> None:
     class Later(FakeService):
-        def submit(self, data: bytes, name: str, options: SceneOptions, *, keep: bool) -> Request:
+        def submit_keeping(self, data: bytes, name: str, options: SceneOptions) -> Request:
             if name == "2.tif" and not self.refused and "2.tif" not in self.asked:
                 self.refused, self.asked = 2, [*self.asked, "2.tif"]
-            return super().submit(data, name, options, keep=keep)
+            return super().submit_keeping(data, name, options)
 
     made, _ = run(Later(), files(tmp_path, "a", "b", "c", "d"))
     assert [result.error for result in made] == [None] * 4

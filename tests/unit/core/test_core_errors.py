@@ -54,3 +54,17 @@ def test_missing_extra_says_what_to_install() -> None:
     error = MissingExtraError.of("train", "rooftrace train", "torch")
     assert "'torch'" in error.message
     assert "rooftrace[train]" in error.remedy
+
+
+@pytest.mark.parametrize("name", EXIT_CODES)
+def test_what_another_process_told_is_the_same_error(name: str) -> None:
+    error = getattr(errors, name)("The thing is broken.", remedy="Mend it.")
+    back = RooftraceError.from_json(error.to_json())
+    assert type(back) is type(error)
+    assert (back.message, back.remedy) == ("The thing is broken.", "Mend it.")
+
+
+@pytest.mark.parametrize("name", ["KeyError", "_rebuild", "annotations", ""])
+def test_a_type_that_is_none_of_ours_is_of_the_data(name: str) -> None:
+    back = RooftraceError.from_json({"type": name, "message": "Odd.", "remedy": ""})
+    assert type(back) is errors.DataError

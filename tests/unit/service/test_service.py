@@ -194,7 +194,7 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
     try:
         image = blobs(5)
         image[0:20, 60:90] = 120
-        kept = one.submit(png(image), "a.png", keep=True).answer.result(20)
+        kept = one.submit_keeping(png(image), "a.png").answer.result(20)
         ran = one.figures().batches.tiles
         for threshold in (0.3, 0.7):
             anew = kept.scores.redecide(threshold)

@@ -105,7 +105,7 @@ def _submit(service: Service, path: Path, options: SceneOptions) -> Future[KeptP
         raise DataError(
             f"{path.name} is not on the server any more.", remedy="Drop it once more."
         ) from error
-    return service.submit(data, path.name, options, keep=True).answer
+    return service.submit_keeping(data, path.name, options).answer
 
 
 def _result(name: str, answer: Future[KeptPrediction] | RooftraceError) -> Result:

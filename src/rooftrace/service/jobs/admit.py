@@ -12,7 +12,6 @@ import numpy as np
 from affine import Affine
 from pyproj import CRS
 
-import rooftrace.core.errors as errors
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.memory import ArraySource
@@ -93,13 +92,5 @@ def _look(path: Path, name: str, limits: Limits) -> dict[str, Any]:
             remedy=_REMEDY,
         ) from error
     if "error" in told:
-        raise error_of(told["error"])
+        raise RooftraceError.from_json(told["error"])
     return told
-
-
-def error_of(told: dict[str, str]) -> RooftraceError:
-    """An error as another process told it."""
-    kind = getattr(errors, told["type"], DataError)
-    known = isinstance(kind, type) and issubclass(kind, RooftraceError)
-    made: RooftraceError = (kind if known else DataError)(told["message"], remedy=told["remedy"])
-    return made

@@ -21,7 +21,7 @@ from rooftrace.core.errors import ExportError, PredictError, RooftraceError, Too
 from rooftrace.flows.predict import run_predict
 from rooftrace.io.atomic import write_atomically
 from rooftrace.io.lock import locked
-from rooftrace.service.decode_child import UploadFile, ending_of
+from rooftrace.service.decode_child import UploadFile, ending_of, limit_memory
 from rooftrace.service.jobs.job import options_from_json
 
 __all__ = ["ANSWER", "main"]
@@ -72,7 +72,7 @@ def _speaker(answers: BinaryIO) -> Say:
 
 def _look(order: dict[str, Any]) -> dict[str, Any]:
     """What the header of an upload says, and the ending that its content has."""
-    _limit_memory(order["memory_bytes"])
+    limit_memory(order["memory_bytes"])
     path = Path(order["path"])
     source = UploadFile(path, order["name"])
     try:
@@ -163,15 +163,6 @@ def _step_back() -> None:
         os.nice(_NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE)
-
-
-def _limit_memory(nbytes: int) -> None:
-    try:
-        import resource
-    except ImportError:
-        # Windows has no such limit.
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (nbytes, nbytes))
 
 
 if __name__ == "__main__":
