@@ -16,7 +16,7 @@ export ROOFTRACE_DATA := $(abspath ../shared/data)
 endif
 endif
 
-EXTRAS = train,tune,tensorboard,mlflow,labels,onnx,parquet,export,serve,video
+EXTRAS = train,tune,tensorboard,mlflow,labels,onnx,parquet,export,serve,video,ray,s3
 LOCK = constraints.txt
 STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 SERVER_STAMP = .installed-$(shell cksum < requirements-labelstudio.txt | cut -d' ' -f1)
