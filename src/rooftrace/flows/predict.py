@@ -22,6 +22,7 @@ from rooftrace.io.atomic import write_atomically
 from rooftrace.io.raster import NodataRule
 from rooftrace.io.remote import coarsened
 from rooftrace.io.vector import check_vector_path
+from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine, Models, load_models
 from rooftrace.predict.options import SceneOptions
@@ -33,7 +34,7 @@ from rooftrace.predict.stream import run_streams
 from rooftrace.predict.tta import Tta
 from rooftrace.predict.work import SceneWork
 
-__all__ = ["run_predict"]
+__all__ = ["run_jobs", "run_predict"]
 
 Progress = Callable[[int, int, int], None]
 """Called with the pixels that are done, that there are, and the buildings that were found."""
@@ -89,29 +90,68 @@ def run_predict(
     """
     options = options or SceneOptions()
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom, area=area)
-    _check_names(jobs, out, options)
     predictor = load_models(
         bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
     )
     told = {
-        **asdict(options),
-        "threshold": predictor.threshold_for(options.threshold),
         "tta": tta,
         "nodata": None if nodata is None else asdict(nodata),
         "mosaic": mosaic,
         "zoom": zoom,
         "area": None if area is None else [area.name, area.digest],
     }
+    report = run_jobs(jobs, predictor, out, options, told, skipped=skipped, progress=progress)
+    if report.failures:
+        raise _failure(report.failures, len(jobs))
+    return report
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    predictor: Predictor,
+    out: Path,
+    options: SceneOptions,
+    told: Mapping[str, Any],
+    *,
+    skipped: Sequence[Path] = (),
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> PredictReport:
+    """Predict any number of images as one run, which the same call goes on with.
+
+    Those that fail are the report's `failures`; what there is of the run stays for the next one.
+
+    Args:
+        jobs: with names of their own.
+        predictor: the model.
+        out: folder for the results; made where it is missing.
+        options: what was chosen for each scene.
+        told: what else the results depend on; plain data. It stands in `run.json`.
+        skipped: what was no image among the inputs, to be told of.
+        strict: whether no other image is begun once one has failed.
+        progress: see `Progress`.
+
+    Raises:
+        ConfigError: two images whose results would have one name, or that would be overwritten; a
+            threshold for a model of more than two classes.
+        ExportError: another run writes there, or nobody can.
+    """
+    _check_names(jobs, out, options)
+    told = {
+        **asdict(options),
+        "threshold": predictor.threshold_for(options.threshold),
+        **told,
+    }
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
         run = _Run(predictor, out, options, folder, progress)
-        if _calibrated_otherwise(predictor, options, tta):
+        if _calibrated_otherwise(predictor.bundle.spec, told):
             run.notes.append(
                 "Scores were calibrated for the model's own threshold, without mirrored tiles: "
                 "here they are near, but not quite, the probabilities that they stand for."
             )
         run.total_px = sum(_pixels_of(job.source) for job in jobs)
         try:
-            run_streams(run.scenes(jobs), predictor.engine)
+            run_streams(run.scenes(jobs, strict=strict), predictor.engine)
         except BaseException as error:
             run.abandon(error)
             raise
@@ -127,18 +167,15 @@ def run_predict(
         report = run.report(jobs)
         record = _record(run, report, jobs, skipped) | {"options": told}
         write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
-        failed = run.failures(jobs)
-        if failed:
-            raise _failure(failed, len(jobs))
-        folder.discard()
+        if not report.failures:
+            folder.discard()
     return report
 
 
-def _calibrated_otherwise(predictor: Predictor, options: SceneOptions, tta: Tta | None) -> bool:
+def _calibrated_otherwise(spec: BundleSpec, told: Mapping[str, Any]) -> bool:
     """Whether the scores of a calibrated model are asked for under other conditions."""
-    spec = predictor.bundle.spec
-    moved = options.threshold not in (None, spec.threshold)
-    return spec.calibration is not None and (moved or tta is not None)
+    moved = told["threshold"] != spec.threshold
+    return spec.calibration is not None and (moved or told.get("tta") is not None)
 
 
 def _identity(predictor: Predictor) -> dict[str, Any]:
@@ -213,9 +250,15 @@ class _Run:
         self._buildings = 0
         self._started = time.perf_counter()
 
-    def scenes(self, jobs: Sequence[Job]) -> Iterator[SceneStream]:
-        """What is to be done of the images; those that cannot be begun have failed."""
+    def scenes(self, jobs: Sequence[Job], *, strict: bool) -> Iterator[SceneStream]:
+        """What is to be done of the images; those that cannot be begun have failed.
+
+        Args:
+            strict: whether none is begun once one has failed.
+        """
         for job in jobs:
+            if strict and self.failed:
+                return
             try:
                 record = self._folder.finished(job)
                 if record is not None:
@@ -313,6 +356,7 @@ class _Run:
             resumed_images=self.resumed_images,
             resumed_blocks=self.resumed_blocks,
             notes=tuple(_shortened(self.notes)),
+            failures=tuple(self.failures(jobs)),
         )
 
 
@@ -369,7 +413,7 @@ def _record(
         },
         **report.to_json(),
         "figures": run.figures(jobs),
-        "failed": [{"input": shown, **error.to_json()} for shown, error in run.failures(jobs)],
+        "failed": [{"input": shown, **error.to_json()} for shown, error in report.failures],
         "skipped": [str(path) for path in skipped],
         "notes": run.notes,
         "versions": versions(),

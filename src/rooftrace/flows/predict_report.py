@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rooftrace.core.errors import RooftraceError
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
 
@@ -50,6 +51,7 @@ class PredictReport:
         peak_rss_mb: of the process.
         resumed_images, resumed_blocks: that an earlier run had finished.
         notes: what was assumed or skipped, for the person to see.
+        failures: what the images that failed are called, and why they did.
     """
 
     outputs: tuple[PredictOutput, ...]
@@ -58,6 +60,7 @@ class PredictReport:
     resumed_images: int = 0
     resumed_blocks: int = 0
     notes: tuple[str, ...] = ()
+    failures: tuple[tuple[str, RooftraceError], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `--json`."""
