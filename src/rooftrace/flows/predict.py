@@ -174,7 +174,7 @@ def run_jobs(
 
 def _calibrated_otherwise(spec: BundleSpec, told: Mapping[str, Any]) -> bool:
     """Whether the scores of a calibrated model are asked for under other conditions."""
-    moved = told["threshold"] != spec.threshold
+    moved = told["threshold"] not in (None, spec.threshold)
     return spec.calibration is not None and (moved or told.get("tta") is not None)
 
 
