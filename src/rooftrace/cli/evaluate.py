@@ -32,7 +32,7 @@ from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rooftrace.flows.evaluation import Evaluation
-    from rooftrace.predict.ensemble import Models
+    from rooftrace.predict.model_set import Models
 
 __all__ = ["evaluate"]
 

@@ -16,7 +16,8 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.data.config import SourceConfig
 
 if TYPE_CHECKING:
-    from rooftrace.predict.ensemble import Combine, Models
+    from rooftrace.predict.ensemble import Combine
+    from rooftrace.predict.model_set import Models
 
 __all__ = [
     "DataAt",

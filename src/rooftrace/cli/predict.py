@@ -29,7 +29,7 @@ from rooftrace.data.config import nodata_rule
 from rooftrace.predict.options import OUTPUTS, SceneOutput
 
 if TYPE_CHECKING:
-    from rooftrace.predict.ensemble import Models
+    from rooftrace.predict.model_set import Models
     from rooftrace.predict.result import ClassFigures
 
 __all__ = ["predict"]

@@ -13,7 +13,7 @@ from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, P
 from rooftrace.engines.base import Engine
 from rooftrace.engines.graph import refuse_external_data
 from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
-from rooftrace.engines.processor import has_fast_int8
+from rooftrace.engines.processor import has_fast_int8, most_threads
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -57,6 +57,7 @@ class OnnxRuntimeEngine:
         refuse_external_data(graph, source)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = most_threads() or 0
         wanted = _PROVIDERS[name]
         try:
             self._session = onnxruntime.InferenceSession(

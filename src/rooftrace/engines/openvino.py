@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.engines.graph import refuse_external_data
 from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
-from rooftrace.engines.processor import has_fast_int8
+from rooftrace.engines.processor import has_fast_int8, most_threads
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE
@@ -25,6 +25,7 @@ _KEPT_PX = 4 * 2**20
 each holds its activations. Compiling one takes a tenth of a second."""
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": None}
+_THREADS = "INFERENCE_NUM_THREADS"
 _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 
 
@@ -189,7 +190,10 @@ class OpenVinoEngine:
                 answer = opset13.convert(rounded, "u8")
                 model = Model([answer], model.get_parameters(), "quantised")
             model.reshape(list(shape))
-            return _core().compile_model(model, "CPU", self._config).create_infer_request()
+            threads = most_threads()
+            # No setting of the result, and so none of the record.
+            config = self._config | ({} if threads is None else {_THREADS: str(threads)})
+            return _core().compile_model(model, "CPU", config).create_infer_request()
         except RuntimeError as error:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "

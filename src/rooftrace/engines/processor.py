@@ -1,4 +1,4 @@
-"""What this processor computes fast."""
+"""What this processor computes fast, and how much of it an engine may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ import platform
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cpu_flags", "has_fast_bf16", "has_fast_int8"]
+__all__ = ["cpu_flags", "has_fast_bf16", "has_fast_int8", "limit_threads", "most_threads"]
+
+_LIMIT: list[int] = []
+"""How many threads an engine may use; empty where it takes as many as it finds cores."""
+
+
+def limit_threads(count: int) -> None:
+    """Let the engines of this process use so many threads, of those that are loaded from now on.
+
+    What they answer does not depend on it: a worker that has a part of a machine is told its part.
+    """
+    _LIMIT[:] = [count]
+
+
+def most_threads() -> int | None:
+    """How many an engine may use; None where it may take all."""
+    return _LIMIT[0] if _LIMIT else None
 
 
 @cache

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines.kind import EngineKind, Offers
-from rooftrace.engines.processor import has_fast_bf16
+from rooftrace.engines.processor import has_fast_bf16, most_threads
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -57,6 +57,9 @@ class TorchEngine:
         import torch
 
         self.precision = precision
+        threads = most_threads()
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         whole = _restored(spec, weights, source)
         self._answer = whole.outputs.index(output)

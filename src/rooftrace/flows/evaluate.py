@@ -33,7 +33,8 @@ from rooftrace.metrics.confusion import confusion_csv, draw_confusion
 from rooftrace.metrics.curves import ThresholdCurve
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.scene import ImageScore, ScenePair, drawn, score_scene
-from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.ensemble import Combine
+from rooftrace.predict.model_set import Models, load_models
 from rooftrace.predict.tta import Tta
 from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 

@@ -24,7 +24,8 @@ from rooftrace.io.remote import coarsened
 from rooftrace.io.vector import check_vector_path
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
-from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.ensemble import Combine
+from rooftrace.predict.model_set import Models, load_models
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor

@@ -18,7 +18,8 @@ from rooftrace.flows.journal import Journal
 from rooftrace.flows.machine import peak_rss_mb
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import NodataRule, RasterFile, open_raster
-from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.ensemble import Combine
+from rooftrace.predict.model_set import Models, load_models
 from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene import plan_scene

@@ -25,13 +25,13 @@ from rooftrace.flows.threshold_search import (
 from rooftrace.metrics.calibration import CalibrationFit, fit_calibration
 from rooftrace.models.bundle import write_bundle
 from rooftrace.models.spec import BundleSpec, Measured
-from rooftrace.predict.ensemble import load_models
 from rooftrace.predict.ensemble_file import (
     is_ensemble,
     members_from,
     read_ensemble,
     write_ensemble,
 )
+from rooftrace.predict.model_set import load_models
 from rooftrace.predict.predictor import Predictor
 
 __all__ = ["ThresholdReport", "run_threshold"]

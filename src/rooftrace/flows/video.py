@@ -20,7 +20,8 @@ from rooftrace.io.memory import ArraySource
 from rooftrace.io.video import Picture, Sound, VideoReader
 from rooftrace.io.video_open import is_camera
 from rooftrace.io.video_write import VideoWriter, check_video_name, video_sink
-from rooftrace.predict.ensemble import Combine, Models, load_models
+from rooftrace.predict.ensemble import Combine
+from rooftrace.predict.model_set import Models, load_models
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.predict.smoothing import smoother

@@ -3,113 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec, Output
+from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.ensemble_engine import Combine, EnsembleEngine
-from rooftrace.predict.ensemble_file import is_ensemble, read_ensemble
 from rooftrace.predict.ensemble_tiles import context_px, fitted, scaling_of, tile_size
-from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.tta import Tta, TtaEngine
+from rooftrace.predict.predictor import Predictor
 
-__all__ = ["Combine", "EnsembleEngine", "Models", "as_member", "combine", "load_models"]
-
-Models = Path | Sequence[Path | None] | None
-"""One bundle or ensemble file, or several bundles that are combined; None is the one that comes
-with rooftrace."""
+__all__ = ["Combine", "EnsembleEngine", "as_member", "check_weights", "combine"]
 
 _SHARED = ("bands", "dtype", "classes", "building_class")
-
-
-def load_models(
-    models: Models,
-    how: Combine = "average",
-    *,
-    weights: Sequence[float] | None = None,
-    tta: Tta | None = None,
-    engine: str | None = None,
-    precision: str | None = None,
-    output: Output = "probabilities",
-) -> Predictor:
-    """A model, or several as one.
-
-    Args:
-        models: one is loaded as it is; an ensemble file says itself how its models are combined.
-        how, weights: of several, see `combine`.
-        tta: each model is asked for mirrored tiles too, see `Tta`.
-        engine, precision, output: of each, see `load`.
-
-    Raises:
-        BundleError: an ensemble file cannot be read; a member of it is not there, or is another.
-        And as `load` and `combine`.
-    """
-    paths = [models] if models is None or isinstance(models, Path) else list(models)
-
-    def opened(path: Path | None) -> Predictor:
-        made = load(path, engine=engine, precision=precision, output=output)
-        return made if tta is None else Predictor(made.bundle, TtaEngine(made.engine, tta))
-
-    files = [path for path in paths if path is not None and is_ensemble(path)]
-    if files:
-        _check_alone(files[0], paths, weights)
-        return _load_file(files[0], opened)
-    _check_weights(weights, how, len(paths))
-    members = [opened(path) for path in paths]
-    return members[0] if len(members) == 1 else combine(members, how, weights)
-
-
-def _check_alone(file: Path, paths: Sequence[Path | None], weights: Sequence[float] | None) -> None:
-    if len(paths) > 1:
-        raise ConfigError(
-            f"{file} is an ensemble, and {len(paths)} models were given.",
-            remedy="Give it alone, or make one of all bundles with rooftrace ensemble.",
-        )
-    if weights is not None:
-        raise ConfigError(
-            f"Weights were given, and {file} has its own.", remedy="Leave out --weights."
-        )
-
-
-def _load_file(path: Path, opened: Callable[[Path | None], Predictor]) -> Predictor:
-    """The models of an ensemble file as one, with what was fitted for them."""
-    file = read_ensemble(path)
-    members = []
-    for one in file.members:
-        where = one.at(path)
-        if where is not None and not _is_file(where):
-            raise BundleError(
-                f"{path} names the member {one.path!r}, and there is no bundle at {where}.",
-                remedy="Put the bundle there, or make the ensemble again: rooftrace ensemble.",
-            )
-        member = opened(where)
-        if member.bundle.sha256 != one.sha256:
-            raise BundleError(
-                f"{path} was made with another bundle than {member.bundle.source}: expected "
-                f"sha256 {one.sha256[:12]}…, received {member.bundle.sha256[:12]}….",
-                remedy="Put the bundle back, or make the ensemble again: rooftrace ensemble.",
-            )
-        members.append(member)
-    made = combine(members, file.combine, file.weights)
-    update: dict[str, Any] = {
-        "name": path.name.removesuffix(".json").removesuffix(".ensemble"),
-        "metrics": file.metrics,
-    }
-    if file.threshold is not None:
-        # A calibration is of one threshold.
-        update |= {"threshold": file.threshold, "calibration": file.calibration}
-    spec = made.bundle.spec.model_copy(update=update)
-    return Predictor(ModelBundle(spec, {}, str(path), made.bundle.members), made.engine)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def combine(
@@ -152,7 +57,7 @@ def combine(
     gsd_m = min((spec.gsd_m for spec in specs if spec.gsd_m is not None), default=None)
     scalings = [scaling_of(bundle, gsd_m) for bundle in bundles]
     multiple, side = tile_size(bundles, scalings)
-    _check_weights(weights, how, len(members))
+    check_weights(weights, how, len(members))
     notes = [
         f"{spec.name} was trained at {spec.gsd_m:g} m per pixel: what it sees is resampled from "
         f"the ensemble's {gsd_m:g} m, and its answer back"
@@ -211,7 +116,8 @@ def _check_alike(first: ModelBundle, other: ModelBundle, field: str) -> None:
         )
 
 
-def _check_weights(weights: Sequence[float] | None, how: Combine, count: int) -> None:
+def check_weights(weights: Sequence[float] | None, how: Combine, count: int) -> None:
+    """Raises ConfigError where weights do not fit so many models that are combined so."""
     if weights is None:
         return
     given = ", ".join(f"{weight:g}" for weight in weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,8 @@ from rooftrace.core.types import BoolArray, Raster, RasterSource, Window
 from rooftrace.io.masks import NODATA
 from rooftrace.io.resample import Resampler
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.block import Block, Piece, make_block
+from rooftrace.predict.block import Block, Piece
+from rooftrace.predict.divided import Divided
 from rooftrace.predict.parts import Part, PartStore
 from rooftrace.predict.scene import ScenePlan, TileIndex
 
@@ -138,6 +139,9 @@ class SceneStream:
         parts: where finished blocks are kept; those that are there are not made again.
         forgiving: whether a tile that cannot be read or run becomes nodata, and the rest goes on.
         close: called once when nothing more comes, with what went wrong, if anything did.
+        only: the blocks whose tiles are read and run; default all.
+        divided: takes these blocks in place of `consume`, which then gets none, before anything of
+            earlier blocks is known.
     """
 
     def __init__(
@@ -152,6 +156,8 @@ class SceneStream:
         parts: PartStore | None = None,
         forgiving: bool = False,
         close: Callable[[SceneStream], None] | None = None,
+        only: Iterable[int] | None = None,
+        divided: Callable[[Divided], None] | None = None,
     ) -> None:
         self.source = source
         self.spec = spec
@@ -166,6 +172,8 @@ class SceneStream:
         self.parts = parts
         self._forgiving = forgiving
         self._close = close
+        self._only = range(plan.block_count) if only is None else only
+        self._divided = divided
         self._validity = _Validity(plan)
         self._resampler = Resampler(source, plan.scaling, spec.mean, self._watch)
         self._answers: dict[TileIndex, Answer | None] = {}
@@ -187,7 +195,7 @@ class SceneStream:
     def events(self) -> Iterator[Tile | End]:
         """The tiles of every block and the end of it, and the end of all."""
         try:
-            for number in range(self.plan.block_count):
+            for number in self._only:
                 part = None if self.parts is None else self.parts.load(number)
                 if part is None:
                     self._validity.reading = number
@@ -288,7 +296,21 @@ class SceneStream:
     def _finish(
         self, number: int, answers: Mapping[TileIndex, Answer | None], figures: _Figures
     ) -> None:
-        handed_on = []
+        divided = self._divide(number, answers, figures)
+        if self._divided is not None:
+            self._divided(divided)
+            return
+        self._hand_on(divided.handed_on)
+        received = self._inbox.pop(number, [])
+        part = divided.finish(self.plan, self.spec, received, self._threshold)
+        if self.parts is not None and self.plan.block_count > 1:
+            self.parts.save(number, part)
+        self._take(part.block, part.figures)
+
+    def _divide(
+        self, number: int, answers: Mapping[TileIndex, Answer | None], figures: _Figures
+    ) -> Divided:
+        own, handed_on = [], []
         for index, answer in answers.items():
             if answer is None and index not in self._lost:
                 continue
@@ -299,26 +321,39 @@ class SceneStream:
                     continue
                 part = None if answer is None else answer[:, *extent.slices(read)]
                 if other == number:
-                    self._inbox.setdefault(number, []).append(Piece(index, extent, part))
+                    own.append(Piece(index, extent, part))
                     continue
                 # A copy, so that the whole of the answer is not held by a strip of it.
                 piece = Piece(index, extent, None if part is None else part.copy())
                 handed_on.append((other, piece))
-        self._hand_on(handed_on)
-        pieces = self._inbox.pop(number, [])
+        window = self.plan.blocks[number]
+        glance = None if self._glance is None else self._glance.crop(window)
         valid = self._validity.take(number)
-        block = make_block(self.plan, self.spec, number, pieces, valid, self._threshold)
-        if self.parts is not None and self.plan.block_count > 1:
-            glance = None if self._glance is None else self._glance.crop(block.window)
-            self.parts.save(number, Part(block, tuple(handed_on), glance, asdict(figures)))
-        self._take(block, asdict(figures))
+        return Divided(number, tuple(own), tuple(handed_on), valid, glance, asdict(figures))
 
     def _resume(self, number: int, part: Part) -> None:
         self._inbox.pop(number, None)
         self._hand_on(part.handed_on)
+        self.stats.blocks_resumed += 1
+        self._take_part(part)
+
+    def take(self, part: Part, *, resumed: bool) -> None:
+        """Take the next block, which was made elsewhere.
+
+        Args:
+            part: the block.
+            resumed: whether by an earlier run.
+        """
+
+        def work() -> None:
+            self.stats.blocks_resumed += resumed
+            self._take_part(part)
+
+        self._guarded(work)
+
+    def _take_part(self, part: Part) -> None:
         if self._glance is not None and part.glance is not None:
             self._glance.paste(part.block.window, *part.glance)
-        self.stats.blocks_resumed += 1
         self._take(part.block, part.figures)
 
     def _hand_on(self, pieces: Sequence[tuple[int, Piece]]) -> None:
@@ -330,6 +365,10 @@ class SceneStream:
         for name, value in figures.items():
             setattr(self.stats, name, getattr(self.stats, name) + value)
         self._consume(block)
+
+    def finish(self) -> None:
+        """All blocks were taken, or no more come since one failed."""
+        self._finish_scene(None)
 
     def _finish_scene(self, error: RooftraceError | None) -> None:
         self.error = self.error or error

@@ -76,6 +76,13 @@ class BlockAxis:
                 last[tile] = block
         return tuple(range(first, stop + 1) for first, stop in zip(owner, last))
 
+    def givers(self, block: int) -> range:
+        """The blocks whose tiles have weight in a block: those before that hand on to it, and it
+        itself.
+        """
+        tiles = self.tiles.touching(*self.spans[block])
+        return range(tiles[0] // self.per_block, block + 1)
+
     def needing(self, tile: int) -> range:
         """The blocks in which a tile has weight: the one that it belongs to, and those after."""
         return self._needing[tile]
@@ -122,6 +129,13 @@ class ScenePlan:
         """The tiles that are run for a block, row by row."""
         row, col = divmod(number, len(self.cols))
         return [(i, j) for i in self.rows.own(row) for j in self.cols.own(col)]
+
+    def givers(self, number: int) -> frozenset[int]:
+        """The blocks before this one that hand something on to it."""
+        across = len(self.cols)
+        row, col = divmod(number, across)
+        found = {i * across + j for i in self.rows.givers(row) for j in self.cols.givers(col)}
+        return frozenset(found - {number})
 
     def blocks_needing(self, index: TileIndex) -> list[int]:
         """The blocks that a tile has weight in; the first one is its own."""

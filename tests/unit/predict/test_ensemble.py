@@ -14,7 +14,8 @@ from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
 from rooftrace.models.spec import BundleSpec, Measured
-from rooftrace.predict.ensemble import Combine, combine, load_models
+from rooftrace.predict.ensemble import Combine, combine
+from rooftrace.predict.model_set import load_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)

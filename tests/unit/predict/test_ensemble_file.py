@@ -16,7 +16,6 @@ from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
-from rooftrace.predict.ensemble import load_models
 from rooftrace.predict.ensemble_file import (
     EnsembleFile,
     is_ensemble,
@@ -24,6 +23,7 @@ from rooftrace.predict.ensemble_file import (
     read_ensemble,
     write_ensemble,
 )
+from rooftrace.predict.model_set import load_models
 
 CALIBRATION = Calibration(
     map=LogisticMap(kind="platt", slope=1.0, intercept=0.5),
