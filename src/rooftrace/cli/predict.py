@@ -29,6 +29,7 @@ from rooftrace.data.config import nodata_rule
 from rooftrace.predict.options import OUTPUTS, SceneOutput
 
 if TYPE_CHECKING:
+    from rooftrace.predict.cluster.ray_pool import ClusterOptions
     from rooftrace.predict.model_set import Models
     from rooftrace.predict.result import ClassFigures
 
@@ -99,6 +100,23 @@ def predict(
     order: Annotated[
         Order | None, typer.Option(help="With --rle: of the runs; default by the columns.")
     ] = None,
+    cluster: Annotated[
+        Literal["ray"] | None,
+        typer.Option(help="Spread the blocks over the machines of a Ray cluster; the same bytes."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --cluster: local, which is this machine and the default, auto, or HOST:PORT."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --cluster: engines; default by what it has.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --cluster: of each worker, such as 1, or 0.5 to share one."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Mask, polygons of buildings (or of all classes), density and a preview of each image.
@@ -128,6 +146,7 @@ def predict(
             "--mosaic": mosaic or None,
             "--zoom": zoom,
             "--area": area,
+            "--cluster": cluster,
         }
         _refuse(others, "has no use with --rle")
         _refuse({given: given for given in inputs if "://" in given}, "is no file, as --rle needs")
@@ -136,6 +155,9 @@ def predict(
         _submit(paths, bundle, rle, sample, order, common, as_json=as_json)
         return
     _refuse({"--sample": sample, "--order": order}, "belongs to --rle")
+    spread = {"--address": address, "--workers": workers, "--gpus-per-worker": gpus_per_worker}
+    if cluster is None:
+        _refuse(spread, "belongs to --cluster ray")
     if out is None:
         raise ConfigError(
             "Neither --out (-o) nor --rle was given.",
@@ -154,7 +176,9 @@ def predict(
     with pixel_bar("predict", hidden=as_json) as progress:
         report = run_predict(
             inputs, bundle, out, options, mosaic=mosaic, zoom=zoom,
-            area=None if area is None else read_area(area), progress=progress, **common,
+            area=None if area is None else read_area(area),
+            cluster=None if cluster is None else _spread(address, workers, gpus_per_worker),
+            progress=progress, **common,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return
@@ -180,6 +204,14 @@ def predict(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
         f"record {out / 'run.json'}"
     )
+
+
+def _spread(
+    address: str | None, workers: int | None, gpus_per_worker: float | None
+) -> ClusterOptions:
+    from rooftrace.predict.cluster.ray_pool import ClusterOptions
+
+    return ClusterOptions(address or ClusterOptions.address, workers, gpus_per_worker or 0.0)
 
 
 def _parse_outputs(text: str) -> tuple[SceneOutput, ...]:

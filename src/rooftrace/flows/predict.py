@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.types import RasterSource
 from rooftrace.core.versions import installed
+from rooftrace.flows.executor import Executor, executing
 from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.flows.predict_report import PredictOutput, PredictReport, output_of
@@ -25,15 +26,17 @@ from rooftrace.io.vector import check_vector_path
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
 from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, load_models
+from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import OutputPaths
 from rooftrace.predict.scene import ScenePlan
-from rooftrace.predict.stream import run_streams
 from rooftrace.predict.tta import Tta
 from rooftrace.predict.work import SceneWork
+
+if TYPE_CHECKING:
+    from rooftrace.predict.cluster.ray_pool import ClusterOptions
 
 __all__ = ["run_jobs", "run_predict"]
 
@@ -61,6 +64,7 @@ def run_predict(
     mosaic: bool = False,
     zoom: int | None = None,
     area: Area | None = None,
+    cluster: ClusterOptions | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Predict every image that `inputs` name. Slippy tiles lie where their names say.
@@ -82,16 +86,18 @@ def run_predict(
         mosaic: whether each input is a folder of slippy tiles that is one scene.
         zoom: of the tiles of a mosaic, where there are several.
         area: outside of which nothing is done.
+        cluster: where blocks are run; default this process. The results are the same bytes.
         progress: see `Progress`.
 
     Raises:
         ConfigError: two images whose results would have one name, or that would be overwritten;
             a mosaic of several zooms; a threshold for a model of more than two classes.
         DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
+        MissingExtraError: a cluster without its package.
     """
     options = options or SceneOptions()
     jobs, skipped = find_jobs(inputs, nodata, mosaic=mosaic, zoom=zoom, area=area)
-    predictor = load_models(
+    models = read_models(
         bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
     )
     told = {
@@ -101,7 +107,8 @@ def run_predict(
         "zoom": zoom,
         "area": None if area is None else [area.name, area.digest],
     }
-    report = run_jobs(jobs, predictor, out, options, told, skipped=skipped, progress=progress)
+    with executing(models, cluster) as executor:
+        report = run_jobs(jobs, executor, out, options, told, skipped=skipped, progress=progress)
     if report.failures:
         raise _failure(report.failures, len(jobs))
     return report
@@ -109,7 +116,7 @@ def run_predict(
 
 def run_jobs(
     jobs: Sequence[Job],
-    predictor: Predictor,
+    executor: Executor,
     out: Path,
     options: SceneOptions,
     told: Mapping[str, Any],
@@ -124,7 +131,7 @@ def run_jobs(
 
     Args:
         jobs: with names of their own.
-        predictor: the model.
+        executor: the model, and where it runs, see `executing`.
         out: folder for the results; made where it is missing.
         options: what was chosen for each scene.
         told: what else the results depend on; plain data. It stands in `run.json`.
@@ -138,6 +145,7 @@ def run_jobs(
         ExportError: another run writes there, or nobody can.
     """
     _check_names(jobs, out, options)
+    predictor = executor.predictor
     told = {
         **asdict(options),
         "threshold": predictor.threshold_for(options.threshold),
@@ -152,12 +160,12 @@ def run_jobs(
             )
         run.total_px = sum(_pixels_of(job.source) for job in jobs)
         try:
-            run_streams(run.scenes(jobs, strict=strict), predictor.engine)
+            executor.run(run.scenes(jobs, strict=strict))
         except BaseException as error:
             run.abandon(error)
             raise
         # Some are of what the engine met on its way.
-        run.notes += getattr(predictor.engine, "notes", ())
+        run.notes += [*getattr(predictor.engine, "notes", ()), *executor.notes]
         if skipped:
             run.notes.append(_skipped_note(skipped))
         if folder.replaced:
@@ -166,7 +174,7 @@ def run_jobs(
                 "begun anew."
             )
         report = run.report(jobs)
-        record = _record(run, report, jobs, skipped) | {"options": told}
+        record = _record(run, report, jobs, skipped) | {"options": told} | executor.record()
         write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
         if not report.failures:
             folder.discard()

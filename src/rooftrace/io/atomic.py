@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ExportError: the folder cannot be made or written to.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # Processes of several machines may have one number.
+    unique = f"{os.getpid()}{secrets.randbelow(10**9):09d}"
+    partial = path.with_name(f".{path.stem}.{unique}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Opened once here, so that the reason is the system's and not a driver's.

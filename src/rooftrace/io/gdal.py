@@ -21,6 +21,7 @@ __all__ = [
     "MOST_CACHE_BYTES",
     "environment",
     "explained",
+    "limit_gdal_threads",
     "open_quietly",
     "with_openers",
 ]
@@ -38,6 +39,12 @@ _REMEDY = "Open it with another program to see whether it is whole, or leave it 
 _THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
+
+
+def limit_gdal_threads(count: int) -> None:
+    """Let GDAL decode with so many threads, where a process has but a part of the machine."""
+    _THREADS.update(GDAL_NUM_THREADS=str(count))
+
 
 # Where rasterio keeps the files in Python that GDAL reads through: it is set when that is imported,
 # and does not find them in other threads.

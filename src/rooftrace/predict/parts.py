@@ -59,7 +59,7 @@ class PartStore:
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
         self.folder = folder
-        wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
+        self._made_with = wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
         key = folder / _KEY
         try:
             known = key.read_bytes() if key.exists() else None
@@ -87,7 +87,19 @@ class PartStore:
         Raises:
             ExportError: it cannot be written, for want of room, say.
         """
-        write_atomically(self._path(number), pack(part), lasting=True)
+        self.keep(number, pack(part))
+
+    def keep(self, number: int, packed: bytes) -> None:
+        """As `save`, what `pack` made of a part."""
+        write_atomically(self._path(number), packed, lasting=True)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the folder can be seen from here, which may be another machine."""
+        try:
+            return (self.folder / _KEY).read_bytes() == self._made_with
+        except OSError:
+            return False
 
     def discard(self) -> None:
         """Remove the folder, when what the parts were for is written."""

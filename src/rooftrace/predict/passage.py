@@ -167,10 +167,10 @@ class SceneStream:
         """Tiles that were taken for nodata, and why."""
         self.error: RooftraceError | None = None
         self._consume = consume
-        self._threshold = threshold
-        self._glance = glance
+        self.threshold = threshold
+        self.glance = glance
         self.parts = parts
-        self._forgiving = forgiving
+        self.forgiving = forgiving
         self._close = close
         self._only = range(plan.block_count) if only is None else only
         self._divided = divided
@@ -187,8 +187,8 @@ class SceneStream:
 
     def _watch(self, window: Window, raster: Raster) -> None:
         self._validity.watch(window, raster.valid)
-        if self._glance is not None:
-            self._glance.watch(window, raster)
+        if self.glance is not None:
+            self.glance.watch(window, raster)
 
     # In the thread that reads.
 
@@ -232,7 +232,7 @@ class SceneStream:
 
     def _give_up(self, index: TileIndex, error: RooftraceError) -> None:
         """Note a tile that has no answer; raises the error where that is not to be borne."""
-        if not self._forgiving:
+        if not self.forgiving:
             raise error
         self._lost.add(index)
         self.failed.append(error.message)
@@ -302,7 +302,7 @@ class SceneStream:
             return
         self._hand_on(divided.handed_on)
         received = self._inbox.pop(number, [])
-        part = divided.finish(self.plan, self.spec, received, self._threshold)
+        part = divided.finish(self.plan, self.spec, received, self.threshold)
         if self.parts is not None and self.plan.block_count > 1:
             self.parts.save(number, part)
         self._take(part.block, part.figures)
@@ -327,7 +327,7 @@ class SceneStream:
                 piece = Piece(index, extent, None if part is None else part.copy())
                 handed_on.append((other, piece))
         window = self.plan.blocks[number]
-        glance = None if self._glance is None else self._glance.crop(window)
+        glance = None if self.glance is None else self.glance.crop(window)
         valid = self._validity.take(number)
         return Divided(number, tuple(own), tuple(handed_on), valid, glance, asdict(figures))
 
@@ -352,8 +352,8 @@ class SceneStream:
         self._guarded(work)
 
     def _take_part(self, part: Part) -> None:
-        if self._glance is not None and part.glance is not None:
-            self._glance.paste(part.block.window, *part.glance)
+        if self.glance is not None and part.glance is not None:
+            self.glance.paste(part.block.window, *part.glance)
         self._take(part.block, part.figures)
 
     def _hand_on(self, pieces: Sequence[tuple[int, Piece]]) -> None:

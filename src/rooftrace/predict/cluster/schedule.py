@@ -1,0 +1,345 @@
+"""Who does what next: the decisions of a cluster's driver, without a cluster.
+
+The work is a row of pieces that are taken in order. A piece is run by one worker, which may come
+before those are run that hand something on to it; then the same worker finishes it. What is decided
+depends on what was told and on the times that came with it, so that a simulation (bench/cluster.py)
+decides as a real run does.
+
+    waiting --run--> running --ran--> held by its worker --finish--> finishing --done--> done
+       ^                |                  |                             |
+       +----------------+--- the worker is lost, or failed on it --------+
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Order", "Piece", "Schedule", "Tally"]
+
+_RUNS_AT_ONCE = 2
+"""Of a worker: one reads while the network has the other's tiles."""
+
+_SLOW = 3.0
+"""Times what a piece usually takes: then another worker with nothing to do is given it, too."""
+
+_FEWEST_TIMES = 5
+"""Pieces that were run before it is known what one usually takes."""
+
+MOST_LOSSES = 3
+"""Workers that may be lost with one piece; it is to blame then."""
+
+_MOST_STRIKES = 3
+"""Pieces that a worker failed on and others did not, before it is given nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of work.
+
+    Args:
+        key: its number; pieces are taken in this order.
+        needs: earlier ones that hand something on to it.
+        cost: of it, in any unit, by which times are compared; its pixels.
+    """
+
+    key: int
+    needs: frozenset[int] = frozenset()
+    cost: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is told to do.
+
+    `run` a piece, where nothing is missing finish it, too; `finish` one that it holds; `drop` one
+    that it holds, since another was faster.
+    """
+
+    worker: Hashable
+    what: Literal["run", "finish", "drop"]
+    key: int
+
+
+@dataclass
+class Tally:
+    """What the cluster's failures cost.
+
+    Args:
+        runs: of pieces, that were begun.
+        repeated: of them, since a worker was lost or failed.
+        doubled: of them, since a worker was slow.
+        wasted: runs whose answer nobody needed.
+        lost: workers.
+        dismissed: workers that failed where others did not.
+    """
+
+    runs: int = 0
+    repeated: int = 0
+    doubled: int = 0
+    wasted: int = 0
+    lost: int = 0
+    dismissed: int = 0
+
+
+@dataclass
+class _State:
+    piece: Piece
+    running: dict[Hashable, float] = field(default_factory=dict)
+    """The workers that run it, and since when."""
+
+    holder: Hashable | None = None
+    finishing: bool = False
+    ran: bool = False
+    """Whether what it hands on is known, be its worker lost since or not."""
+
+    done: bool = False
+    begun: int = 0
+    losses: int = 0
+    failed_on: set[Hashable] = field(default_factory=set)
+
+
+class Schedule:
+    """The decisions of a driver.
+
+    Args:
+        pieces: taken as there is room for them; keys 0, 1, 2…
+        ahead: so many pieces at most are begun and not taken: what is held is bounded by it.
+        patient: whether a piece that takes long is left to its worker.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], *, ahead: int, patient: bool = False) -> None:
+        self.tally = Tally()
+        self._pieces: Iterator[Piece] = iter(pieces)
+        self._ahead = ahead
+        self._patient = patient
+        self._states: dict[int, _State] = {}
+        self._taken = 0
+        """All before this key were taken."""
+
+        self._told = 0
+        """All before this key came out of `pieces`."""
+
+        self._more = True
+        self._workers: dict[Hashable, int] = {}
+        """How many pieces each runs."""
+
+        self._strikes: dict[Hashable, int] = {}
+        self._drops: list[Order] = []
+        self._rates: deque[float] = deque(maxlen=200)
+
+    # What is told.
+
+    def join(self, worker: Hashable) -> None:
+        """A worker is there."""
+        self._workers[worker] = 0
+
+    def leave(self, worker: Hashable) -> list[int]:
+        """A worker is lost, with all that it ran and held.
+
+        Returns:
+            Pieces that were lost with so many workers that they are to blame.
+        """
+        if self._workers.pop(worker, None) is None:
+            return []
+        self.tally.lost += 1
+        blamed = []
+        for key, state in self._states.items():
+            held = state.holder == worker and not state.done
+            if worker in state.running or held:
+                state.losses += 1
+                state.running.pop(worker, None)
+                if held:
+                    state.holder, state.finishing = None, False
+                if state.losses >= MOST_LOSSES:
+                    blamed.append(key)
+        return blamed
+
+    def ran(self, worker: Hashable, key: int, now: float, *, finished: bool) -> bool:
+        """A worker has run a piece.
+
+        Args:
+            finished: whether it could be finished at once.
+
+        Returns:
+            Whether what it says is of use; else another was faster.
+        """
+        state = self._states.get(key)
+        began = None if state is None else state.running.pop(worker, None)
+        if worker in self._workers and began is not None:
+            self._workers[worker] -= 1
+        if state is None or began is None or state.done or state.holder is not None:
+            self.tally.wasted += 1
+            if not finished:
+                self._drops.append(Order(worker, "drop", key))
+            return False
+        self._rates.append((now - began) / state.piece.cost)
+        state.ran = True
+        if finished:
+            state.done = True
+        else:
+            state.holder = worker
+        return True
+
+    def finished(self, worker: Hashable, key: int) -> bool:
+        """A worker has finished a piece that it held.
+
+        Returns:
+            Whether it is of use.
+        """
+        state = self._states.get(key)
+        if state is None or state.done or state.holder != worker:
+            return False
+        state.done, state.holder, state.finishing = True, None, False
+        return True
+
+    def known(self, key: int) -> None:
+        """A piece was done by an earlier run."""
+        state = self._states[key]
+        state.ran = state.done = True
+
+    def failed(self, worker: Hashable, key: int) -> bool:
+        """A worker could not do a piece.
+
+        Returns:
+            Whether that is for good: another one failed on it, too, or there is no other.
+        """
+        state = self._states.get(key)
+        if state is None or state.done:
+            return False
+        if state.running.pop(worker, None) is not None and worker in self._workers:
+            self._workers[worker] -= 1
+        if state.holder == worker:
+            state.holder, state.finishing = None, False
+        if state.failed_on or len(self._workers) < 2:
+            return True
+        state.failed_on.add(worker)
+        return False
+
+    def taken(self, key: int) -> None:
+        """The next piece has been taken, and what it was is of use to nobody any more."""
+        assert key == self._taken
+        self._taken += 1
+        state = self._states.pop(key)
+        for worker in state.failed_on:
+            # Others could do it.
+            self._strikes[worker] = self._strikes.get(worker, 0) + 1
+
+    def given_up(self, keys: Iterable[int]) -> None:
+        """Pieces that nobody is to do any more; they count as done."""
+        for key in keys:
+            state = self._states.get(key)
+            if state is None or state.done:
+                continue
+            if state.holder is not None:
+                self._drops.append(Order(state.holder, "drop", key))
+            state.ran = state.done = True
+            state.holder, state.finishing = None, False
+
+    # What is decided.
+
+    def dismissed(self) -> list[Hashable]:
+        """Workers that failed where others did not; they are to be let go, and have to `leave`."""
+        found = [
+            worker
+            for worker, count in self._strikes.items()
+            if count >= _MOST_STRIKES and worker in self._workers
+        ]
+        found = found[: len(self._workers) - 1]
+        for worker in found:
+            del self._strikes[worker]
+            self.tally.dismissed += 1
+        return found
+
+    def is_done(self, key: int) -> bool:
+        """Whether a piece can be taken, when all before it were."""
+        state = self._states.get(key)
+        return state is not None and state.done
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all pieces were taken."""
+        self._fetch()
+        return not self._more and not self._states
+
+    def pull(self) -> list[Piece]:
+        """New pieces, as many as there is room for: whoever knows them done says `known`."""
+        return self._fetch()
+
+    def orders(self, now: float) -> list[Order]:
+        """What is to be done now, by workers that wait for it."""
+        orders, self._drops = self._drops, []
+        free = [w for w, count in self._workers.items() for _ in range(_RUNS_AT_ONCE - count)]
+        # Those that have nothing at all come first.
+        free.sort(key=lambda worker: self._workers[worker])
+        for key, state in self._states.items():
+            if state.holder is not None and not state.finishing and self._all_ran(state):
+                state.finishing = True
+                orders.append(Order(state.holder, "finish", key))
+            waits = not (state.done or state.running or state.holder is not None)
+            if waits and free:
+                if state.failed_on.issuperset(self._workers):
+                    # The other one was lost meanwhile.
+                    state.failed_on.clear()
+                worker = next((w for w in free if w not in state.failed_on), None)
+                if worker is not None:
+                    free.remove(worker)
+                    self.tally.repeated += state.begun > 0
+                    orders.append(self._run(state, worker, now))
+        if not self._patient:
+            orders += self._doubled(now)
+        return orders
+
+    def needs_of(self, key: int) -> frozenset[int]:
+        """What a piece is handed something by."""
+        return self._states[key].piece.needs
+
+    def is_ready(self, key: int) -> bool:
+        """Whether all that hand something on to a piece have been run."""
+        return self._all_ran(self._states[key])
+
+    def _fetch(self) -> list[Piece]:
+        new: list[Piece] = []
+        while self._more and self._told < self._taken + self._ahead:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._more = False
+                break
+            assert piece.key == self._told
+            self._told += 1
+            self._states[piece.key] = _State(piece)
+            new.append(piece)
+        return new
+
+    def _all_ran(self, state: _State) -> bool:
+        # Those that were taken have been run.
+        known = (self._states.get(key) for key in state.piece.needs)
+        return all(other is None or other.ran for other in known)
+
+    def _run(self, state: _State, worker: Hashable, now: float) -> Order:
+        state.running[worker] = now
+        state.begun += 1
+        self._workers[worker] += 1
+        self.tally.runs += 1
+        return Order(worker, "run", state.piece.key)
+
+    def _doubled(self, now: float) -> list[Order]:
+        """The oldest pieces that take long, to workers that have nothing to do."""
+        idle = [worker for worker, count in self._workers.items() if not count]
+        if not idle or len(self._rates) < _FEWEST_TIMES:
+            return []
+        usual = statistics.median(self._rates)
+        orders = []
+        for state in self._states.values():
+            if not idle:
+                break
+            if len(state.running) != 1:
+                continue
+            ((runner, began),) = state.running.items()
+            if now - began > _SLOW * usual * state.piece.cost and idle[0] != runner:
+                self.tally.doubled += 1
+                orders.append(self._run(state, idle.pop(0), now))
+        return orders
