@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -258,7 +259,7 @@ def _submit(
     say(f"{report.images_per_s:.1f} images/s, peak memory {report.peak_rss_mb:.0f} MB")
 
 
-def _refuse(given: dict[str, object], why: str) -> None:
+def _refuse(given: Mapping[str, object], why: str) -> None:
     for option, value in given.items():
         if value is not None:
             raise ConfigError(f"{option} {why}.", remedy="Leave it out.")

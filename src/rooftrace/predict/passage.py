@@ -187,8 +187,16 @@ class SceneStream:
 
     def _watch(self, window: Window, raster: Raster) -> None:
         self._validity.watch(window, raster.valid)
-        if self.glance is not None:
-            self.glance.watch(window, raster)
+        if self.glance is None:
+            return
+        # What lies beyond is left to the blocks there, so that a block says the same by itself.
+        part = self.plan.blocks[self._validity.reading].intersection(window)
+        if part is not None:
+            rows, cols = part.slices(window)
+            grid = raster.grid.crop(Window(rows.start, cols.start, *part.shape_yx))
+            self.glance.watch(
+                part, Raster(raster.data[:, rows, cols], raster.valid[rows, cols], grid)
+            )
 
     # In the thread that reads.
 

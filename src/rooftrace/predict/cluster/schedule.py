@@ -272,9 +272,13 @@ class Schedule:
     def orders(self, now: float) -> list[Order]:
         """What is to be done now, by workers that wait for it."""
         orders, self._drops = self._drops, []
-        free = [w for w, count in self._workers.items() for _ in range(_RUNS_AT_ONCE - count)]
         # Those that have nothing at all come first.
-        free.sort(key=lambda worker: self._workers[worker])
+        free = [
+            worker
+            for slot in range(_RUNS_AT_ONCE)
+            for worker, count in self._workers.items()
+            if count <= slot
+        ]
         for key, state in self._states.items():
             if state.holder is not None and not state.finishing and self._all_ran(state):
                 state.finishing = True
@@ -336,7 +340,7 @@ class Schedule:
         for state in self._states.values():
             if not idle:
                 break
-            if len(state.running) != 1:
+            if len(state.running) != 1 or state.done or state.holder is not None:
                 continue
             ((runner, began),) = state.running.items()
             if now - began > _SLOW * usual * state.piece.cost and idle[0] != runner:

@@ -1,0 +1,139 @@
+"""A cluster inside of the test: workers are threads, and are lost, slow or broken as it is told."""
+
+from __future__ import annotations
+
+import pickle
+import queue
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from rooftrace.core.errors import DataError, PredictError, RooftraceError
+from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Token
+from rooftrace.predict.cluster.worker import BlockWorker
+from rooftrace.predict.model_set import ModelSet
+
+Mishap = Literal["lost", "fails", "lost after"] | None
+"""What becomes of a call: its worker is lost with it; it raises; its worker is lost once it is
+done, and the answer with it."""
+
+Script = Callable[[int, str, int], Mishap]
+"""From the worker, the method and the number of the call, counted over all."""
+
+
+def quiet(worker: int, method: str, call: int) -> Mishap:
+    """Nothing goes wrong."""
+    return None
+
+
+@dataclass
+class _Worker:
+    threads: ThreadPoolExecutor
+    worker: BlockWorker
+
+
+class LocalPool:
+    """See `Pool`. What is sent goes through pickle, as between machines."""
+
+    def __init__(
+        self,
+        options: object,
+        models: ModelSet,
+        *,
+        size: int = 2,
+        script: Script = quiet,
+        replaces: bool = True,
+    ) -> None:
+        self.size = size
+        self.called: list[tuple[Hashable, str]] = []
+        self._models = models
+        self._script = script
+        self._replaces = replaces
+        self._workers: dict[int, _Worker] = {}
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._made = 0
+
+    def __enter__(self) -> LocalPool:
+        for _ in range(self.size):
+            self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers.values():
+            worker.threads.shutdown(cancel_futures=True)
+
+    def _start(self) -> None:
+        number = self._made
+        self._made += 1
+        worker = BlockWorker(pickle.loads(pickle.dumps(self._models)), None, Path.cwd())
+        self._workers[number] = _Worker(ThreadPoolExecutor(3), worker)
+        self._events.put(Joined(number, worker.facts()))
+
+    def share(self, value: Any) -> Any:
+        return pickle.dumps(value)
+
+    def call(self, worker: Hashable, token: Token, method: str, given: Sequence[Any]) -> None:
+        assert isinstance(worker, int)
+        if worker not in self._workers:
+            # The event that tells so is on its way.
+            return
+        number = len(self.called)
+        self.called.append((worker, method))
+        sent = pickle.dumps(tuple(given[1:]))
+        mishap = self._script(worker, method, number)
+        if mishap == "lost":
+            self._lose(worker)
+            return
+        known = self._workers[worker]
+        task = (known.worker, given[0], sent, mishap)
+        known.threads.submit(self._do, worker, token, method, *task)
+
+    def _do(
+        self, number: int, token: Token, method: str, worker: BlockWorker, task: bytes,
+        sent: bytes, mishap: Mishap,
+    ) -> None:  # fmt: skip
+        try:
+            if mishap == "fails":
+                raise DataError("The disk of this machine is broken.", remedy="Mend it.")
+            value = getattr(worker, method)(pickle.loads(task), *pickle.loads(sent))
+            event: Event = Answered(number, token, pickle.loads(pickle.dumps(value)))
+        except RooftraceError as error:
+            event = Failed(number, token, error)
+        except Exception as error:  # as Ray's actors tell it
+            event = Failed(number, token, PredictError(f"A worker failed: {error!r}."))
+        if mishap == "lost after":
+            self._lose(number)
+        else:
+            self._events.put(event)
+
+    def _lose(self, number: int) -> None:
+        if self._workers.pop(number, None) is None:
+            return
+        self._events.put(Lost(number, "killed"))
+        if self._replaces:
+            self._start()
+
+    def dismiss(self, worker: Hashable, why: str) -> None:
+        assert isinstance(worker, int)
+        self._workers.pop(worker, None)
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        found: list[Event] = []
+        try:
+            found.append(self._events.get(timeout=timeout_s))
+            while True:
+                found.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        gone = {event.worker for event in found if isinstance(event, Lost)}
+        if not self._workers and not gone and not found:
+            raise PredictError("No worker is left: all were killed.")
+        return found

@@ -1,0 +1,341 @@
+"""A run on a cluster writes the bytes of one process, whatever becomes of its workers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from local_pool import LocalPool, Mishap, Script
+from rooftrace.core.errors import ConfigError, DataError, PredictError
+from rooftrace.core.types import Window
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.predict import run_predict
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.models.bundle import ModelBundle, write_bundle
+from rooftrace.predict import scene as scene_module
+from rooftrace.predict.cluster import driver as driver_module
+from rooftrace.predict.cluster.ray_pool import ClusterOptions
+from rooftrace.predict.cluster.worker import Facts
+from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.parts import PartStore
+from rooftrace.predict.scene import plan_scene
+
+OPTIONS = SceneOptions(cell_m=50)
+
+Spread = Callable[..., list[LocalPool]]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
+    write_bundle(path, spec, tiny.parts)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_module, "TILE_PX", 256)
+        patch.setattr(scene_module, "BLOCK_PX", 300)
+        yield
+
+
+def write_town(path: Path, side: int, seed: int = 3) -> Path:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (3, side // 18 + 1, side // 18 + 1), dtype=np.uint8)
+    data = np.kron(coarse, np.ones((1, 18, 18), np.uint8))[:, :side, :side]
+    data[:, -side // 5 :, : side // 3] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", nodata=0,
+        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), tiled=True,
+        compress="deflate",
+    ) as out:  # fmt: skip
+        out.write(data)
+    return path
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 blocks, some of nodata in part, some altogether."""
+    return write_town(tmp_path_factory.mktemp("town") / "town.tif", 900)
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Every file but the record, which tells times."""
+    return {
+        p.name: p.read_bytes()
+        for p in sorted(out.iterdir())
+        if p.is_file() and p.name != "run.json"
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("alone")
+    run_predict([town], bundle, out, OPTIONS)
+    return results(out)
+
+
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
+    """Have Ray's place taken by a cluster inside of the test; the pools that were made."""
+
+    def set_up(**options: object) -> list[LocalPool]:
+        pools: list[LocalPool] = []
+
+        def make(*given: object) -> LocalPool:
+            pools.append(LocalPool(*given, **options))  # type: ignore[arg-type]
+            return pools[-1]
+
+        monkeypatch.setattr("rooftrace.predict.cluster.ray_pool.RayPool", make)
+        return pools
+
+    return set_up
+
+
+CLUSTER = ClusterOptions()
+BLOCKS = 25
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_same_bytes(
+    size: int, bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+) -> None:
+    pools = spread(size=size)
+    report = run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+    assert len([what for _, what in pools[0].called if what == "run"]) == BLOCKS
+    assert not (tmp_path / ".rooftrace").exists()
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert sum(record["cluster"]["nodes"].values()) == size
+    assert record["cluster"]["runs"] == BLOCKS
+    assert record["cluster"]["lost"] == 0
+    assert report.outputs[0].pixels == 810_000
+    figures = record["figures"][0]
+    assert figures["engine_mpx_per_s"] > 0
+
+
+def lost_at(*calls: int, how: Mishap = "lost") -> Script:
+    return lambda worker, method, call: how if call in calls else None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [lost_at(0), lost_at(5, 6, 14), lost_at(4, how="lost after"), lost_at(2, 9, how="lost after")],
+    ids=["first", "three", "answer", "answers"],
+)
+@pytest.mark.parametrize("replaces", [True, False])
+def test_lost_workers_cost_time_alone(
+    script: Script, replaces: bool, bundle: Path, town: Path, alone: dict[str, bytes],
+    spread: Spread, tmp_path: Path,
+) -> None:  # fmt: skip
+    spread(size=2 if replaces else 4, script=script, replaces=replaces)
+    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["cluster"]["lost"] >= 1
+    assert any("was lost: killed" in note for note in told["notes"])
+    # Nothing is counted twice.
+    assert told["figures"][0]["pixels"] == 810_000
+
+
+def test_what_one_run_left_another_goes_on_with(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+) -> None:
+    """A cluster that dies altogether, one process that is stopped, and a cluster that ends it."""
+    spread(size=1, script=lost_at(6), replaces=False)
+    with pytest.raises(PredictError, match="No worker is left"):
+        run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    done = len(list((tmp_path / ".rooftrace" / "town.parts").glob("*.part")))
+    assert 1 <= done < BLOCKS
+    with pytest.MonkeyPatch.context() as patch:
+        save = PartStore.save
+
+        def stop(self: PartStore, number: int, part: object) -> None:
+            if number == 8:
+                raise KeyboardInterrupt
+            save(self, number, part)  # type: ignore[arg-type]
+
+        patch.setattr(PartStore, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_predict([town], bundle, tmp_path, OPTIONS)
+    pools = spread(size=2)
+    report = run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert report.resumed_blocks >= done
+    assert (
+        len([what for _, what in pools[0].called if what == "run"])
+        == BLOCKS - report.resumed_blocks
+    )
+    assert results(tmp_path) == alone
+
+
+def test_parts_come_through_the_cluster_where_no_folder_is_shared(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(PartStore, "is_here", False)
+    spread(size=2, script=lost_at(9), replaces=False)
+    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+
+
+def test_blocks_that_wait_are_not_held_beyond_a_limit(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(driver_module, "_HELD_BYTES", 0)
+    spread(size=2)
+    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+
+
+def test_a_block_that_kills_its_workers_is_named(
+    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    def script(worker: int, method: str, call: int) -> Mishap:
+        return "lost" if call >= 3 else None
+
+    spread(size=2, script=script)
+    with pytest.raises(PredictError, match=r"3 workers were lost with the block at rows"):
+        run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+
+
+def test_a_machine_that_cannot_read_is_let_go(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+) -> None:
+    spread(size=3, script=lambda worker, method, call: "fails" if worker == 1 else None)
+    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+    notes = json.loads((tmp_path / "run.json").read_text())["notes"]
+    assert any("it failed where others did not" in note for note in notes)
+
+
+def test_one_image_fails_and_the_others_do_not(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "town.tif").write_bytes(town.read_bytes())
+    write_town(folder / "other.tif", 600, seed=4)
+    torn = (folder / "torn.tif").open("wb")
+    data = write_town(tmp_path / "whole.tif", 600).read_bytes()
+    torn.write(data[: len(data) // 2])
+    torn.close()
+    write_town(folder / "small.tif", 200, seed=5)
+    spread(size=2)
+    outs = tmp_path / "one", tmp_path / "many"
+    for out, cluster in zip(outs, (None, CLUSTER)):
+        with pytest.raises(DataError, match=r"torn\.tif"):
+            run_predict([folder], bundle, out, OPTIONS, cluster=cluster)
+    names = [set(results(out)) for out in outs]
+    assert names[0] == names[1] >= set(alone)
+    for name in names[0]:
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+
+
+def test_forgiven_tiles_are_the_same(
+    bundle: Path, spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = write_town(tmp_path / "town.tif", 600)
+    read = RasterFile.read
+    torn = Window(300, 300, 10, 10)
+
+    def broken(self: RasterFile, window: Window | None = None) -> object:
+        if window is not None and window.intersection(torn):
+            raise DataError("A hole in the file.", remedy="Mend it.")
+        return read(self, window)
+
+    monkeypatch.setattr(RasterFile, "read", broken)
+    options = SceneOptions(cell_m=50, forgiving=True)
+    spread(size=2)
+    for name, cluster in (("one", None), ("many", CLUSTER)):
+        run_predict([town], bundle, tmp_path / name, options, cluster=cluster)
+    assert results(tmp_path / "one") == results(tmp_path / "many")
+    failed = [
+        json.loads((tmp_path / name / "run.json").read_text())["figures"][0]["failed_tiles"]
+        for name in ("one", "many")
+    ]
+    assert sorted(failed[0]) == sorted(failed[1]) != []
+
+
+def test_a_worker_that_would_answer_otherwise_is_not_used(
+    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made: list[int] = []
+    facts = LocalPool.__dict__["_start"]
+
+    def start(self: LocalPool) -> None:
+        facts(self)
+        made.append(1)
+        if len(made) == 2:
+            # The last event is what it has told.
+            told = self._events.queue[-1]
+            other = Facts("openvino", "fp64", {}, (), {}, "odd")
+            self._events.queue[-1] = type(told)(told.worker, other)
+
+    monkeypatch.setattr(LocalPool, "_start", start)
+    pools = spread(size=3)
+    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == alone
+    assert {worker for worker, _ in pools[0].called} == {0, 2}
+    notes = json.loads((tmp_path / "run.json").read_text())["notes"]
+    assert any("on odd was not used: its" in note for note in notes)
+
+
+def test_models_travel_as_they_were_read(
+    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    """Several as one, and mirrored tiles: no file of theirs is opened by a worker."""
+    spread(size=2)
+    copy = tmp_path / "copy.rooftrace"
+    copy.write_bytes(bundle.read_bytes())
+    chosen = {"ensemble": "weighted", "weights": (2.0, 1.0), "tta": "flips"}
+    run_predict([town], [bundle, copy], tmp_path / "one", OPTIONS, **chosen)  # type: ignore[arg-type]
+    run_predict(
+        [town], [bundle, copy], tmp_path / "many", OPTIONS, cluster=CLUSTER, **chosen  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert results(tmp_path / "one") == results(tmp_path / "many")
+
+
+def test_what_is_wrong_is_told_before_anything_runs(
+    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+) -> None:
+    pools = spread(size=2)
+    with pytest.raises(ConfigError, match=r"would both be written"):
+        run_predict(
+            [town, write_town(tmp_path / "town.tif", 200)], bundle, tmp_path / "out", OPTIONS,
+            cluster=CLUSTER,
+        )  # fmt: skip
+    assert not pools or not pools[0].called
+
+
+def test_givers_are_those_that_hand_something_on(town: Path, bundle: Path) -> None:
+    plan = plan_scene(open_raster(town), tiny_bundle().spec, tile_px=128, block_px=200)
+    handed: dict[int, set[int]] = {number: set() for number in range(plan.block_count)}
+    for number in range(plan.block_count):
+        for tile in plan.own_tiles(number):
+            write = plan.tiles.tile(tile).write
+            for other in plan.blocks_needing(tile):
+                if other != number and write.intersection(plan.model_window(other)):
+                    handed[other].add(number)
+    assert plan.block_count > 20
+    for number, givers in handed.items():
+        assert givers <= plan.givers(number)
+        assert all(giver < number for giver in plan.givers(number))
+
+
+def test_bundles_can_be_sent(bundle: Path) -> None:
+    sent = functools.partial(pickle.loads, pickle.dumps(tiny_bundle()))()
+    assert isinstance(sent, ModelBundle)
+    assert sent.sha256 == tiny_bundle().sha256

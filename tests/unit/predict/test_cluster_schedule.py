@@ -1,0 +1,279 @@
+"""Whatever becomes of the workers, every piece is taken once, in order, and few are begun."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.predict.cluster.schedule import MOST_LOSSES, Order, Piece, Schedule
+
+
+def grid(rows: int, cols: int) -> list[Piece]:
+    """Blocks that are handed something from the left, from above and from between."""
+    pieces = []
+    for row, col in itertools.product(range(rows), range(cols)):
+        around = [(row, col - 1), (row - 1, col), (row - 1, col - 1)]
+        needs = {r * cols + c for r, c in around if r >= 0 and c >= 0}
+        pieces.append(Piece(row * cols + col, frozenset(needs)))
+    return pieces
+
+
+@dataclass
+class World:
+    """Workers in virtual time: each call takes a while, or its worker is lost meanwhile."""
+
+    schedule: Schedule
+    seed: int
+    workers: int
+    loses: float = 0.0
+    slow: float = 0.0
+    now: float = 0.0
+    taken: list[int] = field(default_factory=list)
+    blamed: set[int] = field(default_factory=set)
+    ran: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._events: list[tuple[float, int, Hashable, Order | None, bool]] = []
+        self._count = itertools.count()
+        self._alive: set[Hashable] = set()
+        for _ in range(self.workers):
+            self._come(0.0)
+
+    def _come(self, at: float) -> None:
+        heapq.heappush(self._events, (at, next(self._count), f"w{next(self._count)}", None, False))
+
+    def _send(self, order: Order) -> None:
+        takes = 0.1 if order.what == "finish" else self._random.uniform(0.8, 1.2)
+        if order.what == "run" and self._random.random() < self.slow:
+            takes *= 50
+        ready = self.schedule.is_ready(order.key)
+        event = (self.now + takes, next(self._count), order.worker, order, ready)
+        heapq.heappush(self._events, event)
+
+    def step(self) -> None:
+        self.schedule.pull()
+        for order in self.schedule.orders(self.now):
+            if order.what != "drop":
+                self._send(order)
+        while self.schedule.is_done(len(self.taken)):
+            self.taken.append(len(self.taken))
+            self.schedule.taken(self.taken[-1])
+            return
+        if not self._events:
+            return
+        self.now, _, worker, order, ready = heapq.heappop(self._events)
+        if order is None:
+            self._alive.add(worker)
+            self.schedule.join(worker)
+        elif worker in self._alive:
+            if self._random.random() < self.loses:
+                self._alive.remove(worker)
+                blamed = self.schedule.leave(worker)
+                self.blamed.update(blamed)
+                self.schedule.given_up(blamed)
+                self._come(self.now + 3)
+            elif order.what == "run":
+                if self.schedule.ran(worker, order.key, self.now, finished=ready):
+                    self.ran[order.key] = self.ran.get(order.key, 0) + 1
+            else:
+                self.schedule.finished(worker, order.key)
+
+    def play(self, most: int = 20_000) -> None:
+        for _ in range(most):
+            if self.schedule.is_over:
+                return
+            self.step()
+        raise AssertionError(f"stuck at {len(self.taken)} at {self.now}")
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 6), st.integers(1, 8), st.integers(1, 40),
+    st.sampled_from([0.0, 0.01, 0.05]), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32),
+)  # fmt: skip
+def test_every_piece_is_taken_once_whatever_happens(
+    rows: int, cols: int, workers: int, ahead: int, loses: float, slow: float, seed: int
+) -> None:
+    pieces = grid(rows, cols)
+    world = World(Schedule(pieces, ahead=ahead), seed, workers, loses, slow)
+    world.play()
+    assert world.taken == list(range(rows * cols))
+    assert set(world.ran) | world.blamed == set(world.taken)
+
+
+def test_without_mishaps_nothing_is_done_twice() -> None:
+    world = World(Schedule(grid(8, 8), ahead=20, patient=True), 3, 5)
+    world.play()
+    assert set(world.ran.values()) == {1}
+    tally = world.schedule.tally
+    assert (tally.runs, tally.repeated, tally.doubled, tally.wasted) == (64, 0, 0, 0)
+
+
+def test_no_more_pieces_are_begun_than_there_is_room_for() -> None:
+    told: list[int] = []
+
+    def pieces():  # type: ignore[no-untyped-def]
+        for piece in grid(10, 10):
+            told.append(piece.key)
+            yield piece
+
+    schedule = Schedule(pieces(), ahead=7)
+    for worker in range(30):
+        schedule.join(worker)
+    schedule.pull()
+    orders = schedule.orders(0.0)
+    assert len(told) == 7 == len(orders)
+    for order in orders[1:]:
+        schedule.ran(order.worker, order.key, 1.0, finished=True)
+    schedule.pull()
+    assert not schedule.orders(1.0)
+    assert len(told) == 7
+
+
+def test_work_goes_to_those_that_have_least() -> None:
+    schedule = Schedule(grid(1, 4), ahead=4)
+    schedule.join("a")
+    schedule.join("b")
+    schedule.pull()
+    given_to = [order.worker for order in schedule.orders(0.0)]
+    assert given_to == ["a", "b", "a", "b"] or given_to == ["a", "b", "b", "a"]
+
+
+def test_a_piece_waits_for_what_is_handed_on_to_it() -> None:
+    schedule = Schedule(grid(1, 2), ahead=4)
+    for worker in "ab":
+        schedule.join(worker)
+    schedule.pull()
+    first, second = schedule.orders(0.0)
+    assert schedule.ran(second.worker, 1, 1.0, finished=False)
+    assert not schedule.orders(1.0)
+    assert schedule.ran(first.worker, 0, 2.0, finished=True)
+    assert schedule.orders(2.0) == [Order(second.worker, "finish", 1)]
+    assert schedule.finished(second.worker, 1)
+    assert schedule.is_done(1)
+
+
+def test_what_a_lost_worker_held_is_run_again_and_what_it_handed_on_stays() -> None:
+    schedule = Schedule(grid(1, 3), ahead=4, patient=True)
+    for worker in "abc":
+        schedule.join(worker)
+    schedule.pull()
+    orders = {order.key: order.worker for order in schedule.orders(0.0)}
+    assert schedule.ran(orders[1], 1, 1.0, finished=False)
+    assert schedule.leave(orders[1]) == []
+    # Its neighbour needs nothing but what it said when it was run.
+    assert schedule.ran(orders[2], 2, 1.0, finished=False)
+    again = schedule.orders(2.0)
+    assert Order(orders[2], "finish", 2) in again
+    assert [order.key for order in again if order.what == "run"] == [1]
+    assert schedule.tally.repeated == 1
+    assert schedule.tally.lost == 1
+
+
+def test_a_piece_that_takes_its_workers_with_it_is_to_blame() -> None:
+    schedule = Schedule(grid(1, 1), ahead=4)
+    for number in range(MOST_LOSSES):
+        schedule.join(number)
+        schedule.pull()
+        (order,) = schedule.orders(float(number))
+        assert order.worker == number
+        blamed = schedule.leave(number)
+        assert blamed == ([0] if number == MOST_LOSSES - 1 else [])
+    schedule.given_up(blamed)
+    assert schedule.is_done(0)
+
+
+def test_who_fails_is_given_it_no_more_and_two_failures_are_for_good() -> None:
+    schedule = Schedule(grid(1, 2), ahead=2)
+    schedule.join("a")
+    schedule.join("b")
+    schedule.pull()
+    orders = {order.key: order.worker for order in schedule.orders(0.0)}
+    other = {"a": "b", "b": "a"}[str(orders[0])]
+    assert not schedule.failed(orders[0], 0)
+    assert Order(other, "run", 0) in schedule.orders(1.0)
+    assert schedule.failed(other, 0)
+
+
+def test_one_worker_alone_fails_for_good() -> None:
+    schedule = Schedule(grid(1, 1), ahead=2)
+    schedule.join("a")
+    schedule.pull()
+    schedule.orders(0.0)
+    assert schedule.failed("a", 0)
+
+
+def test_if_only_the_one_that_failed_is_left_it_tries_again() -> None:
+    schedule = Schedule(grid(1, 1), ahead=2)
+    schedule.join("a")
+    schedule.join("b")
+    schedule.pull()
+    (order,) = schedule.orders(0.0)
+    other = {"a": "b", "b": "a"}[str(order.worker)]
+    schedule.failed(order.worker, 0)
+    schedule.leave(other)
+    assert schedule.orders(1.0) == [Order(order.worker, "run", 0)]
+
+
+def test_a_worker_that_fails_where_others_do_not_is_dismissed() -> None:
+    schedule = Schedule([Piece(key) for key in range(3)], ahead=1)
+    schedule.join("good")
+    schedule.join("bad")
+    for key in range(3):
+        schedule.pull()
+        worker = schedule.orders(0.0)[0].worker
+        if worker == "good":
+            # Only the bad one's turn counts here.
+            schedule.failed("bad", key)
+            schedule.ran("good", key, 1.0, finished=True)
+            schedule._states[key].failed_on.add("bad")
+        else:
+            schedule.failed("bad", key)
+            assert schedule.orders(0.0) == [Order("good", "run", key)]
+            schedule.ran("good", key, 1.0, finished=True)
+        schedule.taken(key)
+    assert schedule.dismissed() == ["bad"]
+    assert schedule.dismissed() == []
+
+
+def test_a_slow_piece_is_given_to_one_that_has_nothing_to_do() -> None:
+    schedule = Schedule([Piece(key) for key in range(7)], ahead=7)
+    schedule.join("quick")
+    schedule.join("slow")
+    schedule.pull()
+    now = 0.0
+    held: dict[Hashable, list[int]] = {"quick": [], "slow": []}
+    doubled = None
+    for _ in range(60):
+        now += 1.0
+        for order in schedule.orders(now):
+            held[order.worker].append(order.key)
+            if order.worker == "quick" and order.key in held["slow"]:
+                doubled = order.key
+        if held["quick"]:
+            schedule.ran("quick", held["quick"].pop(0), now, finished=True)
+    assert doubled is not None
+    assert schedule.is_done(doubled)
+    # The slow one comes at last, and nobody needs it.
+    assert not schedule.ran("slow", doubled, now, finished=False)
+    assert Order("slow", "drop", doubled) in schedule.orders(now)
+    assert schedule.tally.wasted == 1
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_answers_of_the_lost_are_of_no_use(finished: bool) -> None:
+    schedule = Schedule(grid(1, 1), ahead=1)
+    schedule.join("a")
+    schedule.pull()
+    schedule.orders(0.0)
+    schedule.leave("a")
+    assert not schedule.ran("a", 0, 1.0, finished=finished)
+    assert not schedule.finished("a", 0)
+    assert not schedule.is_done(0)
