@@ -8,10 +8,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -95,19 +97,23 @@ class RayPool:
         self._calls: dict[Any, _Call] = {}
         self._numbers = itertools.count()
         self._begun = False
+        self._open = ExitStack()
         self._alone_since = monotonic()
         self._asked_again: list[float] = []
         self._last_reason = ""
 
     def __enter__(self) -> RayPool:
-        self._connect()
+        # Ray tells of lost nodes on the standard output, which is for answers.
+        self._open.enter_context(redirect_stdout(sys.stderr))
         try:
+            self._connect()
             self.size, self._cpus = self._fitting()
             self._shared = self._ray.put(self._models)
             for _ in range(self.size):
                 self._start()
         except BaseException:
             self._disconnect()
+            self._open.close()
             raise
         return self
 
@@ -122,6 +128,7 @@ class RayPool:
         self._workers.clear()
         self._calls.clear()
         self._disconnect()
+        self._open.close()
 
     def share(self, value: Any) -> Any:
         return self._ray.put(value)
@@ -150,6 +157,8 @@ class RayPool:
                 "kept.",
             )
         if not self._calls:
+            # The other thread has blocks to take, and needs the processor.
+            sleep(timeout_s)
             return []
         known = list(self._calls)
         done, _ = self._ray.wait(known, num_returns=1, timeout=timeout_s, fetch_local=False)

@@ -1,0 +1,198 @@
+"""A real Ray cluster of three nodes, each with processes of its own, of which one is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.models.bundle import write_bundle
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+psutil = pytest.importorskip("psutil")
+
+_SIDE_PX = 10_000
+_BEGINS_WITHIN_S = 120.0
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    # A node that does not answer is given up in seconds.
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+@dataclass
+class Nodes:
+    """Three nodes: one with no core to spare, and two of one core each."""
+
+    folder: Path
+    address: str
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *options: str) -> None:
+        """One more."""
+        log = self.folder / f"node{len(self.started)}.log"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
+        with log.open("wb") as told:
+            process = subprocess.Popen(
+                command, env={**os.environ, **_ENVIRONMENT}, stdout=told, stderr=told,
+                start_new_session=True,
+            )  # fmt: skip
+        self.started.append(process)
+        _until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
+
+    def kill(self, number: int) -> None:
+        """As if its plug was pulled."""
+        process = self.started[number]
+        family = [*psutil.Process(process.pid).children(recursive=True)]
+        # The one that would tell the others first.
+        for member in [psutil.Process(process.pid), *family]:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait()
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # The names of Ray's sockets are long, and must not be longer than 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="rt", dir="/tmp"))
+    made = Nodes(folder, f"127.0.0.1:{port}")
+    try:
+        made.start(
+            "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}",
+            "--include-dashboard=false", "--node-ip-address=127.0.0.1",
+        )  # fmt: skip
+        for _ in range(2):
+            made.start(f"--address={made.address}", "--num-cpus=1", "--node-ip-address=127.0.0.1")
+        yield made
+    finally:
+        for number in range(len(made.started)):
+            if made.started[number].poll() is None:
+                made.kill(number)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until(happens: object, otherwise: str, within_s: float = _BEGINS_WITHIN_S) -> None:
+    until = time.monotonic() + within_s
+    while not happens():  # type: ignore[operator]
+        assert time.monotonic() < until, otherwise
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, tiny.spec.model_copy(update={"context_px": 8}), tiny.parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Houses of 48 pixels and more, a quarter of the scene without any."""
+    path = tmp_path_factory.mktemp("town") / "town.tif"
+    rng = np.random.default_rng(8)
+    cells = _SIDE_PX // 48 + 1
+    coarse = rng.integers(0, 256, (3, cells, cells), dtype=np.uint8)
+    data = np.kron(coarse, np.ones((1, 48, 48), np.uint8))[:, :_SIDE_PX, :_SIDE_PX]
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=_SIDE_PX, width=_SIDE_PX, dtype="uint8",
+        nodata=0, crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), tiled=True,
+        compress="deflate",
+    ) as out:  # fmt: skip
+        out.write(data)
+    return path
+
+
+def predict(town: Path, model: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    """The command as a person gives it."""
+    command = [
+        sys.executable, "-m", "rooftrace", "predict", str(town), "-m", str(model), "-o", str(out),
+        "--json", *more,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, env={**os.environ, **_ENVIRONMENT}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    told, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    json.loads(told)
+
+
+def results(out: Path) -> dict[str, bytes]:
+    files = [path for path in out.iterdir() if path.is_file() and path.name != "run.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def alone(town: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("alone")
+    ended(predict(town, model, out))
+    return results(out)
+
+
+def parts_of(out: Path) -> Sequence[Path]:
+    return list((out / ".rooftrace" / "town.parts").glob("*.part"))
+
+
+def spread(nodes: Nodes) -> tuple[str, ...]:
+    return "--cluster", "ray", "--address", nodes.address, "--workers", "2"
+
+
+def test_a_node_is_killed_in_mid_run(
+    nodes: Nodes, town: Path, model: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    run = predict(town, model, tmp_path, *spread(nodes))
+    _until(lambda: len(parts_of(tmp_path)) >= 2 or run.poll() is not None, "no block comes")
+    nodes.kill(2)
+    ended(run)
+    assert results(tmp_path) == alone
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["cluster"]["lost"] == 1
+    assert told["resumed_blocks"] == 0
+    # What was lost was done again, and nothing is counted twice.
+    assert told["cluster"]["repeated"] >= 1
+    assert told["figures"][0]["pixels"] == _SIDE_PX**2
+    assert not (tmp_path / ".rooftrace").exists()
+
+
+def test_the_driver_is_killed_and_the_same_command_goes_on(
+    nodes: Nodes, town: Path, model: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    run = predict(town, model, tmp_path, *spread(nodes))
+    _until(lambda: len(parts_of(tmp_path)) >= 3 or run.poll() is not None, "no block comes")
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    kept = len(parts_of(tmp_path))
+    ended(predict(town, model, tmp_path, *spread(nodes)))
+    assert results(tmp_path) == alone
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["resumed_blocks"] >= kept >= 3
+    assert told["figures"][0]["pixels"] == _SIDE_PX**2
