@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rooftrace.cli.catalogue import is_meant, predict_catalogue
 from rooftrace.cli.options import (
     EngineName,
     Ensemble,
@@ -45,7 +46,11 @@ _MOST_CLASSES = 6
 
 def predict(
     inputs: Annotated[
-        list[str], typer.Argument(help="Images, folders, https:// addresses of GeoTIFFs.")
+        list[str],
+        typer.Argument(
+            help="Images, folders, https:// addresses of GeoTIFFs; or one catalogue of scenes: a "
+            "folder of folders, .txt, STAC items as .json, GeoParquet."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
     models: ModelFiles = None,
@@ -73,7 +78,10 @@ def predict(
     ] = None,
     outputs: Annotated[
         str | None,
-        typer.Option(help="What is written: of mask,polygons,preview,density; default all."),
+        typer.Option(
+            help="What is written: of mask,polygons,preview,density; default all, of a catalogue "
+            "polygons."
+        ),
     ] = None,
     on_error: Annotated[
         Literal["fail", "nodata"],
@@ -101,6 +109,23 @@ def predict(
     order: Annotated[
         Order | None, typer.Option(help="With --rle: of the runs; default by the columns.")
     ] = None,
+    catalogue: Annotated[
+        bool,
+        typer.Option("--catalogue", help="The images of a folder are one layer of buildings."),
+    ] = False,
+    asset: Annotated[
+        str | None, typer.Option(help="Of STAC items: the key of the image among the assets.")
+    ] = None,
+    path_column: Annotated[
+        str | None, typer.Option("--path-column", help="Of a GeoParquet: the column of paths.")
+    ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(min=0, max=20, help="Of a catalogue: of the quadkeys of files; default 11."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Of a catalogue: end with the first scene that fails.")
+    ] = False,
     cluster: Annotated[
         Literal["ray"] | None,
         typer.Option(help="Spread the blocks over the machines of a Ray cluster; the same bytes."),
@@ -133,6 +158,12 @@ def predict(
         "precision": precision,
         "nodata": None if nodata is None else nodata_rule(parse_nodata(nodata)),
     }
+    of_catalogue = {
+        "--asset": asset,
+        "--path-column": path_column,
+        "--level": level,
+        "--strict": strict or None,
+    }
     if rle is not None:
         others: dict[str, object] = {
             "-o": out,
@@ -148,6 +179,8 @@ def predict(
             "--zoom": zoom,
             "--area": area,
             "--cluster": cluster,
+            "--catalogue": catalogue or None,
+            **of_catalogue,
         }
         _refuse(others, "has no use with --rle")
         _refuse({given: given for given in inputs if "://" in given}, "is no file, as --rle needs")
@@ -168,18 +201,29 @@ def predict(
     from rooftrace.io.area import read_area
     from rooftrace.predict.options import SceneOptions
 
+    many = is_meant(inputs, asked_for=catalogue, mosaic=mosaic)
+    made = ("polygons",) if many else OUTPUTS
     options = SceneOptions(
         gsd_m=gsd, scale=scale, threshold=threshold, min_area_m2=min_area, min_hole_m2=min_hole,
         regularize=regularize, separate=separate, forgiving=on_error == "nodata",
         cell_m=SceneOptions.cell_m if cell is None else cell,
-        outputs=OUTPUTS if outputs is None else _parse_outputs(outputs),
+        outputs=made if outputs is None else _parse_outputs(outputs),
     )  # fmt: skip
+    where = None if cluster is None else _spread(address, workers, gpus_per_worker)
+    if many:
+        _refuse({"--zoom": zoom, "--area": area}, "has no use for a catalogue")
+        predict_catalogue(
+            Path(inputs[0]), bundle, out, options, common, where, asset=asset,
+            path_column=path_column, level=11 if level is None else level, strict=strict,
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    _refuse(of_catalogue, "belongs to a catalogue")
     with pixel_bar("predict", hidden=as_json) as progress:
         report = run_predict(
             inputs, bundle, out, options, mosaic=mosaic, zoom=zoom,
             area=None if area is None else read_area(area),
-            cluster=None if cluster is None else _spread(address, workers, gpus_per_worker),
-            progress=progress, **common,
+            cluster=where, progress=progress, **common,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

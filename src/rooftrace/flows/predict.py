@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shapely import to_wkb
+
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.types import RasterSource
 from rooftrace.core.versions import installed
@@ -42,6 +44,8 @@ __all__ = ["run_jobs", "run_predict"]
 
 Progress = Callable[[int, int, int], None]
 """Called with the pixels that are done, that there are, and the buildings that were found."""
+
+OnDone = Callable[[Job, Mapping[str, Any]], None]
 
 _MOST_LISTED = 10
 
@@ -123,6 +127,8 @@ def run_jobs(
     *,
     skipped: Sequence[Path] = (),
     strict: bool = False,
+    keep: bool = False,
+    on_done: OnDone | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Predict any number of images as one run, which the same call goes on with.
@@ -137,6 +143,8 @@ def run_jobs(
         told: what else the results depend on; plain data. It stands in `run.json`.
         skipped: what was no image among the inputs, to be told of.
         strict: whether no other image is begun once one has failed.
+        keep: whether it stays known which images are done, for a run of more of them.
+        on_done: called with each image that is done, and what is kept of it, see `RunFolder`.
         progress: see `Progress`.
 
     Raises:
@@ -152,7 +160,7 @@ def run_jobs(
         **told,
     }
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
-        run = _Run(predictor, out, options, folder, progress)
+        run = _Run(predictor, out, options, folder, progress, on_done)
         if _calibrated_otherwise(predictor.bundle.spec, told):
             run.notes.append(
                 "Scores were calibrated for the model's own threshold, without mirrored tiles: "
@@ -176,7 +184,7 @@ def run_jobs(
         report = run.report(jobs)
         record = _record(run, report, jobs, skipped) | {"options": told} | executor.record()
         write_atomically(out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
-        if not report.failures:
+        if not report.failures and not keep:
             folder.discard()
     return report
 
@@ -241,6 +249,7 @@ class _Run:
         options: SceneOptions,
         folder: RunFolder,
         progress: Progress | None,
+        on_done: OnDone | None,
     ) -> None:
         self.predictor = predictor
         self.out = out
@@ -254,6 +263,7 @@ class _Run:
         self._options = options
         self._folder = folder
         self._progress = progress
+        self._on_done = on_done
         self._done_px = 0
         self._resumed_px = 0
         self._buildings = 0
@@ -291,6 +301,8 @@ class _Run:
         self._done_px += output.pixels
         self._resumed_px += output.pixels
         self._buildings += output.buildings or 0
+        if self._on_done is not None:
+            self._on_done(job, record)
 
     def _begin(self, job: Job) -> SceneStream:
         predictor = self.predictor
@@ -340,8 +352,12 @@ class _Run:
         figures = summary.to_json() | {"input": job.shown, "failed_tiles": scene.failed}
         self.outputs[job.name] = output
         files = [output.mask, output.polygons, output.preview, output.density]
-        record = {"output": asdict(output), "figures": figures}
+        record: dict[str, Any] = {"output": asdict(output), "figures": figures}
+        if result.outline is not None:
+            record["outline"] = to_wkb(result.outline, hex=True)
         self._folder.add(job, [file for file in files if file is not None], record)
+        if self._on_done is not None:
+            self._on_done(job, record)
 
     def failures(self, jobs: Sequence[Job]) -> list[tuple[str, RooftraceError]]:
         """The images that failed and why, in their order."""

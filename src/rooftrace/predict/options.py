@@ -27,6 +27,7 @@ class SceneOptions:
         forgiving: whether a tile that cannot be read or run becomes nodata, and the rest goes on.
         cell_m: the side of a cell of the density, where metres are known.
         outputs: what is made. Without polygons nothing is counted either.
+        outline: whether it is told where the scene has valid data, for what is made of several.
     """
 
     gsd_m: float | None = None
@@ -39,3 +40,4 @@ class SceneOptions:
     forgiving: bool = False
     cell_m: float = 100.0
     outputs: tuple[SceneOutput, ...] = OUTPUTS
+    outline: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from shapely import MultiPolygon
 
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
 from rooftrace.io.display import write_picture
@@ -96,12 +97,15 @@ class SceneResult:
     Args:
         preview: None where none was asked for.
         density: None where none was asked for, metres are not known, or the image is small.
+        outline: of the valid pixels, a multipolygon in the image's CRS; None where none was asked
+            for.
     """
 
     preview: Image.Image | None
     summary: Summary
     stats: StreamStats = field(repr=False)
     density: DensityGrid | None = None
+    outline: MultiPolygon | None = None
 
 
 @dataclass(frozen=True)

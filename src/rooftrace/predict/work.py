@@ -25,6 +25,7 @@ from rooftrace.vector.density import DensityAccumulator
 from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.separate import SMALLEST_CORE_PX
+from rooftrace.vector.valid import ValidOutline
 
 __all__ = ["SceneWork"]
 
@@ -88,6 +89,7 @@ class SceneWork:
             self._assembler = self._open.enter_context(self._assembled(folder))
         self._found: FootprintSet | None = None
         self._density = self._counter() if "density" in outputs else None
+        self._outline = ValidOutline(source.grid) if options.outline else None
 
     @property
     def buildings(self) -> int:
@@ -104,6 +106,8 @@ class SceneWork:
         if self._assembler is not None:
             occurring = np.flatnonzero(block.count).tolist()
             self._assembler.feed(block.window, block.mask, block.score, occurring, block.cores)
+        if self._outline is not None:
+            self._outline.feed(block.window, block.mask)
         if self._on_block is not None:
             self._on_block(self, block)
 
@@ -226,7 +230,8 @@ class SceneWork:
             tiles_failed=stats.tiles_failed,
             notes=tuple(note for note in (self.plan.scaling.note, *notes) if note),
         )
-        return SceneResult(picture, summary, stats, density)
+        outline = None if self._outline is None else self._outline.finish()
+        return SceneResult(picture, summary, stats, density, outline)
 
     def _figures(self, stats: StreamStats, found: FootprintSet | None) -> tuple[ClassFigures, ...]:
         valid_px = max(stats.valid_px, 1)

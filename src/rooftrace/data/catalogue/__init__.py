@@ -1,0 +1,1 @@
+"""Catalogues: many scenes by one name."""

@@ -1,0 +1,287 @@
+"""A town that was cut into scenes is one layer again, whatever names the scenes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.windows import Window
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.data.catalogue.read import read_catalogue
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.catalogue import CatalogueReport, run_catalogue
+from rooftrace.flows.executor import executing
+from rooftrace.flows.predict import run_predict
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.options import SceneOptions
+
+SIDE_PX = 960
+OPTIONS = SceneOptions(outputs=("polygons",), regularize=False, separate=False)
+
+Cut = tuple[int, int, int, int]
+ADJOIN = [(row, col, 480, 480) for row in (0, 480) for col in (0, 480)]
+OVERLAP = [(row, col, 560, 560) for row in (0, 400) for col in (0, 400)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny = tiny_bundle()
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    write_bundle(path, tiny.spec.model_copy(update={"context_px": 8}), tiny.parts)
+    return path
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright houses of 24 by 18 px on dark ground, many of them over the edges of scenes."""
+    rng = np.random.default_rng(7)
+    data = np.full((3, SIDE_PX, SIDE_PX), 20, np.uint8)
+    for row in range(6, SIDE_PX - 40, 46):
+        for col in range(6, SIDE_PX - 40, 52):
+            top, left = row + rng.integers(0, 12), col + rng.integers(0, 14)
+            data[:, top : top + 18, left : left + 24] = 250
+    return write(tmp_path_factory.mktemp("town") / "town.tif", data)
+
+
+def write(path: Path, data: np.ndarray, offset_yx: tuple[int, int] = (0, 0), **more: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = Affine(0.5, 0, 5e5 + offset_yx[1] / 2, 0, -0.5, 9e6 - offset_yx[0] / 2)
+    settings = {"crs": "EPSG:32737", "transform": place, **more}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=data.shape[0], height=data.shape[1], width=data.shape[2],
+        dtype="uint8", **settings,
+    ) as out:  # fmt: skip
+        out.write(data)
+    return path
+
+
+def cut(town: Path, folder: Path, cuts: list[Cut]) -> list[Path]:
+    """Scenes in folders, as `a/scene.tif`, `b/scene.tif`…"""
+    paths = []
+    with rasterio.open(town) as source:
+        for number, (row, col, height, width) in enumerate(cuts):
+            data = source.read(window=Window(col, row, width, height))
+            name = folder / "abcdefgh"[number] / "scene.tif"
+            paths.append(write(name, data, (row, col)))
+    return paths
+
+
+def bounds(path: Path) -> tuple[float, ...]:
+    with rasterio.open(path) as source:
+        box = shapely.box(*source.bounds)
+        return tuple(geopandas.GeoSeries([box], crs=source.crs).to_crs(4326).total_bounds)
+
+
+def as_text(folder: Path, paths: list[Path]) -> Path:
+    lines = ["\ufeff# scenes", "", *(f"{p.relative_to(folder)}\r" for p in paths), str(paths[0])]
+    file = folder / "scenes.txt"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def as_stac(folder: Path, paths: list[Path]) -> Path:
+    items = [
+        {
+            "type": "Feature", "stac_version": "1.0.0", "id": f"{path.parent.name}/scene",
+            "bbox": list(bounds(path)), "properties": {"gsd": 0.5},
+            "assets": {
+                "thumbnail": {"href": "t.png", "type": "image/png", "roles": ["thumbnail"]},
+                "visual": {"href": f"./{path.relative_to(folder)}",
+                           "type": "image/tiff; application=geotiff", "roles": ["data"]},
+            },
+        }
+        for path in paths
+    ]  # fmt: skip
+    file = folder / "items.json"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return file
+
+
+def as_table(folder: Path, paths: list[Path]) -> Path:
+    frame = geopandas.GeoDataFrame(
+        {"location": [str(path.relative_to(folder)) for path in paths]},
+        geometry=[shapely.box(*bounds(path)) for path in paths],
+        crs=4326,
+    )
+    file = folder / "scenes.parquet"
+    frame.to_crs(3857).to_parquet(file)
+    return file
+
+
+def as_folder(folder: Path, paths: list[Path]) -> Path:
+    return folder
+
+
+FORMS: dict[str, Callable[[Path, list[Path]], Path]] = {
+    "folder": as_folder, "text": as_text, "stac": as_stac, "table": as_table,
+}  # fmt: skip
+
+
+def run(
+    catalogue: Path, model: Path, out: Path, options: SceneOptions = OPTIONS, **more: Any
+) -> CatalogueReport:
+    with executing(read_models(model)) as executor:
+        return run_catalogue(read_catalogue(catalogue), executor, out, options, **more)
+
+
+def layer(out: Path) -> geopandas.GeoDataFrame:
+    return geopandas.read_parquet(out / "buildings")
+
+
+@pytest.fixture(scope="module")
+def whole(town: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("whole")
+    run_predict([town], model, out, OPTIONS)
+    return geopandas.read_file(out / "town_buildings.gpkg")
+
+
+@pytest.mark.parametrize("cuts", [ADJOIN, OVERLAP], ids=["adjoin", "overlap"])
+def test_each_building_once(
+    cuts: list[Cut], town: Path, model: Path, whole: Any, tmp_path: Path
+) -> None:
+    cut(town, tmp_path / "in", cuts)
+    report = run(tmp_path / "in", model, tmp_path / "out")
+    found = layer(tmp_path / "out").to_crs(32737)
+    assert len(whole) > 250
+    assert report.found > len(whole) == report.buildings == len(found)
+    tree = shapely.STRtree(found.geometry.to_numpy())
+    for building in whole.geometry:
+        hits = tree.query(building, predicate="intersects")
+        shares = [found.geometry[at].intersection(building).area / building.area for at in hits]
+        assert max(shares) > 0.9
+        assert sum(share > 0.1 for share in shares) == 1
+    assert found["area_m2"].sum() == pytest.approx(whole["area_m2"].sum(), rel=0.01)
+    assert set(found["scenes"]) >= {1, 2}
+    manifest = json.loads(report.manifest.read_text())
+    assert sum(one["found"] for one in manifest["scenes"]) == report.found
+    assert sum(one["kept"] for one in manifest["scenes"]) == report.buildings
+    count = duckdb.sql(
+        f"SELECT count(*) FROM read_parquet('{tmp_path}/out/buildings/**/*.parquet')"
+    ).fetchall()[0][0]
+    assert count == report.buildings
+
+
+def test_whatever_names_the_scenes(town: Path, model: Path, tmp_path: Path) -> None:
+    paths = cut(town, tmp_path / "in", OVERLAP)
+    layers = []
+    for name, form in FORMS.items():
+        catalogue = form(tmp_path / "in", paths)
+        report = run(catalogue, model, tmp_path / name)
+        assert report.scenes == 4
+        assert not report.failures
+        layers.append(layer(tmp_path / name).drop(columns="scene").to_wkb())
+        if catalogue.is_file():
+            catalogue.unlink()
+    for other in layers[1:]:
+        assert other.equals(layers[0])
+
+
+def test_a_scene_that_fails_is_told_and_the_others_are_done(
+    town: Path, model: Path, tmp_path: Path
+) -> None:
+    paths = cut(town, tmp_path / "in", ADJOIN)
+    good = paths[1].read_bytes()
+    paths[1].write_bytes(good[: len(good) // 2])
+    write(tmp_path / "in" / "grey" / "grey.tif", np.zeros((1, 64, 64), np.uint8))
+    nowhere = rasterio.open(paths[2]).read()
+    write(tmp_path / "in" / "nowhere.tif", nowhere, crs=None, transform=Affine(2, 0, 3, 0, -2, 5))
+    listed = as_text(tmp_path / "in", [*sorted((tmp_path / "in").rglob("*.tif"))])
+    with listed.open("a") as file:
+        file.write("\ngone.tif\n")
+    report = run(listed, model, tmp_path / "out")
+    failed = dict(report.failures)
+    assert set(failed) == {"scene-2", "grey", "nowhere", "gone"}
+    assert isinstance(failed["nowhere"], GeoreferenceError)
+    manifest = json.loads(report.manifest.read_text())
+    states = {one["id"]: one["state"] for one in manifest["scenes"]}
+    assert states["scene"] == "done"
+    assert states["gone"] == "failed"
+    told = next(one for one in manifest["scenes"] if one["id"] == "gone")
+    assert told["error"]["type"] == "DataError"
+    assert "gone.tif" in told["error"]["message"]
+    before = report.buildings
+    # The same again does what had failed alone.
+    paths[1].write_bytes(good)
+    again = run(listed, model, tmp_path / "out")
+    assert set(dict(again.failures)) == {"grey", "nowhere", "gone"}
+    assert again.predicted.resumed_images == 4
+    assert again.buildings > before
+
+
+def test_strict_ends_with_the_first(town: Path, model: Path, tmp_path: Path) -> None:
+    cut(town, tmp_path / "in", ADJOIN)
+    (tmp_path / "in" / "a" / "scene.tif").write_bytes(b"II*\0torn")
+    with pytest.raises(DataError, match=r"1 of 4 scenes failed"):
+        run(tmp_path / "in", model, tmp_path / "out", strict=True)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_all_failed(model: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / "in" / name / "s.tif", np.zeros((1, 64, 64), np.uint8))
+    with pytest.raises(Exception, match=r"2 of 2 scenes failed"):
+        run(tmp_path / "in", model, tmp_path / "out")
+
+
+def test_what_is_added_later_is_done_alone(town: Path, model: Path, tmp_path: Path) -> None:
+    cut(town, tmp_path / "in", ADJOIN)
+    kept = tmp_path / "d"
+    shutil.move(tmp_path / "in" / "d", kept)
+    first = run(tmp_path / "in", model, tmp_path / "out")
+    shutil.move(kept, tmp_path / "in" / "d")
+    second = run(tmp_path / "in", model, tmp_path / "out")
+    assert second.predicted.resumed_images == 3
+    assert second.buildings > first.buildings
+    fresh = run(tmp_path / "in", model, tmp_path / "fresh")
+    files = [
+        {p.name: p.read_bytes() for p in (tmp_path / out / "buildings").rglob("*.parquet")}
+        for out in ("out", "fresh")
+    ]
+    assert files[0] == files[1]
+    assert fresh.buildings == second.buildings
+
+
+def test_a_rim_of_nodata_is_the_edge_of_a_scene(town: Path, model: Path, tmp_path: Path) -> None:
+    """Not where its file ends, but where its data do, buildings are cut."""
+    paths = cut(town, tmp_path / "in", OVERLAP)
+    for number, path in enumerate(paths):
+        with rasterio.open(path) as source:
+            data, place = source.read(), source.transform
+        rim = np.zeros_like(data)
+        inside = (slice(None), slice(30, -30), slice(30, -30))
+        rim[inside] = data[inside]
+        row, col, _, _ = OVERLAP[number]
+        write(path, rim, (row, col), nodata=0)
+        assert place == rasterio.open(path).transform
+    run(tmp_path / "in", model, tmp_path / "out")
+    inner = shapely.box(5e5 + 20, 9e6 - (SIDE_PX / 2 - 20), 5e5 + SIDE_PX / 2 - 20, 9e6 - 20)
+    found = layer(tmp_path / "out").to_crs(32737)
+    whole = found[found.within(inner)]
+    assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
+
+
+def test_masks_come_where_they_are_asked_for(town: Path, model: Path, tmp_path: Path) -> None:
+    cut(town, tmp_path / "in", ADJOIN[:2])
+    options = SceneOptions(outputs=("mask",))
+    run(tmp_path / "in", model, tmp_path / "out", options)
+    names = {path.name for path in (tmp_path / "out" / "scenes").glob("*.*")}
+    assert {"a_scene_mask.tif", "b_scene_mask.tif", "a_scene_buildings.gpkg"} <= names
+    assert not any("preview" in name or "density" in name for name in names)
+
+
+def test_metres_of_all_scenes_are_refused(town: Path, model: Path, tmp_path: Path) -> None:
+    cut(town, tmp_path / "in", ADJOIN[:1])
+    with pytest.raises(ConfigError, match="each scene has its own"):
+        run(tmp_path / "in", model, tmp_path / "out", SceneOptions(gsd_m=0.5))
