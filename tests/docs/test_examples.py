@@ -68,6 +68,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_pairs(folder / "data", seeds=range(10), shape_yx=(128, 128))
     generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
     write_wards(folder)
+    write_scenes(folder)
     (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -86,6 +87,29 @@ def write_wards(folder: Path) -> None:
     masks = sorted((folder / "data" / "masks").iterdir())
     rows = [f"{path.name},{('sparse', 'dense')[number % 2]}" for number, path in enumerate(masks)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
+
+
+def write_scenes(folder: Path) -> None:
+    """What docs/catalogue.md names: two scenes in every form."""
+    paths, bounds = [], []
+    for number, name in enumerate(("west", "east")):
+        place = (524_000.0 + 60 * number, 9_318_000.0)
+        scene = generate_scene(number, shape_yx=(256, 256), origin_xy=place)
+        (folder / "scenes" / name).mkdir(parents=True)
+        path, _ = scene.write(folder / "scenes" / name, name)
+        paths.append(path.relative_to(folder).as_posix())
+        with rasterio.open(path) as image:
+            bounds.append(gpd.GeoSeries([box(*image.bounds)], crs=image.crs).to_crs(4326)[0])
+    (folder / "scenes.txt").write_text("\n".join(paths))
+    gpd.GeoDataFrame({"location": paths}, geometry=bounds, crs=4326).to_parquet(
+        folder / "scenes.parquet"
+    )
+    items = [
+        {"type": "Feature", "id": path, "bbox": list(place.bounds),
+         "assets": {"visual": {"href": path, "type": "image/tiff"}}}
+        for path, place in zip(paths, bounds)
+    ]  # fmt: skip
+    (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
 
 
 def run(command: str) -> None:

@@ -138,16 +138,17 @@ def run_catalogue(
         except RooftraceError as error:
             gathered.failures[job.name] = error
 
+    if gathered.failures and (strict or not jobs):
+        raise _failure(_in_order(catalogue, gathered), len(catalogue.scenes))
     report = run_jobs(
         jobs, executor, out / _SCENES, options, dict(told or {}), strict=strict, keep=True,
         on_done=take, skipped=[Path(one) for one in catalogue.skipped], progress=progress,
     )  # fmt: skip
     names = {job.shown: job.name for job in jobs}
     gathered.failures |= {names[shown]: error for shown, error in report.failures}
-    failures = [(s.id, gathered.failures[s.id]) for s in catalogue.scenes
-                if s.id in gathered.failures]  # fmt: skip
+    failures = _in_order(catalogue, gathered)
     if failures and (strict or not gathered.layers):
-        raise _failure(failures, len(catalogue.scenes), out)
+        raise _failure(failures, len(catalogue.scenes))
     spec = executor.predictor.bundle.spec
     merged = merge_layers(
         [gathered.layers[scene.id] for scene in catalogue.scenes if scene.id in gathered.layers],
@@ -177,7 +178,11 @@ def _jobs(catalogue: Catalogue, nodata: NodataRule | None, gathered: _Gathered) 
     jobs = []
     for scene in _along_a_curve(catalogue.scenes):
         try:
-            jobs.append(_job(scene, nodata))
+            job = _job(scene, nodata)
+            # What is fetched is asked when it is its turn.
+            if not job.url and job.source.grid.crs is None:
+                raise _nowhere(job.shown)
+            jobs.append(job)
         except RooftraceError as error:
             gathered.failures[scene.id] = error
     return jobs
@@ -204,13 +209,17 @@ def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
     output, figures = record["output"], record["figures"]
     polygons = Path(output["polygons"])
     if polygons.suffix != ".gpkg" or not figures["gsd_m"]:
-        raise GeoreferenceError(
-            f"{output['input']} tells no place on the ground; the scenes of a catalogue have to.",
-            remedy="Georeference it, or predict it by itself.",
-        )
+        raise _nowhere(output["input"])
     outline = shapely.from_wkb(record["outline"])
     found = sum(int(one["polygons"]) for one in figures["classes"])
     return SceneLayer(name, outline, float(figures["gsd_m"]), polygons, found)
+
+
+def _nowhere(shown: str) -> GeoreferenceError:
+    return GeoreferenceError(
+        f"{shown} tells no place on the ground; the scenes of a catalogue have to.",
+        remedy="Georeference it, or predict it by itself.",
+    )
 
 
 def _told(scene: CatalogueScene, gathered: _Gathered, kept: Mapping[str, int]) -> dict[str, Any]:
@@ -236,10 +245,13 @@ def without_secrets(location: str) -> str:
     return location.partition("?")[0] if is_url(location) else location
 
 
-def _failure(
-    failures: Sequence[tuple[str, RooftraceError]], count: int, out: Path
-) -> RooftraceError:
+def _in_order(catalogue: Catalogue, gathered: _Gathered) -> list[tuple[str, RooftraceError]]:
+    known = gathered.failures
+    return [(scene.id, known[scene.id]) for scene in catalogue.scenes if scene.id in known]
+
+
+def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
     name, error = failures[0]
-    told = f"{len(failures)} of {count} scenes failed, as {out / _SCENES / 'run.json'} tells."
+    told = f"{len(failures)} of {count} scenes failed."
     message = error.message if name in error.message else f"{name}: {error.message}"
     return type(error)(f"{message} {told}", remedy=error.remedy)
