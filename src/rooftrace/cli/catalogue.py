@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,12 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.predict.options import SceneOptions
 
 if TYPE_CHECKING:
+    from rooftrace.flows.catalogue import CatalogueReport
+    from rooftrace.flows.predict import OnDone
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
     from rooftrace.predict.model_set import Models
 
-__all__ = ["is_meant", "predict_catalogue"]
+__all__ = ["is_meant", "run_one_layer", "tell_of_layer"]
 
 _MOST_FAILURES = 10
 
@@ -50,7 +52,7 @@ def is_meant(inputs: Sequence[str], *, asked_for: bool, mosaic: bool) -> bool:
     return bool(found)
 
 
-def predict_catalogue(
+def run_one_layer(
     path: Path,
     bundle: Models,
     out: Path,
@@ -62,9 +64,10 @@ def predict_catalogue(
     path_column: str | None,
     level: int,
     strict: bool,
-    as_json: bool,
-) -> None:
-    """Predict a catalogue, and tell what became of it."""
+    on_done: OnDone | None,
+    hidden: bool,
+) -> CatalogueReport:
+    """Predict a catalogue."""
     from rooftrace.data.catalogue.read import read_catalogue
     from rooftrace.flows.catalogue import run_catalogue
     from rooftrace.flows.executor import executing
@@ -77,17 +80,22 @@ def predict_catalogue(
         engine=common["engine"], precision=common["precision"],
     )  # fmt: skip
     told = {"tta": common["tta"], "nodata": None if nodata is None else asdict(nodata)}
-    with executing(models, cluster) as executor, pixel_bar("predict", hidden=as_json) as progress:
-        report = run_catalogue(
+    with executing(models, cluster) as executor, pixel_bar("predict", hidden=hidden) as progress:
+        return run_catalogue(
             catalogue, executor, out, options, level=level, strict=strict, nodata=nodata,
-            told=told, progress=progress,
+            told=told, on_done=on_done, progress=progress,
         )  # fmt: skip
-    if answered(report, as_json=as_json):
+
+
+def tell_of_layer(report: CatalogueReport, shown: Callable[[Any], Any], *, as_json: bool) -> None:
+    """What became of a catalogue."""
+    if answered(report, as_json=as_json, shown=shown):
         return
+    manifest = shown(str(report.manifest))
     for name, error in report.failures[:_MOST_FAILURES]:
         say(f"failed: {name}: {error.message}")
     if len(report.failures) > _MOST_FAILURES:
-        say(f"… and {len(report.failures) - _MOST_FAILURES:,} more, in {report.manifest}")
+        say(f"… and {len(report.failures) - _MOST_FAILURES:,} more, in {manifest}")
     done = report.scenes - len(report.failures)
     say(
         f"{done:,} of {report.scenes:,} scenes: {report.buildings:,} buildings in "
@@ -97,5 +105,5 @@ def predict_catalogue(
         say(f"gone on with: {report.predicted.resumed_images:,} scenes were done by an earlier run")
     say(
         f"{report.predicted.mpx_per_s:.1f} Mpx/s, peak memory "
-        f"{report.predicted.peak_rss_mb:.0f} MB, manifest {report.manifest}"
+        f"{report.predicted.peak_rss_mb:.0f} MB, manifest {manifest}"
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rooftrace.cli.catalogue import is_meant, predict_catalogue
+from rooftrace.cli.catalogue import is_meant, run_one_layer, tell_of_layer
 from rooftrace.cli.options import (
     EngineName,
     Ensemble,
@@ -31,6 +32,7 @@ from rooftrace.data.config import nodata_rule
 from rooftrace.predict.options import OUTPUTS, SceneOutput
 
 if TYPE_CHECKING:
+    from rooftrace.flows.predict_report import PredictReport
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
     from rooftrace.predict.model_set import Models
     from rooftrace.predict.result import ClassFigures
@@ -52,7 +54,17 @@ def predict(
             "folder of folders, .txt, STAC items as .json, GeoParquet."
         ),
     ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the results.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="Folder for the results, or an s3:// address."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="With -o s3://…: where results are written before they are sent; default in "
+            "the user's cache."
+        ),
+    ] = None,
     models: ModelFiles = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
@@ -180,6 +192,7 @@ def predict(
             "--area": area,
             "--cluster": cluster,
             "--catalogue": catalogue or None,
+            "--work": work,
             **of_catalogue,
         }
         _refuse(others, "has no use with --rle")
@@ -197,8 +210,10 @@ def predict(
             "Neither --out (-o) nor --rle was given.",
             remedy="Name a folder for the results with -o, or a table with --rle.",
         )
+    from rooftrace.flows.delivery import Delivery
     from rooftrace.flows.predict import run_predict
     from rooftrace.io.area import read_area
+    from rooftrace.io.objects import is_object_url
     from rooftrace.predict.options import SceneOptions
 
     many = is_meant(inputs, asked_for=catalogue, mosaic=mosaic)
@@ -210,22 +225,36 @@ def predict(
         outputs=made if outputs is None else _parse_outputs(outputs),
     )  # fmt: skip
     where = None if cluster is None else _spread(address, workers, gpus_per_worker)
+    remote = is_object_url(out)
+    if not remote:
+        _refuse({"--work": work}, "belongs to -o s3://…")
+    with Delivery(out, work) if remote else nullcontext() as delivery:
+        folder = Path(out) if delivery is None else delivery.folder
+        on_done = None if delivery is None else delivery.done
+        if many:
+            _refuse({"--zoom": zoom, "--area": area}, "has no use for a catalogue")
+            of_all = run_one_layer(
+                Path(inputs[0]), bundle, folder, options, common, where, asset=asset,
+                path_column=path_column, level=11 if level is None else level, strict=strict,
+                on_done=on_done, hidden=as_json,
+            )  # fmt: skip
+        else:
+            _refuse(of_catalogue, "belongs to a catalogue")
+            with pixel_bar("predict", hidden=as_json) as progress:
+                report = run_predict(
+                    inputs, bundle, folder, options, mosaic=mosaic, zoom=zoom,
+                    area=None if area is None else read_area(area), cluster=where,
+                    keep=remote, on_done=on_done, progress=progress, **common,
+                )  # fmt: skip
+    shown = (lambda told: told) if delivery is None else delivery.shown
     if many:
-        _refuse({"--zoom": zoom, "--area": area}, "has no use for a catalogue")
-        predict_catalogue(
-            Path(inputs[0]), bundle, out, options, common, where, asset=asset,
-            path_column=path_column, level=11 if level is None else level, strict=strict,
-            as_json=as_json,
-        )  # fmt: skip
-        return
-    _refuse(of_catalogue, "belongs to a catalogue")
-    with pixel_bar("predict", hidden=as_json) as progress:
-        report = run_predict(
-            inputs, bundle, out, options, mosaic=mosaic, zoom=zoom,
-            area=None if area is None else read_area(area),
-            cluster=where, progress=progress, **common,
-        )  # fmt: skip
-    if answered(report, as_json=as_json):
+        tell_of_layer(of_all, shown, as_json=as_json)
+    else:
+        _tell(report, out, shown, as_json=as_json)
+
+
+def _tell(report: PredictReport, out: str, shown: Callable[[Any], Any], *, as_json: bool) -> None:
+    if answered(report, as_json=as_json, shown=shown):
         return
     for output in report.outputs[:_MOST_IMAGES]:
         counted = "" if output.buildings is None else f"{output.buildings:,} buildings, "
@@ -237,7 +266,7 @@ def predict(
             say(f"  {'classes':9}{_most_of(output.classes)}")
         for kind in OUTPUTS:
             if getattr(output, kind) is not None:
-                say(f"  {kind:9}{getattr(output, kind)}")
+                say(f"  {kind:9}{shown(getattr(output, kind))}")
     if len(report.outputs) > _MOST_IMAGES:
         say(f"… and {len(report.outputs) - _MOST_IMAGES:,} images more, in run.json.")
     if report.resumed_images or report.resumed_blocks:
@@ -247,7 +276,7 @@ def predict(
         )
     say(
         f"{report.mpx_per_s:.1f} Mpx/s, peak memory {report.peak_rss_mb:.0f} MB, "
-        f"record {out / 'run.json'}"
+        f"record {out.rstrip('/')}/run.json"
     )
 
 

@@ -96,10 +96,16 @@ def print_line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def answered(report: Report, *, as_json: bool) -> bool:
-    """Print a report for programs, or else its notes for people; whether that was all."""
+def answered(
+    report: Report, *, as_json: bool, shown: Callable[[Any], Any] = lambda told: told
+) -> bool:
+    """Print a report for programs, or else its notes for people; whether that was all.
+
+    Args:
+        shown: what is told for a program as it may be shown, see `Delivery.shown`.
+    """
     if as_json:
-        print_json(report.to_json())
+        print_json(shown(report.to_json()))
         return True
     for note in report.notes:
         say(f"note: {note}")

@@ -21,7 +21,7 @@ from rooftrace.data.images import open_image
 from rooftrace.flows.executor import Executor
 from rooftrace.flows.inputs import Job
 from rooftrace.flows.merge import SceneLayer, merge_layers
-from rooftrace.flows.predict import run_jobs
+from rooftrace.flows.predict import OnDone, run_jobs
 from rooftrace.flows.predict_report import PredictReport
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.quadkey import morton
@@ -95,6 +95,7 @@ def run_catalogue(
     strict: bool = False,
     nodata: NodataRule | None = None,
     told: Mapping[str, Any] | None = None,
+    on_done: OnDone | None = None,
     progress: Progress | None = None,
 ) -> CatalogueReport:
     """Predict the scenes of a catalogue, and write their buildings, each once.
@@ -110,7 +111,7 @@ def run_catalogue(
         level: of the quadkeys that the layer is partitioned by.
         strict: whether the run ends with the first scene that fails.
         nodata: what is nodata in the images besides what they say themselves.
-        told: what else the results depend on, see `run_jobs`.
+        told, on_done: see `run_jobs`.
         progress: see `run_predict`.
 
     Raises:
@@ -137,6 +138,8 @@ def run_catalogue(
             gathered.seconds[job.name] = float(record["output"]["seconds"])
         except RooftraceError as error:
             gathered.failures[job.name] = error
+        if on_done is not None:
+            on_done(job, record)
 
     if gathered.failures and (strict or not jobs):
         raise _failure(_in_order(catalogue, gathered), len(catalogue.scenes))

@@ -14,6 +14,7 @@ from rooftrace.data.tilenames import TileName
 from rooftrace.io.adjacent import AdjacentTiles
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.mosaic import TileMosaic
+from rooftrace.io.objects import is_object_url, list_objects
 from rooftrace.io.placed import PlacedSource
 from rooftrace.io.raster import NodataRule, RasterFile, is_raster, open_raster
 from rooftrace.io.remote import is_url, open_source, url_stem
@@ -21,6 +22,7 @@ from rooftrace.io.remote import is_url, open_source, url_stem
 __all__ = ["Job", "find_images", "find_jobs"]
 
 _MOST_LISTED = 3
+_TIFFS = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def find_jobs(
     Slippy tiles lie where their names say: `OAM-x-y-z.png`, and `z/x/y.png` in a folder of zooms.
 
     Args:
-        inputs: images, folders, and addresses of GeoTIFFs on a web server.
+        inputs: images, folders, addresses of GeoTIFFs on a web server or in object storage, and
+            there of folders of them, which end with a slash.
         nodata: what is nodata in the images besides what they say themselves.
         mosaic: whether each input is a folder that is one scene: of slippy tiles, or of
             georeferenced images side by side.
@@ -91,9 +94,9 @@ def _images(
     skipped: list[Path] = []
     for given in inputs:
         if isinstance(given, str) and is_url(given):
-            source = open_source(given, nodata=nodata)
-            name = url_stem(given)
-            jobs.setdefault(given, Job(name, Path(source.name), source, source.name))
+            for url in _objects(given):
+                source = open_source(url, nodata=nodata)
+                jobs.setdefault(url, Job(url_stem(url), Path(source.name), source, source.name))
             continue
         given = Path(given)
         tiles = _pyramid(given)
@@ -105,6 +108,19 @@ def _images(
             # A file may be named twice, by itself and by its folder.
             jobs.setdefault(path, Job(name, path, open_image(path, nodata=nodata, tile=tile)))
     return list(jobs.values()), skipped
+
+
+def _objects(url: str) -> list[str]:
+    """The GeoTIFFs below an address of object storage that ends with a slash; else the address."""
+    if not (is_object_url(url) and url.endswith("/")):
+        return [url]
+    found = list_objects(url, _TIFFS)
+    if not found:
+        raise DataError(
+            f"{url} has no object that ends with {' or '.join(_TIFFS)}.",
+            remedy="Check the address; only GeoTIFFs are read from object storage.",
+        )
+    return found
 
 
 def _mosaics(

@@ -40,12 +40,13 @@ from rooftrace.predict.work import SceneWork
 if TYPE_CHECKING:
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
 
-__all__ = ["run_jobs", "run_predict"]
+__all__ = ["OnDone", "run_jobs", "run_predict"]
 
 Progress = Callable[[int, int, int], None]
 """Called with the pixels that are done, that there are, and the buildings that were found."""
 
 OnDone = Callable[[Job, Mapping[str, Any]], None]
+"""Called with each image that is done, and with what is kept of it."""
 
 _MOST_LISTED = 10
 
@@ -69,6 +70,8 @@ def run_predict(
     zoom: int | None = None,
     area: Area | None = None,
     cluster: ClusterOptions | None = None,
+    keep: bool = False,
+    on_done: OnDone | None = None,
     progress: Progress | None = None,
 ) -> PredictReport:
     """Predict every image that `inputs` name. Slippy tiles lie where their names say.
@@ -91,6 +94,7 @@ def run_predict(
         zoom: of the tiles of a mosaic, where there are several.
         area: outside of which nothing is done.
         cluster: where blocks are run; default this process. The results are the same bytes.
+        keep, on_done: see `run_jobs`.
         progress: see `Progress`.
 
     Raises:
@@ -112,7 +116,10 @@ def run_predict(
         "area": None if area is None else [area.name, area.digest],
     }
     with executing(models, cluster) as executor:
-        report = run_jobs(jobs, executor, out, options, told, skipped=skipped, progress=progress)
+        report = run_jobs(
+            jobs, executor, out, options, told, skipped=skipped, keep=keep, on_done=on_done,
+            progress=progress,
+        )  # fmt: skip
     if report.failures:
         raise _failure(report.failures, len(jobs))
     return report

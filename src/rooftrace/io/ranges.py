@@ -1,4 +1,6 @@
-"""Parts of a file on a web server, fetched by range requests (RFC 9110, section 14)."""
+"""Parts of a file on a web server, fetched by range requests (RFC 9110, section 14), or in object
+storage.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
+
+from rooftrace.io.objects import ObjectError, ObjectFile, is_object_url
 
 __all__ = ["RangeError", "RangeReader", "Retry", "Traffic", "without_query"]
 
@@ -80,12 +84,17 @@ class RangeReader:
     It can be pickled: the copy counts for itself.
 
     Args:
-        url: http or https.
+        url: http, https or s3.
         retry: how failures that may pass are met.
+
+    Raises:
+        DataError, MissingExtraError: as `ObjectFile`, of an address of object storage.
     """
 
     def __init__(self, url: str, retry: Retry | None = None) -> None:
         self.url = url
+        # Each machine takes its own credentials, which are not in the pickle.
+        self._object = ObjectFile(url) if is_object_url(url) else None
         self._retry = retry or Retry()
         self._lock = threading.Lock()
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
@@ -188,6 +197,10 @@ class RangeReader:
             self._count(requests=1, repeated=int(attempt > 0))
             try:
                 return self._ask(start, stop)
+            except ObjectError as error:
+                reason = error.reason
+                if not error.passing:
+                    raise RangeError(reason, error.remedy) from None
             except urllib.error.HTTPError as error:
                 error.close()
                 reason = f"the server answered {error.code} {error.reason}"
@@ -210,6 +223,11 @@ class RangeReader:
         )
 
     def _ask(self, start: int, stop: int) -> bytes:
+        if self._object is not None:
+            body, size, version = self._object.ask(start, stop)
+            self._check_same(size, version)
+            self._count(nbytes=len(body))
+            return body
         request = urllib.request.Request(  # noqa: S310
             quote(self.url, safe="/:?#[]@!$&'()*+,;=%"),
             headers={

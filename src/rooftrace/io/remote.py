@@ -23,6 +23,7 @@ from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.area import AreaSource
 from rooftrace.io.gdal import environment, explained, open_quietly, with_openers
 from rooftrace.io.nodata import NodataRule
+from rooftrace.io.objects import is_object_url
 from rooftrace.io.ranges import RangeError, RangeReader, Retry, Traffic, without_query
 from rooftrace.io.raster import RasterFile
 
@@ -45,19 +46,22 @@ def open_source(path_or_url: str | Path, *, nodata: NodataRule | None = None) ->
     """An image on disk or on a web server; opened when it is first asked for something.
 
     Args:
-        path_or_url: of any image on disk, or of a GeoTIFF: `https://…/scene.tif`.
+        path_or_url: of any image on disk, or of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
         nodata: what counts as nodata besides what the file says.
 
     Raises:
-        DataError: an address that is neither http nor https, or asks for a password.
+        DataError: an address that is neither http, https nor s3, or asks for a password.
+        MissingExtraError: s3 without its extra.
     """
     if isinstance(path_or_url, Path) or not is_url(path_or_url):
         return RasterFile(Path(path_or_url), nodata=nodata)
+    if is_object_url(path_or_url):
+        return RemoteRaster(path_or_url, nodata=nodata)
     parts = urlsplit(path_or_url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise DataError(
-            f"{without_query(path_or_url)} cannot be read: an address begins with https:// or "
-            "http://, and then a server without a user's name.",
+            f"{without_query(path_or_url)} cannot be read: an address begins with https://, "
+            "http:// or s3://, and then a server without a user's name.",
             remedy="Download the file, and name that.",
         )
     return RemoteRaster(path_or_url, nodata=nodata)
@@ -67,7 +71,7 @@ class RemoteRaster(RasterFile):
     """A `RasterFile` of which blocks are fetched as they are needed.
 
     Args:
-        url: http or https, of a GeoTIFF.
+        url: http, https or s3, of a GeoTIFF.
         nodata: what counts as nodata besides what the file says.
         level: of its overviews, 0 being the finest; None for the image itself.
         retry: how failures that may pass are met.

@@ -182,7 +182,7 @@ def test_an_address_is_no_path_and_a_path_no_address(tmp_path: Path) -> None:
     assert type(open_source(tmp_path / "a.tif")) is RasterFile
     assert type(open_source("a.tif")) is RasterFile
     with pytest.raises(DataError, match="begins with https"):
-        open_source("s3://bucket/a.tif")
+        open_source("gs://bucket/a.tif")
 
 
 def test_ranges_come_in_the_order_in_which_they_are_asked_for() -> None:

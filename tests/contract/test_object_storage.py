@@ -1,0 +1,320 @@
+"""Scenes in object storage, and results to it, on a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pickle
+import socket
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from rooftrace.cli import main
+from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows import delivery as delivery_module
+from rooftrace.flows.delivery import Delivery, work_folder
+from rooftrace.flows.inputs import find_jobs
+from rooftrace.io import objects
+from rooftrace.io.objects import ObjectAddress, list_objects, read_object, upload
+from rooftrace.io.remote import RemoteRaster, open_source
+from rooftrace.models.bundle import write_bundle
+
+boto3 = pytest.importorskip("boto3")
+server_module = pytest.importorskip("moto.server")
+pytest.importorskip("obstore", reason="the extra s3 is not installed")
+
+SECRET = "canary-of-the-secret-key"
+BUCKET = "imagery"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def credentials(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    for name, value in {
+        "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "canary-of-the-key", "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "eu-central-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "_DELAY_S", 0.01)
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> Iterator[Any]:
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, aws_access_key_id="x", aws_secret_access_key="y",
+        region_name="eu-central-1",
+    )  # fmt: skip
+    where = {"LocationConstraint": "eu-central-1"}
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=where)
+    yield client
+    for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=one["Key"])
+    client.delete_bucket(Bucket=BUCKET)
+
+
+def scene(seed: int = 0, side: int = 700) -> bytes:
+    rng = np.random.default_rng(seed)
+    data = np.kron(
+        rng.integers(0, 256, (3, side // 20, side // 20), np.uint8), np.ones((1, 20, 20), np.uint8)
+    )
+    with rasterio.MemoryFile() as file:
+        with file.open(
+            driver="GTiff", count=3, height=data.shape[1], width=data.shape[2], dtype="uint8",
+            crs="EPSG:32737", transform=Affine(1, 0, 5e5, 0, -1, 9e6), tiled=True,
+            blockxsize=128, blockysize=128, compress="deflate",
+        ) as out:  # fmt: skip
+            out.write(data)
+        return file.read()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    tiny = tiny_bundle()
+    write_bundle(tmp_path / "tiny.rooftrace", tiny.spec, tiny.parts)
+    return tmp_path / "tiny.rooftrace"
+
+
+def keys(bucket: Any, prefix: str = "") -> set[str]:
+    found = bucket.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+    return {one["Key"] for one in found}
+
+
+def predict(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", *map(str, arguments)])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_a_scene_is_read_in_parts(bucket: Any) -> None:
+    content = scene()
+    bucket.put_object(Bucket=BUCKET, Key="a/s.tif", Body=content)
+    source = open_source(f"s3://{BUCKET}/a/s.tif")
+    assert isinstance(source, RemoteRaster)
+    with rasterio.open(io.BytesIO(content)) as expected:
+        np.testing.assert_array_equal(source.read().data, expected.read())
+    assert source.traffic.requests >= 1
+    assert source.traffic.repeated == 0
+    sent = pickle.dumps(source)
+    assert SECRET.encode() not in sent
+    assert b"canary" not in sent
+    np.testing.assert_array_equal(pickle.loads(sent).read().data, source.read().data)
+
+
+def test_in_and_out(bucket: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
+    bucket.put_object(Bucket=BUCKET, Key="in/s.tif", Body=scene())
+    (tmp_path / "s.tif").write_bytes(scene())
+    code = predict(f"s3://{BUCKET}/in/s.tif", "-m", model, "-o", f"s3://{BUCKET}/out/", "--json")
+    assert code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["outputs"][0]["mask"] == f"s3://{BUCKET}/out/s_mask.tif"
+    assert predict(tmp_path / "s.tif", "-m", model, "-o", tmp_path / "here") == 0
+    here = {path.name for path in (tmp_path / "here").iterdir()}
+    assert keys(bucket, "out/") == {f"out/{name}" for name in here}
+    for name in here - {"run.json"}:
+        body = bucket.get_object(Bucket=BUCKET, Key=f"out/{name}")["Body"].read()
+        assert body == (tmp_path / "here" / name).read_bytes()
+    record = json.loads(bucket.get_object(Bucket=BUCKET, Key="out/run.json")["Body"].read())
+    assert record["outputs"][0]["polygons"] == f"s3://{BUCKET}/out/s_buildings.gpkg"
+    # What was sent is not kept here.
+    assert not work_folder(f"s3://{BUCKET}/out/").exists()
+
+
+def test_a_folder_of_scenes_and_a_catalogue(bucket: Any, model: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        bucket.put_object(Bucket=BUCKET, Key=f"many/{number}.tif", Body=scene(number, 200))
+    bucket.put_object(Bucket=BUCKET, Key="many/readme.txt", Body=b"words")
+    jobs, _ = find_jobs([f"s3://{BUCKET}/many/"])
+    assert [job.name for job in jobs] == ["0", "1", "2"]
+    with pytest.raises(DataError, match=r"no object that ends with \.tif"):
+        find_jobs([f"s3://{BUCKET}/none/"])
+    (tmp_path / "list.txt").write_text("\n".join(f"s3://{BUCKET}/many/{n}.tif" for n in range(3)))
+    assert predict(tmp_path / "list.txt", "-m", model, "-o", f"s3://{BUCKET}/layer") == 0
+    made = keys(bucket, "layer/")
+    assert "layer/manifest.json" in made
+    assert any(key.startswith("layer/buildings/quadkey=") for key in made)
+    assert "layer/scenes/1_buildings.gpkg" in made
+
+
+def test_objects_are_listed_and_read(bucket: Any) -> None:
+    for number in range(12):
+        bucket.put_object(Bucket=BUCKET, Key=f"l/{number:02}.TIF", Body=b"x" * number)
+    found = list_objects(f"s3://{BUCKET}/l/", (".tif",))
+    assert found == [f"s3://{BUCKET}/l/{number:02}.TIF" for number in range(12)]
+    assert read_object(found[5]) == b"xxxxx"
+    with pytest.raises(DataError, match="more than 0"):
+        read_object(found[5], most_bytes=3)
+
+
+def test_a_large_file_is_sent_in_parts(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_PART_BYTES", 5 * 2**20)
+    path = tmp_path / "large.bin"
+    path.write_bytes(np.random.default_rng(0).bytes(12 * 2**20))
+    upload(path, ObjectAddress(BUCKET, "large.bin"))
+    body = bucket.get_object(Bucket=BUCKET, Key="large.bin")
+    assert body["Body"].read() == path.read_bytes()
+    assert body["ETag"].strip('"').endswith("-3")
+
+
+def test_what_is_not_there(bucket: Any) -> None:
+    with pytest.raises(DataError, match="there is no such object or bucket"):
+        _ = open_source(f"s3://{BUCKET}/none.tif").grid
+    with pytest.raises(DataError, match="there is no such object or bucket"):
+        read_object("s3://no-such-bucket/a.json")
+    for bad in ("s3://", "s3://UPPER/a", "s3://user:secret@host/a", "s3://a_b/c"):
+        with pytest.raises(DataError, match="no address of an object"):
+            read_object(bad)
+
+
+def test_a_scene_that_changes_while_it_is_read(bucket: Any) -> None:
+    bucket.put_object(Bucket=BUCKET, Key="c.tif", Body=scene(0, 2000))
+    source = open_source(f"s3://{BUCKET}/c.tif")
+    _ = source.grid
+    bucket.put_object(Bucket=BUCKET, Key="c.tif", Body=scene(1, 1500))
+    with pytest.raises(DataError, match="was changed on the server"):
+        source.read()
+
+
+def test_a_store_that_refuses_at_first_is_asked_again(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+    from obstore.exceptions import GenericError
+
+    refused: list[int] = []
+    put = obstore.put
+
+    def busy(*given: Any, **more: Any) -> Any:
+        if len(refused) < 3:
+            refused.append(1)
+            raise GenericError("Generic S3 error: status 503 SlowDown <Secret>canary</Secret>")
+        return put(*given, **more)
+
+    monkeypatch.setattr(obstore, "put", busy)
+    path = tmp_path / "f"
+    path.write_bytes(b"1")
+    upload(path, ObjectAddress(BUCKET, "f"))
+    assert len(refused) == 3
+    assert "f" in keys(bucket)
+    monkeypatch.setattr(objects, "_ATTEMPTS", 2)
+    refused.clear()
+    with pytest.raises(
+        ExportError, match=f"s3://{BUCKET}/f could not be written: the server answered 503"
+    ):
+        upload(path, ObjectAddress(BUCKET, "f"))
+
+
+def test_what_could_not_be_sent_is_sent_by_the_same_command(
+    bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for number in range(2):
+        bucket.put_object(Bucket=BUCKET, Key=f"in/{number}.tif", Body=scene(number, 200))
+    arguments = (f"s3://{BUCKET}/in/", "-m", model, "-o", f"s3://{BUCKET}/out")
+    send = objects.upload
+    sent: list[str] = []
+
+    def broken(path: Path, address: ObjectAddress) -> None:
+        if len(sent) == 3:
+            raise ExportError(
+                f"{address} could not be written: the line is dead.", remedy="Mend it."
+            )
+        sent.append(address.key)
+        send(path, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery_module, "upload", broken)
+        assert predict(*arguments) == 5
+    assert "the line is dead" in capsys.readouterr().err
+    assert "out/run.json" not in keys(bucket)
+    again: list[str] = []
+
+    def counted(path: Path, address: ObjectAddress) -> None:
+        again.append(address.key)
+        send(path, address)
+
+    monkeypatch.setattr(delivery_module, "upload", counted)
+    assert predict(*arguments) == 0
+    assert not {*sent} & {*again} - {"out/run.json"}
+    assert again[-1] == "out/run.json"
+    assert len(keys(bucket, "out/")) == len({*sent, *again})
+
+
+def test_credentials_come_from_shared_files_too(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str
+) -> None:
+    bucket.put_object(Bucket=BUCKET, Key="k", Body=b"v")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(
+        f"[work]\naws_access_key_id = a%b\naws_secret_access_key = {SECRET}\n"
+    )
+    (tmp_path / "config").write_text(
+        f"[profile work]\nregion = eu-central-1\nendpoint_url = {endpoint}\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert read_object(f"s3://{BUCKET}/k") == b"v"
+
+
+def test_no_secret_is_told_anywhere(
+    bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Everything that can go wrong, and what is left of it: screens, logs, errors, folders."""
+    caplog.set_level(logging.DEBUG)
+    bucket.put_object(Bucket=BUCKET, Key="s.tif", Body=scene(0, 200))
+    told: list[str] = []
+
+    def note(error: BaseException) -> None:
+        told.append("".join(traceback.format_exception(error)) + repr(error))
+        told.append(json.dumps(error.to_json()) if isinstance(error, RooftraceError) else "")
+
+    monkeypatch.setattr(objects, "_ATTEMPTS", 2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for place in ("none.tif", "s.tif"):
+            for server in (None, nobody):
+                if server:
+                    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+                try:
+                    read_object(f"s3://{BUCKET}/{place}")
+                    upload(model, ObjectAddress("no-such-bucket", "k"))
+                except RooftraceError as error:
+                    note(error)
+    monkeypatch.undo()
+    work = tmp_path / "work"
+    assert predict(f"s3://{BUCKET}/s.tif", "-m", model, "-o", "s3://no-such-bucket/x",
+                   "--work", work) == 5  # fmt: skip
+    left = b"".join(path.read_bytes() for path in work.rglob("*") if path.is_file())
+    with Delivery(f"s3://{BUCKET}/y", tmp_path / "other") as delivery:
+        told.append(repr(vars(delivery)))
+    out, err = capfd.readouterr()
+    assert len(told) > 4
+    everything = "\n".join([*told, out, err, caplog.text, left.decode("latin-1")])
+    assert "canary" not in everything
