@@ -66,11 +66,12 @@ def run_train(
 
     Raises:
         MissingExtraError: PyTorch and what belongs to it is not installed.
+        ConfigError: torchrun started another number of processes than the file says.
         ConfigError, DataError, ExportError: see `train.fit` and `train.package`.
     """
     try:
         from rooftrace.train.config import TrainConfig
-        from rooftrace.train.distributed import is_first
+        from rooftrace.train.distributed import as_launched, is_first
         from rooftrace.train.fit import fit
         from rooftrace.train.package import package
         from rooftrace.train.tune.config import refuse_search
@@ -79,7 +80,7 @@ def run_train(
 
     raw = read_config(config_path, overrides)
     refuse_search(raw, source=str(config_path))
-    config = parse_config(raw, TrainConfig, source=str(config_path))
+    config = as_launched(parse_config(raw, TrainConfig, source=str(config_path)))
     result = fit(config, run, base=config_path.parent, resume=resume, console=console)
     if not is_first(config):
         # One of several processes of a run: what is left to do is the first one's.

@@ -25,7 +25,8 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 
-from rooftrace.core.errors import TrainError
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.core.types import Sample
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loader import Samples
@@ -33,6 +34,7 @@ from rooftrace.train.loader import Samples
 __all__ = [
     "Share",
     "add_up",
+    "as_launched",
     "average_buffers",
     "ending_together",
     "is_first",
@@ -52,6 +54,33 @@ def is_first(config: TrainConfig) -> bool:
         return True
     ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
     return all(int(os.environ.get(name, "0")) == 0 for name in ranks)
+
+
+def as_launched(config: TrainConfig) -> TrainConfig:
+    """A configuration with as many devices and nodes as torchrun has started processes for.
+
+    Without torchrun, and where it started one alone, as it is.
+    https://docs.pytorch.org/docs/stable/elastic/run.html
+
+    Raises:
+        ConfigError: the configuration says another number itself, or its batches cannot be shared
+            out among so many.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return config
+    world = int(os.environ["WORLD_SIZE"])
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    told = {"devices": devices, "nodes": world // devices}
+    if world == config.processes or config.processes != 1:
+        if (config.devices, config.nodes) != (told["devices"], told["nodes"]):
+            raise ConfigError(
+                f"torchrun started {world} processes, {devices} on this machine; the configuration "
+                f"says devices = {config.devices} and nodes = {config.nodes}.",
+                remedy="Leave both out of the configuration: torchrun says them.",
+            )
+        return config
+    raw = config.model_dump(exclude_unset=True) | told
+    return parse_config(raw, TrainConfig, source="torchrun")
 
 
 def make_strategy(

@@ -12,6 +12,7 @@ decides as a real run does.
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
@@ -25,6 +26,9 @@ _RUNS_AT_ONCE = 2
 
 _SLOW = 3.0
 """Times what a piece usually takes: then another worker with nothing to do is given it, too."""
+
+_LOOK_S = 1.0
+"""Between two looks for pieces that take long."""
 
 _FEWEST_TIMES = 5
 """Pieces that were run before it is known what one usually takes."""
@@ -88,6 +92,9 @@ class Tally:
 @dataclass
 class _State:
     piece: Piece
+    missing: int = 0
+    """Of what it needs, pieces that were not run."""
+
     running: dict[Hashable, float] = field(default_factory=dict)
     """The workers that run it, and since when."""
 
@@ -101,9 +108,22 @@ class _State:
     losses: int = 0
     failed_on: set[Hashable] = field(default_factory=set)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a worker is to be found for it."""
+        return not (self.done or self.running or self.holder is not None)
+
+
+@dataclass
+class _Worker:
+    runs: set[int] = field(default_factory=set)
+    holds: set[int] = field(default_factory=set)
+
 
 class Schedule:
     """The decisions of a driver.
+
+    Each costs some microseconds, whatever the number of pieces and of workers.
 
     Args:
         pieces: taken as there is room for them; keys 0, 1, 2…
@@ -124,18 +144,28 @@ class Schedule:
         """All before this key came out of `pieces`."""
 
         self._more = True
-        self._workers: dict[Hashable, int] = {}
-        """How many pieces each runs."""
+        self._workers: dict[Hashable, _Worker] = {}
+        self._with_room: list[dict[Hashable, None]] = [{} for _ in range(_RUNS_AT_ONCE)]
+        """By how many pieces they run, those that can have one more; who came first, first."""
 
+        self._waiting: list[int] = []
+        """A heap of keys; those that wait no more are passed over."""
+
+        self._ripe: list[int] = []
+        """Held by a worker that can finish them now."""
+
+        self._dependents: dict[int, list[int]] = {}
         self._strikes: dict[Hashable, int] = {}
         self._drops: list[Order] = []
         self._rates: deque[float] = deque(maxlen=200)
+        self._looked = 0.0
 
     # What is told.
 
     def join(self, worker: Hashable) -> None:
         """A worker is there."""
-        self._workers[worker] = 0
+        self._workers[worker] = _Worker()
+        self._with_room[0][worker] = None
 
     def leave(self, worker: Hashable) -> list[int]:
         """A worker is lost, with all that it ran and held.
@@ -143,19 +173,24 @@ class Schedule:
         Returns:
             Pieces that were lost with so many workers that they are to blame.
         """
-        if self._workers.pop(worker, None) is None:
+        known = self._workers.pop(worker, None)
+        if known is None:
             return []
+        for room in self._with_room:
+            room.pop(worker, None)
         self.tally.lost += 1
         blamed = []
-        for key, state in self._states.items():
-            held = state.holder == worker and not state.done
-            if worker in state.running or held:
-                state.losses += 1
-                state.running.pop(worker, None)
-                if held:
-                    state.holder, state.finishing = None, False
-                if state.losses >= MOST_LOSSES:
-                    blamed.append(key)
+        for key in sorted(known.runs | known.holds):
+            state = self._states.get(key)
+            if state is None or state.done:
+                continue
+            state.losses += 1
+            state.running.pop(worker, None)
+            if state.holder == worker:
+                state.holder, state.finishing = None, False
+            self._wait(state)
+            if state.losses >= MOST_LOSSES:
+                blamed.append(key)
         return blamed
 
     def ran(self, worker: Hashable, key: int, now: float, *, finished: bool) -> bool:
@@ -168,20 +203,22 @@ class Schedule:
             Whether what it says is of use; else another was faster.
         """
         state = self._states.get(key)
-        began = None if state is None else state.running.pop(worker, None)
-        if worker in self._workers and began is not None:
-            self._workers[worker] -= 1
-        if state is None or began is None or state.done or state.holder is not None:
+        began = self._stopped(worker, key)
+        if began is None:
+            # Of a worker that was lost.
+            return False
+        if state is None or state.done or state.holder is not None:
             self.tally.wasted += 1
             if not finished:
                 self._drops.append(Order(worker, "drop", key))
             return False
         self._rates.append((now - began) / state.piece.cost)
-        state.ran = True
         if finished:
-            state.done = True
+            self._done(state)
         else:
             state.holder = worker
+            self._workers[worker].holds.add(key)
+        self._is_run(state)
         return True
 
     def finished(self, worker: Hashable, key: int) -> bool:
@@ -193,13 +230,14 @@ class Schedule:
         state = self._states.get(key)
         if state is None or state.done or state.holder != worker:
             return False
-        state.done, state.holder, state.finishing = True, None, False
+        self._done(state)
         return True
 
     def known(self, key: int) -> None:
         """A piece was done by an earlier run."""
         state = self._states[key]
-        state.ran = state.done = True
+        self._done(state)
+        self._is_run(state)
 
     def failed(self, worker: Hashable, key: int) -> bool:
         """A worker could not do a piece.
@@ -208,15 +246,15 @@ class Schedule:
             Whether that is for good: another one failed on it, too, or there is no other.
         """
         state = self._states.get(key)
+        self._stopped(worker, key)
         if state is None or state.done:
             return False
-        if state.running.pop(worker, None) is not None and worker in self._workers:
-            self._workers[worker] -= 1
         if state.holder == worker:
-            state.holder, state.finishing = None, False
+            self._let_go(state)
         if state.failed_on or len(self._workers) < 2:
             return True
         state.failed_on.add(worker)
+        self._wait(state)
         return False
 
     def taken(self, key: int) -> None:
@@ -236,8 +274,8 @@ class Schedule:
                 continue
             if state.holder is not None:
                 self._drops.append(Order(state.holder, "drop", key))
-            state.ran = state.done = True
-            state.holder, state.finishing = None, False
+            self._done(state)
+            self._is_run(state)
 
     # What is decided.
 
@@ -261,51 +299,11 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether all pieces were taken."""
-        self._fetch()
+        """Whether all pieces were taken, and no more come."""
         return not self._more and not self._states
 
     def pull(self) -> list[Piece]:
         """New pieces, as many as there is room for: whoever knows them done says `known`."""
-        return self._fetch()
-
-    def orders(self, now: float) -> list[Order]:
-        """What is to be done now, by workers that wait for it."""
-        orders, self._drops = self._drops, []
-        # Those that have nothing at all come first.
-        free = [
-            worker
-            for slot in range(_RUNS_AT_ONCE)
-            for worker, count in self._workers.items()
-            if count <= slot
-        ]
-        for key, state in self._states.items():
-            if state.holder is not None and not state.finishing and self._all_ran(state):
-                state.finishing = True
-                orders.append(Order(state.holder, "finish", key))
-            waits = not (state.done or state.running or state.holder is not None)
-            if waits and free:
-                if state.failed_on.issuperset(self._workers):
-                    # The other one was lost meanwhile.
-                    state.failed_on.clear()
-                worker = next((w for w in free if w not in state.failed_on), None)
-                if worker is not None:
-                    free.remove(worker)
-                    self.tally.repeated += state.begun > 0
-                    orders.append(self._run(state, worker, now))
-        if not self._patient:
-            orders += self._doubled(now)
-        return orders
-
-    def needs_of(self, key: int) -> frozenset[int]:
-        """What a piece is handed something by."""
-        return self._states[key].piece.needs
-
-    def is_ready(self, key: int) -> bool:
-        """Whether all that hand something on to a piece have been run."""
-        return self._all_ran(self._states[key])
-
-    def _fetch(self) -> list[Piece]:
         new: list[Piece] = []
         while self._more and self._told < self._taken + self._ahead:
             piece = next(self._pieces, None)
@@ -314,25 +312,115 @@ class Schedule:
                 break
             assert piece.key == self._told
             self._told += 1
-            self._states[piece.key] = _State(piece)
+            state = self._states[piece.key] = _State(piece)
+            for key in piece.needs:
+                other = self._states.get(key)
+                # Those that were taken have been run.
+                if other is not None and not other.ran:
+                    state.missing += 1
+                    self._dependents.setdefault(key, []).append(piece.key)
+            heapq.heappush(self._waiting, piece.key)
             new.append(piece)
         return new
 
-    def _all_ran(self, state: _State) -> bool:
-        # Those that were taken have been run.
-        known = (self._states.get(key) for key in state.piece.needs)
-        return all(other is None or other.ran for other in known)
+    def orders(self, now: float) -> list[Order]:
+        """What is to be done now, by workers that wait for it."""
+        orders, self._drops = self._drops, []
+        for key in self._ripe:
+            state = self._states.get(key)
+            if state is None or state.holder is None or state.finishing:
+                continue
+            state.finishing = True
+            orders.append(Order(state.holder, "finish", key))
+        self._ripe.clear()
+        passed_over = []
+        while self._waiting and any(self._with_room):
+            key = heapq.heappop(self._waiting)
+            state = self._states.get(key)
+            if state is None or not state.waits:
+                continue
+            worker = self._room_for(state)
+            if worker is None:
+                passed_over.append(key)
+                continue
+            self.tally.repeated += state.begun > 0
+            orders.append(self._run(state, worker, now))
+        for key in passed_over:
+            heapq.heappush(self._waiting, key)
+        if not self._patient and now - self._looked >= _LOOK_S:
+            self._looked = now
+            orders += self._doubled(now)
+        return orders
+
+    def is_ready(self, key: int) -> bool:
+        """Whether all that hand something on to a piece have been run."""
+        return self._states[key].missing == 0
+
+    def _room_for(self, state: _State) -> Hashable | None:
+        """A worker that has least to do, and has not failed on a piece."""
+        if state.failed_on.issuperset(self._workers):
+            # The other one was lost meanwhile.
+            state.failed_on.clear()
+        for room in self._with_room:
+            for worker in room:
+                if worker not in state.failed_on:
+                    return worker
+        return None
 
     def _run(self, state: _State, worker: Hashable, now: float) -> Order:
+        known = self._workers[worker]
         state.running[worker] = now
         state.begun += 1
-        self._workers[worker] += 1
+        self._with_room[len(known.runs)].pop(worker, None)
+        known.runs.add(state.piece.key)
+        if len(known.runs) < _RUNS_AT_ONCE:
+            self._with_room[len(known.runs)][worker] = None
         self.tally.runs += 1
         return Order(worker, "run", state.piece.key)
 
+    def _stopped(self, worker: Hashable, key: int) -> float | None:
+        """Note that a worker runs a piece no more; since when it did, if it did."""
+        known = self._workers.get(worker)
+        state = self._states.get(key)
+        began = None if state is None else state.running.pop(worker, None)
+        if known is None or key not in known.runs:
+            return None
+        if len(known.runs) < _RUNS_AT_ONCE:
+            self._with_room[len(known.runs)].pop(worker, None)
+        known.runs.discard(key)
+        self._with_room[len(known.runs)][worker] = None
+        return 0.0 if began is None else began
+
+    def _wait(self, state: _State) -> None:
+        if state.waits:
+            heapq.heappush(self._waiting, state.piece.key)
+
+    def _let_go(self, state: _State) -> None:
+        """Nobody holds a piece."""
+        if state.holder in self._workers:
+            self._workers[state.holder].holds.discard(state.piece.key)
+        state.holder, state.finishing = None, False
+
+    def _done(self, state: _State) -> None:
+        self._let_go(state)
+        state.done = True
+
+    def _is_run(self, state: _State) -> None:
+        """What a piece hands on is known."""
+        if not state.ran:
+            state.ran = True
+            for key in self._dependents.pop(state.piece.key, ()):
+                other = self._states.get(key)
+                if other is not None:
+                    other.missing -= 1
+                    if not other.missing and other.holder is not None:
+                        self._ripe.append(key)
+        if state.holder is not None and not state.missing:
+            self._ripe.append(state.piece.key)
+
     def _doubled(self, now: float) -> list[Order]:
         """The oldest pieces that take long, to workers that have nothing to do."""
-        idle = [worker for worker, count in self._workers.items() if not count]
+        idle = list(self._with_room[0])
         if not idle or len(self._rates) < _FEWEST_TIMES:
             return []
         usual = statistics.median(self._rates)
