@@ -1,0 +1,246 @@
+"""One scene on one process and on workers of a cluster, and what a large cluster would do.
+
+    python bench/cluster.py                   # measured here, then simulated with what was measured
+    python bench/cluster.py --figures FILE    # simulated alone, with figures of an earlier run
+
+Prints one JSON object; see bench/README.md and docs/scale.md. What is measured: blocks a minute,
+the driver's time for a block, Ray's time for a call, the start of the workers. What is assumed, and
+said so: how often machines fail, how many are slow, how long it takes to notice a loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common import (
+    WORK,
+    load_bundle,
+    machine,
+    measure,
+    measure_part,
+    rounded,
+    say,
+    start,
+    warm,
+    write_scene,
+)
+
+_CALLS = 300
+
+
+def main() -> dict[str, Any]:
+    # Not at the top: children begin with what their parent holds.
+    options = _options()
+    if options.figures is None:
+        figures = _measured(options)
+    else:
+        figures = json.loads(options.figures.read_text())["measured"]
+    say(json.dumps(figures, indent=1))
+    from cluster_simulation import ASSUMED, simulate
+
+    return {
+        "benchmark": "cluster",
+        "measured": figures,
+        "assumed": ASSUMED,
+        "simulated": simulate(figures, say=say),
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=12_288, help="of the scene, in pixels")
+    parser.add_argument("--model", help="a bundle; default the one that comes with rooftrace")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--figures", type=Path, help="the answer of an earlier run")
+    parser.add_argument("--work", type=Path, default=WORK)
+    return parser.parse_args()
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    before = machine()
+    scene = Path(
+        measure_part(
+            __file__, "scene", folder=str(options.work), side=options.side, model=options.model
+        ).report["scene"]
+    )
+    warm(scene)
+    rows: dict[str, list[dict[str, Any]]] = {"alone": []}
+    for _ in range(options.repeat):
+        # In turns, so that a busy minute is in all of them.
+        rows["alone"].append(_run(scene, options, 0))
+        for workers in options.workers:
+            rows.setdefault(f"workers_{workers}", []).append(_run(scene, options, workers))
+            say(f"{workers} workers: {rows[f'workers_{workers}'][-1]}")
+    best = {name: min(made, key=lambda row: row["run_s"]) for name, made in rows.items()}
+    driver = measure_part(
+        __file__, "driver", scene=str(scene), folder=str(options.work), model=options.model
+    ).report
+    calls = measure_part(__file__, "calls", payload_bytes=int(driver["part_bytes"])).report
+    blocks = int(driver["blocks"])
+    one = best[f"workers_{options.workers[0]}"]
+    answer = {
+        "machine": before,
+        "scene_px": options.side,
+        "block_mpx": rounded(options.side**2 / 1e6 / blocks),
+        "blocks": blocks,
+        "alone": best["alone"],
+        **{name: row for name, row in best.items() if name != "alone"},
+        "driver": driver,
+        "calls": calls,
+        "blocks_per_minute": {
+            name: rounded(60 * blocks / row["run_s"]) for name, row in best.items()
+        },
+        "worker_block_s": rounded(one["run_s"] / blocks),
+    }
+    for workers in options.workers[1:]:
+        more = best[f"workers_{workers}"]
+        answer[f"efficiency_{workers}"] = rounded(one["run_s"] / more["run_s"] / workers)
+    return answer
+
+
+def _run(scene: Path, options: argparse.Namespace, workers: int) -> dict[str, Any]:
+    out = options.work / "cluster_out"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
+    command += ["-m", options.model] if options.model else []
+    if workers:
+        command += ["--cluster", "ray", "--workers", str(workers)]
+    made = measure(command)
+    shutil.rmtree(out, ignore_errors=True)
+    mpx = options.side**2 / 1e6
+    run_s = mpx / made.report["mpx_per_s"]
+    return {
+        "run_s": rounded(run_s),
+        "mpx_per_s": rounded(made.report["mpx_per_s"]),
+        "start_s": rounded(made.seconds - run_s),
+        "driver_peak_mb": made.peak_rss_mb,
+    }
+
+
+def _part_scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
+    gsd_m = load_bundle(model).spec.gsd_m or 0.3
+    return {"scene": str(write_scene(Path(folder), side, gsd_m, "deflate"))}
+
+
+def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
+    """The driver's own work for a block: one process makes the parts, then only takes them."""
+    from contextlib import nullcontext
+    from functools import partial
+
+    from rooftrace.io.masks import mask_sink
+    from rooftrace.io.raster import open_raster
+    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.parts import PartStore, unpack
+    from rooftrace.predict.predictor import load
+    from rooftrace.predict.stream import run_streams
+
+    predictor = load(model)
+    source = open_raster(scene)
+    out = Path(folder) / "cluster_driver"
+    shutil.rmtree(out, ignore_errors=True)
+    store = PartStore(out / "parts", {"bench": "cluster"})
+    quiet = SceneOptions(outputs=("mask",))
+    made, work = predictor.start(source, quiet, lambda: nullcontext(_Nowhere()), parts=store)
+    run_streams([made], predictor.engine)
+    files = sorted((out / "parts").glob("*.part"))
+    answer: dict[str, Any] = {
+        "blocks": len(files),
+        "part_bytes": sum(file.stat().st_size for file in files) / len(files),
+    }
+    for name, outputs in {
+        "mask": ("mask",),
+        "polygons": ("polygons",),
+        "all": ("mask", "polygons", "preview", "density"),
+    }.items():
+        options = SceneOptions(outputs=outputs)  # type: ignore[arg-type]
+        target = out / f"{name}.tif"
+        _, work = predictor.start(
+            source, options, partial(mask_sink, target, source.grid, predictor.bundle.spec.legend)
+        )
+        taken, unpacked = 0.0, 0.0
+        for file in files:
+            data = file.read_bytes()
+            began = _cpu_s()
+            part = unpack(data)
+            unpacked += _cpu_s() - began
+            began = _cpu_s()
+            work.consume(part.block)
+            taken += _cpu_s() - began
+        began = _cpu_s()
+        work.finish(made.stats, None, lambda _: None)
+        answer[f"take_{name}_ms"] = rounded(1e3 * taken / len(files))
+        answer[f"finish_{name}_ms"] = rounded(1e3 * (_cpu_s() - began) / len(files))
+        answer["unpack_ms"] = rounded(1e3 * unpacked / len(files))
+    shutil.rmtree(out, ignore_errors=True)
+    return answer
+
+
+class _Nowhere:
+    """A mask that is not written."""
+
+    def write(self, window: object, mask: object) -> None:
+        return None
+
+
+def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
+    """Ray's part: calls of a worker that does nothing but answer with as many bytes as a part has;
+    and the schedule's, with a thousand workers.
+    """
+    import ray
+
+    from rooftrace.predict.cluster.schedule import Piece, Schedule
+
+    class Idle:
+        def do(self, method: str, *given: Any) -> bytes:
+            return bytes(payload_bytes)
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    idle: Any = ray.remote(num_cpus=0)(Idle).remote()
+    ray.get(idle.do.remote("run"))
+    began, cpu = time.perf_counter(), _cpu_s()
+    known = [idle.do.remote("run") for _ in range(4)]
+    for _ in range(_CALLS):
+        done, known = ray.wait(known, num_returns=1, fetch_local=False)
+        ray.get(done[0])
+        known.append(idle.do.remote("run"))
+    took, cpu = time.perf_counter() - began, _cpu_s() - cpu
+    ray.shutdown()
+    schedule = Schedule((Piece(key) for key in range(10_000)), ahead=6000)
+    for worker in range(1000):
+        schedule.join(worker)
+    steps, taken, scheduled = 0, 0, time.perf_counter()
+    pending: list[Any] = []
+    while not schedule.is_over:
+        schedule.pull()
+        pending += schedule.orders(float(steps))
+        order = pending.pop(0)
+        schedule.ran(order.worker, order.key, float(steps), finished=True)
+        while schedule.is_done(taken):
+            schedule.taken(taken)
+            taken += 1
+        steps += 1
+    scheduled = time.perf_counter() - scheduled
+    return {
+        "call_ms": rounded(1e3 * took / _CALLS),
+        "call_cpu_ms": rounded(1e3 * cpu / _CALLS),
+        "payload_mb": rounded(payload_bytes / 1e6),
+        "schedule_ms_at_1000_workers": rounded(1e3 * scheduled / steps),
+    }
+
+
+def _cpu_s() -> float:
+    """Of all threads of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    start(main, {"scene": _part_scene, "driver": _part_driver, "calls": _part_calls})

@@ -1,0 +1,252 @@
+"""A cluster in virtual time: the schedule of a real run, with workers and machines made up.
+
+Events are processed in the order of a clock that nobody waits for. The driver is two servers, as it
+is two threads: one sends and hears, the other takes blocks in order.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rooftrace.predict.cluster.schedule import Order, Piece, Schedule
+
+__all__ = ["ASSUMED", "Costs", "World", "grid", "simulate"]
+
+ASSUMED = {
+    "hours_between_failures_of_a_machine": [1000, 100],
+    "seconds_until_a_loss_is_noticed": 20,
+    "seconds_until_a_machine_is_replaced": 180,
+    "share_of_slow_machines": 0.02,
+    "slow_machines_take_times_as_long": 10,
+    "spread_of_a_block": 0.15,
+    "faster_workers": {"as here": 1.0, "8 times as fast": 8.0, "50 times as fast": 50.0},
+    "note": "assumed, not measured",
+}
+
+_WORKERS = (10, 100, 1000)
+_SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run costs, in seconds.
+
+    Args:
+        run: a worker's time for a block.
+        finish: a worker's, for one that it held.
+        take: the driver's thread that takes blocks.
+        hear: the driver's other thread, for each answer, sending included.
+        end: the driver's at the end of a scene, for each of its blocks.
+    """
+
+    run: float
+    finish: float
+    take: float
+    hear: float
+    end: float
+
+
+def grid(rows: int, cols: int, first: int = 0) -> Iterator[Piece]:
+    """The blocks of a scene, each handed something from the left and from above."""
+    for row, col in itertools.product(range(rows), range(cols)):
+        around = ((row, col - 1), (row - 1, col), (row - 1, col - 1))
+        needs = {first + r * cols + c for r, c in around if r >= 0 and c >= 0}
+        yield Piece(first + row * cols + col, frozenset(needs))
+
+
+@dataclass
+class World:
+    """One run.
+
+    Args:
+        pieces: of it.
+        workers: how many.
+        costs: of a block.
+        failures_h: hours between failures of one worker; None for never.
+        slow: the share of workers that are slow.
+        patient: see `Schedule`.
+    """
+
+    pieces: Iterator[Piece]
+    workers: int
+    costs: Costs
+    seed: int
+    failures_h: float | None = None
+    slow: float = 0.0
+    patient: bool = False
+    now: float = 0.0
+    taken: int = 0
+    busy_s: float = 0.0
+    taking_s: float = 0.0
+    hearing_s: float = 0.0
+    schedule: Schedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        ahead = max(16, 6 * self.workers)
+        self.schedule = Schedule(self.pieces, ahead=ahead, patient=self.patient)
+        self._random = random.Random(self.seed)
+        self._count = itertools.count()
+        self._events: list[tuple[float, int, str, Any, Any]] = []
+        self._speed: dict[int, float] = {}
+        self._busy_until: dict[int, float] = {}
+        self._names = itertools.count()
+        self._heard_at = 0.0
+        self._taken_at = 0.0
+        self._sent_for_taking = 0
+        for _ in range(self.workers):
+            self._come(0.0)
+
+    def play(self) -> float:
+        """Run to the end; the seconds that it takes."""
+        self._decide()
+        while not self.schedule.is_over:
+            at, _, what, worker, detail = heapq.heappop(self._events)
+            self.now = max(self.now, at)
+            if what in ("ran", "finished"):
+                # The driver hears one after the other.
+                self._heard_at = max(self.now, self._heard_at) + self.costs.hear
+                self.hearing_s += self.costs.hear
+                self.now = self._heard_at
+            getattr(self, f"_{what}")(worker, detail)
+            self._decide()
+        return max(self.now, self._taken_at)
+
+    def _push(self, at: float, what: str, worker: Any, detail: Any = None) -> None:
+        heapq.heappush(self._events, (at, next(self._count), what, worker, detail))
+
+    def _come(self, at: float) -> None:
+        worker = next(self._names)
+        slow = self._random.random() < self.slow
+        factor = float(ASSUMED["slow_machines_take_times_as_long"])  # type: ignore[arg-type]
+        self._speed[worker] = factor if slow else 1.0
+        self._push(at, "joined", worker)
+        if self.failures_h is not None:
+            lives_s = self._random.expovariate(1 / (3600 * self.failures_h))
+            self._push(at + lives_s, "died", worker)
+
+    def _decide(self) -> None:
+        self.schedule.pull()
+        for order in self.schedule.orders(self.now):
+            self._send(order)
+        while self.schedule.is_done(self._sent_for_taking):
+            self._taken_at = max(self._taken_at, self.now) + self.costs.take
+            self.taking_s += self.costs.take
+            self._push(self._taken_at, "took", None, self._sent_for_taking)
+            self._sent_for_taking += 1
+
+    def _send(self, order: Order) -> None:
+        worker = int(order.worker)  # type: ignore[call-overload]
+        if worker not in self._speed or order.what == "drop":
+            return
+        ready = self.schedule.is_ready(order.key)
+        spread = float(ASSUMED["spread_of_a_block"])  # type: ignore[arg-type]
+        if order.what == "run":
+            work = self.costs.run * max(0.3, self._random.gauss(1, spread))
+            work += self.costs.finish if ready else 0.0
+        else:
+            work = self.costs.finish
+        work *= self._speed[worker]
+        begins = max(self.now, self._busy_until.get(worker, 0.0))
+        self._busy_until[worker] = begins + work
+        self.busy_s += work
+        self._push(begins + work, "ran" if order.what == "run" else "finished", worker,
+                   (order.key, ready))  # fmt: skip
+
+    # What happens.
+
+    def _joined(self, worker: int, _: Any) -> None:
+        self.schedule.join(worker)
+
+    def _died(self, worker: int, _: Any) -> None:
+        del self._speed[worker]
+        self._push(self.now + float(ASSUMED["seconds_until_a_loss_is_noticed"]), "lost", worker)  # type: ignore[arg-type]
+
+    def _lost(self, worker: int, _: Any) -> None:
+        self.schedule.given_up(self.schedule.leave(worker))
+        self._come(self.now + float(ASSUMED["seconds_until_a_machine_is_replaced"]))  # type: ignore[arg-type]
+
+    def _ran(self, worker: int, detail: tuple[int, bool]) -> None:
+        if worker in self._speed:
+            self.schedule.ran(worker, detail[0], self.now, finished=detail[1])
+
+    def _finished(self, worker: int, detail: tuple[int, bool]) -> None:
+        if worker in self._speed:
+            self.schedule.finished(worker, detail[0])
+
+    def _took(self, _: Any, key: int) -> None:
+        self.schedule.taken(key)
+        self.taken += 1
+
+
+def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
+    """What was measured, for workers that are so many times as fast."""
+    driver, calls = measured["driver"], measured["calls"]
+    return Costs(
+        # With what it takes to finish it.
+        run=measured["worker_block_s"] / faster,
+        finish=0.0,
+        take=(driver["take_all_ms"] + driver["unpack_ms"]) / 1e3,
+        hear=(calls["call_cpu_ms"] + calls["schedule_ms_at_1000_workers"]) / 1e3,
+        end=driver["finish_all_ms"] / 1e3,
+    )
+
+
+def simulate(measured: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Makespan, waste and the driver's load, for clusters of several sizes.
+
+    Args:
+        measured: what bench/cluster.py measured.
+        say: takes a line for each row.
+    """
+    rows = []
+    faster = ASSUMED["faster_workers"]
+    assert isinstance(faster, dict)
+    failures = ASSUMED["hours_between_failures_of_a_machine"]
+    assert isinstance(failures, list)
+    mishaps: list[tuple[str, dict[str, Any]]] = [
+        ("none", {}),
+        *[(f"a failure in {hours} h", {"failures_h": float(hours)}) for hours in failures],
+        ("slow machines", {"slow": ASSUMED["share_of_slow_machines"]}),
+        ("slow machines, left alone", {"slow": ASSUMED["share_of_slow_machines"], "patient": True}),
+    ]
+    side = 33  # blocks of 100,000 px
+    for kind, factor in faster.items():
+        costs = costs_of(measured, float(factor))
+        for workers in _WORKERS:
+            for name, how in mishaps if factor == 1 else mishaps[:1]:
+                found = [_one(side, workers, costs, seed, how) for seed in _SEEDS]
+                row = _row(found, side * side, costs)
+                row = {"worker": kind, "workers": workers, "mishaps": name, **row}
+                say(str(row))
+                rows.append(row)
+    return rows
+
+
+def _one(side: int, workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
+    world = World(grid(side, side), workers, costs, seed, **how)
+    world.now = world.play()
+    assert world.taken == side * side
+    return world
+
+
+def _row(found: list[World], blocks: int, costs: Costs) -> dict[str, Any]:
+    count = len(found)
+    span = sum(world.now for world in found) / count
+    ideal = blocks * costs.run / found[0].workers
+    tally = [world.schedule.tally for world in found]
+    runs = sum(one.runs for one in tally) / count
+    return {
+        "minutes": round(span / 60, 2),
+        "efficiency": round(ideal / span, 3),
+        "waste": round((runs - blocks) / blocks, 4),
+        "lost": round(sum(one.lost for one in tally) / count, 1),
+        "doubled": round(sum(one.doubled for one in tally) / count, 1),
+        "taking_share": round(sum(w.taking_s for w in found) / count / span, 3),
+        "hearing_share": round(sum(w.hearing_s for w in found) / count / span, 3),
+        "end_minutes": round(blocks * costs.end / 60, 2),
+    }
