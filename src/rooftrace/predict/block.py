@@ -14,6 +14,7 @@ from rooftrace.io.resample import enlarge
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.scene import ScenePlan, TileIndex
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender
+from rooftrace.vector.traced import BlockOutlines, Tracing
 
 __all__ = ["Block", "Piece", "make_block", "most_probable"]
 
@@ -46,6 +47,7 @@ class Block:
         count: (256,) pixels of each class index.
         cores: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
             that does not tell buildings apart.
+        outlines: its polygons, where they were traced already.
     """
 
     window: Window
@@ -53,6 +55,7 @@ class Block:
     score: NDArray[np.uint8]
     count: NDArray[np.int64]
     cores: NDArray[np.uint8] | None = None
+    outlines: BlockOutlines | None = None
 
     @classmethod
     def of(
@@ -73,6 +76,11 @@ class Block:
         # One value for all pixels; nobody writes into a block.
         mask, score = (np.broadcast_to(np.uint8(v), window.shape_yx) for v in (NODATA, 0))
         return cls(window, mask, score, count)
+
+    def traced(self, tracing: Tracing) -> BlockOutlines:
+        """Its polygons, as far as they depend on it alone."""
+        occurring = np.flatnonzero(self.count).tolist()
+        return tracing.trace(self.window, self.mask, self.score, occurring, self.cores)
 
     @property
     def is_empty(self) -> bool:

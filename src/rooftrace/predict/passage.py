@@ -18,6 +18,7 @@ from rooftrace.predict.block import Block, Piece
 from rooftrace.predict.divided import Divided
 from rooftrace.predict.parts import Part, PartStore
 from rooftrace.predict.scene import ScenePlan, TileIndex
+from rooftrace.vector.traced import Tracing
 
 __all__ = ["Answer", "End", "Glance", "SceneStream", "StreamStats", "Tile"]
 
@@ -139,6 +140,7 @@ class SceneStream:
         parts: where finished blocks are kept; those that are there are not made again.
         forgiving: whether a tile that cannot be read or run becomes nodata, and the rest goes on.
         close: called once when nothing more comes, with what went wrong, if anything did.
+        tracing: how polygons of blocks are traced where they are made, if that is elsewhere.
         only: the blocks whose tiles are read and run; default all.
         divided: takes these blocks in place of `consume`, which then gets none, before anything of
             earlier blocks is known.
@@ -156,6 +158,7 @@ class SceneStream:
         parts: PartStore | None = None,
         forgiving: bool = False,
         close: Callable[[SceneStream], None] | None = None,
+        tracing: Tracing | None = None,
         only: Iterable[int] | None = None,
         divided: Callable[[Divided], None] | None = None,
     ) -> None:
@@ -171,6 +174,7 @@ class SceneStream:
         self.glance = glance
         self.parts = parts
         self.forgiving = forgiving
+        self.tracing = tracing
         self._close = close
         self._only = range(plan.block_count) if only is None else only
         self._divided = divided

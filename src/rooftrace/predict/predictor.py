@@ -175,7 +175,7 @@ class Predictor:
         )
         scene = SceneStream(
             source, spec, work.plan, work.consume, threshold=threshold, glance=work.preview,
-            parts=parts, forgiving=options.forgiving, close=close,
+            parts=parts, forgiving=options.forgiving, close=close, tracing=work.tracing,
         )  # fmt: skip
         return scene, work
 

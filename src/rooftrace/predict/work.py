@@ -25,6 +25,7 @@ from rooftrace.vector.density import DensityAccumulator
 from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.separate import SMALLEST_CORE_PX
+from rooftrace.vector.traced import Tracing
 from rooftrace.vector.valid import ValidOutline
 
 __all__ = ["SceneWork"]
@@ -92,6 +93,11 @@ class SceneWork:
         self._outline = ValidOutline(source.grid) if options.outline else None
 
     @property
+    def tracing(self) -> Tracing | None:
+        """How the polygons of blocks are traced elsewhere; None where none are made."""
+        return None if self._assembler is None else self._assembler.tracing
+
+    @property
     def buildings(self) -> int:
         """Found so far."""
         return 0 if self._assembler is None else self._assembler.found
@@ -104,8 +110,11 @@ class SceneWork:
         if self._density is not None and not block.is_empty:
             self._density.feed(block.window, block.mask)
         if self._assembler is not None:
-            occurring = np.flatnonzero(block.count).tolist()
-            self._assembler.feed(block.window, block.mask, block.score, occurring, block.cores)
+            if block.outlines is not None:
+                self._assembler.feed_traced(block.outlines)
+            else:
+                occurring = np.flatnonzero(block.count).tolist()
+                self._assembler.feed(block.window, block.mask, block.score, occurring, block.cores)
         if self._outline is not None:
             self._outline.feed(block.window, block.mask)
         if self._on_block is not None:

@@ -29,6 +29,7 @@ from rooftrace.vector.prepare import (
 )
 from rooftrace.vector.separate import owners
 from rooftrace.vector.spool import Spool
+from rooftrace.vector.traced import BlockOutlines, Tracing
 
 __all__ = ["FootprintAssembler", "FootprintSet"]
 
@@ -139,6 +140,33 @@ class FootprintAssembler:
             self._polygonizer.join()
             self._cores.join()
         self._hand_on(self._polygonizer.take(), self._cores.take(), joined=joined)
+
+    @property
+    def tracing(self) -> Tracing:
+        """How a block is traced elsewhere, for `feed_traced`."""
+        return Tracing(tuple(self._made_px), self._building_class, self._maker)
+
+    def feed_traced(self, outlines: BlockOutlines) -> None:
+        """Takes one block that was traced by `tracing`; the footprints are those of `feed`.
+
+        Raises:
+            ValueError, ExportError, PredictError: as `feed`.
+        """
+        self._polygonizer.add(outlines.window, outlines.crossing)
+        self._has_score &= outlines.has_score
+        if outlines.cores is None:
+            self._cores.skip(outlines.window)
+        else:
+            self._cores.add(outlines.cores)
+            self._has_cores = True
+        self._waiting = TracedPolygons.concatenated([self._waiting, outlines.waiting])
+        self.found += outlines.found
+        for made in outlines.made:
+            self._keep(made)
+        if self._polygonizer.ripe or self._cores.ripe:
+            self._polygonizer.join()
+            self._cores.join()
+            self._hand_on(self._polygonizer.take(), self._cores.take(), joined=True)
 
     def finish(self) -> FootprintSet:
         """All footprints; the caller closes them.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from rooftrace.core.types import Window
 from rooftrace.vector.corners import Ints, find_corners
-from rooftrace.vector.frontier import Frontier
+from rooftrace.vector.frontier import Frontier, Pieces, pieces_of
 from rooftrace.vector.polygonize import (
     Mask8,
     Prob,
@@ -16,7 +18,60 @@ from rooftrace.vector.polygonize import (
     mean_score,
 )
 
-__all__ = ["BlockPolygonizer"]
+__all__ = ["BlockPolygonizer", "BlockTrace", "trace_block"]
+
+
+@dataclass(frozen=True)
+class BlockTrace:
+    """The regions of one block; it can be pickled.
+
+    Args:
+        window: of the scene.
+        pieces: of those that touch other blocks.
+        complete: those that do not.
+        small_px: pixels of the complete ones that are too small, and left out.
+        foreground_px: pixels of all.
+    """
+
+    window: Window
+    pieces: Pieces
+    complete: TracedPolygons
+    small_px: int
+    foreground_px: int
+
+    def without_complete(self) -> BlockTrace:
+        """Where the complete ones are somebody else's affair."""
+        return replace(self, complete=TracedPolygons.none())
+
+
+def trace_block(
+    scene: Window, window: Window, mask: Mask8, prob: Prob | None, smallest_px: float = 0.0
+) -> BlockTrace:
+    """The regions of a block, which depend on it alone.
+
+    Args:
+        scene: all of it.
+        window, mask, prob: see `BlockPolygonizer.feed`.
+        smallest_px: complete regions of fewer pixels are left out.
+
+    Raises:
+        ValueError: as `BlockPolygonizer.feed`, of shapes and values.
+    """
+    check_shapes(mask, window, prob)
+    regions = Regions.of(find_corners(mask).moved(window.row, window.col))
+    total = np.zeros(len(regions), np.int64)
+    if prob is not None:
+        total = regions.integrate(mask, prob, window)
+    pieces, crossing = pieces_of(regions, total, window, scene)
+    done = ~crossing
+    # Noise has thousands of specks, of each of which a polygon would have to be made.
+    small = done & (regions.area_px < smallest_px)
+    small_px = int(regions.area_px[small].sum())
+    done &= ~small
+    area, first = regions.area_px[done], regions.first_pixel_yx[done]
+    score = mean_score(total[done], area)
+    complete = TracedPolygons(regions.polygons(done), score, area, first)
+    return BlockTrace(window, pieces, complete, small_px, int(regions.area_px.sum()))
 
 
 class BlockPolygonizer:
@@ -54,21 +109,20 @@ class BlockPolygonizer:
             ValueError: the block leaves the scene, overlaps another or has other shapes, or a
                 foreground pixel's probability is not finite.
         """
-        check_shapes(mask, window, prob)
         self._check_place(window)
-        regions = Regions.of(find_corners(mask).moved(window.row, window.col))
-        total = np.zeros(len(regions), np.int64)
-        if prob is not None:
-            total = regions.integrate(mask, prob, window)
-        done = ~self._frontier.add(regions, total, window)
-        # Noise has thousands of specks, of each of which a polygon would have to be made.
-        small = done & (regions.area_px < self._smallest_px)
-        self.small_px += int(regions.area_px[small].sum())
-        done &= ~small
-        area, first = regions.area_px[done], regions.first_pixel_yx[done]
-        score = mean_score(total[done], area)
-        self._done.append(TracedPolygons(regions.polygons(done), score, area, first))
-        self._note(window)
+        self.add(trace_block(self._scene, window, mask, prob, self._smallest_px))
+
+    def add(self, trace: BlockTrace) -> None:
+        """Takes what `trace_block` gave of a block of this scene, wherever that was.
+
+        Raises:
+            ValueError: as `feed`, of its place.
+        """
+        self._check_place(trace.window)
+        self._frontier.add(trace.pieces)
+        self.small_px += trace.small_px
+        self._done.append(trace.complete)
+        self._note(trace.window)
 
     def skip(self, window: Window) -> None:
         """Takes one block that has no foreground, without looking at it.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
-from rooftrace.vector.blocks import BlockPolygonizer
+from rooftrace.vector.blocks import BlockPolygonizer, BlockTrace
 from rooftrace.vector.polygonize import Prob, TracedPolygons
 
 __all__ = ["ClassPolygonizer"]
@@ -54,6 +54,20 @@ class ClassPolygonizer:
                 self.pixels[index] += int(np.count_nonzero(own))
             else:
                 tracer.skip(window)
+
+    def add(self, window: Window, traces: Mapping[int, BlockTrace]) -> None:
+        """Takes one block of which the classes that occur were traced, see `BlockPolygonizer.add`.
+
+        Raises:
+            ValueError: as `BlockPolygonizer.add`.
+        """
+        for index, tracer in self._tracers.items():
+            trace = traces.get(index)
+            if trace is None:
+                tracer.skip(window)
+            else:
+                tracer.add(trace)
+                self.pixels[index] += trace.foreground_px
 
     @property
     def small_px(self) -> dict[int, int]:

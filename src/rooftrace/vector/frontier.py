@@ -12,7 +12,7 @@ from rooftrace.core.types import Window
 from rooftrace.vector.corners import Corners, Ints, merge_corners
 from rooftrace.vector.polygonize import Regions, TracedPolygons, mean_score
 
-__all__ = ["Frontier", "components"]
+__all__ = ["Frontier", "Pieces", "components", "pieces_of"]
 
 Bools = NDArray[np.bool_]
 
@@ -32,8 +32,8 @@ class Frontier:
 
     def __init__(self, scene: Window) -> None:
         self._scene = scene
-        self._held = _Pieces.none()
-        self._new: list[_Pieces] = []
+        self._held = Pieces.none()
+        self._new: list[Pieces] = []
         self._new_corners = 0
         self._fed = (_Stretches(), _Stretches())
 
@@ -51,42 +51,17 @@ class Frontier:
         for key, before in _edges_of(window, self._scene):
             self._fed[before].add(*key)
 
-    def add(self, regions: Regions, total: Ints, window: Window) -> Bools:
-        """Takes the regions of a block that touch other blocks.
-
-        Args:
-            regions: of the block.
-            total: (regions,) of each, see `Regions.integrate`.
-            window: of the block.
-
-        Returns:
-            (regions,) True for those that were taken.
-        """
-        runs = _Runs.of(regions, window, self._scene)
-        taken = np.zeros(len(regions), np.bool_)
-        taken[runs.owner] = True
-        if not len(runs.owner):
-            return taken
-        number = np.cumsum(taken) - 1
-        edge_of = regions.region_of_edge
-        first = regions.first_pixel_yx[taken]
-        pieces = _Pieces(
-            regions.corners_of(taken),
-            number[edge_of[taken[edge_of]]],
-            runs.owned_by(number[runs.owner]),
-            total[taken],
-            regions.area_px[taken],
-            first[:, 0] * self._scene.width + first[:, 1],
-        )
-        self._new.append(pieces)
-        self._new_corners += len(pieces.corners)
-        return taken
+    def add(self, pieces: Pieces) -> None:
+        """Takes what `pieces_of` gave of a block."""
+        if len(pieces):
+            self._new.append(pieces)
+            self._new_corners += len(pieces.corners)
 
     def take(self) -> TracedPolygons:
         """The regions that have become complete, ordered by their first pixel."""
         if not (self._new or len(self._held)):
             return TracedPolygons.none()
-        pieces = _Pieces.joined([self._held, *self._new])
+        pieces = Pieces.joined([self._held, *self._new])
         runs = pieces.runs
         # What lies opposite to a run that is before its line was fed as after it.
         seen = np.where(runs.before, self._fed[0].covered(runs.key), self._fed[1].covered(runs.key))
@@ -97,6 +72,37 @@ class Frontier:
         self._new.clear()
         self._new_corners = 0
         return pieces.traced(complete, self._scene.width)
+
+
+def pieces_of(regions: Regions, total: Ints, window: Window, scene: Window) -> tuple[Pieces, Bools]:
+    """The regions of a block that touch other blocks.
+
+    Args:
+        regions: of the block.
+        total: (regions,) of each, see `Regions.integrate`.
+        window: of the block.
+        scene: all of it.
+
+    Returns:
+        What a `Frontier` takes, and (regions,) True for those that are in it.
+    """
+    runs = _Runs.of(regions, window, scene)
+    taken = np.zeros(len(regions), np.bool_)
+    taken[runs.owner] = True
+    if not len(runs.owner):
+        return Pieces.none(), taken
+    number = np.cumsum(taken) - 1
+    edge_of = regions.region_of_edge
+    first = regions.first_pixel_yx[taken]
+    pieces = Pieces(
+        regions.corners_of(taken),
+        number[edge_of[taken[edge_of]]],
+        runs.owned_by(number[runs.owner]),
+        total[taken],
+        regions.area_px[taken],
+        first[:, 0] * scene.width + first[:, 1],
+    )
+    return pieces, taken
 
 
 class _Stretches:
@@ -196,7 +202,7 @@ class _Runs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pieces:
+class Pieces:
     """Parts of regions, from one block or from several.
 
     Args:
@@ -219,13 +225,13 @@ class _Pieces:
         return len(self.total)
 
     @classmethod
-    def none(cls) -> _Pieces:
+    def none(cls) -> Pieces:
         none = np.zeros(0, np.int64)
         runs = _Runs(none.reshape(0, 2), np.zeros(0, np.bool_), none)
         return cls(Corners(none, none, np.zeros(0, np.int8)), none, runs, none, none, none)
 
     @classmethod
-    def joined(cls, parts: Sequence[_Pieces]) -> _Pieces:
+    def joined(cls, parts: Sequence[Pieces]) -> Pieces:
         """All that `parts` hold, those that touch along a line as one."""
         count = np.array([len(part) for part in parts])
         base = np.cumsum(count) - count
@@ -247,12 +253,12 @@ class _Pieces:
         )
         return cls(corners, group[pairs], _Runs(key, before, group[owner]), total, area, first)
 
-    def chosen(self, kept: Bools, runs: Bools) -> _Pieces:
+    def chosen(self, kept: Bools, runs: Bools) -> Pieces:
         """Some of them (n,), with some of the runs (m,), all of which are theirs."""
         number = np.cumsum(kept) - 1
         pairs = kept[self.owner]
         left = self.runs.chosen(runs)
-        return _Pieces(
+        return Pieces(
             self._corners_of(pairs), number[self.owner[pairs]], left.owned_by(number[left.owner]),
             self.total[kept], self.area_px[kept], self.first[kept],
         )  # fmt: skip

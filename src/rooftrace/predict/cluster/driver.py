@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,6 +22,7 @@ from rooftrace.predict.cluster.schedule import Piece as Work
 from rooftrace.predict.cluster.worker import Facts, Made, Ran, SceneTask, can_be_read
 from rooftrace.predict.parts import Part, PartStore, unpack
 from rooftrace.predict.passage import SceneStream
+from rooftrace.vector.traced import BlockOutlines
 
 __all__ = ["Driver"]
 
@@ -65,6 +66,7 @@ class _Block:
     part: Part | bytes | None = None
     """None where it is not made, or lies where parts are kept."""
 
+    outlines: BlockOutlines | None = None
     ran: Ran | None = None
     resumed: bool = False
     received: dict[int, tuple[Piece, ...]] = field(default_factory=dict)
@@ -236,7 +238,7 @@ class _Run:
             parts = stream.parts if plan.block_count > 1 else None
             task = SceneTask(
                 number, stream.source, plan, stream.threshold, stream.forgiving, stream.glance,
-                parts, can_be_read(stream.source),
+                parts, stream.tracing, can_be_read(stream.source),
             )  # fmt: skip
             scene.task = self._pool.share(task)
             for block in range(plan.block_count):
@@ -292,7 +294,7 @@ class _Run:
 
     def _made(self, key: int, made: Made) -> None:
         block = self._blocks[key]
-        block.part = made.part
+        block.part, block.outlines = made.part, made.outlines
         parts = block.scene.stream.parts
         if parts is None or block.scene.stream.plan.block_count == 1:
             return
@@ -367,7 +369,9 @@ def _take(block: _Block) -> None:
         stream.stats.engine_seconds += ran.engine_seconds
         stream.stats.engine_px += ran.engine_px
         stream.failed += ran.failed
-    stream.take(unpack(part) if isinstance(part, bytes) else part, resumed=block.resumed)
+    part = unpack(part) if isinstance(part, bytes) else part
+    whole = replace(part.block, outlines=block.outlines)
+    stream.take(replace(part, block=whole), resumed=block.resumed)
 
 
 def _when_seen(parts: PartStore, number: int) -> Part | None:

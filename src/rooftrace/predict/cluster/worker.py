@@ -31,6 +31,7 @@ from rooftrace.predict.passage import Glance, SceneStream
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scene import ScenePlan
 from rooftrace.predict.stream import run_streams
+from rooftrace.vector.traced import BlockOutlines, Tracing
 
 __all__ = ["BlockWorker", "Facts", "Made", "Ran", "SceneTask", "can_be_read", "described"]
 
@@ -77,6 +78,7 @@ class SceneTask:
         forgiving: see `SceneStream`.
         glance: an empty one; None where no preview is made.
         parts: where blocks are kept; None where there is but one block.
+        tracing: of its polygons; None where none are made.
         readable: what `can_be_read` says where the run was begun.
     """
 
@@ -87,6 +89,7 @@ class SceneTask:
     forgiving: bool
     glance: Glance | None
     parts: PartStore | None
+    tracing: Tracing | None
     readable: bool
 
 
@@ -96,10 +99,12 @@ class Made:
 
     Args:
         part: as bytes, see `pack`.
-        kept: whether the worker has written it to where parts are kept.
+        outlines: its polygons, where any are made.
+        kept: whether the worker has written the part to where parts are kept.
     """
 
     part: bytes
+    outlines: BlockOutlines | None
     kept: bool
 
 
@@ -214,11 +219,12 @@ class BlockWorker:
     def _make(self, task: SceneTask, divided: Divided, received: Sequence[Piece]) -> Made:
         spec = self.predictor.bundle.spec
         part = divided.finish(task.plan, spec, received, task.threshold)
+        outlines = None if task.tracing is None else part.block.traced(task.tracing)
         packed = pack(part)
         kept = task.parts is not None and task.parts.is_here
         if kept and task.parts is not None:
             task.parts.keep(divided.number, packed)
-        return Made(packed, kept)
+        return Made(packed, outlines, kept)
 
     def _opened(self, task: SceneTask) -> _Opened:
         """The scene as this worker has it open."""
