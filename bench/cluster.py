@@ -132,7 +132,9 @@ def _part_scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
 
 def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     """The driver's own work for a block: one process makes the parts, then only takes them."""
+    import pickle
     from contextlib import nullcontext
+    from dataclasses import replace
     from functools import partial
 
     from rooftrace.io.masks import mask_sink
@@ -159,26 +161,41 @@ def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any
         "mask": ("mask",),
         "polygons": ("polygons",),
         "all": ("mask", "polygons", "preview", "density"),
+        "untraced": ("mask", "polygons", "preview", "density"),
     }.items():
         options = SceneOptions(outputs=outputs)  # type: ignore[arg-type]
         target = out / f"{name}.tif"
         _, work = predictor.start(
             source, options, partial(mask_sink, target, source.grid, predictor.bundle.spec.legend)
         )
-        taken, unpacked = 0.0, 0.0
+        taken, unpacked, traced, sent = 0.0, 0.0, 0.0, 0
         for file in files:
             data = file.read_bytes()
             began = _cpu_s()
-            part = unpack(data)
+            block = unpack(data, with_scores=name == "untraced").block
             unpacked += _cpu_s() - began
+            whole = unpack(data).block
+            if work.tracing is not None and name != "untraced":
+                # What a worker does, and what comes of it through the cluster.
+                began = _cpu_s()
+                packed = pickle.dumps(whole.traced(work.tracing))
+                traced += _cpu_s() - began
+                sent += len(packed)
             began = _cpu_s()
-            work.consume(part.block)
+            if work.tracing is not None and name != "untraced":
+                block = replace(block, outlines=pickle.loads(packed))
+            work.consume(block)
             taken += _cpu_s() - began
         began = _cpu_s()
         work.finish(made.stats, None, lambda _: None)
         answer[f"take_{name}_ms"] = rounded(1e3 * taken / len(files))
         answer[f"finish_{name}_ms"] = rounded(1e3 * (_cpu_s() - began) / len(files))
-        answer["unpack_ms"] = rounded(1e3 * unpacked / len(files))
+        answer["unpack_ms" if name != "untraced" else "unpack_untraced_ms"] = rounded(
+            1e3 * unpacked / len(files)
+        )
+        if traced:
+            answer[f"worker_trace_{name}_ms"] = rounded(1e3 * traced / len(files))
+            answer["outline_bytes"] = rounded(sent / len(files))
     shutil.rmtree(out, ignore_errors=True)
     return answer
 

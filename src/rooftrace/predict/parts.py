@@ -149,8 +149,11 @@ def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return scored
 
 
-def unpack(data: bytes) -> Part:
+def unpack(data: bytes, *, with_scores: bool = True) -> Part:
     """What `pack` made bytes of.
+
+    Args:
+        with_scores: else all of the block's are 0, where its polygons are there already.
 
     Raises:
         ValueError: the bytes are not those of a part.
@@ -180,10 +183,15 @@ def unpack(data: bytes) -> Part:
     window = Window(*head["window"])
     block = Block.empty(window)
     if scores is not None:
-        mask, score = (np.zeros(window.shape_yx, dtype=np.uint8) for _ in range(2))
+        mask = np.zeros(window.shape_yx, dtype=np.uint8)
         for index, plane in zip(head["planes"], planes):
-            mask[_bits(plane, window)] = index
-        score[_scored(mask)] = scores
+            bits = _bits(plane, window).view(np.uint8)
+            # Classes share no pixel; to add takes a tenth of the time that choosing does.
+            mask += bits if index == 1 else bits * np.uint8(index)
+        score: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), window.shape_yx)
+        if with_scores:
+            score = np.zeros(window.shape_yx, dtype=np.uint8)
+            score[_scored(mask)] = scores
         inside = None if cores is None else _bits(cores, window).view(np.uint8)
         block = Block.of(window, mask, score, inside)
     return Part(block, handed_on, glance, head["figures"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector import assemble, conflicts
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
+from rooftrace.vector.necks import Necks
 from rooftrace.vector.options import VectorOptions
 from rooftrace.vector.polygonize import trace
 from rooftrace.vector.regularize import regularize
@@ -89,6 +91,37 @@ def test_any_partition_gives_the_same(
     assert (whole.counts, whole.regularized, whole.considered) == (
         cut.counts, cut.regularized, cut.considered
     )  # fmt: skip
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), st.booleans())
+def test_blocks_that_were_traced_elsewhere_give_the_same(
+    seed: int, side: int, regular: bool, with_cores: bool, necks: bool
+) -> None:
+    """Some of them, through pickle as between machines, in any order."""
+    mask, cores = town(seed)
+    options = VectorOptions(
+        min_area_px=4, min_area_m2=3, min_hole_m2=2, regularize=regular, core_px=4,
+        necks=Necks() if necks else None,
+    )  # fmt: skip
+    more = {"grid": UTM, "class_names": ("ground", "building", "water")}
+    inner = cores if with_cores else None
+    whole = assembled(mask, [Window.whole(mask.shape)], options, inner, **more)
+    score = np.random.default_rng(5).integers(100, 256, mask.shape).astype(np.uint8)
+    with FootprintAssembler(UTM, (1, 2), 1, options, class_names=more["class_names"]) as assembler:
+        tracing = pickle.loads(pickle.dumps(assembler.tracing))
+        for number, window in enumerate(blocks(mask.shape, side, seed)):
+            part, own = mask[window.slices()], score[window.slices()]
+            within = None if inner is None else inner[window.slices()]
+            occurring = np.unique(part).tolist()
+            if number % 3:
+                traced = tracing.trace(window, part, own, occurring, within)
+                assembler.feed_traced(pickle.loads(pickle.dumps(traced)))
+            else:
+                assembler.feed(window, part, own, occurring, within)
+        found = assembler.finish()
+    assert as_bytes(whole.whole()) == as_bytes(found.whole())
+    assert (whole.counts, whole.regularized) == (found.counts, found.regularized)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -369,7 +369,9 @@ def _take(block: _Block) -> None:
         stream.stats.engine_seconds += ran.engine_seconds
         stream.stats.engine_px += ran.engine_px
         stream.failed += ran.failed
-    part = unpack(part) if isinstance(part, bytes) else part
+    if isinstance(part, bytes):
+        # Scores are for polygons alone, which are traced where the block was made.
+        part = unpack(part, with_scores=block.outlines is None)
     whole = replace(part.block, outlines=block.outlines)
     stream.take(replace(part, block=whole), resumed=block.resumed)
 
