@@ -29,6 +29,10 @@ def quiet(worker: int, method: str, call: int) -> Mishap:
     return None
 
 
+class Death(BaseException):
+    """Raised by what a worker does, it is its end."""
+
+
 @dataclass
 class _Worker:
     threads: ThreadPoolExecutor
@@ -42,6 +46,7 @@ class LocalPool:
         self,
         options: object,
         models: ModelSet,
+        make: Callable[[ModelSet, int | None, Path], BlockWorker] = BlockWorker,
         *,
         size: int = 2,
         script: Script = quiet,
@@ -50,6 +55,7 @@ class LocalPool:
         self.size = size
         self.called: list[tuple[Hashable, str]] = []
         self._models = models
+        self._make = make
         self._script = script
         self._replaces = replaces
         self._workers: dict[int, _Worker] = {}
@@ -73,7 +79,7 @@ class LocalPool:
     def _start(self) -> None:
         number = self._made
         self._made += 1
-        worker = BlockWorker(pickle.loads(pickle.dumps(self._models)), None, Path.cwd())
+        worker = self._make(pickle.loads(pickle.dumps(self._models)), None, Path.cwd())
         self._workers[number] = _Worker(ThreadPoolExecutor(3), worker)
         self._events.put(Joined(number, worker.facts()))
 
@@ -87,13 +93,15 @@ class LocalPool:
             return
         number = len(self.called)
         self.called.append((worker, method))
+        # What is shared is so already.
+        first = given[0] if isinstance(given[0], bytes) else pickle.dumps(given[0])
         sent = pickle.dumps(tuple(given[1:]))
         mishap = self._script(worker, method, number)
         if mishap == "lost":
             self._lose(worker)
             return
         known = self._workers[worker]
-        task = (known.worker, given[0], sent, mishap)
+        task = (known.worker, first, sent, mishap)
         known.threads.submit(self._do, worker, token, method, *task)
 
     def _do(
@@ -105,6 +113,9 @@ class LocalPool:
                 raise DataError("The disk of this machine is broken.", remedy="Mend it.")
             value = getattr(worker, method)(pickle.loads(task), *pickle.loads(sent))
             event: Event = Answered(number, token, pickle.loads(pickle.dumps(value)))
+        except Death:
+            self._lose(number)
+            return
         except RooftraceError as error:
             event = Failed(number, token, error)
         except Exception as error:  # as Ray's actors tell it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Annotated
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; never a traceback for a user's mistake."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    # rasterio hides it from itself by catch_warnings, which threads take away from one another.
+    warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
         code = app(given, prog_name="rooftrace", standalone_mode=False)
     except RooftraceError as error:

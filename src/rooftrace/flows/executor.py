@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.scene import BLOCK_PX
 from rooftrace.predict.stream import run_streams
 
 if TYPE_CHECKING:
     from rooftrace.predict.cluster.driver import Driver
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
+    from rooftrace.predict.cluster.tasks import Task, TaskTaker
 
 __all__ = ["Executor", "Here", "executing"]
+
+
+_WHOLE_PX = 600 * 10**6
+"""Up to here a scene of several may be done by one worker, files and all: minutes at most are lost
+with it, and the driver has next to nothing to do."""
+
+_BUSY_WITH_BLOCKS = 10
+"""Workers that one driver keeps busy with blocks, see docs/scale.md."""
 
 
 class Executor(Protocol):
@@ -34,6 +44,14 @@ class Executor(Protocol):
 
     def run(self, scenes: Iterable[SceneStream]) -> None:
         """As `run_streams`."""
+        ...
+
+    def is_apart(self, pixels: int, total_px: int) -> bool:
+        """Whether an image of several, by its pixels and those of all, is for `run_apart`."""
+        ...
+
+    def run_apart(self, tasks: Iterable[Task], taker: TaskTaker) -> None:
+        """Have tasks of `SceneWorker` done, elsewhere."""
         ...
 
     def record(self) -> dict[str, Any]:
@@ -54,6 +72,12 @@ class Here:
     def run(self, scenes: Iterable[SceneStream]) -> None:
         run_streams(scenes, self.predictor.engine)
 
+    def is_apart(self, pixels: int, total_px: int) -> bool:
+        return False
+
+    def run_apart(self, tasks: Iterable[Task], taker: TaskTaker) -> None:
+        raise AssertionError("there is nobody else")
+
     def record(self) -> dict[str, Any]:
         return {}
 
@@ -69,6 +93,14 @@ class _OnCluster:
 
     def run(self, scenes: Iterable[SceneStream]) -> None:
         self.driver.run(scenes)
+
+    def is_apart(self, pixels: int, total_px: int) -> bool:
+        # One that is a good part of all there is would be waited for: all workers share it.
+        fair_px = total_px / min(self.driver.size, _BUSY_WITH_BLOCKS)
+        return pixels <= min(_WHOLE_PX, max(fair_px, BLOCK_PX**2))
+
+    def run_apart(self, tasks: Iterable[Task], taker: TaskTaker) -> None:
+        self.driver.run_tasks(tasks, taker)
 
     def record(self) -> dict[str, Any]:
         return {"cluster": {"nodes": self.driver.nodes, **asdict(self.driver.tally)}}
@@ -91,10 +123,11 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
     if cluster is None:
         yield Here(models.ready())
         return
+    from rooftrace.flows.whole import SceneWorker
     from rooftrace.predict.cluster.driver import Driver
     from rooftrace.predict.cluster.ray_pool import RayPool
     from rooftrace.predict.cluster.worker import described
 
-    with RayPool(cluster, models) as pool:
+    with RayPool(cluster, models, SceneWorker) as pool:
         driver = Driver(pool)
         yield _OnCluster(described(driver.begin(), models), driver)

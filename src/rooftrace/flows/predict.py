@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shapely import to_wkb
 
@@ -20,6 +21,7 @@ from rooftrace.flows.inputs import Job, find_jobs
 from rooftrace.flows.machine import peak_rss_mb, versions
 from rooftrace.flows.predict_report import PredictOutput, PredictReport, output_of
 from rooftrace.flows.runfolder import RunFolder
+from rooftrace.flows.whole import WholeMade, WholeScene
 from rooftrace.io.area import Area
 from rooftrace.io.atomic import write_atomically
 from rooftrace.io.raster import NodataRule
@@ -27,9 +29,11 @@ from rooftrace.io.remote import coarsened
 from rooftrace.io.vector import check_vector_path
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block
+from rooftrace.predict.cluster.tasks import Task
 from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.parts import PartStore
 from rooftrace.predict.passage import SceneStream
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import OutputPaths
@@ -40,7 +44,7 @@ from rooftrace.predict.work import SceneWork
 if TYPE_CHECKING:
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
 
-__all__ = ["OnDone", "run_jobs", "run_predict"]
+__all__ = ["Keeper", "OnDone", "SceneRun", "run_jobs", "run_predict"]
 
 Progress = Callable[[int, int, int], None]
 """Called with the pixels that are done, that there are, and the buildings that were found."""
@@ -49,6 +53,9 @@ OnDone = Callable[[Job, Mapping[str, Any]], None]
 """Called with each image that is done, and with what is kept of it."""
 
 _MOST_LISTED = 10
+
+_ASKED_AT_ONCE = 16
+"""Images on servers, whose headers are some hundred milliseconds away."""
 
 _MOST_FIGURES = 1000
 """Images of which run.json has all figures."""
@@ -167,15 +174,26 @@ def run_jobs(
         **told,
     }
     with RunFolder(out, {"with": _identity(predictor), "options": told}) as folder:
-        run = _Run(predictor, out, options, folder, progress, on_done)
+        run = SceneRun(predictor, out, options, folder, progress, on_done)
         if _calibrated_otherwise(predictor.bundle.spec, told):
             run.notes.append(
                 "Scores were calibrated for the model's own threshold, without mirrored tiles: "
                 "here they are near, but not quite, the probabilities that they stand for."
             )
-        run.total_px = sum(_pixels_of(job.source) for job in jobs)
+        sizes = _sizes_of(jobs)
+        run.total_px = sum(sizes.values())
+        apart = [] if len(jobs) == 1 else [
+            job for job in jobs if executor.is_apart(sizes[job.name], run.total_px)
+        ]  # fmt: skip
         try:
-            executor.run(run.scenes(jobs, strict=strict))
+            if apart:
+                # The largest first: else all would wait for one of them in the end.
+                apart.sort(key=lambda job: -sizes[job.name])
+                taker = _Wholes(run, folder, sizes)
+                executor.run_apart(taker.tasks(apart, strict=strict), taker)
+            others = {job.name for job in jobs} - {job.name for job in apart}
+            rest = [job for job in jobs if job.name in others]
+            executor.run(run.scenes(rest, strict=strict))
         except BaseException as error:
             run.abandon(error)
             raise
@@ -235,6 +253,15 @@ def _check_names(jobs: Sequence[Job], out: Path, options: SceneOptions) -> None:
                 )
 
 
+def _sizes_of(jobs: Sequence[Job]) -> dict[str, int]:
+    """Pixels of images by name; of those on servers many are asked at once."""
+    remote = [job for job in jobs if job.url]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE, "header") as pool:
+        sizes = dict(zip([job.name for job in remote],
+                         pool.map(_pixels_of, [job.source for job in remote])))  # fmt: skip
+    return sizes | {job.name: _pixels_of(job.source) for job in jobs if not job.url}
+
+
 def _pixels_of(source: RasterSource) -> int:
     try:
         return source.grid.height * source.grid.width
@@ -243,7 +270,18 @@ def _pixels_of(source: RasterSource) -> int:
         return 0
 
 
-class _Run:
+class Keeper(Protocol):
+    """What keeps what is known of images, as `RunFolder` does."""
+
+    @property
+    def spool(self) -> Path | None: ...
+    def finished(self, job: Job) -> Mapping[str, Any] | None: ...
+    def record(self, job: Job) -> Mapping[str, Any]: ...
+    def parts(self, job: Job, grid: Mapping[str, Any]) -> PartStore: ...
+    def add(self, job: Job, files: list[str], record: Mapping[str, Any]) -> None: ...
+
+
+class SceneRun:
     """What is gathered while images go through the network, one after the other or together.
 
     Images are opened in the thread that reads, and their files written in the one that finishes.
@@ -254,7 +292,7 @@ class _Run:
         predictor: Predictor,
         out: Path,
         options: SceneOptions,
-        folder: RunFolder,
+        folder: Keeper,
         progress: Progress | None,
         on_done: OnDone | None,
     ) -> None:
@@ -267,7 +305,7 @@ class _Run:
         self.resumed_images = 0
         self.resumed_blocks = 0
         self._begun: dict[str, SceneWork] = {}
-        self._options = options
+        self.options = options
         self._folder = folder
         self._progress = progress
         self._on_done = on_done
@@ -286,12 +324,9 @@ class _Run:
             if strict and self.failed:
                 return
             try:
-                record = self._folder.finished(job)
-                if record is not None:
-                    self._take_up(job, record)
-                    continue
-                self.notes += job.notes
-                yield self._begin(job)
+                if not self.take_up(job):
+                    self.notes += job.notes
+                    yield self._begin(job)
             except RooftraceError as error:
                 self.failed[job.name] = job.shown, error
                 job.source.close()
@@ -301,20 +336,31 @@ class _Run:
         for work in self._begun.values():
             work.abandon(error)
 
-    def _take_up(self, job: Job, record: Mapping[str, Any]) -> None:
+    def take_up(self, job: Job) -> bool:
+        """Whether an earlier run has done an image, which is taken over then."""
+        record = self._folder.finished(job)
+        if record is None:
+            return False
+        self.resumed_images += 1
+        self._resumed_px += int(record["output"]["pixels"])
+        self.take(job, record)
+        return True
+
+    def take(self, job: Job, record: Mapping[str, Any]) -> None:
+        """Take what was made of an image elsewhere, or before."""
         output = PredictOutput.from_json(record["output"])
         self.outputs[job.name] = output
-        self.resumed_images += 1
         self._done_px += output.pixels
-        self._resumed_px += output.pixels
         self._buildings += output.buildings or 0
+        if self._progress is not None:
+            self._progress(self._done_px, self.total_px, self._buildings)
         if self._on_done is not None:
             self._on_done(job, record)
 
     def _begin(self, job: Job) -> SceneStream:
         predictor = self.predictor
         source: RasterSource = job.source
-        if self._options.gsd_m is None and self._options.scale is None:
+        if self.options.gsd_m is None and self.options.scale is None:
             source, note = coarsened(source, predictor.bundle.spec.gsd_m)
             self.notes += [note] if note else []
         paths = predictor.paths_for(source, self.out, job.name)
@@ -342,7 +388,7 @@ class _Run:
                 getattr(source, "close", lambda: None)()
 
         scene, work = predictor.start(
-            source, self._options, predictor.sink_for(source, paths, self._options),
+            source, self.options, predictor.sink_for(source, paths, self.options),
             folder=self._folder.spool, on_block=on_block, close=close,
         )  # fmt: skip
         self._begun[job.name] = work
@@ -351,11 +397,11 @@ class _Run:
         return scene
 
     def _finish(self, job: Job, scene: SceneStream, work: SceneWork, paths: OutputPaths) -> None:
-        result = work.finish(scene.stats, *paths.writers(self._options), _lost(scene))
+        result = work.finish(scene.stats, *paths.writers(self.options), _lost(scene))
         summary = result.summary
         self.notes += summary.notes
         self.resumed_blocks += summary.blocks_resumed
-        output = output_of(job.shown, paths, result, self._options)
+        output = output_of(job.shown, paths, result, self.options)
         figures = summary.to_json() | {"input": job.shown, "failed_tiles": scene.failed}
         self.outputs[job.name] = output
         files = [output.mask, output.polygons, output.preview, output.density]
@@ -392,6 +438,46 @@ class _Run:
         )
 
 
+class _Wholes:
+    """Images that workers do by themselves; see `TaskTaker`."""
+
+    def __init__(self, run: SceneRun, folder: RunFolder, sizes: Mapping[str, int]) -> None:
+        self._run = run
+        self._folder = folder
+        self._sizes = sizes
+        self._jobs: list[Job] = []
+
+    def tasks(self, jobs: Sequence[Job], *, strict: bool) -> Iterator[Task]:
+        """What is to be done of the images, as workers have time for them."""
+        run = self._run
+        for job in jobs:
+            if strict and run.failed:
+                return
+            if run.take_up(job):
+                continue
+            run.notes += job.notes
+            self._jobs.append(job)
+            given = WholeScene(job, run.options, run.out.absolute(), self._folder.made_with)
+            yield Task(job.shown, "scene", given, max(self._sizes[job.name], 1))
+
+    def done(self, number: int, value: Any) -> None:
+        assert isinstance(value, WholeMade)
+        job, run = self._jobs[number], self._run
+        try:
+            files, record = value.put(run.out)
+            self._folder.add(job, files, record)
+        except RooftraceError as error:
+            self.failed(number, error)
+            return
+        run.notes += value.notes
+        run.resumed_blocks += value.resumed_blocks
+        run.take(job, record)
+
+    def failed(self, number: int, error: RooftraceError) -> None:
+        job = self._jobs[number]
+        self._run.failed[job.name] = job.shown, error
+
+
 def _grid_of(source: RasterSource, plan: ScenePlan) -> dict[str, Any]:
     grid = source.grid
     return {
@@ -425,7 +511,7 @@ def _skipped_note(skipped: Sequence[Path]) -> str:
 
 
 def _record(
-    run: _Run, report: PredictReport, jobs: Sequence[Job], skipped: Sequence[Path]
+    run: SceneRun, report: PredictReport, jobs: Sequence[Job], skipped: Sequence[Path]
 ) -> dict[str, Any]:
     bundle = run.predictor.bundle
     engine = run.predictor.engine

@@ -20,15 +20,28 @@ from rooftrace.io.lock import locked
 from rooftrace.io.remote import RemoteRaster
 from rooftrace.predict.parts import PartStore
 
-__all__ = ["RunFolder"]
+__all__ = ["MADE", "RunFolder", "parts_of", "stamp", "work_of"]
 
 _WORK = ".rooftrace"
+
+MADE = "made."
+"""How folders in it begin in which workers of a cluster write results."""
 
 _LEFT_OVER = re.compile(
     r"\.(.+_(mask|buildings|polygons|preview|density)(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{8})"
 )
 """What a run that was killed had not yet given its name: `io.atomic.replacing`, `io.vector`. Of
 results alone: whatever else the person hides in the folder is not touched."""
+
+
+def work_of(out: Path) -> Path:
+    """The hidden folder of a run inside of its results'."""
+    return out / _WORK
+
+
+def parts_of(out: Path, job: Job) -> Path:
+    """Where the finished blocks of an image are kept."""
+    return work_of(out) / f"{job.name}.parts"
 
 
 class RunFolder:
@@ -47,7 +60,7 @@ class RunFolder:
 
     def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
         self._out = out
-        self._work = out / _WORK
+        self._work = work_of(out)
         self._made_with = dict(made_with)
         self._open = ExitStack()
         # Where the line of an image is: of many thousand images the lines would not fit.
@@ -64,6 +77,7 @@ class RunFolder:
             try:
                 self._sweep()
                 self._work.mkdir(exist_ok=True)
+                self._drop_made()
                 self._take_up()
             except OSError as error:
                 raise export_error(self._out, error) from error
@@ -80,6 +94,7 @@ class RunFolder:
             self._file.close()
         if not self._known and not any(self._work.glob("*.parts/*.part")):
             self.discard()
+        self._drop_made()
         self._open.close()
 
     def finished(self, job: Job) -> dict[str, Any] | None:
@@ -148,8 +163,18 @@ class RunFolder:
             self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
 
+    @property
+    def made_with(self) -> Mapping[str, Any]:
+        """All that results depend on, besides the images."""
+        return self._made_with
+
     def _folder(self, job: Job) -> Path:
-        return self._work / f"{job.name}.parts"
+        return parts_of(self._out, job)
+
+    def _drop_made(self) -> None:
+        """Remove what workers were lost with, or made after others had."""
+        for path in self._work.glob(f"{MADE}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _sweep(self) -> None:
         """Remove the half-written files of a run that was killed: nobody else writes here now."""

@@ -17,6 +17,7 @@ import shapely
 from affine import Affine
 from rasterio.windows import Window
 
+from local_pool import LocalPool
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.data.catalogue.read import read_catalogue
 from rooftrace.engines.selftest import tiny_bundle
@@ -24,6 +25,7 @@ from rooftrace.flows.catalogue import CatalogueReport, run_catalogue
 from rooftrace.flows.executor import executing
 from rooftrace.flows.predict import run_predict
 from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.cluster.ray_pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.options import SceneOptions
 
@@ -186,6 +188,21 @@ def test_whatever_names_the_scenes(town: Path, model: Path, tmp_path: Path) -> N
             catalogue.unlink()
     for other in layers[1:]:
         assert other.equals(layers[0])
+
+
+def test_on_a_cluster_it_is_the_same_layer(
+    town: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.predict.cluster.ray_pool.RayPool", LocalPool)
+    cut(town, tmp_path / "in", OVERLAP)
+    run(tmp_path / "in", model, tmp_path / "one")
+    with executing(read_models(model), ClusterOptions()) as executor:
+        run_catalogue(read_catalogue(tmp_path / "in"), executor, tmp_path / "many", OPTIONS)
+    layers = [
+        {p.parent.name: p.read_bytes() for p in (tmp_path / out / "buildings").rglob("*.parquet")}
+        for out in ("one", "many")
+    ]
+    assert layers[0] == layers[1]
 
 
 def test_a_scene_that_fails_is_told_and_the_others_are_done(

@@ -13,17 +13,21 @@ import pytest
 import rasterio
 from affine import Affine
 
-from local_pool import LocalPool, Mishap, Script
+from local_pool import Death, LocalPool, Mishap, Script
 from rooftrace.core.errors import ConfigError, DataError, PredictError
 from rooftrace.core.types import Window
 from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.predict import run_predict
+from rooftrace.flows.executor import executing
+from rooftrace.flows.inputs import find_jobs
+from rooftrace.flows.predict import run_jobs, run_predict
+from rooftrace.flows.whole import SceneWorker, WholeMade, WholeScene
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.models.bundle import ModelBundle, write_bundle
 from rooftrace.predict import scene as scene_module
 from rooftrace.predict.cluster import driver as driver_module
 from rooftrace.predict.cluster.ray_pool import ClusterOptions
 from rooftrace.predict.cluster.worker import Facts
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.parts import PartStore
 from rooftrace.predict.scene import plan_scene
@@ -137,8 +141,10 @@ def lost_at(*calls: int, how: Mishap = "lost") -> Script:
 @pytest.mark.parametrize("replaces", [True, False])
 def test_lost_workers_cost_time_alone(
     script: Script, replaces: bool, bundle: Path, town: Path, alone: dict[str, bytes],
-    spread: Spread, tmp_path: Path,
+    spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    # All three may be lost with the same block, by chance.
+    monkeypatch.setattr("rooftrace.predict.cluster.schedule.MOST_LOSSES", 4)
     spread(size=2 if replaces else 4, script=script, replaces=replaces)
     run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
@@ -241,6 +247,107 @@ def test_one_image_fails_and_the_others_do_not(
     assert names[0] == names[1] >= set(alone)
     for name in names[0]:
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven images, of one block and of several."""
+    made = tmp_path_factory.mktemp("seven")
+    for number in range(7):
+        write_town(made / f"{number}.tif", 150 + 90 * number, seed=number)
+    return made
+
+
+@pytest.fixture(scope="module")
+def seven(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("seven_alone")
+    run_predict([folder], bundle, out, OPTIONS)
+    return out
+
+
+def told_of(out: Path) -> list[dict[str, object]]:
+    """What run.json tells of the images, but for times and places."""
+    record = json.loads((out / "run.json").read_text())
+    kept = ("input", "buildings", "pixels", "built_up_share", "classes")
+    return [{key: one[key] for key in kept} for one in record["outputs"]]
+
+
+@pytest.mark.parametrize(
+    "script", [lost_at(), lost_at(0, 3), lost_at(1, 4, how="lost after")],
+    ids=["quiet", "lost", "answers lost"],
+)  # fmt: skip
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "apart"])
+def test_several_images_are_done_whole_by_workers(
+    script: Script, shared: bool, folder: Path, seven: Path, bundle: Path, spread: Spread,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if not shared:
+        monkeypatch.setattr("rooftrace.flows.whole.work_of", lambda out: tmp_path / "none")
+    pools = spread(size=3, script=script)
+    report = run_predict([folder], bundle, tmp_path / "out", OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path / "out") == results(seven)
+    assert told_of(tmp_path / "out") == told_of(seven)
+    assert {what for _, what in pools[0].called} == {"scene"}
+    assert [output.mask for output in report.outputs] == [
+        str(tmp_path / "out" / f"{number}_mask.tif") for number in range(7)
+    ]
+    assert not (tmp_path / "out" / ".rooftrace").exists()
+
+
+def test_images_that_workers_did_are_not_done_again(
+    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path
+) -> None:
+    spread(size=1, script=lost_at(3), replaces=False)
+    with pytest.raises(PredictError, match="No worker is left"):
+        run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    pools = spread(size=2)
+    report = run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert report.resumed_images >= 1
+    assert len(pools[0].called) == 7 - report.resumed_images
+    assert results(tmp_path) == results(seven)
+
+
+def test_a_large_image_among_others_is_done_by_all(
+    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("rooftrace.flows.executor._WHOLE_PX", 300 * 300)
+    pools = spread(size=2)
+    run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    assert results(tmp_path) == results(seven)
+    called = [what for _, what in pools[0].called]
+    assert called.count("scene") == 2
+    assert "run" in called
+
+
+def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
+    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def scene(self: SceneWorker, task: WholeScene) -> WholeMade:
+        if task.job.name == "4":
+            raise Death
+        return plain(self, task)
+
+    plain = SceneWorker.scene
+    monkeypatch.setattr(SceneWorker, "scene", scene)
+    spread(size=2)
+    with pytest.raises(PredictError, match=r"4\.tif: 3 workers were lost with it.* 1 of 7 images"):
+        run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    expected = {k: v for k, v in results(seven).items() if not k.startswith("4")}
+    assert results(tmp_path) == expected
+    assert json.loads((tmp_path / "run.json").read_text())["cluster"]["lost"] == 3
+
+
+def test_what_slower_workers_leave_is_removed(
+    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path
+) -> None:
+    spread(size=2, script=lost_at(1, how="lost after"))
+    jobs, _ = find_jobs([folder])
+    with executing(read_models(bundle), CLUSTER) as executor:
+        run_jobs(jobs, executor, tmp_path, OPTIONS, {}, keep=True)
+    assert results(tmp_path) == results(seven)
+    assert [path.name for path in (tmp_path / ".rooftrace").iterdir()] == ["journal.jsonl"]
 
 
 def test_forgiven_tiles_are_the_same(

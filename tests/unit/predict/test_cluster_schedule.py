@@ -190,6 +190,47 @@ def test_a_piece_that_takes_its_workers_with_it_is_to_blame() -> None:
     assert schedule.is_done(0)
 
 
+def test_pieces_that_only_shared_its_workers_are_not_to_blame() -> None:
+    pieces = 12
+    schedule = Schedule([Piece(key) for key in range(pieces)], ahead=pieces, patient=True)
+    schedule.pull()
+    schedule.join(0)
+    workers, blamed, now, done = 1, [], 0.0, set()
+    while len(done) + len(blamed) < pieces:
+        for order in schedule.orders(now):
+            if order.key == 5:
+                blamed += schedule.leave(order.worker)
+                schedule.given_up(blamed)
+                schedule.join(workers)
+                workers += 1
+                break
+        else:
+            now += 1
+            running = [key for key in range(pieces) if key not in done and key != 5]
+            for key in running:
+                if schedule.ran(workers - 1, key, now, finished=True):
+                    done.add(key)
+    assert blamed == [5]
+    assert schedule.tally.lost == MOST_LOSSES
+    # The one that was with it at first was repeated, and none after that.
+    assert schedule.tally.repeated == 2 + (MOST_LOSSES - 2)
+
+
+def test_a_piece_that_was_only_held_is_not_to_blame() -> None:
+    schedule = Schedule(grid(1, 2), ahead=4, patient=True)
+    schedule.pull()
+    schedule.join("slow")
+    schedule.join(0)
+    orders = schedule.orders(0.0)
+    for number in range(MOST_LOSSES + 1):
+        assert Order(number, "run", 1) in orders
+        # It waits for the first piece, which takes long.
+        assert schedule.ran(number, 1, float(number), finished=False)
+        assert schedule.leave(number) == []
+        schedule.join(number + 1)
+        orders = schedule.orders(float(number))
+
+
 def test_who_fails_is_given_it_no_more_and_two_failures_are_for_good() -> None:
     schedule = Schedule(grid(1, 2), ahead=2)
     schedule.join("a")

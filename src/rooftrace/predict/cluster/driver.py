@@ -19,6 +19,7 @@ from rooftrace.predict.block import Piece
 from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
 from rooftrace.predict.cluster.schedule import MOST_LOSSES, Order, Schedule, Tally
 from rooftrace.predict.cluster.schedule import Piece as Work
+from rooftrace.predict.cluster.tasks import Run, Task, TaskRun, TaskTaker
 from rooftrace.predict.cluster.worker import Facts, Made, Ran, SceneTask, can_be_read
 from rooftrace.predict.parts import Part, PartStore, unpack
 from rooftrace.predict.passage import SceneStream
@@ -93,6 +94,11 @@ class Driver:
         self._nodes: Counter[str] = Counter()
 
     @property
+    def size(self) -> int:
+        """Workers that there are to be."""
+        return self._pool.size
+
+    @property
     def nodes(self) -> dict[str, int]:
         """How many workers took part, by machine."""
         return dict(self._nodes)
@@ -117,22 +123,37 @@ class Driver:
         Raises:
             PredictError: no worker is left.
         """
-        run = _Run(self._pool, scenes, self._ahead, patient=self._patient)
-        self.tally = run.schedule.tally
+        with ThreadPoolExecutor(1, "finish") as finisher:
+            self._drive(_Run(self._pool, scenes, self._ahead, finisher, patient=self._patient))
+
+    def run_tasks(self, tasks: Iterable[Task], taker: TaskTaker) -> None:
+        """Have workers do tasks, each all of one.
+
+        Args:
+            tasks: taken as there are workers for them.
+            taker: is told what becomes of them, in this thread.
+
+        Raises:
+            PredictError: no worker is left.
+        """
+        self._drive(TaskRun(self._pool, tasks, taker, patient=self._patient))
+
+    def _drive(self, run: Run) -> None:
         for worker in self._workers:
             run.schedule.join(worker)
-        with ThreadPoolExecutor(1, "finish") as finisher:
-            try:
-                while run.step(finisher):
-                    for event in self._pool.wait(_WAIT_S):
-                        if self._meet(event):
-                            run.tell(event)
-                    for worker in run.schedule.dismissed():
-                        self._let_go(worker, "it failed where others did not")
-                        run.lost(worker)
-            except BaseException:
-                run.cancel()
-                raise
+        try:
+            while run.step():
+                for event in self._pool.wait(_WAIT_S):
+                    if self._meet(event):
+                        run.tell(event)
+                for worker in run.schedule.dismissed():
+                    self._let_go(worker, "it failed where others did not")
+                    run.lost(worker)
+        except BaseException:
+            run.cancel()
+            raise
+        finally:
+            self.tally = self.tally.plus(run.schedule.tally)
 
     def _meet(self, event: Event) -> bool:
         """Note who is there; whether the event is of a worker that takes part."""
@@ -163,9 +184,11 @@ class _Run:
     """One run of a driver: what is under way."""
 
     def __init__(
-        self, pool: Pool, scenes: Iterable[SceneStream], ahead: int, *, patient: bool
-    ) -> None:
+        self, pool: Pool, scenes: Iterable[SceneStream], ahead: int,
+        finisher: ThreadPoolExecutor, *, patient: bool,
+    ) -> None:  # fmt: skip
         self._pool = pool
+        self._finisher = finisher
         self._scenes = iter(scenes)
         self._blocks: dict[int, _Block] = {}
         self._next = 0
@@ -179,13 +202,13 @@ class _Run:
 
         self.schedule = Schedule(self._work(), ahead=ahead, patient=patient)
 
-    def step(self, finisher: ThreadPoolExecutor) -> bool:
+    def step(self) -> bool:
         """Do what can be done now; whether there is more to come."""
         for piece in self.schedule.pull():
             self._look_up(piece.key)
         for order in self.schedule.orders(monotonic()):
             self._send(order)
-        self._take(finisher)
+        self._take()
         if not self.schedule.is_over:
             return True
         while self._closing:
@@ -310,7 +333,7 @@ class _Run:
 
     # Blocks are taken.
 
-    def _take(self, finisher: ThreadPoolExecutor) -> None:
+    def _take(self) -> None:
         while self._taking and self._taking[0][1].done():
             key, future = self._taking.popleft()
             future.result()
@@ -319,12 +342,12 @@ class _Run:
             scene.taken += 1
             if scene.stream.error is not None:
                 self._stop(scene)
-            self._close(scene, finisher)
+            self._close(scene)
         while len(self._taking) < _TAKING and self.schedule.is_done(self._next):
             block = self._blocks[self._next]
             if isinstance(block.part, bytes) and block.scene.stream.plan.block_count > 1:
                 self._held_bytes -= len(block.part)
-            future = finisher.submit(_take, block)
+            future = self._finisher.submit(_take, block)
             self._taking.append((self._next, future))
             self._next += 1
         while self._closing and self._closing[0].done():
@@ -342,9 +365,9 @@ class _Run:
         scene.count = scene.handed_out
         self.schedule.given_up(range(scene.first, scene.first + scene.count))
 
-    def _close(self, scene: _Scene, finisher: ThreadPoolExecutor) -> None:
+    def _close(self, scene: _Scene) -> None:
         if scene.taken == scene.count:
-            self._closing.append(finisher.submit(scene.stream.finish))
+            self._closing.append(self._finisher.submit(scene.stream.finish))
 
 
 def _take(block: _Block) -> None:

@@ -16,7 +16,7 @@ import heapq
 import statistics
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 __all__ = ["Order", "Piece", "Schedule", "Tally"]
@@ -34,7 +34,8 @@ _FEWEST_TIMES = 5
 """Pieces that were run before it is known what one usually takes."""
 
 MOST_LOSSES = 3
-"""Workers that may be lost with one piece; it is to blame then."""
+"""Workers that may be lost with one piece; it is to blame then. After the first of them a worker
+has it alone, so that no other piece is blamed for what this one does."""
 
 _MOST_STRIKES = 3
 """Pieces that a worker failed on and others did not, before it is given nothing more."""
@@ -87,6 +88,10 @@ class Tally:
     wasted: int = 0
     lost: int = 0
     dismissed: int = 0
+
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 @dataclass
@@ -184,7 +189,8 @@ class Schedule:
             state = self._states.get(key)
             if state is None or state.done:
                 continue
-            state.losses += 1
+            # What it only held cannot be why it was lost.
+            state.losses += key in known.runs or state.finishing
             state.running.pop(worker, None)
             if state.holder == worker:
                 state.holder, state.finishing = None, False
@@ -342,6 +348,9 @@ class Schedule:
             worker = self._room_for(state)
             if worker is None:
                 passed_over.append(key)
+                if state.losses:
+                    # Nothing more is begun before a worker has time for it alone.
+                    break
                 continue
             self.tally.repeated += state.begun > 0
             orders.append(self._run(state, worker, now))
@@ -361,7 +370,7 @@ class Schedule:
         if state.failed_on.issuperset(self._workers):
             # The other one was lost meanwhile.
             state.failed_on.clear()
-        for room in self._with_room:
+        for room in self._with_room[: 1 if state.losses else None]:
             for worker in room:
                 if worker not in state.failed_on:
                     return worker
@@ -373,7 +382,7 @@ class Schedule:
         state.begun += 1
         self._with_room[len(known.runs)].pop(worker, None)
         known.runs.add(state.piece.key)
-        if len(known.runs) < _RUNS_AT_ONCE:
+        if len(known.runs) < _RUNS_AT_ONCE and not state.losses:
             self._with_room[len(known.runs)][worker] = None
         self.tally.runs += 1
         return Order(worker, "run", state.piece.key)

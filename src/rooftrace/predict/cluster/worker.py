@@ -147,7 +147,9 @@ class BlockWorker:
         if folder.is_dir():
             os.chdir(folder)
         self.predictor = models.ready()
-        self._engine = _one_at_a_time(self.predictor.engine)
+        self.engine = _one_at_a_time(self.predictor.engine)
+        """The predictor's, for several threads."""
+
         self._scenes: OrderedDict[int, _Opened] = OrderedDict()
         self._held: dict[tuple[int, int], Divided] = {}
         self._lock = threading.Lock()
@@ -186,7 +188,7 @@ class BlockWorker:
                 threshold=task.threshold, glance=copy.deepcopy(task.glance),
                 forgiving=task.forgiving, only=[number], divided=taken.append,
             )  # fmt: skip
-            run_streams([scene], self._engine)
+            run_streams([scene], self.engine)
         if scene.error is not None:
             raise scene.error
         (divided,) = taken
