@@ -157,7 +157,12 @@ def _has_no_user(name: str) -> bool:
 
 def test_a_database(space: Path, tmp_path: Path, database: str) -> None:
     answers = run_together(space, tmp_path, database)
-    check(answers, tmp_path, database)
+    storage = optuna.storages.RDBStorage(database)
+    try:
+        check(answers, tmp_path, storage)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
     assert all("***" in str(answer["storage"]) or PASSWORD not in str(answer) for answer in answers)
     left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert PASSWORD.encode() not in left
