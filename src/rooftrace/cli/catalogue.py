@@ -13,7 +13,7 @@ from rooftrace.predict.options import SceneOptions
 
 if TYPE_CHECKING:
     from rooftrace.flows.catalogue import CatalogueReport
-    from rooftrace.flows.predict import OnDone
+    from rooftrace.flows.scene_run import OnDone
     from rooftrace.predict.cluster.ray_pool import ClusterOptions
     from rooftrace.predict.model_set import Models
 

@@ -7,7 +7,7 @@ OUT/manifest.json           what there is, and what became of every scene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from rooftrace.data.images import open_image
 from rooftrace.flows.executor import Executor
 from rooftrace.flows.inputs import Job
 from rooftrace.flows.merge import SceneLayer, merge_layers
-from rooftrace.flows.predict import OnDone, run_jobs
+from rooftrace.flows.predict import run_jobs
 from rooftrace.flows.predict_report import PredictReport
+from rooftrace.flows.scene_run import OnDone, Progress
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.quadkey import morton
 from rooftrace.io.raster import NodataRule
@@ -33,8 +34,6 @@ __all__ = ["CatalogueReport", "run_catalogue"]
 
 _SCENES = "scenes"
 _ORDER_LEVEL = 20
-
-Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)

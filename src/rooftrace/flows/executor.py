@@ -25,8 +25,8 @@ _WHOLE_PX = 600 * 10**6
 """Up to here a scene of several may be done by one worker, files and all: minutes at most are lost
 with it, and the driver has next to nothing to do."""
 
-_BUSY_WITH_BLOCKS = 10
-"""Workers that one driver keeps busy with blocks, see docs/scale.md."""
+_BUSY_WITH_BLOCKS = 4
+"""Workers at whose rate one driver takes the blocks of scenes and ends them, see docs/scale.md."""
 
 
 class Executor(Protocol):

@@ -5,23 +5,25 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.flows.inputs import Job
-from rooftrace.flows.runfolder import MADE, parts_of, stamp, work_of
+from rooftrace.flows.runfolder import MADE, RunFolder, parts_of, stamp, work_of
+from rooftrace.flows.scene_run import SceneRun
 from rooftrace.io.atomic import write_atomically
+from rooftrace.predict.cluster.tasks import Task
 from rooftrace.predict.cluster.worker import BlockWorker
 from rooftrace.predict.options import SceneOptions
 from rooftrace.predict.parts import PartStore
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.stream import run_streams
 
-__all__ = ["SceneWorker", "WholeMade", "WholeScene"]
+__all__ = ["SceneWorker", "WholeMade", "WholeScene", "Wholes"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,52 @@ class WholeMade:
         return [str(out / name) for name in self.files], record
 
 
+class Wholes:
+    """Images of a run that workers do by themselves; see `TaskTaker`.
+
+    Args:
+        run: takes what is made of them.
+        folder: of the run.
+        sizes: pixels of images by name.
+    """
+
+    def __init__(self, run: SceneRun, folder: RunFolder, sizes: Mapping[str, int]) -> None:
+        self._run = run
+        self._folder = folder
+        self._sizes = sizes
+        self._jobs: list[Job] = []
+
+    def tasks(self, jobs: Sequence[Job], *, strict: bool) -> Iterator[Task]:
+        """What is to be done of the images, as workers have time for them."""
+        run = self._run
+        for job in jobs:
+            if strict and run.failed:
+                return
+            if run.take_up(job):
+                continue
+            run.notes += job.notes
+            self._jobs.append(job)
+            given = WholeScene(job, run.options, run.out.absolute(), self._folder.made_with)
+            yield Task(job.shown, "scene", given, max(self._sizes[job.name], 1))
+
+    def done(self, number: int, value: Any) -> None:
+        assert isinstance(value, WholeMade)
+        job, run = self._jobs[number], self._run
+        try:
+            files, record = value.put(run.out)
+            self._folder.add(job, files, record)
+        except RooftraceError as error:
+            self.failed(number, error)
+            return
+        run.notes += value.notes
+        run.resumed_blocks += value.resumed_blocks
+        run.take(job, record)
+
+    def failed(self, number: int, error: RooftraceError) -> None:
+        job = self._jobs[number]
+        self._run.failed[job.name] = job.shown, error
+
+
 class SceneWorker(BlockWorker):
     """A `BlockWorker` that also does all of a scene."""
 
@@ -106,8 +154,6 @@ class SceneWorker(BlockWorker):
             return replace(made, contents={p.name: p.read_bytes() for p in folder.iterdir()})
 
     def _made(self, task: WholeScene, folder: Path, parts: Path) -> WholeMade:
-        from rooftrace.flows.predict import SceneRun
-
         keeper = _One(parts, task.made_with)
         predictor = Predictor(self.predictor.bundle, self.engine)
         run = SceneRun(predictor, folder, task.options, keeper, None, None)
