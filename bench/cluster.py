@@ -1,4 +1,4 @@
-"""One scene on one process and on workers of a cluster, and what a large cluster would do.
+"""Scenes on one process and on workers of a cluster, and what a large cluster would do.
 
     python bench/cluster.py                   # measured here, then simulated with what was measured
     python bench/cluster.py --figures FILE    # simulated alone, with figures of an earlier run
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from common import (
     WORK,
+    cpu_s,
     load_bundle,
     machine,
     measure,
@@ -59,12 +59,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", help="a bundle; default the one that comes with rooftrace")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--scenes", type=int, default=8, help="of the catalogue")
+    parser.add_argument("--scene-side", type=int, default=5000, help="of each of them")
     parser.add_argument("--figures", type=Path, help="the answer of an earlier run")
     parser.add_argument("--work", type=Path, default=WORK)
     return parser.parse_args()
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    import cluster_catalogue
+
     before = machine()
     scene = Path(
         measure_part(
@@ -103,6 +107,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     for workers in options.workers[1:]:
         more = best[f"workers_{workers}"]
         answer[f"efficiency_{workers}"] = rounded(one["run_s"] / more["run_s"] / workers)
+    answer["catalogue"] = cluster_catalogue.measured(options)
     return answer
 
 
@@ -171,25 +176,25 @@ def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any
         taken, unpacked, traced, sent = 0.0, 0.0, 0.0, 0
         for file in files:
             data = file.read_bytes()
-            began = _cpu_s()
+            began = cpu_s()
             block = unpack(data, with_scores=name == "untraced").block
-            unpacked += _cpu_s() - began
+            unpacked += cpu_s() - began
             whole = unpack(data).block
             if work.tracing is not None and name != "untraced":
                 # What a worker does, and what comes of it through the cluster.
-                began = _cpu_s()
+                began = cpu_s()
                 packed = pickle.dumps(whole.traced(work.tracing))
-                traced += _cpu_s() - began
+                traced += cpu_s() - began
                 sent += len(packed)
-            began = _cpu_s()
+            began = cpu_s()
             if work.tracing is not None and name != "untraced":
                 block = replace(block, outlines=pickle.loads(packed))
             work.consume(block)
-            taken += _cpu_s() - began
-        began = _cpu_s()
+            taken += cpu_s() - began
+        began = cpu_s()
         work.finish(made.stats, None, lambda _: None)
         answer[f"take_{name}_ms"] = rounded(1e3 * taken / len(files))
-        answer[f"finish_{name}_ms"] = rounded(1e3 * (_cpu_s() - began) / len(files))
+        answer[f"finish_{name}_ms"] = rounded(1e3 * (cpu_s() - began) / len(files))
         answer["unpack_ms" if name != "untraced" else "unpack_untraced_ms"] = rounded(
             1e3 * unpacked / len(files)
         )
@@ -222,13 +227,13 @@ def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     idle: Any = ray.remote(num_cpus=0)(Idle).remote()
     ray.get(idle.do.remote("run"))
-    began, cpu = time.perf_counter(), _cpu_s()
+    began, cpu = time.perf_counter(), cpu_s()
     known = [idle.do.remote("run") for _ in range(4)]
     for _ in range(_CALLS):
         done, known = ray.wait(known, num_returns=1, fetch_local=False)
         ray.get(done[0])
         known.append(idle.do.remote("run"))
-    took, cpu = time.perf_counter() - began, _cpu_s() - cpu
+    took, cpu = time.perf_counter() - began, cpu_s() - cpu
     ray.shutdown()
     schedule = Schedule((Piece(key) for key in range(10_000)), ahead=6000)
     for worker in range(1000):
@@ -251,12 +256,6 @@ def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
         "payload_mb": rounded(payload_bytes / 1e6),
         "schedule_ms_at_1000_workers": rounded(1e3 * scheduled / steps),
     }
-
-
-def _cpu_s() -> float:
-    """Of all threads of this process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -30,6 +30,19 @@ ASSUMED = {
 
 _WORKERS = (10, 100, 1000)
 _SEEDS = (1, 2, 3)
+_SIDE = 33
+"""Blocks of a scene of 100,000 px."""
+
+_SCENES = (40, 50_000)
+_SCENE_MPX = 100.0
+_SLOW = float(ASSUMED["share_of_slow_machines"])  # type: ignore[arg-type]
+_MISHAPS: list[tuple[str, dict[str, Any]]] = [
+    ("none", {}),
+    ("a failure in 1000 h", {"failures_h": 1000.0}),
+    ("a failure in 100 h", {"failures_h": 100.0}),
+    ("slow machines", {"slow": _SLOW}),
+    ("slow machines, left alone", {"slow": _SLOW, "patient": True}),
+]
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class World:
         costs: of a block.
         failures_h: hours between failures of one worker; None for never.
         slow: the share of workers that are slow.
-        patient: see `Schedule`.
+        patient, ahead: see `Schedule`; default as for blocks.
     """
 
     pieces: Iterator[Piece]
@@ -79,15 +92,17 @@ class World:
     failures_h: float | None = None
     slow: float = 0.0
     patient: bool = False
+    ahead: int | None = None
     now: float = 0.0
     taken: int = 0
     busy_s: float = 0.0
     taking_s: float = 0.0
     hearing_s: float = 0.0
+    blamed: int = 0
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
-        ahead = max(16, 6 * self.workers)
+        ahead = self.ahead or max(16, 6 * self.workers)
         self.schedule = Schedule(self.pieces, ahead=ahead, patient=self.patient)
         self._random = random.Random(self.seed)
         self._count = itertools.count()
@@ -167,7 +182,9 @@ class World:
         self._push(self.now + float(ASSUMED["seconds_until_a_loss_is_noticed"]), "lost", worker)  # type: ignore[arg-type]
 
     def _lost(self, worker: int, _: Any) -> None:
-        self.schedule.given_up(self.schedule.leave(worker))
+        blamed = self.schedule.leave(worker)
+        self.blamed += len(blamed)
+        self.schedule.given_up(blamed)
         self._come(self.now + float(ASSUMED["seconds_until_a_machine_is_replaced"]))  # type: ignore[arg-type]
 
     def _ran(self, worker: int, detail: tuple[int, bool]) -> None:
@@ -196,8 +213,24 @@ def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
     )
 
 
+def whole_costs_of(measured: dict[str, Any]) -> Costs:
+    """What was measured of scenes that workers do whole, for one of 10,000² pixels."""
+    catalogue, calls = measured["catalogue"], measured["calls"]
+    driver = catalogue["driver"]
+    return Costs(
+        run=_SCENE_MPX / catalogue["workers_1"]["mpx_per_s"],
+        finish=0.0,
+        take=0.0,
+        hear=(driver["hand_out_ms"] + driver["take_ms"] + calls["call_cpu_ms"]
+              + calls["schedule_ms_at_1000_workers"]) / 1e3,
+        end=0.0,
+    )  # fmt: skip
+
+
 def simulate(measured: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Makespan, waste and the driver's load, for clusters of several sizes.
+
+    One scene of 100,000² by blocks, and catalogues of scenes of 10,000² that workers do whole.
 
     Args:
         measured: what bench/cluster.py measured.
@@ -206,31 +239,39 @@ def simulate(measured: dict[str, Any], say: Callable[[str], None]) -> list[dict[
     rows = []
     faster = ASSUMED["faster_workers"]
     assert isinstance(faster, dict)
-    failures = ASSUMED["hours_between_failures_of_a_machine"]
-    assert isinstance(failures, list)
-    mishaps: list[tuple[str, dict[str, Any]]] = [
-        ("none", {}),
-        *[(f"a failure in {hours} h", {"failures_h": float(hours)}) for hours in failures],
-        ("slow machines", {"slow": ASSUMED["share_of_slow_machines"]}),
-        ("slow machines, left alone", {"slow": ASSUMED["share_of_slow_machines"], "patient": True}),
-    ]
-    side = 33  # blocks of 100,000 px
     for kind, factor in faster.items():
         costs = costs_of(measured, float(factor))
         for workers in _WORKERS:
-            for name, how in mishaps if factor == 1 else mishaps[:1]:
-                found = [_one(side, workers, costs, seed, how) for seed in _SEEDS]
-                row = _row(found, side * side, costs)
-                row = {"worker": kind, "workers": workers, "mishaps": name, **row}
-                say(str(row))
-                rows.append(row)
+            for name, how in _MISHAPS if factor == 1 else _MISHAPS[:1]:
+                found = [_scene(workers, costs, seed, how) for seed in _SEEDS]
+                row = _row(found, _SIDE * _SIDE, costs)
+                rows.append({"of": "one scene", "worker": kind, "workers": workers,
+                             "mishaps": name, **row})  # fmt: skip
+                say(str(rows[-1]))
+    costs = whole_costs_of(measured)
+    for scenes in _SCENES:
+        for workers in _WORKERS:
+            for name, how in _MISHAPS:
+                found = [_catalogue(scenes, workers, costs, seed, how) for seed in _SEEDS]
+                row = _row(found, scenes, costs)
+                rows.append({"of": f"{scenes} scenes", "worker": "as here", "workers": workers,
+                             "mishaps": name, **row})  # fmt: skip
+                say(str(rows[-1]))
     return rows
 
 
-def _one(side: int, workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
-    world = World(grid(side, side), workers, costs, seed, **how)
+def _scene(workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
+    world = World(grid(_SIDE, _SIDE), workers, costs, seed, **how)
     world.now = world.play()
-    assert world.taken == side * side
+    assert world.taken == _SIDE * _SIDE
+    return world
+
+
+def _catalogue(scenes: int, workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
+    ahead = max(1000, 30 * workers)
+    world = World((Piece(key) for key in range(scenes)), workers, costs, seed, ahead=ahead, **how)
+    world.now = world.play()
+    assert world.taken == scenes
     return world
 
 
@@ -245,6 +286,7 @@ def _row(found: list[World], blocks: int, costs: Costs) -> dict[str, Any]:
         "efficiency": round(ideal / span, 3),
         "waste": round((runs - blocks) / blocks, 4),
         "lost": round(sum(one.lost for one in tally) / count, 1),
+        "given_up": sum(world.blamed for world in found),
         "doubled": round(sum(one.doubled for one in tally) / count, 1),
         "taking_share": round(sum(w.taking_s for w in found) / count / span, 3),
         "hearing_share": round(sum(w.hearing_s for w in found) / count / span, 3),

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -146,6 +147,12 @@ def _version(name: str) -> str | None:
 def rounded(value: float) -> float:
     """To four significant digits."""
     return float(f"{value:.4g}")
+
+
+def cpu_s() -> float:
+    """Processor time of all threads of this process so far, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def say(text: str) -> None:

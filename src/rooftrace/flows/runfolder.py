@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,12 +21,14 @@ from rooftrace.io.lock import locked
 from rooftrace.io.remote import RemoteRaster
 from rooftrace.predict.parts import PartStore
 
-__all__ = ["MADE", "RunFolder", "parts_of", "stamp", "work_of"]
+__all__ = ["MADE", "RunFolder", "is_shared", "parts_of", "stamp", "work_of"]
 
 _WORK = ".rooftrace"
 
 MADE = "made."
 """How folders in it begin in which workers of a cluster write results."""
+
+_RUN_ID = "run"
 
 _LEFT_OVER = re.compile(
     r"\.(.+_(mask|buildings|polygons|preview|density)(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{8})"
@@ -42,6 +45,19 @@ def work_of(out: Path) -> Path:
 def parts_of(out: Path, job: Job) -> Path:
     """Where the finished blocks of an image are kept."""
     return work_of(out) / f"{job.name}.parts"
+
+
+def is_shared(out: Path, run_id: str) -> bool:
+    """Whether the folder of a run is seen from here, which may be another machine.
+
+    Args:
+        out: for results.
+        run_id: of the run; another machine may have a folder of that name, too.
+    """
+    try:
+        return (work_of(out) / _RUN_ID).read_text() == run_id
+    except OSError:
+        return False
 
 
 class RunFolder:
@@ -68,6 +84,9 @@ class RunFolder:
         self._file: IO[bytes] | None = None
         # One thread looks up what is finished while another one adds to it.
         self._lock = Lock()
+        self.run_id = uuid.uuid4().hex
+        """Of this run; see `is_shared`."""
+
         self.replaced = False
         """Whether what an earlier run had begun was of no use."""
 
@@ -78,6 +97,7 @@ class RunFolder:
                 self._sweep()
                 self._work.mkdir(exist_ok=True)
                 self._drop_made()
+                (self._work / _RUN_ID).write_text(self.run_id)
                 self._take_up()
             except OSError as error:
                 raise export_error(self._out, error) from error
@@ -172,7 +192,9 @@ class RunFolder:
         return parts_of(self._out, job)
 
     def _drop_made(self) -> None:
-        """Remove what workers were lost with, or made after others had."""
+        """Remove what workers were lost with, or made after others had; nobody makes more."""
+        with suppress(OSError):
+            (self._work / _RUN_ID).unlink()
         for path in self._work.glob(f"{MADE}*"):
             shutil.rmtree(path, ignore_errors=True)
 

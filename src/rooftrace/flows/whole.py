@@ -13,7 +13,7 @@ from typing import Any
 
 from rooftrace.core.errors import ExportError, RooftraceError
 from rooftrace.flows.inputs import Job
-from rooftrace.flows.runfolder import MADE, RunFolder, parts_of, stamp, work_of
+from rooftrace.flows.runfolder import MADE, RunFolder, is_shared, parts_of, stamp, work_of
 from rooftrace.flows.scene_run import SceneRun
 from rooftrace.io.atomic import write_atomically
 from rooftrace.predict.cluster.tasks import Task
@@ -34,12 +34,14 @@ class WholeScene:
         job: the scene.
         options: what was chosen for it.
         out: the folder of the run, which the worker may see.
+        run_id: by which the worker knows that it does.
         made_with: what results depend on, as `RunFolder` has it.
     """
 
     job: Job
     options: SceneOptions
     out: Path
+    run_id: str
     made_with: Mapping[str, Any]
 
 
@@ -114,7 +116,9 @@ class Wholes:
                 continue
             run.notes += job.notes
             self._jobs.append(job)
-            given = WholeScene(job, run.options, run.out.absolute(), self._folder.made_with)
+            given = WholeScene(
+                job, run.options, run.out.absolute(), self._folder.run_id, self._folder.made_with
+            )
             yield Task(job.shown, "scene", given, max(self._sizes[job.name], 1))
 
     def done(self, number: int, value: Any) -> None:
@@ -144,7 +148,7 @@ class SceneWorker(BlockWorker):
         Raises:
             RooftraceError: as `run_jobs` tells of an image.
         """
-        if work_of(task.out).is_dir():
+        if is_shared(task.out, task.run_id):
             with _folder_in(work_of(task.out)) as folder:
                 return self._made(task, folder, parts_of(task.out, task.job))
         with tempfile.TemporaryDirectory(prefix="rooftrace.") as name:

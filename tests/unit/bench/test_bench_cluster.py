@@ -81,18 +81,27 @@ def test_rows_are_made_of_what_was_measured(
     simulation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simulation, "_WORKERS", (10,))
+    monkeypatch.setattr(simulation, "_SCENES", (400,))
     measured = {
         "worker_block_s": 2.0,
         "driver": {"take_all_ms": 100.0, "unpack_ms": 20.0, "finish_all_ms": 30.0},
         "calls": {"call_cpu_ms": 1.0, "schedule_ms_at_1000_workers": 0.05},
+        "catalogue": {
+            "workers_1": {"mpx_per_s": 10.0},
+            "driver": {"hand_out_ms": 0.5, "take_ms": 1.5},
+        },
     }
     said: list[str] = []
     rows = simulation.simulate(measured, said.append)
-    assert len(rows) == len(said) == 5 + 2
+    assert len(rows) == len(said) == 5 + 2 + 5
     plain = rows[0]
     assert plain["mishaps"] == "none"
     assert plain["minutes"] == pytest.approx(33 * 33 * 2.0 / 10 / 60, rel=0.1)
     assert plain["waste"] == 0
     # Fifty times as fast, the driver takes blocks all the time.
-    fastest = rows[-1]
-    assert fastest["taking_share"] > 0.9
+    assert rows[6]["taking_share"] > 0.9
+    wholes = rows[7]
+    assert wholes["of"] == "400 scenes"
+    assert wholes["minutes"] == pytest.approx(400 * 10.0 / 10 / 60, rel=0.1)
+    assert wholes["taking_share"] == 0
+    assert 0 < wholes["hearing_share"] < 0.01

@@ -282,7 +282,7 @@ def test_several_images_are_done_whole_by_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if not shared:
-        monkeypatch.setattr("rooftrace.flows.whole.work_of", lambda out: tmp_path / "none")
+        monkeypatch.setattr("rooftrace.flows.whole.is_shared", lambda out, run_id: False)
     pools = spread(size=3, script=script)
     report = run_predict([folder], bundle, tmp_path / "out", OPTIONS, cluster=CLUSTER)
     assert results(tmp_path / "out") == results(seven)
