@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from affine import Affine
 
 from rooftrace.cli import main
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.data.catalogue.read import read_catalogue
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows import delivery as delivery_module
 from rooftrace.flows.delivery import Delivery, work_folder
@@ -156,6 +158,49 @@ def test_a_folder_of_scenes_and_a_catalogue(bucket: Any, model: Path, tmp_path: 
     assert "layer/manifest.json" in made
     assert any(key.startswith("layer/buildings/quadkey=") for key in made)
     assert "layer/scenes/1_buildings.gpkg" in made
+
+
+@pytest.mark.parametrize("form", ["folder", "list", "items", "table"])
+def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        bucket.put_object(Bucket=BUCKET, Key=f"c/in/{number}.tif", Body=scene(number, 200))
+    written: dict[str, tuple[str, bytes]] = {}
+    written["list"] = "scenes.LST", b"in/0.tif\nin/1.tif\ns3://" + f"{BUCKET}/c/in/2.tif".encode()
+    items = [
+        {"type": "Feature", "id": f"i{number}", "assets": {"visual": {"href": f"in/{number}.tif"}}}
+        for number in range(3)
+    ]
+    collection = {"type": "FeatureCollection", "features": items}
+    written["items"] = "items.json", json.dumps(collection).encode()
+    table = io.BytesIO()
+    pd.DataFrame({"path": [f"in/{number}.tif" for number in range(3)]}).to_parquet(table)
+    written["table"] = "scenes.parquet", table.getvalue()
+    if form == "folder":
+        bucket.put_object(Bucket=BUCKET, Key="c/readme.md", Body=b"words")
+        given = [f"s3://{BUCKET}/c/", "--catalogue"]
+    else:
+        name, content = written[form]
+        bucket.put_object(Bucket=BUCKET, Key=f"c/{name}", Body=content)
+        given = [f"s3://{BUCKET}/c/{name}"]
+    assert predict(*given, "-m", model, "-o", tmp_path) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [one["location"] for one in manifest["scenes"]] == [
+        f"s3://{BUCKET}/c/in/{number}.tif" for number in range(3)
+    ]
+    assert {one["state"] for one in manifest["scenes"]} == {"done"}
+    assert manifest["made_with"]["catalogue"]["name"] == given[0]
+
+
+def test_catalogues_that_are_not_there(bucket: Any, model: Path, tmp_path: Path) -> None:
+    for given, told in [
+        (f"s3://{BUCKET}/no.json", "no such object"),
+        (f"s3://{BUCKET}/no.csv", "known by its ending '.csv'"),
+        (f"s3://{BUCKET}/none/", "no GeoTIFF"),
+    ]:
+        with pytest.raises(DataError, match=told):
+            read_catalogue(given)
+    assert predict(f"s3://{BUCKET}/no.json", "-m", model, "-o", tmp_path / "out") == 3
+    assert predict(f"s3://{BUCKET}/a.tif", "--catalogue", "-m", model, "-o", tmp_path) == 2
 
 
 def test_objects_are_listed_and_read(bucket: Any) -> None:

@@ -33,11 +33,15 @@ def is_meant(inputs: Sequence[str], *, asked_for: bool, mosaic: bool) -> bool:
         ConfigError: there is a catalogue among several inputs.
     """
     from rooftrace.data.catalogue.read import is_catalogue
+    from rooftrace.io.objects import is_object_url
+
+    def can_be(given: str) -> bool:
+        return "://" not in given or (is_object_url(given) and given.endswith("/"))
 
     found = [
         given
         for given in inputs
-        if "://" not in given and not mosaic and (asked_for or is_catalogue(Path(given)))
+        if not mosaic and (is_catalogue(given) or (asked_for and can_be(given)))
     ]
     if found and len(inputs) > 1:
         raise ConfigError(
@@ -53,7 +57,7 @@ def is_meant(inputs: Sequence[str], *, asked_for: bool, mosaic: bool) -> bool:
 
 
 def run_one_layer(
-    path: Path,
+    path: str,
     bundle: Models,
     out: Path,
     options: SceneOptions,

@@ -234,7 +234,7 @@ def predict(
         if many:
             _refuse({"--zoom": zoom, "--area": area}, "has no use for a catalogue")
             of_all = run_one_layer(
-                Path(inputs[0]), bundle, folder, options, common, where, asset=asset,
+                inputs[0], bundle, folder, options, common, where, asset=asset,
                 path_column=path_column, level=11 if level is None else level, strict=strict,
                 on_done=on_done, hidden=as_json,
             )  # fmt: skip

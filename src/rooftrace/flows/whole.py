@@ -112,7 +112,11 @@ class Wholes:
         for job in jobs:
             if strict and run.failed:
                 return
-            if run.take_up(job):
+            try:
+                if run.take_up(job):
+                    continue
+            except RooftraceError as error:
+                run.failed[job.name] = job.shown, error
                 continue
             run.notes += job.notes
             self._jobs.append(job)
@@ -124,15 +128,14 @@ class Wholes:
     def done(self, number: int, value: Any) -> None:
         assert isinstance(value, WholeMade)
         job, run = self._jobs[number], self._run
+        run.notes += value.notes
+        run.resumed_blocks += value.resumed_blocks
         try:
             files, record = value.put(run.out)
             self._folder.add(job, files, record)
+            run.take(job, record)
         except RooftraceError as error:
             self.failed(number, error)
-            return
-        run.notes += value.notes
-        run.resumed_blocks += value.resumed_blocks
-        run.take(job, record)
 
     def failed(self, number: int, error: RooftraceError) -> None:
         job = self._jobs[number]

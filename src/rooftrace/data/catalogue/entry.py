@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from rooftrace.core.errors import DataError
+from rooftrace.io.objects import is_object_url
 
-__all__ = ["Bounds", "Catalogue", "CatalogueScene", "located", "named"]
+__all__ = ["Bounds", "Catalogue", "CatalogueFile", "CatalogueScene", "joined", "named"]
 
 Bounds = tuple[float, float, float, float]
 """West, south, east, north, in degrees."""
@@ -52,12 +53,36 @@ class Catalogue:
     skipped: tuple[str, ...] = ()
 
 
-def located(text: str, base: Path) -> str:
-    """A path or an address as it can be opened, relative paths being relative to the catalogue."""
-    if "://" in text:
-        parts = urlsplit(text)
-        return unquote(parts.path) if parts.scheme.lower() == "file" else text
-    return str(base / text)
+@dataclass(frozen=True)
+class CatalogueFile:
+    """A file that names scenes.
+
+    Args:
+        name: how it was given, for people.
+        path: where its content is read.
+        base: the folder, or the `s3://` address of one, that relative paths start from.
+    """
+
+    name: str
+    path: Path
+    base: str
+
+    def located(self, text: str) -> str:
+        """A path or an address that the file has, as it can be opened."""
+        if "://" in text:
+            parts = urlsplit(text)
+            return unquote(parts.path) if parts.scheme.lower() == "file" else text
+        if is_object_url(self.base):
+            return joined(self.base, text)
+        return str(Path(self.base) / text)
+
+
+def joined(base: str, relative: str) -> str:
+    """A relative address, from where an absolute one is."""
+    if is_object_url(base):
+        # Of whose scheme the standard library does not know that it has folders.
+        return "s3:" + urljoin(base[len("s3:") :], relative)
+    return urljoin(base, relative)
 
 
 def named(scenes: Iterable[CatalogueScene], name: str) -> tuple[CatalogueScene, ...]:

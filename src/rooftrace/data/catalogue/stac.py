@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from rooftrace.core.errors import DataError
-from rooftrace.data.catalogue.entry import Bounds, Catalogue, CatalogueScene, located, named
+from rooftrace.data.catalogue.entry import (
+    Bounds,
+    Catalogue,
+    CatalogueFile,
+    CatalogueScene,
+    joined,
+    named,
+)
 
 __all__ = ["read_stac"]
 
@@ -20,31 +25,31 @@ _NO_IMAGES = ("thumbnail", "overview", "metadata")
 _MOST_LISTED = 8
 
 
-def read_stac(path: Path, asset: str | None) -> Catalogue:
+def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
     """The items of an item collection, or a single one.
 
     Of each the image is the asset of that key; without one the GeoTIFF that is called `visual`,
     `image` or `data`, or has the role `visual` or `data`, or is the only one.
 
     Args:
-        path: of the JSON.
+        file: the JSON.
         asset: the key.
 
     Raises:
         DataError: it is no JSON, or holds no STAC items, or it is not clear which asset is meant.
     """
     try:
-        told = json.loads(path.read_bytes())
+        told = json.loads(file.path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} cannot be read as JSON: {error}.", remedy="Save the answer of the search."
+            f"{file.name} cannot be read as JSON: {error}.", remedy="Save the answer of the search."
         ) from error
-    items = _items(told, path)
-    scenes = [_scene(item, number, path, asset) for number, item in enumerate(items, 1)]
-    return Catalogue(str(path), "STAC items", named(scenes, str(path)))
+    items = _items(told, file.name)
+    scenes = [_scene(item, number, file, asset) for number, item in enumerate(items, 1)]
+    return Catalogue(file.name, "STAC items", named(scenes, file.name))
 
 
-def _items(told: Any, path: Path) -> Sequence[Any]:
+def _items(told: Any, name: str) -> Sequence[Any]:
     kind = told.get("type") if isinstance(told, dict) else None
     if kind == "Feature":
         return [told]
@@ -52,14 +57,14 @@ def _items(told: Any, path: Path) -> Sequence[Any]:
     if kind != "FeatureCollection" or not isinstance(features, list):
         said = f"of type {kind!r}" if isinstance(kind, str) else "of no type"
         raise DataError(
-            f"{path} is a JSON {said}; expected STAC items: a FeatureCollection or a Feature.",
+            f"{name} is a JSON {said}; expected STAC items: a FeatureCollection or a Feature.",
             remedy="A STAC catalog or collection is searched first; save what the search gives.",
         )
     return features
 
 
-def _scene(item: Any, number: int, path: Path, asset: str | None) -> CatalogueScene:
-    where = f"{path}, item {number}"
+def _scene(item: Any, number: int, file: CatalogueFile, asset: str | None) -> CatalogueScene:
+    where = f"{file.name}, item {number}"
     if not isinstance(item, dict) or not isinstance(item.get("assets"), dict):
         raise DataError(
             f"{where} has no assets; expected a STAC item.",
@@ -75,7 +80,7 @@ def _scene(item: Any, number: int, path: Path, asset: str | None) -> CatalogueSc
     href = chosen.get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise DataError(f"{where}: its asset has no href.", remedy="Correct the item.")
-    return CatalogueScene(name, _located(href, item, path), _bounds(item.get("bbox")))
+    return CatalogueScene(name, _located(href, item, file), _bounds(item.get("bbox")))
 
 
 def _chosen(assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str) -> Any:
@@ -118,19 +123,17 @@ def _roles(asset: Mapping[str, Any]) -> list[str]:
     return [one for one in roles if isinstance(one, str)] if isinstance(roles, list) else []
 
 
-def _located(href: str, item: Mapping[str, Any], path: Path) -> str:
+def _located(href: str, item: Mapping[str, Any], file: CatalogueFile) -> str:
     """Where an asset is; of an item that says where it lies itself, from there."""
     if "://" in href or href.startswith("/"):
-        return located(href, path.parent)
+        return file.located(href)
     links = item.get("links")
     for link in links if isinstance(links, list) else []:
         if isinstance(link, dict) and link.get("rel") == "self":
             own = link.get("href")
             if isinstance(own, str) and own.startswith(("http://", "https://", "s3://")):
-                if own.startswith("s3://"):
-                    return "s3:" + urljoin(own.removeprefix("s3:"), href)
-                return urljoin(own, href)
-    return located(href, path.parent)
+                return joined(own, href)
+    return file.located(href)
 
 
 def _bounds(told: Any) -> Bounds | None:

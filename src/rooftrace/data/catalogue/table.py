@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 
 from rooftrace.core.errors import DataError, MissingExtraError
-from rooftrace.data.catalogue.entry import Bounds, Catalogue, CatalogueScene, located, named
+from rooftrace.data.catalogue.entry import Bounds, Catalogue, CatalogueFile, CatalogueScene, named
 
 __all__ = ["read_table"]
 
@@ -18,11 +18,11 @@ _COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
 _MOST_ROWS = 5_000_000
 
 
-def read_table(path: Path, path_column: str | None) -> Catalogue:
+def read_table(file: CatalogueFile, path_column: str | None) -> Catalogue:
     """The rows of a GeoParquet; `id` is taken where it is there.
 
     Args:
-        path: of the file.
+        file: the table.
         path_column: which names the images; default the first of `path`, `location`, `href`, `url`,
             `image`, `filename` and `file` that there is.
 
@@ -34,15 +34,15 @@ def read_table(path: Path, path_column: str | None) -> Catalogue:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingExtraError.of("parquet", "A GeoParquet catalogue", "pyarrow") from error
-    frame = _frame(path)
+    frame = _frame(file)
     if len(frame) > _MOST_ROWS:
-        raise DataError(f"{path} has {len(frame):,} rows; expected up to {_MOST_ROWS:,}.")
+        raise DataError(f"{file.name} has {len(frame):,} rows; expected up to {_MOST_ROWS:,}.")
     columns = [str(name) for name in frame.columns]
     wanted = (path_column,) if path_column is not None else _COLUMNS
     column = next((name for name in wanted if name in columns), None)
     if column is None:
         raise DataError(
-            f"{path} has no column {' or '.join(wanted)}; it has {', '.join(columns[:20])}.",
+            f"{file.name} has no column {' or '.join(wanted)}; it has {', '.join(columns[:20])}.",
             remedy="Name the column of paths with --path-column.",
         )
     bounds = _bounds(frame)
@@ -50,30 +50,31 @@ def read_table(path: Path, path_column: str | None) -> Catalogue:
     for number, entry in enumerate(frame[column].tolist()):
         if not isinstance(entry, str) or not entry.strip() or "\0" in entry:
             raise DataError(
-                f"{path}, row {number + 1}: {column} is {entry!r}; expected a path or an address.",
+                f"{file.name}, row {number + 1}: {column} is {entry!r}; expected a path or an "
+                "address.",
                 remedy="Leave the row out, or fill it in.",
             )
-        location = located(entry.strip(), path.parent)
+        location = file.located(entry.strip())
         own = frame["id"].iloc[number] if "id" in columns else None
         name = str(own) if own is not None and own == own else Path(location).stem
         scenes.append(CatalogueScene(name, location, bounds[number]))
-    return Catalogue(str(path), "GeoParquet", named(scenes, str(path)))
+    return Catalogue(file.name, "GeoParquet", named(scenes, file.name))
 
 
-def _frame(path: Path) -> Any:
+def _frame(file: CatalogueFile) -> Any:
     import geopandas
     import pandas as pd
 
     try:
         try:
-            return geopandas.read_parquet(path)
+            return geopandas.read_parquet(file.path)
         except ValueError:
             # Without a geometry it is a table of paths.
-            return pd.read_parquet(path)
+            return pd.read_parquet(file.path)
     except Exception as error:  # of many kinds: pyarrow's, geopandas', shapely's
         reason = " ".join(str(error).split())[:200].removesuffix(".")
         raise DataError(
-            f"{path} cannot be read as GeoParquet: {reason}.",
+            f"{file.name} cannot be read as GeoParquet: {reason}.",
             remedy="Write it with geopandas, DuckDB or GDAL.",
         ) from error
 
