@@ -116,9 +116,9 @@ def _part_driver(*, scene: str, folder: str) -> dict[str, Any]:
     jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
     with RunFolder(out, {}) as run_folder:
         run = SceneRun(worker.predictor, out, options, run_folder, None, None)
-        wholes = Wholes(run, run_folder, {one.name: 1 for one in jobs})
+        wholes = Wholes(run, run_folder, {one.name: 1 for one in jobs}, strict=False)
         began = cpu_s()
-        tasks = [pickle.dumps(task) for task in wholes.tasks(jobs, strict=False)]
+        tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
         handed_out_s = cpu_s() - began
         made = worker.scene(pickle.loads(tasks[0]).given)
         files = {path.name: path.read_bytes() for path in made.folder.iterdir()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -168,10 +169,11 @@ def run_jobs(
         ]  # fmt: skip
         try:
             if apart:
-                # The largest first: else all would wait for one of them in the end.
-                apart.sort(key=lambda job: -sizes[job.name])
-                taker = Wholes(run, folder, sizes)
-                executor.run_apart(taker.tasks(apart, strict=strict), taker)
+                # The largest first: else all would wait for one of them in the end; before them
+                # those that cannot be opened.
+                apart.sort(key=lambda job: -(sizes[job.name] or math.inf))
+                taker = Wholes(run, folder, sizes, strict=strict)
+                executor.run_apart(taker.tasks(apart), taker)
             others = {job.name for job in jobs} - {job.name for job in apart}
             rest = [job for job in jobs if job.name in others]
             executor.run(run.scenes(rest, strict=strict))

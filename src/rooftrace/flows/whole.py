@@ -98,19 +98,27 @@ class Wholes:
         run: takes what is made of them.
         folder: of the run.
         sizes: pixels of images by name.
+        strict: whether nothing more is done once one has failed.
     """
 
-    def __init__(self, run: SceneRun, folder: RunFolder, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, run: SceneRun, folder: RunFolder, sizes: Mapping[str, int], *, strict: bool
+    ) -> None:
         self._run = run
         self._folder = folder
         self._sizes = sizes
+        self._strict = strict
         self._jobs: list[Job] = []
 
-    def tasks(self, jobs: Sequence[Job], *, strict: bool) -> Iterator[Task]:
+    @property
+    def wants_no_more(self) -> bool:
+        return self._strict and bool(self._run.failed)
+
+    def tasks(self, jobs: Sequence[Job]) -> Iterator[Task]:
         """What is to be done of the images, as workers have time for them."""
         run = self._run
         for job in jobs:
-            if strict and run.failed:
+            if self.wants_no_more:
                 return
             try:
                 if run.take_up(job):

@@ -339,6 +339,30 @@ def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
     assert json.loads((tmp_path / "run.json").read_text())["cluster"]["lost"] == 3
 
 
+def test_a_strict_run_ends_with_the_first_image_that_fails(
+    folder: Path, bundle: Path, spread: Spread, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "in" / "5.tif").write_bytes(b"II*\0 nothing")
+    pools = spread(size=1)
+    jobs, _ = find_jobs([tmp_path / "in"])
+    with executing(read_models(bundle), CLUSTER) as executor:
+        report = run_jobs(jobs, executor, tmp_path / "out", OPTIONS, {}, strict=True)
+    ((shown, error),) = report.failures
+    assert shown.endswith("5.tif")
+    assert isinstance(error, DataError)
+    assert len(pools[0].called) < 7
+    # What is done is kept for the run that goes on.
+    (tmp_path / "in" / "5.tif").unlink()
+    jobs, _ = find_jobs([tmp_path / "in"])
+    with executing(read_models(bundle), CLUSTER) as executor:
+        report = run_jobs(jobs, executor, tmp_path / "out", OPTIONS, {}, strict=True)
+    assert not report.failures
+    assert len(report.outputs) == 6
+
+
 def test_what_slower_workers_leave_is_removed(
     folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path
 ) -> None:

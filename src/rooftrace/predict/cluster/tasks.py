@@ -62,6 +62,11 @@ class Task:
 class TaskTaker(Protocol):
     """Is told what becomes of tasks, by their numbers."""
 
+    @property
+    def wants_no_more(self) -> bool:
+        """Whether those that are not done are not to be done any more."""
+        ...
+
     def done(self, number: int, value: Any) -> None: ...
     def failed(self, number: int, error: RooftraceError) -> None: ...
 
@@ -88,6 +93,8 @@ class TaskRun:
 
     def step(self) -> bool:
         self.schedule.pull()
+        if self._taker.wants_no_more:
+            self.schedule.given_up(list(self._tasks))
         for order in self.schedule.orders(monotonic()):
             task = self._tasks.get(order.key)
             if task is not None and order.what == "run":
