@@ -218,7 +218,8 @@ def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
     """
     import ray
 
-    from rooftrace.predict.cluster.schedule import Piece, Schedule
+    from rooftrace.predict.cluster.schedule import Schedule
+    from rooftrace.predict.cluster.work import Piece
 
     class Idle:
         def do(self, method: str, *given: Any) -> bytes:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rooftrace.predict.cluster.schedule import Order, Piece, Schedule
+from rooftrace.predict.cluster.schedule import Schedule
+from rooftrace.predict.cluster.work import Order, Piece
 
 __all__ = ["ASSUMED", "Costs", "World", "grid", "simulate"]
 

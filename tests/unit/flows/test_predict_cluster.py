@@ -24,7 +24,7 @@ from rooftrace.flows.whole import SceneWorker, WholeMade, WholeScene
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.models.bundle import ModelBundle, write_bundle
 from rooftrace.predict import scene as scene_module
-from rooftrace.predict.cluster import driver as driver_module
+from rooftrace.predict.cluster import blocks as blocks_module
 from rooftrace.predict.cluster.ray_pool import ClusterOptions
 from rooftrace.predict.cluster.worker import Facts
 from rooftrace.predict.model_set import read_models
@@ -199,7 +199,7 @@ def test_blocks_that_wait_are_not_held_beyond_a_limit(
     bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(driver_module, "_HELD_BYTES", 0)
+    monkeypatch.setattr(blocks_module, "_HELD_BYTES", 0)
     spread(size=2)
     run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone

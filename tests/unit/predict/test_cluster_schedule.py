@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.predict.cluster.schedule import MOST_LOSSES, Order, Piece, Schedule
+from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
+from rooftrace.predict.cluster.work import Order, Piece
 
 
 def grid(rows: int, cols: int) -> list[Piece]:

@@ -16,10 +16,11 @@ import heapq
 import statistics
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field
 
-__all__ = ["Order", "Piece", "Schedule", "Tally"]
+from rooftrace.predict.cluster.work import Order, Piece, Tally
+
+__all__ = ["MOST_LOSSES", "Schedule"]
 
 _RUNS_AT_ONCE = 2
 """Of a worker: one reads while the network has the other's tiles."""
@@ -39,59 +40,6 @@ has it alone, so that no other piece is blamed for what this one does."""
 
 _MOST_STRIKES = 3
 """Pieces that a worker failed on and others did not, before it is given nothing more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of work.
-
-    Args:
-        key: its number; pieces are taken in this order.
-        needs: earlier ones that hand something on to it.
-        cost: of it, in any unit, by which times are compared; its pixels.
-    """
-
-    key: int
-    needs: frozenset[int] = frozenset()
-    cost: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a worker is told to do.
-
-    `run` a piece, where nothing is missing finish it, too; `finish` one that it holds; `drop` one
-    that it holds, since another was faster.
-    """
-
-    worker: Hashable
-    what: Literal["run", "finish", "drop"]
-    key: int
-
-
-@dataclass
-class Tally:
-    """What the cluster's failures cost.
-
-    Args:
-        runs: of pieces, that were begun.
-        repeated: of them, since a worker was lost or failed.
-        doubled: of them, since a worker was slow.
-        wasted: runs whose answer nobody needed.
-        lost: workers.
-        dismissed: workers that failed where others did not.
-    """
-
-    runs: int = 0
-    repeated: int = 0
-    doubled: int = 0
-    wasted: int = 0
-    lost: int = 0
-    dismissed: int = 0
-
-    def plus(self, other: Tally) -> Tally:
-        """Both together."""
-        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 @dataclass

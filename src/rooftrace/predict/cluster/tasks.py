@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
-from rooftrace.predict.cluster.schedule import MOST_LOSSES, Piece, Schedule
+from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
+from rooftrace.predict.cluster.work import Piece
 
 __all__ = ["Run", "Task", "TaskRun", "TaskTaker"]
 
