@@ -88,7 +88,7 @@ def _part_tiles(*, folder: str, work: str, scenes: int, side: int) -> dict[str, 
         path = Path(folder) / f"{number:03d}.tif"
         shutil.copyfile(town, path)
         with rasterio.open(path, "r+") as image:
-            image.transform *= Affine.translation(number * side * (1 - _OVERLAP), 0)
+            image.transform @= Affine.translation(number * side * (1 - _OVERLAP), 0)
     return {}
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.windows import Window
 
 from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.models.bundle import write_bundle
@@ -196,3 +197,54 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     told = json.loads((tmp_path / "run.json").read_text())
     assert told["resumed_blocks"] >= kept >= 3
     assert told["figures"][0]["pixels"] == _SIDE_PX**2
+
+
+@pytest.fixture(scope="module")
+def scenes(town: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine scenes that overlap."""
+    folder = tmp_path_factory.mktemp("scenes")
+    side, step = 3600, 3200
+    with rasterio.open(town) as whole:
+        for number in range(9):
+            window = Window((number % 3) * step, (number // 3) * step, side, side)
+            moved = whole.transform @ Affine.translation(window.col_off, window.row_off)
+            profile = whole.profile | {"width": side, "height": side, "transform": moved}
+            with rasterio.open(folder / f"{number}.tif", "w", **profile) as one:
+                one.write(whole.read(window=window))
+    return folder
+
+
+def layer(out: Path) -> dict[str, bytes]:
+    kept = [*(out / "buildings").rglob("*.parquet"), *(out / "scenes").glob("*.gpkg")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in kept}
+
+
+def noted(out: Path) -> int:
+    """Scenes that are done."""
+    journal = out / "scenes" / ".rooftrace" / "journal.jsonl"
+    return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
+
+
+def test_a_catalogue_loses_a_node_and_then_its_driver(
+    nodes: Nodes, scenes: Path, model: Path, tmp_path: Path
+) -> None:
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    ended(predict(scenes, model, alone, "--catalogue"))
+    run = predict(scenes, model, out, "--catalogue", *spread(nodes))
+    _until(lambda: noted(out) >= 1 or run.poll() is not None, "no scene comes")
+    nodes.kill(2)
+    _until(lambda: noted(out) >= 3 or run.poll() is not None, "no scene comes after the loss")
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    kept = noted(out)
+    more = ("--cluster", "ray", "--address", nodes.address, "--workers", "1")
+    process = predict(scenes, model, out, "--catalogue", *more)
+    told, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    report = json.loads(told)
+    assert report["resumed_scenes"] >= kept >= 3
+    assert report["failed"] == []
+    assert layer(out) == layer(alone)
+    # Of the worker that was lost in mid-scene nothing is left.
+    assert not list((out / "scenes").rglob("made.*"))

@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class WholeMade:
     record: Mapping[str, Any]
     notes: tuple[str, ...]
     resumed_blocks: int
-    contents: Mapping[str, bytes] = field(default_factory=dict)
+    contents: Mapping[str, bytes] | None = None
 
     def put(self, out: Path) -> tuple[list[str], dict[str, Any]]:
         """Put the files into the folder of the run: who was slower writes nothing there.
@@ -74,9 +74,10 @@ class WholeMade:
         Raises:
             ExportError: it cannot be written to, or the files cannot be seen here.
         """
-        for name, content in self.contents.items():
-            write_atomically(out / name, content)
-        if not self.contents:
+        if self.contents is not None:
+            for name, content in self.contents.items():
+                write_atomically(out / name, content)
+        else:
             try:
                 for path in self.folder.iterdir():
                     path.replace(out / path.name)
