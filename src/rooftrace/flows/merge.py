@@ -18,6 +18,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.io.partitions import PartitionedLayer
 from rooftrace.io.quadkey import morton
 from rooftrace.vector.gather import Gatherer
+from rooftrace.vector.mend import mended
 from rooftrace.vector.sightings import Sightings
 
 __all__ = ["Merged", "SceneLayer", "merge_layers"]
@@ -155,8 +156,8 @@ def _read(layer: SceneLayer, index: int) -> Sightings:
     with _explained(layer):
         meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
     columns = dict(zip(meta["fields"].tolist(), fields))
-    polygons = np.asarray(
-        shapely.transform(shapely.from_wkb(geometry), _turn(meta["crs"])), np.object_
+    polygons = mended(
+        np.asarray(shapely.transform(shapely.from_wkb(geometry), _turn(meta["crs"])), np.object_)
     )
     count = len(polygons)
     kind = columns.get("class_id", np.ones(count))

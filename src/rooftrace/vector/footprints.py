@@ -9,6 +9,7 @@ from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from rooftrace.core.types import Footprints, GeoGrid
+from rooftrace.vector.mend import mended
 from rooftrace.vector.rectangles import smallest_rectangles
 
 __all__ = ["make_footprints", "metres_per_px", "square_metres_per_px"]
@@ -138,4 +139,4 @@ def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:
 
     placed = np.asarray(shapely.transform(polygons_px, place), np.object_)
     # Pixel rows grow downwards, so most transforms turn rings around.
-    return placed if grid.transform.determinant > 0 else np.asarray(shapely.reverse(placed))
+    return mended(placed if grid.transform.determinant > 0 else shapely.reverse(placed))
