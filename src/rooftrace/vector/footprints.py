@@ -9,7 +9,7 @@ from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
 from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.vector.mend import mended
+from rooftrace.io.mend import mended
 from rooftrace.vector.rectangles import smallest_rectangles
 
 __all__ = ["make_footprints", "metres_per_px", "square_metres_per_px"]

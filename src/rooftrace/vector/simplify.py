@@ -81,6 +81,11 @@ class Drawn:
         rings, owner = shapely.get_rings(raw, return_index=True)
         stairs, outline = Loops.of(rings), Loops.of(shapely.get_rings(polygons))
         at = find_vertices(stairs, outline)
+        mended = np.unique(owner[_out_of_order(stairs, outline, at)])
+        if len(mended):
+            polygons[mended] = shapely.simplify(raw[mended], tolerance_px)
+            outline = Loops.of(shapely.get_rings(polygons))
+            at = find_vertices(stairs, outline)
         origin = stairs.vertex[stairs.first[:-1]]
         stairs, outline = stairs.moved(-origin), outline.moved(-origin)
         return cls(polygons, owner, origin, outline, moments_between(stairs, outline, at))
@@ -118,6 +123,17 @@ def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     lost[owner[(vertex != np.floor(vertex)).any(axis=1)]] = True
     drawn[lost] = shapely.simplify(polygons[lost], tolerance_px)
     return drawn
+
+
+def _out_of_order(stairs: Loops, outline: Loops, at: Ints) -> Ints:
+    """Rings that do not go the way of their stairs: a crossing was mended between whole numbers.
+
+    GEOS gives such a ring another beginning, maybe another direction and place among the holes.
+    """
+    strange = (stairs.vertex[at] != outline.vertex).any(axis=1) | (stairs.ring[at] != outline.ring)
+    back = at[outline.after] <= at
+    times = np.bincount(outline.ring[back], minlength=len(outline.first) - 1)
+    return np.union1d(outline.ring[strange], np.flatnonzero(times != 1))
 
 
 def acceptable(candidate: Polygons, raw: Polygons) -> NDArray[np.bool_]:

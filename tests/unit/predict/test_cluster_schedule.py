@@ -285,6 +285,24 @@ def test_a_worker_that_fails_where_others_do_not_is_dismissed() -> None:
     assert schedule.dismissed() == []
 
 
+def test_pieces_that_nobody_can_do_are_held_against_nobody() -> None:
+    count = 20
+    schedule = Schedule([Piece(key) for key in range(count)], ahead=count)
+    schedule.join("a")
+    schedule.join("b")
+    schedule.pull()
+    taken = 0
+    while not schedule.is_over:
+        schedule.pull()
+        for order in schedule.orders(0.0):
+            if schedule.failed(order.worker, order.key):
+                schedule.given_up([order.key])
+        while schedule.is_done(taken):
+            schedule.taken(taken)
+            taken += 1
+        assert schedule.dismissed() == []
+
+
 def test_a_slow_piece_is_given_to_one_that_has_nothing_to_do() -> None:
     schedule = Schedule([Piece(key) for key in range(7)], ahead=7)
     schedule.join("quick")

@@ -4,10 +4,11 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from shapely import affinity
 
 from rooftrace.vector.polygonize import trace
-from rooftrace.vector.simplify import MIN_IOU, simplify_staircase
+from rooftrace.vector.simplify import MIN_IOU, Drawn, simplify_staircase
 
 
 def drawn(shape: shapely.Polygon, size: int = 120, fine: int = 8) -> np.ndarray:
@@ -104,3 +105,16 @@ def test_nothing_to_do(tolerance_px: float) -> None:
     assert len(simplify_staircase(np.zeros(0, np.object_), tolerance_px)) == 0
     raw = trace(np.tri(9, dtype=np.uint8)).polygons
     assert simplify_staircase(raw, 0)[0] is raw[0]
+
+
+def test_rings_that_geos_mends_go_the_way_of_their_stairs() -> None:
+    """It mends some crossings on whole numbers, and turns or reorders the rings: nine of these."""
+    noise = np.random.default_rng(101).standard_normal((800, 800))
+    raw = trace((ndimage.gaussian_filter(noise, 0.8) > 0).astype(np.uint8)).polygons
+    made = Drawn.of(raw, 1.25)
+    # Between two corners there are stairs, and none twice.
+    assert (made.moments[:, 0] > 0).all()
+    rings = shapely.get_rings(raw)
+    along = np.bincount(made.outline.ring, made.moments[:, 0], minlength=len(rings))
+    np.testing.assert_allclose(along, shapely.length(rings))
+    assert np.isfinite(shapely.get_coordinates(simplify_staircase(raw, 1.25))).all()

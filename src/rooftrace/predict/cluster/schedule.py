@@ -228,6 +228,8 @@ class Schedule:
                 continue
             if state.holder is not None:
                 self._drops.append(Order(state.holder, "drop", key))
+            # What nobody could do is held against nobody.
+            state.failed_on.clear()
             self._done(state)
             self._is_run(state)
 

@@ -1,0 +1,105 @@
+"""Polygons that cross themselves by rounding are valid again, and nothing else is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from pyproj import CRS
+
+from rooftrace.core.types import Footprints
+from rooftrace.io.mend import mended, rounded
+from rooftrace.io.vector import write_footprints
+
+HOUSE = shapely.box(0, 0, 20, 10)
+SPIKE = shapely.Polygon([(0, 0), (10, 0), (10, 10), (10, 15), (10, 10), (0, 10)])
+BOW = shapely.Polygon([(0, 0), (10, 0), (10, 10), (9.999, 10.001), (10.001, 10.001), (0, 10)])
+
+
+def test_valid_ones_stay_the_same_objects() -> None:
+    given = np.array([HOUSE, shapely.box(1, 1, 2, 2)])
+    assert mended(given) is given
+
+
+def test_of_the_others_the_largest_part_is_left() -> None:
+    given = np.array([HOUSE, SPIKE, BOW])
+    made = mended(given)
+    assert made[0] is HOUSE
+    assert shapely.is_valid(made).all()
+    assert {one.geom_type for one in made} == {"Polygon"}
+    assert made[1].equals(shapely.box(0, 0, 10, 10))
+    assert made[2].area == pytest.approx(100, rel=1e-3)
+    assert all(one.exterior.is_ccw for one in made)
+    # What was given is not touched.
+    assert not given[1].is_valid
+
+
+def test_what_has_no_area_or_no_place_stays() -> None:
+    line = shapely.Polygon([(0, 0), (5, 5), (10, 10)])
+    nowhere = shapely.Polygon([(0, 0), (np.inf, 0), (1, 1)])
+    made = mended(np.array([line, nowhere, SPIKE]))
+    assert made[0] is line
+    assert made[1] is nowhere
+    assert made[2].is_valid
+    assert len(mended(np.zeros(0, np.object_))) == 0
+
+
+MERCATOR = CRS(3857)
+
+
+def slits(count: int) -> np.ndarray:
+    """Houses with a passage into a yard that is as wide as some 1e-8 of a degree."""
+    made = []
+    for number in range(count):
+        x, y = 4_107_309.3 + 50 * number, -145_797.7 + 7 * number
+        shell = [(0, 0), (10, 1), (20, 2), (20, 20), (0, 20)]
+        tip = 10 + 1e-4, 1.0 + 1e-3
+        house = shapely.Polygon(shell, [[tip, (15, 15), (5, 15)]])
+        made.append(shapely.transform(house, lambda xy, by=(x, y): xy + by))
+    return np.array(made)
+
+
+def degrees(geometry: np.ndarray, digits: int) -> np.ndarray:
+    frame = geopandas.GeoSeries(geometry, crs=3857).to_crs(4326)
+    return np.asarray(shapely.transform(frame.to_numpy(), lambda xy: np.round(xy, digits)))
+
+
+def test_polygons_are_valid_with_the_digits_of_a_geojson() -> None:
+    houses = slits(200)
+    assert shapely.is_valid(houses).all()
+    plain = shapely.is_valid(degrees(houses, 7))
+    # Else this test would test nothing.
+    assert 0 < np.count_nonzero(~plain) < len(houses)
+    made = rounded(houses, MERCATOR, 7)
+    assert shapely.is_valid(degrees(made, 7)).all()
+    assert shapely.is_valid(made).all()
+    # Nobody else is changed, and those by a centimetre.
+    assert all(one is other for one, other in zip(made[plain], houses[plain]))
+    assert shapely.hausdorff_distance(made, houses).max() < 0.05
+
+
+def test_what_rounding_leaves_nothing_of_stays() -> None:
+    speck = shapely.box(1e6, 1e6, 1e6 + 1e-3, 1e6 + 1e-3)
+    pair = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(0.5, 0.5, 2, 2)])
+    # From 179.99 to -179.99 degrees.
+    across = shapely.Polygon(
+        [(20_037_000, 0), (20_039_000, 500), (20_039_000, 0), (20_037_000, 500)]
+    )
+    given = np.array([speck, pair, across])
+    made = rounded(given, MERCATOR, 7)
+    assert made[0] is speck
+    assert made[1] is pair
+    assert made[2] is across
+    assert len(rounded(given[:0], MERCATOR, 7)) == 0
+
+
+def test_a_geojson_has_valid_polygons(tmp_path: Path) -> None:
+    houses = slits(60)
+    made = Footprints(houses, np.ones(len(houses), np.float32), shapely.area(houses), MERCATOR)
+    write_footprints(tmp_path / "houses.geojson", made)
+    frame = geopandas.read_file(tmp_path / "houses.geojson")
+    assert len(frame) == len(houses)
+    assert frame.geometry.is_valid.all()
