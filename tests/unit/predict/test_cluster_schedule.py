@@ -244,6 +244,18 @@ def test_who_fails_is_given_it_no_more_and_two_failures_are_for_good() -> None:
     assert schedule.failed(other, 0)
 
 
+def test_who_was_not_given_a_piece_cannot_fail_on_it() -> None:
+    schedule = Schedule(grid(1, 1), ahead=2)
+    schedule.join("a")
+    schedule.pull()
+    (order,) = schedule.orders(0.0)
+    schedule.join("b")
+    # Of an earlier run, say.
+    assert not schedule.failed("b", order.key)
+    assert not schedule.failed("b", order.key)
+    assert schedule.ran("a", order.key, 1.0, finished=True)
+
+
 def test_one_worker_alone_fails_for_good() -> None:
     schedule = Schedule(grid(1, 1), ahead=2)
     schedule.join("a")

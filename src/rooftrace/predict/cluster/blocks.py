@@ -136,10 +136,11 @@ class BlockRun:
             case Answered(worker, (key, _), Made() as made):
                 if self.schedule.finished(worker, key):
                     self._made(key, made)
-            case Failed(worker, (key, what), error):
-                if what != "drop" and self.schedule.failed(worker, key):
+            case Failed(worker, (key, "run" | "finish"), error):
+                if self.schedule.failed(worker, key):
                     self._fail(self._blocks[key].scene, error)
             case _:
+                # Of no use: a drop, or what a slow worker was given by a run before this one.
                 pass
 
     def lost(self, worker: Hashable) -> None:

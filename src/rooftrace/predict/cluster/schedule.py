@@ -200,8 +200,8 @@ class Schedule:
             Whether that is for good: another one failed on it, too, or there is no other.
         """
         state = self._states.get(key)
-        self._stopped(worker, key)
-        if state is None or state.done:
+        ran = self._stopped(worker, key) is not None
+        if state is None or state.done or not (ran or state.holder == worker):
             return False
         if state.holder == worker:
             self._let_go(state)

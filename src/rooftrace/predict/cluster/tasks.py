@@ -99,7 +99,7 @@ class TaskRun:
         for order in self.schedule.orders(monotonic()):
             task = self._tasks.get(order.key)
             if task is not None and order.what == "run":
-                self._pool.call(order.worker, (order.key, "run"), task.method, [task.given])
+                self._pool.call(order.worker, (order.key, task.method), task.method, [task.given])
         while self.schedule.is_done(self._next):
             self.schedule.taken(self._next)
             del self._tasks[self._next]
