@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack, redirect_stdout
@@ -35,6 +36,9 @@ _PATIENCE_S = 120.0
 
 _RESTARTS_WITHIN_S = 5.0
 """After a loss, before another worker is asked for: the cluster has to notice first."""
+
+
+_KNOCK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,8 @@ class RayPool:
         if self._ray.is_initialized():
             return
         address = self._options.address
+        if address not in ("local", "auto"):
+            _knock(address)
         # Nothing is told to anybody outside of the cluster.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -251,11 +257,7 @@ class RayPool:
                 configure_logging=False, **own,
             )  # fmt: skip
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise ConfigError(
-                f"No Ray cluster answers at {address}: {_first_line(error)}.",
-                remedy="Start one with ray start --head, or leave out --address for this machine "
-                "alone.",
-            ) from error
+            raise _no_cluster(address, _first_line(error)) from error
         self._begun = True
 
     def _disconnect(self) -> None:
@@ -320,6 +322,27 @@ class _Actor:
             # Here, so that what goes wrong is told as of a call.
             self._worker = make(models, threads, folder)
         return getattr(self._worker, method)(*given)
+
+
+def _knock(address: str) -> None:
+    """Raises ConfigError where nobody listens: Ray itself would ask on for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise ConfigError(
+            f"--address {address} is no address of a cluster; expected local, auto or HOST:PORT.",
+            remedy="See what ray start --head has printed.",
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"No Ray cluster answers at {address}: {why}.",
+        remedy="Start one with ray start --head, or leave out --address for this machine alone.",
+    )
 
 
 def _imported() -> Any:
