@@ -18,14 +18,22 @@ from rooftrace.predict.cluster.work import Order, Piece
 
 __all__ = ["ASSUMED", "Costs", "World", "grid", "simulate"]
 
+_FAILURE_HOURS = (1000.0, 100.0)
+_NOTICED_S = 20.0
+_REPLACED_S = 180.0
+_SLOW_SHARE = 0.02
+_SLOW_TIMES = 10.0
+_SPREAD = 0.15
+_FASTER = {"as here": 1.0, "8 times as fast": 8.0, "50 times as fast": 50.0}
+
 ASSUMED = {
-    "hours_between_failures_of_a_machine": [1000, 100],
-    "seconds_until_a_loss_is_noticed": 20,
-    "seconds_until_a_machine_is_replaced": 180,
-    "share_of_slow_machines": 0.02,
-    "slow_machines_take_times_as_long": 10,
-    "spread_of_a_block": 0.15,
-    "faster_workers": {"as here": 1.0, "8 times as fast": 8.0, "50 times as fast": 50.0},
+    "hours_between_failures_of_a_machine": list(_FAILURE_HOURS),
+    "seconds_until_a_loss_is_noticed": _NOTICED_S,
+    "seconds_until_a_machine_is_replaced": _REPLACED_S,
+    "share_of_slow_machines": _SLOW_SHARE,
+    "slow_machines_take_times_as_long": _SLOW_TIMES,
+    "spread_of_a_block": _SPREAD,
+    "faster_workers": _FASTER,
     "note": "assumed, not measured",
 }
 
@@ -36,13 +44,11 @@ _SIDE = 33
 
 _SCENES = (40, 50_000)
 _SCENE_MPX = 100.0
-_SLOW = float(ASSUMED["share_of_slow_machines"])  # type: ignore[arg-type]
 _MISHAPS: list[tuple[str, dict[str, Any]]] = [
     ("none", {}),
-    ("a failure in 1000 h", {"failures_h": 1000.0}),
-    ("a failure in 100 h", {"failures_h": 100.0}),
-    ("slow machines", {"slow": _SLOW}),
-    ("slow machines, left alone", {"slow": _SLOW, "patient": True}),
+    *((f"a failure in {hours:g} h", {"failures_h": hours}) for hours in _FAILURE_HOURS),
+    ("slow machines", {"slow": _SLOW_SHARE}),
+    ("slow machines, left alone", {"slow": _SLOW_SHARE, "patient": True}),
 ]
 
 
@@ -138,8 +144,7 @@ class World:
     def _come(self, at: float) -> None:
         worker = next(self._names)
         slow = self._random.random() < self.slow
-        factor = float(ASSUMED["slow_machines_take_times_as_long"])  # type: ignore[arg-type]
-        self._speed[worker] = factor if slow else 1.0
+        self._speed[worker] = _SLOW_TIMES if slow else 1.0
         self._push(at, "joined", worker)
         if self.failures_h is not None:
             lives_s = self._random.expovariate(1 / (3600 * self.failures_h))
@@ -156,13 +161,13 @@ class World:
             self._sent_for_taking += 1
 
     def _send(self, order: Order) -> None:
-        worker = int(order.worker)  # type: ignore[call-overload]
+        worker = order.worker
+        assert isinstance(worker, int)
         if worker not in self._speed or order.what == "drop":
             return
         ready = self.schedule.is_ready(order.key)
-        spread = float(ASSUMED["spread_of_a_block"])  # type: ignore[arg-type]
         if order.what == "run":
-            work = self.costs.run * max(0.3, self._random.gauss(1, spread))
+            work = self.costs.run * max(0.3, self._random.gauss(1, _SPREAD))
             work += self.costs.finish if ready else 0.0
         else:
             work = self.costs.finish
@@ -180,13 +185,13 @@ class World:
 
     def _died(self, worker: int, _: Any) -> None:
         del self._speed[worker]
-        self._push(self.now + float(ASSUMED["seconds_until_a_loss_is_noticed"]), "lost", worker)  # type: ignore[arg-type]
+        self._push(self.now + _NOTICED_S, "lost", worker)
 
     def _lost(self, worker: int, _: Any) -> None:
         blamed = self.schedule.leave(worker)
         self.blamed += len(blamed)
         self.schedule.given_up(blamed)
-        self._come(self.now + float(ASSUMED["seconds_until_a_machine_is_replaced"]))  # type: ignore[arg-type]
+        self._come(self.now + _REPLACED_S)
 
     def _ran(self, worker: int, detail: tuple[int, bool]) -> None:
         if worker in self._speed:
@@ -238,10 +243,8 @@ def simulate(measured: dict[str, Any], say: Callable[[str], None]) -> list[dict[
         say: takes a line for each row.
     """
     rows = []
-    faster = ASSUMED["faster_workers"]
-    assert isinstance(faster, dict)
-    for kind, factor in faster.items():
-        costs = costs_of(measured, float(factor))
+    for kind, factor in _FASTER.items():
+        costs = costs_of(measured, factor)
         for workers in _WORKERS:
             for name, how in _MISHAPS if factor == 1 else _MISHAPS[:1]:
                 found = [_scene(workers, costs, seed, how) for seed in _SEEDS]
