@@ -70,13 +70,14 @@ def rounded(geometry: Polygons, crs: CRS, digits: int) -> Polygons:
         return geometry
     placed = shapely.transform(geometry, lambda xy: moved(xy, crs, _LON_LAT))
     coarse = shapely.transform(placed, lambda xy: np.round(xy, digits))
-    bounds = shapely.bounds(coarse)
-    bad = ~shapely.is_valid(coarse) & np.isfinite(bounds).all(axis=1)
-    bad &= shapely.get_type_id(geometry) == shapely.GeometryType.POLYGON
-    bad &= bounds[:, 2] - bounds[:, 0] < 180
-    if not bad.any():
-        return geometry
+    bad = ~shapely.is_valid(coarse) & (shapely.get_type_id(coarse) == shapely.GeometryType.POLYGON)
     index = np.flatnonzero(bad)
+    bounds = shapely.bounds(coarse[index])
+    known = np.isfinite(bounds).all(axis=1)
+    index, bounds = index[known], bounds[known]
+    index = index[bounds[:, 2] - bounds[:, 0] < 180]
+    if not len(index):
+        return geometry
     snapped = shapely.set_precision(mended(placed[index]), 10.0**-digits, mode="valid_output")
     largest, owner = _largest(snapped)
     result = geometry.copy()

@@ -94,6 +94,9 @@ def test_what_rounding_leaves_nothing_of_stays() -> None:
     assert made[1] is pair
     assert made[2] is across
     assert len(rounded(given[:0], MERCATOR, 7)) == 0
+    # The British grid ends long before.
+    nowhere = np.array([shapely.box(1e8, 1e8, 2e8, 2e8)])
+    assert rounded(nowhere, CRS(27700), 7)[0] is nowhere[0]
 
 
 def test_a_geojson_has_valid_polygons(tmp_path: Path) -> None:
