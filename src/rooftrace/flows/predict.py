@@ -174,8 +174,8 @@ def run_jobs(
                 apart.sort(key=lambda job: -(sizes[job.name] or math.inf))
                 taker = Wholes(run, folder, sizes, strict=strict)
                 executor.run_apart(taker.tasks(apart), taker)
-            others = {job.name for job in jobs} - {job.name for job in apart}
-            rest = [job for job in jobs if job.name in others]
+            done = {job.name for job in apart}
+            rest = [job for job in jobs if job.name not in done]
             executor.run(run.scenes(rest, strict=strict))
         except BaseException as error:
             run.abandon(error)
