@@ -1,15 +1,19 @@
-"""Addresses at which there is no cluster are errors in a moment."""
+"""Clusters that are not there, and workers that cannot begin."""
 
 from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.predict.cluster.driver import Driver
+from rooftrace.predict.cluster.pool import Event, Joined, Lost
 from rooftrace.predict.cluster.ray_pool import ClusterOptions, RayPool
-from rooftrace.predict.model_set import read_models
+from rooftrace.predict.cluster.worker import Facts
+from rooftrace.predict.model_set import ModelSet, read_models
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -32,3 +36,63 @@ def test_where_nobody_listens() -> None:
             RayPool(ClusterOptions(address), read_models(None)).__enter__()
         # Ray itself takes more than five minutes.
         assert time.monotonic() - began < 60
+
+
+def test_a_machine_on_which_no_worker_can_be_made(tmp_path: Path) -> None:
+    facts = Facts("none", "fp32", {}, (), {}, "here")
+
+    class Sometimes:
+        """The first one to be made fails."""
+
+        def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
+            try:
+                (tmp_path / "made").mkdir()
+            except FileExistsError:
+                return
+            raise PredictError("The processor is broken.", remedy="Mend it.")
+
+        def facts(self) -> Facts:
+            return facts
+
+    events: list[Event] = []
+    until = time.monotonic() + 60
+    with RayPool(ClusterOptions(workers=2), read_models(None), Sometimes) as pool:
+        while len(events) < 2 and time.monotonic() < until:
+            events += pool.wait(0.5)
+    (joined,) = (event for event in events if isinstance(event, Joined))
+    (lost,) = (event for event in events if isinstance(event, Lost))
+    assert joined.facts == facts
+    assert lost.reason == "The processor is broken"
+    assert joined.worker != lost.worker
+
+
+def test_a_worker_that_nobody_can_make() -> None:
+    class Never:
+        def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
+            raise PredictError("The model is broken.", remedy="Mend it.")
+
+        def facts(self) -> Facts:
+            raise AssertionError
+
+    with (
+        RayPool(ClusterOptions(workers=2), read_models(None), Never) as pool,
+        pytest.raises(PredictError, match=r"^The model is broken\. Mend it\.$"),
+    ):
+        Driver(pool).begin()
+
+
+def test_machines_that_lack_the_package() -> None:
+    # Sent by its name, of a module that only this process knows.
+    with (
+        RayPool(ClusterOptions(workers=1), read_models(None), Elsewhere) as pool,
+        pytest.raises(PredictError, match=r"cannot begin: ModuleNotFoundError: .*Install rooft"),
+    ):
+        Driver(pool).begin()
+
+
+class Elsewhere:
+    def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
+        raise AssertionError
+
+    def facts(self) -> Facts:
+        raise AssertionError

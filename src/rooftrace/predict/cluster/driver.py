@@ -119,8 +119,8 @@ class Driver:
         known = event.worker in self._workers
         if isinstance(event, Lost):
             facts = self._workers.pop(event.worker, None)
-            if facts is not None:
-                self.notes.append(f"A worker on {facts.node} was lost: {event.reason}.")
+            lost = "A worker" if facts is None else f"A worker on {facts.node}"
+            self.notes.append(f"{lost} was lost: {event.reason}.")
         return known
 
     def _let_go(self, worker: Hashable, why: str, node: str = "") -> None:

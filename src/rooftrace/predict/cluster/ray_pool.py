@@ -37,7 +37,6 @@ _PATIENCE_S = 120.0
 _RESTARTS_WITHIN_S = 5.0
 """After a loss, before another worker is asked for: the cluster has to notice first."""
 
-
 _KNOCK_S = 10.0
 
 
@@ -187,6 +186,9 @@ class RayPool:
         except self._ray.exceptions.RayTaskError as error:
             return self._raised(call, error)
         except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):
+                # Before any of our own code: the package is not there, or of another version.
+                return self._unfit(call.worker, _not_begun(error))
             return self._lose(call.worker, _first_line(error))
         if call.token is None:
             self._workers[call.worker].ready = True
@@ -205,8 +207,15 @@ class RayPool:
         )
         if call.token is not None:
             return Failed(call.worker, call.token, told)
-        # It could not even be made: the next would be no better.
-        raise told
+        return self._unfit(call.worker, told)
+
+    def _unfit(self, number: int, error: RooftraceError) -> Lost:
+        """A worker could not be made: on its machine another one could not, either."""
+        self._forget(number)
+        if not (self._workers or self._asked_again):
+            raise error
+        self._last_reason = error.message.rstrip(".")
+        return Lost(number, self._last_reason)
 
     def _lose(self, number: int, reason: str) -> Lost:
         self._last_reason = reason
@@ -342,6 +351,14 @@ def _no_cluster(address: str, why: str) -> ConfigError:
     return ConfigError(
         f"No Ray cluster answers at {address}: {why}.",
         remedy="Start one with ray start --head, or leave out --address for this machine alone.",
+    )
+
+
+def _not_begun(error: BaseException) -> PredictError:
+    cause = str(error).strip().splitlines()[-1].strip()
+    return PredictError(
+        f"A worker cannot begin: {cause[:300].rstrip('.')}.",
+        remedy="Install rooftrace[ray] on every machine of the cluster, in the same version.",
     )
 
 
