@@ -16,7 +16,7 @@ from typing import Any
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.block import Piece
-from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
+from rooftrace.predict.cluster.pool import Answered, Failed, Pool
 from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
 from rooftrace.predict.cluster.work import Order
 from rooftrace.predict.cluster.work import Piece as Work
@@ -124,13 +124,9 @@ class BlockRun:
         for _, future in self._taking:
             future.cancel()
 
-    def tell(self, event: Event) -> None:
-        """What a worker did."""
+    def tell(self, event: Answered | Failed) -> None:
+        """What became of a call."""
         match event:
-            case Joined(worker):
-                self.schedule.join(worker)
-            case Lost(worker):
-                self.lost(worker)
             case Answered(worker, (key, _), Ran() as ran):
                 self._ran(worker, key, ran)
             case Answered(worker, (key, _), Made() as made):

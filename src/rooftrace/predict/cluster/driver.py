@@ -94,7 +94,13 @@ class Driver:
         try:
             while run.step():
                 for event in self._pool.wait(_WAIT_S):
-                    if self._meet(event):
+                    if not self._meet(event):
+                        continue
+                    if isinstance(event, Joined):
+                        run.schedule.join(event.worker)
+                    elif isinstance(event, Lost):
+                        run.lost(event.worker)
+                    else:
                         run.tell(event)
                 for worker in run.schedule.dismissed():
                     self._let_go(worker, "it failed where others did not")

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from rooftrace.core.errors import PredictError, RooftraceError
-from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
+from rooftrace.predict.cluster.pool import Answered, Failed, Pool
 from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
 from rooftrace.predict.cluster.work import Piece
 
@@ -30,8 +30,8 @@ class Run(Protocol):
         """Do what can be done now; whether there is more to come."""
         ...
 
-    def tell(self, event: Event) -> None:
-        """What a worker did."""
+    def tell(self, event: Answered | Failed) -> None:
+        """What became of a call."""
         ...
 
     def lost(self, worker: Hashable) -> None:
@@ -106,12 +106,8 @@ class TaskRun:
             self._next += 1
         return not self.schedule.is_over
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Answered | Failed) -> None:
         match event:
-            case Joined(worker):
-                self.schedule.join(worker)
-            case Lost(worker):
-                self.lost(worker)
             case Answered(worker, (key, _), value):
                 if self.schedule.ran(worker, key, monotonic(), finished=True):
                     self._taker.done(key, value)
