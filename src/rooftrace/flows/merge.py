@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import Transformer
+from pyproj import CRS
 
 from rooftrace.core.errors import DataError
 from rooftrace.io.mend import mended
 from rooftrace.io.partitions import PartitionedLayer
 from rooftrace.io.quadkey import morton
+from rooftrace.io.reproject import moved
 from rooftrace.vector.gather import Gatherer
 from rooftrace.vector.sightings import Sightings
 
 __all__ = ["Merged", "SceneLayer", "merge_layers"]
 
-_CRS84 = "OGC:CRS84"
+_CRS84 = CRS.from_user_input("OGC:CRS84")
 _ORDER_LEVEL = 16
 _FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
 
@@ -131,8 +132,8 @@ def _explained(layer: SceneLayer) -> Iterator[None]:
 
 
 def _turn(crs: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    transformer = Transformer.from_crs(crs, _CRS84, always_xy=True)
-    return lambda xy: np.stack(transformer.transform(xy[:, 0], xy[:, 1]), axis=1)
+    source = CRS.from_user_input(crs)
+    return lambda xy: moved(xy, source, _CRS84)
 
 
 def _along_a_curve(outlines: Sequence[Any]) -> list[int]:
