@@ -1,8 +1,10 @@
 # make demo   the bundled model on the bundled scene (or SCENE=my.tif), with the core install
-# make test   the development environment and the whole test suite
+# make test   the development environment, then the tests of a few minutes (PYTEST_ARGS="tests/unit -x")
+# make test-all   these and the campaigns: benches, tutorials, servers, cluster, kills, browser
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
+# make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco gpkg", SEED=1
 # make docs   the documentation site, into build/site
-# make labelstudio   the Label Studio server that its contract test starts, in an environment of its own
+# make labelstudio   the Label Studio server and the client generator that contract tests start, apart
 
 PYTHON ?= python3
 OUT ?= out
@@ -16,20 +18,32 @@ export ROOFTRACE_DATA := $(abspath ../shared/data)
 endif
 endif
 
-EXTRAS = train,tune,tensorboard,mlflow,labels,onnx,parquet,export,serve,video,ray,s3
+EXTRAS = train,tune,tensorboard,mlflow,labels,onnx,parquet,export,serve,video,ray,s3,stac,services,sam
 LOCK = constraints.txt
 STAMP = .installed-$(shell cat pyproject.toml $(LOCK) | cksum | cut -d' ' -f1)
 SERVER_STAMP = .installed-$(shell cksum < requirements-labelstudio.txt | cut -d' ' -f1)
 
-.PHONY: demo test env labelstudio check lint types layers docs clean
+# Each file runs in one process, so that what its tests share is made once.
+PYTEST = .venv/bin/python -m pytest --dist loadfile
+
+# Where bytecode is not kept, as in many containers, each process compiles all of src and tests again.
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: demo test test-all campaigns env labelstudio check lint types layers fuzz docs clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
 	else scene=$$(.venv-core/bin/python -c "from rooftrace.testing import demo_scene_path as p; print(p())"); fi; \
 	.venv-core/bin/rooftrace predict "$$scene" -o "$(OUT)"
 
+# Six processes even on two cores: beside other programs, they get a larger share of the machine.
 test: env
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) -n 6 -m "not campaign" $(PYTEST_ARGS)
+
+test-all: test campaigns
+
+campaigns: env
+	$(PYTEST) -n auto -m campaign $(PYTEST_ARGS)
 
 env: .venv/$(STAMP)
 
@@ -42,6 +56,8 @@ env: .venv/$(STAMP)
 .venv/$(STAMP):
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP) install -c $(LOCK) -e ".[$(EXTRAS)]" -r requirements-dev.txt
+	@echo "Compiling the tests once, so that each process of make test does not ..."
+	@$(PYTEST) --collect-only -qq > /dev/null 2>&1 || true
 	touch $@
 
 labelstudio: .venv-labelstudio/$(SERVER_STAMP)
@@ -58,15 +74,26 @@ labelstudio: .venv-labelstudio/$(SERVER_STAMP)
 
 check: test lint types layers
 
+# Bandit prints nothing where it finds nothing, but warns of each part of a line with `# nosec`.
 lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/python tools/plain_english.py
+	.venv/bin/bandit -q -c pyproject.toml -r src bench tools docs qgis -ll 2>&1 \
+	| { ! grep -v "but no failed test on"; }
 
 types: env
 	.venv/bin/mypy
 
 layers: env
 	.venv/bin/lint-imports --no-cache
+
+MINUTES ?= 60
+SEED ?= 0
+ONLY ?=
+
+fuzz: env
+	.venv/bin/python tests/fuzz/fuzz_run.py --minutes $(MINUTES) --seed $(SEED) --only "$(ONLY)"
 
 # mkdocs-material tells of a version to come that nothing here is of.
 docs: env

@@ -1,9 +1,7 @@
 """Accuracy for the time spent: IoU on places that were not trained on, against a plain loop.
 
-    python bench/accuracy.py                 # see bench/README.md
-
-Prints one JSON object. Both sides train the recipe's network from the recipe's weights on the
-recipe's places, and take turns. Stopped and started again it goes on; so does a larger --minutes.
+Both sides train the recipe's network from the recipe's weights on the recipe's places, and take
+turns. A benchmark that was stopped resumes; so does one with a larger `--minutes`.
 """
 
 from __future__ import annotations
@@ -16,17 +14,15 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import PART, WORK, machine, measure_part, rounded, say, start
+from common import PART, RECIPE, WORK, argument_parser, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
 
 SIDES = ("ours", "plain", "ours_fp32")
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default.toml"
 
 TURN_MINUTES = 2.0
 """Processor minutes: on two cores that is one by the clock."""
@@ -34,10 +30,9 @@ TURN_MINUTES = 2.0
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     if "plain" in options.sides and not (options.work / "tiles" / "count.json").exists():
         say("cutting the tiles of the plain loop")
-        measure_part(__file__, "tiles", recipe=str(options.recipe), work=str(options.work))
+        measure_part(__file__, "tiles", recipe=options.recipe, work=options.work)
     wanted = sorted({*options.minutes, *_multiples(options.every, max(options.minutes))})
     running = [_Side(name, options, wanted) for name in options.sides]
     waiting = [side for side in running if side.missing]
@@ -45,8 +40,6 @@ def main() -> dict[str, Any]:
         waiting = [side for side in waiting if side.take_turn()]
     points = {side.name: side.points for side in running}
     return {
-        "benchmark": "accuracy",
-        "machine": before,
         "minutes_are": "processor minutes of a process and its workers, validation left out",
         "points": points,
         "by_minutes": {
@@ -57,13 +50,13 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 20, 40])
     parser.add_argument("--every", type=float, default=5, help="minutes between measurements")
     parser.add_argument("--turn", type=float, default=TURN_MINUTES, help="minutes of a turn")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES[:2])
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--work", type=Path, default=WORK / "accuracy")
+    parser.set_defaults(work=WORK / "accuracy")
     options = parser.parse_args()
     if min(*options.minutes, options.every, options.turn) <= 0:
         parser.error("--minutes, --every and --turn are above 0")
@@ -87,11 +80,7 @@ class _Side:
         kept = json.loads(self._file.read_text("utf-8")) if self._file.exists() else []
         self._points: list[dict[str, Any]] = kept
         self._wanted = wanted
-        self._given = {
-            "recipe": str(options.recipe),
-            "work": str(options.work),
-            "turn": options.turn,
-        }
+        self._given = {"recipe": options.recipe, "work": options.work, "turn": options.turn}
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -101,14 +90,14 @@ class _Side:
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """Those that were asked for, in order."""
+        """Points that were asked for, in order."""
         asked = [point for point in self._points if point["minutes"] in self._wanted]
         return sorted(asked, key=lambda point: float(point["minutes"]))
 
     def take_turn(self) -> bool:
-        """Let it train for a turn; False where it has done all."""
+        """Let the side train for a turn; return False if it has finished."""
         if self._process is None:
-            given = json.dumps({**self._given, "marks": self.missing})
+            given = json.dumps({**self._given, "marks": self.missing}, default=str)
             self._process = subprocess.Popen(
                 [sys.executable, __file__, PART, self.name, given],
                 stdin=subprocess.PIPE,
@@ -120,11 +109,11 @@ class _Side:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
-            told = json.loads(line)
-            if "point" in told:
-                self._keep(told["point"])
-            elif "rests_at" in told:
-                say(f"{self.name}: {told['rests_at']:.1f} minutes")
+            message = json.loads(line)
+            if "point" in message:
+                self._keep(message["point"])
+            elif "rests_at" in message:
+                say(f"{self.name}: {message['rests_at']:.1f} minutes")
                 return True
         if self._process.wait() != 0 or self.missing:
             raise SystemExit(f"error: {self.name} ended with {self._process.returncode}")
@@ -139,7 +128,7 @@ class _Side:
 
 
 def _row(points: Sequence[dict[str, Any]], minutes: float) -> dict[str, Any]:
-    """What a side had come to, and the best that it had had by then."""
+    """Return the last point of a side before this time, and its best value so far."""
     reached = [point for point in points if point["minutes"] <= minutes]
     return {**reached[-1], "best_mean_iou_so_far": max(point["mean_iou"] for point in reached)}
 
@@ -149,7 +138,7 @@ def _row(points: Sequence[dict[str, Any]], minutes: float) -> dict[str, Any]:
 
 def tiles(*, recipe: str, work: str) -> dict[str, Any]:
     from plain_training import write_tiles
-    from rooftrace.train.feed import open_data
+    from rooftrace.train.datamodule import open_data
 
     config = _config(Path(recipe))
     data = open_data(config, Path(recipe).parent)
@@ -166,7 +155,8 @@ def _config(recipe: Path, **changes: Any) -> TrainConfig:
     raw = tomllib.loads(recipe.read_text(encoding="utf-8"))
     warmup = raw.get("schedule", {}).get("warmup_steps", 0)
     raw["schedule"] = {"kind": "none", "warmup_steps": warmup}
-    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}, **changes}
+    raw |= {"epochs": 10**6, "device": "cpu", "stop": {"patience": 0}, "watch": {"panel": 0}}
+    raw |= changes
     return parse_config(raw, TrainConfig, source=str(recipe))
 
 
@@ -224,7 +214,7 @@ class _Clock:
         return go_on
 
 
-def _tell(minutes: float, clock: _Clock, images: int, measured: dict[str, Any]) -> None:
+def _report(minutes: float, clock: _Clock, images: int, measured: dict[str, Any]) -> None:
     point = {
         "minutes": minutes,
         "images": images,
@@ -240,7 +230,7 @@ def _measure(net: Any, statistics: Any, places: Sequence[Any], batch_size: int) 
     import torch
 
     from rooftrace.metrics.curves import ThresholdCurve
-    from rooftrace.train.loader import collate
+    from rooftrace.train.datamodule import collate
 
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in statistics)
     curves = {}
@@ -274,22 +264,22 @@ def ours(
     name: str = "ours",
     precision: str = "auto",
 ) -> dict[str, Any]:
-    """What `rooftrace train` runs; it goes on after its last finished epoch."""
+    """Train as `rooftrace train` does, and continue after the last finished epoch."""
     from rooftrace.models.zoo import build_model  # before Lightning: see models/_torch.py
 
     # isort: split
     from lightning.pytorch.callbacks import Callback
 
-    from rooftrace.train.feed import open_data
+    from rooftrace.train.datamodule import open_data
+    from rooftrace.train.loop import prepare_process, run_trainer
     from rooftrace.train.task import SegmentationTask
-    from rooftrace.train.trainer import begin, run_trainer
 
     class Done(Exception):
         pass
 
     base, run = Path(recipe).parent, Path(work, name)
     config = _config(Path(recipe), precision=precision)
-    begin(config)
+    prepare_process(config)
     data = open_data(config, base)
     net = build_model(config.model, bands=3, channels=1, base=base)
     names = [each.name for each in data.tiles]
@@ -321,7 +311,7 @@ def ours(
                     found = _measure(
                         task.best_net.eval(), data.statistics, data.tiles, config.batch_size
                     )
-                _tell(minutes, self.clock, trainer.global_step * config.batch_size, found)
+                _report(minutes, self.clock, trainer.global_step * config.batch_size, found)
             if self.clock.done or (self.clock.turn_is_over and not self.clock.rest()):
                 raise Done
 
@@ -332,6 +322,11 @@ def ours(
     return {}
 
 
+def ours_fp32(**given: Any) -> dict[str, Any]:
+    """Train as `ours`, but in fp32."""
+    return ours(**given, name="ours_fp32", precision="fp32")
+
+
 def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[str, Any]:
     """The plain loop; it goes on after its last turn."""
     from plain_training import PlainLoop, infinite_batches
@@ -340,7 +335,7 @@ def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[st
     import torch
 
     from rooftrace.models.zoo import build_model
-    from rooftrace.train.feed import open_data
+    from rooftrace.train.datamodule import open_data
 
     config, base, state_file = _config(Path(recipe)), Path(recipe).parent, Path(work, "plain.pt")
     torch.manual_seed(config.seed)
@@ -349,7 +344,8 @@ def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[st
     state = {"steps": 0, "seconds": 0.0}
     partial = state_file.with_suffix(".partial")
     if state_file.exists():
-        saved = torch.load(state_file, weights_only=False)
+        # The state that this program wrote itself.
+        saved = torch.load(state_file, weights_only=False)  # nosec B614
         loop.load_state_dict(saved["loop"])
         state = saved["state"]
     sys.stdin.readline()
@@ -370,7 +366,7 @@ def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[st
                 loop.net.eval()
                 found = _measure(loop.net, data.statistics, data.tiles, config.batch_size)
                 loop.net.train()
-            _tell(minutes, clock, steps * config.batch_size, found)
+            _report(minutes, clock, steps * config.batch_size, found)
         if clock.done or clock.turn_is_over:
             with clock.stopped():
                 state = {"steps": steps, "seconds": clock.seconds}
@@ -384,5 +380,4 @@ def plain(*, recipe: str, work: str, turn: float, marks: list[float]) -> dict[st
 if __name__ == "__main__":
     # Threads that wait for one another sleep: else a busy machine would be charged as work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    in_fp32 = partial(ours, name="ours_fp32", precision="fp32")
-    start(main, {"tiles": tiles, "ours": ours, "ours_fp32": in_fp32, "plain": plain})
+    start(main, tiles, ours, ours_fp32, plain)

@@ -1,15 +1,11 @@
-"""How fast a set is audited, against the mere decoding of its files.
+"""Speed of the audit compared with that of decoding the same generated tiles, on all cores.
 
-    python bench/audit.py > audit.json
-
-20,000 generated tiles of 256 × 256 (an RGB PNG and a mask as PNG each) are decoded on all cores by
-the reader that the audit uses, measured by the audit, and decoded once more by `cv2.imread`, which
-knows no place, no nodata and no errors. See bench/README.md.
+`decode` is the reader that the audit uses, `imread` is `cv2.imread`, which handles no georeference,
+no nodata and no errors.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import threading
 import time
@@ -17,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import WORK, machine, measure_part, rounded, say, start
+from common import argument_parser, by_turns, measure_part, rounded, say, start
 
 _SCENES = (301, 302, 303, 304)
 _SCENE_PX = 2048
 _MANY = 1000
-"""Fewer tiles than this are a trial, and come of small scenes."""
+"""Number of tiles below which a run is a trial with small scenes."""
 
 _TILE_PX = 256
 _GSD_M = 0.3
@@ -30,33 +26,26 @@ _CHUNK = 32
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argument_parser(__doc__)
     parser.add_argument("--tiles", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
-    told = machine()
     folder = options.work / f"tiles_{options.tiles}"
     if not (folder / "masks").is_dir():
         say(f"making {options.tiles} tiles in {folder}")
-        measure_part(__file__, "make", folder=str(folder), tiles=options.tiles)
-    rows: dict[str, dict[str, Any]] = {}
-    rounds: list[float] = []
-    # In turns, so that whatever else the machine does falls on all.
-    for repeat in range(options.repeats):
-        turn: dict[str, float] = {}
-        for row in ("decode", "audit", "imread"):
-            report = measure_part(__file__, row, folder=str(folder)).report
-            say(f"{repeat + 1}/{options.repeats} {row}: {report['tiles_per_s']} tiles/s")
-            turn[row] = report["tiles_per_s"]
-            if turn[row] >= rows.setdefault(row, report)["tiles_per_s"]:
-                rows[row] = report
-        rounds.append(rounded(turn["audit"] / turn["decode"]))
+        measure_part(__file__, "make", folder=folder, tiles=options.tiles)
+    runs = by_turns(
+        ("decode", "audit", "imread"), options.repeats,
+        lambda row: measure_part(__file__, row, folder=folder).report, "tiles_per_s",
+    )  # fmt: skip
+    rounds = [
+        rounded(audit["tiles_per_s"] / decode["tiles_per_s"])
+        for audit, decode in zip(runs["audit"], runs["decode"])
+    ]
+    rows = {row: max(of, key=lambda run: run["tiles_per_s"]) for row, of in runs.items()}
     rate = {row: report["tiles_per_s"] for row, report in rows.items()}
     cpu = {row: report["cpu_seconds"] for row, report in rows.items()}
     return {
-        "benchmark": "audit",
-        "machine": told,
         "tiles": options.tiles,
         "rows": rows,
         "audit/decode by round": rounds,
@@ -71,13 +60,13 @@ def main() -> dict[str, Any]:
 
 
 def make(folder: str, tiles: int) -> dict[str, Any]:
-    """Tiles cut at random out of a few generated scenes, turned and lit another way each."""
+    """Write tiles cut at random from generated scenes, each with its own rotation and light."""
     import cv2
     import numpy as np
 
     from rooftrace.testing import generate_scene
 
-    # Named at the end, so that what is half made is made anew.
+    # The folder gets its name at the end, so that an incomplete one is made again.
     root, partial = Path(folder), Path(folder + ".partial")
     for part in ("images", "masks"):
         (partial / part).mkdir(parents=True, exist_ok=True)
@@ -103,20 +92,20 @@ def make(folder: str, tiles: int) -> dict[str, Any]:
 
 
 def decode(folder: str) -> dict[str, Any]:
-    """Every image and every mask, by the reader of the audit, and nothing else."""
+    """Decode every image and mask with the reader of the audit."""
     return _timed(folder, lambda paths: _on_all_cores(_decode, paths))
 
 
 def imread(folder: str) -> dict[str, Any]:
-    """Every image and every mask by OpenCV."""
+    """Decode every image and mask with OpenCV."""
     return _timed(folder, lambda paths: _on_all_cores(_imread, paths))
 
 
 def audit(folder: str) -> dict[str, Any]:
-    """What `rooftrace inspect` does to measure a set: found by looking, opened, measured."""
-    from rooftrace.data.audit.run import measure_set
-    from rooftrace.data.config import SourceConfig
-    from rooftrace.data.kinds import open_source
+    """Open and measure the set as `rooftrace inspect` does, including the detection of its kind."""
+    from rooftrace.audit.measure import measure_set
+    from rooftrace.labels.config import SourceConfig
+    from rooftrace.labels.kinds import open_source
 
     def measure(_: Sequence[str]) -> None:
         facts = measure_set(open_source(SourceConfig(path=folder)))
@@ -127,7 +116,7 @@ def audit(folder: str) -> dict[str, Any]:
 
 def _timed(folder: str, work: Callable[[Sequence[str]], None]) -> dict[str, Any]:
     names = sorted(path.name for path in Path(folder, "images").iterdir())
-    with _Watch() as watch:
+    with _UsageMonitor() as watch:
         started = time.perf_counter()
         work([f"{folder}/{{}}/{name}" for name in names])
         seconds = time.perf_counter() - started
@@ -168,10 +157,10 @@ def _imread(paths: Sequence[str]) -> None:
             assert cv2.imread(path.format(part), cv2.IMREAD_UNCHANGED) is not None
 
 
-class _Watch:
-    """What this process and all that it started use together, looked at often; of Linux.
+class _UsageMonitor:
+    """Monitor of the memory and CPU time of this process and its descendants (Linux only).
 
-    The time that processors spend tells more than the clock where others take part of them.
+    CPU time is more reliable than the clock if other programs use the same processors.
     """
 
     def __init__(self) -> None:
@@ -184,7 +173,7 @@ class _Watch:
     def cpu_seconds(self) -> float:
         return sum(self._cpu_s.values())
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _UsageMonitor:
         self._thread.start()
         return self
 
@@ -202,7 +191,7 @@ class _Watch:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Process ids, `pid` first; of Linux."""
+    """Return the ids of a process and its descendants, `pid` first (Linux only)."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -215,7 +204,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _used(pid: int) -> tuple[float, float]:
-    """Seconds on a processor and resident 10^6 bytes, pages shared with others among them."""
+    """Return CPU seconds and resident memory in 10^6 bytes, including shared pages."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -225,4 +214,4 @@ def _used(pid: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    start(main, {"make": make, "decode": decode, "audit": audit, "imread": imread})
+    start(main, make, decode, audit, imread)

@@ -1,11 +1,9 @@
-"""Scenes on one process and on workers of a cluster, and what a large cluster would do.
+"""Scenes on one process and on workers of a cluster, and a simulation of a large cluster.
 
-    python bench/cluster.py                   # measured here, then simulated with what was measured
-    python bench/cluster.py --figures FILE    # simulated alone, with figures of an earlier run
-
-Prints one JSON object; see bench/README.md and docs/scale.md. What is measured: blocks a minute,
-the driver's time for a block, Ray's time for a call, the start of the workers. What is assumed, and
-said so: how often machines fail, how many are slow, how long it takes to notice a loss.
+With `--figures FILE` the simulation alone runs, with the figures of an earlier run. Measured are
+blocks a minute, the driver's time for a block, Ray's time for a call and the start of the workers.
+Assumed are how often machines fail, how many are slow and how long it takes to notice a loss.
+See docs/scale.md.
 """
 
 from __future__ import annotations
@@ -13,18 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from common import (
-    WORK,
+    argument_parser,
+    by_turns,
     cpu_s,
     load_bundle,
-    machine,
-    measure,
     measure_part,
+    measure_rooftrace,
     rounded,
     say,
     start,
@@ -46,7 +43,6 @@ def main() -> dict[str, Any]:
     from cluster_simulation import ASSUMED, simulate
 
     return {
-        "benchmark": "cluster",
         "measured": figures,
         "assumed": ASSUMED,
         "simulated": simulate(figures, say=say),
@@ -54,49 +50,36 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--side", type=int, default=12_288, help="of the scene, in pixels")
-    parser.add_argument("--model", help="a bundle; default the one that comes with rooftrace")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=8, help="of the catalogue")
     parser.add_argument("--scene-side", type=int, default=5000, help="of each of them")
     parser.add_argument("--figures", type=Path, help="the answer of an earlier run")
-    parser.add_argument("--work", type=Path, default=WORK)
     return parser.parse_args()
 
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     import cluster_catalogue
 
-    before = machine()
-    scene = Path(
-        measure_part(
-            __file__, "scene", folder=str(options.work), side=options.side, model=options.model
-        ).report["scene"]
-    )
+    given = {"folder": options.work, "model": options.model}
+    scene = Path(measure_part(__file__, "scene", side=options.side, **given).report["scene"])
     warm(scene)
-    rows: dict[str, list[dict[str, Any]]] = {"alone": []}
-    for _ in range(options.repeat):
-        # In turns, so that a busy minute is in all of them.
-        rows["alone"].append(_run(scene, options, 0))
-        for workers in options.workers:
-            rows.setdefault(f"workers_{workers}", []).append(_run(scene, options, workers))
-            say(f"{workers} workers: {rows[f'workers_{workers}'][-1]}")
-    best = {name: min(made, key=lambda row: row["run_s"]) for name, made in rows.items()}
-    driver = measure_part(
-        __file__, "driver", scene=str(scene), folder=str(options.work), model=options.model
-    ).report
+    workers_of = {"alone": 0} | {f"workers_{count}": count for count in options.workers}
+    runs = by_turns(
+        workers_of, options.repeat, lambda row: _run(scene, options, workers_of[row]), "run_s"
+    )
+    best = {name: min(made, key=lambda row: row["run_s"]) for name, made in runs.items()}
+    driver = measure_part(__file__, "driver", scene=scene, **given).report
     calls = measure_part(__file__, "calls", payload_bytes=int(driver["part_bytes"])).report
     blocks = int(driver["blocks"])
     one = best[f"workers_{options.workers[0]}"]
     answer = {
-        "machine": before,
         "scene_px": options.side,
         "block_mpx": rounded(options.side**2 / 1e6 / blocks),
         "blocks": blocks,
-        "alone": best["alone"],
-        **{name: row for name, row in best.items() if name != "alone"},
+        **best,
         "driver": driver,
         "calls": calls,
         "blocks_per_minute": {
@@ -114,11 +97,8 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
 def _run(scene: Path, options: argparse.Namespace, workers: int) -> dict[str, Any]:
     out = options.work / "cluster_out"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
-    command += ["-m", options.model] if options.model else []
-    if workers:
-        command += ["--cluster", "ray", "--workers", str(workers)]
-    made = measure(command)
+    cluster = ["--cluster", "ray", "--workers", str(workers)] if workers else []
+    made = measure_rooftrace("predict", scene, "-o", out, *cluster, model=options.model)
     shutil.rmtree(out, ignore_errors=True)
     mpx = options.side**2 / 1e6
     run_s = mpx / made.report["mpx_per_s"]
@@ -130,33 +110,34 @@ def _run(scene: Path, options: argparse.Namespace, workers: int) -> dict[str, An
     }
 
 
-def _part_scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
+def scene(*, folder: str, side: int, model: str | None) -> dict[str, Any]:
     gsd_m = load_bundle(model).spec.gsd_m or 0.3
     return {"scene": str(write_scene(Path(folder), side, gsd_m, "deflate"))}
 
 
-def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
+def driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any]:
     """The driver's own work for a block: one process makes the parts, then only takes them."""
     import pickle
-    from contextlib import nullcontext
     from dataclasses import replace
-    from functools import partial
 
-    from rooftrace.io.masks import mask_sink
     from rooftrace.io.raster import open_raster
-    from rooftrace.predict.options import SceneOptions
-    from rooftrace.predict.parts import PartStore, unpack
+    from rooftrace.predict import pipeline
+    from rooftrace.predict.checkpoint import CheckpointStore, unpack
+    from rooftrace.predict.outputs import FileSink, SceneOutputs, tracing_of
+    from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import load
-    from rooftrace.predict.stream import run_streams
 
     predictor = load(model)
     source = open_raster(scene)
     out = Path(folder) / "cluster_driver"
     shutil.rmtree(out, ignore_errors=True)
-    store = PartStore(out / "parts", {"bench": "cluster"})
+    store = CheckpointStore(out / "parts", {"bench": "cluster"})
     quiet = SceneOptions(outputs=("mask",))
-    made, work = predictor.start(source, quiet, lambda: nullcontext(_Nowhere()), parts=store)
-    run_streams([made], predictor.engine)
+    paths = predictor.paths_for(source, out, "scene")
+    for _ in pipeline.run(
+        plan_scene(source, predictor.bundle.spec, quiet), predictor.engine, store
+    ):
+        pass
     files = sorted((out / "parts").glob("*.part"))
     answer: dict[str, Any] = {
         "blocks": len(files),
@@ -169,10 +150,9 @@ def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any
         "untraced": ("mask", "polygons", "preview", "density"),
     }.items():
         options = SceneOptions(outputs=outputs)  # type: ignore[arg-type]
-        target = out / f"{name}.tif"
-        _, work = predictor.start(
-            source, options, partial(mask_sink, target, source.grid, predictor.bundle.spec.legend)
-        )
+        plan = plan_scene(source, predictor.bundle.spec, options)
+        tracing = None if name == "untraced" else tracing_of(plan)
+        scene_outputs = SceneOutputs(plan, _MaskAlone(FileSink(paths, plan)))
         taken, unpacked, traced, sent = 0.0, 0.0, 0.0, 0
         for file in files:
             data = file.read_bytes()
@@ -180,19 +160,21 @@ def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any
             block = unpack(data, with_scores=name == "untraced").block
             unpacked += cpu_s() - began
             whole = unpack(data).block
-            if work.tracing is not None and name != "untraced":
+            if tracing is not None:
                 # What a worker does, and what comes of it through the cluster.
                 began = cpu_s()
-                packed = pickle.dumps(whole.traced(work.tracing))
+                packed = pickle.dumps(whole.traced(tracing))
                 traced += cpu_s() - began
                 sent += len(packed)
             began = cpu_s()
-            if work.tracing is not None and name != "untraced":
-                block = replace(block, outlines=pickle.loads(packed))
-            work.consume(block)
+            if tracing is not None:
+                # Packed by this program.
+                block = replace(block, outlines=pickle.loads(packed))  # nosec B301
+            scene_outputs.feed(block)
             taken += cpu_s() - began
         began = cpu_s()
-        work.finish(made.stats, None, lambda _: None)
+        with scene_outputs:
+            scene_outputs.finish()
         answer[f"take_{name}_ms"] = rounded(1e3 * taken / len(files))
         answer[f"finish_{name}_ms"] = rounded(1e3 * (cpu_s() - began) / len(files))
         answer["unpack_ms" if name != "untraced" else "unpack_untraced_ms"] = rounded(
@@ -205,21 +187,27 @@ def _part_driver(*, scene: str, folder: str, model: str | None) -> dict[str, Any
     return answer
 
 
-class _Nowhere:
-    """A mask that is not written."""
+class _MaskAlone:
+    """Files of a scene, of which only the mask is written."""
 
-    def write(self, window: object, mask: object) -> None:
-        return None
+    def __init__(self, files: Any) -> None:
+        self.open_mask = files.open_mask
+
+    def write_polygons(self, chunks: Any) -> None:
+        for _ in chunks:
+            pass
+
+    def write(self, result: object) -> None:
+        pass
 
 
-def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
+def calls(*, payload_bytes: int) -> dict[str, Any]:
     """Ray's part: calls of a worker that does nothing but answer with as many bytes as a part has;
     and the schedule's, with a thousand workers.
     """
     import ray
 
-    from rooftrace.predict.cluster.schedule import Schedule
-    from rooftrace.predict.cluster.work import Piece
+    from rooftrace.predict.cluster.schedule import WorkItem, WorkSchedule
 
     class Idle:
         def do(self, method: str, *given: Any) -> bytes:
@@ -236,7 +224,7 @@ def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
         known.append(idle.do.remote("run"))
     took, cpu = time.perf_counter() - began, cpu_s() - cpu
     ray.shutdown()
-    schedule = Schedule((Piece(key) for key in range(10_000)), ahead=6000)
+    schedule = WorkSchedule((WorkItem(key) for key in range(10_000)), ahead=6000)
     for worker in range(1000):
         schedule.join(worker)
     steps, taken, scheduled = 0, 0, time.perf_counter()
@@ -260,4 +248,4 @@ def _part_calls(*, payload_bytes: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(main, {"scene": _part_scene, "driver": _part_driver, "calls": _part_calls})
+    start(main, scene, driver, calls)

@@ -1,72 +1,72 @@
 """A catalogue of scenes on one process and on workers of a cluster; a part of bench/cluster.py.
 
-python bench/cluster_catalogue.py         # by itself
-
-What is measured: scenes through workers that each do all of one, the driver's time for a scene, and
-the time until the buildings of all of them are one layer.
+Measured are scenes through workers that each process whole scenes, the driver's time for a scene,
+and the time until the buildings of all scenes are one layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from common import WORK, cpu_s, measure, measure_part, rounded, say, start, write_scene
+from common import (
+    argument_parser,
+    by_turns,
+    cpu_s,
+    measure_part,
+    measure_rooftrace,
+    rounded,
+    start,
+    write_scene,
+)
 
 _OVERLAP = 0.1
 _TAKEN = 200
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=WORK)
+    parser = argument_parser(__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--scene-side", type=int, default=5000)
-    options = parser.parse_args()
-    return measured(options)
+    return measured(parser.parse_args())
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Runs of a catalogue in turns, and the driver's part in them."""
     folder = options.work / "cluster_catalogue"
     measure_part(
-        __file__, "tiles", folder=str(folder), work=str(options.work), scenes=options.scenes,
+        __file__, "tiles", folder=folder, work=options.work, scenes=options.scenes,
         side=options.scene_side,
     )  # fmt: skip
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for _ in range(options.repeat):
-        for workers in [0, *options.workers]:
-            name = f"workers_{workers}" if workers else "alone"
-            rows.setdefault(name, []).append(_run(folder, options.work / "cluster_out", workers))
-            say(f"catalogue, {name}: {rows[name][-1]}")
-    best = {name: max(made, key=lambda row: row["mpx_per_s"]) for name, made in rows.items()}
+    out = options.work / "cluster_out"
+    workers_of = {"alone": 0} | {f"workers_{count}": count for count in options.workers}
+    runs = by_turns(
+        workers_of, options.repeat, lambda row: _run(folder, out, workers_of[row]), "mpx_per_s"
+    )
+    best = {name: max(made, key=lambda row: row["mpx_per_s"]) for name, made in runs.items()}
     one = best[f"workers_{options.workers[0]}"]
     answer = {
         "scenes": options.scenes,
         "scene_mpx": rounded(options.scene_side**2 / 1e6),
         **best,
-        "driver": measure_part(__file__, "driver", scene=str(next(folder.glob("*.tif"))),
-                               folder=str(options.work / "cluster_driver")).report,
+        "driver": measure_part(__file__, "driver", scene=next(folder.glob("*.tif")),
+                               folder=options.work / "cluster_driver").report,
     }  # fmt: skip
     for workers in options.workers[1:]:
         gain = best[f"workers_{workers}"]["mpx_per_s"] / one["mpx_per_s"]
         answer[f"efficiency_{workers}"] = rounded(gain / workers)
-    shutil.rmtree(options.work / "cluster_out", ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
     return answer
 
 
 def _run(folder: Path, out: Path, workers: int) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "rooftrace", "predict", str(folder), "-o", str(out)]
-    command += ["--catalogue", "--json"]
-    if workers:
-        command += ["--cluster", "ray", "--workers", str(workers)]
-    made = measure(command)
+    cluster = ["--cluster", "ray", "--workers", str(workers)] if workers else []
+    made = measure_rooftrace("catalogue", folder, "-o", out, *cluster)
     return {
         "mpx_per_s": rounded(made.report["mpx_per_s"]),
         "seconds": rounded(made.seconds),
@@ -76,8 +76,8 @@ def _run(folder: Path, out: Path, workers: int) -> dict[str, Any]:
     }
 
 
-def _part_tiles(*, folder: str, work: str, scenes: int, side: int) -> dict[str, Any]:
-    """The same town, over and over, each a bit further east."""
+def tiles(*, folder: str, work: str, scenes: int, side: int) -> dict[str, Any]:
+    """Write copies of one town, each a bit further east."""
     import rasterio
     from affine import Affine
 
@@ -92,35 +92,35 @@ def _part_tiles(*, folder: str, work: str, scenes: int, side: int) -> dict[str, 
     return {}
 
 
-def _part_driver(*, scene: str, folder: str) -> dict[str, Any]:
-    """What a scene costs the driver: handed out, its files moved, noted, put into one layer."""
+def driver(*, scene: str, folder: str) -> dict[str, Any]:
+    """Cost of a scene for the driver: to assign it, move its files, record it and merge it."""
     import pickle
     from dataclasses import replace
 
-    from rooftrace.data.catalogue.read import read_catalogue
-    from rooftrace.flows.catalogue import run_catalogue
-    from rooftrace.flows.executor import executing
-    from rooftrace.flows.inputs import find_jobs
-    from rooftrace.flows.runfolder import RunFolder
-    from rooftrace.flows.scene_run import SceneRun
-    from rooftrace.flows.whole import SceneWorker, Wholes
+    from rooftrace.flows.catalogue.run import run_catalogue
+    from rooftrace.flows.catalogue.sources import read_catalogue
+    from rooftrace.flows.predict.cluster import SceneTasks, SceneWorker
+    from rooftrace.flows.predict.inputs import find_inputs
+    from rooftrace.flows.predict.run import PredictRun, executing
+    from rooftrace.flows.predict.run_folder import RunFolder
     from rooftrace.predict.model_set import read_models
-    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.plan import SceneOptions
 
     out = Path(folder)
     shutil.rmtree(out, ignore_errors=True)
     models = read_models(None)
     options = SceneOptions(outputs=("polygons",), outline=True)
     worker = SceneWorker(models, None, Path.cwd())
-    ((job,), _) = find_jobs([Path(scene)])
+    (job,) = find_inputs([Path(scene)]).scenes
     jobs = [replace(job, name=f"{number}") for number in range(_TAKEN)]
     with RunFolder(out, {}) as run_folder:
-        run = SceneRun(worker.predictor, out, options, run_folder, None, None)
-        wholes = Wholes(run, run_folder, {one.name: 1 for one in jobs}, strict=False)
+        run = PredictRun(worker.predictor, out, options, run_folder, None, None)
+        wholes = SceneTasks(run, run_folder, {one.name: 1 for one in jobs}, strict=False)
         began = cpu_s()
         tasks = [pickle.dumps(task) for task in wholes.tasks(jobs)]
         handed_out_s = cpu_s() - began
-        made = worker.scene(pickle.loads(tasks[0]).given)
+        # Pickled above.
+        made = worker.scene(pickle.loads(tasks[0]).given)  # nosec B301
         files = {path.name: path.read_bytes() for path in made.folder.iterdir()}
         took_s = 0.0
         for number in range(_TAKEN):
@@ -130,7 +130,7 @@ def _part_driver(*, scene: str, folder: str) -> dict[str, Any]:
                 (copy / name).write_bytes(content)
             answer = pickle.dumps(replace(made, folder=copy))
             began = cpu_s()
-            wholes.done(number, pickle.loads(answer))
+            wholes.done(number, pickle.loads(answer))  # nosec B301
             took_s += cpu_s() - began
     shutil.rmtree(out, ignore_errors=True)
     # When all scenes are done, what is left is to find that out, and to make one layer of them.
@@ -151,4 +151,4 @@ def _part_driver(*, scene: str, folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(main, {"tiles": _part_tiles, "driver": _part_driver})
+    start(main, tiles, driver)

@@ -1,7 +1,7 @@
 """A cluster in virtual time: the schedule of a real run, with workers and machines made up.
 
-Events are processed in the order of a clock that nobody waits for. The driver is two servers, as it
-is two threads: one sends and hears, the other takes blocks in order.
+Events are processed in the order of a simulated clock. The driver is modelled as two servers,
+because it has two threads: one sends and receives, the other takes blocks in order.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rooftrace.predict.cluster.schedule import Schedule
-from rooftrace.predict.cluster.work import Order, Piece
+from rooftrace.predict.cluster.schedule import WorkItem, WorkOrder, WorkSchedule
 
 __all__ = ["ASSUMED", "Costs", "World", "grid", "simulate"]
 
@@ -54,7 +53,7 @@ _MISHAPS: list[tuple[str, dict[str, Any]]] = [
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run costs, in seconds.
+    """Cost of a run, in seconds.
 
     Args:
         run: a worker's time for a block.
@@ -71,12 +70,12 @@ class Costs:
     end: float
 
 
-def grid(rows: int, cols: int, first: int = 0) -> Iterator[Piece]:
+def grid(rows: int, cols: int, first: int = 0) -> Iterator[WorkItem]:
     """The blocks of a scene, each handed something from the left and from above."""
     for row, col in itertools.product(range(rows), range(cols)):
         around = ((row, col - 1), (row - 1, col), (row - 1, col - 1))
         needs = {first + r * cols + c for r, c in around if r >= 0 and c >= 0}
-        yield Piece(first + row * cols + col, frozenset(needs))
+        yield WorkItem(first + row * cols + col, frozenset(needs))
 
 
 @dataclass
@@ -84,15 +83,15 @@ class World:
     """One run.
 
     Args:
-        pieces: of it.
-        workers: how many.
-        costs: of a block.
+        pieces: Pieces of the scene.
+        workers: Number of workers.
+        costs: Cost of a block.
         failures_h: hours between failures of one worker; None for never.
         slow: the share of workers that are slow.
-        patient, ahead: see `Schedule`; default as for blocks.
+        patient, ahead: see `WorkSchedule`; default as for blocks.
     """
 
-    pieces: Iterator[Piece]
+    pieces: Iterator[WorkItem]
     workers: int
     costs: Costs
     seed: int
@@ -106,11 +105,11 @@ class World:
     taking_s: float = 0.0
     hearing_s: float = 0.0
     blamed: int = 0
-    schedule: Schedule = field(init=False)
+    schedule: WorkSchedule = field(init=False)
 
     def __post_init__(self) -> None:
         ahead = self.ahead or max(16, 6 * self.workers)
-        self.schedule = Schedule(self.pieces, ahead=ahead, patient=self.patient)
+        self.schedule = WorkSchedule(self.pieces, ahead=ahead, patient=self.patient)
         self._random = random.Random(self.seed)
         self._count = itertools.count()
         self._events: list[tuple[float, int, str, Any, Any]] = []
@@ -160,7 +159,7 @@ class World:
             self._push(self._taken_at, "took", None, self._sent_for_taking)
             self._sent_for_taking += 1
 
-    def _send(self, order: Order) -> None:
+    def _send(self, order: WorkOrder) -> None:
         worker = order.worker
         assert isinstance(worker, int)
         if worker not in self._speed or order.what == "drop":
@@ -207,7 +206,7 @@ class World:
 
 
 def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
-    """What was measured, for workers that are so many times as fast."""
+    """Return the measured costs for workers that are `faster` times as fast."""
     driver, calls = measured["driver"], measured["calls"]
     return Costs(
         # With what it takes to finish it.
@@ -220,7 +219,7 @@ def costs_of(measured: dict[str, Any], faster: float = 1.0) -> Costs:
 
 
 def whole_costs_of(measured: dict[str, Any]) -> Costs:
-    """What was measured of scenes that workers do whole, for one of 10,000² pixels."""
+    """Return the measured cost of a scene of 10,000² pixels that one worker processes."""
     catalogue, calls = measured["catalogue"], measured["calls"]
     driver = catalogue["driver"]
     return Costs(
@@ -239,7 +238,7 @@ def simulate(measured: dict[str, Any], say: Callable[[str], None]) -> list[dict[
     One scene of 100,000² by blocks, and catalogues of scenes of 10,000² that workers do whole.
 
     Args:
-        measured: what bench/cluster.py measured.
+        measured: Figures measured by bench/cluster.py.
         say: takes a line for each row.
     """
     rows = []
@@ -273,7 +272,9 @@ def _scene(workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
 
 def _catalogue(scenes: int, workers: int, costs: Costs, seed: int, how: dict[str, Any]) -> World:
     ahead = max(1000, 30 * workers)
-    world = World((Piece(key) for key in range(scenes)), workers, costs, seed, ahead=ahead, **how)
+    world = World(
+        (WorkItem(key) for key in range(scenes)), workers, costs, seed, ahead=ahead, **how
+    )
     world.now = world.play()
     assert world.taken == scenes
     return world

@@ -1,4 +1,4 @@
-"""What the benchmarks share: child processes with their peak memory, scenes, the machine.
+"""Helpers of all benchmarks: child processes with their peak memory, scenes, the machine.
 
 A benchmark script is a light process that starts the measured ones: what the kernel reports as a
 child's peak memory is at least what its parent held when it started it. So nothing heavy is
@@ -7,6 +7,7 @@ imported here or at the top of a script, but only in the parts that run as child
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PART",
+    "RECIPE",
     "WORK",
     "ChildFailed",
     "Measured",
     "Part",
+    "argument_parser",
+    "by_turns",
+    "cpu_s",
+    "fastest_s",
     "load_bundle",
-    "machine",
     "measure",
     "measure_part",
+    "measure_rooftrace",
+    "peak_mb",
     "rounded",
     "say",
     "start",
@@ -41,7 +48,9 @@ __all__ = [
 ]
 
 WORK = Path(__file__).resolve().parents[1] / "work" / "bench"
-"""Where scenes and results are kept between runs; git ignores it."""
+"""Folder of scenes and results between runs; git ignores it."""
+
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default-first.toml"
 
 Part = Callable[..., dict[str, Any]]
 
@@ -54,10 +63,10 @@ _VERSIONS = ("rooftrace", "openvino", "torch", "segmentation-models-pytorch", "r
 class ChildFailed(Exception):
     """A measured process that did not end well."""
 
-    def __init__(self, command: Sequence[str], code: int, told: str) -> None:
-        super().__init__(f"{' '.join(command)} ended with {code}: {told or 'see above'}")
+    def __init__(self, command: Sequence[str], code: int, output: str) -> None:
+        super().__init__(f"{' '.join(command)} ended with {code}: {output or 'see above'}")
         self.code = code
-        self.told = told
+        self.output = output
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,30 @@ class Measured:
     """One run of one process.
 
     Args:
-        seconds: wall clock, from its start to its end: imports and all.
-        peak_rss_mb: the most memory that it held at once, in 10^6 bytes, by the kernel.
-        report: the JSON object that it printed.
+        seconds: Wall-clock time from start to end, including imports.
+        cpu_s: Processor time of the process and of the children that it waited for.
+        peak_rss_mb: Peak memory in 10^6 bytes, as the kernel reports it.
+        report: JSON object that the process printed.
     """
 
     seconds: float
+    cpu_s: float
     peak_rss_mb: float
     report: dict[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The report with the peak memory."""
+        return {**self.report, "peak_rss_mb": self.peak_rss_mb}
+
+
+def argument_parser(doc: str | None, *, model: bool = False) -> argparse.ArgumentParser:
+    """Return a parser with `--work`, and with `--model` if the benchmark runs a bundle."""
+    parser = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of scenes and results")
+    if model:
+        parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
+    return parser
 
 
 def measure(command: Sequence[str]) -> Measured:
@@ -91,33 +116,77 @@ def measure(command: Sequence[str]) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise ChildFailed(command, process.returncode, printed.strip())
-    return Measured(seconds, _in_mb(usage.ru_maxrss), json.loads(printed))
+    cpu = usage.ru_utime + usage.ru_stime
+    return Measured(seconds, cpu, peak_mb(usage), json.loads(printed))
 
 
 def measure_part(script: str, name: str, **arguments: Any) -> Measured:
-    """Run one part of a benchmark script, in a process of its own."""
-    return measure([sys.executable, script, PART, name, json.dumps(arguments)])
+    """Run one part of a benchmark script in a process of its own; paths become strings."""
+    return measure([sys.executable, script, PART, name, json.dumps(arguments, default=str)])
 
 
-def start(main: Callable[[], dict[str, Any]], parts: Mapping[str, Part]) -> None:
-    """Run a script, or the part of it that `measure_part` asks for, and print what it answers."""
+def measure_rooftrace(*arguments: str | Path, model: str | None = None) -> Measured:
+    """Run a command of rooftrace with `--json`, by default with the bundled model."""
+    chosen = ["-m", model] if model else []
+    return measure([sys.executable, "-m", "rooftrace", *map(str, arguments), "--json", *chosen])
+
+
+def by_turns(
+    rows: Iterable[str], repeats: int, run: Callable[[str], dict[str, Any]], *figures: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Run every row once a round, so that what disturbs the machine disturbs all rows.
+
+    Args:
+        rows: Names of the rows.
+        repeats: Number of rounds.
+        run: Function that measures a row.
+        figures: Keys of the figures that are shown as progress.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
+    for turn in range(repeats):
+        for name, found in runs.items():
+            found.append(run(name))
+            shown = ", ".join(f"{figure} {found[-1][figure]:,.4g}" for figure in figures)
+            say(f"{turn + 1}/{repeats} {name}: {shown}")
+    return runs
+
+
+def fastest_s(work: Callable[[], object], seconds: float, at_least: int = 1) -> tuple[float, int]:
+    """Return the seconds of the fastest call, and the number of calls that fit into `seconds`."""
+    best, runs, started = float("inf"), 0, time.perf_counter()
+    while runs < at_least or time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - before)
+        runs += 1
+    return best, runs
+
+
+def start(main: Callable[[], dict[str, Any]], *parts: Part) -> None:
+    """Run a script, or the part of it that `measure_part` asks for, and print what it answers.
+
+    The answer of a script begins with its name and with the machine before it ran.
+    """
     if sys.argv[1:2] == [PART]:
-        answer = parts[sys.argv[2]](**json.loads(sys.argv[3]))
+        by_name = {part.__name__: part for part in parts}
+        answer = by_name[sys.argv[2]](**json.loads(sys.argv[3]))
     else:
+        answer = {"benchmark": Path(sys.argv[0]).stem, "machine": _machine()}
         try:
-            answer = main()
+            answer |= main()
         except ChildFailed as error:
             raise SystemExit(f"error: {error}") from None
     print(json.dumps(answer, allow_nan=False))
 
 
-def _in_mb(maxrss: int) -> float:
+def peak_mb(usage: resource.struct_rusage) -> float:
+    """Return the peak memory in 10^6 bytes."""
     # Linux counts in KiB, macOS in bytes.
-    return round(maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on, and how busy it was before."""
+def _machine() -> dict[str, Any]:
+    """Return the machine on which the figures are measured, and its load before."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -145,7 +214,7 @@ def _version(name: str) -> str | None:
 
 
 def rounded(value: float) -> float:
-    """To four significant digits."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")
 
 
@@ -169,8 +238,7 @@ def warm(path: Path) -> None:
 
 def load_bundle(model: str | None) -> ModelBundle:
     """The bundle of a path, or the one that comes with rooftrace."""
-    from rooftrace.models.bundle import read_bundle
-    from rooftrace.predict.predictor import default_bundle
+    from rooftrace.models.bundle import default_bundle, read_bundle
 
     return default_bundle() if model is None else read_bundle(Path(model))
 
@@ -190,7 +258,7 @@ def write_scene(folder: Path, size_px: int, gsd_m: float, compress: str) -> Path
     import rasterio
     from rasterio.windows import Window
 
-    from rooftrace.io.atomic import replacing
+    from rooftrace.io.files import replacing
     from rooftrace.testing import generate_scene
 
     path = folder / f"scene_{size_px}px_{gsd_m:g}m_{compress}.tif"

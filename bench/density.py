@@ -1,18 +1,12 @@
-"""Built-up density: pixels and polygons a second, against the usual way with NumPy.
-
-    python bench/density.py               # see bench/README.md
-
-Prints one JSON object.
-"""
+"""Built-up density: pixels and polygons per second, compared with plain NumPy."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from common import machine, measure_part, rounded, say, start
+from common import argument_parser, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +15,7 @@ if TYPE_CHECKING:
     from rooftrace.core.types import GeoGrid
 
 PLACES = {"utm": 32631, "web_mercator": 3857}
-"""One whose rows of pixels run along the cells, and one whose do not."""
+"""A CRS whose rows of pixels are parallel to the cells, and one whose rows are not."""
 
 _BLOCK_PX = 4096
 _STRIP_PX = 256
@@ -30,24 +24,21 @@ _BINS = 1000
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("--size", type=int, default=20_000, help="side of the mask, in pixels")
     parser.add_argument("--plain-size", type=int, default=5000, help="of the loop, the slower")
     parser.add_argument("--polygons", type=int, default=1_000_000)
     options = parser.parse_args()
-    before = machine()
     rows: dict[str, Any] = {}
     for place in PLACES:
         for way, size_px in (("ours", options.size), ("plain", options.plain_size)):
             say(f"{way}, {place}: {size_px}² pixels")
             run = measure_part(__file__, way, place=place, size_px=size_px)
-            rows[f"{way}_{place}"] = {**run.report, "peak_rss_mb": run.peak_rss_mb}
+            rows[f"{way}_{place}"] = run.row
     say(f"{options.polygons} polygons")
     run = measure_part(__file__, "polygons", count=options.polygons)
-    rows["polygons"] = {**run.report, "peak_rss_mb": run.peak_rss_mb}
+    rows["polygons"] = run.row
     return {
-        "benchmark": "density",
-        "machine": before,
         "cell_m": _CELL_M,
         "rows": rows,
         "ratios": {
@@ -59,13 +50,13 @@ def main() -> dict[str, Any]:
     }
 
 
-# What follows runs in processes of its own.
+# The following functions run in child processes.
 
 
 def ours(place: str, size_px: int) -> dict[str, Any]:
-    """The accumulator that `rooftrace` feeds, block by block."""
+    """Measure the accumulator of rooftrace, fed block by block."""
     from rooftrace.core.types import Window
-    from rooftrace.vector.density import DensityAccumulator
+    from rooftrace.density.accumulate import DensityAccumulator
 
     grid, mask = _scene(place, size_px)
     accumulator = DensityAccumulator(grid, _CELL_M)
@@ -82,7 +73,7 @@ def ours(place: str, size_px: int) -> dict[str, Any]:
 
 
 def plain(place: str, size_px: int) -> dict[str, Any]:
-    """The cell of each pixel by its coordinates, strip by strip, and `np.bincount`."""
+    """Measure the cell of each pixel by its coordinates, strip by strip, with `np.bincount`."""
     import numpy as np
     from pyproj import Transformer
 
@@ -98,7 +89,7 @@ def plain(place: str, size_px: int) -> dict[str, Any]:
             x, y = grid.to_world(cols, rows)
             if place != "utm":
                 x, y = to_metres.transform(x, y)
-            # A number for each cell of a scene that is narrower than 100 km.
+            # An index for each cell of a scene that is narrower than 100 km.
             col, line = np.floor(x / _CELL_M) % _BINS, np.floor(y / _CELL_M) % _BINS
             cell = (line * _BINS + col).astype(int).ravel()
             strip = mask[row % _BLOCK_PX :][:height]
@@ -111,12 +102,12 @@ def plain(place: str, size_px: int) -> dict[str, Any]:
 
 
 def polygons(count: int) -> dict[str, Any]:
-    """Rectangles of 12 × 10 m, some of them across the edges of cells."""
+    """Measure rectangles of 12 × 10 m, some of them across the edges of cells."""
     import numpy as np
     import shapely
 
-    from rooftrace.vector.density import density_of_polygons
-    from rooftrace.vector.density_cells import CellGrid
+    from rooftrace.density.accumulate import density_of_polygons
+    from rooftrace.density.cells import CellGrid
 
     side = 20.0 * count**0.5
     corner = np.random.default_rng(0).random((count, 2)) * side
@@ -133,7 +124,7 @@ def polygons(count: int) -> dict[str, Any]:
 
 
 def _scene(place: str, size_px: int) -> tuple[GeoGrid, NDArray[np.uint8]]:
-    """Where a mask of 0.3 m lies, and the block that it consists of."""
+    """Return the grid of a mask of 0.3 m, and the block that the mask repeats."""
     import numpy as np
     from affine import Affine
     from pyproj import CRS
@@ -157,4 +148,4 @@ def _timed(count: Callable[[], float], size_px: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(main, {"ours": ours, "plain": plain, "polygons": polygons})
+    start(main, ours, plain, polygons)

@@ -1,18 +1,15 @@
 """Mpx/s, memory and IoU of each engine and precision, by files of `rooftrace export`.
 
-    python bench/engines.py --data PLACE …   # see bench/README.md
-
-Prints one JSON object. Every row is a process of its own that loads one engine and runs tiles.
+Every row is a process that loads one engine and runs tiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, load_bundle, machine, measure_part, rounded, say, start
+from common import argument_parser, fastest_s, load_bundle, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     from rooftrace.engines.base import Engine
@@ -38,17 +35,16 @@ ROWS: dict[str, tuple[str, str, str]] = {
     "tensorrt_fp16": ("tensorrt_fp16", "tensorrt", "fp16"),
     "tensorrt_int8": ("tensorrt_int8", "tensorrt", "int8"),
 }
-"""Of each row the file, the engine and the precision that it is run in."""
+"""File, engine and precision of each row."""
 
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
 
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     say("exporting")
     made = measure_part(
-        __file__, "export", work=str(options.work), model=options.model,
+        __file__, "export", work=options.work, model=options.model,
         calibration=options.calibration, rows=options.rows,
     ).report  # fmt: skip
     unavailable = dict(made["unavailable"])
@@ -88,8 +84,6 @@ def main() -> dict[str, Any]:
         if EAGER in rows:
             row["speed_to_eager"] = rounded(row["mpx_per_s"] / rows[EAGER]["mpx_per_s"])
     return {
-        "benchmark": "engines",
-        "machine": before,
         "model": made["model"],
         "calibration": made["calibration"],
         "input": {"batch": options.batch, "side_px": options.side},
@@ -99,15 +93,13 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--data", nargs="+", default=[], help="labelled data; default: no IoU")
     parser.add_argument("--calibration", help="images for int8; default: generated town")
     parser.add_argument("--side", type=int, default=1024, help="of a tile, in pixels")
     parser.add_argument("--batch", type=int, default=1, help="tiles at once")
     parser.add_argument("--seconds", type=float, default=5.0, help="that each row runs")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for files")
     options = parser.parse_args()
     if options.side < 32 or options.batch < 1:
         parser.error("--side starts at 32, --batch at 1")
@@ -124,8 +116,8 @@ def export(
     from safetensors.torch import save
 
     from rooftrace.core.errors import ConfigError, MissingExtraError
-    from rooftrace.data.config import SourceConfig
-    from rooftrace.flows.export import run_export
+    from rooftrace.flows.export.run import run_export
+    from rooftrace.labels.config import SourceConfig
     from rooftrace.models.bundle import WEIGHTS_NAME, write_bundle
     from rooftrace.testing import write_pairs
 
@@ -187,7 +179,7 @@ def speed(
     import numpy as np
 
     from rooftrace.core.errors import ConfigError, MissingExtraError
-    from rooftrace.models.artefact import read_model
+    from rooftrace.models.exported import read_model
 
     try:
         loaded = _loaded(path, engine, precision, eager=eager)
@@ -198,13 +190,7 @@ def speed(
     pixels = np.random.default_rng(0).integers(0, 255, (batch, len(spec.bands), side_px, side_px))
     pixels = pixels.astype(spec.numpy_dtype)
     loaded.run(pixels)
-    best, started = float("inf"), time.perf_counter()
-    runs = 0
-    while runs < 3 or time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        loaded.run(pixels)
-        best = min(best, time.perf_counter() - before)
-        runs += 1
+    best, runs = fastest_s(lambda: loaded.run(pixels), seconds, at_least=3)
     return {
         "engine": "torch, as it comes" if eager else loaded.name,
         "precision": loaded.precision,
@@ -217,23 +203,23 @@ def judge(
     *, path: str, engine: str, precision: str, eager: bool, data: list[str]
 ) -> dict[str, float]:
     """IoU with labels over whole images, as `rooftrace predict` lays its tiles."""
-    from rooftrace.data.config import SourceConfig
-    from rooftrace.data.kinds import open_source
-    from rooftrace.models.artefact import read_model
-    from rooftrace.train.whole import judge_whole
+    from rooftrace.labels.config import SourceConfig
+    from rooftrace.labels.kinds import open_source
+    from rooftrace.metrics.tiled_evaluation import evaluate_scenes
+    from rooftrace.models.exported import read_model
 
     loaded, spec = _loaded(path, engine, precision, eager=eager), read_model(Path(path)).spec
     found = {}
     for place in data:
         source = open_source(SourceConfig(path=place))
-        counts = judge_whole(source, spec, loaded.run)
+        counts = evaluate_scenes(source, spec, loaded.run)
         found[source.name] = round(counts.iou(1) if spec.is_binary else counts.mean_iou, 5)
     return found
 
 
 def _loaded(path: str, engine: str, precision: str, *, eager: bool) -> Engine:
     from rooftrace.engines.select import load_engine
-    from rooftrace.models.artefact import read_model
+    from rooftrace.models.exported import read_model
 
     loaded = load_engine(read_model(Path(path)), engine=engine, precision=precision)
     if eager:
@@ -248,4 +234,4 @@ def _loaded(path: str, engine: str, precision: str, *, eager: bool) -> Engine:
 
 
 if __name__ == "__main__":
-    start(main, {"export": export, "speed": speed, "judge": judge})
+    start(main, export, speed, judge)

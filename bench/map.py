@@ -1,11 +1,7 @@
-"""A map of 200,000 buildings: vector tiles made on the fly, beside one giant GeoJSON.
-
-.venv/bin/python bench/map.py > map.json
-"""
+"""A map of 200,000 buildings: vector tiles made on demand, compared with one large GeoJSON."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -14,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, ChildFailed, Part, machine, measure_part, rounded, say, start
+from common import ChildFailed, argument_parser, measure_part, rounded, say, start
 from vectors import buildings
 
 if TYPE_CHECKING:
@@ -22,35 +18,34 @@ if TYPE_CHECKING:
 
 NAME = "city"
 SPACING_M = 30
-"""From one of `buildings` to the next."""
+"""Distance in metres between neighbouring buildings."""
 
 MOST_TILES = 200
-"""Of a zoom."""
+"""Maximum number of tiles of a zoom."""
 
 PAN_S = 4.0
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--buildings", type=int, default=200_000)
     parser.add_argument("--no-browser", action="store_true")
-    parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {"machine": machine(), "buildings": options.buildings}
+    reported: dict[str, Any] = {"buildings": options.buildings}
     folder = Path(tempfile.mkdtemp(dir=options.work))
     try:
-        given = {"folder": str(folder)}
+        given = {"folder": folder}
         measure_part(__file__, "prepare", count=options.buildings, **given)
         for part in ("tiles", "geojson"):
-            told[part] = _part(part, given)
+            reported[part] = _part(part, given)
         if not options.no_browser:
             for part in ("browser_tiles", "browser_geojson"):
-                told[part] = _part(part, given)
+                reported[part] = _part(part, given)
     finally:
         shutil.rmtree(folder)
-    told["ratios"] = _ratios(told)
-    return told
+    reported["ratios"] = _ratios(reported)
+    return reported
 
 
 def _part(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -59,13 +54,12 @@ def _part(name: str, given: dict[str, Any]) -> dict[str, Any]:
     except ChildFailed as error:
         say(f"{name}: {error}")
         return {"failed": str(error)}
-    answer = {**run.report, "peak_rss_mb": run.peak_rss_mb}
-    say(f"{name}: {answer}")
-    return answer
+    say(f"{name}: {run.row}")
+    return run.row
 
 
-def _ratios(told: dict[str, Any]) -> dict[str, float]:
-    """Of the GeoJSON to the tiles: how many times as much."""
+def _ratios(reported: dict[str, Any]) -> dict[str, float]:
+    """Return the ratio of the GeoJSON to the tiles for each figure."""
     pairs = {
         "bytes": ("first_view_gzip_bytes", "tiles", "gzip_bytes", "geojson"),
         "start_up": ("start_up_s", "tiles", "start_up_s", "geojson"),
@@ -74,9 +68,9 @@ def _ratios(told: dict[str, Any]) -> dict[str, float]:
         "browser_heap": ("heap_mb", "browser_tiles", "heap_mb", "browser_geojson"),
     }
     return {
-        name: rounded(told[theirs][their] / told[ours][our])
+        name: rounded(reported[theirs][their] / reported[ours][our])
         for name, (our, ours, their, theirs) in pairs.items()
-        if our in told.get(ours, {}) and their in told.get(theirs, {})
+        if our in reported.get(ours, {}) and their in reported.get(theirs, {})
     }
 
 
@@ -90,7 +84,7 @@ def prepare(folder: str, count: int) -> dict[str, Any]:
 
     from rooftrace.core.types import GeoGrid, Window
     from rooftrace.io.masks import mask_sink
-    from rooftrace.io.vector import write_footprints_chunks
+    from rooftrace.io.vector_write import write_footprints_chunks
 
     out = Path(folder)
     write_footprints_chunks(out / f"{NAME}_buildings.gpkg", buildings(count))
@@ -109,9 +103,9 @@ def tiles(folder: str) -> dict[str, Any]:
 
     import numpy as np
 
-    from rooftrace.app.map.place import TileId
     from rooftrace.app.map.results import read_results
     from rooftrace.app.map.scene import MapScene
+    from rooftrace.io.web_mercator import TileName
 
     started = time.perf_counter()
     results = read_results(Path(folder))
@@ -130,7 +124,7 @@ def tiles(folder: str) -> dict[str, Any]:
         chosen = rng.permutation(len(every))[:MOST_TILES]
         seconds, sizes, packed = [], [], []
         for col, row in (every[int(at)] for at in chosen):
-            tile = TileId(zoom, col, row)
+            tile = TileName(zoom, row, col)
             began = time.perf_counter()
             data = made.buildings(tile) if zoom >= first else made.cells(tile)
             zipped = gzip.compress(data, 3)
@@ -146,7 +140,7 @@ def tiles(folder: str) -> dict[str, Any]:
             "largest_bytes": max(sizes),
             "mean_gzip_bytes": rounded(float(np.mean(packed))),
         }
-    # Four tiles fill a view; from the first zoom on at which buildings are told apart.
+    # Four tiles fill a view; from the first zoom on that shows single buildings.
     seen = 4 * zooms[first]["mean_gzip_bytes"]
     return {
         "start_up_s": rounded(start_up_s), "first_zoom": first, "zooms": zooms,
@@ -155,7 +149,7 @@ def tiles(folder: str) -> dict[str, Any]:
 
 
 def geojson(folder: str) -> dict[str, Any]:
-    """The same buildings as one answer."""
+    """Write the buildings as one GeoJSON, and measure its size."""
     import gzip
 
     started = time.perf_counter()
@@ -168,8 +162,8 @@ def geojson(folder: str) -> dict[str, Any]:
 
 
 def _as_geojson(folder: Path) -> bytes:
-    from rooftrace.io.vector import write_polygons
     from rooftrace.io.vector_read import VectorFile
+    from rooftrace.io.vector_write import write_polygons
 
     path = folder / f"{NAME}.geojson"
     if not path.exists():
@@ -280,7 +274,7 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
     from fastapi import FastAPI
     from fastapi.responses import FileResponse, HTMLResponse
 
-    from rooftrace.app.map.catalogue import FolderCatalogue
+    from rooftrace.app.map.results import FolderCatalogue
     from rooftrace.app.map.router import map_router
 
     _as_geojson(folder)
@@ -301,10 +295,5 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
     thread.join()
 
 
-PARTS: dict[str, Part] = {
-    "prepare": prepare, "tiles": tiles, "geojson": geojson,
-    "browser_tiles": browser_tiles, "browser_geojson": browser_geojson,
-}  # fmt: skip
-
 if __name__ == "__main__":
-    start(main, PARTS)
+    start(main, prepare, tiles, geojson, browser_tiles, browser_geojson)

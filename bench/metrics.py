@@ -1,14 +1,11 @@
 """All metrics of an evaluation on many tiles, without any network.
 
-    python bench/metrics.py               # see bench/README.md
-
-Prints one JSON object. Tiles of 512 px with 20 labelled buildings each; the answer is the label,
-with every outline moved and turned a little, some buildings missing and some invented.
+Tiles of 512 px have 20 labelled buildings each. The prediction is the label with every outline
+moved and turned a little, some buildings missing and some invented.
 """
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from typing import Any
@@ -18,24 +15,23 @@ import shapely
 from numpy.typing import NDArray
 from shapely import affinity
 
-from common import machine, rounded, say, start
+from common import argument_parser, peak_mb, rounded, say, start
 from rooftrace.metrics.coco import CocoCollector
 from rooftrace.metrics.curves import ThresholdCurve
+from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
 from rooftrace.metrics.report import EvalReport
-from rooftrace.metrics.scene import ImageScore, ScenePair, drawn, score_scene
 
 SIDE_PX, CELL_PX, GSD_M = 512, 100, 0.4
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--tiles", type=int, default=1000)
     parser.add_argument("--buildings", type=int, default=20)
     options = parser.parse_args()
-    before = machine()
     rng = np.random.default_rng(0)
     curve, coco = ThresholdCurve(), CocoCollector()
-    scores: list[ImageScore] = []
+    scores: list[ImageCounts] = []
     making = 0.0
     began, cpu = time.perf_counter(), time.process_time()
     for number in range(options.tiles):
@@ -60,8 +56,6 @@ def main() -> dict[str, Any]:
     figures = report.to_json()
     seconds = time.perf_counter() - began - making
     return {
-        "benchmark": "metrics",
-        "machine": before,
         "tiles": options.tiles,
         "buildings": sum(score.objects.labelled for score in scores),
         "seconds": rounded(seconds),
@@ -70,7 +64,7 @@ def main() -> dict[str, Any]:
         "seconds_making_tiles": rounded(making),
         "cpu_seconds_with_making": rounded(time.process_time() - cpu),
         "tiles_per_s": rounded(options.tiles / seconds),
-        "peak_rss_mb": rounded(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
+        "peak_rss_mb": peak_mb(resource.getrusage(resource.RUSAGE_SELF)),
         "iou": figures["pixel"]["iou"],
         "object_f1": figures["objects"]["f1"],
         "ap50": report.coco and rounded(report.coco["ap50"]),
@@ -96,7 +90,7 @@ def _tile(rng: np.random.Generator, buildings: int) -> tuple[ScenePair, NDArray[
             answer.append(affinity.rotate(moved, rng.normal(0, 3)))
     own, other = (np.array([*side, None], np.object_)[:-1] for side in (truth, answer))
     shape = SIDE_PX, SIDE_PX
-    instances, numbers = drawn(own, shape), drawn(other, shape)
+    instances, numbers = rasterize_polygons(own, shape), rasterize_polygons(other, shape)
     noise = rng.integers(0, 100, shape, dtype=np.uint8)
     pair = ScenePair(
         truth=(instances > 0).astype(np.uint8),
@@ -114,4 +108,4 @@ def _tile(rng: np.random.Generator, buildings: int) -> tuple[ScenePair, NDArray[
 
 
 if __name__ == "__main__":
-    start(main, {})
+    start(main)

@@ -1,19 +1,13 @@
-"""Outlines against those that people drew, before and after they are made regular.
-
-    python bench/outlines.py              # see bench/README.md
-
-Prints one JSON object.
-"""
+"""Outlines compared with drawn footprints, before and after regularization."""
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import machine, measure_part, rounded, say, start
+from common import argument_parser, fastest_s, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +15,7 @@ if TYPE_CHECKING:
 
     Polygons = NDArray[np.object_]
 
-# What a network makes of an edge: it blurs it, and takes a tenth of it for noise.
+# A network blurs an edge and adds noise of about a tenth.
 _BLUR_PX = 1.3
 _NOISE = 0.1
 _NOISE_BLUR_PX = 2.0
@@ -31,23 +25,18 @@ _SECONDS = 1.0
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     common = {"gsd_m": options.gsd, "tolerance_px": options.tolerance}
     sets: dict[str, Any] = {}
     towns = {"size_px": options.size, "scenes": options.scenes}
     for name, districts in (("towns", []), ("rows of houses", ["rows"])):
         say(f"generated {name}")
-        sets[name] = measure_part(
-            __file__, "generated", districts=districts, **towns, **common
-        ).report
+        found = measure_part(__file__, "generated", districts=districts, **towns, **common)
+        sets[name] = found.report
     for path in options.labels:
         say(str(path))
-        sets[f"{path.parent.name}/{path.name}"] = measure_part(
-            __file__, "labelled", path=str(path), **common
-        ).report
+        found = measure_part(__file__, "labelled", path=path, **common)
+        sets[f"{path.parent.name}/{path.name}"] = found.report
     return {
-        "benchmark": "outlines",
-        "machine": before,
         "gsd_m": options.gsd,
         "tolerance_px": options.tolerance,
         "sets": sets,
@@ -55,7 +44,7 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("labels", type=Path, nargs="*", help="files of footprints that people drew")
     parser.add_argument("--size", type=int, default=1500, help="side of a town, in pixels")
     parser.add_argument("--scenes", type=int, default=3, help="towns of each kind")
@@ -64,13 +53,13 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-# What follows runs in processes of its own.
+# The following functions run in child processes.
 
 
 def generated(
     districts: list[str], size_px: int, scenes: int, gsd_m: float, tolerance_px: float
 ) -> dict[str, Any]:
-    """Towns of all kinds of districts, or of some."""
+    """Measure towns of all kinds of districts, or of some."""
     from rooftrace.testing import generate_scene
 
     drawn = (
@@ -85,7 +74,7 @@ def generated(
 
 
 def labelled(path: str, gsd_m: float, tolerance_px: float) -> dict[str, Any]:
-    """The footprints of a file that OGR reads."""
+    """Measure the footprints of a file that OGR reads."""
     import geopandas as gpd
     import numpy as np
     import shapely
@@ -114,7 +103,7 @@ def _in_pixels(geometry: Any, to_px: Any) -> Polygons:
 def _measured(
     truth: list[Polygons], shape_yx: tuple[int, int], tolerance_px: float
 ) -> dict[str, Any]:
-    """Figures of the pixels as they are, and of noisy ones."""
+    """Return figures for exact pixels and for noisy ones."""
     return {
         name: _figures(truth, shape_yx, tolerance_px, noise)
         for name, noise in (("exact pixels", 0.0), ("noisy pixels", _NOISE))
@@ -128,18 +117,18 @@ def _figures(
 
     from rooftrace.metrics.polygons import PolygonCounts
     from rooftrace.vector.regularize import regularize
-    from rooftrace.vector.settle import settle
+    from rooftrace.vector.resolve_overlaps import resolve_overlaps
     from rooftrace.vector.simplify import simplify_staircase
 
     stairs = []
     for seed, truth in enumerate(scenes):
-        # Side by side, so that all are one plane.
+        # Scenes are placed side by side in one plane.
         own = np.array(list(_traced(truth, shape_yx, noise, seed)), np.object_)
         stairs.append(_beside(own, seed, shape_yx))
     raw = np.concatenate(stairs)
     truth = np.concatenate([_beside(those, at, shape_yx) for at, those in enumerate(scenes)])
     regular = regularize(raw, tolerance_px)
-    settled = settle(raw, regular.polygons)
+    settled = resolve_overlaps(raw, regular.polygons)
     went_back = sum(one is other for one, other in zip(settled, raw))
     outlines = {
         "stairs": raw,
@@ -159,9 +148,9 @@ def _figures(
     for name, make in (
         ("simplified", lambda: simplify_staircase(raw, tolerance_px)),
         ("regular", lambda: regularize(raw, tolerance_px)),
-        ("settled", lambda: settle(raw, regular.polygons)),
+        ("settled", lambda: resolve_overlaps(raw, regular.polygons)),
     ):
-        rows[name]["polygons_per_s"] = rounded(len(raw) * _per_second(make))
+        rows[name]["polygons_per_s"] = rounded(len(raw) / fastest_s(make, _SECONDS)[0])
     return {
         "polygons": len(raw),
         "labelled": len(truth),
@@ -180,14 +169,16 @@ def _beside(polygons: Polygons, at: int, shape_yx: tuple[int, int]) -> Polygons:
 
 
 def _traced(truth: Polygons, shape_yx: tuple[int, int], noise: float, seed: int) -> Iterator[Any]:
-    """The pixels of each building apart, as a network that tells them apart would find them."""
+    """Yield the pixels of each building separately, as an ideal instance segmentation finds
+    them.
+    """
     import cv2
     import numpy as np
     import shapely
     from rasterio.features import rasterize
 
     from rooftrace.core.types import Window
-    from rooftrace.vector.polygonize import trace
+    from rooftrace.vector.trace import trace
 
     numbered = [(polygon, number) for number, polygon in enumerate(truth, 1)]
     labels = rasterize(numbered, shape_yx, dtype="int32")
@@ -204,16 +195,5 @@ def _traced(truth: Polygons, shape_yx: tuple[int, int], noise: float, seed: int)
             yield from found.polygons[found.area_px >= _SMALLEST_PX]
 
 
-def _per_second(make: Callable[[], object]) -> float:
-    """Calls per second: the best of as many as take a second."""
-    best, spent = float("inf"), 0.0
-    while spent < _SECONDS:
-        started = time.perf_counter()
-        make()
-        seconds = time.perf_counter() - started
-        best, spent = min(best, seconds), spent + seconds
-    return 1 / best
-
-
 if __name__ == "__main__":
-    start(main, {"generated": generated, "labelled": labelled})
+    start(main, generated, labelled)

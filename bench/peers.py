@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,11 @@ REFERENCE = "reference.npz"
 """Beside the weights: `pixels` (1, band, y, x) uint8, and their `probability` (1, 1, y, x)."""
 
 _SLICE_PX = 512
-"""What SAHI's own `predict` cuts an image into."""
+"""Tile size of SAHI's own `predict`."""
 
 
 def probe(*, name: str, network: str) -> dict[str, Any]:
-    """Whether a row can run, and how far its probabilities are those of the bundle."""
+    """Ability of a row to run, and the difference of its probabilities from the bundle's."""
     import numpy as np
     import torch
 
@@ -116,7 +117,7 @@ def _spec(network: Path) -> dict[str, Any]:
 
 
 def _geoai_model(network: Path) -> torch.nn.Module:
-    """As geoai has models of two classes: a logit of 0 for the other, so softmax is the sigmoid."""
+    """Model in geoai's form of two classes: with a logit of 0 softmax equals the sigmoid."""
     import torch
     from geoai.train import get_smp_model, semantic_inference_on_geotiff
     from safetensors.torch import load_file
@@ -175,9 +176,9 @@ _BUILT: dict[str, Callable[[Path], torch.nn.Module]] = {
 
 
 def _complete_torchvision() -> None:
-    """Both packages import torchvision, which fails beside a PyTorch of another build.
+    """Declare the operators that torchvision misses beside a PyTorch of another build.
 
-    Nothing of it is run here, so what it misses is declared; see `rooftrace.models._torch`.
+    Both packages import torchvision, but run nothing of it; see `rooftrace.models._torch`.
     """
     import torch
 
@@ -198,8 +199,9 @@ _KEPT: list[Any] = []
 
 
 def _quietly(part: Part) -> Part:
-    """What a package prints goes beside the answer."""
+    """Redirect what a package prints, so that it does not mix with the answer."""
 
+    @wraps(part)
     def run(**arguments: Any) -> dict[str, Any]:
         with redirect_stdout(sys.stderr):
             return part(**arguments)
@@ -212,4 +214,4 @@ def _main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(_main, {part.__name__: _quietly(part) for part in (probe, geoai, sahi)})
+    start(_main, *[_quietly(part) for part in (probe, geoai, sahi)])

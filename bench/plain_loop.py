@@ -1,4 +1,4 @@
-"""What `bench/predict.py` compares with: the same network in a plain PyTorch loop."""
+"""Network of a bundle in a plain PyTorch loop, the baseline of `bench/predict.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peers import REFERENCE
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rooftrace.models.bundle import ModelBundle
     from rooftrace.models.spec import BundleSpec
 
-__all__ = ["LARGEST_DIFFERENCE", "check_same", "loop", "restore"]
+__all__ = ["LARGEST_DIFFERENCE", "loop", "restore", "write_network"]
 
 LARGEST_DIFFERENCE = 0.01
 """Between the probabilities of the loop's network and of the bundle's: beyond it they differ by
@@ -124,7 +126,7 @@ def _layers(graph: bytes) -> Iterator[_Layer]:
         if node.op_type == "Cast" and node.input[0] in weights:
             weights[node.output[0]] = weights[node.input[0]]
         elif node.op_type in ("Conv", "BatchNormalization"):
-            # What is computed is a bias of zeros; if it were not, the answers would tell.
+            # The computed value is a bias of zeros; otherwise the answers would differ.
             values = [
                 torch.from_numpy(numpy_helper.to_array(weights[name]).astype("float32"))
                 for name in node.input[1:]
@@ -134,22 +136,27 @@ def _layers(graph: bytes) -> Iterator[_Layer]:
             yield _Layer(node.op_type, values, epsilon[0] if epsilon else 1e-5)
 
 
-def check_same(
-    bundle: ModelBundle, net: torch.nn.Module, scene: Path, tile_px: int
-) -> tuple[NDArray[Any], NDArray[np.float32], float]:
-    """A tile (1, band, y, x), what the bundle says of it in fp32, (1, channel, y, x) probabilities,
-    and the largest difference between those and the network's.
+def write_network(bundle: ModelBundle, scene: Path, tile_px: int, folder: Path) -> float:
+    """Write the network of a bundle for the loops, and check it on a tile of a scene.
+
+    Returns:
+        Largest difference between the probabilities of the network and of the bundle in fp32.
     """
     import numpy as np
     import rasterio
     from rasterio.windows import Window
+    from safetensors.torch import save_file
 
     from rooftrace.engines.select import load_engine
-    from rooftrace.models.export import WholeModel
+    from rooftrace.models.export import ExportableModel
 
+    spec = bundle.spec
+    if not spec.is_binary or len(spec.bands) != 3:
+        raise SystemExit(f"{bundle.source}: the loops are for three bands and two classes.")
+    net = restore(bundle)
     with rasterio.open(scene) as source:
         batch = source.read(window=Window(0, 0, tile_px, tile_px))[None]
-    theirs = WholeModel(net, bundle.spec.mean, bundle.spec.std).eval().run(batch)
+    theirs = ExportableModel(net, spec.mean, spec.std).eval().run(batch)
     ours = load_engine(bundle, engine="openvino", precision="fp32").run(batch)
     difference = float(np.abs(theirs - ours).max())
     if not difference <= LARGEST_DIFFERENCE:
@@ -157,7 +164,11 @@ def check_same(
             f"{bundle.source}: the loop's network answers otherwise than the bundle: "
             f"probabilities differ by up to {difference:.4f}, expected {LARGEST_DIFFERENCE}."
         )
-    return batch, ours, round(difference, 6)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / REFERENCE, pixels=batch, probability=ours)
+    save_file(net.state_dict(), folder / "weights.safetensors")
+    (folder / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    return round(difference, 6)
 
 
 def loop(
@@ -222,11 +233,8 @@ def loop(
 
 
 def _starts(length: int, tile_px: int, overlap_px: int) -> list[int]:
-    """Where tiles start along an axis; the last one is moved back to end with the image."""
-    return [
-        *range(0, length - tile_px, tile_px - overlap_px),
-        length - tile_px,
-    ]
+    """Return the starts of tiles along an axis; the last tile ends with the image."""
+    return [*range(0, length - tile_px, tile_px - overlap_px), length - tile_px]
 
 
 def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tuple[Path, int]:
@@ -235,7 +243,7 @@ def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tupl
     from rasterio.features import shapes
     from shapely.geometry import shape
 
-    from rooftrace.predict.work import SMALLEST_PX
+    from rooftrace.predict.plan import MIN_BUILDING_PX
 
     out.mkdir(parents=True, exist_ok=True)
     path = out / "mask.tif"
@@ -247,6 +255,6 @@ def _write(out: Path, mask: NDArray[np.uint8], crs: Any, transform: Any) -> tupl
         target.write(mask, 1)
     traced = shapes(mask, mask=mask == 1, transform=transform)
     frame = gpd.GeoDataFrame(geometry=[shape(geometry) for geometry, _ in traced], crs=crs)
-    frame = frame[frame.area >= SMALLEST_PX * abs(transform.determinant)]
+    frame = frame[frame.area >= MIN_BUILDING_PX * abs(transform.determinant)]
     frame.to_file(out / "buildings.gpkg", driver="GPKG")
     return path, len(frame)

@@ -1,4 +1,4 @@
-"""What `bench/serve.py` compares with: a FastAPI handler around PyTorch, as people write it.
+"""Baseline of `bench/serve.py`: a plain FastAPI handler around PyTorch.
 
     python bench/plain_server.py NETWORK [--threads]
 
@@ -23,11 +23,11 @@ from rooftrace.models.zoo import ModelConfig, build_model
 
 
 def make_app(network: Path, *, threads: bool) -> FastAPI:
-    """The app.
+    """Return the app.
 
     Args:
-        network: the folder of its contract and weights.
-        threads: whether the handler is a `def`, which FastAPI runs in threads, in place of an
+        network: Folder of the model description and weights.
+        threads: True for a `def` handler, which FastAPI runs in threads, instead of an
             `async def`.
     """
     spec = BundleSpec.model_validate_json((network / "spec.json").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def make_app(network: Path, *, threads: bool) -> FastAPI:
 
 
 def main() -> None:
-    """Serve until it is told to stop."""
+    """Serve until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", type=Path)
     parser.add_argument("--threads", action="store_true")

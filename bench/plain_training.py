@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rooftrace.data.dataset import EvalTiles
-from rooftrace.data.source import SceneSet
+from rooftrace.labels.source import SceneSet
+from rooftrace.samples.dataset import EvalTiles
 
 # It asks the package index for a newer version when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -42,7 +42,7 @@ WORKERS = 2
 LEARNING_RATE = 1e-3
 
 _ENOUGH_VALID = 0.3
-"""Tiles with less that is known are left out: nobody trains on black ones."""
+"""Minimum share of valid pixels of a training tile; black tiles teach nothing."""
 
 
 def write_tiles(sources: Sequence[SceneSet], folder: Path, gsd_m: float | None) -> int:
@@ -101,10 +101,10 @@ class _Tiles(Dataset[tuple[Tensor, Tensor]]):
 
 
 class _Shuffled(Sampler[int]):
-    """One shuffled pass over all tiles after the other, without end.
+    """Shuffled passes over all tiles, one after the other, without end.
 
     Args:
-        start: so many were drawn before.
+        start: Number of tiles that were drawn before.
     """
 
     def __init__(self, size: int, seed: int, start: int) -> None:

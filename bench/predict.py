@@ -1,8 +1,6 @@
-"""Mpx/s from a GeoTIFF to mask and polygons on disk, against a plain PyTorch loop.
+"""Mpx/s from a GeoTIFF to mask and polygons on disk, compared with a plain PyTorch loop.
 
-    python bench/predict.py                  # 10,000 x 10,000 pixels; see bench/README.md
-
-Prints one JSON object. Every row is a process of its own, measured from its start to its end.
+Every row is a process, measured from its start to its end.
 """
 
 from __future__ import annotations
@@ -11,29 +9,31 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 from common import (
     PART,
-    WORK,
     ChildFailed,
     Measured,
+    argument_parser,
     load_bundle,
-    machine,
     measure,
     measure_part,
+    measure_rooftrace,
     rounded,
     say,
     start,
     warm,
     write_scene,
 )
-from peers import PEERS, REFERENCE
-from plain_loop import LARGEST_DIFFERENCE, check_same, loop, restore
+from peers import PEERS
+from plain_loop import LARGEST_DIFFERENCE, loop, write_network
 
-OURS = {"ours": None, "ours_bf16": "bf16", "ours_fp32": "fp32"}
+DEEP = "ours_16bit"
+"""Row of `rooftrace predict` on the same scene in 16 bits, with a near-infrared band."""
+
+OURS = {"ours": None, DEEP: None, "ours_bf16": "bf16", "ours_fp32": "fp32"}
 """Rows of `rooftrace predict`, with the precision that is asked for."""
 
 LOOPS = {"plain": False, "tuned": True}
@@ -49,11 +49,11 @@ _UNAVAILABLE = 2
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     say("preparing the scene and the loop's network")
     prepared = measure_part(
-        __file__, "prepare", work=str(options.work), model=options.model, size_px=options.size,
+        __file__, "prepare", work=options.work, model=options.model, size_px=options.size,
         baseline_size_px=options.baseline_size, compress=options.compress,
+        deep=DEEP in options.rows,
         tile_px=options.tile, overlap_px=options.overlap,
     ).report  # fmt: skip
     runs: dict[str, list[Measured]] = {}
@@ -62,14 +62,14 @@ def main() -> dict[str, Any]:
         for name in options.rows:
             if name in unavailable:
                 continue
-            scene = Path(prepared["plain_scene" if name in _ON_CROP else "scene"])
+            scene = Path(prepared[_scene_of(name)])
             warm(scene)
             try:
                 run = _run(name, scene, prepared, options)
             except ChildFailed as error:
                 if OURS.get(name) is None or error.code != _UNAVAILABLE:
                     raise SystemExit(f"{name}: {error}") from error
-                unavailable[name] = json.loads(error.told)["error"]["message"]
+                unavailable[name] = json.loads(error.output)["error"]["message"]
                 continue
             runs.setdefault(name, []).append(run)
             say(
@@ -79,8 +79,6 @@ def main() -> dict[str, Any]:
     rows = {name: _row(name, of, prepared, options.size**2) for name, of in runs.items()}
     _compare(rows, runs)
     return {
-        "benchmark": "predict",
-        "machine": before,
         "scene": {
             "size_px": options.size,
             "gsd_m": prepared["gsd_m"],
@@ -97,23 +95,28 @@ def main() -> dict[str, Any]:
     }
 
 
+def _scene_of(name: str) -> str:
+    """Return the key of a row's scene among those prepared."""
+    if name == DEEP:
+        return "deep_scene"
+    return "plain_scene" if name in _ON_CROP else "scene"
+
+
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--size", type=int, default=10_000, help="side of the scene, in pixels")
     parser.add_argument(
         "--baseline-size", type=int, help="side of the crop for slow rows; default: --size"
     )
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--tile", type=int, default=512, help="side of the loop's tiles")
     # An eighth, as people have it; with the 128 px of rooftrace the loop would be slower.
     parser.add_argument("--overlap", type=int, default=64, help="of the loop's tiles, in pixels")
     parser.add_argument("--compress", choices=("deflate", "jpeg"), default="deflate")
-    parser.add_argument("--repeats", type=int, default=1, help="rows take turns, so many times")
+    parser.add_argument("--repeats", type=int, default=1, help="number of rounds over all rows")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that can run")
     parser.add_argument(
         "--peers-python", help="of an environment with geoai-py and sahi, for their rows"
     )
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for scenes and results")
     options = parser.parse_args()
     if options.baseline_size is None:
         options.baseline_size = options.size
@@ -129,7 +132,7 @@ def _options() -> argparse.Namespace:
 def _probed(
     prepared: dict[str, Any], options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is known of the peers that can run, and why others cannot."""
+    """Return the facts about the peers that can run, and why others cannot."""
     found, unavailable = {}, {}
     for name in PEERS:
         if name in options.rows:
@@ -143,28 +146,24 @@ def _probed(
     return found, unavailable
 
 
-def _peer(options: argparse.Namespace, part: str, **arguments: str) -> Measured:
+def _peer(options: argparse.Namespace, part: str, **arguments: Any) -> Measured:
     script = str(Path(__file__).with_name("peers.py"))
-    return measure([options.peers_python, script, PART, part, json.dumps(arguments)])
+    return measure([options.peers_python, script, PART, part, json.dumps(arguments, default=str)])
 
 
 def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Namespace) -> Measured:
     out = options.work / "out" / name
     if name in LOOPS:
         return measure_part(
-            __file__, "loop", scene=str(scene), network=prepared["network"], out=str(out),
+            __file__, "loop", scene=scene, network=prepared["network"], out=out,
             tile_px=prepared["tile_px"], overlap_px=prepared["overlap_px"], tuned=LOOPS[name],
         )  # fmt: skip
     if name in PEERS:
-        network = prepared["network"]
-        return _peer(options, name, scene=str(scene), network=network, out=str(out))
-    # What an earlier run left there must not be gone on with.
+        return _peer(options, name, scene=scene, network=prepared["network"], out=out)
+    # An earlier run in this folder must not be resumed.
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
-    if options.model is not None:
-        command += ["-m", options.model]
-    precision = OURS[name]
-    return measure(command if precision is None else [*command, "--precision", precision])
+    precision = ["--precision", wanted] if (wanted := OURS[name]) else []
+    return measure_rooftrace("predict", scene, "-o", out, *precision, model=options.model)
 
 
 def _row(
@@ -193,17 +192,19 @@ def _row(
 
 
 def _precision(mask: str) -> str:
-    """What `rooftrace predict` chose, from the record that it leaves beside its results."""
+    """Return the choices of `rooftrace predict`, from the record beside its results."""
     record = json.loads(Path(mask).with_name("run.json").read_text(encoding="utf-8"))
     return str(record["engine"]["precision"])
 
 
 def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """How many times faster, and which part of the memory, each row is of each of the others'."""
+    """Return the speed and memory of each row relative to each other row."""
     found: dict[str, dict[str, float | None]] = {}
-    for base in (*LOOPS, *PEERS):
+    for base in (*LOOPS, *PEERS, "ours"):
         for name in rows:
             if base not in rows or name == base or name in PEERS:
+                continue
+            if base == "ours" and name != DEEP:
                 continue
             mine, other = rows[name], rows[base]
             # A loop's memory grows with the image: that of a crop says nothing of the whole.
@@ -226,7 +227,7 @@ def _compare(rows: dict[str, dict[str, Any]], runs: dict[str, list[Measured]]) -
 
 
 def _agreement(path: Path, reference: Path) -> dict[str, float]:
-    """Of two masks that start at the same corner, where both have pixels."""
+    """Return the overlap of two masks that start at the same corner."""
     import numpy as np
     import rasterio
     from rasterio.windows import Window
@@ -251,39 +252,24 @@ def _agreement(path: Path, reference: Path) -> dict[str, float]:
 
 
 def prepare(
-    *,
-    work: str,
-    model: str | None,
-    size_px: int,
-    baseline_size_px: int,
-    compress: str,
-    tile_px: int,
-    overlap_px: int,
-) -> dict[str, Any]:
+    *, work: str, model: str | None, size_px: int, baseline_size_px: int, compress: str,
+    deep: bool, tile_px: int, overlap_px: int,
+) -> dict[str, Any]:  # fmt: skip
     """Write the scene, its crop, and the loop's network with the bundle's weights."""
-    import numpy as np
-    from safetensors.torch import save_file
-
     bundle = load_bundle(model)
     spec = bundle.spec
-    if not spec.is_binary or len(spec.bands) != 3:
-        raise SystemExit(f"{bundle.source}: the loop is for three bands and two classes.")
     gsd_m = spec.gsd_m or 0.3
     scene = write_scene(Path(work), size_px, gsd_m, compress)
     crop = scene if baseline_size_px == size_px else _crop(scene, baseline_size_px)
     multiple = spec.input_multiple_px
     tile_px = spec.input_px or min(tile_px, baseline_size_px) // multiple * multiple
     overlap_px = min(overlap_px, tile_px // 2)
-    net = restore(bundle)
-    batch, probability, difference = check_same(bundle, net, scene, tile_px)
     network = Path(work) / "network"
-    network.mkdir(parents=True, exist_ok=True)
-    np.savez(network / REFERENCE, pixels=batch, probability=probability)
-    save_file(net.state_dict(), network / "weights.safetensors")
-    (network / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    difference = write_network(bundle, scene, tile_px, network)
     return {
         "scene": str(scene),
         "plain_scene": str(crop),
+        "deep_scene": str(_deep(scene)) if deep else "",
         "gsd_m": gsd_m,
         "network": str(network),
         "tile_px": tile_px,
@@ -303,7 +289,7 @@ def _crop(scene: Path, size_px: int) -> Path:
     import rasterio
     from rasterio.windows import Window
 
-    from rooftrace.io.atomic import replacing
+    from rooftrace.io.files import replacing
 
     path = scene.with_name(f"{scene.stem}_crop{size_px}px.tif")
     with rasterio.open(scene) as source, replacing(path) as partial:
@@ -313,5 +299,26 @@ def _crop(scene: Path, size_px: int) -> Path:
     return path
 
 
+def _deep(scene: Path) -> Path:
+    """The scene as 12 of 16 bits, with a near-infrared band, as a file like it."""
+    import numpy as np
+    import rasterio
+
+    from rooftrace.io.files import replacing
+
+    path = scene.with_name(f"{scene.stem}_16bit.tif")
+    if path.exists():
+        return path
+    with rasterio.open(scene) as source, replacing(path) as partial:
+        profile = {**source.profile, "count": 4, "dtype": "uint16", "photometric": "minisblack"}
+        profile |= {"compress": "deflate", "predictor": 2}
+        with rasterio.open(partial, "w", **profile) as target:
+            for _, window in source.block_windows(1):
+                data = source.read(window=window)
+                both = np.concatenate([data, 255 - data[:1]])
+                target.write((both * 15.5 + 100).astype(np.uint16), window=window)
+    return path
+
+
 if __name__ == "__main__":
-    start(main, {"prepare": prepare, "loop": loop})
+    start(main, prepare, loop)

@@ -1,9 +1,4 @@
-"""Masks a second to and from run lengths, against the usual loop over runs.
-
-    python bench/rle.py                   # see bench/README.md
-
-Prints one JSON object.
-"""
+"""Masks a second to and from run lengths, compared with the usual loop over runs."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, machine, measure_part, rounded, say, start
+from common import argument_parser, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,22 +19,17 @@ ORDERS = ("row", "column")
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     masks = options.work / f"rle_{options.size}px_{options.distinct}.npy"
     if not masks.exists():
         say("generating masks")
-        measure_part(
-            __file__, "make", path=str(masks), size_px=options.size, distinct=options.distinct
-        )
+        measure_part(__file__, "make", path=masks, size_px=options.size, distinct=options.distinct)
     rows: dict[str, Any] = {}
     for order in ORDERS:
         for name, count in (("ours", options.masks), ("loop", options.loop_masks)):
             say(f"{name}, {order} order: {count} masks")
-            run = measure_part(__file__, name, path=str(masks), count=count, order=order)
-            rows[f"{name}_{order}"] = {**run.report, "peak_rss_mb": run.peak_rss_mb}
+            run = measure_part(__file__, name, path=masks, count=count, order=order)
+            rows[f"{name}_{order}"] = run.row
     return {
-        "benchmark": "rle",
-        "machine": before,
         "masks": {"size_px": options.size, "count": options.masks, "distinct": options.distinct},
         "rows": rows,
         "ratios": {
@@ -56,12 +46,11 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__)
     parser.add_argument("--size", type=int, default=1024, help="side of a mask, in pixels")
     parser.add_argument("--masks", type=int, default=1000, help="for rooftrace")
     parser.add_argument("--loop-masks", type=int, default=100, help="for the loop, the slower")
     parser.add_argument("--distinct", type=int, default=20, help="masks that are generated")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for the masks")
     return parser.parse_args()
 
 
@@ -72,7 +61,7 @@ def make(path: str, size_px: int, distinct: int) -> dict[str, Any]:
     """Write the masks (n, y, x) of generated towns, each town turned in all four ways."""
     import numpy as np
 
-    from rooftrace.io.atomic import replacing
+    from rooftrace.io.files import replacing
     from rooftrace.testing import generate_scene
 
     towns = [
@@ -85,8 +74,8 @@ def make(path: str, size_px: int, distinct: int) -> dict[str, Any]:
 
 
 def ours(path: str, count: int, order: Any) -> dict[str, Any]:
-    """What `rooftrace` reads and writes tables with."""
-    from rooftrace.data.runs import decode_runs, encode_runs
+    """The functions with which `rooftrace` reads and writes tables."""
+    from rooftrace.labels.rle.codec import decode_runs, encode_runs
 
     return _timed(
         path,
@@ -97,7 +86,7 @@ def ours(path: str, count: int, order: Any) -> dict[str, Any]:
 
 
 def loop(path: str, count: int, order: str) -> dict[str, Any]:
-    """As it is handed round among contestants: a loop over runs, a join over numbers."""
+    """The usual code of contestants: a loop over runs, a join over numbers."""
     import numpy as np
 
     def encode(mask: NDArray[np.bool_]) -> str:
@@ -151,4 +140,4 @@ def _timed(
 
 
 if __name__ == "__main__":
-    start(main, {"make": make, "ours": ours, "loop": loop})
+    start(main, make, ours, loop)

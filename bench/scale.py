@@ -1,26 +1,21 @@
 """Prediction of ever larger scenes: memory, and time for each pixel.
 
-    python bench/scale.py                 # see bench/README.md
-
-Prints one JSON object. The scenes are sparse GeoTIFFs: a generated town stands in one corner of
-every cell (5120 pixels), the rest is nodata and not even stored.
+The scenes are sparse GeoTIFFs: a generated town stands in one corner of every cell (5120 pixels),
+and the rest is nodata that is not stored.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from common import (
-    WORK,
+    argument_parser,
     load_bundle,
-    machine,
-    measure,
     measure_part,
+    measure_rooftrace,
     rounded,
     say,
     start,
@@ -30,45 +25,34 @@ from common import (
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     rows = {}
     for side in options.sizes:
-        scene = Path(
-            measure_part(
-                __file__, "make", folder=str(options.work), side=side, cell=options.cell,
-                model=options.model,
-            ).report["scene"]
+        made = measure_part(
+            __file__, "make", folder=options.work, side=side, cell=options.cell,
+            model=options.model,
         )  # fmt: skip
+        scene = Path(made.report["scene"])
         rows[str(side)] = _row(scene, side, options)
         say(f"{side}: {rows[str(side)]}")
         if options.clean:
             scene.unlink()
     first = rows[str(options.sizes[0])]
-    return {
-        "benchmark": "scale",
-        "machine": before,
-        "rows": rows,
-        "memory_of_the_first": {
-            side: rounded(row["peak_rss_mb"] / first["peak_rss_mb"]) for side, row in rows.items()
-        },
-        "rate_of_the_first": {
-            side: rounded(row["data_mpx_per_s"] / first["data_mpx_per_s"])
-            for side, row in rows.items()
-        },
-        "work_of_the_first": {
-            side: rounded(row["cpu_ms_per_data_mpx"] / first["cpu_ms_per_data_mpx"])
-            for side, row in rows.items()
-        },
+    compared = {
+        "memory": "peak_rss_mb", "rate": "data_mpx_per_s", "work": "cpu_ms_per_data_mpx"
+    }  # fmt: skip
+    return {"rows": rows} | {
+        f"{name}_of_the_first": {
+            side: rounded(row[figure] / first[figure]) for side, row in rows.items()
+        }
+        for name, figure in compared.items()
     }
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_480, 40_960, 81_920, 102_400])
     parser.add_argument("--cell", type=int, default=5120, help="from town to town, in pixels")
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--clean", action="store_true", help="remove the scenes afterwards")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for scenes and results")
     options = parser.parse_args()
     if any(side < options.cell for side in options.sizes) or options.cell < 128:
         parser.error("a cell of 128 pixels or more, and no scene smaller than one")
@@ -77,13 +61,9 @@ def _options() -> argparse.Namespace:
 
 def _row(scene: Path, side: int, options: argparse.Namespace) -> dict[str, float]:
     out = options.work / "out" / "scale"
-    # What an earlier run left there must not be gone on with.
+    # An earlier run in this folder must not be resumed.
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "rooftrace", "predict", str(scene), "-o", str(out), "--json"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = measure(command if options.model is None else [*command, "-m", options.model])
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    done = measure_rooftrace("predict", scene, "-o", out, model=options.model)
     shutil.rmtree(out)
     (output,) = done.report["outputs"]
     data_mpx = (side // options.cell) ** 2 * (options.cell // 2) ** 2 / 1e6
@@ -91,11 +71,11 @@ def _row(scene: Path, side: int, options: argparse.Namespace) -> dict[str, float
         "seconds": rounded(done.seconds),
         # Without the start of the process, which all sizes have in common.
         "seconds_inside": rounded(output["seconds"]),
-        "cpu_seconds": rounded(cpu),
+        "cpu_seconds": rounded(done.cpu_s),
         "scene_mpx": rounded(side * side / 1e6),
         "data_mpx": rounded(data_mpx),
         "data_mpx_per_s": rounded(data_mpx / output["seconds"]),
-        "cpu_ms_per_data_mpx": rounded(cpu * 1e3 / data_mpx),
+        "cpu_ms_per_data_mpx": rounded(done.cpu_s * 1e3 / data_mpx),
         "peak_rss_mb": rounded(done.peak_rss_mb),
         "buildings": output["buildings"],
     }
@@ -135,4 +115,4 @@ def _sparse_scene(folder: Path, side: int, cell_px: int, gsd_m: float) -> Path:
 
 
 if __name__ == "__main__":
-    start(main, {"make": make})
+    start(main, make)

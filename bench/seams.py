@@ -1,9 +1,7 @@
-"""Seams: how many building pixels change when the tiles of a scene lie elsewhere.
+"""Seams: the share of building pixels that change when the tiles of a scene lie elsewhere.
 
-    python bench/seams.py                 # see bench/README.md
-
-Prints one JSON object. The scene is predicted as it is and with its first rows and columns left
-out, so that every tile moves; what both have in common, away from the scene's edges, is compared.
+The scene is predicted as it is and without its first rows and columns, so that every tile moves.
+What both have in common, away from the scene's edges, is compared.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, machine, say, start
+from common import argument_parser, say, start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +32,6 @@ def main() -> dict[str, Any]:
     from rooftrace.predict.predictor import load
 
     options = _options()
-    before = machine()
     model = load(options.model, precision=options.precision)
     scene = options.scene or _scene(options, model)
     pixels = open_raster(scene).read().data
@@ -61,8 +58,6 @@ def main() -> dict[str, Any]:
         say(f"overlap {overlap_px}, trim {trim_px}, moved by {shares}")
         rows.append(row)
     return {
-        "benchmark": "seams",
-        "machine": before,
         "scene": str(scene),
         "shape_yx": list(np.shape(pixels)[1:]),
         "tile_px": options.tile,
@@ -72,15 +67,13 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path)
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--precision", default="fp32", help="in fp32 it is the seams alone")
     parser.add_argument("--scene", type=Path, help="an image; default: a generated town")
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--offsets", type=int, nargs="+", default=[32, 96, 224, 8, 17])
     parser.add_argument("--overlaps", type=_pair, nargs="+", default=_OVERLAPS)
-    parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
     if any(overlap > options.tile // 4 for overlap, _ in options.overlaps):
         parser.error("tiles overlap by no more than a quarter")
@@ -105,7 +98,7 @@ def predict(model: Predictor, pixels: Mask, tile_px: int, overlap_px: int, trim_
     """(y, x) the mask by tiles of exactly one size."""
     from unittest.mock import patch
 
-    from rooftrace.predict import scene
+    from rooftrace.predict import plan as scene
 
     spec = model.bundle.spec.model_copy(update={"input_px": tile_px, "context_px": trim_px})
     model = type(model)(type(model.bundle)(spec, model.bundle.parts, ""), model.engine)
@@ -143,4 +136,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    start(main, {})
+    start(main)

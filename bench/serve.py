@@ -1,8 +1,7 @@
-"""Images a second from `rooftrace serve`, against the batch engine and a plain FastAPI handler.
+"""Images a second of `rooftrace serve`, the batch engine and a plain FastAPI handler.
 
-    python bench/serve.py                    # 1, 8 and 32 clients; see bench/README.md
-
-Prints one JSON object. Servers, clients and the batch engine are processes of their own.
+Servers, clients and the batch engine are separate processes. `--load MINUTES` measures the server
+under the load of `serve_load` instead.
 """
 
 from __future__ import annotations
@@ -21,16 +20,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import WORK, load_bundle, machine, measure_part, rounded, say, start
+from common import argument_parser, load_bundle, measure_part, peak_mb, rounded, say, start
+from serve_load import show
 
+_LOAD = str(Path(__file__).with_name("serve_load.py"))
 _HANDLER = str(Path(__file__).with_name("plain_server.py"))
 
 SERVERS = {
     "ours": ["-m", "rooftrace", "serve", "--port", "0", "--json", "--queue", "64"],
+    "load": ["-m", "rooftrace", "serve", "--port", "0", "--json"],
     "plain": [_HANDLER],
     "plain_threads": [_HANDLER, "--threads"],
 }
-"""How each is started."""
+"""Command that starts each server."""
 
 PATHS = {"ours": "/v1/predict?format=png", "plain": "/predict", "plain_threads": "/predict"}
 _SIDES_PX = (256, 512, 1024)
@@ -40,10 +42,11 @@ _SEEDS = (101, 102, 103, 104)
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
+    if options.load:
+        return {"load": _loaded(options)}
     say("preparing the images and the handler's network")
     prepared = measure_part(
-        __file__, "prepare", work=str(options.work), model=options.model, sides_px=options.sides,
+        __file__, "prepare", work=options.work, model=options.model, sides_px=options.sides,
         count=options.images,
     ).report  # fmt: skip
     turns = [
@@ -52,8 +55,6 @@ def main() -> dict[str, Any]:
     ]
     rows = {name: max((turn[name] for turn in turns), key=_speed) for name in turns[0]}
     return {
-        "benchmark": "serve",
-        "machine": before,
         "images": {"count": options.images, "sides_px": options.sides, "mpx": prepared["mpx"]},
         "model": prepared["model"],
         "repeats": options.repeats,
@@ -64,15 +65,17 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10.0, help="for each number of clients")
     parser.add_argument("--images", type=int, default=24, help="different ones, asked in turn")
     parser.add_argument("--sides", type=int, nargs="+", default=list(_SIDES_PX), help="in pixels")
-    parser.add_argument("--rows", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--rows", nargs="+", choices=PATHS, default=list(PATHS))
     parser.add_argument("--repeats", type=int, default=1, help="of everything, in turn")
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for images and results")
+    parser.add_argument("--load", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--slow", type=int, default=40, help="clients that send a byte a second")
+    parser.add_argument("--broken", type=int, default=4, help="clients that send malformed bodies")
+    parser.add_argument("--warm", type=float, default=60.0, help="seconds until memory is level")
     options = parser.parse_args()
     if min(options.clients) < 1 or options.repeats < 1 or options.images < len(options.sides):
         parser.error("one client, one repeat, and an image of each side")
@@ -82,24 +85,24 @@ def _options() -> argparse.Namespace:
 def _batch(prepared: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     say("batch: rooftrace predict over the folder")
     done = measure_part(
-        __file__, "batch", folder=prepared["folder"], out=str(options.work / "out" / "serve"),
+        __file__, "batch", folder=prepared["folder"], out=options.work / "out" / "serve",
         model=options.model, seconds=options.seconds,
     )  # fmt: skip
     say(f"batch: {done.report['images_per_s']:.1f} images/s")
-    return {**done.report, "peak_rss_mb": done.peak_rss_mb}
+    return done.row
 
 
 def _served(prepared: dict[str, Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The rows of the servers, each with its figures by number of clients."""
+    """Return the rows of the servers, each with its figures by number of clients."""
     rows = {}
     for name in options.rows:
         with _server(name, prepared, options) as (url, row):
             by_clients = {}
             for clients in options.clients:
                 figures = measure_part(
-                    __file__, "load", url=url, path=PATHS[name], folder=prepared["folder"],
+                    __file__, "load_server", url=url, path=PATHS[name], folder=prepared["folder"],
                     clients=clients, seconds=options.seconds,
-                    masks=str(options.work / f"serve-masks-{name}.npy"),
+                    masks=options.work / f"serve-masks-{name}.npy",
                 ).report  # fmt: skip
                 by_clients[str(clients)] = figures
                 say(
@@ -111,14 +114,28 @@ def _served(prepared: dict[str, Any], options: argparse.Namespace) -> dict[str, 
     return rows
 
 
+def _loaded(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of the load: the largest number of clients, slow and broken ones."""
+    say("load: preparing the images")
+    folder = measure_part(_LOAD, "prepare_mixed", work=options.work).report["folder"]
+    arguments = {
+        "clients": max(options.clients), "slow": options.slow, "broken": options.broken,
+        "seconds": 60 * options.load, "warm_s": min(options.warm, 30 * options.load),
+    }  # fmt: skip
+    with _server("load", {}, options) as (url, row):
+        found = measure_part(_LOAD, "load_mixed", url=url, folder=folder, **arguments).report
+    show(found)
+    return arguments | found | row
+
+
 @contextmanager
 def _server(
     name: str, prepared: dict[str, Any], options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The address of a server that is ready, and a row that has its memory at the end."""
+    """Yield the address of a server that is ready, and a row that gets its memory at the end."""
     command = [sys.executable, *SERVERS[name]]
-    if name == "ours":
-        command += ["--jobs", str(options.work / "serve-jobs")]
+    if name in ("ours", "load"):
+        command += ["--jobs", options.work / "serve-jobs"]
         command += ["-m", options.model] if options.model else []
     else:
         command.append(prepared["network"])
@@ -137,7 +154,7 @@ def _server(
         process.stdout.close()
         _, _, usage = os.wait4(process.pid, 0)
         process.returncode = -signal.SIGTERM
-        row["peak_rss_mb"] = round(usage.ru_maxrss * 1024 / 1e6, 1)
+        row["peak_rss_mb"] = peak_mb(usage)
 
 
 def _wait_until_ready(url: str) -> None:
@@ -147,7 +164,8 @@ def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
-            with urlopen(f"{url}/readyz", timeout=10):
+            # The server that this program has started.
+            with urlopen(f"{url}/readyz", timeout=10):  # nosec B310
                 return
         except (URLError, ConnectionError):
             time.sleep(0.1)
@@ -161,7 +179,7 @@ def _speed(row: dict[str, Any]) -> float:
 
 
 def _ratios(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Of ours to the batch engine and to each handler, by number of clients, in one turn."""
+    """Return the speed of ours relative to the others, by number of clients, in one turn."""
     if "ours" not in rows:
         return {}
     found = {}
@@ -179,7 +197,7 @@ def _ratios(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _agreement(rows: dict[str, Any]) -> dict[str, float]:
-    """Which share of their pixels the masks of the others have in common with ours."""
+    """Return the share of pixels in which the masks of the others equal ours."""
     import numpy as np
 
     def mask(row: dict[str, Any]) -> Any:
@@ -195,22 +213,19 @@ def _agreement(rows: dict[str, Any]) -> dict[str, float]:
     }
 
 
-# What follows runs in processes of its own.
+# The functions below run in separate processes.
 
 
 def prepare(*, work: str, model: str | None, sides_px: list[int], count: int) -> dict[str, Any]:
     """Write the images, and the handler's network with the bundle's weights."""
     import cv2
     import numpy as np
-    from safetensors.torch import save_file
 
-    from plain_loop import check_same, restore
+    from plain_loop import write_network
     from rooftrace.testing import generate_scene
 
     bundle = load_bundle(model)
     spec = bundle.spec
-    if not spec.is_binary or len(spec.bands) != 3:
-        raise SystemExit(f"{bundle.source}: the handler is for three bands and two classes.")
     gsd_m = spec.gsd_m or 0.3
     folder = Path(work) / "serve-images"
     shutil.rmtree(folder, ignore_errors=True)
@@ -226,13 +241,9 @@ def prepare(*, work: str, model: str | None, sides_px: list[int], count: int) ->
         cv2.imwrite(str(folder / f"{number:03}.png"), np.ascontiguousarray(turned[..., ::-1]))
         pixels += side * side
     scene = towns[0].write(Path(work), "serve-town")[0]
-    net = restore(bundle)
     tile_px = spec.input_px or min(sides_px) // spec.input_multiple_px * spec.input_multiple_px
-    _, _, difference = check_same(bundle, net, scene, tile_px)
     network = Path(work) / "network"
-    network.mkdir(parents=True, exist_ok=True)
-    save_file(net.state_dict(), network / "weights.safetensors")
-    (network / "spec.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    difference = write_network(bundle, scene, tile_px, network)
     return {
         "folder": str(folder),
         "network": str(network),
@@ -242,23 +253,23 @@ def prepare(*, work: str, model: str | None, sides_px: list[int], count: int) ->
 
 
 def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[str, Any]:
-    """`rooftrace predict` over the folder, masks alone, again and again; the first is not counted.
+    """Repeat `rooftrace predict` over the folder, with masks only; the first run is not counted.
 
-    Reading the model is left out, as it is of the servers.
+    The time to read the model is not counted, as for the servers.
     """
-    from rooftrace.flows import predict as flow
-    from rooftrace.predict.options import SceneOptions
+    from rooftrace.flows.predict.inputs import find_inputs
+    from rooftrace.flows.predict.run import LocalExecutor, predict_inputs
+    from rooftrace.predict.plan import SceneOptions
     from rooftrace.predict.predictor import load
 
-    loaded = load(model)
-    flow.__dict__["load_models"] = lambda *_, **__: loaded
+    executor = LocalExecutor(load(model))
     options = SceneOptions(outputs=("mask",))
     images = mpx = spent = 0.0
     rounds = 0
     while spent < seconds or rounds < 2:
         shutil.rmtree(out, ignore_errors=True)
         started = time.perf_counter()
-        report = flow.run_predict([folder], None, Path(out), options)
+        report = predict_inputs(find_inputs([folder]), executor, Path(out), options)
         if rounds:
             spent += time.perf_counter() - started
             images += len(report.outputs)
@@ -274,7 +285,7 @@ def batch(*, folder: str, out: str, model: str | None, seconds: float) -> dict[s
 def load_server(
     *, url: str, path: str, folder: str, clients: int, seconds: float, masks: str
 ) -> dict[str, Any]:
-    """So many clients, each asking for the mask of the next image as soon as it has the last.
+    """Run clients that each request the mask of the next image after they receive the last.
 
     At least one round over the images, and three seconds, are not counted: networks are compiled
     for each shape of a batch.
@@ -344,7 +355,7 @@ def load_server(
 
 
 class _Client:
-    """One connection that is kept."""
+    """A persistent connection."""
 
     def __init__(self, url: str, path: str) -> None:
         from http.client import HTTPConnection
@@ -372,7 +383,7 @@ def _form(file: Path) -> bytes:
 
 
 def _is_building(mask: Any) -> Any:
-    """(y, x) bool: the handler's mask is 0 and 255, ours has a palette that is not black."""
+    """Return a mask as (y, x) bool; the handler's is 0 and 255, ours has a coloured palette."""
     if mask.ndim == 2:
         return mask > 127
     blue, _, red = (mask[..., band].astype(int) for band in range(3))
@@ -380,12 +391,13 @@ def _is_building(mask: Any) -> Any:
 
 
 def _metrics(url: str) -> dict[str, float]:
-    """Batches and tiles that went through our network so far; nothing of other servers."""
+    """Return the batches and tiles of our network so far; empty for other servers."""
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
     try:
-        with urlopen(f"{url}/metrics") as answer:
+        # The server that this program has started.
+        with urlopen(f"{url}/metrics") as answer:  # nosec B310
             lines = answer.read().decode().splitlines()
     except HTTPError:
         return {}
@@ -398,4 +410,4 @@ def _metrics(url: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    start(main, {"prepare": prepare, "batch": batch, "load": load_server})
+    start(main, prepare, batch, load_server)

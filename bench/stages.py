@@ -12,12 +12,12 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from common import WORK, load_bundle, machine, measure_part, rounded, say, start, write_scene
+from common import argument_parser, load_bundle, measure_part, rounded, say, start, write_scene
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rooftrace.engines.base import Engine
     from rooftrace.models.spec import BundleSpec
     from rooftrace.predict.block import Block
+    from rooftrace.predict.plan import ScenePlan, TileIndex
     from rooftrace.predict.predictor import Predictor
-    from rooftrace.predict.scene import ScenePlan, TileIndex
-    from rooftrace.vector.polygonize import TracedPolygons
+    from rooftrace.vector.trace import TracedPolygons
 
 T = TypeVar("T")
 Spent = tuple[float, float]
@@ -40,30 +40,24 @@ RESAMPLED_BY = 1.5
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     say("running each stage alone, then all together")
     run = measure_part(
-        __file__, "stages", work=str(options.work), model=options.model, size_px=options.size,
+        __file__, "stages", work=options.work, model=options.model, size_px=options.size,
         compress=options.compress, precision=options.precision,
         repeats=options.repeats,
     )  # fmt: skip
     return {
-        "benchmark": "stages",
-        "machine": before,
         "scene": {"size_px": options.size, "compress": options.compress},
-        **run.report,
-        "peak_rss_mb": run.peak_rss_mb,
+        **run.row,
     }
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--size", type=int, default=4096, help="side of the scene, in pixels")
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--precision", choices=("fp32", "bf16", "int8"))
     parser.add_argument("--compress", choices=("deflate", "jpeg"), default="deflate")
     parser.add_argument("--repeats", type=int, default=3, help="of each; the fastest counts")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for scenes and results")
     options = parser.parse_args()
     if options.size < 64 or options.repeats < 1:
         parser.error("--size starts at 64, --repeats at 1")
@@ -89,7 +83,7 @@ class Clock:
         self.stages: dict[str, dict[str, float]] = {}
 
     def time(self, name: str, work: Callable[[], T], mpx: float | None = None) -> T:
-        """What `work` answers; the fastest of its runs counts, and the least work of any."""
+        """Return the answer of `work`; its fastest run and its least processor time count."""
         answers: list[T] = []
 
         def run() -> None:
@@ -99,7 +93,7 @@ class Clock:
         return answers[0]
 
     def note(self, name: str, spent: list[Spent], mpx: float | None = None) -> None:
-        """What several runs took, likewise."""
+        """Record the times of several runs in the same way."""
         mpx = self.mpx if mpx is None else mpx
         seconds, cpu = (min(which) for which in zip(*spent))
         self.stages[name] = {
@@ -111,7 +105,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all stages share."""
+    """Inputs that all stages share."""
 
     clock: Clock
     path: Path
@@ -129,8 +123,8 @@ def stages(
     from rooftrace.core.types import Window
     from rooftrace.engines.select import load_engine
     from rooftrace.io.raster import open_raster
+    from rooftrace.predict.plan import plan_scene
     from rooftrace.predict.predictor import Predictor
-    from rooftrace.predict.scene import plan_scene
 
     bundle = load_bundle(model)
     engine = load_engine(bundle, precision=precision)
@@ -169,9 +163,9 @@ def _pixels(
     import numpy as np
 
     from rooftrace.core.types import Window
-    from rooftrace.io.memory import ArraySource
     from rooftrace.io.raster import open_raster
     from rooftrace.io.resample import Resampler, enlarge, scaling_for
+    from rooftrace.io.sources import ArraySource
     from rooftrace.tiling.blend import quantise
 
     scene, clock = here.scene, here.clock
@@ -226,26 +220,25 @@ def _pixels(
 
 
 def _blocks(here: Setting, answers: dict[TileIndex, NDArray[np.uint8]]) -> list[Block]:
-    """From answers to blocks of mask and scores, and these on disk."""
+    """Turn answers into blocks of mask and scores, and write these to disk."""
     from rooftrace.io.masks import mask_sink
-    from rooftrace.predict.block import Piece, make_block
-    from rooftrace.predict.parts import Part, PartStore
+    from rooftrace.predict.block import BlockTiles, TileOutput, TileStats
+    from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore
 
-    scene, spec, clock = here.scene, here.spec, here.clock
-    threshold = spec.threshold if spec.is_binary else None
-    pieces: list[list[Piece]] = [[] for _ in scene.blocks]
+    scene, clock = here.scene, here.clock
+    outputs: list[list[TileOutput]] = [[] for _ in scene.blocks]
     for index, answer in answers.items():
         tile = scene.tiles.tile(index)
         for number in scene.blocks_needing(index):
             extent = tile.write.intersection(scene.model_window(number))
             if extent is not None:
                 part = answer[:, *extent.slices(tile.read)]
-                pieces[number].append(Piece(index, extent, part))
+                outputs[number].append(TileOutput(index, extent, part))
 
     def blend() -> list[Block]:
         return [
-            make_block(scene, spec, number, own, None, threshold)
-            for number, own in enumerate(pieces)
+            BlockTiles(number, tuple(own), (), None, None, TileStats()).finish(scene, ())
+            for number, own in enumerate(outputs)
         ]
 
     blocks = clock.time("blend", blend)
@@ -256,14 +249,14 @@ def _blocks(here: Setting, answers: dict[TileIndex, NDArray[np.uint8]]) -> list[
                 sink.write(block.window, block.mask)
 
     clock.time("mask write", write)
-    store = PartStore(here.out / "parts", {})
+    store = CheckpointStore(here.out / "parts", {})
 
     def save() -> None:
         for number, block in enumerate(blocks):
-            store.save(number, Part(block, (), None, {}))
+            store.save(number, Checkpoint(block, ()))
 
-    clock.time("part save", save)
-    clock.time("part load", lambda: [store.load(number) for number in range(len(blocks))])
+    clock.time("checkpoint save", save)
+    clock.time("checkpoint load", lambda: [store.load(number) for number in range(len(blocks))])
     return blocks
 
 
@@ -271,17 +264,16 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
     """The steps from blocks to footprints, one after the other, and as predict takes them."""
     import numpy as np
 
-    from rooftrace.io.masks import NoMask
-    from rooftrace.io.memory import ArraySource
-    from rooftrace.io.vector import write_footprints
-    from rooftrace.predict.options import SceneOptions
-    from rooftrace.predict.passage import StreamStats
-    from rooftrace.predict.work import SIMPLIFY_PX, SMALLEST_PX, SceneWork
-    from rooftrace.vector.blocks import BlockPolygonizer
+    from rooftrace.io.masks import NullMask
+    from rooftrace.io.sources import ArraySource
+    from rooftrace.io.vector_write import write_footprints
+    from rooftrace.predict.outputs import MemorySink, SceneOutputs
+    from rooftrace.predict.plan import MIN_BUILDING_PX, SIMPLIFY_PX, SceneOptions, plan_scene
     from rooftrace.vector.footprints import make_footprints
-    from rooftrace.vector.necks import Necks, separate_at_necks
     from rooftrace.vector.regularize import regularize
-    from rooftrace.vector.settle import settle
+    from rooftrace.vector.resolve_overlaps import resolve_overlaps
+    from rooftrace.vector.trace_blocks import BlockPolygonizer
+    from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
 
     grid, spec, clock = here.grid, here.spec, here.clock
 
@@ -292,36 +284,36 @@ def _polygons(here: Setting, blocks: list[Block]) -> Footprints:
         return polygonizer.finish()
 
     traced = clock.time("trace", trace)
-    parted = clock.time("separate", lambda: separate_at_necks(traced, Necks()))
-    large = parted.of(parted.area_px >= SMALLEST_PX)
+    parted = clock.time("separate", lambda: separate_by_watershed(traced, WatershedOptions()))
+    large = parted.of(parted.area_px >= MIN_BUILDING_PX)
     raw = large.polygons
     regular = clock.time("regularize", lambda: regularize(raw, SIMPLIFY_PX).polygons)
-    settled = clock.time("settle", lambda: settle(raw, regular))
+    settled = clock.time("resolve overlaps", lambda: resolve_overlaps(raw, regular))
     made = clock.time("describe", lambda: make_footprints(settled, large.score, grid))
     write_footprints(here.out / "none.gpkg", made.take(np.zeros(0, int)))  # imports what writes
     clock.time("polygon write", lambda: write_footprints(here.out / "buildings.gpkg", made))
 
-    # Its pixels are read by nobody, and no memory is taken for them.
+    # Its pixels are never read, and no memory is allocated for them.
     picture = ArraySource(
         np.broadcast_to(np.zeros((), spec.numpy_dtype), (len(spec.bands), *grid.shape)), grid
     )
     options = SceneOptions(outputs=("polygons",))
 
     def assemble() -> None:
-        work = SceneWork(picture, spec, options, None, lambda: nullcontext(NoMask()))
-        for block in blocks:
-            work.consume(block)
-        work.finish(StreamStats(), None, lambda _: None)
+        with SceneOutputs(plan_scene(picture, spec, options), MemorySink(NullMask())) as outputs:
+            for block in blocks:
+                outputs.feed(block)
+            outputs.finish()
 
     clock.time("polygons in all", assemble)
     return made
 
 
 def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None:
-    """What is made besides: density and the preview."""
+    """Measure the further outputs: density and the preview."""
+    from rooftrace.density.accumulate import DensityAccumulator
     from rooftrace.io.raster import open_raster
     from rooftrace.predict.preview import Preview
-    from rooftrace.vector.density import DensityAccumulator
 
     spec, clock = here.spec, here.clock
 
@@ -339,7 +331,7 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
     def preview() -> None:
         seen = Preview(here.grid, source.bands, source.dtype, spec.legend)
         for window, raster in rasters:
-            seen.watch(window, raster)
+            seen.thumbnail.watch(window, raster)
         seen.paint(buildings)
         picture = seen.draw((0.0, 0.0), "", here.grid.gsd_m)
         picture.save(here.out / "preview.png", compress_level=1)
@@ -348,25 +340,24 @@ def _pictures(here: Setting, blocks: list[Block], buildings: Footprints) -> None
 
 
 def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) -> dict[str, Any]:
-    """What the command does with a scene, and the network alone on the same tiles, by turns."""
+    """Measure the command on a scene, and the network alone on the same tiles, by turns."""
     from rooftrace.io.raster import open_raster
-    from rooftrace.predict.options import SceneOptions
-    from rooftrace.predict.parts import PartStore
-    from rooftrace.predict.stream import run_streams
+    from rooftrace.predict import pipeline
+    from rooftrace.predict.checkpoint import CheckpointStore
+    from rooftrace.predict.outputs import FileSink, SceneOutputs
+    from rooftrace.predict.plan import plan_scene
 
     out, clock = here.out, here.clock
-    options = SceneOptions()
 
     def predict() -> None:
         source = open_raster(here.path)
-        paths = predictor.paths_for(source, out, "scene")
-        sink = predictor.sink_for(source, paths, options)
-        store = PartStore(out / "parts", {})
-        scene, work = predictor.start(source, options, sink, parts=store, folder=out)
-        run_streams([scene], predictor.engine)
-        if scene.error is not None:
-            raise scene.error
-        work.finish(scene.stats, *paths.writers(options))
+        plan = plan_scene(source, predictor.bundle.spec)
+        sink = FileSink(predictor.paths_for(source, out, "scene"), plan)
+        store = CheckpointStore(out / "parts", {})
+        with SceneOutputs(plan, sink, spill=out) as outputs:
+            for block in pipeline.run(plan, predictor.engine, store):
+                outputs.feed(block)
+            outputs.finish()
         store.discard()
         source.close()
 
@@ -384,4 +375,4 @@ def _end_to_end(here: Setting, predictor: Predictor, infer: Callable[[], None]) 
 
 
 if __name__ == "__main__":
-    start(main, {"stages": stages})
+    start(main, stages)

@@ -1,18 +1,10 @@
-"""A folder of small tiles: `rooftrace predict` against its network alone on the same tiles.
-
-    python bench/tiles.py                    # 60,000 PNG of 224 x 224; see bench/README.md
-    python bench/tiles.py --tiles 6000
-
-Prints one JSON object.
-"""
+"""A folder of small tiles: `rooftrace predict` compared with its network alone on them."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import (
-    WORK,
     Measured,
+    argument_parser,
+    by_turns,
     load_bundle,
-    machine,
-    measure,
     measure_part,
+    measure_rooftrace,
     rounded,
     say,
     start,
@@ -54,24 +46,18 @@ _BATCHES = (1, 4, 8, 16, 32)
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     folder = options.work / f"tiles_{options.tiles}_{_TILE_PX}px"
     if not folder.exists():
         say(f"making {options.tiles} tiles")
-        measure_part(__file__, "make", folder=str(folder), tiles=options.tiles)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options.rows}
-    for turn in range(options.repeats):
-        for name in options.rows:
-            run = _run(name, folder, options)
-            runs[name].append(run)
-            say(f"{turn + 1}/{options.repeats} {name}: {run['tiles_per_s']:.0f} tiles/s")
+        measure_part(__file__, "make", folder=folder, tiles=options.tiles)
+    runs = by_turns(
+        options.rows, options.repeats, lambda name: _run(name, folder, options), "tiles_per_s"
+    )
     rows = {name: max(of, key=lambda run: run["tiles_per_s"]) for name, of in runs.items()}
-    done = measure_part(__file__, "steps", folder=str(folder), model=options.model).report
+    done = measure_part(__file__, "steps", folder=folder, model=options.model).report
     if options.clean:
         shutil.rmtree(folder)
     return {
-        "benchmark": "tiles",
-        "machine": before,
         "tiles": {"count": options.tiles, "side_px": _TILE_PX},
         "rows": rows,
         "ratios": _ratios(rows),
@@ -80,13 +66,11 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--tiles", type=int, default=60_000)
-    parser.add_argument("--model", help="a .rooftrace file; default: the bundled model")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
-    parser.add_argument("--repeats", type=int, default=1, help="rows take turns, so many times")
+    parser.add_argument("--repeats", type=int, default=1, help="number of rounds over all rows")
     parser.add_argument("--clean", action="store_true", help="remove the tiles afterwards")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for tiles and results")
     options = parser.parse_args()
     if options.tiles < 1 or options.repeats < 1:
         parser.error("at least one tile and one repeat")
@@ -94,22 +78,21 @@ def _options() -> argparse.Namespace:
 
 
 def _run(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    arguments = {"folder": str(folder), "model": options.model, "tiles": options.tiles}
+    arguments = {"folder": folder, "model": options.model, "tiles": options.tiles}
     if name == "engine":
-        done = measure_part(__file__, "engine", **arguments)
-        return {**done.report, "peak_rss_mb": rounded(done.peak_rss_mb)}
+        return measure_part(__file__, "engine", **arguments).row
     out = options.work / "out" / "tiles"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     try:
-        # Its answer names every tile: whoever reads it here would be large when it starts others.
-        return measure_part(__file__, "command", row=name, out=str(out), **arguments).report
+        # Its answer names every tile: reading it here would enlarge this process before it forks.
+        return measure_part(__file__, "command", row=name, out=out, **arguments).report
     finally:
         shutil.rmtree(out)
 
 
 def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Which part of the network's own rate each row reaches."""
+    """Return the share of the network's own rate that each row reaches."""
     engine = rows.get("engine")
     return {} if engine is None else {
         f"{name}/engine": {
@@ -154,16 +137,13 @@ def make(*, folder: str, tiles: int) -> dict[str, Any]:
 def command(*, row: str, out: str, folder: str, model: str | None, tiles: int) -> dict[str, Any]:
     """`rooftrace predict` on the folder, and on one tile for what a start takes."""
 
-    def predict(image: Path, out: Path) -> tuple[Measured, float]:
-        wanted = ["--rle", f"{out}.csv"] if row == "rle" else ["-o", str(out), *OUTPUTS[row]]
-        line = [sys.executable, "-m", "rooftrace", "predict", str(image), *wanted, "--json"]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = measure(line if model is None else [*line, "-m", model])
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    def predict(image: Path, out: Path) -> Measured:
+        if row == "rle":
+            return measure_rooftrace("submit", image, "-o", f"{out}.csv", model=model)
+        return measure_rooftrace("predict", image, "-o", out, *OUTPUTS[row], model=model)
 
-    _, cpu_of_start = predict(min(Path(folder).iterdir()), Path(out, "one"))
-    done, cpu = predict(Path(folder), Path(out, "all"))
+    cpu_of_start_s = predict(min(Path(folder).iterdir()), Path(out, "one")).cpu_s
+    done = predict(Path(folder), Path(out, "all"))
     if row == "rle":
         rate = done.report["images_per_s"]
     else:
@@ -172,7 +152,7 @@ def command(*, row: str, out: str, folder: str, model: str | None, tiles: int) -
         "tiles_per_s": rounded(rate),
         "tiles_per_s_with_start": rounded(tiles / done.seconds),
         "mpx_per_s": rounded(rate * _TILE_PX**2 / 1e6),
-        "cpu_ms_per_tile": rounded((cpu - cpu_of_start) * 1e3 / tiles),
+        "cpu_ms_per_tile": rounded((done.cpu_s - cpu_of_start_s) * 1e3 / tiles),
         "peak_rss_mb": rounded(done.peak_rss_mb),
     }
 
@@ -180,7 +160,7 @@ def command(*, row: str, out: str, folder: str, model: str | None, tiles: int) -
 def engine(*, folder: str, model: str | None, tiles: int) -> dict[str, Any]:
     """The network alone, in the batches that predict makes, and in others by turns."""
     from rooftrace.engines.select import load_engine
-    from rooftrace.predict.stream import BATCH_PX
+    from rooftrace.predict.pipeline import BATCH_PX
 
     run = _runner(load_engine(load_bundle(model)))
     batch = max(1, BATCH_PX // _TILE_PX**2)
@@ -212,7 +192,7 @@ def _calls(tiles: int, batch: int) -> int:
 
 
 def _timed(run: Run, batch: NDArray[Any], tiles: int) -> tuple[float, float]:
-    """Seconds by the clock and of processors, of at least so many tiles."""
+    """Return wall-clock and processor seconds, for at least `tiles` tiles."""
     run(batch)  # which compiles the network for this shape
     started, used = time.perf_counter(), time.process_time()
     for _ in range(_calls(tiles, len(batch))):
@@ -243,10 +223,11 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
 
     from rooftrace.core.types import Window
     from rooftrace.engines.select import load_engine
-    from rooftrace.flows.inputs import find_jobs
-    from rooftrace.flows.runfolder import RunFolder
-    from rooftrace.predict.block import Piece, make_block
-    from rooftrace.predict.options import SceneOptions
+    from rooftrace.flows.predict.inputs import find_inputs
+    from rooftrace.flows.predict.run_folder import RunFolder
+    from rooftrace.predict.block import BlockTiles, TileOutput, TileStats
+    from rooftrace.predict.outputs import FileSink, SceneOutputs
+    from rooftrace.predict.plan import SceneOptions, plan_scene
     from rooftrace.predict.predictor import Predictor
 
     spent: dict[str, float] = {}
@@ -259,11 +240,10 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
 
     bundle = load_bundle(model)
     predictor = Predictor(bundle, load_engine(bundle))
-    threshold = bundle.spec.threshold
     options = SceneOptions(outputs=("mask",))
     out = Path(folder + ".out")
     with step("find"):
-        jobs, _ = find_jobs([Path(folder)])
+        jobs = find_inputs([Path(folder)]).scenes
     found = len(jobs)
     with RunFolder(out, {}) as run:
         for job in jobs[:_IN_STEPS]:
@@ -273,8 +253,7 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
                 grid = job.source.grid
             with step("plan"):
                 paths = predictor.paths_for(job.source, out, job.name)
-                sink = predictor.sink_for(job.source, paths, options)
-                scene, work = predictor.start(job.source, options, sink)
+                plan = plan_scene(job.source, bundle.spec, options)
             with step("read the pixels"):
                 data = job.source.read().data
             answer = np.full((bundle.spec.outputs, *grid.shape), 128, np.uint8)
@@ -283,14 +262,14 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
             answer[:, 120:, :90] = 0
             whole = Window.whole(data.shape[1:])
             with step("make the block"):
-                piece = Piece((0, 0), whole, answer)
-                block = make_block(work.plan, bundle.spec, 0, [piece], None, threshold)
-            with step("write the mask"):
-                work.consume(block)
-                scene.stats.class_px += block.count
-                result = work.finish(scene.stats, *paths.writers(options))
+                output = TileOutput((0, 0), whole, answer)
+                tiles = BlockTiles(0, (output,), (), None, None, TileStats())
+                block = tiles.finish(plan, ())
+            with step("write the mask"), SceneOutputs(plan, FileSink(paths, plan)) as outputs:
+                outputs.feed(block)
+                result = outputs.finish()
             with step("note in the journal"):
-                run.add(job, [str(paths.mask)], {"figures": result.summary.to_json()})
+                run.add(job, [str(paths.mask)], {"figures": result.summary.to_json()}, job.stamp)
             with step("close"):
                 job.source.close()
         run.discard()
@@ -301,4 +280,4 @@ def steps(*, folder: str, model: str | None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(main, {part.__name__: part for part in (make, command, engine, steps)})
+    start(main, make, command, engine, steps)

@@ -1,8 +1,6 @@
-"""Images a second in training: against random tensors, and against a loop as people write it.
+"""Images a second in training, compared with random tensors and with a plain loop.
 
-    python bench/train.py                    # see bench/README.md
-
-Prints one JSON object. Every row is a process of its own, and rows take turns.
+Every row is a process, and rows take turns.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, Measured, machine, measure_part, rounded, say, start
+from common import RECIPE, Measured, argument_parser, by_turns, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
@@ -36,7 +34,6 @@ CHOICES: dict[str, dict[str, bool]] = {
 }
 """Each differs from the first in one thing alone."""
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default.toml"
 TRAIN_SEEDS = range(1000, 1008)
 VAL_SEEDS = range(2000, 2001)
 SCENE_PX = 512
@@ -46,18 +43,15 @@ WARM_STEPS = 5
 
 def main() -> dict[str, Any]:
     options = _options()
-    before = machine()
     say("preparing the data")
-    data = str(options.work / "pairs")
+    data = options.work / "pairs"
     measure_part(
-        __file__, "prepare", data=data, recipe=str(options.recipe), tiles="plain" in options.rows
+        __file__, "prepare", data=data, recipe=options.recipe, tiles="plain" in options.rows
     )
     given = {
-        "data": data,
-        "recipe": str(options.recipe),
-        "samples": options.samples,
+        "data": data, "recipe": options.recipe, "samples": options.samples,
         "device": options.device,
-    }
+    }  # fmt: skip
     parts: dict[str, Callable[[], Measured]] = {
         "ours": partial(
             measure_part, __file__, "ours", pairs=options.pairs, workers=options.workers, **given
@@ -67,15 +61,10 @@ def main() -> dict[str, Any]:
     parts = {name: parts[name] for name in options.rows}
     for name in options.choices:
         parts[name] = partial(measure_part, __file__, "choice", settings=CHOICES[name], **given)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in parts}
-    for _ in range(options.repeats):
-        for name, run in parts.items():
-            done = run()
-            runs[name].append({**done.report, "peak_rss_mb": done.peak_rss_mb})
-            say(f"{name}: {done.report['images_per_s']:.1f} images/s, {done.peak_rss_mb:.0f} MB")
+    runs = by_turns(
+        parts, options.repeats, lambda name: parts[name]().row, "images_per_s", "peak_rss_mb"
+    )
     return {
-        "benchmark": "train",
-        "machine": before,
         **_settings(options),
         "rows": {name: _best(runs[name]) for name in options.rows},
         "ratios": _ratios(runs),
@@ -84,18 +73,23 @@ def main() -> dict[str, Any]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=320, help="of an epoch")
-    parser.add_argument("--pairs", type=int, default=3, help="epochs of each kind that count")
-    parser.add_argument("--repeats", type=int, default=2, help="rows take turns, so many times")
-    parser.add_argument("--workers", default="auto", type=_workers, help="of ours")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--samples", type=int, default=320, help="samples per epoch")
+    parser.add_argument("--pairs", type=int, default=3, help="measured epochs of each kind")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds over all rows")
+    parser.add_argument(
+        "--workers", default="auto", type=_workers, help="worker processes of rooftrace"
+    )
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS)
     parser.add_argument(
-        "--choices", nargs="*", choices=CHOICES, default=(), help="each setting apart; alone: all"
+        "--choices",
+        nargs="*",
+        choices=CHOICES,
+        default=(),
+        help="settings to measure one by one; without a value all",
     )
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder for the data")
     options = parser.parse_args()
     if min(options.pairs, options.repeats, options.samples) < 1:
         parser.error("--samples, --pairs and --repeats start at 1")
@@ -174,7 +168,7 @@ def prepare(*, data: str, recipe: str, tiles: bool) -> dict[str, Any]:
         write_pairs(folder, missing, shape_yx=(SCENE_PX, SCENE_PX))
     if tiles and not Path(data, "tiles").exists():
         from plain_training import write_tiles
-        from rooftrace.train.feed import open_data
+        from rooftrace.train.datamodule import open_data
 
         opened = open_data(_config(data, recipe, device="cpu"), Path())
         # Pixel for pixel: each scene is a tile.
@@ -202,10 +196,10 @@ def ours(
     """
     from unittest.mock import patch
 
-    from rooftrace.train import trainer
+    from rooftrace.train import loop as trainer
+    from rooftrace.train.datamodule import choose_workers, make_loader
     from rooftrace.train.device import choose_accelerator, choose_precision
-    from rooftrace.train.fit import fit
-    from rooftrace.train.loader import choose_workers, make_loader
+    from rooftrace.train.loop import fit
 
     epochs = 2 * (1 + pairs)
     config = _config(
@@ -215,7 +209,7 @@ def ours(
 
     def alternating(*given: Any, **settings: Any) -> Any:
         loader = make_loader(*given, **settings)
-        return _Alternating(loader, config, accelerator) if settings.get("lasting") else loader
+        return _Alternating(loader, config, accelerator) if settings.get("persistent") else loader
 
     with tempfile.TemporaryDirectory(prefix="run.", dir=Path(data).parent) as run:
         with patch.object(trainer, "make_loader", alternating):
@@ -268,7 +262,7 @@ def _random_batch(config: TrainConfig, seed: int) -> Any:
     import numpy as np
 
     from rooftrace.core.types import Sample
-    from rooftrace.train.loader import collate
+    from rooftrace.train.datamodule import collate
 
     rng = np.random.default_rng(seed)
     shape = (config.crop_px, config.crop_px)
@@ -375,4 +369,4 @@ def choice(
 
 
 if __name__ == "__main__":
-    start(main, {"prepare": prepare, "ours": ours, "plain": plain, "choice": choice})
+    start(main, prepare, ours, plain, choice)

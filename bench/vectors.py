@@ -1,11 +1,7 @@
-"""From masks to vector files: what each stage costs, and rate and memory beside GeoPandas.
-
-.venv/bin/python bench/vectors.py > vectors.json
-"""
+"""Cost of each stage from mask to vector file, and rate and memory compared with GeoPandas."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import time
@@ -13,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import WORK, ChildFailed, Part, machine, measure_part, rounded, say, start
+from common import ChildFailed, argument_parser, measure_part, rounded, say, start
 
 if TYPE_CHECKING:
     from rooftrace.core.types import Footprints
@@ -24,22 +20,23 @@ CHUNK = 20_000
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--buildings", type=int, default=1_000_000)
     parser.add_argument("--formats", nargs="+", default=list(SUFFIXES), choices=SUFFIXES)
-    parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {"machine": machine(), "buildings": options.buildings}
+    report: dict[str, Any] = {"buildings": options.buildings}
     folder = Path(tempfile.mkdtemp(dir=options.work))
     try:
-        given = {"count": options.buildings, "folder": str(folder)}
-        told["stages"] = {kind: _stages(kind) for kind in MASKS}
-        told["formats"] = {suffix: _format(suffix, given) for suffix in options.formats}
-        told["assemble"] = _assemble(given)
+        given = {"count": options.buildings, "folder": folder}
+        report["stages"] = {
+            kind: measure_part(__file__, "stages", kind=kind).report for kind in MASKS
+        }
+        report["formats"] = {suffix: _format(suffix, given) for suffix in options.formats}
+        report["assemble"] = measure_part(__file__, "assemble", **given).row
     finally:
         shutil.rmtree(folder)
-    return told
+    return report
 
 
 def _format(suffix: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -65,19 +62,6 @@ def _format(suffix: str, given: dict[str, Any]) -> dict[str, Any]:
             "speed": rounded(rate["ours"] / rate["geopandas"]),
             "memory": rounded(answer["ours"]["peak_rss_mb"] / answer["geopandas"]["peak_rss_mb"]),
         }
-    return answer
-
-
-def _stages(kind: str) -> dict[str, Any]:
-    answer = measure_part(__file__, "stages", kind=kind).report
-    say(f"{kind}: {answer}")
-    return answer
-
-
-def _assemble(given: dict[str, Any]) -> dict[str, Any]:
-    run = measure_part(__file__, "assemble", **given)
-    answer = {**run.report, "peak_rss_mb": run.peak_rss_mb}
-    say(f"assemble: {answer}")
     return answer
 
 
@@ -108,7 +92,7 @@ def buildings(count: int) -> Iterator[Footprints]:
 
 
 def ours(count: int, folder: str, suffix: str) -> dict[str, Any]:
-    from rooftrace.io.vector import write_footprints_chunks
+    from rooftrace.io.vector_write import write_footprints_chunks
 
     path = Path(folder) / f"ours{suffix}"
     making = 0.0
@@ -160,11 +144,11 @@ def stages(kind: str) -> dict[str, Any]:
 
     from rooftrace.testing import generate_scene
     from rooftrace.vector.footprints import make_footprints
-    from rooftrace.vector.necks import Necks, separate_at_necks
-    from rooftrace.vector.options import VectorOptions
-    from rooftrace.vector.polygonize import trace
+    from rooftrace.vector.prepare import VectorOptions
     from rooftrace.vector.regularize import regularize
-    from rooftrace.vector.settle import settle
+    from rooftrace.vector.resolve_overlaps import resolve_overlaps
+    from rooftrace.vector.trace import trace
+    from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
 
     shape = (2048, 2048)
     scene = generate_scene(101, shape, 0.35)
@@ -186,12 +170,12 @@ def stages(kind: str) -> dict[str, Any]:
         traced = trace(mask, prob=score)
         traced = traced.of(traced.area_px >= options.min_area_px)
         seconds["trace"] = lap()
-        cut = separate_at_necks(traced, Necks())
-        seconds["necks"] = lap()
+        cut = separate_by_watershed(traced, WatershedOptions())
+        seconds["separate"] = lap()
         regular = regularize(cut.polygons, options.simplify_px)
         seconds["regularize"] = lap()
-        settled = settle(cut.polygons, regular.polygons)
-        seconds["settle"] = lap()
+        settled = resolve_overlaps(cut.polygons, regular.polygons)
+        seconds["resolve overlaps"] = lap()
         made = make_footprints(settled, cut.score, scene.grid)
         seconds["make_footprints"] = lap()
         shapely.to_wkb(made.geometry)
@@ -206,14 +190,14 @@ def stages(kind: str) -> dict[str, Any]:
 
 
 def assemble(count: int, folder: str) -> dict[str, Any]:
-    """From the blocks of a mask to chunks of footprints: a generated town, tile beside tile."""
+    """Assemble footprints from the blocks of a mask: a generated town, tile beside tile."""
     import numpy as np
 
     from rooftrace.core.types import GeoGrid, Window
     from rooftrace.testing import generate_scene
     from rooftrace.vector.assemble import FootprintAssembler
-    from rooftrace.vector.necks import Necks
-    from rooftrace.vector.options import VectorOptions
+    from rooftrace.vector.prepare import VectorOptions
+    from rooftrace.vector.watershed import WatershedOptions
 
     side = 2048
     scene = generate_scene(101, (side, side), 0.3)
@@ -221,7 +205,7 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
     score = np.full(mask.shape, 200, np.uint8)
     tiles = max(1, round((count / max(len(scene.buildings), 1)) ** 0.5))
     grid = GeoGrid((side * tiles, side * tiles), scene.grid.transform, scene.grid.crs)
-    options = VectorOptions(necks=Necks())
+    options = VectorOptions(watershed=WatershedOptions())
     started, spent = time.perf_counter(), time.process_time()
     with FootprintAssembler(grid, [1], 1, options, folder=Path(folder)) as assembler:
         for row in range(tiles):
@@ -250,9 +234,5 @@ def assemble(count: int, folder: str) -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Part] = {
-    "ours": ours, "geopandas": geopandas, "stages": stages, "assemble": assemble,
-}  # fmt: skip
-
 if __name__ == "__main__":
-    start(main, PARTS)
+    start(main, ours, geopandas, stages, assemble)

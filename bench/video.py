@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from common import (
-    WORK,
-    load_bundle,
-    machine,
-    measure_part,
-    rounded,
-    say,
-    start,
-    warm,
-)
+from common import argument_parser, by_turns, load_bundle, measure_part, rounded, say, start, warm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,36 +41,29 @@ _WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__, model=True)
     parser.add_argument("--sizes", default="720p,1080p", help="of 360p, 720p, 1080p")
     parser.add_argument("--strides", default="1,5")
     parser.add_argument("--ways", default=",".join(_WAYS), help="rows, of these")
     parser.add_argument("--seconds", type=float, default=5.0, help="of video")
     parser.add_argument("--frames", type=int, default=75, help="of each motion, for smoothing")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", help="a bundle; default the bundled one")
-    parser.add_argument("--work", type=Path, default=WORK)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    before, frames = machine(), round(given.seconds * _RATE)
+    frames = round(given.seconds * _RATE)
     rows: dict[str, dict[str, Any]] = {}
     for size in given.sizes.split(","):
         source = given.work / f"pan_{size}_{frames}.mp4"
         if not source.exists():
             say(f"making {source}")
-            measure_part(__file__, "make", path=str(source), size=size, frames=frames)
+            measure_part(__file__, "make", path=source, size=size, frames=frames)
         warm(source)
         for stride in map(int, given.strides.split(",")):
-            runs: dict[str, list[Any]] = {way: [] for way in given.ways.split(",")}
-            for _ in range(given.repeats):
-                for way in runs:
-                    part, options = _WAYS[way]
-                    say(f"{way} {size} stride {stride}")
-                    run = measure_part(
-                        __file__, part, source=str(source), stride=stride, model=given.model,
-                        out=str(given.work / f"{way}.mp4"), **options,
-                    )  # fmt: skip
-                    runs[way].append(run)
+            say(f"{size}, stride {stride}")
+            runs = by_turns(
+                given.ways.split(","), given.repeats,
+                partial(_run, source=source, stride=stride, options=given), "seconds",
+            )  # fmt: skip
             for way, measured in runs.items():
                 rows[f"{way}_{size}_stride{stride}"] = _row(measured, frames)
     ratios = {
@@ -93,20 +78,29 @@ def main() -> dict[str, Any]:
     }
     say("smoothing")
     smoothed = measure_part(__file__, "smoothing", model=given.model, frames=given.frames).report
-    return {"machine": before, "frames": frames, "rows": rows, "ratios": ratios, **smoothed}
+    return {"frames": frames, "rows": rows, "ratios": ratios, **smoothed}
 
 
-def _row(measured: list[Any], frames: int) -> dict[str, Any]:
-    inside = [one.report["seconds"] for one in measured]
-    best = min(measured, key=lambda one: one.report["seconds"])
+def _run(way: str, source: Path, stride: int, options: argparse.Namespace) -> dict[str, Any]:
+    part, given = _WAYS[way]
+    out = options.work / f"{way}.mp4"
+    done = measure_part(
+        __file__, part, source=source, stride=stride, model=options.model, out=out, **given
+    )
+    return {**done.row, "process_seconds": done.seconds}
+
+
+def _row(runs: list[dict[str, Any]], frames: int) -> dict[str, Any]:
+    inside = [run["seconds"] for run in runs]
+    best = min(runs, key=lambda run: run["seconds"])
     return {
         "seconds_min": rounded(min(inside)),
         "seconds_median": rounded(median(inside)),
         "frames_per_s": rounded(frames / min(inside)),
         "realtime": rounded(frames / _RATE / min(inside)),
-        "process_seconds": rounded(best.seconds),
-        "peak_rss_mb": max(one.peak_rss_mb for one in measured),
-        "built_up_share": rounded(best.report["built_up_share"]),
+        "process_seconds": rounded(best["process_seconds"]),
+        "peak_rss_mb": max(run["peak_rss_mb"] for run in runs),
+        "built_up_share": rounded(best["built_up_share"]),
     }
 
 
@@ -116,7 +110,7 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
 
     import numpy as np
 
-    from rooftrace.io.video import Colours, Picture, VideoInfo
+    from rooftrace.io.video_read import ColourCoding, VideoFrame, VideoInfo
     from rooftrace.io.video_write import video_sink
     from rooftrace.testing import generate_scene
 
@@ -126,17 +120,19 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
     ground = np.ascontiguousarray(np.moveaxis(generate_scene(19, shape_yx, _GSD_M).image, 0, -1))
     camera = _Camera(ground, _SIZES[size], _MOTIONS["pan"])
     tick = Fraction(1, 12800)
-    info = VideoInfo(_SIZES[size], Fraction(_RATE), tick, None, "h264", (), Colours(), Fraction(1))
+    info = VideoInfo(
+        _SIZES[size], Fraction(_RATE), tick, None, "h264", (), ColourCoding(), Fraction(1)
+    )
     step = 12800 // _RATE
     with video_sink(Path(path), info, crf=20) as sink:
         for number in range(frames):
-            sink.add(Picture(camera.frame(number), number, number * step, step, number / _RATE))
+            sink.add(VideoFrame(camera.frame(number), number, number * step, step, number / _RATE))
     return {}
 
 
 def ours(source: str, out: str, stride: int, smoothing: Any, model: str | None) -> dict[str, Any]:
     """`rooftrace video`, its model loaded before."""
-    from rooftrace.flows.video import VideoOptions, run_video
+    from rooftrace.flows.video.run import VideoOptions, run_video
     from rooftrace.predict.predictor import load
 
     predictor = load(model)
@@ -199,9 +195,9 @@ def smoothing(model: str | None, frames: int) -> dict[str, Any]:
         scores = [_score(predictor, frame) for frame in shown]
         for stride in (1, 5):
             for kind, constant_s in _SMOOTHINGS:
-                told = _judge(camera, shown, scores, stride, kind, constant_s, bundle)
-                figures[f"{name}_stride{stride}_{kind}_{constant_s:g}s"] = told
-                say(f"{name} stride {stride} {kind} {constant_s:g} s: {told}")
+                reported = _judge(camera, shown, scores, stride, kind, constant_s, bundle)
+                figures[f"{name}_stride{stride}_{kind}_{constant_s:g}s"] = reported
+                say(f"{name} stride {stride} {kind} {constant_s:g} s: {reported}")
     return {"smoothing": figures}
 
 
@@ -244,19 +240,14 @@ def _judge(
 def _score(predictor: Any, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     import numpy as np
 
-    from rooftrace.io.memory import ArraySource
-    from rooftrace.predict.block import Block
-    from rooftrace.predict.scene import plan_scene
-    from rooftrace.predict.stream import stream
+    from rooftrace.io.sources import ArraySource
+    from rooftrace.predict.pipeline import run
+    from rooftrace.predict.plan import plan_scene
 
     source = ArraySource(np.moveaxis(frame, -1, 0))
     spec, score = predictor.bundle.spec, np.empty(frame.shape[:2], dtype=np.uint8)
-
-    def take(block: Block) -> None:
+    for block in run(plan_scene(source, spec), predictor.engine):
         score[block.window.slices()] = block.score
-
-    plan = plan_scene(source, spec)
-    stream(source, predictor.engine, spec, plan, take, threshold=spec.threshold)
     return score
 
 
@@ -264,9 +255,9 @@ class _Camera:
     """Moves over a picture of the ground.
 
     Args:
-        ground: (y, x, 3).
-        shape_yx: of its frames.
-        motion: see `_MOTIONS`.
+        ground: (y, x, 3) picture of the ground.
+        shape_yx: Height and width of the frames.
+        motion: See `_MOTIONS`.
         truth: (y, x) 1 where there is a building.
     """
 
@@ -297,7 +288,7 @@ class _Camera:
         return np.asarray(self._seen(self._truth, number, cv2.INTER_NEAREST) > 0)
 
     def on_ground(self, values: NDArray[np.bool_], number: int) -> NDArray[np.uint8]:
-        """What a frame says of each pixel of the ground; 0 where it does not see it."""
+        """Return the values of a frame on each pixel of the ground; 0 where it is not visible."""
         import cv2
         import numpy as np
 
@@ -330,4 +321,4 @@ class _Camera:
 
 
 if __name__ == "__main__":
-    start(main, {"make": make, "ours": ours, "plain": plain, "smoothing": smoothing})
+    start(main, make, ours, plain, smoothing)

@@ -7,7 +7,7 @@ writes
     OUT/train.csv, train_img/      1024² at 0.5 m, `img_id,img_path,mask_rle`
     OUT/test.csv, test_img/        224² at 0.3 m, and nothing that says so
     OUT/sample_submission.csv      `-1` for each of them
-    OUT/solution.csv, places.csv   the truth, and where each image is from: nobody gets to see them
+    OUT/solution.csv, places.csv   the truth, and where each image is from: hidden from contestants
     OUT/near_img/                  224² at 0.3 m out of towns of the training: for the audit alone
 
 Images are RGB, as in the contest, so only ground is taken of which every pixel is known. Only in
@@ -35,13 +35,13 @@ from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
-from rooftrace.data.rle.table import Style
-from rooftrace.data.runs import NO_RUNS, encode_runs
+from rooftrace.labels.rle.codec import NO_RUNS, encode_runs
+from rooftrace.labels.rle.table import CsvStyle
 
 TRAIN_PX, TRAIN_GSD_M = 1024, 0.5
 TEST_PX, TEST_GSD_M = 224, 0.3
 PIECE_PX = 256
-"""Of an aerial mosaic, whose covered parts are scattered: 128 m."""
+"""Side in pixels (128 m) of pieces of an aerial mosaic, whose covered parts are scattered."""
 
 WORLD_M = 2 * math.pi * 6378137
 WHITE = 255
@@ -100,7 +100,7 @@ def squares(paths: Iterable[Path], gsd_m: float, px: int, to_gsd_m: float) -> It
 
 
 def covered(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What is not white nodata; single white pixels are roofs."""
+    """Return the pixels that are not white nodata; single white pixels are roofs."""
     white = (image == WHITE).all(axis=2).astype(np.uint8)
     return np.asarray(cv2.morphologyEx(white, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)) == 0)
 
@@ -176,7 +176,7 @@ def near(data: Path) -> list[Piece]:
 
 
 def write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
-    path.write_bytes(Style().format(rows).encode())
+    path.write_bytes(CsvStyle().format(rows).encode())
 
 
 def write_images(

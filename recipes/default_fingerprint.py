@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from rooftrace.core.config import load_config
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.flows.leaks import check_leaks
+from rooftrace.flows.evaluate.leakage import check_leakage
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import write_bundle
 from rooftrace.models.fingerprint import fingerprint_of
 from rooftrace.predict.predictor import load
@@ -37,17 +37,17 @@ def main() -> None:
     before = load(None).bundle
     spec = before.spec.model_copy(update={"fingerprint": fingerprint})
     bundle = write_bundle(out, spec, before.parts)
-    told = {
+    record = {
         "seconds": round(time.process_time() - started, 1),
         "characters": len(fingerprint.data),
         "bytes": out.stat().st_size,
         **fingerprint.model_dump(include={"scenes", "landmarks", "cell_px", "share"}),
         "finds_m": fingerprint.finds_px * (fingerprint.gsd_m or 0),
     }
-    print(json.dumps(told))
+    print(json.dumps(record))
     for given in (*config.data.val, *TEST_PLACES):
         source = open_source(given, config.data.labels, RECIPES)
-        report = check_leaks(bundle, source, base=RECIPES)
+        report = check_leakage(bundle, source, base=RECIPES)
         print(json.dumps({"data": given.path, "part": given.part} | report.to_json()))
 
 

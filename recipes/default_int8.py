@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 
 from rooftrace.core.config import load_config
-from rooftrace.models.bundle import GRAPH_NAME, write_bundle
-from rooftrace.predict.predictor import default_bundle
+from rooftrace.models.bundle import GRAPH_NAME, default_bundle, write_bundle
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.feed import open_data
-from rooftrace.train.variants import int8_variant
+from rooftrace.train.datamodule import open_data
+from rooftrace.train.export_bundle import int8_variant
 
 RECIPES = Path(__file__).parent
 

@@ -15,14 +15,13 @@ import math
 from pathlib import Path
 
 from rooftrace.core.config import expand_path, load_config
-from rooftrace.data.config import SourceConfig
-from rooftrace.flows.candidates import ModelCandidate
-from rooftrace.flows.evaluate import EvalOptions, judge
-from rooftrace.flows.labelled import open_labelled
-from rooftrace.metrics.interval import Interval
-from rooftrace.metrics.paired import PairedTest
+from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
+from rooftrace.flows.labelled_predictions import open_labelled
+from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.report import EvalReport
-from rooftrace.predict.ensemble import load_models
+from rooftrace.metrics.resampling import Interval, PairedTest
+from rooftrace.predict.model_set import load_models
 from rooftrace.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent
@@ -41,15 +40,15 @@ COMPARED = {"IoU": "pixel.iou", "boundary IoU": "boundary.boundary_iou", "F1": "
 
 def main() -> None:
     models = [
-        ModelCandidate(load_models(None, precision="bf16")),
-        ModelCandidate(load_models(None, precision="bf16", tta="d4"), tta="d4"),
+        ModelPredictions(load_models(None, precision="bf16")),
+        ModelPredictions(load_models(None, precision="bf16", tta="d4"), tta="d4"),
     ]
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {PIXELS: [], BUILDINGS: [], MIRRORED: []}
     for given in (*load_config(RECIPES / "default.toml", TrainConfig).data.val, *BESIDE):
         path = str(expand_path(given.path, RECIPES, key="path"))
         place = given.model_copy(update={"path": path})
         source = open_labelled(models[0].predictor, place, None)
-        plain, mirrored = judge(models, source, EvalOptions())
+        plain, mirrored = compare_with_labels(models, source, EvalOptions())
         name = Path(path).name
         tables[PIXELS].append((name, *of_pixels(plain)))
         tables[BUILDINGS].append((name, *of_buildings(plain)))

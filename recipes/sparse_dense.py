@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.config import load_config
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.predict.predictor import Predictor, load
-from rooftrace.train.config import TrainConfig
-from rooftrace.vector.density_threshold import (
+from rooftrace.density.threshold import (
     DEFAULT_THRESHOLD,
     balanced_accuracy,
     fit_threshold,
 )
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.predict.predictor import Predictor, load
+from rooftrace.train.config import TrainConfig
 
 
 def shares(

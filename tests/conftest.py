@@ -1,9 +1,17 @@
-"""What all tests share: real imagery where it is given, and one tiny model trained once."""
+"""Fixtures of all tests: real imagery where it is given, and one tiny model trained once."""
 
 from __future__ import annotations
 
+import fcntl
+import gc
+import hashlib
 import logging
 import os
+import pickle
+import re
+import shutil
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,61 +19,59 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tiny_training import TINY, write_tiny_training
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rooftrace.flows.train import TrainReport
+    from rooftrace.service.jobs.store import JobStore
 
 # Two threads that wait for one another at every step of a tiny network take twenty times as long
 # on a busy machine. Before torch is imported, and for the commands that the tests start, too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A busy machine must not fail a test that is right.
-# In CI the examples are the same each time: what fails there fails again, and what is found by luck
-# is found at a desk.
+# A shell lets the jobs that it starts in the background ignore Ctrl-C, and so would all commands
+# that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine must not fail a test that is right, so no example has a deadline. CI repeats the
+# same examples, and more of them: a failure there can be repeated here.
 settings.register_profile(
     "rooftrace",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=60,
+    max_examples=60 if os.environ.get("CI") else 20,
     derandomize=bool(os.environ.get("CI")),
 )
 settings.load_profile("rooftrace")
 
-# Torch traces its exports to whoever listens, and pytest does.
+# Torch sends traces of its exports to every log handler, and pytest installs one.
 logging.getLogger("torch.__trace").addFilter(lambda record: False)
 
-TINY = """
-gsd_m = 0.3
-crop_px = 64
-epochs = 2
-samples_per_epoch = 8
-batch_size = 4
-precision = "fp32"
-device = "cpu"
+ROOT = Path(__file__).parents[1]
 
-[model]
-architecture = "Unet"
-encoder = "tu-test_resnet"
-encoder_weights = "none"
-options.decoder_channels = [32, 16, 16, 8, 8]
+_CAMPAIGN_FILE = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.campaign\b", re.MULTILINE)
 
-[data]
-split = "split.json"
 
-[[data.train]]
-path = "data"
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip files that hold campaigns only: importing them takes seconds, and none of it runs."""
+    if config.getoption("-m") != "not campaign" or collection_path.suffix != ".py":
+        return None
+    return _CAMPAIGN_FILE.search(collection_path.read_text(encoding="utf-8")) is not None or None
 
-[augment]
-rotate_90 = 1.0
-flip_horizontal = 0.5
 
-[export]
-name = "tiny"
-attribution = "generated"
-"""
-"""Learns next to nothing, in a second; everything that a run leaves is there.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Pause the garbage collector during the imports and keep it away from what they made.
 
-The encoder is the smallest there is: what takes long is the export, and most of that by ReLU6.
-"""
+    Imported modules live as long as the process, but each pass would visit all of them again.
+    """
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class TinyRun:
 
     Args:
         folder: `tiny.toml` with `data/` (6 pairs of 128 px at 0.3 m) and `split.json` (4, 1, 1).
-        run: what came out.
+        run: Folder that the training wrote.
+        report: Report of the training.
     """
 
     folder: Path
@@ -107,25 +114,74 @@ def realdata() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `tiny.toml` and what it names."""
-    from rooftrace.data.config import SourceConfig
-    from rooftrace.flows.split import run_split
-    from rooftrace.testing import write_pairs
+def tiny_run() -> TinyRun:
+    """Return the tiny configuration's run, trained once for all tests that need a bundle.
 
+    The run is kept in `build/tests`, named by the hash of what it is made from: the configuration,
+    the package's source, the versions of the frameworks and the folder of the checkout, since a run
+    records its paths. Processes that test side by side wait for the one that trains.
+    """
+    torch = pytest.importorskip("torch")
+    from rooftrace.flows.train import run_train
+
+    made_from = hashlib.sha256(f"{ROOT} {TINY} {sys.version} {torch.__version__}".encode())
+    for source in sorted((ROOT / "src/rooftrace").rglob("*.py")):
+        made_from.update(source.read_bytes())
+    folder = ROOT / "build/tests" / made_from.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pickled = folder / "report.pickle"
+        if not pickled.exists():
+            shutil.rmtree(folder / "tiny", ignore_errors=True)
+            write_tiny_training(folder / "tiny")
+            report = run_train(folder / "tiny/tiny.toml", folder / "tiny/run")
+            pickled.write_bytes(pickle.dumps(report))
+        report = pickle.loads(pickled.read_bytes())
+    return TinyRun(folder / "tiny", folder / "tiny/run", report)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `tiny.toml` and the data that it names, free to be written to."""
     folder = tmp_path_factory.mktemp("tiny")
-    write_pairs(folder / "data", range(6), shape_yx=(128, 128), gsd_m=0.3)
-    data = SourceConfig(path=str(folder / "data"))
-    run_split(data, folder / "split.json", val=0.17, test=0.17)
-    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    write_tiny_training(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_folder: Path) -> TinyRun:
-    """The tiny configuration, trained once for all tests that need a bundle."""
-    pytest.importorskip("torch")
-    from rooftrace.flows.train import run_train
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that calls bright pixels buildings; tests only read it."""
+    from tiny_models import write_tiny_bundle
 
-    report = run_train(tiny_folder / "tiny.toml", tiny_folder / "run")
-    return TinyRun(tiny_folder, tiny_folder / "run", report)
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace")
+
+
+@pytest.fixture(scope="session")
+def wide_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same bundle with a context of 8 px, so that tiles and blocks overlap."""
+    from tiny_models import write_tiny_bundle
+
+    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
+    return write_tiny_bundle(path, input_multiple_px=32, context_px=8)
+
+
+@pytest.fixture(scope="module")
+def small_blocks() -> Iterator[None]:
+    """Predict in tiles of 256 px and blocks of 300 px, so that a small image has several."""
+    from rooftrace.predict import plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "TILE_PX", 256)
+        patch.setattr(plan, "BLOCK_PX", 300)
+        yield
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    """Yield an empty store of jobs."""
+    from rooftrace.service.jobs.store import JobStore
+
+    made = JobStore(tmp_path / "jobs")
+    yield made
+    made.close()

@@ -1,4 +1,4 @@
-"""A cluster inside of the test: workers are threads, and are lost, slow or broken as it is told."""
+"""A cluster inside the test: workers are threads, lost, slow or broken as a script says."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rooftrace.predict.cluster.worker import BlockWorker
 from rooftrace.predict.model_set import ModelSet
 
 Mishap = Literal["lost", "fails", "lost after"] | None
-"""What becomes of a call: its worker is lost with it; it raises; its worker is lost once it is
-done, and the answer with it."""
+"""Outcome of a call: its worker is lost; it raises; its worker is lost after the call, together
+with the answer."""
 
 Script = Callable[[int, str, int], Mishap]
-"""From the worker, the method and the number of the call, counted over all."""
+"""Return the outcome for a worker, a method and the number of the call among all calls."""
 
 
 def quiet(worker: int, method: str, call: int) -> Mishap:
@@ -89,7 +89,7 @@ class LocalPool:
     def call(self, worker: Hashable, token: Token, method: str, given: Sequence[Any]) -> None:
         assert isinstance(worker, int)
         if worker not in self._workers:
-            # The event that tells so is on its way.
+            # The event that reports this is on its way.
             return
         number = len(self.called)
         self.called.append((worker, method))
@@ -118,7 +118,7 @@ class LocalPool:
             return
         except RooftraceError as error:
             event = Failed(number, token, error)
-        except Exception as error:  # as Ray's actors tell it
+        except Exception as error:  # as Ray's actors report it
             event = Failed(number, token, PredictError(f"A worker failed: {error!r}."))
         if mishap == "lost after":
             self._lose(number)

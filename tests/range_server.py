@@ -1,49 +1,40 @@
-"""A web server for one file, that can be told to misbehave."""
+"""A web server for one file that can misbehave on request."""
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_server import LocalServer, QuietHandler, running
 
 
-class RangeServer(ThreadingHTTPServer):
+class RangeServer(LocalServer):
     """Serves `content` under any path, in ranges.
 
     Args:
         content: the file.
     """
 
-    daemon_threads = True
-
     def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.content = content
         self.failing: list[int] = []
         """Statuses of the next answers; 0 breaks off in the middle, -1 sends nothing in time."""
         self.status: int | None = None
-        """Of all answers, if not what is right."""
+        """Status of all answers; None for correct answers."""
         self.knows_ranges = True
         self.asked: list[tuple[int, int]] = []
         self.sent_bytes = 0
 
-    def handle_error(self, *_: object) -> None:
-        """Nothing: who asks may hang up."""
-
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/folder/scene%20one.tif?key=secret"
+        return f"{super().url}/folder/scene%20one.tif?key=secret"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: RangeServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        """Silence."""
 
     def do_GET(self) -> None:
         served = self.server
@@ -83,12 +74,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(content: bytes) -> Iterator[RangeServer]:
     """A server in a thread of its own, for as long as the block lasts."""
-    server = RangeServer(content)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(RangeServer(content)) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -43,7 +43,7 @@ def write_video(
     Args:
         sound: a codec: a rising tone, as long as the pictures, no two packets of it alike.
         colours: FFmpeg's number of the matrix that the pictures are coded by.
-        options: of the encoder.
+        options: Options of the encoder.
         container: options of the container.
     """
     frames = list(frames)

@@ -1,7 +1,7 @@
-"""What mkdocs adds to docs/: pages made from code, and files of the project that lie elsewhere.
+"""The mkdocs hook that adds pages to docs/: pages made from code, and files of other folders.
 
-The pages are linked as they lie in the repository, so that they can be read there, too; here such
-links are turned into those of the site.
+Links in the pages point to files of the repository, so that the pages can be read there, too. The
+hook turns them into links of the site.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"bench/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
-"""Files of the project, by the page of the site that they become."""
+"""Page of the site by the path of the file that it is made from."""
+
 COMMANDS = "reference/commands"
-"""Stands in the navigation for a page of each command."""
+"""Placeholder in the navigation for the pages of the commands."""
+
 SETTINGS = "reference/configuration.md"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """A page of each command takes the place of `COMMANDS`."""
-    config.nav = _filled(config.nav)
+    """Replace `COMMANDS` in the navigation by a page for each command."""
+    config.nav = _expand(config.nav)
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Files from elsewhere, and the pages that code makes."""
+    """Add files of other folders, and the pages made from code."""
     made = {page: (ROOT / path).read_text(encoding="utf-8") for path, page in ELSEWHERE.items()}
     made |= {f"{COMMANDS}/{name}.md": text for name, text in commands.pages().items()}
     made[SETTINGS] = settings.page()
@@ -43,23 +45,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links as they are in the repository become links of the site."""
+    """Turn links to files of the repository into links of the site."""
     source = page.file.src_uri
     if source == "benchmarks.md":
         return markdown.replace("](../docs/", "](")
     if source == "changelog.md":
-        return re.sub(r"`docs/([\w-]+\.md)`", r"[\1](\1)", markdown)
+        linked = re.sub(r"`docs/([\w-]+\.md)`", r"[\1](\1)", markdown)
+        return linked.replace("](docs/", "](")
     up = "../" * (source.count("/") + 1)
     for path, target in {**ELSEWHERE, "recipes/": "recipes/"}.items():
         markdown = markdown.replace(f"]({up}{path}", f"]({up[3:]}{target}")
     return markdown
 
 
-def _filled(nav: Any) -> Any:
+def _expand(nav: Any) -> Any:
     if isinstance(nav, list):
-        return [_filled(item) for item in nav]
+        return [_expand(item) for item in nav]
     if isinstance(nav, dict):
-        return {title: _filled(item) for title, item in nav.items()}
+        return {title: _expand(item) for title, item in nav.items()}
     if nav == COMMANDS:
         return [f"{COMMANDS}/{name}.md" for name in commands.pages()]
     return nav

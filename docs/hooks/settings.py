@@ -1,4 +1,4 @@
-"""The reference of configuration files, from the pydantic models that read them."""
+"""The reference of configuration files, made from the pydantic models that read them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pydantic_core import PydanticUndefined
 
 from rooftrace.core.config import Config
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.tune.config import TuneConfig
+from rooftrace.train.tune.space import TuneConfig
 
 HEAD = """# Configuration
 
-Every key of the TOML file of `rooftrace train`, made from the models that read it. An unknown key
-is an error that names the nearest one. Any key can be set on the command line, tables with dots:
-`--set optimizer.lr=3e-4`. The pages on [training](../training.md),
-[augmentation](../augmentation.md) and [data](../data.md) say what to choose; `[tune]` is that of
-[`rooftrace tune`](../tuning.md).
+This page lists every key of the TOML file of `rooftrace train`. It is made from the models that
+read the file. An unknown key is an error that names the nearest known key. Any key can be set on
+the command line, with dots between tables: `--set optimizer.lr=3e-4`. The pages on
+[training](../training.md), [augmentation](../augmentation.md) and [data](../data.md) help to choose
+values. The table `[tune]` belongs to [`rooftrace tune`](../tuning.md).
 """
 
 
 def page() -> str:
-    """One section for each table of the file."""
+    """Return the page, with one section for each table of the file."""
     return "\n\n".join([HEAD, *_tables("", TrainConfig), *_tables("[tune]", TuneConfig)]) + "\n"
 
 
 def _tables(title: str, model: type[Config], done: set[type] | None = None) -> list[str]:
-    """A section of a table, and after it those of the tables in it; each kind of table once."""
+    """Return the sections of a table and of the tables in it, each model once."""
     done = set() if done is None else done
-    told, below = _described(model), []
+    descriptions, inner_tables = _described(model), []
     rows = ["| key | kind | default | |", "|---|---|---|---|"]
     key = title.strip("[]")
     for name, field in model.model_fields.items():
@@ -45,26 +45,28 @@ def _tables(title: str, model: type[Config], done: set[type] | None = None) -> l
         for inner in _models(field.annotation):
             if inner not in done:
                 done.add(inner)
-                below.append((brackets.format(path), inner))
-        rows.append(f"| `{name}` | {_kind(field)} | {_default(field)} | {told.get(name, '')} |")
+                inner_tables.append((brackets.format(path), inner))
+        text = descriptions.get(name, "")
+        rows.append(f"| `{name}` | {_kind(field)} | {_default(field)} | {text} |")
     head = f"## `{title}`" if title else "## Keys at the top"
-    deeper = [section for path, inner in below for section in _tables(path, inner, done)]
+    deeper = [section for path, inner in inner_tables for section in _tables(path, inner, done)]
     return [head, "\n".join(rows), *deeper]
 
 
 def _described(model: type[Config]) -> dict[str, str]:
-    """What the docstring says of each key; `mean, std: …` is said of both."""
-    told: dict[str, str] = {}
+    """Return the description of each key in the docstring; `mean, std: …` describes both."""
+    descriptions: dict[str, str] = {}
     for section in Docstring(model.__doc__ or "").parse("google", warnings=False):
         if section.kind is DocstringSectionKind.parameters:
             for entry in section.value:
                 for name in entry.name.split(","):
-                    told[name.strip()] = " ".join(entry.description.split()).replace("|", "\\|")
-    return told
+                    text = " ".join(entry.description.split())
+                    descriptions[name.strip()] = text.replace("|", "\\|")
+    return descriptions
 
 
 def _models(annotation: Any) -> list[type[Config]]:
-    """Tables that a value may be."""
+    """Return the models of the tables that a value may be."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     return [model for part in typing.get_args(annotation) for model in _models(part)]
@@ -75,18 +77,18 @@ def _kind(field: FieldInfo) -> str:
 
 
 def _bounds(limits: Iterable[Any]) -> str:
-    """What a number is held to, such as ` ≥ 0`."""
-    told = [
+    """Return the limits of a number, such as ` ≥ 0`."""
+    texts = [
         f" {sign} {getattr(limit, name):g}"
         for limit in limits
         for name, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
         if getattr(limit, name, None) is not None
     ]
-    return ",".join(told)
+    return ",".join(texts)
 
 
 def _named(annotation: Any) -> str:
-    """A type as a person writes its values."""
+    """Return a type in the words of a person who writes its values."""
     if typing.get_origin(annotation) is typing.Annotated:
         inner, *limits = typing.get_args(annotation)
         return _named(inner) + "".join(_bounds(getattr(one, "metadata", [one])) for one in limits)
@@ -111,7 +113,7 @@ def _named(annotation: Any) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
-        return "**needed**"
+        return "**required**"
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:
         return "–"

@@ -1,4 +1,4 @@
-"""From overhead imagery to a building map.
+"""rooftrace makes building maps from overhead imagery.
 
 >>> import rooftrace
 >>> model = rooftrace.load()                        # doctest: +SKIP
@@ -7,10 +7,16 @@
 >>> result.save("out")                              # doctest: +SKIP
 """
 
-from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
-from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.result import Prediction
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rooftrace.core.errors import RooftraceError
+    from rooftrace.core.types import Footprints, GeoGrid, Mask, Raster, RasterSource, Window
+    from rooftrace.predict.predictor import Predictor, load
+    from rooftrace.predict.result import Prediction
 
 __all__ = [
     "Footprints",
@@ -24,3 +30,22 @@ __all__ = [
     "Window",
     "load",
 ]
+
+_MODULES = {
+    "core.errors": ("RooftraceError",),
+    "core.types": ("Footprints", "GeoGrid", "Mask", "Raster", "RasterSource", "Window"),
+    "predict.predictor": ("Predictor", "load"),
+    "predict.result": ("Prediction",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: the command line begins before these modules, which take a second.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,182 @@
-"""`python -m rooftrace`."""
+"""`python -m rooftrace`, and the command `rooftrace`."""
 
-from rooftrace.cli import main
+from __future__ import annotations
 
-main()
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+__all__ = ["main"]
+
+_MESSAGE = b"stopped\n"
+_BETWEEN_S = 0.5
+"""Minimum time between two Ctrl-C of a person; libraries raise the first one again."""
+
+_END_S = 60.0
+"""Time that a command has to end by itself after the first Ctrl-C, more than any of ours needs.
+
+An exception that is raised between the taking of a lock and the block that releases it, as in a
+queue of `multiprocessing`, leaves the lock taken, and the code that cleans up waits for ever.
+"""
+
+_LEAVE_S = 3.0
+"""Time that a command has to end by itself after the second Ctrl-C."""
+
+_AGAIN_S = 0.01
+"""Time between two looks at whether an interruption can be raised again."""
+
+_STOPPED = 130
+"""Exit code of a command that Ctrl-C has stopped."""
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with exit code 130 at any moment."""
+    # A parent process may have it ignored, as a shell does for jobs in the background.
+    interruption = None
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        interruption = _Interruption()
+    from rooftrace.cli import main as run
+    from rooftrace.cli.commands import import_command
+
+    import_command(sys.argv[1:])
+    if interruption is None:
+        run()
+    else:
+        interruption.run(run)
+
+
+class _Interruption:
+    """Handler of Ctrl-C while modules are imported, while the command runs, and while it ends.
+
+    While modules are imported, nothing has been written, so the process ends at once: an exception
+    in an import may be swallowed or changed by a library. Afterwards a KeyboardInterrupt is raised.
+    Where that ends as another error, as where worker processes die of the same Ctrl-C, the command
+    was stopped all the same. Where it is raised in a destructor, Python drops it and calls its hook
+    for such errors; it is raised again as soon as the hook has ended. Forked processes, which
+    prepare samples, get the same Ctrl-C from the terminal and leave it to this one, which ends
+    them.
+    """
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.arrived = False
+        self.dropping = False
+        self.raised = False
+        self.stopped = False
+        # What is registered first is called last.
+        atexit.register(self._end)
+        signal.signal(signal.SIGINT, self._stop)
+        self._end_in_time()
+
+    def run(self, command: Callable[[], None]) -> None:
+        hook = sys.unraisablehook
+
+        def again(unraisable: UnraisableHookArgs) -> None:
+            if isinstance(unraisable.exc_value, KeyboardInterrupt):
+                self.dropping, self.raised = True, False
+                # In a thread, because in this one it would be raised inside the hook.
+                threading.Thread(target=self._raise_again, daemon=True).start()
+                self.dropping = False
+            elif not self.arrived:  # else a destructor found an object that was not yet complete
+                hook(unraisable)
+
+        sys.unraisablehook = again
+        try:
+            signal.signal(signal.SIGINT, self._raise)
+            command()
+        except BaseException as error:
+            if not self.arrived or (isinstance(error, SystemExit) and not error.code):
+                raise
+            self.stopped = True
+            if not isinstance(error, SystemExit):  # else the command has said so
+                os.write(2, _MESSAGE)
+            sys.exit(_STOPPED)
+        finally:
+            # Python prints a traceback if its shutdown is interrupted.
+            signal.signal(signal.SIGINT, self._stop)
+            if not self.arrived:
+                sys.unraisablehook = hook
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if os.getpid() == self.process:
+            self.arrived = True
+            if not self.dropping:
+                self.raised = True
+                raise KeyboardInterrupt
+
+    def _raise_again(self) -> None:
+        while self.dropping:
+            time.sleep(_AGAIN_S)
+        if self.raised:  # since a person has sent another one
+            return
+        if sys.platform == "win32":
+            signal.raise_signal(signal.SIGINT)
+        else:  # where a call that waits ends only if its own thread gets the signal
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        _exit()
+
+    def _end(self) -> None:
+        # Where the signal arrived in code that an extension module runs, Python would end itself
+        # by SIGINT in place of the exit code.
+        if self.stopped:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_STOPPED)
+
+    def _end_in_time(self) -> None:
+        """Make the process end though the main thread does not.
+
+        Python runs a handler of signals only in the main thread, and only between two of its own
+        instructions. A model whose graph loops for ever would never return to it.
+        """
+        if sys.platform == "win32":  # where this needs a socket
+            return
+        signals, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        # A forked child would write to the same pipe.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        threading.Thread(target=self._watch, args=(signals,), name="ctrl-c", daemon=True).start()
+
+    def _watch(self, signals: int) -> None:
+        first_s = None
+        while numbers := os.read(signals, 64):
+            if signal.SIGINT not in numbers:
+                continue
+            now_s = time.monotonic()
+            if first_s is None:
+                first_s = now_s
+                limit = threading.Timer(_END_S, self._leave)
+                limit.daemon = True
+                limit.start()
+            elif now_s - first_s > _BETWEEN_S:
+                time.sleep(_LEAVE_S)
+                _exit()
+
+    def _leave(self) -> None:
+        # Otherwise the command has a handler of its own, as one that finishes a recording.
+        if self.arrived:
+            _exit()
+
+
+def _exit() -> NoReturn:
+    """End the process at once, without waiting for its threads."""
+    os.write(2, _MESSAGE)
+    os._exit(_STOPPED)
+
+
+if __name__ == "__main__":
+    main()

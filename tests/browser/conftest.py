@@ -1,29 +1,45 @@
-"""A real browser on real servers. It skips where no chromium is installed."""
+"""Fixtures for tests with a real browser and real servers; skipped without chromium."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+import shapely
+
+from rooftrace.core.types import Footprints, Window
+from rooftrace.density.accumulate import DensityAccumulator
+from rooftrace.density.files import write_density
+from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.flows.compare.run import CompareOptions, run_compare
+from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.testing import generate_scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Software rendering: machines that test have no graphics card, and the map needs WebGL.
+# Software rendering, because the map needs WebGL and test machines have no graphics card.
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 LOCAL = {"127.0.0.1", "localhost"}
 
+PATIENCE_MS = 240_000
+"""Time limit of a wait; a machine under load is slow, and a page that works ends it early."""
 
-# For a module, and not longer: while it is there, an event loop runs in this thread, which tests of
-# what is asynchronous want for themselves.
+
+# The scope is a module and not longer, because a running browser keeps an event loop in this
+# thread, and asynchronous tests need their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
@@ -36,33 +52,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page on which nothing may fail, and that may ask no other machine for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    wrong: list[str] = []
-
-    def asked(request: Any) -> None:
-        address = urlsplit(request.url)
-        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in LOCAL:
-            wrong.append(f"asked another machine: {request.url}")
-
-    def said(message: Any) -> None:
-        if message.type == "error":
-            wrong.append(f"console: {message.text}")
-
-    page.on("request", asked)
-    page.on("console", said)
-    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-    yield page
-    context.close()
-    assert not wrong, wrong
-
-
 @contextmanager
 def running(app: Any) -> Iterator[str]:
-    """An ASGI application on a free port of this machine, in a thread."""
+    """Run an ASGI application in a thread on a free port of this machine."""
     import uvicorn
 
     with socket.socket() as free:
@@ -77,16 +69,91 @@ def running(app: Any) -> Iterator[str]:
         waited = time.monotonic()
         while not server.started:
             assert thread.is_alive(), "the server stopped while it started"
-            assert time.monotonic() - waited < 30, "the server did not start in 30 s"
+            assert time.monotonic() - waited < PATIENCE_MS / 1000, "the server did not start"
             time.sleep(0.02)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture
 def serve_app() -> Iterator[Callable[[Any], str]]:
-    """Run applications while the test lasts; gives their base addresses."""
+    """Return a function that runs an application during the test and returns its address."""
     with ExitStack() as stack:
         yield lambda app: stack.enter_context(running(app))
+
+
+@pytest.fixture
+def page(browser: Browser, serve_app: Callable[[Any], str]) -> Iterator[Page]:
+    """A page that fails the test on any error and on any request to another machine.
+
+    It needs `serve_app` so that it is closed before the servers that it asks for news.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    problems: list[str] = []
+
+    def check_request(request: Any) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss") and address.hostname not in LOCAL:
+            problems.append(f"request to another machine: {request.url}")
+
+    def check_message(message: Any) -> None:
+        if message.type == "error":
+            problems.append(f"console: {message.text}")
+
+    page.on("request", check_request)
+    page.on("console", check_message)
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    yield page
+    context.close()
+    assert not problems, problems
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a small scene in which every other building has a high score."""
+    folder = tmp_path_factory.mktemp("map") / "town"
+    folder.mkdir()
+    scene = generate_scene(3, (512, 512), 0.3)
+    image, _ = scene.write(folder.parent, "scene")
+    geometry = np.array(scene.buildings, np.object_)
+    number = np.arange(len(geometry))
+    buildings = Footprints(
+        geometry, np.where(number % 2, 0.9, 0.3).astype(np.float32), shapely.area(geometry),
+        scene.grid.crs,
+    )  # fmt: skip
+    write_footprints(folder / "scene_buildings.gpkg", buildings)
+    with mask_sink(folder / "scene_mask.tif", scene.grid) as sink:
+        sink.write(Window.whole(scene.grid.shape), scene.mask())
+    density = DensityAccumulator(scene.grid, 50)
+    density.feed(Window.whole(scene.grid.shape), scene.mask())
+    density.add(buildings)
+    write_density(folder / "scene_density", density.finish(), DEFAULT_THRESHOLD, "scene")
+    record = {
+        "bundle": {"name": "a model <i>of mine</i>"},
+        "outputs": [{"input": str(image), "mask": "scene_mask.tif", "buildings": len(buildings)}],
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_dates(town: Path) -> Path:
+    """The town, an older map of it with buildings that are gone, and their comparison."""
+    scene = generate_scene(3, (512, 512), 0.3)
+    number = np.arange(len(scene.buildings))
+    for name, kept in (("new", number % 3 != 0), ("old", number % 4 != 0)):
+        geometry = np.array(scene.buildings, np.object_)[kept]
+        layer = Footprints(
+            geometry, np.ones(len(geometry), np.float32), shapely.area(geometry), scene.grid.crs
+        )
+        write_footprints(town.parent / f"{name}.gpkg", layer)
+    results = town.parent / "dates"
+    run_compare(
+        town.parent / "new.gpkg", town.parent / "old.gpkg", results,
+        CompareOptions(imagery=(town.parent / "scene.tif",)),
+    )  # fmt: skip
+    return results

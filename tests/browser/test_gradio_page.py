@@ -1,4 +1,4 @@
-"""The page in a real browser: drop an image, move the threshold, take the files along."""
+"""The page in a real browser: drop an image, change the threshold, download the files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,24 @@ import rasterio
 from affine import Affine
 from fastapi import FastAPI
 
+from browser_drop import drop_file
+from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.limits import Limits
+from rooftrace.rest.face import face_router
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
+from tiny_models import write_tiny_bundle
 
 pytest.importorskip("gradio")
 TimedOut = pytest.importorskip("playwright.sync_api").TimeoutError
 
-# Gradio asks of pandas what that has given up.
+# Gradio uses options that pandas has deprecated.
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
@@ -48,7 +56,13 @@ def service() -> Iterator[Service]:
 def app(service: Service) -> FastAPI:
     from rooftrace.app.page import mount_page
 
-    return mount_page(FastAPI(), service)
+    return mount_page(with_stylesheet(), service)
+
+
+def with_stylesheet() -> FastAPI:
+    app = FastAPI()
+    app.include_router(face_router())
+    return app
 
 
 @pytest.fixture
@@ -65,7 +79,7 @@ def town() -> np.ndarray:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """`town.tif` at 0.5 m, `town16.tif` of 16 bits, `flat.png` without a place, `broken.tif`."""
+    """`town.tif` at 0.5 m, `flat.png` without a georeference, and the damaged `broken.tif`."""
     place = {"crs": "EPSG:32636", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 100_000)}
     shape = {"driver": "GTiff", "height": 150, "width": 240, "count": 3}
     with rasterio.open(tmp_path / "town.tif", "w", dtype="uint8", **shape, **place) as file:
@@ -87,7 +101,7 @@ def open_page(page: Any, address: str) -> None:
 def ready(page: Any, threshold: float) -> None:
     page.wait_for_selector(f'.rt-stage[data-state="ready"][data-threshold="{threshold:g}"]')
     page.wait_for_function(
-        "at => document.querySelector('.rt-figure.buildings small').textContent.endsWith(at)",
+        "at => document.querySelector('.rt-figure.buildings .more').textContent.endsWith(at)",
         arg=f" {threshold:g}",
     )
 
@@ -101,7 +115,7 @@ def filled(page: Any) -> int:
 
 
 def pixels(page: Any) -> np.ndarray:
-    """What the person sees of the picture, (y, x, 3)."""
+    """Return a screenshot of the picture, (y, x, 3)."""
     shot = page.locator(".rt-frame").screenshot()
     return cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR).astype(int)
 
@@ -114,9 +128,7 @@ def slide(page: Any, value: float) -> None:
     )
 
 
-# The address comes first: its server is stopped last, when no browser holds on to it.
-
-
+# The address comes first, so that its server stops last, after the browser has closed.
 def test_the_threshold_acts_without_the_network(
     address: str, page: Any, images: Path, service: Service
 ) -> None:
@@ -135,7 +147,7 @@ def test_the_threshold_acts_without_the_network(
     asked = service.figures().batches
 
     slide(page, 0.6)
-    # At once, before the server has said anything.
+    # The page changes at once, before the server has answered.
     assert filled(page) == 3 * 1200
     ready(page, 0.6)
     assert buildings(page) == 3
@@ -152,6 +164,29 @@ def test_the_threshold_acts_without_the_network(
     ready(page, 0.5)
     assert buildings(page) == 5
     assert service.figures().batches == asked
+
+
+def test_files_are_dropped_on_the_stage_and_large_ones_become_jobs(
+    page: Any, serve_app: Callable[[Any], str], images: Path, store: JobStore, tmp_path: Path
+) -> None:
+    model = tmp_path / "tiny.rooftrace"
+    write_tiny_bundle(model, gsd_m=0.5)
+    limit = sum(path.stat().st_size for path in images.iterdir())
+    with closing(Service.load(model, limits=Limits(upload_bytes=limit))) as made:
+        runner = JobRunner(store, model)  # it is not started, so that the job stays queued
+        open_page(page, serve_app(create_server(made, runner)))
+        drop_file(page, ".rt-empty", images / "town.tif")
+        page.wait_for_selector("text=0.5 m/px")
+        large = tmp_path / "large.tif"
+        with rasterio.open(
+            large, "w", driver="GTiff", height=900, width=limit // 900, count=3, dtype="uint8",
+            crs="EPSG:32637", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
+        ) as file:  # fmt: skip
+            file.write(np.full((3, 900, limit // 900), 30, np.uint8))
+        drop_file(page, ".rt-stage", large)
+        page.get_by_role("link", name="see its progress and results under Jobs.").click()
+        page.wait_for_selector("li[data-state=queued]")
+        assert page.inner_text("li h2") == "large.tif"
 
 
 def test_opacity_and_views(address: str, page: Any, images: Path) -> None:
@@ -204,11 +239,11 @@ def test_downloads_open(address: str, page: Any, images: Path, tmp_path: Path) -
 
 
 def pick(page: Any, what: Any, shows: str) -> None:
-    """Click until it is shown: the last word of a run that just ended may come after the click."""
+    """Click until `shows` appears; the last update of a finished run may come after a click."""
     for _ in range(5):
         what.click()
         try:
-            page.wait_for_selector(shows, timeout=4000)
+            page.wait_for_selector(shows, timeout=15_000)
         except TimedOut:
             continue
         return
@@ -218,7 +253,7 @@ def pick(page: Any, what: Any, shows: str) -> None:
 def test_several_images_and_one_that_is_broken(address: str, page: Any, images: Path) -> None:
     open_page(page, address)
     drop(page, images / "town.tif", images / "broken.tif", images / "flat.png")
-    page.wait_for_selector("text=3 of 3 images are done, of which 1 failed")
+    page.wait_for_selector("text=3 of 3 images are done; 1 failed")
     ready(page, 0.5)
     assert page.locator("#rt-gallery .thumbnail-item").count() == 3
     rows = page.locator("#rt-table tbody tr").all_inner_texts()
@@ -235,15 +270,15 @@ def test_several_images_and_one_that_is_broken(address: str, page: Any, images: 
 def test_errors_are_sentences(address: str, page: Any, images: Path) -> None:
     open_page(page, address)
     drop(page, images / "broken.tif")
-    told = page.wait_for_selector('#rt-status [role="alert"]').inner_text()
-    assert re.match(r"broken.tif cannot be read.+\.$", told)
+    message = page.wait_for_selector('#rt-status [role="alert"]').inner_text()
+    assert re.match(r"broken.tif cannot be read.+\.$", message)
     assert "Traceback" not in page.content()
     page.fill("#rt-gsd input, #rt-gsd textarea", "ten")
     page.click("#rt-again")
     page.wait_for_selector("text=a number above 0 was expected")
 
 
-def test_metres_are_asked_for_and_taken(address: str, page: Any, images: Path) -> None:
+def test_metres_can_be_entered(address: str, page: Any, images: Path) -> None:
     open_page(page, address)
     drop(page, images / "flat.png")
     ready(page, 0.5)
@@ -254,7 +289,7 @@ def test_metres_are_asked_for_and_taken(address: str, page: Any, images: Path) -
     page.wait_for_selector(".rt-scalebar:not([hidden])")
 
 
-def test_a_full_queue_says_when_to_come_again(
+def test_a_full_queue_says_when_to_try_again(
     serve_app: Callable[[Any], str], page: Any, images: Path
 ) -> None:
     from rooftrace.app.page import mount_page
@@ -262,7 +297,7 @@ def test_a_full_queue_says_when_to_come_again(
     made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(waiting=1, running=1))
     made._taken = 1
     try:
-        open_page(page, serve_app(mount_page(FastAPI(), made)))
+        open_page(page, serve_app(mount_page(with_stylesheet(), made)))
         drop(page, images / "town.tif")
         page.wait_for_selector("text=/Come again in about \\d+ s/")
     finally:

@@ -1,4 +1,4 @@
-"""Names and attributes of strangers on page and map: text, whatever they look like."""
+"""The page and the map show names and attributes from other people's files as text."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.io.memory import ArraySource
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.io.sources import ArraySource
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.service import Service
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
-# Gradio asks of pandas what that has given up.
+# Gradio uses options that pandas has deprecated.
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
@@ -66,7 +67,7 @@ def test_the_page(page: Any, serve_app: Callable[[Any], str], tmp_path: Path) ->
     service = Service(predictor())
     page.goto(serve_app(create_server(service)))
     page.set_input_files("#rt-files input[type=file]", [tmp_path / name for name in names])
-    page.wait_for_selector("text=3 of 3 images are done", timeout=30_000)
+    page.wait_for_selector("text=3 of 3 images are done")
     assert page.locator("#rt-table >> text=onerror").count() > 0
     is_clean(page)
     page.get_by_role("tab", name="Model").click()

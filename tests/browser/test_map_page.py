@@ -1,8 +1,9 @@
-"""The map in a browser: what is drawn, and what the controls do to it."""
+"""The map in a browser: its layers and its controls."""
 
 from __future__ import annotations
 
-import json
+import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,28 +14,47 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("playwright")
 
-import shapely
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from PIL import Image
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.catalogue import FolderCatalogue
+from rooftrace.app.map.basemap import Basemap
+from rooftrace.app.map.results import FolderCatalogue
 from rooftrace.app.map.router import map_router
-from rooftrace.core.types import Footprints, Window
-from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector import write_footprints
+from rooftrace.core.types import Footprints
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.rest.face import face_router
 from rooftrace.testing import generate_scene
-from rooftrace.vector.density import DensityAccumulator
-from rooftrace.vector.density_files import write_density
-from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 IDLE = "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
+BOTH_IDLE = """() => window.rooftrace?.swipe?.map && rooftrace.map.loaded()
+    && rooftrace.map.areTilesLoaded() && rooftrace.swipe.map.loaded()
+    && rooftrace.swipe.map.areTilesLoaded()"""
+# Return the place on the page and the number of the largest building of a map that a click
+# reaches: nothing lies over it, and its middle lies in it.
+BUILDING = """(map) => {
+    const input = rooftrace.map.getCanvasContainer();
+    const {left, top} = map.getCanvas().getBoundingClientRect();
+    const found = map.queryRenderedFeatures({layers: ["fill"]})
+        .sort((a, b) => b.properties.size - a.properties.size);
+    for (const one of found) {
+        const ring = one.geometry.coordinates.flat(one.geometry.type === "Polygon" ? 1 : 2);
+        const mean = (i) => ring.reduce((sum, at) => sum + at[i], 0) / ring.length;
+        const {x, y} = map.project([mean(0), mean(1)]);
+        const [top_one] = map.queryRenderedFeatures([x, y], {layers: ["fill"]});
+        if (top_one?.id === one.id
+            && rooftrace.swipe.at({x, y}).map === map
+            && input.contains(document.elementFromPoint(left + x, top + y)))
+            return [left + x, top + y, one.id];
+    }
+}"""
 SHOWN = """(layer) => new Set(
     rooftrace.map.queryRenderedFeatures({layers: [layer]}).map((one) => one.id)).size"""
 COLOUR = "() => JSON.stringify(rooftrace.map.getPaintProperty('fill', 'fill-color'))"
-# What is in the middle of the canvas, after a frame of its own.
+# Return the pixel in the middle of the canvas after a new frame.
 PIXEL = """() => new Promise((done) => {
     const map = rooftrace.map;
     map.once("render", () => {
@@ -49,36 +69,9 @@ PIXEL = """() => new Promise((done) => {
 Serve = Callable[[Any], str]
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a small scene, every other building sure and every third one of them large."""
-    folder = tmp_path_factory.mktemp("map") / "town"
-    folder.mkdir()
-    scene = generate_scene(3, (512, 512), 0.3)
-    image, _ = scene.write(folder.parent, "scene")
-    geometry = np.array(scene.buildings, np.object_)
-    number = np.arange(len(geometry))
-    buildings = Footprints(
-        geometry, np.where(number % 2, 0.9, 0.3).astype(np.float32), shapely.area(geometry),
-        scene.grid.crs,
-    )  # fmt: skip
-    write_footprints(folder / "scene_buildings.gpkg", buildings)
-    with mask_sink(folder / "scene_mask.tif", scene.grid) as sink:
-        sink.write(Window.whole(scene.grid.shape), scene.mask())
-    density = DensityAccumulator(scene.grid, 50)
-    density.feed(Window.whole(scene.grid.shape), scene.mask())
-    density.add(buildings)
-    write_density(folder / "scene_density", density.finish(), DEFAULT_THRESHOLD, "scene")
-    record = {
-        "bundle": {"name": "a model <i>of mine</i>"},
-        "outputs": [{"input": str(image), "mask": "scene_mask.tif", "buildings": len(buildings)}],
-    }
-    (folder / "run.json").write_text(json.dumps(record))
-    return folder
-
-
 def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:
     app = FastAPI()
+    app.include_router(face_router())
     app.include_router(map_router(FolderCatalogue(folders)))
     page.goto(f"{serve_app(app)}/map")
 
@@ -98,6 +91,7 @@ def slide(page: Page, control: str, value: float) -> None:
     )
 
 
+@pytest.mark.campaign
 def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     count = len(generate_scene(3, (512, 512), 0.3).buildings)
@@ -112,33 +106,29 @@ def test_buildings_are_drawn_and_filtered(page: Page, serve_app: Serve, town: Pa
     fewer = shown(page)
     assert 0 < fewer < sure
     assert page.locator("#count").inner_text().startswith(f"{fewer} building")
-    assert page.locator("#credit").inner_text().startswith("a model <i>of mine</i>")
+    assert page.locator("#credit").inner_text().startswith("Model a model <i>of mine</i>")
 
 
-def test_a_building_tells_of_itself(page: Page, serve_app: Serve, town: Path) -> None:
+@pytest.mark.campaign
+def test_a_click_shows_the_figures_of_a_building(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
-    x, y, number = page.evaluate(
-        """() => {
-            const map = rooftrace.map, [one] = map.queryRenderedFeatures({layers: ["fill"]})
-                .sort((a, b) => b.properties.size - a.properties.size);
-            const ring = one.geometry.coordinates.flat(one.geometry.type === "Polygon" ? 1 : 2);
-            const mean = (i) => ring.reduce((sum, at) => sum + at[i], 0) / ring.length;
-            const {x, y} = map.project([mean(0), mean(1)]);
-            return [x, y, one.id];
-        }"""
-    )
+    x, y, number = page.wait_for_function(f"() => ({BUILDING})(rooftrace.map)").json_value()
     page.mouse.click(x, y)
     page.wait_for_selector(".maplibregl-popup table")
-    told = page.locator(".maplibregl-popup").inner_text()
-    assert "Confidence" in told
-    assert f"Number\t{number + 1}" in told
+    text = page.locator(".maplibregl-popup").inner_text()
+    assert "Confidence" in text
+    assert f"Number\t{number + 1}" in text
     assert shown(page, "chosen") == 1
     page.click(".maplibregl-popup-close-button")
     assert page.locator(".maplibregl-popup").count() == 0
-    # The same with the keyboard: what is in the middle.
+    # The keyboard selects the building in the middle.
     page.evaluate(
-        "([x, y]) => rooftrace.map.jumpTo({center: rooftrace.map.unproject([x, y])})", [x, y]
+        """([x, y]) => {
+            const map = rooftrace.map, {left, top} = map.getCanvas().getBoundingClientRect();
+            map.jumpTo({center: map.unproject([x - left, y - top])});
+        }""",
+        [x, y],
     )
     page.wait_for_function(IDLE)
     page.locator(".maplibregl-canvas").focus()
@@ -150,6 +140,7 @@ def test_a_building_tells_of_itself(page: Page, serve_app: Serve, town: Path) ->
     assert "canvas" in page.evaluate("document.activeElement.className")
 
 
+@pytest.mark.campaign
 def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
@@ -181,13 +172,15 @@ def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> N
     assert page.evaluate(PIXEL) == [0x14, 0x16, 0x1A, 255]
 
 
-def test_dark_where_the_system_is(page: Page, serve_app: Serve, town: Path) -> None:
+@pytest.mark.campaign
+def test_dark_if_the_system_is_dark(page: Page, serve_app: Serve, town: Path) -> None:
     page.emulate_media(color_scheme="dark")
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
+@pytest.mark.campaign
 def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()
@@ -214,13 +207,14 @@ def test_a_choice_of_many_images(page: Page, serve_app: Serve, town: Path, tmp_p
     page.wait_for_load_state("networkidle")
 
 
-def test_merged_where_there_are_too_many(
+@pytest.mark.campaign
+def test_many_buildings_are_merged_into_cells(
     page: Page, serve_app: Serve, town: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "MOST_FEATURES", 5)
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
-    # Colours of cells are steadier from far away than which one the mouse would hit.
+    # From far away, colours of cells are more stable than the cell under the mouse.
     page.evaluate("() => rooftrace.map.setZoom(rooftrace.scene.buildings.first_zoom - 1.5)")
     page.wait_for_function(IDLE)
     counted = "() => rooftrace.map.querySourceFeatures('cells', {sourceLayer: 'cells'})"
@@ -230,6 +224,7 @@ def test_merged_where_there_are_too_many(
     page.wait_for_function(f"{counted}.length === 0")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("state", ["other", "empty", "none"])
 def test_nothing_to_show_is_a_sentence(
     state: str, page: Page, serve_app: Serve, tmp_path: Path
@@ -261,6 +256,7 @@ def test_a_narrow_screen(page: Page, serve_app: Serve, town: Path) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.campaign
 def test_every_control_has_a_name(page: Page, serve_app: Serve, town: Path) -> None:
     open_map(page, serve_app, town)
     page.wait_for_function(IDLE)
@@ -278,6 +274,7 @@ def test_every_control_has_a_name(page: Page, serve_app: Serve, town: Path) -> N
     assert any("maplibregl-canvas" in name for name in reached)
 
 
+@pytest.mark.campaign
 def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Path) -> None:
     folder = tmp_path / "classes"
     folder.mkdir()
@@ -293,7 +290,186 @@ def test_several_classes(page: Page, serve_app: Serve, town: Path, tmp_path: Pat
     open_map(page, serve_app, folder)
     page.wait_for_function(IDLE)
     page.check("input[value=kind]")
-    assert page.locator("#ramp").inner_text().split() == ["house", "<b>shed</b>"]
+    half = len(number) // 2
+    listed = page.locator("#kinds label").all_inner_texts()
+    assert listed == [f"house {len(number) - half}", f"<b>shed</b> {half}"]
     assert "match" in page.evaluate(COLOUR)
     page.wait_for_function(f"() => count.textContent.startsWith('{len(number)} polygons in view')")
+    page.uncheck("#kinds input >> nth=0")
+    page.wait_for_function(f"() => count.textContent.startsWith('{half} polygon')")
+    assert shown(page) == half
     page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.campaign
+def test_a_comparison_has_a_divider_and_filters(
+    page: Page, serve_app: Serve, town: Path, two_dates: Path
+) -> None:
+    open_map(page, serve_app, two_dates, town)
+    page.wait_for_function(BOTH_IDLE)
+    drawn = """() => [rooftrace.map, rooftrace.swipe.map].map((map) => [...new Set(
+        map.queryRenderedFeatures({layers: ["fill"]}).map((one) => one.properties.old))])"""
+    assert page.evaluate(drawn) == [[1], [0]]
+    # The divider is moved with the keyboard and with the mouse.
+    divider = page.locator("#divider")
+    before = int(divider.get_attribute("aria-valuenow") or 0)
+    divider.focus()
+    for key in ("Shift+ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert divider.get_attribute("aria-valuenow") == str(before + 8)
+    page.keyboard.press("End")
+    assert divider.get_attribute("aria-valuenow") == "98"
+    box = divider.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 14, 300)
+    page.mouse.down()
+    page.mouse.move(900, 300)
+    page.mouse.up()
+    assert divider.get_attribute("aria-valuenow") == "70"
+    # Both maps show one place.
+    page.evaluate("() => rooftrace.map.zoomTo(20, {animate: false})")
+    page.wait_for_function("() => rooftrace.swipe.map.getZoom() === 20")
+    # Statuses are chosen on both sides.
+    page.click("#home")
+    labels = page.locator("#kinds label").all_inner_texts()
+    assert [label.split()[0] for label in labels][-2:] == ["new", "gone"]
+    for status in range(len(labels) - 1):
+        page.uncheck(f"#kinds input >> nth={status}")
+    page.wait_for_function(BOTH_IDLE)
+    assert page.evaluate(
+        "() => !rooftrace.swipe.map.queryRenderedFeatures({layers: ['fill']}).length"
+    )
+    assert shown(page) == int(labels[-1].split()[1])
+    assert page.locator("#review").is_hidden()
+    page.select_option("#beside", "")
+    assert divider.is_hidden()
+    # Other results and single layers lie beside a scene, too.
+    page.select_option("#folder", "town")
+    page.wait_for_function("() => rooftrace.scene.name === 'scene'")
+    for value, title in (("layer:mask", "Mask"), ("folder:dates", "dates: ")):
+        page.select_option("#beside", value)
+        page.wait_for_function(f"() => rooftrace.swipe.names[1].startsWith('{title}')")
+        page.wait_for_function(BOTH_IDLE)
+    building = page.wait_for_function(f"() => ({BUILDING})(rooftrace.swipe.map)")
+    x, y, _ = building.json_value()
+    page.mouse.click(x, y)
+    page.wait_for_selector(".maplibregl-popup table")
+    assert "Status" in page.locator(".maplibregl-popup").inner_text()
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.campaign
+def test_a_link_leads_to_the_place(page: Page, serve_app: Serve, town: Path) -> None:
+    open_map(page, serve_app, town)
+    page.wait_for_function(IDLE)
+    assert page.evaluate("location.hash") == "#town/scene"
+    page.evaluate("() => rooftrace.map.zoomTo(20.5, {animate: false})")
+    linked = page.evaluate("location.hash")
+    assert linked.startswith("#town/scene@20.50,")
+    centre = page.evaluate("rooftrace.map.getCenter().toArray()")
+    page.reload()
+    page.wait_for_function(IDLE)
+    assert page.evaluate("rooftrace.map.getZoom()") == 20.5
+    assert page.evaluate("rooftrace.map.getCenter().toArray()") == pytest.approx(centre, abs=1e-6)
+    # The whole scene again, and all that pass the filters.
+    page.click("#home")
+    assert page.evaluate("location.hash") == "#town/scene"
+    slide(page, "#size", 70)
+    page.click("#fit")
+    page.wait_for_function("() => location.hash.includes('@')")
+    page.mouse.click(700, 400, button="right")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_text("Copy the coordinates").click()
+    words = page.locator(".place-menu p").inner_text()
+    page.wait_for_function(f"() => notice.textContent === 'Copied: {words}'")
+    assert page.evaluate("navigator.clipboard.readText()") == words
+    page.keyboard.press("Escape")
+    page.locator("#coordinates").focus()
+    page.keyboard.press("Enter")
+    words = page.locator("#coordinates").inner_text()
+    page.wait_for_function(f"() => notice.textContent === 'Copied: {words}'")
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.campaign
+def test_a_link_to_what_is_gone_is_explained(page: Page, serve_app: Serve, town: Path) -> None:
+    open_map(page, serve_app, town)
+    address = page.url
+    for link, words in (
+        ("#an-expired-job/scene@18.50,1.0,2.0", "The results of this link are not there"),
+        ("#town/other", "The image other of this link is not in this folder"),
+    ):
+        page.goto("about:blank")
+        page.goto(f"{address.split('#')[0]}{link}")
+        page.wait_for_function(IDLE)
+        page.get_by_text(words).wait_for()
+        assert page.evaluate("location.hash") == "#town/scene"
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.campaign
+def test_the_first_view_is_small(page: Page, serve_app: Serve, town: Path) -> None:
+    client = page.context.new_cdp_session(page)
+    client.send("Network.enable")
+    addresses: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    client.on(
+        "Network.requestWillBeSent",
+        lambda event: addresses.update({event["requestId"]: event["request"]["url"]}),
+    )
+    client.on(
+        "Network.loadingFinished",
+        lambda event: sizes.update({event["requestId"]: event["encodedDataLength"]}),
+    )
+    open_map(page, serve_app, town)
+    page.wait_for_function(IDLE)
+    page.wait_for_load_state("networkidle")
+    # The tiles and the figures of the scene come from below its folder.
+    page_only = [sizes.get(key, 0) for key, url in addresses.items() if "/images/" not in url]
+    assert len(page_only) > 8
+    assert 200_000 < sum(page_only) <= 300_000
+
+
+@pytest.mark.campaign
+def test_the_basemap_of_the_operator(page: Page, serve_app: Serve, town: Path) -> None:
+    tiles_app = FastAPI()
+    picture = io.BytesIO()
+    Image.new("RGB", (256, 256), (10, 200, 30)).save(picture, "PNG")
+
+    @tiles_app.get("/{zoom}/{col}/{row}")
+    def tile(zoom: int, col: int, row: int) -> Response:
+        headers = {"Access-Control-Allow-Origin": "*"}
+        return Response(picture.getvalue(), media_type="image/png", headers=headers)
+
+    app = FastAPI()
+    app.include_router(face_router())
+    basemap = Basemap(serve_app(tiles_app) + "/{z}/{x}/{y}", "© the town")
+    app.include_router(map_router(FolderCatalogue([town]), basemap))
+    page.goto(f"{serve_app(app)}/map")
+    page.wait_for_function(IDLE)
+    for layer in ("buildings", "image"):
+        page.uncheck(f"[data-layer={layer}] input[type=checkbox]")
+    page.wait_for_function(IDLE)
+    assert page.evaluate(PIXEL) == [10, 200, 30, 255]
+    assert "Basemap © the town" in page.locator("#credit").inner_text()
+    page.uncheck("[data-layer=basemap] input[type=checkbox]")
+    assert page.evaluate(PIXEL) == [0xE4, 0xE7, 0xEB, 255]
+
+
+@pytest.mark.campaign
+def test_a_folder_that_vanishes_is_a_sentence(
+    page: Page, serve_app: Serve, town: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(town, tmp_path / "town")
+    open_map(page, serve_app, town, tmp_path / "town")
+    page.wait_for_function(IDLE)
+    other = page.locator("#folder option").nth(1).get_attribute("value")
+    page.select_option("#folder", other)
+    page.wait_for_function(f"() => rooftrace.scene.folder === '{other}'")
+    page.wait_for_function(IDLE)
+    shutil.rmtree(tmp_path / "town")
+    page.select_option("#folder", "town")
+    page.wait_for_function("() => rooftrace.scene.folder === 'town'")
+    page.select_option("#folder", other)
+    page.wait_for_function("() => message.textContent.includes('is not there (any more)')")
+    assert page.evaluate("rooftrace.scene") is None

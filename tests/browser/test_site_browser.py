@@ -1,4 +1,4 @@
-"""The built documentation in a browser, without a network."""
+"""The built documentation in a browser without a network."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.campaign
+
 pytest.importorskip("mkdocs")
 
 ROOT = Path(__file__).parents[2]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder, without a line for each."""
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Handler that serves the files of a folder without logging requests."""
 
     def log_message(self, *args: Any) -> None:
-        """Nobody reads it."""
+        """Discard the line."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "-d", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    handler = functools.partial(Quiet, directory=str(folder))
+    handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -46,8 +48,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_search_finds_a_page_and_leads_there(page: Page, site: str) -> None:
     page.goto(f"{site}/index.html")
-    page.get_by_role("textbox", name="Search").fill("submission")
-    found = page.locator(".md-search-result__link", has_text="submission").first
+    box = page.get_by_role("textbox", name="Search")
+    box.focus()
+    page.get_by_text("Type to start searching").wait_for(state="attached")
+    # The search listens to keys, which `fill` does not press.
+    box.press_sequentially("submission")
+    # Further matches of a page are folded.
+    found = page.locator(".md-search-result__link:visible", has_text="submission").first
     found.wait_for()
     found.click()
     page.wait_for_url("**/*.html*")

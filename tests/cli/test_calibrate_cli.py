@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.cli import main
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import read_bundle, write_bundle
-
-if TYPE_CHECKING:
-    from tests.cli.conftest import Call
+from command_line import call, command
+from rooftrace.models.bundle import read_bundle
 
 PIECES, SIDE = 5, 20
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "brightness.rooftrace"
-    tiny = tiny_bundle()
-    write_bundle(path, tiny.spec, tiny.parts)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +34,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.campaign
 def test_the_bundle_is_the_same_but_for_its_calibration(
-    bundle: Path, data: Path, tmp_path: Path, call: Call
+    bundle: Path, data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "better.rooftrace"
     code, answer = call("calibrate", bundle, data, "-o", out, "--precision", "fp32")
@@ -76,7 +64,7 @@ def test_the_bundle_is_the_same_but_for_its_calibration(
     assert again.read_bytes() == out.read_bytes()
 
 
-def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path, call: Call) -> None:
+def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["7"]}}')
     code, answer = call("calibrate", bundle, data, "-o", tmp_path / "a", "--split", f"{split}:val")
@@ -87,9 +75,7 @@ def test_a_part_of_a_split(bundle: Path, data: Path, tmp_path: Path, call: Call)
     assert "has no part 'no'" in answer["error"]["message"]
 
 
-def test_where_there_is_too_little_none_is_fitted(
-    bundle: Path, data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_where_there_is_too_little_none_is_fitted(bundle: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.rooftrace"
     code, answer = call("calibrate", bundle, data, "-o", out, "--part", "[:1]")
     assert code == 0
@@ -99,19 +85,16 @@ def test_where_there_is_too_little_none_is_fitted(
     assert read_bundle(out).spec.calibration is None
 
 
-def test_people_are_told(
-    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["calibrate", str(bundle), str(data), "-o", str(tmp_path / "a.rooftrace")])
-    assert stopped.value.code == 0
-    told = capsys.readouterr().err
-    assert "expected calibration error" in told
-    assert "200 buildings in 8 images" in told
-    assert "images that were left out" in told
+def test_people_read_the_calibration(bundle: Path, data: Path, tmp_path: Path) -> None:
+    code, _, text = command("calibrate", bundle, data, "-o", tmp_path / "a.rooftrace")
+    assert code == 0
+    reported = " ".join(text.split())
+    assert "expected calibration error" in reported
+    assert "200 buildings in 8 images" in reported
+    assert "images left out of the fit" in reported
 
 
-def test_nothing_that_is_there_is_lost(data: Path, tmp_path: Path, call: Call) -> None:
+def test_nothing_that_is_there_is_lost(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.rooftrace"
     code, answer = call("calibrate", tmp_path / "none.rooftrace", data, "-o", out)
     assert (code, answer["error"]["type"]) == (4, "BundleError")

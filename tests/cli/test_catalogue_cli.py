@@ -1,26 +1,24 @@
-"""`rooftrace predict` of a catalogue, through the real command."""
+"""`rooftrace catalogue`, through the real command."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 
-from rooftrace.cli import main
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import write_bundle
+from command_line import Finished, command
+from tiny_models import write_tiny_bundle
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two scenes side by side, with one house on the line between them."""
-    tiny = tiny_bundle()
-    write_bundle(tmp_path / "tiny.rooftrace", tiny.spec, tiny.parts)
+    write_tiny_bundle(tmp_path / "tiny.rooftrace")
     data = np.full((3, 200, 400), 30, np.uint8)
     data[:, 90:110, 180:220] = 220
     data[:, 20:40, 20:60] = 220
@@ -36,17 +34,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def predict(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["predict", *arguments, "-m", "tiny.rooftrace", "-o", "out"])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
+def catalogue(*arguments: str, name: str = "catalogue") -> Finished:
+    return command(name, *arguments, "-m", "tiny.rooftrace", "-o", "out")
 
 
-def test_a_folder_of_folders_is_one_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict("scenes", "--json", "--level", "14") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["scenes"], told["failed"], told["found"], told["buildings"]) == (2, [], 3, 2)
+def test_a_folder_of_folders_is_one_layer(folder: Path) -> None:
+    done = catalogue("scenes", "--json", "--level", "14")
+    assert done.code == 0
+    report = done.json
+    assert (report["scenes"], report["failed"]) == (2, [])
+    assert (report["found"], report["buildings"]) == (3, 2)
     frame = geopandas.read_parquet("out/buildings")
     assert sorted(frame["area_m2"].round(-1)) == [800, 800]
     assert frame["quadkey"].astype(str).str.len().isin([13, 14]).all()
@@ -54,42 +51,64 @@ def test_a_folder_of_folders_is_one_layer(folder: Path, capsys: pytest.CaptureFi
     assert not list(Path("out/scenes").glob("*_mask*"))
 
 
-def test_what_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.campaign
+def test_what_is_reported(folder: Path) -> None:
     Path("scenes/east/s.tif").write_bytes(b"II*\0 torn")
-    assert predict("scenes") == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "failed: east_s:" in told
-    assert "1 of 2 scenes: 2 buildings in 1 files, of 2 that the scenes show" in told
-    assert "manifest out/manifest.json" in told
-    assert predict("scenes") == 0
-    assert "1 scenes were done by an earlier run" in " ".join(capsys.readouterr().err.split())
-    assert predict("scenes", "--strict") == 3
+    code, _, text = catalogue("scenes")
+    assert code == 0
+    report = " ".join(text.split())
+    assert "failed: east_s:" in report
+    assert "1 of 2 scenes: 2 buildings in 1 file, after removing duplicates from 2" in report
+    assert "manifest out/manifest.json" in report
+    code, _, text = catalogue("scenes")
+    assert code == 0
+    assert "Resumed an earlier run: 1 scene was already finished" in " ".join(text.split())
+    assert catalogue("scenes", "--strict").code == 3
 
 
-def test_a_flat_folder_is_one_when_asked_for(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert predict("scenes/west", "--catalogue", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["buildings"] == 2
-    assert predict("scenes/west") == 0
+@pytest.mark.campaign
+def test_a_flat_folder_is_a_catalogue(folder: Path) -> None:
+    done = catalogue("scenes/west", "--json")
+    assert done.code == 0
+    assert done.json["buildings"] == 2
+    assert catalogue("scenes/west", name="predict").code == 0
     assert Path("out/s_mask.tif").exists()
 
 
+@pytest.mark.campaign
+def test_only_the_area_is_predicted(folder: Path) -> None:
+    # The upper half of the western scene, with one of the two houses.
+    area = geopandas.GeoDataFrame(
+        geometry=[shapely.box(500_010, 8_999_920, 500_190, 8_999_995)], crs="EPSG:32737"
+    )
+    area.to_file("area.gpkg")
+    done = catalogue("scenes", "--area", "area.gpkg")
+    assert done.code == 0
+    text = " ".join(done.err.split())
+    assert "1 scene lies outside of area.gpkg" in text
+    assert "1 of 1 scene: 1 building in 1 file" in text
+    assert catalogue("scenes").code == 0
+    assert len(geopandas.read_parquet("out/buildings")) == 2
+    area.translate(1e5).to_file("area.gpkg")
+    done = catalogue("scenes", "--area", "area.gpkg")
+    assert done.code == 3
+    assert "The area area.gpkg lies outside of 2 scenes of scenes" in " ".join(done.err.split())
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("name", "arguments", "message"),
     [
-        (["scenes", "scenes/west/s.tif"], "2 inputs were given"),
-        (["scenes", "--gsd", "1"], "each scene has its own"),
-        (["scenes", "--area", "tiny.rooftrace"], "--area has no use for a catalogue"),
-        (["scenes/west/s.tif", "--strict"], "--strict belongs to a catalogue"),
-        (["scenes/west/s.tif", "--level", "9"], "--level belongs to a catalogue"),
-        (["https://host/a.tif", "--catalogue"], "cannot be one"),
-        (["scenes", "--asset", "visual"], "--asset visual is for STAC items"),
-        (["scenes/west/s.tif", "--workers", "2"], "--workers belongs to --cluster ray"),
+        ("catalogue", ["scenes", "scenes/west/s.tif"], "unexpected extra argument"),
+        ("catalogue", ["scenes", "--gsd", "1"], "No such option: --gsd"),
+        ("catalogue", ["scenes", "--datetime", "2024"], "--datetime 2024 is for searches"),
+        ("catalogue", ["scenes", "--asset", "visual"], "--asset visual is for STAC items"),
+        ("predict", ["scenes/west/s.tif", "--strict"], "No such option: --strict"),
+        ("predict", ["scenes/west/s.tif", "--level", "9"], "No such option: --level"),
+        ("predict", ["scenes/west/s.tif", "--workers", "2"], "--workers requires --cluster ray"),
+        ("predict", ["scenes"], "scenes is a catalogue"),
     ],
 )
-def test_what_does_not_fit(
-    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert predict(*arguments) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+def test_errors(name: str, arguments: list[str], message: str, folder: Path) -> None:
+    code, _, text = catalogue(*arguments, name=name)
+    assert code == 2
+    assert message in " ".join(text.split())

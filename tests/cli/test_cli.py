@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import rooftrace
-from rooftrace.cli import main
+from command_line import Finished, command
+from raster_files import write_geotiff
+from rooftrace import cli
+from rooftrace.cli.commands import COMMANDS, PANELS, load_command
 from rooftrace.models.bundle import read_bundle
 from rooftrace.testing import generate_scene, write_pairs
 
@@ -27,20 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
 
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one object on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-def command(*arguments: object, before: str = "", cwd: Path | None = None) -> Done:
+def process(*arguments: object, before: str = "", cwd: Path | None = None) -> Finished:
     """Another process, as a person starts it; `before` is run first in it."""
     call = ["-m", "rooftrace"]
     if before:
@@ -49,21 +39,7 @@ def command(*arguments: object, before: str = "", cwd: Path | None = None) -> Do
         [sys.executable, *call, *map(str, arguments)],
         capture_output=True, text=True, check=False, cwd=cwd, timeout=600,
     )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """The same in this process: quicker, for the many ways to be wrong."""
-
-    def run(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as stopped:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return Done(stopped.value.code, captured.out, captured.err)
-
-    return run
+    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +52,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What it does.
 
 
-def test_version_and_help(call: Any) -> None:
-    done = call("--version")
+def test_version_and_help() -> None:
+    done = command("--version")
     assert (done.code, done.err) == (0, "")
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.out)
-    done = call("--help")
+    done = command("--help")
     assert done.code == 0
     for verb in ("predict", "train", "evaluate", "split", "doctor"):
         assert verb in done.out
-        assert call(verb, "--help").code == 0
+        assert command(verb, "--help").code == 0
 
 
 def test_split(data: Path, tmp_path: Path) -> None:
@@ -101,11 +77,12 @@ def test_split(data: Path, tmp_path: Path) -> None:
     assert plain.err.startswith(f"{out}: train 2 (")
 
 
-def test_train(call: Any, tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_train(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run = tmp_path / "run"
     arguments = ("train", tiny_folder / "tiny.toml", "-o", run, "--set", "samples_per_epoch=4")
-    done = command(*arguments, "--set", "epochs=1", "--json")
+    done = process(*arguments, "--set", "epochs=1", "--json")
     assert done.code == 0, done.err
     plain = done.json
     assert set(plain) == {
@@ -120,7 +97,7 @@ def test_train(call: Any, tiny_folder: Path, tmp_path: Path) -> None:
     assert plain["images_per_s"] > 0
     # The progress is for people: it goes to stderr, one line an epoch where that is no terminal.
     assert len(re.findall(r"epoch +\d+ +loss", done.err)) == 1
-    again = call(*arguments, "--set", "epochs=1", "--json")
+    again = command(*arguments, "--set", "epochs=1", "--json")
     assert again.code == 2
     assert "--resume" in again.json["error"]["remedy"]
 
@@ -141,8 +118,9 @@ def test_evaluate(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert len(list((out / "pictures").iterdir())) == 1
 
 
-def test_evaluate_for_people(call: Any, tiny_run: TinyRun) -> None:
-    done = call("evaluate", tiny_run.bundle, tiny_run.data)
+@pytest.mark.campaign
+def test_evaluate_for_people(tiny_run: TinyRun) -> None:
+    done = command("evaluate", tiny_run.bundle, tiny_run.data)
     assert (done.code, done.out) == (0, "")
     assert "IoU of building (pooled)" in done.err
     assert "mean per image" in done.err
@@ -151,7 +129,7 @@ def test_evaluate_for_people(call: Any, tiny_run: TinyRun) -> None:
 def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     image, _ = generate_scene(40, (160, 200), gsd_m=0.3).write(tmp_path / "in", "town ä")
     out = tmp_path / "out"
-    done = command("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
+    done = process("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
     assert done.code == 0, done.err
     plain = done.json
     assert set(plain) == {
@@ -168,15 +146,17 @@ def test_predict(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert {p.name for p in out.iterdir()} == names | {"run.json"}
 
 
-def test_predict_with_the_bundled_model(call: Any, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_predict_with_the_bundled_model(tmp_path: Path) -> None:
     image, _ = generate_scene(41, (256, 256), gsd_m=0.3).write(tmp_path, "town")
-    done = call("predict", image, "-o", tmp_path / "out", "--json")
+    done = command("predict", image, "-o", tmp_path / "out", "--json")
     assert done.code == 0, done.err
     assert done.json["outputs"][0]["buildings"] > 0
 
 
-def test_doctor(call: Any) -> None:
-    done = call("doctor", "--json")
+@pytest.mark.campaign
+def test_doctor() -> None:
+    done = command("doctor", "--json")
     assert done.code == 0, done.out
     assert done.json
 
@@ -184,23 +164,25 @@ def test_doctor(call: Any) -> None:
 # What it needs.
 
 
+@pytest.mark.campaign
 def test_prediction_and_evaluation_need_no_torch(tiny_run: TinyRun, tmp_path: Path) -> None:
     absent = ("torch", "torchvision", "lightning", "segmentation_models_pytorch", "timm", "nncf",
-              "matplotlib", "safetensors", "onnx", "onnxruntime")  # fmt: skip
+              "safetensors", "onnx", "onnxruntime")  # fmt: skip
     before = f"sys.modules.update(dict.fromkeys({absent}))"
-    done = command("evaluate", tiny_run.bundle, tiny_run.data, "--json", before=before)
+    done = process("evaluate", tiny_run.bundle, tiny_run.data, "--json", before=before)
     assert done.code == 0, done.err
     assert done.json["images"] == 6
-    done = command("predict", tiny_run.data / "images/synthetic_00000.tif", "-m", tiny_run.bundle,
+    done = process("predict", tiny_run.data / "images/synthetic_00000.tif", "-m", tiny_run.bundle,
                    "-o", tmp_path, before=before)  # fmt: skip
     assert done.code == 0, done.err
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("package", ["torch", "onnx"])
 def test_training_says_which_extra_is_missing(
     tiny_folder: Path, tmp_path: Path, package: str
 ) -> None:
-    done = command(
+    done = process(
         "train", tiny_folder / "tiny.toml", "-o", tmp_path / "run", "--json",
         before=f"sys.modules[{package!r}] = None",
     )  # fmt: skip
@@ -212,16 +194,78 @@ def test_training_says_which_extra_is_missing(
     assert not (tmp_path / "run").exists()
 
 
-def test_asking_for_help_loads_no_heavy_package() -> None:
-    code = "import rooftrace.cli, sys; print(sorted({'torch', 'lightning', 'matplotlib', 'openvino'} & set(sys.modules)))"  # fmt: skip  # noqa: E501
+HEAVY = {"cv2", "geopandas", "lightning", "numpy", "openvino", "PIL", "pandas", "pydantic",
+         "pyogrio", "pyproj", "rasterio", "shapely", "torch"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statement", "own"),
+    [
+        ("import rooftrace", set()),
+        ("main(['--help'])", {"cli", "core", "io"}),
+        ("main(['--version'])", {"cli", "core", "io"}),
+    ],
+)
+def test_start_imports_little(statement: str, own: set[str]) -> None:
+    """Structure, not time: neither heavy packages nor commands are imported before their use."""
+    code = f"""
+import sys
+if {bool(own)}:
+    from rooftrace.cli import main
+try:
+    {statement}
+finally:
+    sys.stderr.write(" ".join(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    modules = done.stderr.split()
+    # typer converts the values of options with pydantic.
+    assert HEAVY & set(modules) <= ({"pydantic"} if "version" in statement else set())
+    ours = [name.split(".") for name in modules if name.startswith("rooftrace.")]
+    assert {parts[1] for parts in ours} == own
+    assert {parts[2] for parts in ours if parts[1] == "cli" and len(parts) > 2} <= {
+        "commands", "options", "show",
+    }  # fmt: skip
+
+
+def test_reading_a_model_imports_no_audit_and_no_files_of_pixels() -> None:
+    code = "import sys, rooftrace.models.spec; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    absent = {"rasterio", "openvino", "rooftrace.audit", "rooftrace.labels", "rooftrace.samples"}
+    assert absent & set(done.stdout.split()) == set()
+
+
+@pytest.mark.campaign
+def test_prediction_imports_what_it_uses(tmp_path: Path) -> None:
+    image, _ = generate_scene(41, (256, 256), gsd_m=0.3).write(tmp_path, "town")
+    absent = {"fastapi", "lightning", "matplotlib", "onnx", "onnxruntime", "ray", "scipy", "torch",
+              "rooftrace.audit", "rooftrace.metrics", "rooftrace.samples", "rooftrace.service",
+              "rooftrace.train"}  # fmt: skip
+    before = f"import atexit; atexit.register(lambda: print(*{absent} & set(sys.modules)))"
+    done = process("predict", image, "-o", tmp_path / "out", before=before)
+    assert done.code == 0, done.err
+    assert done.out.split() == []
+
+
+def test_the_list_of_commands_says_what_each_command_says_itself() -> None:
+    listed = {}
+    for purposes in PANELS.values():
+        for name, purpose in purposes.items():
+            loaded = load_command(name)
+            assert loaded.name == name
+            assert " ".join(loaded.help.split("\n\n")[0].split()) == purpose
+            listed[name] = loaded.callback
+    assert tuple(listed) == COMMANDS
+    folder = Path(cli.__file__).parent
+    shared = {"__init__", "commands", "data_options", "options", "service_options", "show"}
+    modules = {path.stem for path in folder.glob("*.py")} - shared
+    assert {"import_model" if name == "import" else name for name in COMMANDS} == modules
 
 
 # What it says when it cannot.
 
 
-def told(done: Done, code: int, kind: str, *parts: str) -> None:
+def fails(done: Finished, code: int, kind: str, *parts: str) -> None:
     assert done.code == code, done.out + done.err
     assert set(done.json) == {"error"}
     error = done.json["error"]
@@ -235,7 +279,7 @@ def told(done: Done, code: int, kind: str, *parts: str) -> None:
 
 USAGE: list[tuple[Sequence[str], str]] = [
     (["predct", "a"], "predct"),
-    (["predict"], "'inputs'"),
+    (["predict"], "'IMAGES'"),
     (["predict", "a"], "--out"),
     (["predict", "a", "-o", "b", "--gdd", "1"], "--gdd"),
     (["predict", "a", "-o", "b", "--gsd", "-1"], "--gsd"),
@@ -249,16 +293,36 @@ USAGE: list[tuple[Sequence[str], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "part"), USAGE, ids=lambda value: str(value))
-def test_a_wrong_command_line(call: Any, arguments: Sequence[str], part: str) -> None:
-    told(call(*arguments, "--json"), 2, "ConfigError", part)
-    plain = call(*arguments)
+def test_a_wrong_command_line(arguments: Sequence[str], part: str) -> None:
+    fails(command(*arguments, "--json"), 2, "ConfigError", part)
+    plain = command(*arguments)
     assert (plain.code, plain.out) == (2, "")
     assert part in plain.err
     assert "error:" in plain.err
 
 
-def test_no_command_at_all(call: Any) -> None:
-    done = call()
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("predict", "x.tif", "-o", "out", "--on-error", "skip"), "'skip' is not one of 'fail'"),
+        (("export", "--to", "tflite", "-o", "model"), "'tflite' is not one of 'onnx'"),
+        (("predict", "x.tif", "-o", "out", "--gsd", "abc"), "it should be a number; got 'abc'"),
+        (("predict", "x.tif", "-o", "out", "--gsd", "-1"), "or equal to 0.0001; got '-1'"),
+        (("predict", "x.tif", "-o", "out", "--workers", "1.5"), "a whole number; got '1.5'"),
+    ],
+)
+def test_a_wrong_choice_is_explained_without_words_of_a_library(
+    arguments: Sequence[str], part: str
+) -> None:
+    answer = command(*arguments)
+    assert answer.code == 2
+    assert part in answer.err
+    assert "Value error" not in answer.err
+    assert "Input should" not in answer.err
+
+
+def test_no_command_at_all() -> None:
+    done = command()
     assert done.code == 2
     assert "Traceback" not in done.err
     assert "predict" in done.out + done.err
@@ -284,22 +348,22 @@ def config_for(tmp_path: Path, data: Path, extra: str = "") -> Path:
     return path
 
 
-def test_a_corrupt_image(call: Any, corrupt: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_corrupt_image(corrupt: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     image = corrupt / "images/synthetic_00001.tif"
     out = tmp_path / "out"
-    done = call("evaluate", tiny_run.bundle, corrupt, "-o", out, "--json")
-    told(done, 3, "DataError", str(image), "cannot be read")
+    done = command("evaluate", tiny_run.bundle, corrupt, "-o", out, "--json")
+    fails(done, 3, "DataError", str(image), "cannot be read")
     assert not out.exists()
-    done = call("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
+    done = command("predict", image, "-m", tiny_run.bundle, "-o", out, "--json")
     assert done.code == 3
     assert str(image) in done.json["error"]["message"]
     assert not list(out.glob("synthetic*")) + list(out.glob(".*"))
-    done = call("train", config_for(tmp_path, corrupt), "-o", tmp_path / "run", "--json")
-    told(done, 3, "DataError", str(image))
+    done = command("train", config_for(tmp_path, corrupt), "-o", tmp_path / "run", "--json")
+    fails(done, 3, "DataError", str(image))
     assert not list((tmp_path / "run").glob("*.rooftrace"))
 
 
-def test_an_empty_folder(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_an_empty_folder(tiny_run: TinyRun, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments in (
@@ -307,26 +371,25 @@ def test_an_empty_folder(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
         ("split", empty, "-o", tmp_path / "s.json"),
         ("train", config_for(tmp_path, empty), "-o", tmp_path / "run"),
     ):
-        told(call(*arguments, "--json"), 3, "LayoutError", str(empty), "it holds nothing")
-    done = call("predict", empty, "-m", tiny_run.bundle, "-o", tmp_path / "out", "--json")
-    told(done, 3, "DataError", str(empty))
+        fails(command(*arguments, "--json"), 3, "LayoutError", str(empty), "it contains nothing")
+    done = command("predict", empty, "-m", tiny_run.bundle, "-o", tmp_path / "out", "--json")
+    fails(done, 3, "DataError", str(empty))
     assert not (tmp_path / "s.json").exists()
 
 
-def test_an_unknown_key(call: Any, data: Path, tmp_path: Path) -> None:
+def test_an_unknown_key(data: Path, tmp_path: Path) -> None:
     config = config_for(tmp_path, data, "[optimizer]\nlrr = 1\n")
-    done = call("train", config, "-o", tmp_path / "run", "--json")
-    told(done, 2, "ConfigError", str(config), "'optimizer.lrr'", "Did you mean 'lr'")
-    done = call(
+    done = command("train", config, "-o", tmp_path / "run", "--json")
+    fails(done, 2, "ConfigError", str(config), "'optimizer.lrr'", "Did you mean 'lr'")
+    done = command(
         "train", config_for(tmp_path, data), "-o", tmp_path / "run", "--set", "sed=1", "--json"
     )
-    told(done, 2, "ConfigError", "'sed'", "Did you mean 'seed'")
+    fails(done, 2, "ConfigError", "'sed'", "Did you mean 'seed'")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_output_that_cannot_be_written(
-    call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path
-) -> None:
+@pytest.mark.campaign
+def test_an_output_that_cannot_be_written(data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     image = data / "images/synthetic_00000.tif"
@@ -336,24 +399,24 @@ def test_an_output_that_cannot_be_written(
         ("evaluate", tiny_run.bundle, data, "-o", file / "out"),
         ("predict", image, "-m", tiny_run.bundle, "-o", file / "out"),
     ):
-        told(call(*arguments, "--json"), 5, "ExportError", str(file), "could not be written")
+        fails(command(*arguments, "--json"), 5, "ExportError", str(file), "could not be written")
     assert file.read_text() == ""
 
 
-def test_a_file_that_is_not_there(call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_file_that_is_not_there(data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     absent = tmp_path / "absent"
-    told(call("evaluate", absent, data, "--json"), 4, "BundleError", f"no bundle at {absent}")
-    told(call("evaluate", tiny_run.bundle, absent, "--json"), 3, "LayoutError", str(absent))
-    told(call("split", absent, "-o", tmp_path / "s", "--json"), 3, "LayoutError", str(absent))
-    told(call("train", absent, "-o", tmp_path / "r", "--json"), 2, "ConfigError", str(absent))
+    fails(command("evaluate", absent, data, "--json"), 4, "BundleError", f"no bundle at {absent}")
+    fails(command("evaluate", tiny_run.bundle, absent, "--json"), 3, "LayoutError", str(absent))
+    fails(command("split", absent, "-o", tmp_path / "s", "--json"), 3, "LayoutError", str(absent))
+    fails(command("train", absent, "-o", tmp_path / "r", "--json"), 2, "ConfigError", str(absent))
     predict = ("predict", absent, "-m", tiny_run.bundle, "-o", tmp_path / "o", "--json")
-    told(call(*predict), 3, "DataError", str(absent))
+    fails(command(*predict), 3, "DataError", str(absent))
     split = ("--split", f"{absent}:val")
-    done = call("evaluate", tiny_run.bundle, data, *split, "--json")
-    told(done, 2, "ConfigError", str(absent), "is not a split file")
+    done = command("evaluate", tiny_run.bundle, data, *split, "--json")
+    fails(done, 2, "ConfigError", str(absent), "is not a split file")
 
 
-def test_a_name_that_no_file_can_have(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_name_that_no_file_can_have(tiny_run: TinyRun, tmp_path: Path) -> None:
     long = "x" * 400
     for arguments in (
         ("evaluate", tiny_run.bundle, long),
@@ -364,12 +427,12 @@ def test_a_name_that_no_file_can_have(call: Any, tiny_run: TinyRun, tmp_path: Pa
         ("train", tiny_run.config, "-o", tmp_path / long),
         ("predict", long, "-o", tmp_path / "out"),
     ):
-        done = call(*arguments, "--json")
+        done = command(*arguments, "--json")
         assert done.code in (2, 3, 4, 5), done.out
         assert "xxxx" in done.json["error"]["message"]
 
 
-def test_a_bundle_that_is_none(call: Any, data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_bundle_that_is_none(data: Path, tiny_run: TinyRun, tmp_path: Path) -> None:
     broken = tmp_path / "b.rooftrace"
     whole = tiny_run.bundle.read_bytes()
     for content in (
@@ -380,29 +443,30 @@ def test_a_bundle_that_is_none(call: Any, data: Path, tiny_run: TinyRun, tmp_pat
         whole.replace(b"model.onnx", b"model.onnz"),
     ):
         broken.write_bytes(content)
-        told(call("evaluate", broken, data, "--json"), 4, "BundleError", str(broken))
-    told(call("evaluate", data, data, "--json"), 4, "BundleError", str(data))
+        fails(command("evaluate", broken, data, "--json"), 4, "BundleError", str(broken))
+    fails(command("evaluate", data, data, "--json"), 4, "BundleError", str(data))
 
 
-def test_bands_that_the_model_does_not_know(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
-    for part in ("images", "masks"):
+def test_bands_that_the_model_does_not_know(tiny_run: TinyRun, tmp_path: Path) -> None:
+    for part, bands in (("images", 2), ("masks", 1)):
         (tmp_path / part).mkdir()
-        Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / part / "a.png")
-    done = call("evaluate", tiny_run.bundle, tmp_path, "--gsd", 0.3, "--json")
-    told(done, 4, "BandMismatch", "a.png")
+        write_geotiff(tmp_path / part / "a.tif", np.zeros((bands, 64, 64), np.uint8))
+    done = command("evaluate", tiny_run.bundle, tmp_path, "--gsd", 0.3, "--json")
+    fails(done, 4, "BandMismatch", "a.tif")
 
 
-def test_metres_that_are_not_known(call: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_metres_that_are_not_known(tiny_run: TinyRun, tmp_path: Path) -> None:
     for part, shape in (("images", (64, 64, 3)), ("masks", (64, 64))):
         (tmp_path / part).mkdir()
         Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / part / "a.png")
     config = config_for(tmp_path, tmp_path)
-    done = call("train", config, "-o", tmp_path / "run", "--set", "gsd_m=0.3", "--json")
-    told(done, 3, "GeoreferenceError", "a.png", "no CRS")
+    done = command("train", config, "-o", tmp_path / "run", "--set", "gsd_m=0.3", "--json")
+    fails(done, 3, "GeoreferenceError", "a.png", "no CRS")
 
 
+@pytest.mark.campaign
 def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
-    done = command("split", tmp_path / "[absent]", "-o", tmp_path / "s.json")
+    done = process("split", tmp_path / "[absent]", "-o", tmp_path / "s.json")
     assert (done.code, done.out) == (3, "")
     # Brackets are part of the name, not of the markup; and the path is not broken over lines.
     assert str(tmp_path / "[absent]") in done.err
@@ -410,6 +474,7 @@ def test_errors_for_people_are_two_sentences(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.campaign
 def test_a_reader_that_goes_away_is_no_error(data: Path, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -425,3 +490,29 @@ def test_a_reader_that_goes_away_is_no_error(data: Path, tmp_path: Path) -> None
 def test_the_public_names() -> None:
     for name in rooftrace.__all__:
         assert getattr(rooftrace, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "part"),
+    [
+        (errno.ENOSPC, 5, "free space"), (errno.EROFS, 5, "write permission"),
+        (errno.EDQUOT, 5, "free space"), (errno.ENAMETOOLONG, 3, "Check the path"),
+    ],
+)  # fmt: skip
+def test_an_error_of_the_system_has_the_exit_code_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    code: int,
+    part: str,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "out/a.tif")
+
+    monkeypatch.setattr(cli, "app", refuse)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", "--json"])
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert ended.value.code == code
+    assert error["message"] == f"out/a.tif: {os.strerror(number)}."
+    assert part in error["remedy"]

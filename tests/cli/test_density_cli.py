@@ -1,4 +1,4 @@
-"""`rooftrace density` as a person types it."""
+"""`rooftrace density` on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.cli import main
+from command_line import call, command
+from raster_files import write_geotiff
 
 
 @pytest.fixture
@@ -26,55 +27,64 @@ def masks(tmp_path: Path) -> Path:
     return folder
 
 
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["density", *map(str, arguments)])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
-def test_cells(masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = (masks / "3.png", "-o", tmp_path / "new" / "d", "--cell", 5, "--gsd", 1)
-    assert call(*given) == 0
-    assert "2 × 2 cells of 5 m" in capsys.readouterr().err
-    assert call(*given, "--threshold", 0.7, "--json") == 0
-    answer = json.loads(capsys.readouterr().out)
+def test_cells(masks: Path, tmp_path: Path) -> None:
+    given = ("density", masks / "3.png", "-o", tmp_path / "new" / "d", "--cell", 5, "--gsd", 1)
+    code, _, text = command(*given)
+    assert code == 0
+    assert "2 × 2 cells of 5 m" in text
+    code, answer = call(*given, "--threshold", 0.7)
+    assert code == 0
     assert answer["total"]["built_up_share"] == 0.6
     assert answer["classes"] == {"dense": 2, "sparse": 2, "not observed": 0}
     assert all(Path(file).exists() for file in answer["files"])
 
 
-def test_a_fit_and_its_use(masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(masks, "--fit", tmp_path / "labels.csv", "-o", tmp_path / "fit") == 0
-    told = capsys.readouterr().err
-    assert "dense from 0.2500 on" in told
-    assert "fewer than 10" in told
-    assert (
-        call(masks, "--by-image", "--threshold", tmp_path / "fit.json", "-o", tmp_path / "t",
-             "--json")
-        == 0
-    )  # fmt: skip
-    answer = json.loads(capsys.readouterr().out)
+@pytest.mark.parametrize("geometry", [None, {"type": "Polygon", "coordinates": []}])
+def test_zones_without_an_outline_are_refused(tmp_path: Path, geometry: object) -> None:
+    mask = write_geotiff(tmp_path / "m.tif", np.ones((1, 10, 10), np.uint8))
+    features = [{"type": "Feature", "properties": {}, "geometry": geometry}]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    (tmp_path / "z.geojson").write_text(text)
+    zones = ("--zones", tmp_path / "z.geojson")
+    code, answer = call("density", mask, "-o", tmp_path / "d", *zones)
+    assert code == 3
+    assert "polygons" in answer["error"]["message"]
+
+
+def test_a_fit_and_its_use(masks: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    code, _, message = command("density", masks, "--fit", labels, "-o", tmp_path / "fit")
+    assert code == 0
+    assert "dense at a share of 0.2500 or more" in message
+    assert "fewer than 10" in message
+    code, answer = call("density", masks, "--by-image", "--threshold", tmp_path / "fit.json",
+                        "-o", tmp_path / "t")  # fmt: skip
+    assert code == 0
     assert answer["threshold"]["threshold"] == 0.25
     assert answer["classes"] == {"dense": 2, "sparse": 2, "not observed": 0}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "message"),
     [
-        (["--by-image", "--cell", "10"], 2, "--cell has no use with --by-image"),
+        (["--by-image", "--cell", "10"], 2, "--cell cannot be combined with --by-image"),
         (["--by-image", "--threshold", "2"], 2, "--threshold"),
         (["--by-image", "--threshold", "no.json"], 2, "no.json cannot be read"),
-        (["--fit", "labels.csv", "--threshold", "0.2"], 2, "--threshold has no use with --fit"),
-        (["--zones", "z.gpkg", "--cell", "10"], 2, "--cell has no use with --zones"),
+        (
+            ["--fit", "l.csv", "--threshold", "0.2"],
+            2,
+            "--threshold cannot be combined with --fit",
+        ),
+        (["--zones", "z.gpkg", "--cell", "10"], 2, "--cell cannot be combined with --zones"),
         (["--glob", "*.png"], 2, "--glob"),
         ([], 2, "is a folder"),
     ],
 )
-def test_what_does_not_go_together(
-    options: list[str], code: int, told: str, masks: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_options_that_cannot_be_combined(
+    options: list[str], code: int, message: str, masks: Path, tmp_path: Path
 ) -> None:  # fmt: skip
-    assert call(masks, "-o", tmp_path / "x", *options) == code
-    assert told in capsys.readouterr().err
-    assert call(masks, masks, "-o", tmp_path / "x", "--by-image") == 2
+    found, _, text = command("density", masks, "-o", tmp_path / "x", *options)
+    assert found == code
+    assert message in text
+    assert command("density", masks, masks, "-o", tmp_path / "x", "--by-image").code == 2

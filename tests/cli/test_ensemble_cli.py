@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from command_line import call
 from rooftrace.models.bundle import read_bundle, write_bundle
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Call
     from tests.conftest import TinyRun
 
 
@@ -24,9 +24,10 @@ def sure(tiny_run: TinyRun, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", ["average", "vote", "weighted"])
 def test_several_models_predict_and_are_judged_as_one(
-    how: str, tiny_run: TinyRun, sure: Path, tmp_path: Path, call: Call
+    how: str, tiny_run: TinyRun, sure: Path, tmp_path: Path
 ) -> None:
     image = next((tiny_run.data / "images").iterdir())
     three = (tiny_run.bundle, sure, sure)
@@ -43,33 +44,33 @@ def test_several_models_predict_and_are_judged_as_one(
     assert code == 0
     assert judged["bundle"]["name"].startswith(f"{how} of tiny")
     assert judged["images"] == 6
-    code, _ = call("predict", image, *given, "--ensemble", how, "--rle", tmp_path / "table.csv")
+    code, _ = call("submit", image, *given, "--ensemble", how, "-o", tmp_path / "table.csv")
     assert code == 0
 
 
-def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path, call: Call) -> None:
+def test_what_becomes_of_them_has_to_be_said(tiny_run: TinyRun, tmp_path: Path) -> None:
     image = next((tiny_run.data / "images").iterdir())
     code, answer = call("predict", image, "-m", tiny_run.bundle, "-m", "default", "-o", tmp_path)
-    assert (code, answer["error"]["message"]) == (2, "2 models were given.")
+    message = answer["error"]["message"]
+    assert (code, message) == (2, "2 models were given without a method to combine them.")
     assert "--ensemble average" in answer["error"]["remedy"]
     code, answer = call("evaluate", tiny_run.bundle, tiny_run.data, "--ensemble", "vote")
     assert code == 2
-    assert "is for several models, and 1 was given" in answer["error"]["message"]
+    assert "combines several models, but 1 model was given" in answer["error"]["message"]
 
 
-def test_models_of_two_scales_work_at_the_finer_one(
-    tiny_run: TinyRun, tmp_path: Path, call: Call
-) -> None:
+@pytest.mark.campaign
+def test_models_of_two_scales_work_at_the_finer_one(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The tiny one was trained at 0.3 m, the default one at 0.4 m."""
     image = next((tiny_run.data / "images").iterdir())
     out = tmp_path / "out"
     words = ("-m", tiny_run.bundle, "-m", "default", "--ensemble", "average", "-o", out)
     assert call("predict", image, *words)[0] == 0
     record = json.loads((out / "run.json").read_text())
-    told = (
-        "default was trained at 0.4 m per pixel: what it sees is resampled from the ensemble's 0.3"
+    reported = (
+        "default was trained at 0.4 m per pixel: its tiles are resampled from the ensemble's 0.3"
     )
-    assert any(told in note for note in record["notes"])
+    assert any(reported in note for note in record["notes"])
     assert record["bundle"]["gsd_m"] == 0.3
     first, second = record["engine"]["settings"]["members"]
     assert "pixels_of_tile_per_own" not in first["settings"]
@@ -79,9 +80,8 @@ def test_models_of_two_scales_work_at_the_finer_one(
     assert any("2 models vote: a tie is for the building; " in note for note in judged["notes"])
 
 
-def test_weights_and_mirrored_tiles(
-    tiny_run: TinyRun, sure: Path, tmp_path: Path, call: Call
-) -> None:
+@pytest.mark.campaign
+def test_weights_and_mirrored_tiles(tiny_run: TinyRun, sure: Path, tmp_path: Path) -> None:
     image = next((tiny_run.data / "images").iterdir())
     two = ("-m", tiny_run.bundle, "-m", sure)
     how = ("--ensemble", "weighted", "--weights", "3,1", "--tta", "d4")
@@ -93,25 +93,29 @@ def test_weights_and_mirrored_tiles(
     code, judged = call("evaluate", tiny_run.bundle, sure, tiny_run.data, *how)
     assert code == 0
     assert judged["engine"]["settings"]["members"] == members
-    for wrong, told in (("3,x", "--weights received"), ("3", "expected one for each model, 2")):
+    for wrong, reported in (
+        ("3,x", "--weights received"),
+        ("3", "expected one weight for each model"),
+    ):
         code, answer = call(
             "predict", image, *two, "--ensemble", "weighted", "--weights", wrong, "-o", tmp_path
         )
         assert code == 2
-        assert told in answer["error"]["message"]
+        assert reported in answer["error"]["message"]
     code, answer = call("predict", image, "--weights", "1", "-o", tmp_path)
     assert code == 2
     assert "combined by 'average'" in answer["error"]["message"]
 
 
+@pytest.mark.campaign
 def test_a_table_that_was_begun_without_mirrored_tiles_is_begun_anew(
-    tiny_run: TinyRun, tmp_path: Path, call: Call
+    tiny_run: TinyRun, tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
     whole = next((tiny_run.data / "images").iterdir())
     (tmp_path / "images" / whole.name).write_bytes(whole.read_bytes())
     (tmp_path / "images" / "z_broken.tif").write_bytes(b"no image")
-    words = ("predict", tmp_path / "images", "-m", tiny_run.bundle, "--rle", tmp_path / "t.csv")
+    words = ("submit", tmp_path / "images", "-m", tiny_run.bundle, "-o", tmp_path / "t.csv")
     assert call(*words)[0] == 3
     (tmp_path / "images" / "z_broken.tif").write_bytes(whole.read_bytes())
     code, answer = call(*words, "--tta", "flips")

@@ -1,18 +1,16 @@
-"""What `rooftrace predict` writes is judged as the model is: `rooftrace evaluate --predictions`."""
+"""`rooftrace evaluate --predictions` judges files of `rooftrace predict` as it judges the model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from command_line import call
 from rooftrace.io.raster import open_raster
 from rooftrace.testing import write_pairs
-
-if TYPE_CHECKING:
-    from tests.cli.conftest import Call
 
 PIXELS = ("pixel", "per_image", "boundary", "classes", "confusion")
 ALL = (*PIXELS, "objects", "polygons", "coco", "calibration", "density")
@@ -25,27 +23,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_files_of_a_model_and_the_model_itself(
-    call: Call, data: Path, bundle: Path, tmp_path: Path
-) -> None:
+@pytest.mark.campaign
+def test_files_of_a_model_and_the_model_itself(data: Path, bundle: Path, tmp_path: Path) -> None:
     code, _ = call("predict", data / "images", "-m", bundle, "-o", tmp_path / "out")
     assert code == 0
-    code, told = call("evaluate", bundle, data, "--predictions", tmp_path / "out")
-    assert code == 0, told
-    model, files = told["reports"]
+    code, answer = call("evaluate", bundle, data, "--predictions", tmp_path / "out")
+    assert code == 0, answer
+    model, files = answer["reports"]
     assert files["objects"]["predicted"] > 0
     for key in ALL:
         assert files[key] == model[key], key
-    (comparison,) = told["comparisons"]
+    (comparison,) = answer["comparisons"]
     assert comparison["figures"]["pixel.iou"]["difference"]["value"] == 0
 
 
-def test_a_submission(call: Call, data: Path, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_a_submission(data: Path, bundle: Path, tmp_path: Path) -> None:
     table = tmp_path / "submission.csv"
-    assert call("predict", data / "images", "-m", bundle, "--rle", table)[0] == 0
-    code, told = call("evaluate", bundle, "--truth", data, "--predictions", table)
-    assert code == 0, told
-    model, files = told["reports"]
+    assert call("submit", data / "images", "-m", bundle, "-o", table)[0] == 0
+    code, answer = call("evaluate", bundle, "--truth", data, "--predictions", table)
+    assert code == 0, answer
+    model, files = answer["reports"]
     for key in PIXELS:
         assert files[key] == model[key], key
     # The same against labels as a table, without an image.
@@ -56,56 +54,129 @@ def test_a_submission(call: Call, data: Path, bundle: Path, tmp_path: Path) -> N
     lines = [line.split(",") for line in truth.read_text().splitlines()]
     moved.write_text("".join(f"{cells[0]},{cells[-1]}\n" for cells in lines))
     given = ("--predictions", table, "--truth", moved)
-    code, told = call("evaluate", *given, "--size", "96x128", "--only", "pixels")
-    assert code == 0, told
+    code, answer = call("evaluate", *given, "--size", "96x128", "--only", "pixels")
+    assert code == 0, answer
     for key in PIXELS:
-        assert told[key] == files[key], key
+        assert answer[key] == files[key], key
 
 
-def test_masks_alone_against_masks_alone(
-    call: Call, data: Path, bundle: Path, tmp_path: Path
-) -> None:
+def test_masks_alone_against_masks_alone(data: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("predict", data / "images", "-m", bundle, "-o", out)[0] == 0
     for path in out.glob("*_buildings.*"):
         path.unlink()
-    code, told = call("evaluate", "--predictions", out, "--truth", data / "masks")
-    assert code == 0, told
+    code, answer = call("evaluate", "--predictions", out, "--truth", data / "masks")
+    assert code == 0, answer
     truth, mask = (
         np.stack([open_raster(file, palette="indices").read().data[0] for file in sorted(files)])
         for files in ((data / "masks").iterdir(), out.glob("*_mask.tif"))
     )
     both = int(((truth > 0) & (mask == 1)).sum())
     either = int(((truth > 0) | (mask == 1)).sum())
-    assert told["pixel"]["iou"] == pytest.approx(both / either, abs=1e-6)
+    assert answer["pixel"]["iou"] == pytest.approx(both / either, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ([], "No labelled data"),
-        (["DATA"], "nothing that is judged by it"),
-        (["--truth", "DATA"], "nothing that is judged by it"),
+        (["DATA"], "no model and no predictions to evaluate"),
+        (["--truth", "DATA"], "no model and no predictions to evaluate"),
         (["--predictions", "DATA/masks"], "No labelled data"),
         (["DATA", "--predictions", "DATA/masks", "--size", "big"], "--size received 'big'"),
         (["DATA", "--predictions", "DATA/masks", "--order", "row"], "no prediction is a table"),
-        (["BUNDLE", "DATA/masks", "--predictions", "DATA/masks"], "needs to be shown images"),
+        (["BUNDLE", "DATA/masks", "--predictions", "DATA/masks"], "needs images"),
     ],
 )
-def test_what_cannot_be_judged(
-    call: Call, data: Path, bundle: Path, arguments: list[str], part: str
-) -> None:
+def test_what_cannot_be_judged(data: Path, bundle: Path, arguments: list[str], part: str) -> None:
     filled = [one.replace("DATA", str(data)).replace("BUNDLE", str(bundle)) for one in arguments]
-    code, told = call("evaluate", *filled)
-    assert (code, told["error"]["type"]) == (2, "ConfigError")
-    assert part in told["error"]["message"]
-    assert told["error"]["remedy"]
+    code, answer = call("evaluate", *filled)
+    assert (code, answer["error"]["type"]) == (2, "ConfigError")
+    assert part in answer["error"]["message"]
+    assert answer["error"]["remedy"]
 
 
-def test_predictions_that_are_not_there(call: Call, data: Path, tmp_path: Path) -> None:
-    code, told = call("evaluate", data, "--predictions", tmp_path / "absent")
+def test_predictions_that_are_not_there(data: Path, tmp_path: Path) -> None:
+    code, answer = call("evaluate", data, "--predictions", tmp_path / "absent")
     assert code == 3
-    assert "There are no predictions at" in told["error"]["message"]
-    code, told = call("evaluate", data, "--predictions", tmp_path)
+    assert "There are no predictions at" in answer["error"]["message"]
+    code, answer = call("evaluate", data, "--predictions", tmp_path)
     assert code == 3
-    assert "holds no predictions; expected masks or probabilities" in told["error"]["message"]
+    assert "holds no predictions; expected masks or probabilities" in answer["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Masks of three tools: without an error, shifted by 6 pixels, and without a building."""
+    folders = []
+    for name, shift_px in (("right", 0), ("shifted", 6), ("empty", None)):
+        folder = tmp_path_factory.mktemp("tools") / name
+        folder.mkdir()
+        for file in sorted((data / "masks").iterdir()):
+            mask = np.asarray(Image.open(file))
+            moved = np.zeros_like(mask) if shift_px is None else np.roll(mask, shift_px, axis=1)
+            Image.fromarray(moved).save(folder / f"{file.stem}.png")
+        folders.append(folder)
+    return folders
+
+
+@pytest.mark.campaign
+def test_three_tools_are_compared_in_all_pairs(
+    data: Path, tools: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [part for folder in tools for part in ("--predictions", folder)]
+    masks = ("evaluate", "--truth", data / "masks", *given, "--only", "pixels")
+    code, answer = call(*masks, "-o", tmp_path / "out", "--pictures", "0")
+    assert code == 0, answer
+    names = [report["name"] for report in answer["reports"]]
+    assert [one["second"] for one in answer["comparisons"]] == [names[0]] * 2
+    assert [(one["first"], one["second"]) for one in answer["pairs"]] == [
+        (names[1], names[0]), (names[2], names[0]), (names[2], names[1])
+    ]  # fmt: skip
+    iou = [report["pixel"]["iou"] for report in answer["reports"]]
+    gaps = [one["figures"]["pixel.iou"]["difference"]["value"] for one in answer["pairs"]]
+    expected = [iou[1] - iou[0], iou[2] - iou[0], iou[2] - iou[1]]
+    assert gaps == pytest.approx(expected, abs=2e-6)
+    # Four scenes cannot show that two tools differ: p is at least 2 / 2⁴.
+    assert not any(one["clear"] for one in answer["pairs"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "All pairs by IoU, pooled" in page
+    assert f"{gaps[1]:+.3f}" in page
+    assert f"{-gaps[1]:+.3f}" in page
+
+
+@pytest.mark.parametrize("given", ["2", "shifted"])
+def test_the_baseline_is_chosen_by_number_or_name(
+    data: Path, tools: list[Path], given: str
+) -> None:
+    masks = [part for folder in tools[:2] for part in ("--predictions", folder)]
+    common = ("evaluate", "--truth", data / "masks", *masks, "--only", "pixels")
+    code, answer = call(*common, "--baseline", given)
+    assert code == 0, answer
+    (one,) = answer["comparisons"]
+    assert (one["first"], one["second"]) == ("right", "shifted")
+    assert one["figures"]["pixel.iou"]["difference"]["value"] > 0
+    assert "pairs" not in answer
+    for wrong in ("0", "3", "other"):
+        code, answer = call(*common, "--baseline", wrong)
+        assert code == 2
+        assert f"The baseline is {wrong!r}" in answer["error"]["message"]
+        assert "1 right, 2 shifted" in answer["error"]["message"]
+
+
+@pytest.mark.campaign
+def test_bands_of_boundary_iou_follow_the_diagonal(data: Path, tools: list[Path]) -> None:
+    common = ("evaluate", "--truth", data / "masks", "--predictions", tools[1], "--only", "pixels")
+    figures = {}
+    for width in ("3px", "2%", "10 %"):
+        code, answer = call(*common, "--boundary", width)
+        assert code == 0, answer
+        figures[width] = answer["boundary"]
+    # 2 % of the diagonal of 96 × 128 pixels is 3.2 px.
+    assert figures["2%"] == figures["3px"]
+    assert figures["10 %"]["boundary_iou"] > figures["3px"]["boundary_iou"]
+    assert "inner bands 10 % of the image's diagonal wide" in answer["protocol"]["boundary"]
+    for wrong in ("0px", "1.5px", "0%", "51%", "2", "2m", "nan%"):
+        code, answer = call(*common, "--boundary", wrong)
+        assert code == 2
+        assert f"--boundary received {wrong!r}" in answer["error"]["message"]

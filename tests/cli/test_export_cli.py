@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.cli import main
-
-if TYPE_CHECKING:
-    from tests.cli.conftest import Call
+from command_line import call, command
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -44,10 +40,11 @@ FORMS = [
 ]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("to", "precision", "name", "engine"), FORMS)
 def test_an_export_is_a_model_of_every_command(
     to: str, precision: str, name: str, engine: str,
-    bundle: Path, data: Path, tmp_path: Path, call: Call,
+    bundle: Path, data: Path, tmp_path: Path
 ) -> None:  # fmt: skip
     out = tmp_path / name
     given = "--calibration" if precision == "int8" else "--check"
@@ -72,20 +69,15 @@ def test_an_export_is_a_model_of_every_command(
     assert code == 0, answer
 
 
-def test_for_people(
-    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["export", str(bundle), "--to", "onnx", "--check", str(data), "--gsd", "0.3",
-              "-o", str(tmp_path / "m.onnx")])  # fmt: skip
-    assert stopped.value.code == 0
-    told = capsys.readouterr()
-    assert told.out == ""
-    text = " ".join(told.err.split())
-    assert "brightness: to onnx in fp32" in text
+def test_for_people(bundle: Path, data: Path, tmp_path: Path) -> None:
+    code, out, err = command("export", bundle, "--to", "onnx", "--check", data, "--gsd", 0.3,
+                             "-o", tmp_path / "m.onnx")  # fmt: skip
+    assert (code, out) == (0, "")
+    text = " ".join(err.split())
+    assert "brightness: exported to onnx in fp32" in text
     assert "checked, on 6 tiles of" in text
     assert "onnxruntime" in text
-    assert "0.0000 of the mask changes at most, 0.002 may" in text
+    assert "maximum change of the mask: 0.0000 (tolerance 0.002)" in text
     assert "m.onnx.report.json" in text.replace(" ", "")
 
 
@@ -101,7 +93,7 @@ REFUSED = [
 @pytest.mark.parametrize(("given", "code", "remedy"), REFUSED)
 def test_what_is_refused(
     given: list[str], code: int, remedy: str,
-    bundle: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch,
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     got, answer = call("export", bundle, *given)
@@ -110,17 +102,18 @@ def test_what_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.campaign
 def test_over_the_tolerance_is_exit_5(
-    bundle: Path, data: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = "rooftrace.flows.export_convert.quantize_onnx"
-    # A quantisation that went wrong: the graph of a network that sees next to nothing.
+    other = "rooftrace.flows.export.convert.quantize_onnx"
+    # A quantisation that went wrong: the graph of a network that sees hardly anything.
     monkeypatch.setattr(other, lambda graph, samples, symmetric: _darkened(graph))
     code, answer = call("export", bundle, "--to", "onnx", "--precision", "int8",
                         "--calibration", data, "-o", tmp_path / "m.onnx")  # fmt: skip
     assert code == 5
     assert (
-        "was not written: on onnxruntime in int8 1.0000 of the mask changes, 0.1 may"
+        "was not written: on onnxruntime in int8 1.0000 of the mask changes; the tolerance is 0.1"
         in (answer["error"]["message"])
     )
     assert not list(tmp_path.iterdir())
@@ -136,14 +129,14 @@ def _darkened(graph: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def test_an_ensemble_is_refused(tmp_path: Path, call: Call) -> None:
+def test_an_ensemble_is_refused(tmp_path: Path) -> None:
     code, answer = call("export", tmp_path / "a.json", "--to", "onnx", "-o", tmp_path / "m.onnx")
     assert code == 2
     assert "Export each of its members" in answer["error"]["remedy"]
 
 
-def test_a_graph_of_others_is_refused_in_a_sentence(data: Path, tmp_path: Path, call: Call) -> None:
-    from rooftrace.engines.selftest import tiny_bundle
+def test_a_graph_of_others_is_refused_in_a_sentence(data: Path, tmp_path: Path) -> None:
+    from rooftrace.flows.doctor import tiny_bundle
 
     path = tmp_path / "foreign.onnx"
     path.write_bytes(tiny_bundle().part("model.onnx"))
@@ -152,7 +145,8 @@ def test_a_graph_of_others_is_refused_in_a_sentence(data: Path, tmp_path: Path, 
     assert "without rooftrace's contract" in answer["error"]["message"]
 
 
-def test_doctor_lists_every_engine(call: Call) -> None:
+@pytest.mark.campaign
+def test_doctor_lists_every_engine() -> None:
     from rooftrace.engines.select import ENGINES
 
     code, answer = call("doctor")

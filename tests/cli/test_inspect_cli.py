@@ -1,4 +1,4 @@
-"""`rooftrace inspect`, as a person calls it; and what it says of the traps in real data."""
+"""`rooftrace inspect` on the command line, and its findings on the faults of real data."""
 
 from __future__ import annotations
 
@@ -10,35 +10,23 @@ import numpy as np
 import pytest
 import rasterio
 
-from rooftrace.cli import main
+from command_line import command
 from rooftrace.testing import write_pairs
 
 SHIFT_PX = 6
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main(["inspect", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images: all labels lie too low, two images are half white, and two are one picture."""
+    """Twelve images: all labels lie too low, two images are half white, and two show the same."""
     folder = tmp_path_factory.mktemp("inspect") / "town"
     write_pairs(folder, range(12), shape_yx=(192, 192), gsd_m=0.4)
     for path in (folder / "masks").iterdir():
         with rasterio.open(path, "r+") as mask:
             drawn = mask.read(1)
-            moved = np.zeros_like(drawn)
-            moved[SHIFT_PX:] = drawn[:-SHIFT_PX]
-            mask.write(moved, 1)
+            shifted = np.zeros_like(drawn)
+            shifted[SHIFT_PX:] = drawn[:-SHIFT_PX]
+            mask.write(shifted, 1)
     images = sorted((folder / "images").iterdir())
     for path in images[:2]:
         with rasterio.open(path, "r+") as image:
@@ -57,31 +45,32 @@ def coarser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def findings(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {finding["key"]: finding for finding in told["findings"]}
+def findings(audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {finding["key"]: finding for finding in audit["findings"]}
 
 
-def test_what_was_planted_is_found(call: Any, town: Path, coarser: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_what_was_planted_is_found(town: Path, coarser: Path, tmp_path: Path) -> None:
     page = tmp_path / "new" / "audit.html"
-    code, out, err = call(town, "--against", coarser, "-o", page, "--json")
+    code, out, err = command("inspect", town, "--against", coarser, "-o", page, "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert told["report"] == str(page)
+    audit = json.loads(out)
+    assert audit["report"] == str(page)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
-    found = findings(told)
+    found = findings(audit)
     assert {"image.flat", "label.offset", "copies.inside", "shift.scale"} <= set(found)
     assert "2 images are white" in found["image.flat"]["title"]
-    (whole,) = [o for o in told["data"]["offsets"] if o["level"] == "set"]
+    (whole,) = [o for o in audit["data"]["offsets"] if o["level"] == "set"]
     assert whole["rows"] == pytest.approx(-SHIFT_PX, abs=2)
     assert whole["cols"] == pytest.approx(0, abs=2)
     assert "2.0 times coarser" in found["shift.scale"]["title"]
     assert set(found["copies.inside"]["ids"]) == {"synthetic_00005", "synthetic_00006"}
-    assert told["verdict"]["fit"] != "yes"
-    assert len(told["verdict"]["actions"]) == 3
+    assert audit["verdict"]["fit"] != "yes"
+    assert len(audit["verdict"]["actions"]) == 3
 
 
-def test_for_people(call: Any, town: Path) -> None:
-    code, out, err = call(town, "--nodata", "255,255,255", "--part", "[:4]")
+def test_for_people(town: Path) -> None:
+    code, out, err = command("inspect", town, "--nodata", "255,255,255", "--part", "[:4]")
     assert (code, out) == (0, "")
     assert "town holds 4 images" in err
     assert "are white" not in err
@@ -89,7 +78,7 @@ def test_for_people(call: Any, town: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["absent"], 3, "There is no data at absent"),
         (["DATA", "--against", "absent"], 3, "There is no data at absent"),
@@ -98,18 +87,18 @@ def test_for_people(call: Any, town: Path) -> None:
     ],
 )
 def test_what_cannot_be_opened_is_an_error(
-    call: Any, town: Path, arguments: list[str], code: int, told: str
+    town: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    found, _, err = call(*(str(town) if a == "DATA" else a for a in arguments))
+    found, _, err = command("inspect", *(str(town) if a == "DATA" else a for a in arguments))
     assert found == code
-    assert told in err
+    assert message in err
 
 
-def test_broken_files_are_findings(call: Any, town: Path, tmp_path: Path) -> None:
+def test_broken_files_are_findings(town: Path, tmp_path: Path) -> None:
     write_pairs(tmp_path, range(3), shape_yx=(64, 64))
     sorted((tmp_path / "images").iterdir())[0].write_bytes(b"II*\0 no tiff")
     sorted((tmp_path / "masks").iterdir())[1].write_bytes(b"")
-    code, out, _ = call(tmp_path, "--json")
+    code, out, _ = command("inspect", tmp_path, "--json")
     assert code == 0
     scenes = {scene["id"]: scene for scene in json.loads(out)["data"]["scenes"]}
     assert scenes["synthetic_00000"]["image_error"]
@@ -118,35 +107,37 @@ def test_broken_files_are_findings(call: Any, town: Path, tmp_path: Path) -> Non
     assert json.loads(out)["verdict"]["fit"] == "no"
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    ("arguments", "traps"),
+    ("arguments", "faults"),
     [
         (["massachusetts", "--part", "[:3]"], {"image.flat": ("warning", "white")}),
         (
             ["oam/kampala"],
             {
                 "leakage.zooms": ("warning", "147 images of 147"),
-                "image.alpha": ("note", "123 images of 147 have an alpha channel"),
+                "image.alpha": ("note", "Alpha channel in 123 images of 147"),
                 "image.format": ("note", "24 files called .png are JPEG"),
             },
         ),
         (["rotterdam"], {"label.offset": ("warning", "4.1 px off")}),
     ],
 )
-def test_real_traps(
-    call: Any, realdata: Path, arguments: list[str], traps: dict[str, tuple[str, str]]
+def test_faults_of_real_data(
+    realdata: Path, arguments: list[str], faults: dict[str, tuple[str, str]]
 ) -> None:
-    _, out, _ = call(realdata / arguments[0], *arguments[1:], "--json")
+    _, out, _ = command("inspect", realdata / arguments[0], *arguments[1:], "--json")
     found = findings(json.loads(out))
-    for key, (severity, told) in traps.items():
+    for key, (severity, title) in faults.items():
         assert found[key]["severity"] == severity
-        assert told in found[key]["title"]
+        assert title in found[key]["title"]
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
-def test_a_class_file_that_does_not_fit_is_told(call: Any, realdata: Path) -> None:
-    _, out, _ = call(realdata / "dubai", "--glob", "image_part_00[12].jpg", "--json")
+def test_a_class_file_that_does_not_fit_is_reported(realdata: Path) -> None:
+    _, out, _ = command("inspect", realdata / "dubai", "--glob", "image_part_00[12].jpg", "--json")
     found = findings(json.loads(out))["label.colours"]
     assert found["severity"] == "error"
     assert "classes.json does not fit" in found["detail"]

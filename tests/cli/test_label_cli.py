@@ -1,17 +1,21 @@
-"""`rooftrace label` as people and programs call it; what needs a server is in tests/contract."""
+"""`rooftrace label` through the real command; a real server is in tests/contract."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.cli import main
+from command_line import command
+from fake_labelstudio import FakeServer
+from local_server import running
+from tiny_models import write_tiny_bundle
 
 TOKEN = "s3cret-t0ken"
-NOBODY = "http://127.0.0.1:9"
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
@@ -29,60 +33,120 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main([*arguments])
-    told = capsys.readouterr()
-    assert stopped.value.code == code, told.err
-    text = told.out + told.err
+def fails(*arguments: object, code: int) -> str:
+    done = command(*arguments)
+    assert done.code == code, done.err
+    text = done.out + done.err
     assert TOKEN not in text
     assert "Traceback" not in text
     return " ".join(text.split())
 
 
-def test_what_must_be_said(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pull = ["label", "pull", NOBODY, "--project", "1", "-o", "x"]
-    assert "LABEL_STUDIO_API_KEY" in fails(capsys, *pull, code=2)
-    assert "data" in fails(capsys, "label", "push", NOBODY, "--token", TOKEN, code=2)
-    assert "--project" in fails(
-        capsys, "label", "push", NOBODY, str(images), "--token", TOKEN, code=2
-    )
+def test_what_must_be_said(images: Path) -> None:
+    pull = ["label", "pull", UNREACHABLE, "--project", "1", "-o", "x"]
+    assert "LABEL_STUDIO_API_KEY" in fails(*pull, code=2)
+    assert "data" in fails("label", "push", UNREACHABLE, "--token", TOKEN, code=2)
+    assert "--project" in fails("label", "push", UNREACHABLE, str(images), "--token", TOKEN, code=2)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("verb", ["push", "pull"])
-def test_nobody_is_there(
+def test_an_unreachable_server(
     verb: str, images: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
     more = [str(images)] if verb == "push" else ["-o", str(tmp_path / "out")]
-    told = fails(capsys, "label", verb, NOBODY, *more, "--project", "town", "--json", code=3)
-    error = json.loads(told)["error"]
+    text = fails("label", verb, UNREACHABLE, *more, "--project", "town", "--json", code=3)
+    error = json.loads(text)["error"]
     assert error["type"] == "DataError"
-    assert NOBODY in error["message"]
+    assert UNREACHABLE in error["message"]
     assert not (tmp_path / "out").exists()
 
 
-def test_no_address_and_no_token(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_address_and_no_token() -> None:
     pull = ["--project", "1", "-o", "x"]
-    told = fails(capsys, "label", "pull", "file:///etc", *pull, "--token", TOKEN, code=2)
-    assert "'file:///etc' was given; expected the address of a Label Studio server" in told
-    told = fails(capsys, "label", "pull", NOBODY, *pull, "--token", f"{TOKEN}\n", code=2)
-    assert "holds signs that no token has" in told
+    text = fails("label", "pull", "file:///etc", *pull, "--token", TOKEN, code=2)
+    assert "'file:///etc' was given; expected the address of a Label Studio server" in text
+    text = fails("label", "pull", UNREACHABLE, *pull, "--token", f"{TOKEN}\n", code=2)
+    assert "has characters that no token contains" in text
 
 
-def test_images_that_the_server_does_not_see(
-    images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    push = ["label", "push", NOBODY, str(images), "--token", TOKEN, "--project", "town",
+def test_images_that_the_server_does_not_see(images: Path) -> None:
+    push = ["label", "push", UNREACHABLE, str(images), "--token", TOKEN, "--project", "town",
             "--local-files-root"]  # fmt: skip
     elsewhere = str(images.parent.parent / "elsewhere")
-    assert f"is not below --local-files-root {elsewhere}" in fails(capsys, *push, elsewhere, code=2)
-    assert "serves only the folders below it" in fails(capsys, *push, str(images), code=2)
+    assert f"is not below --local-files-root {elsewhere}" in fails(*push, elsewhere, code=2)
+    assert "serves only the folders below it" in fails(*push, str(images), code=2)
     Image.new("RGB", (64, 64)).save(images / "b.tif")
-    assert "is no upright PNG or JPEG" in fails(capsys, *push, str(images.parent), code=2)
+    assert "is not an upright PNG or JPEG" in fails(*push, str(images.parent), code=2)
 
 
-def test_images_that_are_not_there(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    push = ["label", "push", NOBODY, str(images / "none"), "--token", TOKEN]
-    assert "There is no data at" in fails(capsys, *push, "--project", "town", code=3)
+def test_images_that_are_not_there(images: Path) -> None:
+    push = ["label", "push", UNREACHABLE, str(images / "none"), "--token", TOKEN]
+    assert "There is no data at" in fails(*push, "--project", "town", code=3)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """Images of noise around three brightnesses, which are probabilities to the tiny model."""
+    folder = tmp_path / "town"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, brightness in {"[sure]": 220, "unsure": 128, "half": 170, "dark": 97}.items():
+        coarse = rng.integers(-15, 16, (8, 8, 1)) + brightness
+        pixels = np.repeat(np.kron(coarse[..., 0], np.ones((8, 8)))[..., None], 3, axis=2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_next_prints_a_table_and_writes_a_list(town: Path, tmp_path: Path) -> None:
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", threshold=0.9)
+    done = command(
+        "label", "next", town, "-n", 3, "-m", model, "--gsd", 0.3, "-o", tmp_path / "next.txt"
+    )
+    assert (done.code, done.out) == (0, "")
+    assert (tmp_path / "next.txt").read_text().splitlines()[0] == str(town / "unsure.png")
+    rows = [line.split() for line in done.err.splitlines()]
+    head = rows.index(["image", "entropy", "disagreement", "built-up"])
+    assert rows[head + 1][:3] == ["1", "unsure", "1.00"]
+    assert "[sure]" in {rows[head + 2][1], rows[head + 3][1]}
+    assert "3 of 4 images chosen; left out: 1 without anything like a building" in done.err
+    again = command("label", "next", town, "-n", 1, "-m", model, "--json")
+    assert [one["id"] for one in again.json["chosen"]] == ["unsure"]
+    assert (again.json["empty"], again.json["list"], again.json["push"]) == (["dark"], None, None)
+
+
+def test_next_says_what_is_missing(town: Path) -> None:
+    start = ["label", "next", town]
+    text = fails(*start, "-o", "next.json", code=2)
+    assert "expected a name that ends in .txt or .csv" in text
+    assert "--push was given without --project" in fails(*start, "--push", UNREACHABLE, code=2)
+    text = fails(*start, "--push", UNREACHABLE, "--project", "1", code=2)
+    assert "Set LABEL_STUDIO_API_KEY" in text
+
+
+@pytest.mark.campaign
+def test_next_pushes_in_its_order(town: Path, tmp_path: Path) -> None:
+    """The project has an image already, which is neither chosen nor pushed again."""
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", threshold=0.9)
+    with running(FakeServer()) as server:
+        tool = {"type": "PolygonLabels", "to_name": ["image"], "labels": ["building"],
+                "inputs": [{"type": "Image", "value": "image"}]}  # fmt: skip
+        project = {"id": 7, "title": "Town", "parsed_label_config": {"polygon": tool}}
+        server.says("/api/projects/7", project)
+        known = [{"data": {"image": "/data/upload/7/x.png", "scene_id": "half"}}]
+        server.says("/api/tasks", {"tasks": known, "total": 1})
+        server.says("/api/projects/7/import", {"file_upload_ids": [5]})
+        server.says("/api/import/file-upload/5", {"file": "upload/7/y.png"})
+        done = command(
+            "label", "next", town, "-n", 2, "-m", model, "--push", server.url, "--project", 7,
+            "--token", TOKEN, "--json",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        tasks = [json.loads(body) for body in server.bodies if body.startswith(b'[{"data')]
+    ids = [one["id"] for one in done.json["chosen"]]
+    assert set(ids) == {"unsure", "[sure]"}
+    assert [task["data"]["scene_id"] for (task,) in tasks] == ids == done.json["push"]["pushed"]
+    assert done.json["labelled"] == 1
+    assert done.json["push"]["skipped"] == []

@@ -1,8 +1,10 @@
-"""What `rooftrace predict` can be told, through the real command."""
+"""The options of `rooftrace predict`, through the real command."""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,10 @@ import rasterio
 from affine import Affine
 from shapely import box
 
-from rooftrace.cli import main
+from command_line import call
 from rooftrace.cli.show import pixel_bar
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.io.masks import NODATA
-from rooftrace.models.bundle import write_bundle
+from tiny_models import write_tiny_bundle
 
 SIDE, GSD_M, LEFT, TOP = 400, 1.0, 500_000, 9_000_000
 
@@ -25,8 +26,7 @@ SIDE, GSD_M, LEFT, TOP = 400, 1.0, 500_000, 9_000_000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model, and a scene of nine bright houses of 20 × 30 m, one with a yard of 4 m²."""
-    tiny = tiny_bundle()
-    write_bundle(tmp_path / "tiny.rooftrace", tiny.spec, tiny.parts)
+    write_tiny_bundle(tmp_path / "tiny.rooftrace")
     data = np.full((3, SIDE, SIDE), 30, dtype=np.uint8)
     for row in range(40, SIDE - 60, 100):
         for col in range(20, SIDE - 60, 130):
@@ -40,20 +40,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def predict(
-    capsys: pytest.CaptureFixture[str], folder: Path, *options: object
-) -> tuple[int, dict[str, Any]]:
-    arguments = ["predict", folder / "scene.tif", "-m", folder / "tiny.rooftrace",
-                 "-o", folder / "out", *options, "--json"]  # fmt: skip
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, json.loads(capsys.readouterr().out)
+def predict(folder: Path, *options: object) -> tuple[int, dict[str, Any]]:
+    given = ("-m", folder / "tiny.rooftrace", "-o", folder / "out")
+    return call("predict", folder / "scene.tif", *given, *options)
 
 
-def test_everything_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, done = predict(capsys, folder)
+def test_everything_is_written(folder: Path) -> None:
+    code, done = predict(folder)
     assert code == 0
     (output,) = done["outputs"]
     assert output["buildings"] == 9
@@ -69,13 +62,13 @@ def test_everything_is_written(folder: Path, capsys: pytest.CaptureFixture[str])
     assert cell.mean() == pytest.approx((9 * 600 - 4) / SIDE**2, rel=0.02)
 
 
-def test_only_what_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, done = predict(capsys, folder, "--outputs", "mask")
+def test_only_what_is_asked_for(folder: Path) -> None:
+    code, done = predict(folder, "--outputs", "mask")
     assert code == 0
     (output,) = done["outputs"]
     assert {path.name for path in (folder / "out").iterdir()} == {"scene_mask.tif", "run.json"}
     assert (output["polygons"], output["preview"], output["buildings"]) == (None, None, None)
-    code, done = predict(capsys, folder, "--outputs", "polygons", "-o", folder / "two")
+    code, done = predict(folder, "--outputs", "polygons", "-o", folder / "two")
     assert code == 0
     assert {path.name for path in (folder / "two").iterdir()} == {
         "scene_buildings.gpkg", "run.json",
@@ -83,17 +76,17 @@ def test_only_what_is_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]
     assert done["outputs"][0]["buildings"] == 9
 
 
-def test_outputs_that_do_not_exist(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_that_do_not_exist(folder: Path) -> None:
     for given in ("masks", "", "mask,polygon"):
-        code, done = predict(capsys, folder, "--outputs", given)
+        code, done = predict(folder, "--outputs", given)
         assert code == 2
-        assert "expected some of mask, polygons, preview, density" in done["error"]["message"]
+        assert "separated by commas: mask, polygons, preview, density" in done["error"]["message"]
 
 
-def test_an_area_limits_the_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_area_limits_the_work(folder: Path) -> None:
     area = gpd.GeoDataFrame(geometry=[box(LEFT, TOP - 100, LEFT + 140, TOP)], crs="EPSG:32737")
     area.to_crs(4326).to_file(folder / "area.geojson")
-    code, done = predict(capsys, folder, "--area", folder / "area.geojson")
+    code, done = predict(folder, "--area", folder / "area.geojson")
     assert code == 0
     (output,) = done["outputs"]
     assert output["buildings"] == 1
@@ -103,13 +96,14 @@ def test_an_area_limits_the_work(folder: Path, capsys: pytest.CaptureFixture[str
     assert (mask[2:98, 2:138] != NODATA).all()
     far = gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)], crs=4326)
     far.to_file(folder / "far.geojson")
-    code, done = predict(capsys, folder, "--area", folder / "far.geojson")
+    code, done = predict(folder, "--area", folder / "far.geojson")
     assert (code, done["error"]["type"]) == (3, "DataError")
 
 
-def test_holes_and_stairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.campaign
+def test_holes_and_stairs(folder: Path) -> None:
     def outlines(*options: object) -> gpd.GeoDataFrame:
-        code, done = predict(capsys, folder, *options)
+        code, done = predict(folder, *options)
         assert code == 0
         return gpd.read_file(done["outputs"][0]["polygons"])
 
@@ -121,34 +115,43 @@ def test_holes_and_stairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert holes(filled) == 0
     kept = outlines("--no-regularize", "--no-separate", "-o", folder / "stairs")
     assert len(kept) == len(filled) == 9
-    code, done = predict(capsys, folder, "--min-hole", "10", "-o", folder / "refused")
+    code, done = predict(folder, "--min-hole", "10", "-o", folder / "refused")
     assert (code, done["error"]["type"]) == (2, "ConfigError")
 
 
-def test_options_that_mean_nothing_here_are_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for given in (["--on-error", "nodata"], ["--scale", "2"], ["--outputs", "mask"]):
-        with pytest.raises(SystemExit) as stopped:
-            main(["predict", str(folder / "scene.tif"), "--rle", str(folder / "t.csv"), *given,
-                  "--json"])  # fmt: skip
-        assert stopped.value.code == 2
-        assert (
-            f"{given[0]} has no use with --rle"
-            in json.loads(capsys.readouterr().out)["error"]["message"]
-        )
+def test_a_catalogue_belongs_to_another_command(folder: Path) -> None:
+    (folder / "list.txt").write_text("scene.tif\n")
+    (folder / "tree" / "west").mkdir(parents=True)
+    (folder / "tree" / "west" / "scene.tif").write_bytes((folder / "scene.tif").read_bytes())
+    for given in ("list.txt", "tree"):
+        code, done = predict(folder, folder / given)
+        assert (code, done["error"]["type"]) == (2, "ConfigError")
+        assert f"{folder / given} is a catalogue of scenes" in done["error"]["message"]
+        assert f"rooftrace catalogue {folder / given}" in done["error"]["remedy"]
 
 
-def test_the_bar_tells_pixels_rate_and_buildings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["predict", "catalogue", "submit"])
+def test_no_option_is_cut_off_in_a_terminal_of_80_columns(command: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "rooftrace", command, "--help"],
+        env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    cut = [line for line in shown.stdout.splitlines() if "…" in line.replace("s3://…", "")]
+    assert cut == []
+    for title in ("Model", "Images, scale and area", "Outputs"):
+        assert f"─ {title} ─" in shown.stdout
+
+
+def test_the_bar_reports_pixels_rate_and_buildings(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
     from rooftrace.cli import show
 
     console = Console(force_terminal=True, width=140, record=True)
     monkeypatch.setattr(show, "people", console)
-    with pixel_bar("predict", hidden=False) as tell:
-        assert tell is not None
-        tell(5_000_000, 10_000_000, 1234)
+    with pixel_bar("predict", hidden=False) as report:
+        assert report is not None
+        report(5_000_000, 10_000_000, 1234)
     shown = console.export_text()
     assert "5.0 of 10.0 Mpx" in shown
     assert "Mpx/s" in shown

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rooftrace.cli import main
+from command_line import command
 from rooftrace.cli.show import people
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     # Once it has been made, the console looks at no variable for its width.
     monkeypatch.setattr(people, "_width", 240)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main(["runs", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -38,37 +28,49 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_for_people(folder: Path, call: Any) -> None:
-    code, out, told = call(folder)
+def test_for_people(folder: Path) -> None:
+    code, out, output = command("runs", folder)
     assert (code, out) == (0, "")
-    assert told.index("quick[red]") < told.index("slow")
-    assert "0.6000 (1)" in told
-    assert "unfinished: 1 of 2 epochs" in told
-    line = next(line for line in told.splitlines() if "optimizer.lr" in line)
+    assert output.index("quick[red]") < output.index("slow")
+    assert "0.6000 (1)" in output
+    assert "unfinished: 1 of 2 epochs" in output
+    line = next(line for line in output.splitlines() if "optimizer.lr" in line)
     assert "0.001" in line
     (folder / "slow" / "metrics.csv").write_text("epoch,val_iou\n1,0.5\n2,0.")
-    assert "slow: metrics.csv is damaged: line 3 is left out." in call(folder)[2]
+    assert "slow: metrics.csv is damaged: line 3 is left out." in command("runs", folder)[2]
 
 
-def test_for_programs_and_as_a_page(folder: Path, tmp_path: Path, call: Any) -> None:
+def test_a_key_that_some_runs_do_not_have_takes_one_line(folder: Path) -> None:
+    for name, momentum in (("quick[red]", 0.95), ("slow", None)):
+        path = folder / name / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"optimizer": {"momentum": momentum}}))
+    output = command("runs", folder)[2]
+    lines = output[output.index("optimizer.momentum") :].splitlines()
+    assert "0.95" in lines[0]
+    assert "null" not in output
+    assert "–" not in lines[1]
+
+
+def test_for_programs_and_as_a_page(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "new" / "runs.html"
-    code, out, told = call(folder, "--sort", "name", "-o", page, "--json")
-    assert (code, told) == (0, "")
+    code, out, output = command("runs", folder, "--sort", "name", "-o", page, "--json")
+    assert (code, output) == (0, "")
     answer = json.loads(out)
     assert [run["name"] for run in answer["runs"]] == ["quick[red]", "slow"]
     assert answer["differing"] == ["optimizer.lr"]
     assert answer["runs"][1]["config"] == {"optimizer.lr": 1e-4}
     assert answer["report"] == str(page)
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert "page: " in call(folder, "-o", page)[2]
+    assert "page: " in command("runs", folder, "-o", page)[2]
 
 
-def test_mistakes_are_told(folder: Path, tmp_path: Path, call: Any) -> None:
-    code, out, _ = call(folder, "--sort", "iou", "--json")
+def test_mistakes_are_reported(folder: Path, tmp_path: Path) -> None:
+    code, out, _ = command("runs", folder, "--sort", "iou", "--json")
     assert code == 2
     assert "val_iou" in json.loads(out)["error"]["message"]
-    assert call(tmp_path / "absent")[0] == 3
+    assert command("runs", tmp_path / "absent")[0] == 3
     (tmp_path / "file").write_text("")
-    code, _, told = call(folder, "-o", tmp_path / "file" / "page.html")
+    code, _, output = command("runs", folder, "-o", tmp_path / "file" / "page.html")
     assert code == 5
-    assert "could not be written" in told
+    assert "could not be written" in output

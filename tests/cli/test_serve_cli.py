@@ -1,4 +1,4 @@
-"""`rooftrace serve` as a person starts and stops it."""
+"""`rooftrace serve` as a real process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,15 @@ import httpx
 import numpy as np
 import pytest
 
+from command_line import call
 from rooftrace.cli import serve as command
 
 PATIENCE_S = 60
 
 
-Call = Callable[..., tuple[int, dict[str, Any]]]
-
-
 @contextmanager
 def started(*options: Any, **environment: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """A real server and what it says of itself, when it is ready."""
+    """Start a real server, and yield its process and its JSON output when it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rooftrace", "serve", "--port", "0", "--json", *map(str, options)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment,
@@ -38,12 +36,12 @@ def started(*options: Any, **environment: str) -> Iterator[tuple[subprocess.Pope
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, process.stderr.read() if process.stderr else ""
-        told = json.loads(line)
+        info = json.loads(line)
         until = time.monotonic() + PATIENCE_S
-        while httpx.get(f"{told['url']}/readyz", timeout=30).status_code != 200:
+        while httpx.get(f"{info['url']}/readyz", timeout=60).status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.05)
-        yield process, told
+        yield process, info
     finally:
         if process.poll() is None:
             process.kill()
@@ -56,28 +54,29 @@ def picture() -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
+@pytest.mark.campaign
 def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: Path) -> None:
     jobs, results = tmp_path / "jobs", tmp_path / "results"
     results.mkdir()
     options = ["-m", bundle, "--jobs", jobs, "--results", results]
-    with started(*options) as (process, told):
-        url = told["url"]
-        assert told["model"] == "brightness"
-        assert told["pid"] == process.pid
+    with started(*options) as (process, info):
+        url = info["url"]
+        assert info["model"] == "brightness"
+        assert info["pid"] == process.pid
         for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/health", "/v1/model"):
-            assert httpx.get(url + path, timeout=30).status_code == 200, path
+            assert httpx.get(url + path, timeout=60).status_code == 200, path
         files = {"file": ("../town.png", picture())}
-        answer = httpx.post(f"{url}/v1/predict", files=files, timeout=30)
+        answer = httpx.post(f"{url}/v1/predict", files=files, timeout=60)
         assert answer.json()["figures"]["buildings"] == 1
-        job = httpx.post(f"{url}/v1/jobs", files=files, timeout=30).json()
+        job = httpx.post(f"{url}/v1/jobs", files=files, timeout=60).json()
         assert job["name"] == "town.png"
         until = time.monotonic() + PATIENCE_S
         while job["state"] in ("queued", "running"):
             assert time.monotonic() < until
             time.sleep(0.1)
-            job = httpx.get(url + job["links"]["self"], timeout=30).json()
+            job = httpx.get(url + job["links"]["self"], timeout=60).json()
         assert job["state"] == "done", job["error"]
-        # Another server must not work in the same folder.
+        # Another server must not use the same folder.
         second = subprocess.run(
             [sys.executable, "-m", "rooftrace", "serve", "--port", "0", *map(str, options)],
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
@@ -89,27 +88,63 @@ def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: 
         _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
         assert "Traceback" not in said
-    with started(*options) as (_, told):
-        again = httpx.get(told["url"] + job["links"]["self"], timeout=30).json()
+    with started(*options) as (_, info):
+        again = httpx.get(info["url"] + job["links"]["self"], timeout=60).json()
         assert again["state"] == "done"
-        folders = httpx.get(f"{told['url']}/map/folders", timeout=30).json()
+        folders = httpx.get(f"{info['url']}/map/folders", timeout=60).json()
         assert [folder["title"].partition(",")[0] for folder in folders] == ["results", "town.png"]
 
 
+@pytest.mark.campaign
 def test_a_key_is_asked_for_everywhere(bundle: Path, tmp_path: Path) -> None:
     options = ["-m", bundle, "--jobs", tmp_path / "jobs"]
-    with started(*options, ROOFTRACE_API_KEY="s3cret") as (_, told):
-        url = told["url"]
+    with started(*options, ROOFTRACE_API_KEY="s3cret") as (_, info):
+        url = info["url"]
         for path in ("/", "/map", "/map/folders", "/v1/model", "/v1/jobs", "/metrics", "/setup",
-                     "/config", "/gradio_api/info", "/page/x/0/fill.png"):  # fmt: skip
-            assert httpx.get(url + path, timeout=30).status_code == 401, path
-        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+                     "/live", "/live/cameras", "/live/cameras/0/stream", "/config",
+                     "/gradio_api/info", "/page/x/0/fill.png"):  # fmt: skip
+            assert httpx.get(url + path, timeout=60).status_code == 401, path
+        assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
         for path in ("/", "/map", "/v1/model"):
-            answer = httpx.get(url + path, auth=("anybody", "s3cret"), timeout=30)
+            answer = httpx.get(url + path, auth=("anybody", "s3cret"), timeout=60)
             assert answer.status_code == 200, path
 
 
-def test_a_port_that_is_taken_is_told(call: Call, bundle: Path) -> None:
+@pytest.mark.campaign
+def test_a_camera_is_shown_and_does_not_hold_up_the_end(bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from video_files import town, write_video
+
+    clip = write_video(tmp_path / "flight.mp4", map(town, range(12)))
+    options = ["-m", bundle, "--jobs", tmp_path / "jobs", "--camera", f"yard={clip}"]
+    with started(*options) as (process, info):
+        assert info["live"] == f"{info['url']}/live"
+        with httpx.stream("GET", f"{info['url']}/live/cameras/0/stream", timeout=60) as answer:
+            parts = answer.iter_raw()
+            assert any(b"\xff\xd8" in part for part in parts)
+            process.send_signal(signal.SIGTERM)
+            # The stream ends as a stream and is not cut off.
+            for _ in parts:
+                pass
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert said == ""
+
+
+def test_a_camera_that_cannot_be_is_reported(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, answer = call("serve", "-m", bundle, "--port", "0", "--camera", tmp_path / "no.mp4")
+    assert code == 3
+    assert "no.mp4: there is no such file" in answer["error"]["message"]
+    assert "rtsp://HOST/PATH" in answer["error"]["remedy"]
+    monkeypatch.setitem(sys.modules, "av", None)
+    code, answer = call("serve", "-m", bundle, "--port", "0", "--camera", "camera:1")
+    assert code == 6
+    assert "rooftrace[video]" in answer["error"]["remedy"]
+
+
+def test_a_port_that_is_in_use_is_reported(bundle: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -120,15 +155,13 @@ def test_a_port_that_is_taken_is_told(call: Call, bundle: Path) -> None:
     assert "--port" in answer["error"]["remedy"]
 
 
-def test_an_address_of_another_machine_is_told(call: Call, bundle: Path) -> None:
+def test_an_address_of_another_machine_is_reported(bundle: Path) -> None:
     code, answer = call("serve", "-m", bundle, "--host", "203.0.113.7", "--port", "0")
     assert code == 2
     assert "203.0.113.7" in answer["error"]["message"]
 
 
-def test_a_missing_package_is_told(
-    call: Call, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_reported(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "gradio" else name)
     code, answer = call("serve", "-m", bundle, "--port", "0")
     assert code == 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.cli import main
-from rooftrace.engines.selftest import tiny_bundle
+from command_line import call as call_as_given
+from command_line import command
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.ensemble_file import read_ensemble
-
-Call = Callable[..., tuple[int, dict[str, Any]]]
 
 SIDE = 20
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, dict[str, Any]]:
-        with pytest.raises(SystemExit) as stopped:
-            main([*map(str, arguments), "--precision", "fp32", "--json"])
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, json.loads(capsys.readouterr().out)
-
-    return run
+def call(*arguments: object) -> tuple[int, dict[str, Any]]:
+    return call_as_given(*arguments, "--precision", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_threshold_is_found_and_used(
-    bundles: list[Path], data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_a_threshold_is_found_and_used(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     split.write_text('{"parts": {"val": ["0", "1", "2"], "test": ["3", "4", "5"]}}')
     out = tmp_path / "better.rooftrace"
@@ -88,21 +77,19 @@ def test_a_threshold_is_found_and_used(
     assert ious[1] > 0.95 > ious[0]
 
 
-def test_people_are_told_of_a_threshold(
-    bundles: list[Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["threshold", str(bundles[0]), str(data), str(data), "--gsd", "0.3",
-              "--metric", "f1", "-o", str(tmp_path / "a.rooftrace")])  # fmt: skip
-    assert stopped.value.code == 0
-    told = capsys.readouterr().err
-    assert "F1 of buildings" in told
-    assert "within half a point of the best F1 of buildings: thresholds" in told
-    assert told.count("IoU") == 2
+@pytest.mark.campaign
+def test_people_read_the_threshold(bundles: list[Path], data: Path, tmp_path: Path) -> None:
+    code, _, reported = command("threshold", bundles[0], data, data, "--gsd", 0.3, "--metric", "f1",
+                                "-o", tmp_path / "a.rooftrace")  # fmt: skip
+    assert code == 0
+    assert "F1 of buildings" in reported
+    assert "within half a point of the best F1 of buildings: thresholds" in reported
+    assert reported.count("IoU") == 2
 
 
+@pytest.mark.campaign
 def test_an_ensemble_is_fitted_used_and_given_another_threshold(
-    bundles: list[Path], data: Path, tmp_path: Path, call: Call
+    bundles: list[Path], data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "team.ensemble.json"
     code, answer = call("ensemble", *bundles, data, "--gsd", 0.3, "--combine", "average", "-o", out)
@@ -137,10 +124,9 @@ def test_an_ensemble_is_fitted_used_and_given_another_threshold(
     assert call("evaluate", again, data, "--gsd", 0.3)[0] == 0
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", ["weighted", "vote"])
-def test_other_ways_to_combine(
-    how: str, bundles: list[Path], data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_other_ways_to_combine(how: str, bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     two = (bundles[0], bundles[0], bundles[1])
     code, answer = call("ensemble", *two, data, "--gsd", 0.3, "--combine", how, "-o", out)
@@ -159,38 +145,33 @@ def test_other_ways_to_combine(
         assert figures["weighted"]["fitted"] >= figures["average"]["fitted"] - 1e-4
 
 
-def test_people_are_told_of_an_ensemble(
-    bundles: list[Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["ensemble", *map(str, bundles), str(data), "--gsd", "0.3"]
-    with pytest.raises(SystemExit) as stopped:
-        main([*words, "-o", str(tmp_path / "team.ensemble.json")])
-    assert stopped.value.code == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "weights: " in told
-    assert "the best alone, on images left out: IoU" in told
-    with pytest.raises(SystemExit):
-        main([*words, "--part", "[:1]", "-o", str(tmp_path / "one.ensemble.json")])
-    assert "too few images to leave some out" in capsys.readouterr().err
+@pytest.mark.campaign
+def test_people_read_the_ensemble(bundles: list[Path], data: Path, tmp_path: Path) -> None:
+    words = ("ensemble", *bundles, data, "--gsd", 0.3)
+    code, _, text = command(*words, "-o", tmp_path / "team.ensemble.json")
+    assert code == 0
+    reported = " ".join(text.split())
+    assert "weights: " in reported
+    assert "the best alone, on images left out: IoU" in reported
+    alone = command(*words, "--part", "[:1]", "-o", tmp_path / "one.ensemble.json")
+    assert "too few images to leave some out" in alone.err
 
 
-def test_what_is_no_ensemble_is_refused(
-    bundles: list[Path], data: Path, tmp_path: Path, call: Call
-) -> None:
+def test_what_is_no_ensemble_is_refused(bundles: list[Path], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "team.ensemble.json"
     wrong = [
-        ((bundles[0], data), 2, "1 models were given"),
-        ((*bundles,), 3, "There is no data to fit on"),
+        ((bundles[0], data), 2, "1 model was given"),
+        ((*bundles,), 3, "No data to fit on was given"),
         ((*bundles, data, "--set", "nonsense=1"), 2, "nonsense"),
     ]
-    for words, expected, told in wrong:
+    for words, expected, reported in wrong:
         code, answer = call("ensemble", *words, "-o", out)
         assert code == expected
-        assert told in answer["error"]["message"]
+        assert reported in answer["error"]["message"]
     code, answer = call("ensemble", *bundles, data, "-o", tmp_path / "team.rooftrace")
     assert (code, "ends in .json" in answer["error"]["message"]) == (2, True)
     assert not out.exists()
     code, answer = call(
         "predict", data / "images", "-m", out, "--ensemble", "vote", "-o", tmp_path / "out"
     )
-    assert (code, "says itself how" in answer["error"]["message"]) == (2, True)
+    assert (code, "already determines how" in answer["error"]["message"]) == (2, True)

@@ -1,23 +1,25 @@
-"""`rooftrace tune` as a person calls it: killed, gone on with by two processes, trained from."""
+"""`rooftrace tune` as a person calls it: killed, continued by two processes, and trained from."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("optuna")
 
-from rooftrace.cli import main
+from command_line import command
 from rooftrace.models.bundle import read_bundle
 from rooftrace.train.tune import study as study_module
+
+pytestmark = pytest.mark.campaign
 
 SEARCH = """
 [optimizer]
@@ -26,18 +28,6 @@ lr = { low = 1e-4, high = 1e-1, log = true }
 [tune]
 pruner = "none"
 """
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main([*map(str, arguments)])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +56,13 @@ def killed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_goes_on_until_it_has_all_its_trials(
-    space: Path, killed: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+    space: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody waits for a minute in a test.
+    # A test does not wait for a minute.
     monkeypatch.setattr(study_module, "SILENCE_S", 0.1)
-    code, told, said = call("tune", space, "-o", killed, "--trials", 3, "--json")
+    code, output, said = command("tune", space, "-o", killed, "--trials", 3, "--json")
     assert code == 0, said
-    answer = json.loads(told)
+    answer = json.loads(output)
     assert answer["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "lost": 1}
     assert "trial 1  lost with its process" in said
     best = answer["best"]
@@ -89,13 +79,13 @@ def test_a_study_goes_on_until_it_has_all_its_trials(
 
 
 def test_two_processes_share_a_study_and_none_of_its_trials(
-    space: Path, killed: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+    space: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = json.loads((killed / "study.json").read_text())
     monkeypatch.setattr(
-        "rooftrace.train.tune.outcome.package", lambda *args, **options: args[3].touch()
+        "rooftrace.train.tune.results.export_bundle", lambda *args, **options: args[3].touch()
     )
-    code, _, said = call("tune", space, "-o", killed, "--trials", 6, "--jobs", 2)
+    code, _, said = command("tune", space, "-o", killed, "--trials", 6, "--jobs", 2)
     assert code == 0, said
     after = json.loads((killed / "study.json").read_text())
     assert after["trials"]["complete"] == 6
@@ -105,24 +95,26 @@ def test_two_processes_share_a_study_and_none_of_its_trials(
 
 
 def test_rooftrace_train_takes_the_best_configuration(
-    killed: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.train.package.package", lambda *args, **options: args[3].touch())
-    code, told, said = call("train", killed / "best.toml", "-o", tmp_path / "run", "--json")
+    monkeypatch.setattr(
+        "rooftrace.train.export_bundle.export_bundle", lambda *args, **options: args[3].touch()
+    )
+    code, output, said = command("train", killed / "best.toml", "-o", tmp_path / "run", "--json")
     assert code == 0, said
     best = json.loads((killed / "study.json").read_text())["best"]
     # The same configuration, the same seed, the same threads: the same value.
-    assert json.loads(told)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
+    assert json.loads(output)["best_iou"]["value"] == pytest.approx(best["value"], abs=1e-6)
 
 
-def test_another_machine_is_told_where_the_best_model_is(
-    space: Path, killed: Path, tmp_path: Path, call: Any
+def test_another_machine_learns_where_the_best_model_is(
+    space: Path, killed: Path, tmp_path: Path
 ) -> None:
     """The study has all its trials: there is nothing to run."""
     shared = ["--storage", f"sqlite:///{killed / 'study.db'}", "--trials", 6, "--json"]
-    code, told, said = call("tune", space, "-o", tmp_path / "here", *shared)
+    code, output, said = command("tune", space, "-o", tmp_path / "here", *shared)
     assert code == 0, said
-    answer = json.loads(told)
+    answer = json.loads(output)
     there = json.loads((killed / "study.json").read_text())
     assert answer["best"]["params"] == there["best"]["params"]
     assert answer["best"]["bundle"] is None
@@ -131,7 +123,7 @@ def test_another_machine_is_told_where_the_best_model_is(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--study", "other"], "holds the trials of the study 'search', and not of 'other'"),
         (["--set", "batch_size=2"], "batch_size was 4, is 2"),
@@ -141,58 +133,107 @@ def test_another_machine_is_told_where_the_best_model_is(
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_trained(
-    space: Path, killed: Path, call: Any, arguments: list[str], told: str
+    space: Path, killed: Path, arguments: list[str], expected: str
 ) -> None:
     folders = sorted(killed.iterdir())
-    code, out, _ = call("tune", space, "-o", killed, "--trials", 20, *arguments, "--json")
+    code, out, _ = command("tune", space, "-o", killed, "--trials", 20, *arguments, "--json")
     assert code == 2
-    assert told in json.loads(out)["error"]["message"]
+    assert expected in json.loads(out)["error"]["message"]
     assert sorted(killed.iterdir()) == folders
 
 
-def test_data_that_is_not_there_is_said_before_the_first_trial(
-    space: Path, tmp_path: Path, call: Any
-) -> None:
+def test_data_that_is_not_there_is_said_before_the_first_trial(space: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    code, told, _ = call(
+    code, output, _ = command(
         "tune", space, "-o", out, "--trials", 2, "--set", "data.train.0.path=nowhere", "--json"
     )
     assert code == 3
-    assert "nowhere" in json.loads(told)["error"]["message"]
+    assert "nowhere" in json.loads(output)["error"]["message"]
     assert not list(out.glob("trial_*"))
 
 
 def test_a_study_without_any_value_says_why_and_leaves_its_page(
-    space: Path, tmp_path: Path, call: Any
+    space: Path, tmp_path: Path
 ) -> None:
     """Options of the network are known to the network alone."""
     out = tmp_path / "study"
     wrong = ["--set", "model.options.decoder_chanels=[1, 2]"]
-    code, told, _ = call("tune", space, "-o", out, "--trials", 2, *wrong, "--json")
+    code, output, _ = command("tune", space, "-o", out, "--trials", 2, *wrong, "--json")
     assert code == 2
-    assert "None of 2 trials came to a value; trial 1:" in json.loads(told)["error"]["message"]
+    assert "None of 2 trials has a value; trial 1:" in json.loads(output)["error"]["message"]
     assert "decoder_chanels" in (out / "report.html").read_text()
 
 
-def test_rooftrace_train_says_whose_the_file_is(space: Path, tmp_path: Path, call: Any) -> None:
-    code, told, _ = call("train", space, "-o", tmp_path / "run", "--json")
+def test_rooftrace_train_says_whose_the_file_is(space: Path, tmp_path: Path) -> None:
+    code, output, _ = command("train", space, "-o", tmp_path / "run", "--json")
     assert code == 2
-    error = json.loads(told)["error"]
+    error = json.loads(output)["error"]
     assert "loss is a search space" in error["message"]
     assert "rooftrace tune" in error["remedy"]
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_not_installed_is_named(
-    space: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also that to read a configuration needs none of it, as `rooftrace train` does."""
+    """Reading a configuration, as `rooftrace train` does, does not need the package."""
     for name in [name for name in sys.modules if name.startswith("rooftrace.train.tune.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    importlib.import_module("rooftrace.train.tune.config")
-    code, told, _ = call("tune", space, "-o", tmp_path, "--trials", 1, "--json")
+    importlib.import_module("rooftrace.train.tune.space")
+    code, output, _ = command("tune", space, "-o", tmp_path, "--trials", 1, "--json")
     assert code == 6
-    error = json.loads(told)["error"]
+    error = json.loads(output)["error"]
     assert "'optuna'" in error["message"]
     assert "rooftrace[tune]" in error["remedy"]
+
+
+_LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+from rooftrace.cli import main
+main()
+"""
+
+
+def test_a_full_disk_is_an_error_and_the_same_command_ends_the_study(
+    space: Path, tmp_path: Path
+) -> None:
+    arguments = ["tune", str(space), "-o", str(tmp_path / "study"), "--trials", "1", "--json"]
+    program = [sys.executable, "-c", _LIMITED]
+    done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "space" in json.loads(done.stdout)["error"]["remedy"]
+    code, _, said = command(*arguments, "--trials", 2)
+    assert code == 0, said
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(space: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    code, output, said = command("tune", space, "-o", tmp_path / "file" / "study", "--json")
+    assert code in (2, 5), said
+    assert json.loads(output)["error"]["remedy"]
+    assert (tmp_path / "file").read_text() == "a file"
+
+
+def test_ctrl_c_stops_a_study_and_the_same_command_ends_it(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "study"
+    program = [sys.executable, "-m", "rooftrace", "tune", str(space), "-o", str(out)]
+    process = subprocess.Popen(
+        [*program, "--trials", "9"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while not (out / "trial_0000" / "config.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    monkeypatch.setattr(study_module, "SILENCE_S", 0.1)
+    code, output, said = command("tune", space, "-o", out, "--trials", 1, "--json")
+    assert code == 0, said
+    assert json.loads(output)["trials"]["complete"] >= 1

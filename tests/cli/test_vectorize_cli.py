@@ -1,4 +1,4 @@
-"""`rooftrace vectorize` through the real command."""
+"""`rooftrace vectorize` on the command line."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from rooftrace.cli import main
+from command_line import call, command
 from rooftrace.testing import SyntheticScene, generate_scene
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([*map(str, arguments)])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture
@@ -32,52 +25,52 @@ def scene(tmp_path: Path) -> SyntheticScene:
     return made
 
 
-def test_a_mask_becomes_buildings(
-    scene: SyntheticScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mask_becomes_buildings(scene: SyntheticScene, tmp_path: Path) -> None:
     mask, out = tmp_path / "mask.tif", tmp_path / "maps" / "buildings.gpkg"
-    assert run("vectorize", mask, "-o", out, "--min-area", 5, "--min-hole", 4, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    code, output = call("vectorize", mask, "-o", out, "--min-area", 5, "--min-hole", 4)
+    assert code == 0
     table = geopandas.read_file(out)
-    assert told["polygons"] == len(table) == told["classes"][0]["polygons"] > 5
-    assert told["classes"][0]["area_m2"] == pytest.approx(table["area_m2"].sum())
+    assert output["polygons"] == len(table) == output["classes"][0]["polygons"] > 5
+    assert output["classes"][0]["area_m2"] == pytest.approx(table["area_m2"].sum())
     assert table["area_m2"].min() >= 5
-    assert 0 < told["regularized"] <= 1
-    assert (told["pixels"], told["notes"]) == (48_000, [])
+    assert 0 < output["regularized"] <= 1
+    assert (output["pixels"], output["notes"]) == (48_000, [])
     assert table.crs == scene.grid.crs
     assert [file.name for file in out.parent.iterdir()] == ["buildings.gpkg"]
 
 
-def test_stairs_may_stay_and_people_are_told(
-    scene: SyntheticScene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_regularization_and_the_printed_summary(
+    scene: SyntheticScene, tmp_path: Path
 ) -> None:
     mask, out = tmp_path / "mask.tif", tmp_path / "buildings.shp"
-    assert run("vectorize", mask, "-o", out, "--no-regularize") == 0
-    told = " ".join(capsys.readouterr().err.split())
+    code, _, text = command("vectorize", mask, "-o", out, "--no-regularize")
+    assert code == 0
+    output = " ".join(text.split())
     table = geopandas.read_file(out)
-    assert f"building: {len(table)} polygons" in told
-    assert "right angles" not in told
-    assert "perimeter_m is perim_m" in told
+    assert f"building: {len(table)} polygons" in output
+    assert "right angles" not in output
+    assert "perimeter_m is perim_m" in output
     assert table["area_m2"].sum() == pytest.approx(table.area.sum(), rel=5e-3)
-    assert run("vectorize", mask, "-o", out, "--separate") == 0
-    assert "of the buildings have right angles" in " ".join(capsys.readouterr().err.split())
+    code, _, text = command("vectorize", mask, "-o", out, "--separate")
+    assert code == 0
+    assert "of the buildings have right angles" in " ".join(text.split())
     assert len(geopandas.read_file(out)) >= len(table)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("options", "code", "kind", "message"),
     [
         (["-o", "out.kml"], 5, "ExportError", "is not a vector format"),
-        (["-o", "out.gpkg", "--class", "9"], 2, "ConfigError", "there are 255"),
-        (["-o", "out.gpkg", "--min-hole", "9"], 2, "ConfigError", "areas from 0 m²"),
+        (["-o", "out.gpkg", "--class", "9"], 2, "ConfigError", "expected one of 255"),
+        (["-o", "out.gpkg", "--min-hole", "9"], 2, "ConfigError", "the minimum area 0 m²"),
         (["-o", "out.gpkg", "--threshold", "2"], 2, "ConfigError", "--threshold"),
         (["-o", "out.gpkg", "--score", "none.tif"], 3, "DataError", "no image at none.tif"),
     ],
 )
-def test_mistakes_are_told(
+def test_errors_are_reported(
     scene: SyntheticScene,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     options: list[str],
     code: int,
@@ -85,14 +78,15 @@ def test_mistakes_are_told(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("vectorize", "mask.tif", *options, "--json") == code
-    error = json.loads(capsys.readouterr().out)["error"]
+    found, answer = call("vectorize", "mask.tif", *options)
+    assert found == code
+    error = answer["error"]
     assert error["type"] == kind
     assert message in error["message"]
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probabilities(tmp_path: Path) -> None:
     prob = np.zeros((30, 40), np.uint8)
     prob[5:15, 5:20] = 200
     with rasterio.open(
@@ -102,8 +96,8 @@ def test_probabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         file.write(prob, 1)
     out = tmp_path / "out.geojson"
     for threshold, count in ((0.75, 1), (0.9, 0)):
-        run("vectorize", tmp_path / "prob.tif", "-o", out, "--threshold", threshold, "--json")
-        assert json.loads(capsys.readouterr().out)["polygons"] == count
+        _, answer = call("vectorize", tmp_path / "prob.tif", "-o", out, "--threshold", threshold)
+        assert answer["polygons"] == count
         features = json.loads(out.read_text())["features"]
         assert [one["properties"]["score"] for one in features] == [
             pytest.approx(200 / 255)

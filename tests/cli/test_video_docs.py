@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("av")
 pytest.importorskip("pyarrow")
 
-from rooftrace.io import video_open
+from command_line import call
+from rooftrace.io import video_read as video_open
 from video_files import read_frames, town, write_video
 
 PAGE = Path(__file__).parents[2] / "docs" / "video.md"
@@ -30,7 +30,8 @@ def flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_open, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
 
 
-def test_commands(call: Any) -> None:
+@pytest.mark.campaign
+def test_commands() -> None:
     (block,) = blocks("console")
     made = []
     for line in block.splitlines():
@@ -41,13 +42,15 @@ def test_commands(call: Any) -> None:
     assert made == [(25, 25, 25), (25, 5, 25), (15, 15, 15), (10, 10, 10)]
 
 
+@pytest.mark.campaign
 def test_python(capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks("py")
     exec(compile(block, "docs/video.md", "exec"), {})
     assert capsys.readouterr().out.startswith("25 ")
 
 
-def test_the_columns_are_those_of_the_table(call: Any) -> None:
+@pytest.mark.campaign
+def test_the_columns_are_those_of_the_table() -> None:
     call("video", "flight.mp4", "-o", "out.mp4", "--table", "frames.csv", "--stride", 9)
     header = Path("frames.csv").read_text().splitlines()[0].split(",")
     text = PAGE.read_text(encoding="utf-8")
@@ -58,7 +61,7 @@ def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
     import inspect
 
     from rooftrace.cli.video import video as command
-    from rooftrace.flows.video import VideoOptions
+    from rooftrace.flows.video.run import VideoOptions
 
     default = VideoOptions().smoothing_s
     assert inspect.signature(command).parameters["time_constant"].default == default

@@ -1,4 +1,4 @@
-"""A Label Studio server for all tests that talk to one: it takes long to start."""
+"""One Label Studio server for all tests that need it, because it takes long to start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _labelstudio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def labelstudio(_labelstudio: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The server, with its token where commands look for it."""
+    """Return the server, with its token in the environment."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", TOKEN)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return _labelstudio

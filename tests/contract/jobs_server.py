@@ -1,67 +1,122 @@
-"""A server of jobs alone, in a thread or as a process: `python jobs_server.py FOLDER MODEL`."""
+"""A server that has only jobs, in a thread or as `python jobs_server.py FOLDER MODEL PORT`."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import uvicorn
-from affine import Affine
 from fastapi import FastAPI
 
-from rooftrace.engines.selftest import tiny_bundle
+from raster_files import write_geotiff
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import load
-from rooftrace.rest.jobs import jobs_router
+from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.problems import install_problems
-from rooftrace.service.jobs.admit import CHILD
-from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.runner import CHILD, JobRunner
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.limits import Limits
 
-__all__ = ["SLOW_CHILD", "jobs_app", "serving", "write_model", "write_town"]
+__all__ = [
+    "GATED_CHILD",
+    "PATIENCE_S",
+    "JobGate",
+    "jobs_app",
+    "serving",
+    "wait_until",
+    "write_model",
+    "write_town",
+]
 
-SLOW_CHILD = """
-import sys, time
-from rooftrace.predict import scene, stream
-scene.TILE_PX, scene.BLOCK_PX, stream.BATCH_PX = 256, 300, 1
+PATIENCE_S = 300.0
+"""Time after which a test fails; generous, because it must not depend on the machine's load."""
+
+GATED_CHILD = """
+import time
+from pathlib import Path
+from rooftrace.predict import plan, pipeline
+plan.TILE_PX, plan.BLOCK_PX, pipeline.BATCH_PX = 256, 300, 1
 from rooftrace.engines.openvino import OpenVinoEngine
-run = OpenVinoEngine.run_quantised
-def slowly(self, batch):
-    time.sleep(float(sys.argv[1]))
-    return run(self, batch)
-OpenVinoEngine.run_quantised = slowly
 from rooftrace.service.jobs import child
-child._TELL_EVERY_S = 0.0
+child._PROGRESS_EVERY_S = 0.0
+predict, run, folder, started = child._predict, OpenVinoEngine.run_quantised, None, 0
+def predict_in(order, send):
+    global folder
+    folder = Path(order["folder"])
+    predict(order, send)
+def run_at_gate(self, batch):
+    global started
+    while not (gate := folder / "gate").exists() or started >= int(gate.read_text()):
+        time.sleep(0.01)
+    started += 1
+    (folder / "started").write_text(str(started))
+    return run(self, batch)
+child._predict, OpenVinoEngine.run_quantised = predict_in, run_at_gate
 child.main()
 """
-"""A child with small blocks that takes its time over each tile."""
+"""A child with small blocks that runs only as many tiles as the gate of its job allows."""
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Poll until a condition holds; fail after `PATIENCE_S`."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+class JobGate:
+    """Control over the tiles that a `GATED_CHILD` runs.
+
+    Args:
+        folder: Folder of the job.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tiles = 0
+
+    def open(self, tiles: int = 10**9) -> None:
+        """Let the process of the job run this many tiles in all; by default every tile."""
+        self._tiles = tiles
+        written = self._folder / "gate.new"
+        written.write_text(str(tiles))
+        written.replace(self._folder / "gate")
+
+    def step_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Let the process run tile after tile until a condition holds."""
+        while not condition():
+            self.open(self._tiles + 1)
+            wait_until(lambda: self._started() >= self._tiles, f"tile {self._tiles}, {what}")
+            # The block of the tile is finished by another thread of the process.
+            time.sleep(0.1)
+
+    def _started(self) -> int:
+        path = self._folder / "started"
+        return int(path.read_text() or 0) if path.exists() else 0
 
 
 def write_model(folder: Path) -> Path:
-    """A model of pixels' brightness, of half a metre, whose scenes have many tiles."""
+    """Write a model of pixel brightness at 0.5 m per pixel, whose scenes have many tiles."""
     tiny = tiny_bundle()
-    told = {"input_multiple_px": 32, "context_px": 8, "gsd_m": 0.5}
-    write_bundle(folder / "tiny.rooftrace", tiny.spec.model_copy(update=told), tiny.parts)
+    changes = {"input_multiple_px": 32, "context_px": 8, "gsd_m": 0.5}
+    write_bundle(folder / "tiny.rooftrace", tiny.spec.model_copy(update=changes), tiny.parts)
     return folder / "tiny.rooftrace"
 
 
 def write_town(path: Path, side: int) -> Path:
-    """A GeoTIFF of half a metre with roofs of 10 m, some of them bright."""
+    """Write a GeoTIFF at 0.5 m per pixel with roofs of 10 m, some of them bright."""
     rng = np.random.default_rng(3)
     coarse = rng.integers(0, 256, (3, side // 20, side // 20), dtype=np.uint8)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", tiled=True,
-        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), compress="deflate",
-    ) as out:  # fmt: skip
-        out.write(np.kron(coarse, np.ones((1, 20, 20), np.uint8)))
-    return path
+    return write_geotiff(
+        path, np.kron(coarse, np.ones((1, 20, 20), np.uint8)), tiled=True, compress="deflate"
+    )
 
 
 def jobs_app(
@@ -72,7 +127,7 @@ def jobs_app(
     workers: int = 1,
     command: Sequence[str] = CHILD,
 ) -> FastAPI:
-    """An app with the routes of jobs, whose runner lives as long as it does."""
+    """Return an app with the routes of jobs; its lifespan starts and stops the runner."""
     limits = limits or Limits()
     store = JobStore(folder, jobs_waiting=limits.jobs_waiting)
     runner = JobRunner(store, model, workers, command=command)
@@ -87,13 +142,13 @@ def jobs_app(
     app = FastAPI(lifespan=lifespan)
     app.state.store = store
     install_problems(app)
-    app.include_router(jobs_router(runner, load(model), limits))
+    app.include_router(jobs_router(JobIntake(runner, load(model), limits)))
     return app
 
 
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
-    """An address at which the app answers meanwhile."""
+    """Serve an app in a thread, and yield its address."""
     config = uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -110,6 +165,6 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    command = (sys.executable, "-c", SLOW_CHILD, sys.argv[4])
+    command = (sys.executable, "-c", GATED_CHILD)
     served = jobs_app(Path(sys.argv[1]), Path(sys.argv[2]), command=command)
     uvicorn.run(served, port=int(sys.argv[3]), log_level="warning")

@@ -1,4 +1,4 @@
-"""A real Label Studio server, for the tests that talk to one."""
+"""A real Label Studio server for tests."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Server:
     """A running server.
 
     Args:
-        url: where it listens.
-        files: its document root.
-        log: what it says.
+        url: Address on which it listens.
+        files: Document root.
+        log: Log file.
     """
 
     url: str
@@ -46,7 +46,7 @@ class Server:
     log: Path
 
     def call(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
-        """What a person's browser would do between our push and our pull."""
+        """Send a request as a person's browser would between push and pull."""
         request = Request(
             self.url + path,
             data=None if body is None else json.dumps(body).encode(),
@@ -54,12 +54,13 @@ class Server:
             method=method,
         )
         with urlopen(request, timeout=120) as response:
-            return json.load(response)
+            content = response.read()
+        return json.loads(content) if content else None
 
 
 @contextmanager
 def running_server(home: Path) -> Iterator[Server]:
-    """A server of its own, with everything that it keeps in a folder."""
+    """Run a separate server that stores everything in a folder."""
     (home / "files").mkdir()
     empty = ENVIRONMENT / "empty" / "label_studio.sqlite3"
     if empty.is_file():  # else the server makes one, which takes half a minute
@@ -74,7 +75,7 @@ def running_server(home: Path) -> Iterator[Server]:
         "LABEL_STUDIO_BASE_DATA_DIR": str(home),
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(home / "files"),
-        # Its ML backends, and the webhooks that it makes of them, may lie on this machine.
+        # Its ML backends and their webhooks may have addresses of this machine.
         "USE_DEFAULT_BANNED_SUBNETS": "false",
         "COLLECT_ANALYTICS": "false",
         "LATEST_VERSION_CHECK": "false",
@@ -85,7 +86,7 @@ def running_server(home: Path) -> Iterator[Server]:
         "--password", PASSWORD, "--user-token", TOKEN, "--enable-legacy-api-token",
     ]  # fmt: skip
     with (home / "log").open("wb") as log:
-        # A group of its own, so that nothing of it is left when it is stopped.
+        # A separate process group, so that stopping it leaves no process behind.
         process = subprocess.Popen(
             command, cwd=home, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
@@ -94,8 +95,8 @@ def running_server(home: Path) -> Iterator[Server]:
         deadline = time.monotonic() + START_S
         while not _is_up(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                told = (home / "log").read_text(errors="replace")[-3000:]
-                pytest.fail(f"Label Studio did not start (exit {process.returncode}):\n{told}")
+                log_text = (home / "log").read_text(errors="replace")[-3000:]
+                pytest.fail(f"Label Studio did not start (exit {process.returncode}):\n{log_text}")
             time.sleep(0.5)
         yield Server(url, home / "files", home / "log")
     finally:

@@ -23,13 +23,13 @@ __all__ = ["Upload", "malformed", "valid"]
 
 @dataclass(frozen=True)
 class Upload:
-    """What is sent.
+    """A request to the service.
 
     Args:
-        name: what it is called, which may be a path.
-        data: its bytes.
-        kind: the content type.
-        query: further parameters.
+        name: File name, which may be a path.
+        data: Bytes of the file.
+        kind: Content type.
+        query: Further parameters.
     """
 
     name: str
@@ -44,11 +44,11 @@ def valid() -> list[Upload]:
 
 
 def malformed(count: int, seed: int = 0) -> Iterator[Upload]:
-    """As many uploads; first each that is absurd by design, then images that chance has altered.
+    """Yield `count` uploads: first those that are absurd by design, then randomly altered images.
 
     Args:
-        count: of all.
-        seed: of chance.
+        count: Number of uploads.
+        seed: Seed of the random alterations.
     """
     made = [*_bombs(), *_tiffs(), *_references(), *_strangers(), *_names(), *_places()]
     assert len(made) <= count // 2

@@ -1,4 +1,4 @@
-"""What every architecture promises: any bands, any classes, dropout in training, gradients."""
+"""Every architecture supports any bands, any classes, dropout in training, and gradients."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "PSPNet": {"options": {"psp_out_channels": 16}},
     "PlainUnet": {"options": {"filters": 4, "depth": 3}},
     "Segformer": {"options": {"decoder_segmentation_channels": 16}},
+    "TorchvisionDeepLabV3": {"encoder": "resnet50"},
     "UPerNet": {"options": {"decoder_channels": 16}},
     "Unet": {"options": {"decoder_channels": [16, 16, 8, 8, 8]}},
     "UnetPlusPlus": {"options": {"decoder_channels": [16, 16, 8, 8, 8]}},
@@ -35,11 +36,11 @@ BANDS, CHANNELS = 4, 3
 
 
 def config_of(name: str, dropout: float = 0.0) -> ModelConfig:
-    told = SMALL.get(name, {})
+    output = SMALL.get(name, {})
     if name == "PlainUnet":
-        own = {**told, "options": {**told["options"], "dropout": dropout}}
+        own = {**output, "options": {**output["options"], "dropout": dropout}}
         return ModelConfig(architecture=name, **own)
-    chosen = {"encoder": "tu-test_resnet", "encoder_weights": "none", "dropout": dropout, **told}
+    chosen = {"encoder": "tu-test_resnet", "encoder_weights": "none", "dropout": dropout, **output}
     return ModelConfig(architecture=name, **chosen)
 
 
@@ -48,6 +49,7 @@ def side_px(net: Any) -> int:
     return max(128, multiple_px(net))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bands_to_channels(name: str) -> None:
     torch.manual_seed(0)

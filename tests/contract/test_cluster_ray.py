@@ -22,8 +22,10 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import write_bundle
+from raster_files import write_geotiff
+from tiny_models import write_tiny_bundle
+
+pytestmark = pytest.mark.campaign
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 psutil = pytest.importorskip("psutil")
@@ -54,19 +56,19 @@ class Nodes:
         """One more."""
         log = self.folder / f"node{len(self.started)}.log"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
-        with log.open("wb") as told:
+        with log.open("wb") as reported:
             process = subprocess.Popen(
-                command, env={**os.environ, **_ENVIRONMENT}, stdout=told, stderr=told,
+                command, env={**os.environ, **_ENVIRONMENT}, stdout=reported, stderr=reported,
                 start_new_session=True,
             )  # fmt: skip
         self.started.append(process)
         _until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
 
     def kill(self, number: int) -> None:
-        """As if its plug was pulled."""
+        """Kill a node and its children, as a loss of power does."""
         process = self.started[number]
         family = [*psutil.Process(process.pid).children(recursive=True)]
-        # The one that would tell the others first.
+        # First the process that would notify the others.
         for member in [psutil.Process(process.pid), *family]:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
@@ -105,10 +107,7 @@ def _until(happens: object, otherwise: str, within_s: float = _BEGINS_WITHIN_S) 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec.model_copy(update={"context_px": 8}), tiny.parts)
-    return path
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace", context_px=8)
 
 
 @pytest.fixture(scope="module")
@@ -119,31 +118,27 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cells = _SIDE_PX // 48 + 1
     coarse = rng.integers(0, 256, (3, cells, cells), dtype=np.uint8)
     data = np.kron(coarse, np.ones((1, 48, 48), np.uint8))[:, :_SIDE_PX, :_SIDE_PX]
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=_SIDE_PX, width=_SIDE_PX, dtype="uint8",
-        nodata=0, crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), tiled=True,
-        compress="deflate",
-    ) as out:  # fmt: skip
-        out.write(data)
-    return path
+    return write_geotiff(path, data, nodata=0, tiled=True, compress="deflate")
 
 
-def predict(town: Path, model: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def predict(
+    town: Path, model: Path, out: Path, *more: str, command: str = "predict"
+) -> subprocess.Popen[str]:
     """The command as a person gives it."""
-    command = [
-        sys.executable, "-m", "rooftrace", "predict", str(town), "-m", str(model), "-o", str(out),
+    line = [
+        sys.executable, "-m", "rooftrace", command, str(town), "-m", str(model), "-o", str(out),
         "--json", *more,
     ]  # fmt: skip
     return subprocess.Popen(
-        command, env={**os.environ, **_ENVIRONMENT}, text=True,
+        line, env={**os.environ, **_ENVIRONMENT}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 def ended(process: subprocess.Popen[str]) -> None:
-    told, errors = process.communicate(timeout=500)
+    reported, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
-    json.loads(told)
+    json.loads(reported)
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -175,12 +170,12 @@ def test_a_node_is_killed_in_mid_run(
     nodes.kill(2)
     ended(run)
     assert results(tmp_path) == alone
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["cluster"]["lost"] == 1
-    assert told["resumed_blocks"] == 0
+    reported = json.loads((tmp_path / "run.json").read_text())
+    assert reported["cluster"]["lost"] == 1
+    assert reported["resumed_blocks"] == 0
     # What was lost was done again, and nothing is counted twice.
-    assert told["cluster"]["repeated"] >= 1
-    assert told["figures"][0]["pixels"] == _SIDE_PX**2
+    assert reported["cluster"]["repeated"] >= 1
+    assert reported["figures"][0]["pixels"] == _SIDE_PX**2
     assert not (tmp_path / ".rooftrace").exists()
 
 
@@ -195,9 +190,9 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(
     kept = len(parts_of(tmp_path))
     ended(predict(town, model, tmp_path, *spread(nodes)))
     assert results(tmp_path) == alone
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["resumed_blocks"] >= kept >= 3
-    assert told["figures"][0]["pixels"] == _SIDE_PX**2
+    reported = json.loads((tmp_path / "run.json").read_text())
+    assert reported["resumed_blocks"] >= kept >= 3
+    assert reported["figures"][0]["pixels"] == _SIDE_PX**2
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +225,8 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     nodes: Nodes, scenes: Path, model: Path, tmp_path: Path
 ) -> None:
     alone, out = tmp_path / "alone", tmp_path / "out"
-    ended(predict(scenes, model, alone, "--catalogue"))
-    run = predict(scenes, model, out, "--catalogue", *spread(nodes))
+    ended(predict(scenes, model, alone, command="catalogue"))
+    run = predict(scenes, model, out, *spread(nodes), command="catalogue")
     _until(lambda: noted(out) >= 1 or run.poll() is not None, "no scene comes")
     nodes.kill(2)
     _until(lambda: noted(out) >= 3 or run.poll() is not None, "no scene comes after the loss")
@@ -240,10 +235,10 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     assert run.returncode == -signal.SIGKILL
     kept = noted(out)
     more = ("--cluster", "ray", "--address", nodes.address, "--workers", "1")
-    process = predict(scenes, model, out, "--catalogue", *more)
-    told, errors = process.communicate(timeout=500)
+    process = predict(scenes, model, out, *more, command="catalogue")
+    reported, errors = process.communicate(timeout=500)
     assert process.returncode == 0, errors
-    report = json.loads(told)
+    report = json.loads(reported)
     assert report["resumed_scenes"] >= kept >= 3
     assert report["failed"] == []
     assert layer(out) == layer(alone)

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,12 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
-from rooftrace.cli import main
-from rooftrace.data.rle.table import RleTable
-from rooftrace.data.runs import encode_runs
+import command_line
+from rooftrace.labels.rle.codec import encode_runs
+from rooftrace.labels.rle.table import RleTable
 from rooftrace.testing import generate_scene
+
+pytestmark = pytest.mark.campaign
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = {
@@ -40,19 +40,16 @@ TRAIN_PX, TRAIN_GSD_M = 384, 0.5
 TEST_PX, TEST_GSD_M = 224, 0.3
 TESTED = 10
 EMPTY = f"TEST_{TESTED - 1:05d}"
-"""As some are in the contest, it shows no building: a meadow."""
+"""A meadow without buildings; the contest has such images, too."""
 
 Masks = dict[str, NDArray[np.bool_]]
 Submit = Callable[..., Masks]
 
 
 def call(*arguments: object) -> dict[str, Any]:
-    """Run a command with `--json`: what it prints."""
-    told = StringIO()
-    with redirect_stdout(told), pytest.raises(SystemExit) as stopped:
-        main([*map(str, arguments), "--json"])
-    assert stopped.value.code == 0, told.getvalue()
-    answer: dict[str, Any] = json.loads(told.getvalue())
+    """Run a command that succeeds and return its JSON answer."""
+    code, answer = command_line.call(*arguments)
+    assert code == 0, answer
     return answer
 
 
@@ -68,7 +65,7 @@ def write_table(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
 
 @dataclass(frozen=True)
 class Contest:
-    """What the organisers hand out, and the truth that they keep."""
+    """Files that the organisers hand out, and the truth that they keep."""
 
     folder: Path
     truth: Masks
@@ -125,13 +122,13 @@ def models(contest: Contest) -> list[Path]:
 @pytest.fixture(scope="module")
 def scale(contest: Contest) -> float:
     """Metres per pixel of the test images over those of the training, as the audit finds it."""
-    told = call(
+    answer = call(
         "inspect", contest.folder / "train.csv", "--gsd", TRAIN_GSD_M,
         "--against", contest.folder / "test_img",
     )  # fmt: skip
-    (finding,) = (f for f in told["findings"] if f["key"].startswith("shift.scale"))
+    (finding,) = (f for f in answer["findings"] if f["key"].startswith("shift.scale"))
     assert finding["key"] == "shift.scale", finding["detail"]
-    (estimate,) = told["comparison"]["scale"]["estimates"]
+    (estimate,) = answer["comparison"]["scale"]["estimates"]
     assert estimate["low"] < TEST_GSD_M / TRAIN_GSD_M < estimate["high"]
     return float(estimate["factor"])
 
@@ -144,7 +141,7 @@ def submit(contest: Contest) -> Submit:
         sample, out = contest.folder / "sample_submission.csv", contest.folder / "submission.csv"
         words = [word for path in models for word in ("-m", path)]
         images = contest.folder / "test_img"
-        call("predict", images, *words, *options, "--rle", out, "--sample", sample)
+        call("submit", images, *words, *options, "-o", out, "--sample", sample)
         assert out.read_text().startswith("img_id,mask_rle\n")
         table = RleTable.read(out)
         assert [table.image_id(row) for row in table.rows] == list(contest.truth)
@@ -155,14 +152,14 @@ def submit(contest: Contest) -> Submit:
 
 
 def dice(masks: Masks, truth: Masks) -> NDArray[np.float64]:
-    """Of each image; NaN where neither side has a building."""
+    """Return the Dice coefficient of each image; NaN where neither side has a building."""
     both = np.array([(masks[name] & truth[name]).sum() for name in truth])
     sizes = np.array([masks[name].sum() + truth[name].sum() for name in truth])
     return np.where(sizes, 2 * both / np.maximum(sizes, 1), np.nan)
 
 
 def score(masks: Masks, truth: Masks) -> float:
-    """As the contest's own code counts: images where neither side has a building are left out."""
+    """Return the contest's score: its own code skips images where neither side has a building."""
     return float(np.nanmean(dice(masks, truth)))
 
 
@@ -206,17 +203,19 @@ def test_the_score_of_a_submission(contest: Contest, models: list[Path], submit:
     submission = contest.folder / "final.csv"
     rows = [(name, encode_runs(mask, "row")) for name, mask in masks.items()]
     write_table(submission, [("img_id", "mask_rle"), *rows])
-    told = call(
+    answer = call(
         "evaluate", "--predictions", submission, "--truth", contest.folder / "solution.csv",
         "--size", f"{TEST_PX}x{TEST_PX}", "--only", "pixels",
     )  # fmt: skip
     each = dice(masks, contest.truth)
     assert np.isnan(each).sum() == 1
     # Here an image where neither side has a building counts as 1.
-    assert told["per_image"]["dice"] == pytest.approx(np.nan_to_num(each, nan=1.0).mean(), abs=1e-6)
-    found = told["intervals"]["per_image.dice"]
+    assert answer["per_image"]["dice"] == pytest.approx(
+        np.nan_to_num(each, nan=1.0).mean(), abs=1e-6
+    )
+    found = answer["intervals"]["per_image.dice"]
     assert (found["units"], found["count"]) == ("scene", TESTED)
-    assert found["low"] < told["per_image"]["dice"] < found["high"]
+    assert found["low"] < answer["per_image"]["dice"] < found["high"]
 
 
 @pytest.mark.realdata

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import rooftrace
-from rooftrace.data.config import SourceConfig
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.testing import demo_scene, demo_scene_path
 
 ASSETS = Path(str(files("rooftrace"))) / "assets"
+PLACES = {"catanduanes", "massachusetts", "rotterdam", "jonkoping", "vienna"}
+"""The validation places."""
 
 
 def test_fits_the_wheel() -> None:
@@ -29,30 +31,27 @@ def test_contract() -> None:
         "building",
     )
     assert "OpenStreetMap contributors" in spec.attribution
-    assert {measured.data for measured in spec.metrics} == {
-        "catanduanes",
-        "massachusetts",
-        "rotterdam",
-    }
+    assert {measured.data for measured in spec.metrics} == PLACES
 
 
-def test_its_int8_variant_loses_less_than_half_a_point_on_each_validation_place() -> None:
+def test_its_int8_variant_loses_no_more_than_its_card_says_on_each_validation_place() -> None:
     (variant,) = rooftrace.load().bundle.spec.variants
     assert (variant.engine, variant.precision) == ("openvino", "int8")
-    places = ("catanduanes", "massachusetts", "rotterdam")
-    against = {f"iou_drop/{place}/{p}" for place in places for p in ("fp32", "bf16")}
+    against = {f"iou_drop/{place}/{p}" for place in PLACES for p in ("fp32", "bf16")}
     assert set(variant.parity) == against
-    assert max(variant.parity.values()) < 0.005
+    assert max(variant.parity.values()) < 0.025
+    assert sum(drop > 0.011 for drop in variant.parity.values()) == 1  # Jönköping against bf16
 
 
 def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
     made = rooftrace.load().bundle.spec.calibration
     assert made is not None
-    assert {data.data for data in made.fitted_on} == {"catanduanes", "massachusetts", "rotterdam"}
+    assert {data.data for data in made.fitted_on} == PLACES - {"vienna"}
     assert made.ece_after < made.ece_before
     assert made.log_loss_after < made.log_loss_before
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("precision", ["fp32", "int8", None])
 def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     prediction = rooftrace.load(precision=precision).predict(demo_scene_path())
@@ -65,6 +64,7 @@ def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     assert covered == pytest.approx(np.mean(prediction.mask.data == 1), rel=0.03)
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 def test_int8_holds_where_tall_buildings_lean(realdata: Path) -> None:
     folder = SourceConfig(path=str(realdata / "rotterdam"), part="[150:]", gsd_m=0.5)
@@ -80,7 +80,11 @@ def test_int8_holds_where_tall_buildings_lean(realdata: Path) -> None:
     ("folder", "least"),
     [
         (SourceConfig(path="oam/catanduanes", glob="*-19.png", gsd_m=0.29), 0.63),
-        (SourceConfig(path="rotterdam", part="[150:]", gsd_m=0.5), 0.41),
+        pytest.param(
+            SourceConfig(path="rotterdam", part="[150:]", gsd_m=0.5),
+            0.41,
+            marks=pytest.mark.campaign,
+        ),
     ],
 )
 def test_holds_on_places_that_it_was_not_trained_on(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.campaign
+
 PACKAGE = {
     "openvino": None,
     "onnxruntime": "onnxruntime",
@@ -28,7 +30,7 @@ PACKAGE = {
     "torch": "torch",
     "tensorrt": "tensorrt",
 }
-"""What each engine needs beyond the core install."""
+"""Packages that each engine needs beyond the core install."""
 
 CLOSE = {"fp32": 1e-4, "bf16": 0.03, "fp16": 0.01}
 
@@ -128,7 +130,7 @@ def test_a_missing_package_names_what_to_install(
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_a_bundle_without_what_an_engine_takes(name: str, bundle: ModelBundle) -> None:
     empty = replace(bundle, parts={})
-    with pytest.raises(ConfigError, match=f"nothing for the engine {name}, which takes"):
+    with pytest.raises(ConfigError, match=f"cannot run on the engine {name}, which takes"):
         load_engine(empty, engine=name)
 
 
@@ -192,7 +194,7 @@ def test_cuda_that_does_not_start_is_no_silent_processor(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: named)
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-        pytest.raises(ConfigError, match="could not start it"),
+        pytest.raises(ConfigError, match="could not start"),
     ):
         load_engine(bundle, engine="onnxruntime-cuda")
 

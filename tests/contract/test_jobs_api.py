@@ -1,4 +1,4 @@
-"""/v1/jobs over HTTP: real uploads, real processes, real events."""
+"""/v1/jobs over HTTP, with real uploads, processes and events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +18,22 @@ import pytest
 import rasterio
 from affine import Affine
 from fastapi import FastAPI
-from jobs_server import SLOW_CHILD, jobs_app, serving, write_model, write_town
+from jobs_server import (
+    GATED_CHILD,
+    PATIENCE_S,
+    JobGate,
+    jobs_app,
+    serving,
+    wait_until,
+    write_model,
+    write_town,
+)
 
-from rooftrace.flows.predict import run_predict
-from rooftrace.predict.options import SceneOptions
-from rooftrace.service.limits import Limits
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.decode import Limits
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +48,23 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(model: Path, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """One that takes uploads of 2 MB and a million pixels."""
+    """Return an app that accepts uploads of 2 MB and a million pixels."""
     limits = Limits(job_upload_bytes=2_000_000, job_pixels=10**6)
     return jobs_app(tmp_path_factory.mktemp("jobs"), model, limits)
 
 
 @pytest.fixture(scope="module")
 def server(app: FastAPI) -> Iterator[httpx.Client]:
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client
 
 
 @pytest.fixture
-def slow(model: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, FastAPI]]:
-    """A server of jobs that take some seconds, of which two may wait."""
-    command = (sys.executable, "-c", SLOW_CHILD, "0.08")
+def gated(model: Path, tmp_path: Path) -> Iterator[tuple[httpx.Client, FastAPI]]:
+    """Serve jobs that stop at a `JobGate`, of which two may wait."""
+    command = (sys.executable, "-c", GATED_CHILD)
     app = jobs_app(tmp_path / "jobs", model, Limits(jobs_waiting=2), command=command)
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client, app
 
 
@@ -67,26 +77,36 @@ def begin(client: httpx.Client, town: Path, **asked: Any) -> dict[str, Any]:
     return job
 
 
-def events(client: httpx.Client, job: dict[str, Any], seen: str = "") -> list[tuple[str, int, Any]]:
-    """All events of a job, until it has ended: name, id, data."""
-    found = []
+Event = tuple[str, int, Any]
+"""Name, id and data of an event."""
+
+
+def stream_events(client: httpx.Client, job: dict[str, Any], seen: str = "") -> Iterator[Event]:
+    """Yield the events of a job until it ends."""
     headers = {"Last-Event-ID": seen} if seen else {}
     with client.stream("GET", job["links"]["events"], headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        for text in "".join(answer.iter_text()).split("\n\n")[:-1]:
-            fields = dict(line.split(": ", 1) for line in text.splitlines() if line[0] != ":")
-            if fields:
-                found.append((fields["event"], int(fields["id"]), json.loads(fields["data"])))
-    return found
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            if line and not line.startswith(":"):
+                name, text = line.split(": ", 1)
+                fields[name] = text
+            elif not line and fields:
+                yield fields["event"], int(fields["id"]), json.loads(fields["data"])
+                fields = {}
 
 
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+def events(client: httpx.Client, job: dict[str, Any], seen: str = "") -> list[Event]:
+    return list(stream_events(client, job, seen))
+
+
+def problem_of(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    told: dict[str, Any] = answer.json()
-    assert told["status"] == status
-    return told
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    return problem
 
 
 def test_a_job_from_upload_to_files(
@@ -95,14 +115,17 @@ def test_a_job_from_upload_to_files(
     job = begin(server, town, min_area=5, cell=50)
     assert (job["state"], job["name"]) == ("queued", "Häuser.tif")
     assert job["options"]["min_area_m2"] == 5
-    told = events(server, job)
-    assert told[-1][0] == "done"
-    assert [number for _, number, _ in told] == sorted({number for _, number, _ in told})
+    received = events(server, job)
+    assert received[-1][0] == "done"
+    numbers = [number for _, number, _ in received]
+    assert numbers == sorted(set(numbers))
     done = server.get(job["links"]["self"]).json()
-    assert done == told[-1][2]
+    assert done == received[-1][2]
     assert done["progress"]["share"] == 1
     assert done["figures"]["buildings"] == done["progress"]["buildings"] > 100
-    run_predict([town], model, tmp_path, SceneOptions(min_area_m2=5, cell_m=50))
+    run_predict(
+        find_inputs([town]), read_models(model), tmp_path, SceneOptions(min_area_m2=5, cell_m=50)
+    )
     expected = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.json"}
     listed = server.get(job["links"]["results"]).json()
     found = {file["name"]: server.get(file["url"]).content for file in listed["files"]}
@@ -117,16 +140,18 @@ def test_a_job_from_upload_to_files(
         assert archive.testzip() is None
         assert {name: archive.read(name) for name in expected} == expected
     assert f'"{job["id"]}.zip"' in answer.headers["content-disposition"]
+    assert answer.headers["content-disposition"].endswith("H%C3%A4user_results.zip")
     everything = json.dumps([done, listed, record])
     assert "/tmp" not in everything
     assert str(tmp_path.parent) not in everything
-    # Who has heard the end is not told again.
-    last = str(told[-1][1])
+    # A client that has received the last event gets no further events.
+    last = str(received[-1][1])
     seen = server.get(job["links"]["events"], headers={"Last-Event-ID": last})
     assert (seen.status_code, seen.content) == (204, b"")
     assert [name for name, _, _ in events(server, job, seen="1")] == ["done"]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("ending", [".jpg", ".jp2"])
 def test_an_image_that_lies_nowhere(
     server: httpx.Client, town: Path, model: Path, tmp_path: Path, ending: str
@@ -137,7 +162,7 @@ def test_an_image_that_lies_nowhere(
     cv2.imwrite(str(image), pixels)
     job = begin(server, image)
     assert events(server, job)[-1][0] == "done"
-    run_predict([image], model, tmp_path / "out", SceneOptions())
+    run_predict(find_inputs([image]), read_models(model), tmp_path / "out", SceneOptions())
     expected = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     del expected["run.json"]
     assert set(expected) == {"scene_mask.png", "scene_buildings.geojson", "scene_preview.png"}
@@ -145,6 +170,7 @@ def test_an_image_that_lies_nowhere(
     assert {name: server.get(f"{url}/{name}").content for name in expected} == expected
 
 
+@pytest.mark.campaign
 def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     job = begin(server, town, outputs=["mask"])
     events(server, job)
@@ -155,11 +181,12 @@ def test_parts_of_a_file(server: httpx.Client, town: Path) -> None:
     assert part.headers["content-range"] == f"bytes 10-99/{len(whole)}"
     assert server.get(url, headers={"Range": "bytes=99999999-"}).status_code == 416
     for name in ("scene.tif", "../scene.tif", "..%2fscene.tif", ".lock", "answer.json", "log.txt"):
-        problem(server.get(f"{job['links']['results']}/{name}"), 404)
+        problem_of(server.get(f"{job['links']['results']}/{name}"), 404)
     names = [file["name"] for file in server.get(job["links"]["results"]).json()["files"]]
     assert names == ["run.json", "scene_mask.tif"]
 
 
+@pytest.mark.campaign
 def test_the_body_itself(server: httpx.Client, town: Path) -> None:
     job = server.post(
         "/v1/jobs", content=town.read_bytes(), headers={"Content-Type": "image/tiff"},
@@ -169,11 +196,12 @@ def test_the_body_itself(server: httpx.Client, town: Path) -> None:
     assert events(server, job)[-1][0] == "done"
     assert server.delete(job["links"]["self"]).status_code == 204
     for path in ("", "/events", "/results", "/results.zip", "/results/scene_mask.tif"):
-        problem(server.get(job["links"]["self"] + path), 404)
-    problem(server.delete(job["links"]["self"]), 404)
-    problem(server.post(job["links"]["self"] + "/cancel"), 404)
+        problem_of(server.get(job["links"]["self"] + path), 404)
+    problem_of(server.delete(job["links"]["self"]), 404)
+    problem_of(server.post(job["links"]["self"] + "/cancel"), 404)
 
 
+@pytest.mark.campaign
 def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town: Path) -> None:
     folder = app.state.store.folder / "jobs"
     before = {path.name for path in folder.iterdir()}
@@ -185,11 +213,11 @@ def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town
     noise = np.random.default_rng(0).bytes(2_000_001)
     cases: list[tuple[int, bytes | Iterator[bytes], dict[str, str], str]] = [
         (422, b"", raw, "is empty"),
-        (422, b"no image", raw, "none of the image formats"),
-        (422, vrt, raw, "none of the image formats"),
+        (422, b"no image", raw, "none of the supported image formats"),
+        (422, vrt, raw, "none of the supported image formats"),
         (422, data[:150], raw, "image"),
         (413, noise, raw, "more than the 2,000,000 bytes"),
-        # In chunks its length is not known before.
+        # A chunked body has no announced length.
         (413, iter([noise[:1_000_000], noise[1_000_000:]]), raw, "more than the 2,000,000 bytes"),
         (413, head + noise + b"\r\n--x--\r\n", form, "more than the 2,000,000 bytes"),
         (415, data, {"Content-Type": "text/plain"}, "'text/plain'"),
@@ -203,19 +231,17 @@ def test_what_is_refused_leaves_nothing(server: httpx.Client, app: FastAPI, town
         (422, head + data + b"\r\n" + head + b"\r\n--x--\r\n", form, "several files"),
         (400, head.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"a" * 9999), form, "header size"),
     ]  # fmt: skip
-    for status, body, headers, told in cases:
+    for status, body, headers, expected in cases:
         answer = server.post("/v1/jobs", content=body, headers=headers)
-        assert told in problem(answer, status)["detail"], (status, told)
+        assert expected in problem_of(answer, status)["detail"], (status, expected)
     for asked in ({"threshold": "2"}, {"thresold": "0.5"}, {"outputs": "all"}, {"gsd": "nan"}):
-        problem(server.post("/v1/jobs", content=data, headers=raw, params=asked), 422)
+        problem_of(server.post("/v1/jobs", content=data, headers=raw, params=asked), 422)
     far = server.post("/v1/jobs", content=data, headers=raw, params={"gsd": 50})
-    assert problem(far, 422)["type"] == "/problems/gsd-mismatch"
-    deadline = time.monotonic() + 10
-    while {path.name for path in folder.iterdir()} != before:
-        assert time.monotonic() < deadline, "an upload was left behind"
-        time.sleep(0.02)
+    assert problem_of(far, 422)["type"] == "/problems/gsd-mismatch"
+    wait_until(lambda: {path.name for path in folder.iterdir()} == before, "uploads are removed")
 
 
+@pytest.mark.campaign
 def test_too_many_pixels(server: httpx.Client, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     with rasterio.open(
@@ -224,9 +250,9 @@ def test_too_many_pixels(server: httpx.Client, tmp_path: Path) -> None:
     ):  # fmt: skip
         pass
     with path.open("rb") as file:
-        told = problem(server.post("/v1/jobs", files={"file": file}), 413)
-    assert "1,001 × 1,000" in told["detail"]
-    assert "parts" in told["remedy"]
+        refused = problem_of(server.post("/v1/jobs", files={"file": file}), 413)
+    assert "1,000 × 1,001" in refused["detail"]
+    assert "parts" in refused["remedy"]
 
 
 def test_the_list_in_pages(server: httpx.Client, app: FastAPI) -> None:
@@ -242,62 +268,66 @@ def test_the_list_in_pages(server: httpx.Client, app: FastAPI) -> None:
     assert second["jobs"][0]["id"] == ids[0]
     everything = server.get("/v1/jobs", params={"limit": 100}).json()
     assert everything["next"] is None
-    problem(server.get("/v1/jobs", params={"before": "nothing"}), 404)
-    problem(server.get("/v1/jobs", params={"limit": 0}), 422)
+    problem_of(server.get("/v1/jobs", params={"before": "nothing"}), 404)
+    problem_of(server.get("/v1/jobs", params={"limit": 0}), 422)
 
 
-def test_a_job_as_it_goes_on(slow: tuple[httpx.Client, FastAPI], town: Path) -> None:
-    client, app = slow
-    first = begin(client, town)
-    told: list[list[tuple[str, int, Any]]] = []
-    # Each a coroutine: many more than there are threads.
-    threads = [
-        threading.Thread(target=lambda: told.append(events(client, first))) for _ in range(8)
-    ]
-    for thread in threads:
+@pytest.mark.campaign
+def test_events_and_cancelling_of_a_running_job(
+    gated: tuple[httpx.Client, FastAPI], town: Path
+) -> None:
+    client, app = gated
+    store = app.state.store
+
+    def pixels_done(job: dict[str, Any]) -> int:
+        return int(client.get(job["links"]["self"]).json()["progress"]["pixels_done"])
+
+    def listen(job: dict[str, Any], received: list[Event]) -> threading.Thread:
+        thread = threading.Thread(target=lambda: received.extend(stream_events(client, job)))
         thread.start()
+        return thread
+
+    first = begin(client, town)
+    # Many more listeners than the server has threads.
+    streams: list[list[Event]] = [[] for _ in range(8)]
+    threads = [listen(first, received) for received in streams]
+    wait_until(lambda: store.counts()["running"] == 1, "the first job runs")
     waiting, cancelled = begin(client, town), begin(client, town)
     full = client.post("/v1/jobs", content=b"x", headers={"Content-Type": "image/png"})
-    assert "2 jobs are waiting" in problem(full, 429)["detail"]
+    assert "2 jobs are waiting" in problem_of(full, 429)["detail"]
     assert int(full.headers["Retry-After"]) >= 1
     conflict = client.get(first["links"]["results"])
-    assert "done" in problem(conflict, 409)["detail"]
+    assert "finished" in problem_of(conflict, 409)["detail"]
     answer = client.post(f"{cancelled['links']['self']}/cancel")
     assert answer.json()["state"] == "cancelled"
-    problem(client.post(f"{cancelled['links']['self']}/cancel"), 409)
+    problem_of(client.post(f"{cancelled['links']['self']}/cancel"), 409)
     assert [name for name, _, _ in events(client, cancelled)] == ["cancelled"]
+    gate = JobGate(store.folder_of(first["id"]))
+    wait_until(lambda: all(streams), "every listener has the first event")
+    for _ in range(3):
+        before = pixels_done(first)
+        gate.step_until(lambda: pixels_done(first) > before, "progress")  # noqa: B023
+        now = pixels_done(first)
+        wait_until(
+            lambda: all(one[-1][2]["progress"]["pixels_done"] >= now for one in streams),  # noqa: B023
+            "every listener has the progress",
+        )
+    gate.open()
     for thread in threads:
-        thread.join()
-    assert len(told) == 8
-    for heard in told:
-        names = [name for name, _, _ in heard]
+        thread.join(PATIENCE_S)
+    for received in streams:
+        names = [name for name, _, _ in received]
         assert names[-1] == "done"
         assert names.count("progress") >= 2
-        shares = [data["progress"]["share"] for name, _, data in heard if name != "queued"]
+        shares = [data["progress"]["share"] for name, _, data in received if name != "queued"]
         assert shares == sorted(shares)
-    # One that runs is ended where it is cancelled, and its listener hears of it.
-    heard: list[tuple[str, int, Any]] = []
-    listener = threading.Thread(target=lambda: heard.extend(events(client, waiting)))
-    listener.start()
-    while client.get(waiting["links"]["self"]).json()["progress"]["pixels_done"] == 0:
-        time.sleep(0.02)
-    began = time.monotonic()
+    # A running job that is cancelled ends, and its listener receives the event.
+    heard: list[Event] = []
+    listener = listen(waiting, heard)
+    JobGate(store.folder_of(waiting["id"])).step_until(
+        lambda: pixels_done(waiting) > 0, "progress of the second job"
+    )
     client.post(f"{waiting['links']['self']}/cancel")
-    listener.join()
-    assert time.monotonic() - began < 20
+    listener.join(PATIENCE_S)
     assert heard[-1][0] == "cancelled"
-    store = app.state.store
-    deadline = time.monotonic() + 10
-    while any(store.folder_of(waiting["id"]).iterdir()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_a_listener_hears_of_a_removal(slow: tuple[httpx.Client, FastAPI], town: Path) -> None:
-    client, _ = slow
-    job = begin(client, town)
-    with client.stream("GET", job["links"]["events"]) as answer:
-        lines = answer.iter_lines()
-        next(line for line in lines if line.startswith("event: "))
-        assert client.delete(job["links"]["self"]).status_code == 204
-        assert "event: removed" in list(lines)
+    wait_until(lambda: not any(store.folder_of(waiting["id"]).iterdir()), "the files are removed")

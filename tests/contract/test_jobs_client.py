@@ -12,6 +12,7 @@ from jobs_server import jobs_app, serving, write_model, write_town
 PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
 
 
+@pytest.mark.campaign
 def test_the_client_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -22,13 +23,15 @@ def test_the_client_of_the_page(
     with serving(app) as url:
         assert 'SERVER = "http://127.0.0.1:8000"' in code
         exec(compile(code.replace("http://127.0.0.1:8000", url), PAGE.name, "exec"), {})
-        told = capsys.readouterr().out.splitlines()
-        assert "done 100%" in told
+        printed = capsys.readouterr().out.splitlines()
+        assert "done 100%" in printed
         found = gpd.read_file(tmp_path / "from-server" / "scene_buildings.gpkg")
-        assert int(told[-1]) == len(found) > 0
+        assert int(printed[-1]) == len(found) > 0
         assert found["area_m2"].min() >= 10
         assert app.state.store.newest(9) == []
         # What goes wrong is said in the server's words.
         (tmp_path / "scene.tif").write_text("no image")
-        with pytest.raises(RuntimeError, match=r"scene\.tif is none of the image formats.* Send a"):
+        with pytest.raises(
+            RuntimeError, match=r"scene\.tif has none of the supported image formats.* Send a"
+        ):
             exec(compile(code.replace("http://127.0.0.1:8000", url), PAGE.name, "exec"), {})

@@ -1,12 +1,12 @@
-"""The server dies in the midst of a job, and the job does not notice."""
+"""A job survives the end of the server."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from typing import Any
 import httpx
 import jobs_server
 import pytest
+from jobs_server import PATIENCE_S, JobGate, wait_until
 
-from rooftrace.flows.predict import run_predict
-from rooftrace.predict import scene as scene_module
-from rooftrace.predict.options import SceneOptions
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.predict import plan as scene_module
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
 
-TILE_S = "0.16"
+pytestmark = pytest.mark.campaign
 
 
 @pytest.fixture
@@ -34,24 +37,26 @@ def town(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, model: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts a server process at `url`, and waits until it answers."""
+    """Return a function that starts a server process and waits until it answers."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def begin() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, jobs_server.__file__, tmp_path / "jobs", model, str(PORT), TILE_S]
+            [sys.executable, jobs_server.__file__, tmp_path / "jobs", model, str(PORT)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         processes.append(process)
-        deadline = time.monotonic() + 40
-        while True:
+
+        def answers() -> bool:
             assert process.poll() is None
-            assert time.monotonic() < deadline
             try:
-                httpx.get(f"{URL}/v1/jobs")
+                httpx.get(f"{URL}/v1/jobs", timeout=PATIENCE_S)
             except httpx.TransportError:
-                time.sleep(0.05)
-                continue
-            return process
+                return False
+            return True
+
+        wait_until(answers, "the server starts")
+        return process
 
     yield begin
     for process in processes:
@@ -70,19 +75,18 @@ URL = f"http://127.0.0.1:{PORT}"
 
 
 def job_children(pid: int) -> list[int]:
-    """The processes of jobs, whichever thread of the server has started them."""
+    """Return the ids of the processes of jobs, from all threads of the server."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(one) for task in tasks for one in (task / "children").read_text().split()]
 
 
-def wait_for(url: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        job: dict[str, Any] = httpx.get(url).json()
-        if is_so(job):
-            return job
-        time.sleep(0.02)
-    raise AssertionError(f"still {job}")
+def get(path: str) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(URL + path, timeout=PATIENCE_S).json()
+    return answer
+
+
+def share(path: str) -> float:
+    return float(get(path)["progress"]["share"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes by /proc")
@@ -90,47 +94,49 @@ def test_kill_9_of_the_server_in_the_midst_of_a_job(
     start: Callable[[], subprocess.Popen[bytes]], town: Path, model: Path, tmp_path: Path
 ) -> None:
     first = start()
-    with town.open("rb") as file:
-        url = URL + httpx.post(f"{URL}/v1/jobs", files={"file": file}).headers["Location"]
-    waiting = httpx.post(
-        f"{URL}/v1/jobs", content=town.read_bytes(), params={"filename": "second.tif"},
-        headers={"Content-Type": "image/tiff"},
-    ).json()["id"]  # fmt: skip
-    half = wait_for(url, lambda job: job["progress"]["share"] > 0.3)
-    assert half["state"] == "running"
+    with httpx.Client(base_url=URL, timeout=PATIENCE_S) as client:
+        with town.open("rb") as file:
+            job = client.post("/v1/jobs", files={"file": file}).headers["Location"]
+        waiting = client.post(
+            "/v1/jobs", content=town.read_bytes(), params={"filename": "second.tif"},
+            headers={"Content-Type": "image/tiff"},
+        ).headers["Location"]  # fmt: skip
+    folders = [tmp_path / "jobs" / "jobs" / one.rpartition("/")[2] for one in (job, waiting)]
+    gate, waiting_gate = map(JobGate, folders)
+    gate.step_until(lambda: share(job) > 0.3, "a third of the first job")
+    assert get(job)["state"] == "running"
     (orphan,) = job_children(first.pid)
     first.kill()
     first.wait()
-    # The orphan has nobody to answer to, and ends.
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{orphan}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    results = tmp_path / "jobs" / "jobs" / half["id"] / "results"
+    # The process of the job ends because its server has ended.
+    wait_until(lambda: not Path(f"/proc/{orphan}").exists(), "the process of the job ends")
+    results = folders[0] / "results"
     assert not (results / "scene_mask.tif").exists()
+    gate.open()
     second = start()
-    listed = [job["id"] for job in httpx.get(f"{URL}/v1/jobs").json()["jobs"]]
-    assert listed == [waiting, half["id"]]
-    done = wait_for(url, lambda job: job["state"] not in ("queued", "running"))
+    listed = [one["links"]["self"] for one in get("/v1/jobs")["jobs"]]
+    assert listed == [waiting, job]
+    wait_until(lambda: get(job)["state"] not in ("queued", "running"), "the first job ends")
+    done = get(job)
     assert (done["state"], done["attempts"]) == ("done", 2)
     record = json.loads((results / "run.json").read_text())
-    # It was gone on with, not begun anew; a machine that has other things to do may kill it late.
+    # The run was resumed, not started again.
     assert 0 < record["resumed_blocks"] <= 16
-    # As one that was left alone: the small blocks are those of the child.
+    # The results equal those of a run without interruption, with the small blocks of the child.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene_module, "TILE_PX", 256)
         patch.setattr(scene_module, "BLOCK_PX", 300)
-        run_predict([town], model, tmp_path / "alone", SceneOptions())
+        run_predict(find_inputs([town]), read_models(model), tmp_path / "alone", SceneOptions())
     for path in (tmp_path / "alone").iterdir():
         if path.name != "run.json":
             assert (results / path.name).read_bytes() == path.read_bytes(), path.name
-    # Asked to end, it ends what runs, and forgets nothing.
-    wait_for(f"{URL}/v1/jobs/{waiting}", lambda job: job["progress"]["share"] > 0)
+    # On SIGTERM the server ends the running job and keeps it.
+    waiting_gate.step_until(lambda: share(waiting) > 0, "progress of the second job")
     (running,) = job_children(second.pid)
     second.terminate()
-    assert second.wait(20) in (0, -15)
+    assert second.wait(PATIENCE_S) in (0, -15)
     assert not Path(f"/proc/{running}").exists()
     start()
-    job = httpx.get(f"{URL}/v1/jobs/{waiting}").json()
-    assert job["state"] in ("queued", "running")
-    assert job["attempts"] <= 1
+    kept = get(waiting)
+    assert kept["state"] in ("queued", "running")
+    assert kept["attempts"] <= 1

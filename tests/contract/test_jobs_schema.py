@@ -1,7 +1,8 @@
-"""What /v1/jobs does is what its OpenAPI description says, whatever is sent."""
+"""/v1/jobs and /ogc behave as their OpenAPI description says, for any request."""
 
 from __future__ import annotations
 
+import base64
 import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,41 +13,57 @@ import pytest
 
 schemathesis = pytest.importorskip("schemathesis")
 
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 from fastapi import FastAPI  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from schema_tests import operation_tests  # noqa: E402
 from schemathesis.specs.openapi.checks import (  # noqa: E402
     positive_data_acceptance,
 )
 
 import rooftrace.rest.jobs as routes  # noqa: E402
 from rooftrace.engines.base import PointwiseEngine  # noqa: E402
-from rooftrace.engines.selftest import tiny_bundle  # noqa: E402
-from rooftrace.predict.options import SceneOptions  # noqa: E402
+from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
+from rooftrace.labels.split import Split, write_split  # noqa: E402
+from rooftrace.predict.plan import SceneOptions  # noqa: E402
 from rooftrace.predict.predictor import Predictor  # noqa: E402
 from rooftrace.rest import create_api  # noqa: E402
-from rooftrace.service.decode_child import UploadFile  # noqa: E402
-from rooftrace.service.jobs.job import JobFile  # noqa: E402
+from rooftrace.rest.ogc import ogc_router  # noqa: E402
+from rooftrace.rest.versions import versions_router  # noqa: E402
+from rooftrace.service.decode import UploadFile  # noqa: E402
 from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
-from rooftrace.service.jobs.store import JobStore  # noqa: E402
+from rooftrace.service.jobs.store import (  # noqa: E402
+    JobFile,
+    JobStore,
+)
+from rooftrace.service.jobs.training import BUNDLE, START, TrainingProgress  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
+from rooftrace.service.versions import ModelVersions, TrainingSettings  # noqa: E402
+
+pytestmark = pytest.mark.campaign
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rooftrace-jobs-")
 STORE = JobStore(Path(FOLDER.name), jobs_waiting=8)
 PREDICTOR = Predictor(tiny_bundle(), PointwiseEngine())
 SERVICE = Service(PREDICTOR)
-ANSWERED: set[tuple[str, int]] = set()
+PNG = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+SEEN: set[tuple[str, int]] = set()
 
 
 @asynccontextmanager
 async def _kept(app: FastAPI) -> AsyncIterator[None]:
-    """Each case begins and ends the app; the service outlives them."""
+    """Keep the service open: each case starts and stops the app."""
     yield
 
 
-# Nothing runs, so that each job stays as it was made.
-ROUTER = routes.jobs_router(JobRunner(STORE), PREDICTOR, SERVICE.limits)
-APP = create_api(SERVICE, routers=[ROUTER], lifespan=_kept)
-schema = schemathesis.openapi.from_asgi("/openapi.json", APP).include(path_regex="^/v1/jobs")
+# The runner is not started, so each job keeps its state.
+INTAKE = routes.JobIntake(JobRunner(STORE), PREDICTOR, SERVICE.limits)
+ROUTER = routes.jobs_router(INTAKE)
+VERSIONS = ModelVersions(SERVICE, STORE, TrainingSettings(1.0))
+TRAININGS = versions_router(VERSIONS, STORE, SERVICE.bundle.version)
+APP = create_api(SERVICE, routers=[ROUTER, TRAININGS, ogc_router(INTAKE)], lifespan=_kept)
+schema = schemathesis.openapi.from_asgi("/openapi.json", APP)
 
 
 def add(state: str) -> str:
@@ -71,8 +88,26 @@ def add(state: str) -> str:
     return job_id
 
 
-def looked_at(path: Path, name: str, *_: object) -> tuple[Path, int]:
-    """What `admit` does, without a process for each of many images."""
+def add_training() -> str:
+    """Return the id of a training that is done, with all that its process leaves."""
+    job = VERSIONS.start(3)
+    assert STORE.claim(training=True)
+    folder = STORE.folder_of(job.id)
+    (folder / "results").mkdir()
+    (folder / START).rename(folder / "results" / BUNDLE)
+    write_split(folder / "results" / "split.json", Split(parts={"train": ("a",), "val": ("b",)}))
+    figures = {
+        "version": "brightness-project3-12345678", "verdict": "better", "difference": 0.1,
+        "interval": [0.05, 0.15], "scenes": 12, "epochs": 3, "notes": ["Half were read."],
+        "figures": {"IoU": {"start": 0.5, "tuned": 0.6}, "precision": {"start": None, "tuned": 1}},
+    }  # fmt: skip
+    STORE.training_progress(job.id, TrainingProgress("comparison", 3, 20, 0.9, 0.6))
+    STORE.finish(job.id, figures, [JobFile(BUNDLE, 4)])
+    return job.id
+
+
+def admit_in_process(path: Path, name: str, *_: object) -> tuple[Path, int]:
+    """Check an upload as `admit` does, without a process for each image."""
     source = UploadFile(path, name)
     source.check(10**6)
     return path, source.grid.height * source.grid.width
@@ -81,42 +116,58 @@ def looked_at(path: Path, name: str, *_: object) -> tuple[Path, int]:
 @pytest.fixture(scope="module", autouse=True)
 def jobs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(routes, "admit", looked_at)
+        patch.setattr(routes, "admit", admit_in_process)
         yield
     SERVICE.close()
     STORE.close()
     FOLDER.cleanup()
 
 
-@schema.parametrize()
-@settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_answers_are_those_that_are_described(case) -> None:
-    # What earlier cases have sent would fill the queue.
+def check_response(case) -> None:
+    # Jobs of earlier cases would fill the queue.
     for job in STORE.newest(100):
         if job.state == "queued":
             STORE.cancel(job.id)
     if "job_id" in case.path_parameters:
         number = len(json.dumps(case.path_parameters)) % 4
-        # The events of a job that waits would not end.
+        # The event stream of a waiting job would not end.
         states = ["done", "failed", "done", "running"]
         state = states[number] if not case.path.endswith("/events") else states[number % 3]
         if number or case.method != "GET":
-            case.path_parameters["job_id"] = add(state)
+            is_training = number == 2 and "results" not in case.path and case.path[1] == "v"
+            case.path_parameters["job_id"] = add_training() if is_training else add(state)
         if "name" in case.path_parameters and number == 2:
             case.path_parameters["name"] = "scene_mask.tif"
-    # Any bytes are a body by the description, but few are an image.
+    if "process_id" in case.path_parameters and len(json.dumps(case.path_parameters)) % 3:
+        case.path_parameters["process_id"] = "predict"
+        inputs = case.body.get("inputs") if isinstance(case.body, dict) else None
+        if isinstance(inputs, dict) and len(inputs) < 2:
+            inputs |= {"image": base64.b64encode(PNG).decode()}
+    # The description allows any bytes as a body, but few are an image.
     answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
-    ANSWERED.add((f"{case.method} {case.path}", answer.status_code))
+    SEEN.add((f"{case.method} {case.path}", answer.status_code))
 
 
-def test_answers_of_all_kinds_were_among_them() -> None:
+PATHS = ("/v1/jobs", "/v1/trainings", "/v1/versions", "/ogc")
+OPTIONS = settings(max_examples=25, suppress_health_check=list(HealthCheck), derandomize=True)
+globals().update(operation_tests(schema, check_response, OPTIONS, prefix=PATHS))
+
+
+def test_all_kinds_of_responses_were_seen() -> None:
     expected = {
         ("POST /v1/jobs", 422), ("POST /v1/jobs", 415), ("GET /v1/jobs", 200),
         ("GET /v1/jobs/{job_id}", 200), ("GET /v1/jobs/{job_id}", 404),
         ("GET /v1/jobs/{job_id}/events", 200), ("GET /v1/jobs/{job_id}/results", 200),
         ("GET /v1/jobs/{job_id}/results", 409), ("DELETE /v1/jobs/{job_id}", 204),
         ("POST /v1/jobs/{job_id}/cancel", 200), ("POST /v1/jobs/{job_id}/cancel", 409),
+        ("POST /v1/trainings", 202), ("POST /v1/trainings", 422), ("GET /v1/versions", 200),
+        ("POST /v1/jobs/{job_id}/take", 200), ("POST /v1/jobs/{job_id}/take", 409),
+        ("GET /ogc", 200), ("GET /ogc/processes/{process_id}", 200), ("GET /ogc/jobs", 200),
+        ("GET /ogc/processes/{process_id}", 404), ("GET /ogc/jobs/{job_id}/results", 200),
+        ("GET /ogc/jobs/{job_id}/results", 404), ("DELETE /ogc/jobs/{job_id}", 200),
+        ("POST /ogc/processes/{process_id}/execution", 201),
+        ("POST /ogc/processes/{process_id}/execution", 400),
         ("GET /v1/jobs/{job_id}/results.zip", 409), ("GET /v1/jobs/{job_id}/results/{name}", 409),
     }  # fmt: skip
-    assert expected - ANSWERED == set()
-    assert not [one for one in ANSWERED if one[1] >= 500]
+    assert expected - SEEN == set()
+    assert not [one for one in SEEN if one[1] >= 500]

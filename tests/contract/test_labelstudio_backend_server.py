@@ -1,4 +1,4 @@
-"""A real Label Studio server that has us for its ML backend, and what its annotators then see."""
+"""A real Label Studio server with rooftrace as its ML backend."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ import pytest
 from labelstudio_server import EMAIL, PASSWORD, TOKEN, Server, needs_server
 from PIL import Image
 
+from overlap import mask_iou
 from rooftrace.core.types import GeoGrid
-from rooftrace.data.labelstudio.client import LabelStudio
-from rooftrace.data.labelstudio.paint import Drawn, label_of
-from rooftrace.data.labelstudio.regions import find_regions
-from rooftrace.data.labelstudio.write import label_config
+from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio.export import ClassRegion, label_of
+from rooftrace.labels.labelstudio.regions import find_regions
+from rooftrace.labels.labelstudio.write import label_config
 from rooftrace.predict.predictor import Predictor, load
+from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.labelling import labeller
 from rooftrace.service.service import Service
+from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing import generate_scene
 
 SHAPE = (256, 320)
@@ -40,7 +43,7 @@ VIEW = (
     '<Label value="Building" smart="true"/></KeyPointLabels></View>'
 )
 
-pytestmark = needs_server
+pytestmark = [pytest.mark.campaign, needs_server]
 
 
 @contextmanager
@@ -60,7 +63,7 @@ def listening(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def backend(_labelstudio: Server) -> Iterator[str]:
-    """What `rooftrace serve --label-studio … --api-key …` runs, without page and map."""
+    """Run `rooftrace serve --label-studio … --api-key …` without page and map."""
     pytest.importorskip("fastapi")
     from rooftrace.rest.api import create_api
     from rooftrace.rest.labelstudio import labelstudio_router
@@ -83,8 +86,40 @@ def backend(_labelstudio: Server) -> Iterator[str]:
         yield url
 
 
+def test_start_training_queues_a_job(
+    labelstudio: Server, predictor: Predictor, tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi")
+    from rooftrace.rest.api import create_api
+    from rooftrace.rest.labelstudio import labelstudio_router
+    from rooftrace.rest.security import LOOPBACK, Security
+
+    service, store = Service.load(), JobStore(tmp_path / "jobs")
+    versions = ModelVersions(service, store, TrainingSettings(1.0))
+    router = labelstudio_router(service, url=labelstudio.url, token=TOKEN, versions=versions)
+    app = create_api(service, security=Security(api_key=KEY, hosts=LOOPBACK), routers=[router])
+    with listening(app) as url:
+        config = VIEW.replace("{tag}", "Polygon")
+        project, number = connected(labelstudio, "Trained", config, url)
+        assert store.newest(9) == []
+        labelstudio.call(f"/api/ml/{number}/train", {})
+        [job] = store.newest(9)
+        assert job.name == f"project {project}, Trained"
+        assert job.training is not None
+        assert job.training.start == predictor.bundle.version
+        state = labelstudio.call(f"/api/ml/{number}")
+        assert (state["readable_state"], state["error_message"]) == ("Connected", None)
+        # Annotations alone start no training.
+        client = LabelStudio(labelstudio.url, TOKEN)
+        client.import_tasks(project, [{"data": {"photo": "/data/upload/1/a.png"}}])
+        [task] = labelstudio.call(f"/api/tasks?project={project}")["tasks"]
+        labelstudio.call(f"/api/tasks/{task['id']}/annotations/", {"result": []})
+        assert len(store.newest(9)) == 1
+    store.close()
+
+
 def connected(server: Server, title: str, config: str, url: str, **options: Any) -> tuple[int, int]:
-    """A new project with our backend; the numbers of both."""
+    """Create a project with the backend, and return the ids of both."""
     project = server.call("/api/projects", {"title": title, "label_config": config})["id"]
     body = {
         "project": project, "url": url, "title": "rooftrace", "is_interactive": True,
@@ -105,7 +140,7 @@ def chips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def uploaded(server: Server, project: int, chips: list[Path]) -> list[dict[str, Any]]:
-    """A task of each chip: uploads, and the last one a file of the server's own disk."""
+    """Create a task for each chip: uploads, and a local file of the server as the last one."""
     client = LabelStudio(server.url, TOKEN)
     references = [
         client.upload(project, chip.name, chip.read_bytes(), "image/png") for chip in chips[:-1]
@@ -122,7 +157,7 @@ def uploaded(server: Server, project: int, chips: list[Path]) -> list[dict[str, 
 
 
 def retrieve(server: Server, project: int) -> Any:
-    """What "Retrieve predictions" of the data manager does, for all tasks."""
+    """Retrieve predictions of all tasks, as the data manager does."""
     body = {"selectedItems": {"all": True, "excluded": []}, "project": project}
     path = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
     return server.call(path, body)
@@ -131,12 +166,8 @@ def retrieve(server: Server, project: int) -> Any:
 def shown(results: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
     regions, others = find_regions(results, "the server")
     assert others == []
-    label = label_of([tuple(Drawn(one, 1) for one in regions)], GeoGrid(SHAPE), "the server")
+    label = label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "the server")
     return label.read().data == 1
-
-
-def iou(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    return float((found & expected).sum() / (found | expected).sum())
 
 
 @pytest.mark.parametrize(
@@ -162,21 +193,21 @@ def test_predictions_are_those_of_the_model(
         assert 0 < prediction["score"] <= 1
         own = predictor.predict(chip, gsd_m=GSD_M)
         buildings = len(own.outlines)
-        # A hole in a building leaves it one polygon, so that all are counted.
+        # A building with a hole is still one polygon.
         assert len(prediction["result"]) == (1 if tag == "Brush" else buildings) > 0
         assert {one["from_name"] for one in prediction["result"]} == {"what"}
         assert {tuple(one["value"][f"{tag.lower()}labels"]) for one in prediction["result"]} == {
             ("Building",)
         }
-        assert iou(shown(prediction["result"]), own.mask.data == 1) >= at_least
+        assert mask_iou(shown(prediction["result"]), own.mask.data == 1) >= at_least
         if tag != "Brush":
-            told = sorted(one["score"] for one in prediction["result"])
-            assert told == pytest.approx(sorted(own.outlines.score.tolist()), abs=1e-6)
-    # What is there of this version is not asked for again.
+            scores = sorted(one["score"] for one in prediction["result"])
+            assert scores == pytest.approx(sorted(own.outlines.score.tolist()), abs=1e-6)
+    # Predictions of this version are not requested again.
     assert retrieve(labelstudio, project)["processed_items"] == 3
     assert len(labelstudio.call(f"/api/predictions?project={project}")) == 3
 
-    # What the editor does when an annotator has placed a point with the smart tool.
+    # The editor sends this when an annotator places a point with the smart tool.
     task = tasks[0]
     own = predictor.predict(chips[0], gsd_m=GSD_M)
     inside = own.outlines.geometry[0].representative_point()
@@ -195,12 +226,22 @@ def test_predictions_are_those_of_the_model(
     assert mask[int(inside.y), int(inside.x)]
     assert mask.sum() < (own.mask.data == 1).sum()
 
+    # A point with the Alt key takes away what is too much; the editor sends both points.
+    rows, cols = np.nonzero(mask)
+    last = int(np.hypot(rows - inside.y, cols - inside.x).argmax())
+    place = {"x": (cols[last] + 0.5) / SHAPE[1] * 100, "y": (rows[last] + 0.5) / SHAPE[0] * 100}
+    beside = point | {"id": "two", "is_positive": False, "value": point["value"] | place}
+    said = labelstudio.call(path, {"task": task["id"], "context": {"result": [point, beside]}})
+    fewer = shown(said["data"]["result"])
+    assert fewer[int(inside.y), int(inside.x)]
+    assert not fewer[rows[last], cols[last]]
+
 
 def test_many_tasks_and_one_without_an_image(
     labelstudio: Server, backend: str, chips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than are answered at once: Label Studio asks for each alone, and keeps what it gets."""
-    monkeypatch.setattr(labeller, "MOST_AT_ONCE", 2)
+    """Label Studio requests each task alone if it sends more than are answered at once."""
+    monkeypatch.setattr(labeller, "MAX_TASKS", 2)
     project, _ = connected(labelstudio, "Many", VIEW.replace("{tag}", "Polygon"), backend)
     tasks = uploaded(labelstudio, project, chips)
     client = LabelStudio(labelstudio.url, TOKEN)
@@ -209,9 +250,9 @@ def test_many_tasks_and_one_without_an_image(
     retrieve(labelstudio, project)
     found = labelstudio.call(f"/api/predictions?project={project}")
     assert sorted(one["task"] for one in found) == sorted(task["id"] for task in tasks)
-    # Why there is none for the others stands in the server's log.
+    # The server's log has the reason why the others have none.
     log = labelstudio.log.read_text(errors="replace")
-    assert f"images are fetched from {labelstudio.url} alone" in log
+    assert f"images are fetched only from {labelstudio.url}" in log
     assert f"'error': '{labelstudio.url} has no /data/local-files/" in log
 
 
@@ -255,7 +296,7 @@ def test_annotators_see_them(
         page.wait_for_url(lambda url: "/login" not in url)
         page.goto(f"{labelstudio.url}/projects/{project}/data?task={tasks[0]['id']}")
         page.wait_for_selector(".lsf-outliner-item", timeout=60_000)
-        # The list shows only those that have room.
+        # The list shows only the regions that fit.
         store = "Htx.annotationStore.selected"
         regions = page.evaluate(f"{store}.regionStore.regions.map(one => one.labels.join())")
         screenshot(page, f"labelstudio-{tag.lower()}")
@@ -265,7 +306,7 @@ def test_annotators_see_them(
 
 @pytest.fixture
 def screenshot(tmp_path: Path) -> Callable[[Any, str], None]:
-    """Keeps what a person would see beside the test's files, to be looked at."""
+    """Save a screenshot beside the files of the test."""
 
     def take(page: Any, name: str) -> None:
         page.wait_for_timeout(1500)

@@ -12,30 +12,28 @@ import numpy as np
 import pytest
 from labelstudio_server import ENVIRONMENT, TOKEN, Server, needs_server
 
-from rooftrace.cli import main
+from command_line import call, command
+from overlap import mask_iou
 from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.data.labelstudio import predictions
-from rooftrace.data.labelstudio.brush import decode_alpha, encode_brush
-from rooftrace.data.labelstudio.paint import Drawn, label_of
-from rooftrace.data.labelstudio.regions import find_regions
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.labelstudio import predictions
+from rooftrace.labels.labelstudio.export import ClassRegion, label_of
+from rooftrace.labels.labelstudio.regions import decode_alpha, encode_brush, find_regions
 from rooftrace.predict.predictor import load
 from rooftrace.testing import generate_scene, write_pairs
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector.trace import trace
 
 SHAPE = (256, 320)
 
-pytestmark = needs_server
+pytestmark = [pytest.mark.campaign, needs_server]
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """The real command; its answer for programs."""
-    with pytest.raises(SystemExit) as stopped:
-        main([*arguments, "--json"])
-    told = capsys.readouterr()
-    assert stopped.value.code == 0, told.out + told.err
-    return json.loads(told.out)
+def run(*arguments: object) -> dict[str, Any]:
+    """Run a command that succeeds and return its JSON answer."""
+    code, answer = call(*arguments)
+    assert code == 0, answer
+    return answer
 
 
 def result(tool: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -54,16 +52,10 @@ def polygons_of(mask: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     return list(prediction["result"])
 
 
-def iou(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    return float((found & expected).sum() / (found | expected).sum())
-
-
-def test_pushed_annotated_and_pulled(
-    labelstudio: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pushed_annotated_and_pulled(labelstudio: Server, tmp_path: Path) -> None:
     data = tmp_path / "data"
     names = write_pairs(data, range(5), shape_yx=SHAPE, gsd_m=0.3, prefix="häuser é")
-    pushed = run(capsys, "label", "push", labelstudio.url, str(data), "--project", "Häuser <1>")
+    pushed = run("label", "push", labelstudio.url, str(data), "--project", "Häuser <1>")
     assert (pushed["created"], pushed["pushed"], pushed["skipped"]) == (True, names, [])
     number = pushed["project"]
     assert pushed["url"] == f"{labelstudio.url}/projects/{number}"
@@ -76,14 +68,16 @@ def test_pushed_annotated_and_pulled(
     shown = 0
     for name, task in tasks.items():
         [prediction] = labelstudio.call(f"/api/predictions?task={task['id']}")
-        assert prediction["model_version"] == predictor.bundle.spec.name
+        assert prediction["model_version"] == predictor.bundle.version
         assert 0 < prediction["score"] <= 1
         shown += len(prediction["result"])
         regions, _ = find_regions(prediction["result"], name)
-        drawn = label_of([tuple(Drawn(one, 1) for one in regions)], GeoGrid(SHAPE), name).read()
+        drawn = label_of(
+            [tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), name
+        ).read()
         own = predictor.predict(data / "images" / f"{name}.tif")
         # Outlines are straightened, and specks left out: nearly the mask.
-        assert iou(drawn.data == 1, own.mask.data == 1) > 0.9
+        assert mask_iou(drawn.data == 1, own.mask.data == 1) > 0.9
     assert shown == pushed["buildings"] > 0
 
     # Three of the tasks get a label each, by polygon, brush and rectangle.
@@ -102,9 +96,7 @@ def test_pushed_annotated_and_pulled(
         labelstudio.call(f"/api/tasks/{tasks[name]['id']}/annotations", {"result": results})
 
     out = tmp_path / "pulled"
-    pulled = run(
-        capsys, "label", "pull", labelstudio.url, "--project", "Häuser <1>", "-o", str(out)
-    )
+    pulled = run("label", "pull", labelstudio.url, "--project", "Häuser <1>", "-o", str(out))
     assert pulled == {
         "path": str(out), "tasks": 5, "annotated": 4, "downloaded": 5, "notes": []
     }  # fmt: skip
@@ -120,16 +112,16 @@ def test_pushed_annotated_and_pulled(
             mask = scene.label.read()
             assert mask.valid.all()
             masks.append(mask.data == 1)
-        assert iou(masks[0], truths[0]) >= 0.99
-        assert iou(masks[1], truths[1]) == 1.0
-        assert iou(masks[2], box) == 1.0
+        assert mask_iou(masks[0], truths[0]) >= 0.99
+        assert mask_iou(masks[1], truths[1]) == 1.0
+        assert mask_iou(masks[2], box) == 1.0
         assert not masks[3].any()
 
     # What is there is neither pushed nor downloaded again.
-    again = run(capsys, "label", "push", labelstudio.url, str(data), "--project", str(number))
+    again = run("label", "push", labelstudio.url, str(data), "--project", str(number))
     assert (again["created"], again["pushed"], again["skipped"]) == (False, [], names)
     options = ["--images", str(data), "-o", str(tmp_path / "only.json")]
-    only = run(capsys, "label", "pull", labelstudio.url, "--project", str(number), *options)
+    only = run("label", "pull", labelstudio.url, "--project", str(number), *options)
     assert (only["downloaded"], only["annotated"]) == (0, 4)
 
     # JSON-MIN of the same server says the same.
@@ -143,9 +135,34 @@ def test_pushed_annotated_and_pulled(
         assert np.array_equal(scene.label.read().data == 1, mask)
 
 
-def test_a_project_of_somebody_else(
-    labelstudio: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_next_images_open_in_their_order(labelstudio: Server, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    names = write_pairs(data, range(7, 12), shape_yx=SHAPE, gsd_m=0.3, prefix="next")
+    images = str(data / "images")
+    start = ["label", "next", images, "--push", labelstudio.url, "--project", "Next"]
+    first = run(*start, "-n", "2")
+    chosen = [one["id"] for one in first["chosen"]]
+    assert (first["push"]["pushed"], first["push"]["created"], first["labelled"]) == (
+        chosen,
+        True,
+        0,
+    )
+    project = labelstudio.call(f"/api/projects/{first['push']['project']}")
+    assert project["sampling"] == "Sequential sampling"
+    second = run(*start, "-n", "2")
+    later = [one["id"] for one in second["chosen"]]
+    assert (second["labelled"], second["push"]["created"]) == (2, False)
+    assert {*chosen, *later} <= set(names)
+    assert len({*chosen, *later}) == 4
+    # The server opens tasks by their numbers, which follow the order of the push.
+    query = f"/api/tasks?project={project['id']}&fields=all&page_size=50"
+    tasks = sorted(labelstudio.call(query)["tasks"], key=lambda task: int(task["id"]))
+    assert [task["data"]["scene_id"] for task in tasks] == [*chosen, *later]
+    shown = labelstudio.call(f"/api/projects/{project['id']}/next")
+    assert shown["data"]["scene_id"] == chosen[0]
+
+
+def test_a_project_of_somebody_else(labelstudio: Server, tmp_path: Path) -> None:
     """Another name of the image, of the control and of the label; images from the server's disk."""
     labelled = labelstudio.files / "set one"
     write_pairs(tmp_path, range(2), shape_yx=(96, 96))
@@ -162,9 +179,9 @@ def test_a_project_of_somebody_else(
     project = labelstudio.call("/api/projects", {"title": "theirs", "label_config": config})["id"]
     root = ["--local-files-root", str(labelstudio.files), "--gsd", "0.3"]
     command = ["label", "push", labelstudio.url, str(labelled), "--project", "theirs", *root]
-    pushed = run(capsys, *command)
+    pushed = run(*command)
     assert (pushed["project"], pushed["created"], len(pushed["pushed"])) == (project, False, 2)
-    assert run(capsys, *command)["pushed"] == []
+    assert run(*command)["pushed"] == []
 
     [task, _] = labelstudio.call(f"/api/tasks?project={project}&fields=all")["tasks"]
     reference = task["data"]["photo"]
@@ -179,7 +196,6 @@ def test_a_project_of_somebody_else(
     labelstudio.call(f"/api/tasks/{task['id']}/annotations", {"result": []})
     out = tmp_path / "pulled"
     pulled = run(
-        capsys,
         "label",
         "pull",
         labelstudio.url,
@@ -197,10 +213,10 @@ def test_a_project_of_somebody_else(
 
 
 def test_a_personal_token(
-    labelstudio: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    labelstudio: Server, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path
 ) -> None:  # fmt: skip
-    """Those of today are exchanged for others that live for minutes."""
+    """Personal tokens are exchanged for tokens that are valid for minutes."""
     token = labelstudio.call("/api/token/", {})["token"]
     assert token.count(".") == 2
     project = labelstudio.call(
@@ -208,28 +224,26 @@ def test_a_personal_token(
     )["id"]  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
     out = str(tmp_path / "x.json")
-    assert (
-        run(capsys, "label", "pull", labelstudio.url, "--project", str(project), "-o", out)["tasks"]
-        == 0
-    )
+    assert run("label", "pull", labelstudio.url, "--project", str(project), "-o", out)["tasks"] == 0
 
 
 @pytest.mark.parametrize(
     ("token", "project", "said"),
     [("wrong", "1", "does not accept the token: Invalid token"), (TOKEN, "4711", "/4711: No Proj"),
-     ("a.b.c", "1", "does not accept the token"), (TOKEN, "nobody's", "has no project called")],
+     ("a.b.c", "1", "does not accept the token"), (TOKEN, "no such", "has no project called")],
 )  # fmt: skip
 def test_what_the_server_refuses(
     labelstudio: Server, token: str, project: str, said: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
-    with pytest.raises(SystemExit) as stopped:
-        main(["label", "pull", labelstudio.url, "--project", project, "-o", str(tmp_path / "x")])
-    told = " ".join(capsys.readouterr().err.split())
-    assert stopped.value.code == 2
-    assert said in told
-    assert token not in told
+    code, _, err = command(
+        "label", "pull", labelstudio.url, "--project", project, "-o", tmp_path / "x"
+    )
+    output = " ".join(err.split())
+    assert code == 2
+    assert said in output
+    assert token not in output
     assert not (tmp_path / "x").exists()
 
 
@@ -246,7 +260,7 @@ for given in json.load(sys.stdin):
 
 
 def test_brushes_are_those_of_the_vendors_own_code() -> None:
-    """Theirs decodes ours to the same pixels, and ours decodes theirs."""
+    """Label Studio decodes our brushes to the same pixels, and we decode its brushes."""
     rng = np.random.default_rng(0)
     masks = [rng.random((17, 23)) < 0.5, np.zeros((4, 4), bool), np.ones((300, 300), bool),
              generate_scene(3, (128, 96)).mask() > 0, rng.random((1, 7)) < 0.5]  # fmt: skip

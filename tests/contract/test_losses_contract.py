@@ -1,4 +1,4 @@
-"""What every registered loss promises, whatever it measures."""
+"""Every registered loss keeps the same contract."""
 
 from __future__ import annotations
 

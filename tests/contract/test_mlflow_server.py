@@ -1,4 +1,4 @@
-"""A run on a real MLflow server: everything is there once, whatever happens in between."""
+"""A run on a real MLflow server: everything is there exactly once, also after interruptions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from rich.console import Console
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError
+from rooftrace.train.callbacks import OnEpoch
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.fit import fit
-from rooftrace.train.trainer import OnEpoch
+from rooftrace.train.loop import fit
+
+pytestmark = pytest.mark.campaign
 
 
 class Server:
@@ -96,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def train(
     folder: Path, run: Path, *overrides: str, resume: bool = False, on_epoch: OnEpoch | None = None
 ) -> str:
-    """What is shown to a person."""
+    """Train, and return the printed text."""
     console = Console(record=True, file=io.StringIO(), width=400)
     config = load_config(folder / "tiny.toml", TrainConfig, ["watch.panel=2", *overrides])
     fit(config, run, base=folder, resume=resume, console=console, on_epoch=on_epoch)
@@ -117,7 +119,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run(
         train(tiny_folder, run, *watch, "epochs=3", on_epoch=stop)
     run_id = json.loads((run / "mlflow.json").read_text())["run_id"]
     assert server.ask("runs/get", run_id=run_id)["run"]["info"]["status"] == "KILLED"
-    # The second epoch was told, and not kept: it is trained again.
+    # The second epoch was output, and not kept: it is trained again.
     assert [point["step"] for point in server.history(run_id, "val_iou")] == [1, 2]
 
     # The server hangs from then on, and is back when the run has ended.
@@ -129,9 +131,9 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run(
         if epoch == 4:
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 
-    told = train(tiny_folder, run, *watch, "epochs=4", resume=True, on_epoch=hang)
-    assert told.count("warning: MLflow at") == 1
-    assert "its figures are in metrics.csv" in told
+    output = train(tiny_folder, run, *watch, "epochs=4", resume=True, on_epoch=hang)
+    assert output.count("warning: MLflow at") == 1
+    assert "its figures are in metrics.csv" in output
     assert json.loads((run / "mlflow.json").read_text())["run_id"] == run_id
     found = server.ask("runs/get", run_id=run_id)["run"]
     assert (found["info"]["status"], found["info"]["run_name"]) == ("FINISHED", "first")
@@ -157,7 +159,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_run(
     assert best["step"] == values.index(max(values)) + 1
     files = server.ask("artifacts/list", run_id=run_id)["files"]
     assert {one["path"] for one in files} == {
-        "metrics.csv", "curves.png", "panel.png", "panel_best.png"
+        "metrics.csv", "curves.svg", "panel.png", "panel_best.png"
     }  # fmt: skip
     experiment = server.ask("experiments/get", experiment_id=found["info"]["experiment_id"])
     assert experiment["experiment"]["name"] == "häuser"
@@ -177,7 +179,7 @@ def check_tensorboard(run: Path, columns: Mapping[str, tuple[str, ...]]) -> None
     assert events.Tags()["images"] == ["panel"]
 
 
-def test_a_run_that_fails_is_told(server: Server, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported(server: Server, tiny_folder: Path, tmp_path: Path) -> None:
     def fail(epoch: int, figures: Mapping[str, float]) -> None:
         raise RuntimeError("no room left")
 
@@ -210,7 +212,7 @@ def test_a_run_that_the_server_does_not_have(
 def test_figures_that_are_no_numbers(
     server: Server, tiny_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """They must not keep the others from being sent; and nothing of it is on stdout."""
+    """Figures that cannot be sent do not keep others from being sent; stdout stays empty."""
     run = tmp_path / "run"
     astray = ("optimizer.lr=1e30", "optimizer.clip_norm=0", "epochs=2")
     with pytest.raises(ConfigError, match="not a finite number"):

@@ -18,17 +18,18 @@ import pytest
 import rasterio
 from affine import Affine
 
-from rooftrace.cli import main
+from command_line import call, command
 from rooftrace.core.errors import DataError, ExportError, RooftraceError
-from rooftrace.data.catalogue.read import read_catalogue
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows import delivery as delivery_module
-from rooftrace.flows.delivery import Delivery, work_folder
-from rooftrace.flows.inputs import find_jobs
-from rooftrace.io import objects
-from rooftrace.io.objects import ObjectAddress, list_objects, read_object, upload
-from rooftrace.io.remote import RemoteRaster, open_source
-from rooftrace.models.bundle import write_bundle
+from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.predict import delivery as delivery_module
+from rooftrace.flows.predict.delivery import Delivery, work_folder
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.io import remote as objects
+from rooftrace.io.raster import RemoteRaster, open_image
+from rooftrace.io.remote import ObjectAddress, list_objects, read_object, upload
+from tiny_models import write_tiny_bundle
+
+pytestmark = pytest.mark.campaign
 
 boto3 = pytest.importorskip("boto3")
 server_module = pytest.importorskip("moto.server")
@@ -93,9 +94,7 @@ def scene(seed: int = 0, side: int = 700) -> bytes:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    tiny = tiny_bundle()
-    write_bundle(tmp_path / "tiny.rooftrace", tiny.spec, tiny.parts)
-    return tmp_path / "tiny.rooftrace"
+    return write_tiny_bundle(tmp_path / "tiny.rooftrace")
 
 
 def keys(bucket: Any, prefix: str = "") -> set[str]:
@@ -103,17 +102,10 @@ def keys(bucket: Any, prefix: str = "") -> set[str]:
     return {one["Key"] for one in found}
 
 
-def predict(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["predict", *map(str, arguments)])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
-
-
 def test_a_scene_is_read_in_parts(bucket: Any) -> None:
     content = scene()
     bucket.put_object(Bucket=BUCKET, Key="a/s.tif", Body=content)
-    source = open_source(f"s3://{BUCKET}/a/s.tif")
+    source = open_image(f"s3://{BUCKET}/a/s.tif")
     assert isinstance(source, RemoteRaster)
     with rasterio.open(io.BytesIO(content)) as expected:
         np.testing.assert_array_equal(source.read().data, expected.read())
@@ -125,19 +117,20 @@ def test_a_scene_is_read_in_parts(bucket: Any) -> None:
     np.testing.assert_array_equal(pickle.loads(sent).read().data, source.read().data)
 
 
-def test_in_and_out(bucket: Any, model: Path, tmp_path: Path, capsys: Any) -> None:
+def test_in_and_out(bucket: Any, model: Path, tmp_path: Path) -> None:
     bucket.put_object(Bucket=BUCKET, Key="in/s.tif", Body=scene())
     (tmp_path / "s.tif").write_bytes(scene())
-    code = predict(f"s3://{BUCKET}/in/s.tif", "-m", model, "-o", f"s3://{BUCKET}/out/", "--json")
+    code, seen = call("predict", f"s3://{BUCKET}/in/s.tif", "-m", model,
+                      "-o", f"s3://{BUCKET}/out/")  # fmt: skip
     assert code == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["outputs"][0]["mask"] == f"s3://{BUCKET}/out/s_mask.tif"
-    assert predict(tmp_path / "s.tif", "-m", model, "-o", tmp_path / "here") == 0
+    assert seen["outputs"][0]["mask"] == f"s3://{BUCKET}/out/s_mask.tif"
+    assert command("predict", tmp_path / "s.tif", "-m", model, "-o", tmp_path / "here").code == 0
     here = {path.name for path in (tmp_path / "here").iterdir()}
     assert keys(bucket, "out/") == {f"out/{name}" for name in here}
-    for name in here - {"run.json"}:
+    # The polygons and the mask say where the image lies.
+    for name in here - {"run.json", "s_buildings.gpkg", "s_mask.tif"}:
         body = bucket.get_object(Bucket=BUCKET, Key=f"out/{name}")["Body"].read()
-        assert body == (tmp_path / "here" / name).read_bytes()
+        assert body == (tmp_path / "here" / name).read_bytes(), name
     record = json.loads(bucket.get_object(Bucket=BUCKET, Key="out/run.json")["Body"].read())
     assert record["outputs"][0]["polygons"] == f"s3://{BUCKET}/out/s_buildings.gpkg"
     # What was sent is not kept here.
@@ -148,12 +141,13 @@ def test_a_folder_of_scenes_and_a_catalogue(bucket: Any, model: Path, tmp_path: 
     for number in range(3):
         bucket.put_object(Bucket=BUCKET, Key=f"many/{number}.tif", Body=scene(number, 200))
     bucket.put_object(Bucket=BUCKET, Key="many/readme.txt", Body=b"words")
-    jobs, _ = find_jobs([f"s3://{BUCKET}/many/"])
+    jobs = find_inputs([f"s3://{BUCKET}/many/"]).scenes
     assert [job.name for job in jobs] == ["0", "1", "2"]
     with pytest.raises(DataError, match=r"no object that ends with \.tif"):
-        find_jobs([f"s3://{BUCKET}/none/"])
+        find_inputs([f"s3://{BUCKET}/none/"])
     (tmp_path / "list.txt").write_text("\n".join(f"s3://{BUCKET}/many/{n}.tif" for n in range(3)))
-    assert predict(tmp_path / "list.txt", "-m", model, "-o", f"s3://{BUCKET}/layer") == 0
+    layer = f"s3://{BUCKET}/layer"
+    assert command("catalogue", tmp_path / "list.txt", "-m", model, "-o", layer).code == 0
     made = keys(bucket, "layer/")
     assert "layer/manifest.json" in made
     assert any(key.startswith("layer/buildings/quadkey=") for key in made)
@@ -177,12 +171,12 @@ def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_
     written["table"] = "scenes.parquet", table.getvalue()
     if form == "folder":
         bucket.put_object(Bucket=BUCKET, Key="c/readme.md", Body=b"words")
-        given = [f"s3://{BUCKET}/c/", "--catalogue"]
+        given = [f"s3://{BUCKET}/c/"]
     else:
         name, content = written[form]
         bucket.put_object(Bucket=BUCKET, Key=f"c/{name}", Body=content)
         given = [f"s3://{BUCKET}/c/{name}"]
-    assert predict(*given, "-m", model, "-o", tmp_path) == 0
+    assert command("catalogue", *given, "-m", model, "-o", tmp_path).code == 0
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [one["location"] for one in manifest["scenes"]] == [
         f"s3://{BUCKET}/c/in/{number}.tif" for number in range(3)
@@ -192,15 +186,17 @@ def test_catalogues_that_lie_there_too(form: str, bucket: Any, model: Path, tmp_
 
 
 def test_catalogues_that_are_not_there(bucket: Any, model: Path, tmp_path: Path) -> None:
-    for given, told in [
-        (f"s3://{BUCKET}/no.json", "no such object"),
-        (f"s3://{BUCKET}/no.csv", "known by its ending '.csv'"),
+    for given, seen in [
+        (f"s3://{BUCKET}/no.json", "does not exist"),
+        (f"s3://{BUCKET}/no.csv", "has the ending '.csv'"),
         (f"s3://{BUCKET}/none/", "no GeoTIFF"),
     ]:
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=seen):
             read_catalogue(given)
-    assert predict(f"s3://{BUCKET}/no.json", "-m", model, "-o", tmp_path / "out") == 3
-    assert predict(f"s3://{BUCKET}/a.tif", "--catalogue", "-m", model, "-o", tmp_path) == 2
+    for given, code in ((f"s3://{BUCKET}/no.json", 3), (f"s3://{BUCKET}/a.tif", 3)):
+        assert command("catalogue", given, "-m", model, "-o", tmp_path / "out").code == code
+    absent = f"s3://{BUCKET}/no.json"
+    assert command("predict", absent, "-m", model, "-o", tmp_path / "out").code == 2
 
 
 def test_objects_are_listed_and_read(bucket: Any) -> None:
@@ -226,21 +222,21 @@ def test_a_large_file_is_sent_in_parts(
 
 
 def test_what_is_not_there(bucket: Any) -> None:
-    with pytest.raises(DataError, match="there is no such object or bucket"):
-        _ = open_source(f"s3://{BUCKET}/none.tif").grid
-    with pytest.raises(DataError, match="there is no such object or bucket"):
+    with pytest.raises(DataError, match="the object or bucket does not exist"):
+        _ = open_image(f"s3://{BUCKET}/none.tif").grid
+    with pytest.raises(DataError, match="the object or bucket does not exist"):
         read_object("s3://no-such-bucket/a.json")
     for bad in ("s3://", "s3://UPPER/a", "s3://user:secret@host/a", "s3://a_b/c"):
-        with pytest.raises(DataError, match="no address of an object"):
+        with pytest.raises(DataError, match="not an address of an object"):
             read_object(bad)
 
 
 def test_a_scene_that_changes_while_it_is_read(bucket: Any) -> None:
     bucket.put_object(Bucket=BUCKET, Key="c.tif", Body=scene(0, 2000))
-    source = open_source(f"s3://{BUCKET}/c.tif")
+    source = open_image(f"s3://{BUCKET}/c.tif")
     _ = source.grid
     bucket.put_object(Bucket=BUCKET, Key="c.tif", Body=scene(1, 1500))
-    with pytest.raises(DataError, match="was changed on the server"):
+    with pytest.raises(DataError, match="changed on the server"):
         source.read()
 
 
@@ -274,11 +270,11 @@ def test_a_store_that_refuses_at_first_is_asked_again(
 
 
 def test_what_could_not_be_sent_is_sent_by_the_same_command(
-    bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(2):
         bucket.put_object(Bucket=BUCKET, Key=f"in/{number}.tif", Body=scene(number, 200))
-    arguments = (f"s3://{BUCKET}/in/", "-m", model, "-o", f"s3://{BUCKET}/out")
+    arguments = ("predict", f"s3://{BUCKET}/in/", "-m", model, "-o", f"s3://{BUCKET}/out")
     send = objects.upload
     sent: list[str] = []
 
@@ -292,8 +288,9 @@ def test_what_could_not_be_sent_is_sent_by_the_same_command(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delivery_module, "upload", broken)
-        assert predict(*arguments) == 5
-    assert "the line is dead" in capsys.readouterr().err
+        code, _, err = command(*arguments)
+    assert code == 5
+    assert "the line is dead" in err
     assert "out/run.json" not in keys(bucket)
     again: list[str] = []
 
@@ -302,7 +299,7 @@ def test_what_could_not_be_sent_is_sent_by_the_same_command(
         send(path, address)
 
     monkeypatch.setattr(delivery_module, "upload", counted)
-    assert predict(*arguments) == 0
+    assert command(*arguments).code == 0
     assert not {*sent} & {*again} - {"out/run.json"}
     assert again[-1] == "out/run.json"
     assert len(keys(bucket, "out/")) == len({*sent, *again})
@@ -326,25 +323,25 @@ def test_credentials_come_from_shared_files_too(
     assert read_object(f"s3://{BUCKET}/k") == b"v"
 
 
-def test_no_secret_is_told_anywhere(
+def test_no_secret_is_reported_anywhere(
     bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """Everything that can go wrong, and what is left of it: screens, logs, errors, folders."""
     caplog.set_level(logging.DEBUG)
     bucket.put_object(Bucket=BUCKET, Key="s.tif", Body=scene(0, 200))
-    told: list[str] = []
+    seen: list[str] = []
 
     def note(error: BaseException) -> None:
-        told.append("".join(traceback.format_exception(error)) + repr(error))
-        told.append(json.dumps(error.to_json()) if isinstance(error, RooftraceError) else "")
+        seen.append("".join(traceback.format_exception(error)) + repr(error))
+        seen.append(json.dumps(error.to_json()) if isinstance(error, RooftraceError) else "")
 
     monkeypatch.setattr(objects, "_ATTEMPTS", 2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        unused_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         for place in ("none.tif", "s.tif"):
-            for server in (None, nobody):
+            for server in (None, unused_url):
                 if server:
                     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
                 try:
@@ -354,12 +351,34 @@ def test_no_secret_is_told_anywhere(
                     note(error)
     monkeypatch.undo()
     work = tmp_path / "work"
-    assert predict(f"s3://{BUCKET}/s.tif", "-m", model, "-o", "s3://no-such-bucket/x",
-                   "--work", work) == 5  # fmt: skip
+    code, *printed = command("predict", f"s3://{BUCKET}/s.tif", "-m", model,
+                             "-o", "s3://no-such-bucket/x", "--work", work)  # fmt: skip
+    assert code == 5
     left = b"".join(path.read_bytes() for path in work.rglob("*") if path.is_file())
     with Delivery(f"s3://{BUCKET}/y", tmp_path / "other") as delivery:
-        told.append(repr(vars(delivery)))
+        seen.append(repr(vars(delivery)))
     out, err = capfd.readouterr()
-    assert len(told) > 4
-    everything = "\n".join([*told, out, err, caplog.text, left.decode("latin-1")])
+    assert len(seen) > 4
+    everything = "\n".join([*seen, *printed, out, err, caplog.text, left.decode("latin-1")])
     assert "canary" not in everything
+
+
+def test_a_static_stac_catalog(bucket: Any, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pystac_client")
+    from stac_scenes import PROVIDERS, write_catalog, write_scenes
+
+    write_catalog(tmp_path / "web", write_scenes(tmp_path / "web"))
+    for path in (tmp_path / "web").rglob("*.*"):
+        key = path.relative_to(tmp_path / "web").as_posix()
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    out = tmp_path / "out"
+    code, report = call(
+        "catalogue", f"s3://{BUCKET}/catalog.json", "--collection", "town", "-m", model, "-o", out
+    )
+    assert code == 0, report
+    assert (report["scenes"], report["failed"], report["buildings"]) == (3, [], 3)
+    west = json.loads((out / "manifest.json").read_text())["scenes"][-1]
+    assert west["location"] == f"s3://{BUCKET}/west.tif"
+    assert west["imagery"]["providers"] == PROVIDERS
+    assert west["imagery"]["href"] == f"s3://{BUCKET}/town/west/item.json"
+    assert (out / "collection.json").exists()

@@ -29,6 +29,7 @@ def test_the_configuration_is_valid_and_fetches_nothing() -> None:
     assert {hook["language"] for hook in hooks} <= {"system", "pygrep"}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("hook", "name", "bad"),
     [

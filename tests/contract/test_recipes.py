@@ -12,9 +12,12 @@ import pytest
 pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config, read_config
+from rooftrace.models.start import fill_from_start
 from rooftrace.testing import write_pairs
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.fit import fit
+from rooftrace.train.loop import fit
+
+pytestmark = pytest.mark.campaign
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 CROP_PX = 64
@@ -58,7 +61,7 @@ def shortened(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
-    raw = read_config(path)
+    raw = fill_from_start(read_config(path), path.parent)
     whole = parse_config(raw, TrainConfig, source=path.name)
     raw = shortened(raw, tmp_path)
     short = parse_config(raw, TrainConfig, source=path.name)
@@ -74,10 +77,12 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
 
 def test_there_is_a_recipe_for_each_method() -> None:
     assert {path.stem for path in RECIPES} == {
+        "clicks",
         "contest-deeplabv3plus-mobilenetv3",
         "contest-psp-densenet161",
         "contest-unet-resnet50",
         "default",
+        "default-first",
         "density-unet",
         "pix2pix-20class",
         "rooftop-deeplabv3plus",

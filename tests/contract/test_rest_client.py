@@ -1,4 +1,4 @@
-"""The client of docs/service.md, as it stands there, against a real server."""
+"""The client in docs/service.md against a real server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("fastapi")
 
 from rooftrace.core.errors import BusyError  # noqa: E402
 from rooftrace.engines.base import PointwiseEngine  # noqa: E402
-from rooftrace.engines.selftest import tiny_bundle  # noqa: E402
+from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
 from rooftrace.predict.predictor import Predictor  # noqa: E402
 from rooftrace.rest import Security, create_api  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "service.md"
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, Service]]:
-    """The address of a server with a key, and its service."""
+    """Start a server with a key, and yield its address and service."""
     service = Service(Predictor(tiny_bundle(), PointwiseEngine()))
     app = create_api(service, security=Security(api_key="a key"))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
@@ -40,9 +40,10 @@ def served() -> Iterator[tuple[str, Service]]:
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}", service
     server.should_exit = True
-    thread.join(30)
+    thread.join(60)
 
 
+@pytest.mark.campaign
 def test_the_client_of_the_page(
     served: tuple[str, Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,13 +58,13 @@ def test_the_client_of_the_page(
     names: dict = {}
     exec(functions, names)
     client = names["predict"]
-    with pytest.raises(ValueError, match="brought none, or another one"):
+    with pytest.raises(ValueError, match="no key or a wrong one"):
         client(url, "scene.tif")
     Path("no.tif").write_bytes(b"no image")
     with pytest.raises(ValueError, match="Send a GeoTIFF, PNG"):
         client(url, "no.tif", key="a key")
 
-    # A queue that is full once.
+    # The queue is full once.
     submit, refused = service.submit, []
 
     def busy_once(*arguments: object, **options: object) -> object:
@@ -82,6 +83,7 @@ def test_the_client_of_the_page(
     assert len(np.unique(mask)) == 2
 
 
+@pytest.mark.campaign
 def test_the_problem_of_the_page_is_one(served: tuple[str, Service]) -> None:
     from rooftrace.rest.problems import PROBLEMS
 

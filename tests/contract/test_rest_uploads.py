@@ -22,7 +22,7 @@ for _package in ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client
 
 COUNT = 500
 TOLERANCE_MB = 40
-"""What the server may have grown by all of them, once it has loaded what they need: the pools of
+"""Maximum growth of the server by all of them, after it has loaded what they need: the pools of
 its allocators. By measurement 2 to 7 MB; the first 500 cost 100 MB, libraries and all."""
 
 TAKEN = (200, 400, 413, 415, 422)
@@ -30,7 +30,7 @@ TAKEN = (200, 400, 413, 415, 422)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """The address and the process of `rooftrace serve`."""
+    """Start `rooftrace serve`, and yield its address and process."""
     jobs = tmp_path_factory.mktemp("jobs")
     process = subprocess.Popen(
         [sys.executable, "-m", "rooftrace", "serve", "--port", "0", "--jobs", str(jobs), "--json",
@@ -39,20 +39,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        told = json.loads(process.stdout.readline())
+        info = json.loads(process.stdout.readline())
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{told['url']}/readyz").status_code == 200:
+                if httpx.get(f"{info['url']}/readyz").status_code == 200:
                     break
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
-        yield told["url"], process.pid
+        yield info["url"], process.pid
         assert process.poll() is None
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
         process.stdout.close()
 
 
@@ -69,6 +69,7 @@ def resident_mb(pid: int) -> float:
     return int(kib) / 1024
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_nothing_that_is_sent_harms_the_server(server: tuple[str, int]) -> None:
     url, pid = server
@@ -79,7 +80,7 @@ def test_nothing_that_is_sent_harms_the_server(server: tuple[str, int]) -> None:
         def ask(upload: Upload) -> httpx.Response:
             return sent(client, upload)
 
-        # Others of their kind load what they need.
+        # Similar uploads first load the libraries that they need.
         first = [*valid(), *malformed(COUNT, seed=3)]
         assert {answer.status_code for answer in pool.map(ask, first)} <= {*TAKEN}
         before = resident_mb(pid)
@@ -99,7 +100,7 @@ def test_nothing_that_is_sent_harms_the_server(server: tuple[str, int]) -> None:
                 assert problem["remedy"], upload
             assert "root:" not in answer.text
             assert "/tmp/" not in answer.text
-        # Most are refused; of those that chance has altered some are images still.
+        # Most are refused; some of the randomly altered files are still images.
         assert seen[422] > COUNT / 2
         assert seen[413] >= 5
         assert client.get("/healthz").status_code == 200
@@ -110,11 +111,12 @@ def test_nothing_that_is_sent_harms_the_server(server: tuple[str, int]) -> None:
     assert after < before + TOLERANCE_MB
 
 
+@pytest.mark.campaign
 def test_a_body_that_is_too_large_is_cut_off_by_the_real_server(server: tuple[str, int]) -> None:
-    """More than the limit, without a length: the answer comes before the body has an end."""
+    """A body beyond the limit without a length is answered before it ends."""
     url, _ = server
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(
             b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
@@ -130,10 +132,11 @@ def test_a_body_that_is_too_large_is_cut_off_by_the_real_server(server: tuple[st
     assert json.loads(answer.rpartition(b"\r\n")[2])["type"] == "/problems/too-large"
 
 
+@pytest.mark.campaign
 def test_an_announced_body_is_refused_and_the_client_hears_it(server: tuple[str, int]) -> None:
     url, _ = server
     answer = httpx.post(
         f"{url}/v1/predict", content=bytes(12 * 2**20), headers={"Content-Type": "image/png"},
-        timeout=30,
+        timeout=60,
     )  # fmt: skip
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")

@@ -15,6 +15,8 @@ from rasterio.windows import Window
 
 from rooftrace.testing import demo_scene
 
+pytestmark = pytest.mark.campaign
+
 GSD_M = 0.4
 TOWN_PX = 1500
 
@@ -58,4 +60,6 @@ def test_a_scene_of_100_000_pixels_takes_no_more_than_one_of_20_000(
     assert large["buildings"] == pytest.approx(small["buildings"], rel=0.03)
     assert small["buildings"] > 4 * 250
     assert large_mb < 1500
-    assert large_mb < 1.10 * small_mb, (small_mb, large_mb)
+    # The same scene differs by up to 80 MB from run to run, with the threads of engine and reader;
+    # one bit kept of each further pixel would be 1,200 MB.
+    assert large_mb < small_mb + 200, (small_mb, large_mb)

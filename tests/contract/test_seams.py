@@ -1,4 +1,4 @@
-"""Where tiles lie does not show in the default model's masks."""
+"""The default model's masks do not show where tiles lie."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import pytest
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.openvino import capabilities
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.sources import ArraySource
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.scene import ScenePlan, plan_scene
 from rooftrace.testing import demo_scene
+
+pytestmark = pytest.mark.campaign
 
 EDGE_PX = 160
 
@@ -39,9 +41,8 @@ def town() -> np.ndarray:
 def predicted(model: Predictor, pixels: np.ndarray) -> tuple[np.ndarray, ScenePlan]:
     source = ArraySource(np.ascontiguousarray(pixels), GeoGrid(pixels.shape[1:]))
     gsd_m = model.bundle.spec.gsd_m
-    return model.predict_mask(source, gsd_m=gsd_m)[0].data, plan_scene(
-        source, model.bundle.spec, gsd_m=gsd_m
-    )
+    plan = plan_scene(source, model.bundle.spec, SceneOptions(gsd_m=gsd_m))
+    return model.predict_mask(source, gsd_m=gsd_m)[0].data, plan
 
 
 def near_lines(plan: ScenePlan, shape: tuple[int, int]) -> np.ndarray:

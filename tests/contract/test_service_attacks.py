@@ -1,4 +1,4 @@
-"""The server put together, as somebody meets it who wants more of it than it gives."""
+"""Attacks on the whole server."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ import httpx
 import uvicorn
 
 from rooftrace.app.server import create_server
-from rooftrace.data.labelstudio.write import label_config
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import write_bundle
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.labels.labelstudio.write import label_config
 from rooftrace.predict.predictor import Predictor
+from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.limits import Limits
 from rooftrace.service.service import Service
+from tiny_models import write_tiny_bundle
 
 # Gradio asks of pandas what that has given up.
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
@@ -56,9 +57,9 @@ class Served:
     """A running server.
 
     Args:
-        url: of it.
-        secret: a file beside what it shows.
-        folder: with all that it keeps.
+        url: Address of the server.
+        secret: File beside the results that the server shows.
+        folder: Folder with all files of the server.
     """
 
     url: str
@@ -72,8 +73,8 @@ class Served:
         return url.host, url.port
 
     def raw(self, request: bytes) -> bytes:
-        """What is answered to these bytes, which no client has put in order."""
-        with socket.create_connection(self.address, timeout=20) as connection:
+        """Return the response to raw bytes, which may be a malformed request."""
+        with socket.create_connection(self.address, timeout=60) as connection:
             connection.sendall(request)
             parts = []
             try:
@@ -84,7 +85,7 @@ class Served:
         return b"".join(parts)
 
     def get(self, path: str, **headers: str) -> bytes:
-        """The answer to a GET of a path as it is written here."""
+        """Return the response to a GET of a path, without normalising the path."""
         lines = {"Host": httpx.URL(self.url).netloc.decode(), "Connection": "close"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
@@ -99,7 +100,7 @@ def serving(folder: Path, api_key: str | None = None) -> Iterator[Served]:
     secret.write_text(SECRET)
     bundle = tiny_bundle()
     model = folder / "tiny.rooftrace"
-    write_bundle(model, bundle.spec, bundle.parts)
+    write_tiny_bundle(model)
     service = Service(Predictor(bundle, PointwiseEngine()), LIMITS, model_path=model)
     shown = folder / "results"
     Predictor(bundle, PointwiseEngine()).predict_to_files(pixels().transpose(2, 0, 1), shown)
@@ -136,14 +137,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One that asks for a key."""
+    """Serve with an API key."""
     with serving(tmp_path_factory.mktemp("locked"), KEY) as server:
         yield server
 
 
 @pytest.fixture
 def client(served: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, timeout=20, trust_env=False) as made:
+    with httpx.Client(base_url=served.url, timeout=60, trust_env=False) as made:
         yield made
 
 
@@ -155,7 +156,7 @@ def bait() -> Iterator[Bait]:
 
 
 class Bait:
-    """A port of this machine that nobody has a reason to ask."""
+    """A port of this machine that the server must never connect to."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -192,7 +193,7 @@ def status_of(answer: bytes) -> int:
 
 
 def test_it_works_for_who_means_well(client: httpx.Client) -> None:
-    """Else all that follows would prove nothing."""
+    """Check that the server works; otherwise the other tests would prove nothing."""
     answer = client.post("/v1/predict", files={"file": ("a.png", png(), "image/png")})
     assert (answer.status_code, len(answer.json()["features"])) == (200, 1)
     assert client.get("/").status_code == client.get("/map").status_code == 200
@@ -231,15 +232,15 @@ def test_no_file_by_its_path(served: Served, path: str) -> None:
 
 
 def test_no_file_of_the_server_through_the_page(client: httpx.Client, served: Served) -> None:
-    """Gradio takes for a file what a request says is one."""
+    """Gradio accepts any path in a request as a file."""
     config = client.get("/config").json()
     files = {c["id"] for c in config["components"] if c["type"] in ("file", "image", "gallery")}
     calls = [d for d in config["dependencies"] if files & set(d["inputs"])]
     assert calls
     for path in (str(served.secret), "/etc/hostname", "file:///etc/hostname"):
-        told = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+        sent = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
         for call in calls:
-            data = [[told] if one in files else None for one in call["inputs"]]
+            data = [[sent] if one in files else None for one in call["inputs"]]
             body = {"data": data, "fn_index": call["id"], "session_hash": "attack"}
             joined = client.post("/gradio_api/queue/join", json=body)
             assert joined.status_code < 500
@@ -294,13 +295,13 @@ PAGES = ["/", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
              "169.254.169.254", "[::ffff:1.2.3.4]"],
 )  # fmt: skip
 def test_no_other_name_is_answered_to(served: Served, path: str, host: str) -> None:
-    """A site may make a name of its own point here (DNS rebinding)."""
+    """A site may let a name of its own point to this machine (DNS rebinding)."""
     assert status_of(served.get(path, Host=host)) in (400, 421)
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_nothing_that_a_request_says_of_the_server_is_kept(served: Served, path: str) -> None:
-    """A cache before the server would keep it for everybody."""
+    """A cache in front of the server would keep it for all clients."""
     answer = served.get(
         path, X_Forwarded_Host=EVIL, X_Forwarded_Proto="javascript", X_Forwarded_Prefix=f"//{EVIL}",
         Forwarded=f"host={EVIL}", X_Original_URL=f"//{EVIL}", X_Gradio_Server=f"http://{EVIL}",
@@ -339,8 +340,8 @@ def test_the_name_of_an_upload_is_only_a_name(
     for answer in answers:
         assert answer.status_code in (200, 202, 422), answer.text
         assert "set-cookie" not in answer.headers
-        told = answer.headers.get("content-disposition", "")
-        assert not set(told) & set("<>\\/\r\n\0"), told
+        sent = answer.headers.get("content-disposition", "")
+        assert not set(sent) & set("<>\\/\r\n\0"), sent
         assert "html" not in answer.headers["content-type"]
         assert answer.headers["x-content-type-options"] == "nosniff"
     after = sorted(path for path in served.folder.rglob("*") if "jobs" not in path.parts)
@@ -400,15 +401,15 @@ def test_files_that_are_none_or_name_others(
 ) -> None:
     asked = [("/v1/predict", "a.vrt"), ("/v1/predict", f"/vsicurl/{bait.url}/x.tif"),
              ("/v1/jobs", "a.png")]  # fmt: skip
-    for told, data in uploads(served.secret, bait.url).items():
+    for sent, data in uploads(served.secret, bait.url).items():
         for path, name in asked:
             began = time.monotonic()
             answer = client.post(path, files={"file": (name, data, "image/tiff")})
-            assert time.monotonic() - began < 15, (told, path)
-            good = (413, 422, 200, 202) if told == "a bomb of text" else (413, 422)
-            assert answer.status_code in good, (told, path, answer.text)
+            assert time.monotonic() - began < 30, (sent, path)
+            good = (413, 422, 200, 202) if sent == "a bomb of text" else (413, 422)
+            assert answer.status_code in good, (sent, path, answer.text)
             for leak in (SECRET, str(served.folder), "/tmp/"):
-                assert leak not in answer.text, (told, path)
+                assert leak not in answer.text, (sent, path)
     assert not bait.bitten()
     assert client.post("/v1/predict", content=png(),
                        headers={"Content-Type": "image/png"}).status_code == 200  # fmt: skip
@@ -449,7 +450,7 @@ def test_bodies_that_no_client_sends(client: httpx.Client, path: str) -> None:
         assert "/site-packages" not in answer.text
 
 
-def test_requests_that_never_end_keep_nobody_out(served: Served, client: httpx.Client) -> None:
+def test_requests_that_never_end_block_no_others(served: Served, client: httpx.Client) -> None:
     """Neither heads that stop, nor bodies, nor answers that are not read."""
     host = httpx.URL(served.url).netloc
     head = b"POST %s HTTP/1.1\r\nHost: " + host + b"\r\nContent-Type: image/png\r\n"
@@ -463,20 +464,20 @@ def test_requests_that_never_end_keep_nobody_out(served: Served, client: httpx.C
     connections = []
     try:
         for number in range(96):
-            connection = socket.create_connection(served.address, timeout=10)
+            connection = socket.create_connection(served.address, timeout=60)
             connection.sendall(begins[number % len(begins)])
             connections.append(connection)
         for path in ("/healthz", "/", "/map", "/v1/model", "/health"):
             began = time.monotonic()
             assert client.get(path).status_code == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
         # Of those who bring an image as many may be on their way as may wait.
         answer = client.post("/v1/predict", content=png(), headers={"Content-Type": "image/png"})
         assert answer.status_code in (200, 429)
     finally:
         for connection in connections:
             connection.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         answer = client.post("/v1/predict", content=png(), headers={"Content-Type": "image/png"})
         if answer.status_code == 200:

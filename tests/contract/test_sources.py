@@ -1,4 +1,4 @@
-"""What every kind of data keeps to: what is written is read again, and what is amiss is named.
+"""Every kind of data is read again as written, and errors name what is wrong.
 
 A kind joins by being in `KINDS` with a writer; what it asks for is in `CASES`.
 """
@@ -19,14 +19,15 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, LabelReader, Mask, Scene, Window
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.kinds import KINDS, open_source
-from rooftrace.data.source import Entry, SceneSet, WriteOptions, Written
-from rooftrace.data.tilenames import TileName
 from rooftrace.flows.convert import ConvertReport, run_convert
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.web_mercator import TileName
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import KINDS, open_source
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions, WriteResult
 
 CLASSES = ("background", "building", "road")
 EMPTY = "leer"
@@ -58,15 +59,11 @@ def save_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray, suff
             continue
         bands = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         place = Affine(0.5, 0, 500_000 + 100 * len(name), 0, -0.5, 5_000_000)
-        with rasterio.open(
-            path, "w", driver="GTiff", count=len(bands), height=array.shape[0],
-            width=array.shape[1], dtype="uint8", crs="EPSG:32633", transform=place,
-        ) as out:  # fmt: skip
-            out.write(bands)
+        write_geotiff(path, bands, crs="EPSG:32633", transform=place)
 
 
 def pairs(suffix: str, names: tuple[str, ...], shape: tuple[int, int]) -> Callable[[Path], Path]:
-    """Makes a folder of pairs, the last of them without a label on it."""
+    """Write a folder of pairs, the last of them with an empty label."""
 
     def make(folder: Path) -> Path:
         for number, name in enumerate(names):
@@ -86,19 +83,19 @@ TILES = tuple(f"OAM-{x}-281000-19" for x in (301_000, 301_001, 301_002))
 
 
 def as_tile(scene_id: str) -> str:
-    """`OAM-x-y-z` as `z/x/y`."""
+    """Return `OAM-x-y-z` as `z/x/y`."""
     _, x, y, z = scene_id.split("-")
     return f"{z}/{x}/{y}"
 
 
 def many_written(kind: str, folder: Path, images: list[Path]) -> Path:
-    """Labels of many images that are there in name alone."""
-    entries = tuple(Entry(image.stem, image) for image in images)
+    """Write labels of many images whose files are empty."""
+    entries = tuple(SceneEntry(image.stem, image) for image in images)
     source = SceneSet("many", "fake", CLASSES[:2], 1, entries, fake_scene)
     return written(source, kind, folder / Path(case(kind).out).name).path
 
 
-def fake_scene(entry: Entry) -> Scene:
+def fake_scene(entry: SceneEntry) -> Scene:
     return Scene(entry.id, ArraySource(np.zeros((3, 8, 8), np.uint8)), FakeLabel())
 
 
@@ -116,7 +113,7 @@ def many_pairs(folder: Path, images: list[Path]) -> Path:
 
 
 def many_placed(folder: Path, images: list[Path]) -> Path:
-    """A footprint on the first of them, to tell that they belong together."""
+    """Write a footprint on the first image, which shows that they belong together."""
     (folder / "images").symlink_to(images[0].parent, target_is_directory=True)
     x = 301_000.3 / 2**19 * 360 - 180
     y = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * 281_000.3 / 2**19))))
@@ -146,18 +143,18 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a kind asks for, and what it can hold.
+    """Requirements and capabilities of a kind.
 
     Args:
-        out: the name of what is written.
-        make: the folder of pairs that is converted.
-        many: what many images are described by; by default what `write` makes.
-        classes: whether it holds more than one class besides the background.
-        least_iou: 1 where masks come back as they were.
-        own_images: whether its labels name the images, so that one can be missing, or too large.
-        named: what an id becomes.
-        opens: how many images may be opened to make a set.
-        reading: what must be said to read it.
+        out: Name of the file or folder that is written.
+        make: Function that writes the folder of pairs to convert.
+        many: Function that writes labels of many images; by default `write` does.
+        classes: Whether the kind holds more than one class besides the background.
+        least_iou: Minimum IoU of masks that are read back; 1 if they are equal.
+        own_images: Whether its labels name the images, so that one can be missing or too large.
+        named: Function from an id to the id that is read back.
+        opens: Maximum number of images opened to create a set.
+        reading: Options with which it must be read.
     """
 
     out: str = "out"
@@ -194,7 +191,7 @@ def case(kind: str) -> Case:
     return CASES.get(kind, Case())
 
 
-def written(source: SceneSet, kind: str, out: Path) -> Written:
+def written(source: SceneSet, kind: str, out: Path) -> WriteResult:
     write = KINDS[kind].write
     assert write is not None
     return write(source, out, WriteOptions(), None)
@@ -208,7 +205,7 @@ def config(path: Path, kind: str, /, **options: Any) -> SourceConfig:
 
 
 def converted(folder: Path, kind: str, **options: Any) -> ConvertReport:
-    """The folder of the case, written as a kind with its images beside."""
+    """Write the folder of the case as a kind, with its images beside it."""
     data = case(kind).make(folder / "data")
     given = SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES), **options)
     return run_convert(given, kind, folder / case(kind).out, WriteOptions(images="copy"))
@@ -301,11 +298,11 @@ def test_an_image_of_another_size_is_named_with_both_sizes(kind: str, tmp_path: 
     Image.fromarray(picture(0, (20, 31))).save(image)
     with pytest.raises(DataError) as caught:
         read_mask(next(iter(open_source(config(path, kind)))))
-    told = caught.value.message
-    assert "20 rows × 31 columns" in told
+    message = caught.value.message
+    assert "20 rows × 31 columns" in message
     # A table says no size of its own: there the runs reach beyond the image.
-    assert ("ends at pixel" if kind == "rle" else "48 rows × 64 columns") in told
-    assert kind == "rle" or image.stem in told
+    assert ("ends at pixel" if kind == "rle" else "48 rows × 64 columns") in message
+    assert kind == "rle" or image.stem in message
 
 
 @each_kind
@@ -323,6 +320,7 @@ def test_a_missing_image_is_named(kind: str, tmp_path: Path) -> None:
     assert image.stem in caught.value.message
 
 
+@pytest.mark.campaign
 @each_kind
 def test_ten_thousand_entries_are_known_without_opening_an_image(
     kind: str, tmp_path: Path, many_images: list[Path], monkeypatch: pytest.MonkeyPatch
@@ -400,11 +398,11 @@ class PartlyUnknown:
 
 
 @each_kind
-def test_what_is_unknown_stays_unknown_or_is_told(kind: str, tmp_path: Path) -> None:
+def test_unknown_pixels_stay_unknown_or_are_noted(kind: str, tmp_path: Path) -> None:
     data = case(kind).make(tmp_path / "data")
     source = open_source(SourceConfig(path=str(data), labels=LabelConfig(classes=CLASSES)))
 
-    def open_scene(entry: Entry) -> Scene:
+    def open_scene(entry: SceneEntry) -> Scene:
         scene = source.open_scene(entry)
         assert scene.label is not None
         return replace(scene, label=PartlyUnknown(scene.label))

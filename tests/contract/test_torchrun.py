@@ -18,6 +18,8 @@ pytest.importorskip("torch")
 
 from rooftrace.models.bundle import read_bundle
 
+pytestmark = pytest.mark.campaign
+
 _WITHIN_S = 300
 
 
@@ -28,7 +30,7 @@ def free_port() -> int:
 
 
 def start(config: Path, run: Path, *options: str, nodes: int = 2) -> list[subprocess.Popen[str]]:
-    """The same command on each node."""
+    """Run one command on each node."""
     port = free_port()
     command = [
         sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}", "--nproc-per-node=1",
@@ -48,8 +50,8 @@ def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     found = []
     try:
         for process in processes:
-            told, _ = process.communicate(timeout=_WITHIN_S)
-            found.append((process.returncode, told))
+            output, _ = process.communicate(timeout=_WITHIN_S)
+            found.append((process.returncode, output))
     finally:
         for process in processes:
             process.kill()
@@ -63,11 +65,11 @@ def epochs(run: Path) -> list[str]:
 
 def test_two_nodes_train_one_model(tiny_folder: Path, tmp_path: Path) -> None:
     config = tiny_folder / "tiny.toml"
-    told = ended(start(config, tmp_path / "run", "--json"))
-    assert [code for code, _ in told] == [0, 0], told
+    output = ended(start(config, tmp_path / "run", "--json"))
+    assert [code for code, _ in output] == [0, 0], output
     # One of them speaks, and writes.
-    answers = [line for _, text in told for line in text.splitlines() if line.startswith("{")]
-    assert sum('"best_iou"' in text for _, text in told) == 1, answers
+    answers = [line for _, text in output for line in text.splitlines() if line.startswith("{")]
+    assert sum('"best_iou"' in text for _, text in output) == 1, answers
     assert epochs(tmp_path / "run") == ["1", "2"]
     bundle = read_bundle(tmp_path / "run" / "best_iou.rooftrace")
     assert bundle.spec.name == "tiny"
@@ -80,12 +82,12 @@ def test_two_nodes_train_one_model(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_number_of_devices_that_is_another_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
-    told = ended(start(tiny_folder / "tiny.toml", tmp_path / "run", "--set", "devices=4"))
-    assert all(code != 0 for code, _ in told)
+    output = ended(start(tiny_folder / "tiny.toml", tmp_path / "run", "--set", "devices=4"))
+    assert all(code != 0 for code, _ in output)
     assert any(
         "torchrun started 2 processes, 1 on this machine" in " ".join(text.split())
-        for _, text in told
-    ), told
+        for _, text in output
+    ), output
 
 
 def test_a_node_that_fails_leaves_no_other_waiting(tiny_folder: Path, tmp_path: Path) -> None:
@@ -100,8 +102,8 @@ def test_a_node_that_fails_leaves_no_other_waiting(tiny_folder: Path, tmp_path: 
         time.sleep(0.05)
     for child in _children(processes[1].pid):
         os.kill(child, 9)
-    told = ended(processes)
-    assert all(code != 0 for code, _ in told)
+    output = ended(processes)
+    assert all(code != 0 for code, _ in output)
     assert epochs(tmp_path / "run")
 
 

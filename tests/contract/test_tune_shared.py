@@ -19,6 +19,8 @@ optuna = pytest.importorskip("optuna")
 
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 
+pytestmark = pytest.mark.campaign
+
 SEARCH = """
 [optimizer]
 lr = { low = 1e-4, high = 1e-1, log = true }
@@ -50,15 +52,15 @@ def run_together(space: Path, folder: Path, storage: str) -> list[dict[str, obje
     processes = [start(space, folder / name, storage) for name in ("one", "other")]
     answers = []
     for process in processes:
-        told, errors = process.communicate(timeout=400)
+        output, errors = process.communicate(timeout=400)
         assert process.returncode == 0, errors
-        assert PASSWORD not in told + errors
-        answers.append(json.loads(told))
+        assert PASSWORD not in output + errors
+        answers.append(json.loads(output))
     return answers
 
 
 def check(answers: list[dict[str, object]], folder: Path, storage: object) -> None:
-    """What is true of a study that two processes ran together."""
+    """Check a study that two processes ran together."""
     study = optuna.load_study(study_name="shared", storage=storage)
     done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     assert len(done) == TRIALS
@@ -99,9 +101,9 @@ def test_what_one_process_lost_the_other_does(space: Path, tmp_path: Path) -> No
     first.kill()
     first.communicate()
     second = start(space, tmp_path / "other", str(journal), trials=2)
-    told, errors = second.communicate(timeout=400)
+    output, errors = second.communicate(timeout=400)
     assert second.returncode == 0, errors
-    counts = json.loads(told)["trials"]
+    counts = json.loads(output)["trials"]
     assert counts["complete"] == 2
     assert counts["running"] + counts["lost"] == 1
 
@@ -129,11 +131,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.chown(folder / "password", user)
 
     def do(*command: str) -> None:
-        told = subprocess.run(
+        output = subprocess.run(
             [*(["runuser", "-u", user, "--"] if user else []), *command],
             capture_output=True, text=True, cwd=folder, check=False,
         )  # fmt: skip
-        assert told.returncode == 0, told.stderr
+        assert output.returncode == 0, output.stderr
 
     data = str(folder / "data")
     do("initdb", "-D", data, "-U", "study", "-A", "scram-sha-256",

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 BESIDE = {"PKG-INFO", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt",
           ".gitignore"}  # fmt: skip
-"""What the source archive holds besides the package."""
+"""Files of the source archive besides the package."""
 UNREACHABLE = ("NewConnectionError", "ConnectionError", "Temporary failure in name resolution",
                "No matching distribution found", "ProxyError", "Read timed out")  # fmt: skip
 
@@ -78,22 +78,22 @@ def test_the_source_archive_holds_what_the_wheel_needs(built: Built) -> None:
     assert built.sdist.stat().st_size < 32 * 2**20
 
 
-def test_no_file_tells_where_it_was_built(built: Built) -> None:
+def test_no_file_names_where_it_was_built(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         for name in archive.namelist():
             assert str(ROOT).encode() not in archive.read(name), name
 
 
 def test_metadata(built: Built) -> None:
-    told = built.metadata
+    shown = built.metadata
     project = PYPROJECT["project"]
-    assert (told["Name"], told["Version"]) == (project["name"], project["version"])
-    assert told["License-Expression"] == "Apache-2.0"
-    assert told["Description-Content-Type"] == "text/markdown"
-    assert told.get_payload().lstrip().startswith("# rooftrace")
-    assert set(told.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
-    assert "Typing :: Typed" in told.get_all("Classifier", [])
-    core = [need for need in told.get_all("Requires-Dist", []) if "extra ==" not in need]
+    assert (shown["Name"], shown["Version"]) == (project["name"], project["version"])
+    assert shown["License-Expression"] == "Apache-2.0"
+    assert shown["Description-Content-Type"] == "text/markdown"
+    assert shown.get_payload().lstrip().startswith("# rooftrace")
+    assert set(shown.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
+    assert "Typing :: Typed" in shown.get_all("Classifier", [])
+    core = [need for need in shown.get_all("Requires-Dist", []) if "extra ==" not in need]
     assert not [need for need in core if need.startswith(("torch", "fastapi", "gradio"))]
 
 
@@ -120,9 +120,10 @@ def rooftrace(bare: Path, folder: Path, *arguments: object) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.campaign
 def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
-    told = rooftrace(bare, tmp_path, "--version")
-    assert told.stdout.strip() == PYPROJECT["project"]["version"]
+    shown = rooftrace(bare, tmp_path, "--version")
+    assert shown.stdout.strip() == PYPROJECT["project"]["version"]
     where = "from rooftrace.testing import demo_scene_path as p; print(p())"
     scene = subprocess.run(
         [bare / "python", "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -136,17 +137,24 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     assert {"demo_scene_mask.tif", "demo_scene_buildings.gpkg", "run.json"} <= written
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
         (["train", "train.toml", "-o", "run"], "train"),
+        (["finetune", "data", "-o", "run"], "train"),
         (["tune", "train.toml", "-o", "study", "--trials", "1"], "train"),
+        (["predict", "a.tif", "--refine", "sam", "--sam-weights", "w", "-o", "out"], "sam"),
         (["serve", "--port", "0"], "serve"),
         (
             ["export", "default", "--to", "onnx", "--precision", "fp16", "-o", "out.onnx"],
             "export",
         ),
         (["video", "in.mp4", "-o", "out.mp4"], "video"),
+        (
+            ["label", "pull", "http://127.0.0.1:9", "--project", "1", "--token", "t", "-o", "out"],
+            "labels",
+        ),
     ],
 )
 def test_a_missing_extra_is_named(

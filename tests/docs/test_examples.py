@@ -1,4 +1,4 @@
-"""Every example of the README and of docs/ runs, and prints what the page says it prints."""
+"""Every example of the README and of docs/ runs and prints the output that the page shows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 import tomllib
+import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,46 +20,39 @@ import geopandas as gpd
 import pytest
 import rasterio
 from shapely import box
-from typer.main import get_command
 
 import rooftrace
-from rooftrace.cli import app, main
+from pages import blocks, check_shown, steps
+from rooftrace.cli import main
+from rooftrace.cli.commands import COMMANDS, load_command
 from rooftrace.core.config import parse_config
 from rooftrace.testing import generate_scene, write_pairs
 from rooftrace.testing.scene import write_tif
 
 ROOT = Path(__file__).parents[2]
-# In this order, since a page may use what the page before it has made; all others follow.
+# The order matters, because a page may use results of an earlier page; all other pages follow.
 FIRST = ["data", "convert", "training", "augmentation", "tuning", "refinement", "touching",
          "recipes", "prediction", "ensembles", "evaluation", "vectorize", "bundle", "rle",
          "labelstudio", "footprints", "density", "contest", "results", "audit"]  # fmt: skip
 ORDERED = [f"docs/{name}.md" for name in FIRST]
 TUTORIALS = [f"docs/tutorials/{path.name}" for path in sorted(ROOT.glob("docs/tutorials/*.md"))]
 SERVICE = "docs/tutorials/service.md"
+LOOP = "docs/tutorials/labelling-loop.md"
+"""Tutorial that a test in tests/contract runs against a Label Studio server."""
+
 OTHERS = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
 PAGES = [*ORDERED, *sorted(OTHERS - {*ORDERED, *TUTORIALS}), "README.md"]
 
-# Real enough to run, small enough to wait for.
+# Settings that make the examples short enough for a test.
 QUICK = ["epochs=1", "samples_per_epoch=4", "batch_size=2", "crop_px=64", "val_tiles=2",
          "model.encoder=tu-test_resnet", "model.encoder_weights=none"]  # fmt: skip
-# Done by CI itself, or by the person who measures.
+# Commands that CI or a person runs.
 ELSEWHERE = ("make ", "pip ", "python bench/", "python recipes/", "git ", "rooftrace label ",
              "mkdocs ", "pre-commit ")  # fmt: skip
 
 
-def steps(page: str) -> list[tuple[str, str, str]]:
-    """Blocks of a page in order: the line before each, its language, what it holds."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    form = r"^([^\n]*)\n+^```(\w+)\n(.*?)^```"
-    return re.findall(form, text, flags=re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return [block for _, kind, block in steps(page) if kind == language]
-
-
 def commands(block: str) -> list[str]:
-    """The lines of a block that run here."""
+    """Return the lines of a block that run here."""
     lines = block.splitlines()
     return [line for line in lines if line and not line.startswith((*ELSEWHERE, "#", "export "))]
 
@@ -65,18 +60,30 @@ def commands(block: str) -> list[str]:
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("docs")
-    write_pairs(folder / "data", seeds=range(10), shape_yx=(128, 128))
-    generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
-    write_wards(folder)
-    write_scenes(folder)
-    (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
+    write_sandbox(folder)
+    write_foreign_models(folder)
+    if find_spec("transformers"):
+        from sam_models import save_tiny
+
+        save_tiny(folder / "weights" / "sam2", "sam2")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
 
 
+def write_sandbox(folder: Path) -> None:
+    """Write the files that the pages name, except those of other programs."""
+    write_pairs(folder / "data", seeds=range(10), shape_yx=(128, 128))
+    write_pairs(folder / "elsewhere", seeds=range(50, 55), shape_yx=(64, 64))
+    generate_scene(3, shape_yx=(256, 256)).write(folder, "scene")
+    generate_scene(4, shape_yx=(256, 256)).write(folder, "scene_2021")
+    write_wards(folder)
+    write_scenes(folder)
+    (folder / "train.toml").write_text(blocks("docs/training.md", "toml")[0], encoding="utf-8")
+
+
 def write_wards(folder: Path) -> None:
-    """What docs/density.md counts by, and labels of the masks in data/."""
+    """Write the zones of docs/density.md, and labels of the masks in data/."""
     with rasterio.open(folder / "scene.tif") as scene:
         left, bottom, right, top = scene.bounds
         middle = (left + right) / 2
@@ -89,8 +96,29 @@ def write_wards(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(["image,label", *rows]) + "\n")
 
 
+def skip_without_extra(page: str) -> None:
+    if page == "docs/sam.md":
+        pytest.importorskip("transformers")
+
+
+def execute(block: str, page: str) -> None:
+    """Run a block of Python."""
+    with warnings.catch_warnings():
+        # The exporter of PyTorch uses what PyTorch itself is about to change.
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(compile(block, page, "exec"), {"rooftrace": rooftrace})
+
+
+def write_foreign_models(folder: Path) -> None:
+    """Write the files that docs/bundle.md imports, as the page itself does."""
+    (block,) = [block for block in blocks("docs/bundle.md", "python") if "torch.save" in block]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        execute(block, "docs/bundle.md")
+
+
 def write_scenes(folder: Path) -> None:
-    """What docs/catalogue.md names: two scenes in every form."""
+    """Write the inputs of docs/catalogue.md: two scenes in every form."""
     paths, bounds = [], []
     for number, name in enumerate(("west", "east")):
         place = (524_000.0 + 60 * number, 9_318_000.0)
@@ -110,6 +138,17 @@ def write_scenes(folder: Path) -> None:
         for path, place in zip(paths, bounds)
     ]  # fmt: skip
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    links = []
+    for number, item in enumerate(items):
+        link = {"rel": "item", "href": f"item_{number}.json"}
+        href = f"../{paths[number]}"
+        item |= {"properties": {"datetime": "2024-06-01T10:00:00Z"}, "links": [],
+                 "assets": {"visual": {"href": href, "type": "image/tiff"}}}  # fmt: skip
+        (folder / "stac").mkdir(exist_ok=True)
+        (folder / "stac" / link["href"]).write_text(json.dumps(item))
+        links.append(link)
+    catalog = {"type": "Catalog", "stac_version": "1.1.0", "id": "town", "links": links}
+    (folder / "stac" / "catalog.json").write_text(json.dumps(catalog))
 
 
 def run(command: str) -> None:
@@ -117,34 +156,51 @@ def run(command: str) -> None:
     assert arguments[0] == "rooftrace", command
     if arguments[1] == "train":
         arguments += [part for setting in QUICK for part in ("--set", setting)]
+    if arguments[1] == "finetune":
+        arguments += ["--minutes", "0.2", "--config", "epochs=1", "--config", "samples_per_epoch=4",
+                      "--config", "batch_size=2"]  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         main(arguments[1:])
     assert stopped.value.code == 0, command
 
 
+def test_the_first_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the page that needs no other; all pages are a campaign."""
+    write_sandbox(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(PAGES[0], "bash"):
+        for line in commands(block):
+            run(line)
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, sandbox: Path) -> None:
+    skip_without_extra(page)
     for block in blocks(page, "bash"):
         for line in commands(block):
             run(line)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("page", PAGES)
 def test_python(page: str, sandbox: Path) -> None:
+    skip_without_extra(page)
     for block in blocks(page, "python"):
-        exec(compile(block, page, "exec"), {"rooftrace": rooftrace})
+        execute(block, page)
 
 
-@pytest.mark.parametrize("page", [page for page in TUTORIALS if page != SERVICE])
+@pytest.mark.campaign
+@pytest.mark.parametrize("page", [page for page in TUTORIALS if page not in (SERVICE, LOOP)])
 def test_tutorials(
     page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """From nothing to the end, in a folder of its own."""
+    """Run all steps of a tutorial in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    told = ""
+    printed = ""
     for before, kind, block in steps(page):
         if kind == "python":
             exec(compile(block, page, "exec"), {})
@@ -157,9 +213,9 @@ def test_tutorials(
             capsys.readouterr()
             for line in commands(block):
                 run(line)
-            told = "".join(capsys.readouterr())
-        elif kind == "text" and told:
-            check_shown(page, block, told)
+            printed = "".join(capsys.readouterr())
+        elif kind == "text" and printed:
+            check_shown(page, block, printed)
 
 
 @pytest.fixture
@@ -184,7 +240,7 @@ def wait_until_ready(address: str) -> None:
     while True:
         try:
             urlopen(f"{address}/readyz", timeout=10).close()
-        except OSError:  # not ready is an HTTPError, which is one
+        except OSError:  # a server that is not ready raises HTTPError, an OSError
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
@@ -192,6 +248,7 @@ def wait_until_ready(address: str) -> None:
             return
 
 
+@pytest.mark.campaign
 def test_the_tutorial_of_the_service(
     server: str,
     tmp_path: Path,
@@ -199,13 +256,13 @@ def test_the_tutorial_of_the_service(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told, asked = "", 0
+    printed, asked = "", 0
     for _, kind, block in steps(SERVICE):
         block = block.replace("http://127.0.0.1:8000", server)
         if kind == "python":
             capsys.readouterr()
             exec(compile(block, SERVICE, "exec"), {})
-            told = capsys.readouterr().out
+            printed = capsys.readouterr().out
         elif kind == "console" and block.startswith("$ curl") and shutil.which("curl"):
             first, *shown = block.splitlines()
             done = subprocess.run(shlex.split(first[2:]), capture_output=True, text=True)
@@ -215,27 +272,15 @@ def test_the_tutorial_of_the_service(
                 (line,) = shown
                 assert done.stdout.startswith(line.partition(" …")[0]), done.stdout
         elif kind == "text":
-            check_shown(SERVICE, block, told)
+            check_shown(SERVICE, block, printed)
     assert asked == 2 or not shutil.which("curl")
     if asked:
         found = json.loads(Path("buildings.geojson").read_text(encoding="utf-8"))
         assert f"holds {len(found['features'])} buildings" in (ROOT / SERVICE).read_text("utf-8")
 
 
-def check_shown(page: str, shown: str, told: str) -> None:
-    """Each line that a page shows is, but for its figures, among those that were printed."""
-    lines = {shape(line) for line in told.splitlines()}
-    for line in shown.splitlines():
-        assert shape(line) in lines, f"{page} shows {line!r}, but there is\n{told}"
-
-
-def shape(line: str) -> str:
-    """A line without its figures, which are of the run that the page is of."""
-    return " ".join(re.sub(r"[-+−]?\d[\d.,]*", "#", line).split())
-
-
 def annotate() -> None:
-    """What docs/tutorials/label-team.md pulls: true labels of its chips, as the server has them."""
+    """Write the labels that docs/tutorials/label-team.md pulls from the server."""
     for number in range(24):
         place = (500_000 + 200 * number, 9_320_000)
         scene = generate_scene(300 + number, (320, 320), 0.3, origin_xy=place)
@@ -249,13 +294,14 @@ def annotate() -> None:
 
 
 def test_every_tutorial_is_here() -> None:
-    assert len(TUTORIALS) == 5
+    assert len(TUTORIALS) == 6
+    assert LOOP in TUTORIALS
     for page in TUTORIALS:
         assert steps(page), page
 
 
 def test_a_search_space(tmp_path: Path) -> None:
-    from rooftrace.train.tune.config import read_tuning
+    from rooftrace.train.tune.space import read_tuning
 
     (block,) = blocks("docs/tuning.md", "toml")
     path = tmp_path / "search.toml"
@@ -286,9 +332,10 @@ def test_every_recipe_is_a_configuration() -> None:
 
 
 def verbs() -> dict[str, set[str]]:
-    """Options of each verb, by its words."""
+    """Return the options of each verb, by its words."""
     known = {}
-    for name, command in get_command(app).commands.items():
+    for name in COMMANDS:
+        command = load_command(name)
         below = getattr(command, "commands", {})
         for words, one in [(name, command)] + [(f"{name} {sub}", c) for sub, c in below.items()]:
             options = {o for p in one.params for o in (*p.opts, *p.secondary_opts)}
@@ -296,9 +343,10 @@ def verbs() -> dict[str, set[str]]:
     return known
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("page", [*PAGES, *TUTORIALS, "bench/README.md"])
 def test_every_verb_and_option_that_a_page_names_exists(page: str) -> None:
-    """In blocks that do not run here, too, and in the text."""
+    """The check includes blocks that do not run here, and the text."""
     known = verbs()
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
     fenced = re.findall(r"^```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

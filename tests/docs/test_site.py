@@ -1,4 +1,4 @@
-"""The site builds without a warning, leaves no page out, and needs nobody else's server."""
+"""The site builds without a warning, contains every page, and loads nothing from other servers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
 
-from rooftrace.cli import app
+from rooftrace.cli.commands import COMMANDS, load_command
 from rooftrace.train.config import TrainConfig
+
+pytestmark = pytest.mark.campaign
 
 pytest.importorskip("mkdocs")
 
@@ -23,15 +24,15 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-class Nav(yaml.SafeLoader):
-    """Reads mkdocs.yml, which may hold tags of its own."""
+class NavLoader(yaml.SafeLoader):
+    """Loader of mkdocs.yml, which may contain its own tags."""
 
 
-Nav.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+NavLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
 def listed(nav: Any) -> Iterator[str]:
-    """Pages of a navigation, in order."""
+    """Yield the pages of a navigation in order."""
     if isinstance(nav, str):
         yield nav
     for item in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
@@ -42,7 +43,7 @@ def listed(nav: Any) -> Iterator[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site. A warning, such as a dead link, fails it."""
     folder = tmp_path_factory.mktemp("site")
-    # Not --quiet: what is not logged is not counted as a warning either.
+    # Without --quiet, because warnings that are not logged are not counted.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -51,15 +52,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Nav)["nav"]
+    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), NavLoader)["nav"]
     pages = [page for page in listed(nav) if (DOCS / page).is_file()]
     assert len(pages) == len(set(pages))
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert there - set(pages) == set(), "add them to nav in mkdocs.yml"
 
 
-def test_nothing_comes_from_elsewhere(site: Path) -> None:
-    """Scripts, styles, fonts and pictures are files of the site."""
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, fonts and images are files of the site."""
     pages = list(site.rglob("*.html"))
     assert len(pages) > 40
     loaded = re.compile(r'<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)="([^"]*)"')
@@ -72,9 +73,9 @@ def test_nothing_comes_from_elsewhere(site: Path) -> None:
 
 
 def test_every_verb_has_a_page_with_its_options(site: Path) -> None:
-    root = get_command(app)
-    assert len(root.commands) >= 15
-    for name, command in root.commands.items():
+    assert len(COMMANDS) >= 15
+    for name in COMMANDS:
+        command = load_command(name)
         page = (site / "reference" / "commands" / f"{name}.html").read_text(encoding="utf-8")
         for one in (command, *getattr(command, "commands", {}).values()):
             for parameter in one.params:
@@ -86,9 +87,9 @@ def test_every_key_of_a_training_run_is_described(site: Path) -> None:
     page = (site / "reference" / "configuration.html").read_text(encoding="utf-8")
     for key in TrainConfig.model_fields:
         (row,) = re.findall(rf"<tr>\s*<td><code>{key}</code></td>(.*?)</tr>", page, re.DOTALL)[:1]
-        kind, _, told = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
+        kind, _, text = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
         assert kind
-        assert told or "table" in kind, key
+        assert text or "table" in kind, key
 
 
 def test_links_to_files_of_the_project_lead_to_pages(site: Path) -> None:
@@ -96,7 +97,7 @@ def test_links_to_files_of_the_project_lead_to_pages(site: Path) -> None:
     assert 'href="benchmarks.html"' in page
     assert "bench/README" not in page
     assert (site / "recipes" / "default.toml").is_file()
-    assert not list(site.rglob("*.py")), "what builds the site is no part of it"
+    assert not list(site.rglob("*.py")), "the scripts that build the site are not part of it"
 
 
 def test_the_search_knows_the_reference(site: Path) -> None:

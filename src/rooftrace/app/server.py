@@ -1,28 +1,88 @@
-"""The server put together: API, jobs, Label Studio, map and page on one port."""
+"""The whole server: API, jobs, Label Studio backend, map, live video and page on one port."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, HTTPException, Response
 
-from rooftrace.app.catalogue import ServerCatalogue
-from rooftrace.app.jobs.router import jobs_page
+from rooftrace.app.live.router import live_router
+from rooftrace.app.map.basemap import Basemap
+from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
+from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import map_router
-from rooftrace.app.page.mount import mount_page
+from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api
-from rooftrace.rest.jobs import jobs_router
+from rooftrace.rest.face import with_header
+from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
+from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
 from rooftrace.rest.security import FORM_BYTES, LOOPBACK, Security
+from rooftrace.rest.versions import versions_router
 from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
+from rooftrace.service.versions import ModelVersions, TrainingSettings
 
-__all__ = ["create_server"]
+__all__ = ["ServerCatalogue", "create_server"]
 
-_FILES_AT_ONCE = 16
-"""Of the page, in one upload; each has the limit of an upload for itself."""
+_MAX_JOBS = 200
+"""Maximum number of jobs in the list of the map; older jobs are found by their ids."""
+
+_JOB_PREFIX = "job-"
+
+
+_JOBS_PAGE = {
+    "index.html": "text/html", "jobs.js": "text/javascript", "upload.js": "text/javascript",
+    "jobs.css": "text/css",
+}  # fmt: skip
+_JOBS_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'"
+
+
+class ServerCatalogue:
+    """Results on the map: the given folders, then finished jobs, newest first.
+
+    Args:
+        paths: Results folders.
+        store: Store of jobs, if the server has jobs.
+
+    Raises:
+        ConfigError: One of the paths is a file.
+    """
+
+    def __init__(self, paths: Sequence[Path], store: JobStore | None) -> None:
+        self._named = FolderCatalogue(paths)
+        self._store = store
+
+    def entries(self) -> Sequence[ResultsEntry]:
+        """Return the current entries."""
+        jobs = [] if self._store is None else self._store.newest(_MAX_JOBS)
+        return [
+            *self._named.entries(),
+            *(
+                ResultsEntry(_JOB_PREFIX + job.id, f"{job.name}, {_day(job.created_s)}")
+                for job in jobs
+                if job.state == "done" and job.training is None
+            ),
+        ]
+
+    def folder(self, id: str) -> Path | None:  # noqa: A002
+        """Return the folder of an entry, or None if it does not exist."""
+        if self._store is None or not id.startswith(_JOB_PREFIX):
+            return self._named.folder(id)
+        job = self._store.get(id.removeprefix(_JOB_PREFIX))
+        if job is None or job.state != "done" or job.training is not None:
+            return None
+        return self._store.results(job.id)
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def create_server(
@@ -30,40 +90,55 @@ def create_server(
     runner: JobRunner | None = None,
     *,
     results: Sequence[Path] = (),
+    basemap: Basemap | None = None,
+    cameras: LiveCameras | None = None,
     api_key: str | None = None,
     label_studio: str | None = None,
     label_studio_token: str | None = None,
+    training: TrainingSettings | None = None,
     local: bool = True,
 ) -> FastAPI:
-    """An ASGI application with all that `rooftrace serve` has. It warms and closes the service.
+    """Return the app of `rooftrace serve`. Its lifespan warms and closes the service.
 
     Args:
-        service: the model.
-        runner: of jobs, started and stopped by the caller; None for a server without jobs.
-        results: folders that the map shows, besides those of finished jobs.
-        api_key: that every request has to bring.
-        label_studio, label_studio_token: the Label Studio that this is an ML backend of.
-        local: whether it listens on the own machine alone, and answers to no other name.
+        service: Service that predicts.
+        runner: Runner of jobs, which the caller starts and stops; None for a server without jobs.
+        results: Folders that the map shows in addition to finished jobs.
+        basemap: Tiles under the scenes of the map; None for none.
+        cameras: Cameras of the page `/live`, which the caller closes; None for no camera.
+        api_key: Key that every request needs; None for no key.
+        label_studio: Address of the Label Studio server that uses this ML backend.
+        label_studio_token: Access token of that server.
+        training: Settings of trainings; None if the server does not train.
+        local: Whether the server listens only on this machine and answers to no other name.
 
     Raises:
-        ConfigError: an empty key, a file among the folders, an address that is none.
+        ConfigError: The key is empty, a results folder is a file, or the address is malformed.
     """
     limits = service.limits
     security = Security(
         api_key=api_key,
         body_bytes=limits.upload_bytes + FORM_BYTES,
         body_bytes_of={
+            "/v1/results": REVIEW_BYTES,
+            "/ogc/processes": int(limits.upload_bytes * OGC_BODY_SHARE) + FORM_BYTES,
             "/v1/jobs": limits.job_upload_bytes + FORM_BYTES,
-            "/gradio_api/upload": _FILES_AT_ONCE * limits.upload_bytes + FORM_BYTES,
+            "/gradio_api/upload": MAX_FILES * limits.upload_bytes + FORM_BYTES,
         },
         hosts=LOOPBACK if local else None,
     )
     store = None if runner is None else runner.store
+    versions = ModelVersions(service, store, training)
+    catalogue = ServerCatalogue(results, store)
     routers: list[APIRouter] = [
-        labelstudio_router(service, url=label_studio, token=label_studio_token)
+        labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
+        review_router(catalogue),
     ]
     if runner is not None:
-        routers.append(jobs_router(runner, service.predictor, limits))
+        intake = JobIntake(runner, service.predictor, limits)
+        routers.append(jobs_router(intake))
+        routers.append(ogc_router(intake))
+        routers.append(versions_router(versions, runner.store, service.bundle.version))
     app = create_api(
         service,
         security=security,
@@ -73,6 +148,35 @@ def create_server(
         else lambda: {str(k): n for k, n in store.counts().items()},
     )
     if runner is not None:
-        app.include_router(jobs_page())
-    app.include_router(map_router(ServerCatalogue(results, store)))
+        app.include_router(_jobs_page())
+    app.include_router(map_router(catalogue, basemap))
+    app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service, video=find_spec("av") is not None)
+
+
+def _jobs_page() -> APIRouter:
+    """Return the router of `/jobs`, a page that calls the API like any other client.
+
+    It uploads scenes, shows their progress and links to their results.
+    """
+    router = APIRouter(prefix="/jobs", include_in_schema=False)
+
+    @router.get("")
+    def page() -> Response:
+        return _asset("index.html")
+
+    @router.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _JOBS_PAGE:
+            raise HTTPException(404, "The page has no such file.")
+        return _asset(name)
+
+    return router
+
+
+def _asset(name: str) -> Response:
+    text = (files("rooftrace") / "app" / "jobs" / "static" / name).read_text(encoding="utf-8")
+    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _JOBS_POLICY}
+    return Response(
+        with_header(text, "jobs"), media_type=f"{_JOBS_PAGE[name]}; charset=utf-8", headers=headers
+    )

@@ -1,7 +1,7 @@
 "use strict";
 const all = (selector) => [...document.querySelectorAll(selector)];
 
-// A click on a column's head sorts by it; once more turns the order. What has no value comes last.
+// A click on a column's head sorts by it; a second click reverses the order. Rows without a value come last.
 for (const head of all("th[data-column]")) {
   head.addEventListener("click", () => {
     const column = Number(head.dataset.column);
@@ -30,7 +30,7 @@ if (select) {
 
 // A run can be left out of the curves, and stands out of them while one points at its name.
 for (const box of all("[data-toggle]")) {
-  const of = () => all(`.run[data-run="${box.dataset.toggle}"]`);
+  const of = () => all(`.series[data-series="${box.dataset.toggle}"]`);
   box.addEventListener("change", () => of().forEach((one) => one.classList.toggle("out", !box.checked)));
   const entry = box.closest("label");
   entry.addEventListener("mouseenter", () => {

@@ -6,55 +6,30 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli import (
-    calibrate,
-    convert,
-    data,
-    density,
-    doctor,
-    ensemble,
-    export,
-    inspect,
-    label,
-    runs,
-    serve,
-    threshold,
-    tune,
-    vectorize,
-    video,
-)
-from rooftrace.cli import evaluate as evaluation
-from rooftrace.cli import predict as prediction
-from rooftrace.cli import train as training
+from rooftrace.cli.commands import CommandList
 from rooftrace.cli.show import people, print_json, print_line, say
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, ExportError, PredictError, RooftraceError
+from rooftrace.core.text import is_utf8
+from rooftrace.io.files import NOT_WRITABLE
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="rooftrace",
-    help="From overhead imagery to a building map.",
+    cls=CommandList,
+    help="Make building maps from overhead imagery.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (
-    prediction.predict, training.train, tune.tune, evaluation.evaluate, calibrate.calibrate,
-    threshold.threshold, ensemble.ensemble, runs.runs, inspect.inspect, data.split,
-    convert.convert, density.density, vectorize.vectorize, video.video, export.export,
-    serve.serve, doctor.doctor,
-):  # fmt: skip
-    app.command()(_command)
-app.add_typer(label.label)
 
 _STOPPED = 130
-"""What shells and typer know Ctrl-C as."""
+"""Exit code of a command that Ctrl-C has stopped."""
 
 
 @app.callback(invoke_without_command=True)
@@ -62,6 +37,8 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
+        from importlib import metadata
+
         print_line(metadata.version("rooftrace"))
         raise typer.Exit
 
@@ -70,6 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; never a traceback for a user's mistake."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
+    for argument in given:
+        if not is_utf8(argument):
+            unnamed = ConfigError(
+                f"{argument} is not UTF-8, and no program for images could open it.",
+                remedy="Rename the file or the folder, or convert all names with convmv.",
+            )
+            _fail(unnamed, as_json=as_json)
     # rasterio hides it from itself by catch_warnings, which threads take away from one another.
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
@@ -78,9 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, as_json=as_json)
     except TyperException as error:
         # A wrong option, a missing argument; without any argument, its text is the help.
-        told = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        if error.__cause__ is not None and hasattr(error, "message"):
+            error.message = _plain(error.__cause__) or error.message
+        message = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
         usage = ConfigError(
-            f"{told}." if told else "No command was given.",
+            f"{message}." if message else "No command was given.",
             remedy="See rooftrace --help, or rooftrace COMMAND --help.",
         )
         _fail(usage, as_json=as_json)
@@ -90,16 +76,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of a pipe went away; what is left to flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        # Where a name is too long, or may not be looked at, before anything was made of it.
-        about = f"{error.filename}: " if error.filename else ""
-        unread = DataError(
-            f"{about}{error.strerror or error}.", remedy="Check the path and who may read it."
+    except MemoryError:
+        memory = PredictError(
+            "There is not enough memory for this command.",
+            remedy="Close other programs, raise the limit (ulimit -v), or use fewer --workers.",
         )
-        _fail(unread, as_json=as_json)
+        _fail(memory, as_json=as_json)
+    except OSError as error:
+        _fail(_from_system(error), as_json=as_json)
     if code == _STOPPED:
         people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _plain(error: BaseException) -> str | None:
+    """Return the first problem of a value that pydantic refused, in plain words; else None."""
+    from pydantic import ValidationError
+
+    from rooftrace.core.config import plain_reason
+
+    if not isinstance(error, ValidationError):
+        return None
+    problem = error.errors()[0]
+    reason = plain_reason(problem)
+    # The errors of choices name the value.
+    return reason if problem["type"] == "value_error" else f"{reason}; got {problem['input']!r}"
+
+
+def _from_system(error: OSError) -> RooftraceError:
+    """Return the error for what the system refuses and no command has translated.
+
+    A disk that is full or read-only refuses a result; otherwise a name is too long, or may not be
+    looked at.
+    """
+    about = f"{error.filename}: " if error.filename else ""
+    message = f"{about}{error.strerror or error}."
+    if error.errno in NOT_WRITABLE:
+        return ExportError(
+            message, remedy="Choose a folder with write permission and free space, or make space."
+        )
+    return DataError(message, remedy="Check the path and who may read it.")
 
 
 def _fail(error: RooftraceError, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`rooftrace calibrate`."""
+"""The command `rooftrace calibrate`."""
 
 from __future__ import annotations
 
@@ -8,33 +8,53 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of, takes_data
+from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.options import (
+    EngineName,
+    Json,
+    LabelledGroup,
+    Precision,
+    Split,
+    models_of,
+    with_groups,
+)
 from rooftrace.cli.show import answered, bar, people, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.labels.config import SourceConfig
 
 __all__ = ["calibrate"]
 
 _FIGURES = {"ece": "expected calibration error", "brier": "Brier score", "log_loss": "log loss"}
 
 
-@takes_data("Labelled data of any kind, which the model was not trained on.")
+@takes_data("Labelled data of any kind, on which the model was not trained.")
+@with_groups
 def calibrate(
     model: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
     data: SourceConfig,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The new .rooftrace file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="New .rooftrace file.")],
+    *,
+    images: LabelledGroup,
     split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
 ) -> None:
-    """Make probabilities of a model's scores of buildings."""
+    """Calibrate a model, so that its scores of buildings are probabilities."""
     from rooftrace.flows.calibrate import run_calibrate
+    from rooftrace.predict.plan import SceneOptions
 
     chosen = models_of([model], None)
     assert chosen is None or isinstance(chosen, Path)
     with bar("calibrate", "images", hidden=as_json) as progress:
         report = run_calibrate(
-            chosen, [data], out, split=split, engine=engine, precision=precision, progress=progress
+            chosen,
+            [data],
+            out,
+            split=split,
+            engine=engine,
+            precision=precision,
+            images=SceneOptions(**images.parsed()),
+            progress=progress,
         )
     if answered(report, as_json=as_json):
         return
@@ -50,5 +70,5 @@ def calibrate(
         )
     calibration = report.fit.calibration
     if calibration is not None:
-        say(f"fitted: {calibration.map.kind}; after is of images that were left out of the fit")
+        say(f"fitted: {calibration.map.kind}; the column after is for images left out of the fit")
     say(f"{report.bundle}" + ("" if report.picture is None else f", picture {report.picture}"))

@@ -1,112 +1,174 @@
-"""`rooftrace predict` of a catalogue: many scenes, one layer."""
+"""`rooftrace catalogue`: predict buildings in many scenes, as one layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from rooftrace.cli.options import (
+    CATALOGUE,
+    IMAGES,
+    ClusterGroup,
+    Json,
+    ModelGroup,
+    OutFolder,
+    PixelGroup,
+    PolygonGroup,
+    WorkFolder,
+    with_groups,
+)
 from rooftrace.cli.show import answered, pixel_bar, say
-from rooftrace.core.errors import ConfigError
-from rooftrace.predict.options import SceneOptions
+from rooftrace.core.text import plural
+from rooftrace.predict.plan import SceneOptions
 
 if TYPE_CHECKING:
-    from rooftrace.flows.catalogue import CatalogueReport
-    from rooftrace.flows.scene_run import OnDone
-    from rooftrace.predict.cluster.ray_pool import ClusterOptions
-    from rooftrace.predict.model_set import Models
+    from rooftrace.flows.catalogue.run import CatalogueReport
+    from rooftrace.flows.predict.delivery import Results
 
-__all__ = ["is_meant", "run_one_layer", "tell_of_layer"]
+__all__ = ["catalogue"]
 
-_MOST_FAILURES = 10
-
-
-def is_meant(inputs: Sequence[str], *, asked_for: bool, mosaic: bool) -> bool:
-    """Whether the inputs are a catalogue.
-
-    Args:
-        asked_for: whether the person said so.
-        mosaic: whether folders are scenes.
-
-    Raises:
-        ConfigError: there is a catalogue among several inputs.
-    """
-    from rooftrace.data.catalogue.read import is_catalogue
-    from rooftrace.io.objects import is_object_url
-
-    def can_be(given: str) -> bool:
-        return "://" not in given or (is_object_url(given) and given.endswith("/"))
-
-    found = [
-        given
-        for given in inputs
-        if not mosaic and (is_catalogue(given) or (asked_for and can_be(given)))
-    ]
-    if found and len(inputs) > 1:
-        raise ConfigError(
-            f"{found[0]} is a catalogue, and {len(inputs)} inputs were given.",
-            remedy="Give the catalogue alone, or write one of all of them.",
-        )
-    if asked_for and not found:
-        raise ConfigError(
-            f"--catalogue was given for {inputs[0]}, which cannot be one.",
-            remedy="Name a folder or a file of scenes, without --mosaic.",
-        )
-    return bool(found)
+_MAX_FAILURES = 10
+"""Maximum number of failed scenes listed in the terminal; the manifest lists all."""
 
 
-def run_one_layer(
-    path: str,
-    bundle: Models,
-    out: Path,
-    options: SceneOptions,
-    common: Mapping[str, Any],
-    cluster: ClusterOptions | None,
+@with_groups
+def catalogue(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", show_default=False,
+            help="Folder of images with its subfolders, a list of scenes (.txt, STAC items as "
+            ".json, GeoParquet), a STAC catalog, or the address of a STAC API or OpenAerialMap.",
+        ),
+    ],
     *,
-    asset: str | None,
-    path_column: str | None,
-    level: int,
-    strict: bool,
-    on_done: OnDone | None,
-    hidden: bool,
-) -> CatalogueReport:
-    """Predict a catalogue."""
-    from rooftrace.data.catalogue.read import read_catalogue
-    from rooftrace.flows.catalogue import run_catalogue
-    from rooftrace.flows.executor import executing
-    from rooftrace.predict.model_set import read_models
+    out: OutFolder,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", rich_help_panel=CATALOGUE,
+            help="Collection of the STAC API or catalog to search; repeat it for several.",
+        ),
+    ] = None,
+    datetime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERIOD", rich_help_panel=CATALOGUE,
+            help="Date of the imagery to search for: 2024, 2024-06, or 2023-01-01/2024-06-30.",
+        ),
+    ] = None,
+    max_items: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=CATALOGUE,
+            help="Maximum number of images to take from a search; default: 10,000, and more is "
+            "an error.",
+        ),
+    ] = None,
+    area: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=IMAGES,
+            help="Vector file of polygons; only scenes and pixels inside are predicted.",
+        ),
+    ] = None,
+    asset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", rich_help_panel=CATALOGUE,
+            help="Key of the STAC asset that is the image.",
+        ),
+    ] = None,
+    path_column: Annotated[
+        str | None,
+        typer.Option(
+            "--path-column", metavar="NAME", rich_help_panel=CATALOGUE,
+            help="Column of the GeoParquet file that contains the paths of the images.",
+        ),
+    ] = None,
+    level: Annotated[
+        int,
+        typer.Option(
+            min=0, max=20, metavar="N", rich_help_panel=CATALOGUE,
+            help="Zoom level of the quadkeys that divide the layer into files.",
+        ),
+    ] = 11,
+    stac: Annotated[
+        bool | None,
+        typer.Option(
+            "--stac/--no-stac", rich_help_panel=CATALOGUE,
+            help="Describe the results as a STAC collection; default: for the results of a search.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", rich_help_panel=CATALOGUE, help="Stop at the first scene that fails."
+        ),
+    ] = False,
+    model: ModelGroup,
+    pixels: PixelGroup,
+    polygons: PolygonGroup,
+    work: WorkFolder = None,
+    cluster: ClusterGroup,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Predict buildings in many scenes, as one layer without duplicates.
 
-    catalogue = read_catalogue(path, asset=asset, path_column=path_column)
-    nodata = common["nodata"]
-    models = read_models(
-        bundle, common["ensemble"], weights=common["weights"], tta=common["tta"],
-        engine=common["engine"], precision=common["precision"],
-    )  # fmt: skip
-    told = {"tta": common["tta"], "nodata": None if nodata is None else asdict(nodata)}
-    with executing(models, cluster) as executor, pixel_bar("predict", hidden=hidden) as progress:
-        return run_catalogue(
-            catalogue, executor, out, options, level=level, strict=strict, nodata=nodata,
-            told=told, on_done=on_done, progress=progress,
+    To resume a stopped run, retry failed scenes or add new ones, run the same command again.
+    """
+    options = SceneOptions(
+        threshold=model.threshold, **pixels.parsed(), **polygons.parsed(("polygons",))
+    )
+    spread = cluster.parsed()
+    from rooftrace.flows.catalogue.run import run_catalogue
+    from rooftrace.flows.catalogue.search import is_searched, open_catalogue
+    from rooftrace.flows.predict.delivery import results_in
+    from rooftrace.flows.predict.run import executing
+    from rooftrace.io.area import read_area
+
+    with results_in(out, work) as results:
+        limit = None if area is None else read_area(area)
+        scenes = open_catalogue(
+            source, results.folder, collections=collection or (), datetime=datetime,
+            max_items=max_items, area=limit, asset=asset, path_column=path_column,
         )  # fmt: skip
+        if is_searched(source) and not as_json:
+            say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
+        with (
+            executing(model.read(), spread) as executor,
+            pixel_bar("predict", hidden=as_json) as progress,
+        ):
+            report = run_catalogue(
+                scenes, executor, results.folder, options, level=level, strict=strict,
+                nodata=pixels.nodata_rule, area=limit,
+                stac=is_searched(source) if stac is None else stac,
+                on_done=results.on_done, progress=progress,
+            )  # fmt: skip
+    _show(report, results, as_json=as_json)
 
 
-def tell_of_layer(report: CatalogueReport, shown: Callable[[Any], Any], *, as_json: bool) -> None:
-    """What became of a catalogue."""
-    if answered(report, as_json=as_json, shown=shown):
+def _show(report: CatalogueReport, results: Results, *, as_json: bool) -> None:
+    if answered(report, as_json=as_json, shown=results.shown):
         return
-    manifest = shown(str(report.manifest))
-    for name, error in report.failures[:_MOST_FAILURES]:
+    manifest = results.shown(str(report.manifest))
+    for name, error in report.failures[:_MAX_FAILURES]:
         say(f"failed: {name}: {error.message}")
-    if len(report.failures) > _MOST_FAILURES:
-        say(f"… and {len(report.failures) - _MOST_FAILURES:,} more, in {manifest}")
+    if len(report.failures) > _MAX_FAILURES:
+        say(f"… and {len(report.failures) - _MAX_FAILURES:,} more, listed in {manifest}")
     done = report.scenes - len(report.failures)
     say(
-        f"{done:,} of {report.scenes:,} scenes: {report.buildings:,} buildings in "
-        f"{report.partitions:,} files, of {report.found:,} that the scenes show"
+        f"{done:,} of {plural(report.scenes, 'scene')}: {plural(report.buildings, 'building')} in "
+        f"{plural(report.partitions, 'file')}, after removing duplicates from {report.found:,}"
     )
-    if report.predicted.resumed_images:
-        say(f"gone on with: {report.predicted.resumed_images:,} scenes were done by an earlier run")
+    resumed = report.predicted.resumed_images
+    if resumed:
+        say(
+            "Resumed an earlier run: "
+            f"{plural(resumed, 'scene was', 'scenes were')} already finished."
+        )
     say(
         f"{report.predicted.mpx_per_s:.1f} Mpx/s, peak memory "
         f"{report.predicted.peak_rss_mb:.0f} MB, manifest {manifest}"

@@ -1,4 +1,4 @@
-"""`rooftrace convert`."""
+"""The command `rooftrace convert`."""
 
 from __future__ import annotations
 
@@ -7,49 +7,62 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.options import (
-    Json,
-    Order,
-    takes_data,
-)
+from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.options import Json, Order
 from rooftrace.cli.show import answered, bar, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.labels.config import SourceConfig
 
 __all__ = ["convert"]
+
+WRITTEN = "How data is written"
+"""Title of the group of options for writing in the help."""
 
 
 @takes_data("Labelled data of any kind.")
 def convert(
     data: SourceConfig,
-    to: Annotated[str, typer.Option(help="The kind to write, such as folder, rle or coco.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file or folder to write.")],
+    to: Annotated[
+        str, typer.Option(metavar="KIND", help="Kind to write, such as folder, rle or coco.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="PATH", help="File or folder to write.")
+    ],
     copy_images: Annotated[
-        bool, typer.Option("--copy-images", help="Copy the images beside the labels.")
+        bool,
+        typer.Option(
+            "--copy-images", rich_help_panel=WRITTEN, help="Copy the images beside the labels."
+        ),
     ] = False,
     order: Annotated[
-        Order | None, typer.Option(help="Of the run lengths that are written.")
+        Order | None,
+        typer.Option(rich_help_panel=WRITTEN, help="Direction of the runs of an RLE table."),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Of the RLE table that is written, with commas.")
+        str | None,
+        typer.Option(metavar="A,B,C", rich_help_panel=WRITTEN, help="Columns of an RLE table."),
     ] = None,
     zoom: Annotated[
-        int | None, typer.Option(min=0, max=30, help="Of the slippy tiles that are written.")
+        int | None,
+        typer.Option(
+            min=0, max=30, metavar="Z", rich_help_panel=WRITTEN, help="Zoom of slippy tiles."
+        ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Only one part of a split: split.json:train.")
+        str | None,
+        typer.Option(metavar="FILE:PART", help="Write only one part, such as split.json:train."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write even where something lies already.")
+        bool, typer.Option("--overwrite", help="Write even if the output already exists.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write labelled data as another kind."""
-    from rooftrace.data.source import WriteOptions
+    """Convert labelled data to another kind."""
     from rooftrace.flows.convert import run_convert
+    from rooftrace.labels.source import WriteOptions
 
     options = WriteOptions(
         images="copy" if copy_images else "refer",
-        order=None if order is None else order.value,
+        order=order,
         columns=None if columns is None else tuple(name.strip() for name in columns.split(",")),
         zoom=zoom,
     )

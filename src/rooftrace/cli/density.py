@@ -12,60 +12,98 @@ from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rooftrace.flows.density import DensityReport
-    from rooftrace.flows.density_images import ImagesReport
-    from rooftrace.vector.density_threshold import DensityThreshold
+    from rooftrace.density.threshold import DensityThreshold
+    from rooftrace.flows.density.images import ImagesReport
+    from rooftrace.flows.density.run import DensityReport
 
 __all__ = ["density"]
 
 _CELL_M = 100.0
+_PLACES, _DENSE, _INPUTS = "Places to measure", "Sparse or dense", "Inputs"
 
 
 def density(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="A mask, polygons of buildings, or both; with --by-image a folder."),
+        typer.Argument(
+            help="Mask, polygons of buildings, or both. With --by-image or --fit: folder of masks."
+        ),
     ],
     out: Annotated[
         Path,
-        typer.Option("-o", "--out", help="The results' path without endings, or a folder."),
+        typer.Option(
+            "-o", "--out", help="Path of the results without their endings, or an existing folder."
+        ),
     ],
     cell: Annotated[
         float | None,
-        typer.Option(min=1e-3, help="Side of a cell, metres.", show_default=f"{_CELL_M:g}"),
+        typer.Option(
+            min=1e-3,
+            help="Side of a cell in metres.",
+            show_default=f"{_CELL_M:g}",
+            rich_help_panel=_PLACES,
+        ),
     ] = None,
     zones: Annotated[
-        Path | None, typer.Option(help="Polygons, such as wards, in place of cells.")
+        Path | None,
+        typer.Option(
+            help="File of polygons, such as wards, to measure instead of cells.",
+            rich_help_panel=_PLACES,
+        ),
     ] = None,
     by_image: Annotated[
-        bool, typer.Option("--by-image", help="The share and the class of each mask, as a table.")
+        bool,
+        typer.Option(
+            "--by-image",
+            help="Write a table with the share and the class of each mask of a folder.",
+            rich_help_panel=_PLACES,
+        ),
     ] = False,
     fit: Annotated[
         Path | None,
-        typer.Option(help="Fit the threshold on a CSV of masks (image) that are labelled (label)."),
+        typer.Option(
+            help="CSV with the columns image and label, on which the threshold is fitted.",
+            rich_help_panel=_DENSE,
+        ),
     ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Built-up share from which on a place is dense, or the JSON of a fit.",
+            help="Smallest built-up share that is dense, or the JSON file of a fit.",
             show_default="0.2",
+            rich_help_panel=_DENSE,
         ),
     ] = None,
     building: Annotated[
         str | None,
-        typer.Option(help="Which class is buildings: an index of a mask, a name of polygons."),
+        typer.Option(
+            help="Class of buildings: an index for a mask, a name for polygons.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
     min_area: Annotated[
-        float | None, typer.Option("--min-area", min=0, help="Smallest building counted, m².")
+        float | None,
+        typer.Option(
+            "--min-area",
+            min=0,
+            help="Minimum area of a building that is counted, in m².",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
     glob: Annotated[
         list[str] | None,
-        typer.Option(help="With --by-image: only masks whose file name matches."),
+        typer.Option(
+            help="Pattern of file names to include with --by-image; repeatable.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
     gsd: Gsd = None,
     as_json: Json = False,
 ) -> None:
-    """Built-up share, buildings per hectare, their size and distance, by cell, zone or image."""
+    """Measure the built-up share and the number, size and distance of buildings.
+
+    Figures are computed by cell, by zone or by image.
+    """
     given: dict[str, object] = {
         "--cell": cell, "--zones": zones, "--min-area": min_area, "--gsd": gsd, "--glob": glob,
         "--fit": fit, "--threshold": threshold,
@@ -78,8 +116,7 @@ def density(
         )
         return
     _refuse({"--glob": glob}, (), "a single scene")
-    from rooftrace.flows.density import run_density
-    from rooftrace.flows.density_zones import run_zone_density
+    from rooftrace.flows.density.run import run_density, run_zone_density
 
     limit, smallest = _threshold(threshold), min_area or 0.0
     with bar("density", "px", hidden=as_json) as progress:
@@ -95,7 +132,7 @@ def density(
                 progress=progress,
             )  # fmt: skip
     if not answered(report, as_json=as_json):
-        _tell(report)
+        _print_report(report)
 
 
 def _by_image(
@@ -108,7 +145,7 @@ def _by_image(
     *,
     as_json: bool,
 ) -> None:
-    from rooftrace.flows.density_images import fit_images, run_by_image
+    from rooftrace.flows.density.images import fit_images, run_by_image
 
     with bar("density", "masks", hidden=as_json) as progress:
         if fit is None:
@@ -118,13 +155,13 @@ def _by_image(
         else:
             report = fit_images(data, fit, out, building=building, progress=progress)
     if not answered(report, as_json=as_json):
-        _tell_images(report)
+        _print_images(report)
 
 
 def _threshold(given: str | None) -> DensityThreshold:
-    """A share, or the file of a fit."""
+    """Return the threshold given as a share or as the file of a fit."""
     from rooftrace.core.config import parse_config
-    from rooftrace.vector.density_threshold import (
+    from rooftrace.density.threshold import (
         DEFAULT_THRESHOLD,
         DensityThreshold,
         read_threshold,
@@ -142,9 +179,9 @@ def _threshold(given: str | None) -> DensityThreshold:
 def _one(inputs: list[Path]) -> Path:
     if len(inputs) > 1:
         raise ConfigError(
-            f"{len(inputs)} inputs were given: {', '.join(map(str, inputs))}; one folder of masks "
-            "was expected.",
-            remedy="Give the folder that holds all of them.",
+            f"Received {len(inputs)} inputs: {', '.join(map(str, inputs))}; expected one folder of "
+            "masks.",
+            remedy="Give the folder that contains all of them.",
         )
     return inputs[0]
 
@@ -152,32 +189,35 @@ def _one(inputs: list[Path]) -> Path:
 def _refuse(given: dict[str, object], allowed: tuple[str, ...], by: str) -> None:
     for name, value in given.items():
         if name not in allowed and value is not None:
-            raise ConfigError(f"{name} has no use with {by}.", remedy="Leave one of them out.")
+            raise ConfigError(f"{name} cannot be combined with {by}.", remedy="Remove one of them.")
 
 
-def _tell(report: DensityReport) -> None:
+def _print_report(report: DensityReport) -> None:
     if report.total is not None:
         rows, columns = report.shape
         figures = report.total.to_json()
         say(f"{rows} × {columns} {report.places}, on {report.crs}")
         say(
-            f"built up {_shown(figures['built_up_share'], '.1%')} of what was observed; "
+            f"{_shown(figures['built_up_share'], '.1%')} of the observed area is built up; "
             f"{figures['buildings']:,} buildings, {_shown(figures['buildings_per_ha'], '.2f')} per "
-            f"hectare, {_shown(figures['mean_area_m2'], '.1f')} m² each, the nearest "
-            f"{_shown(figures['nearest_m'], '.1f')} m away"
+            f"hectare, mean area {_shown(figures['mean_area_m2'], '.1f')} m², mean distance to "
+            f"the nearest {_shown(figures['nearest_m'], '.1f')} m"
         )
     else:
         say(f"{report.shape[0]} {report.places}, measured on {report.crs}")
-    _tell_classes(report.classes, report.threshold)
+    _print_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 
 
-def _tell_images(report: ImagesReport) -> None:
+def _print_images(report: ImagesReport) -> None:
     fit = report.threshold.fit
     if fit is not None:
         sparse, dense = report.threshold.sparse, report.threshold.dense
         low, high = fit.threshold_interval
-        say(f"{dense} from {report.threshold.threshold:.4f} on (95 %: {low:.4f} to {high:.4f})")
+        say(
+            f"{dense} at a share of {report.threshold.threshold:.4f} or more "
+            f"(95 %: {low:.4f} to {high:.4f})"
+        )
         low, high = fit.balanced_accuracy_interval
         say(
             f"balanced accuracy {fit.balanced_accuracy:.3f} (95 %: {low:.3f} to {high:.3f}), "
@@ -188,16 +228,16 @@ def _tell_images(report: ImagesReport) -> None:
             (sparse, fit.sparse_as_sparse, fit.sparse_as_dense),
             (dense, fit.dense_as_sparse, fit.dense_as_dense),
         ):
-            say(f"labelled {name:{width}}  {as_sparse:6} called {sparse}  {as_dense:6} {dense}")
-    _tell_classes(report.classes, report.threshold)
+            say(f"labelled {name:{width}}  {as_sparse:6} classified {sparse}  {as_dense:6} {dense}")
+    _print_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 
 
-def _tell_classes(classes: dict[str | None, int], threshold: DensityThreshold) -> None:
+def _print_classes(classes: dict[str | None, int], threshold: DensityThreshold) -> None:
     counts = ", ".join(
         f"{count} {name or 'not observed'}" for name, count in classes.items() if name or count
     )
-    say(f"{counts}; {threshold.dense} from a built-up share of {threshold.threshold:.3g} on")
+    say(f"{counts}; {threshold.dense}: built-up share of {threshold.threshold:.3g} or more")
 
 
 def _shown(value: float | None, form: str) -> str:

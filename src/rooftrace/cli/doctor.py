@@ -13,7 +13,7 @@ __all__ = ["doctor"]
 
 
 def doctor(as_json: Json = False) -> None:
-    """What is installed, which engines run, and a short test of each."""
+    """Check the installation, and test and measure each inference engine."""
     from rooftrace.flows.doctor import run_doctor
 
     report = run_doctor()

@@ -1,4 +1,4 @@
-"""`rooftrace ensemble`."""
+"""The command `rooftrace ensemble`."""
 
 from __future__ import annotations
 
@@ -8,37 +8,52 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, Split, takes_data
+from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.options import (
+    EngineName,
+    Json,
+    LabelledGroup,
+    Precision,
+    Split,
+    with_groups,
+)
 from rooftrace.cli.show import answered, bar, people, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.labels.config import SourceConfig
 
 __all__ = ["ensemble"]
 
 _FIGURES = {"iou": "IoU", "dice": "Dice"}
 
 
-@takes_data('Models (.rooftrace files, "default"), then labelled data that none was trained on.')
+@takes_data('Models (.rooftrace files, "default"), then labelled data on which none was trained.')
+@with_groups
 def ensemble(
     data: list[SourceConfig],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="The ensemble file, such as team.ensemble.json.")
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Ensemble file, such as team.ensemble.json."
+        ),
     ],
+    *,
+    images: LabelledGroup,
     combine: Annotated[
-        Literal["average", "weighted", "vote"], typer.Option(help="How models are combined.")
+        Literal["average", "weighted", "vote"], typer.Option(help="Method of combination.")
     ] = "weighted",
     metric: Annotated[
-        Literal["iou", "dice"], typer.Option(help="What is to be highest, of pixels.")
+        Literal["iou", "dice"], typer.Option(help="Figure of pixels to maximise.")
     ] = "iou",
     split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
 ) -> None:
-    """Several models as one: weights and threshold fitted on labelled data, and what they gain.
+    """Combine several models: fit weights and threshold on labelled data, and measure the gain.
 
-    The file that is written is taken wherever a model is: -m team.ensemble.json.
+    The ensemble file can be used in place of a model: -m team.ensemble.json.
     """
     from rooftrace.flows.ensemble import run_ensemble
+    from rooftrace.predict.plan import SceneOptions
 
     models = [one.path for one in data if _is_model(one.path)]
     with bar("ensemble", "images", hidden=as_json) as progress:
@@ -46,7 +61,7 @@ def ensemble(
             [None if path == "default" else Path(path) for path in models],
             [one for one in data if not _is_model(one.path)],
             out, how=combine, metric=metric, split=split, engine=engine, precision=precision,
-            progress=progress,
+            images=SceneOptions(**images.parsed()), progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return
@@ -57,11 +72,11 @@ def ensemble(
         table.add_row(one["name"], *("–" if value is None else f"{value:.4f}" for value in shown))
     people.print(table)
     if report.weights is not None:
-        told = ", ".join(f"{n} {w:g}" for n, w in zip(report.members, report.weights))
-        say(f"weights: {told}")
+        text = ", ".join(f"{n} {w:g}" for n, w in zip(report.members, report.weights))
+        say(f"weights: {text}")
     gain = report.gain
     if gain is None:
-        say("too few images to leave some out: what the ensemble gains is not known")
+        say("too few images to leave some out: the gain of the ensemble is unknown")
     else:
         between = gain.difference
         limits = f" ({between.low:+.4f} to {between.high:+.4f})" if between.is_known else ""

@@ -1,4 +1,4 @@
-"""`rooftrace evaluate`."""
+"""The command `rooftrace evaluate`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from rooftrace.cli.data_options import DataAt, takes_data
 from rooftrace.cli.options import (
-    DataAt,
     EngineName,
     Ensemble,
     Json,
+    LabelledGroup,
     Order,
     Precision,
     Split,
@@ -25,55 +26,82 @@ from rooftrace.cli.options import (
     Weights,
     models_of,
     parse_weights,
-    takes_data,
+    with_groups,
 )
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rooftrace.flows.evaluation import Evaluation
+    from rooftrace.flows.evaluate.evaluation import Evaluation
+    from rooftrace.metrics.boundary import BandWidth
     from rooftrace.predict.model_set import Models
 
 __all__ = ["evaluate"]
 
 
+PREDICTIONS, COUNTING, REPORT = "Predictions in files", "What is counted", "Report"
+"""Titles of the groups of options in the help of this command."""
+
+
 @takes_data("Labelled data of any kind.")
+@with_groups
 def evaluate(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="BUNDLES… DATA",
-            help='.rooftrace files or "default", judged side by side; and labelled data of any '
+            help='.rooftrace files or "default", which are compared; then labelled data of any '
             "kind.",
         ),
     ] = None,
     *,
     data: DataAt,
+    images: LabelledGroup,
     predictions: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Masks, probabilities, polygons, a table of run lengths or COCO results of "
-            "whatever tool: a file or a folder, judged as a model is. Once for each."
+            metavar="PATH",
+            rich_help_panel=PREDICTIONS,
+            help="File or folder with predictions of any tool: masks, probabilities, polygons, a "
+            "table of run lengths or COCO results. Repeat the option to compare several.",
         ),
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(help="The same as DATA; of --predictions also labels without images."),
+        typer.Option(
+            metavar="DATA",
+            rich_help_panel=PREDICTIONS,
+            help="Labelled data, the same as DATA; with --predictions also labels without images.",
+        ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Rows and columns of a table's images that are not there: 224x224."),
+        typer.Option(
+            metavar="ROWSxCOLUMNS",
+            rich_help_panel=PREDICTIONS,
+            help="Size of the images of a label table that has no images: 224x224.",
+        ),
     ] = None,
     order: Annotated[
-        Order | None, typer.Option(help="Of the runs in --predictions; default: found by looking.")
+        Order | None,
+        typer.Option(
+            rich_help_panel=PREDICTIONS,
+            help="Order of the run lengths in --predictions; default: deduced.",
+        ),
     ] = None,
     only: Annotated[
         Literal["pixels"] | None,
-        typer.Option(help="Leave out buildings and polygons: several times as fast."),
+        typer.Option(
+            rich_help_panel=COUNTING,
+            help="Leave out buildings and polygons, which is several times as fast.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder for report.html, report.json and pictures."),
+        typer.Option(
+            "-o", "--out", metavar="DIR", rich_help_panel=REPORT,
+            help="Folder for report.html, report.json and pictures.",
+        ),
     ] = None,
     split: Split = None,
     ensemble: Ensemble = None,
@@ -81,18 +109,47 @@ def evaluate(
     tta: Tta = None,
     threshold: Threshold = None,
     min_area: Annotated[
-        float, typer.Option(min=0, help="Buildings below so many m² are not judged.")
+        float,
+        typer.Option(
+            min=0, metavar="M2", rich_help_panel=COUNTING,
+            help="Area in m² below which buildings are ignored.",
+        ),
     ] = 0.0,
     cell: Annotated[
-        float, typer.Option(min=1, help="Side of the cells of the built-up share, in metres.")
+        float,
+        typer.Option(
+            min=1, metavar="M", rich_help_panel=COUNTING,
+            help="Side in metres of the cells of the built-up share.",
+        ),
     ] = 100.0,
     engine: EngineName = None,
     precision: Precision = None,
-    pictures: Annotated[int, typer.Option(min=0, help="At most so many pictures.")] = 24,
+    pictures: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=REPORT, help="Maximum number of pictures."
+        ),
+    ] = 24,
+    boundary: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTH", rich_help_panel=COUNTING,
+            help="Width of the bands of boundary IoU: 3px, or 2% of the image's diagonal.",
+        ),
+    ] = "3px",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", rich_help_panel=REPORT,
+            help="Model with which the others are compared: its name, or its number from 1; "
+            "default: the first.",
+        ),
+    ] = None,
     as_json: Json = False,
-) -> None:
-    """How well models, or what other tools have predicted, agree with labels."""
-    from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+) -> None:  # fmt: skip
+    """Compare models, or predictions of other tools, with labels."""
+    from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+    from rooftrace.predict.plan import SceneOptions
 
     bundles, where = _named(paths or [], truth, predicted=bool(predictions))
     models: Models = [None if str(path) == "default" else path for path in bundles]
@@ -101,7 +158,8 @@ def evaluate(
     options = EvalOptions(
         split, threshold, engine, precision, pictures, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
-        order=None if order is None else order.value, size_yx=_parse_size(size),
+        order=order, size_yx=_parse_size(size), boundary=_parse_boundary(boundary),
+        baseline=baseline, images=SceneOptions(**images.parsed()),
     )  # fmt: skip
     with bar("evaluate", "images", hidden=as_json) as progress:
         report = run_evaluate(
@@ -117,20 +175,20 @@ def evaluate(
 def _named(
     paths: Sequence[Path], truth: Path | None, *, predicted: bool
 ) -> tuple[Sequence[Path], Path]:
-    """Which of the arguments are bundles, and where the labels are."""
+    """Separate the arguments into bundles and labelled data."""
     if truth is not None:
         bundles, where = paths, truth
     elif paths:
         bundles, where = paths[:-1], paths[-1]
     else:
         raise ConfigError(
-            "No labelled data was named.",
+            "No labelled data was given.",
             remedy="For example: rooftrace evaluate default DATA, or rooftrace evaluate "
             "--predictions FILES --truth FILES",
         )
     if not (bundles or predicted):
         raise ConfigError(
-            f"{where} was named as the labelled data, and nothing that is judged by it.",
+            f"{where} was given as labelled data, but no model and no predictions to evaluate.",
             remedy=f"Name a bundle too: rooftrace evaluate default {where}; or files with "
             "--predictions.",
         )
@@ -138,7 +196,7 @@ def _named(
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
-    """`224x224` to rows and columns; None where none was given."""
+    """Return rows and columns from `224x224`; None where no size was given."""
     if text is None:
         return None
     match = re.fullmatch(r"([1-9]\d{0,5})\s*[x×,]\s*([1-9]\d{0,5})", text.strip())
@@ -148,6 +206,24 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
             remedy="For example: --size 224x224",
         )
     return int(match[1]), int(match[2])
+
+
+def _parse_boundary(text: str) -> BandWidth:
+    """Return the width of bands from `3px` or `2%`."""
+    from rooftrace.metrics.boundary import BandWidth
+
+    match = re.fullmatch(r"(\d{1,4}(?:\.\d{1,6})?) ?(px|%)", text.strip())
+    if match is not None:
+        number, unit = float(match[1]), match[2]
+        if unit == "%" and 0 < number <= 50:
+            return BandWidth(diagonal=number / 100)
+        if unit == "px" and number >= 1 and number.is_integer():
+            return BandWidth(int(number))
+    raise ConfigError(
+        f"--boundary received {text!r}; expected whole pixels such as 3px, or a share of the "
+        "image's diagonal up to 50%, such as 2%.",
+        remedy="Cheng et al. (2021) use --boundary 2%",
+    )
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -164,12 +240,14 @@ def _show(evaluation: Evaluation) -> None:
             table.add_row(rows[0][0], *(row[1] for row in rows))
         people.print(table)
         people.print(_comparisons(evaluation))
+        if evaluation.pairs:
+            people.print(_pairs(evaluation))
     if not first.is_binary:
         people.print(_class_table(first.class_rows()))
 
 
 def _comparisons(evaluation: Evaluation) -> Table:
-    base = evaluation.first.name
+    base = evaluation.reports[evaluation.baseline].name
     table = Table("against " + escape(base), "figure", "difference", "95 %", "p", "better : worse")
     for one in evaluation.comparisons:
         name = evaluation.reports[one.first].name
@@ -184,6 +262,16 @@ def _comparisons(evaluation: Evaluation) -> Table:
                 f"{test.better} : {test.worse}",
             )  # fmt: skip
             name = ""
+    return table
+
+
+def _pairs(evaluation: Evaluation) -> Table:
+    from rooftrace.flows.evaluate.page import pair_table
+
+    title = f"{evaluation.headline}, row minus column; * p < 0.05 after Holm's correction"
+    table = Table("", *(str(n) for n in range(1, len(evaluation.reports) + 1)), title=title)
+    for number, row in enumerate(pair_table(evaluation)):
+        table.add_row(f"{number + 1} {escape(evaluation.reports[number].name)}", *row)
     return table
 
 

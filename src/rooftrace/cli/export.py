@@ -8,48 +8,56 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import DataAt, Json, models_of, takes_data
+from rooftrace.cli.data_options import DataAt, takes_data
+from rooftrace.cli.options import Json, models_of
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.errors import ConfigError
 
 __all__ = ["export"]
 
-_FIGURES = ("in", "differs", "mean", "changed", "mask IoU", "label IoU")
+_FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label IoU")
 
 
-@takes_data("Images that the model is calibrated or judged with.")
+@takes_data("Images for calibration and for the check.")
 def export(
     model: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
     to: Annotated[
-        Literal["onnx", "openvino", "tensorrt"], typer.Option(help="Which kind of file.")
+        Literal["onnx", "openvino", "tensorrt"], typer.Option(help="Format of the file.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The file: .onnx, .xml or .engine.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Output file: .onnx, .xml or .engine.")],
     data: DataAt,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or int8; for OpenVINO bf16, too.")
+        str, typer.Option(help="Precision: fp32, fp16, int8; bf16 for OpenVINO.")
     ] = "fp32",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="PX",
+            help="Fixed side of the input in pixels, for ONNX; QGIS's Deepness needs one.",
+        ),
+    ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Of int8: images like those that it will see.")
+        Path | None, typer.Option(help="Representative images, needed for int8.")
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="Images that it is judged on; default generated town.")
+        Path | None, typer.Option(help="Images for the check; default: synthetic images.")
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="How much of the mask may change; default by precision."),
+        typer.Option(min=0, max=1, help="Maximum change of the mask; default by precision."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """A model as a file of ONNX, OpenVINO or TensorRT that keeps its contract, held against it.
+    """Export a model to ONNX, OpenVINO or TensorRT, and check that its answers stay the same.
 
-    The options of DATA are of --calibration and --check.
+    The file keeps the metadata of the model. The data options apply to --calibration and --check.
     """
-    from rooftrace.flows.export import run_export
-    from rooftrace.flows.export_report import shown_rows
+    from rooftrace.flows.export.run import parity_rows, run_export
 
     if model.suffix == ".json":
         raise ConfigError(
-            f"{model} is an ensemble, and one model is exported at a time.",
+            f"{model} is an ensemble; expected a single model.",
             remedy="Export each of its members.",
         )
     chosen = models_of([model], None)
@@ -59,10 +67,11 @@ def export(
         to,
         out,
         precision=precision,
+        tile_px=tile,
         calibration=None if calibration is None else data(calibration),
         check=None if check is None else data(check),
         tolerance=tolerance,
-        tell=(lambda _: None) if as_json else say,
+        notify=(lambda _: None) if as_json else say,
     )
     if answered(report, as_json=as_json):
         return
@@ -70,9 +79,9 @@ def export(
     table.add_column("engine", no_wrap=True)
     for figure in _FIGURES:
         table.add_column(figure, no_wrap=figure == _FIGURES[-1])
-    for row in shown_rows(report.parities):
+    for row in parity_rows(report.parities):
         table.add_row(*row)
     people.print(table)
     worst = max(parity.mask_change for parity in report.parities)
-    say(f"{worst:.4f} of the mask changes at most, {report.tolerance:g} may")
+    say(f"maximum change of the mask: {worst:.4f} (tolerance {report.tolerance:g})")
     say(f"{report.path}: {report.size_bytes / 1e6:.1f} MB, report {report.report}")

@@ -1,92 +1,268 @@
-"""`rooftrace label push` and `rooftrace label pull`."""
+"""The commands `rooftrace label next`, `label push` and `label pull`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
+from rooftrace.cli.data_options import DATA, takes_data
 from rooftrace.cli.options import (
+    CheckedCommand,
     Json,
+    LabelledGroup,
     ModelFile,
     Threshold,
-    takes_data,
+    with_groups,
 )
-from rooftrace.cli.show import answered, bar, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.cli.show import answered, bar, people, print_json, say
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
+from rooftrace.labels.config import SourceConfig
+
+if TYPE_CHECKING:
+    from rooftrace.flows.label import PushReport
+    from rooftrace.flows.label_next import NextReport
+    from rooftrace.labels.labelstudio.client import LabelStudio
 
 __all__ = ["label"]
 
 label = typer.Typer(
-    name="label", help="Images and predictions to Label Studio, and labels back.",
+    name="label", help="Choose images to label, push them to Label Studio, and pull labels back.",
     no_args_is_help=True,
 )  # fmt: skip
 
-Url = Annotated[str, typer.Argument(help="The server's address.", show_default=False)]
-Project = Annotated[str, typer.Option(help="The project's number or title.")]
+SERVER = "Server"
+"""Title of the group of options for the server in the help."""
+
+Url = Annotated[str, typer.Argument(help="Address of the server.", show_default=False)]
 Token = Annotated[
     str,
     typer.Option(
-        help="A token of yours, personal or legacy; rather in the environment than here.",
-        envvar="LABEL_STUDIO_API_KEY",
-        show_default=False,
+        envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN", rich_help_panel=SERVER,
+        help="Personal or legacy token; better set in the environment.",
     ),
-]
+]  # fmt: skip
 
 
-@label.command()
+LocalFilesRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", rich_help_panel=SERVER,
+        help="Document root of the server; images below it are not uploaded.",
+    ),
+]  # fmt: skip
+
+
+@label.command("next", cls=CheckedCommand)
+@takes_data("Images, some of which may be labelled.")
+@with_groups
+def choose_next(
+    data: SourceConfig,
+    count: Annotated[
+        int, typer.Option("-n", "--count", min=1, metavar="N", help="Number of images to choose.")
+    ] = 40,
+    *,
+    images: LabelledGroup,
+    bundle: ModelFile = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA", rich_help_panel=DATA,
+            help="Labelled data; its images and those that resemble them are not needed again.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE",
+            help="List to write: .txt with one path per line, or .csv with the figures.",
+        ),
+    ] = None,
+    push_to: Annotated[
+        str | None,
+        typer.Option(
+            "--push", metavar="URL", rich_help_panel=SERVER,
+            help="Label Studio server to push the chosen images to, in their order.",
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROJECT", rich_help_panel=SERVER,
+            help="Number or title of the project, with --push; its images are not chosen again.",
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN",
+            rich_help_panel=SERVER, help="Token, with --push; better set in the environment.",
+        ),
+    ] = None,
+    local_files_root: LocalFilesRoot = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Choose the unlabelled images that are most worth labelling, the best first."""
+    from rooftrace.flows.label_next import check_list_path, run_next, write_list
+    from rooftrace.predict.plan import SceneOptions
+
+    if out is not None:
+        check_list_path(out)
+    options = SceneOptions(**images.parsed())
+    others = None
+    if labelled is not None:
+        others = SourceConfig(path=str(labelled), gsd_m=data.gsd_m, nodata=data.nodata)
+    server = None if push_to is None else _server(push_to, project, token)
+    taken: frozenset[str] = frozenset()
+    if server is not None:
+        from rooftrace.flows.label import pushed_ids
+
+        taken = pushed_ids(server, str(project))
+    with bar("measuring", "images", hidden=as_json) as progress:
+        report = run_next(
+            data, count, bundle=bundle, labelled_data=others, taken=taken, images=options,
+            progress=progress,
+        )  # fmt: skip
+    if out is not None:
+        write_list(out, report)
+    pushed = None
+    if server is not None:
+        from rooftrace.flows.label import run_push
+
+        with bar("push", "images", hidden=as_json) as progress:
+            pushed = run_push(
+                data, server, str(project), ids=[one.id for one in report.chosen],
+                bundle=bundle, local_files_root=local_files_root, images=options,
+                progress=progress,
+            )  # fmt: skip
+    if as_json:
+        more = {"list": None if out is None else str(out)}
+        print_json(report.to_json() | more | {"push": None if pushed is None else pushed.to_json()})
+        return
+    answered(report, as_json=False)
+    _show_next(report)
+    if out is not None:
+        say(f"{out}: {plural(len(report.chosen), 'image')}")
+    if pushed is not None:
+        _show_push(pushed)
+
+
+def _server(url: str, project: str | None, token: str | None) -> LabelStudio:
+    """Return the server of `--push`.
+
+    Raises:
+        ConfigError: The project or the token is missing, or the address is malformed.
+    """
+    from rooftrace.labels.labelstudio.client import LabelStudio
+
+    if project is None:
+        raise ConfigError(
+            "--push was given without --project.",
+            remedy="Add the number or title of the project; a new title creates a project.",
+        )
+    if token is None:
+        raise ConfigError(
+            "--push was given without a token.",
+            remedy="Set LABEL_STUDIO_API_KEY in the environment, or give --token.",
+        )
+    return LabelStudio(url, token)
+
+
+def _show_next(report: NextReport) -> None:
+    """Print the images to label as a table, and the number of those that were left out."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "image", "entropy", "disagreement", "built-up"):
+        table.add_column(name, justify="left" if name == "image" else "right", overflow="fold")
+    for number, one in enumerate(report.chosen, start=1):
+        table.add_row(
+            str(number), escape(one.id), f"{one.entropy:.2f} bit", f"{one.disagreement:.1%}",
+            f"{one.built_up:.0%}",
+        )  # fmt: skip
+    people.print(table)
+    left_out = {
+        "labelled": report.labelled, "mostly nodata": len(report.nodata),
+        "without anything like a building": len(report.empty),
+        "near-duplicates": len(report.near_duplicates),
+    }  # fmt: skip
+    listed = ", ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
+    say(
+        f"{len(report.chosen):,} of {plural(report.images, 'image')} chosen"
+        + (f"; left out: {listed}" if listed else "")
+    )
+
+
+@label.command(cls=CheckedCommand)
 @takes_data("Images, or data of any kind.")
+@with_groups
 def push(
     url: Url,
     data: SourceConfig,
     project: Annotated[
-        str, typer.Option(help="The project's number, or a title; made where there is none.")
+        str,
+        typer.Option(
+            metavar="PROJECT",
+            rich_help_panel=SERVER,
+            help="Number or title of the project; a new title creates a project.",
+        ),
     ],
     token: Token,
+    *,
+    images: LabelledGroup,
     bundle: ModelFile = None,
-    local_files_root: Annotated[
-        Path | None,
-        typer.Option(help="The server's document root: images below it are not uploaded."),
-    ] = None,
+    local_files_root: LocalFilesRoot = None,
     threshold: Threshold = None,
     as_json: Json = False,
 ) -> None:
-    """Make a task of each image, with the model's buildings as polygons to start from."""
-    from rooftrace.data.labelstudio.client import LabelStudio
+    """Create a task for each image, with predicted buildings as polygons to correct."""
     from rooftrace.flows.label import run_push
+    from rooftrace.labels.labelstudio.client import LabelStudio
+    from rooftrace.predict.plan import SceneOptions
 
     server = LabelStudio(url, token)
     with bar("push", "images", hidden=as_json) as progress:
         report = run_push(
             data, server, project,
             bundle=bundle, local_files_root=local_files_root, threshold=threshold,
-            progress=progress,
+            images=SceneOptions(**images.parsed()), progress=progress,
         )  # fmt: skip
-    if answered(report, as_json=as_json):
-        return
-    there = f", {len(report.skipped):,} were there already" if report.skipped else ""
-    made = " (new)" if report.created else ""
-    say(f"{len(report.pushed):,} images with {report.buildings:,} buildings pushed{there}")
-    say(f"project {report.project}{made}: {report.url}")
+    if not answered(report, as_json=as_json):
+        _show_push(report)
 
 
-@label.command()
+def _show_push(report: PushReport) -> None:
+    skipped = f", {len(report.skipped):,} already existed" if report.skipped else ""
+    new = " (new)" if report.created else ""
+    say(f"{len(report.pushed):,} images with {report.buildings:,} buildings pushed{skipped}")
+    say(f"project {report.project}{new}: {report.url}")
+
+
+@label.command(cls=CheckedCommand)
 def pull(
     url: Url,
-    project: Project,
+    project: Annotated[
+        str,
+        typer.Option(
+            metavar="PROJECT", rich_help_panel=SERVER, help="Number or title of the project."
+        ),
+    ],
     token: Token,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="A folder, or a .json file, for the tasks.")
+        Path,
+        typer.Option("-o", "--out", metavar="PATH", help="Folder or .json file for the tasks."),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Where images lie already, such as what was pushed.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of existing images, such as those pushed."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch the tasks of a project with their annotations, and the images that are not here."""
-    from rooftrace.data.labelstudio.client import LabelStudio
+    """Fetch the tasks of a project with their annotations, and missing images."""
     from rooftrace.flows.label import run_pull
+    from rooftrace.labels.labelstudio.client import LabelStudio
 
     server = LabelStudio(url, token)
     with bar("pull", "tasks", hidden=as_json) as progress:

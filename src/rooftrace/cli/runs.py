@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,8 +11,9 @@ from rich.text import Text
 
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import people, print_json, say
-from rooftrace.train.compare.comparison import Comparison
-from rooftrace.train.compare.reading import Best, Run, printable
+
+if TYPE_CHECKING:
+    from rooftrace.flows.runs import BestValue, RunComparison, RunRecord
 
 __all__ = ["runs"]
 
@@ -20,19 +21,22 @@ _COLUMNS = (
     "", "run", "IoU (ep.)", "loss (ep.)", "Dice", "epochs", "min", "img/s",
 )  # fmt: skip
 
-_SHOWN_KEYS = 24
-_LONGEST_VALUE = 60
+_MAX_KEYS = 24
+_MAX_VALUE_CHARS = 60
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of runs, at any depth.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The HTML page to write.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that holds runs at any depth.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="HTML page to write.")] = None,
     sort: Annotated[
-        str, typer.Option(help="A column of metrics.csv, or name, status, epochs, minutes.")
+        str,
+        typer.Option(help="Column of metrics.csv to sort by; or name, status, epochs or minutes."),
     ] = "val_iou",
     as_json: Json = False,
 ) -> None:
-    """Compare training runs: what differed in the configuration, and what came out."""
+    """Compare the configurations and results of training runs."""
     from rooftrace.flows.runs import run_runs
 
     comparison = run_runs(folder, out, sort=sort)
@@ -52,7 +56,7 @@ def runs(
         say(f"page: {out}")
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: RunRecord) -> tuple[str, ...]:
     best = run.best("val_iou")
     return (
         run.name if run.status == "finished" else f"{run.name}\n{run.status}",
@@ -65,15 +69,20 @@ def _row(run: Run) -> tuple[str, ...]:
     )
 
 
-def _differing(comparison: Comparison) -> Table:
-    """Each key with its values, and which runs have them."""
-    table = Table("what differed", "value", "runs")
-    for key in comparison.keys[:_SHOWN_KEYS]:
-        for place, (value, runs) in enumerate(comparison.holders(key).items()):
+def _differing(comparison: RunComparison) -> Table:
+    """Return a table with each differing key, its values, and the runs that have them."""
+    from rooftrace.flows.runs import ABSENT, as_text, printable
+
+    table = Table("differing key", "value", "runs")
+    for key in comparison.keys[:_MAX_KEYS]:
+        held = comparison.holders(key)
+        # Runs of another kind of model or optimiser do not have the key, which says nothing more.
+        held.pop(as_text(ABSENT), None)
+        for place, (value, runs) in enumerate(held.items()):
             named = "" if place else printable(key)
             numbers = " ".join(map(str, runs))
-            table.add_row(*map(Text, (named, value[:_LONGEST_VALUE], numbers)))
-    more = len(comparison.keys) - _SHOWN_KEYS
+            table.add_row(*map(Text, (named, value[:_MAX_VALUE_CHARS], numbers)))
+    more = len(comparison.keys) - _MAX_KEYS
     if more > 0:
         table.add_row(f"… {more} more keys: see --json or -o")
     return table
@@ -83,5 +92,5 @@ def _figure(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _at_best(best: Best | None) -> str:
+def _at_best(best: BestValue | None) -> str:
     return "–" if best is None else f"{best.value:.4f} ({best.epoch})"

@@ -15,136 +15,284 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import EngineName, Json, ModelFile, Precision
+from rooftrace.cli.options import EngineName, InputGroup, Json, ModelFile, Precision, with_groups
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.service.limits import Limits
+from rooftrace.core.machine import limit_kept_memory
+from rooftrace.service.decode import Limits
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from rooftrace.service.jobs.training import LabelServer
+    from rooftrace.service.live import LiveCameras
 
 __all__ = ["serve"]
 
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
 _BACKLOG = 128
 
-_MOST_CONNECTIONS = 1000
-"""At the same time; one more is answered 503 at once."""
+_MAX_CONNECTIONS = 1000
+"""Maximum number of open connections; further requests are answered 503."""
 
-_STOPPING_S = 10
-"""For so long answers that are under way may go on when the server is being stopped."""
+_SHUTDOWN_S = 10
+"""Time that running requests have to finish when the server stops."""
+
+_MAP = "Basemap"
+_JOBS = "Jobs"
+_ACCESS = "Access"
+_LIMITS = "Limits of one request"
+_LABEL_STUDIO = "Label Studio"
 
 
+@with_groups
 def serve(
+    *,
+    images: InputGroup,
     model: ModelFile = None,
+    engine: EngineName = None,
+    precision: Precision = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every one of this machine.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Jobs that are predicted at the same time.")
-    ] = 1,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")
+    ] = 8000,
     results: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder that rooftrace predict has written, for the map; repeatable."),
+        typer.Option(help="Folder of rooftrace predict or compare for the map; repeatable."),
     ] = None,
-    jobs: Annotated[
-        Path | None,
-        typer.Option(help="Where jobs and their results are kept; default in your state folder."),
+    basemap: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
+            "there. Default: none.",
+            rich_help_panel=_MAP,
+        ),
     ] = None,
-    keep_jobs: Annotated[
-        float, typer.Option(min=0.01, help="Days that a job is kept after its end.")
-    ] = 7.0,
+    basemap_credit: Annotated[
+        str, typer.Option(help="Attribution of the basemap.", rich_help_panel=_MAP)
+    ] = "",
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Video file, camera or stream to show with its buildings on the page /live, such "
+            "as flight.mp4, camera:0 or rtsp://HOST/PATH, or NAME=SOURCE; repeatable.",
+        ),
+    ] = None,
+    as_json: Json = False,
     api_key: Annotated[
         str | None,
         typer.Option(
-            help="What everybody must know who asks; rather in the environment than here.",
+            help="Key that all clients must send; safer in the environment.",
             envvar="ROOFTRACE_API_KEY",
             show_default=False,
+            rich_help_panel=_ACCESS,
         ),
     ] = None,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of jobs and their results; default: in your state folder.",
+            rich_help_panel=_JOBS,
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of jobs that run at the same time.", rich_help_panel=_JOBS
+        ),
+    ] = 1,
+    keep_jobs: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Days to keep a job and its files after its end.", rich_help_panel=_JOBS
+        ),
+    ] = 7.0,
+    max_upload: Annotated[
+        float,
+        typer.Option(min=0.001, help="Maximum size of an image in MiB.", rich_help_panel=_LIMITS),
+    ] = Limits.upload_bytes / 2**20,
+    max_mpx: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            help="Maximum size of an image in millions of pixels.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = Limits.pixels / 1e6,
+    queue: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Maximum number of requests that run or wait; others are refused.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = Limits.waiting,
+    timeout: Annotated[
+        float,
+        typer.Option(min=1, help="Maximum time of a request in seconds.", rich_help_panel=_LIMITS),
+    ] = Limits.seconds,
     label_studio: Annotated[
         str | None,
-        typer.Option(help="Address of the Label Studio that this is an ML backend of."),
+        typer.Option(
+            help="Address of the Label Studio server that uses this ML backend.",
+            rich_help_panel=_LABEL_STUDIO,
+        ),
     ] = None,
     label_studio_token: Annotated[
         str | None,
         typer.Option(
-            help="Its token; rather in the environment than here.",
+            help="Access token of that server; safer in the environment.",
             envvar="LABEL_STUDIO_API_KEY",
             show_default=False,
+            rich_help_panel=_LABEL_STUDIO,
         ),
     ] = None,
-    engine: EngineName = None,
-    precision: Precision = None,
-    max_upload: Annotated[
-        float, typer.Option(min=0.001, help="MB of an image that is answered at once.")
-    ] = Limits.upload_bytes / 2**20,
-    max_mpx: Annotated[
-        float, typer.Option(min=0.01, help="Millions of pixels of such an image.")
-    ] = Limits.pixels / 1e6,
-    queue: Annotated[
-        int, typer.Option(min=1, help="Requests that may wait; more are told to come again.")
-    ] = Limits.waiting,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds that a request may take.")
-    ] = Limits.seconds,
-    as_json: Json = False,
+    train_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=10_000,
+            metavar="N",
+            help="Fine-tune the model when Label Studio starts a training, for at most this many "
+            "minutes; default: no trainings.",
+            rich_help_panel=_LABEL_STUDIO,
+        ),
+    ] = None,
+    train_images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images that were not uploaded to Label Studio, for trainings.",
+            rich_help_panel=_LABEL_STUDIO,
+        ),
+    ] = None,
+    take_better: Annotated[
+        bool,
+        typer.Option(
+            "--take-better",
+            help="Use a fine-tuned model for Label Studio at once if its verdict is better.",
+            rich_help_panel=_LABEL_STUDIO,
+        ),
+    ] = False,
 ) -> None:
-    """A page to try the model, a map of results, and a REST API with jobs."""
+    """Serve a prediction page, a map of results, live video, and a REST API with jobs."""
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError.of("serve", "rooftrace serve", package)
+    from rooftrace.app.map.basemap import Basemap
     from rooftrace.app.server import create_server
+    from rooftrace.flows.video.paint import VideoOptions
+    from rooftrace.io.video_read import require_av
+    from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK
+    from rooftrace.service.defaults import RequestDefaults
     from rooftrace.service.jobs.runner import JobRunner
     from rooftrace.service.jobs.store import JobStore
+    from rooftrace.service.live import CameraSource, LiveCameras
     from rooftrace.service.service import Service
+    from rooftrace.service.versions import TrainingSettings
 
+    labels = training = None
+    if train_minutes is not None:
+        labels = _label_server(label_studio, label_studio_token, train_images)
+        training = TrainingSettings(train_minutes, take_better)
+    elif take_better or train_images is not None:
+        raise ConfigError(
+            "--take-better or --train-images was given without --train-minutes.",
+            remedy="Add --train-minutes, such as --train-minutes 10.",
+        )
+    defaults = RequestDefaults(SceneOptions(**images.parsed()), images.nodata_rule)
+    sources = [CameraSource.parse(one) for one in camera or ()]
+    if sources:
+        require_av("rooftrace serve --camera")
+    own = defaults.images
+    watching = (
+        VideoOptions(gsd_m=own.gsd_m, scale=own.scale, bands=own.bands, stretch=own.stretch)
+        if sources
+        else None
+    )
     limits = replace(
         Limits(), upload_bytes=int(max_upload * 2**20), pixels=int(max_mpx * 1e6),
         waiting=queue, seconds=timeout,
     )  # fmt: skip
+    limit_kept_memory()
     with ExitStack() as stack:
-        # The port first: to load a model in vain takes longer.
-        listening = stack.enter_context(_listening(host, port))
-        service = Service.load(model, engine=engine, precision=precision, limits=limits)
+        # The port comes first, because loading a model takes longer.
+        listening = stack.enter_context(_listen(host, port))
+        service = Service.load(
+            model, engine=engine, precision=precision, limits=limits, defaults=defaults
+        )
         stack.callback(service.close)
         store = JobStore(
             jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs
         )
         stack.callback(store.close)
-        runner = JobRunner(store, model, workers, engine, precision)
+        runner = JobRunner(
+            store, model, workers, engine, precision, defaults=defaults, labels=labels
+        )
+        cameras = LiveCameras(sources, service.predictor, watching)
+        stack.callback(cameras.close, _SHUTDOWN_S)
         app = create_server(
             service,
             runner,
             results=results or (),
+            basemap=None if basemap is None else Basemap(basemap, basemap_credit),
+            cameras=cameras,
             api_key=api_key,
             label_studio=label_studio,
             label_studio_token=label_studio_token,
+            training=training,
             local=host in LOOPBACK,
         )
         runner.start()
         stack.callback(runner.stop)
         url = _address(host, listening.getsockname()[1])
         if as_json:
-            told = {"url": url, "map": f"{url}/map", "api": f"{url}/v1", "pid": os.getpid()}
-            print_json({**told, "model": service.bundle.spec.name})
+            addresses = {"url": url, "map": f"{url}/map", "api": f"{url}/v1"}
+            if sources:
+                addresses["live"] = f"{url}/live"
+            print_json({**addresses, "pid": os.getpid(), "model": service.bundle.spec.name})
         else:
             say(f"model {service.bundle.spec.name} on {service.predictor.engine.name}")
-            say(f"page {url}   map {url}/map   API {url}/v1/docs")
+            live = f"   live {url}/live" if sources else ""
+            say(f"page {url}   map {url}/map{live}   API {url}/v1/docs")
             if host not in LOOPBACK and api_key is None:
-                say("note: anybody who reaches this machine can use it: no API key was given.")
+                say("note: no API key is set; anyone who reaches this machine can use the server.")
         sys.stdout.flush()
-        _run(app, listening)
+        _run(app, listening, cameras)
+
+
+def _label_server(url: str | None, token: str | None, images: Path | None) -> LabelServer:
+    """Return the server of the labels, once all that trainings need is there.
+
+    Raises:
+        ConfigError: The address, the token or the folder of images is missing.
+        MissingExtraError: PyTorch is not installed.
+    """
+    from rooftrace.service.jobs.training import LabelServer
+
+    if url is None or token is None:
+        missing = "--label-studio" if url is None else "LABEL_STUDIO_API_KEY"
+        raise ConfigError(
+            f"--train-minutes was given without {missing}.",
+            remedy="Give the address of Label Studio and a token: trainings fetch the labels.",
+        )
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"There is no folder {images}.", remedy="Check --train-images.")
+    for package in ("torch", "lightning"):
+        if find_spec(package) is None:
+            raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
+    return LabelServer(url, token, None if images is None else str(images.absolute()))
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at the port. Who asks from then on waits, and is not turned away.
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a listening socket. Clients that connect before the server is ready wait.
 
     Raises:
-        ConfigError: the port is taken, or the address is not one of this machine.
+        ConfigError: The port is in use, or the address does not belong to this machine.
     """
     with ExitStack() as stack:
         try:
@@ -157,8 +305,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listening.listen(_BACKLOG)
         except OSError as error:
             raise ConfigError(
-                f"Nothing can listen on {host}, port {port}: {error.strerror or error}.",
-                remedy="Choose another with --port (0 takes any that is free), or another --host.",
+                f"Cannot listen on {host}, port {port}: {error.strerror or error}.",
+                remedy="Choose another port with --port (0 for any free port) or another --host.",
             ) from error
         yield listening
 
@@ -169,20 +317,29 @@ def _default_jobs() -> Path:
 
 
 def _address(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    # Nothing is bound here: an address of all interfaces is shown as one that can be opened.
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # nosec B104
+    shown = everywhere.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 
 
-def _run(app: FastAPI, listening: socket.socket) -> None:
+def _run(app: FastAPI, listening: socket.socket, cameras: LiveCameras) -> None:
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Their viewers would stay until the end of the time that requests have to finish.
+            cameras.close()
+            await super().shutdown(sockets)
 
     settings: dict[str, Any] = {
         "log_level": "warning",
         "server_header": False,
-        "timeout_graceful_shutdown": _STOPPING_S,
-        # Those that only listen to the progress of jobs are among them.
-        "limit_concurrency": _MOST_CONNECTIONS,
+        "timeout_graceful_shutdown": _SHUTDOWN_S,
+        # This includes clients that only follow the events of jobs.
+        "limit_concurrency": _MAX_CONNECTIONS,
     }
-    # Once it has stopped, uvicorn raises the signal again, which would end us before the jobs are.
+    # After its shutdown uvicorn raises the signal again. Without a handler, this process would end
+    # before its jobs do.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
+    Server(uvicorn.Config(app, **settings)).run(sockets=[listening])

@@ -1,8 +1,9 @@
-"""What the command line shows: tables, bars and lines to stderr, JSON to stdout."""
+"""Output of the command line: text and progress bars on stderr, JSON on stdout."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,17 +11,18 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rooftrace.io.console import print_plain
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import escape_surrogates, plural, print_plain
 
 __all__ = ["answered", "bar", "people", "pixel_bar", "print_json", "print_line", "say"]
 
 people = Console(stderr=True)
+"""Console for people; programs read stdout."""
 
 
 class Report(Protocol):
-    """What a flow answers."""
+    """Result of a flow, with notes for the user and the fields of `--json`."""
 
     @property
     def notes(self) -> Sequence[str]: ...
@@ -29,42 +31,76 @@ class Report(Protocol):
 
 @contextmanager
 def bar(title: str, unit: str, *, hidden: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr; a line every so often if stderr is no terminal.
+
+    Args:
+        title: Title of the bar.
+        unit: Plural of what is counted, such as `images`.
+        hidden: Whether no bar is shown; programs that set `ROOFTRACE_PROGRESS` get records anyway.
+
+    Yields:
+        Function that takes the finished and the total count; None if no bar is shown.
+    """
     with _shown(title, hidden=hidden) as update:
         if update is None:
             yield None
             return
 
-        def tell(done: int, total: int) -> None:
+        def update_bar(done: int, total: int) -> None:
             update(
                 done, total, f"{done / 1e6:,.0f} M{unit}" if total >= 10**7 else f"{done:,} {unit}"
             )
 
-        yield tell
+        yield update_bar
 
 
 @contextmanager
 def pixel_bar(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """A progress bar of pixels, with their rate and the buildings that were found so far."""
+    """Show a progress bar of pixels, with their rate and the number of buildings found so far.
+
+    If stderr is no terminal, lines take its place.
+
+    Args:
+        title: Title of the bar.
+        hidden: Whether no bar is shown.
+
+    Yields:
+        Function that takes the pixels done, the pixels in total and the buildings found so far;
+        None if no bar is shown.
+    """
     started = time.monotonic()
     with _shown(title, hidden=hidden) as update:
         if update is None:
             yield None
             return
 
-        def tell(done_px: int, total_px: int, buildings: int) -> None:
+        def update_bar(done_px: int, total_px: int, buildings: int) -> None:
             rate = done_px / 1e6 / max(time.monotonic() - started, 1e-3)
-            told = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
-            update(done_px, total_px, f"{told}, {buildings:,} buildings")
+            text = f"{done_px / 1e6:,.1f} of {total_px / 1e6:,.1f} Mpx, {rate:,.1f} Mpx/s"
+            update(done_px, total_px, f"{text}, {plural(buildings, 'building')}")
 
-        yield tell
+        yield update_bar
 
 
 @contextmanager
 def _shown(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    if hidden or not people.is_terminal:
+    form = os.environ.get(_PROGRESS)
+    if form:
+        if form != "json":
+            raise ConfigError(
+                f"The environment variable {_PROGRESS} is {form!r}; expected 'json' or nothing.",
+                remedy=f"Set {_PROGRESS}=json, or remove the variable.",
+            )
+        yield _ProgressRecords(title).update
+        return
+    if hidden:
         yield None
         return
+    if not people.is_terminal:
+        yield _ProgressLines(title).update
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -75,34 +111,87 @@ def _shown(title: str, *, hidden: bool) -> Iterator[Callable[[int, int, str], No
     with Progress(*columns, console=people, transient=True) as shown_bar:
         task = shown_bar.add_task(title, total=None, done="")
 
-        def update(done: int, total: int, told: str) -> None:
-            shown_bar.update(task, completed=done, total=total, done=told)
+        def update(done: int, total: int, text: str) -> None:
+            shown_bar.update(task, completed=done, total=total, done=text)
 
         yield update
 
 
+_FIRST_LINE_S, _MAX_PAUSE_S = 10.0, 300.0
+"""Seconds until the first line of progress, and the maximum number of seconds between two."""
+
+
+class _ProgressLines:
+    """Progress as lines for a log: the first after 10 s, then more and more rarely, up to 5 min."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._started = time.monotonic()
+        self._next = self._started + _FIRST_LINE_S
+
+    def update(self, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        passed = now - self._started
+        self._next = now + min(max(_FIRST_LINE_S, passed / 4), _MAX_PAUSE_S)
+        share = f"{done / total:.0%}, " if total else ""
+        left = f", {passed * (total - done) / done:,.0f} s left" if 0 < done < total else ""
+        say(f"{self._title}: {share}{text}, {passed:,.0f} s{left}")
+
+
+_PROGRESS = "ROOFTRACE_PROGRESS"
+"""Environment variable with which a program asks for progress as JSON."""
+
+_RECORDS_S = 0.2
+"""Minimum number of seconds between two records of progress."""
+
+
+class _ProgressRecords:
+    """Progress for programs: one JSON object on a line of stderr, at most 5 in a second."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._next = 0.0
+
+    def update(self, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if now < self._next and done < total:
+            return
+        self._next = now + _RECORDS_S
+        share = done / total if total else None
+        record = {"step": self._title, "done": done, "total": total, "share": share, "text": text}
+        sys.stderr.write(json.dumps({"progress": record}) + "\n")
+        sys.stderr.flush()
+
+
 def say(text: str) -> None:
-    """A line for people, whatever brackets its paths have."""
+    """Print a line for people, without interpreting brackets in paths."""
     print_plain(people, text)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     print_line(json.dumps(value, allow_nan=False))
 
 
 def print_line(text: str) -> None:
-    """A line on stdout."""
-    sys.stdout.write(text + "\n")
+    """Print a line on stdout."""
+    sys.stdout.write(escape_surrogates(text) + "\n")
 
 
 def answered(
-    report: Report, *, as_json: bool, shown: Callable[[Any], Any] = lambda told: told
+    report: Report, *, as_json: bool, shown: Callable[[Any], Any] = lambda value: value
 ) -> bool:
-    """Print a report for programs, or else its notes for people; whether that was all.
+    """Print a report as JSON for programs, or its notes for people.
 
     Args:
-        shown: what is told for a program as it may be shown, see `Delivery.shown`.
+        report: Report of a flow.
+        as_json: Whether to print JSON.
+        shown: Function that rewrites the paths in the JSON, see `Results.shown`.
+
+    Returns:
+        True if the JSON was printed and nothing else is to be printed.
     """
     if as_json:
         print_json(shown(report.to_json()))

@@ -1,4 +1,4 @@
-"""`rooftrace threshold`."""
+"""The command `rooftrace threshold`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of, takes_data
+from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.options import (
+    EngineName,
+    Json,
+    LabelledGroup,
+    Precision,
+    Split,
+    models_of,
+    with_groups,
+)
 from rooftrace.cli.show import answered, bar, people, say
-from rooftrace.data.config import SourceConfig
+from rooftrace.labels.config import SourceConfig
 
 __all__ = ["threshold"]
 
@@ -18,33 +27,38 @@ _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "r
             "f1": "F1 of buildings"}  # fmt: skip
 
 
-@takes_data("Labelled data, one or several, which the model was not trained on.")
+@takes_data("Labelled data, one or several folders, on which the model was not trained.")
+@with_groups
 def threshold(
     model: Annotated[
         Path, typer.Argument(help='A .rooftrace file, an ensemble file, or "default".')
     ],
     data: list[SourceConfig],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="The new .rooftrace file, or ensemble file.")
+        Path,
+        typer.Option("-o", "--out", metavar="FILE", help="New .rooftrace file, or ensemble file."),
     ],
+    *,
+    images: LabelledGroup,
     metric: Annotated[
         Literal["dice", "iou", "f1"],
-        typer.Option(help="What is to be highest: of pixels dice, iou; of buildings f1."),
+        typer.Option(help="Figure to maximise: dice or iou of pixels, or f1 of buildings."),
     ] = "iou",
     split: Split = None,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
 ) -> None:
-    """The best threshold of a model on labelled data, and the calibration at it."""
+    """Choose the best threshold of a model on labelled data, and calibrate it there."""
     from rooftrace.flows.threshold import run_threshold
+    from rooftrace.predict.plan import SceneOptions
 
     chosen = models_of([model], None)
     assert chosen is None or isinstance(chosen, Path)
     with bar("threshold", "images", hidden=as_json) as progress:
         report = run_threshold(
             chosen, data, out, metric=metric, split=split, engine=engine, precision=precision,
-            progress=progress,
+            images=SceneOptions(**images.parsed()), progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

@@ -15,13 +15,14 @@ __all__ = ["train"]
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file; see recipes/.")],
+    config: Annotated[Path, typer.Argument(help="TOML file with the configuration; see recipes/.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run.")],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE that replaces a value of the file; repeatable."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that is in the folder.")
+        bool, typer.Option("--resume", help="Continue the run that is in the folder.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -39,5 +40,5 @@ def train(
     speed = f"; {report.images_per_s:.1f} images/s" if report.images_per_s else ""
     say(
         f"{report.epochs} epochs, {report.stopped_because}{speed}; "
-        f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.png'}"
+        f"figures in {report.run / 'metrics.csv'}, curves in {report.run / 'curves.svg'}"
     )

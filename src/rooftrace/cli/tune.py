@@ -16,38 +16,47 @@ __all__ = ["tune"]
 
 def tune(
     config: Annotated[
-        Path, typer.Argument(help="A TOML file of rooftrace train, some of its values left open.")
+        Path, typer.Argument(help="TOML file of rooftrace train with some values left open.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the study.")],
     trials: Annotated[
-        int, typer.Option(min=1, help="Of the study in all, earlier ones among them.")
+        int,
+        typer.Option(min=1, help="Number of trials in all, including those of earlier commands."),
     ],
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Address of a database that machines share, such as postgresql://…, or the path "
-            "of a journal file; default study.db in the folder."
+            help="Address of a database that several machines share, such as postgresql://…, or "
+            "the path of a journal file. Default: study.db in the folder."
         ),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Its name there; default that of the file.")
+        str | None,
+        typer.Option(help="Name of the study in the storage. Default: the name of the file."),
     ] = None,
     jobs: Annotated[
-        int, typer.Option("-j", "--jobs", min=1, help="Trials at the same time on this machine.")
+        int,
+        typer.Option(
+            "-j", "--jobs", min=1, help="Number of trials at the same time on this machine."
+        ),
     ] = 1,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE over the file; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE that replaces a value of the file; repeatable."),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the checkpoints of all trials.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Search for the best values of a training configuration; the same command goes on."""
+    """Search for the best values of a training configuration.
+
+    The same command continues a study that was interrupted.
+    """
     from rooftrace.flows.tune import TuneOptions, run_tune
 
     options = TuneOptions(trials, storage, study, jobs, overrides or (), keep)
-    report = run_tune(config, out, options, tell=say)
+    report = run_tune(config, out, options, notify=say)
     if answered(report, as_json=as_json):
         return
     summary = report.summary
@@ -56,8 +65,8 @@ def tune(
     for parameter in summary.parameters:
         share = summary.importance.get(parameter.name)
         value = summary.best.params[parameter.name]
-        told = f"{value:.6g}" if isinstance(value, float) else str(value)
-        table.add_row(parameter.name, told, "–" if share is None else f"{share:.0%}")
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(parameter.name, text, "–" if share is None else f"{share:.0%}")
     people.print(table)
     counts = ", ".join(f"{n} {kind}" for kind, n in summary.counts.items() if n)
     say(f"{summary.monitor} {summary.best.value:.4f} in trial {summary.best.number}; {counts}")

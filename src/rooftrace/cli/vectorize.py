@@ -12,61 +12,100 @@ from rooftrace.cli.show import answered, bar, say
 
 __all__ = ["vectorize"]
 
+_READING, _POLYGONS = "How MASK is read", "Polygons"
+_AS_PREDICTED = "as in the prediction that wrote MASK; else yes"
+
 
 def vectorize(
-    mask: Annotated[Path, typer.Argument(help="A mask, or probabilities of buildings.")],
+    mask: Annotated[Path, typer.Argument(help="Raster with a mask or probabilities of buildings.")],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help=".gpkg, .geojson, .fgb, .parquet or .shp.")
+        Path,
+        typer.Option(
+            "-o", "--out", help="File to write: .gpkg, .geojson, .fgb, .parquet, .shp or .pmtiles."
+        ),
     ],
     threshold: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Of probabilities; bytes are such only where it is given.",
-            show_default="0.5 of fractions",
+            help="Smallest probability that is a building. Bytes are read as probabilities only "
+            "if this is given.",
+            show_default="0.5 for fractions",
+            rich_help_panel=_READING,
         ),
     ] = None,
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Only this class, by value or name; several times."),
+        typer.Option(
+            "--class",
+            help="Value or name of a class to trace; repeatable.",
+            rich_help_panel=_READING,
+        ),
     ] = None,
     min_area: Annotated[
-        float | None, typer.Option("--min-area", min=0, help="Smallest polygon, m².")
+        float | None,
+        typer.Option(
+            "--min-area",
+            min=0,
+            help="Minimum area of a polygon, in m².",
+            rich_help_panel=_POLYGONS,
+        ),
     ] = None,
     min_hole: Annotated[
         float | None,
-        typer.Option("--min-hole", min=0, help="Smallest hole of a building, m²."),
+        typer.Option(
+            "--min-hole",
+            min=0,
+            help="Minimum area of a hole in a building, in m²; at most --min-area.",
+            rich_help_panel=_POLYGONS,
+        ),
     ] = None,
     regularize: Annotated[
-        bool, typer.Option("--regularize/--no-regularize", help="Right angles for buildings.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--regularize/--no-regularize",
+            help="Give buildings right angles.",
+            show_default=_AS_PREDICTED,
+            rich_help_panel=_POLYGONS,
+        ),
+    ] = None,
     separate: Annotated[
-        bool,
-        typer.Option("--separate/--no-separate", help="Cut buildings apart at narrow necks."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--separate/--no-separate",
+            help="Separate touching buildings where they are narrow.",
+            show_default=_AS_PREDICTED,
+            rich_help_panel=_POLYGONS,
+        ),
+    ] = None,
     score: Annotated[
-        Path | None, typer.Option(help="Probabilities beside a mask, for the scores.")
+        Path | None,
+        typer.Option(
+            help="Raster of probabilities, from which the polygons of a mask get scores.",
+            rich_help_panel=_READING,
+        ),
     ] = None,
     gsd: Gsd = None,
     as_json: Json = False,
 ) -> None:
-    """Polygons of any mask, with right angles where buildings have them."""
-    from rooftrace.flows.vectorize import run_vectorize
-    from rooftrace.vector.necks import Necks
-    from rooftrace.vector.options import VectorOptions
+    """Convert a mask or a raster of probabilities to polygons.
 
-    options = VectorOptions(
-        min_area_m2=min_area,
-        min_hole_m2=min_hole,
-        min_area_px=0,
-        regularize=regularize,
-        separate=separate,
-        necks=Necks() if separate else None,
-    )
+    Outlines of buildings get right angles where the walls have them. The polygons of a mask that
+    rooftrace predict has written are those of the prediction, as far as no option changes them.
+    """
+    from rooftrace.flows.vectorize import run_vectorize
+
+    given = {
+        "min_area_m2": min_area,
+        "min_hole_m2": min_hole,
+        "regularize": regularize,
+        "separate": separate,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
     with bar("vectorize", "px", hidden=as_json) as progress:
         report = run_vectorize(
-            mask, out, options, threshold=threshold, classes=classes or (), score=score,
+            mask, out, changes=changes, threshold=threshold, classes=classes or (), score=score,
             gsd_m=gsd, progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rooftrace.cli.options import (
+    IMAGES,
     EngineName,
     Ensemble,
     Gsd,
     Json,
+    LabelledGroup,
     ModelFiles,
     Precision,
     Threshold,
@@ -23,89 +25,178 @@ from rooftrace.cli.options import (
     Weights,
     models_of,
     parse_weights,
+    with_groups,
 )
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rooftrace.flows.video import VideoReport
+    from rooftrace.flows.video.run import VideoReport
 
 __all__ = ["video"]
 
+FRAMES = "Frames"
+DRAWING = "Result"
 
+
+@with_groups
 def video(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="A video, or camera, camera:1, /dev/video0.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The result: .mp4, .m4v, .mov or .mkv.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Video to write: .mp4, .m4v, .mov, .mkv.",
+        ),
+    ],
+    *,
+    images: LabelledGroup,
     models: ModelFiles = None,
     ensemble: Ensemble = None,
     weights: Weights = None,
     tta: Tta = None,
     gsd: Gsd = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(help="Take frames so many times as large, whatever metres say."),
-    ] = None,
     threshold: Threshold = None,
     min_area: Annotated[
-        float | None, typer.Option("--min-area", min=0, help="Smallest building, m².")
+        float | None,
+        typer.Option(
+            "--min-area",
+            min=0,
+            metavar="M2",
+            help="Minimum area of a building in m².",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     stride: Annotated[
-        int, typer.Option(min=1, help="Show the network each n-th frame, carry on between.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Predict every n-th frame only.", rich_help_panel=FRAMES
+        ),
     ] = 1,
     smoothing: Annotated[
         Literal["none", "exponential", "flow"],
-        typer.Option(help="Mix each frame with those before; flow follows the moving ground."),
+        typer.Option(
+            help="Smoothing over time; flow follows the moving ground.", rich_help_panel=FRAMES
+        ),
     ] = "flow",
     time_constant: Annotated[
-        float, typer.Option("--time-constant", min=0, help="Of the smoothing, seconds.")
+        float,
+        typer.Option(
+            "--time-constant",
+            min=0,
+            metavar="S",
+            help="Time constant of the smoothing in seconds.",
+            rich_help_panel=FRAMES,
+        ),
     ] = 0.15,
     table: Annotated[
-        Path | None, typer.Option(help="A row for each frame: .csv or .parquet.")
+        Path | None,
+        typer.Option(
+            help="Table with one row a frame: .csv or .parquet.",
+            rich_help_panel=DRAWING,
+        ),
     ] = None,
     opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="Of what is drawn over buildings.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="X",
+            help="Opacity of the fill of buildings.",
+            rich_help_panel=DRAWING,
+        ),
     ] = 0.35,
-    outlines: Annotated[bool, typer.Option(help="A line around each building.")] = True,
-    caption: Annotated[bool, typer.Option(help="Count and built-up share in the corner.")] = True,
-    start: Annotated[float, typer.Option(min=0, help="Where to begin, seconds.")] = 0.0,
-    end: Annotated[float | None, typer.Option(min=0, help="Where to end, seconds.")] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0, help="How much to do, in place of --end.")
+    outlines: Annotated[
+        bool,
+        typer.Option(
+            help="Draw a line around each building.",
+            rich_help_panel=DRAWING,
+        ),
+    ] = True,
+    caption: Annotated[
+        bool,
+        typer.Option(
+            help="Write count and built-up share into the corner.", rich_help_panel=DRAWING
+        ),
+    ] = True,
+    start: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="First second to process.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = 0.0,
+    end: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Second at which to stop.",
+            rich_help_panel=FRAMES,
+        ),
     ] = None,
-    codec: Annotated[Literal["h264", "h265"], typer.Option(help="Of the result.")] = "h264",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Duration to process, instead of --end.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = None,
+    codec: Annotated[
+        Literal["h264", "h265"],
+        typer.Option(
+            help="Video codec.",
+            rich_help_panel=DRAWING,
+        ),
+    ] = "h264",
     crf: Annotated[
-        int, typer.Option(min=0, max=51, help="What the encoder may lose: 0 nothing, 51 most.")
+        int,
+        typer.Option(
+            min=0,
+            max=51,
+            metavar="N",
+            help="Constant rate factor: 0 is lossless, 51 is worst.",
+            rich_help_panel=DRAWING,
+        ),
     ] = 20,
     strict: Annotated[
-        bool, typer.Option("--strict", help="A damaged or broken-off video is an error.")
+        bool,
+        typer.Option(
+            "--strict", help="Fail if the video is damaged or incomplete.", rich_help_panel=FRAMES
+        ),
     ] = False,
     engine: EngineName = None,
     precision: Precision = None,
     as_json: Json = False,
 ) -> None:
-    """The buildings of a video or a camera: the same video with them, and a table of its frames.
+    """Draw the buildings of a video or a camera into it, and write a table of its frames.
 
     A camera is recorded until Ctrl-C, or for --seconds.
     """
-    from rooftrace.flows.video import VideoOptions, run_video
-    from rooftrace.io.video_open import is_camera
+    from rooftrace.flows.video.run import VideoOptions, run_video
+    from rooftrace.io.video_read import is_camera
 
     if end is not None and seconds is not None:
         raise ConfigError(
             "--end and --seconds were both given.",
-            remedy="Say only one: where to end, or how long.",
+            remedy="Give only one of them.",
         )
     options = VideoOptions(
-        stride=stride, gsd_m=gsd, scale=scale, threshold=threshold, min_area_m2=min_area,
+        stride=stride, gsd_m=gsd, **images.parsed(), threshold=threshold, min_area_m2=min_area,
         smoothing=smoothing, smoothing_s=time_constant, opacity=opacity, outlines=outlines,
         caption=caption, table=table, codec=codec, crf=crf, start_s=start,
         end_s=end if seconds is None else start + seconds, strict=strict,
     )  # fmt: skip
     live = is_camera(source)
     if live and not as_json:
-        say("recording; Ctrl-C ends it")
+        say("Recording; Ctrl-C stops it.")
     with _stopped_by_signals(live) as stop, bar("video", "frames", hidden=as_json) as shown:
 
         def progress(done: int, total: int) -> None:
@@ -118,10 +209,10 @@ def video(
             precision=precision, progress=progress, stop=stop,
         )  # fmt: skip
     if not answered(report, as_json=as_json):
-        _tell(report)
+        _print_report(report)
 
 
-def _tell(report: VideoReport) -> None:
+def _print_report(report: VideoReport) -> None:
     say(
         f"{report.path}: {report.frames:,} frames, {report.video_s:.2f} s, "
         f"on average {report.buildings_mean:,.1f} buildings, {report.built_up_share:.1%} built up"
@@ -136,7 +227,7 @@ def _tell(report: VideoReport) -> None:
 
 @contextmanager
 def _stopped_by_signals(live: bool) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, or a polite kill: a camera's recording ends whole, of a file nothing is left."""
+    """Stop on SIGINT or SIGTERM: a recording is finished, an unfinished file is removed."""
     stopped = threading.Event()
 
     def handle(number: int, frame: object) -> None:

@@ -1,4 +1,8 @@
-"""One TOML file, read into a frozen model that knows every key; `--set key=value` on top."""
+"""Configuration: a TOML file with `--set key=value` on top, read into a frozen pydantic model.
+
+`Config` is the base of every configuration. `KindConfig` is the base of those whose key `kind`
+decides which other keys exist. A `Registry` holds the entries that a person can choose by name.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,28 @@ import json
 import os
 import tomllib
 import typing
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rooftrace.core.errors import ConfigError
 
 __all__ = [
     "Config",
+    "KindConfig",
+    "Registry",
+    "apply_override",
+    "did_you_mean",
     "differences",
     "expand_path",
-    "flat",
-    "lay_over",
+    "flatten",
+    "invalid_values",
     "load_config",
-    "nearest",
     "parse_config",
+    "plain_reason",
     "read_config",
 ]
 
@@ -33,98 +42,199 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_booleans_as_numbers(cls, raw: Any) -> Any:
+        """Pass `true` to fields of numbers as a text, since pydantic reads it as the number 1."""
+        if not isinstance(raw, Mapping):
+            return raw
+        return {
+            key: _as_text(value) if key in cls.model_fields and _is_number(cls, key) else value
+            for key, value in raw.items()
+        }
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, list):
+        return [_as_text(entry) for entry in value]
+    return json.dumps(value) if isinstance(value, bool) else value
+
+
+@lru_cache(maxsize=1024)
+def _is_number(model: type[BaseModel], field: str) -> bool:
+    """Return True if a field takes whole or decimal numbers, and neither booleans nor texts."""
+    waiting: list[Any] = [model.model_fields[field].annotation]
+    found = set()
+    while waiting:
+        kind = waiting.pop()
+        waiting += typing.get_args(kind) if typing.get_origin(kind) is not typing.Literal else ()
+        found.add(kind)
+    return bool(found & {int, float}) and not found & {bool, str}
+
 
 C = TypeVar("C", bound=Config)
 
 
+_MAX_DEPTH = 64
+
+
 def load_config(path: Path, model: type[C], overrides: Sequence[str] = ()) -> C:
-    """Read a TOML file into `model`, with `key.path=value` strings laid over it.
+    """Read a TOML file into `model`, with `key.path=value` strings applied on top.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key (the nearest known one is named), a
-            value of the wrong kind.
+        ConfigError: the file does not exist or is not TOML, a key is unknown (the message names
+            similar keys), or a value has the wrong type.
     """
     return parse_config(read_config(path, overrides), model, source=str(path))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A TOML file as plain data, with `key.path=value` strings laid over it.
+    """Read a TOML file as plain data, with `key.path=value` strings applied on top.
 
     Raises:
-        ConfigError: no such file, not TOML, an override that is no setting of it.
+        ConfigError: the file does not exist or is not TOML, an override does not fit it, or tables
+            are nested without end.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"The configuration {path} cannot be read: {error}.",
-            remedy="Give the path of a TOML file; recipes/ holds some to start from.",
+            remedy="Give the path of a TOML file; recipes/ holds examples.",
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+    except (ValueError, RecursionError) as error:  # a number with too many digits: ValueError
         raise ConfigError(
             f"The configuration {path} is not TOML: {error}.",
-            remedy="Mend the line that the message names.",
+            remedy="Correct the line that the message names.",
         ) from error
     for override in overrides:
-        lay_over(raw, override)
+        apply_override(raw, override)
+    _check_depth(raw, str(path))
     return raw
 
 
-def parse_config(raw: dict[str, Any], model: type[C], *, source: str) -> C:
-    """Validate plain data; all that is wrong with it is said in one ConfigError."""
+def _check_depth(raw: object, source: str) -> None:
+    """Refuse data so deeply nested that reading it would end with a RecursionError."""
+    waiting: list[tuple[object, tuple[object, ...]]] = [(raw, ())]
+    while waiting:
+        value, key = waiting.pop()
+        if len(key) > _MAX_DEPTH:
+            raise ConfigError(
+                f"{source} is nested more than {_MAX_DEPTH} levels deep "
+                f"({'.'.join(map(str, key[:3]))}…).",
+                remedy="Correct that key.",
+            )
+        if isinstance(value, dict):
+            waiting += [(entry, (*key, name)) for name, entry in value.items()]
+        elif isinstance(value, list):
+            waiting += [(entry, (*key, index)) for index, entry in enumerate(value)]
+
+
+def parse_config(
+    raw: dict[str, Any],
+    model: type[C],
+    *,
+    source: str,
+    remedy: str = "Correct the file, or use --set KEY=VALUE.",
+) -> C:
+    """Validate plain data.
+
+    Args:
+        raw: Content of the file.
+        model: Model to validate against.
+        source: Name of the file in messages.
+        remedy: Remedy in the error.
+
+    Raises:
+        ConfigError: the data is not valid; one message names every problem.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = [_explain(problem, model) for problem in error.errors()]
-        told = "; ".join(problems)
+        problems = invalid_values(error, model)
         raise ConfigError(
-            f"{source}: {told}{'' if told.endswith('?') else '.'}",
-            remedy="Correct the file, or use --set KEY=VALUE.",
+            f"{source}: {problems}{'' if problems.endswith('?') else '.'}", remedy=remedy
         ) from error
 
 
-def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
-    """A sentence that names what `name` may have been meant to be; empty if nothing is near."""
+def invalid_values(error: ValidationError, model: type[BaseModel], most: int | None = None) -> str:
+    """Return the problems that pydantic found, each with its key and what was received.
+
+    Args:
+        error: Error of the validation.
+        model: Model that was validated against.
+        most: Maximum number of problems; default all.
+    """
+    return "; ".join(_explain(problem, model) for problem in error.errors()[:most])
+
+
+_EXPECTED = {
+    "int": "a whole number", "int_from": "a whole number", "float": "a number",
+    "bool": "true or false", "string": "a text",
+}  # fmt: skip
+"""Expected values by pydantic's names of errors, without their last word: `int_parsing`."""
+
+
+def plain_reason(problem: Mapping[str, Any]) -> str:
+    """Return the reason in one problem of pydantic, without pydantic's own words."""
+    if expected := _EXPECTED.get(problem["type"].rpartition("_")[0]):
+        return f"it should be {expected}"
+    reason = str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
+    # "Input should be ..." becomes "it should be ...".
+    return f"it {reason.removeprefix('Input ')}" if reason.startswith("Input ") else reason
+
+
+def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
+    """Return a sentence that suggests up to `n` similar names; empty if none is similar."""
     close = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
     return f"Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
 def expand_path(text: str, base: Path, *, key: str) -> Path:
-    """A path from a configuration: `$NAME` and `~` expanded, relative to the file's folder.
+    """Return a path from a configuration: `$NAME` and `~` expanded, relative to the file's folder.
+
+    Args:
+        text: Path as it stands in the file.
+        base: Folder of the file.
+        key: Name of the setting in messages.
 
     Raises:
-        ConfigError: it names an environment variable that is not set, or the home of nobody.
+        ConfigError: an environment variable is not set, or a home folder is not known.
     """
     expanded = os.path.expandvars(text)
     if "$" in expanded:
         raise ConfigError(
             f"{key} = {text!r} uses an environment variable that is not set.",
-            remedy="Set it, or write the path out.",
+            remedy="Set the variable, or write the whole path.",
         )
     try:
         return base / Path(expanded).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the path out.") from error
+        raise ConfigError(f"{key} = {text!r}: {error}.", remedy="Write the whole path.") from error
 
 
-def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Each single value of plain data by its whole key, as `--set` names it."""
+def flatten(value: Any, key: str = "") -> dict[str, Any]:
+    """Return each single value of plain data by its whole key, as `--set` names it."""
     if isinstance(value, dict):
         parts = value.items()
     elif isinstance(value, list):
         parts = enumerate(value)  # type: ignore[assignment]
     else:
         return {key: value}
-    return {k: v for name, part in parts for k, v in flat(part, f"{key}.{name}".strip(".")).items()}
+    return {
+        k: v for name, part in parts for k, v in flatten(part, f"{key}.{name}".strip(".")).items()
+    }
 
 
 def differences(before: Any, now: Any, *, free: Collection[str]) -> str:
-    """How two pieces of plain data differ, key by key, for a message; empty where they do not.
+    """Describe how two pieces of plain data differ, key by key; empty if they do not differ.
 
     Args:
-        free: keys that may differ, with all below them.
+        before: Earlier data.
+        now: Present data.
+        free: Keys that are not compared, with all keys below them.
     """
-    old, new = flat(before), flat(now)
+    old, new = flatten(before), flatten(now)
     return "; ".join(
         f"{key} was {old.get(key)}, is {new.get(key)}"
         for key in {**old, **new}
@@ -133,8 +243,12 @@ def differences(before: Any, now: Any, *, free: Collection[str]) -> str:
     )
 
 
-def lay_over(raw: dict[str, Any], override: str) -> None:
-    """Lay `key.path=value` over plain data; ConfigError where that is no setting of it."""
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Apply one `key.path=value` to plain data.
+
+    Raises:
+        ConfigError: the text is not KEY=VALUE, or the key does not fit the data.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
@@ -151,7 +265,7 @@ def lay_over(raw: dict[str, Any], override: str) -> None:
         if not isinstance(node, (dict, list)):
             raise ConfigError(
                 f"--set {override!r}: {'.'.join(path[: depth + 1])} is not a table.",
-                remedy="Give the whole path to a single value.",
+                remedy="Give the whole key of a single value.",
             )
     value = _parse_value(text.strip())
     if isinstance(node, list):
@@ -182,14 +296,19 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(step) for step in loc)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, loc[:-1])
-        near = nearest(str(loc[-1]), known)
+        near = did_you_mean(str(loc[-1]), known)
         return f"unknown key {where!r}. {near or 'Known here: ' + ', '.join(sorted(known))}"
-    received = json.dumps(problem.get("input"), default=str)[:80]
-    return f"{where or 'the file'}: {problem['msg']} (received {received})"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing"
+    try:
+        received = json.dumps(problem.get("input"), default=str)[:80]
+    except (ValueError, RecursionError):
+        received = type(problem.get("input")).__name__
+    return f"{where or 'the file'}: {plain_reason(problem)} (received {received})"
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """The field names of the model that `loc` leads to."""
+    """Return the field names of the model that `loc` leads to."""
     current: Any = model
     for step in loc:
         field = current.model_fields.get(step)
@@ -203,7 +322,7 @@ def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model inside `X`, `X | None`, `tuple[X, ...]`, or None."""
+    """Return the pydantic model inside `X`, `X | None` or `tuple[X, ...]`, or None."""
     if isinstance(annotation, type) and typing.get_origin(annotation) is None:
         return annotation if issubclass(annotation, BaseModel) else None
     for argument in typing.get_args(annotation):
@@ -211,3 +330,99 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
+
+
+class KindConfig(Config):
+    """Base of a configuration whose key `kind` decides which other keys exist.
+
+    A key of another kind is an error, so that no key is silently ignored. The keys of the chosen
+    kind take its defaults; those of other kinds are None.
+
+    A subclass declares `kind` as a Literal with a default and each key of a kind as
+    `X | None = None`. `KEYS` holds the keys of each kind with their defaults. Keys that all kinds
+    have are ordinary fields.
+    """
+
+    KEYS: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_kind(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        kind = raw.get("kind", cls.model_fields["kind"].default)
+        if not isinstance(kind, str) or kind not in cls.KEYS:
+            return raw  # pydantic reports the error and names the known kinds
+        own = cls.KEYS[kind]
+        others = {key for keys in cls.KEYS.values() for key in keys} - own.keys()
+        foreign = sorted(key for key in others if raw.get(key) is not None)
+        if foreign:
+            raise ValueError(
+                f'kind = "{kind}" has no {" and no ".join(foreign)}; '
+                f"its own keys: {', '.join(own) or 'none'}"
+            )
+        return {**own, **{k: v for k, v in raw.items() if v is not None or k not in own}}
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys of the chosen kind with their values."""
+        kind: str = getattr(self, "kind")  # noqa: B009  (declared by subclasses)
+        return {key: getattr(self, key) for key in self.KEYS[kind]}
+
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Entries of one kind by name. A registered name is never replaced.
+
+    >>> shapes: Registry[int] = Registry("shape")
+    >>> shapes.add("square", 4)
+    >>> shapes["square"]
+    4
+
+    Args:
+        kind: Kind of the entries, as messages name it.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._entries: dict[str, T] = {}
+
+    def add(self, name: str, entry: T) -> None:
+        """Register an entry.
+
+        Raises:
+            ValueError: the name is registered already, which is a defect and not a user's mistake.
+        """
+        if name in self._entries:
+            raise ValueError(f"the {self._kind} {name!r} is registered already")
+        self._entries[name] = entry
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that registers what it decorates."""
+
+        def enter(entry: T) -> T:
+            self.add(name, entry)
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            suggestion = did_you_mean(name, self._entries)
+            raise ConfigError(
+                f"There is no {self._kind} named {name!r}. {suggestion}".strip(),
+                remedy=f"Choose one of these: {', '.join(sorted(self._entries))}.",
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,30 +1,33 @@
-"""Everything that rooftrace raises on purpose.
+"""All errors that rooftrace raises deliberately.
 
-    RooftraceError
-    ├── ConfigError              exit 2   the configuration or the command line
-    ├── DataError                exit 3   images, labels, folders
-    │   ├── LayoutError                   which file is whose partner
-    │   ├── LabelError                    what a label says
-    │   ├── GeoreferenceError             where on the ground it lies
-    │   └── TooLargeError                 more than a server takes from a stranger
-    ├── BundleError              exit 4   a model file
-    │   ├── BandMismatch                  its bands against the image's
-    │   └── GsdMismatch                   its metres per pixel against the image's
-    ├── PredictError             exit 5   a run that could not finish
-    │   └── DeadlineError                 it took longer than a server allows
-    ├── TrainError               exit 5   a training that could not finish
-    ├── ExportError              exit 5   an output that could not be written
-    ├── BusyError                exit 5   a server that has enough to do; come again
-    └── MissingExtraError        exit 6   an optional part that is not installed
+RooftraceError
+├── ConfigError              exit 2   invalid configuration or command line
+├── DataError                exit 3   unusable image, label or folder
+│   ├── LayoutError                   files that cannot be paired
+│   ├── LabelError                    content of a label
+│   ├── GeoreferenceError             missing or wrong georeference
+│   ├── TooLargeError                 upload larger than the server's limits
+│   └── ServiceError                  map service that refuses requests or does not answer
+├── BundleError              exit 4   unusable model file
+│   ├── BandMismatch                  bands of the model and of the image differ
+│   └── GsdMismatch                   metres per pixel of model and image differ too much
+├── PredictError             exit 5   prediction that could not finish
+│   └── DeadlineError                 request that took longer than the server allows
+├── TrainError               exit 5   training that could not finish
+├── ExportError              exit 5   output that could not be written
+├── BusyError                exit 5   server that is fully occupied; try again later
+└── MissingExtraError        exit 6   optional package that is not installed
 
-A message names the object, what was received and what was expected; the remedy is a sentence
-of its own, so that a face (command line, REST, page) can set it apart.
+A message names the object, what was received and what was expected. The remedy is a separate
+sentence, so that the command line, the REST API and the page can show it by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar
+
+from rooftrace.core.text import escape_surrogates
 
 __all__ = [
     "BandMismatch",
@@ -41,6 +44,7 @@ __all__ = [
     "MissingExtraError",
     "PredictError",
     "RooftraceError",
+    "ServiceError",
     "TooLargeError",
     "TrainError",
 ]
@@ -50,33 +54,37 @@ class RooftraceError(Exception):
     """Base of all deliberate errors.
 
     Args:
-        message: object, received, expected; one or more sentences.
-        remedy: what the person can do now.
+        message: One or more sentences: the object, what was received, what was expected.
+        remedy: One sentence: how to solve the problem.
     """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        # A message often has a path in it, and is printed, logged and sent.
+        super().__init__(escape_surrogates(message))
+        self.message = escape_surrogates(message)
+        self.remedy = escape_surrogates(remedy)
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A keyword-only argument would be lost on the way out of a worker process.
+        # Pickling passes positional arguments alone; a worker process would lose the remedy.
         return (_rebuild, (type(self), self.message, self.remedy))
 
     def to_json(self) -> dict[str, str]:
-        """The `error` object of every `--json` answer."""
+        """Return the `error` object of every `--json` answer."""
         return {"type": type(self).__name__, "message": self.message, "remedy": self.remedy}
 
     @staticmethod
-    def from_json(told: Mapping[str, str]) -> RooftraceError:
-        """An error as another process told it by `to_json`; of an unknown type, a `DataError`."""
-        kind = globals().get(told["type"]) if told["type"] in __all__ else DataError
-        return _rebuild(kind or DataError, told["message"], told["remedy"])
+    def from_json(data: Mapping[str, str]) -> RooftraceError:
+        """Return the error that `to_json` of another process described.
+
+        An unknown type becomes a `DataError`.
+        """
+        kind = globals().get(data["type"]) if data["type"] in __all__ else DataError
+        return _rebuild(kind or DataError, data["message"], data["remedy"])
 
 
 def _rebuild(kind: type[RooftraceError], message: str, remedy: str) -> RooftraceError:
@@ -100,29 +108,33 @@ class LayoutError(DataError):
 
 
 class LabelError(DataError):
-    """A label holds what its classes do not allow."""
+    """A label has content that its classes do not allow."""
 
 
 class GeoreferenceError(DataError):
-    """A place or a length on the ground is needed and is not known."""
+    """A position or a length on the ground is needed and not known."""
 
 
 class TooLargeError(DataError):
     """An upload, or the image in it, is larger than the server's limits."""
 
 
+class ServiceError(DataError):
+    """A map service refuses requests or does not answer, so that later requests would fail, too."""
+
+
 class BundleError(RooftraceError):
-    """A `.rooftrace` file is damaged, tampered with, or not what it says."""
+    """A `.rooftrace` file is damaged, was modified, or differs from its description."""
 
     exit_code = 4
 
 
 class BandMismatch(BundleError):
-    """The image has not the bands that the model was trained on."""
+    """The image does not have the bands that the model was trained on."""
 
 
 class GsdMismatch(BundleError):
-    """The image's metres per pixel are too far from the model's."""
+    """The metres per pixel of the image differ too much from those of the model."""
 
 
 class PredictError(RooftraceError):
@@ -132,7 +144,7 @@ class PredictError(RooftraceError):
 
 
 class DeadlineError(PredictError):
-    """A request took longer than the server allows, or nobody waits for its answer any more."""
+    """A request took longer than the server allows, or its client has disconnected."""
 
 
 class TrainError(RooftraceError):
@@ -148,11 +160,12 @@ class ExportError(RooftraceError):
 
 
 class BusyError(RooftraceError):
-    """A server has as much to do as it takes on; what was asked was not begun.
+    """A server is fully occupied and did not start the request.
 
     Args:
-        message, remedy: as of all errors.
-        retry_after_s: when it is worth asking again.
+        message: See `RooftraceError`.
+        remedy: See `RooftraceError`.
+        retry_after_s: Seconds after which the client should try again.
     """
 
     exit_code = 5
@@ -163,12 +176,19 @@ class BusyError(RooftraceError):
 
 
 class MissingExtraError(RooftraceError):
-    """A command needs packages that the installed extras do not bring."""
+    """A command needs a package that is not installed."""
 
     exit_code = 6
 
     @classmethod
     def of(cls, extra: str, needed_for: str, package: str) -> MissingExtraError:
+        """Return the error for a missing package.
+
+        Args:
+            extra: Name of the extra that installs the package.
+            needed_for: Feature that needs the package, as the beginning of a sentence.
+            package: Name of the package.
+        """
         return cls(
             f"{needed_for} needs the package {package!r}, which is not installed.",
             remedy=f"Install it with: pip install 'rooftrace[{extra}]'",

@@ -1,6 +1,6 @@
-"""The values that the parts of rooftrace hand to one another.
+"""The value types that all parts of rooftrace share.
 
-Row before column, always. Units are in names: `_px`, `_m`, `_m2`. Arrays are band-first.
+Rows come before columns. Names carry units: `_px`, `_m`, `_m2`. Arrays are band-first.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.core.density import DensityFigures
-
 if TYPE_CHECKING:
     import geopandas
 
 __all__ = [
+    "DENSITY_COLUMNS",
+    "UNKNOWN_PROVENANCE",
+    "DensityFigures",
     "DensityGrid",
     "Footprints",
     "GeoGrid",
@@ -31,19 +32,116 @@ __all__ = [
     "ProbMap",
     "Raster",
     "RasterSource",
+    "ResultProvenance",
     "Sample",
     "Scene",
     "SparseSource",
     "Tile",
     "Window",
+    "finite_array",
 ]
+
+Floats = NDArray[np.float64]
+
+
+def finite_array(values: object) -> Floats | None:
+    """Return numbers of a file as an array; None if one is no number or beyond float64."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+DENSITY_COLUMNS = (
+    "built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share",
+)  # fmt: skip
+"""Names of the density figures that are written to files, in their order."""
+
+_M2_PER_HA = 10_000.0
+
+
+@dataclass(frozen=True)
+class DensityFigures:
+    """Figures of building density in places: the cells of a grid, or zones.
+
+    All arrays have one shape.
+
+    Args:
+        area_m2: float64 area of the place.
+        observed_m2: float64 area of the part that was observed: inside the image and not nodata.
+        built_m2: float64 area of the parts of buildings that lie in the place.
+        buildings: int64 number of buildings whose centroid lies in the place.
+        buildings_m2: float64 sum of the whole areas of these buildings.
+        nearest_m: float64 mean distance from the centroids of these buildings to the centroid of
+            the nearest other building, in any place (Clark & Evans 1954, Ecology 35); NaN if there
+            is none.
+    """
+
+    area_m2: Floats
+    observed_m2: Floats
+    built_m2: Floats
+    buildings: NDArray[np.int64]
+    buildings_m2: Floats
+    nearest_m: Floats
+
+    @property
+    def built_up_share(self) -> Floats:
+        """Share of the observed area that is built up, 0..1; NaN where nothing was observed."""
+        return np.minimum(_ratio(self.built_m2, self.observed_m2), 1.0)
+
+    @property
+    def observed_share(self) -> Floats:
+        """Share of the area that was observed, 0..1."""
+        return np.minimum(_ratio(self.observed_m2, self.area_m2), 1.0)
+
+    @property
+    def buildings_per_ha(self) -> Floats:
+        """Buildings per hectare of observed area; NaN where nothing was observed."""
+        return _ratio(self.buildings, self.observed_m2) * _M2_PER_HA
+
+    @property
+    def mean_area_m2(self) -> Floats:
+        """Mean area of a building; NaN where there is none."""
+        return _ratio(self.buildings_m2, self.buildings)
+
+    def total(self) -> DensityFigures:
+        """Return the figures of all places together, in arrays of shape (); none may overlap."""
+        known = np.isfinite(self.nearest_m)
+        distances = (self.nearest_m[known] * self.buildings[known]).sum()
+        return DensityFigures(
+            np.asarray(self.area_m2.sum()),
+            np.asarray(self.observed_m2.sum()),
+            np.asarray(self.built_m2.sum()),
+            np.asarray(self.buildings.sum()),
+            np.asarray(self.buildings_m2.sum()),
+            _ratio(distances, self.buildings[known].sum()),
+        )
+
+    def columns(self) -> dict[str, Floats]:
+        """Return the figures named in `DENSITY_COLUMNS`."""
+        return {name: getattr(self, name) for name in DENSITY_COLUMNS}
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Return the figures and the number of buildings of one place; None if not known."""
+        figures = {name: float(value) for name, value in self.columns().items()}
+        known = {name: value if np.isfinite(value) else None for name, value in figures.items()}
+        return known | {"buildings": int(self.buildings)}
+
+
+def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) -> Floats:
+    """Divide; NaN where the divisor is not positive."""
+    over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
+    made = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
+    return np.asarray(np.divide(over, under, out=made, where=under > 0))
+
 
 BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """A rectangle of pixels: the half-open rows [row, row_stop) and columns [col, col_stop)."""
+    """A rectangle of pixels: rows [row, row_stop) and columns [col, col_stop), half-open."""
 
     row: int
     col: int
@@ -52,7 +150,7 @@ class Window:
 
     @classmethod
     def whole(cls, shape_yx: tuple[int, int]) -> Window:
-        """The window over all of an array of `shape_yx`."""
+        """Return the window that covers an array of `shape_yx`."""
         return cls(0, 0, *shape_yx)
 
     @property
@@ -72,23 +170,23 @@ class Window:
         return self.height * self.width
 
     def padded(self, px: int) -> Window:
-        """Grown by `px` on every side; may leave the array it lies in."""
+        """Return the window grown by `px` on every side; it may leave its array."""
         return Window(self.row - px, self.col - px, self.height + 2 * px, self.width + 2 * px)
 
     def intersection(self, other: Window) -> Window | None:
-        """The part in both, or None where they do not overlap."""
+        """Return the part that both windows cover, or None if they do not overlap."""
         row, col = max(self.row, other.row), max(self.col, other.col)
         height = min(self.row_stop, other.row_stop) - row
         width = min(self.col_stop, other.col_stop) - col
         return Window(row, col, height, width) if height > 0 and width > 0 else None
 
     def strips(self, rows: int) -> Iterator[Window]:
-        """Cut from top to bottom into windows of so many rows; the last may have fewer."""
+        """Yield windows of `rows` rows from top to bottom; the last one may have fewer."""
         for row in range(self.row, self.row_stop, rows):
             yield Window(row, self.col, min(rows, self.row_stop - row), self.width)
 
     def slices(self, origin: Window | None = None) -> tuple[slice, slice]:
-        """Indices (rows, columns) into an array that covers `origin` (default: starts at 0, 0)."""
+        """Return slices (rows, columns) into an array that covers `origin` (default: from 0, 0)."""
         row0, col0 = (origin.row, origin.col) if origin else (0, 0)
         return (
             slice(self.row - row0, self.row_stop - row0),
@@ -101,9 +199,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What the network reads, and the part of it (in scene coordinates) that counts.
+    """A window that the network reads, and the part of it whose answer counts.
 
-    `write` lies inside `read`; the ring between them is context.
+    Both are in pixels of the scene. `write` lies inside `read`; the ring between them is context.
     """
 
     read: Window
@@ -112,12 +210,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class GeoGrid:
-    """Where pixels lie.
+    """The position of the pixels of a raster.
 
     Args:
-        shape: (rows, columns).
-        transform: pixel (column, row) to world (x, y), corner-based as in GDAL.
-        crs: the world's coordinate system, or None for an image that lies nowhere.
+        shape: Rows and columns.
+        transform: Transform from pixel (column, row) to world (x, y), corner-based as in GDAL.
+        crs: Coordinate system of the world, or None for an image without a georeference.
     """
 
     shape: tuple[int, int]
@@ -136,9 +234,9 @@ class GeoGrid:
     def gsd_yx_m(self) -> tuple[float, float] | None:
         """Metres on the ground from one pixel to the next, down a column and along a row.
 
-        Measured on the WGS 84 ellipsoid at the centre of the grid, so that neither the degrees of
-        a geographic CRS nor the stretching of Web Mercator are taken for metres. None without a
-        CRS, and where pixels have no size on the ground.
+        The distance is measured on the WGS 84 ellipsoid at the centre of the grid, so that neither
+        the degrees of a geographic CRS nor the stretching of Web Mercator count as metres. None
+        without a CRS, and if pixels have no size on the ground.
         """
         if self.crs is None:
             return None
@@ -160,39 +258,45 @@ class GeoGrid:
 
     @property
     def gsd_m(self) -> float | None:
-        """One figure for both axes: the geometric mean of `gsd_yx_m`."""
+        """Metres per pixel as one figure for both axes: the geometric mean of `gsd_yx_m`."""
         gsd = self.gsd_yx_m
         return None if gsd is None else float(np.sqrt(gsd[0] * gsd[1]))
 
     def to_world(
         self, cols: NDArray[np.float64], rows: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """World (x, y) of pixel coordinates, 0 being the outer edge of the first pixel."""
+        """Return the world (x, y) of pixel coordinates; 0 is the outer edge of the first pixel."""
         t = self.transform
         return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
 
+    def to_pixels(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (n, 2) columns and rows of (n, 2) world coordinates, the reverse of `to_world`."""
+        t = ~self.transform
+        x, y = xy.T
+        return np.stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f], axis=1)
+
     @property
     def bounds_xy(self) -> tuple[float, float, float, float]:
-        """(left, bottom, right, top) of the grid's corners in the CRS."""
+        """Bounds (left, bottom, right, top) of the grid's corners in the CRS."""
         cols = np.array([0, self.width, self.width, 0], dtype=float)
         rows = np.array([0, 0, self.height, self.height], dtype=float)
         xs, ys = self.to_world(cols, rows)
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
     def crop(self, window: Window) -> GeoGrid:
-        """The grid of a window of this one."""
-        moved = self.transform @ Affine.translation(window.col, window.row)
-        return GeoGrid(window.shape_yx, moved, self.crs)
+        """Return the grid of a window of this grid."""
+        shifted = self.transform @ Affine.translation(window.col, window.row)
+        return GeoGrid(window.shape_yx, shifted, self.crs)
 
     def resampled(self, shape: tuple[int, int], scale_yx: tuple[float, float]) -> GeoGrid:
-        """A grid from the same corner whose pixels are `scale_yx` of this one's pixels large."""
+        """Return a grid from the same corner whose pixels are `scale_yx` times as large."""
         scaled = self.transform @ Affine.scale(scale_yx[1], scale_yx[0])
         return GeoGrid(shape, scaled, self.crs)
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """Pixels of an image. `data` (band, y, x), any dtype; `valid` (y, x), False where nodata."""
+    """Pixels of an image: `data` (band, y, x), any dtype; `valid` (y, x), False where nodata."""
 
     data: NDArray[Any]
     valid: BoolArray
@@ -201,7 +305,7 @@ class Raster:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Class indices. `data` (y, x) uint8; `valid` (y, x), False where nothing is known."""
+    """Class indices: `data` (y, x) uint8; `valid` (y, x), False where the class is not known."""
 
     data: NDArray[np.uint8]
     valid: BoolArray
@@ -210,7 +314,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class ProbMap:
-    """Probabilities. `data` (class, y, x) float32 in 0..1; `valid` (y, x)."""
+    """Probabilities: `data` (class, y, x) float32 in 0..1; `valid` (y, x)."""
 
     data: NDArray[np.float32]
     valid: BoolArray
@@ -219,7 +323,7 @@ class ProbMap:
 
 @runtime_checkable
 class RasterSource(Protocol):
-    """Anything that pixels can be read from by window."""
+    """Anything from which pixels can be read by window."""
 
     @property
     def name(self) -> str: ...
@@ -230,16 +334,16 @@ class RasterSource(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]: ...
     def read(self, window: Window | None = None) -> Raster:
-        """The pixels of `window` (inside the grid; default all), at the source's own resolution."""
+        """Return the pixels of `window` (inside the grid; default all) at the native resolution."""
         ...
 
 
 @runtime_checkable
 class SparseSource(RasterSource, Protocol):
-    """A `RasterSource` that knows where it has nothing, before it reads."""
+    """A `RasterSource` that knows without reading which windows are empty."""
 
     def is_empty(self, window: Window) -> bool:
-        """Whether it is certain that a window is nodata alone; False where that is not known."""
+        """Return True if a window certainly holds nodata alone; False if that is not known."""
         ...
 
 
@@ -252,37 +356,41 @@ class LabelReader(Protocol):
 
 @runtime_checkable
 class InstanceReader(LabelReader, Protocol):
-    """A `LabelReader` that tells its objects apart, be they ever so close."""
+    """A `LabelReader` that separates its objects, even those that touch."""
 
     def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """(y, x) the number of the object that a pixel belongs to, from 1; 0 where there is none.
+        """Return the number of the object of each pixel: (y, x), from 1; 0 where there is none.
 
-        Numbers are of the scene, whichever window is asked for. None where it does not tell.
+        An object has the same number in every window of the scene. None if the label does not
+        separate objects.
         """
         ...
 
 
 @runtime_checkable
 class OutlineReader(LabelReader, Protocol):
-    """A `LabelReader` whose objects were drawn as polygons."""
+    """A `LabelReader` whose objects are polygons."""
 
     def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
-        """(n,) polygons of the scene, in pixels of its image (x right, y down), and (n,) the class
-        index of each, negative where nothing is known. None where the label has no polygons.
+        """Return the polygons of the scene and their class indices; None if there are no polygons.
+
+        Polygons are (n,) in pixels of the image (x right, y down). Class indices are (n,) and
+        negative where the class is not known.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image with its label, if it has one.
+    """One image and, if there is one, its label.
 
     Args:
-        id: unique within its source; what splits and reports call it.
-        image: its pixels.
-        label: its class indices on the image's grid, or None.
-        group: scenes of one group never straddle the parts of a split (a place, a flight).
-        gsd_m: metres per pixel, said by the person or told by the georeference; None if unknown.
+        id: Name of the scene in splits and reports, unique within its source.
+        image: Pixels of the image.
+        label: Class indices on the grid of the image, or None.
+        group: Place or flight; a split puts all scenes of one group into the same subset.
+        gsd_m: Metres per pixel, given by the user or derived from the georeference; None if
+            unknown.
     """
 
     id: str
@@ -292,15 +400,16 @@ class Scene:
     gsd_m: float | None = None
 
     @property
-    def said_gsd_m(self) -> float | None:
-        """`gsd_m`, where the georeference does not say it: what that says of both axes, it says
-        better than one figure for the two.
+    def stated_gsd_m(self) -> float | None:
+        """The `gsd_m` that the user gave; None if it comes from the georeference.
+
+        The georeference has a figure for each axis, which is more exact than one figure for both.
         """
         return None if self.gsd_m == self.image.grid.gsd_m else self.gsd_m
 
 
 class LabelSource(Protocol):
-    """A labelled set of scenes, whatever tool its labels came from."""
+    """A labelled set of scenes, independent of the tool that made the labels."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -310,14 +419,14 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What training sees.
+    """A training sample.
 
     Args:
-        image: (band, y, x).
-        target: (y, x) uint8, class indices.
-        valid: (y, x) bool.
-        instances: (y, x) int32, which object a pixel belongs to, 0 for none; None where nobody
-            asked or the label does not tell.
+        image: Pixels (band, y, x).
+        target: Class indices (y, x) uint8.
+        valid: Valid pixels (y, x) bool.
+        instances: Number of the object of each pixel (y, x) int32, 0 for none; None if not
+            requested or if the label does not separate objects.
     """
 
     image: NDArray[Any]
@@ -327,22 +436,59 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class ResultProvenance:
+    """Origin of the polygons of an image; None for what is not known.
+
+    Args:
+        imagery_date: Date on which the image was taken, in the form of ISO 8601: `2024-05-17`,
+            `2024-05-17T10:31:00Z` or `2024-05-01/2024-05-31`.
+        source: Attribution of the imagery, else the name or address of the image.
+        model: Name of the model.
+    """
+
+    imagery_date: str | None = None
+    source: str | None = None
+    model: str | None = None
+
+    def filled(self, other: ResultProvenance) -> ResultProvenance:
+        """Return the same origin, with what is not known taken from another one."""
+        return replace(other, **self._known())
+
+    def columns(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return what is known as columns of text, (count,) each."""
+        known = self._known()
+        return {name: np.full(count, value, dtype=np.object_) for name, value in known.items()}
+
+    def _known(self) -> dict[str, str]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+UNKNOWN_PROVENANCE = ResultProvenance()
+
+
+@dataclass(frozen=True)
 class Footprints:
     """Buildings, or the regions of several classes, as polygons.
 
+    `perimeter_m`, `orientation_deg`, `rectangularity` and `refined` are None if not requested.
+
     Args:
         geometry: (n,) shapely polygons, in `crs`, or in pixels (x right, y down) without one.
-        score: (n,) float32 in 0..1, the mean probability of the polygon's class in its pixels.
-        area_m2: (n,) float64 on the ellipsoid; NaN where metres are not known.
-        crs: of the geometry.
-        class_id: (n,) uint8, the index of each one's class; None where all are buildings.
-        classes: names by that index.
-        perimeter_m: (n,) float64 on the ellipsoid, holes included; NaN where metres are not known.
-        orientation_deg: (n,) float64 in 0..180, the bearing of the longer side of the smallest
-            rectangle around it: clockwise from true north, or from the image's upper side where
-            there is no CRS. A square has that of either side.
-        rectangularity: (n,) float64 in 0..1, its area over that of the smallest rectangle around
-            it (Rosin 1999, doi:10.1007/s001380050101). These three are None where nobody asked.
+        score: (n,) float32 in 0..1, mean probability of the polygon's class in its pixels.
+        area_m2: (n,) float64 area on the ellipsoid; NaN where metres are not known.
+        crs: Coordinate system of the geometry, or None for pixels.
+        class_id: (n,) uint8 class index of each polygon; None if all are buildings.
+        classes: Names of the classes by index.
+        perimeter_m: (n,) float64 perimeter on the ellipsoid, holes included; NaN where metres are
+            not known.
+        orientation_deg: (n,) float64 in 0..180, bearing of the longer side of the smallest
+            rectangle around the polygon: clockwise from true north, or from the upper side of the
+            image without a CRS. A square has the bearing of either side.
+        rectangularity: (n,) float64 in 0..1, area over that of the smallest rectangle around the
+            polygon (Rosin 1999, doi:10.1007/s001380050101).
+        provenance: Origin of the polygons, which is the same for all of them.
+        refined: (n,) bool, True where another network has changed the outline, see
+            `predict.refine_outlines`.
     """
 
     geometry: NDArray[np.object_]
@@ -354,17 +500,19 @@ class Footprints:
     perimeter_m: NDArray[np.float64] | None = None
     orientation_deg: NDArray[np.float64] | None = None
     rectangularity: NDArray[np.float64] | None = None
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE
+    refined: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Footprints:
-        """Those that are chosen: (n,) bool, or indices."""
+        """Return the chosen polygons; `which` is (n,) bool, or indices."""
         return replace(self, **{name: values[which] for name, values in self._arrays().items()})
 
     @classmethod
     def joined(cls, parts: Sequence[Footprints]) -> Footprints:
-        """The parts, one or more of one CRS and with the same attributes, one after the other."""
+        """Concatenate one or more parts of one CRS and with the same attributes."""
         arrays = [part._arrays() for part in parts]
         together: dict[str, Any] = {
             name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]
@@ -376,16 +524,18 @@ class Footprints:
         return {name: array for name, array in values.items() if isinstance(array, np.ndarray)}
 
     def of_class(self, index: int) -> Footprints:
-        """Those of one class; where all are buildings, all."""
+        """Return the polygons of one class, or all if all are buildings."""
         if self.class_id is None:
             return self
         return self.take(self.class_id == index)
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """Attributes: `id` (from 1), `class` and `class_id` if there are any, `score`, `area_m2`,
-        and those of `perimeter_m`, `orientation_deg` and `rectangularity` that are known.
+        """Return the attributes of the polygons, (n,) each.
 
-        (n,) each: int64, str as objects, int32, float32, and float64 for the rest.
+        `id` int64 from 1; `class` (str objects) and `class_id` int32 if there are classes; `score`
+        float32; `area_m2` float64; `perimeter_m`, `orientation_deg` and `rectangularity` float64 if
+        they are known; `refined` bool if it is known; `imagery_date`, `source` and `model` (str
+        objects) as far as they are known.
         """
         classes: dict[str, NDArray[Any]] = {}
         if self.class_id is not None:
@@ -395,6 +545,7 @@ class Footprints:
             "perimeter_m": self.perimeter_m,
             "orientation_deg": self.orientation_deg,
             "rectangularity": self.rectangularity,
+            "refined": self.refined,
         }
         return {
             "id": np.arange(1, len(self) + 1, dtype=np.int64),
@@ -402,10 +553,11 @@ class Footprints:
             "score": self.score.astype(np.float32),
             "area_m2": self.area_m2.astype(np.float64),
             **{name: values for name, values in shape.items() if values is not None},
+            **self.provenance.columns(len(self)),
         }
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
-        """`columns` and `geometry`."""
+        """Return `columns` and `geometry` as a GeoDataFrame."""
         import geopandas as gpd
 
         return gpd.GeoDataFrame(self.columns(), geometry=list(self.geometry), crs=self.crs)
@@ -413,13 +565,13 @@ class Footprints:
 
 @dataclass(frozen=True)
 class DensityGrid:
-    """How densely a scene is built up, cell by cell.
+    """Building density of a scene, cell by cell.
 
     Args:
-        grid: one pixel for each cell, north up, in metres.
-        cell_m: the side of a cell; its edges lie at multiples of it.
-        figures: arrays (rows, columns) of the grid.
-        outside: how many buildings have their centroid in none of the cells.
+        grid: Grid with one pixel per cell, north up, in metres.
+        cell_m: Side of a cell in metres; cell edges lie at multiples of it.
+        figures: Figures of each cell, in arrays of the grid's shape.
+        outside: Number of buildings whose centroid lies in none of the cells.
     """
 
     grid: GeoGrid

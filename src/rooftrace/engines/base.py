@@ -1,43 +1,75 @@
-"""What every inference engine is to the rest of rooftrace."""
+"""The interface of all inference engines, their registry entries, and the processor's abilities."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ConstantEngine", "Engine", "PointwiseEngine"]
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.spec import Output
+from rooftrace.tiling.blend import quantise
+
+__all__ = [
+    "ConstantEngine",
+    "Engine",
+    "EngineKind",
+    "Offers",
+    "PointwiseEngine",
+    "cpu_flags",
+    "has_fast_bf16",
+    "has_fast_int8",
+    "limit_threads",
+    "run_quantised",
+    "thread_limit",
+    "variants_by_precision",
+]
 
 
 class Engine(Protocol):
     """A loaded model.
 
-    The normalisation is inside the model: an engine takes pixel values as they are in the image.
-    The result for one tile does not depend on its neighbours in the batch.
+    The normalisation is inside the model: an engine takes the pixel values of the image. The
+    result for one tile does not depend on the other tiles of the batch.
 
-    An engine may have more, which is used where it is there: `run_quantised` (as `run`, to 255ths
-    in uint8), `release` (give back what compiled networks hold), `settings` (for the record),
-    `notes` (what was assumed, for the person to see).
+    An engine may have more members, which callers use if they exist: `run_quantised` (like `run`,
+    but 255ths in uint8), `features` (a row of features for each tile), `release` (free the memory
+    of compiled networks), `settings` (for the run record) and `notes` (assumptions to report to the
+    user).
     """
 
     @property
     def name(self) -> str:
-        """`openvino`, `onnxruntime`, `torch`…"""
+        """Name of the engine: `openvino`, `onnxruntime`, `torch`…"""
         ...
 
     @property
     def precision(self) -> str:
-        """`fp32`, `bf16` or `int8`: what the arithmetic is done in."""
+        """Precision of the arithmetic: `fp32`, `bf16` or `int8`."""
         ...
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
+        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         ...
 
 
+def run_quantised(engine: Engine, batch: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return probabilities (n, class, y, x) in 255ths of pixel values (n, band, y, x).
+
+    An engine that rounds inside its network returns a quarter of the bytes.
+    """
+    rounded = getattr(engine, "run_quantised", None)
+    return np.asarray(quantise(engine.run(batch)) if rounded is None else rounded(batch), np.uint8)
+
+
 class ConstantEngine:
-    """A fake: the same probability everywhere."""
+    """A fake engine that answers the same probability everywhere."""
 
     name = "constant"
     precision = "fp32"
@@ -52,9 +84,9 @@ class ConstantEngine:
 
 
 class PointwiseEngine:
-    """A fake whose answer depends on the pixel alone: band 0 over `full_scale`.
+    """A fake engine whose answer depends on the pixel alone: band 0 divided by `full_scale`.
 
-    What a tiled run makes of it must equal the whole image done at once.
+    A tiled run with it must equal a run on the whole image.
     """
 
     name = "pointwise"
@@ -66,3 +98,86 @@ class PointwiseEngine:
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         scaled: NDArray[np.float32] = batch[:, :1].astype(np.float32) / self._full_scale
         return scaled.clip(0, 1)
+
+
+Offers = Mapping[str, tuple[str, ...]]
+"""Mapping from each precision to the parts of a bundle that are loaded for it."""
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """Registry entry of an engine.
+
+    Args:
+        name: Name in the registry.
+        takes: Description of the models that the engine runs, for messages.
+        build: Function that loads an engine from a bundle, the names of its parts, a precision and
+            an output.
+        offers: Function that returns the precisions in which the engine runs a bundle; it loads
+            nothing.
+        prefers: Function that returns the precisions, the fastest on this machine first.
+        check: Function that raises MissingExtraError if the package is missing, and ConfigError if
+            the hardware is missing.
+    """
+
+    name: str
+    takes: str
+    build: Callable[[ModelBundle, Sequence[str], str, Output], Engine]
+    offers: Callable[[ModelBundle], Offers]
+    prefers: Callable[[], Sequence[str]]
+    check: Callable[[], None]
+
+
+def variants_by_precision(
+    bundle: ModelBundle, engine: str, precisions: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the variants of a bundle for an engine, and its plain graph in `precisions`."""
+    offered: dict[str, tuple[str, ...]] = {
+        v.precision: v.files for v in bundle.spec.variants if v.engine == engine
+    }
+    if GRAPH_NAME in bundle.parts:
+        for plain in precisions:
+            offered.setdefault(plain, (GRAPH_NAME,))
+    return offered
+
+
+_LIMIT: list[int] = []
+"""Maximum number of threads of an engine; empty for one thread per core."""
+
+
+def limit_threads(count: int) -> None:
+    """Limit the threads of engines that this process loads after the call.
+
+    Answers do not depend on the limit. It serves workers that share a machine.
+    """
+    _LIMIT[:] = [count]
+
+
+def thread_limit() -> int | None:
+    """Return the maximum number of threads of an engine; None if there is no limit."""
+    return _LIMIT[0] if _LIMIT else None
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's instruction sets as Linux names them; empty if they are not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "flags":
+            return frozenset(value.split())
+    return frozenset()
+
+
+def has_fast_int8() -> bool:
+    """Return True if the processor multiplies bytes faster than floats: x86 with VNNI."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return x86 and bool({"avx512_vnni", "avx_vnni"} & cpu_flags())
+
+
+def has_fast_bf16() -> bool:
+    """Return True if the processor has instructions for bf16."""
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())

@@ -1,20 +1,20 @@
-"""What an ONNX file says and must not hold, found by walking its bytes (protocol buffers, no
-package).
-"""
+"""Metadata and security checks of ONNX files, read from their bytes without the onnx package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from rooftrace.core.errors import BundleError
+from rooftrace.core.text import plural
 
-__all__ = ["cut_metadata", "refuse_external_data", "with_metadata"]
+__all__ = ["cut_metadata", "refuse_external_data", "refuse_missing_inputs", "with_metadata"]
 
 # Field numbers of onnx.proto3 that lead from a model to every tensor in it.
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _FUNCTION_NODE = 7
+_NODE_INPUT, _NODE_OPERATOR = 1, 4
 _NODE_ATTRIBUTE = 5
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
@@ -37,15 +37,21 @@ _BELOW: dict[str, dict[int, str]] = {
     "sparse": {_SPARSE_VALUES: "tensor", _SPARSE_INDICES: "tensor"},
 }
 
+_LEAST_INPUTS = {
+    "Conv": 2, "Pad": 2, "GlobalAveragePool": 1, "GlobalMaxPool": 1, "LogSoftmax": 1, "Max": 1,
+    "Mean": 1, "Min": 1, "Sum": 1,
+}  # fmt: skip
+"""Least number of inputs of the operators without which OpenVINO 2026.4 ends the process. All
+operators of ONNX were tried; OpenVINO raises an error for the others."""
+
 _DEEPEST = 64
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def refuse_external_data(graph: bytes, source: str) -> None:
-    """Raise BundleError where an ONNX graph takes weights from files beside it.
+    """Raise BundleError if an ONNX graph refers to weights in other files, or is damaged.
 
-    Such a graph would make an engine open files of the reader's machine by names that a stranger
-    chose. Damage to the file itself is reported likewise.
+    Such a graph would make an engine open local files whose names the author of the graph chose.
     """
     try:
         external = _has_external(memoryview(graph), "model", 0)
@@ -62,19 +68,36 @@ def refuse_external_data(graph: bytes, source: str) -> None:
         )
 
 
+def refuse_missing_inputs(graph: bytes, source: str) -> None:
+    """Raise BundleError if a node of an ONNX graph lacks inputs that OpenVINO reads unchecked."""
+    for node in _nodes(memoryview(graph), "model"):
+        fields = [*_fields(node)]
+        operators = [value for number, value in fields if number == _NODE_OPERATOR]
+        operator = bytes(operators[-1]).decode("utf-8", "replace") if operators else ""
+        least = _LEAST_INPUTS.get(operator, 0)
+        # An empty name stands for an input that is left out.
+        given = [len(value) > 0 for number, value in fields if number == _NODE_INPUT][:least]
+        if sum(given) < least:
+            raise BundleError(
+                f"The graph in {source} has a node {operator} with {plural(sum(given), 'input')}; "
+                f"expected at least {least}.",
+                remedy="Get the bundle again from where it was trained.",
+            )
+
+
 def with_metadata(graph: bytes, key: str, value: str) -> bytes:
-    """The same graph with one more entry in its `metadata_props`, at the end of the file."""
+    """Return the graph with a further entry in its `metadata_props`, at the end of the file."""
     entry = _field(_ENTRY_KEY, key.encode()) + _field(_ENTRY_VALUE, value.encode())
     return graph + _field(_MODEL_METADATA, entry)
 
 
 def cut_metadata(graph: bytes, key: str) -> tuple[bytes, list[bytes]]:
-    """A graph without the entries of one name in its `metadata_props`, and their values.
+    """Return a graph without the `metadata_props` entries of one name, and their values.
 
-    What was made by `with_metadata` comes back byte by byte.
+    It is the exact inverse of `with_metadata`.
 
     Raises:
-        ValueError: it is not an ONNX file.
+        ValueError: the bytes are not an ONNX file.
     """
     whole, values, kept, done = memoryview(graph), [], [], 0
     try:
@@ -92,7 +115,7 @@ def cut_metadata(graph: bytes, key: str) -> tuple[bytes, list[bytes]]:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field that has a length."""
+    """Return an encoded length-delimited field."""
     return _as_varint(number << 3 | _LENGTH) + _as_varint(len(content)) + content
 
 
@@ -116,14 +139,26 @@ def _has_external(message: memoryview, kind: str, depth: int) -> bool:
     return False
 
 
+def _nodes(message: memoryview, kind: str) -> Iterator[memoryview]:
+    """Yield the nodes of a model that `refuse_external_data` has accepted."""
+    below = _BELOW.get(kind, {})
+    for field, value in _fields(message):
+        if field in below:
+            if below[field] == "node":
+                yield value
+            yield from _nodes(value, below[field])
+
+
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a message that have a length, with their bytes."""
+    """Yield the number and the bytes of the length-delimited fields of a message."""
     return ((field, message[begin:stop]) for field, _, begin, stop in _spans(message))
 
 
 def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message that have a length: their number, where they start, where their
-    content begins and where it stops.
+    """Yield number, start, content start and content stop of the length-delimited fields.
+
+    Raises:
+        ValueError: a field is damaged.
     """
     at = 0
     while at < len(message):

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the second engine, of the extra `onnx`, on the processor or an NVIDIA GPU."""
+"""The engine ONNX Runtime (extra `onnx`), on the processor or on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines.base import Engine
+from rooftrace.engines.base import (
+    Engine,
+    EngineKind,
+    Offers,
+    has_fast_int8,
+    thread_limit,
+    variants_by_precision,
+)
 from rooftrace.engines.graph import refuse_external_data
-from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
-from rooftrace.engines.processor import has_fast_int8, most_threads
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -21,25 +26,25 @@ __all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]
 
 _PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
 _FILES = "onnxruntime"
-"""What variants of a bundle are called that either takes."""
+"""Engine name of the bundle variants that both ONNX Runtime engines run."""
 
 
 class OnnxRuntimeEngine:
     """A model on ONNX Runtime.
 
     Args:
-        spec: the model's contract.
-        graph: an ONNX file.
-        precision: what the graph's arithmetic is in: `fp32`, or `fp16` or `int8` of a graph that
-            was made so.
-        source: the bundle, for messages.
-        output: of a refined model, which of its two outputs; only what that needs is computed.
-        name: `onnxruntime` on the processor, `onnxruntime-cuda` on a GPU.
+        spec: Contract of the model.
+        graph: Content of an ONNX file.
+        precision: Precision of the graph's arithmetic: `fp32`, or `fp16` or `int8` for a graph
+            that was converted to it.
+        source: Name of the bundle in messages.
+        output: Output to compute, for a refined model with two outputs.
+        name: `onnxruntime` for the processor, `onnxruntime-cuda` for a GPU.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed.
-        ConfigError: this ONNX Runtime has no CUDA, or no GPU answers.
-        BundleError: the graph cannot be read, or is not the one that the contract describes.
+        ConfigError: this ONNX Runtime has no CUDA, or no GPU responds.
+        BundleError: the graph cannot be read, or does not match the contract.
     """
 
     def __init__(
@@ -57,11 +62,15 @@ class OnnxRuntimeEngine:
         refuse_external_data(graph, source)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = most_threads() or 0
+        options.intra_op_num_threads = thread_limit() or 0
         wanted = _PROVIDERS[name]
         try:
+            # It prints on stdout that it tries the processor again, which helps a GPU only.
             self._session = onnxruntime.InferenceSession(
-                graph, options, providers=list(dict.fromkeys([wanted, "CPUExecutionProvider"]))
+                graph,
+                options,
+                providers=list(dict.fromkeys([wanted, "CPUExecutionProvider"])),
+                enable_fallback=wanted != "CPUExecutionProvider",
             )
         except Exception as error:
             # Its exceptions share no base class of their own.
@@ -69,10 +78,10 @@ class OnnxRuntimeEngine:
                 f"The graph in {source} cannot be read: {_first_line(error)}.",
                 remedy="Get the bundle again from where it was trained.",
             ) from error
-        # Where a provider cannot start, ONNX Runtime goes on with the next and only logs it.
+        # If a provider cannot start, ONNX Runtime only logs it and continues with the next one.
         if wanted not in self._session.get_providers():
-            raise _no_cuda("that could not start it: its CUDA libraries or the GPU do not answer")
-        # None is all there are, which is one.
+            raise _no_cuda("the installed one could not start: its CUDA libraries or the GPU fail")
+            # None stands for all outputs, which is one.
         self._outputs = [output] if spec.is_refined else None
         self._check(spec, source)
         self._input = self._session.get_inputs()[0].name
@@ -88,16 +97,16 @@ class OnnxRuntimeEngine:
         output: Output,
         name: str = "onnxruntime",
     ) -> OnnxRuntimeEngine:
-        """The engine over one file of a bundle."""
+        """Return the engine for one file of a bundle."""
         return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output, name)
 
     @property
     def settings(self) -> dict[str, str]:
-        """How the network was compiled, for the record."""
+        """Settings of the compiled network, for the run record."""
         return {"providers": ",".join(self._session.get_providers())}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
+        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         try:
             given = {self._input: batch.astype(np.float32)}
             (answer,) = self._session.run(self._outputs, given, self._options)
@@ -134,20 +143,20 @@ def _runtime(name: str) -> Any:
     except ImportError as error:
         raise MissingExtraError.of("onnx", f"The engine {name}", "onnxruntime") from error
     if _PROVIDERS[name] not in onnxruntime.get_available_providers():
-        raise _no_cuda("without it")
+        raise _no_cuda("the installed one has none")
     return onnxruntime
 
 
 def _no_cuda(why: str) -> ConfigError:
     return ConfigError(
-        f"The engine onnxruntime-cuda needs an ONNX Runtime with CUDA, and here is one {why}.",
+        f"The engine onnxruntime-cuda needs an ONNX Runtime with CUDA; {why}.",
         remedy="On a machine with an NVIDIA GPU: pip uninstall onnxruntime, then "
         "pip install onnxruntime-gpu. Elsewhere leave out --engine.",
     )
 
 
 def _offers(bundle: ModelBundle) -> Offers:
-    return offered_by_graph(bundle, _FILES, ("fp32",))
+    return variants_by_precision(bundle, _FILES, ("fp32",))
 
 
 def _on_cpu() -> Sequence[str]:

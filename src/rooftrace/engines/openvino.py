@@ -1,37 +1,52 @@
-"""OpenVINO on the CPU: the engine of the core install."""
+"""The engine OpenVINO on the CPU, which is part of the core install."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from math import isnan
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, PredictError
-from rooftrace.engines.graph import refuse_external_data
-from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
-from rooftrace.engines.processor import has_fast_int8, most_threads
+from rooftrace.engines.base import (
+    EngineKind,
+    Offers,
+    has_fast_int8,
+    thread_limit,
+    variants_by_precision,
+)
+from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
-from rooftrace.tiling.blend import PROB_ONE
+from rooftrace.tiling.blend import PROB_ONE, check_range
 
 __all__ = ["KIND", "OpenVinoEngine", "capabilities"]
 
-_KEPT_PX = 4 * 2**20
-"""Compiled networks are kept, one per shape of input, while their inputs together are this large:
-each holds its activations. Compiling one takes a tenth of a second."""
+_KEPT_BYTES = 384 * 2**20
+"""Maximum memory, as `_nbytes` estimates it, of the compiled networks that are kept, one for each
+input shape. Compiling one takes a tenth of a second."""
+
+_KERNEL_BYTES, _BYTES_PER_PX = 24 * 2**20, 32
+"""Memory of a compiled network besides its weights: that of its kernels, and that of its
+activations for each pixel of the input. A network of the default model has 28 MB for an input of
+224 pixels a side."""
+
+_Answer = Literal["probabilities", "quantised", "features"]
+"""Kind of answer that a network is compiled for."""
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": None}
+_LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "Concat")
 _THREADS = "INFERENCE_NUM_THREADS"
 _TYPES = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
 
 
 @cache
 def _core() -> Any:
-    # Loaded on first use: the import takes longer than all else that a command needs to start.
+    # Loaded on first use: the import takes longer than the rest of the start of a command.
     import openvino
 
     return openvino.Core()
@@ -39,23 +54,23 @@ def _core() -> Any:
 
 @cache
 def capabilities() -> frozenset[str]:
-    """What OpenVINO says that this processor computes in: `FP32`, `BF16`, `INT8`…"""
+    """Return the types in which this processor computes, by OpenVINO: `FP32`, `BF16`, `INT8`…"""
     return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVinoEngine:
-    """A model on OpenVINO, compiled once for each shape of input.
+    """A model on OpenVINO, compiled once for each input shape.
 
     Args:
-        spec: the model's contract.
-        parts: the graph: one ONNX file, or the xml and the bin of OpenVINO's own format.
-        precision: what the arithmetic is done in; of an int8 graph, the layers left unquantised
-            run in bf16 where the processor has it.
-        source: the bundle, for messages.
-        output: of a refined model, which of its two outputs; only what that needs is computed.
+        spec: Contract of the model.
+        parts: Graph: one ONNX file, or the xml and the bin file of OpenVINO's own format.
+        precision: Precision of the arithmetic. The unquantised layers of an int8 graph run in
+            bf16 if the processor supports it.
+        source: Name of the bundle in messages.
+        output: Output to compute, for a refined model with two outputs.
 
     Raises:
-        BundleError: the graph cannot be read, or is not the one that the contract describes.
+        BundleError: the graph cannot be read, or does not match the contract.
     """
 
     name = "openvino"
@@ -71,51 +86,63 @@ class OpenVinoEngine:
         self.precision = precision
         self._spec = spec
         self._output = output
-        # Its int8 kernels take no 16-bit pixels; as floats they are the same numbers.
+        # The int8 kernels take no 16-bit pixels; floats hold the same numbers.
         self._dtype = "float32" if (precision, spec.dtype) == ("int8", "uint16") else spec.dtype
         self._source = source
         hint = _HINTS[precision] or ("bf16" if "BF16" in capabilities() else "f32")
         self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         self._parts = tuple(parts)
-        self._requests: OrderedDict[tuple[tuple[int, ...], bool], Any] = OrderedDict()
+        self._requests: OrderedDict[tuple[tuple[int, ...], _Answer], Any] = OrderedDict()
         self._check(self._read())
 
     @classmethod
     def from_bundle(
         cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
     ) -> OpenVinoEngine:
-        """The engine over some files of a bundle."""
+        """Return the engine for some files of a bundle."""
         parts = [bundle.part(name) for name in files]
         return cls(bundle.spec, parts, precision, bundle.source, output)
 
     @property
     def settings(self) -> dict[str, str]:
-        """How the network was compiled, for the record."""
+        """Settings of the compiled network, for the run record."""
         return dict(self._config)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
-        answer: NDArray[np.float32] = self._infer(batch, quantised=False)
+        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
+        answer: NDArray[np.float32] = self._infer(batch, "probabilities")
         return answer
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        """`run`, rounded to 255ths inside the network: a quarter of the bytes come out."""
-        answer: NDArray[np.uint8] = self._infer(batch, quantised=True)
+        """Like `run`, but rounded to 255ths inside the network: a quarter of the bytes."""
+        answer: NDArray[np.uint8] = self._infer(batch, "quantised")
+        return answer
+
+    def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Turn pixel values (n, band, y, x) into features (n, feature), one row for each tile.
+
+        They are the means over the tile of the widest layer, the one with most channels: in an
+        encoder and decoder, the deepest features of the encoder where the decoder takes them up.
+
+        Raises:
+            BundleError: The graph has no convolution.
+        """
+        answer: NDArray[np.float32] = self._infer(batch, "features")
         return answer
 
     def release(self) -> None:
-        """Give back the memory of the compiled networks; the next call compiles again."""
+        """Free the memory of the compiled networks; the next call compiles again."""
         self._requests.clear()
 
-    def _infer(self, batch: NDArray[Any], *, quantised: bool) -> NDArray[Any]:
+    def _infer(self, batch: NDArray[Any], wanted: _Answer) -> NDArray[Any]:
         batch = np.ascontiguousarray(batch, dtype=self._dtype)
-        key = (batch.shape, quantised)
+        key = (batch.shape, wanted)
         request = self._requests.get(key)
         if request is None:
-            room = _KEPT_PX - _area_px(batch.shape)
-            while self._requests and sum(_area_px(shape) for shape, _ in self._requests) > room:
+            room = _KEPT_BYTES - self._nbytes(batch.shape)
+            while self._requests and sum(self._nbytes(shape) for shape, _ in self._requests) > room:
                 self._requests.popitem(last=False)
-            request = self._requests[key] = self._compile(batch.shape, quantised)
+            request = self._requests[key] = self._compile(batch.shape, wanted)
         self._requests.move_to_end(key)
         try:
             request.infer([batch], share_inputs=True, share_outputs=True)
@@ -124,8 +151,17 @@ class OpenVinoEngine:
                 f"OpenVINO failed on an input of shape {batch.shape}: {_first_line(error)}.",
                 remedy="Try another engine with --engine, or report it with the bundle.",
             ) from error
-        # The output belongs to the request, which the next call writes over.
+        if wanted == "quantised":
+            low, high, total = (request.get_output_tensor(i).data.item() for i in (1, 2, 3))
+            # A minimum and a maximum may skip NaN, but a sum does not.
+            check_range(total if isnan(total) else low, high)
+        # The output belongs to the request, which the next call overwrites.
         return np.array(request.get_output_tensor(0).data)
+
+    def _nbytes(self, shape: tuple[int, ...]) -> int:
+        """Return the approximate memory of a network that is compiled for an input shape."""
+        area_px = shape[0] * shape[2] * shape[3]
+        return sum(map(len, self._parts)) + _KERNEL_BYTES + area_px * _BYTES_PER_PX
 
     def _read(self) -> Any:
         import openvino
@@ -133,6 +169,7 @@ class OpenVinoEngine:
         try:
             if len(self._parts) == 1:
                 refuse_external_data(self._parts[0], self._source)
+                refuse_missing_inputs(self._parts[0], self._source)
                 return self._chosen(_core().read_model(self._parts[0]))
             weights = np.frombuffer(self._parts[1], dtype=np.uint8)
             tensor = openvino.Tensor(weights, weights.shape, openvino.Type.u8)
@@ -144,7 +181,7 @@ class OpenVinoEngine:
             ) from error
 
     def _chosen(self, model: Any) -> Any:
-        """Of a refined model the part that leads to the output."""
+        """Return the part of a refined model that leads to the chosen output."""
         import openvino
 
         if not self._spec.is_refined:
@@ -175,7 +212,23 @@ class OpenVinoEngine:
                     remedy="Export it with rooftrace train.",
                 )
 
-    def _compile(self, shape: tuple[int, ...], quantised: bool) -> Any:
+    def _widest(self, model: Any) -> Any:
+        """Return the output (n, channel, y, x) of the layer with most channels."""
+        layers = [
+            (one.output(0).partial_shape[1].get_length(), number, one.output(0))
+            for number, one in enumerate(model.get_ordered_ops())
+            if one.get_type_name() in _LAYERS
+            and one.output(0).partial_shape.rank == 4
+            and one.output(0).partial_shape[1].is_static
+        ]
+        if not layers:
+            raise BundleError(
+                f"The graph in {self._source} has no convolution, so it has no features of tiles.",
+                remedy="Use another model.",
+            )
+        return max(layers)[2]
+
+    def _compile(self, shape: tuple[int, ...], wanted: _Answer) -> Any:
         from openvino import Model, opset13
         from openvino.preprocess import PrePostProcessor
 
@@ -183,15 +236,24 @@ class OpenVinoEngine:
             steps = PrePostProcessor(self._read())
             steps.input().tensor().set_element_type(_element_type(self._dtype))
             model = steps.build()
-            if quantised:
+            if wanted == "features":
+                area = opset13.constant(np.array([2, 3]))
+                pooled = opset13.reduce_mean(self._widest(model), area)
+                model = Model([pooled], model.get_parameters(), wanted)
+            elif wanted == "quantised":
                 probability = model.output(0).get_node().input_value(0)
                 scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
                 rounded = opset13.add(scaled, opset13.constant(np.float32(0.5)))
                 answer = opset13.convert(rounded, "u8")
-                model = Model([answer], model.get_parameters(), "quantised")
+                everywhere = opset13.constant(np.arange(4))
+                extremes = [
+                    reduced(probability, everywhere)
+                    for reduced in (opset13.reduce_min, opset13.reduce_max, opset13.reduce_sum)
+                ]
+                model = Model([answer, *extremes], model.get_parameters(), wanted)
             model.reshape(list(shape))
-            threads = most_threads()
-            # No setting of the result, and so none of the record.
+            threads = thread_limit()
+            # The number of threads does not affect the result, so it is not in the record.
             config = self._config | ({} if threads is None else {_THREADS: str(threads)})
             return _core().compile_model(model, "CPU", config).create_infer_request()
         except RuntimeError as error:
@@ -203,8 +265,8 @@ class OpenVinoEngine:
 
 
 def _offers(bundle: ModelBundle) -> Offers:
-    offered = offered_by_graph(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
-    # Without the instructions bf16 is slower than fp32; a file that has nothing else still runs.
+    offered = variants_by_precision(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
+    # Without the instructions bf16 is slower than fp32; a file with nothing else still runs.
     if "BF16" not in capabilities() and len(offered) > 1:
         offered.pop("bf16", None)
     return offered
@@ -215,7 +277,7 @@ def _prefers() -> Sequence[str]:
 
 
 def _check_installed() -> None:
-    """It is part of the core install."""
+    """Do nothing: OpenVINO is part of the core install."""
 
 
 KIND = EngineKind(
@@ -228,10 +290,6 @@ KIND = EngineKind(
 )
 
 
-def _area_px(shape: tuple[int, ...]) -> int:
-    return shape[0] * shape[2] * shape[3]
-
-
 def _element_type(dtype: str) -> Any:
     import openvino
 
@@ -239,7 +297,7 @@ def _element_type(dtype: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    # OpenVINO's messages begin with the lines of its own source where they arose.
+    # OpenVINO's messages begin with lines of its own source code.
     lines = [line.strip() for line in str(error).splitlines()]
-    told = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[0][:200].rstrip(".")
+    useful = [x for x in lines if x and not x.startswith(("Exception from", "Check '"))]
+    return (useful or lines or [type(error).__name__])[0][:200].rstrip(".")

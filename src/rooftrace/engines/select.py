@@ -1,21 +1,20 @@
-"""Which engine runs a bundle, and which of its variants."""
+"""The registry of engines, and the choice of an engine and a variant for a bundle."""
 
 from __future__ import annotations
 
 from typing import get_args
 
+from rooftrace.core.config import Registry
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.registry import Registry
 from rooftrace.engines import onnxruntime, openvino, tensorrt, torch
-from rooftrace.engines.base import Engine
-from rooftrace.engines.kind import EngineKind
+from rooftrace.engines.base import Engine, EngineKind
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import Output, Precision
 
 __all__ = ["ENGINES", "PRECISIONS", "load_engine"]
 
 ENGINES: Registry[EngineKind] = Registry("engine")
-"""In the order in which they are tried where nobody names one."""
+"""Engines in the order in which they are tried if none is named."""
 for _kind in (openvino.KIND, onnxruntime.CPU, torch.KIND, onnxruntime.CUDA, tensorrt.KIND):
     ENGINES.add(_kind.name, _kind)
 
@@ -29,30 +28,29 @@ def load_engine(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> Engine:
-    """The engine that runs a bundle.
+    """Load the engine that runs a bundle.
 
     Args:
-        bundle: checked, in memory; nothing else is read.
-        engine: one of `ENGINES`; default the first that the bundle has something for, which for
-            all but some exported models is OpenVINO.
-        precision: one of `PRECISIONS`; default the fastest that the machine runs well and the
-            bundle has.
-        output: `coarse` gives the segmenter of a refined model alone.
+        bundle: Checked bundle in memory; nothing else is read.
+        engine: One of `ENGINES`; default the first that can run the bundle, which is OpenVINO
+            except for some exported models.
+        precision: One of `PRECISIONS`; default the fastest on this machine that the bundle has.
+        output: `coarse` for the segmenter of a refined model alone.
 
     Raises:
-        ConfigError: no such engine or precision, or the bundle does not have it for the engine;
-            no such output; the engine has nothing to run on here.
+        ConfigError: the engine, precision or output does not exist, the bundle does not have the
+            precision for the engine, or the hardware of the engine is missing.
         MissingExtraError: the engine is not installed.
-        BundleError: the graph is damaged or is not the one that its contract describes.
+        BundleError: the graph is damaged or does not match its contract.
     """
-    bundle = bundle.giving(output)
+    bundle = bundle.for_output(output)
     kind = _first(bundle) if engine is None else ENGINES[engine]
     offered = kind.offers(bundle)
     if not offered:
         others = [other.name for other in ENGINES.values() if other.offers(bundle)]
         raise ConfigError(
-            f"{bundle.source} has nothing for the engine {kind.name}, which takes {kind.takes}.",
-            remedy=f"Run it on {' or '.join(others)}." if others else "Export the model again.",
+            f"{bundle.source} cannot run on the engine {kind.name}, which takes {kind.takes}.",
+            remedy=f"Use --engine {' or '.join(others)}." if others else "Export the model again.",
         )
     if precision is not None and precision not in offered:
         known = precision in PRECISIONS
@@ -60,7 +58,7 @@ def load_engine(
             f"The bundle {bundle.source} cannot run in {precision!r} on {kind.name} here; "
             f"it has {', '.join(sorted(offered))}."
             + ("" if known else f" Known precisions: {', '.join(PRECISIONS)}."),
-            remedy="Leave out the precision for the fastest that this machine runs well.",
+            remedy="Leave out the precision to use the fastest on this machine.",
         )
     kind.check()
     if precision is None:

@@ -1,7 +1,7 @@
-"""TensorRT on an NVIDIA GPU: plans that `rooftrace export --to tensorrt` made on one like it.
+"""The engine TensorRT on an NVIDIA GPU, for plans from `rooftrace export --to tensorrt`.
 
-PyTorch holds the GPU's memory. Networks are strongly typed: what is computed in which precision is
-what the ONNX graph says, and the builder chooses kernels alone.
+PyTorch manages the GPU's memory. Networks are strongly typed: the ONNX graph decides the precision
+of each operation, and the builder chooses only the kernels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rooftrace.core.errors import (
     MissingExtraError,
     PredictError,
 )
-from rooftrace.engines.kind import EngineKind, Offers, offered_by_graph
+from rooftrace.engines.base import EngineKind, Offers, variants_by_precision
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -29,25 +29,25 @@ __all__ = ["KIND", "TensorRtEngine", "build_plan", "built_with"]
 _INPUT = "image"
 
 _PROFILES = ((16, 512), (1, 1664))
-"""Tiles at once and their largest side, in pixels: small ones together, large ones alone, as
-`rooftrace predict` asks. A plan sets memory aside for the largest of each."""
+"""Maximum number of tiles in a batch and their maximum side in pixels, as `rooftrace predict` uses
+them: small tiles together, large tiles one by one. A plan reserves memory for the largest batch."""
 
 
 class TensorRtEngine:
     """A TensorRT plan.
 
     Args:
-        spec: the model's contract.
-        plan: as TensorRT serialised it. It holds code for the GPU: it must be from somebody whom
-            one would let run a program.
-        precision: that its graph had.
-        source: its file, for messages.
-        output: of a refined model, which of its two outputs; both are computed.
+        spec: Contract of the model.
+        plan: Plan serialised by TensorRT. It holds code for the GPU: load plans from trusted
+            sources only.
+        precision: Precision of the graph from which the plan was built.
+        source: Name of the file in messages.
+        output: Output to return, for a refined model with two outputs; both are computed.
 
     Raises:
-        MissingExtraError: TensorRT or PyTorch is not installed.
-        ConfigError: there is no GPU.
-        BundleError: the plan is for another GPU or version, or not what its contract describes.
+            MissingExtraError: TensorRT or PyTorch is not installed.
+            ConfigError: there is no GPU.
+            BundleError: the plan is for another GPU or version, or does not match its contract.
     """
 
     name = "tensorrt"
@@ -68,8 +68,8 @@ class TensorRtEngine:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BundleError(
-                f"TensorRT cannot load the plan in {source}: it runs on the kind of GPU and the "
-                f"version of TensorRT that it was made with, and here are {built_with()}.",
+                f"TensorRT cannot load the plan in {source}: it needs the GPU model and version "
+                f"of TensorRT that it was built with; this machine has {built_with()}.",
                 remedy="Export it again on this machine: rooftrace export BUNDLE --to tensorrt",
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -82,22 +82,22 @@ class TensorRtEngine:
     def from_bundle(
         cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
     ) -> TensorRtEngine:
-        """The engine over the plan of an exported model."""
+        """Return the engine for the plan of an exported model."""
         return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
 
     @property
     def settings(self) -> dict[str, str]:
-        """What it runs on, for the record."""
+        """Version of TensorRT and name of the GPU, for the run record."""
         return built_with()
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
+        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         side = max(batch.shape[2:])
         fitting = [i for i, (_, largest) in enumerate(self._profiles) if side <= largest]
         if not fitting:
             raise PredictError(
                 f"A tile of {batch.shape[2]} × {batch.shape[3]} px is larger than the "
-                f"{self._profiles[-1][1]} px that the TensorRT plan was made for.",
+                f"{self._profiles[-1][1]} px that the TensorRT plan was built for.",
                 remedy="Use another engine with --engine.",
             )
         number = fitting[0]
@@ -109,7 +109,7 @@ class TensorRtEngine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def release(self) -> None:
-        """Give back the memory of activations; the next call takes it again."""
+        """Free the memory of activations; the next call allocates it again."""
         self._contexts.clear()
         self._torch.cuda.empty_cache()
 
@@ -158,15 +158,16 @@ class TensorRtEngine:
 
 
 def build_plan(graph: bytes, spec: BundleSpec) -> bytes:
-    """A plan for the GPU of this machine; takes minutes.
+    """Build a plan for the GPU of this machine; this takes minutes.
 
     Args:
-        graph: ONNX, in the precision that it is to be computed in.
-        spec: the contract, which says what sizes the graph takes.
+        graph: ONNX graph in the precision of the plan.
+        spec: Contract, which states the sizes that the graph takes.
 
     Raises:
-        MissingExtraError, ConfigError: as `TensorRtEngine`.
-        ExportError: TensorRT cannot build it.
+        MissingExtraError: see `TensorRtEngine`.
+        ConfigError: see `TensorRtEngine`.
+        ExportError: TensorRT cannot build the plan.
     """
     trt, _ = _modules()
     logger = trt.Logger(trt.Logger.ERROR)
@@ -175,10 +176,10 @@ def build_plan(graph: bytes, spec: BundleSpec) -> bytes:
     network = builder.create_network(1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
-        told = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
-        raise _not_built(told or "its parser refused the graph")
+        reasons = "; ".join(str(parser.get_error(i).desc()) for i in range(parser.num_errors))
+        raise _not_built(reasons or "its parser refused the graph")
     config = builder.create_builder_config()
-    # On by itself it would make fp32 something less.
+    # TF32 is on by default and would reduce the precision of fp32.
     config.clear_flag(trt.BuilderFlag.TF32)
     for at_once, largest in profiles_of(spec):
         smallest = spec.input_px or spec.input_multiple_px
@@ -188,12 +189,12 @@ def build_plan(graph: bytes, spec: BundleSpec) -> bytes:
         config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _not_built("it says no more than that it failed")
+        raise _not_built("it reports no reason")
     return bytes(plan)
 
 
 def profiles_of(spec: BundleSpec) -> tuple[tuple[int, int], ...]:
-    """Tiles at once and the largest side of each profile, for what sizes a model takes."""
+    """Return the batch size and the maximum side of each profile, for the sizes a model takes."""
     if spec.input_px is not None:
         return ((_PROFILES[0][0], spec.input_px),)
     multiple = spec.input_multiple_px
@@ -202,7 +203,7 @@ def profiles_of(spec: BundleSpec) -> tuple[tuple[int, int], ...]:
 
 
 def built_with() -> dict[str, str]:
-    """Version of TensorRT and name of the GPU, which a plan is for."""
+    """Return the version of TensorRT and the name of the GPU, which a plan depends on."""
     trt, torch = _modules()
     return {"tensorrt": str(trt.__version__), "gpu": str(torch.cuda.get_device_name())}
 
@@ -222,9 +223,9 @@ def _modules() -> tuple[Any, Any]:
         raise MissingExtraError.of("train", "The engine tensorrt", "torch") from error
     if not torch.cuda.is_available():
         raise ConfigError(
-            "TensorRT builds and runs on an NVIDIA GPU, and PyTorch sees none here.",
-            remedy="Do it on a machine with a GPU and a CUDA build of PyTorch; here export to onnx "
-            "or openvino, and predict with --engine openvino.",
+            "TensorRT needs an NVIDIA GPU, and PyTorch finds none on this machine.",
+            remedy="Use a machine with a GPU and a CUDA build of PyTorch. On this one export to "
+            "onnx or openvino, and predict with --engine openvino.",
         )
     return tensorrt, torch
 
@@ -238,7 +239,7 @@ def _not_built(why: str) -> ExportError:
 
 
 def _offers(bundle: ModelBundle) -> Offers:
-    return offered_by_graph(bundle, TensorRtEngine.name, ())
+    return variants_by_precision(bundle, TensorRtEngine.name, ())
 
 
 def _prefers() -> Sequence[str]:
@@ -251,7 +252,7 @@ def _check_here() -> None:
 
 KIND = EngineKind(
     name=TensorRtEngine.name,
-    takes="what rooftrace export --to tensorrt made on a GPU like this machine's",
+    takes="files from rooftrace export --to tensorrt, made on the same GPU model",
     build=TensorRtEngine.from_bundle,
     offers=_offers,
     prefers=_prefers,

@@ -1,4 +1,4 @@
-"""PyTorch: the network itself, from the weights of a bundle; of the extra `train`."""
+"""The engine PyTorch (extra `train`), which runs the network from the weights of a bundle."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines.kind import EngineKind, Offers
-from rooftrace.engines.processor import has_fast_bf16, most_threads
+from rooftrace.engines.base import EngineKind, Offers, has_fast_bf16, thread_limit
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -20,27 +19,22 @@ __all__ = ["KIND", "TorchEngine"]
 
 _REFINER = ("filters", "depth", "dropout", "residual")
 
-_LOADING = frozenset(
-    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-)
-"""Options of an encoder that make its library open files; a stranger's bundle may not."""
-
-_REMEDY = "Run it on another engine, which takes the graph; or get the bundle again."
+_REMEDY = "Use another engine, which runs the graph, or get the bundle again."
 
 
 class TorchEngine:
-    """The network of a bundle in PyTorch, channels-last, on a GPU where there is one.
+    """The network of a bundle in PyTorch, channels-last, on a GPU if there is one.
 
     Args:
-        spec: the model's contract; `training` says which network it is.
-        weights: all of the network's, as safetensors.
+        spec: Contract of the model; `training` describes the network.
+        weights: All weights of the network, as safetensors.
         precision: `fp32`, or `bf16` by autocast.
-        source: the bundle, for messages.
-        output: of a refined model, which of its two outputs.
+        source: Name of the bundle in messages.
+        output: Output to return, for a refined model with two outputs.
 
     Raises:
-        MissingExtraError: PyTorch is not installed, or what networks are built with.
-        BundleError: the record of the network cannot be read, or the weights are not its own.
+        MissingExtraError: PyTorch or a package that builds networks is not installed.
+        BundleError: the network cannot be built, or the weights belong to another network.
     """
 
     name = "torch"
@@ -57,30 +51,30 @@ class TorchEngine:
         import torch
 
         self.precision = precision
-        threads = most_threads()
+        threads = thread_limit()
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        whole = _restored(spec, weights, source)
-        self._answer = whole.outputs.index(output)
-        self._net = whole.to(self._device, memory_format=torch.channels_last)
+        model = _restored(spec, weights, source)
+        self._answer = model.outputs.index(output)
+        self._net = model.to(self._device, memory_format=torch.channels_last)
 
     @classmethod
     def from_bundle(
         cls, bundle: ModelBundle, files: Sequence[str], precision: str, output: Output
     ) -> TorchEngine:
-        """The engine over the weights of a bundle."""
+        """Return the engine for the weights of a bundle."""
         return cls(bundle.spec, bundle.part(files[0]), precision, bundle.source, output)
 
     @property
     def settings(self) -> dict[str, str]:
-        """What it runs on, for the record."""
+        """Device and version of PyTorch, for the run record."""
         import torch
 
         return {"device": str(self._device), "torch": str(torch.__version__)}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
+        """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
@@ -91,14 +85,14 @@ class TorchEngine:
         except RuntimeError as error:
             raise PredictError(
                 f"PyTorch failed on an input of shape {batch.shape}: {_first_line(error)}.",
-                remedy="Check input_px and input_multiple_px in the bundle's bundle.json, or give "
-                "it more memory.",
+                remedy="Check input_px and input_multiple_px in the bundle's bundle.json, or use "
+                "a machine with more memory.",
             ) from error
         probability: NDArray[np.float32] = answer.float().cpu().numpy()
         return probability
 
     def release(self) -> None:
-        """Give back the memory that PyTorch keeps on a GPU."""
+        """Free the memory that PyTorch keeps on a GPU."""
         import torch
 
         if self._device.type == "cuda":
@@ -113,25 +107,21 @@ class TorchEngine:
 
 
 def _restored(spec: BundleSpec, weights: bytes, source: str) -> Any:
-    """The whole model with its weights, in evaluation."""
+    """Return the whole model with its weights, in evaluation mode."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from rooftrace.models.export import RefinedModel, WholeModel
+    from rooftrace.models.export import ExportableModel, RefinedModel
     from rooftrace.models.pix2pix import Generator, RefinedNet
-    from rooftrace.models.zoo import ModelConfig, build_model
+    from rooftrace.models.zoo import build_model, recorded_network
 
     try:
-        recorded = dict(spec.training["model"])
-        if named := _LOADING & set(recorded.get("options", {})):
-            raise ValueError(f"its options name {', '.join(sorted(named))}")
-        # All weights come with the bundle: nothing is downloaded, and no path is looked at.
-        config = ModelConfig.model_validate({**recorded, "encoder_weights": "none"})
+        config = recorded_network(spec.training["model"], source)
         net = build_model(config, bands=len(spec.bands), channels=spec.outputs)
-        kind = WholeModel
+        kind = ExportableModel
         if spec.is_refined:
-            told = {key: spec.training["refine"][key] for key in _REFINER}
-            net = RefinedNet(net, Generator(len(spec.bands), spec.channels, **told))
+            settings = {key: spec.training["refine"][key] for key in _REFINER}
+            net = RefinedNet(net, Generator(len(spec.bands), spec.channels, **settings))
             kind = RefinedModel
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
@@ -163,7 +153,7 @@ def _prefers() -> Sequence[str]:
 
 
 def _check_installed() -> None:
-    # In this order: what makes torchvision importable comes before what needs it.
+    # The order matters: the module that makes torchvision importable comes before its users.
     for name in ("torch", "rooftrace.models._torch", "safetensors", "segmentation_models_pytorch",
                  "onnx"):  # fmt: skip
         try:

@@ -1,8 +1,8 @@
-"""`rooftrace calibrate`: a bundle whose scores of buildings are probabilities."""
+"""`rooftrace calibrate`: a bundle in which scores of buildings are calibrated probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,36 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Scene
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.source import SceneSet
-from rooftrace.data.split import parse_reference
-from rooftrace.flows.labelled import (
-    beside_label,
-    buildings_of,
-    drawn_buildings,
-    labelled_buildings,
+from rooftrace.core.types import Window
+from rooftrace.flows.labelled_predictions import (
+    Progress,
+    ProgressCounter,
+    labelled_instances,
     open_labelled,
+    rasterize_footprints,
 )
-from rooftrace.io.atomic import replacing
-from rooftrace.metrics.calibration import CalibrationFit, JudgedBuildings, fit_calibration
-from rooftrace.metrics.objects import judge_predicted
-from rooftrace.metrics.reliability import Reliability, draw_reliability
+from rooftrace.io.files import replacing
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import parse_reference
+from rooftrace.metrics.calibration import (
+    BuildingOutcomes,
+    CalibrationFit,
+    Reliability,
+    draw_reliability,
+    fit_calibration,
+)
+from rooftrace.metrics.objects import match_predicted
 from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 
-__all__ = ["CalibrateReport", "Compared", "judge_buildings", "run_calibrate", "uncalibrated"]
-
-Progress = Callable[[int, int], None]
+__all__ = [
+    "CalibrateReport",
+    "ReliabilityComparison",
+    "match_buildings",
+    "run_calibrate",
+    "uncalibrated",
+]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Reliability of scores.
+class ReliabilityComparison:
+    """Reliability of scores before and after a calibration.
 
     Args:
-        before: None where there is no building.
-        after: of the values of a calibration that did not see these buildings; None without one.
+        before: Reliability of the scores; None without a building.
+        after: Reliability of the calibrated scores, from a calibration that was fitted without
+            these buildings; None without a calibration.
     """
 
     before: Reliability | None
@@ -53,15 +64,15 @@ class Compared:
         score: NDArray[np.floating],
         value: NDArray[np.floating] | None,
         right: NDArray[np.bool_],
-    ) -> Compared:
-        """Count buildings: (n,) scores, what they became, and whether each is right."""
+    ) -> ReliabilityComparison:
+        """Count buildings by their (n,) scores, calibrated scores and outcomes."""
         if not len(score):
             return cls(None, None)
         after = None if value is None else Reliability.of(value, right)
         return cls(Reliability.of(score, right), after)
 
     def to_json(self) -> dict[str, Any]:
-        """`before` and `after`: calibration error, Brier score and log loss, or None."""
+        """Return calibration error, Brier score and log loss as `before` and `after`, or None."""
         return {
             name: None
             if one is None
@@ -72,47 +83,50 @@ class Compared:
 
 @dataclass(frozen=True)
 class CalibrateReport:
-    """What a calibration came to.
+    """Result of `rooftrace calibrate`.
 
     Args:
-        bundle: the new bundle.
-        picture: reliability before and after; None where no building was predicted.
-        fit: the function, with its figures.
-        folders: what it was fitted on.
+        bundle: The new bundle.
+        picture: Reliability diagram before and after; None where no building was predicted.
+        fit: The fitted function, with its figures.
+        folders: Buildings to which it was fitted.
     """
 
     bundle: Path
     picture: Path | None
     fit: CalibrationFit
-    folders: tuple[JudgedBuildings, ...]
+    folders: tuple[BuildingOutcomes, ...]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was not done, for the person to see."""
+        """Notes for the user on what was not done."""
         return (f"no calibration was fitted: {self.fit.reason}",) if self.fit.reason else ()
 
     @cached_property
-    def by_folder(self) -> tuple[Compared, ...]:
-        """Figures of each folder."""
+    def by_folder(self) -> tuple[ReliabilityComparison, ...]:
+        """Reliability for each folder."""
         ends = np.cumsum([len(folder.score) for folder in self.folders])
         values = self.fit.left_out
         parts = [None] * len(ends) if values is None else np.split(values, ends[:-1])
         return tuple(
-            Compared.of(folder.score, value, folder.right)
+            ReliabilityComparison.of(folder.score, value, folder.right)
             for folder, value in zip(self.folders, parts)
         )
 
     @cached_property
-    def whole(self) -> Compared:
-        """Figures of all buildings together."""
+    def whole(self) -> ReliabilityComparison:
+        """Reliability for the buildings of all folders together."""
         score, right = (
             np.concatenate([getattr(folder, name) for folder in self.folders])
             for name in ("score", "right")
         )
-        return Compared.of(score, self.fit.left_out, right)
+        return ReliabilityComparison.of(score, self.fit.left_out, right)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`. Figures after are of scenes that were left out of the fit."""
+        """Return the object that `--json` prints.
+
+        Figures after calibration are from buildings that were left out of the fit.
+        """
         calibration = self.fit.calibration
         return {
             "bundle": str(self.bundle),
@@ -136,48 +150,47 @@ def run_calibrate(
     split: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
+    images: SceneOptions = AS_FOUND,
     progress: Progress | None = None,
 ) -> CalibrateReport:
-    """Predict labelled scenes, see which buildings are right, fit the best function, and write the
-    bundle again with it; nothing else of the bundle changes. An earlier calibration is replaced.
+    """Calibrate a bundle: predict labelled scenes, fit the best function, write the new bundle.
 
-    Beside the bundle goes NAME_reliability.png. Where nothing is fitted, the bundle is written
-    without a calibration, and a note says why.
+    The function maps the score of a building to its probability of being right. Nothing else in
+    the bundle changes; an earlier calibration is replaced. NAME_reliability.png is written beside
+    the bundle. If no function is better than the scores, the bundle is written without a
+    calibration, and a note says why.
 
     Args:
-        bundle: the model; None for the one that comes with rooftrace.
-        folders: labelled data that the model was not trained on; each counts alike.
-        out: the new bundle.
-        split: `FILE:PART`: only these scenes.
-        engine, precision: default what `rooftrace predict` would take.
-        progress: called with the images that are done and that there are.
+        bundle: The model; None for the default model.
+        folders: Labelled data that the model was not trained on; each folder has the same weight.
+        out: Path of the new bundle.
+        split: `FILE:PART` to choose scenes; None for all.
+        engine, precision: Engine and precision; default as in `rooftrace predict`.
+        images: Bands, stretch and scale with which images are read.
+        progress: Function called with the number of images done and their total number.
 
     Raises:
-        DataError: there is no folder; a split leaves no image of one; files cannot be read.
-        ConfigError, BundleError, PredictError, ExportError: as the model or `out` gives cause.
+        DataError: There is no folder, a split contains no image of one, or a file cannot be read.
+        ConfigError, BundleError, PredictError, ExportError: The model cannot be used, or `out`
+            cannot be written.
     """
     if not folders:
-        raise DataError("There is no data to calibrate on.", remedy="Name labelled data.")
+        raise DataError("No data to calibrate on was given.", remedy="Name labelled data.")
     predictor = uncalibrated(load(bundle, engine=engine, precision=precision))
     part = "all" if split is None else parse_reference(split)[1]
     sources = [open_labelled(predictor, folder, split) for folder in folders]
-    total = sum(map(len, sources))
-    judged: list[JudgedBuildings] = []
-    for source in sources:
-        done = sum(one.scenes for one in judged)
-
-        def told(more: int, _: int, done: int = done) -> None:
-            if progress is not None:
-                progress(done + more, total)
-
-        judged.append(judge_buildings(predictor, source, part, told))
+    counter = ProgressCounter(progress, sum(map(len, sources)))
+    outcomes = [
+        match_buildings(predictor, source, part, counter.advance, images=images)
+        for source in sources
+    ]
     run_by = predictor.engine
     protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
-    fit = fit_calibration(judged, protocol=protocol)
+    fit = fit_calibration(outcomes, protocol=protocol)
     spec = predictor.bundle.spec.model_copy(update={"calibration": fit.calibration})
     write_bundle(out, spec, predictor.bundle.parts)
     picture = out.with_name(f"{out.stem}_reliability.png")
-    report = CalibrateReport(out, picture, fit, tuple(judged))
+    report = CalibrateReport(out, picture, fit, tuple(outcomes))
     figures = report.whole
     if figures.before is None:
         return replace(report, picture=None)
@@ -191,46 +204,43 @@ def run_calibrate(
 
 
 def uncalibrated(predictor: Predictor) -> Predictor:
-    """The same, with the scores that the network gives."""
+    """Return the same model without its calibration."""
     spec = predictor.bundle.spec.model_copy(update={"calibration": None})
     return Predictor(replace(predictor.bundle, spec=spec), predictor.engine)
 
 
-def judge_buildings(
-    predictor: Predictor, source: SceneSet, split: str, progress: Progress | None = None
-) -> JudgedBuildings:
-    """Predict every scene of a set, and see which buildings are right.
+def match_buildings(
+    predictor: Predictor,
+    source: SceneSet,
+    split: str,
+    on_scene: Callable[[], None] = lambda: None,
+    *,
+    images: SceneOptions = AS_FOUND,
+) -> BuildingOutcomes:
+    """Predict every scene of a set, and match its buildings with the labels.
 
     Args:
-        predictor: its scores are taken as they come.
-        source: labelled scenes.
-        split: what part of the data this is, for the record.
-        progress: called with the scenes that are done and that there are.
+        predictor: The model; its scores are used unchanged.
+        source: Labelled scenes.
+        split: Name of the part of the data, for the record.
+        on_scene: Function called after each scene.
+        images: Bands, stretch and scale with which images are read.
     """
-    scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
-    for number, scene in enumerate(source):
-        score, right = _judge(predictor, scene)
-        scores.append(score)
-        rights.append(right)
-        if progress is not None:
-            progress(number + 1, len(source))
-    return JudgedBuildings(
-        data=source.name,
-        split=split,
-        score=np.concatenate(scores),
-        right=np.concatenate(rights),
-        scene=np.repeat(np.arange(len(rights) - 1), [len(part) for part in rights[1:]]),
-        scenes=len(rights) - 1,
-    )
-
-
-def _judge(predictor: Predictor, scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(n,) scores of the buildings of a scene, and whether each is right."""
-    truth, prediction = beside_label(predictor, scene, None)
     which = predictor.bundle.spec.building_class
-    numbers, right = judge_predicted(
-        labelled_buildings(scene, truth, which),
-        drawn_buildings(prediction, which),
-        truth.valid & prediction.mask.valid,
-    )
-    return buildings_of(prediction, which).score[numbers - 1], right
+
+    def outcomes() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        for scene in source:
+            assert scene.label is not None
+            truth = scene.label.read(Window.whole(scene.image.grid.shape))
+            options = replace(images, gsd_m=scene.stated_gsd_m)
+            prediction = predictor.predict(scene.image, options=options)
+            buildings = prediction.outlines.of_class(which)
+            numbers, right = match_predicted(
+                labelled_instances(scene, truth, which),
+                rasterize_footprints(prediction.mask.grid, buildings),
+                truth.valid & prediction.mask.valid,
+            )
+            yield buildings.score[numbers - 1], right
+            on_scene()
+
+    return BuildingOutcomes.of_scenes(source.name, split, outcomes())

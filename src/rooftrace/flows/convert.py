@@ -1,39 +1,41 @@
-"""`rooftrace convert`: labelled data of any kind, written as another."""
+"""Implement `rooftrace convert`: write labelled data of any kind as another kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Scene
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.folders import CARD
-from rooftrace.data.images import image_name
-from rooftrace.data.kinds import KINDS, check_write_options, open_source
-from rooftrace.data.shapes import count_vanished
-from rooftrace.data.source import Entry, Progress, SceneSet, WriteOptions
-from rooftrace.data.split import parse_reference, read_split
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.folders import CARD
+from rooftrace.labels.image_files import image_name
+from rooftrace.labels.kinds import KINDS, check_write_options, open_source
+from rooftrace.labels.shapes import count_vanished
+from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.split import parse_reference, read_split
 
 __all__ = ["ConvertReport", "run_convert"]
 
 _LISTED = 5
+"""Maximum number of names that a note lists."""
 
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was written.
+    """Result of a conversion.
 
     Args:
-        path: what `rooftrace` takes as DATA again.
-        kind: of what was written.
-        read_as: the kind that the data was read as, and how.
-        scenes: how many.
-        left_out: ids of the images without a label.
-        notes: what was assumed, or could not be held.
+        path: File or folder that `rooftrace` accepts as DATA again.
+        kind: Kind of data that was written.
+        read_as: Kind as which the data was read, and how.
+        scenes: Number of scenes written.
+        left_out: Ids of the images without a label.
+        notes: Assumptions, and facts that the kind cannot hold.
     """
 
     path: Path
@@ -44,7 +46,7 @@ class ConvertReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the object that `--json` prints."""
         return {
             "written": str(self.path),
             "kind": self.kind,
@@ -68,19 +70,19 @@ def run_convert(
     """Write the labelled scenes of `data` as the kind `to`.
 
     Args:
-        data: what is read, and how.
-        to: a name in `data.kinds.KINDS`.
-        out: the file or folder to write, as the kind has it.
-        options: how it is written.
-        split: `FILE:PART`, only those scenes.
-        overwrite: whether `out` may hold something already. Files of the same name are replaced;
-            others stay, and are told.
-        progress: called with the scenes that are done and that there are.
+        data: Data to read, and how.
+        to: Name of a kind in `labels.kinds.KINDS`.
+        out: File or folder to write, depending on the kind.
+        options: Options for writing.
+        split: `FILE:PART`; only the scenes of that part are written.
+        overwrite: Whether `out` may already contain files. Files of the same name are replaced;
+            others stay, and a note lists them.
+        progress: Called with the number of finished scenes and the total number.
 
     Raises:
-        ConfigError: no such kind, an option that it does not have, an `out` that is taken.
-        DataError: nothing is left to write, or a scene cannot be read; names the scene.
-        ExportError: a file cannot be written.
+        ConfigError: The kind is unknown, does not have a given option, or `out` is not empty.
+        DataError: No scene is left to write, or a scene cannot be read. The message names it.
+        ExportError: A file cannot be written.
     """
     options = options or WriteOptions()
     kind = KINDS[to]
@@ -90,29 +92,27 @@ def run_convert(
     if before and not overwrite:
         raise ConfigError(
             f"{out} exists and is not empty.",
-            remedy="Choose another place with -o, or write over it with --overwrite.",
+            remedy="Choose another place with -o, or overwrite it with --overwrite.",
         )
     source = open_source(data)
     left_out = tuple(entry.id for entry in source.unlabelled)
     notes = list(source.notes)
     if split is not None:
         path, part = parse_reference(split)
-        chosen = read_split(path).ids(part, source=str(path))
-        if absent := sorted(set(chosen) - set(source.ids)):
-            told = f"{_count(absent, 'id')} of {split} not in {data.path}"
-            notes.append(f"{told}: {_some(absent)}.")
-        source = source.subset(chosen)
+        parts = read_split(path).match(source.all_ids, path=path, data=data.path)
+        source = source.subset(parts.ids(part))
+        notes += parts.notes(part)
     if not len(source):
         raise DataError(
             f"{data.path} has no labelled scene to write"
             + (f" that is in {split}" if split is not None else "")
             + f"; it was read as {source.kind}"
-            + (f", with {len(left_out)} images without a label." if left_out else "."),
-            remedy="Name the labels, or make the split from this data.",
+            + (f", with {plural(len(left_out), 'image')} without a label." if left_out else "."),
+            remedy="Give data with labels, or make the split from this data.",
         )
     _check_names(source)
-    _check_apart(out, expand_path(data.path, Path(), key="path"), source)
-    tracked = _Tracked(source.open_scene)
+    _refuse_overlap(out, expand_path(data.path, Path(), key="path"), source)
+    tracked = _TrackedOpener(source.open_scene)
     try:
         written = kind.write(replace(source, open_scene=tracked), out, options, progress)
     except DataError as error:
@@ -124,28 +124,29 @@ def run_convert(
             f"{'their images' if lost > 1 else 'its image'}."
         )
     if left_out:
-        notes.append(f"{_count(left_out, 'image')} without a label left out: {_some(left_out)}.")
+        count = _count(left_out, "image")
+        notes.append(f"{count} without a label left out: {list_first(left_out, _LISTED)}.")
     stale = sorted(path for path, stamp in before.items() if _stamp(path) == stamp)
     if stale:
         notes.append(
-            f"{out} still holds {_count(stale, 'file')} from before: "
-            f"{_some([path.relative_to(out).as_posix() for path in stale])}."
+            f"{out} still contains {_count(stale, 'file')} from before: "
+            f"{list_first([path.relative_to(out).as_posix() for path in stale], _LISTED)}."
         )
-    if (needed := _needed(source)) and not (written.path / CARD).is_file():
-        notes.append(f"{written.path} does not hold the classes; read it with {needed}.")
+    if (needed := _class_settings(source)) and not (written.path / CARD).is_file():
+        notes.append(f"{written.path} does not define the classes; read it with {needed}.")
     read_as = f"{source.kind}: {source.reading}" if source.reading else source.kind
     return ConvertReport(written.path, to, read_as, written.scenes, left_out, tuple(notes))
 
 
-class _Tracked:
-    """Opens scenes, and knows which it was last and what their labels have too small to be seen."""
+class _TrackedOpener:
+    """Opens scenes, and records the current one and its shapes that are too small to be drawn."""
 
-    def __init__(self, open_scene: Callable[[Entry], Scene]) -> None:
+    def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
         self._open_scene = open_scene
         self.current: str | None = None
         self.vanished: dict[str, int] = {}
 
-    def __call__(self, entry: Entry) -> Scene:
+    def __call__(self, entry: SceneEntry) -> Scene:
         self.current = entry.id
         scene = self._open_scene(entry)
         self.vanished[entry.id] = count_vanished(scene.label)
@@ -159,7 +160,7 @@ def _named(error: DataError, scene_id: str | None) -> DataError:
 
 
 def _contents(out: Path) -> dict[Path, tuple[int, ...]]:
-    """The files that are there already, with what tells whether they were written again."""
+    """Return the existing files, each with a stamp that changes if it is written again."""
     if out.is_dir():
         return {path: _stamp(path) for path in out.rglob("*") if not path.is_dir()}
     return {out: _stamp(out)} if out.exists() and out.stat().st_size else {}
@@ -178,24 +179,25 @@ def _check_names(source: SceneSet) -> None:
             raise DataError(
                 f"The scenes {other} and {scene_id} would both be written as "
                 f"{image_name(scene_id)}.",
-                remedy="Rename one of them, or convert them apart.",
+                remedy="Rename one of them, or convert them separately.",
             )
 
 
-def _check_apart(out: Path, data: Path, source: SceneSet) -> None:
-    """What is read is never written over."""
+def _refuse_overlap(out: Path, data: Path, source: SceneSet) -> None:
+    """Refuse an output that would overwrite what is read."""
     top = out.resolve()
     images = (e.image for e in (*source.entries, *source.unlabelled) if e.image is not None)
     for path in (data, *images):
         real = path.resolve()
         if real == top or top in real.parents:
             raise ConfigError(
-                f"{out} is, or holds, what is read: {path}.", remedy="Choose another place with -o."
+                f"{out} is, or contains, data that is read: {path}.",
+                remedy="Choose another place with -o.",
             )
 
 
-def _needed(source: SceneSet) -> str:
-    """What must be said to read the classes again, where they are not the usual two."""
+def _class_settings(source: SceneSet) -> str:
+    """Return the settings that define the classes; empty for the default two classes."""
     usual = LabelConfig()
     building = source.classes[source.building_class]
     if (source.classes, building) == (usual.classes, usual.building):
@@ -206,7 +208,3 @@ def _needed(source: SceneSet) -> str:
 
 def _count(items: Sized, what: str) -> str:
     return f"{len(items)} {what}{'' if len(items) == 1 else 's'}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

@@ -1,23 +1,102 @@
-"""`rooftrace doctor`: what is installed, what runs, and how fast."""
+"""`rooftrace doctor`: check the installation, and test and measure each engine.
+
+`tiny_bundle` is a model small enough to be part of the source code, which tests an engine.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import platform
+import time
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, RooftraceError
-from rooftrace.core.versions import installed, version_of
-from rooftrace.engines.kind import EngineKind
-from rooftrace.engines.processor import cpu_flags, has_fast_int8
-from rooftrace.engines.select import ENGINES, load_engine
-from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
-from rooftrace.flows.machine import versions
-from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.predictor import default_bundle
+import numpy as np
 
-__all__ = ["DoctorReport", "EngineState", "run_doctor"]
+from rooftrace.core.errors import (
+    BundleError,
+    ConfigError,
+    MissingExtraError,
+    PredictError,
+    RooftraceError,
+)
+from rooftrace.core.machine import installed_versions, version_of, versions
+from rooftrace.engines.base import Engine, EngineKind, cpu_flags, has_fast_int8
+from rooftrace.engines.select import ENGINES, load_engine
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
+from rooftrace.models.spec import BundlePart, BundleSpec
+
+__all__ = [
+    "DoctorReport",
+    "EngineState",
+    "check_engine",
+    "measure_engine",
+    "run_doctor",
+    "tiny_bundle",
+]
+
+# ONNX: one 1 × 1 convolution whose weights are 1 / (3 · 255).
+_GRAPH = b64decode(
+    "CAgSCXJvb2Z0cmFjZTqUAQofCgVpbWFnZQoBdxINcHJvYmFiaWxpdGllcyIEQ29udhIEbWVhbiobCAEIAwgBCAEQAUIB"
+    "d0oMAVarOgFWqzoBVqs6WiIKBWltYWdlEhkKFwgBEhMKAxIBbgoCCAMKAxIBeQoDEgF4YioKDXByb2JhYmlsaXRpZXMS"
+    "GQoXCAESEwoDEgFuCgIIAQoDEgF5CgMSAXhCBAoAEA0="
+)
+_TOLERANCE = 0.01
+"""Maximum error of a probability in bf16; a defective engine has larger errors."""
+
+
+def tiny_bundle() -> ModelBundle:
+    """Return a model of three bands whose probability is the pixel's brightness: mean / 255."""
+    spec = BundleSpec(
+        name="brightness",
+        bands=("red", "green", "blue"),
+        mean=(127.5,) * 3,
+        std=(127.5,) * 3,
+        classes=("background", "building"),
+        input_multiple_px=1,
+        context_px=0,
+        parts={GRAPH_NAME: BundlePart(sha256=hashlib.sha256(_GRAPH).hexdigest(), size=len(_GRAPH))},
+    )
+    return ModelBundle(spec, {GRAPH_NAME: _GRAPH}, "the built-in self test")
+
+
+def check_engine(engine: Engine) -> None:
+    """Run an engine that was loaded with `tiny_bundle` and compare it with the known answer.
+
+    Raises:
+        PredictError: the answer differs.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
+    expected = image.mean(axis=1, keepdims=True) / 255
+    answer = engine.run(image)
+    if answer.shape != expected.shape or not np.allclose(answer, expected, atol=_TOLERANCE):
+        raise PredictError(
+            f"The engine {engine.name} in {engine.precision} fails the self test: "
+            f"shape {answer.shape}, expected {expected.shape}"
+            + (
+                f", maximum error {np.abs(answer - expected).max():.3g}."
+                if answer.shape == expected.shape
+                else "."
+            ),
+            remedy="Reinstall the engine's package, or use another one with --engine.",
+        )
+
+
+def measure_engine(engine: Engine, spec: BundleSpec, *, seconds: float = 1.0) -> float:
+    """Return millions of pixels per second, measured on noise for about `seconds`."""
+    side = spec.input_px or -(-512 // spec.input_multiple_px) * spec.input_multiple_px
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (1, len(spec.bands), side, side)).astype(spec.numpy_dtype)
+    # The first run compiles.
+    engine.run(image)
+    runs, started = 0, time.perf_counter()
+    while not runs or (elapsed := time.perf_counter() - started) < seconds:
+        engine.run(image)
+        runs += 1
+    return runs * side * side / 1e6 / elapsed
+
 
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch", "lightning", "segmentation-models-pytorch", "timm", "onnx", "nncf"),
@@ -27,6 +106,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "video": ("av",),
     "labels": ("pycocotools",),
     "parquet": ("pyarrow",),
+    "sam": ("transformers", "torch", "torchvision"),
 }
 _CORE = ("numpy", "openvino", "rasterio", "pyogrio", "shapely", "pyproj", "geopandas",
          "opencv-python-headless", "pillow", "pydantic", "typer", "rich")  # fmt: skip
@@ -36,19 +116,19 @@ _FLAGS = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "a
 
 @dataclass(frozen=True)
 class EngineState:
-    """One engine after its test.
+    """Result of the test of one engine.
 
     Args:
-        name: of the engine.
-        takes: what it runs, for people.
-        available: whether its package is there, and what it runs on.
-        runs: whether it answered the self test rightly and ran the model.
-        precision: that the default model ran in.
-        mpx_per_s: of the default model, or of the tiny one where there is none.
-        model: which of the two.
-        problem: why it does not run, and what to do; empty where it does, or where there was
-            nothing that it could have been tried with.
-        required: whether the core install should have it.
+        name: Name of the engine.
+        takes: Description of the models that it runs.
+        available: Whether its package and hardware are present.
+        runs: Whether it passed the self test and ran the model.
+        precision: Precision in which the model ran.
+        mpx_per_s: Millions of pixels per second with the default model, or with the tiny model if
+            there is no default model.
+        model: Name of the model that was measured.
+        problem: Reason why it does not run and the remedy; empty if it runs or could not be tried.
+        required: Whether it is part of the core install.
     """
 
     name: str
@@ -64,17 +144,17 @@ class EngineState:
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What was found.
+    """Result of `rooftrace doctor`.
 
     Args:
-        versions: of packages, GDAL, Python and the platform.
-        missing: packages of the core install that are not there.
-        extras: by name, an empty text where the extra is there, else how to install it.
-        cpu_flags: the instruction sets that matter here.
-        fast_int8: whether a quantised model is the fastest on this processor.
-        default_model: name and fingerprint, or why there is none.
-        has_default_model: whether there is one.
-        engines: each after its test.
+        versions: Versions of packages, GDAL, Python and the platform.
+        missing: Packages of the core install that are missing.
+        extras: Command that installs each extra; empty if it is installed.
+        cpu_flags: Instruction sets of the processor that affect speed.
+        fast_int8: Whether a quantised model is the fastest on this processor.
+        default_model: Name and hash of the default model, or why there is none.
+        has_default_model: Whether there is a default model.
+        engines: Result of each engine.
     """
 
     versions: dict[str, str]
@@ -88,37 +168,37 @@ class DoctorReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether prediction with the core install works here."""
+        """True if prediction with the core install works on this machine."""
         runs = all(engine.runs for engine in self.engines if engine.required)
         return runs and self.has_default_model and not self.missing
 
     def to_json(self) -> dict[str, Any]:
-        """One object for `--json`."""
+        """Return the object that `--json` prints."""
         return asdict(self) | {"healthy": self.healthy}
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Part and state, for a table."""
+        """Yield the name and the state of each part, for a table."""
         yield from self.versions.items()
         for name in self.missing:
             yield name, "missing: pip install rooftrace"
         for name, remedy in self.extras.items():
             yield f"extra {name}", remedy or "installed"
         yield "processor", ", ".join(self.cpu_flags) or platform.processor() or "unknown"
-        yield "int8", "fast" if self.fast_int8 else "not faster than floats here"
+        yield "int8", "fast" if self.fast_int8 else "not faster than floats on this processor"
         yield "default model", self.default_model
         for engine in self.engines:
             yield f"engine {engine.name}", _state_of(engine)
 
 
 def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
-    """Look at the installation and run each engine for about `seconds`."""
+    """Check the installation and run each engine for about `seconds`."""
     bundle: ModelBundle | None = None
     try:
         found = bundle = default_bundle()
-        told = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
+        default_model = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
     except BundleError as error:
-        told = str(error)
-    core = installed(_CORE)
+        default_model = str(error)
+    core = installed_versions(_CORE)
     extras = {}
     for name, packages in _EXTRAS.items():
         absent = [package for package in packages if version_of(package) is None]
@@ -130,7 +210,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         extras=extras,
         cpu_flags=tuple(flag for flag in _FLAGS if flag in cpu_flags()),
         fast_int8=has_fast_int8(),
-        default_model=told,
+        default_model=default_model,
         has_default_model=bundle is not None,
         engines=tuple(_examine(kind, bundle, seconds) for kind in ENGINES.values()),
     )
@@ -139,7 +219,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
 def _state_of(engine: EngineState) -> str:
     if engine.runs:
         return f"runs, {engine.precision}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
-    return engine.problem or f"installed, not tried: it takes {engine.takes}"
+    return engine.problem or f"installed, not tested: it takes {engine.takes}"
 
 
 def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> EngineState:

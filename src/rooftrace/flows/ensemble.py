@@ -1,54 +1,63 @@
-"""`rooftrace ensemble`: several models as one, fitted on labelled data, and what that is worth."""
+"""`rooftrace ensemble`: several models as one, fitted on labelled data, and the measured gain."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.source import SceneSet
-from rooftrace.data.split import parse_reference
-from rooftrace.flows.ensemble_counts import Answers
-from rooftrace.flows.ensemble_fit import Judged, TeamFit, fit_team
-from rooftrace.flows.labelled import open_labelled
-from rooftrace.flows.scored import check_labelled, score_set, threshold_at
+from rooftrace.core.text import plural
+from rooftrace.flows.ensemble_fit import (
+    EnsembleFit,
+    MemberProbabilities,
+    MethodFigures,
+    fit_ensemble,
+)
+from rooftrace.flows.labelled_predictions import (
+    Progress,
+    ProgressCounter,
+    check_threshold_data,
+    open_labelled,
+    predict_set,
+    threshold_at,
+)
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import parse_reference
 from rooftrace.metrics.curves import CurveMetric
-from rooftrace.metrics.paired import PairedTest
-from rooftrace.models.spec import BundleSpec, Measured
-from rooftrace.predict.ensemble import as_member, combine
-from rooftrace.predict.ensemble_engine import Combine
+from rooftrace.metrics.resampling import PairedTest
+from rooftrace.models.spec import BundleSpec, MeasuredMetrics
+from rooftrace.predict.ensemble import Combine, combine, member_in_ensemble
 from rooftrace.predict.ensemble_file import (
     EnsembleFile,
     is_ensemble,
     members_from,
     write_ensemble,
 )
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 
 __all__ = ["EnsembleReport", "run_ensemble"]
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class EnsembleReport:
-    """What was made.
+    """Result of `rooftrace ensemble`.
 
     Args:
-        out: the ensemble file.
-        combine: how.
-        metric: that was to be highest, as the mean over the sets.
-        members: names of the models in it.
-        weights: of these; None where they are not weighted.
-        threshold: on the building's probability, or on the share of votes.
-        fit: the figures.
-        names: of the sets of data.
-        notes: what was left out, for the person to see.
+        out: The ensemble file.
+        combine: Method of combination.
+        metric: The figure that was maximised, as the mean over the sets.
+        members: Names of the models in the ensemble.
+        weights: Weights of the members; None where they are not weighted.
+        threshold: Threshold on the building's probability, or on the share of votes.
+        fit: Figures of all models and methods.
+        names: Names of the sets of data.
+        notes: Models and results to mention to the user.
     """
 
     out: Path
@@ -57,28 +66,30 @@ class EnsembleReport:
     members: tuple[str, ...]
     weights: tuple[float, ...] | None
     threshold: float
-    fit: TeamFit
+    fit: EnsembleFit
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def chosen(self) -> Judged:
-        """The way to combine that is in the file."""
-        return _way(self.fit, self.combine)
+    def chosen(self) -> MethodFigures:
+        """Figures of the method in the file."""
+        return _figures_of(self.fit, self.combine)
 
     @property
-    def rows(self) -> tuple[Judged, ...]:
-        """Every model alone, and every way to combine them."""
+    def rows(self) -> tuple[MethodFigures, ...]:
+        """Figures of every model alone and of every method of combination."""
         fit = self.fit
         return (*fit.models, fit.average, fit.weighted, fit.vote)
 
     @property
     def gain(self) -> PairedTest | None:
-        """The ensemble against the best model alone, on scenes left out."""
+        """Test of the ensemble against the best single model, on scenes that were left out of the
+        fit.
+        """
         return self.fit.against_best(self.chosen)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the object that `--json` prints."""
         gain = self.gain
         return {
             "ensemble": str(self.out),
@@ -95,7 +106,7 @@ class EnsembleReport:
         }
 
 
-def _to_json(one: Judged, names: Sequence[str]) -> dict[str, Any]:
+def _to_json(one: MethodFigures, names: Sequence[str]) -> dict[str, Any]:
     def known(value: float) -> float | None:
         return None if math.isnan(value) else round(float(value), 5)
 
@@ -119,60 +130,64 @@ def run_ensemble(
     split: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
+    images: SceneOptions = AS_FOUND,
     progress: Progress | None = None,
 ) -> EnsembleReport:
-    """Predict every model over labelled scenes, fit how they are combined, and write the ensemble
-    file. Figures are of scenes that were left out of the fit, in five parts.
+    """Fit an ensemble: predict labelled scenes with every model, fit the combination, and write the
+    ensemble file.
 
-    Each model is run as it answers in the ensemble, and where its scale is another also by itself.
-    Votes have nothing to fit: the majority of the models' own answers. A model that gets no weight
-    is left out of the file.
+    Figures are measured on scenes that were left out of the fit, in five folds. Each model predicts
+    at the scale and on the tiles of the ensemble; where its own scale differs, it also predicts
+    alone. Votes have nothing to fit: each model decides at its own threshold, and the majority
+    wins. A model with weight 0 is left out of the file.
 
     Args:
-        bundles: two or more, which agree in bands and classes; None is the one that comes with
-            rooftrace.
-        folders: labelled data that no model was trained on; the mean over them counts.
-        out: the ensemble file, `NAME.ensemble.json`.
-        how: see `Combine`.
-        metric: of pixels, pooled over a set.
-        split: `FILE:PART`: only these scenes.
-        engine, precision: default what `rooftrace predict` would take.
-        progress: called with the images that are done and that there are, over all models.
+        bundles: At least two models with equal bands and classes; None is the default model.
+        folders: Labelled data that no model was trained on; the mean over the folders is maximised.
+        out: Path of the ensemble file, `NAME.ensemble.json`.
+        how: Method of combination, see `Combine`.
+        metric: Figure of pixels to maximise, pooled over a set.
+        split: `FILE:PART` to choose scenes; None for all.
+        engine, precision: Engine and precision; default as in `rooftrace predict`.
+        images: Bands, stretch and scale with which images are read.
+        progress: Function called with the number of images done and their total number, over all
+            models.
 
     Raises:
-        ConfigError: fewer than two bundles, an ensemble file among them, or more than two classes;
-            a name of another ending.
-        DataError: there is no data, it has no labelled image or no building, or cannot be read.
-        BundleError, PredictError, ExportError: as a model or `out` gives cause.
+        ConfigError: There are fewer than two bundles, one of them is an ensemble file or has more
+            than two classes, or `out` has another file ending.
+        DataError: There is no data, it has no labelled image or no building, or it cannot be read.
+        BundleError, PredictError, ExportError: A model cannot be used, or `out` cannot be written.
     """
     _check(bundles, folders, out)
     members = [load(path, engine=engine, precision=precision) for path in bundles]
-    team = combine(members).bundle.spec
+    combined = combine(members).bundle.spec
     sources = [open_labelled(members[0], folder, split) for folder in folders]
     for source in sources:
-        check_labelled(members[0], source)
+        check_threshold_data(members[0], source)
     specs = [member.bundle.spec for member in members]
     with TemporaryDirectory(prefix="rooftrace-") as folder:
         scratch = Path(folder)
-        sets = _answers(members, team, sources, scratch, progress)
+        sets = _predict_sets(members, combined, sources, scratch, images, progress)
         for one in sets:
-            if not any((scene.truth & scene.judged).any() for scene in one.team[0]):
+            if not any((scene.truth & scene.judged).any() for scene in one.combined[0]):
                 raise DataError(
-                    f"{one.source.name} has no pixel that is labelled as a building, where the "
-                    "models say something.",
+                    f"{one.source.name} has no predicted pixel that is labelled as a building.",
                     remedy="Name data with buildings, or another part of the split.",
                 )
-        names = _distinct([spec.name for spec in specs])
-        fit = fit_team(sets, [spec.threshold for spec in specs], names, metric, scratch)
+        names = _distinct_names([spec.name for spec in specs])
+        fit = fit_ensemble(sets, [spec.threshold for spec in specs], names, metric, scratch)
     kept = [place for place, weight in enumerate(fit.weights) if how != "weighted" or weight]
-    if len(kept) > 1 and _tiles(combine([members[i] for i in kept]).bundle.spec) != _tiles(team):
-        # Without these models tiles are others, and so are the answers that weights were fitted to.
+    if len(kept) > 1 and _tile_layout(
+        combine([members[i] for i in kept]).bundle.spec
+    ) != _tile_layout(combined):
+        # Without these models the tiles differ, and so do the probabilities that were fitted.
         report = run_ensemble(
             [bundles[place] for place in kept], folders, out, how=how, metric=metric, split=split,
-            engine=engine, precision=precision, progress=progress,
+            engine=engine, precision=precision, images=images, progress=progress,
         )  # fmt: skip
-        return replace(report, notes=(*_dropped(names, kept), *report.notes))
-    chosen = _way(fit, how)
+        return replace(report, notes=(*_left_out_note(names, kept), *report.notes))
+    chosen = _figures_of(fit, how)
     part = "all" if split is None else parse_reference(split)[1]
     threshold = 0.5 if how == "vote" else threshold_at(chosen.threshold_level)
     weights = tuple(fit.weights[place] for place in kept) if how == "weighted" else None
@@ -191,29 +206,30 @@ def run_ensemble(
     report = EnsembleReport(
         out=out, combine=how, metric=metric, members=tuple(names[place] for place in kept),
         weights=weights, threshold=threshold, fit=fit,
-        names=tuple(source.name for source in sources), notes=_dropped(names, kept),
+        names=tuple(source.name for source in sources), notes=_left_out_note(names, kept),
     )  # fmt: skip
     gain = report.gain
     if gain is None or gain.difference.value > 0:
         return report
-    told = f"on images left out {how} is no better than {fit.best_model.name} alone"
-    return replace(report, notes=(*report.notes, told))
+    text = f"on images left out {how} is no better than {fit.best_model.name} alone"
+    return replace(report, notes=(*report.notes, text))
 
 
 def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out: Path) -> None:
     if len(bundles) < 2:
         raise ConfigError(
-            f"{len(bundles)} models were given; an ensemble is of two or more.",
+            f"{plural(len(bundles), 'model was', 'models were')} given; "
+            "an ensemble needs at least two.",
             remedy='Name several .rooftrace files, or "default" for the bundled one, then data.',
         )
     for path in bundles:
         if is_ensemble(path):
             raise ConfigError(
-                f"{path} is an ensemble, which cannot be a model of another.",
-                remedy="Name its bundles.",
+                f"{path} is an ensemble file; an ensemble cannot be a member of another one.",
+                remedy="Name its bundles instead.",
             )
     if not folders:
-        raise DataError("There is no data to fit on.", remedy="Name labelled data.")
+        raise DataError("No data to fit on was given.", remedy="Name labelled data.")
     if not is_ensemble(out):
         raise ConfigError(
             f"{out} was given for the ensemble file; expected a name that ends in .json.",
@@ -221,59 +237,58 @@ def _check(bundles: Sequence[Path | None], folders: Sequence[SourceConfig], out:
         )
 
 
-def _answers(
+def _predict_sets(
     members: Sequence[Predictor],
-    team: BundleSpec,
+    combined: BundleSpec,
     sources: Sequence[SceneSet],
     scratch: Path,
+    images: SceneOptions,
     progress: Progress | None,
-) -> list[Answers]:
-    """What every model says of every set."""
-    # One that works at the ensemble's own scale says by itself what it says there.
-    scaled = [member.bundle.spec.gsd_m != team.gsd_m for member in members]
+) -> list[MemberProbabilities]:
+    """Predict every set with every model, in the ensemble and alone."""
+    # A member at the ensemble's own scale predicts the same in the ensemble and alone.
+    scaled = [member.bundle.spec.gsd_m != combined.gsd_m for member in members]
     total = (len(members) + sum(scaled)) * sum(map(len, sources))
-    done = 0
-
-    def tell(_done: int, _of: int) -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    counter = ProgressCounter(progress, total)
     made = []
     for number, source in enumerate(sources):
         together, alone = [], []
         for place, (member, is_scaled) in enumerate(zip(members, scaled)):
             folder = scratch / f"{number}-{place}"
-            seen = score_set(as_member(member, team), source, folder / "team", tell)
+            joined = member_in_ensemble(member, combined)
+            seen = predict_set(joined, source, folder / "combined", counter.advance, images=images)
             together.append(seen)
-            own = score_set(member, source, folder / "alone", tell) if is_scaled else seen
+            own = (
+                predict_set(member, source, folder / "alone", counter.advance, images=images)
+                if is_scaled
+                else seen
+            )
             alone.append(own)
-        made.append(Answers(tuple(together), tuple(alone)))
+        made.append(MemberProbabilities(tuple(together), tuple(alone)))
     for member in members:
         getattr(member.engine, "release", lambda: None)()
     return made
 
 
-def _way(fit: TeamFit, how: Combine) -> Judged:
+def _figures_of(fit: EnsembleFit, how: Combine) -> MethodFigures:
     return {"average": fit.average, "weighted": fit.weighted, "vote": fit.vote}[how]
 
 
-def _tiles(spec: BundleSpec) -> tuple[object, ...]:
-    """What a scene is laid out by."""
+def _tile_layout(spec: BundleSpec) -> tuple[object, ...]:
+    """Return the properties that decide on the tiles of a scene."""
     return spec.gsd_m, spec.input_px, spec.input_multiple_px, spec.context_px
 
 
-def _dropped(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
+def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:
     left_out = [name for place, name in enumerate(names) if place not in kept]
     if not left_out:
         return ()
-    told = f"without weight, and so not in the ensemble: {', '.join(left_out)}"
-    return (told if len(kept) > 1 else f"{told}; none was better together with {names[kept[0]]}",)
+    text = f"without weight, and so not in the ensemble: {', '.join(left_out)}"
+    return (text if len(kept) > 1 else f"{text}; none was better together with {names[kept[0]]}",)
 
 
-def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of which several are alike get a number."""
+def _distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Append a number to names that occur several times."""
     return tuple(
         f"{name} ({place + 1})" if list(names).count(name) > 1 else name
         for place, name in enumerate(names)
@@ -281,13 +296,13 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _measured(
-    chosen: Judged, metric: CurveMetric, names: Sequence[str], part: str, member: Predictor
-) -> tuple[Measured, ...]:
+    chosen: MethodFigures, metric: CurveMetric, names: Sequence[str], part: str, member: Predictor
+) -> tuple[MeasuredMetrics, ...]:
     if math.isnan(chosen.left_out):
         return ()
     engine = member.engine
     return tuple(
-        Measured(
+        MeasuredMetrics(
             data=name,
             split=part,
             protocol=(

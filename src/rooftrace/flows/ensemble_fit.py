@@ -1,48 +1,331 @@
-"""What an ensemble is worth on scenes that were left out when it was fitted.
+"""Fit of an ensemble: weights and thresholds, and figures on scenes that were left out.
 
-Scenes are divided into folds, those of one group never apart and neighbours by name together. What
-an ensemble, or a model alone, comes to on a fold is with weights and a threshold that were chosen
-on the others: so they are compared on equal terms, and none is judged on what it was fitted to.
+Scenes are divided into folds. Scenes of one group are always in the same fold, and neighbours by
+name stay together. On each fold, an ensemble or a single model is measured with weights and a
+threshold that were chosen on the other folds. In this way all methods are compared on equal terms,
+and none on scenes to which it was fitted.
+
+The search for weights maximises the figure itself, computed from the mask at the best threshold.
+Neither a soft IoU nor a soft Dice works as the objective: each is a ratio of two linear functions
+of the weights, and such a ratio is highest at a corner, where one model has all the weight (Charnes
+& Cooper 1962, "Programming with Linear Fractional Functionals"). The log loss has an optimum
+between corners, but it needs calibrated probabilities, and the probabilities of networks trained by
+Dice are far from calibrated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.data.source import SceneSet
-from rooftrace.flows.ensemble_counts import Answers, Counted, sample_pixels
-from rooftrace.flows.ensemble_weights import LEVELS, best_of, fit_weights
-from rooftrace.flows.scored import level_of
-from rooftrace.flows.threshold_search import middle_of_best
-from rooftrace.metrics.curves import CurveMetric
-from rooftrace.metrics.paired import PairedTest, paired
+from rooftrace.flows.labelled_predictions import SetProbabilities, level_of
+from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.curves import CurveMetric, ThresholdCurve, middle_of_best
+from rooftrace.metrics.resampling import PairedTest, paired_permutation_test
 
-__all__ = ["FOLDS", "Judged", "TeamFit", "fit_team", "folds_of"]
+__all__ = [
+    "FOLDS",
+    "LEVELS",
+    "EnsembleFit",
+    "MemberProbabilities",
+    "MethodFigures",
+    "MethodHistograms",
+    "PixelSample",
+    "fit_ensemble",
+    "fit_weights",
+    "folds_of",
+    "histogram",
+    "mean_curve",
+    "sample_pixels",
+    "weighted_mean",
+]
 
-FOLDS = 5
+LEVELS = 256
+
+_PACKED = 8
+"""Maximum number of models whose bytes are packed into one number."""
+
+_UNITS = 20
+"""Units of weight that each model starts with; finer weights would only follow chance."""
+
+_STEPS = (4, 2, 1)
+"""Units per model that are moved at a time, times the number of models: a fifth of the whole
+weight, a tenth, a twentieth."""
+
+_GAIN = 1e-4
+"""Minimum gain for a change of weights: a hundredth of a point."""
+
+
+@dataclass(frozen=True)
+class PixelSample:
+    """Pixels, with equal ones counted together.
+
+    Args:
+        rows: (n, models) uint8 probability from each model in 255ths.
+        counts: (2, n) number of pixels outside of buildings and inside of them.
+    """
+
+    rows: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.uint8], truth: NDArray[np.bool_]) -> PixelSample:
+        """Count (n, models) probabilities of pixels; (n,) `truth` marks buildings."""
+        count, models = rows.shape
+        if models > _PACKED:
+            return cls(rows, np.stack([~truth, truth]).astype(np.int64))
+        packed = np.zeros((count, _PACKED), np.uint8)
+        packed[:, :models] = rows
+        keys, which = np.unique(packed.view(np.uint64)[:, 0], return_inverse=True)
+        counts = np.bincount(which + truth * len(keys), minlength=2 * len(keys))
+        return cls(keys[:, None].view(np.uint8)[:, :models].copy(), counts.reshape(2, len(keys)))
+
+
+def weighted_mean(rows: NDArray[np.uint8], weights: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return the (n,) weighted means of (n, models) probabilities, rounded to 255ths; weights sum
+    to one.
+    """
+    mean = rows.astype(np.float32) @ weights.astype(np.float32)
+    mean += np.float32(0.5)
+    return np.asarray(mean.astype(np.uint8))
+
+
+def histogram(
+    levels: NDArray[np.uint8],
+    truth: NDArray[np.bool_] | None,
+    counts: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Return the (2, 256) number of pixels outside of buildings and inside of them at each level.
+
+    Args:
+        levels: (n,) levels.
+        truth: (n,) mask of buildings; None where `counts` are given.
+        counts: (2, n) number of pixels of both kinds for each level.
+    """
+    if counts is None:
+        assert truth is not None
+        place = levels + truth.astype(np.int64) * LEVELS
+        return np.bincount(place, minlength=2 * LEVELS).reshape(2, LEVELS)
+    return np.stack([np.bincount(levels, side, LEVELS) for side in counts]).astype(np.int64)
+
+
+def mean_curve(histograms: Sequence[NDArray[np.int64]], metric: CurveMetric) -> NDArray[np.float64]:
+    """Return the (255,) mean over sets of the figure at each level from 1.
+
+    Sets without a building are left out; zeros where no set has one.
+    """
+    curves = [
+        getattr(ThresholdCurve(LEVELS, counted), metric)()
+        for counted in histograms
+        if counted[1].any()
+    ]
+    return np.mean(curves, axis=0) if curves else np.zeros(LEVELS - 1)
+
+
+def fit_weights(
+    sets: Sequence[Sequence[PixelSample]], models: int, metric: CurveMetric
+) -> tuple[float, ...]:
+    """Find the weights with the highest mean over sets of a figure at its best threshold.
+
+    The search starts from equal weights, or from one model alone where that is clearly better. It
+    moves weight from one model to another while the figure rises by at least a hundredth of a
+    point: first fifths of the whole weight, then tenths, then twentieths.
+
+    Args:
+        sets: Samples of each set; every set has the same weight.
+        models: Number of models.
+        metric: Figure of pixels, pooled over a set.
+
+    Returns:
+        One weight for each model, 0 or more; they sum to 1.
+    """
+    known: dict[tuple[int, ...], float] = {}
+
+    def value(units: tuple[int, ...]) -> float:
+        if units not in known:
+            weights = np.asarray(units, np.float64) / sum(units)
+            counted = [
+                sum(
+                    (histogram(weighted_mean(s.rows, weights), None, s.counts) for s in samples),
+                    np.zeros((2, LEVELS), np.int64),
+                )
+                for samples in sets
+            ]
+            known[units] = float(mean_curve(counted, metric).max())
+        return known[units]
+
+    whole = _UNITS * models
+    current = (_UNITS,) * models
+    alone = [tuple(whole * (i == j) for j in range(models)) for i in range(models)]
+    best_alone = max(alone, key=value)
+    if value(best_alone) > value(current) + _GAIN:
+        current = best_alone
+    for step in _STEPS:
+        while True:
+            moves = [
+                _moved(current, i, j, step * models)
+                for i, j in permutations(range(models), 2)
+                if current[i]
+            ]
+            best = max(moves, key=value, default=current)
+            if value(best) <= value(current) + _GAIN:
+                break
+            current = best
+    return tuple(unit / whole for unit in current)
+
+
+def _moved(units: tuple[int, ...], source: int, target: int, step: int) -> tuple[int, ...]:
+    made = list(units)
+    amount = min(step, made[source])
+    made[source] -= amount
+    made[target] += amount
+    return tuple(made)
+
+
+_SAMPLE_PX = 2**20
+"""Maximum number of pixels, over all sets, to which weights are fitted."""
+
+_CHUNK_PX = 2**20
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One model, or one way to combine all.
+class MemberProbabilities:
+    """Probabilities that the members predict for one set.
 
     Args:
-        name: of it.
-        threshold_level: what was chosen on all scenes, in 255ths.
-        fitted: the figure at that, on the same scenes: the mean over the sets.
-        left_out: the figure of scenes that were left out of the choice; NaN where there are too few
-            scenes to leave some out.
-        own: of a model, the figure at its own threshold; of votes, that of the majority; else NaN.
-        by_set: (sets,) as `left_out`.
-        counts: (scenes, 3 · sets) true, labelled and predicted pixels of each scene, left out, in
+        combined: Probabilities from each member in the ensemble: on its tiles, at its scale.
+        alone: Probabilities from each member alone.
+    """
+
+    combined: tuple[SetProbabilities, ...]
+    alone: tuple[SetProbabilities, ...]
+
+    @property
+    def source(self) -> SceneSet:
+        return self.combined[0].source
+
+
+def sample_pixels(
+    sets: Sequence[MemberProbabilities], folds: Sequence[Ints]
+) -> list[dict[int, PixelSample]]:
+    """Draw random pixels of each set and fold; every set has the same share of the sample.
+
+    Args:
+        sets: Probabilities of the sets.
+        folds: (scenes,) fold of each scene, for each set.
+    """
+    made = []
+    for one, fold in zip(sets, folds):
+        area_px = sum(scene.score.size for scene in one.combined[0])
+        share = min(1.0, _SAMPLE_PX / len(sets) / area_px)
+        rng = np.random.default_rng(0)
+        rows: dict[int, list[NDArray[np.uint8]]] = {}
+        truth: dict[int, list[NDArray[np.bool_]]] = {}
+        for number, which in enumerate(fold.tolist()):
+            scenes = [member[number] for member in one.combined]
+            taken = scenes[0].judged & (rng.random(scenes[0].score.shape) < share)
+            said = np.stack([scene.score[taken] for scene in scenes], axis=1)
+            rows.setdefault(which, []).append(said)
+            truth.setdefault(which, []).append(scenes[0].truth[taken])
+        made.append(
+            {
+                which: PixelSample.of(np.concatenate(rows[which]), np.concatenate(truth[which]))
+                for which in rows
+            }
+        )
+    return made
+
+
+class MethodHistograms:
+    """Histograms (scenes, columns, 2, 256) of the judged pixels of each set by level.
+
+    The columns are: each member alone, the average, the votes (255 for a building, otherwise 0),
+    and each row of weights.
+
+    Args:
+        sets: Probabilities of the sets.
+        weights: (rows, models); each row sums to one.
+        thresholds: Threshold at which each member votes.
+        scratch: Folder for the histograms, which take a few kilobytes per scene.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[MemberProbabilities],
+        weights: Floats,
+        thresholds: Sequence[float],
+        scratch: Path,
+    ) -> None:
+        models = weights.shape[1]
+        limits = np.array([level_of(threshold) for threshold in thresholds], np.uint8)
+        mixes = np.concatenate([np.full((1, models), 1 / models), weights])
+        self._tied_px = self._judged_px = 0
+        self.sets = []
+        for number, one in enumerate(sets):
+            shape = (len(one.source), models + 1 + len(mixes), 2, LEVELS)
+            path = scratch / f"counts-{number}.npy"
+            counts = np.lib.format.open_memmap(path, "w+", np.uint32, shape)
+            for scene in range(len(one.source)):
+                self._count(one, scene, mixes, limits, counts[scene])
+            self.sets.append(counts)
+
+    @property
+    def tied(self) -> float:
+        """Share of the judged pixels with as many votes for the building as against it."""
+        return self._tied_px / max(self._judged_px, 1)
+
+    def _count(
+        self,
+        one: MemberProbabilities,
+        number: int,
+        mixes: Floats,
+        limits: NDArray[np.uint8],
+        out: NDArray[np.uint32],
+    ) -> None:
+        combined = [member[number] for member in one.combined]
+        judged, truth = combined[0].judged, combined[0].truth
+        models = len(combined)
+        for member, (alone, said) in enumerate(zip(one.alone, one.combined)):
+            scene = combined[member] if alone is said else alone[number]
+            out[member] = histogram(scene.score[judged], truth[judged])
+        rows = np.stack([scene.score[judged] for scene in combined], axis=1)
+        right = truth[judged]
+        for first in range(0, len(rows), _CHUNK_PX):
+            part, known = rows[first : first + _CHUNK_PX], right[first : first + _CHUNK_PX]
+            votes = 2 * (part >= limits).sum(axis=1)
+            self._tied_px += int((votes == models).sum())
+            self._judged_px += len(part)
+            chosen = (votes >= models) * np.uint8(LEVELS - 1)
+            out[models + 1] += histogram(chosen, known).astype(np.uint32)
+            for column, mix in zip((models, *range(models + 2, len(out))), mixes):
+                out[column] += histogram(weighted_mean(part, mix), known).astype(np.uint32)
+
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """Figures of one model, or of one method of combination.
+
+    Args:
+        name: Name of the model or method.
+        threshold_level: Threshold chosen on all scenes, as a level in 255ths.
+        fitted: Figure at this threshold on the same scenes: the mean over the sets.
+        left_out: Figure on scenes that were left out of the choice; NaN where there are too few
+            scenes.
+        own: For a model, the figure at its own threshold; for votes, that of the majority;
+            otherwise NaN.
+        by_set: (sets,) `left_out` of each set.
+        counts: (scenes, 3 · sets) true, labelled and predicted pixels of each left-out scene, in
             the columns of its set.
     """
 
@@ -56,38 +339,43 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class TeamFit:
-    """All that was found.
+class EnsembleFit:
+    """Figures of all models and methods.
 
     Args:
-        weights: fitted on all scenes, one of each model.
-        models: each alone.
-        average, weighted, vote: ways to combine them.
-        tied: of the judged pixels, the share on which votes were tied; 0 of an odd number.
-        scenes: how many.
-        groups: of each.
+        weights: Weight of each model, fitted on all scenes.
+        models: Figures of each model alone.
+        average, weighted, vote: Figures of the methods of combination.
+        tied: Share of the judged pixels with a tied vote; 0 for an odd number of models.
+        scenes: Number of scenes.
+        groups: Group of each scene.
+        metric: The figure.
     """
 
     weights: tuple[float, ...]
-    models: tuple[Judged, ...]
-    average: Judged
-    weighted: Judged
-    vote: Judged
+    models: tuple[MethodFigures, ...]
+    average: MethodFigures
+    weighted: MethodFigures
+    vote: MethodFigures
     tied: float
     scenes: int
     groups: tuple[str, ...]
     metric: CurveMetric
 
     @property
-    def best_model(self) -> Judged:
-        """The one with the highest figure of scenes left out, or where there is none, of all."""
+    def best_model(self) -> MethodFigures:
+        """The model with the highest figure on left-out scenes, or on all scenes where none were
+        left out.
+        """
         return max(self.models, key=lambda one: np.nan_to_num(one.left_out, nan=one.fitted))
 
-    def against_best(self, one: Judged) -> PairedTest | None:
-        """A way to combine against the best model alone; None where nothing could be left out."""
+    def against_best(self, one: MethodFigures) -> PairedTest | None:
+        """Test a method against the best single model; None where no scenes could be left out."""
         if np.isnan(one.left_out):
             return None
-        return paired(one.counts, self.best_model.counts, self._figure, groups=self.groups)
+        return paired_permutation_test(
+            one.counts, self.best_model.counts, self._figure, groups=self.groups
+        )
 
     def _figure(self, sums: Floats) -> Floats:
         true, labelled, predicted = np.moveaxis(sums.reshape(len(sums), -1, 3), 2, 0)
@@ -95,7 +383,7 @@ class TeamFit:
 
 
 def _figure_of(metric: CurveMetric, true: Floats, labelled: Floats, predicted: Floats) -> Floats:
-    """NaN where there is neither label nor prediction."""
+    """Return the figure; NaN where there is neither label nor prediction."""
     over = 2 * true if metric == "dice" else true
     under = labelled + predicted - (0 if metric == "dice" else true)
     made = np.full(under.shape, np.nan)
@@ -103,7 +391,7 @@ def _figure_of(metric: CurveMetric, true: Floats, labelled: Floats, predicted: F
 
 
 def _mean_figure(metric: CurveMetric, true: Floats, labelled: Floats, predicted: Floats) -> Floats:
-    """(n,) from (n, sets): the mean over the sets where it is defined."""
+    """Return the (n,) mean over the sets of (n, sets) counts, where the figure is defined."""
     each = _figure_of(metric, true, labelled, predicted)
     known = ~np.isnan(each)
     total, count = np.where(known, each, 0).sum(axis=1), known.sum(axis=1)
@@ -112,7 +400,9 @@ def _mean_figure(metric: CurveMetric, true: Floats, labelled: Floats, predicted:
 
 
 def folds_of(source: SceneSet) -> Ints:
-    """(scenes,) the fold of each: runs of groups where there are enough of them, else of scenes."""
+    """Return the (scenes,) fold of each scene: runs of groups where there are enough, otherwise of
+    scenes.
+    """
     groups = [entry.group for entry in source.entries]
     distinct = list(dict.fromkeys(groups))
     units = [entry.id for entry in source.entries] if len(distinct) < FOLDS else groups
@@ -120,21 +410,21 @@ def folds_of(source: SceneSet) -> Ints:
     return np.array([order[unit] * FOLDS // len(order) for unit in units], np.int64)
 
 
-def fit_team(
-    sets: Sequence[Answers],
+def fit_ensemble(
+    sets: Sequence[MemberProbabilities],
     thresholds: Sequence[float],
     names: Sequence[str],
     metric: CurveMetric,
     scratch: Path,
-) -> TeamFit:
-    """Fit weights, choose thresholds, and judge every model and every way to combine them.
+) -> EnsembleFit:
+    """Fit weights, choose thresholds, and measure every model and every method of combination.
 
     Args:
-        sets: each counts alike.
-        thresholds: of each model, its own.
-        names: of each model.
-        metric: of pixels, pooled over a set.
-        scratch: a folder for counts, of some kilobytes a scene.
+        sets: Probabilities of the sets; every set has the same weight.
+        thresholds: Own threshold of each model.
+        names: Names of the models.
+        metric: Figure of pixels, pooled over a set.
+        scratch: Folder for the histograms, which take a few kilobytes per scene.
     """
     models = len(names)
     folds = [folds_of(one.source) for one in sets]
@@ -143,22 +433,24 @@ def fit_team(
     for fold in range(FOLDS):
         others = [[one for f, one in by.items() if f != fold] for by in samples]
         weights.append(fit_weights(others, models, metric) if any(others) else weights[0])
-    counted = Counted(sets, np.array(weights), thresholds, scratch)
+    counted = MethodHistograms(sets, np.array(weights), thresholds, scratch)
 
-    def judged(name: str, columns: Sequence[int], own: int | None, fixed: bool = False) -> Judged:
-        return _judge(name, counted, folds, metric, columns, own, fixed=fixed)
+    def measured(
+        name: str, columns: Sequence[int], own: int | None, fixed: bool = False
+    ) -> MethodFigures:
+        return _measure(name, counted, folds, metric, columns, own, fixed=fixed)
 
     alone = tuple(
-        judged(name, [place] * (FOLDS + 1), level_of(threshold))
+        measured(name, [place] * (FOLDS + 1), level_of(threshold))
         for place, (name, threshold) in enumerate(zip(names, thresholds))
     )
     average, vote, first = models, models + 1, models + 2
-    return TeamFit(
+    return EnsembleFit(
         weights=weights[0],
         models=alone,
-        average=judged("average", [average] * (FOLDS + 1), None),
-        weighted=judged("weighted", range(first, first + FOLDS + 1), None),
-        vote=judged("vote", [vote] * (FOLDS + 1), LEVELS // 2, fixed=True),
+        average=measured("average", [average] * (FOLDS + 1), None),
+        weighted=measured("weighted", range(first, first + FOLDS + 1), None),
+        vote=measured("vote", [vote] * (FOLDS + 1), LEVELS // 2, fixed=True),
         tied=counted.tied,
         scenes=sum(len(one.source) for one in sets),
         groups=tuple(
@@ -170,23 +462,27 @@ def fit_team(
     )
 
 
-def _judge(
+def _measure(
     name: str,
-    counted: Counted,
+    counted: MethodHistograms,
     folds: Sequence[Ints],
     metric: CurveMetric,
     columns: Sequence[int],
     own: int | None,
     *,
     fixed: bool,
-) -> Judged:
-    """One model or way to combine.
+) -> MethodFigures:
+    """Measure one model or method.
 
     Args:
-        columns: of `counted`: what was fitted on all scenes, then what was fitted without each
+        name: Name of the model or method.
+        counted: Histograms of all columns.
+        folds: (scenes,) fold of each scene, for each set.
+        metric: The figure.
+        columns: Columns of `counted`: the one fitted on all scenes, then those fitted without each
             fold.
-        own: a level to judge at, besides.
-        fixed: that level is not chosen anew.
+        own: Level at which the figure is measured, too.
+        fixed: True keeps `own` as the level and chooses none.
     """
 
     def level(column: int, without: int | None) -> int | None:
@@ -198,7 +494,7 @@ def _judge(
         ]
         if not any(one[1].any() for one in pooled):
             return None
-        return middle_of_best(best_of(pooled, metric)) + 1
+        return middle_of_best(mean_curve(pooled, metric)) + 1
 
     def figure(counts: Ints) -> tuple[float, Floats]:
         true, labelled, predicted = np.moveaxis(
@@ -208,7 +504,7 @@ def _judge(
         return float(mean[0]), _figure_of(metric, true, labelled, predicted)[0]
 
     def at(levels: Sequence[int], which: Sequence[int]) -> Ints:
-        """(scenes, 3 · sets) at the level and in the column of each scene's fold."""
+        """Return (scenes, 3 · sets) counts at the level and in the column of each scene's fold."""
         parts = []
         for number, (counts, fold) in enumerate(zip(counted.sets, folds)):
             part = np.zeros((len(fold), len(folds), 3), np.int64)
@@ -229,7 +525,9 @@ def _judge(
     used = {f for fold in folds for f in fold.tolist()}
     if any(without[f] is None for f in used):
         none = np.full(len(folds), np.nan)
-        return Judged(name, chosen, fitted, np.nan, own_figure, none, np.zeros((0, 0), np.int64))
+        return MethodFigures(
+            name, chosen, fitted, np.nan, own_figure, none, np.zeros((0, 0), np.int64)
+        )
     counts = at([one or 1 for one in without], columns[1:])
     left_out, by_set = figure(counts)
-    return Judged(name, chosen, fitted, left_out, own_figure, by_set, counts)
+    return MethodFigures(name, chosen, fitted, left_out, own_figure, by_set, counts)

@@ -1,9 +1,9 @@
-"""`rooftrace label`: images and our predictions to a Label Studio server, and its labels back."""
+"""Implement `rooftrace label`: push images and predictions to Label Studio, pull labels back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from os.path import commonpath
 from pathlib import Path
@@ -12,51 +12,54 @@ from urllib.parse import quote
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, LayoutError
-from rooftrace.core.types import Scene
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.folders import CARD
-from rooftrace.data.images import image_name
-from rooftrace.data.kinds import open_source
-from rooftrace.data.labelstudio import label_config, predictions
-from rooftrace.data.labelstudio.client import LabelStudio
-from rooftrace.data.labelstudio.picture import is_shown_by_browsers, picture_of
-from rooftrace.data.labelstudio.project import find_project, number_of, polygon_tool
-from rooftrace.data.labelstudio.references import (
+from rooftrace.core.text import merge_notes, plural
+from rooftrace.io.files import write_atomically
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.folders import CARD
+from rooftrace.labels.image_files import image_name, images_folder
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.labelstudio import label_config, predictions
+from rooftrace.labels.labelstudio.client import (
+    LabelStudio,
+    find_project,
+    polygon_tool,
+    project_number,
+)
+from rooftrace.labels.labelstudio.export import LabelTask, read_tasks
+from rooftrace.labels.labelstudio.references import (
     FILE_KEY,
     ID_KEY,
     ImageFinder,
     image_key,
-    own_images,
     upload_path,
 )
-from rooftrace.data.labelstudio.tasks import Task, read_tasks
-from rooftrace.data.labelstudio.write import scene_data
-from rooftrace.data.source import Entry
-from rooftrace.io.atomic import write_atomically
-from rooftrace.predict.predictor import Predictor, load
-from rooftrace.predict.result import Prediction
+from rooftrace.labels.labelstudio.write import browser_image, is_shown_by_browsers, scene_data
+from rooftrace.labels.source import Progress, SceneEntry
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.predictor import load
 
-__all__ = ["PullReport", "PushReport", "run_pull", "run_push"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["PullReport", "PushReport", "pushed_ids", "run_pull", "run_push"]
 
 _TASKS = "tasks.json"
 _LONGEST_NAME = 60
-"""The server keeps names of up to a hundred signs, its own folder and digits among them."""
+"""Maximum length of an image name in characters.
+
+The server keeps names of up to a hundred characters, including its own folder and digits.
+"""
 
 
 @dataclass(frozen=True)
 class PushReport:
-    """What a server has now.
+    """Result of a push.
 
     Args:
-        project: the number of the project.
-        url: where people open it.
-        created: whether it is new.
-        pushed: ids of the scenes that are new in it.
-        skipped: ids of those that it had already.
-        buildings: polygons that were predicted for the new ones.
-        notes: what was assumed, for people to see.
+        project: Number of the project.
+        url: Address of the project's page.
+        created: Whether the project is new.
+        pushed: Ids of the scenes that were pushed.
+        skipped: Ids of the scenes that the project already had.
+        buildings: Number of polygons that were predicted for the pushed scenes.
+        notes: Assumptions that the user should see.
     """
 
     project: int
@@ -68,20 +71,20 @@ class PushReport:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the object that `--json` prints."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class PullReport:
-    """What came back.
+    """Result of a pull.
 
     Args:
-        path: what `rooftrace` takes as DATA.
-        tasks: of the project.
-        annotated: those of them with an annotation that was not skipped.
-        downloaded: images that were not here.
-        notes: what was left where it is, for people to see.
+        path: File or folder that `rooftrace` accepts as DATA.
+        tasks: Number of tasks of the project.
+        annotated: Number of tasks with an annotation that was not skipped.
+        downloaded: Number of images that were downloaded.
+        notes: Images that were not found, and other facts that the user should see.
     """
 
     path: str
@@ -91,7 +94,7 @@ class PullReport:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the object that `--json` prints."""
         return asdict(self)
 
 
@@ -100,29 +103,37 @@ def run_push(
     server: LabelStudio,
     project: str,
     *,
+    ids: Sequence[str] | None = None,
     bundle: Path | None = None,
     local_files_root: Path | None = None,
     threshold: float | None = None,
+    images: SceneOptions = AS_FOUND,
     progress: Progress | None = None,
 ) -> PushReport:
-    """Make a task of each image of `data` that the project does not have, with our predictions.
+    """Create a task with predictions for each image of `data` that the project does not have.
 
     Args:
-        data: of any kind; its labels, if it has some, stay here.
-        server: where to.
-        project: its number, or its title; a project of that title is made where there is none.
-        bundle: the model; default the one that comes with rooftrace.
-        local_files_root: the server's document root, if it is on this machine or under the same
-            path; the images are then shown from where they lie, and not uploaded.
-        threshold: on the building's probability; default the model's own.
-        progress: called with the images that are done and that there are.
+        data: Data of any kind; its labels are not pushed.
+        server: Label Studio server.
+        project: Number or title of the project; if no project has the title, one is created.
+        ids: Ids of the images to push, in this order; default all.
+        bundle: Model; default the one that comes with rooftrace.
+        local_files_root: The server's document root, if it is on this machine or mounted under the
+            same path. The server then shows the images from there, and they are not uploaded.
+        threshold: Threshold on the building's probability; default the model's own.
+        images: Bands, stretch and scale with which images are read.
+        progress: Called with the number of finished images and the total number.
 
     Raises:
-        ConfigError: the server, the token or the project is wrong, or no label of the project is
-            the model's building; an image is not below the root.
-        DataError, BundleError, PredictError: as an image, the model or the server gives cause.
+        ConfigError: The server, the token or the project is wrong, no label of the project is the
+            model's building class, or an image is not below the root.
+        DataError: An image or the server causes an error.
+        BundleError, PredictError: The model causes an error.
     """
     source = open_source(data).with_unlabelled()
+    if ids is not None:
+        entries = {entry.id: entry for entry in source.entries}
+        source = replace(source, entries=tuple(entries[one] for one in ids))
     root = None if local_files_root is None else local_files_root.resolve()
     served = None if root is None else _served_folder(source.entries, root)
     predictor = load(bundle)
@@ -130,32 +141,35 @@ def run_push(
     project_found = find_project(server, project)
     created = project_found is None
     if project_found is None:
-        project_found = server.create_project(project, label_config(spec.classes))
+        project_found = server.create_project(project, label_config(spec.classes, unknown=False))
     tool = polygon_tool(project_found, spec.classes[spec.building_class])
-    number = number_of(project_found)
+    number = project_number(project_found)
     if served is not None:
         server.serve_folder(number, served)
-    known = {one.get(ID_KEY) for one in server.task_data(number)}
+    known = _ids(server, number)
     new = tuple(entry for entry in source.entries if entry.id not in known)
     top = expand_path(data.path, Path(), key="path").resolve()
     buildings = 0
-    notes: dict[str, None] = {}
+    notes: list[str] = []
+    names: set[str] = set()
     for done, (entry, scene) in enumerate(zip(new, replace(source, entries=new))):
-        made = _predict(predictor, scene, threshold)
-        notes.update(dict.fromkeys(made.summary.notes))
+        options = replace(images, gsd_m=scene.stated_gsd_m, threshold=threshold)
+        made = predictor.predict(scene.image, options=options)
+        notes.extend(made.summary.notes)
+        names.add(scene.image.name)
         footprints = made.outlines.of_class(spec.building_class)
         buildings += len(footprints)
         if root is None or entry.image is None:
-            picture = picture_of(scene.image, entry.image, _short_name(entry))
+            picture = browser_image(scene.image, entry.image, _short_name(entry))
             reference = server.upload(number, picture.name, picture.content, picture.media_type)
         else:
             below = entry.image.resolve().relative_to(root).as_posix()
             reference = f"/data/local-files/?d={quote(below)}"
-        task_data = scene_data(entry, scene, reference, key=tool.key, placed=False)
+        task_data = scene_data(entry, scene, reference, key=tool.key, georeferenced=False)
         if entry.image is not None:
-            task_data[FILE_KEY] = _name_below(entry.image, top)
+            task_data[FILE_KEY] = _path_below(entry.image, top)
         found = predictions(
-            footprints, made.mask.grid, [tool.label], spec.name,
+            footprints, made.mask.grid, [tool.label], predictor.bundle.version,
             building_class=0, control=tool.control,
         )  # fmt: skip
         server.import_tasks(number, [{"data": task_data, "predictions": found}])
@@ -168,7 +182,7 @@ def run_push(
         pushed=tuple(entry.id for entry in new),
         skipped=tuple(entry.id for entry in source.entries if entry.id in known),
         buildings=buildings,
-        notes=(*source.notes, *notes),
+        notes=(*source.notes, *merge_notes(notes, names)),
     )
 
 
@@ -180,32 +194,34 @@ def run_pull(
     images: Path | None = None,
     progress: Progress | None = None,
 ) -> PullReport:
-    """Fetch all tasks of a project with their annotations, and the uploaded images not here yet.
+    """Fetch all tasks of a project with their annotations, and the missing uploaded images.
 
     Args:
-        server: where from.
-        project: its number or its title.
-        out: a `.json` file, or a folder for `tasks.json` and a card with which the folder is DATA.
-            Images go into a folder beside the file, `…_images`.
-        images: where images lie already, such as the folder that was pushed.
-        progress: called with the tasks that are looked at and that there are.
+        server: Label Studio server.
+        project: Number or title of the project.
+        out: A `.json` file, or a folder for `tasks.json` and a card that makes the folder DATA.
+            Images are saved in the folder `…_images` beside the file.
+        images: Folder of images that already exist, such as the folder that was pushed.
+        progress: Called with the number of finished tasks and the total number.
 
     Raises:
-        ConfigError: the server, the token or the project is wrong.
-        DataError, ExportError: the server or the disk gives cause.
+        ConfigError: The server, the token or the project is wrong.
+        DataError: The server causes an error.
+        ExportError: A file cannot be written.
     """
     found = find_project(server, project)
     if found is None:
         raise ConfigError(
             f"{server.url} has no project called {project!r}.",
-            remedy="Check --project; its number stands in the address of its page.",
+            remedy="Check --project; the number is part of the address of the project's page.",
         )
     if images is not None and not images.exists():
-        raise LayoutError(f"There is nothing at {images}.", remedy="Check --images.")
+        raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
     as_file = out.suffix.lower() == ".json"
     path = out if as_file else out / _TASKS
-    server.export(number_of(found), path)
-    tasks, _ = read_tasks(path)
+    number = project_number(found)
+    exported = f"the export of project {number} of {server.url}"
+    tasks, _ = server.export(number, path, lambda file: read_tasks(file, exported))
     finder = ImageFinder.beside(path, images)
     downloaded = 0
     absent: list[str] = []
@@ -214,7 +230,7 @@ def run_pull(
         try:
             finder.find(reference, task.where, pushed_from=str(task.data.get(FILE_KEY, "")))
         except LayoutError:
-            if _download(server, reference, own_images(path), task):
+            if _download(server, reference, images_folder(path), task):
                 downloaded += 1
             else:
                 absent.append(str(reference))
@@ -223,8 +239,8 @@ def run_pull(
     notes = []
     if absent:
         notes.append(
-            f"{len(absent)} images were not uploaded to the server and are not here, such as "
-            f"{absent[0]}; say where they are with --images."
+            f"{plural(len(absent), 'image was', 'images were')} neither uploaded to the server nor "
+            f"found, such as {absent[0]}; give their folder with --images."
         )
     if as_file and images is not None:
         notes.append(f"Read {path} with --images {images}.")
@@ -239,69 +255,78 @@ def run_pull(
     )
 
 
-def _predict(predictor: Predictor, scene: Scene, threshold: float | None) -> Prediction:
-    # Only what the image itself does not say.
-    gsd_m = None if scene.gsd_m == scene.image.grid.gsd_m else scene.gsd_m
-    return predictor.predict(scene.image, gsd_m=gsd_m, threshold=threshold)
-
-
-def _served_folder(entries: Sequence[Entry], root: Path) -> Path:
-    """The folder below the server's document root that holds all images.
+def pushed_ids(server: LabelStudio, project: str) -> frozenset[str]:
+    """Return the ids of the images that were pushed to a project; none if it does not exist.
 
     Raises:
-        ConfigError: an image is not below it, or is one that no browser shows.
+        ConfigError: The server, the token or the project is wrong.
+        DataError: The server causes an error.
+    """
+    found = find_project(server, project)
+    return frozenset() if found is None else _ids(server, project_number(found))
+
+
+def _ids(server: LabelStudio, number: int) -> frozenset[str]:
+    return frozenset(str(one[ID_KEY]) for one in server.task_data(number) if ID_KEY in one)
+
+
+def _served_folder(entries: Sequence[SceneEntry], root: Path) -> Path:
+    """Return the folder below the server's document root that contains all images.
+
+    Raises:
+        ConfigError: An image is not below the root, or browsers cannot show it.
     """
     files = [entry.image.resolve() for entry in entries if entry.image is not None]
     for file in files:
         if root not in file.parents:
             raise ConfigError(
                 f"{file} is not below --local-files-root {root}.",
-                remedy="Name the document root of the server, or leave the option out: then the "
+                remedy="Give the document root of the server, or leave the option out: then the "
                 "images are uploaded.",
             )
         if is_shown_by_browsers(file) is None:
             raise ConfigError(
-                f"{file} is no upright PNG or JPEG, and a browser shows no other image as it lies.",
-                remedy="Leave --local-files-root out: then a PNG of it is uploaded.",
+                f"{file} is not an upright PNG or JPEG; browsers show no other image unchanged.",
+                remedy="Leave --local-files-root out: then a PNG of the image is uploaded.",
             )
     folder = Path(commonpath([file.parent for file in files])) if files else root
     if folder == root:
         raise ConfigError(
             f"The images lie in --local-files-root {root} itself; Label Studio serves only the "
             "folders below it.",
-            remedy="Put them into a folder of their own there.",
+            remedy="Put them into a folder below it.",
         )
     return folder
 
 
-def _short_name(entry: Entry) -> str:
+def _short_name(entry: SceneEntry) -> str:
     return image_name(entry.id)[-_LONGEST_NAME:]
 
 
-def _name_below(image: Path, top: Path) -> str:
-    """The way from the data to an image, or its name where it lies elsewhere."""
+def _path_below(image: Path, top: Path) -> str:
+    """Return the path of an image below the data, or its name if it lies elsewhere."""
     real = image.resolve()
     return real.relative_to(top).as_posix() if top in real.parents else image.name
 
 
-def _download(server: LabelStudio, reference: object, folder: Path, task: Task) -> bool:
-    """Fetch an upload into the folder; False where the image is none, and stays where it is."""
+def _download(server: LabelStudio, reference: object, folder: Path, task: LabelTask) -> bool:
+    """Download an upload to the folder; return False if the image is not an upload."""
     path = upload_path(reference) if isinstance(reference, str) else None
     if path is None:
         return False
     name = path.rpartition("/")[2]
-    # The name is the server's word; a file is made in our folder and nowhere else.
+    # The server is not trusted: a file is created in this folder only.
     if name in (".", "..") or not name.isprintable() or any(sign in name for sign in '\\:*?"<>|'):
         raise DataError(
-            f"{task.where} names the upload {name!r}, which is no name for a file here.",
-            remedy="Take that task out of the project.",
+            f"{task.where} names the upload {name!r}, which is not a valid file name here.",
+            remedy="Remove that task from the project.",
         )
     server.download(path, folder / name)
     return True
 
 
 def _write_card(folder: Path, images: Path | None) -> None:
-    """With which the folder is read as DATA."""
+    """Write the card with which the folder is read as DATA."""
     lines = [f"path = {json.dumps(_TASKS)}", 'kind = "labelstudio"']
     if images is not None:
         lines.append(f"images = {json.dumps(str(images.resolve()), ensure_ascii=False)}")

@@ -1,21 +1,30 @@
-"""`rooftrace split`: divide a set into parts once, and write down how."""
+"""Implement `rooftrace split`: divide a set into parts and write the split file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.audit.duplicates import (
+    confirm,
+    groups,
+    hash_of,
+    near_duplicates,
+    strips_of,
+    thumbnail_of,
+)
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.data.blocks import Ground
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.duplicates import confirm, groups, hash_of, near_duplicates
-from rooftrace.data.glance import Glance, glances
-from rooftrace.data.kinds import open_source
-from rooftrace.data.source import Progress, SceneSet
-from rooftrace.data.split import (
+from rooftrace.core.types import LabelReader
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.scene_extents import SceneExtents, outline_of
+from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.labels.split import (
     PARTS,
     Split,
     SplitBy,
@@ -25,12 +34,14 @@ from rooftrace.data.split import (
     write_split,
 )
 
-__all__ = ["run_split"]
+__all__ = ["SceneSummary", "built_up_of", "run_split", "summarize_scenes"]
 
 _BLOCKS_A_PART = 2
-"""The smallest part gets so many blocks or more, where the ground has room for them."""
+"""Minimum number of blocks in the smallest part, if the ground has room for them."""
 
 _MUCH_DROPPED = 0.25
+"""Share of dropped images above which a note is written."""
+
 _MOST_GAP_M = 50_000.0
 
 
@@ -52,47 +63,49 @@ def run_split(
     """Write the ids of each part to `out`.
 
     Args:
-        data: what is divided: its labelled images; if it has none, all.
-        val, test: shares of the images.
-        by: what stays together: images alone, their groups, or what lies in one block of ground.
-        group_pattern: a regular expression whose first bracket is the group in an id; default the
-            folder that the image lies in.
-        block_m: side of the blocks, in metres; default so that each part has a few.
-        gap_m: what lies nearer than that to another part is left out; default half of the side of
-            an image. With 0 parts share no ground, but may have an edge in common.
-        stratify: whether parts get like shares of built-up ground; all labels are read for it.
-        duplicates: whether near-duplicates stay in one part; all images are read for it.
-        progress: called with the scenes that were read and that there are.
+        data: Data to divide: its labelled images, or all images if none is labelled.
+        out: Split file to write.
+        val, test: Shares of the images.
+        by: Unit that is kept together: single images, groups, or blocks of ground.
+        group_pattern: Regular expression whose first group is the group in an id; default the
+            folder of the image.
+        block_m: Side of the blocks in metres; default chosen so that each part has a few blocks.
+        gap_m: Minimum distance between parts in metres; images closer than that are left out. The
+            default is half the side of an image. With 0, parts share no ground, but may touch.
+        stratify: Whether parts get similar built-up shares; all labels are read for this.
+        duplicates: Whether near-duplicates stay in one part; all images are read for this.
+        seed: Seed of the random division.
+        progress: Called with the number of scenes read and the total number.
 
     Raises:
-        LayoutError, DataError, ConfigError, ExportError: see `open_source` and `make_split`.
-        GeoreferenceError: the split is by block, and an image lies nowhere on the ground.
+        LayoutError, DataError, ConfigError, ExportError: See `open_source` and `make_split`.
+        GeoreferenceError: The split is by block, and an image has no georeference.
     """
     _check_options(by, group_pattern, block_m, gap_m)
     source, notes = _to_divide(open_source(data), stratify)
     units = _groups(source, by, group_pattern, data.path)
-    looked: list[Glance] = []
+    summaries: list[SceneSummary] = []
     if stratify or duplicates or by == "block":
-        looked = glances(source, labels=stratify, pixels=duplicates, progress=progress)
-    built_up = {one.id: one.built_up for one in looked if one.built_up is not None}
-    copies = _copies(looked) if duplicates else []
-    ground = None
+        summaries = summarize_scenes(source, labels=stratify, pixels=duplicates, progress=progress)
+    built_up = {one.id: one.built_up for one in summaries if one.built_up is not None}
+    copies = _copies(summaries) if duplicates else []
+    extents = None
     if by == "block":
-        ground = _ground(looked, source)
+        extents = _extents(summaries, source)
         if block_m is None:
             smallest = min((share for share in (val, test) if share > 0), default=1.0)
-            block_m = round(ground.block_m(_BLOCKS_A_PART / smallest), 3)
+            block_m = round(extents.suggest_block_m(_BLOCKS_A_PART / smallest), 3)
         if gap_m is None:
-            gap_m = round(float(np.median(ground.side_m)) / 2, 3)
-        units = ground.blocks(block_m)
+            gap_m = round(float(np.median(extents.side_m)) / 2, 3)
+        units = extents.blocks(block_m)
     split = make_split(
         source.ids, units, val=val, test=test, by=by, seed=seed, built_up=built_up, together=copies
     )
-    if ground is not None and gap_m is not None:
-        split = _with_gap(split, source, ground, gap_m)
-        notes.append(_on_dropped(split, len(source)))
+    if extents is not None and gap_m is not None:
+        split = _with_gap(split, source, extents, gap_m)
+        notes.append(_dropped_note(split, len(source)))
     else:
-        notes.append(_on_shared_ground(split, looked))
+        notes.append(_shared_ground_note(split, summaries))
     split = split.model_copy(
         update={
             "block_m": block_m,
@@ -103,6 +116,63 @@ def run_split(
     )
     write_split(out, split)
     return split
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSummary:
+    """A few figures of one scene.
+
+    Args:
+        id: Id of the scene.
+        outline: Outline on the ground, see `labels.scene_extents.outline_of`; None without a
+            georeference.
+        built_up: Share of the building class among the known pixels of the label; None if there is
+            no label or labels were not read.
+        thumbnail: (32, 32) float16 in 0..1, see `duplicates.thumbnail`; None if pixels were not
+            read.
+    """
+
+    id: str
+    outline: NDArray[np.float64] | None
+    built_up: float | None = None
+    thumbnail: NDArray[np.float16] | None = None
+
+
+def summarize_scenes(
+    source: SceneSet, *, labels: bool, pixels: bool, progress: Progress | None = None
+) -> list[SceneSummary]:
+    """Return the summaries of all scenes of a set, in its order, computed on all cores.
+
+    Args:
+        source: The set.
+        labels: True to read the labels.
+        pixels: True to read the images; otherwise only their headers are read.
+        progress: Function called with the number of finished scenes and the number of all scenes.
+
+    Raises:
+        DataError: An image or a label cannot be read.
+    """
+    summarize = partial(_summarize, labels=labels, pixels=pixels)
+    return list(map_entries(source, summarize, progress=progress))
+
+
+def _summarize(source: SceneSet, entry: SceneEntry, *, labels: bool, pixels: bool) -> SceneSummary:
+    scene = source.open_scene(entry)
+    share = None
+    if labels and scene.label is not None:
+        share = built_up_of(scene.label, scene.image.grid.shape, source.building_class)
+    small = thumbnail_of(scene.image).astype(np.float16) if pixels else None
+    return SceneSummary(entry.id, outline_of(scene.image.grid), share, small)
+
+
+def built_up_of(label: LabelReader, shape: tuple[int, int], building_class: int) -> float | None:
+    """Return the share of the building class among known label pixels; None without any."""
+    built = known = 0
+    for window in strips_of(shape):
+        mask = label.read(window)
+        known += int(mask.valid.sum())
+        built += int(((mask.data == building_class) & mask.valid).sum())
+    return built / known if known else None
 
 
 def _check_options(
@@ -147,51 +217,53 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None, path: str)
     if len(set(found)) == 1:
         raise DataError(
             f"All images of {path} are in one group: they lie in one folder.",
-            remedy="Say what the groups are with --group-pattern, such as '^([a-z]+)_'.",
+            remedy="Define the groups with --group-pattern, such as '^([a-z]+)_'.",
         )
     return found
 
 
-def _copies(looked: Sequence[Glance]) -> list[list[str]]:
-    """The ids of near-duplicates, those that belong together in one list."""
+def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
+    """Return lists of ids, each of images that are near-duplicates of one another."""
 
     def small(number: int) -> NDArray[np.float32]:
-        found = looked[number].small
+        found = summaries[number].thumbnail
         assert found is not None
         return found.astype(np.float32)
 
-    hashes = np.array([hash_of(small(n)) for n in range(len(looked))], dtype=np.uint64)
+    hashes = np.array([hash_of(small(n)) for n in range(len(summaries))], dtype=np.uint64)
     lists: dict[int, list[str]] = {}
-    for one, first in zip(looked, groups(len(looked), confirm(near_duplicates(hashes), small))):
+    for one, first in zip(
+        summaries, groups(len(summaries), confirm(near_duplicates(hashes), small))
+    ):
         lists.setdefault(int(first), []).append(one.id)
     return [ids for ids in lists.values() if len(ids) > 1]
 
 
-def _ground(looked: Sequence[Glance], source: SceneSet) -> Ground:
-    outlines = [one.outline for one in looked if one.outline is not None]
-    nowhere = [one.id for one in looked if one.outline is None]
+def _extents(summaries: Sequence[SceneSummary], source: SceneSet) -> SceneExtents:
+    outlines = [one.outline for one in summaries if one.outline is not None]
+    nowhere = [one.id for one in summaries if one.outline is None]
     if nowhere:
         raise GeoreferenceError(
-            f"{len(nowhere)} of the {len(source)} images of {source.name} lie nowhere on the "
-            f"ground, {nowhere[0]} among them; a split by block needs a georeference.",
-            remedy="Georeference them, or say with --by group --group-pattern what lies together.",
+            f"{len(nowhere)} of the {len(source)} images of {source.name} have no georeference, "
+            f"including {nowhere[0]}; a split by block needs one.",
+            remedy="Georeference them, or define groups with --by group --group-pattern.",
         )
-    return Ground.of(outlines)
+    return SceneExtents.of(outlines)
 
 
-def _with_gap(split: Split, source: SceneSet, ground: Ground, gap_m: float) -> Split:
-    """Without what lies too near to another part: training gives way to validation and test."""
+def _with_gap(split: Split, source: SceneSet, extents: SceneExtents, gap_m: float) -> Split:
+    """Drop images too close to another part; training yields to validation, and both to test."""
     part_of = split.part_of
     where = [part_of[scene_id] for scene_id in source.ids]
     train, val, test = (np.array([part == name for part in where]) for name in PARTS)
-    val &= ~ground.near(val, test, gap_m)
-    train &= ~ground.near(train, val | test, gap_m)
+    val &= ~extents.near(val, test, gap_m)
+    train &= ~extents.near(train, val | test, gap_m)
     kept = {name: _chosen(source.ids, part) for name, part in zip(PARTS, (train, val, test))}
     for part, ids in kept.items():
         if split.parts[part] and not ids:
             raise DataError(
-                f"Nothing is left of the part {part!r}: all its images lie nearer than {gap_m:g} m "
-                "to another part.",
+                f"No image is left in the part {part!r}: all its images lie closer than {gap_m:g} "
+                "m to another part.",
                 remedy="Choose larger blocks with --block-m, or a smaller gap with --gap-m.",
             )
     dropped = _chosen(source.ids, ~(train | val | test))
@@ -202,30 +274,30 @@ def _chosen(ids: Sequence[str], keep: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(sorted(ids[index] for index in np.flatnonzero(keep).tolist()))
 
 
-def _on_dropped(split: Split, count: int) -> str:
+def _dropped_note(split: Split, count: int) -> str:
     if len(split.dropped) <= _MUCH_DROPPED * count:
         return ""
     return (
-        f"{len(split.dropped)} of {count} images lie nearer than {split.gap_m:g} m to another part "
-        "and are in none. Larger blocks (--block-m) or a smaller gap (--gap-m) lose fewer."
+        f"{len(split.dropped)} of {count} images lie closer than {split.gap_m:g} m to another "
+        "part and are in no part. Larger blocks (--block-m) or a smaller gap (--gap-m) drop fewer."
     )
 
 
-def _on_shared_ground(split: Split, looked: Sequence[Glance]) -> str:
-    """What a split that does not look at the ground lets through."""
-    placed = [(one.id, one.outline) for one in looked if one.outline is not None]
-    if not placed:
+def _shared_ground_note(split: Split, summaries: Sequence[SceneSummary]) -> str:
+    """Return a note on ground that several parts show, in a split that is not by block."""
+    georeferenced = [(one.id, one.outline) for one in summaries if one.outline is not None]
+    if not georeferenced:
         return ""
-    ground = Ground.of([outline for _, outline in placed])
+    extents = SceneExtents.of([outline for _, outline in georeferenced])
     part_of = split.part_of
     shared = held_out = 0
     for name in ("val", "test"):
-        part = np.array([part_of[scene_id] == name for scene_id, _ in placed])
+        part = np.array([part_of[scene_id] == name for scene_id, _ in georeferenced])
         held_out += int(part.sum())
-        shared += int(ground.near(part, ~part, 0.0).sum())
+        shared += int(extents.near(part, ~part, 0.0).sum())
     if not shared:
         return ""
     return (
-        f"{shared} of {held_out} validation and test images show ground that another part shows "
-        "too, so scores will be too good. Divide with --by block."
+        f"{shared} of {held_out} validation and test images show ground that another part also "
+        "shows, so scores will be too high. Divide with --by block."
     )

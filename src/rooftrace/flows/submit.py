@@ -1,54 +1,159 @@
-"""`rooftrace predict --rle`: the masks of many images as one table of run lengths."""
+"""`rooftrace submit`: write the masks of many images as one table of run lengths.
+
+Computed runs are kept in a journal beside the table, from which a stopped command resumes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
-from rooftrace.data.layout import images_under
-from rooftrace.data.rle.images import NamedImages
-from rooftrace.data.rle.table import Columns, RleTable, Row
-from rooftrace.data.runs import NO_RUNS, Order, encode_runs
-from rooftrace.flows.journal import Journal
-from rooftrace.flows.machine import peak_rss_mb
+from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.names import check_utf8
+from rooftrace.core.text import list_first, plural
+from rooftrace.io.files import export_error
 from rooftrace.io.masks import MemoryMask
-from rooftrace.io.raster import NodataRule, RasterFile, open_raster
-from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, load_models
-from rooftrace.predict.passage import SceneStream
+from rooftrace.io.nodata import NodataRule, nodata_to_json
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.labels.image_files import images_under
+from rooftrace.labels.rle.codec import NO_RUNS, Order, encode_runs
+from rooftrace.labels.rle.source import NamedImages
+from rooftrace.labels.rle.table import RleTable, TableColumns, TableRow
+from rooftrace.predict.model_set import ModelSet
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene import plan_scene
-from rooftrace.predict.stream import run_streams
-from rooftrace.predict.tta import Tta
 
-__all__ = ["SubmitReport", "run_submit"]
+__all__ = ["Journal", "SubmitReport", "run_submit"]
+
+_LINE = re.compile(rb"(\d{1,12}) ([-0-9][ 0-9]*)\n")
+"""Pattern of a journal's line: index of an image, and its runs."""
+
+
+class Journal:
+    """File with one line for each image; written lines survive the end of the process.
+
+    The first line contains the settings with which the runs were computed. A journal of the same
+    settings is resumed; any other journal is replaced.
+
+    Args:
+        path: Path of the journal.
+        made_with: Everything on which the result depends, as plain data.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path, made_with: Mapping[str, Any]) -> None:
+        self.path = path
+        self._offsets: dict[int, int] = {}
+        head = json.dumps(made_with, sort_keys=True).encode() + b"\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.replaced = path.exists() and not self._begins_with(head)
+            self._file = path.open("r+b" if path.exists() and not self.replaced else "w+b")
+            if self._file.readline() != head:
+                self._file.write(head)
+            self._find_lines()
+        except OSError as error:
+            raise export_error(path, error) from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._offsets
+
+    def __getitem__(self, index: int) -> str:
+        """Return the runs of an image."""
+        self._file.seek(self._offsets[index])
+        return self._file.readline().rstrip(b"\n").decode("ascii")
+
+    def add(self, index: int, runs: str) -> None:
+        """Write the runs of an image immediately, so that they survive the end of the process.
+
+        Args:
+            index: Index of the image.
+            runs: Its runs, see `encode_runs`.
+
+        Raises:
+            ExportError: The file cannot be written.
+        """
+        try:
+            self._file.seek(0, 2)
+            line = f"{index} ".encode()
+            self._offsets[index] = self._file.tell() + len(line)
+            self._file.write(line + runs.encode("ascii") + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise export_error(self.path, error) from error
+
+    def discard(self) -> None:
+        """Remove the file, after the table is written."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _begins_with(self, head: bytes) -> bool:
+        with self.path.open("rb") as file:
+            return file.readline() == head
+
+    def _find_lines(self) -> None:
+        """Find the lines of an earlier run, and remove an incomplete line at the end."""
+        end = self._file.tell()
+        for line in iter(self._file.readline, b""):
+            match = _LINE.fullmatch(line)
+            if match is None:
+                break
+            self._offsets[int(match[1])] = end + match.start(2)
+            end += len(line)
+        self._file.seek(end)
+        self._file.truncate()
+
 
 Progress = Callable[[int, int], None]
+"""Function called with the number of finished images and the number of all images."""
 
 _COLUMNS = ("img_id", "mask_rle")
-_LISTED = 5
-_MOST_FAILED = 10
-"""Images that may fail before the rest is not tried: a model that does not fit fails on all."""
+_MAX_LISTED = 5
+"""Maximum number of names that an error message lists."""
+
+_MAX_FAILED = 10
+"""Number of failed images after which the run stops: an unsuitable model fails on all images."""
 
 
 @dataclass(frozen=True)
 class SubmitReport:
-    """A table that was written.
+    """Report of a written table.
 
     Args:
-        path: of the table.
-        images: how many rows it has.
-        empty: of them, those without a building.
-        resumed: of them, those that an earlier run had computed.
-        order: of the runs.
-        images_per_s: of those that this run computed, files included.
-        peak_rss_mb: of the process.
-        notes: what was assumed, for the person to see.
+        path: Path of the table.
+        images: Number of its rows.
+        empty: Number of images without a building.
+        resumed: Number of images that an earlier run computed.
+        order: Pixel order of the runs.
+        images_per_s: Images that this run computed per second, with reading and writing.
+        peak_rss_mb: Peak memory of the process in MB.
+        notes: Assumptions that the user should know.
     """
 
     path: Path
@@ -61,84 +166,75 @@ class SubmitReport:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the fields of `--json`."""
         return asdict(self) | {"path": str(self.path), "notes": list(self.notes)}
 
 
 def run_submit(
     inputs: Sequence[Path],
-    bundle: Models,
+    models: ModelSet,
     out: Path,
     *,
     sample: Path | None = None,
     order: Order | None = None,
-    gsd_m: float | None = None,
-    threshold: float | None = None,
-    ensemble: Combine = "average",
-    weights: Sequence[float] | None = None,
-    tta: Tta | None = None,
-    engine: str | None = None,
-    precision: str | None = None,
+    options: SceneOptions | None = None,
     nodata: NodataRule | None = None,
     progress: Progress | None = None,
 ) -> SubmitReport:
     """Write the buildings of every image as a row of run lengths, at the image's own size.
 
-    What is computed is kept in `OUT.partial` at once. A run that was stopped, or in which images
-    failed, is gone on with by the same call: with the same model, images, sample and options.
+    Results are written to `OUT.partial` immediately. A run that was stopped, or in which images
+    failed, is resumed by the same call with the same model, images, sample and options.
 
     Args:
-        inputs: images, and folders of images with those in their folders.
-        bundle: the model, several that are combined, or None for the one that comes with
-            rooftrace.
-        out: the table; it appears when all of it is there.
-        sample: a table whose rows, columns and line ends are kept; default one row for each image,
+        inputs: Images, and folders of images with their subfolders.
+        models: Models to predict with.
+        out: Path of the table; the file appears when it is complete.
+        sample: Table whose rows, columns and line ends are kept; default: one row for each image,
             sorted by name, with the columns `img_id,mask_rle`.
-        order: of the runs; default as is the custom with such columns.
-        gsd_m: metres per pixel of the images, where their georeference does not say.
-        threshold: on the building's probability; default the model's own.
-        ensemble, weights: how several models are combined.
-        tta: each model also sees mirrored tiles, see `Tta`.
-        engine, precision: default the fastest that runs well here.
-        nodata: what is nodata in the images besides what they say themselves; it is no building.
-        progress: called with the images that are done and that there are.
+        order: Pixel order of the runs; default: the usual order for these columns.
+        options: Options of every image; of the outputs, only the mask is made.
+        nodata: Pixel values that mean nodata, in addition to those that the images declare;
+            nodata is not a building.
+        progress: See `Progress`.
 
     Raises:
-        LayoutError: the sample lists an image that is not there, or not one that is; told before
-            anything is predicted.
-        ConfigError: the order is not known, or `out` is the sample; a threshold for a model of
-            more than two classes.
-        DataError, BundleError, PredictError, ExportError: as an image or the model gives cause.
+        LayoutError: The sample lists an image that does not exist, or lacks one that exists. This
+            is checked before the prediction.
+        ConfigError: The pixel order is unknown; `out` is the sample; a threshold was given for a
+            model of more than two classes.
+        DataError, BundleError, PredictError, ExportError: An image or the model cannot be used.
     """
-    table, images = _planned(inputs, sample, out)
+    table, images = _table_and_images(inputs, sample, out)
     order = order or table.columns.custom
     if order is None:
         raise ConfigError(
-            f"By its columns {sample} does not say in which order its runs are.",
-            remedy="Say it with --order row or --order column.",
+            f"The columns of {sample} do not determine the pixel order of its runs.",
+            remedy="Give the order with --order row or --order column.",
         )
-    predictor = load_models(
-        bundle, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
-    )
+    predictor = models.ready()
     spec = predictor.bundle.spec
-    threshold = predictor.threshold_for(threshold)
+    options = replace(options or SceneOptions(), outputs=("mask",))
+    threshold = predictor.threshold_for(options.threshold)
     made_with = {
         "bundle": predictor.bundle.sha256,
         "engine": [predictor.engine.name, predictor.engine.precision],
-        "tta": tta,
+        "tta": models.tta,
         "images": _stamp(images),
         "order": order,
-        "gsd_m": gsd_m,
-        "threshold": threshold,
-        "nodata": None if nodata is None else asdict(nodata),
+        "options": {**asdict(options), "threshold": threshold},
+        "nodata": nodata_to_json(nodata),
     }
     with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:
-        run = _Run(predictor, journal, order, progress)
-        run.all(images, nodata=nodata, gsd_m=gsd_m, threshold=threshold)
-        # Some are of what the engine met on its way.
+        run = _SubmitRun(predictor, journal, order, progress)
+        run.predict(images, options, nodata=nodata)
+        # The engine adds notes while it runs.
         run.notes += getattr(predictor.engine, "notes", ())
         if journal.replaced:
-            run.notes.append(f"{journal.path} was of another model, set or options: begun anew.")
+            run.notes.append(
+                f"{journal.path} was made with another model, other images or options. It cannot "
+                "be resumed, so this run starts from the beginning."
+            )
         if run.failed:
             raise _failure(run, len(images))
         table.write(out, map(journal.__getitem__, range(len(images))))
@@ -146,14 +242,22 @@ def run_submit(
         journal.discard()
     if len(spec.classes) > 2:
         building = spec.classes[spec.building_class]
-        run.notes.append(f"Only {building} is written: a table holds the masks of one class.")
+        run.notes.append(
+            f"Only the class {building} is written: a table holds the masks of one class."
+        )
     return run.report(out, len(images), empty)
 
 
-class _Run:
-    """What is gathered while images are predicted.
+class _SubmitRun:
+    """Prediction of images whose runs are written to a journal.
 
-    They are opened in the thread that reads, and their runs kept in the one that finishes.
+    Images are opened in the thread that reads; their runs are written in the thread that finishes.
+
+    Args:
+        predictor: Model to predict with.
+        journal: Journal of the runs.
+        order: Pixel order of the runs.
+        progress: See `Progress`.
     """
 
     def __init__(
@@ -170,63 +274,60 @@ class _Run:
         self._computed = 0
         self._started = time.perf_counter()
 
-    def all(
+    def predict(
         self,
         images: Sequence[Path],
+        options: SceneOptions,
         *,
         nodata: NodataRule | None,
-        gsd_m: float | None,
-        threshold: float | None,
     ) -> None:
-        """Predict what is not in the journal yet, small images together."""
+        """Predict the images that are not in the journal yet; errors are stored in `failed`.
 
-        def scenes() -> Iterator[SceneStream]:
+        Args:
+            images: All images, in the order of the rows.
+            options: Options of every image.
+            nodata: See `run_submit`.
+        """
+        plans: dict[SceneBlocks, tuple[int, RasterFile]] = {}
+
+        def scenes() -> Iterator[SceneBlocks]:
             for index, path in enumerate(images):
                 if index in self.journal:
                     continue
-                if len(self.failed) >= _MOST_FAILED:
+                if len(self.failed) >= _MAX_FAILED:
                     return
                 source = open_raster(path, nodata=nodata)
                 try:
-                    yield self._scene(index, source, len(images), gsd_m, threshold)
+                    plan = plan_scene(source, self.predictor.bundle.spec, options)
                 except RooftraceError as error:
                     self.failed[index] = path, error
                     source.close()
+                    continue
+                blocks = SceneBlocks(plan)
+                plans[blocks] = index, source
+                yield blocks
 
-        run_streams(scenes(), self.predictor.engine)
+        for blocks in run_scenes(scenes(), self.predictor.engine):
+            index, source = plans.pop(blocks)
+            mask = MemoryMask(blocks.plan.shape_yx)
+            try:
+                for block in blocks:
+                    mask.write(block.window, block.mask)
+            except RooftraceError as error:
+                self.failed[index] = source.path, error
+                continue
+            finally:
+                source.close()
+            building = mask.data == self.predictor.bundle.spec.building_class
+            self.journal.add(index, encode_runs(building, self.order))
+            self._computed += 1
+            self._assumed += blocks.plan.notes
+            if self._progress is not None:
+                self._progress(len(self.journal), len(images))
         if self._assumed:
             count = len(self._assumed) - 1
-            more = f" So for {count:,} images more." if count else ""
+            more = f" The same holds for {plural(count, 'more image')}." if count else ""
             self.notes.append(self._assumed[0] + more)
-
-    def _scene(
-        self,
-        index: int,
-        source: RasterFile,
-        count: int,
-        gsd_m: float | None,
-        threshold: float | None,
-    ) -> SceneStream:
-        spec = self.predictor.bundle.spec
-        plan = plan_scene(source, spec, gsd_m=gsd_m)
-        mask = MemoryMask(source.grid.shape)
-
-        def close(scene: SceneStream) -> None:
-            source.close()
-            if scene.error is not None:
-                self.failed[index] = source.path, scene.error
-                return
-            self.journal.add(index, encode_runs(mask.data == spec.building_class, self.order))
-            self._computed += 1
-            if plan.scaling.note:
-                self._assumed.append(plan.scaling.note)
-            if self._progress is not None:
-                self._progress(len(self.journal), count)
-
-        return SceneStream(
-            source, spec, plan, lambda block: mask.write(block.window, block.mask),
-            threshold=threshold, close=close,
-        )  # fmt: skip
 
     def report(self, out: Path, images: int, empty: int) -> SubmitReport:
         seconds = time.perf_counter() - self._started
@@ -242,15 +343,20 @@ class _Run:
         )
 
 
-def _planned(inputs: Sequence[Path], sample: Path | None, out: Path) -> tuple[RleTable, list[Path]]:
-    """The table to fill, and the image of each of its rows."""
+def _table_and_images(
+    inputs: Sequence[Path], sample: Path | None, out: Path
+) -> tuple[RleTable, list[Path]]:
+    """Return the table to fill, and the image of each of its rows."""
     if out.is_dir():
-        raise ConfigError(f"{out} is a folder; a table is one file.", remedy="Name a .csv file.")
+        raise ConfigError(
+            f"{out} is a folder; expected the path of a table.",
+            remedy="Give the path of a .csv file.",
+        )
     images = _images(inputs)
     if sample is None:
         names = _names(images)
-        rows = tuple(Row(index + 2, (names[path], "")) for index, path in enumerate(names))
-        return RleTable(Columns.of(_COLUMNS, str(out)), rows, name=str(out)), list(names)
+        rows = tuple(TableRow(index + 2, (names[path], "")) for index, path in enumerate(names))
+        return RleTable(TableColumns.of(_COLUMNS, str(out)), rows, name=str(out)), list(names)
     if out.exists() and out.samefile(sample):
         raise ConfigError(
             f"The table would be written over the sample {sample}.",
@@ -269,17 +375,21 @@ def _images(inputs: Sequence[Path]) -> list[Path]:
     if not images:
         raise DataError(
             f"There is no image in {', '.join(map(str, inputs))}.",
-            remedy="Name the folder that holds the images.",
+            remedy="Give the folder that holds the images.",
         )
-    # A file may be named twice, by itself and by its folder.
+    for path in images:
+        check_utf8(path)
+    # A file may be given twice, by itself and by its folder.
     return list(dict.fromkeys(images))
 
 
 def _names(images: Sequence[Path]) -> dict[Path, str]:
-    """Image to name, sorted by name; without endings, if that is enough to tell them apart.
+    """Return the name of each image in the table, in the order of the rows.
 
-    Returns:
-        In the order of the rows.
+    Rows are sorted by name. Names have no file extension if they are unique without it.
+
+    Raises:
+        ConfigError: Two images would have the same name.
     """
     names = {path: path.stem for path in images}
     if len(set(names.values())) < len(names):
@@ -290,15 +400,19 @@ def _names(images: Sequence[Path]) -> dict[Path, str]:
         if other != path:
             raise ConfigError(
                 f"{other} and {path} would both be {name!r} in the table.",
-                remedy="Rename one, or give a sample that names them by their folders.",
+                remedy="Rename one of them, or give a sample whose names include their folders.",
             )
     return {by_name[name]: name for name in sorted(by_name)}
 
 
 def _listed(table: RleTable, images: Sequence[Path]) -> list[Path]:
-    """The image of each row of a sample: every one that is there once, and no other."""
+    """Return the image of each row of a sample.
+
+    Raises:
+        LayoutError: The rows do not list each of the images exactly once.
+    """
     by_name = NamedImages(images)
-    found: dict[Path, Row] = {}
+    found: dict[Path, TableRow] = {}
     missing: list[str] = []
     for row in table.rows:
         name = table.image_id(row)
@@ -310,43 +424,41 @@ def _listed(table: RleTable, images: Sequence[Path]) -> list[Path]:
         if other is not row:
             raise LayoutError(
                 f"{table.name} lists {image} twice, in row {other.line} and row {row.line}.",
-                remedy="Take one of the rows out.",
+                remedy="Remove one of the rows.",
             )
     surplus = [str(path) for path in images if path not in found]
     if not (missing or surplus):
         return list(found)
-    told = []
+    differences = []
     if missing:
-        told.append(
-            f"{len(missing)} of its {len(table.rows)} images are not there: {_some(missing)}"
-        )
+        count = plural(len(table.rows), "image")
+        shown = list_first(missing, _MAX_LISTED)
+        differences.append(f"{len(missing)} of its {count} cannot be found: {shown}")
     if surplus:
-        told.append(f"{len(surplus)} images are not in it: {_some(surplus)}")
+        count = plural(len(surplus), "image is", "images are")
+        differences.append(f"{count} not in it: {list_first(surplus, _MAX_LISTED)}")
     raise LayoutError(
-        f"{table.name} does not fit the images: {'; '.join(told)}.",
-        remedy="Name the folder that holds exactly the images of the sample.",
+        f"{table.name} does not fit the images: {'; '.join(differences)}.",
+        remedy="Give the folder that holds exactly the images of the sample.",
     )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-
-
 def _stamp(images: Sequence[Path]) -> str:
-    """What changes when an image does, or their order."""
+    """Return a digest that changes when an image or the order of the images changes."""
     stamp = hashlib.sha256()
     for path in images:
         status = path.stat()
-        stamp.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        stamp.update(os.fsencode(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
     return stamp.hexdigest()
 
 
-def _failure(run: _Run, count: int) -> RooftraceError:
+def _failure(run: _SubmitRun, count: int) -> RooftraceError:
     path, error = run.failed[min(run.failed)]
     message = error.message if str(path) in error.message else f"{path}: {error.message}"
-    stopped = "; the rest was not tried" if len(run.failed) >= _MOST_FAILED else ""
+    stopped = "; the others were not tried" if len(run.failed) >= _MAX_FAILED else ""
+    kept = plural(len(run.journal), "image is", "images are")
     return type(error)(
-        f"{message} {len(run.failed)} of {count} images failed{stopped}. "
-        f"{len(run.journal)} are done and kept in {run.journal.path}.",
-        remedy=f"{error.remedy} Then run the same again: it goes on from there.".strip(),
+        f"{message} {len(run.failed)} of {plural(count, 'image')} failed{stopped}. "
+        f"{kept} finished and kept in {run.journal.path}.",
+        remedy=f"{error.remedy} Then run the same command again to resume.".strip(),
     )

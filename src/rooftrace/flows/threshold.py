@@ -1,30 +1,45 @@
-"""`rooftrace threshold`: a model at the threshold that is best on labelled data."""
+"""`rooftrace threshold`: a model at the threshold that is best on labelled data.
+
+The network runs once. The search then compares thresholds on the stored probabilities.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.split import parse_reference
+from rooftrace.core.types import Footprints, Scene
 from rooftrace.flows.calibrate import uncalibrated
-from rooftrace.flows.labelled import open_labelled
-from rooftrace.flows.scored import check_labelled, level_of, score_set, threshold_at
-from rooftrace.flows.threshold_search import (
-    SearchedSet,
-    SetFigures,
-    ThresholdMetric,
-    best_level,
+from rooftrace.flows.labelled_predictions import (
+    Progress,
+    ProgressCounter,
+    SceneProbabilities,
+    SetProbabilities,
+    check_threshold_data,
+    footprints_at,
+    labelled_instances,
+    level_of,
+    open_labelled,
+    predict_set,
+    rasterize_footprints,
+    threshold_at,
 )
-from rooftrace.metrics.calibration import CalibrationFit, fit_calibration
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.split import parse_reference
+from rooftrace.metrics.calibration import BuildingOutcomes, CalibrationFit, fit_calibration
+from rooftrace.metrics.curves import ThresholdCurve, middle_of_best
+from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.models.bundle import write_bundle
-from rooftrace.models.spec import BundleSpec, Measured
+from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.ensemble_file import (
     is_ensemble,
     members_from,
@@ -32,29 +47,162 @@ from rooftrace.predict.ensemble_file import (
     write_ensemble,
 )
 from rooftrace.predict.model_set import load_models
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
+from rooftrace.tiling.blend import PROB_ONE
 
-__all__ = ["ThresholdReport", "run_threshold"]
+__all__ = [
+    "SetFigures",
+    "ThresholdMetric",
+    "ThresholdReport",
+    "ThresholdSearchSet",
+    "best_level",
+    "run_threshold",
+]
 
-Progress = Callable[[int, int], None]
+Floats = NDArray[np.float64]
+
+ThresholdMetric = Literal["dice", "iou", "f1"]
+"""Figures to maximise: `dice` and `iou` of pixels, pooled over the images of a set; `f1` of
+buildings, matched one to one where their IoU is above 0.5."""
+
+_GRID = tuple(level_of(step / 20) for step in range(1, 20))
+"""Levels at which buildings are drawn first; then half way to the neighbours of the best level,
+twice."""
+
+_HALVINGS = 2
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """Figures of one set of data at one threshold.
+
+    Args:
+        iou, dice, precision, recall: Pooled over the pixels of all images; NaN where not defined.
+        objects: Counts of buildings; None where buildings were not drawn at this threshold.
+    """
+
+    iou: float
+    dice: float
+    precision: float
+    recall: float
+    objects: ObjectCounts | None = None
+
+    def get(self, metric: ThresholdMetric) -> float:
+        """Return one figure; NaN where it is not known."""
+        if metric == "f1":
+            return math.nan if self.objects is None else self.objects.f1
+        return float(getattr(self, metric))
+
+    def values(self) -> dict[str, float]:
+        """Return the figures that are known."""
+        found = {name: getattr(self, name) for name in ("iou", "dice", "precision", "recall")}
+        found["f1"] = self.get("f1")
+        return {name: round(value, 5) for name, value in found.items() if not math.isnan(value)}
+
+
+class ThresholdSearchSet:
+    """One set of data, with its counts so far.
+
+    Args:
+        spec: Contract of the model, without a calibration.
+        scored: Probabilities of the set.
+    """
+
+    def __init__(self, spec: BundleSpec, scored: SetProbabilities) -> None:
+        self.scored = scored
+        self.curve: ThresholdCurve = scored.curve()
+        self._spec = spec
+        self._objects: dict[int, ObjectCounts] = {}
+
+    def figures(self, level: int) -> SetFigures:
+        """Return the known figures at a level."""
+        iou, dice, precision, recall = (
+            float(getattr(self.curve, name)()[level - 1])
+            for name in ("iou", "dice", "precision", "recall")
+        )
+        return SetFigures(iou, dice, precision, recall, self._objects.get(level))
+
+    def draw(self, levels: Sequence[int]) -> None:
+        """Draw the buildings at several levels and count them."""
+        which = self._spec.building_class
+        wanted = [level for level in levels if level not in self._objects]
+        counts = dict.fromkeys(wanted, ObjectCounts())
+        for scene, scored in zip(self.scored.source, self.scored):
+            assert scene.label is not None
+            labelled = labelled_instances(scene, scene.label.read(), which)
+            judged = scored.judged
+            for level in wanted:
+                drawn = rasterize_footprints(
+                    scene.image.grid, self._buildings(scene, scored, level)
+                )
+                counts[level] += ObjectCounts.of(labelled, drawn, judged)
+        self._objects |= counts
+
+    def _buildings(self, scene: Scene, scored: SceneProbabilities, level: int) -> Footprints:
+        return footprints_at(self._spec, scene, scored, level, self.scored.images)
+
+    def match(self, level: int, split: str) -> BuildingOutcomes:
+        """Match the buildings that are drawn at a level with the labels."""
+        which = self._spec.building_class
+
+        def outcomes() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+            for scene, scored in zip(self.scored.source, self.scored):
+                assert scene.label is not None
+                buildings = self._buildings(scene, scored, level)
+                numbers, right = match_predicted(
+                    labelled_instances(scene, scene.label.read(), which),
+                    rasterize_footprints(scene.image.grid, buildings),
+                    scored.judged,
+                )
+                yield buildings.score[numbers - 1], right
+
+        return BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
+
+
+def best_level(
+    sets: Sequence[ThresholdSearchSet], metric: ThresholdMetric, before: int
+) -> tuple[int, list[int], Floats]:
+    """Return the best level, all levels that were tried, and the mean over the sets at each.
+
+    Of several equally good levels it is the middle of the longest run, see `middle_of_best`.
+    """
+    if metric != "f1":
+        levels = list(range(1, PROB_ONE + 1))
+        values = np.mean([getattr(one.curve, metric)() for one in sets], axis=0)
+        return levels[middle_of_best(values)], levels, np.asarray(values, np.float64)
+    tried = set(_GRID)
+    for halving in range(_HALVINGS + 1):
+        levels = sorted(tried)
+        for one in sets:
+            one.draw([*levels, before])
+        means = [[one.figures(level).get("f1") for one in sets] for level in levels]
+        values = np.nan_to_num(np.mean(means, axis=1))
+        best = middle_of_best(values)
+        if halving < _HALVINGS:
+            around = levels[max(best - 1, 0) : best + 2]
+            tried |= {(a + b) // 2 for a, b in pairwise(around)}
+    return levels[best], levels, np.asarray(values, np.float64)
+
 
 _PLATEAU = 0.005
-"""What is less than half a point below the best is hardly worse."""
+"""Difference from the best value that hardly matters: half a point."""
 
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """What was chosen.
+    """Result of `rooftrace threshold`.
 
     Args:
-        out: the new bundle or ensemble file.
-        metric: that was to be highest, as the mean over the sets.
-        before, after: thresholds.
-        names: of the sets.
-        figures_before, figures_after: of each set.
-        thresholds, curve: (n,) the metric's mean over the sets at each threshold looked at.
-        fit: the calibration at the new threshold.
-        notes: what else changed, for the person to see.
+        out: The new bundle or ensemble file.
+        metric: The figure that was maximised, as the mean over the sets.
+        before, after: Thresholds.
+        names: Names of the sets.
+        figures_before, figures_after: Figures of each set.
+        thresholds, curve: (n,) thresholds that were tried, and the mean of the metric over the sets
+            at each.
+        fit: Calibration at the new threshold.
+        notes: Other changes, for the user.
     """
 
     out: Path
@@ -71,7 +219,9 @@ class ThresholdReport:
 
     @property
     def plateau(self) -> tuple[float, float]:
-        """The run of thresholds around the new one where the metric is within half a point."""
+        """First and last of the neighbouring thresholds at which the metric is within half a point
+        of the best.
+        """
         good = np.asarray(self.curve) >= max(self.curve) - _PLATEAU
         first = last = int(np.argmin(np.abs(np.asarray(self.thresholds) - self.after)))
         while first > 0 and good[first - 1]:
@@ -81,11 +231,11 @@ class ThresholdReport:
         return self.thresholds[first], self.thresholds[last]
 
     def mean(self, figures: Sequence[SetFigures]) -> float:
-        """Of the metric over the sets, each counting alike."""
+        """Return the mean of the metric over the sets; every set has the same weight."""
         return float(np.mean([one.get(self.metric) for one in figures]))
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the object that `--json` prints."""
         calibration = self.fit.calibration
         return {
             "bundle": str(self.out),
@@ -115,60 +265,67 @@ def run_threshold(
     split: str | None = None,
     engine: str | None = None,
     precision: str | None = None,
+    images: SceneOptions = AS_FOUND,
     progress: Progress | None = None,
 ) -> ThresholdReport:
-    """Find the threshold with the highest figure on labelled data, fit the calibration at it, and
-    write the model again with both; nothing else of it changes but the figures on record, which
-    were of another threshold and are replaced by those measured here.
+    """Choose a threshold: find the one with the highest figure on labelled data, calibrate the
+    model at it, and write the new model.
 
-    The network is run once over each image as `rooftrace predict` runs it, and thresholds are
-    looked at in the 255ths that its answers are kept in. For `f1` buildings are drawn at some
-    twenty of them. The figure at the old threshold is that of the nearest 255th.
+    The network runs once over each image as `rooftrace predict` runs it. The search compares
+    thresholds in the 255ths in which probabilities are stored. For `f1`, buildings are drawn at
+    about twenty thresholds. The figure at the old threshold is that of the nearest 255th. Only the
+    threshold, the calibration and the recorded figures change: figures for the old threshold are
+    replaced by those measured here.
 
     Args:
-        model: a bundle or an ensemble file; None for the bundle that comes with rooftrace.
-        folders: labelled data that the model was not trained on; the mean over them counts.
-        out: the new bundle, or of an ensemble file the new ensemble file.
-        metric: what is to be highest.
-        split: `FILE:PART`: only these scenes.
-        engine, precision: default what `rooftrace predict` would take.
-        progress: called with the images that are done and that there are, in two rounds.
+        model: A bundle or an ensemble file; None for the default model.
+        folders: Labelled data that the model was not trained on; the mean over the folders is
+            maximised.
+        out: Path of the new bundle, or of the new ensemble file.
+        metric: Figure to maximise.
+        split: `FILE:PART` to choose scenes; None for all.
+        engine, precision: Engine and precision; default as in `rooftrace predict`.
+        images: Bands, stretch and scale with which images are read.
+        progress: Function called with the number of images done and their total number, over two
+            rounds.
 
     Raises:
-        ConfigError: the model has more than two classes; `out` has an ending of another kind.
-        DataError: there is no data, it has no labelled image or no building, or cannot be read.
-        BundleError, PredictError, ExportError: as the model or `out` gives cause.
+        ConfigError: The model has more than two classes; `out` has the file ending of another kind.
+        DataError: There is no data, it has no labelled image or no building, or it cannot be read.
+        BundleError, PredictError, ExportError: The model cannot be used, or `out` cannot be
+            written.
     """
     if not folders:
-        raise DataError("There is no data to choose on.", remedy="Name labelled data.")
+        raise DataError("No data to choose a threshold on was given.", remedy="Name labelled data.")
     _check_kind(model, out)
     loaded = load_models(model, engine=engine, precision=precision)
     predictor = uncalibrated(loaded)
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     for source in sources:
-        check_labelled(predictor, source)
+        check_threshold_data(predictor, source)
     part = "all" if split is None else parse_reference(split)[1]
     spec = predictor.bundle.spec
     before = level_of(spec.threshold)
-    meter = _Meter(progress, 2 * sum(map(len, sources)))
+    counter = ProgressCounter(progress, 2 * sum(map(len, sources)))
     with TemporaryDirectory(prefix="rooftrace-") as scratch:
         sets = []
         for number, source in enumerate(sources):
             folder = Path(scratch) / str(number)
-            sets.append(SearchedSet(spec, score_set(predictor, source, folder, meter.one)))
+            scored = predict_set(predictor, source, folder, counter.advance, images=images)
+            sets.append(ThresholdSearchSet(spec, scored))
         for one in sets:
             if not one.curve.prevalence > 0:
                 raise DataError(
-                    f"{one.scored.source.name} has no pixel that is labelled as a building, where "
-                    "the model says something.",
+                    f"{one.scored.source.name} has no predicted pixel that is labelled as a "
+                    "building.",
                     remedy="Name data with buildings, or another part of the split.",
                 )
         after, levels, values = best_level(sets, metric, before)
         judged = []
         for one in sets:
             one.draw([before, after])
-            judged.append(one.judge(after, part))
-            meter.add(len(one.scored))
+            judged.append(one.match(after, part))
+            counter.advance(len(one.scored))
         figures = [[one.figures(level) for one in sets] for level in (before, after)]
     run_by = predictor.engine
     protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
@@ -181,7 +338,7 @@ def run_threshold(
         thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()), fit=fit,
     )  # fmt: skip
     measured = tuple(
-        Measured(data=name, split=part, protocol=chosen, values=one.values())
+        MeasuredMetrics(data=name, split=part, protocol=chosen, values=one.values())
         for name, one in zip(names, figures[1])
     )
     _write(model, loaded, report, measured)
@@ -209,7 +366,10 @@ def _notes(old: BundleSpec, fit: CalibrationFit) -> tuple[str, ...]:
 
 
 def _write(
-    model: Path | None, loaded: Predictor, report: ThresholdReport, measured: tuple[Measured, ...]
+    model: Path | None,
+    loaded: Predictor,
+    report: ThresholdReport,
+    measured: tuple[MeasuredMetrics, ...],
 ) -> None:
     update: dict[str, Any] = {
         "threshold": report.after,
@@ -223,22 +383,3 @@ def _write(
     digests = [one.sha256 for one in file.members]
     members = members_from([one.at(model) for one in file.members], digests, report.out)
     write_ensemble(report.out, file.model_copy(update={**update, "members": members}))
-
-
-class _Meter:
-    """Adds up what was done of several sets, in several rounds."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-
-    def one(self, _done: int, _of: int) -> None:
-        """One more image."""
-        self.add(1)
-
-    def add(self, count: int) -> None:
-        """More images."""
-        self._done += count
-        if self._progress is not None:
-            self._progress(self._done, self._total)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from rooftrace.core.config import parse_config, read_config
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.io.atomic import write_atomically
-from rooftrace.io.console import print_plain
+from rooftrace.core.text import print_plain
+from rooftrace.io.files import locked, write_atomically
 
-__all__ = ["TrainReport", "run_train"]
+if TYPE_CHECKING:
+    from rooftrace.train.config import TrainConfig
+    from rooftrace.train.loop import FitResult
+
+__all__ = ["TrainReport", "alone_in", "run_train", "train_config"]
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a run came to.
+    """The result of a training run.
 
     Args:
-        best: by name (`best_iou`, `best_loss`; of a refinement `refined`, by IoU, too): epoch (from
-            1), value, bundle.
+        run: Folder of the run.
+        best: Bundles by name (`best_iou`, `best_loss`, and `refined` after a refinement): epoch
+            (from 1), value, path. The value of `refined` is an IoU.
+        epochs: Number of epochs of the segmenter.
+        stopped_because: Reason for the end, as a clause.
+        images_per_s: Training samples per second.
     """
 
     run: Path
@@ -54,57 +64,97 @@ def run_train(
     resume: bool = False,
     console: Console | None = None,
 ) -> TrainReport:
-    """Train as a TOML file says, and write `best_iou.rooftrace` and `best_loss.rooftrace`; with
+    """Train from a TOML file, and write `best_iou.rooftrace` and `best_loss.rooftrace`; with
     `[refine]` also `refined.rooftrace`.
 
     Args:
-        config_path: see `train.config.TrainConfig`; relative paths in it start from its folder.
-        run: the folder for all that comes out of it.
-        overrides: `key.path=value`, over the file.
-        resume: go on with the run that is in the folder, in the segmenter or in the refiner.
-        console: where progress is shown.
+        config_path: The TOML file, see `train.config.TrainConfig`. Relative paths in it start from
+            its folder.
+        run: Folder for all output of the run.
+        overrides: `key.path=value` settings that replace values of the file.
+        resume: Continue the run that is in the folder, in the segmenter or in the refiner.
+        console: Console for progress; None prints nothing.
 
     Raises:
-        MissingExtraError: PyTorch and what belongs to it is not installed.
-        ConfigError: torchrun started another number of processes than the file says.
-        ConfigError, DataError, ExportError: see `train.fit` and `train.package`.
+        MissingExtraError: PyTorch or a package that comes with it is not installed.
+        ConfigError: The file holds a search space of `rooftrace tune`; or torchrun started another
+            number of processes than the file gives.
+        ExportError: Another command trains in the folder.
+        ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
     """
     try:
+        from rooftrace.models.start import fill_from_start
         from rooftrace.train.config import TrainConfig
-        from rooftrace.train.distributed import as_launched, is_first
-        from rooftrace.train.fit import fit
-        from rooftrace.train.package import package
-        from rooftrace.train.tune.config import refuse_search
+        from rooftrace.train.device import apply_torchrun, is_main_process
+        from rooftrace.train.loop import fit  # noqa: F401  (a missing package is named at once)
     except ImportError as error:
         raise MissingExtraError.of("train", "rooftrace train", error.name or "torch") from error
 
-    raw = read_config(config_path, overrides)
-    refuse_search(raw, source=str(config_path))
-    config = as_launched(parse_config(raw, TrainConfig, source=str(config_path)))
-    result = fit(config, run, base=config_path.parent, resume=resume, console=console)
-    if not is_first(config):
-        # One of several processes of a run: what is left to do is the first one's.
+    raw = fill_from_start(read_config(config_path, overrides), config_path.parent)
+    config = apply_torchrun(parse_config(raw, TrainConfig, source=str(config_path)))
+    with alone_in(run) if is_main_process(config) else nullcontext():
+        return train_config(config, run, base=config_path.parent, resume=resume, console=console)
+
+
+def train_config(
+    config: TrainConfig, run: Path, *, base: Path, resume: bool, console: Console | None
+) -> TrainReport:
+    """Train a resolved configuration, and write its bundles; see `run_train`.
+
+    Args:
+        base: Folder that relative paths of the configuration start from.
+    """
+    from rooftrace.train.device import is_main_process
+    from rooftrace.train.export_bundle import export_bundle, export_click_bundle
+    from rooftrace.train.loop import fit
+
+    result = fit(config, run, base=base, resume=resume, console=console)
+    if not is_main_process(config):
+        # The remaining work is done by the first of several processes.
         raise SystemExit(0)
+    export = export_bundle if config.clicks is None else export_click_bundle
+    return _export(config, result, run, export, resume=resume, console=console)
 
-    def tell(line: str) -> None:
-        print_plain(console, line)
 
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Lock the folder of a run. A run that wrote nothing leaves no folder.
+
+    Raises:
+        ExportError: Another process trains in the folder, or it cannot be written.
+    """
+    is_new = not run.exists()
+    try:
+        with locked(run / ".rooftrace.lock", str(run)):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):
+                run.rmdir()
+
+
+def _export(
+    config: TrainConfig, result: FitResult, run: Path, export_bundle: Callable[..., object], *,
+    resume: bool, console: Console | None,
+) -> TrainReport:  # fmt: skip
+    """Refine if it is configured, and write the bundles."""
+    notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
     for name, (epoch, value, _) in result.trained.best.items():
         bundle = run / f"{name}.rooftrace"
         same = next((made for other, _, made in best.values() if other == epoch), None)
         if same is None:
-            package(config, result, name, bundle, tell=tell)
+            export_bundle(config, result, name, bundle, notify=notify)
         else:
-            # One epoch was the best in both: to export it once more would give the same again.
+            # One epoch is the best by both figures: a second export would give the same bytes.
             write_atomically(bundle, same.read_bytes())
         best[name] = (epoch, value, bundle)
     if config.refine is not None:
-        from rooftrace.train.refine import REFINED_FROM, refine
+        from rooftrace.train.refine import REFINED_EPOCH, refine
 
         refined = refine(config, result, run, resume=resume, console=console)
         bundle = run / "refined.rooftrace"
-        package(config, result, REFINED_FROM, bundle, refined=refined, tell=tell)
+        export_bundle(config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify)
         epoch, value, _ = refined.trained.best["best_iou"]
         best["refined"] = (epoch, value, bundle)
     trained = result.trained

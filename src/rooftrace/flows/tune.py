@@ -11,31 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, MissingExtraError
-from rooftrace.io.atomic import write_atomically
+from rooftrace.io.files import write_atomically
 
 if TYPE_CHECKING:
-    from rooftrace.train.tune.summary import Summary
+    from rooftrace.train.tune.results import StudySummary
 
 __all__ = ["TuneOptions", "TuneReport", "run_tune"]
 
-_TUNE = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
-"""What the extra `tune` brings."""
+_TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
+"""Packages of the extra `tune`."""
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """How a study is run.
+    """Options of a study.
 
     Args:
-        trials: that the study has in the end, those of earlier commands and of other machines
-            among them; pruned and failed ones count, those that were lost with their process do
-            not.
-        storage: a SQLAlchemy address (`postgresql://…`), or the path of a journal file; default
+        trials: Number of trials that the study has in the end, including those of earlier commands
+            and of other machines. Pruned and failed trials count; trials that were lost with their
+            process do not.
+        storage: A SQLAlchemy address (`postgresql://…`), or the path of a journal file; default
             `study.db` in the folder of the study.
-        study: its name in the storage; default that of the configuration.
-        jobs: processes that run trials at the same time.
-        overrides: `key.path=value`, over the file.
-        keep: whether checkpoints of trials that are not the best are kept.
+        study: Name of the study in the storage; default the name of the configuration file.
+        jobs: Number of processes that run trials at the same time.
+        overrides: `key.path=value` settings that replace values of the file.
+        keep: Keep the checkpoints of all trials, not only of the best.
     """
 
     trials: int
@@ -48,16 +48,17 @@ class TuneOptions:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """What a study came to.
+    """The result of a study.
 
     Args:
-        storage: without its password.
-        config, bundle, page: what was written; `bundle` is None where the best trial ran on
+        summary: Trials, the best of them, and the importance of each parameter.
+        storage: Address of the storage, without its password.
+        config, bundle, page: Files that were written; `bundle` is None if the best trial ran on
             another machine.
-        notes: what was assumed or left out, for people to see.
+        notes: Assumptions and omissions, as sentences.
     """
 
-    summary: Summary
+    summary: StudySummary
     storage: str
     config: Path
     bundle: Path | None
@@ -90,39 +91,41 @@ def run_tune(
     out: Path,
     options: TuneOptions,
     *,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> TuneReport:
-    """Search for the best values of a configuration, or go on with a search.
+    """Search for the best values of a configuration, or continue a search.
 
-    In `out`: a folder for each trial, `best.toml`, `best.rooftrace`, `report.html`, `study.json`
-    with what this returns, and `study.db` unless there is another storage.
+    The folder `out` gets a folder for each trial, `best.toml`, `best.rooftrace`, `report.html`,
+    `study.json` with the returned report, and `study.db` unless there is another storage.
 
     Args:
-        config_path: see `train.tune.space` and `train.tune.config`; relative paths in it start from
-            its folder.
-        tell: a line of progress.
+        config_path: The TOML file, see `train.config` and `train.tune.space`. Relative paths in it
+            start from its folder.
+        notify: Function called with each line of progress.
 
     Raises:
-        MissingExtraError: Optuna, or PyTorch, and what belongs to them is not installed.
-        ConfigError: the file, the space or the storage is wrong; the folder or the study is that
-            of another search; no trial came to a value.
-        DataError: the training data cannot be opened; the storage fails.
-        TrainError, ExportError: see `train.tune.workers` and `train.package`.
+        MissingExtraError: Optuna, PyTorch or a package that comes with them is not installed.
+        ConfigError: The file, the space or the storage is wrong; the folder or the study belongs
+            to another search; or no trial has a value.
+        DataError: The training data cannot be opened; or the storage fails.
+        TrainError, ExportError: See `train.tune.trial` and `train.export_bundle`.
     """
     try:
-        from rooftrace.train.feed import open_data
-        from rooftrace.train.tune.config import read_tuning
-        from rooftrace.train.tune.outcome import package_best, write_config
+        from rooftrace.train.datamodule import open_data
         from rooftrace.train.tune.page import render
-        from rooftrace.train.tune.progress import Teller
-        from rooftrace.train.tune.storage import default_storage, shown_storage
-        from rooftrace.train.tune.study import best_of, finished, open_study
-        from rooftrace.train.tune.summary import summarise
-        from rooftrace.train.tune.trial import folder_of
-        from rooftrace.train.tune.workers import Plan, run_trials
+        from rooftrace.train.tune.results import TrialReporter, export_best, summarise, write_config
+        from rooftrace.train.tune.space import read_tuning
+        from rooftrace.train.tune.study import (
+            best_of,
+            default_storage,
+            finished,
+            hide_password,
+            open_study,
+        )
+        from rooftrace.train.tune.trial import TuningJob, folder_of, run_trials
     except ImportError as error:
         package = (error.name or "torch").partition(".")[0]
-        extra = "tune" if package in _TUNE else "train"
+        extra = "tune" if package in _TUNE_PACKAGES else "train"
         raise MissingExtraError.of(extra, "rooftrace tune", package) from error
 
     tuning = read_tuning(config_path, options.overrides)
@@ -131,7 +134,7 @@ def run_tune(
     record = out / "study.json"
     before = _read_record(record, name)
     minutes = tuning.settings.timeout_minutes
-    plan = Plan(
+    job = TuningJob(
         tuning=tuning,
         out=out,
         storage=storage,
@@ -143,44 +146,45 @@ def run_tune(
     with open_study(tuning, storage, name) as study:
         notes: list[str] = []
         if not finished(study):
-            # What is wrong with the data is wrong in every trial, and is said before the first.
+            # A mistake in the data would fail every trial; it is reported before the first.
             notes += open_data(tuning.first_config(), tuning.base).notes
             for note in notes:
-                tell(note)
+                notify(note)
         write_atomically(
-            record, _json({"study": name, "storage": shown_storage(storage), **before})
+            record, _json({"study": name, "storage": hide_password(storage), **before})
         )
-        run_trials(plan, study, min(options.jobs, options.trials), Teller(study, tuning, tell))
+        reporter = TrialReporter(study, tuning, notify)
+        run_trials(job, study, min(options.jobs, options.trials), reporter)
         done = finished(study)
         best = best_of(study, done)
         summary = summarise(study, tuning)
     if len(done) < options.trials:
         notes.append(
-            f"The time was over after {len(done)} of {options.trials} trials; the same command "
-            "goes on."
+            f"The time limit was reached after {len(done)} of {options.trials} trials; the same "
+            "command continues the study."
         )
     config, page, bundle = out / "best.toml", out / "report.html", out / "best.rooftrace"
     if best is None:
         write_atomically(page, render(summary, best_config="", notes=tuple(notes)).encode())
-        failed = [trial for trial in summary.trials if trial.told]
+        failed = [trial for trial in summary.trials if trial.note]
         raise ConfigError(
-            f"None of {len(done)} trials came to a value"
-            + (f"; trial {failed[-1].number}: {failed[-1].told}" if failed else "."),
+            f"None of {len(done)} trials has a value"
+            + (f"; trial {failed[-1].number}: {failed[-1].note}" if failed else "."),
             remedy=f"See {page}.",
         )
     write_config(config, tuning, best, done, name)
-    packed = before.get("best", {}).get("trial") == best.number and bundle.is_file()
-    if not packed and not package_best(tuning, best, out, bundle, tell=tell):
+    is_exported = before.get("best", {}).get("trial") == best.number and bundle.is_file()
+    if not is_exported and not export_best(tuning, best, out, bundle, notify=notify):
         bundle.unlink(missing_ok=True)
         notes.append(
-            f"The best trial, {best.number}, ran elsewhere, in {folder_of(best)}; its model is "
-            "made by the same command there."
+            f"The best trial, {best.number}, ran elsewhere, in {folder_of(best)}; the same command "
+            "there writes its model."
         )
     text = config.read_text(encoding="utf-8")
     write_atomically(page, render(summary, best_config=text, notes=tuple(notes)).encode())
     report = TuneReport(
         summary=summary,
-        storage=shown_storage(storage),
+        storage=hide_password(storage),
         config=config,
         bundle=bundle if bundle.is_file() else None,
         page=page,
@@ -191,21 +195,22 @@ def run_tune(
 
 
 def _read_record(path: Path, study: str) -> dict[str, Any]:
-    """What an earlier command has left in the folder; empty where there was none."""
+    """Return the record of an earlier command in the folder; empty if there is none."""
     if not path.is_file():
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        named = record["study"]
+        recorded_study = record["study"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"The record of the study, {path}, cannot be read: {error!r}.",
             remedy="Choose another folder.",
         ) from error
-    if named != study:
+    if recorded_study != study:
         raise ConfigError(
-            f"{path.parent} holds the trials of the study {named!r}, and not of {study!r}.",
-            remedy=f"Choose another folder, or give --study {named}.",
+            f"{path.parent} holds the trials of the study {recorded_study!r}, and not of "
+            f"{study!r}.",
+            remedy=f"Choose another folder, or give --study {recorded_study}.",
         )
     return dict(record)
 

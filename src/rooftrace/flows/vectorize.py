@@ -1,42 +1,345 @@
-"""`rooftrace vectorize`: a mask or probabilities, from whatever tool, to polygons."""
+"""`rooftrace vectorize`: turn a mask or a raster of probabilities into polygons.
+
+`open_mask` decides how a raster of any tool is read: as class indices or as probabilities.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError
-from rooftrace.core.types import Footprints
-from rooftrace.flows.machine import peak_rss_mb
-from rooftrace.flows.vectorize_inputs import MaskInput, open_mask
-from rooftrace.io.atomic import export_error
-from rooftrace.io.vector import check_vector_path, write_footprints_chunks
+from rooftrace.core.errors import ConfigError, DataError, LabelError
+from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.io.files import export_error
+from rooftrace.io.legend import NODATA, read_categories
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.vector_write import check_vector_path, write_footprints_chunks
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
-from rooftrace.vector.options import VectorOptions
+from rooftrace.vector.mask_record import MaskRecord
+from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.watershed import WatershedOptions
 
-__all__ = ["ClassCount", "VectorizeReport", "run_vectorize"]
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "DEFAULT_THRESHOLD",
+    "ClassCount",
+    "MaskBlock",
+    "MaskInput",
+    "VectorizeReport",
+    "open_mask",
+    "run_vectorize",
+]
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int], None]
+"""Function that is called with the number of pixels of each block that has been read."""
+
+_BLOCK_PX = 2**24
+_BAND_PX = 256
+"""Rows of a block are a multiple of this, so that few tiles of a GeoTIFF are decoded twice."""
+
+_SHOWN = 6
+_MAX_CLASSES = 40
+"""Maximum number of classes without names; a raster with more values shows shades of grey."""
+
+_BUILDING = ("building", "buildings")
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class MaskBlock:
+    """One block of a mask.
+
+    Args:
+        window: Window of the raster.
+        mask: (y, x) uint8 class indices; NODATA marks unknown pixels.
+        score: (y, x) probabilities, float32 in 0..1 or uint8 in 255ths; None where there are none.
+        occurring: Values that occur in `mask`.
+    """
+
+    window: Window
+    mask: NDArray[np.uint8]
+    score: NDArray[np.float32] | NDArray[np.uint8] | None
+    occurring: list[int]
+
+
+@dataclass(frozen=True)
+class MaskInput:
+    """A raster that is read as class indices.
+
+    Args:
+        source: Raster of the values.
+        classes: Class indices to trace.
+        names: Class names by index; empty where all classes are buildings.
+        building: Index of the building class; None where it is unknown.
+        table: (256,) class index for each value; None for probabilities.
+        threshold: Threshold on probabilities; None for a mask.
+        score: Raster of probabilities that belongs to a mask, if any.
+        notes: Assumptions that the user should know.
+    """
+
+    source: RasterFile
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    building: int | None
+    table: NDArray[np.uint8] | None
+    threshold: float | None
+    score: RasterFile | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.source.grid
+
+    def blocks(self) -> Iterator[MaskBlock]:
+        """Yield blocks of whole rows that partition the raster, from top to bottom.
+
+        Raises:
+            DataError: A file cannot be read.
+            LabelError: A probability is outside 0..1.
+        """
+        for window, raster in _blocks(self.source):
+            score = None
+            if self.table is None:
+                score = _probabilities(raster, self.source.name)
+                mask = self._above(raster, score)
+            else:
+                mask = self.table[_indices(raster, self.source.name)]
+                mask[~raster.valid] = NODATA
+                if self.score is not None:
+                    score = _probabilities(self.score.read(window), self.score.name)
+            occurring = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+            yield MaskBlock(window, mask, score, occurring)
+
+    def _above(self, raster: Raster, score: NDArray[np.float32] | NDArray[np.uint8]) -> Mask8:
+        assert self.threshold is not None
+        least = self.threshold * (255 if score.dtype == np.uint8 else 1)
+        return np.where(raster.valid, score >= least, NODATA).astype(np.uint8)
+
+
+Mask8 = NDArray[np.uint8]
+
+
+def open_mask(
+    path: Path,
+    *,
+    threshold: float | None = None,
+    classes: Sequence[str] = (),
+    score: Path | None = None,
+    progress: Progress | None = None,
+) -> MaskInput:
+    """Decide how a raster is to be read. Reads a mask as a whole to find its values.
+
+    Fractions are probabilities, and so are bytes where a threshold is given. In a mask 0 is the
+    background. A mask with one other value shows buildings. In a mask with several values each
+    value is a class, and 255 is nodata.
+
+    Args:
+        path: Path of the raster.
+        threshold: Smallest probability that is a building; default 0.5.
+        classes: Values or names of the classes to trace; default all.
+        score: Path of a raster of probabilities that belongs to the mask.
+        progress: See `Progress`.
+
+    Raises:
+        DataError: A file cannot be read, or the two files differ in size.
+        LabelError: The values are neither classes nor probabilities.
+        ConfigError: An option does not apply to such a raster, or a class does not occur.
+    """
+    source = open_raster(path, palette="indices")
+    if source.dtype.kind == "f" or threshold is not None:
+        for option, given in (("--class", classes), ("--score", score)):
+            if given:
+                raise ConfigError(
+                    f"{option} was given, but {path} is read as probabilities of buildings.",
+                    remedy=f"Remove {option}, or give a mask without --threshold.",
+                )
+        return _probability_input(source, threshold)
+    beside = None if score is None else open_raster(score)
+    if beside is not None and beside.grid.shape != source.grid.shape:
+        raise DataError(
+            f"{score} has {_size(beside.grid)}, but the mask {path} has {_size(source.grid)}.",
+            remedy="Give the probabilities from which the mask was made.",
+        )
+    found = _values(source, progress)
+    return _mask_input(source, found, read_categories(path), classes, beside)
+
+
+def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
+    if source.bands != 1 and source.dtype != np.uint8:
+        raise LabelError(
+            f"{source.name} has {source.bands} bands of {source.dtype}; expected one band of "
+            "probabilities.",
+            remedy="Extract the band of the buildings: gdal_translate -b 2 IN OUT",
+        )
+    if source.dtype.kind != "f" and source.dtype != np.uint8:
+        raise LabelError(
+            f"{source.name} holds {source.dtype} values; expected fractions from 0 to 1, "
+            "or bytes from 0 to 255.",
+            remedy="Remove --threshold if it is a mask.",
+        )
+    notes: tuple[str, ...] = ()
+    if threshold is None:
+        threshold = DEFAULT_THRESHOLD
+        notes = (f"{source.name} holds probabilities: pixels of 0.5 or more are buildings.",)
+    return MaskInput(source, (1,), (), 1, None, threshold, notes=notes)
+
+
+def _mask_input(
+    source: RasterFile,
+    found: list[int],
+    names: tuple[str, ...],
+    wanted: Sequence[str],
+    score: RasterFile | None,
+) -> MaskInput:
+    notes = []
+    present = [value for value in found if value != 0]
+    if not present and source.nodata[0]:
+        notes.append(
+            f"{source.name} has only background, and declares {source.nodata[0]:g} as "
+            "nodata; if that is a class, unset it: gdal_edit.py -unsetnodata FILE"
+        )
+    if len(present) > _MAX_CLASSES and not (names or wanted):
+        raise LabelError(
+            f"{source.name} has {len(present)} different values; for a mask without names of "
+            f"classes, at most {_MAX_CLASSES} were expected.",
+            remedy="If they are probabilities, or JPEG has blurred black and white, add "
+            "--threshold 0.5; if some are classes, select them: --class 3",
+        )
+    if len(present) > 1 and NODATA in present:
+        present.remove(NODATA)
+        notes.append(f"{source.name}: {NODATA} beside other classes is read as nodata.")
+    chosen = [_value_of(text, present, names, source.name) for text in wanted] or present
+    table = np.zeros(256, np.uint8)
+    if len(names) <= 2 and len(chosen) <= 1:
+        # A single class of any value on a background.
+        table[chosen] = 1
+        return MaskInput(source, (1,), (), 1, table, None, score, tuple(notes))
+    table[chosen] = chosen
+    called = tuple(
+        names[value] if value < len(names) and names[value] else str(value)
+        for value in range(max(chosen, default=1) + 1)
+    )
+    building = [value for value in chosen if called[value].casefold() in _BUILDING]
+    if not building:
+        notes.append(
+            f"{source.name}: none of the classes {', '.join(called[v] for v in chosen)} is named "
+            "building, so no polygon gets right angles."
+        )
+    return MaskInput(
+        source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None, score,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _value_of(text: str, present: list[int], names: tuple[str, ...], name: str) -> int:
+    folded = [known.casefold() for known in names]
+    value = folded.index(text.casefold()) if text.casefold() in folded else None
+    if value is None and text.isdecimal():
+        value = int(text)
+    if value in present:
+        return value
+    shown = [f"{v} ({names[v]})" if v < len(names) else str(v) for v in present]
+    raise ConfigError(
+        f"--class received {text!r}, which is not in {name}; expected one of "
+        f"{', '.join(shown) or 'no classes'}.",
+        remedy="Give one of these values or names.",
+    )
+
+
+def _blocks(source: RasterFile) -> Iterator[tuple[Window, Raster]]:
+    whole = Window.whole(source.grid.shape)
+    rows = max(_BLOCK_PX // whole.width // _BAND_PX, 1) * _BAND_PX
+    for window in whole.strips(rows):
+        yield window, source.read(window)
+
+
+def _values(source: RasterFile, progress: Progress | None) -> list[int]:
+    """Return all values of a mask, ascending."""
+    count = np.zeros(256, np.int64)
+    for window, raster in _blocks(source):
+        values = _indices(raster, source.name)
+        count += np.bincount(values[raster.valid], minlength=256)
+        if progress is not None:
+            progress(window.area_px)
+    return np.flatnonzero(count).tolist()
+
+
+def _indices(raster: Raster, name: str) -> Mask8:
+    """Return the values (y, x) of a mask; values of invalid pixels are arbitrary.
+
+    Raises:
+        LabelError: The raster is coloured, or holds values that are not bytes.
+    """
+    data = raster.data
+    if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & raster.valid).any():
+        raise LabelError(
+            f"{name} is coloured: its {len(data)} bands differ. Expected one band, or bands "
+            "that are equal.",
+            remedy="If its colours are classes, convert it to a mask of values: rooftrace convert.",
+        )
+    values = data[0]
+    if values.dtype == np.uint8:
+        return np.asarray(values, np.uint8)
+    strange = ((values < 0) | (values > NODATA)) & raster.valid
+    if strange.any():
+        shown = np.unique(values[strange])[:_SHOWN].tolist()
+        raise LabelError(
+            f"{name} holds values such as {', '.join(map(str, shown))}; classes are 0 to 254.",
+            remedy="If the values number the buildings, convert it to a mask of 0 and 1.",
+        )
+    return np.where(raster.valid, values, 0).astype(np.uint8)
+
+
+def _probabilities(raster: Raster, name: str) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Return the probabilities (y, x); 0 for invalid pixels.
+
+    Raises:
+        LabelError: A value is outside 0..1.
+    """
+    if raster.data.dtype == np.uint8:
+        return np.where(raster.valid, _indices(raster, name), np.uint8(0))
+    values = raster.data[0]
+    known = np.where(raster.valid, values, 0).astype(np.float32)
+    low, high = float(known.min()), float(known.max())
+    if low < 0 or high > 1:
+        raise LabelError(
+            f"{name} holds values from {low:g} to {high:g}; expected fractions from 0 to 1.",
+            remedy="Divide it by its largest value, or give a mask of whole numbers.",
+        )
+    return known
+
+
+def _size(grid: GeoGrid) -> str:
+    return f"{grid.height} rows × {grid.width} columns"
+
+
+ProgressVectorize = Callable[[int, int], None]
 
 _CHUNK = 20_000
+
+DEFAULT_OPTIONS = VectorOptions(min_area_px=0, watershed=WatershedOptions())
+"""Options for a mask that `rooftrace predict` has not written."""
+
 _NO_CLASS = 0
-"""The background, in place of a class of buildings where there is none."""
+"""Index of the background, used as building class where there is none."""
 
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How much there is of one class.
+    """Number and area of the polygons of one class.
 
     Args:
-        name: of the class.
-        class_id: its value in the mask; 1 where all are buildings.
-        polygons: how many.
-        area_m2: of these; None where metres are not known.
+        name: Name of the class.
+        class_id: Value of the class in the mask; 1 where all polygons are buildings.
+        polygons: Number of polygons.
+        area_m2: Their total area; None where metres are unknown.
     """
 
     name: str
@@ -47,18 +350,18 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class VectorizeReport:
-    """What was made.
+    """Result of `run_vectorize`.
 
     Args:
-        input, output: the files.
-        polygons: how many of all classes.
-        classes: of each that has any.
-        regularized: which share of the buildings became regular; None where nobody asked, or there
-            are none.
-        pixels: of the raster.
-        seconds: from the first pixel read to the file.
-        peak_rss_mb: of the process.
-        notes: what was assumed, for the person to see.
+        input, output: The files.
+        polygons: Number of polygons of all classes.
+        classes: Counts of each class that has polygons.
+        regularized: Share of the buildings that became regular; None if regularization is off or
+            there are no buildings.
+        pixels: Number of pixels of the raster.
+        seconds: Time from reading the first pixel to the finished file.
+        peak_rss_mb: Peak memory of the process.
+        notes: Assumptions that the user should know.
     """
 
     input: str
@@ -72,7 +375,7 @@ class VectorizeReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `--json`."""
+        """Return the JSON object that `--json` prints."""
         return {
             "input": self.input,
             "output": self.output,
@@ -90,41 +393,49 @@ class VectorizeReport:
 def run_vectorize(
     mask: Path,
     out: Path,
-    options: VectorOptions,
+    options: VectorOptions | None = None,
     *,
+    changes: Mapping[str, Any] | None = None,
     threshold: float | None = None,
     classes: Sequence[str] = (),
     score: Path | None = None,
     gsd_m: float | None = None,
-    progress: Progress | None = None,
+    progress: ProgressVectorize | None = None,
 ) -> VectorizeReport:
-    """Polygons of a raster, in memory that does not grow with its height.
+    """Write the polygons of a raster, in memory that does not grow with its height.
 
     Args:
-        mask: see `open_mask`.
-        out: the file to write; its suffix tells the format.
-        options: in pixels of the mask.
-        threshold, classes, score: see `open_mask`.
-        gsd_m: metres per pixel, where the raster does not say.
-        progress: called with what is done and what there is to do, in pixels.
+        mask: See `open_mask`.
+        out: File to write; its suffix selects the format.
+        options: Options in pixels of the mask. By default they are those with which `rooftrace
+            predict` made the polygons of this mask; for other masks see `DEFAULT_OPTIONS`.
+        changes: Fields of the options that get other values.
+        threshold, classes, score: See `open_mask`.
+        gsd_m: Metres per pixel, where the raster does not contain them.
+        progress: Function that is called with the numbers of finished and of all pixels.
 
     Raises:
-        ConfigError: the result would be written over an input; see also `open_mask`.
-        DataError, LabelError, GeoreferenceError: the raster cannot be used so.
-        ExportError, MissingExtraError: the file cannot be written.
+        ConfigError: The result would replace an input; see also `open_mask`.
+        DataError, LabelError, GeoreferenceError: The raster cannot be used.
+        ExportError, MissingExtraError: The file cannot be written.
     """
     started = time.perf_counter()
     check_vector_path(out)
     for given in (mask, score):
         if given is not None and out.exists() and out.samefile(given):
             raise ConfigError(
-                f"The polygons would be written over the input {given}.",
-                remedy="Give another file with -o.",
+                f"-o received {given}, which is also an input.",
+                remedy="Give another output file with -o.",
             )
-    meter = _Meter(progress)
+    meter = _ProgressMeter(progress)
     source = open_mask(
         mask, threshold=threshold, classes=classes, score=score, progress=meter.advance
     )
+    record = None if options is not None or threshold is not None else MaskRecord.read(mask)
+    options = options or (DEFAULT_OPTIONS if record is None else record.options)
+    options = replace(options, **(changes or {}))
+    if gsd_m is None and record is not None:
+        gsd_m = record.gsd_m
     pixels = source.grid.height * source.grid.width
     meter.total = pixels * (1 if source.table is None else 2)
     try:
@@ -133,12 +444,22 @@ def run_vectorize(
         raise export_error(out, error) from error
     with _assembled(source, options, out.parent, gsd_m, meter) as found:
         areas = np.zeros(256)
-        notes = write_footprints_chunks(out, _measured(found.chunks(_CHUNK), areas))
+        chunks = _measured(found.chunks(_CHUNK), areas)
+        if record is not None:
+            origin = record.origin
+            chunks = (replace(chunk, provenance=origin) for chunk in chunks)
+        notes = write_footprints_chunks(out, chunks, gsd_m=gsd_m or source.grid.gsd_m)
         counts = _counts(found, source, areas)
         buildings = options.regularize and found.considered
         regular = found.regularized / found.considered if buildings else None
+    if record is not None and record.has_markers and options.separate:
+        note = (
+            f"The model of {mask} separated touching buildings by a channel that the mask does not "
+            "contain: they are one polygon here."
+        )
+        notes = (note, *notes)
     if source.grid.crs is None:
-        notes = (f"{mask} lies nowhere: coordinates are pixels, x right and y down.", *notes)
+        notes = (f"{mask} is not georeferenced: coordinates are pixels, x right, y down.", *notes)
     return VectorizeReport(
         input=str(mask),
         output=str(out),
@@ -152,10 +473,10 @@ def run_vectorize(
     )
 
 
-class _Meter:
-    """Adds up what was done in both passes over a mask."""
+class _ProgressMeter:
+    """Sum of the pixels read in both passes over a mask."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: ProgressVectorize | None) -> None:
         self.total: int | None = None
         self._progress = progress
         self._done = 0
@@ -167,7 +488,11 @@ class _Meter:
 
 
 def _assembled(
-    source: MaskInput, options: VectorOptions, folder: Path, gsd_m: float | None, meter: _Meter
+    source: MaskInput,
+    options: VectorOptions,
+    folder: Path,
+    gsd_m: float | None,
+    meter: _ProgressMeter,
 ) -> FootprintSet:
     building = _NO_CLASS if source.building is None else source.building
     with FootprintAssembler(
@@ -181,7 +506,7 @@ def _assembled(
 
 
 def _measured(chunks: Iterator[Footprints], areas: np.ndarray[Any, Any]) -> Iterator[Footprints]:
-    """The chunks, while their areas are added to those of their classes (256,)."""
+    """Yield the chunks, and add their areas to those of their classes (256,)."""
     for chunk in chunks:
         ids = np.ones(len(chunk), np.uint8) if chunk.class_id is None else chunk.class_id
         areas += np.bincount(ids, chunk.area_m2, minlength=256)

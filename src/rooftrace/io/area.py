@@ -1,9 +1,9 @@
-"""Work that is limited to an area of interest: everything outside counts as nodata."""
+"""Areas of interest: everything outside the area counts as nodata."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,31 +15,45 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from rasterio.features import rasterize
 
+from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, GeoreferenceError
-from rooftrace.core.types import BoolArray, GeoGrid, Raster, RasterSource, SparseSource, Window
-from rooftrace.io.placed import OtherSource
-from rooftrace.io.reproject import degrees_text, reprojected
+from rooftrace.core.text import plain_number
+from rooftrace.core.types import BoolArray, Raster, RasterSource, SparseSource, Window
+from rooftrace.io.georeferenced import WrappedSource
+from rooftrace.io.raster import RemoteRaster
+from rooftrace.io.reproject import CRS84, degrees_text, reprojected
 from rooftrace.io.vector_read import VectorFile
 
-__all__ = ["Area", "AreaSource", "read_area"]
+__all__ = [
+    "Area",
+    "AreaSource",
+    "area_in_degrees",
+    "limit_to_area",
+    "no_area_crs",
+    "read_area",
+    "select_overview",
+]
 
 _CELL_PX = 512
 _CELLS_HELD = 64
 _BEND_PX = 0.05
-"""That an edge may lie off where it is bent by a projection."""
+"""Maximum deviation of an edge that a projection bends."""
+
+_BEND_DEG = 1e-6
 
 _JSON = (".geojson", ".json", ".geojsonl", ".geojsons")
 
 
 @dataclass(frozen=True)
 class Area:
-    """Polygons inside of which there is something to do.
+    """Polygons that limit the work.
 
     Args:
         geometry: (n,) shapely polygons and multipolygons, at least one.
-        crs: of their coordinates; None where they are pixels (x right, y down).
-        name: what messages call it.
-        may_be_pixels: whether the CRS is one that the format has anyway, as GeoJSON.
+        crs: Coordinate system of the polygons; None for pixels (x right, y down).
+        name: Name in messages.
+        may_be_pixels: True if the format always states a CRS, as GeoJSON does, so that the
+            coordinates may be pixels nevertheless.
     """
 
     geometry: NDArray[np.object_]
@@ -49,75 +63,90 @@ class Area:
 
     @property
     def digest(self) -> str:
-        """What changes when a coordinate does."""
-        told = hashlib.sha256(b"" if self.crs is None else self.crs.to_wkt().encode())
-        told.update(b"".join(shapely.to_wkb(self.geometry).tolist()))
-        return told.hexdigest()
+        """Hash of the coordinates and the CRS."""
+        digest = hashlib.sha256(b"" if self.crs is None else self.crs.to_wkt().encode())
+        digest.update(b"".join(shapely.to_wkb(self.geometry).tolist()))
+        return digest.hexdigest()
 
 
 def read_area(path: Path) -> Area:
-    """An area of interest from a vector file.
+    """Read an area of interest from a vector file.
 
     Args:
-        path: of any format that `VectorFile` reads, with polygons.
+        path: File with polygons, in any format that `VectorFile` reads.
 
     Raises:
-        DataError: it cannot be read, or holds no polygon.
+        DataError: the file cannot be read, or holds no polygon.
     """
     if not path.exists():
         raise DataError(f"There is no area at {path}.", remedy="Check the path.")
     geometry, crs = VectorFile(path).outlines()
     if not len(geometry):
         raise DataError(
-            f"{path} holds no polygon; an area has at least one.",
+            f"{path} holds no polygon; an area needs at least one.",
             remedy="Draw the area as a polygon.",
         )
     return Area(geometry, crs, str(path), path.suffix.lower() in _JSON)
 
 
-class AreaSource(OtherSource):
-    """A `RasterSource` that is nodata where another one is outside an area.
+def no_area_crs(area: Area, consequence: str = "") -> GeoreferenceError:
+    """Return the error of an area without a coordinate system, where one is needed."""
+    return GeoreferenceError(
+        f"The area {area.name} has no coordinate system{consequence}.",
+        remedy="Assign its coordinate system: ogr2ogr -a_srs EPSG:4326 OUT.gpkg AREA",
+    )
 
-    A pixel is inside if its centre is. Nothing outside is read, but for the corners of the
-    rectangles in which files are. It can be pickled; one thread at a time reads from it.
+
+def area_in_degrees(area: Area) -> shapely.Geometry:
+    """Return the polygons of an area as one geometry in degrees of longitude and latitude.
+
+    Raises:
+        GeoreferenceError: the area has no CRS, or coordinates outside the range of its CRS.
+    """
+    if area.crs is None:
+        raise no_area_crs(area)
+    degrees = reprojected(area.geometry, area.crs, CRS84, _BEND_DEG)
+    edges = shapely.get_coordinates(degrees)
+    if not (np.abs(edges) <= (360, 90)).all():
+        raise GeoreferenceError(
+            f"The area {area.name} has coordinates outside the range of degrees.",
+            remedy="Assign the right coordinate system to the area.",
+        )
+    return shapely.union_all(shapely.make_valid(degrees))
+
+
+class AreaSource(WrappedSource):
+    """A `RasterSource` that shows another one inside an area, and nodata outside.
+
+    A pixel is inside if its centre is. Only the smallest rectangle around the part inside is read.
+    It can be pickled; one thread at a time may read from it.
 
     Args:
-        source: the whole scene.
-        area: in any CRS, or in pixels where the scene has none.
+        source: The whole scene.
+        area: Area in any CRS, or in pixels if the scene has no CRS.
     """
 
     def __init__(self, source: RasterSource, area: Area) -> None:
         super().__init__(source)
         self.area = area
-        self._cells: OrderedDict[tuple[int, int], BoolArray] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_cells": OrderedDict()}
+        self._cells: LruCache[tuple[int, int], BoolArray] = LruCache(_CELLS_HELD)
 
     def __repr__(self) -> str:
         return f"AreaSource({self.source!r}, {self.area.name!r})"
 
     @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self.source.grid
-
-    @property
     def notes(self) -> tuple[str, ...]:
         if self.grid.crs is not None:
             return super().notes
-        taken = f"{self.area.name} is taken to be in pixels of {self.name}, which lies nowhere."
-        return (*super().notes, taken)
+        assumed = f"{self.area.name} is read as pixels of {self.name}, which has no georeference."
+        return (*super().notes, assumed)
 
     def read(self, window: Window | None = None) -> Raster:
-        """The pixels of `window`; 0 and not valid outside of the area.
+        """Return the pixels of `window`; 0 and not valid outside the area.
 
         Raises:
-            DataError: the scene cannot be read, or the area misses it.
-            GeoreferenceError: one of scene and area does not say where it lies.
+            DataError: the scene cannot be read, or the area does not overlap it.
+            GeoreferenceError: the scene or the area has no georeference.
         """
         window = window or Window.whole(self.grid.shape)
         inside = self._inside(window)
@@ -142,21 +171,26 @@ class AreaSource(OtherSource):
 
     @property
     def is_missed(self) -> bool:
-        """Whether the area and the scene have no ground in common.
+        """True if the area and the scene do not overlap.
 
         Raises:
-            GeoreferenceError: as in `read`.
+            GeoreferenceError: see `read`.
         """
         return not len(self._tree.query(_box(Window.whole(self.grid.shape)), "intersects"))
 
     def check(self) -> None:
-        """Raises DataError where the area misses the scene, GeoreferenceError as `read`."""
+        """Check that the area overlaps the scene.
+
+        Raises:
+            DataError: they do not overlap.
+            GeoreferenceError: see `read`.
+        """
         if self.is_missed:
             raise DataError(
-                f"The area {self.area.name} lies outside of {self.name}: it reaches over "
-                f"{self._extent_text(self._polygons)}, the image over "
+                f"The area {self.area.name} lies outside {self.name}: it covers "
+                f"{self._extent_text(self._polygons)}, the image covers "
                 f"{self._extent_text(np.array([_box(Window.whole(self.grid.shape))]))}.",
-                remedy="Check both in a GIS, and above all the coordinate system of the area.",
+                remedy="Check both in a GIS, especially the coordinate system of the area.",
             )
 
     def _extent_text(self, geometry: NDArray[np.object_]) -> str:
@@ -170,43 +204,40 @@ class AreaSource(OtherSource):
 
     @cached_property
     def _polygons(self) -> NDArray[np.object_]:
-        """(n,) in pixels of the scene."""
+        """The polygons (n,) of the area in pixels of the scene."""
         crs, area = self.grid.crs, self.area
         if crs is None:
             if area.crs is not None and not area.may_be_pixels:
                 raise GeoreferenceError(
                     f"{self.name} has no georeference, and the area {area.name} is in "
-                    f"{area.crs.name}: where it lies in the image is not known.",
+                    f"{area.crs.name}: its position in the image is not known.",
                     remedy="Draw the area in pixels of the image, as a GeoJSON.",
                 )
             return area.geometry
         if area.crs is None:
-            raise GeoreferenceError(
-                f"The area {area.name} has no coordinate system, but {self.name} has {crs.name}.",
-                remedy="Assign the one that it is in: ogr2ogr -a_srs EPSG:4326 OUT.gpkg AREA",
-            )
+            raise no_area_crs(area, f", but {self.name} has {crs.name}")
         inverse = ~self.grid.transform
         unit_px = float(np.sqrt(abs(inverse.determinant)))
-        moved = reprojected(area.geometry, area.crs, crs, _BEND_PX / unit_px)
-        if not np.isfinite(shapely.get_coordinates(moved)).all():
+        projected = reprojected(area.geometry, area.crs, crs, _BEND_PX / unit_px)
+        if not np.isfinite(shapely.get_coordinates(projected)).all():
             raise GeoreferenceError(
-                f"The area {area.name} has coordinates that {area.crs.name} or the image's "
-                f"{crs.name} does not have.",
-                remedy="Assign it the coordinate system that it is in, or cut it to the image.",
+                f"The area {area.name} has coordinates outside the range of {area.crs.name} or of "
+                f"the image's {crs.name}.",
+                remedy="Assign the right coordinate system to the area, or clip it to the image.",
             )
         matrix = np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
         origin = np.array([inverse.c, inverse.f])
-        placed = shapely.transform(moved, lambda xy: xy @ matrix + origin)
-        return np.asarray(placed, np.object_)
+        in_pixels = shapely.transform(projected, lambda xy: xy @ matrix + origin)
+        return np.asarray(in_pixels, np.object_)
 
     @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self._polygons)
 
     def _inside(self, window: Window) -> BoolArray:
-        """(y, x) which pixels of a window are in the area.
+        """Return (y, x) bool, True for the pixels of a window in the area.
 
-        It is drawn by cells of the scene, so that a pixel does not depend on the window.
+        The area is drawn in fixed cells of the scene, so that no pixel depends on the window.
         """
         self.check()
         inside = np.zeros(window.shape_yx, np.bool_)
@@ -217,32 +248,81 @@ class AreaSource(OtherSource):
                 cell = Window(row * _CELL_PX, col * _CELL_PX, _CELL_PX, _CELL_PX)
                 part = cell.intersection(window)
                 assert part is not None
-                inside[part.slices(window)] = self._cell(cell)[part.slices(cell)]
+                drawn = self._cells.get((cell.row, cell.col))
+                if drawn is None:
+                    drawn = self._draw(cell)
+                    self._cells.put((cell.row, cell.col), drawn)
+                inside[part.slices(window)] = drawn[part.slices(cell)]
         return inside
 
-    def _cell(self, cell: Window) -> BoolArray:
-        key = (cell.row, cell.col)
-        found = self._cells.get(key)
-        if found is None:
-            found = self._cells[key] = self._drawn(cell)
-            if len(self._cells) > _CELLS_HELD:
-                self._cells.popitem(last=False)
-        self._cells.move_to_end(key)
-        return found
-
-    def _drawn(self, cell: Window) -> BoolArray:
+    def _draw(self, cell: Window) -> BoolArray:
         near = self._polygons[self._tree.query(_box(cell), "intersects")]
         if not len(near):
             return np.zeros(cell.shape_yx, np.bool_)
         clipped = shapely.clip_by_rect(
             near, cell.col - 1, cell.row - 1, cell.col_stop + 1, cell.row_stop + 1
         )
-        moved = shapely.transform(clipped, lambda xy: xy - (cell.col, cell.row))
-        shapes = [shape for shape in moved if shape is not None and not shape.is_empty]
+        shifted = shapely.transform(clipped, lambda xy: xy - (cell.col, cell.row))
+        shapes = [shape for shape in shifted if shape is not None and not shape.is_empty]
         if not shapes:
             return np.zeros(cell.shape_yx, np.bool_)
         drawn: NDArray[np.uint8] = rasterize(shapes, cell.shape_yx, dtype=np.uint8)
         return drawn.astype(np.bool_)
+
+
+def limit_to_area(sources: Sequence[RasterSource], area: Area) -> list[AreaSource | None]:
+    """Return the parts of scenes in an area; None for a scene that it misses.
+
+    Raises:
+        DataError: the area misses all scenes.
+        GeoreferenceError: the first scene or the area has no georeference.
+    """
+    limited = [AreaSource(source, area) for source in sources]
+    missed = []
+    for source in limited:
+        try:
+            missed.append(source.is_missed)
+        except DataError:
+            # The error is raised again and reported when the image is predicted.
+            missed.append(False)
+    if all(missed):
+        limited[0].check()
+    return [None if out else source for source, out in zip(limited, missed)]
+
+
+def select_overview(
+    source: RasterSource, model_gsd_m: float | None
+) -> tuple[RasterSource, str | None]:
+    """Replace a remote image by the coarsest overview that is fine enough for a model.
+
+    Other sources, and remote images without metres or without such an overview, are returned as
+    they are. If the user gives the metres or the scale, the image itself must be read.
+
+    Args:
+        source: A `RemoteRaster`, or an area of one.
+        model_gsd_m: Metres per pixel of the model's training data; None if it has none.
+
+    Returns:
+        The source to read, and a note about the overview; None if the source is unchanged.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    image = source.source if isinstance(source, AreaSource) else source
+    if not isinstance(image, RemoteRaster) or model_gsd_m is None:
+        return source, None
+    coarser = image.overview_for(model_gsd_m)
+    if coarser is image:
+        return source, None
+    rows, cols = coarser.grid.shape
+    own_m, coarser_m = (plain_number(one.grid.gsd_m or 0.0) for one in (image, coarser))
+    note = (
+        f"{image.name} has {own_m} m per pixel: its overview of {rows} × {cols} pixels with "
+        f"{coarser_m} m is read, and results have the grid of the overview; the model was "
+        f"trained at {model_gsd_m:g} m."
+    )
+    image.close()
+    return (AreaSource(coarser, source.area) if isinstance(source, AreaSource) else coarser), note
 
 
 def _box(window: Window) -> Any:
@@ -250,7 +330,7 @@ def _box(window: Window) -> Any:
 
 
 def _extent(inside: BoolArray, window: Window) -> Window | None:
-    """The smallest window that holds all that is True; None where nothing is."""
+    """Return the smallest window around all True pixels; None if there is none."""
     rows = np.flatnonzero(inside.any(axis=1))
     if not len(rows):
         return None

@@ -1,65 +1,127 @@
-"""How GDAL is set up wherever pixels are read: its cache, its threads, what it may touch."""
+"""GDAL's settings for all reads, its errors, and the files that it can read.
+
+The settings are the block cache, threads, and what files may access. GDAL recognises the format by
+the content of a file, not by its suffix; `has_image_signature` checks its first bytes without GDAL.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
+import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import Any, TypeVar
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from rooftrace.core.errors import DataError
+from rooftrace.core.errors import DataError, RooftraceError
+from rooftrace.core.names import check_utf8
+from rooftrace.io.files import export_error
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+    from types import TracebackType
 
 __all__ = [
     "CACHE",
-    "MOST_CACHE_BYTES",
+    "MAX_CACHE_BYTES",
+    "check_regular",
     "environment",
-    "explained",
+    "has_image_signature",
+    "is_complete_png",
+    "is_raster",
     "limit_gdal_threads",
     "open_quietly",
+    "pyogrio_options",
+    "reading_errors",
     "with_openers",
+    "writing_errors",
 ]
 
 T = TypeVar("T")
 
-_LEAST_CACHE_BYTES = 96 * 2**20
+_MIN_CACHE_BYTES = 96 * 2**20
 
-MOST_CACHE_BYTES = 512 * 2**20
-"""Of GDAL's block cache, whatever the files that are open would need."""
+MAX_CACHE_BYTES = 512 * 2**20
+"""Maximum size of GDAL's block cache, even if the open files would need more."""
 
-_REMEDY = "Open it with another program to see whether it is whole, or leave it out."
+_REMEDY = "Open it with another program to check that it is complete, or remove it."
 
-# GDAL's pool of threads does not survive a fork: a child that hands it work waits for ever.
+# GDAL's thread pool does not survive a fork: a child that gives it work would wait for ever.
 _THREADS = {"GDAL_NUM_THREADS": "ALL_CPUS"}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _THREADS.update(GDAL_NUM_THREADS="1"))
 
 
 def limit_gdal_threads(count: int) -> None:
-    """Let GDAL decode with so many threads, where a process has but a part of the machine."""
+    """Limit GDAL's decoding threads, for processes that share a machine."""
     _THREADS.update(GDAL_NUM_THREADS=str(count))
 
 
-# Where rasterio keeps the files in Python that GDAL reads through: it is set when that is imported,
-# and does not find them in other threads.
+@contextmanager
+def pyogrio_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Set options of pyogrio's own GDAL, which holds for the whole process, and restore them."""
+    import pyogrio
+
+    before = {name: pyogrio.get_gdal_config_option(name) for name in options}
+    pyogrio.set_gdal_config_options(dict(options))
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options(before)
+
+
+# Rasterio keeps the Python files that GDAL reads through in a context variable. The variable is set
+# on import and is not found in other threads, so this context is used in every thread.
 _IMPORTED_IN = copy_context()
 
 QUIET = threading.Lock()
-"""Held while a warning is silenced, by us or inside rasterio (`rasterio.features` does so): that
-changes state of the whole process, and two threads would leave it as neither found it."""
+"""Lock held while a warning is silenced, here or inside rasterio (`rasterio.features` does so).
+Silencing changes state of the whole process, which two threads at a time would leave wrong."""
+
+
+def _drop_undecodable_logs() -> None:
+    """Drop what Python prints where rasterio cannot log a message of GDAL.
+
+    Rasterio passes GDAL's messages to Python's logging as UTF-8. A message that quotes damaged
+    bytes of a file is not UTF-8. The same message reaches `reading_errors` as an exception. The
+    error of the log passes through both hooks of Python, the first time without a traceback. The
+    hooks stay, since other programs replace them, and files are read after they were opened.
+    """
+    of_main, of_ignored = sys.excepthook, sys.unraisablehook
+
+    def without_frames(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        # An error that ends a program has a traceback.
+        if trace is not None or not isinstance(error, UnicodeDecodeError):
+            of_main(kind, error, trace)
+
+    def without_logs(unraisable: UnraisableHookArgs) -> None:
+        is_log = unraisable.object == "rasterio._env.log_error"
+        if not (is_log and isinstance(unraisable.exc_value, UnicodeDecodeError)):
+            of_ignored(unraisable)
+
+    if getattr(of_main, "__module__", "") != __name__:
+        sys.excepthook = without_frames
+    if getattr(of_ignored, "__module__", "") != __name__:
+        sys.unraisablehook = without_logs
 
 
 class BlockCache:
-    """How large GDAL's cache of decoded blocks has to be for the files that are being read.
+    """Size of GDAL's cache of decoded blocks for the files that are being read.
 
-    GDAL has one for the process, so there is one of these, too. Whoever enters an environment
-    with a smaller figure throws out what others still need: take it from here.
+    GDAL has one cache for the process, so there is one instance. An environment with a smaller
+    size would evict blocks that other files still need: always use the size from here.
     """
 
     def __init__(self) -> None:
@@ -68,15 +130,15 @@ class BlockCache:
 
     @property
     def bytes(self) -> int:
-        """What it should be now."""
+        """The size that the cache should have now."""
         if not self._needs:
-            return _LEAST_CACHE_BYTES
+            return _MIN_CACHE_BYTES
         with self._lock:
             needed = sum(self._needs.values())
-        return min(max(needed, _LEAST_CACHE_BYTES), MOST_CACHE_BYTES)
+        return min(max(needed, _MIN_CACHE_BYTES), MAX_CACHE_BYTES)
 
     def need(self, file: Any, nbytes: int) -> None:
-        """Remember that a file needs so much for as long as it is read; 0 when it is done."""
+        """Reserve `nbytes` for a file while it is read; 0 ends the reservation."""
         if not nbytes and not self._needs:
             return
         with self._lock:
@@ -90,21 +152,21 @@ CACHE = BlockCache()
 
 
 def environment(**more: Any) -> Any:
-    """The settings under which an image is opened and read, to be entered by `with`.
+    """Return the GDAL settings for opening and reading images, as a context manager.
 
     Args:
-        more: settings of GDAL besides, or instead.
+        more: Further GDAL settings; they override the defaults.
     """
     return rasterio.Env(
         **{
-            # In bytes here: rasterio hands a number on as it is.
+            # In bytes: rasterio passes a number to GDAL unchanged.
             "GDAL_CACHEMAX": CACHE.bytes,
             **_THREADS,
-            # Without these two a truncated JPEG or PNG is read as if its rest were grey or black.
+            # Without these two settings the rest of a truncated JPEG or PNG is grey or black.
             "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
             "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
             "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-            # A file of the person's may name others, but runs no code and calls no server.
+            # A user's file may name other files, but may not run code or call a server.
             "GDAL_VRT_ENABLE_PYTHON": "NO",
             "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
             **more,
@@ -113,30 +175,142 @@ def environment(**more: Any) -> Any:
 
 
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:
-    """`rasterio.open`, without a word about images that lie nowhere."""
+    """Call `rasterio.open` without the warning about images without a georeference.
+
+    Raises:
+        DataError: the path is not UTF-8.
+    """
+    if isinstance(path, str | Path):
+        check_utf8(path)
     with QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        _drop_undecodable_logs()
         return rasterio.open(path, mode, **options)
 
 
 def with_openers(function: Callable[..., T], *given: Any, **options: Any) -> T:
-    """A call that opens or closes a file through an opener of rasterio's, in whatever thread."""
+    """Call a function that opens or closes a file through a rasterio opener, in any thread."""
     return _IMPORTED_IN.copy().run(function, *given, **options)
 
 
 @contextmanager
-def explained(name: object, where: str) -> Iterator[None]:
-    """What GDAL and the system raise inside as a DataError.
+def writing_errors(path: Path) -> Iterator[None]:
+    """Raise what GDAL raises while it writes a file as ExportError.
 
-    Args:
-        name: of the image.
-        where: what of it was being read.
+    Closing a file on a full disk raises an error of GDAL that rasterio does not translate.
     """
     try:
         yield
-    except (RasterioError, OSError, MemoryError) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()).removesuffix(".") or type(cause).__name__
+    except (RasterioError, CPLE_BaseError) as error:
+        raise export_error(path, error) from error
+
+
+@contextmanager
+def reading_errors(name: object, where: str) -> Iterator[None]:
+    """Turn every error of a reader, of GDAL and of the system into a DataError.
+
+    GDAL's errors share no public base class, and rasterio raises ValueError for messages that are
+    not UTF-8. Therefore all exceptions are caught; errors of rooftrace pass unchanged.
+
+    Args:
+        name: Name of the image.
+        where: Part of the image that is being read.
+    """
+    try:
+        yield
+    except RooftraceError:
+        raise
+    except MemoryError as error:
         raise DataError(
-            f"{name} cannot be read as an image ({where}): {reason}.", remedy=_REMEDY
+            f"{name} cannot be read as an image ({where}): there is not enough memory.",
+            remedy="Close other programs, raise the limit of memory, or cut the image into parts.",
         ) from error
+    except Exception as error:
+        raise DataError(
+            f"{name} cannot be read as an image ({where}): {_reason(error)}.", remedy=_REMEDY
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the cause of an error as one line without a full stop."""
+    cause = error.__cause__ or error
+    # The bytes that rasterio could not decode are GDAL's message, which quotes the file.
+    text = str(cause)
+    if isinstance(cause, UnicodeDecodeError):
+        text = cause.object.decode("utf-8", "replace")
+    return " ".join(text.split()).removesuffix(".") or type(cause).__name__
+
+
+_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LONGEST = max(map(len, _SIGNATURES))
+
+
+def has_image_signature(path: Path) -> bool:
+    """Return True if a file begins like PNG, JPEG, TIFF or BigTIFF; this is fast.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(_LONGEST).startswith(_SIGNATURES)
+
+
+def is_complete_png(path: Path) -> bool:
+    """Return True if a file named .png is a chain of chunks from its first to its last byte.
+
+    Of other files, GDAL's fast path returns uninitialised memory as pixels, without an error.
+    Damage inside of a chunk needs no check here, since it makes GDAL's decompression fail. Content
+    with too few rows is not noticed: finding it takes as long as the slow path.
+    """
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        status = path.stat()
+        return _is_chain(path, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return False
+
+
+# Reading many windows of a large file asks again each time.
+@lru_cache(maxsize=64)
+def _is_chain(path: Path, size: int, _changed_ns: int) -> bool:
+    """Return True if the chunks of a PNG fill the file, and the last one is the only IEND."""
+    with path.open("rb") as file:
+        if file.read(len(_SIGNATURES[0])) != _SIGNATURES[0]:
+            return False
+        kind = b""
+        while kind != b"IEND":
+            head = file.read(8)
+            kind = head[4:]
+            if len(head) < 8 or not kind.isalpha():
+                return False
+            # The checksum follows the content.
+            if file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR) > size:
+                return False
+        return file.tell() == size
+
+
+def is_raster(path: Path) -> bool:
+    """Return True if the content of a file is an image, complete or damaged, as far as known."""
+    try:
+        with reading_errors(path, "header"):
+            check_regular(path)
+            if has_image_signature(path):
+                return True
+            with environment(), open_quietly(path.absolute()) as handle:
+                return int(handle.count) > 0
+    except DataError:
+        return False
+
+
+def check_regular(path: Path) -> None:
+    """Raise DataError if a path exists and is a pipe, a device or a socket.
+
+    Opening a pipe waits until another program writes to it.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(
+            f"{path} is a pipe, a device or a socket; a regular file was expected.",
+            remedy="Write its content to a file first.",
+        )

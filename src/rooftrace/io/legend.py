@@ -1,28 +1,36 @@
-"""What class indices are called and drawn in, the same in masks, pictures and reports."""
+"""Names and colours of classes, the same in masks, pictures and reports.
+
+`read_categories` reads the names that GDAL stores beside a raster:
+https://gdal.org/en/stable/user/raster_data_model.html#raster-band
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NODATA", "Colour", "Legend", "class_colours", "filled_colours"]
+from rooftrace.core.errors import DataError
+
+__all__ = ["NODATA", "Colour", "Legend", "class_colours", "filled_colours", "read_categories"]
 
 NODATA = 255
-"""The class index of a pixel about which nothing is known."""
+"""Class index of a pixel whose class is not known."""
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255 each."""
 
-# Paul Tol's "bright" scheme, which dichromats can tell apart; the background is nearly black.
+# Paul Tol's "bright" scheme, which dichromats can distinguish; the background is nearly black.
 _BRIGHT = "141418ee667766ccee228833ccbb444477aaaa3377bbbbbb"
 
-# Each is the one that is farthest in CIELAB from all before it, seen with normal vision, as a
-# deuteranope or as a protanope (Machado et al. 2009), whichever is least: the way of Glasbey et al.
-# 2007. Three hexadecimal digits each, since the candidates were multiples of 17.
+# Each colour is the one with the largest distance in CIELAB from all before it. The distance is the
+# smallest of normal vision, deuteranopia and protanopia (Machado et al. 2009), after the method of
+# Glasbey et al. 2007. Three hexadecimal digits each, since the candidates were multiples of 17.
 _FURTHER = (
     "00f57fbf0afa70a353c000af05fca6717a8aaf7cdb76c50cf70810444485ee53593a8fdf5d8f0589ca4681205c"
     "8bfeb0f13378bd7e897268bcb7d8dd76180e90c4fdaa4ad309f9159a1c1a695842a63e0756fd591ff9c948cc6e"
@@ -38,11 +46,11 @@ _FURTHER = (
 
 @dataclass(frozen=True)
 class Legend:
-    """The names and colours of classes.
+    """Names and colours of classes.
 
     Args:
-        names: of the classes, by index.
-        colours: `#RRGGBB` of each; empty: those of `class_colours`.
+        names: Name of each class by index.
+        colours: Colour `#RRGGBB` of each class; empty for the fixed table of `class_colours`.
     """
 
     names: tuple[str, ...]
@@ -50,20 +58,20 @@ class Legend:
 
     @cached_property
     def table(self) -> NDArray[np.uint8]:
-        """(256, 4) RGBA, see `class_colours`."""
+        """RGBA (256, 4) of every class index, see `class_colours`."""
         return class_colours(self.colours)
 
     def rgb(self, index: int) -> Colour:
-        """Of one class."""
+        """Return the colour of a class."""
         red, green, blue = self.table[index, :3].tolist()
         return red, green, blue
 
 
 def class_colours(colours: Sequence[str] = ()) -> NDArray[np.uint8]:
-    """(256, 4) RGBA of every class index; nodata is transparent.
+    """Return RGBA (256, 4) of every class index; nodata is transparent.
 
     Args:
-        colours: `#RRGGBB` of the first classes; the others have those of the fixed table.
+        colours: Colour `#RRGGBB` of the first classes; further classes use the fixed table.
     """
     table = np.full((256, 4), 255, dtype=np.uint8)
     table[:NODATA, :3] = _default_table()
@@ -74,13 +82,13 @@ def class_colours(colours: Sequence[str] = ()) -> NDArray[np.uint8]:
 
 
 def filled_colours(known: Mapping[int, str], count: int) -> tuple[str, ...]:
-    """`#RRGGBB` of `count` classes: those that are known, else that of the fixed table.
+    """Return `#RRGGBB` of `count` classes: the known colours, else those of the fixed table.
 
-    Where another class was given just that colour, a later one of the table takes its place.
+    A colour of the table that another class already has is replaced by a later one.
 
     Args:
-        known: class index to `#RRGGBB`.
-        count: of the classes, at most 255.
+        known: Class index to `#RRGGBB`.
+        count: Number of classes, at most 255.
     """
     taken = {text.upper() for text in known.values()}
     table = ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
@@ -90,7 +98,31 @@ def filled_colours(known: Mapping[int, str], count: int) -> tuple[str, ...]:
 
 
 def _default_table() -> NDArray[np.uint8]:
-    """(255, 3) RGB."""
+    """Return RGB (255, 3) of the fixed colours."""
     bright = np.frombuffer(bytes.fromhex(_BRIGHT), dtype=np.uint8)
     further = np.array([int(digit, 16) * 17 for digit in _FURTHER], dtype=np.uint8)
     return np.concatenate([bright, further]).reshape(NODATA, 3)
+
+
+def read_categories(path: Path) -> tuple[str, ...]:
+    """Return the names of the values 0, 1, 2, … of a raster's first band; empty if there are none.
+
+    Args:
+        path: Raster; the names are stored in `PATH.aux.xml`.
+
+    Raises:
+        DataError: the file of names exists, but cannot be read.
+    """
+    beside = path.with_name(f"{path.name}.aux.xml")
+    if not beside.is_file():
+        return ()
+    try:
+        # Expat from 2.4.1 on stops at entity expansion attacks and loads no external entity.
+        root = ElementTree.parse(beside).getroot()  # noqa: S314  # nosec B314
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(
+            f"{beside} cannot be read: {error}.",
+            remedy="Delete it if the class names do not matter.",
+        ) from error
+    names = root.findall("./PAMRasterBand[@band='1']/CategoryNames/Category")
+    return tuple((name.text or "").strip() for name in names)

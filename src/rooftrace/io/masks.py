@@ -1,76 +1,97 @@
-"""Class masks written block by block: GeoTIFF on a georeferenced grid, palette PNG without one."""
+"""Class masks written block by block: GeoTIFF with a georeference, palette PNG without one.
+
+A GeoTIFF is cloud-optimised: it has overviews, and a reader fetches only the parts that it shows.
+https://docs.ogc.org/is/21-026/21-026.html
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Protocol
 from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.io.atomic import export_error, replacing, write_atomically
-from rooftrace.io.gdal import open_quietly
+from rooftrace.io.files import replacing, write_atomically
+from rooftrace.io.gdal import environment, open_quietly, writing_errors
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
-__all__ = ["NODATA", "MaskSink", "MemoryMask", "NoMask", "mask_sink"]
+__all__ = ["NODATA", "MaskSink", "MemoryMask", "NullMask", "mask_sink"]
 
 _TILE_PX = 512
 
+_COPY_CACHE_BYTES = 16 * 2**20
+"""Size of GDAL's cache of blocks while a mask is copied."""
+
 
 class MaskSink(Protocol):
-    """Takes a mask block by block; the windows partition its grid, row by row."""
+    """Writer of a mask by windows, which partition its grid row by row."""
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
-        """Class indices (y, x) of a window, NODATA where nothing is known."""
+        """Write the class indices (y, x) of a window, NODATA where the class is not known."""
         ...
 
 
 @contextmanager
-def mask_sink(path: Path, grid: GeoGrid, legend: Legend | None = None) -> Iterator[MaskSink]:
-    """A file to write a mask to: PNG where it ends in `.png`, else GeoTIFF.
+def mask_sink(
+    path: Path,
+    grid: GeoGrid,
+    legend: Legend | None = None,
+    tags: Mapping[str, str] | None = None,
+    *,
+    coloured: bool = True,
+) -> Iterator[MaskSink]:
+    """Open a mask for writing: PNG if the path ends in `.png`, else GeoTIFF.
 
-    It appears under its name when the block ends well, and not at all where it fails. The names of
-    more than two classes go to `PATH.aux.xml`, where GDAL looks for them; what lies there of an
-    earlier mask is removed.
+    The file appears under its name if the block succeeds. The names of more than two classes are
+    written to `PATH.aux.xml`, where GDAL reads them; such a file of an earlier mask is deleted.
 
     Args:
-        path: of the mask.
-        grid: where its pixels lie; a PNG says nothing of it.
-        legend: of the classes; default the fixed colours, and no names.
+        path: File to write.
+        grid: Position of the pixels; a PNG stores only its shape.
+        legend: Names and colours of the classes; default the fixed colours without names.
+        tags: Further metadata by name; such as those of `MaskRecord`.
+        coloured: False for a GeoTIFF of grey values, such as probabilities in 255ths.
 
     Raises:
         ExportError: the file cannot be written.
     """
     table = class_colours() if legend is None else legend.table
-    try:
+    with writing_errors(path):
         with replacing(path) as partial:
             if path.suffix.lower() == ".png":
                 with partial.open("wb") as file:
-                    png = _PngMask(file, grid, table)
+                    png = _PngMask(file, grid, table, tags or {})
                     yield png
                     png.finish()
             else:
-                tiff = _GeoTiffMask(partial, grid, table)
-                try:
-                    yield tiff
-                finally:
-                    tiff.close()
+                # The parts of a cloud-optimised file are in another order than that of the blocks.
+                with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+                    tiles = Path(folder) / "tiles"
+                    tiff = _GeoTiffMask(tiles, grid, table if coloured else None, tags or {})
+                    try:
+                        yield tiff
+                    finally:
+                        tiff.close()
+                    _optimise(tiles, partial)
         _write_names(path, () if legend is None else legend.names)
-    except RasterioError as error:
-        raise export_error(path, error) from error
 
 
 def _write_names(path: Path, names: tuple[str, ...]) -> None:
-    """Category names as a GDAL auxiliary file: rasterio cannot set them in the GeoTIFF.
+    """Write category names to a GDAL auxiliary file: rasterio cannot set them in the GeoTIFF.
 
     https://gdal.org/en/stable/user/raster_data_model.html#raster-band
     """
@@ -86,15 +107,107 @@ def _write_names(path: Path, names: tuple[str, ...]) -> None:
     write_atomically(target, text.encode())
 
 
-class _GeoTiffMask:
-    """Tiled, uint8 class indices with a colour table, nodata set; nothing is stored for nodata.
+def _optimise(tiles: Path, path: Path) -> None:
+    """Copy a tiled GeoTIFF to a cloud-optimised one with overviews.
 
-    Tiles are written when they are whole, each once, and the file is let go of after every window:
-    so their order in it, and every byte, follows from the windows alone, and not from when GDAL's
-    cache, which is shared with what is read meanwhile, happens to be full.
+    The bytes do not depend on the number of threads.
+    """
+    # GDAL fills its cache with blocks that are read once. The image is no longer read.
+    with environment(GDAL_CACHEMAX=_COPY_CACHE_BYTES):
+        _write_overviews(tiles)
+        rasterio.shutil.copy(
+            tiles, path, driver="COG", compress="deflate", blocksize=_TILE_PX,
+            bigtiff="if_safer", sparse_ok="true",
+        )  # fmt: skip
+        with open_quietly(path) as made:
+            _check_complete(path, made)
+
+
+def _write_overviews(path: Path) -> None:
+    """Write the overviews of a tiled GeoTIFF beside it, each half as large as the one before.
+
+    A pixel has the most frequent class of the four below it. GDAL's own overviews of this kind take
+    memory in proportion to the width of the image, and decode tiles that are not stored.
+    """
+    with open_quietly(path) as fine:
+        if max(fine.shape) <= _TILE_PX:
+            return
+        shape_yx = (-(-fine.height // 2), -(-fine.width // 2))
+        # GDAL looks for overviews of `tiles` in `tiles.ovr`, and for their own in `tiles.ovr.ovr`.
+        overview = path.with_name(f"{path.name}.ovr")
+        with rasterio.open(
+            overview, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
+            height=shape_yx[0], width=shape_yx[1],
+            tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
+            compress="deflate", zlevel=1, bigtiff="if_safer", sparse_ok=True,
+        ) as coarse:  # fmt: skip
+            for place in _tiles_under(Window.whole(shape_yx)):
+                tile = _tile(place, shape_yx)
+                below = Window(2 * tile.row, 2 * tile.col, 2 * tile.height, 2 * tile.width)
+                inside = below.intersection(Window.whole(fine.shape))
+                assert inside is not None
+                if not any(_tile_span(fine, place)[1] for place in _tiles_under(inside)):
+                    continue
+                mask = np.full(below.shape_yx, NODATA, np.uint8)
+                mask[inside.slices(below)] = fine.read(1, window=_area(inside))
+                coarse.write(_most_frequent(mask), 1, window=_area(tile))
+    _write_overviews(overview)
+
+
+def _most_frequent(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the most frequent known class of each 2 by 2 pixels; of two, that of the first."""
+    first = mask[::2, ::2]
+    ranked = [first, mask[::2, 1::2], mask[1::2, ::2], mask[1::2, 1::2]]
+    # Sorted, the same classes are neighbours, and NODATA, the highest value, is last.
+    for low, high in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):
+        ranked[low], ranked[high] = (
+            np.minimum(ranked[low], ranked[high]), np.maximum(ranked[low], ranked[high])
+        )  # fmt: skip
+    twice = [(one == next_) & (one != NODATA) for one, next_ in pairwise(ranked)]
+    is_tie = twice[0] & twice[2] & ~twice[1]
+    first = np.where(first == NODATA, ranked[0], first)
+    return np.select([is_tie, *twice], [first, *ranked[:3]], first)
+
+
+def _check_complete(path: Path, dataset: Any) -> None:
+    """Check that a file has its last tile: on a full disk, GDAL may leave one that is cut off.
+
+    Raises:
+        OSError: it has not.
+    """
+    ends = (sum(_tile_span(dataset, place)) for place in _tiles_under(Window.whole(dataset.shape)))
+    if max(ends) > path.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _tile_span(dataset: Any, place: tuple[int, int]) -> tuple[int, int]:
+    """Return the offset and the length of a tile in a GeoTIFF in bytes; zeros if it is not there.
+
+    https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
+    """
+    row, col = place
+    offset, size = (
+        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1)
+        for what in ("OFFSET", "SIZE")
+    )
+    return int(offset or 0), int(size or 0)
+
+
+class _GeoTiffMask:
+    """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
+
+    Tiles of nodata are not stored. Each tile is written once, when it is complete, and the file is
+    closed after every window. The order of the tiles, and every byte, therefore depends on the
+    windows alone. It does not depend on when GDAL's cache, which reads share, is full.
     """
 
-    def __init__(self, path: Path, grid: GeoGrid, table: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        grid: GeoGrid,
+        table: NDArray[np.uint8] | None,
+        tags: Mapping[str, str],
+    ) -> None:
         self._path = path
         self._shape_yx = grid.shape
         self._started: dict[tuple[int, int], _StartedTile] = {}
@@ -105,15 +218,17 @@ class _GeoTiffMask:
             tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
             compress="deflate", zlevel=1, bigtiff="if_safer", sparse_ok=True,
         )  # fmt: skip
-        colours = {index: tuple(rgba) for index, rgba in enumerate(table.tolist())}
-        self._dataset.write_colormap(1, colours)
+        if table is not None:
+            colours = {index: tuple(rgba) for index, rgba in enumerate(table.tolist())}
+            self._dataset.write_colormap(1, colours)
+        self._dataset.update_tags(**tags)
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
         inside = self._whole_tiles(window)
         if inside is not None:
             self._store(inside, mask[inside.slices(window)])
         for place in _tiles_under(window):
-            tile = self._tile(place)
+            tile = _tile(place, self._shape_yx)
             if inside is not None and tile.intersection(inside) is not None:
                 continue
             part = tile.intersection(window)
@@ -135,16 +250,15 @@ class _GeoTiffMask:
     def _store(self, window: Window, mask: NDArray[np.uint8]) -> None:
         if (mask == NODATA).all():
             return
-        area = RasterioWindow(window.col, window.row, window.width, window.height)
         try:
             if self._dataset is None:
                 self._dataset = open_quietly(self._path, "r+")
-            self._dataset.write(mask, 1, window=area)
+            self._dataset.write(mask, 1, window=_area(window))
         finally:
             self.close()
 
     def _whole_tiles(self, window: Window) -> Window | None:
-        """The tiles that lie in a window altogether."""
+        """Return the window of the tiles that lie completely in `window`, or None."""
         (top, bottom), (left, right) = (
             (-(-start // _TILE_PX) * _TILE_PX,
              stop if stop == length else stop // _TILE_PX * _TILE_PX)
@@ -157,15 +271,9 @@ class _GeoTiffMask:
             return None
         return Window(top, left, bottom - top, right - left)
 
-    def _tile(self, place: tuple[int, int]) -> Window:
-        tile = Window(place[0] * _TILE_PX, place[1] * _TILE_PX, _TILE_PX, _TILE_PX)
-        inside = tile.intersection(Window.whole(self._shape_yx))
-        assert inside is not None
-        return inside
-
 
 class _StartedTile:
-    """A tile of the file that windows have covered in part; pixels are kept where any is known."""
+    """A tile that windows have covered in part; pixels are kept if any of them is known."""
 
     def __init__(self, shape_yx: tuple[int, int]) -> None:
         self.values: NDArray[np.uint8] | None = None
@@ -180,6 +288,17 @@ class _StartedTile:
             self.values[into] = values
 
 
+def _area(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
+def _tile(place: tuple[int, int], shape_yx: tuple[int, int]) -> Window:
+    tile = Window(place[0] * _TILE_PX, place[1] * _TILE_PX, _TILE_PX, _TILE_PX)
+    inside = tile.intersection(Window.whole(shape_yx))
+    assert inside is not None
+    return inside
+
+
 def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
     for row in range(window.row // _TILE_PX, -(-window.row_stop // _TILE_PX)):
         for col in range(window.col // _TILE_PX, -(-window.col_stop // _TILE_PX)):
@@ -187,23 +306,32 @@ def _tiles_under(window: Window) -> Iterator[tuple[int, int]]:
 
 
 class _PngMask:
-    """A palette PNG whose values are the class indices, written as its rows are complete.
+    """Writer of a palette PNG whose values are the class indices; complete rows are written.
 
     PNG specification, third edition: https://www.w3.org/TR/png-3/
     """
 
-    def __init__(self, file: IO[bytes], grid: GeoGrid, table: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        grid: GeoGrid,
+        table: NDArray[np.uint8],
+        tags: Mapping[str, str],
+    ) -> None:
         self._file = file
         self._grid = grid
         self._row = 0
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
-        # Width, height, 8 bits, palette, then the only method there is of each kind.
+        # Width, height, 8 bits, palette, then the only method of each kind.
         header = struct.pack(">IIBBBBB", grid.width, grid.height, 8, 3, 0, 0, 0)
         self._file.write(b"\x89PNG\r\n\x1a\n")
         self._chunk(b"IHDR", header)
         self._chunk(b"PLTE", table[:, :3].tobytes())
         self._chunk(b"tRNS", table[:, 3].tobytes())
+        for name, text in tags.items():
+            # Of a text in UTF-8: not compressed, without a language and a translated keyword.
+            self._chunk(b"iTXt", name.encode("latin-1") + bytes(5) + text.encode())
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
         self._pending.append((window, mask))
@@ -234,10 +362,10 @@ class _PngMask:
 
 
 class MemoryMask:
-    """A mask kept in memory.
+    """A mask in memory.
 
     Args:
-        shape_yx: of the whole.
+        shape_yx: Rows and columns of the mask.
     """
 
     def __init__(self, shape_yx: tuple[int, int]) -> None:
@@ -247,8 +375,8 @@ class MemoryMask:
         self.data[window.slices()] = mask
 
 
-class NoMask:
-    """A mask that nobody wants."""
+class NullMask:
+    """A mask that is not stored."""
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
-        """Does nothing."""
+        """Do nothing."""

@@ -1,40 +1,165 @@
-"""Many small images of one size, side by side, read as one."""
+"""Images that lie side by side on one grid of pixels, read as one `RasterSource`.
+
+`TileMosaic` takes tiles of one size whose places are known. `AdjacentImages` takes georeferenced
+images of any sizes, which may overlap.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 
-from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
+from rooftrace.core.cache import LruCache
+from rooftrace.core.errors import DataError, GeoreferenceError
+from rooftrace.core.text import escape_surrogates
+from rooftrace.core.types import (
+    GeoGrid,
+    Raster,
+    RasterSource,
+    ResultProvenance,
+    SparseSource,
+    Window,
+)
+from rooftrace.io.georeferenced import close_source
+from rooftrace.io.image_header import BandInfo
 
-__all__ = ["TileMosaic"]
+__all__ = ["AdjacentImages", "Mosaic", "TileMosaic"]
 
 _CACHE_BYTES = 96 * 2**20
-"""Of decoded tiles: a row of them under a wide window, so that none is decoded twice."""
+"""Maximum size of the decoded images that are kept: enough for a row of tiles under a wide window,
+so that no tile is decoded twice."""
+
+_MAX_OFFSET_PX = 0.05
+"""Maximum distance of an image from the common grid; coordinates are rounded when they are
+written."""
+
+_SMALL_PX = 2**20
+"""Maximum size of an image that is decoded whole and kept for other windows."""
+
+_MAX_OPEN = 32
+"""Maximum number of large images whose files stay open."""
+
+_MAX_PX = 2**37
+_MIN_COVERED = 1000
+"""Scenes of more than `_MAX_PX` pixels are refused if fewer than one in 1000 pixels is covered."""
 
 
-class TileMosaic:
-    """A `RasterSource` over tiles; where there is none, there is nodata.
+def _nbytes(raster: Raster) -> int:
+    return raster.data.nbytes + raster.valid.nbytes
 
-    Tiles are opened when a window needs them, and no more is held than a window and a cache of
-    decoded tiles. It can be pickled; one thread at a time reads from it.
+
+class Mosaic:
+    """Base of all kinds of mosaic: it reads a window from the images under it.
+
+    A copy and a pickle have the images, but neither decoded pixels nor open files.
+    """
+
+    bands: int
+    dtype: np.dtype[Any]
+    _overlap: bool
+    """True if images may overlap: a pixel that is not valid then leaves what lies below it."""
+
+    def __init__(self, grid: GeoGrid, name: str, count: int, cache_bytes: int) -> None:
+        self._grid = grid
+        self._name = name
+        self._count = count
+        self._decoded: LruCache[Hashable, Raster] = LruCache(cache_bytes, _nbytes)
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name!r}, {self._count} images)"
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self._grid
+
+    @property
+    def provenance(self) -> ResultProvenance:
+        """Name of the folder; its images may have several dates."""
+        return ResultProvenance(source=escape_surrogates(Path(self._name).resolve().name))
+
+    def close(self) -> None:
+        """Release the decoded images and close the open files."""
+        with self._lock:
+            self._decoded.clear()
+
+    def read(self, window: Window | None = None) -> Raster:
+        """Return the pixels of `window` (inside the grid); 0 where there is no image.
+
+        Raises:
+            DataError: an image cannot be read, or its size, type or number of bands is wrong.
+        """
+        whole = Window.whole(self._grid.shape)
+        window = window or whole
+        if window.intersection(whole) != window:
+            raise ValueError(f"{window} is not inside {self._name} with {self._grid.shape}")
+        data = np.zeros((self.bands, *window.shape_yx), self.dtype)
+        valid = np.zeros(window.shape_yx, np.bool_)
+        with self._lock:
+            for key, own in self._under(window):
+                part = own.intersection(window)
+                assert part is not None
+                pixels, known = self._read_part(key, own, part)
+                here = part.slices(window)
+                np.copyto(data[:, *here], pixels, where=known if self._overlap else True)
+                valid[here] |= known
+        return Raster(data, valid, self._grid.crop(window))
+
+    def _under(self, window: Window) -> Iterator[tuple[Any, Window]]:
+        """Yield the key and the window of each image under `window`, the uppermost one last."""
+        raise NotImplementedError
+
+    def _image(self, key: Any) -> RasterSource:
+        """Return an image that is to be read.
+
+        Raises:
+            DataError: it does not fit into the mosaic.
+        """
+        raise NotImplementedError
+
+    def _read_part(self, key: Any, own: Window, part: Window) -> tuple[Any, Any]:
+        """Return the pixels and validity of `part` from the image that covers `own`."""
+        raster = self._decoded.get_or_make(key, lambda: self._image(key).read())
+        rows, cols = part.slices(own)
+        return raster.data[:, rows, cols], raster.valid[rows, cols]
+
+
+class TileMosaic(Mosaic):
+    """A `RasterSource` over tiles of one size; where there is no tile, there is nodata.
+
+    Tiles are opened when a window needs them. Memory holds one window and a cache of decoded
+    tiles. A mosaic can be pickled; one thread at a time may read from it.
 
     Args:
-        tiles: the image at each (row, column) of tiles; missing ones are left out.
-        tile_shape: (rows, columns) of pixels of every tile.
-        grid: of the whole; its shape is a whole number of tiles.
-        name: what errors and reports call it.
-        cache_bytes: of decoded tiles that are kept.
+        tiles: Image at each (row, column) of the grid of tiles; missing tiles are left out.
+        tile_shape: Rows and columns of pixels of every tile.
+        grid: Grid of the mosaic; its shape is a whole number of tiles.
+        name: Name in errors and reports.
+        cache_bytes: Maximum size of the decoded tiles that are kept.
 
     Raises:
-        ValueError: no tile, or one that lies outside of the grid.
+        ValueError: there is no tile, or one lies outside the grid.
     """
+
+    _overlap = False
 
     def __init__(
         self,
@@ -51,111 +176,206 @@ class TileMosaic:
             raise ValueError(f"{grid.shape} is not a whole number of tiles of {tile_shape}")
         if not tiles or not all(0 <= row < rows and 0 <= col < cols for row, col in tiles):
             raise ValueError(f"{len(tiles)} tiles do not lie on {rows} × {cols}")
+        super().__init__(grid, name, len(tiles), cache_bytes)
         self._tiles = dict(tiles)
         self._tile_shape = tile_shape
-        self._grid = grid
-        self._name = name
-        self._cache_bytes = cache_bytes
-        self._decoded: OrderedDict[tuple[int, int], Raster] = OrderedDict()
-        self._held = 0
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.update(_decoded=OrderedDict(), _held=0)
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-
-    def __repr__(self) -> str:
-        return f"TileMosaic({self._name!r}, {len(self._tiles)} tiles)"
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def grid(self) -> GeoGrid:
-        return self._grid
 
     @cached_property
-    def bands(self) -> int:
-        """Those of its tiles; a grey tile among coloured ones counts as coloured."""
+    def bands(self) -> int:  # type: ignore[override]
+        """Number of bands of the tiles; a grey tile among coloured ones counts as coloured."""
         first = self._first.bands
         # A tile of water may have been stored as grey, but hardly all of them.
         return first if first > 1 else max(tile.bands for tile in self._tiles.values())
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
         return self._first.dtype
+
+    @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        """Descriptions of the bands of the tiles."""
+        infos: tuple[BandInfo, ...] = getattr(self._first, "band_info", ())
+        return infos if len(infos) == self.bands else ()
 
     @property
     def _first(self) -> RasterSource:
         return next(iter(self._tiles.values()))
 
-    def close(self) -> None:
-        """Let go of the decoded tiles."""
-        with self._lock:
-            self._decoded.clear()
-            self._held = 0
+    def is_empty(self, window: Window) -> bool:
+        """Return True if a window has no tile."""
+        return next(self._under(window), None) is None
 
-    def read(self, window: Window | None = None) -> Raster:
-        """The pixels of `window` (inside the grid); 0 where there is no tile.
-
-        Raises:
-            DataError: a tile cannot be read, or has another size, type or number of bands.
-        """
-        window = window or Window.whole(self._grid.shape)
-        if window.intersection(Window.whole(self._grid.shape)) != window:
-            raise ValueError(f"{window} is not inside {self._name} with {self._grid.shape}")
-        data = np.zeros((self.bands, *window.shape_yx), self.dtype)
-        valid = np.zeros(window.shape_yx, np.bool_)
+    def _under(self, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
         height, width = self._tile_shape
+        for row in range(window.row // height, -(-window.row_stop // height)):
+            for col in range(window.col // width, -(-window.col_stop // width)):
+                if (row, col) in self._tiles:
+                    yield (row, col), Window(row * height, col * width, height, width)
+
+    def _image(self, key: tuple[int, int]) -> RasterSource:
+        tile = self._tiles[key]
+        (height, width), bands = tile.grid.shape, tile.bands
+        fits = ((height, width), tile.dtype) == (self._tile_shape, self.dtype)
+        if not fits or bands not in (1, self.bands):
+            raise DataError(
+                f"The tile {tile.name} has {height} × {width} pixels and {bands} bands of "
+                f"{tile.dtype}; the other tiles of {self._name} have {self._tile_shape[0]} × "
+                f"{self._tile_shape[1]} pixels and {self.bands} bands of {self.dtype}.",
+                remedy="Remove the tile from the folder, or download it again like the others.",
+            )
+        return tile
+
+
+class AdjacentImages(Mosaic):
+    """A `RasterSource` over images on one grid of pixels; where there is none, there is nodata.
+
+    Where images overlap, the valid pixels of the later one count. Memory holds one window, a cache
+    of decoded images and a few open files. It can be pickled; one thread at a time may read.
+
+    Args:
+        images: Images of one CRS, pixel size, dtype and number of bands; their headers are read
+            here.
+        name: Name in errors and reports.
+
+    Raises:
+        DataError: there is no image, one cannot be read, they differ in kind, or they lie
+            scattered.
+        GeoreferenceError: an image has no georeference, or is in another CRS, or its pixels are
+            not on the grid of the others.
+    """
+
+    _overlap = True
+
+    def __init__(self, images: Sequence[SparseSource], name: str) -> None:
+        if not images:
+            raise DataError(f"{name} holds no images.", remedy="Name the folder that holds them.")
+        self._images = list(images)
+        self._name = name
+        first = images[0]
+        self.bands, self.dtype = first.bands, first.dtype
+        offsets = [self._offset_of(image) for image in images]
+        top, left = (min(axis) for axis in zip(*offsets))
+        self._windows = [
+            Window(row - top, col - left, *image.grid.shape)
+            for image, (row, col) in zip(images, offsets)
+        ]
+        shape = (
+            max(window.row_stop for window in self._windows),
+            max(window.col_stop for window in self._windows),
+        )
+        self._check_dense(shape)
+        transform = first.grid.transform @ Affine.translation(left, top)
+        super().__init__(GeoGrid(shape, transform, first.grid.crs), name, len(images), _CACHE_BYTES)
+        self._open: LruCache[int, SparseSource] = LruCache(_MAX_OPEN, on_evict=close_source)
+        # Cells as large as the largest image: each image lies in four of them at most.
+        self._cell = (
+            max(window.height for window in self._windows),
+            max(window.width for window in self._windows),
+        )
+        self._cells: dict[tuple[int, int], list[int]] = {}
+        for number, window in enumerate(self._windows):
+            for cell in self._cells_under(window):
+                self._cells.setdefault(cell, []).append(number)
+
+    @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        """Descriptions of the bands of the images."""
+        return tuple(getattr(self._images[0], "band_info", ()))
+
+    def close(self) -> None:
+        super().close()
         with self._lock:
-            for row in range(window.row // height, -(-window.row_stop // height)):
-                for col in range(window.col // width, -(-window.col_stop // width)):
-                    if (row, col) not in self._tiles:
-                        continue
-                    tile = self._tile(row, col)
-                    whole = Window(row * height, col * width, height, width)
-                    part = whole.intersection(window)
-                    assert part is not None
-                    here, there = part.slices(window), part.slices(whole)
-                    data[:, *here] = tile.data[:, *there]
-                    valid[here] = tile.valid[there]
-        return Raster(data, valid, self._grid.crop(window))
+            self._open.clear()
 
     def is_empty(self, window: Window) -> bool:
-        """Whether a window has no tile."""
-        height, width = self._tile_shape
-        return not any(
-            (row, col) in self._tiles
-            for row in range(window.row // height, -(-window.row_stop // height))
-            for col in range(window.col // width, -(-window.col_stop // width))
-        )
+        """Return True if a window has no image, or only images that are empty there."""
+        for number, own in self._under(window):
+            part = own.intersection(window)
+            assert part is not None
+            if not self._images[number].is_empty(_within(part, own)):
+                return False
+        return True
 
-    def _tile(self, row: int, col: int) -> Raster:
-        """A decoded tile; the one that was used longest ago makes room for it."""
-        key = (row, col)
-        if key in self._decoded:
-            self._decoded.move_to_end(key)
-            return self._decoded[key]
-        source = self._tiles[key]
-        found = (source.grid.shape, source.dtype, source.bands)
-        if found[:2] != (self._tile_shape, self.dtype) or found[2] not in (1, self.bands):
-            raise DataError(
-                f"The tile {source.name} has {found[0][0]} × {found[0][1]} pixels, {found[2]} bands"
-                f" of {found[1]}; the others of {self._name} have {self._tile_shape[0]} × "
-                f"{self._tile_shape[1]}, {self.bands} bands of {self.dtype}.",
-                remedy="Take it out of the folder, or fetch it again like the others.",
+    def _read_part(self, key: int, own: Window, part: Window) -> tuple[Any, Any]:
+        if own.area_px <= _SMALL_PX:
+            return super()._read_part(key, own, part)
+        image = self._images[key]
+        self._open.put(key, image)
+        raster = image.read(_within(part, own))
+        return raster.data, raster.valid
+
+    def _image(self, key: int) -> RasterSource:
+        return self._images[key]
+
+    def _under(self, window: Window) -> Iterator[tuple[int, Window]]:
+        found = {n for cell in self._cells_under(window) for n in self._cells.get(cell, ())}
+        for number in sorted(found):
+            own = self._windows[number]
+            if own.intersection(window) is not None:
+                yield number, own
+
+    def _cells_under(self, window: Window) -> Iterable[tuple[int, int]]:
+        height, width = self._cell
+        rows = range(window.row // height, (window.row_stop - 1) // height + 1)
+        cols = range(window.col // width, (window.col_stop - 1) // width + 1)
+        return product(rows, cols)
+
+    def _offset_of(self, image: SparseSource) -> tuple[int, int]:
+        """Return the row and column of an image on the grid of the first one.
+
+        Raises:
+            DataError, GeoreferenceError: the image does not fit, see the class.
+        """
+        first = self._images[0]
+        grid, common = image.grid, first.grid
+        if grid.crs is None or common.crs is None:
+            name = (image if grid.crs is None else first).name
+            raise GeoreferenceError(
+                f"{name} has no georeference; all images of {self._name} need one.",
+                remedy="Remove it from the folder, or predict the images one by one, without "
+                "--mosaic.",
             )
-        raster = source.read()
-        self._decoded[key] = raster
-        self._held += raster.data.nbytes + raster.valid.nbytes
-        while self._held > self._cache_bytes and len(self._decoded) > 1:
-            _, old = self._decoded.popitem(last=False)
-            self._held -= old.data.nbytes + old.valid.nbytes
-        return raster
+        if (image.bands, image.dtype) != (self.bands, self.dtype):
+            raise DataError(
+                f"{image.name} has {image.bands} bands of {image.dtype}; {first.name} has "
+                f"{self.bands} of {self.dtype}, and is part of the same scene.",
+                remedy="Remove it from the folder, or convert it to the same bands and dtype.",
+            )
+        if grid.crs is not common.crs and not grid.crs.equals(common.crs):
+            raise GeoreferenceError(
+                f"{image.name} is in the coordinate system {grid.crs.name}; {first.name} is in "
+                f"{common.crs.name}, and part of the same scene.",
+                remedy="Reproject all images to one CRS: gdalwarp -t_srs EPSG:… IN.tif OUT.tif",
+            )
+        to_common = ~common.transform @ grid.transform
+        stretched = max(
+            abs(to_common.a - 1) * grid.width, abs(to_common.d) * grid.width,
+            abs(to_common.e - 1) * grid.height, abs(to_common.b) * grid.height,
+        )  # fmt: skip
+        row, col = round(to_common.f), round(to_common.c)
+        off = max(abs(to_common.f - row), abs(to_common.c - col))
+        if stretched > _MAX_OFFSET_PX or off > _MAX_OFFSET_PX:
+            difference = (
+                f"has another pixel size or direction than {first.name}"
+                if stretched > _MAX_OFFSET_PX
+                else f"lies {off:.2f} pixels off the grid of {first.name}"
+            )
+            raise GeoreferenceError(
+                f"{image.name} {difference}; all images of a scene must lie on one grid of pixels.",
+                remedy="Resample them to one grid, for example with gdalwarp -tap -tr, or predict "
+                "the images one by one, without --mosaic.",
+            )
+        return row, col
+
+    def _check_dense(self, shape: tuple[int, int]) -> None:
+        covered = sum(window.area_px for window in self._windows)
+        if shape[0] * shape[1] > max(_MAX_PX, _MIN_COVERED * covered):
+            raise DataError(
+                f"The {len(self._images)} images of {self._name} lie scattered over {shape[0]} × "
+                f"{shape[1]} pixels, of which they cover {covered / shape[0] / shape[1]:.2g}.",
+                remedy="Put the images of each place into a folder of their own.",
+            )
+
+
+def _within(part: Window, own: Window) -> Window:
+    return Window(part.row - own.row, part.col - own.col, part.height, part.width)

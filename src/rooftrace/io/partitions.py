@@ -1,10 +1,12 @@
-"""A layer of polygons as GeoParquet, one file for each square of Web Mercator, and a manifest.
+"""A layer of polygons as GeoParquet, one file for each tile of Web Mercator, and a manifest.
 
     buildings/quadkey=12022000/buildings.parquet
     manifest.json
 
-The folders are Hive's, so that DuckDB, Spark and pyarrow read `quadkey` as a column and leave out
-what a query does not ask for. Rows are along the Z-order curve, with the bounds of each.
+The folders follow Hive, so that DuckDB, Spark and pyarrow read `quadkey` as a column and skip files
+that a query does not need. Rows follow the Z-order curve and have bounds.
+
+GeoParquet 1.1: https://geoparquet.org/releases/v1.1.0/
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +28,96 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.io.atomic import export_error, replacing, write_atomically
-from rooftrace.io.parquet import write_parquet
-from rooftrace.io.quadkey import morton, quadkeys
+from rooftrace.io.files import export_error, replacing, write_atomically
+from rooftrace.io.reproject import CRS84
+from rooftrace.io.web_mercator import morton_codes, quadkeys
 
-__all__ = ["MANIFEST", "Partition", "PartitionedLayer"]
+__all__ = ["MANIFEST", "Partition", "PartitionedLayer", "write_parquet"]
 
-MANIFEST = "manifest.json"
-_LAYER = "buildings"
-_FINE = 23
-"""Squares of 5 m and less, by which rows are ordered and called."""
-
-_ROWS_TOGETHER = 50_000
-_IN_MEMORY = 200_000
-"""Polygons that wait before they are laid aside by squares."""
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 Columns = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Partition:
-    """One file.
+def write_parquet(
+    path: Path,
+    crs: CRS | None,
+    parts: Iterable[tuple[NDArray[np.object_], Columns]],
+    *,
+    kinds: Sequence[str],
+) -> None:
+    """Write the chunks of a layer, each as a row group, with the bounds of every geometry.
 
     Args:
-        quadkey: of its square.
-        path: from the manifest.
-        rows, size_bytes, sha256: of the file.
-        bounds: west, south, east, north of what is in it, in degrees.
+        path: File to write.
+        crs: Coordinate system of the geometry, or None.
+        parts: One or more chunks: geometry (n,) and (n,) values of each column. NaN is null.
+        kinds: Geometry types that may occur.
+
+    Raises:
+        ImportError: pyarrow is missing.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # In the header, where readers of Arrow expect it. It cannot hold the extent, which is not known
+    # yet; the statistics of the bounds give it.
+    metadata = {"geo": json.dumps(_metadata(crs, kinds))}
+    tables = (_table(pa, *part).replace_schema_metadata(metadata) for part in parts)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            if len(table):
+                writer.write_table(table, row_group_size=len(table))
+
+
+def _table(pa: Any, geometry: NDArray[np.object_], columns: Columns) -> Any:
+    bounds = shapely.bounds(geometry).reshape(-1, 4).astype(np.float64)
+    made = {name: _column(pa, values) for name, values in columns.items()}
+    made["geometry"] = pa.array(shapely.to_wkb(geometry), pa.binary())
+    made["bbox"] = pa.StructArray.from_arrays([pa.array(edge) for edge in bounds.T], _EDGES)
+    return pa.table(made)
+
+
+def _column(pa: Any, values: NDArray[Any]) -> Any:
+    made = pa.array(values, mask=np.isnan(values) if values.dtype.kind == "f" else None)
+    # Texts that are all unknown; other parts of the layer may have some.
+    return made.cast(pa.string()) if pa.types.is_null(made.type) else made
+
+
+def _metadata(crs: CRS | None, kinds: Sequence[str]) -> dict[str, Any]:
+    column = {
+        "encoding": "WKB",
+        # Without this key readers would assume longitude and latitude.
+        "crs": None if crs is None else crs.to_json_dict(),
+        "geometry_types": list(kinds),
+        "covering": {"bbox": {edge: ["bbox", edge] for edge in _EDGES}},
+    }
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+MANIFEST = "manifest.json"
+_LAYER = "buildings"
+_TEMPORARY = ".partitions."
+_FINE_ZOOM = 23
+"""Zoom level of the tiles (5 m and less) that order and name rows."""
+
+_GROUP_ROWS = 50_000
+_MAX_IN_MEMORY = 200_000
+"""Number of polygons after which memory is written to temporary files."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One file of a partitioned layer.
+
+    Args:
+        quadkey: Quadkey of the tile.
+        path: Path relative to the manifest.
+        rows: Number of polygons.
+        size_bytes: Size of the file.
+        sha256: Hash of the file.
+        bounds: West, south, east and north of the polygons, in degrees.
     """
 
     quadkey: str
@@ -63,15 +129,15 @@ class Partition:
 
 
 class PartitionedLayer:
-    """Takes polygons in any order, and writes them by squares. To be entered.
+    """Writer that takes polygons in any order and writes one file per tile, in a `with` block.
 
-    A polygon belongs to the square of a point that is surely in it. What is held are some polygons
-    that came last and, at the end, those of one square. The same polygons give the same bytes,
-    whatever order they come in.
+    A polygon belongs to the tile of a point on its surface. Memory holds the latest polygons and,
+    at the end, those of one tile. The same polygons give the same bytes in any order. Only one
+    process may write to a folder.
 
     Args:
-        out: the folder; made where it is missing.
-        level: of the squares' quadkeys.
+        out: Output folder; it is created if necessary.
+        level: Zoom level of the tiles.
 
     Raises:
         MissingExtraError: pyarrow is missing.
@@ -83,7 +149,7 @@ class PartitionedLayer:
         self._level = level
         self._parts: list[tuple[NDArray[np.object_], Columns]] = []
         self._waiting = 0
-        self._laid: defaultdict[str, int] = defaultdict(int)
+        self._spilled: defaultdict[str, int] = defaultdict(int)
 
     def __enter__(self) -> PartitionedLayer:
         try:
@@ -92,34 +158,46 @@ class PartitionedLayer:
             raise MissingExtraError.of("parquet", "A catalogue", "pyarrow") from error
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            self._aside = Path(tempfile.mkdtemp(prefix=".partitions.", dir=self._out))
+            self._sweep()
+            self._temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self._out))
         except OSError as error:
             raise export_error(self._out, error) from error
         return self
 
+    def _sweep(self) -> None:
+        """Remove what a killed run left; the caller excludes other writers."""
+        for folder in self._out.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        name = Path(MANIFEST)
+        for file in (
+            *self._out.glob(f".{name.stem}.*.part{name.suffix}"),
+            *self._out.glob(f"{_LAYER}/quadkey=*/.{_LAYER}.*.part.parquet"),
+        ):
+            file.unlink(missing_ok=True)
+
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._aside, ignore_errors=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def add(self, geometry: NDArray[np.object_], columns: Columns) -> None:
-        """Take some polygons.
+        """Add polygons.
 
         Args:
-            geometry: (n,) in degrees of longitude and latitude.
-            columns: (n,) each, the same ones every time; texts as objects.
+            geometry: (n,) polygons in degrees of longitude and latitude.
+            columns: (n,) values of each column, the same columns in every call; texts as objects.
 
         Raises:
-            ExportError: there is no room for them.
+            ExportError: there is no space left.
         """
         self._parts.append((geometry, columns))
         self._waiting += len(geometry)
-        if self._waiting >= _IN_MEMORY:
-            self._lay_aside()
+        if self._waiting >= _MAX_IN_MEMORY:
+            self._spill()
 
-    def finish(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Write all files, then the manifest; what an earlier layer had besides goes.
+    def finish(self, properties: Mapping[str, Any]) -> dict[str, Any]:
+        """Write all files, then the manifest, and delete other files of an earlier layer.
 
         Args:
-            told: what the manifest says besides; plain data.
+            properties: Further entries of the manifest; plain data.
 
         Returns:
             The manifest.
@@ -128,8 +206,8 @@ class PartitionedLayer:
             ExportError: the folder cannot be written to.
         """
         try:
-            self._lay_aside()
-            made = [self._write(quadkey) for quadkey in sorted(self._laid)]
+            self._spill()
+            made = [self._write(quadkey) for quadkey in sorted(self._spilled)]
             kept = {partition.path for partition in made}
             manifest = {
                 "schema_version": 1,
@@ -137,10 +215,10 @@ class PartitionedLayer:
                 "layer": _LAYER,
                 "quadkey_level": self._level,
                 "rows": sum(partition.rows for partition in made),
-                **told,
+                **properties,
                 "partitions": [asdict(partition) for partition in made],
             }
-            # Before what it does not name is gone: who reads it finds all files.
+            # Written before old files are deleted, so that a reader always finds all its files.
             text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
             write_atomically(self._out / MANIFEST, text.encode())
             for path in sorted((self._out / _LAYER).glob("quadkey=*/*.parquet")):
@@ -151,39 +229,39 @@ class PartitionedLayer:
             raise export_error(self._out, error) from error
         return manifest
 
-    def _lay_aside(self) -> None:
-        """What has come since, by squares."""
+    def _spill(self) -> None:
+        """Write the polygons in memory to temporary files by tile."""
         if not self._waiting:
             self._parts.clear()
             return
         geometry, columns = _joined(self._parts)
         self._parts.clear()
         self._waiting = 0
-        numbers = _squares(geometry, self._level)
+        numbers = _tile_codes(geometry, self._level)
         order = np.argsort(numbers, kind="stable")
         starts = np.flatnonzero(np.append(True, np.diff(numbers[order]) != 0))
         for own in np.split(order, starts[1:]):
             quadkey = str(quadkeys(numbers[own[:1]], self._level)[0])
-            number = self._laid[quadkey]
-            self._laid[quadkey] += 1
-            path = self._aside / f"{quadkey}.{number}.parquet"
+            number = self._spilled[quadkey]
+            self._spilled[quadkey] += 1
+            path = self._temporary / f"{quadkey}.{number}.parquet"
             part = geometry[own], {name: values[own] for name, values in columns.items()}
-            write_parquet(path, _CRS84, [part], kinds=("Polygon",))
+            write_parquet(path, CRS84, [part], kinds=("Polygon",))
 
     def _write(self, quadkey: str) -> Partition:
         parts = [
-            _read(self._aside / f"{quadkey}.{number}.parquet")
-            for number in range(self._laid[quadkey])
+            _read(self._temporary / f"{quadkey}.{number}.parquet")
+            for number in range(self._spilled[quadkey])
         ]
         geometry, columns = _joined(parts)
-        fine = _squares(geometry, _FINE)
-        # Of those that begin in one square, by what they are.
+        fine = _tile_codes(geometry, _FINE_ZOOM)
+        # Polygons of one tile are ordered by their bytes.
         order = np.lexsort((shapely.to_wkb(geometry), fine))
         geometry, fine = geometry[order], fine[order]
         columns = {"id": _names(fine)} | {name: values[order] for name, values in columns.items()}
         path = self._out / _LAYER / f"quadkey={quadkey}" / f"{_LAYER}.parquet"
         with replacing(path) as partial:
-            write_parquet(partial, _CRS84, _groups(geometry, columns), kinds=("Polygon",))
+            write_parquet(partial, CRS84, _groups(geometry, columns), kinds=("Polygon",))
         data = path.read_bytes()
         west, south, east, north = shapely.total_bounds(geometry).tolist()
         return Partition(
@@ -192,18 +270,15 @@ class PartitionedLayer:
         )  # fmt: skip
 
 
-_CRS84 = CRS.from_user_input("OGC:CRS84")
-
-
-def _squares(geometry: NDArray[np.object_], level: int) -> NDArray[np.int64]:
-    """(n,) the square that each polygon belongs to, as `morton` numbers them."""
+def _tile_codes(geometry: NDArray[np.object_], level: int) -> NDArray[np.int64]:
+    """Return (n,) the Morton code of the tile of each polygon."""
     places = shapely.get_coordinates(shapely.point_on_surface(geometry))
-    return morton(places[:, 0], places[:, 1], level)
+    return morton_codes(places[:, 0], places[:, 1], level)
 
 
 def _names(fine: NDArray[np.int64]) -> NDArray[np.object_]:
-    """(n,) the quadkeys of sorted squares; of several in one, all but the first have a number."""
-    names = quadkeys(fine, _FINE).astype(object)
+    """Return (n,) quadkeys as names; further polygons in one tile get a number."""
+    names = quadkeys(fine, _FINE_ZOOM).astype(object)
     first = np.searchsorted(fine, fine)
     for index in np.flatnonzero(first != np.arange(len(fine))).tolist():
         names[index] = f"{names[index]}-{index - int(first[index]) + 1}"
@@ -213,8 +288,8 @@ def _names(fine: NDArray[np.int64]) -> NDArray[np.object_]:
 def _groups(
     geometry: NDArray[np.object_], columns: Columns
 ) -> Iterator[tuple[NDArray[np.object_], Columns]]:
-    for start in range(0, len(geometry), _ROWS_TOGETHER):
-        rows = slice(start, start + _ROWS_TOGETHER)
+    for start in range(0, len(geometry), _GROUP_ROWS):
+        rows = slice(start, start + _GROUP_ROWS)
         yield geometry[rows], {name: values[rows] for name, values in columns.items()}
 
 
@@ -229,7 +304,7 @@ def _joined(
 
 
 def _read(path: Path) -> tuple[NDArray[np.object_], Columns]:
-    """What was laid aside, as it was given."""
+    """Read polygons from a temporary file, as they were added."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -240,7 +315,7 @@ def _read(path: Path) -> tuple[NDArray[np.object_], Columns]:
             continue
         values = table.column(name).combine_chunks()
         own = values.to_numpy(zero_copy_only=False)
-        # Where there are nulls among floats they are NaN again.
+        # Nulls among floats become NaN again.
         columns[name] = own if not pa.types.is_string(values.type) else own.astype(object)
     geometry = shapely.from_wkb(table.column("geometry").to_numpy())
     return np.asarray(geometry, np.object_), columns

@@ -1,57 +1,98 @@
-"""Images read by window, in whatever format GDAL finds them (content counts, not the ending)."""
+"""Image files of any format that GDAL reads, on disk or on a server, read by window.
+
+`RasterFile` reads a file. `RemoteRaster` lets GDAL read a GeoTIFF through a `RangeReader`, so that
+only the needed parts are fetched and errors name the HTTP status. https://cogeo.org describes files
+that are made for this; any tiled GeoTIFF can be read.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.enums import Interleaving
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Raster, Window
-from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES, environment, explained, open_quietly
-from rooftrace.io.header import Header, describe
+from rooftrace.core.text import escape_surrogates
+from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
+from rooftrace.io.gdal import (
+    CACHE,
+    MAX_CACHE_BYTES,
+    check_regular,
+    environment,
+    is_complete_png,
+    open_quietly,
+    reading_errors,
+    with_openers,
+)
+from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.image_header import (
+    BandInfo,
+    Header,
+    check_sidecars,
+    check_vrt,
+    mask_file,
+    read_header,
+)
 from rooftrace.io.nodata import NodataRule, differs
-from rooftrace.io.signature import has_image_signature, is_whole_png
-from rooftrace.io.vrt import check_vrt
+from rooftrace.io.orientation import UPRIGHT
+from rooftrace.io.provenance import imagery_date, tags_of
+from rooftrace.io.remote import (
+    RangeReader,
+    RemoteError,
+    Retry,
+    Traffic,
+    is_url,
+    url_stem,
+    without_query,
+)
+from rooftrace.io.web_mercator import TileGeoreference, TileName
 
-__all__ = ["NodataRule", "RasterFile", "is_raster", "open_raster"]
+__all__ = [
+    "RasterFile",
+    "RemoteRaster",
+    "open_image",
+    "open_raster",
+]
+
 
 _KEEP_OPEN_PX = 2**20
-"""Larger files stay open between reads (their next window is near); small ones are read once."""
+"""Minimum size of an image whose file stays open between reads; smaller images are read once."""
 
 
-class _Waiting(threading.local):
-    """The small file of each thread whose header was read last, and whose pixels were not yet."""
+class _LastHeader(threading.local):
+    """The small file of each thread whose header was read last and which is still open."""
 
     _file: weakref.ref[RasterFile] | None = None
 
     def replace(self, file: RasterFile) -> None:
-        """Let `file` wait, and let go of the one that did."""
+        """Keep `file` open, and close the one that was open before."""
         last = None if self._file is None else self._file()
         self._file = weakref.ref(file)
-        if last is not None:
+        if last is not None and last is not file:
             last.close()
 
 
-_WAITING = _Waiting()
+_LAST_HEADER = _LastHeader()
 
 
 class RasterFile:
     """A `RasterSource` over a file.
 
-    Nothing is opened until it is asked for; it can be pickled and forked, and one thread at a time
-    reads from it. Bands are colours: alpha is validity, a palette is looked up.
+    The file is opened on first use. The object can be pickled and forked; one thread at a time may
+    read from it. Bands are colours: alpha becomes validity, and a palette is looked up.
     """
 
     def __init__(
@@ -60,8 +101,10 @@ class RasterFile:
         *,
         nodata: NodataRule | None = None,
         palette: Literal["colours", "indices"] = "colours",
+        trusted: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._trusted = trusted
         self._rule = nodata or NodataRule()
         self._palette = palette
         self._handle: Any = None
@@ -100,73 +143,123 @@ class RasterFile:
 
     @property
     def nodata(self) -> tuple[float | None, ...]:
-        """What the file itself calls nodata, per band of colour."""
+        """Nodata value of each colour band according to the file, or None."""
         return self._header.nodata
 
     @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        """Description of each colour band."""
+        return self._header.infos
+
+    @property
     def file_format(self) -> str:
-        """What the file is by its content, in GDAL's words: `PNG`, `JPEG`, `GTiff`."""
+        """Format of the file by its content, as GDAL names it: `PNG`, `JPEG`, `GTiff`."""
         return self._header.file_format
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the file has a band of alpha."""
+        """True if the file has an alpha band."""
         return self._header.alpha is not None
 
     @property
-    def says_all(self) -> bool:
-        """Whether a copy of the file would be read alike, without a rule besides."""
+    def is_self_describing(self) -> bool:
+        """True if a copy of the file would give the same pixels without further rules."""
         return self._rule == NodataRule() and self._palette == "colours"
+
+    @cached_property
+    def provenance(self) -> ResultProvenance:
+        """Name of the file or address of the image, and the date in its tags."""
+        header = self._header  # checks the file before it is opened
+        assert header is not None
+        with self._lock, self._explained("tags"), self._dataset(keep_open=True) as dataset:
+            date = imagery_date(tags_of(dataset))
+        return ResultProvenance(date, escape_surrogates(Path(self.name).name))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What whoever reads all of it should know, by what has been read so far."""
+        """Information for the user about the image and how it is stored."""
         header = self._header
-        told = (header.note,) if header.note else ()
+        notes = (header.note,) if header.note else ()
         if not self._short_of_bytes:
-            return told
+            return notes
         rows, cols = header.block_yx
         note = (
-            f"{self.name} is stored in blocks of {rows} × {cols} pixels, of which a row of tiles "
-            f"needs {self._short_of_bytes / 1e6:.0f} MB; {MOST_CACHE_BYTES / 1e6:.0f} MB are held, "
-            "so that blocks are decoded many times. Tiled it is read many times as fast: "
+            f"{self.name} is stored in blocks of {rows} × {cols} pixels. A row of tiles needs "
+            f"{self._short_of_bytes / 1e6:.0f} MB of them, but the cache holds "
+            f"{MAX_CACHE_BYTES / 1e6:.0f} MB, so that blocks are decoded many times. A tiled copy "
+            "is much faster to read: "
             "gdal_translate -co TILED=YES -co COMPRESS=DEFLATE -co BIGTIFF=IF_SAFER IN OUT.tif"
         )
-        return (*told, note)
+        return (*notes, note)
 
     def close(self) -> None:
-        """Let go of the file; the next read opens it again."""
+        """Close the file; the next read opens it again."""
         with self._lock:
             CACHE.need(self, 0)
             handle, self._handle = self._handle, None
             if handle is not None and self._pid == os.getpid():
-                self._let_go(handle)
+                self._close_file(handle)
 
     def read(self, window: Window | None = None) -> Raster:
-        """The pixels of `window`, in the file's own dtype.
+        """Return the pixels of `window` in the dtype of the file.
 
         Raises:
-            DataError: absent, corrupt or truncated, with the window in which it was noticed.
+            DataError: the file is missing, corrupt or truncated; the message names the window.
         """
         header = self._header
         whole = Window.whole(header.grid.shape)
         window = window or whole
         if window.intersection(whole) != window:
             raise ValueError(f"{window} is not inside {self.name} with {header.grid.shape}")
-        area = _area(window)
+        area = _area(header.orientation.stored(window, header.grid.shape))
         self._hold_blocks(window)
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
             data = dataset.read(header.read_indexes, window=area)
-            mask = dataset.read_masks(1, window=area) if header.mask == "band" else None
+            mask = self._read_mask(dataset, area, window) if header.mask == "band" else None
         data, valid = self._interpreted(data, mask)
+        if header.orientation != UPRIGHT:
+            data, valid = header.orientation.turned(data), header.orientation.turned(valid)
         return Raster(data, valid, header.grid if window == whole else header.grid.crop(window))
 
-    def is_empty(self, window: Window) -> bool:
-        """Whether it is certain, without decoding pixels, that a window holds nodata alone.
+    def read_overview(self, min_px: int, max_px: int) -> Raster | None:
+        """Return the whole image from its smallest overview of at least `min_px` pixels.
 
-        Of a GeoTIFF with a mask the mask is read, which takes no time beside its pixels. Without
-        one it is certain where none of the window's blocks is in the file, as in a sparse GeoTIFF,
-        and what GDAL gives in their place is nodata.
+        Returns:
+            The overview; None if there is none of at most `max_px` pixels, or it is damaged.
+        """
+        header = self._header
+        rows, cols = header.grid.shape
+        try:
+            with self._lock, self._explained("overviews"), self._dataset() as dataset:
+                stored = header.orientation.shape((rows, cols))
+                shapes = [(-(-stored[0] // n), -(-stored[1] // n)) for n in dataset.overviews(1)]
+                suitable = [shape for shape in shapes if min_px <= shape[0] * shape[1] <= max_px]
+                if not suitable:
+                    return None
+                # GDAL reads the overview of exactly this shape.
+                shape = min(suitable)
+                data = dataset.read(header.read_indexes, out_shape=shape)
+                mask = None
+                if header.mask == "band":
+                    mask = dataset.read_masks(header.mask_band, out_shape=shape)
+        except DataError:
+            return None
+        data, valid = map(header.orientation.turned, self._interpreted(data, mask))
+        scale_yx = rows / valid.shape[0], cols / valid.shape[1]
+        return Raster(data, valid, header.grid.resampled(valid.shape, scale_yx))
+
+    def _read_mask(self, dataset: Any, area: RasterioWindow, window: Window) -> NDArray[np.uint8]:
+        """Return the mask of a window; an error names the file that holds it."""
+        with reading_errors(mask_file(self.path) or self.name, str(window)):
+            mask: NDArray[np.uint8] = dataset.read_masks(self._header.mask_band, window=area)
+        return mask
+
+    def is_empty(self, window: Window) -> bool:
+        """Return True if a window certainly holds nodata alone, without decoding its pixels.
+
+        If a GeoTIFF has a mask, only the mask is read, which is fast. Without a mask a window is
+        empty if the file stores none of its blocks (a sparse GeoTIFF) and the value that GDAL
+        returns for absent blocks is nodata.
 
         Raises:
             DataError: the file cannot be read.
@@ -178,11 +271,11 @@ class RasterFile:
             return False
         with self._lock, self._explained(str(window)), self._dataset() as dataset:
             if header.mask == "band":
-                return not dataset.read_masks(1, window=_area(window)).any()
+                return not self._read_mask(dataset, _area(window), window).any()
             return not self._has_blocks(dataset, window)
 
     def _has_blocks(self, dataset: Any, window: Window) -> bool:
-        """Whether any block of a window is in a GeoTIFF.
+        """Return True if a GeoTIFF stores any block of a window.
 
         https://gdal.org/en/stable/drivers/raster/gtiff.html#metadata
         """
@@ -197,7 +290,7 @@ class RasterFile:
 
     @cached_property
     def _absent_is_nodata(self) -> bool:
-        """Whether the value that GDAL gives for a block that is not in the file is nodata."""
+        """True if the value that GDAL returns for absent blocks is nodata."""
         header = self._header
         fill = header.nodata[0] or 0
         if header.palette is not None or not np.isfinite(fill):
@@ -208,7 +301,7 @@ class RasterFile:
     def _interpreted(
         self, data: NDArray[Any], mask: NDArray[np.uint8] | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Bands as they are stored, alpha last, to bands of colour and which pixels are valid."""
+        """Return colour bands and valid pixels from bands as they are stored, alpha last."""
         header = self._header
         valid = np.ones(data.shape[1:], dtype=bool) if mask is None else mask > 0
         if header.alpha is not None:
@@ -218,38 +311,50 @@ class RasterFile:
         if header.mask == "nodata":
             valid &= differs(data, header.nodata)
         if data.dtype.kind == "f":
-            # What is no number would spread over the whole reach of a network.
+            # NaN and infinity would spread over the receptive field of a network.
             valid &= np.isfinite(data).all(axis=0)
         if header.palette is not None:
             colours = header.palette[data[0]]
             if self._rule.alpha:
                 valid &= colours[..., 3] > 0
             data = np.ascontiguousarray(np.moveaxis(colours[..., :3], -1, 0))
+        if header.is_cmyk:
+            data = _without_ink(data)
         by_rule = self._rule.valid(data, self.name)
         if by_rule is not None:
             valid &= by_rule
         return data, valid
 
     def _hold_blocks(self, window: Window) -> None:
-        """Have GDAL keep the blocks that a row of windows shares, so that each is decoded once."""
+        """Make GDAL keep the blocks that a row of windows shares, so that each is decoded once."""
         header = self._header
         rows, cols = header.block_yx
+        if header.orientation.transpose:
+            # Every row of windows needs all stored rows.
+            CACHE.need(self, header.grid.height * header.grid.width * header.bytes_per_px)
+            return
         if cols <= window.width or _is_small(header.grid):
             return
-        # Those of the rows that the next row of windows has in common with this one, too.
+        # Also the blocks that the next row of windows shares with this one.
         held_rows = (-(-window.height // rows) + 2) * rows
         needed = min(held_rows, header.grid.height + rows) * header.bytes_per_px
         needed *= -(-header.grid.width // cols) * cols
-        # GDAL's own account of a block, and what else is being read or written.
+        # GDAL's overhead for each block, and what else is being read or written.
         CACHE.need(self, needed + needed // 16 + 2**24)
-        if needed > MOST_CACHE_BYTES:
+        if needed > MAX_CACHE_BYTES:
             self._short_of_bytes = max(self._short_of_bytes, needed)
 
     @cached_property
     def _header(self) -> Header:
-        self._check_present()
-        with self._lock, self._explained("header"), self._dataset(wait=True) as dataset:
-            return describe(dataset, self.name, self._palette)
+        with self._lock, self._explained("header"):
+            self._check_present()
+            with self._dataset(keep_open=True) as dataset:
+                header = read_header(dataset, self.name, self._palette)
+                self._check_sidecars(header)
+        return header
+
+    def _check_sidecars(self, header: Header) -> None:
+        check_sidecars(self.path, header)
 
     def _check_present(self) -> None:
         if not self.path.exists():
@@ -259,30 +364,33 @@ class RasterFile:
                 f"{self.path} is a folder; an image was expected.",
                 remedy="Give the path of one image.",
             )
+        check_regular(self.path)
         if self.path.suffix.lower() == ".vrt":
             check_vrt(self.path)
 
     def _explained(self, where: str) -> AbstractContextManager[None]:
-        return explained(self.name, where)
+        return reading_errors(self.name, where)
 
     def _environment(self) -> Any:
-        # GDAL's quick way with a PNG takes one that was cut off for a whole one.
-        quick = "YES" if is_whole_png(self.path) else "NO"
-        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=quick)
+        # GDAL's fast path for PNG accepts a file that was cut off, or was made with too few rows:
+        # what other images left in memory would become pixels.
+        fast = "YES" if self._trusted and is_complete_png(self.path) else "NO"
+        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM=fast)
 
     def _open(self) -> Any:
-        # Absolute, so that no file name is taken for a connection string of one of GDAL's drivers.
+        # Absolute, so that GDAL does not read a file name as a connection string of a driver.
         return open_quietly(self.path.absolute())
 
-    def _let_go(self, handle: Any) -> None:
+    def _close_file(self, handle: Any) -> None:
         handle.close()
 
     @contextmanager
-    def _dataset(self, *, wait: bool = False) -> Iterator[Any]:
-        """The open file; with `wait` a small one stays open until another of the thread waits.
+    def _dataset(self, *, keep_open: bool = False) -> Iterator[Any]:
+        """Open the file while the block runs.
 
-        Pixels are mostly read right after the header, and to open a small file twice takes as
-        long as to decode it. One for each thread, so that thousands of headers leave none open.
+        With `keep_open` a small file stays open until the thread reads the header of another
+        one. Pixels are mostly read right after the header, and opening a small file takes as
+        long as decoding it. One open file for each thread bounds the number of open files.
         """
         with self._environment():
             # A forked child must not share the file position of its parent.
@@ -292,47 +400,22 @@ class RasterFile:
             try:
                 yield self._handle
             except BaseException:
-                wait = False
+                keep_open = False
                 raise
             finally:
                 small = self._handle.width * self._handle.height < _KEEP_OPEN_PX
-                if small and wait:
-                    _WAITING.replace(self)
+                if small and keep_open:
+                    _LAST_HEADER.replace(self)
                 elif small:
-                    self._let_go(self._handle)
+                    self._close_file(self._handle)
                     self._handle = None
 
 
-def open_raster(
-    path: str | Path,
-    *,
-    nodata: NodataRule | None = None,
-    palette: Literal["colours", "indices"] = "colours",
-) -> RasterFile:
-    """An image on disk as a `RasterSource`; opened when it is first asked for something.
-
-    Args:
-        path: of anything GDAL reads, known by its content.
-        nodata: what counts as nodata besides the file's own alpha, mask or nodata value.
-        palette: whether a palette image gives its colours (3 bands) or its indices (1 band, as a
-            label is stored).
-    """
-    return RasterFile(Path(path), nodata=nodata, palette=palette)
-
-
-def is_raster(path: Path) -> bool:
-    """Whether the content of a file is an image, whole or damaged, as far as it can be told."""
-    try:
-        if has_image_signature(path):
-            return True
-        with environment():
-            handle = open_quietly(path.absolute())
-            try:
-                return int(handle.count) > 0
-            finally:
-                handle.close()
-    except (RasterioError, OSError):
-        return False
+def _without_ink(data: NDArray[Any]) -> NDArray[Any]:
+    """Return red, green and blue (3, y, x) of the inks cyan, magenta, yellow and black."""
+    full = np.iinfo(data.dtype).max if data.dtype.kind in "ui" else 1
+    paper = full - data.astype(np.float64)
+    return np.asarray(paper[:3] * paper[3] / full).astype(data.dtype)
 
 
 def _area(window: Window) -> RasterioWindow:
@@ -341,3 +424,262 @@ def _area(window: Window) -> RasterioWindow:
 
 def _is_small(grid: GeoGrid) -> bool:
     return grid.height * grid.width < _KEEP_OPEN_PX
+
+
+class RemoteRaster(RasterFile):
+    """A `RasterFile` whose blocks are fetched when they are needed.
+
+    Args:
+        url: Address of a GeoTIFF that begins with http, https or s3.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        level: Overview to read, 0 being the finest; None for the image itself.
+        retry: Retries of transient failures.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        nodata: NodataRule | None = None,
+        level: int | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(Path(url_stem(url)), nodata=nodata)
+        self.url = url
+        self._ranges = RangeReader(url, retry)
+        self._level = level
+        self._failure: RemoteError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_close_handle", None)
+        return state | {"_failure": None}
+
+    @property
+    def name(self) -> str:
+        return without_query(self.url)
+
+    @cached_property
+    def provenance(self) -> ResultProvenance:
+        """Address of the image, and the date in its tags."""
+        return replace(super().provenance, source=self.name)
+
+    @property
+    def is_self_describing(self) -> bool:
+        """False: there is no local file to copy."""
+        return False
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests to the server so far."""
+        return self._ranges.traffic
+
+    @property
+    def version(self) -> str:
+        """Text that changes when the file on the server changes, as far as the server shows it.
+
+        Raises:
+            DataError: see `grid`.
+        """
+        assert self.grid is not None
+        return self._ranges.version
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of a file, and how much has been fetched."""
+        traffic = self.traffic
+        repeated = f", {traffic.repeated} of them repeated" if traffic.repeated else ""
+        fetched = (
+            f"{self.name}: {traffic.requests} requests{repeated}, "
+            f"{traffic.nbytes / 1e6:.1f} MB fetched."
+        )
+        return (*super().notes, fetched)
+
+    @cached_property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each overview, finest first."""
+        _ = self._header
+        with self._lock, self._explained("overviews"), self._dataset() as dataset:
+            factors = dataset.overviews(1)
+        height, width = self.grid.shape
+        return tuple((-(-height // factor), -(-width // factor)) for factor in factors)
+
+    def overview_for(self, gsd_m: float) -> Self:
+        """Return the coarsest overview whose pixels are at most `gsd_m`, or the image itself.
+
+        The overview and the image share one counter of requests.
+        """
+        own_m = self.grid.gsd_yx_m
+        if own_m is None or self._level is not None:
+            return self
+        height, width = self.grid.shape
+        # Levels are nominal: 0.0742 m is half of 0.15 m.
+        fine_enough = [
+            number
+            for number, (rows, cols) in enumerate(self.level_shapes)
+            if max(own_m[0] * height / rows, own_m[1] * width / cols) <= gsd_m * 1.01
+        ]
+        if not fine_enough:
+            return self
+        coarser = type(self)(self.url, nodata=self._rule, level=fine_enough[-1])
+        coarser._ranges = self._ranges
+        return coarser
+
+    def is_empty(self, window: Window) -> bool:
+        # GDAL lists the blocks of an overview under other names than those of the image.
+        return self._level is None and super().is_empty(window)
+
+    def _check_present(self) -> None:
+        """Do nothing: opening the file asks the server."""
+
+    def _check_sidecars(self, header: Header) -> None:
+        """Do nothing: only the image itself is fetched."""
+
+    def _environment(self) -> Any:
+        return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+
+    def _open(self) -> Any:
+        _ = self._ranges.size
+        options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}
+        container = _Container(self._ranges, self)
+        handle = with_openers(open_quietly, _GDAL_NAME, driver="GTiff", opener=container, **options)
+        # GDAL must not close a file in Python after the interpreter has shut down.
+        self._close_handle = weakref.finalize(self, with_openers, handle.close)
+        return handle
+
+    def _close_file(self, handle: Any) -> None:
+        self._close_handle()
+
+    @contextmanager
+    def _explained(self, where: str) -> Iterator[None]:
+        self._failure = None
+        try:
+            with reading_errors(self.name, where):
+                try:
+                    yield
+                except RemoteError as error:
+                    self._failure = error
+                    raise
+        except DataError as error:
+            failure = self._failure
+            if failure is None:
+                raise
+            raise DataError(
+                f"{self.name} cannot be read ({where}): {failure.reason}.", remedy=failure.remedy
+            ) from error
+
+    def failed(self, error: RemoteError) -> None:
+        """Record why a read failed: GDAL does not pass on exceptions of its files."""
+        self._failure = error
+
+
+_GDAL_NAME = "/scene.tif"
+
+
+class _RemoteFile(io.RawIOBase):
+    """The open file from which GDAL reads."""
+
+    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
+        self._ranges = ranges
+        self._owner = owner
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._ranges.size}[whence]
+        self._at = origin + offset
+        return self._at
+
+    def read(self, count: int = -1) -> bytes:
+        stop = self._ranges.size if count < 0 else self._at + count
+        try:
+            data = self._ranges.read(self._at, stop)
+        except RemoteError as error:
+            self._owner.failed(error)
+            return b""
+        self._at += len(data)
+        return data
+
+    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Return the bytes of several blocks."""
+        spans = [(offset, offset + size) for offset, size in zip(offsets, sizes)]
+        try:
+            return self._ranges.read_many(spans)
+        except RemoteError as error:
+            self._owner.failed(error)
+            return [b""] * len(spans)
+
+
+class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]
+    """A folder that holds one file, as GDAL sees it."""
+
+    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
+        self._ranges = ranges
+        self._owner = owner
+
+    def open(self, path: str, mode: str = "rb", **_: Any) -> _RemoteFile:
+        return _RemoteFile(self._ranges, self._owner)
+
+    def isfile(self, path: str) -> bool:
+        return path.endswith(_GDAL_NAME)
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        return []
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+    def size(self, path: str) -> int:
+        return self._ranges.size
+
+
+def open_raster(
+    path: str | Path,
+    *,
+    nodata: NodataRule | None = None,
+    palette: Literal["colours", "indices"] = "colours",
+    trusted: bool = False,
+) -> RasterFile:
+    """Return an image on disk as a `RasterSource`; it is opened on first use.
+
+    Args:
+        path: Image of any format that GDAL reads.
+        nodata: Rule for pixels that count as nodata besides the file's alpha, mask or value.
+        palette: "colours" to look up a palette (3 bands), "indices" to read its numbers (1 band,
+            as labels are stored).
+        trusted: No stranger made the file. A whole PNG is then decoded in half the time, and one
+            that was made with too few rows is not noticed.
+    """
+    return RasterFile(Path(path), nodata=nodata, palette=palette, trusted=trusted)
+
+
+def open_image(
+    path_or_url: str | Path,
+    *,
+    nodata: NodataRule | None = None,
+    tile: TileName | None = None,
+    trusted: bool = False,
+) -> RasterFile | GeoreferencedSource:
+    """Open an image on disk, on a web server or in object storage.
+
+    Args:
+        path_or_url: Path of any image, or address of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
+        nodata: Rule for pixels that count as nodata besides those that the file marks.
+        tile: Tile that a file shows if it has no georeference; default from a name such as
+            `OAM-x-y-z.png`.
+        trusted: No stranger made the file, see `open_raster`.
+
+    Raises:
+        DataError: the address does not begin with http, https or s3, or holds a user name.
+        MissingExtraError: s3 without its extra.
+    """
+    if isinstance(path_or_url, str) and is_url(path_or_url):
+        return RemoteRaster(path_or_url, nodata=nodata)
+    source = RasterFile(Path(path_or_url), nodata=nodata, trusted=trusted)
+    tile = tile or TileName.parse(source.path, folders=False)
+    return source if tile is None else GeoreferencedSource(source, TileGeoreference(tile))

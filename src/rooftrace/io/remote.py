@@ -1,308 +1,624 @@
-"""GeoTIFFs on a web server, of which only what is needed is fetched.
+"""Files on a web server or in object storage: read in parts, listed, and written.
 
-GDAL reads them through a file of ours, so that requests and bytes can be counted, failures told
-with their status, and what may pass be asked again. https://cogeo.org says how such files are laid
-out; any tiled GeoTIFF can be read.
+`RangeReader` fetches parts of a file by range requests (RFC 9110, section 14), counts requests and
+bytes, and retries transient failures. An object has an address `s3://bucket/key`.
+
+Credentials come only from the usual places of S3 clients: AWS_* variables, the shared files and
+their profiles, and the role of a container or machine. They appear in no message, record or pickle.
+`AWS_ENDPOINT_URL` names a server other than Amazon's.
 """
 
 from __future__ import annotations
 
+import configparser
+import http.client
 import os
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from rasterio.abc import MultiByteRangeResourceContainer
+from rooftrace.core.cache import LruCache
+from rooftrace.core.errors import DataError, ExportError, MissingExtraError, RooftraceError
 
-from rooftrace.core.errors import DataError
-from rooftrace.core.types import RasterSource, Window
-from rooftrace.io.area import AreaSource
-from rooftrace.io.gdal import environment, explained, open_quietly, with_openers
-from rooftrace.io.nodata import NodataRule
-from rooftrace.io.objects import is_object_url
-from rooftrace.io.ranges import RangeError, RangeReader, Retry, Traffic, without_query
-from rooftrace.io.raster import RasterFile
+__all__ = [
+    "TRANSIENT_STATUSES",
+    "ObjectAddress",
+    "ObjectFile",
+    "RangeReader",
+    "RemoteError",
+    "Retry",
+    "Traffic",
+    "import_store",
+    "is_object_url",
+    "is_url",
+    "join_url",
+    "list_objects",
+    "read_object",
+    "retry_after_s",
+    "upload",
+    "url_stem",
+    "without_query",
+]
 
-__all__ = ["RemoteRaster", "coarsened", "is_url", "open_source", "url_stem"]
+T = TypeVar("T")
 
-_GDAL_NAME = "/scene.tif"
+_SCHEME = "s3"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TIMEOUT_S = 20.0
+_ATTEMPTS = 6
+_DELAY_S = 0.5
+_LONGEST_WAIT_S = 30.0
+_PART_BYTES = 8 * 2**20
+_INSTANCE_ADDRESS = "169.254."
+"""Beginning of the address at which the role of a machine is requested."""
+
+_CHUNK_BYTES = 2**15
+_CHUNKS_HELD = 256
+"""Maximum number of chunks kept of small reads (the header, the index of blocks): 8 MB."""
+
+_JOINED_ACROSS_BYTES = 2**14
+"""Ranges with a smaller gap are fetched in one request."""
+
+_PARALLEL_REQUESTS = 4
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which a request is retried."""
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+_STATUS = re.compile(r"\b([45]\d\d)\b")
+
+
+class RemoteError(Exception):
+    """A request to a server or an object store failed.
+
+    Args:
+        reason: Reason of the failure, without any part of the request.
+        remedy: One sentence that solves the problem.
+        transient: True if the same request may succeed later.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+        self.transient = transient
+
+
+@dataclass(frozen=True)
+class ObjectAddress:
+    """Address of an object, or the common beginning of several addresses."""
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, url: str) -> ObjectAddress:
+        """Return the address that `s3://bucket/key` describes.
+
+        Raises:
+            DataError: the text is not an address of object storage.
+        """
+        parts = urlsplit(url)
+        if parts.scheme.lower() != _SCHEME or not _BUCKET.fullmatch(parts.netloc):
+            raise DataError(
+                f"{url.partition('?')[0]} is not an address of an object; expected s3://BUCKET/KEY.",
+                remedy="Check the address; it must not hold a user name or an access key.",
+            )
+        return cls(parts.netloc, unquote(parts.path).lstrip("/"))
+
+    def __str__(self) -> str:
+        return f"{_SCHEME}://{self.bucket}/{self.key}"
+
+    def __truediv__(self, name: str) -> ObjectAddress:
+        return ObjectAddress(self.bucket, f"{self.key.rstrip('/')}/{name}".lstrip("/"))
+
+
+def is_object_url(text: str) -> bool:
+    """Return True if an address is one of object storage."""
+    return text.lower().startswith(f"{_SCHEME}://")
+
+
+def join_url(base: str, relative: str) -> str:
+    """Return the address that a relative one means in a document or a folder at `base`.
+
+    Raises:
+        ValueError: One of them is not an address.
+    """
+    if is_object_url(base):
+        # `urljoin` does not know that addresses with the scheme s3 have folders.
+        return f"{_SCHEME}:{urljoin(base.partition(':')[2], relative)}"
+    return urljoin(base, relative)
+
+
+class ObjectFile:
+    """One object that is read in parts.
+
+    Args:
+        url: Address `s3://bucket/key`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = ObjectAddress.parse(url)
+        self._store = _store_of(self.address.bucket)
+
+    def ask(self, start: int, stop: int) -> tuple[bytes, int, str]:
+        """Return the bytes [start, stop), fewer at its end; its size; its entity tag.
+
+        Raises:
+            RemoteError: the store refuses the request, or does not answer.
+        """
+        import obstore
+
+        with _explaining():
+            got = obstore.get(self._store, self.address.key, options={"range": (start, stop)})
+            return bytes(got.bytes()), int(got.meta["size"]), str(got.meta.get("e_tag") or "")
+
+
+def read_object(url: str, *, most_bytes: int = 512 * 2**20) -> bytes:
+    """Return the whole content of a small object.
+
+    Raises:
+        DataError: the object does not exist, may not be read, or is larger than `most_bytes`.
+        MissingExtraError: the extra `s3` is not installed.
+    """
+    import_store()
+    import obstore
+
+    address = ObjectAddress.parse(url)
+    store = _store_of(address.bucket)
+
+    def get() -> bytes:
+        with _explaining():
+            size = int(obstore.head(store, address.key)["size"])
+            if size > most_bytes:
+                raise RemoteError(
+                    f"it has {size / 1e6:.0f} MB, more than {most_bytes / 1e6:.0f}",
+                    "Split it, or download it and use the copy.",
+                )
+            return bytes(obstore.get(store, address.key).bytes())
+
+    return _repeated(get, lambda error: _data_error(address, error))
+
+
+def list_objects(url: str, endings: Sequence[str] = ()) -> list[str]:
+    """Return the addresses of all objects that begin with an address, sorted.
+
+    Args:
+        url: Address such as `s3://bucket/folder/`.
+        endings: Suffixes of the objects to list, in lower case; default all.
+
+    Raises:
+        DataError: the bucket does not exist, or may not be read.
+        MissingExtraError: the extra `s3` is not installed.
+    """
+    import_store()
+    import obstore
+
+    address = ObjectAddress.parse(url)
+    store = _store_of(address.bucket)
+
+    def find() -> list[str]:
+        with _explaining():
+            pages = obstore.list(store, prefix=address.key or None)
+            return [str(one["path"]) for page in pages for one in page]
+
+    found = sorted(_repeated(find, lambda error: _data_error(address, error)))
+    kept = [key for key in found if not endings or key.lower().endswith(tuple(endings))]
+    return [str(ObjectAddress(address.bucket, key)) for key in kept]
+
+
+def upload(path: Path, address: ObjectAddress) -> None:
+    """Write a file as an object, in parts if it is large; the object appears when it is complete.
+
+    Raises:
+        ExportError: the store refuses the request, or does not answer after all retries.
+        MissingExtraError: the extra `s3` is not installed.
+    """
+    import_store()
+    import obstore
+
+    store = _store_of(address.bucket)
+
+    def put() -> None:
+        with _explaining():
+            obstore.put(store, address.key, path, chunk_size=_PART_BYTES, max_concurrency=2)
+
+    def explained(error: RemoteError) -> RooftraceError:
+        return ExportError(
+            f"{address} could not be written: {error.reason}.",
+            remedy=f"{error.remedy} Results are kept: the same command uploads the rest.",
+        )
+
+    _repeated(put, explained)
+
+
+def import_store() -> None:
+    """Raise MissingExtraError if the extra is not installed."""
+    try:
+        import obstore  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("s3", "An s3:// address", error.name or "obstore") from error
+
+
+def _repeated(work: Callable[[], T], explained: Callable[[RemoteError], RooftraceError]) -> T:
+    delay_s = _DELAY_S
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return work()
+        except RemoteError as error:
+            if not error.transient or attempt == _ATTEMPTS:
+                raise explained(error) from None
+        time.sleep(min(delay_s, _LONGEST_WAIT_S))
+        delay_s *= 2
+    raise AssertionError("unreachable")
+
+
+def _data_error(address: ObjectAddress, error: RemoteError) -> DataError:
+    return DataError(f"{address} cannot be read: {error.reason}.", remedy=error.remedy)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Turn errors of the store into a `RemoteError` that holds no part of the request."""
+    import obstore.exceptions as known
+
+    try:
+        yield
+    except (FileNotFoundError, known.NotFoundError):
+        raise RemoteError("the object or bucket does not exist", "Check the address.") from None
+    except (known.PermissionDeniedError, known.UnauthenticatedError, PermissionError):
+        raise RemoteError(
+            "access was denied",
+            "Check the AWS_* variables or AWS_PROFILE, and the permissions of that account.",
+        ) from None
+    except (known.BaseError, OSError) as error:
+        raise _classified(str(error)) from None
+
+
+def _classified(text: str) -> RemoteError:
+    status = _STATUS.search(text)
+    if "InvalidRange" in text or (status and status[1] == "416"):
+        return RemoteError("the object is empty", "Upload a file that is not empty.")
+    if "redirect" in text.lower() or "AuthorizationHeaderMalformed" in text:
+        return RemoteError(
+            "the bucket is in another region", "Set AWS_REGION to the bucket's region."
+        )
+    if "credential" in text.lower() or _INSTANCE_ADDRESS in text:
+        return RemoteError(
+            "no credentials were found",
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; for a public "
+            "bucket AWS_SKIP_SIGNATURE=true.",
+        )
+    reason = f"the server answered {status[1]}" if status else "the server does not answer"
+    transient = status is None or status[1] in ("408", "429", "500", "502", "503", "504")
+    return RemoteError(reason, "Run the command again later.", transient=transient)
+
+
+def _store_of(bucket: str) -> Any:
+    import_store()
+    from obstore.store import S3Store
+
+    given = dict(_from_shared_files())
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+    endpoint = endpoint or given.pop("endpoint", "")
+    given.pop("endpoint", None)
+    if endpoint:
+        given["endpoint"] = endpoint
+    return S3Store(
+        bucket,
+        client_options={"timeout": f"{_TIMEOUT_S:g}s", "allow_http": endpoint.startswith("http:")},
+        # Retries happen here, where they are counted.
+        retry_config={"max_retries": 0},
+        config=given,  # type: ignore[arg-type]
+    )
+
+
+def _from_shared_files() -> Iterator[tuple[str, str]]:
+    """Yield the settings of the profile in ~/.aws that the environment does not set."""
+    home = Path.home() / ".aws"
+    profile = os.environ.get("AWS_PROFILE", "default")
+    files = (
+        (os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials", profile),
+        (os.environ.get("AWS_CONFIG_FILE") or home / "config",
+         profile if profile == "default" else f"profile {profile}"),
+    )  # fmt: skip
+    wanted = {
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+        "region": "region",
+        "endpoint_url": "endpoint",
+    }
+    named = {"access_key_id": "AWS_ACCESS_KEY_ID", "region": "AWS_REGION"}
+    has_keys = "AWS_ACCESS_KEY_ID" in os.environ
+    for path, section in files:
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            # An error about a damaged file could show its content: it counts as one without keys.
+            continue
+        for key, name in wanted.items():
+            if not parser.has_option(section, key) or named.get(name, "") in os.environ:
+                continue
+            if has_keys and key.startswith("aws_"):
+                continue
+            yield name, parser.get(section, key)
 
 
 def is_url(text: str) -> bool:
-    """Whether an input is an address and no path."""
+    """Return True if an input is an address and not a path."""
     return "://" in text
 
 
 def url_stem(url: str) -> str:
-    """The name of the file that an address leads to, without its ending."""
+    """Return the name of the file that an address leads to, without its suffix."""
     return PurePosixPath(unquote(urlsplit(url).path)).stem or "scene"
 
 
-def open_source(path_or_url: str | Path, *, nodata: NodataRule | None = None) -> RasterFile:
-    """An image on disk or on a web server; opened when it is first asked for something.
+@dataclass(frozen=True)
+class Retry:
+    """Retries of failed requests.
 
     Args:
-        path_or_url: of any image on disk, or of a GeoTIFF: `https://…/scene.tif`, `s3://…`.
-        nodata: what counts as nodata besides what the file says.
+        attempts: Maximum number of attempts, the first one included.
+        delay_s: Seconds before the second attempt; the delay doubles each time.
+        timeout_s: Seconds without a byte from the server after which an attempt has failed.
+    """
+
+    attempts: int = 6
+    delay_s: float = 0.5
+    timeout_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Requests to a server so far.
+
+    Args:
+        requests: Number of requests, the repeated ones included.
+        repeated: Number of requests that repeat a failed one.
+        nbytes: Received bytes, without headers.
+    """
+
+    requests: int = 0
+    repeated: int = 0
+    nbytes: int = 0
+
+
+class RangeReader:
+    """Reader of byte ranges of one file on a server; several threads may use it.
+
+    It can be pickled; the copy has its own counters.
+
+    Args:
+        url: Address that begins with http, https or s3.
+        retry: Retries of transient failures.
 
     Raises:
-        DataError: an address that is neither http, https nor s3, or asks for a password.
+        DataError: the address does not begin with http, https or s3, or holds a user name.
         MissingExtraError: s3 without its extra.
     """
-    if isinstance(path_or_url, Path) or not is_url(path_or_url):
-        return RasterFile(Path(path_or_url), nodata=nodata)
-    if is_object_url(path_or_url):
-        return RemoteRaster(path_or_url, nodata=nodata)
-    parts = urlsplit(path_or_url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise DataError(
-            f"{without_query(path_or_url)} cannot be read: an address begins with https://, "
-            "http:// or s3://, and then a server without a user's name.",
-            remedy="Download the file, and name that.",
-        )
-    return RemoteRaster(path_or_url, nodata=nodata)
 
-
-class RemoteRaster(RasterFile):
-    """A `RasterFile` of which blocks are fetched as they are needed.
-
-    Args:
-        url: http, https or s3, of a GeoTIFF.
-        nodata: what counts as nodata besides what the file says.
-        level: of its overviews, 0 being the finest; None for the image itself.
-        retry: how failures that may pass are met.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        nodata: NodataRule | None = None,
-        level: int | None = None,
-        retry: Retry | None = None,
-    ) -> None:
-        super().__init__(Path(url_stem(url)), nodata=nodata)
+    def __init__(self, url: str, retry: Retry | None = None) -> None:
         self.url = url
-        self._ranges = RangeReader(url, retry)
-        self._level = level
-        self._failure: RangeError | None = None
+        # Each machine uses its own credentials, which are not in the pickle.
+        self._object = ObjectFile(url) if is_object_url(url) else None
+        parts = urlsplit(url)
+        is_web = parts.scheme.lower() in ("http", "https") and parts.hostname
+        if self._object is None and (not is_web or "@" in parts.netloc):
+            raise DataError(
+                f"{without_query(url)} cannot be read: an address begins with https://, "
+                "http:// or s3://, followed by a server without a user name.",
+                remedy="Download the file and use the copy.",
+            )
+        self._retry = retry or Retry()
+        self._lock = threading.Lock()
+        self._chunks: LruCache[int, bytes] = LruCache(_CHUNKS_HELD)
+        self._size: int | None = None
+        self._version: str | None = None
+        self._traffic = Traffic()
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        state.pop("_close_handle", None)
-        return state | {"_failure": None}
-
-    @property
-    def name(self) -> str:
-        return without_query(self.url)
-
-    @property
-    def says_all(self) -> bool:
-        """False: there is no file to copy."""
-        return False
+    def __reduce__(self) -> tuple[object, ...]:
+        return (RangeReader, (self.url, self._retry))
 
     @property
     def traffic(self) -> Traffic:
-        """What has been asked of the server so far."""
-        return self._ranges.traffic
+        return self._traffic
+
+    @property
+    def size(self) -> int:
+        """Size of the whole file in bytes.
+
+        Raises:
+            RemoteError: see `read`.
+        """
+        if self._size is None:
+            self.read(0, _CHUNK_BYTES)
+        assert self._size is not None
+        return self._size
 
     @property
     def version(self) -> str:
-        """What changes when the file on the server does, as far as the server tells.
+        """Size and entity tag of the file, as far as the server sends them.
 
         Raises:
-            DataError: as `grid`.
+            RemoteError: see `read`.
         """
-        assert self.grid is not None
-        return self._ranges.version
+        return f"{self.size} bytes {self._version or ''}"
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What has been fetched, besides what a file would note."""
-        traffic = self.traffic
-        repeated = f", {traffic.repeated} of them again" if traffic.repeated else ""
-        fetched = (
-            f"{self.name}: {traffic.requests} requests{repeated}, "
-            f"{traffic.nbytes / 1e6:.1f} MB fetched."
-        )
-        return (*super().notes, fetched)
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop), fewer if the file ends before.
 
-    @cached_property
-    def level_shapes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of each overview, the finest first."""
-        _ = self._header
-        with self._lock, self._explained("overviews"), self._dataset() as dataset:
-            factors = dataset.overviews(1)
-        height, width = self.grid.shape
-        return tuple((-(-height // factor), -(-width // factor)) for factor in factors)
-
-    def at_least(self, gsd_m: float) -> Self:
-        """The coarsest overview whose pixels are no larger than `gsd_m`; itself if there is none.
-
-        What it and the image itself fetch is counted together.
+        Raises:
+            RemoteError: the server does not send the range, even after retries, or the file has
+                changed since the first request.
         """
-        own_m = self.grid.gsd_yx_m
-        if own_m is None or self._level is not None:
-            return self
-        height, width = self.grid.shape
-        # Levels are nominal: 0.0742 m is half of 0.15 m.
-        able = [
-            number
-            for number, (rows, cols) in enumerate(self.level_shapes)
-            if max(own_m[0] * height / rows, own_m[1] * width / cols) <= gsd_m * 1.01
-        ]
-        if not able:
-            return self
-        coarser = type(self)(self.url, nodata=self._rule, level=able[-1])
-        coarser._ranges = self._ranges
-        return coarser
-
-    def is_empty(self, window: Window) -> bool:
-        # GDAL tells of an overview's blocks under other names than of the image's.
-        return self._level is None and super().is_empty(window)
-
-    def _check_present(self) -> None:
-        """The server is asked when the file is opened."""
-
-    def _environment(self) -> Any:
-        return environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
-
-    def _open(self) -> Any:
-        _ = self._ranges.size
-        options: dict[str, Any] = {} if self._level is None else {"overview_level": self._level}
-        container = _Container(self._ranges, self)
-        handle = with_openers(open_quietly, _GDAL_NAME, driver="GTiff", opener=container, **options)
-        # GDAL must not be left to close a file in Python when there is no Python any more.
-        self._close_handle = weakref.finalize(self, with_openers, handle.close)
-        return handle
-
-    def _let_go(self, handle: Any) -> None:
-        self._close_handle()
-
-    @contextmanager
-    def _explaining(self, where: str) -> Iterator[None]:
-        self._failure = None
-        try:
-            with explained(self.name, where):
-                yield
-        except (DataError, RangeError) as error:
-            failure = error if isinstance(error, RangeError) else self._failure
-            if failure is None:
-                raise
-            raise DataError(
-                f"{self.name} cannot be read ({where}): {failure.reason}.", remedy=failure.remedy
-            ) from error
-
-    def _explained(self, where: str) -> AbstractContextManager[None]:
-        return self._explaining(where)
-
-    def failed(self, error: RangeError) -> None:
-        """Remember why a read came back short: GDAL does not hand on what its files raise."""
-        self._failure = error
-
-
-def coarsened(source: RasterSource, model_gsd_m: float | None) -> tuple[RasterSource, str | None]:
-    """A remote image at the overview that still has all that a model sees, and what to say of it.
-
-    Anything else, and a remote image without metres or without such an overview, is given back as
-    it is, with None. Where a person says the metres or the scale the image itself has to be read.
-
-    Args:
-        source: a `RemoteRaster`, or an area of one.
-        model_gsd_m: metres per pixel that the model was trained at, if it knows any.
-
-    Raises:
-        DataError: the image cannot be read.
-    """
-    image = source.source if isinstance(source, AreaSource) else source
-    if not isinstance(image, RemoteRaster) or model_gsd_m is None:
-        return source, None
-    coarser = image.at_least(model_gsd_m)
-    if coarser is image:
-        return source, None
-    rows, cols = coarser.grid.shape
-    note = (
-        f"{image.name} has {image.grid.gsd_m:.3g} m per pixel: its overview of {rows} × {cols} "
-        f"pixels with {coarser.grid.gsd_m:.3g} m is read, and results lie on that grid; the model "
-        f"was trained at {model_gsd_m:g} m."
-    )
-    image.close()
-    return (AreaSource(coarser, source.area) if isinstance(source, AreaSource) else coarser), note
-
-
-class _RemoteFile:
-    """What GDAL takes for an open file."""
-
-    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
-        self._ranges = ranges
-        self._owner = owner
-        self._at = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._ranges.size}[whence]
-        self._at = origin + offset
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        stop = self._ranges.size if count < 0 else self._at + count
-        try:
-            data = self._ranges.read(self._at, stop)
-        except RangeError as error:
-            self._owner.failed(error)
+        if self._size is not None:
+            stop = min(stop, self._size)
+        if stop <= start:
             return b""
-        self._at += len(data)
-        return data
+        if stop - start > _CHUNK_BYTES * _CHUNKS_HELD // 4:
+            return self._fetch(start, stop)
+        first, last = start // _CHUNK_BYTES, (stop - 1) // _CHUNK_BYTES
+        held = {number: self._chunks.get(number) for number in range(first, last + 1)}
+        missing = [number for number, chunk in held.items() if chunk is None]
+        if missing:
+            begin = missing[0] * _CHUNK_BYTES
+            body = self._fetch(begin, (missing[-1] + 1) * _CHUNK_BYTES)
+            for number in range(missing[0], missing[-1] + 1):
+                at = number * _CHUNK_BYTES - begin
+                held[number] = chunk = body[at : at + _CHUNK_BYTES]
+                self._chunks.put(number, chunk)
+        joined = b"".join(chunk or b"" for chunk in held.values())
+        return joined[start - first * _CHUNK_BYTES : stop - first * _CHUNK_BYTES]
 
-    def get_byte_ranges(self, offsets: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        """The bytes of several blocks at a time."""
-        spans = [(offset, offset + size) for offset, size in zip(offsets, sizes)]
-        try:
-            return self._ranges.read_many(spans)
-        except RangeError as error:
-            self._owner.failed(error)
-            return [b""] * len(spans)
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of several ranges [start, stop); near ranges share one request.
+
+        Raises:
+            RemoteError: see `read`.
+        """
+        joined: list[list[int]] = []
+        for start, stop in sorted(ranges):
+            if joined and start - joined[-1][1] <= _JOINED_ACROSS_BYTES:
+                joined[-1][1] = max(joined[-1][1], stop)
+            else:
+                joined.append([start, stop])
+        with ThreadPoolExecutor(_PARALLEL_REQUESTS, "ranges") as pool:
+            bodies = list(pool.map(lambda span: self._fetch(*span), joined))
+        found = {}
+        spans = iter(zip(joined, bodies))
+        (begin, end), body = next(spans)
+        for start, stop in sorted(ranges):
+            while start >= end:
+                (begin, end), body = next(spans)
+            found[start, stop] = body[start - begin : stop - begin]
+        return [found[span] for span in ranges]
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        delay_s, reason = self._retry.delay_s, ""
+        for attempt in range(self._retry.attempts):
+            if attempt:
+                time.sleep(min(delay_s, _LONGEST_WAIT_S))
+                delay_s *= 2
+            self._count(requests=1, repeated=int(attempt > 0))
+            try:
+                return self._ask(start, stop)
+            except RemoteError as error:
+                if not error.transient:
+                    raise
+                reason = error.reason
+            except urllib.error.HTTPError as error:
+                error.close()
+                reason = f"the server answered {error.code} {error.reason}"
+                if error.code not in TRANSIENT_STATUSES:
+                    raise RemoteError(reason, _remedy_for(error.code)) from error
+                delay_s = max(delay_s, retry_after_s(error.headers.get("Retry-After", "")))
+            except urllib.error.URLError as error:
+                reason = f"the server cannot be reached: {_cause_of(error)}"
+                if self._size is None and isinstance(
+                    error.reason, ConnectionRefusedError | socket.gaierror
+                ):
+                    raise RemoteError(
+                        reason, "Check the address and the network connection."
+                    ) from error
+            except (OSError, http.client.HTTPException) as error:
+                reason = f"the connection broke off: {_cause_of(error)}"
+        raise RemoteError(
+            f"{reason} ({self._retry.attempts} times, bytes {start} to {stop})",
+            "Run the command again later, or download the file and use the copy.",
+        )
+
+    def _ask(self, start: int, stop: int) -> bytes:
+        if self._object is not None:
+            body, size, version = self._object.ask(start, stop)
+            self._check_same(size, version)
+            self._count(nbytes=len(body))
+            return body
+        request = urllib.request.Request(  # noqa: S310
+            quote(self.url, safe="/:?#[]@!$&'()*+,;=%"),
+            headers={
+                "Range": f"bytes={start}-{stop - 1}",
+                "Accept-Encoding": "identity",
+                "User-Agent": "rooftrace",
+            },
+        )
+        # The constructor lets only http and https reach this call.
+        with urllib.request.urlopen(  # noqa: S310  # nosec B310
+            request, timeout=self._retry.timeout_s
+        ) as answer:
+            received = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if answer.status != http.client.PARTIAL_CONTENT or received is None:
+                raise RemoteError(
+                    "the server does not send parts of files (no support for range requests)",
+                    "Download the file and use the copy.",
+                )
+            size = int(received[3])
+            self._check_same(size, answer.headers.get("ETag", ""))
+            body = bytes(answer.read())
+        self._count(nbytes=len(body))
+        expected = min(stop, size) - start
+        if int(received[1]) != start or len(body) != expected:
+            raise ConnectionError(f"received {len(body)} bytes, expected {expected}")
+        return body
+
+    def _check_same(self, size: int, version: str) -> None:
+        with self._lock:
+            if self._size is None:
+                self._size, self._version = size, version
+            same = (size, version) == (self._size, self._version)
+        if not same:
+            raise RemoteError(
+                f"the file changed on the server while it was read ({self._size} bytes before, "
+                f"{size} now)",
+                "Start again with another output folder.",
+            )
+
+    def _count(self, requests: int = 0, repeated: int = 0, nbytes: int = 0) -> None:
+        with self._lock:
+            old = self._traffic
+            self._traffic = Traffic(
+                old.requests + requests, old.repeated + repeated, old.nbytes + nbytes
+            )
 
 
-class _Container(MultiByteRangeResourceContainer):  # type: ignore[misc]
-    """A folder that holds one file."""
+def retry_after_s(text: str) -> float:
+    """Return the seconds that a header Retry-After states, as a number or as a date."""
+    if text.strip().isdecimal():
+        return float(text)
+    with suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    return 0.0
 
-    def __init__(self, ranges: RangeReader, owner: RemoteRaster) -> None:
-        self._ranges = ranges
-        self._owner = owner
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> _RemoteFile:
-        return _RemoteFile(self._ranges, self._owner)
+def _remedy_for(status: int) -> str:
+    if status in (401, 403):
+        return "Use an address that can be read without signing in, or download the file."
+    if status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return "Check that the file is not empty."
+    return "Check the address."
 
-    def isfile(self, path: str) -> bool:
-        return path.endswith(_GDAL_NAME)
 
-    def isdir(self, path: str) -> bool:
-        return False
+def _cause_of(error: Exception) -> str:
+    cause = getattr(error, "reason", error)
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    return text.removesuffix(".")
 
-    def ls(self, path: str) -> list[str]:
-        return []
 
-    def mtime(self, path: str) -> int:
-        return 0
-
-    def rm(self, path: str) -> None:
-        raise PermissionError(path)
-
-    def size(self, path: str) -> int:
-        return self._ranges.size
+def without_query(url: str) -> str:
+    """Return an address without its query and user name, which may hold keys, for messages."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

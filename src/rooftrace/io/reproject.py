@@ -1,4 +1,4 @@
-"""Polygons from one coordinate system to another, long edges included."""
+"""Transform polygons from one coordinate system to another, with bent edges where necessary."""
 
 from __future__ import annotations
 
@@ -13,32 +13,45 @@ from pyproj.exceptions import ProjError
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid
 
-__all__ = ["degrees_text", "moved", "outline_bounds", "outline_pixels", "reprojected"]
+__all__ = [
+    "CRS84",
+    "degrees_text",
+    "outline_bounds",
+    "outline_pixels",
+    "reprojected",
+    "transform_points",
+    "transformer",
+]
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 
+CRS84 = CRS.from_user_input("OGC:CRS84")
+"""Degrees of longitude and latitude on WGS 84, in this order."""
+
 _OUTLINE_POINTS = 21
-"""Along each side of a rectangle whose image in another system is bent."""
+"""Number of points along each side of a rectangle whose outline is transformed."""
 
 
 def reprojected(
     geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
 ) -> NDArray[np.object_]:
-    """Geometry in another coordinate system.
+    """Transform geometry to another coordinate system.
 
-    A straight edge is bent in another projection. Where the middle of an edge would lie off by more
-    than `tolerance` the edge is given vertices: the deviation falls with the square of its length.
+    A straight edge is bent in another projection. If the middle of an edge would deviate by more
+    than `tolerance`, the edge gets vertices: the deviation falls with the square of its length.
 
     Args:
         geometry: (n,) shapely polygons and multipolygons in `source`.
-        tolerance: in units of `target`.
+        source: Coordinate system of the geometry.
+        target: Coordinate system of the result.
+        tolerance: Maximum deviation in units of `target`.
 
     Returns:
-        (n,) in `target`; coordinates that it does not have are infinite.
+        (n,) geometry in `target`; coordinates outside its range are infinite.
 
     Raises:
-        GeoreferenceError: there is no way between the two.
+        GeoreferenceError: no transformation between the two is known.
     """
     if not len(geometry) or source.equals(target, ignore_axis_order=True):
         return geometry
@@ -47,15 +60,15 @@ def reprojected(
     if bent.any():
         geometry = geometry.copy()
         geometry[bent] = shapely.segmentize(geometry[bent], length[bent])
-    placed = shapely.transform(geometry, lambda xy: moved(xy, source, target))
-    return np.asarray(placed, np.object_)
+    projected = shapely.transform(geometry, lambda xy: transform_points(xy, source, target))
+    return np.asarray(projected, np.object_)
 
 
 def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
-    """(left, bottom, right, top) of a grid in another system; None where it has no place there.
+    """Return (left, bottom, right, top) of a grid in another system; None if it lies outside it.
 
     Raises:
-        GeoreferenceError: there is no way between the two.
+        GeoreferenceError: no transformation between the two is known.
     """
     xy = _outline(grid, target)
     if not len(xy):
@@ -65,15 +78,12 @@ def outline_bounds(grid: GeoGrid, target: CRS) -> Bounds | None:
 
 
 def outline_pixels(grid: GeoGrid, other: GeoGrid) -> Floats:
-    """(n, 2) columns and rows in another grid of places along the outline of this one.
+    """Return (n, 2) columns and rows in `other` of points along the outline of `grid`.
 
-    Those that have no place in the other's system are left out.
+    Points outside the range of the other's coordinate system are left out.
     """
     assert other.crs is not None
-    x, y = _outline(grid, other.crs).T
-    inverse = ~other.transform
-    cols = inverse.a * x + inverse.b * y + inverse.c
-    return np.stack([cols, inverse.d * x + inverse.e * y + inverse.f], axis=1)
+    return other.to_pixels(_outline(grid, other.crs))
 
 
 def _outline(grid: GeoGrid, target: CRS) -> Floats:
@@ -82,16 +92,16 @@ def _outline(grid: GeoGrid, target: CRS) -> Floats:
     zero, one = np.zeros_like(side), np.ones_like(side)
     cols = np.concatenate([side, one, side, zero]) * grid.width
     rows = np.concatenate([zero, side, one, side]) * grid.height
-    xy = moved(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
+    xy = transform_points(np.stack(grid.to_world(cols, rows), axis=1), grid.crs, target)
     return xy[np.isfinite(xy).all(axis=1)]
 
 
 def degrees_text(bounds: Bounds, crs: CRS) -> str:
-    """Bounds in longitude and latitude, for a message."""
+    """Return bounds as a text of longitude and latitude, for a message."""
     left, bottom, right, top = bounds
     corners = np.array([(left, bottom), (right, bottom), (right, top), (left, top)])
     try:
-        xy = moved(corners, crs, CRS.from_epsg(4326))
+        xy = transform_points(corners, crs, CRS.from_epsg(4326))
     except GeoreferenceError:
         xy = np.full((4, 2), np.inf)
     if not np.isfinite(xy).all():
@@ -103,17 +113,17 @@ def degrees_text(bounds: Bounds, crs: CRS) -> str:
 def _edge_lengths(
     geometry: NDArray[np.object_], source: CRS, target: CRS, tolerance: float
 ) -> Floats:
-    """(n,) how long an edge of each geometry may be; infinite where all are short enough."""
+    """Return (n,) the maximum edge length of each geometry; infinite if no edge is too long."""
     parts, owner = shapely.get_parts(geometry, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     within = ring[1:] == ring[:-1]
     start, stop, edge_of = xy[:-1][within], xy[1:][within], owner[part[ring[1:][within]]]
-    ends = moved(xy, source, target)
+    ends = transform_points(xy, source, target)
     straight = (ends[:-1][within] + ends[1:][within]) / 2
     with np.errstate(invalid="ignore"):
-        off = np.hypot(*(straight - moved((start + stop) / 2, source, target)).T)
-    # Infinite ends give no number: such geometry is left to who asked for it.
+        off = np.hypot(*(straight - transform_points((start + stop) / 2, source, target)).T)
+    # Infinite ends give NaN: the caller has to handle such geometry.
     pieces = np.ceil(np.sqrt(np.where(np.isfinite(off), off, 0) / tolerance))
     long = pieces > 1
     length = np.full(len(geometry), np.inf)
@@ -122,23 +132,27 @@ def _edge_lengths(
     return length
 
 
-def moved(xy: Floats, source: CRS, target: CRS) -> Floats:
-    """(n, 2) from one system to another, infinite where that has no such place.
+def transform_points(xy: Floats, source: CRS, target: CRS) -> Floats:
+    """Transform points (n, 2); results outside the range of `target` are infinite.
 
     Raises:
-        GeoreferenceError: there is no way between the two.
+        GeoreferenceError: no transformation between the two is known.
     """
     try:
-        return np.stack(_transformer(source, target).transform(*xy.T), axis=1)
+        return np.stack(transformer(source, target).transform(*xy.T), axis=1)
     except ProjError as error:
         raise GeoreferenceError(
-            f"There is no way from the coordinate system {source.name!r} to {target.name!r}: "
-            f"{error}.",
-            remedy="Assign the one that the coordinates are in, with gdal_edit -a_srs (images) or "
+            "There is no transformation from the coordinate system "
+            f"{source.name!r} to {target.name!r}: {error}.",
+            remedy="Assign the right coordinate system with gdal_edit -a_srs (images) or "
             "ogr2ogr -a_srs (vector files).",
         ) from error
 
 
 @lru_cache(maxsize=32)
-def _transformer(source: CRS, target: CRS) -> Transformer:
+def transformer(source: CRS, target: CRS) -> Transformer:
+    """Return a transformer that takes x before y, also where a system has another axis order.
+
+    Threads may share it.
+    """
     return Transformer.from_crs(source, target, always_xy=True)

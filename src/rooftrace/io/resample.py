@@ -1,47 +1,69 @@
-"""A source seen at another ground sample distance, by window.
+"""Images resampled to another ground sample distance, or to another grid and coordinate system.
 
-A pixel's value depends on where it lies in the scene alone, and not on the window that was asked
-for: scales are multiples of 1/256, so that every coordinate is exact in the 24 bits that Pillow
-computes its filter from.
+`Resampler` reads windows at the resolution of a model. A pixel depends on its position in the scene
+alone and not on the window: scales are multiples of 1/256, so that every coordinate is exact in the
+24 bits from which Pillow computes its filter. `enlarge` is the way back to the grid of the image.
+`warped` transforms an image to any grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, floor
 from typing import Any
 
 import cv2
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from PIL import Image
+from pyproj import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from rooftrace.core.errors import ConfigError, GsdMismatch
+from rooftrace.core.text import plain_number
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
+from rooftrace.io.reproject import outline_pixels
 
-__all__ = ["Resampler", "Scaling", "enlarge", "scaling_for"]
+__all__ = ["Resampler", "Scaling", "enlarge", "scaling_for", "warped"]
 
-LARGEST_RATIO = 4.0
+COARSEST_RATIO = 4.0
+"""Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
+have the detail that the model was trained to see."""
+
+FINEST_RATIO = 128.0
+"""Maximum ratio of the metres per pixel of the model to those of an image. An image that claims to
+be even finer has wrong metres per pixel."""
+
 LARGEST_SCALE = 16.0
-"""That a person can ask for, who knows better."""
+"""Maximum scale that a user can request."""
 
-_SAID_FROM = 1.5
-"""Times coarser or finer, from which a person is told."""
+_NOTE_RATIO = 1.5
+"""Ratio of resolutions above which the user gets a note."""
 
-_SAME_WITHIN = 0.05
+_NOMINAL = 1.05
+"""Ratio accepted beyond the limits, because zoom levels are nominal: 0.0742 m is a quarter of
+0.3 m."""
+
+SAME_WITHIN = 0.05
+"""Relative difference of metres per pixel up to which an image is not resampled: interpolation
+softens it, and costs more than the difference does. See docs/resolution.md for the measurement."""
+
 _STEPS = 256
 _SOURCE_STRIP_PX = 4 * 2**20
-"""Source pixels held at a time while they are resampled."""
+"""Number of source pixels in memory at a time while they are resampled."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How many source pixels one model pixel spans, down and along, in 256ths.
+    """Number of source pixels per model pixel, down and across, in 256ths.
 
     Args:
-        steps_yx: 256 where the axis stays as it is.
-        note: what was assumed, for the person to see; empty where all is known.
+        steps_yx: 256ths of a source pixel per model pixel; 256 leaves an axis as it is.
+        note: Assumption to report to the user; empty if nothing was assumed.
     """
 
     steps_yx: tuple[int, int] = (_STEPS, _STEPS)
@@ -56,18 +78,18 @@ class Scaling:
         return self.steps_yx[0] / _STEPS, self.steps_yx[1] / _STEPS
 
     def model_shape(self, shape_yx: tuple[int, int]) -> tuple[int, int]:
-        """Pixels at the model's resolution that cover a source of `shape_yx`."""
+        """Return the rows and columns at the model's resolution of a source of `shape_yx`."""
         rows, cols = (-(-n * _STEPS // step) for n, step in zip(shape_yx, self.steps_yx))
         return rows, cols
 
     def to_source(self, window: Window, shape_yx: tuple[int, int]) -> Window:
-        """The source pixels that a window of model pixels lies on, inside the source."""
+        """Return the source pixels under a window of model pixels, inside the source."""
         row, row_stop = _span(window.row, window.row_stop, self.steps_yx[0], shape_yx[0])
         col, col_stop = _span(window.col, window.col_stop, self.steps_yx[1], shape_yx[1])
         return Window(row, col, row_stop - row, col_stop - col)
 
     def to_model(self, window: Window, shape_yx: tuple[int, int]) -> Window:
-        """The model pixels that `enlarge` needs for a window of the source of `shape_yx`."""
+        """Return the model pixels that `enlarge` needs for a window of a source of `shape_yx`."""
         if self.is_identity:
             return window
         rows, cols = self.model_shape(shape_yx)
@@ -94,19 +116,20 @@ def scaling_for(
     scale: float | None = None,
     name: str = "image",
 ) -> Scaling:
-    """How an image is brought to the model's metres per pixel.
+    """Return the scaling from an image to the model's metres per pixel.
 
     Args:
-        grid: of the image.
-        model_gsd_m: None for a model that knows no metres: the image stays as it is.
-        gsd_m: of the image, said by the person; it outweighs the georeference.
-        scale: that the image's rows and columns are multiplied by, said by the person; it
-            outweighs all metres.
-        name: of the image, for messages.
+        grid: Grid of the image.
+        model_gsd_m: Metres per pixel of the model; None leaves the image as it is.
+        gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
+        scale: Factor for the rows and columns of the image, given by the user; overrides all
+            metres.
+        name: Name of the image in messages.
 
     Raises:
-        ConfigError: a scale that is not between 1/16 and 16.
-        GsdMismatch: more than four times coarser or finer than the model's.
+        ConfigError: the scale is not between 1/128 and 16.
+        GsdMismatch: the image is more than four times as coarse as the model, or more than 128
+            times as fine.
     """
     if scale is not None:
         return _scaling_by(scale, name)
@@ -115,52 +138,60 @@ def scaling_for(
     gsd_yx_m = (gsd_m, gsd_m) if gsd_m is not None else grid.gsd_yx_m
     if gsd_yx_m is None:
         return Scaling(
-            note=f"{name} does not say how many metres a pixel spans: taken to be at the model's "
-            f"{model_gsd_m:g} m. Say it with --gsd where that is wrong."
+            note=f"{name} has no metres per pixel: assumed to be the model's {model_gsd_m:g} m. "
+            "If that is wrong, give the right value with --gsd."
         )
-    own = " × ".join(dict.fromkeys(f"{value:.3g}" for value in gsd_yx_m))
+    own = " × ".join(dict.fromkeys(plain_number(value) for value in gsd_yx_m))
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
-    # A little beyond is let pass: zoom levels are nominal, and 0.0742 m is a quarter of 0.3 m.
-    limit = LARGEST_RATIO * (1 + _SAME_WITHIN)
-    if max(ratios) > limit or min(ratios) < 1 / limit:
+    if min(ratios) < 1 / (COARSEST_RATIO * _NOMINAL):
+        coarsest_m = plain_number(model_gsd_m * COARSEST_RATIO)
         raise GsdMismatch(
-            f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; "
-            f"up to {LARGEST_RATIO:g} times coarser or finer can be resampled.",
-            remedy="Correct it with --gsd, use a model trained nearer to that, or have it resampled"
-            f" nevertheless: --scale {1 / float(np.sqrt(ratios[0] * ratios[1])):.2g}",
+            f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; expected "
+            f"at most {coarsest_m} m, {COARSEST_RATIO:g} times as coarse as the model. Such pixels "
+            "do not show the detail that the model needs.",
+            remedy="Use finer imagery or a model trained at a similar resolution. If the value is "
+            "wrong, give the right one with --gsd.",
+        )
+    if max(ratios) > FINEST_RATIO * _NOMINAL:
+        finest_m = plain_number(model_gsd_m / FINEST_RATIO)
+        raise GsdMismatch(
+            f"{name} has {own} m per pixel, the model was trained at {model_gsd_m:g} m; expected "
+            f"at least {finest_m} m, {FINEST_RATIO:g} times as fine as the model. Imagery "
+            "from above is not that fine.",
+            remedy="Check the unit of the georeference. Give the right value with --gsd.",
         )
     steps = tuple(
-        _STEPS if abs(ratio - 1) <= _SAME_WITHIN else round(ratio * _STEPS) for ratio in ratios
+        _STEPS if abs(ratio - 1) <= SAME_WITHIN else round(ratio * _STEPS) for ratio in ratios
     )
     note = ""
-    if max(ratios) > _SAID_FROM or min(ratios) < 1 / _SAID_FROM:
+    if max(ratios) > _NOTE_RATIO or min(ratios) < 1 / _NOTE_RATIO:
         note = f"{name} has {own} m per pixel and is resampled to the model's {model_gsd_m:g} m."
     return Scaling((steps[0], steps[1]), note)
 
 
 def _scaling_by(scale: float, name: str) -> Scaling:
-    if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+    if not 1 / FINEST_RATIO <= scale <= LARGEST_SCALE:
         raise ConfigError(
-            f"A scale of {scale:g} was given; expected one between 1/{LARGEST_SCALE:g} and "
-            f"{LARGEST_SCALE:g}, which rows and columns of {name} are multiplied by.",
-            remedy="Give --scale 0.5 for an image twice as fine as the model, 2 for one half as "
+            f"A scale of {plain_number(scale)} was given for {name}; expected a factor between "
+            f"1/{FINEST_RATIO:g} and {LARGEST_SCALE:g}.",
+            remedy="Use --scale 0.5 for an image twice as fine as the model, 2 for one half as "
             "fine.",
         )
     step = round(_STEPS / scale)
     note = ""
-    if not 1 / _SAID_FROM <= scale <= _SAID_FROM:
-        note = f"{name} is resampled to {_STEPS / step:.3g} times its rows and columns, as asked."
+    if not 1 / _NOTE_RATIO <= scale <= _NOTE_RATIO:
+        note = f"{name} is resampled to {plain_number(_STEPS / step)} times its size, as requested."
     return Scaling((step, step), note)
 
 
 class Resampler:
-    """Windows of a source at the model's resolution.
+    """Reader of windows of a source at the model's resolution.
 
     Args:
-        source: read from one thread at a time.
-        scaling: how many source pixels a model pixel spans.
-        fill: (band,) what nodata is given, so that the network sees nothing there.
-        watch: called with the source pixels of every part that is read, and their window.
+        source: Image, read from one thread at a time.
+        scaling: Number of source pixels per model pixel.
+        fill: (band,) value of nodata pixels, chosen so that the network sees nothing there.
+        watch: Function called with the window and the source pixels of every part that is read.
     """
 
     def __init__(
@@ -177,9 +208,9 @@ class Resampler:
         self.shape_yx = scaling.model_shape(source.grid.shape)
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """(band, y, x) in the source's dtype and (y, x) valid, of a window of model pixels.
+        """Return a window of model pixels: (band, y, x) in the source's dtype, and (y, x) valid.
 
-        A model pixel is valid where at least half of what it is made from is.
+        A model pixel is valid if at least half of the source pixels below it are.
         """
         if self._scaling.is_identity:
             data, valid = self._read_source(window)
@@ -196,13 +227,13 @@ class Resampler:
         return data, valid
 
     def is_empty(self, window: Window) -> bool:
-        """Whether it is certain, without reading, that a window of model pixels is all nodata."""
+        """Return True if a window of model pixels is certainly all nodata, without reading."""
         if not isinstance(self._source, SparseSource):
             return False
         return self._source.is_empty(self.reach(window))
 
     def reach(self, window: Window) -> Window:
-        """The pixels of the source that a window of model pixels is made from."""
+        """Return the source pixels from which a window of model pixels is computed."""
         if self._scaling.is_identity:
             return window
         found = self._filtered(window).intersection(Window.whole(self._source.grid.shape))
@@ -210,7 +241,7 @@ class Resampler:
         return found
 
     def _filtered(self, window: Window) -> Window:
-        """What the filter reaches; may leave the source at its last rows and columns."""
+        """Return the pixels under the filter; the window may leave the source at its far edges."""
         step_y, step_x = self._scaling.steps_yx
         margin_y, margin_x = (ceil(max(step / _STEPS, 1)) + 1 for step in (step_y, step_x))
         row = max(floor(window.row * step_y / _STEPS) - margin_y, 0)
@@ -220,7 +251,7 @@ class Resampler:
         return Window(row, col, row_stop - row, col_stop - col)
 
     def _resample(self, window: Window, data: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        # Beyond the source its last pixels are repeated.
+        # The last pixels of the source are repeated beyond its edges.
         reach = self._filtered(window)
         wide = reach.intersection(Window.whole(self._source.grid.shape))
         assert wide is not None
@@ -265,11 +296,11 @@ class Resampler:
 def _resize(
     band: NDArray[Any], shape_yx: tuple[int, int], box: tuple[float, float, float, float]
 ) -> NDArray[Any]:
-    """(y, x) of the part in `box` (left, top, right, bottom), antialiased where it shrinks."""
+    """Resize the part in `box` (left, top, right, bottom) to (y, x), with antialiasing."""
     whole = band.dtype == np.uint8
     image = Image.fromarray(band if whole else band.astype(np.float32))
-    # One axis after the other: left to itself Pillow chooses their order by the sizes, and rounding
-    # in between would make a pixel depend on the window.
+    # One axis after the other: Pillow would choose their order by the sizes, and rounding in
+    # between would make a pixel depend on the window.
     left, top, right, bottom = box
     height, width = shape_yx
     across = image.resize(
@@ -286,16 +317,16 @@ def _resize(
 def enlarge(
     values: NDArray[np.uint16], origin: Window, window: Window, scaling: Scaling
 ) -> NDArray[np.uint16]:
-    """Model pixels back onto the source's grid, bilinear.
+    """Resample model pixels to the source's grid, bilinear.
 
-    As in `Resampler` a value depends on the place in the scene alone: coordinates are rounded to
-    32nds of a model pixel, which is what OpenCV interpolates from.
+    As in `Resampler`, a value depends on its position in the scene alone: coordinates are rounded
+    to 32nds of a model pixel, the precision of OpenCV's interpolation.
 
     Args:
         values: (channel, y, x) of the model window `origin`.
-        origin: `scaling.to_model(window, …)`.
-        window: of the source.
-        scaling: source pixels per model pixel.
+        origin: Window of model pixels, from `scaling.to_model(window, …)`.
+        window: Window of the source.
+        scaling: Number of source pixels per model pixel.
 
     Returns:
         (channel, y, x) of `window`.
@@ -308,7 +339,7 @@ def enlarge(
     strip = max(1, (1 << 19) // window.width)
     for top in range(0, window.height, strip):
         part = slice(top, min(top + strip, window.height))
-        # OpenCV's map cannot address rows beyond 2^15 either: values are handed over by strips.
+        # OpenCV's map cannot address rows beyond 2^15: values are passed in strips.
         first = int(max(rows[part].min(), 0))
         last = int(rows[part].max()) + 2
         whole = np.empty((part.stop - part.start, window.width, 2), dtype=np.int16)
@@ -326,8 +357,111 @@ def enlarge(
 def _places(
     start: int, stop: int, step: int, origin: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where source pixels lie between model pixels: the one before, and 32nds beyond it."""
+    """Return the model pixel before each source pixel, and the distance from it in 32nds."""
     pixels = np.arange(start, stop, dtype=np.int64)
     # The centre of source pixel p is at (p + 1/2) * 256 / step - 1/2 model pixels.
     thirty_seconds = ((2 * pixels + 1) * (_STEPS * 32) + step) // (2 * step) - 16
     return (thirty_seconds >> 5) - origin, thirty_seconds & 31
+
+
+_MAX_READ_PX = 2**22
+"""Maximum number of source pixels that are read at a time."""
+
+_AVERAGE_FROM = 1.5
+"""Source pixels per target pixel above which interpolation would skip some of them."""
+
+
+def warped(source: RasterSource, grid: GeoGrid, *, nearest: bool = False) -> Raster:
+    """Resample `source` to `grid`: bilinear, or averages if the source has finer pixels.
+
+    Nodata has no weight; a pixel is valid if at least half of its weight is. Memory is bounded by
+    the size of `grid`, independent of the resolution of the source.
+
+    Args:
+        source: Image with a CRS.
+        grid: Target grid with a CRS.
+        nearest: Take the source pixel under each centre instead, as for class indices.
+
+    Raises:
+        DataError: the source cannot be read.
+        GeoreferenceError: no transformation between the two CRS is known.
+    """
+    data = np.zeros((source.bands, *grid.shape), source.dtype)
+    valid = np.zeros(grid.shape, np.bool_)
+    _fill(source, grid, Window.whole(grid.shape), data, valid, nearest)
+    return Raster(data, valid, grid)
+
+
+def _fill(
+    source: RasterSource,
+    grid: GeoGrid,
+    window: Window,
+    data: NDArray[Any],
+    valid: NDArray[np.bool_],
+    nearest: bool,
+) -> None:
+    target = grid.crop(window)
+    area, scale = _source_window(source.grid, target)
+    if area is None:
+        return
+    if area.area_px > _MAX_READ_PX and window.area_px > 1:
+        for part in _quarters(window):
+            _fill(source, grid, part, data, valid, nearest)
+        return
+    raster = source.read(area)
+    if not raster.valid.any():
+        return
+    # Numerator and denominator of a weighted mean, with the same kernel.
+    weighed = np.where(raster.valid, raster.data, 0).astype(np.float32)
+    stack = np.concatenate([weighed, raster.valid[None].astype(np.float32)])
+    out = np.zeros((len(stack), *window.shape_yx), np.float32)
+    assert source.grid.crs is not None
+    assert grid.crs is not None
+    smooth = Resampling.average if scale > _AVERAGE_FROM else Resampling.bilinear
+    reproject(
+        stack,
+        out,
+        src_transform=raster.grid.transform,
+        src_crs=_rasterio_crs(source.grid.crs),
+        dst_transform=target.transform,
+        dst_crs=_rasterio_crs(grid.crs),
+        resampling=Resampling.nearest if nearest else smooth,
+    )
+    known = out[-1] >= 0.5
+    mean = out[:-1, known] / out[-1, known]
+    if data.dtype.kind in "ui":
+        limits = np.iinfo(data.dtype)
+        mean = np.rint(mean).clip(limits.min, limits.max)
+    rows, cols = window.slices()
+    data[:, rows, cols][:, known] = mean.astype(data.dtype)
+    valid[rows, cols] = known
+
+
+def _source_window(source: GeoGrid, target: GeoGrid) -> tuple[Window | None, float]:
+    """Return the window of the source under a grid, and the number of its pixels per grid pixel."""
+    pixels = outline_pixels(target, source)
+    if not len(pixels):
+        return None, 1.0
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    scale = float(max((high - low) / (target.width, target.height)))
+    margin = 2 * scale + 2
+    col, row = np.floor(low - margin).clip(0).astype(int).tolist()
+    stop = np.ceil(high + margin).clip(max=(source.width, source.height)).astype(int).tolist()
+    if stop[0] <= col or stop[1] <= row:
+        return None, scale
+    return Window(row, col, stop[1] - row, stop[0] - col), scale
+
+
+def _quarters(window: Window) -> list[Window]:
+    half = Window(window.row, window.col, -(-window.height // 2), -(-window.width // 2))
+    starts = [(row, col) for row in (0, half.height) for col in (0, half.width)]
+    parts = (
+        Window(window.row + row, window.col + col, half.height, half.width).intersection(window)
+        for row, col in starts
+    )
+    return [part for part in parts if part is not None]
+
+
+@lru_cache(maxsize=32)
+def _rasterio_crs(crs: CRS) -> rasterio.crs.CRS:
+    return rasterio.crs.CRS.from_wkt(crs.to_wkt())

@@ -1,4 +1,4 @@
-"""Videos, written frame by frame by PyAV (FFmpeg), each frame at its own time."""
+"""Videos written frame by frame by PyAV (FFmpeg), each frame with its own time."""
 
 from __future__ import annotations
 
@@ -11,49 +11,48 @@ from typing import Any
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.io.atomic import export_error, replacing
-from rooftrace.io.video import Picture, Sound, VideoInfo
-from rooftrace.io.video_open import require_av
+from rooftrace.io.files import export_error, replacing
+from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoInfo, require_av
 
 __all__ = ["CODECS", "CONTAINERS", "VideoWriter", "check_video_name", "video_sink"]
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""By ending; those that keep the time of each frame."""
+"""Container formats by file suffix; all keep the time of each frame."""
 
 CODECS = {"h264": ("libx264", "libopenh264"), "h265": ("libx265",)}
-"""By name, the encoders that make them, best first."""
+"""Encoders of each codec, best first."""
 
-_LAST_RESORT = "mpeg4"
+_FALLBACK = "mpeg4"
 _FINEST_TICK = 65535
-"""Of that one, per second."""
+"""Maximum number of ticks per second of the fallback encoder."""
 
-_LAST_RESORT_QUALITY = 118 * 4
-"""FFmpeg's lambda of the quantiser 4 of 31."""
+_FALLBACK_QUALITY = 118 * 4
+"""Quality of the fallback encoder: FFmpeg's lambda of quantiser 4 of 31."""
 
 _UNTAGGED = 2
 _LIMITED_RANGE = 1
 
 
 def check_video_name(path: Path) -> None:
-    """Raise ConfigError where the ending is of no container that is written."""
+    """Raise ConfigError if the suffix is not one of a supported container."""
     if path.suffix.lower() not in CONTAINERS:
         raise ConfigError(
-            f"{path} was to be written, expected a name that ends in {', '.join(CONTAINERS)}.",
+            f"The output is named {path}; expected a name that ends in {', '.join(CONTAINERS)}.",
             remedy="For example: -o buildings.mp4",
         )
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; a video is one file.", remedy="Name a file.")
+        raise ConfigError(f"{path} is a folder; expected a file.", remedy="Name a file.")
 
 
 class VideoWriter:
-    """An open video; `video_sink` makes one.
+    """A video that is being written; `video_sink` opens one.
 
     Args:
-        path: of the file, whose ending says its container.
-        info: of the video that it is made from: time base, rate, colours.
-        sound: templates of the tracks that are copied.
-        codec: one of CODECS.
-        crf: how much is lost: 0 nothing, 51 most.
+        path: File to write; the suffix selects the container.
+        info: Properties of the input video: time base, rate, colours.
+        sound: Templates of the audio tracks that are copied.
+        codec: One of CODECS.
+        crf: Constant rate factor: 0 is lossless, 51 the lowest quality.
     """
 
     def __init__(
@@ -77,11 +76,11 @@ class VideoWriter:
 
     @property
     def sound_tracks(self) -> int:
-        """That are copied."""
+        """Number of audio tracks that are copied."""
         return sum(one is not None for one in self._sounds)
 
-    def add(self, picture: Picture) -> None:
-        """Encode a frame. An odd side gets one pixel more, as its codecs want."""
+    def add(self, picture: VideoFrame) -> None:
+        """Encode a frame. An odd side is padded by one pixel, as the codecs require."""
         import av
 
         rgb = picture.rgb
@@ -99,15 +98,15 @@ class VideoWriter:
         frame.duration = round(picture.duration * tick / self._tick)
         self._mux(self._video.encode(frame))
 
-    def add_sound(self, sound: Sound) -> None:
-        """Copy some sound; that of a track which is not taken is left out."""
+    def add_sound(self, sound: AudioPacket) -> None:
+        """Copy an audio packet; packets of tracks that are not copied are dropped."""
         import av
 
         track = self._sounds[sound.stream]
         packet: Any = sound.packet
         if track is None:
             return
-        # No container takes time that stands still or runs back.
+        # No container accepts times that do not increase.
         at = packet.dts * packet.time_base
         if at <= self._heard.get(sound.stream, at - 1):
             self._sound_lost += 1
@@ -118,22 +117,22 @@ class VideoWriter:
         except OSError:
             raise
         except av.FFmpegError:
-            # What is no matter of the disk is damage of the input.
+            # An error that does not come from the disk is damage of the input.
             self._sound_lost += 1
         else:
             self._heard[sound.stream] = at
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and the index."""
+        """Write the remaining frames of the encoder, and the index."""
         self._mux(self._video.encode(None))
         self._container.close()
         if self._sound_lost:
             self.notes.append(
-                f"The sound is damaged: {self._sound_lost:,} pieces of it are left out."
+                f"The audio is damaged: {self._sound_lost:,} of its packets are left out."
             )
 
     def abandon(self) -> None:
-        """Let go of the file, whatever state it is in."""
+        """Close the file in any state."""
         with suppress(Exception):
             self._container.close()
 
@@ -149,10 +148,10 @@ class VideoWriter:
         name = next((one for one in known if _encodes(one)), None)
         if name is None:
             self.notes.append(
-                f"This PyAV has no encoder of {codec}: written as MPEG-4 part 2, larger and not "
-                "shown by browsers."
+                f"This PyAV has no encoder for {codec}: written as MPEG-4 part 2, which is larger "
+                "and not shown by browsers."
             )
-            name = _LAST_RESORT
+            name = _FALLBACK
         rate = info.rate or Fraction(25)
         stream: Any = self._container.add_stream(name, rate=rate.limit_denominator(_FINEST_TICK))
         context = stream.codec_context
@@ -160,9 +159,9 @@ class VideoWriter:
         context.width, context.height = width + width % 2, height + height % 2
         context.pix_fmt = "yuv420p"
         self._tick = info.time_base
-        if name == _LAST_RESORT:
+        if name == _FALLBACK:
             context.flags |= av.codec.context.Flags.qscale.value
-            context.global_quality = _LAST_RESORT_QUALITY
+            context.global_quality = _FALLBACK_QUALITY
             if self._tick.denominator > _FINEST_TICK:
                 self._tick = Fraction(1, 60000)
         else:
@@ -173,7 +172,7 @@ class VideoWriter:
         if info.pixel_aspect != 1:
             context.sample_aspect_ratio = info.pixel_aspect
         if codec == "h265":
-            # By the other tag Apple's players do not know it.
+            # Apple's players do not recognise the other tag.
             context.codec_tag = "hvc1"
         return stream
 
@@ -182,13 +181,13 @@ class VideoWriter:
         for template in templates:
             name = template.codec_context.codec.canonical_name
             if name not in self._container.supported_codecs:
-                reason = f"{kind} does not take {name}. Write .mkv to keep it."
+                reason = f"{kind} does not support {name}. Write .mkv to keep it."
             elif not template.codec_context.sample_rate:
-                reason = "it does not tell its sampling rate."
+                reason = "its sampling rate is not known."
             else:
                 tracks.append(self._container.add_stream_from_template(template))
                 continue
-            self.notes.append(f"A track of sound is left out: {reason}")
+            self.notes.append(f"An audio track is left out: {reason}")
             tracks.append(None)
         return tracks
 
@@ -197,14 +196,18 @@ class VideoWriter:
 def video_sink(
     path: Path, info: VideoInfo, sound: Sequence[Any] = (), *, codec: str = "h264", crf: int = 20
 ) -> Iterator[VideoWriter]:
-    """A video that appears under its name when the block ends well, or not at all.
+    """Open a video for writing, which appears under its name if the block succeeds.
 
     Args:
-        path, info, sound, codec, crf: see `VideoWriter`.
+        path: See `VideoWriter`.
+        info: See `VideoWriter`.
+        sound: See `VideoWriter`.
+        codec: See `VideoWriter`.
+        crf: See `VideoWriter`.
 
     Raises:
-        ConfigError: the ending is of no container that is written, or there is no such codec.
-        ExportError: it cannot be written.
+        ConfigError: the suffix or the codec is not supported.
+        ExportError: the file cannot be written.
     """
     _check(path, codec, crf)
     with replacing(path) as partial, _explained(path):
@@ -222,11 +225,11 @@ def _check(path: Path, codec: str, crf: int) -> None:
     check_video_name(path)
     if codec not in CODECS:
         raise ConfigError(
-            f"The codec {codec!r} was asked for, expected {' or '.join(CODECS)}.",
-            remedy="Leave it out for h264, which everything shows.",
+            f"The codec {codec!r} was requested; expected {' or '.join(CODECS)}.",
+            remedy="Leave it out for h264, which all players support.",
         )
     if not 0 <= crf <= 51:
-        raise ConfigError(f"A CRF of {crf} was asked for, expected 0 to 51.", remedy="Try 20.")
+        raise ConfigError(f"A CRF of {crf} was requested; expected 0 to 51.", remedy="Try 20.")
 
 
 @contextmanager
@@ -240,7 +243,7 @@ def _explained(path: Path) -> Iterator[None]:
     except av.FFmpegError as error:
         raise ExportError(
             f"{path} could not be written: {error.strerror}.",
-            remedy="The input may be damaged in a way that this container does not take: try "
+            remedy="The input may be damaged in a way that this container does not accept: try "
             f"{'.mp4' if path.suffix.lower() == '.mkv' else '.mkv'}.",
         ) from error
 

@@ -1,21 +1,22 @@
-"""How well the outlines of a class agree.
+"""Boundary IoU and boundary F1: agreement of the outlines of a class.
 
-The IoU of areas hardly moves when an outline is off by a pixel or two. Here only what lies at an
-outline counts:
+The IoU of areas hardly changes when an outline is off by a pixel or two. The measures here count
+only pixels near an outline:
 
 - Boundary IoU (Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation
-  Evaluation"): the IoU of the two inner bands, the pixels of the class at most `band_px` away from
-  one that is not the class. The paper gives the width as a share of the image's diagonal; an aerial
-  image may be of any size, so here it is given in pixels.
+  Evaluation") is the IoU of the two inner bands. An inner band holds the pixels of the class that
+  are at most a band's width away from a pixel outside of the class. The paper gives the width as
+  2 % of the image's diagonal. An aerial image may have any size, so the default is in pixels.
 - Boundary F1 (Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?";
-  Perazzi et al. 2016, DAVIS): precision is the share of the predicted contour's pixels that have
-  one of the true contour within a tolerance, recall the reverse. Contours are bands of width 1.
+  Perazzi et al. 2016, DAVIS): precision is the share of the pixels of the predicted contour that
+  have a pixel of the true contour within a tolerance; recall is the reverse. Contours are bands of
+  width 1.
 
-Distances are Euclidean, between centres of pixels. An outline is where the class meets what is
-known not to be the class: the edge of an image and the edge of nodata are none. A pixel is judged
-only where all that decides on it is known, so that it is judged in a part of an image as it is in
-the whole. Counts are added over images before ratios are taken, or ratios averaged over images:
-see `metrics.pixel`.
+Distances are Euclidean, between centres of pixels. An outline is where the class meets known pixels
+of another class; the edge of an image and the edge of nodata are no outlines. A pixel counts only
+where every pixel that decides on it is known, so a part of an image gives the same result as the
+whole image. Either counts are added over images before ratios are taken, or ratios are averaged
+over images: see `metrics.pixel`.
 """
 
 from __future__ import annotations
@@ -31,41 +32,70 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
 
-__all__ = ["BAND_PX", "TOLERANCES_PX", "BoundaryCounts", "boundary_per_image"]
+__all__ = ["DEFAULT_WIDTH", "TOLERANCES_PX", "BandWidth", "BoundaryCounts", "boundary_per_image"]
 
-BAND_PX = 3
 TOLERANCES_PX = (1, 2, 3)
 
 _ROWS = 2048
-"""Rows that are judged together, which bounds the memory for large scenes."""
+"""Number of rows counted at once; limits the memory for large scenes."""
+
+_LARGEST_DISC_PX = 8
+"""Largest radius dilated by a disc; beyond it, a distance transform is faster."""
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class BoundaryCounts:
-    """What Boundary IoU and F1 are ratios of, for one class.
+class BandWidth:
+    """Width of the bands of boundary IoU.
 
     Args:
-        band: (2,) int64: pixels in both bands, and in one at least.
-        contours: (tolerance, 4) int64: pixels of the true contour that are matched, and all;
-            pixels of the predicted contour that are matched, and all.
-        band_px: width of the bands.
-        tolerances_px: how far a match may be away.
+        px: Width in pixels.
+        diagonal: Width as a fraction of the diagonal of each image, which replaces `px`.
+    """
+
+    px: int = 3
+    diagonal: float | None = None
+
+    def in_px(self, shape_yx: tuple[int, ...]) -> int:
+        """Return the width in an image, at least 1 px."""
+        if self.diagonal is None:
+            return self.px
+        return max(1, round(self.diagonal * math.hypot(*shape_yx)))
+
+    def __str__(self) -> str:
+        if self.diagonal is None:
+            return f"{self.px} px"
+        return f"{100 * self.diagonal:g} % of the image's diagonal"
+
+
+DEFAULT_WIDTH = BandWidth()
+
+
+@dataclass(frozen=True)
+class BoundaryCounts:
+    """Counts for one class, from which boundary IoU and boundary F1 are computed.
+
+    Args:
+        band: (2,) int64: number of pixels in both bands, and in at least one of them.
+        contours: (tolerance, 4) int64: matched pixels and all pixels of the true contour; matched
+            pixels and all pixels of the predicted contour.
+        width: Width of the bands.
+        tolerances_px: Largest distances in pixels at which contour pixels match.
     """
 
     band: NDArray[np.int64]
     contours: NDArray[np.int64]
-    band_px: int = BAND_PX
+    width: BandWidth = DEFAULT_WIDTH
     tolerances_px: tuple[int, ...] = TOLERANCES_PX
 
     @classmethod
     def zero(
-        cls, *, band_px: int = BAND_PX, tolerances_px: tuple[int, ...] = TOLERANCES_PX
+        cls, *, width: BandWidth = DEFAULT_WIDTH, tolerances_px: tuple[int, ...] = TOLERANCES_PX
     ) -> BoundaryCounts:
         return cls(
             np.zeros(2, np.int64), np.zeros((len(tolerances_px), 4), np.int64),
-            band_px, tolerances_px,
+            width, tolerances_px,
         )  # fmt: skip
 
     @classmethod
@@ -75,16 +105,18 @@ class BoundaryCounts:
         predicted: Bools,
         valid: Bools | None = None,
         *,
-        band_px: int = BAND_PX,
+        width: BandWidth = DEFAULT_WIDTH,
         tolerances_px: tuple[int, ...] = TOLERANCES_PX,
     ) -> BoundaryCounts:
-        """Count pixels of (y, x) arrays that say where the class is.
+        """Count the pixels of two (y, x) masks of the class.
 
         Args:
-            valid: where both sides are known; default everywhere.
+            valid: Pixels that both sides know; default all.
+            width: Width of the bands.
+            tolerances_px: Largest distances in pixels at which contour pixels match.
 
         Raises:
-            ValueError: shapes differ.
+            ValueError: The shapes differ.
         """
         known = np.ones(truth.shape, bool) if valid is None else valid
         if not truth.shape == predicted.shape == known.shape:
@@ -92,34 +124,36 @@ class BoundaryCounts:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}, "
                 f"validity {known.shape}"
             )
-        counts = cls.zero(band_px=band_px, tolerances_px=tolerances_px)
+        counts = cls.zero(width=width, tolerances_px=tolerances_px)
+        band_px = width.in_px(truth.shape)
         whole = Window.whole((truth.shape[0], truth.shape[1]))
         reach = max((band_px, *(px + 1 for px in tolerances_px)))
         for strip in whole.strips(_ROWS):
             seen = strip.padded(reach).intersection(whole)
             assert seen is not None
             part = seen.slices()
-            counts += _count(
+            band, contours = _count(
                 truth[part], predicted[part], known[part], strip.slices(seen), band_px,
                 tolerances_px,
             )  # fmt: skip
+            counts += cls(band, contours, width, tolerances_px)
         return counts
 
     def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
-        ours, theirs = (self.band_px, self.tolerances_px), (other.band_px, other.tolerances_px)
+        ours, theirs = (self.width, self.tolerances_px), (other.width, other.tolerances_px)
         if ours != theirs:
             raise ValueError(f"counts of widths {ours} and {theirs} cannot be added")
         return BoundaryCounts(self.band + other.band, self.contours + other.contours, *ours)
 
     @property
     def iou(self) -> float:
-        """Boundary IoU; NaN where neither side has an outline."""
+        """Return boundary IoU; NaN where neither side has an outline."""
         both, either = self.band.tolist()
         return both / either if either else math.nan
 
     def f1(self, tolerance_px: int) -> float:
-        """Boundary F1 at one of the tolerances; NaN where neither side has an outline, 0 where
-        one has none.
+        """Return boundary F1 at one of the tolerances: NaN where neither side has an outline, 0
+        where only one side has one.
         """
         row = self.contours[self.tolerances_px.index(tolerance_px)]
         matched_truth, truth, matched_predicted, predicted = row.tolist()
@@ -131,7 +165,7 @@ class BoundaryCounts:
         return float(2 * precision * recall / (precision + recall))
 
     def figures(self) -> dict[str, float]:
-        """`boundary_iou` and, for each tolerance, such as `boundary_f1_2px`."""
+        """Return `boundary_iou` and one entry for each tolerance, such as `boundary_f1_2px`."""
         return {
             "boundary_iou": self.iou,
             **{f"boundary_f1_{px}px": self.f1(px) for px in self.tolerances_px},
@@ -139,8 +173,9 @@ class BoundaryCounts:
 
 
 def boundary_per_image(counts: Sequence[BoundaryCounts]) -> dict[str, float]:
-    """Mean over images of each of `figures`; an image without an outline on either side counts as
-    1, as in `metrics.pixel.per_image`.
+    """Return the mean over images of each of `figures`.
+
+    An image without an outline on either side counts as 1, as in `metrics.pixel.per_image`.
     """
     each = [image.figures() for image in counts]
     return {
@@ -156,37 +191,43 @@ def _count(
     inner: tuple[slice, slice],
     band_px: int,
     tolerances_px: tuple[int, ...],
-) -> BoundaryCounts:
-    """Of the pixels in `inner` alone; those around it are only looked at."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return `band` and `contours` of the pixels in `inner`; others are only neighbours."""
     judged = _all_known(known, band_px)[inner]
     bands = [_band(side, known, band_px)[inner] & judged for side in (truth, predicted)]
     band = [int((bands[0] & bands[1]).sum()), int((bands[0] | bands[1]).sum())]
     lines = [_band(side, known, 1) for side in (truth, predicted)]
     rows = []
     for px in tolerances_px:
-        # One more than the tolerance: whether a partner is of the contour, its neighbours decide.
+        # One more than the tolerance: the neighbours of a partner decide if it is on the contour.
         judged = _all_known(known, px + 1)[inner]
         row = []
         for line, other in (lines, lines[::-1]):
             judged_line = line[inner] & judged
             row += [int((judged_line & _grown(other, px)[inner]).sum()), int(judged_line.sum())]
         rows.append(row)
-    contours = np.array(rows, np.int64).reshape(len(tolerances_px), 4)
-    return BoundaryCounts(np.array(band, np.int64), contours, band_px, tolerances_px)
+    return np.array(band, np.int64), np.array(rows, np.int64).reshape(len(tolerances_px), 4)
 
 
 def _band(side: Bools, known: Bools, px: int) -> Bools:
-    """The known pixels of a class that have a known pixel of no such class within `px`."""
+    """Return the known pixels of a class with a known pixel of another class within `px`."""
     return side & known & _grown(~side & known, px)
 
 
 def _all_known(known: Bools, px: int) -> Bools:
-    """Where every pixel within `px` is known; beyond the array nothing is."""
+    """Return the pixels around which every pixel within `px` is known; none is beyond the array."""
     return ~_grown(~known, px, beyond=True)
 
 
 def _grown(mask: Bools, px: int, *, beyond: bool = False) -> Bools:
-    """Dilated by a disc of radius `px`; `beyond` says what lies outside of the array."""
+    """Dilate a mask by a disc of radius `px`; `beyond` is its value outside of the array."""
+    if px > _LARGEST_DISC_PX:
+        edged = np.pad(mask, 1, constant_values=beyond)
+        if not edged.any():
+            return np.zeros_like(mask)
+        # Exact: the distances of whole numbers of pixels differ by more than float32 rounds.
+        away = cv2.distanceTransform((~edged).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return np.asarray(away[1:-1, 1:-1] <= px, dtype=bool)
     grown = cv2.dilate(
         mask.astype(np.uint8), _disc(px), borderType=cv2.BORDER_CONSTANT, borderValue=int(beyond)
     )

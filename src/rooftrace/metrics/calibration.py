@@ -1,19 +1,22 @@
-"""Fitting what makes probabilities of the scores of buildings.
+"""Reliability of building scores, and the functions that turn scores into probabilities.
 
-A building's score is the mean probability of its pixels. How often buildings of one score are right
-is another matter: that is learned here from predicted buildings that were compared with a label.
+A building's score is the mean probability of its pixels. How often buildings with a certain score
+are right is a different quantity. It is learned here from predicted buildings that were matched
+with labels. Scores are probabilities where four in five of the buildings with a score of 0.8 are
+right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from rooftrace.metrics.reliability import Reliability
-from rooftrace.models.calibration import (
+from rooftrace.core.text import plural
+from rooftrace.models.spec import (
     MAX_COEFFICIENT,
     MAX_KNOTS,
     Calibration,
@@ -25,37 +28,166 @@ from rooftrace.models.calibration import (
 
 __all__ = [
     "LEAST_OBJECTS",
+    "BuildingOutcomes",
     "CalibrationFit",
-    "JudgedBuildings",
+    "Reliability",
+    "draw_reliability",
     "fit_calibration",
     "pool_violators",
 ]
 
+BINS = 10
+
+_CLIP = 1e-6
+"""Distance from 0 and 1 to which probabilities are clipped in a log loss."""
+
+Floats = NDArray[np.float64]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Reliability diagram: scores against outcomes, in bins of equal width over 0..1.
+
+    Args:
+        count: (bins,) int64 number of objects with a score in each bin.
+        mean_score: (bins,) mean score of the objects in each bin; NaN for an empty bin.
+        share_right: (bins,) share of right objects in each bin; NaN for an empty bin.
+        brier: Mean squared difference of score and outcome (Brier 1950, "Verification of Forecasts
+            Expressed in Terms of Probability").
+        log_loss: Mean of -ln of the probability that was given to the actual outcome.
+    """
+
+    count: NDArray[np.int64]
+    mean_score: Floats
+    share_right: Floats
+    brier: float
+    log_loss: float
+
+    @classmethod
+    def of(cls, score: NDArray[np.floating], right: NDArray[np.bool_]) -> Reliability:
+        """Count objects.
+
+        Args:
+            score: (n,) in 0..1.
+            right: (n,) True for each object that is right.
+
+        Raises:
+            ValueError: There is no object, or a score is outside of 0..1.
+        """
+        score = np.asarray(score, np.float64)
+        if not len(score) or not (score.min() >= 0 and score.max() <= 1):
+            raise ValueError(f"{len(score)} scores; expected at least one, all in 0..1")
+        which = np.minimum((score * BINS).astype(np.int64), BINS - 1)
+        count = np.bincount(which, minlength=BINS)
+        each = np.where(count > 0, count, np.nan)
+        return cls(
+            count=count,
+            mean_score=np.bincount(which, score, minlength=BINS) / each,
+            share_right=np.bincount(which, right, minlength=BINS) / each,
+            brier=float(np.mean((score - right) ** 2)),
+            log_loss=float(_log_loss(score, right).mean()),
+        )
+
+    @property
+    def objects(self) -> int:
+        return int(self.count.sum())
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error in 0..1 (Naeini et al. 2015, "Obtaining Well Calibrated
+        Probabilities Using Bayesian Binning"; Guo et al. 2017).
+
+        It is the mean, over all objects, of the difference between the share of right objects in
+        their bin and the mean score there. For a few hundred objects, chance alone gives some
+        hundredths.
+        """
+        gap = np.abs(self.share_right - self.mean_score)
+        return float(np.nansum(gap * self.count) / self.count.sum())
+
+
+_INK: Colour = (30, 30, 30)
+_FAINT: Colour = (200, 200, 200)
+_COLOURS: tuple[Colour, ...] = ((150, 150, 150), (27, 100, 170))
+_SIDE_PX, _LEFT_PX, _TOP_PX, _BOTTOM_PX, _BARS_PX = 400, 64, 64, 52, 84
+
+
+def draw_reliability(curves: Sequence[tuple[str, Reliability]], title: str) -> Image.Image:
+    """Draw a reliability diagram with at most two curves.
+
+    The share of right objects is drawn against the score, with the diagonal on which scores are
+    probabilities. Bars below show the number of objects at each score.
+
+    Args:
+        curves: Name and figures of each curve, such as before and after.
+        title: Text at the top.
+    """
+    height = _TOP_PX + _SIDE_PX + _BARS_PX + _BOTTOM_PX
+    page = Image.new("RGB", (_LEFT_PX + _SIDE_PX + 32, height), "white")
+    draw = ImageDraw.Draw(page)
+    font, small = ImageFont.load_default(size=14), ImageFont.load_default(size=12)
+    floor = _TOP_PX + _SIDE_PX
+
+    def place(score: float, share: float) -> tuple[float, float]:
+        return _LEFT_PX + score * _SIDE_PX, floor - share * _SIDE_PX
+
+    draw.text((12, 10), title, fill=_INK, font=font)
+    for tenth in range(0, 11, 2):
+        at = tenth / 10
+        draw.line([place(0, at), place(1, at)], fill=_FAINT)
+        draw.text((_LEFT_PX - 8, place(0, at)[1]), f"{at:.1f}", _INK, small, anchor="rm")
+        draw.text((place(at, 0)[0], height - 36), f"{at:.1f}", _INK, small, anchor="ma")
+    draw.text((_LEFT_PX, _TOP_PX - 20), "share that is right", _INK, small)
+    draw.text((_LEFT_PX + _SIDE_PX, height - 18), "score", _INK, small, anchor="ra")
+    draw.line([place(0, 0), place(1, 1)], fill=_INK)
+    draw.rectangle([*place(0, 1), *place(1, 0)], outline=_INK)
+    most = max(int(one.count.max()) for _, one in curves)
+    width = _SIDE_PX / BINS / (len(curves) + 1)
+    for number, ((name, one), colour) in enumerate(zip(curves, _COLOURS)):
+        known = np.flatnonzero(one.count)
+        line = [place(one.mean_score[i], one.share_right[i]) for i in known]
+        draw.line(line, fill=colour, width=3)
+        for x, y in line:
+            draw.ellipse([x - 4, y - 4, x + 4, y + 4], fill=colour)
+        label = f"{name}: expected calibration error {one.ece:.3f}"
+        at_y = _TOP_PX + 10 + 20 * number
+        draw.rectangle([_LEFT_PX + 12, at_y + 3, _LEFT_PX + 24, at_y + 12], fill=colour)
+        draw.text((_LEFT_PX + 30, at_y), label, _INK, small)
+        for i in known:
+            left = _LEFT_PX + i / BINS * _SIDE_PX + (number + 0.5) * width
+            tall = one.count[i] / most * (_BARS_PX - 30)
+            draw.rectangle([left, floor + _BARS_PX - tall, left + width - 2, floor + _BARS_PX],
+                           fill=colour)  # fmt: skip
+    draw.text((_LEFT_PX - 8, floor + _BARS_PX), "0", _INK, small, anchor="rs")
+    draw.text((_LEFT_PX - 8, floor + 30), f"{most:,}", _INK, small, anchor="rm")
+    return page
+
+
 LEAST_OBJECTS = 50
-"""With fewer buildings, what is fitted is chance."""
+"""Minimum number of buildings; a fit to fewer would be chance."""
 
 _LEAST_OF_EACH = 5
-"""Right ones, and wrong ones: likewise."""
+"""Minimum number of right buildings, and of wrong ones, for the same reason."""
 
 _FOLDS = 5
 _OBJECTS_PER_KNOT = 15
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 ScoreMap = LogisticMap | IsotonicMap
 
 
 @dataclass(frozen=True)
-class JudgedBuildings:
-    """The predicted buildings of one folder of data, compared with its label.
+class BuildingOutcomes:
+    """Predicted buildings of one folder of data, each matched with the labels.
 
     Args:
-        data: name of the folder.
-        split: the part of a split that was taken, or `all`.
-        score: (n,) float32 in 0..1, the mean probability of each one's pixels.
-        right: (n,) whether its IoU with a labelled building is above 0.5.
-        scene: (n,) int64, the scene it is in; buildings of one scene in the order of their places.
-        scenes: how many scenes were looked at, those without a building among them.
+        data: Name of the folder.
+        split: Name of the part of a split, or `all`.
+        score: (n,) float32 in 0..1, mean probability of the pixels of each building.
+        right: (n,) True where the IoU with a labelled building is above 0.5.
+        scene: (n,) int64 number of the scene of each building; buildings of one scene are in the
+            order of their position.
+        scenes: Number of scenes, including scenes without a building.
     """
 
     data: str
@@ -65,8 +197,27 @@ class JudgedBuildings:
     scene: NDArray[np.int64]
     scenes: int
 
+    @classmethod
+    def of_scenes(
+        cls, data: str, split: str, scenes: Iterable[tuple[NDArray[np.float32], Bools]]
+    ) -> BuildingOutcomes:
+        """Join the (n,) scores and the (n,) `right` of each scene's buildings."""
+        scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
+        for score, right in scenes:
+            scores.append(score)
+            rights.append(right)
+        return cls(
+            data=data,
+            split=split,
+            score=np.concatenate(scores),
+            right=np.concatenate(rights),
+            scene=np.repeat(np.arange(len(rights) - 1), [len(part) for part in rights[1:]]),
+            scenes=len(rights) - 1,
+        )
+
     @property
     def record(self) -> CalibrationData:
+        """Description of the data for the bundle."""
         return CalibrationData(
             data=self.data, split=self.split, scenes=self.scenes,
             objects=len(self.score), right=int(self.right.sum()),
@@ -75,15 +226,15 @@ class JudgedBuildings:
 
 @dataclass(frozen=True)
 class CalibrationFit:
-    """What fitting came to.
+    """Result of fitting a calibration.
 
     Args:
-        calibration: the best; None where none was fitted.
-        reason: why there is no calibration, for people; else empty.
-        left_out: (n,) what the scores became by functions that were fitted without them, folder
+        calibration: The best calibration; None where none was fitted.
+        reason: Reason, for people, if there is no calibration; otherwise empty.
+        left_out: (n,) calibrated scores, each from functions that were fitted without it, folder
             after folder; None without a calibration.
-        by_kind: the log loss of each kind of function in cross-validation; of `none`, that of the
-            scores themselves.
+        by_kind: Log loss of each kind of function in cross-validation; `none` is the log loss of
+            the scores themselves.
     """
 
     calibration: Calibration | None
@@ -92,19 +243,19 @@ class CalibrationFit:
     by_kind: dict[str, float] = field(default_factory=dict)
 
 
-def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -> CalibrationFit:
+def fit_calibration(folders: Sequence[BuildingOutcomes], *, protocol: str = "") -> CalibrationFit:
     """Fit each kind of function, and take the simplest of those that are as good as the best.
 
-    The best has the lowest log loss in cross-validation; as good are those within one standard
-    error of it (Breiman et al. 1984, "Classification and Regression Trees"). Simplest of all is to
-    leave the scores as they are.
+    The best function has the lowest log loss in cross-validation. Functions within one standard
+    error of it are as good (Breiman et al. 1984, "Classification and Regression Trees"). The
+    simplest choice of all is to leave the scores unchanged.
 
-    Five folds of whole scenes, or where fewer scenes have buildings, of runs of neighbouring ones.
-    Every folder counts alike, however many buildings it has.
+    There are five folds of whole scenes. Where fewer scenes have buildings, the folds are runs of
+    neighbouring buildings. Every folder has the same weight, however many buildings it has.
 
     Args:
-        folders: at least one.
-        protocol: how their buildings were predicted, for the record.
+        folders: At least one.
+        protocol: Way in which the buildings were predicted, for the record.
     """
     score = np.concatenate([f.score for f in folders]).astype(np.float64)
     right = np.concatenate([f.right for f in folders])
@@ -113,7 +264,8 @@ def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -
     rare = min(int(right.sum()), int((~right).sum()))
     if len(score) < LEAST_OBJECTS or rare < _LEAST_OF_EACH:
         reason = (
-            f"{len(score)} buildings were judged, {int(right.sum())} of them right; at least "
+            f"{plural(len(score), 'building was', 'buildings were')} judged, {int(right.sum())} of "
+            f"them right; at least "
             f"{LEAST_OBJECTS} are needed, with {_LEAST_OF_EACH} right and {_LEAST_OF_EACH} wrong"
         )
         return CalibrationFit(None, reason)
@@ -142,14 +294,14 @@ def fit_calibration(folders: Sequence[JudgedBuildings], *, protocol: str = "") -
     return CalibrationFit(calibration, "", values[kind], mean)
 
 
-def _folds(folders: Sequence[JudgedBuildings]) -> NDArray[np.int64]:
-    """(n,) the fold of each building."""
+def _folds(folders: Sequence[BuildingOutcomes]) -> NDArray[np.int64]:
+    """Return the (n,) fold of each building."""
     first = np.cumsum([0, *(f.scene.max(initial=-1) + 1 for f in folders)])
     scene = np.concatenate([f.scene + start for f, start in zip(folders, first)])
     _, unit, size = np.unique(scene, return_inverse=True, return_counts=True)
     if len(size) < _FOLDS:
         return np.asarray(np.arange(len(scene)) * _FOLDS // len(scene), np.int64)
-    # The largest first, each into the fold that has fewest: the folds become alike.
+    # The largest first, each into the smallest fold: the folds get similar sizes.
     held = np.zeros(_FOLDS, np.int64)
     fold_of = np.empty(len(size), np.int64)
     for which in np.argsort(-size, kind="stable"):
@@ -165,7 +317,7 @@ def _cross_validated(
     weight: Floats,
     fold: NDArray[np.int64],
 ) -> Floats:
-    """(n,) what each score becomes by the function that the other folds give."""
+    """Return the (n,) score of each building after the function that the other folds give."""
     value = np.empty(len(score))
     for number in range(_FOLDS):
         out = fold == number
@@ -173,14 +325,14 @@ def _cross_validated(
     return value
 
 
-def _log_loss(value: Floats, right: Bools) -> Floats:
-    """(n,) of each building."""
-    inside = np.clip(value, 1e-6, 1 - 1e-6)
+def _log_loss(value: NDArray[np.floating], right: Bools) -> Floats:
+    """Return the (n,) log loss of each building."""
+    inside = np.clip(value, _CLIP, 1 - _CLIP)
     return np.asarray(-np.log(np.where(right, inside, 1 - inside)), np.float64)
 
 
 def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
-    """Whether the mean of (n,) losses is within one standard error of the least one."""
+    """Return True if the mean of (n,) losses is within one standard error of the least loss."""
     more = loss - least
     mean = np.average(more, weights=weight)
     error = np.sqrt((weight**2 * (more - mean) ** 2).sum()) / weight.sum()
@@ -188,17 +340,17 @@ def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
 
 
 def _temperature(score: Floats, right: Bools, weight: Floats) -> LogisticMap:
-    """Guo et al. 2017, "On Calibration of Modern Neural Networks"."""
+    """Fit temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
     (slope,) = _logistic(logit(score)[:, None], right, weight)
     return LogisticMap(kind="temperature", slope=_bounded(slope, 0.0))
 
 
 def _platt(score: Floats, right: Bools, weight: Floats) -> LogisticMap:
-    """Platt 1999, "Probabilistic Outputs for Support Vector Machines"."""
+    """Fit Platt scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines")."""
     ones = np.ones(len(score))
     slope, intercept = _logistic(np.column_stack([logit(score), ones]), right, weight)
     if slope < 0:
-        # A better score must not be less probable: then all are alike.
+        # A higher score must not mean a lower probability: all get the same one instead.
         slope, (intercept,) = 0.0, _logistic(ones[:, None], right, weight)
     return LogisticMap(kind="platt", slope=_bounded(slope, 0.0), intercept=_bounded(intercept))
 
@@ -208,12 +360,12 @@ def _bounded(value: float, low: float = -MAX_COEFFICIENT) -> float:
 
 
 def _logistic(x: Floats, right: Bools, weight: Floats) -> Floats:
-    """The coefficients of a logistic regression, by Newton's method.
+    """Return the coefficients of a logistic regression, by Newton's method.
 
-    The outcomes are Platt's: a little inside 0 and 1, so that there always is a finite best.
+    The outcomes are Platt's: slightly inside of 0 and 1, so that a finite optimum always exists.
 
     Args:
-        x: (n, k).
+        x: (n, k) predictors.
     """
     positive = int(right.sum())
     negative = len(right) - positive
@@ -239,16 +391,19 @@ def _logistic(x: Floats, right: Bools, weight: Floats) -> Floats:
 
 
 def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
-    """Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability
-    Estimates". Buildings of neighbouring scores are taken together first, into groups of equal
-    weight, so that a step has more than chance to stand on.
+    """Fit isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
+    Accurate Multiclass Probability Estimates").
+
+    Buildings with neighbouring scores are first put into groups of equal weight, so that each step
+    rests on more than chance.
     """
-    # How many buildings of one weight would tell as much (Kish 1965, "Survey Sampling").
+    # The number of equally weighted buildings with the same information (Kish 1965, "Survey
+    # Sampling").
     worth = float(weight.sum() ** 2 / (weight**2).sum())
     groups = int(np.clip(worth // _OBJECTS_PER_KNOT, 1, MAX_KNOTS))
     _, which = np.unique(score, return_inverse=True)
     each = np.bincount(which, weight)
-    # By the middle of its weight, so that what has one score is in one group.
+    # Grouped by the middle of its weight, so that buildings with one score are in one group.
     middle = (np.cumsum(each) - each / 2) / weight.sum()
     group = np.unique((middle * groups).astype(int), return_inverse=True)[1][which]
     mass: Floats = np.bincount(group, weight).astype(np.float64)
@@ -258,7 +413,7 @@ def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
     block_mass = np.bincount(block, mass)
     knots = np.bincount(block, np.bincount(group, weight * score)) / block_mass
     shares = share[np.flatnonzero(np.diff(block, prepend=-1))]
-    # Laplace's rule of succession: nothing is surer than so many buildings can tell.
+    # Laplace's rule of succession: no probability is surer than this number of buildings allows.
     edge = 1 / (worth + 2)
     return IsotonicMap(
         scores=tuple(knots.clip(0, 1).tolist()),
@@ -267,8 +422,8 @@ def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
 
 
 def pool_violators(value: Floats, weight: Floats) -> Floats:
-    """The non-decreasing sequence that is nearest to one, in weighted squares: pool adjacent
-    violators (Ayer et al. 1955, "An Empirical Distribution Function for Sampling with Incomplete
+    """Return the nearest non-decreasing sequence in weighted squares, by pooling adjacent violators
+    (Ayer et al. 1955, "An Empirical Distribution Function for Sampling with Incomplete
     Information").
 
     Args:
@@ -291,4 +446,4 @@ FITS: dict[str, Callable[[Floats, Bools, Floats], ScoreMap]] = {
     "platt": _platt,
     "isotonic": _isotonic,
 }
-"""The simplest first."""
+"""Kinds of functions, the simplest first."""

@@ -1,4 +1,4 @@
-"""Average precision and recall of COCO, by pycocotools itself."""
+"""COCO average precision and recall, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import MissingExtraError
-from rooftrace.metrics.overlaps import Overlaps
+from rooftrace.metrics.objects import ObjectOverlaps
 
 __all__ = ["CocoCollector"]
 
 Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 
-_PART = 8
-"""Objects of a side that are judged together: the time that pycocotools takes goes with its
+_GROUP_OBJECTS = 8
+"""Number of objects of one side that are evaluated together; the time of pycocotools grows with its
 square."""
 
 _COLUMNS = 1024
-"""That are looked at together, which bounds the memory for large scenes."""
+"""Number of columns encoded at once; limits the memory for large scenes."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Some objects of a scene: the run lengths of each, and the scores of those predicted."""
+class _ObjectGroup:
+    """Some objects of a scene: their run lengths, and the scores of the predicted ones."""
 
     shape_yx: tuple[int, int]
     labelled: list[dict[str, Any]]
@@ -39,26 +39,27 @@ class _Part:
 
 
 class CocoCollector:
-    """Buildings of many scenes, for the figures of COCO (Lin et al. 2014, "Microsoft COCO: Common
-    Objects in Context", https://cocodataset.org/#detection-eval).
+    """Collector of the buildings of many scenes for the COCO figures (Lin et al. 2014, "Microsoft
+    COCO: Common Objects in Context", https://cocodataset.org/#detection-eval).
 
-    Scenes are added one by one; kept are the run lengths of their objects alone. All that decides
-    is done by pycocotools as it is, at its ten IoUs, 101 recalls and three ranges of area, but for
-    the number of objects: COCO takes the 100 of the highest score of an image, and here all count,
-    as a scene may hold thousands of buildings. Where no scene has more than 100, the figures are
-    those of COCO. AR is then what is found of all, whatever its score.
+    Scenes are added one by one, and only the run lengths of their objects are kept. pycocotools
+    makes every decision, at its ten IoUs, 101 recalls and three ranges of area. The only difference
+    is the number of objects: COCO takes the 100 objects with the highest score of an image; here
+    all count, because a scene may hold thousands of buildings. Where no scene has more than 100
+    objects, the figures are those of COCO. AR is then the share of objects found by any prediction,
+    at any score.
 
     Raises:
         MissingExtraError: pycocotools is not installed.
     """
 
     def __init__(self) -> None:
-        _tools()
+        _pycocotools()
         self._scenes: set[str] = set()
-        self._parts: list[_Part] = []
+        self._groups: list[_ObjectGroup] = []
 
     def __len__(self) -> int:
-        """Scenes that were added."""
+        """Return the number of scenes that were added."""
         return len(self._scenes)
 
     def add(
@@ -69,22 +70,23 @@ class CocoCollector:
         scores: NDArray[np.float32],
         valid: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Take in one scene.
+        """Add one scene.
 
         Args:
-            scene_id: each comes once.
-            truth, predicted: (y, x) the number of the object at each pixel, from 1; 0 for none.
-            scores: (k,) of the predicted ones, that of number 1 first; of the k, those without a
+            scene_id: Unique id.
+            truth, predicted: (y, x) number of the object at each pixel, from 1; 0 for none.
+            scores: (k,) scores of the predicted objects, starting with object 1; objects without a
                 pixel do not count.
-            valid: (y, x) pixels that count; default all. What they leave of an object is the
+            valid: (y, x) pixels that count; default all. The remaining pixels of an object are the
                 object.
 
         Raises:
-            ValueError: the scene was there; a predicted object has no score, or one that is NaN.
+            ValueError: The scene was added before; a predicted object has no score, or its score is
+                NaN.
         """
         if scene_id in self._scenes:
             raise ValueError(f"the scene {scene_id!r} was added before")
-        overlaps = Overlaps.of(truth, predicted, valid)
+        overlaps = ObjectOverlaps.of(truth, predicted, valid)
         numbers = overlaps.predicted[1:]
         if len(numbers) and (numbers[-1] > len(scores) or np.isnan(scores[numbers - 1]).any()):
             raise ValueError(
@@ -95,26 +97,27 @@ class CocoCollector:
         sides = (_run_lengths(side, valid) for side in (truth, predicted))
         own, other = (np.array([*found, None], np.object_)[:-1] for found in sides)
         shape_yx = (truth.shape[0], truth.shape[1])
-        part, part_predicted = _parts_of(overlaps)
+        part, part_predicted = _group_objects(overlaps)
         for at in range(max(part.max(initial=-1), part_predicted.max(initial=-1)) + 1):
             here = part_predicted == at
             score = scores[numbers[here] - 1].tolist()
-            self._parts.append(_Part(shape_yx, [*own[part == at]], [*other[here]], score))
+            self._groups.append(_ObjectGroup(shape_yx, [*own[part == at]], [*other[here]], score))
 
     def figures(self) -> dict[str, float]:
-        """`ap` (mean over IoU 0.50:0.05:0.95), `ap50`, `ap75`, `ar`, and `ap_` and `ar_` of
-        `small`, `medium` and `large` objects: up to 32² pixels, up to 96², and beyond. In 0..1; NaN
-        where nothing is labelled.
+        """Return the COCO figures in 0..1; NaN where nothing is labelled.
 
-        pycocotools prints what it does; while it does so, nothing else of this process can print.
+        The keys are `ap` (mean over IoU 0.50:0.05:0.95), `ap50`, `ap75` and `ar`, and `ap_` and
+        `ar_` with `small`, `medium` and `large`: objects up to 32² pixels, up to 96², and larger.
+
+        pycocotools prints its progress, which is discarded. Meanwhile no other thread can print.
         """
         with redirect_stdout(StringIO()):
-            labelled = self._side([part.labelled for part in self._parts])
-            predicted = self._side([part.predicted for part in self._parts], scored=True)
-            evaluation = _tools().Evaluation(labelled, predicted, "segm")
+            labelled = self._side([part.labelled for part in self._groups])
+            predicted = self._side([part.predicted for part in self._groups], scored=True)
+            evaluation = _pycocotools().Evaluation(labelled, predicted, "segm")
             params = evaluation.params
-            params.maxDets = [max((len(part.predicted) for part in self._parts), default=1) or 1]
-            if not self._parts:
+            params.maxDets = [max((len(part.predicted) for part in self._groups), default=1) or 1]
+            if not self._groups:
                 return dict.fromkeys(_names(params.areaRngLbl), math.nan)
             evaluation.evaluate()
             evaluation.accumulate()
@@ -130,11 +133,11 @@ class CocoCollector:
         return dict(zip(_names(params.areaRngLbl), values))
 
     def _side(self, objects: list[list[dict[str, Any]]], *, scored: bool = False) -> Any:
-        """All objects of one side as a data set of COCO."""
-        mask = _tools().mask
+        """Return all objects of one side as a COCO data set."""
+        mask = _pycocotools().mask
         annotations: list[dict[str, Any]] = []
         images = []
-        for image, (part, those) in enumerate(zip(self._parts, objects), start=1):
+        for image, (part, those) in enumerate(zip(self._groups, objects), start=1):
             height, width = part.shape_yx
             images.append({"id": image, "height": height, "width": width})
             for number, runs in enumerate(those):
@@ -145,15 +148,15 @@ class CocoCollector:
                         "iscrowd": 0, "area": float(mask.area(runs)), "segmentation": runs,
                     } | score
                 )  # fmt: skip
-        side = _tools().DataSet()
+        side = _pycocotools().DataSet()
         side.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
         side.createIndex()
         return side
 
 
 def _run_lengths(numbers: Labels, valid: NDArray[np.bool_] | None) -> Iterator[dict[str, Any]]:
-    """Of each object by its number, down the columns, as pycocotools has them."""
-    mask = _tools().mask
+    """Yield the run lengths of each object in column order, as pycocotools stores them."""
+    mask = _pycocotools().mask
     height, width = numbers.shape
     which, first, stop = _runs_of(numbers, valid)
     bounds = np.column_stack([first, stop])
@@ -167,7 +170,9 @@ def _run_lengths(numbers: Labels, valid: NDArray[np.bool_] | None) -> Iterator[d
 def _runs_of(
     numbers: Labels, valid: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int32], Ints, Ints]:
-    """(n,) the object of each run down the columns, increasing, and where it begins and ends."""
+    """Return the (n,) object of each run down the columns, ascending, and the run's first and end
+    pixel.
+    """
     found = []
     for left in range(0, numbers.shape[1], _COLUMNS):
         here = slice(left, left + _COLUMNS)
@@ -184,39 +189,40 @@ def _runs_of(
     )
     order = np.argsort(which, kind="stable")
     which, first, stop = which[order], first[order], stop[order]
-    # What goes on in the next columns is one run.
+    # A run that continues in the next block of columns is one run.
     goes_on = (which[1:] == which[:-1]) & (first[1:] == stop[:-1])
     is_first = np.append(True, ~goes_on)[: len(which)]
     is_last = np.append(~goes_on, True)[: len(which)]
     return which[is_first].astype(np.int32), first[is_first], stop[is_last]
 
 
-class _Tools(NamedTuple):
-    """What is taken of pycocotools."""
+class _CocoTools(NamedTuple):
+    """The parts of pycocotools used here."""
 
     DataSet: Any
     Evaluation: Any
     mask: Any
 
 
-def _tools() -> _Tools:
+def _pycocotools() -> _CocoTools:
     try:
         from pycocotools import coco, cocoeval, mask
     except ImportError as error:
         raise MissingExtraError.of("labels", "COCO's AP and AR", "pycocotools") from error
-    return _Tools(coco.COCO, cocoeval.COCOeval, mask)
+    return _CocoTools(coco.COCO, cocoeval.COCOeval, mask)
 
 
-def _parts_of(overlaps: Overlaps) -> tuple[Ints, Ints]:
-    """(n,) and (k,) the part that each labelled and each predicted object is judged in.
+def _group_objects(overlaps: ObjectOverlaps) -> tuple[Ints, Ints]:
+    """Return the (n,) and (k,) groups in which labelled and predicted objects are evaluated.
 
-    A part has neighbours in the order of their numbers, and all that they may match: so the order
-    of equal scores, and every match, is as if the scene were judged at once.
+    A group holds neighbours in the order of their numbers, with all objects that they may match.
+    Therefore the order of equal scores, and every match, is the same as in one evaluation of the
+    whole scene.
     """
     near = overlaps.iou >= 0.5
     row, col = overlaps.row[near] - 1, overlaps.col[near] - 1
     size, size_predicted = len(overlaps.area) - 1, len(overlaps.area_predicted) - 1
-    # A labelled object may match two only where both are a half of it; they stay together.
+    # A labelled object can match two only where each covers half of it; these stay together.
     least, most = np.full(size, size_predicted), np.full(size, -1)
     np.minimum.at(least, row, col)
     np.maximum.at(most, row, col)
@@ -225,11 +231,11 @@ def _parts_of(overlaps: Overlaps) -> tuple[Ints, Ints]:
     np.add.at(spans, least[is_matched] + 1, 1)
     np.add.at(spans, most[is_matched] + 1, -1)
     begins = np.cumsum(spans)[:size_predicted] == 0
-    part_predicted = (np.cumsum(begins) - 1) // _PART
+    part_predicted = (np.cumsum(begins) - 1) // _GROUP_OBJECTS
     part = np.zeros(size, np.int64)
     part[is_matched] = part_predicted[least[is_matched]]
     rest = np.flatnonzero(~is_matched)
-    part[rest] = part_predicted.max(initial=-1) + 1 + np.arange(len(rest)) // _PART
+    part[rest] = part_predicted.max(initial=-1) + 1 + np.arange(len(rest)) // _GROUP_OBJECTS
     return part, part_predicted
 
 

@@ -1,4 +1,8 @@
-"""Counts of whole buildings: which of those labelled were found, one by one."""
+"""Object metrics: labelled and predicted buildings, matched one to one.
+
+The module counts matches (`ObjectCounts`), also by size of building (`SizeCounts`), from the
+overlaps of the objects of two maps (`ObjectOverlaps`).
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,122 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.metrics.overlaps import Overlaps
-from rooftrace.metrics.sizes import SIZE_EDGES_M2, SizeClass, SizeCounts
+__all__ = [
+    "F1_IOUS",
+    "SIZE_EDGES_M2",
+    "ObjectCounts",
+    "ObjectOverlaps",
+    "SizeClass",
+    "SizeCounts",
+    "match_predicted",
+]
 
-__all__ = ["F1_IOUS", "ObjectCounts", "judge_predicted"]
+SIZE_EDGES_M2 = (25.0, 50.0, 100.0, 250.0, 1000.0)
+"""Limits in m² between size classes; no common classes are known for buildings.
 
-F1_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""0.50, 0.55, … 0.95: those of COCO (Lin et al. 2014, "Microsoft COCO: Common Objects in Context",
-https://cocodataset.org/#detection-eval)."""
+The classes separate sheds and huts, garages and small houses, houses, large houses and rows, blocks
+of flats, and halls. Each is about two to four times as large as the class before."""
 
-_MATCH = F1_IOUS[0]
+
+@dataclass(frozen=True)
+class SizeClass:
+    """Counts of the buildings from `from_m2` up to below `to_m2`.
+
+    Args:
+        from_m2, to_m2: Limits in square metres; `to_m2` of the last class is infinite.
+        labelled: Number of labelled buildings.
+        found: Number of labelled buildings that match a predicted one of any size.
+        predicted: Number of predicted buildings.
+        right: Number of predicted buildings that match a labelled one of any size.
+    """
+
+    from_m2: float
+    to_m2: float
+    labelled: int
+    found: int
+    predicted: int
+    right: int
+
+    @property
+    def recall(self) -> float:
+        """Share of the labelled buildings that are found; NaN where nothing is labelled."""
+        return self.found / self.labelled if self.labelled else math.nan
+
+    @property
+    def precision(self) -> float:
+        """Share of the predicted buildings that are right; NaN where nothing is predicted."""
+        return self.right / self.predicted if self.predicted else math.nan
+
+
+@dataclass(frozen=True)
+class SizeCounts:
+    """Counts by size class; labelled and predicted objects count in the class of their own size.
+
+    Args:
+        edges_m2: Lower limits of all classes but the first, ascending; the first class begins at 0.
+        labelled, found, predicted, right: Counts of each class, one more than edges; see
+            `SizeClass`.
+    """
+
+    edges_m2: tuple[float, ...]
+    labelled: tuple[int, ...]
+    found: tuple[int, ...]
+    predicted: tuple[int, ...]
+    right: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        labelled_m2: NDArray[np.float64],
+        is_found: NDArray[np.bool_],
+        predicted_m2: NDArray[np.float64],
+        is_right: NDArray[np.bool_],
+        edges_m2: tuple[float, ...] = SIZE_EDGES_M2,
+    ) -> SizeCounts:
+        """Count objects by their (n,) areas.
+
+        Raises:
+            ValueError: The edges are not ascending from above 0.
+        """
+        edges = np.array(edges_m2, np.float64)
+        if not (np.diff(edges, prepend=0.0) > 0).all():
+            raise ValueError(f"edges of size classes increase from above 0, not {edges_m2}")
+
+        def counted(areas: NDArray[np.float64]) -> tuple[int, ...]:
+            which = np.searchsorted(edges, areas, side="right")
+            return tuple(np.bincount(which, minlength=len(edges) + 1).tolist())
+
+        return cls(
+            edges_m2,
+            counted(labelled_m2),
+            counted(labelled_m2[is_found]),
+            counted(predicted_m2),
+            counted(predicted_m2[is_right]),
+        )
+
+    def __add__(self, other: SizeCounts) -> SizeCounts:
+        if self.edges_m2 != other.edges_m2:
+            raise ValueError(
+                f"counts of size classes {self.edges_m2} and {other.edges_m2} cannot be added"
+            )
+        return SizeCounts(
+            self.edges_m2,
+            _added(self.labelled, other.labelled),
+            _added(self.found, other.found),
+            _added(self.predicted, other.predicted),
+            _added(self.right, other.right),
+        )
+
+    def rows(self) -> tuple[SizeClass, ...]:
+        """Return the classes from the smallest to the largest."""
+        bounds = zip((0.0, *self.edges_m2), (*self.edges_m2, math.inf))
+        counts = zip(self.labelled, self.found, self.predicted, self.right)
+        return tuple(SizeClass(*ends, *four) for ends, four in zip(bounds, counts))
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(one, other))
+
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -25,34 +135,98 @@ Labels = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class ObjectOverlaps:
+    """All pairs of a labelled and a predicted object of one image that share pixels.
+
+    Args:
+        labelled, predicted: Number of each object in its map, ascending; the first entry is 0, no
+            object.
+        area, area_predicted: Number of pixels of each object; the first entry is no object.
+        row, col: (pairs,) indices of the labelled and of the predicted object, ordered by row and
+            column.
+        shared: (pairs,) number of pixels in both objects.
+    """
+
+    labelled: Labels
+    predicted: Labels
+    area: Ints
+    area_predicted: Ints
+    row: Ints
+    col: Ints
+    shared: Ints
+
+    @classmethod
+    def of(cls, labelled: Labels, predicted: Labels, valid: Bools | None) -> ObjectOverlaps:
+        """Find the pairs.
+
+        Args:
+            labelled, predicted: (y, x) number of the object at each pixel, 0 for none.
+            valid: (y, x) pixels that count; None for all.
+        """
+        here = (labelled > 0) | (predicted > 0)
+        if valid is not None:
+            here &= valid
+        # One sort of both numbers at once; the appended 0 keeps the entry 0 of each map.
+        both = (labelled[here].astype(np.int64) << 32) | predicted[here]
+        pair, shared = np.unique(np.append(both, 0), return_counts=True)
+        shared[0] -= 1
+        numbers, row = np.unique(pair >> 32, return_inverse=True)
+        numbers_predicted, col = np.unique(pair & 0xFFFFFFFF, return_inverse=True)
+        is_pair = (row > 0) & (col > 0)
+        return cls(
+            numbers.astype(np.int32),
+            numbers_predicted.astype(np.int32),
+            np.bincount(row, shared).astype(np.int64),
+            np.bincount(col, shared).astype(np.int64),
+            row[is_pair],
+            col[is_pair],
+            shared[is_pair],
+        )
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(pairs,) intersection over union."""
+        union = self.area[self.row] + self.area_predicted[self.col] - self.shared
+        return np.asarray(self.shared / union, np.float64)
+
+
+F1_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Thresholds 0.50, 0.55, … 0.95 on the IoU, those of COCO (Lin et al. 2014, "Microsoft COCO: Common
+Objects in Context", https://cocodataset.org/#detection-eval)."""
+
+_MATCH = F1_IOUS[0]
+
+
+@dataclass(frozen=True)
 class ObjectCounts:
     """Labelled and predicted objects, matched one to one.
 
-    Two match where their intersection over union is above 0.5 (Kirillov et al. 2019, "Panoptic
-    Segmentation"). Objects of one map share no pixel, and then a match is unique: an object that
-    overlaps another by more than half of their union takes more than half of it, which no second
-    one can. So every pair above 0.5 is a match, in whatever order they are looked at.
+    Two objects match where their intersection over union is above 0.5 (Kirillov et al. 2019,
+    "Panoptic Segmentation"). Objects of one map share no pixel, and then a match is unique: an
+    object that overlaps another by more than half of their union covers more than half of it, and
+    no second object can do that. Therefore every pair above 0.5 is a match, in any order.
 
-    Objects below a minimum area are ignored as COCO ignores those outside of an area range: a
-    labelled one that is smaller counts for nothing, nor does a predicted one that matches it; a
-    predicted one that is smaller counts only where it matches a labelled one that does. So an
-    object just at the minimum is not wrong for a pixel more or less. As a match depends on the IoU
-    that is asked for, so does the number of predicted ones.
+    Objects below a minimum area are ignored, as COCO ignores objects outside of an area range. A
+    smaller labelled object does not count, nor does a predicted object that matches it. A smaller
+    predicted object counts only where it matches a labelled object that counts. In this way an
+    object close to the minimum is not wrong because of one pixel more or less. Matches depend on
+    the IoU threshold, and so does the number of predicted objects.
 
-    Objects of which less than half is known are ignored in the same way, and so is a predicted one
-    that lies by more than half in such a labelled one: what nodata leaves of a building says little
-    of whether it was found.
+    Objects with less than half of their pixels known are ignored in the same way. So is a predicted
+    object with more than half of its area in such a labelled object. The rest of a building beside
+    nodata says little about detection.
 
     Args:
-        labelled: how many objects the label has.
-        predicted: how many the prediction has.
-        matched: pairs of both.
-        split: labelled objects that hold the larger part of two predicted ones or more, none of
-            them below the minimum.
-        merged: predicted objects that hold the larger part of two labelled ones or more, likewise.
-        predicted_at: how many the prediction has, at each of `F1_IOUS`.
-        matched_at: pairs of an IoU above each of `F1_IOUS`.
-        sizes: the same by area; None where the size of a pixel is not known.
+        labelled: Number of labelled objects.
+        predicted: Number of predicted objects.
+        matched: Number of matches.
+        split: Number of labelled objects that hold the larger part of two or more predicted ones,
+            none of them below the minimum.
+        merged: Number of predicted objects that hold the larger part of two or more labelled ones,
+            none of them below the minimum.
+        predicted_at: Number of predicted objects at each of `F1_IOUS`.
+        matched_at: Number of pairs with an IoU above each of `F1_IOUS`.
+        sizes: Counts by area; None where the size of a pixel is not known.
     """
 
     labelled: int = 0
@@ -78,19 +252,19 @@ class ObjectCounts:
         """Count one image.
 
         Args:
-            labelled, predicted: (y, x) the number of the object at each pixel, 0 for none.
-            valid: (y, x) pixels that count; default all. What they leave of an object is the
+            labelled, predicted: (y, x) number of the object at each pixel, 0 for none.
+            valid: (y, x) pixels that count; default all. The remaining pixels of an object are the
                 object.
-            pixel_m2: area of a pixel on the ground; without it nothing is counted by size.
-            min_area_m2: objects below it are ignored, see above.
-            size_edges_m2: where the classes of `sizes` begin.
+            pixel_m2: Area of a pixel on the ground; None leaves out the counts by size.
+            min_area_m2: Area below which objects are ignored, see the class.
+            size_edges_m2: Lower limits of the classes of `sizes`.
 
         Raises:
-            ValueError: a minimum without `pixel_m2`; edges that do not increase.
+            ValueError: A minimum is given without `pixel_m2`; the edges are not ascending.
         """
         if min_area_m2 > 0 and pixel_m2 is None:
             raise ValueError(f"min_area_m2={min_area_m2} needs pixel_m2")
-        pairs = Overlaps.of(labelled, predicted, valid)
+        pairs = ObjectOverlaps.of(labelled, predicted, valid)
         scale = 1.0 if pixel_m2 is None else pixel_m2
         areas = np.asarray(pairs.area * scale, np.float64)
         areas_predicted = np.asarray(pairs.area_predicted * scale, np.float64)
@@ -101,7 +275,7 @@ class ObjectCounts:
             large &= _mostly_known(predicted, pairs.predicted, pairs.area_predicted)
             inside = 2 * pairs.shared > pairs.area_predicted[pairs.col]
             large[pairs.col[inside & ~is_whole[pairs.row]]] = False
-        # The first of each map is no object.
+        # The first entry of each map is no object.
         counts[0] = large[0] = False
         own = [_judged(pairs, counts, large, iou) for iou in F1_IOUS]
         is_found, is_right, is_counted = own[0]
@@ -127,10 +301,10 @@ class ObjectCounts:
         )
 
     def __add__(self, other: ObjectCounts) -> ObjectCounts:
-        """Of both; by size only where that is known of all objects.
+        """Add the counts; counts by size only where they are known for all objects.
 
         Raises:
-            ValueError: the classes of size differ.
+            ValueError: The size classes differ.
         """
         return ObjectCounts(
             self.labelled + other.labelled,
@@ -151,37 +325,37 @@ class ObjectCounts:
 
     @property
     def precision(self) -> float:
-        """Matched of predicted; NaN where nothing was predicted."""
+        """Share of the predicted objects that match; NaN where nothing was predicted."""
         return _ratio(self.matched, self.predicted)
 
     @property
     def recall(self) -> float:
-        """Matched of labelled; NaN where nothing is labelled."""
+        """Share of the labelled objects that match; NaN where nothing is labelled."""
         return _ratio(self.matched, self.labelled)
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of precision and recall; NaN where there is no object at all."""
+        """Harmonic mean of precision and recall; NaN where there is no object at all."""
         return _ratio(2 * self.matched, self.labelled + self.predicted)
 
     def f1_at(self, iou: float) -> float:
-        """F1 where a match needs an IoU above `iou`, one of `F1_IOUS`; NaN as `f1`."""
+        """Return F1 where a match needs an IoU above `iou`, one of `F1_IOUS`; NaN as in `f1`."""
         step = F1_IOUS.index(iou)
         return _ratio(2 * self.matched_at[step], self.labelled + self.predicted_at[step])
 
     @property
     def mean_f1(self) -> float:
-        """The mean of `f1_at` over `F1_IOUS`, of those that are defined; NaN as `f1`."""
+        """Mean of `f1_at` over `F1_IOUS` where it is defined; NaN as in `f1`."""
         known = [f1 for f1 in map(self.f1_at, F1_IOUS) if not math.isnan(f1)]
         return sum(known) / len(known) if known else math.nan
 
     @property
     def by_size(self) -> tuple[SizeClass, ...]:
-        """Classes of size from the smallest; none where `sizes` is None."""
+        """Size classes from the smallest; empty where `sizes` is None."""
         return () if self.sizes is None else self.sizes.rows()
 
     def figures(self) -> dict[str, float | int]:
-        """`precision`, `recall`, `f1`, `mean_f1` and the counts that they are of."""
+        """Return `precision`, `recall`, `f1`, `mean_f1` and the counts behind them."""
         return {
             "precision": self.precision,
             "recall": self.recall,
@@ -195,39 +369,47 @@ class ObjectCounts:
         }
 
 
-def judge_predicted(
+def match_predicted(
     labelled: Labels, predicted: Labels, valid: Bools | None = None
 ) -> tuple[Labels, Bools]:
-    """Which predicted objects are right: those that match a labelled one, see `ObjectCounts`.
+    """Find the predicted objects that are right: those that match a labelled one, see
+    `ObjectCounts`.
 
     Args:
-        labelled, predicted, valid: as for `ObjectCounts.of`.
+        labelled, predicted, valid: See `ObjectCounts.of`.
 
     Returns:
-        (n,) the numbers of the predicted objects that have a pixel that counts, increasing, and
-        (n,) whether each is right.
+        (n,) numbers, ascending, of the predicted objects with at least one pixel that counts, and
+        (n,) True for each that is right.
     """
-    pairs = Overlaps.of(labelled, predicted, valid)
+    pairs = ObjectOverlaps.of(labelled, predicted, valid)
     right = np.zeros(len(pairs.area_predicted), dtype=np.bool_)
     right[pairs.col[pairs.iou > _MATCH]] = True
     return pairs.predicted[1:], right[1:]
 
 
 def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> Bools:
-    """(n,) whether half of an object or more is known.
+    """Return (n,) True for each object of which at least half is known.
 
     Args:
-        numbers: (y, x) of all objects, known or not.
-        which: (n,) objects.
-        known_px: (n,) their known pixels.
+        numbers: (y, x) number of the object at each pixel, known or not.
+        which: (n,) numbers of the objects.
+        known_px: (n,) number of their known pixels.
     """
     return np.asarray(2 * known_px >= np.bincount(numbers.ravel())[which])
 
 
-def _judged(pairs: Overlaps, counts: Bools, large: Bools, iou: float) -> tuple[Bools, Bools, Bools]:
-    """Which labelled objects are found, which predicted ones are right, and which predicted ones
-    count, where `counts` says which labelled ones do and `large` which predicted ones are not below
-    the minimum.
+def _judged(
+    pairs: ObjectOverlaps, counts: Bools, large: Bools, iou: float
+) -> tuple[Bools, Bools, Bools]:
+    """Return the labelled objects that are found, the predicted ones that are right, and the
+    predicted ones that count.
+
+    Args:
+        pairs: Overlaps of the objects.
+        counts: True for each labelled object that counts.
+        large: True for each predicted object that is not below the minimum.
+        iou: A match needs an IoU above this.
     """
     near = pairs.iou > iou
     row, col = pairs.row[near], pairs.col[near]

@@ -1,26 +1,127 @@
-"""The figures of an evaluation, each with the name of what it is a ratio over."""
+"""Evaluation report: all figures of one model, with their intervals.
+
+Figures are functions of counts that are added over scenes. `SceneCounts` holds the counts for
+intervals and comparisons.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
-from rooftrace.metrics.builtup import BuiltUpCounts
+from rooftrace.metrics.boundary import DEFAULT_WIDTH, BoundaryCounts, boundary_per_image
+from rooftrace.metrics.built_up import BuiltUpCounts
+from rooftrace.metrics.calibration import Reliability
 from rooftrace.metrics.curves import ThresholdCurve
-from rooftrace.metrics.interval import DRAWS, LEVEL, Interval
+from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import F1_IOUS, ObjectCounts
-from rooftrace.metrics.pixel import PixelCounts, per_image
+from rooftrace.metrics.pixel import PixelCounts, PixelFigure, image_values, per_image, pixel_ratio
 from rooftrace.metrics.polygons import PolygonCounts
-from rooftrace.metrics.reliability import Reliability
-from rooftrace.metrics.scene import ImageScore
-from rooftrace.metrics.spread import SceneCounts
+from rooftrace.metrics.resampling import (
+    DRAWS,
+    LEVEL,
+    Interval,
+    PairedTest,
+    Ratio,
+    mean_counts,
+    paired_permutation_test,
+    quotient,
+    resample,
+)
 
-__all__ = ["EvalReport"]
+__all__ = ["EvalReport", "SceneCounts"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SceneCounts:
+    """Counts of every scene, from which figures are computed.
+
+    Args:
+        counts: (scenes, k) float64, all counts side by side.
+        ratios: Function for each figure that computes it from (n, k) sums; the names are those of
+            the report, such as `pixel.iou`, `per_image.dice` and `objects.f1`.
+        groups: Place of each scene.
+    """
+
+    counts: Floats
+    ratios: dict[str, Ratio]
+    groups: tuple[str, ...]
+
+    @classmethod
+    def of(cls, images: Sequence[ImageCounts], building_class: int) -> SceneCounts:
+        """Collect the counts of scenes with equal classes; without a scene there is no figure."""
+        if not images:
+            return cls(np.zeros((0, 0)), {}, ())
+        table = _Columns()
+        classes = len(images[0].counts.matrix)
+        where = table.add([image.counts.matrix.ravel() for image in images])
+        for figure in get_args(PixelFigure):
+            ratio = pixel_ratio(figure, classes, building_class)
+            table.ratios[f"pixel.{figure}"] = _of_part(ratio, where)
+        values = image_values([image.counts for image in images], building_class)
+        # An image without outlines on both sides is fully right, as in `image_values`.
+        borders = np.array([image.outlines.iou for image in images])
+        values["boundary_iou"] = np.where(np.isnan(borders), 1.0, borders)
+        for name, each in values.items():
+            table.ratio(f"per_image.{name}", table.add(mean_counts(each)), (1, 0), (0, 1))
+        where = table.add([image.outlines.band for image in images])
+        table.ratio("boundary.boundary_iou", where, (1, 0), (0, 1))
+        where = table.add(
+            [(o.matched, o.labelled, o.predicted) for o in (image.objects for image in images)]
+        )
+        table.ratio("objects.precision", where, (1, 0, 0), (0, 0, 1))
+        table.ratio("objects.recall", where, (1, 0, 0), (0, 1, 0))
+        table.ratio("objects.f1", where, (2, 0, 0), (0, 1, 1))
+        return cls(np.hstack(table.columns), table.ratios, tuple(image.group for image in images))
+
+    def intervals(self, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
+        """Return the interval of every figure, all from the same draws."""
+        drawn = resample(self.counts, groups=self.groups, draws=draws, seed=seed)
+        return {name: drawn.interval(ratio) for name, ratio in self.ratios.items()}
+
+    def against(
+        self, other: SceneCounts, figures: Sequence[str], *, draws: int = DRAWS, seed: int = 0
+    ) -> dict[str, PairedTest]:
+        """Test each figure for a difference to another model on the same scenes."""
+        return {
+            name: paired_permutation_test(
+                self.counts, other.counts, self.ratios[name],
+                groups=self.groups, draws=draws, seed=seed,
+            )
+            for name in figures
+        }  # fmt: skip
+
+
+class _Columns:
+    """Counts side by side, with the ratios over them."""
+
+    def __init__(self) -> None:
+        self.columns: list[Floats] = []
+        self.ratios: dict[str, Ratio] = {}
+        self._width = 0
+
+    def add(self, counts: Sequence[object] | Floats) -> slice:
+        """Append (scenes, k) counts and return their columns."""
+        self.columns.append(np.asarray(counts, np.float64))
+        start, self._width = self._width, self._width + self.columns[-1].shape[1]
+        return slice(start, self._width)
+
+    def ratio(self, name: str, where: slice, over: Sequence[float], under: Sequence[float]) -> None:
+        made = quotient(over, under)
+        self.ratios[name] = _of_part(made, where)
+
+
+def _of_part(ratio: Ratio, where: slice) -> Ratio:
+    return lambda sums: ratio(sums[:, where])
+
 
 _PIXEL = ("accuracy", "precision", "recall", "dice", "iou", "mean_iou")
 _PER_IMAGE = ("dice", "dice_nonempty", "iou", "boundary_iou")
@@ -28,21 +129,21 @@ _PER_IMAGE = ("dice", "dice_nonempty", "iou", "boundary_iou")
 
 @dataclass(frozen=True)
 class EvalReport:
-    """How well a model agrees with labels.
+    """Agreement of a model with labels.
 
     Args:
-        images: one entry an image.
-        classes: names; index 0 is the background.
-        building_class: whose figures are the headline.
-        context: what it was measured on and with: data, split, bundle, threshold, engine.
-        coarse: of a refined model, the same of its segmenter alone, on the same images.
-        notes: what was assumed, for the person to see.
-        name: of what is judged.
-        curve: of the building's probability; None where it is not known.
-        coco: average precision and recall as of COCO; None where they could not be computed.
+        images: Counts of each image.
+        classes: Names; index 0 is the background.
+        building_class: Index of the class of the headline figures.
+        context: Conditions of the measurement: data, split, bundle, threshold, engine.
+        coarse: For a refined model, the report of its segmenter alone on the same images.
+        notes: Assumptions and warnings for the user.
+        name: Name of the model or of the predictions.
+        curve: Threshold curve of the building's probability; None where it is not known.
+        coco: COCO average precision and recall; None where they could not be computed.
     """
 
-    images: tuple[ImageScore, ...]
+    images: tuple[ImageCounts, ...]
     classes: tuple[str, ...]
     building_class: int
     context: dict[str, Any]
@@ -54,23 +155,25 @@ class EvalReport:
 
     @cached_property
     def pooled(self) -> PixelCounts:
-        """Counts added over all images: large images weigh more."""
+        """Pixel counts added over all images: large images have more weight."""
         return sum((image.counts for image in self.images), PixelCounts.zero(len(self.classes)))
 
     @cached_property
     def objects(self) -> ObjectCounts:
-        """Buildings of all images."""
+        """Counts of buildings over all images."""
         return sum((image.objects for image in self.images), ObjectCounts())
 
     @cached_property
     def outlines(self) -> BoundaryCounts:
-        """Pixels along the outlines of the buildings of all images."""
-        return sum((image.outlines for image in self.images), BoundaryCounts.zero())
+        """Counts of the pixels along the outlines of buildings over all images."""
+        width = self.images[0].outlines.width if self.images else DEFAULT_WIDTH
+        return sum((image.outlines for image in self.images), BoundaryCounts.zero(width=width))
 
     @cached_property
     def polygons(self) -> PolygonCounts:
-        """Outlines of matched buildings of all images; where metres are known of some alone, of
-        those.
+        """Sums over matched outlines of all images.
+
+        If metres are known only for some images, the others are left out.
         """
         each = [image.polygons for image in self.images]
         metres = [one for one in each if one.unit == "m"]
@@ -78,30 +181,30 @@ class EvalReport:
 
     @cached_property
     def built_up(self) -> BuiltUpCounts | None:
-        """Cells of all images; None where metres are not known of any."""
+        """Sums over the cells of all images; None where metres are not known for any."""
         known = [one for image in self.images if (one := image.built_up) is not None]
         return sum(known[1:], known[0]) if known else None
 
     @cached_property
     def reliability(self) -> Reliability | None:
-        """Of the scores of the predicted buildings; None where there are none."""
+        """Reliability of the scores of predicted buildings; None without buildings."""
         score = np.concatenate([np.zeros(0), *(image.score for image in self.images)])
         right = np.concatenate([np.zeros(0, bool), *(image.right for image in self.images)])
         return Reliability.of(score, right) if len(score) else None
 
     @cached_property
     def scene_counts(self) -> SceneCounts:
-        """What intervals and comparisons are made of."""
+        """Counts for intervals and comparisons."""
         return SceneCounts.of(self.images, self.building_class)
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """95 % intervals over scenes, by `SceneCounts.ratios`."""
+        """95 % intervals over scenes, with the names of `SceneCounts.ratios`."""
         return self.scene_counts.intervals()
 
     @property
     def places(self) -> dict[str, EvalReport]:
-        """The same of the images of each place; none where there is one place alone."""
+        """Reports of the images of each place; empty if there is only one place."""
         names = sorted({image.group for image in self.images})
         if len(names) < 2:
             return {}
@@ -116,19 +219,21 @@ class EvalReport:
 
     @property
     def is_binary(self) -> bool:
-        """Whether there is no class but the building."""
+        """True if the building is the only class besides the background."""
         return len(self.classes) == 2
 
     def headline(self, counts: PixelCounts) -> float:
-        """What images are ranked by: IoU of the building; of more classes the mean of those that
-        occur. NaN where there is nothing to judge.
+        """Return the figure by which images are ranked.
+
+        It is the IoU of the building, or with more classes the mean IoU of those that occur. NaN
+        where there is nothing to compare.
         """
         return counts.iou(self.building_class) if self.is_binary else counts.mean_iou
 
     def to_json(self) -> dict[str, Any]:
-        """Figures in 0..1; None where one is not defined (a class that does not occur).
+        """Return figures in 0..1; None where a figure is not defined (a class that does not occur).
 
-        `support` is the number of valid pixels that are the class.
+        `support` is the number of valid pixels of the class.
         """
         coarse = self.coarse
         beside = {} if coarse is None else {"coarse": coarse._figures() | coarse.context}
@@ -136,7 +241,7 @@ class EvalReport:
             "images": len(self.images),
             "name": self.name,
             **self._figures(),
-            **self._more(),
+            **self._details(),
             **beside,
             "protocol": {
                 "pixel": "pooled: pixel counts are added over all images, then ratios are taken",
@@ -146,14 +251,16 @@ class EvalReport:
                 "confusion": "pixels, in the order of the classes; row = truth, "
                 "column = prediction",
                 "objects": "buildings of all images: a footprint and a labelled building match "
-                "where their IoU is above 0.5; where labels do not tell buildings apart, connected "
+                "where their IoU is above 0.5; where labels do not "
+                "tell buildings apart, connected "  # plain-english: keep
                 "regions; what is known by less than half is not judged",
                 "polygons": "pairs of a labelled and a predicted polygon of an IoU of 0.5 or more; "
                 "those that an edge of the image or nodata cuts are left out",
-                "intervals": "95 % over scenes (or their groups) drawn anew; they tell of the "
+                "intervals": "95 % over scenes (or their groups) drawn anew; "
+                "they tell of the "  # plain-english: keep
                 "choice of scenes, not of other places, nor of another training",
                 "boundary": "outlines of the class, pixel counts added over all images: the IoU of "
-                f"inner bands {self.outlines.band_px} px wide, and F1 at several tolerances; edges "
+                f"inner bands {self.outlines.width} wide, and F1 at several tolerances; edges "
                 "of an image and of nodata are no outlines",
                 "bootstrap": {"draws": DRAWS, "seed": 0, "level": LEVEL},
                 "valid_pixels": self.pooled.pixels,
@@ -179,8 +286,8 @@ class EvalReport:
             "objects": _of_objects(self.objects),
         }
 
-    def _more(self) -> dict[str, Any]:
-        """What a table of headlines has no room for."""
+    def _details(self) -> dict[str, Any]:
+        """Return the parts that a table of headline figures leaves out."""
         reliability, built_up, curve = self.reliability, self.built_up, self.curve
         return {
             "intervals": {name: one.to_json() for name, one in self.intervals.items()},
@@ -196,7 +303,7 @@ class EvalReport:
         }  # fmt: skip
 
     def by_image(self) -> list[dict[str, Any]]:
-        """Figures of each image; None where one is not defined."""
+        """Return the figures of each image; None where a figure is not defined."""
         index = self.building_class
         others = None if self.coarse is None else self.coarse.by_image()
         return [
@@ -219,8 +326,8 @@ class EvalReport:
         ]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Of each class its name, IoU, Dice, precision, recall, and its share of the valid pixels
-        of the truth, for a table.
+        """Return table rows: name, IoU, Dice, precision, recall and share of the valid pixels of
+        each class.
         """
         pooled = self.pooled
         rows = []
@@ -233,21 +340,23 @@ class EvalReport:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Heads of the table of `rows`."""
+        """Column titles of the table of `rows`."""
         return ("figure", "value") if self.coarse is None else ("figure", "refined", "coarse")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Name and value of the headline figures, for a table; of a refined model both values."""
+        """Return table rows with the name and value of the headline figures; two values for a
+        refined model.
+        """
         own = self._own_rows()
         if self.coarse is None:
             return [*own]
         return [(*row, other) for row, (_, other) in zip(own, self.coarse._own_rows())]
 
     def limits(self) -> dict[str, str]:
-        """By the names of `rows`, the interval of those figures that have one."""
+        """Return the intervals of the figures that have one, by their names in `rows`."""
         named = {
-            **{f"{_told(key)} (pooled)": f"pixel.{key}" for key in _PIXEL},
-            **{f"{_told(key)} (mean per image)": f"per_image.{key}" for key in _PER_IMAGE},
+            **{f"{_row_name(key)} (pooled)": f"pixel.{key}" for key in _PIXEL},
+            **{f"{_row_name(key)} (mean per image)": f"per_image.{key}" for key in _PER_IMAGE},
             "F1 of buildings (pooled)": "objects.f1",
             "Boundary IoU (pooled)": "boundary.boundary_iou",
             f"IoU of {self.classes[self.building_class]} (pooled)": "pixel.iou",
@@ -257,7 +366,9 @@ class EvalReport:
 
     def _own_rows(self) -> list[tuple[str, str]]:
         plain = self._figures()
-        outlines = [(f"{_told(key)} (pooled)", value) for key, value in plain["boundary"].items()]
+        outlines = [
+            (f"{_row_name(key)} (pooled)", value) for key, value in plain["boundary"].items()
+        ]
         if not self.is_binary:
             pooled = self.pooled
             known = sum(not math.isnan(pooled.iou(i)) for i in range(len(self.classes)))
@@ -271,9 +382,9 @@ class EvalReport:
                 *((key, _shown(value)) for key, value in outlines),
             ]
         name = self.classes[self.building_class]
-        rows = [(f"{_told(key)} (pooled)", value) for key, value in plain["pixel"].items()]
+        rows = [(f"{_row_name(key)} (pooled)", value) for key, value in plain["pixel"].items()]
         per_image = {key: plain["per_image"][key] for key in _PER_IMAGE}
-        rows += [(f"{_told(key)} (mean per image)", value) for key, value in per_image.items()]
+        rows += [(f"{_row_name(key)} (mean per image)", value) for key, value in per_image.items()]
         rows += [(f"IoU of {c} (pooled)", v["iou"]) for c, v in plain["classes"].items()]
         rows += [("F1 of buildings (pooled)", plain["objects"]["f1"]), *outlines]
         shown = [(key, _shown(value)) for key, value in rows]
@@ -356,8 +467,8 @@ def _all_known(figures: dict[str, float | int] | dict[str, float]) -> dict[str, 
     return {name: _known(value) for name, value in figures.items()}
 
 
-def _told(key: str) -> str:
-    """Such as `boundary_f1_2px` in words: Boundary F1 at 2 px."""
+def _row_name(key: str) -> str:
+    """Return a figure's name in words: `boundary_f1_2px` is Boundary F1 at 2 px."""
     if key == "dice_nonempty":
         return "Dice without empty images"
     words = key.replace("_f1_", " F1 at ").replace("iou", "IoU").replace("px", " px")

@@ -28,7 +28,7 @@ _SCHEMAS = (
 
 
 def _import_torchvision() -> object:
-    """What must stay alive for as long as torchvision is used."""
+    """Import torchvision, and return an object that must stay alive while it is used."""
     try:
         import torchvision
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""A trained model on disk: one `.rooftrace` file, a zip that can be opened from a stranger.
+"""A trained model on disk: one `.rooftrace` file, a zip that is safe to open.
 
     bundle.json           the contract (`models.spec.BundleSpec`) with a sha256 of every part
-    model.onnx            the graph, normalisation and activation inside
+    model.onnx            the graph, including normalisation and activation
     variants/…            optional, the same model for one engine and precision
-    weights.safetensors   optional, to train on from
+    weights.safetensors   optional, to continue training from
 
-Nothing in it is executed and nothing is unpacked to disk: parts are read into memory after their
+Nothing in it is executed, and nothing is unpacked to disk. Parts are read into memory after their
 names, sizes and hashes have been checked, and engines load them from there, so that a graph cannot
 refer to files of the reader's machine.
 """
@@ -19,15 +19,24 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
-from rooftrace.io.atomic import replacing
-from rooftrace.models.spec import SCHEMA_VERSION, BundleSpec, Output, Part
+from rooftrace.io.files import replacing
+from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
-__all__ = ["MAX_PART_BYTES", "ModelBundle", "read_bundle", "write_bundle"]
+__all__ = [
+    "MAX_PART_BYTES",
+    "ModelBundle",
+    "click_bundle",
+    "default_bundle",
+    "read_bundle",
+    "write_bundle",
+]
 
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -36,7 +45,7 @@ _PART_NAME = re.compile(r"model\.onnx|weights\.safetensors|variants/[A-Za-z0-9_-
 
 MAX_SPEC_BYTES = 4 * 2**20
 MAX_PART_BYTES = 2 * 2**30
-"""ONNX itself cannot hold more in one file."""
+"""Maximum size of a part; an ONNX file cannot hold more."""
 
 _REMEDY = "Get the file again from where it was trained, or export it again with rooftrace train."
 
@@ -46,10 +55,10 @@ class ModelBundle:
     """A bundle in memory: its contract and its checked parts.
 
     Args:
-        spec: the contract.
-        parts: bytes by name, without `bundle.json`.
-        source: where it was read from, for messages.
-        members: of several models that answer as one, those; else none.
+        spec: The contract.
+        parts: Content of the parts by name, without `bundle.json`.
+        source: File that it was read from, for messages.
+        members: Bundles of an ensemble that answers as one model; empty for a single model.
     """
 
     spec: BundleSpec
@@ -58,7 +67,7 @@ class ModelBundle:
     members: tuple[ModelBundle, ...] = ()
 
     def part(self, name: str) -> bytes:
-        """The bytes of one part; BundleError where the bundle has none of that name."""
+        """Return one part; BundleError if the bundle has none with this name."""
         try:
             return self.parts[name]
         except KeyError:
@@ -67,11 +76,11 @@ class ModelBundle:
                 remedy=_REMEDY,
             ) from None
 
-    def giving(self, output: Output) -> ModelBundle:
-        """The bundle with the contract of one of its outputs, which has a threshold of its own.
+    def for_output(self, output: Output) -> ModelBundle:
+        """Return the bundle with the contract of one of its outputs, which has its own threshold.
 
         Raises:
-            ConfigError: `coarse` of a model that is not refined.
+            ConfigError: `coarse` is asked of a model that is not refined.
         """
         if output == "probabilities":
             return self
@@ -80,31 +89,38 @@ class ModelBundle:
                 f"The bundle {self.source} has no output {output!r}: its model is not refined.",
                 remedy="Leave out the output.",
             )
-        # The calibration is of the other output's scores.
+        # The calibration is for the scores of the other output.
         update = {"threshold": self.spec.coarse_threshold, "calibration": None}
         return replace(self, spec=self.spec.model_copy(update=update))
 
     @property
+    def version(self) -> str:
+        """Name of the model with the first eight digits of its hash, as people see it."""
+        return f"{self.spec.name}-{self.sha256[:8]}"
+
+    @property
     def sha256(self) -> str:
-        """One fingerprint of the contract with all parts, for records of what was used."""
+        """Hash of the contract with the hashes of all parts, for records of the model that was
+        used.
+        """
         return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
 
 
 def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> ModelBundle:
-    """Write a bundle whose `spec.parts` are filled in from `parts`.
+    """Write a bundle, with `spec.parts` filled in from `parts`.
 
-    The bytes depend on the content alone (fixed dates in the zip). The file appears under its name
+    The bytes depend only on the content (the zip has fixed dates). The file appears under its name
     when it is complete.
 
     Raises:
-        ExportError: the folder cannot be written to.
-        BundleError: a part's name is not one that a bundle may have, or a variant lacks its part.
+        ExportError: The folder cannot be written to.
+        BundleError: A part has a name that is not allowed, or the part of a variant is missing.
     """
     for name in parts:
         if not _PART_NAME.fullmatch(name):
             raise BundleError(f"A bundle cannot hold a part named {name!r}.", remedy=_REMEDY)
     hashed = {
-        name: Part(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        name: BundlePart(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         for name, data in sorted(parts.items())
     }
     spec = spec.model_copy(update={"parts": hashed})
@@ -128,8 +144,8 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
     """Open a bundle and check it before anything is used.
 
     Raises:
-        BundleError: not a zip, truncated, tampered with (a hash differs), oversized, an unknown
-            schema, a part that is missing or surplus; the message says which.
+        BundleError: The file is not a zip, or is truncated, modified (a hash differs) or oversized;
+            or its schema is unknown; or a part is missing or surplus. The message says which.
     """
     try:
         if not path.is_file():
@@ -153,6 +169,27 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
     return bundle
 
 
+def default_bundle() -> ModelBundle:
+    """Return the bundled model."""
+    return _bundled("default.rooftrace")
+
+
+def click_bundle() -> ModelBundle:
+    """Return the bundled network for clicks."""
+    return _bundled("clicks.rooftrace")
+
+
+def _bundled(name: str) -> ModelBundle:
+    found = resources.files("rooftrace") / "assets" / name
+    if not found.is_file():
+        raise BundleError(
+            "This installation of rooftrace does not contain the bundled model.",
+            remedy="Give a .rooftrace file with -m, or install rooftrace from its wheel.",
+        )
+    with resources.as_file(found) as path:
+        return read_bundle(path)
+
+
 def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
     names = [info.filename for info in archive.infolist()]
     doubled = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -160,18 +197,16 @@ def _read_spec(archive: zipfile.ZipFile, path: Path) -> BundleSpec:
         raise BundleError(f"{path} holds {doubled} more than once.", remedy=_REMEDY)
     if SPEC_NAME not in names:
         raise BundleError(
-            f"{path} is a zip without {SPEC_NAME}, so not a bundle; it holds {names[:8]}.",
+            f"{path} is not a bundle but a zip without {SPEC_NAME}; it holds {names[:8]}.",
             remedy=_REMEDY,
         )
     text = _read_limited(archive, SPEC_NAME, MAX_SPEC_BYTES, path)
     try:
         return BundleSpec.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or SPEC_NAME
         raise BundleError(
-            f"{path}: {SPEC_NAME} does not follow schema {SCHEMA_VERSION}: {where}: {first['msg']} "
-            f"(received {str(first.get('input'))[:80]!r}).",
+            f"{path}: {SPEC_NAME} does not follow schema {SCHEMA_VERSION}: "
+            f"{invalid_values(error, BundleSpec, 1)}.",
             remedy="Update rooftrace if the bundle is newer than it; else get the file again.",
         ) from error
 
@@ -193,7 +228,7 @@ def _read_parts(
             raise BundleError(f"{path} holds a part named {name!r}.", remedy=_REMEDY)
         if expected.size > max_part_bytes:
             raise BundleError(
-                f"{path}: the part {name} is said to have {expected.size} bytes; "
+                f"{path}: the part {name} is listed with {expected.size} bytes; "
                 f"at most {max_part_bytes} are read.",
                 remedy=_REMEDY,
             )
@@ -201,7 +236,7 @@ def _read_parts(
         digest = hashlib.sha256(data).hexdigest()
         if len(data) != expected.size or digest != expected.sha256:
             raise BundleError(
-                f"{path}: the part {name} is not the one that was written: {len(data)} bytes with "
+                f"{path}: the part {name} has changed since it was written: {len(data)} bytes with "
                 f"sha256 {digest[:12]}…, expected {expected.size} with {expected.sha256[:12]}….",
                 remedy=_REMEDY,
             )
@@ -210,18 +245,18 @@ def _read_parts(
 
 
 def _read_limited(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> bytes:
-    # The other methods unfold without a limit, and fail with errors of their own.
+    # Other compression methods unpack without a limit, and raise other errors.
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BundleError(
-            f"{path}: {name} is packed in a way that bundles are not; expected deflate.",
+            f"{path}: {name} is compressed by a method that bundles do not use; expected deflate.",
             remedy=_REMEDY,
         )
-    # A zip may claim one size and unfold to another: only what was announced is ever unfolded.
+    # A zip may announce one size and unpack to another: only the announced size is unpacked.
     with archive.open(name) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise BundleError(
-            f"{path}: {name} unfolds to more than the {limit} bytes it may have.", remedy=_REMEDY
+            f"{path}: {name} unpacks to more than the allowed {limit} bytes.", remedy=_REMEDY
         )
     return data
 

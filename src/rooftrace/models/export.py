@@ -1,4 +1,4 @@
-"""From a trained network to the graph of a bundle."""
+"""Export of a trained network to the graph of a bundle."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import rooftrace.models._torch  # noqa: F401
-
-# isort: split
 import numpy as np
 import onnx
 import torch
@@ -20,22 +17,28 @@ from torch import Tensor, nn
 from rooftrace.models.losses import probabilities
 from rooftrace.models.spec import Output
 
-__all__ = ["RefinedModel", "WholeModel", "export_onnx", "halve_weights", "round_to_half"]
+__all__ = [
+    "ExportableModel",
+    "RefinedModel",
+    "export_onnx",
+    "round_weights_to_fp16",
+    "store_weights_as_fp16",
+]
 
-_HALVED_FROM = 256
-"""Numbers in a tensor from which storing it as fp16 saves anything."""
+_MIN_HALVED = 256
+"""Minimum number of values in a tensor for which storing it as fp16 saves space."""
 
-_TRACED_AT = 4
+_EXAMPLE_STRIDES = 4
 """Side of the example input, in multiples of the network's stride."""
 
 
-class WholeModel(nn.Module):
-    """Pixel values to probabilities: normalisation, network and activation in one.
+class ExportableModel(nn.Module):
+    """A model from pixel values to probabilities: normalisation, network and activation in one.
 
     Args:
-        net: (n, band, y, x) normalised pixels to (n, output, y, x) logits.
-        mean, std: per band, in pixel values.
-        separated: the last output is that of the second head, a probability of its own.
+        net: Network from (n, band, y, x) normalised pixels to (n, output, y, x) logits.
+        mean, std: One value per band, in pixel values.
+        separated: The last output is that of a second head, with a probability of its own.
     """
 
     outputs: ClassVar[tuple[Output, ...]] = ("probabilities",)
@@ -51,8 +54,8 @@ class WholeModel(nn.Module):
         super().__init__()
         self.net = net
         self.separated = separated
-        # Not "mean": the exporter gives that name to the answer of a pooling, too, and then the
-        # graph holds two values of one name.
+        # The name is not "mean": the exporter also uses that for the output of a pooling, and the
+        # graph would hold two values with one name.
         self.band_mean: Tensor
         self.band_std: Tensor
         for name, values in (("band_mean", mean), ("band_std", std)):
@@ -60,12 +63,12 @@ class WholeModel(nn.Module):
             self.register_buffer(name, per_band)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """One (n, output, y, x) for each of `outputs`."""
+        """Return one (n, output, y, x) tensor for each of `outputs`."""
         return (self._activated(self.net(self._normalised(image))),)
 
     @torch.no_grad()
     def run(self, batch: NDArray[Any], output: Output = "probabilities") -> NDArray[np.float32]:
-        """The same for arrays, in fp32, as an `Engine` does it."""
+        """Return the same for arrays, in fp32, as an `Engine` does."""
         images = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
         answer: NDArray[np.float32] = self(images)[self.outputs.index(output)].numpy()
         return answer
@@ -79,8 +82,8 @@ class WholeModel(nn.Module):
         return torch.cat([probabilities(logits[:, :-1]), torch.sigmoid(logits[:, -1:])], dim=1)
 
 
-class RefinedModel(WholeModel):
-    """The same with a refiner behind the network, a `models.pix2pix.RefinedNet`."""
+class RefinedModel(ExportableModel):
+    """Exportable model with a refiner behind the network, a `models.pix2pix.RefinedNet`."""
 
     outputs: ClassVar[tuple[Output, ...]] = ("probabilities", "coarse")
 
@@ -90,17 +93,17 @@ class RefinedModel(WholeModel):
 
 
 def export_onnx(
-    model: WholeModel, *, bands: int, multiple_px: int, fixed_px: int | None = None
+    model: ExportableModel, *, bands: int, multiple_px: int, fixed_px: int | None = None
 ) -> bytes:
-    """The graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y, x), and
-    of a refined model `coarse` alike.
+    """Return the graph as ONNX: `image` (n, band, y, x) float32 to `probabilities` (n, output, y,
+    x), and to `coarse` of the same shape for a refined model.
 
     Args:
-        multiple_px: height and width may be any multiple of it, and the batch any size.
-        fixed_px: the one side that the network takes, where it takes one alone.
+        multiple_px: Number that height and width must be multiples of; the batch has any size.
+        fixed_px: The only side that the network accepts, or None.
     """
     model = model.eval().cpu()
-    side = fixed_px or _TRACED_AT * multiple_px
+    side = fixed_px or _EXAMPLE_STRIDES * multiple_px
     example = torch.zeros(2, bands, side, side)
     auto = torch.export.Dim.AUTO
     dynamic = {0: auto} if fixed_px else {0: auto, 2: auto, 3: auto}
@@ -118,8 +121,8 @@ def export_onnx(
                 output_names=list(model.outputs),
                 dynamic_shapes={"image": dynamic},
                 dynamo=True,
-                # BatchNorm stays apart from the weights: folded, they are no longer what fp16
-                # holds. Engines fold it when they load the graph.
+                # BatchNorm is not folded into the weights, because fp16 could not hold the result
+                # exactly. Engines fold it when they load the graph.
                 optimize=False,
                 verbose=False,
             )
@@ -130,11 +133,11 @@ def export_onnx(
     return _without_sources(program.model_proto)
 
 
-def round_to_half(net: nn.Module) -> None:
-    """Round the large weights of a network, in place, to what fp16 can hold.
+def round_weights_to_fp16(net: nn.Module) -> None:
+    """Round the large weights of a network, in place, to values that fp16 can hold.
 
-    Done before anything is measured or exported: the rounded network is the model, and
-    `halve_weights` then loses nothing.
+    This is done before anything is measured or exported: the rounded network is the model, and
+    `store_weights_as_fp16` then loses nothing.
     """
     with torch.no_grad():
         for parameter in net.parameters():
@@ -142,15 +145,15 @@ def round_to_half(net: nn.Module) -> None:
                 parameter.copy_(parameter.half().float())
 
 
-def halve_weights(graph: bytes) -> bytes:
+def store_weights_as_fp16(graph: bytes) -> bytes:
     """Store weights that fp16 holds exactly as fp16, each followed by a cast back to fp32.
 
-    The arithmetic stays that of fp32: engines fold the casts when they load the graph.
+    The arithmetic stays fp32: engines fold the casts when they load the graph.
     """
     model = onnx.load_from_string(graph)
     casts = []
     for index, tensor in enumerate(model.graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _HALVED_FROM:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _MIN_HALVED:
             continue
         whole = numpy_helper.to_array(tensor)
         half = whole.astype(np.float16)
@@ -163,7 +166,7 @@ def halve_weights(graph: bytes) -> bytes:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    # The tensors' shapes are listed apart; the fp16 ones would be listed wrongly.
+    # The list of tensor shapes would be wrong for the fp16 tensors.
     del model.graph.value_info[:]
     onnx.checker.check_model(model)
     result: bytes = model.SerializeToString()
@@ -171,8 +174,9 @@ def halve_weights(graph: bytes) -> bytes:
 
 
 def _without_sources(model: onnx.ModelProto) -> bytes:
-    """Without the notes of where in Python each node came from: paths of the machine that made it,
-    and a third of the file.
+    """Return the model without notes on the origin of each node in Python.
+
+    They contain paths of the machine that exported it, and are a third of the file.
     """
     for node in model.graph.node:
         del node.metadata_props[:]

@@ -1,7 +1,8 @@
-"""What a bundle keeps of the scenes that it was trained on, so that they are known again.
+"""Fingerprint of training data: what a bundle keeps of its training scenes to recognise them later.
 
-Landmarks and hashes (`data.landmarks`), at two model pixels a pixel, and no pixels: of a square of
-64 × 64 model pixels the signs of its 63 lowest frequencies, which is less than a picture of 8 × 8.
+It holds keypoints and hashes (`audit.keypoints`) of the scenes at two model pixels per pixel, and
+no pixels. Of a square of 64 × 64 model pixels it keeps the signs of the 63 lowest frequencies,
+which is less than a picture of 8 × 8.
 """
 
 from __future__ import annotations
@@ -10,64 +11,65 @@ import base64
 import binascii
 import zlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rooftrace.core.config import Config
 from rooftrace.core.errors import BundleError
-from rooftrace.core.types import Scene
-from rooftrace.data.duplicates import NO_HASH
-from rooftrace.data.landmarks import PATCH_PX, Landmarks, landmarks_of, thinned
 
-__all__ = ["Fingerprint", "TrainedOn", "fingerprint_of", "look_gsd_m"]
+# The audit is imported where it is used: every bundle is read with this module, few are compared.
+if TYPE_CHECKING:
+    from rooftrace.audit.keypoints import Keypoints
+    from rooftrace.core.types import Scene
 
-MOST_ENTRIES = 20_000
-"""Scenes and landmarks together: about 200 KB of the file."""
+__all__ = ["Fingerprint", "TrainingSet", "fingerprint_gsd_m", "fingerprint_of"]
 
-MOST_SCENES = 8_000
-MOST_PX = 2**29
-"""Of more, an even sample is read."""
+MAX_ENTRIES = 20_000
+"""Maximum number of scenes and keypoints together, which take about 200 KB of the file."""
 
-_LOOK = 2
-"""Pixels of the model that a pixel of the fingerprint spans: of 4 times as many landmarks, which
-come at 1, no more could be kept."""
+MAX_SCENES = 8_000
+MAX_PX = 2**29
+"""Maximum number of pixels that are read; an even sample is taken of more."""
 
-_SQUARES = 2.5
-"""Squares of so many cells, or more, mostly hold the landmarks that are needed."""
+_PX_PER_PX = 2
+"""Model pixels per pixel of the fingerprint. At 1 there would be four times as many keypoints, more
+than can be kept.
+"""
+
+_CELLS_TO_FIND = 2.5
+"""Side of a square, in cells, that mostly holds enough keypoints to be recognised."""
 
 Count = Annotated[int, Field(ge=0, le=2**20)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TrainedOn(_Frozen):
-    """One set that was trained on: its name, and how many scenes of it."""
+class TrainingSet(Config):
+    """One set that was used for training: its name, and its number of scenes."""
 
     name: str
     scenes: Annotated[int, Field(ge=0)]
 
 
-class Fingerprint(_Frozen):
-    """Landmarks and hashes of scenes.
+class Fingerprint(Config):
+    """Keypoints and hashes of scenes.
 
     Args:
-        gsd_m: metres per pixel in which they were looked at; None for two pixels of each scene.
-        sets: whose scenes they are; these are numbered through, in order of their ids.
-        share: of the scenes, or of their ground, that was looked at; below 1 it was an even sample.
-        cell_px: of the landmarks in a square of this side only one is kept, in pixels of `gsd_m`.
-        scenes: how many are kept.
-        landmarks: how many are kept, in all.
-        data: base64 of deflated little-endian arrays: by scene its number and its landmarks
-            (uint32 each) and its hash (uint64), by landmark row and column (uint32 each) and hash
-            (uint64); the bytes of each array are sorted by their place in the number.
+        gsd_m: Metres per pixel at which the scenes were read; None for two model pixels per pixel.
+        sets: Sets of the scenes; these are numbered through all sets, in order of their ids.
+        share: Share of the scenes, or of their ground, that was read; below 1 it is an even sample.
+        cell_px: Side of the squares in which only one keypoint is kept, in pixels of `gsd_m`.
+        scenes: Number of scenes.
+        landmarks: Number of keypoints of all scenes.
+        data: base64 of deflated little-endian arrays. Per scene: its number and its number of
+            keypoints (uint32 each) and its hash (uint64). Per keypoint: row and column (uint32
+            each) and hash (uint64). The bytes of each array are sorted by their place in the
+            number.
     """
 
     gsd_m: Annotated[float, Field(gt=0)] | None
-    sets: tuple[TrainedOn, ...]
+    sets: tuple[TrainingSet, ...]
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     cell_px: Annotated[int, Field(ge=1)]
     scenes: Count
@@ -76,18 +78,22 @@ class Fingerprint(_Frozen):
 
     @property
     def finds_px(self) -> int:
-        """Side of a square, in pixels of `gsd_m`, which is mostly known again."""
-        return round(PATCH_PX + _SQUARES * self.cell_px)
+        """Side of a square, in pixels of `gsd_m`, that is mostly recognised."""
+        from rooftrace.audit.keypoints import PATCH_PX
 
-    def unpacked(self, source: str) -> tuple[list[Landmarks], list[int]]:
-        """The scenes, and their numbers from 0 among all that were trained on.
+        return round(PATCH_PX + _CELLS_TO_FIND * self.cell_px)
+
+    def unpack(self, source: str) -> tuple[list[Keypoints], list[int]]:
+        """Return the scenes, and their numbers from 0 among all training scenes.
 
         Args:
-            source: of the bundle, for messages.
+            source: Name of the bundle, for messages.
 
         Raises:
-            BundleError: `data` is not what the other fields say.
+            BundleError: `data` contradicts the other fields.
         """
+        from rooftrace.audit.keypoints import Keypoints
+
         n, m = self.scenes, self.landmarks
         size = 16 * (n + m)
         try:
@@ -107,13 +113,13 @@ class Fingerprint(_Frozen):
         places = np.stack([row, col], axis=1).astype(np.int32)
         ends = np.cumsum([0, *count.tolist()])
         scenes = [
-            Landmarks(hashes[a:b], places[a:b], np.zeros(b - a, np.float32), int(one))
+            Keypoints(hashes[a:b], places[a:b], np.zeros(b - a, np.float32), int(one))
             for a, b, one in zip(ends[:-1], ends[1:], whole.tolist())
         ]
         return scenes, number.astype(np.int64).tolist()
 
     def place_of(self, number: int) -> tuple[int, int]:
-        """The number of a scene's set, and that of the scene in it, both from 0."""
+        """Return the numbers, from 0, of a scene's set and of the scene in that set."""
         for which, one in enumerate(self.sets):
             if number < one.scenes:
                 return which, number
@@ -121,41 +127,44 @@ class Fingerprint(_Frozen):
         raise IndexError(f"there is no scene {number} beyond those of {len(self.sets)} sets")
 
 
-def look_gsd_m(model_gsd_m: float | None) -> float | None:
-    """The metres per pixel in which scenes are looked at for a model; None if it knows none."""
-    return None if model_gsd_m is None else _LOOK * model_gsd_m
+def fingerprint_gsd_m(model_gsd_m: float | None) -> float | None:
+    """Return the metres per pixel at which scenes are read for a model, or None."""
+    return None if model_gsd_m is None else _PX_PER_PX * model_gsd_m
 
 
 def fingerprint_of(
     sets: Sequence[tuple[str, Sequence[Scene]]],
     model_gsd_m: float | None,
     *,
-    most_px: int = MOST_PX,
+    most_px: int = MAX_PX,
 ) -> Fingerprint:
-    """Look at all scenes that a model is trained on.
+    """Compute the fingerprint of all training scenes of a model.
 
     Args:
-        sets: names, and scenes in order of their ids.
-        model_gsd_m: see `BundleSpec.gsd_m`.
-        most_px: of scenes with more pixels in all, an even sample is read.
+        sets: Names of the sets, with their scenes in order of their ids.
+        model_gsd_m: See `BundleSpec.gsd_m`.
+        most_px: Maximum number of pixels that are read; an even sample is taken of more.
 
     Raises:
-        DataError and its kinds: an image cannot be read.
+        DataError and its kinds: An image cannot be read.
     """
-    gsd_m = look_gsd_m(model_gsd_m)
+    from rooftrace.audit.duplicates import NO_HASH
+    from rooftrace.audit.keypoints import detect_keypoints, thin_keypoints
+
+    gsd_m = fingerprint_gsd_m(model_gsd_m)
     scenes = [scene for _, part in sets for scene in part]
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     share = min(1.0, most_px / max(pixels, 1))
     taken = np.arange(len(scenes))
-    if len(scenes) > MOST_SCENES:
-        taken = np.linspace(0, len(scenes) - 1, MOST_SCENES).round().astype(int)
-        share = min(1.0, share * len(scenes) / MOST_SCENES)
+    if len(scenes) > MAX_SCENES:
+        taken = np.linspace(0, len(scenes) - 1, MAX_SCENES).round().astype(int)
+        share = min(1.0, share * len(scenes) / MAX_SCENES)
     looked = [
-        landmarks_of(scenes[i], gsd_m, assumed_gsd_m=model_gsd_m, share=share, start=i)
+        detect_keypoints(scenes[i], gsd_m, assumed_gsd_m=model_gsd_m, share=share, start=i)
         for i in taken.tolist()
     ]
     kept = [k for k, one in enumerate(looked) if len(one) or one.whole != NO_HASH]
-    found, cell_px = thinned([looked[k] for k in kept], MOST_ENTRIES - len(kept))
+    found, cell_px = thin_keypoints([looked[k] for k in kept], MAX_ENTRIES - len(kept))
     hashes = [one.hashes for one in found]
     places = [one.places for one in found]
     counts = [len(one) for one in found]
@@ -173,7 +182,7 @@ def fingerprint_of(
     )
     return Fingerprint(
         gsd_m=gsd_m,
-        sets=tuple(TrainedOn(name=name, scenes=len(part)) for name, part in sets),
+        sets=tuple(TrainingSet(name=name, scenes=len(part)) for name, part in sets),
         share=share * len(taken) / len(scenes) if scenes else 1.0,
         cell_px=cell_px,
         scenes=len(found),
@@ -183,13 +192,15 @@ def fingerprint_of(
 
 
 def _joined(values: NDArray[np.integer], width: int) -> bytes:
-    """Numbers as bytes, first the lowest of each, then the next: like beside like packs well."""
+    """Return numbers as bytes: first the lowest byte of each, then the next. Similar bytes side by
+    side compress well.
+    """
     plain = np.ascontiguousarray(values.astype(f"<u{width}"))
     return plain.view(np.uint8).reshape(-1, width).T.tobytes()
 
 
 def _split(raw: bytes, width: int, arrays: int) -> list[NDArray[np.unsignedinteger]]:
-    """`arrays` of numbers, as many in each, from what `_joined` made of them."""
+    """Return `arrays` arrays of equal length from the output of `_joined`."""
     planes = np.frombuffer(raw, np.uint8).reshape(arrays, width, -1)
     return [
         np.ascontiguousarray(one.T).view(f"<u{width}")[:, 0].astype(f"u{width}") for one in planes

@@ -1,11 +1,11 @@
-"""Pix2Pix (Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks")
-as a refiner: from an image and a coarse map of it to a map with outlines as labels have them.
+"""Pix2Pix as a refiner: from an image and a coarse map of it to a map with accurate outlines.
 
-Both networks are those of the paper's appendix, with the number of filters and layers open. What
-differs: the generator sees the coarse map beside the image and answers logits; BatchNorm keeps its
-running statistics in evaluation, where the paper takes those of the test batch, so that the answer
-for a tile does not depend on the batch it is in; dropout, the paper's only source of noise, acts in
-training alone, so that a model answers the same each time.
+Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks". Both networks
+are those of the paper's appendix, with a free number of filters and layers. There are three
+differences. The generator sees the coarse map beside the image and returns logits. BatchNorm keeps
+its running statistics in evaluation, while the paper uses those of the test batch, so that the
+answer for a tile does not depend on its batch. Dropout, the paper's only source of noise, acts in
+training alone, so that a model always gives the same answer.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import rooftrace.models._torch  # noqa: F401
-
-# isort: split
 import torch
 from torch import Tensor, nn
 
@@ -27,25 +24,26 @@ _SLOPE = 0.2
 _STD = 0.02
 _DROPPED_BLOCKS = 3
 
-_SUREST = math.log(999.0)
-"""Odds of the coarse map are cut to 999 : 1, so that what it is wrongly sure of can be changed."""
+_MAX_LOG_ODDS = math.log(999.0)
+"""Limit of the odds of the coarse map, 999 : 1; beyond it a confident error could not be corrected.
+"""
 
 
 class Generator(nn.Module):
-    """The U-Net of the paper: halved `depth` times by 4 × 4 convolutions, and back.
+    """The U-Net of the paper: halved `depth` times by 4 × 4 convolutions, and enlarged again.
 
-    The paper draws a picture anew; here most of it is in the coarse map already. With `residual`
-    the answer is added to the coarse logits and begins as nothing: the untrained refiner is the
-    identity, and training goes on from what the segmenter knows.
+    The paper draws a new picture; here most of it is in the coarse map already. With `residual` the
+    output is added to the coarse logits and starts as zero: the untrained refiner is the identity,
+    and training starts from the answer of the segmenter.
 
     Args:
-        bands: of the image.
-        channels: of the map.
-        filters: of the first convolution; doubled in each of the next three.
-        depth: how often it is halved; 8 in the paper, for 256 px. Height and width must be
-            multiples of `multiple_px`.
-        dropout: in the three innermost blocks on the way back.
-        residual: add to the coarse logits, or answer without them.
+        bands: Number of bands of the image.
+        channels: Number of channels of the map.
+        filters: Filters of the first convolution; doubled in each of the next three.
+        depth: Number of halvings; 8 in the paper, for 256 px. Height and width must be multiples of
+            `multiple_px`.
+        dropout: Dropout in the three innermost blocks on the way back.
+        residual: Add the output to the coarse logits.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Generator(nn.Module):
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             before = widths[level - 1] if level else bands + channels
-            # Normalised, an innermost block of one pixel would be nothing (the paper's errata).
+            # Normalisation would set an innermost block of one pixel to 0 (the paper's errata).
             self.down.append(_down(before, width, normalised=0 < level < depth - 1))
         self.up = nn.ModuleList()
         inside = widths[-1]
@@ -79,7 +77,7 @@ class Generator(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def forward(self, image: Tensor, coarse: Tensor) -> Tensor:
-        """Refined logits (n, channel, y, x).
+        """Return refined logits (n, channel, y, x).
 
         Args:
             image: (n, band, y, x) normalised pixels.
@@ -99,13 +97,13 @@ class Generator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Whether patches of a map are drawn by hand, each judged with the image beneath it.
+    """Classifies patches of a map as drawn by hand or generated, each with the image beneath it.
 
     Args:
-        bands: of the image.
-        channels: of the map.
-        filters: of the first convolution; doubled in each of the next three.
-        layers: convolutions that halve; 3 judges patches of 70 × 70 px, as in the paper.
+        bands: Number of bands of the image.
+        channels: Number of channels of the map.
+        filters: Filters of the first convolution; doubled in each of the next three.
+        layers: Number of convolutions that halve; 3 judges patches of 70 × 70 px, as in the paper.
     """
 
     def __init__(self, bands: int, channels: int, *, filters: int = 64, layers: int = 3) -> None:
@@ -120,17 +118,17 @@ class PatchDiscriminator(nn.Module):
 
     @staticmethod
     def patch_px(layers: int) -> int:
-        """Side of what one answer looks at."""
-        # 7 for the two last convolutions, which step by one; doubled, and 2 more, by each other.
+        """Return the side of the patch that one answer sees."""
+        # The last two convolutions, with stride 1, see 7 px; each other doubles that and adds 2.
         return 9 * (1 << layers) - 2
 
     @staticmethod
     def smallest_px(layers: int) -> int:
-        """Side of the smallest input that gives an answer."""
+        """Return the side of the smallest input that gives an answer."""
         return 3 << layers
 
     def forward(self, image: Tensor, drawn: Tensor) -> Tensor:
-        """Logits (n, 1, patch, patch), high for what is drawn by hand.
+        """Return logits (n, 1, patch, patch), which are high for maps drawn by hand.
 
         Args:
             image: (n, band, y, x) normalised pixels.
@@ -143,7 +141,7 @@ class PatchDiscriminator(nn.Module):
 class RefinedNet(nn.Module):
     """Segmenter and generator as one: normalised pixels to (refined, coarse) logits.
 
-    What the segmenter answers beyond the classes (a second head) is in both as it is.
+    Channels of the segmenter beyond the classes (a second head) are in both, unchanged.
     """
 
     def __init__(self, segmenter: nn.Module, generator: Generator) -> None:
@@ -161,16 +159,18 @@ class RefinedNet(nn.Module):
 
 
 def _widths(filters: int, levels: int) -> list[int]:
-    """Doubled three times at most."""
+    """Return the filters of each level, doubled at most three times."""
     return [filters << min(level, 3) for level in range(levels)]
 
 
 def _bounded(logits: Tensor) -> Tensor:
-    """Logits whose odds, each class against the most likely, are at most `_SUREST`."""
+    """Limit logits so that the odds of each class against the most likely one are at most
+    `_MAX_LOG_ODDS`.
+    """
     logits = logits.float()
     if logits.shape[1] == 1:
-        return logits.clamp(-_SUREST, _SUREST)
-    return (logits - logits.amax(dim=1, keepdim=True)).clamp(min=-_SUREST)
+        return logits.clamp(-_MAX_LOG_ODDS, _MAX_LOG_ODDS)
+    return (logits - logits.amax(dim=1, keepdim=True)).clamp(min=-_MAX_LOG_ODDS)
 
 
 def _down(before: int, width: int, *, normalised: bool, stride: int = 2) -> nn.Module:
@@ -191,7 +191,7 @@ def _up(before: int, width: int, dropout: float) -> nn.Module:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As in the paper: weights from N(0, 0.02)."""
+    """Initialise weights from N(0, 0.02), as in the paper."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, _STD)
         if module.bias is not None:

@@ -1,60 +1,210 @@
-"""The contract inside a `.rooftrace` file: what `bundle.json` says, and nothing else may."""
+"""The contract inside a `.rooftrace` file: the content of `bundle.json`."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
-from rooftrace.data.separation import Separation
+from rooftrace.core.config import Config
 from rooftrace.io.legend import Legend
-from rooftrace.models.calibration import Calibration
 from rooftrace.models.fingerprint import Fingerprint
 
-__all__ = ["SCHEMA_VERSION", "BundleSpec", "Measured", "Output", "Part", "Precision", "Variant"]
+__all__ = [
+    "MAX_COEFFICIENT",
+    "MAX_KNOTS",
+    "MAX_SIDE_PX",
+    "SCHEMA_VERSION",
+    "BundlePart",
+    "BundleSpec",
+    "Calibration",
+    "CalibrationData",
+    "IsotonicMap",
+    "LogisticMap",
+    "MeasuredMetrics",
+    "Output",
+    "Precision",
+    "Separation",
+    "Variant",
+    "logit",
+]
+
+MAX_KNOTS = 64
+MAX_COEFFICIENT = 1000.0
+MAX_SIDE_PX = 2**15
+"""Maximum side of a model's input in pixels, far above what any memory holds."""
+
+_EDGE = 1 / 510
+"""Half of a 255th, the unit in which probabilities of pixels are counted. Scores nearer to 0 or 1
+carry no more information.
+"""
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Coefficient = Annotated[float, Field(ge=-MAX_COEFFICIENT, le=MAX_COEFFICIENT)]
+Floats = NDArray[np.float64]
+
+
+def logit(score: NDArray[np.floating]) -> Floats:
+    """Return ln(s / (1 - s)) of scores in 0..1, which are kept 1/510 away from both ends."""
+    inside = np.clip(np.asarray(score, np.float64), _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(inside / (1 - inside)), np.float64)
+
+
+class LogisticMap(Config):
+    """The logistic function of `slope · logit(score) + intercept`.
+
+    Args:
+        kind: `temperature` (Guo et al. 2017, "On Calibration of Modern Neural Networks"; its
+            temperature is 1 / slope, and there is no intercept) or `platt` (Platt 1999,
+            "Probabilistic Outputs for Support Vector Machines").
+        slope: Slope, 0 or more, so that a better score is never less probable.
+        intercept: Intercept; 0 for `temperature`.
+    """
+
+    kind: Literal["temperature", "platt"]
+    slope: Annotated[Coefficient, Field(ge=0)]
+    intercept: Coefficient = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LogisticMap:
+        if self.kind == "temperature" and self.intercept != 0:
+            raise ValueError(f"a temperature has no intercept, but {self.intercept} was given")
+        return self
+
+    def apply(self, score: NDArray[np.floating]) -> Floats:
+        """Map (n,) scores to (n,) probabilities."""
+        # This form of the logistic function does not overflow.
+        halved = (self.slope * logit(score) + self.intercept) / 2
+        return np.asarray((1 + np.tanh(halved)) / 2, np.float64)
+
+
+class IsotonicMap(Config):
+    """Straight lines between knots, constant beyond the first and the last.
+
+    This is isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
+    Accurate Multiclass Probability Estimates").
+
+    Args:
+        scores: Scores at the knots, each above the one before.
+        probabilities: Probabilities at the knots, none below the one before.
+    """
+
+    kind: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
+    probabilities: Annotated[tuple[Unit, ...], Field(min_length=1, max_length=MAX_KNOTS)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> IsotonicMap:
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError(
+                f"there are {len(self.scores)} scores for {len(self.probabilities)} probabilities"
+            )
+        if any(before >= after for before, after in pairwise(self.scores)):
+            raise ValueError("the scores do not increase from knot to knot")
+        if any(before > after for before, after in pairwise(self.probabilities)):
+            raise ValueError("the probabilities decrease from one knot to another")
+        return self
+
+    def apply(self, score: NDArray[np.floating]) -> Floats:
+        """Map (n,) scores to (n,) probabilities."""
+        return np.asarray(np.interp(score, self.scores, self.probabilities), np.float64)
+
+
+class CalibrationData(Config):
+    """The data that a calibration was fitted on.
+
+    Args:
+        data: Name of the folder.
+        split: Part of a split that was used, `all`, or `val`.
+        scenes: Number of scenes in which buildings were predicted.
+        objects: Number of predicted buildings that were compared with the label.
+        right: Number of those whose IoU with a labelled building is above 0.5.
+    """
+
+    data: str
+    split: str
+    scenes: Count
+    objects: Count
+    right: Count
+
+
+class Calibration(Config):
+    """Map from the score of a building to the probability that its IoU with a labelled building is
+    above 0.5.
+
+    Args:
+        map: The function, which is monotone.
+        fitted_on: The data.
+        protocol: Way in which its buildings were predicted.
+        ece_before, ece_after: Expected calibration error (`metrics.calibration`) of the scores and
+            of the probabilities. The latter are of scenes that were left out of the fit.
+        log_loss_before, log_loss_after: Mean log loss, measured in the same way.
+    """
+
+    map: Annotated[LogisticMap | IsotonicMap, Field(discriminator="kind")]
+    fitted_on: Annotated[tuple[CalibrationData, ...], Field(min_length=1)]
+    protocol: str = ""
+    ece_before: Unit
+    ece_after: Unit
+    log_loss_before: Annotated[float, Field(ge=0)]
+    log_loss_after: Annotated[float, Field(ge=0)]
+
+    def apply(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map scores to probabilities.
+
+        Args:
+            score: (n,) scores in 0..1; NaN where there is none, which stays NaN.
+
+        Returns:
+            (n,) float32 in 0..1, in the order of the scores.
+        """
+        return self.map.apply(score).astype(np.float32)
+
 
 SCHEMA_VERSION = 1
 
 Output = Literal["probabilities", "coarse"]
-"""What a graph answers: the model's answer, and of a refined model the segmenter's, by name."""
+"""Outputs of a graph by name: the model's answer and, for a refined model, the segmenter's."""
+
+Separation = Literal["border", "distance"]
+"""Target of a second head: the borders between buildings, or the distance from their outlines."""
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
-"""What a network's arithmetic is done in."""
+"""Precision of a network's arithmetic."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Part(_Frozen):
-    """One file of the bundle."""
+class BundlePart(Config):
+    """Hash and size of one file of the bundle."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
 
 
-class Variant(_Frozen):
-    """The same model made ready for one engine and one precision.
+class Variant(Config):
+    """Variant of the model that was prepared for one engine and one precision.
 
     Args:
-        engine: the engine that reads it.
-        precision: what its arithmetic is done in.
-        files: names of its parts, in the order the engine wants them.
-        parity: how far it is from `model.onnx`, measured when it was made.
+        engine: Engine that reads it.
+        precision: Precision of its arithmetic.
+        files: Names of its parts, in the order that the engine expects.
+        parity: Difference from `model.onnx`, measured when it was made.
     """
 
     engine: Literal["openvino", "onnxruntime", "tensorrt"]
     precision: Precision
     files: tuple[str, ...]
-    parity: dict[str, float] = {}
+    parity: dict[str, float] = Field(default_factory=dict)
 
 
-class Measured(_Frozen):
-    """Figures, with what they were measured on."""
+class MeasuredMetrics(Config):
+    """Metrics, and the data and protocol that they were measured with."""
 
     data: str
     split: str
@@ -62,39 +212,46 @@ class Measured(_Frozen):
     values: dict[str, float]
 
 
-class BundleSpec(_Frozen):
-    """What a trained model expects and what it answers.
+class BundleSpec(Config):
+    """The contract of a trained model: its input and its outputs.
 
-    The graph takes pixel values as they are in the image, (n, band, y, x), and answers
-    probabilities: (n, 1, y, x) of the second class where there are two classes, else
-    (n, class, y, x) that sum to one. A model that tells touching buildings apart answers one
-    channel more, after these. A refined model (`models.pix2pix`) has a second output of the same
-    shape, `coarse`: what its segmenter says before the refinement. Mean and standard deviation,
-    given here for the record and for training on, are inside the graph.
+    The graph takes pixel values as they are in the image, (n, band, y, x), and returns
+    probabilities: (n, 1, y, x) of the second class if there are two classes, else (n, class, y, x)
+    that sum to one. A model that separates touching buildings returns one channel more, after
+    these. A refined model (`models.pix2pix`) has a second output of the same shape, `coarse`: the
+    answer of its segmenter before the refinement. Mean and standard deviation are part of the
+    graph; they are listed here for the record and for further training.
 
     Args:
-        bands: names of the bands, in order.
-        dtype: of the pixel values that it was trained on.
-        gsd_m: metres per pixel that the image is brought to; None where training knew no metres.
-        mean, std: per band, in pixel values.
-        classes: names; index 0 is the background.
-        colours: `#RRGGBB` of each class in masks and pictures; none: those of `io.legend`.
-        building_class: index of the class whose footprints are drawn.
-        threshold: on the probability of that class, where there are two classes; of more the most
-            probable is taken.
-        coarse_threshold: as `threshold`, for the output `coarse`; None where the model is not
-            refined and has no such output.
-        separation: what the last channel is: the probability of a `border` between two buildings,
-            or the `distance` from a building's outline (`data.separation`); None where there is
-            no such channel.
-        separation_threshold: from which on that channel counts as border, or as the inside.
-        calibration: from the score of a building, at these thresholds, to the probability that it
-            is one; None where none was fitted.
-        fingerprint: by what the scenes that it was trained on are known again; None where nobody
-            took it.
-        input_multiple_px: height and width must be multiples of this.
-        input_px: the one size it takes, or None where any multiple will do.
-        context_px: how far from an edge of its input an answer is still bent by that edge.
+        name: Name of the model.
+        bands: Names of the bands, in order.
+        dtype: Type of the pixel values that it was trained on.
+        gsd_m: Metres per pixel that the image is resampled to; None if training used no metres.
+        mean, std: One value per band, in pixel values.
+        classes: Names of the classes; index 0 is the background.
+        colours: `#RRGGBB` of each class in masks and pictures; empty for those of `io.legend`.
+        building_class: Index of the class whose footprints are traced.
+        threshold: Threshold on the probability of that class, for two classes; of more classes the
+            most probable is taken.
+        coarse_threshold: The same for the output `coarse`; None if the model is not refined and has
+            no such output.
+        separation: Meaning of the last channel: the probability of a `border` between two
+            buildings, or the `distance` from a building's outline (`train.datamodule`); None if
+            there is no such channel.
+        separation_threshold: Value from which that channel counts as border, or as the inside.
+        calibration: Map from the score of a building, at these thresholds, to the probability that
+            it is one; None if none was fitted.
+        fingerprint: Data by which the training scenes are recognised; None if there is none.
+        input_multiple_px: Number that height and width of the input must be multiples of.
+        input_px: The only size of the input, or None if any multiple is accepted.
+        context_px: Distance from an edge of the input within which answers are distorted by it.
+        metrics: Metrics on the validation folders.
+        training: Resolved configuration of the training run.
+        versions: Versions of packages.
+        licence, attribution: Licence and attribution of the weights.
+        created: Time of the export.
+        variants: The model for other engines and precisions.
+        parts: Hashes and sizes of the files.
     """
 
     schema_version: Literal[1] = 1
@@ -114,17 +271,17 @@ class BundleSpec(_Frozen):
     separation_threshold: Probability = 0.5
     calibration: Calibration | None = None
     fingerprint: Fingerprint | None = None
-    input_multiple_px: Annotated[int, Field(ge=1)] = 32
-    input_px: Annotated[int, Field(ge=1)] | None = None
-    context_px: Annotated[int, Field(ge=0)] = 32
-    metrics: tuple[Measured, ...] = ()
-    training: dict[str, Any] = {}
-    versions: dict[str, str] = {}
+    input_multiple_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] = 32
+    input_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] | None = None
+    context_px: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] = 32
+    metrics: tuple[MeasuredMetrics, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
     licence: str = ""
     attribution: str = ""
     created: str = ""
     variants: tuple[Variant, ...] = ()
-    parts: dict[str, Part] = {}
+    parts: dict[str, BundlePart] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> BundleSpec:
@@ -146,27 +303,29 @@ class BundleSpec(_Frozen):
 
     @property
     def is_binary(self) -> bool:
-        """Background and one more class: the model answers one probability."""
+        """True if there are two classes, background and one more: the model returns one
+        probability.
+        """
         return len(self.classes) == 2
 
     @property
     def channels(self) -> int:
-        """How many probabilities of classes the model answers for a pixel."""
+        """Number of class probabilities that the model returns for a pixel."""
         return 1 if self.is_binary else len(self.classes)
 
     @property
     def outputs(self) -> int:
-        """How many channels the graph answers: those of the classes, and the second head's."""
+        """Number of channels of the graph: those of the classes, and one for a second head."""
         return self.channels + (self.separation is not None)
 
     @property
     def is_refined(self) -> bool:
-        """Whether the graph answers `coarse`, too."""
+        """True if the graph also has the output `coarse`."""
         return self.coarse_threshold is not None
 
     @property
     def building_channel(self) -> int:
-        """Where among them the building's is."""
+        """Channel of the building among the class probabilities."""
         return 0 if self.is_binary else self.building_class
 
     @property

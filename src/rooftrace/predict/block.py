@@ -1,9 +1,14 @@
-"""From the answers of tiles to one finished block of a scene."""
+"""Blocks: parts of a scene that are finished, stored and resumed one at a time.
+
+Each tile belongs to one block and contributes its output to it. A few rows or columns of the output
+also contribute to the neighbouring blocks to the right and below: the halo.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +16,25 @@ from numpy.typing import NDArray
 from rooftrace.core.types import BoolArray, Window
 from rooftrace.io.masks import NODATA
 from rooftrace.io.resample import enlarge
-from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.scene import ScenePlan, TileIndex
+from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender
-from rooftrace.vector.traced import BlockOutlines, Tracing
+from rooftrace.vector.assemble import BlockOutlines, Tracing
 
-__all__ = ["Block", "Piece", "make_block", "most_probable"]
+__all__ = ["Block", "BlockTiles", "Halo", "Thumbnail", "TileOutput", "TileStats", "most_probable"]
+
+Thumbnail = tuple[NDArray[Any], NDArray[np.bool_]]
+"""Pixels (y, x, band) of a block at the resolution of the preview, and their validity (y, x)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What a tile says of a block.
+class TileOutput:
+    """Part of a tile's output that contributes to one block.
 
     Args:
-        index: of the tile.
-        extent: of the scene at the model's resolution.
-        answer: (channel, y, x) of the extent, in 255ths; None where the tile failed and its pixels
-            are to be taken for nodata.
+        index: Index of the tile.
+        extent: Window of the part, in pixels of the model.
+        answer: (channel, y, x) probabilities of the extent in 255ths; None if the tile failed and
+            its pixels become nodata.
     """
 
     index: TileIndex
@@ -35,27 +42,70 @@ class Piece:
     answer: NDArray[np.uint8] | None
 
 
+Halo = tuple[tuple[int, TileOutput], ...]
+"""Outputs of a block's tiles that contribute to later blocks, each with the number of that
+block."""
+
+
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One finished part of a scene, on the source's grid.
+class TileStats:
+    """Counts over the tiles of a block.
 
     Args:
-        window: of the source.
-        mask: (y, x) class indices, NODATA where nothing is known.
-        score: (y, x) the probability, in 255ths, of the second class where there are two, else of
-            the pixel's own.
-        count: (256,) pixels of each class index.
-        cores: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
-            that does not tell buildings apart.
-        outlines: its polygons, where they were traced already.
+        tiles_run: Number of tiles that the network has run.
+        tiles_empty: Number of tiles without a valid pixel, which the network does not run.
+        tiles_failed: Number of tiles that could not be read or run, and became nodata.
+        engine_seconds: Time in the network, in seconds.
+        engine_px: Number of pixels given to the network, with overlaps and padding.
+        errors: Messages of the failed tiles.
+    """
+
+    tiles_run: int = 0
+    tiles_empty: int = 0
+    tiles_failed: int = 0
+    engine_seconds: float = 0.0
+    engine_px: int = 0
+    errors: tuple[str, ...] = ()
+
+    def plus(self, other: TileStats) -> TileStats:
+        """Return the sum of both."""
+        return TileStats(
+            self.tiles_run + other.tiles_run,
+            self.tiles_empty + other.tiles_empty,
+            self.tiles_failed + other.tiles_failed,
+            self.engine_seconds + other.engine_seconds,
+            self.engine_px + other.engine_px,
+            self.errors + other.errors,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Finished block on the grid of the source.
+
+    Args:
+        window: Window of the block in the source.
+        mask: (y, x) class indices, NODATA where there is no valid pixel.
+        score: (y, x) probabilities in 255ths: of the second class if there are two classes, else of
+            the pixel's own class.
+        count: (256,) number of pixels by class index.
+        markers: (y, x) 1 inside a building and away from its neighbours, else 0; None from a model
+            without a separation channel.
+        outlines: Polygons of the block, if another process has traced them.
+        thumbnail: Pixels of the block for the preview; None if no preview is made.
+        tiles: Counts over its tiles.
+        resumed: Whether an earlier run finished the block.
     """
 
     window: Window
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8]
     count: NDArray[np.int64]
-    cores: NDArray[np.uint8] | None = None
+    markers: NDArray[np.uint8] | None = None
     outlines: BlockOutlines | None = None
+    thumbnail: Thumbnail | None = None
+    tiles: TileStats = TileStats()
+    resumed: bool = False
 
     @classmethod
     def of(
@@ -63,79 +113,101 @@ class Block:
         window: Window,
         mask: NDArray[np.uint8],
         score: NDArray[np.uint8],
-        cores: NDArray[np.uint8] | None = None,
+        markers: NDArray[np.uint8] | None = None,
     ) -> Block:
-        """One whose pixels are counted here."""
-        return cls(window, mask, score, _count(mask), cores)
+        """Return a block with the counts of its pixels."""
+        return cls(window, mask, score, _count(mask), markers)
 
     @classmethod
     def empty(cls, window: Window) -> Block:
-        """One of nodata alone."""
+        """Return a block that is nodata everywhere."""
         count = np.zeros(256, dtype=np.int64)
         count[NODATA] = window.area_px
-        # One value for all pixels; nobody writes into a block.
+        # Broadcast arrays store one value for all pixels; blocks are read only.
         mask, score = (np.broadcast_to(np.uint8(v), window.shape_yx) for v in (NODATA, 0))
         return cls(window, mask, score, count)
 
+    @property
+    def occurring(self) -> list[int]:
+        """Class indices that have a pixel in the block."""
+        found: list[int] = np.flatnonzero(self.count).tolist()
+        return found
+
     def traced(self, tracing: Tracing) -> BlockOutlines:
-        """Its polygons, as far as they depend on it alone."""
-        occurring = np.flatnonzero(self.count).tolist()
-        return tracing.trace(self.window, self.mask, self.score, occurring, self.cores)
+        """Return the polygons of the block that do not depend on other blocks."""
+        return tracing.trace(self.window, self.mask, self.score, self.occurring, self.markers)
 
     @property
     def is_empty(self) -> bool:
-        """Whether all of it is nodata."""
+        """True if all pixels are nodata."""
         return int(self.count[NODATA]) == self.window.area_px
 
 
-def make_block(
-    plan: ScenePlan,
-    spec: BundleSpec,
-    number: int,
-    pieces: Sequence[Piece],
-    valid: BoolArray | None,
-    threshold: float | None,
-) -> Block:
-    """Blend, bring to the source's grid, decide.
+@dataclass(frozen=True)
+class BlockTiles:
+    """Outputs of the tiles of a block, before they are blended.
 
     Args:
-        number: of the block.
-        pieces: of every tile that has weight in it and saw a valid pixel.
-        valid: (y, x) of the block; None where all of it is.
-        threshold: on the building's probability; None where the most probable class is taken.
+        number: Number of the block in the plan.
+        own: Parts that contribute to the block itself.
+        halo: Parts that contribute to later blocks.
+        valid: (y, x) validity of the source; None if all pixels of the block are valid.
+        thumbnail: Pixels of the block for the preview.
+        tiles: Counts over the tiles.
     """
-    window, model_window = plan.blocks[number], plan.model_window(number)
-    valid = _without_failed(plan, window, pieces, valid)
-    known = [(piece, piece.answer) for piece in pieces if piece.answer is not None]
-    if not known and valid is not None and not valid.any():
-        return Block.empty(window)
-    if not known:
-        blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
-    else:
-        blender = Blender(plan.tiles, model_window, spec.outputs)
-        for piece, answer in known:
-            blender.feed(piece.index, answer, piece.extent)
-        blended = enlarge(blender.finish(), model_window, window, plan.scaling)
-    blended, parting = blended[: spec.channels], blended[spec.channels :]
-    if threshold is None:
-        mask, score = most_probable(blended)
-    else:
-        score = blended[0]
-        mask = (score >= np.uint16(np.ceil(threshold * BLEND_ONE))).view(np.uint8)
-    if valid is not None:
-        mask = np.where(valid, mask, np.uint8(NODATA))
-    score += np.uint16(BLEND_ONE // PROB_ONE // 2)
-    score >>= np.uint16(8)
-    cores = None
-    if spec.separation is not None:
-        above = parting[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
-        inside = ~above if spec.separation == "border" else above
-        cores = (inside & (mask == spec.building_class)).view(np.uint8)
-    return Block.of(window, mask, score.astype(np.uint8), cores)
+
+    number: int
+    own: tuple[TileOutput, ...]
+    halo: Halo
+    valid: BoolArray | None
+    thumbnail: Thumbnail | None
+    tiles: TileStats
+
+    def finish(self, plan: ScenePlan, received: Sequence[TileOutput]) -> Block:
+        """Return the block: blend the tiles, resample to the source's grid, and choose the classes.
+
+        Args:
+            plan: Plan of the scene.
+            received: Halo outputs of earlier blocks that contribute to this one, in any order.
+        """
+        spec, threshold = plan.spec, plan.threshold
+        window, model_window = plan.blocks[self.number], plan.model_window(self.number)
+        outputs = [*received, *self.own]
+        valid = _without_failed(plan, window, outputs, self.valid)
+        known = [(output, output.answer) for output in outputs if output.answer is not None]
+        if not known and valid is not None and not valid.any():
+            return replace(Block.empty(window), thumbnail=self.thumbnail, tiles=self.tiles)
+        if not known:
+            blended = np.zeros((spec.outputs, *window.shape_yx), dtype=np.uint16)
+        else:
+            blender = Blender(plan.tiles, model_window, spec.outputs)
+            for output, answer in known:
+                blender.feed(output.index, answer, output.extent)
+            blended = enlarge(blender.finish(), model_window, window, plan.scaling)
+        blended, separation = blended[: spec.channels], blended[spec.channels :]
+        if threshold is None:
+            mask, score = most_probable(blended)
+        else:
+            score = blended[0]
+            mask = (score >= np.uint16(np.ceil(threshold * BLEND_ONE))).view(np.uint8)
+        if valid is not None:
+            mask = np.where(valid, mask, np.uint8(NODATA))
+        score += np.uint16(BLEND_ONE // PROB_ONE // 2)
+        score >>= np.uint16(8)
+        markers = None
+        if spec.separation is not None:
+            above = separation[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
+            inside = ~above if spec.separation == "border" else above
+            markers = (inside & (mask == spec.building_class)).view(np.uint8)
+        return Block(
+            window, mask, score.astype(np.uint8), _count(mask), markers,
+            thumbnail=self.thumbnail, tiles=self.tiles,
+        )  # fmt: skip
 
 
 def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(256,) pixels of each value; in strips, since `bincount` makes eight bytes of each."""
+    """Return the (256,) count of each value."""
+    # Counted in strips, because `bincount` allocates 8 bytes for each pixel.
     count = np.zeros(256, dtype=np.int64)
     step = max(1, (1 << 19) // mask.shape[1])
     for top in range(0, mask.shape[0], step):
@@ -144,12 +216,13 @@ def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _without_failed(
-    plan: ScenePlan, window: Window, pieces: Sequence[Piece], valid: BoolArray | None
+    plan: ScenePlan, window: Window, outputs: Sequence[TileOutput], valid: BoolArray | None
 ) -> BoolArray | None:
-    for piece in pieces:
-        if piece.answer is not None:
+    """Return the validity of a block's pixels without those of failed tiles."""
+    for output in outputs:
+        if output.answer is not None:
             continue
-        part = plan.scaling.to_source(piece.extent, plan.shape_yx).intersection(window)
+        part = plan.scaling.to_source(output.extent, plan.shape_yx).intersection(window)
         if part is not None:
             valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid
             valid[part.slices(window)] = False
@@ -159,15 +232,22 @@ def _without_failed(
 def most_probable(
     blended: NDArray[np.uint16],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The class index of each pixel, of equals the first, and its value; (class, y, x) to (y, x).
+    """Return the most probable class of each pixel and its probability.
 
-    As `argmax` and `max` along the first axis, of which NumPy does the one many times slower.
+    Among equal values the first class is chosen. The result equals that of `argmax` and `max` along
+    the first axis; NumPy's `argmax` is many times slower.
+
+    Args:
+        blended: (class, y, x) probabilities.
+
+    Returns:
+        (y, x) class indices, and (y, x) probabilities.
     """
     classes, height, width = blended.shape
     best = blended.max(axis=0)
-    # Counted from the last class down, so that of those that are as high the first is the largest.
+    # The first class has the largest number, so that it is chosen among equal values.
     above = np.zeros(best.shape, dtype=np.uint8)
-    # In strips that stay in the processor's cache.
+    # The strips are small enough for the processor's cache.
     step = max(1, (1 << 19) // width)
     for top in range(0, height, step):
         strip = slice(top, top + step)

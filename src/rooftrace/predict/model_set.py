@@ -1,41 +1,138 @@
-"""The models of a run: read, then made ready, here or on another machine."""
+"""Models of a run: read once, and loaded into engines here or on another machine.
+
+Test-time augmentation is a wrapper of an engine, which averages over mirrored copies of each tile.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.models.artefact import read_model
-from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.exported import read_model
 from rooftrace.models.spec import Output
-from rooftrace.predict.ensemble import check_weights, combine
-from rooftrace.predict.ensemble_engine import Combine
+from rooftrace.predict.ensemble import Combine, check_weights, combine
 from rooftrace.predict.ensemble_file import EnsembleFile, is_ensemble, read_ensemble
-from rooftrace.predict.predictor import Predictor, default_bundle
-from rooftrace.predict.tta import Tta, TtaEngine
+from rooftrace.predict.predictor import Predictor
 
-__all__ = ["ModelSet", "Models", "load_models", "read_models"]
+__all__ = [
+    "MirroredEngine",
+    "ModelSet",
+    "Models",
+    "Tta",
+    "TtaEngine",
+    "load_models",
+    "read_models",
+]
 
 Models = Path | Sequence[Path | None] | None
-"""One bundle or ensemble file, or several bundles that are combined; None is the one that comes
-with rooftrace."""
+"""One bundle or ensemble file, or several bundles to combine; None is the bundled model."""
+
+
+Tta = Literal["flips", "d4"]
+"""Kind of augmentation. `flips`: the tile itself, mirrored left to right, top to bottom, and both.
+`d4`: in addition the same four of the transposed tile, which gives all eight symmetries of the
+square (the dihedral group D4)."""
+
+Mirror = Callable[[NDArray[Any]], NDArray[Any]]
+"""Function that mirrors (…, y, x) arrays; it is its own inverse."""
+
+
+def _left_right(tiles: NDArray[Any]) -> NDArray[Any]:
+    return tiles[..., ::-1]
+
+
+def _top_bottom(tiles: NDArray[Any]) -> NDArray[Any]:
+    return tiles[..., ::-1, :]
+
+
+def _transposed(tiles: NDArray[Any]) -> NDArray[Any]:
+    return tiles.swapaxes(-1, -2)
+
+
+# Each mirror is its own inverse; the augmented copies are all products of the mirrors.
+_MIRRORS: dict[Tta, tuple[Mirror, ...]] = {
+    "flips": (_left_right, _top_bottom),
+    "d4": (_left_right, _top_bottom, _transposed),
+}
+
+
+class TtaEngine:
+    """Engine that runs another one on mirrored copies of each tile, and averages the outputs.
+
+    Outputs are mirrored back before they are averaged. The output for a mirrored tile is the
+    mirrored output for the tile, bit for bit: outputs are added in mirror pairs, and the sum of two
+    numbers does not depend on their order.
+
+    With `d4` the other engine also receives tiles whose height and width are exchanged.
+
+    Args:
+        inner: Engine of the network; it runs 4 times (`flips`) or 8 times (`d4`) for each tile.
+        tta: Kind of augmentation.
+    """
+
+    def __init__(self, inner: Engine, tta: Tta) -> None:
+        self._inner = inner
+        self._mirrors = _MIRRORS[tta]
+        self.name = inner.name
+        self.precision = inner.precision
+        self.settings: dict[str, Any] = {**getattr(inner, "settings", {}), "tta": tta}
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Run (n, band, y, x) pixel values to (n, class, y, x) mean probabilities in 0..1."""
+        total = self._sum(batch, self._mirrors)
+        # The number of copies is a power of two, so that the mean is as exact as the sum.
+        total *= np.float32(0.5 ** len(self._mirrors))
+        return total
+
+    def release(self) -> None:
+        """Release the compiled networks of the engine."""
+        getattr(self._inner, "release", lambda: None)()
+
+    def _sum(self, batch: NDArray[Any], mirrors: tuple[Mirror, ...]) -> NDArray[np.float32]:
+        if not mirrors:
+            return np.array(self._inner.run(np.ascontiguousarray(batch)), dtype=np.float32)
+        *others, mirror = mirrors
+        total = self._sum(batch, tuple(others))
+        total += mirror(self._sum(mirror(batch), tuple(others)))
+        return total
+
+
+class MirroredEngine:
+    """Engine that runs another one on tiles mirrored left to right, and mirrors its outputs back.
+
+    Args:
+        inner: Engine of the network.
+    """
+
+    def __init__(self, inner: Engine) -> None:
+        self._inner = inner
+        self.name = inner.name
+        self.precision = inner.precision
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Run (n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
+        return _left_right(self._inner.run(np.ascontiguousarray(_left_right(batch))))
 
 
 @dataclass(frozen=True)
 class ModelSet:
-    """Models that were read, with all that is needed to make them ready; it can be pickled.
+    """Bundles that were read, with the settings for loading them; it can be pickled.
 
     Args:
-        bundles: one, or several that answer as one.
-        how, weights: of several, see `combine`.
-        tta: each model is asked for mirrored tiles too, see `Tta`.
-        engine, precision, output: of each, see `load`.
-        file: the ensemble file that names them, and its path.
+        bundles: One bundle, or several bundles that are combined into one model.
+        how, weights: Method of combination and weights of several bundles, see `combine`.
+        tta: Test-time augmentation of each model, see `Tta`; None for none.
+        engine, precision, output: Settings of each model, see `load`.
+        file: Ensemble file that names the bundles, and its path; None if there is none.
     """
 
     bundles: tuple[ModelBundle, ...]
@@ -48,13 +145,16 @@ class ModelSet:
     file: tuple[EnsembleFile, str] | None = None
 
     def ready(self, build: Callable[[ModelBundle], Engine] | None = None) -> Predictor:
-        """The model, or several as one, with what was fitted for them.
+        """Return the loaded model; several models are combined into one.
+
+        The values that were fitted for an ensemble file are applied.
 
         Args:
-            build: an engine of a bundle; default that which was asked for.
+            build: Function that returns the engine of a bundle; default: the engine of the
+                settings.
 
         Raises:
-            BundleError, ConfigError, GsdMismatch, MissingExtraError: as `load` and `combine`.
+            BundleError, ConfigError, GsdMismatch, MissingExtraError: See `load` and `combine`.
         """
         members = [self._member(bundle, build or self._engine) for bundle in self.bundles]
         if self.file is None:
@@ -64,7 +164,7 @@ class ModelSet:
         name = Path(path).name.removesuffix(".json").removesuffix(".ensemble")
         update: dict[str, Any] = {"name": name, "metrics": file.metrics}
         if file.threshold is not None:
-            # A calibration is of one threshold.
+            # A calibration holds for one threshold only.
             update |= {"threshold": file.threshold, "calibration": file.calibration}
         spec = made.bundle.spec.model_copy(update=update)
         return Predictor(ModelBundle(spec, {}, path, made.bundle.members), made.engine)
@@ -76,7 +176,7 @@ class ModelSet:
         engine = build(bundle)
         if self.tta is not None:
             engine = TtaEngine(engine, self.tta)
-        return Predictor(bundle.giving(self.output), engine)
+        return Predictor(bundle.for_output(self.output), engine)
 
 
 def read_models(
@@ -89,22 +189,22 @@ def read_models(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> ModelSet:
-    """A model, or several as one, without an engine.
+    """Read one or several models without loading their engines.
 
     Args:
-        models: one is taken as it is; an ensemble file says itself how its models are combined.
-        how, weights, tta, engine, precision, output: see `ModelSet`.
+        models: Models to read. An ensemble file determines itself how its members are combined.
+        how, weights, tta, engine, precision, output: See `ModelSet`.
 
     Raises:
-        BundleError: a file cannot be read; a member of an ensemble file is not there, or is
-            another.
-        ConfigError: weights that do not fit.
+        BundleError: A file cannot be read; a member of an ensemble file is missing or has changed.
+        ConfigError: The weights do not fit the models; an ensemble file was given with other models
+            or with weights.
     """
     paths = [models] if models is None or isinstance(models, Path) else list(models)
     file = None
     files = [path for path in paths if path is not None and is_ensemble(path)]
     if files:
-        _check_alone(files[0], paths, weights)
+        _check_ensemble_file(files[0], paths, weights)
         read = read_ensemble(files[0])
         file = read, str(files[0])
         how, weights = read.combine, read.weights
@@ -125,10 +225,10 @@ def load_models(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> Predictor:
-    """A model, or several as one, ready to run; see `read_models`.
+    """Read and load one model, or several models combined into one; see `read_models`.
 
     Raises:
-        As `read_models` and `ModelSet.ready`.
+        RooftraceError: See `read_models` and `ModelSet.ready`.
     """
     return read_models(
         models, how, weights=weights, tta=tta, engine=engine, precision=precision, output=output
@@ -139,35 +239,42 @@ def _read(path: Path | None) -> ModelBundle:
     return default_bundle() if path is None else read_model(path)
 
 
-def _check_alone(file: Path, paths: Sequence[Path | None], weights: Sequence[float] | None) -> None:
+def _check_ensemble_file(
+    file: Path, paths: Sequence[Path | None], weights: Sequence[float] | None
+) -> None:
+    """Raise ConfigError if an ensemble file was given with other models or with weights."""
     if len(paths) > 1:
         raise ConfigError(
-            f"{file} is an ensemble, and {len(paths)} models were given.",
-            remedy="Give it alone, or make one of all bundles with rooftrace ensemble.",
+            f"{file} is an ensemble file, but {len(paths)} models were given.",
+            remedy="Give only this file, or combine all bundles with rooftrace ensemble.",
         )
     if weights is not None:
         raise ConfigError(
-            f"Weights were given, and {file} has its own.", remedy="Leave out --weights."
+            f"Weights were given, but {file} contains its own.", remedy="Leave out --weights."
         )
 
 
 def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBundle]:
-    """The bundles that an ensemble file names, which must be those that it was made with."""
+    """Return the bundles that an ensemble file names.
+
+    Raises:
+        BundleError: A bundle is missing, or is not the one that the file was made with.
+    """
     bundles = []
     for one in file.members:
         where = one.at(path)
         if where is not None and not _is_file(where):
             raise BundleError(
-                f"{path} names the member {one.path!r}, and there is no bundle at {where}.",
-                remedy="Put the bundle there, or make the ensemble again: rooftrace ensemble.",
+                f"{path} names the member {one.path!r}, but there is no bundle at {where}.",
+                remedy="Put the bundle there, or make the file again with rooftrace ensemble.",
             )
         bundle = _read(where)
-        digest = bundle.giving(output).sha256
+        digest = bundle.for_output(output).sha256
         if digest != one.sha256:
             raise BundleError(
                 f"{path} was made with another bundle than {bundle.source}: expected "
                 f"sha256 {one.sha256[:12]}…, received {digest[:12]}….",
-                remedy="Put the bundle back, or make the ensemble again: rooftrace ensemble.",
+                remedy="Restore that bundle, or make the file again with rooftrace ensemble.",
             )
         bundles.append(bundle)
     return bundles
@@ -176,5 +283,5 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # the path is not valid on this system
         return False

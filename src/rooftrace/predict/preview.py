@@ -1,4 +1,7 @@
-"""A picture of a result that one can look at: the image, its buildings or classes, a scale."""
+"""Preview of a result: a picture of the image with its buildings or classes.
+
+It has a scale bar and, for more than two classes, a key of their colours.
+"""
 
 from __future__ import annotations
 
@@ -14,34 +17,151 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.display import round_length
+from rooftrace.io.image_write import round_length
 from rooftrace.io.legend import Colour, Legend
-from rooftrace.predict.key import draw_key
 
-__all__ = ["Preview"]
+__all__ = ["Preview", "ThumbnailSampler", "draw_key"]
+
+_ROW_PX = 22
+"""Height of a row of a key, in pixels."""
+
+_SWATCH_PX = 14
+"""Side of a colour swatch, in pixels."""
+
+_MARGIN_PX = 10
+"""Space at the left and right of a key, in pixels."""
+
+_GAP_PX = 20
+"""Space between two entries of a key, in pixels."""
+
+
+def draw_key(
+    entries: Sequence[tuple[str, Colour | None]], width_px: int, *, paper: Colour, ink: Colour
+) -> Image.Image:
+    """Draw colour swatches with their texts, in as many rows as necessary.
+
+    Args:
+        entries: Text and colour of each entry, from left to right; None draws an empty swatch.
+            Texts that are wider than the picture are cut off.
+        width_px: Width of the picture.
+        paper, ink: Colours of the background and of the text.
+    """
+    font = ImageFont.load_default(size=14)
+    before_px = _SWATCH_PX + 6
+    rows: list[list[tuple[float, str, Colour | None]]] = [[]]
+    left = float(_MARGIN_PX)
+    for text, colour in entries:
+        needed_px = before_px + font.getlength(text)
+        if rows[-1] and left + needed_px > width_px - _MARGIN_PX:
+            rows.append([])
+            left = float(_MARGIN_PX)
+        rows[-1].append((left, text, colour))
+        left += needed_px + _GAP_PX
+    page = Image.new("RGB", (width_px, _ROW_PX * len(rows) + 6), paper)
+    draw = ImageDraw.Draw(page)
+    for number, row in enumerate(rows):
+        middle = 3 + number * _ROW_PX + _ROW_PX // 2
+        for start, text, colour in row:
+            top, below = middle - _SWATCH_PX // 2, middle + _SWATCH_PX // 2
+            draw.rectangle((start, top, start + _SWATCH_PX, below), fill=colour, outline=ink)
+            draw.text((start + before_px, middle), text, fill=ink, font=font, anchor="lm")
+    return page
+
 
 LARGEST_PX = 1600
+"""Maximum length of the longer side of a preview, in pixels."""
+
 _FILL = (255, 196, 0)
 _FILL_SHARE = 0.35
+"""Opacity of the fill of buildings."""
+
 _CLASS_SHARE = 0.55
-"""Of the colour where there are several classes, which is to be told from others."""
+"""Opacity of the fill of several classes; it is higher, because their colours must differ
+visibly."""
 
 _OUTLINE = (255, 64, 32)
 _PAPER, _INK = (24, 24, 28), (240, 240, 240)
 _STRIP_PX = 34
-_NARROWEST_PX = 420
+"""Height of the strip with the caption, in pixels."""
+
+_MIN_WIDTH_PX = 420
+"""Minimum width of a preview in pixels."""
+
 _SHIFT = 4
+"""Number of fractional bits in the coordinates for OpenCV."""
+
+
+class ThumbnailSampler:
+    """Sampler that collects every n-th pixel of an image while its windows are read.
+
+    Args:
+        grid: Grid of the image.
+        bands: Number of its bands; the first three are shown, or the first one as grey.
+        dtype: Type of its values.
+        largest_px: Longer side of the thumbnail in pixels.
+    """
+
+    def __init__(
+        self,
+        grid: GeoGrid,
+        bands: int,
+        dtype: np.dtype[Any] | type,
+        *,
+        largest_px: int = LARGEST_PX,
+    ) -> None:
+        self.step = max(1, ceil(max(grid.shape) / largest_px))
+        self.shape_yx = ceil(grid.height / self.step), ceil(grid.width / self.step)
+        self._bands = 3 if bands >= 3 else 1
+        kind = np.uint8 if np.dtype(dtype) == np.uint8 else np.float32
+        self.pixels: NDArray[Any] = np.zeros((*self.shape_yx, self._bands), dtype=kind)
+        self.valid = np.zeros(self.shape_yx, dtype=bool)
+
+    def watch(self, window: Window, raster: Raster) -> None:
+        """Add the samples of a window of the image; windows may overlap."""
+        step = self.step
+        row, col = -window.row % step, -window.col % step
+        chosen = raster.data[: self._bands, row::step, col::step]
+        into = (
+            slice((window.row + row) // step, (window.row + row) // step + chosen.shape[1]),
+            slice((window.col + col) // step, (window.col + col) // step + chosen.shape[2]),
+        )
+        self.pixels[into] = np.moveaxis(chosen, 0, -1)
+        self.valid[into] = raster.valid[row::step, col::step]
+
+    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the samples in a window.
+
+        Returns:
+            Pixels (y, x, band) and their validity (y, x).
+        """
+        part = self._samples(window)
+        return self.pixels[part], self.valid[part]
+
+    def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """Insert the samples that `crop` has returned for a window."""
+        part = self._samples(window)
+        self.pixels[part], self.valid[part] = pixels, valid
+
+    def _samples(self, window: Window) -> tuple[slice, slice]:
+        rows, cols = (
+            slice(-(-start // self.step), -(-stop // self.step))
+            for start, stop in (
+                (window.row, window.row_stop),
+                (window.col, window.col_stop),
+            )
+        )
+        return rows, cols
 
 
 class Preview:
-    """Gathers every n-th pixel of an image as it passes, and draws footprints on them.
+    """Picture of an image with its footprints, a scale bar and a caption.
 
     Args:
-        grid: of the image.
-        bands: that it has; the first three are shown, or the first as grey.
-        dtype: of its values.
-        legend: of the classes; of two, buildings are drawn without a key.
-        largest_px: of the picture's longer side.
+        grid: Grid of the image.
+        bands: Number of its bands; the first three are shown, or the first one as grey.
+        dtype: Type of its values.
+        legend: Legend of the classes. Two classes are drawn without a key.
+        largest_px: Longer side of the picture in pixels.
     """
 
     def __init__(
@@ -54,54 +174,14 @@ class Preview:
         largest_px: int = LARGEST_PX,
     ) -> None:
         self._grid = grid
-        self._step = max(1, ceil(max(grid.shape) / largest_px))
-        self._bands = 3 if bands >= 3 else 1
-        self._shape = ceil(grid.height / self._step), ceil(grid.width / self._step)
-        kind = np.uint8 if np.dtype(dtype) == np.uint8 else np.float32
-        # Made at once: the thread that reads and the one that finishes both come to write here.
-        self._pixels: NDArray[Any] = np.zeros((*self._shape, self._bands), dtype=kind)
-        self._valid = np.zeros(self._shape, dtype=bool)
         self._legend = legend
+        self.thumbnail = ThumbnailSampler(grid, bands, dtype, largest_px=largest_px)
+        """Background of the preview: every n-th pixel of the image."""
+
         self._paint: _Paint | None = None
 
-    def watch(self, window: Window, raster: Raster) -> None:
-        """Take the pixels of a window of the image; windows may overlap."""
-        step = self._step
-        row, col = -window.row % step, -window.col % step
-        chosen = raster.data[: self._bands, row::step, col::step]
-        into = (
-            slice((window.row + row) // step, (window.row + row) // step + chosen.shape[1]),
-            slice((window.col + col) // step, (window.col + col) // step + chosen.shape[2]),
-        )
-        self._pixels[into] = np.moveaxis(chosen, 0, -1)
-        self._valid[into] = raster.valid[row::step, col::step]
-
-    def crop(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """What was gathered in a window.
-
-        Returns:
-            Pixels (y, x, band) and whether each is valid (y, x).
-        """
-        part = self._samples(window)
-        return self._pixels[part], self._valid[part]
-
-    def paste(self, window: Window, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> None:
-        """Take what `crop` gave of a window in place of its pixels."""
-        part = self._samples(window)
-        self._pixels[part], self._valid[part] = pixels, valid
-
-    def _samples(self, window: Window) -> tuple[slice, slice]:
-        rows, cols = (
-            slice(-(-start // self._step), -(-stop // self._step))
-            for start, stop in (
-                (window.row, window.row_stop),
-                (window.col, window.col_stop),
-            )
-        )
-        return rows, cols
-
     def paint(self, footprints: Footprints) -> None:
-        """Take some of the footprints, on the image's grid, when all of its pixels were seen."""
+        """Draw a chunk of the footprints; the thumbnail must be complete."""
         if self._paint is None:
             self._paint = _Paint(self._background())
         if len(self._legend.names) == 2:
@@ -113,18 +193,19 @@ class Preview:
             self._paint.add(rings, colour, colour, cv2.LINE_8)
 
     def draw(self, shares: Sequence[float], caption: str, gsd_m: float | None) -> Image.Image:
-        """The picture, with a key where there are more classes than that of buildings.
+        """Return the picture, with a key if there are more than two classes.
 
         Args:
-            shares: of the image's area, by class index; what has none is left out of the key.
-            caption: a line of text below.
-            gsd_m: metres per pixel of the image, for the scale bar; None draws none.
+            shares: Share of the image's area by class index, 0..1; classes without area are not in
+                the key.
+            caption: Line of text below the picture.
+            gsd_m: Metres per pixel of the image, for the scale bar; None draws no scale bar.
         """
-        alone = len(self._legend.names) == 2
+        is_binary = len(self._legend.names) == 2
         paint = self._paint or _Paint(self._background())
-        picture = Image.fromarray(paint.mixed(_FILL_SHARE if alone else _CLASS_SHARE))
-        page = self._with_caption(picture, caption, gsd_m, swatch=alone)
-        if alone:
+        picture = Image.fromarray(paint.mixed(_FILL_SHARE if is_binary else _CLASS_SHARE))
+        page = self._with_caption(picture, caption, gsd_m, swatch=is_binary)
+        if is_binary:
             return page
         entries = [
             (f"{name} {share:.1%}", self._legend.rgb(index) if index else None)
@@ -138,31 +219,32 @@ class Preview:
         return whole
 
     def _background(self) -> NDArray[np.uint8]:
-        """(y, x, 3) RGB."""
-        picture: NDArray[np.uint8] = np.full((*self._shape, 3), _PAPER, dtype=np.uint8)
-        picture[self._valid] = _to_bytes(self._pixels[self._valid])
+        """Return the thumbnail as RGB (y, x, 3)."""
+        picture: NDArray[np.uint8] = np.full((*self.thumbnail.shape_yx, 3), _PAPER, dtype=np.uint8)
+        valid = self.thumbnail.valid
+        picture[valid] = _to_bytes(self.thumbnail.pixels[valid])
         return picture
 
     def _rings(self, footprints: Footprints) -> list[NDArray[np.int32]]:
-        """The outlines in picture coordinates, fixed point with `_SHIFT` bits."""
+        """Return the outlines in fixed-point pixel coordinates of the picture, see `_SHIFT`."""
         if not len(footprints):
             return []
         parts, xy, offsets = shapely.to_ragged_array(np.asarray(footprints.geometry))
         if parts == shapely.GeometryType.MULTIPOLYGON:
-            raise ValueError("footprints are single polygons")
+            raise ValueError("footprints contain multipolygons; expected single polygons")
         to_pixel = ~self._grid.transform if self._grid.crs is not None else Affine.identity()
-        to_picture = Affine.scale(1 / self._step) @ to_pixel
+        to_picture = Affine.scale(1 / self.thumbnail.step) @ to_pixel
         t = to_picture
         x = t.a * xy[:, 0] + t.b * xy[:, 1] + t.c
         y = t.d * xy[:, 0] + t.e * xy[:, 1] + t.f
-        # OpenCV counts from the centre of the first pixel, footprints from its corner.
+        # The origin is the centre of the first pixel in OpenCV, but its corner for footprints.
         points = np.rint((np.stack([x, y], axis=1) - 0.5) * (1 << _SHIFT)).astype(np.int32)
         return np.split(points, offsets[0][1:-1])
 
     def _with_caption(
         self, picture: Image.Image, caption: str, gsd_m: float | None, *, swatch: bool
     ) -> Image.Image:
-        width = max(picture.width, _NARROWEST_PX)
+        width = max(picture.width, _MIN_WIDTH_PX)
         page = Image.new("RGB", (width, picture.height + _STRIP_PX), _PAPER)
         page.paste(picture, ((width - picture.width) // 2, 0))
         draw = ImageDraw.Draw(page)
@@ -172,8 +254,8 @@ class Preview:
             draw.rectangle((10, middle - 6, 22, middle + 6), fill=_FILL, outline=_OUTLINE)
         draw.text((30 if swatch else 10, middle), caption, fill=_INK, font=font, anchor="lm")
         if gsd_m is not None:
-            length_m = round_length(picture.width * self._step * gsd_m / 6)
-            length_px = length_m / gsd_m / self._step
+            length_m = round_length(picture.width * self.thumbnail.step * gsd_m / 6)
+            length_px = length_m / gsd_m / self.thumbnail.step
             label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
             right, left = width - 12, width - 12 - length_px
             draw.line((left, middle + 6, right, middle + 6), fill=_INK, width=3)
@@ -182,35 +264,41 @@ class Preview:
 
 
 class _Paint:
-    """A picture on which polygons are painted a chunk at a time.
+    """Picture on which polygons are drawn chunk by chunk.
 
     Args:
-        ground: (y, x, 3) what shows through them.
+        background: (y, x, 3) picture below the polygons.
     """
 
-    def __init__(self, ground: NDArray[np.uint8]) -> None:
-        self._ground = ground
-        self._filled = ground.copy()
-        self._edges = np.zeros_like(ground)
-        self._edge_share = np.zeros(ground.shape[:2], dtype=np.uint8)
+    def __init__(self, background: NDArray[np.uint8]) -> None:
+        self._background = background
+        self._filled = background.copy()
+        self._edges = np.zeros_like(background)
+        self._edge_share = np.zeros(background.shape[:2], dtype=np.uint8)
 
     def add(self, rings: list[NDArray[np.int32]], fill: Colour, outline: Colour, kind: int) -> None:
-        """Polygons by their rings, in fixed point; `kind` of line bounds what is filled."""
+        """Draw polygons.
+
+        Args:
+            rings: Outlines in fixed-point coordinates, see `_SHIFT`.
+            fill, outline: Colours of the fill and of the outlines.
+            kind: OpenCV line type of the fill.
+        """
         if rings:
             cv2.fillPoly(self._filled, rings, fill, kind, _SHIFT)
             cv2.polylines(self._edges, rings, True, outline, 2, cv2.LINE_8, _SHIFT)
             cv2.polylines(self._edge_share, rings, True, 255, 1, cv2.LINE_AA, _SHIFT)
 
     def mixed(self, fill_share: float) -> NDArray[np.uint8]:
-        """(y, x, 3) with so much of what was filled, and the outlines over all."""
-        mixed = cv2.addWeighted(self._filled, fill_share, self._ground, 1 - fill_share, 0)
+        """Return the (y, x, 3) picture with the given opacity of the fill and opaque outlines."""
+        mixed = cv2.addWeighted(self._filled, fill_share, self._background, 1 - fill_share, 0)
         share = self._edge_share[..., None].astype(np.uint16)
         mixed = (self._edges * share + mixed * (255 - share) + 127) // 255
         return np.asarray(mixed, dtype=np.uint8)
 
 
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(n, band) of any dtype, stretched between the 2nd and the 98th percentile."""
+    """Return (n, band) values as bytes, stretched between the 2nd and the 98th percentile."""
     if values.dtype == np.uint8 or not values.size:
         return values.astype(np.uint8)
     low, high = np.nanpercentile(values, (2, 98))

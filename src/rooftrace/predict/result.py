@@ -1,8 +1,8 @@
-"""What prediction makes of one image, and the files that it becomes."""
+"""The result of predicting one image, and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,33 +13,32 @@ from PIL import Image
 from shapely import MultiPolygon
 
 from rooftrace.core.types import DensityGrid, Footprints, GeoGrid, Mask, Window
-from rooftrace.io.display import write_picture
+from rooftrace.density.files import write_density
+from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.io.image_write import write_png
 from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector import write_footprints_chunks
-from rooftrace.predict.options import SceneOptions
-from rooftrace.predict.passage import StreamStats
-from rooftrace.vector.density_files import write_density
-from rooftrace.vector.density_threshold import DEFAULT_THRESHOLD
+from rooftrace.io.vector_write import write_footprints_chunks
+from rooftrace.predict.block import TileStats
 
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = ["ClassFigures", "OutputPaths", "Prediction", "SceneResult", "Summary"]
+__all__ = ["ClassFigures", "OutputPaths", "Prediction", "PredictionSummary", "SceneResult"]
 
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How much there is of one class.
+    """Amount of one class in an image.
 
     Args:
-        name: of the class.
-        class_id: its index, as in the mask.
-        polygons: how many there are that are large enough; none of the background.
-        pixels: of the mask.
-        share: of the valid pixels; 0 where none is valid.
-        area_m2: of these pixels, each taken as large as the one at the image's centre; None where
-            metres are not known.
+        name: Name of the class.
+        class_id: Index of the class in the mask.
+        polygons: Number of polygons above the minimum area; 0 for the background.
+        pixels: Number of pixels in the mask.
+        share: Share of the class in the valid pixels; 0 if none is valid.
+        area_m2: Area of the class's pixels, each as large as the pixel at the image's centre; None
+            if the metres per pixel are unknown.
     """
 
     name: str
@@ -51,24 +50,29 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The figures of one image.
+class PredictionSummary:
+    """Figures of the prediction of one image.
 
     Args:
-        buildings: how many footprints of the building class.
-        built_up_share: of the valid pixels, those that are building; 0 where none is valid.
-        pixels: of the image.
-        valid_pixels: of them, those that are not nodata.
-        seconds: from the first pixel read to the last file or array made.
-        mpx_per_s: millions of the image's pixels per second.
-        engine_mpx_per_s: of the pixels that the network was given, by its own time.
-        gsd_m: metres per pixel of the image, or None where not known.
-        threshold: on the building's probability; None where the most probable class was taken.
-        classes: one entry each, by class index.
-        regularized: footprints of buildings that got right angles; None where there are none.
-        blocks_resumed: that an earlier run had finished.
-        tiles_failed: that were taken for nodata.
-        notes: what was assumed, for the person to see.
+        buildings: Number of footprints of the building class.
+        built_up_share: Share of building pixels in the valid pixels; 0 if none is valid.
+        pixels: Number of pixels of the image.
+        valid_pixels: Number of pixels that are not nodata.
+        seconds: Time in seconds from the first pixel read to the last file or array made, without
+            the time before the previous image of a run was finished.
+        mpx_per_s: Megapixels of the image per second.
+        engine_mpx_per_s: Megapixels that the network received per second of its own time.
+        gsd_m: Metres per pixel of the image; None if unknown.
+        threshold: Threshold on the building probability; None if the most probable class is taken.
+        classes: Figures of each class, in the order of the class indices.
+        regularized: Number of building footprints that got right angles; None without polygons.
+        refined: Number of building footprints whose outline another network has refined; None if
+            none was to be refined.
+        blocks_resumed: Number of blocks that an earlier run finished.
+        tiles_failed: Number of tiles that failed and became nodata.
+        notes: Assumptions that the person should know.
+        values: Bands that were read and the stretch of their values, see `PreparedSource.record`;
+            None if the image was prepared elsewhere.
     """
 
     buildings: int
@@ -82,9 +86,11 @@ class Summary:
     threshold: float | None
     classes: tuple[ClassFigures, ...]
     regularized: int | None = None
+    refined: int | None = None
     blocks_resumed: int = 0
     tiles_failed: int = 0
     notes: tuple[str, ...] = ()
+    values: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,38 +98,42 @@ class Summary:
 
 @dataclass(frozen=True)
 class SceneResult:
-    """What an image gave besides its mask and its footprints.
+    """Results of an image other than its mask and its footprints.
 
     Args:
-        preview: None where none was asked for.
-        density: None where none was asked for, metres are not known, or the image is small.
-        outline: of the valid pixels, a multipolygon in the image's CRS; None where none was asked
-            for.
+        preview: Preview picture; None if it was not requested.
+        summary: Figures of the prediction.
+        tiles: Statistics of the tiles.
+        density: Built-up density by cell; None if it was not requested, if the metres per pixel are
+            unknown, or if the image is small.
+        outline: Outline of the valid pixels, a multipolygon in the image's CRS; None if it was not
+            requested.
     """
 
     preview: Image.Image | None
-    summary: Summary
-    stats: StreamStats = field(repr=False)
+    summary: PredictionSummary
+    tiles: TileStats = field(repr=False)
     density: DensityGrid | None = None
     outline: MultiPolygon | None = None
 
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Where the files of one image go."""
+    """Paths of the files of one image."""
 
     mask: Path
     polygons: Path
     preview: Path
     density: Path
-    """Without an ending: a raster, polygons and a picture are called by it."""
+    """Path without a suffix; the density raster, polygons and picture add theirs."""
 
     @classmethod
     def of(cls, folder: Path, name: str, grid: GeoGrid, legend: Legend) -> OutputPaths:
-        """GeoTIFF and GeoPackage where the image lies somewhere, else PNG and GeoJSON in pixels.
+        """Return the paths: GeoTIFF and GeoPackage for georeferenced images, else PNG and GeoJSON.
 
-        Polygons are called buildings where there is no other class. A PNG is written row by row
-        over its whole width: what is very wide becomes a TIFF.
+        GeoJSON of an image without a CRS has pixel coordinates. The file of polygons is named
+        "buildings" if there is no other class. The mask of a very wide image is a TIFF, because a
+        PNG is written in rows of its whole width.
         """
         placed = grid.crs is not None
         has_grid = placed or not grid.transform.is_identity or grid.width > _WIDEST_PNG_PX
@@ -135,40 +145,36 @@ class OutputPaths:
             density=folder / f"{name}_density",
         )
 
-    def writers(
-        self, options: SceneOptions
-    ) -> tuple[Callable[[Iterable[Footprints]], object] | None, Callable[[SceneResult], None]]:
-        """What writes the polygons, where they are wanted, and what writes the rest."""
-        return self.write_polygons if "polygons" in options.outputs else None, self.write
-
     def write_polygons(self, chunks: Iterable[Footprints]) -> None:
-        """Footprints, some at a time."""
+        """Write footprints chunk by chunk."""
         self.polygons.parent.mkdir(parents=True, exist_ok=True)
         write_footprints_chunks(self.polygons, chunks)
 
     def write(self, result: SceneResult) -> None:
-        """What there is besides mask and polygons, which were written as they came."""
+        """Write preview and density; mask and polygons are written during the prediction."""
         self.preview.parent.mkdir(parents=True, exist_ok=True)
         if result.preview is not None:
-            write_picture(self.preview, result.preview)
+            write_png(self.preview, result.preview)
         if result.density is not None:
             title = self.density.name.removesuffix("_density")
             write_density(self.density, result.density, DEFAULT_THRESHOLD, title)
 
 
 _WIDEST_PNG_PX = 20_000
+"""Maximum width of a mask in pixels that is written as PNG."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model made of one image.
+    """Prediction of one image.
 
     Args:
-        mask: class indices on the image's own grid.
-        outlines: of the buildings, or of all classes.
-        result: preview, density and figures.
-        name: what files are called after.
-        legend: of the mask.
+        mask: Class indices on the image's own grid.
+        outlines: Polygons of the buildings, or of all classes.
+        result: Preview, density and figures.
+        name: First part of the file names.
+        legend: Legend of the mask.
+        tags: Tags of the mask, see `MaskRecord`.
     """
 
     mask: Mask
@@ -176,29 +182,38 @@ class Prediction:
     result: SceneResult
     name: str
     legend: Legend
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def footprints(self) -> geopandas.GeoDataFrame:
-        """Columns as `Footprints.columns`; in pixels where the image has no CRS."""
+        """Footprints with the columns of `Footprints.columns`; in pixels without a CRS."""
         return self.outlines.to_geodataframe()
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> PredictionSummary:
         return self.result.summary
 
     def save(self, folder: str | Path) -> OutputPaths:
-        """Write what `rooftrace predict` would, `NAME_mask` and so on.
+        """Write the files that `rooftrace predict` writes, `NAME_mask` and so on.
 
         Returns:
-            Where the files are.
+            Paths of the files.
 
         Raises:
-            ExportError: the folder cannot be written to.
+            ExportError: The folder cannot be written to.
         """
         paths = OutputPaths.of(Path(folder), self.name, self.mask.grid, self.legend)
-        with mask_sink(paths.mask, self.mask.grid, self.legend) as sink:
-            values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
-            sink.write(Window.whole(values.shape), values)
+        self.write_mask(paths.mask)
         paths.write_polygons([self.outlines])
         paths.write(self.result)
         return paths
+
+    def write_mask(self, path: Path) -> None:
+        """Write the mask alone, as a GeoTIFF or a PNG.
+
+        Raises:
+            ExportError: The file cannot be written.
+        """
+        with mask_sink(path, self.mask.grid, self.legend, self.tags) as sink:
+            values = np.where(self.mask.valid, self.mask.data, np.uint8(NODATA))
+            sink.write(Window.whole(values.shape), values)

@@ -1,8 +1,8 @@
-"""What the network said of an image, kept so that another threshold needs no network.
+"""Recorded outputs of the network for an image, so that another threshold needs no second run.
 
-What is kept is all that a prediction takes from outside: what the network answered, where the
-image is valid, and every n-th pixel of it for the preview. A prediction that is fed these in place
-of image and network is by construction the one that both would give.
+All inputs of a prediction are recorded: the network's outputs, the validity of the pixels, and
+every n-th pixel for the preview. With these in place of image and network, the prediction gives the
+same result as a new run.
 """
 
 from __future__ import annotations
@@ -15,23 +15,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
-from rooftrace.engines.base import Engine
-from rooftrace.io.display import as_rgb
+from rooftrace.core.types import (
+    UNKNOWN_PROVENANCE,
+    GeoGrid,
+    Raster,
+    RasterSource,
+    ResultProvenance,
+    SparseSource,
+    Window,
+)
+from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.io.georeferenced import WrappedSource
+from rooftrace.io.image_write import as_rgb
+from rooftrace.io.provenance import provenance_of
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions, prepared
 from rooftrace.predict.predictor import Input, Predictor, Progress, as_source
 from rooftrace.predict.preview import LARGEST_PX
 from rooftrace.predict.result import Prediction
-from rooftrace.tiling.blend import quantise
 
 __all__ = ["KeptPrediction", "KeptScores", "predict_keeping"]
 
 
 @dataclass(frozen=True)
 class KeptPrediction:
-    """A prediction, and what decides it anew."""
+    """Prediction with the recorded scores for predictions at other thresholds."""
 
     prediction: Prediction
     scores: KeptScores
@@ -39,50 +48,52 @@ class KeptPrediction:
 
 @dataclass(frozen=True)
 class KeptScores:
-    """What is left of an image and of the network's answers. Never written to.
+    """Recorded parts of an image and outputs of the network; read-only.
 
     Args:
-        bundle: the model.
-        options: that were chosen.
-        source: where the image was valid, and every `step`-th of its pixels.
-        engine: gives the recorded answers once more.
-        score: (y, x) as `Block.score`, of every `step`-th pixel of every `step`-th row.
-        engine_mpx_per_s: of the network, when it ran.
+        bundle: Model.
+        options: Options of the prediction.
+        source: Validity of the image and every `step`-th of its pixels.
+        engine: Recorded outputs of the network.
+        score: (y, x) scores of every `step`-th pixel of every `step`-th row, see `Block.score`.
+        engine_mpx_per_s: Megapixels per second of the network when it ran.
     """
 
     bundle: ModelBundle
     options: SceneOptions
-    source: _Remembered
-    engine: _Recorded
+    source: _RecordedSource
+    engine: _RecordedOutputs
     score: NDArray[np.uint8]
     engine_mpx_per_s: float
 
     @property
     def step(self) -> int:
-        """How many pixels of the image are one of `score` and `picture`, along either axis."""
+        """Number of image pixels per pixel of `score` and `picture`, along either axis."""
         return self.source.step
 
     @property
     def picture(self) -> NDArray[np.uint8]:
-        """(y, x, 3) of every `step`-th pixel, as a screen shows them."""
+        """(y, x, 3) RGB picture of every `step`-th pixel."""
         return as_rgb(self.source.samples, self.source.sampled_valid)
 
     @property
     def nbytes(self) -> int:
-        """Of memory that is held."""
+        """Memory in bytes."""
         return self.engine.nbytes + self.source.nbytes + self.score.nbytes
 
     def redecide(self, threshold: float) -> Prediction:
-        """What `Predictor.predict` gives with another threshold; times apart, the same.
+        """Return the result of `Predictor.predict` with another threshold, except for times.
 
         Args:
-            threshold: on the building's probability, 0..1.
+            threshold: Threshold on the building probability, 0..1.
 
         Raises:
-            ConfigError: the model has more than two classes.
+            ConfigError: The model has more than two classes.
         """
         options = replace(self.options, threshold=threshold)
-        made = Predictor(self.bundle, _Replay(self.engine)).predict(self.source, options=options)
+        made = Predictor(self.bundle, _ReplayEngine(self.engine)).predict(
+            self.source, options=options
+        )
         summary = replace(made.summary, engine_mpx_per_s=self.engine_mpx_per_s)
         return replace(made, result=replace(made.result, summary=summary))
 
@@ -95,22 +106,24 @@ def predict_keeping(
     progress: Progress | None = None,
     on_block: Callable[[Block], None] | None = None,
 ) -> KeptPrediction:
-    """As `Predictor.predict`, and keep what it was made from.
+    """Predict an image as `Predictor.predict` does, and record the scores.
 
-    Kept are the network's answers, a byte for each of its pixels and channels; a bit for each
-    pixel of the image; and a picture of it. Of a model of more than two classes, which has no
-    threshold, the answers are not kept.
+    The record contains the network's outputs (one byte per pixel and channel), one bit for each
+    pixel of the image, and a picture of the image. A model of more than two classes has no
+    threshold, so its outputs are not recorded.
 
     Args:
-        options: as of `Predictor.predict`; `forgiving` is not heeded.
+        predictor: Model to predict with.
+        image, progress, on_block: See `Predictor.predict`.
+        options: Options of the scene; `forgiving` is ignored.
 
     Raises:
-        As `Predictor.predict`.
+        RooftraceError: See `Predictor.predict`.
     """
-    source = as_source(image)
     chosen = replace(options or SceneOptions(), forgiving=False)
-    recorder = _Recorder(predictor.engine, keep=predictor.bundle.spec.is_binary)
-    watched = _Watched(source)
+    source = prepared(as_source(image), predictor.bundle.spec, chosen)
+    recorder = _RecordingEngine(predictor.engine, keep=predictor.bundle.spec.is_binary)
+    watched = _RecordingSource(source)
     step = watched.step
     score = np.zeros(_sampled_shape(source.grid.shape, step), dtype=np.uint8)
 
@@ -124,7 +137,7 @@ def predict_keeping(
         watched, options=chosen, progress=progress, on_block=sample
     )
     scores = KeptScores(
-        predictor.bundle, chosen, watched.remembered(), recorder.recorded(), score,
+        predictor.bundle, chosen, watched.recorded(), recorder.recorded(), score,
         made.summary.engine_mpx_per_s,
     )  # fmt: skip
     return KeptPrediction(made, scores)
@@ -135,7 +148,7 @@ def _sampled_shape(shape_yx: tuple[int, int], step: int) -> tuple[int, int]:
 
 
 def _samples(window: Window, step: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where the samples that lie in a window are: among all samples, and in the window."""
+    """Return the slices of a window's samples: among all samples, and in the window."""
     first = -window.row % step, -window.col % step
     begin = (window.row + first[0]) // step, (window.col + first[1]) // step
     count = (ceil(max(length - skip, 0) / step) for length, skip in zip(window.shape_yx, first))
@@ -143,65 +156,65 @@ def _samples(window: Window, step: int) -> tuple[tuple[slice, slice], tuple[slic
     return (rows, cols), (slice(first[0], None, step), slice(first[1], None, step))
 
 
-class _Watched:
-    """An image of which is noted, as it is read, what `_Remembered` needs."""
+class _RecordingSource(WrappedSource):
+    """Image that records its samples and validity for `_RecordedSource` while it is read."""
 
     def __init__(self, source: RasterSource) -> None:
-        self._source = source
+        super().__init__(source)
         shape_yx = source.grid.shape
         self.step = max(1, ceil(max(shape_yx) / LARGEST_PX))
-        # As the preview has it, so that it can be drawn from them again.
+        # The recorded bands are those of the preview, which is drawn from them again.
         shown = 3 if source.bands >= 3 else 1
-        # What is never read lies in tiles that are known to be empty.
+        # Pixels that are never read lie in tiles known to be empty.
         self._valid = np.zeros(shape_yx, dtype=np.bool_)
         self._samples = np.zeros((shown, *_sampled_shape(shape_yx, self.step)), source.dtype)
 
     @property
-    def name(self) -> str:
-        return self._source.name
+    def is_prepared(self) -> bool:
+        """True: the source was prepared before it was recorded."""
+        return True
 
     @property
-    def grid(self) -> GeoGrid:
-        return self._source.grid
+    def choices(self) -> tuple[str, ...]:
+        """See `PreparedSource`."""
+        return tuple(getattr(self.source, "choices", ()))
 
     @property
-    def bands(self) -> int:
-        return self._source.bands
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
+    def record(self) -> dict[str, Any] | None:
+        """See `PreparedSource`."""
+        return getattr(self.source, "record", None)
 
     def is_empty(self, window: Window) -> bool:
         """See `SparseSource`."""
-        asked: Callable[[Window], bool] | None = getattr(self._source, "is_empty", None)
-        return asked is not None and asked(window)
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
 
     def read(self, window: Window | None = None) -> Raster:
-        raster = self._source.read(window)
+        raster = self.source.read(window)
         window = Window.whole(self.grid.shape) if window is None else window
         self._valid[window.slices()] = raster.valid
         into, which = _samples(window, self.step)
         self._samples[:, *into] = raster.data[: len(self._samples), *which]
         return raster
 
-    def remembered(self) -> _Remembered:
-        """What was read."""
-        return _Remembered(
+    def recorded(self) -> _RecordedSource:
+        """Return the recorded pixels."""
+        return _RecordedSource(
             self.name, self.grid, self.bands, self.dtype, self.step,
             None if self._valid.all() else np.packbits(self._valid, axis=1),
-            self._samples,
+            self._samples, self.choices, self.record, provenance=provenance_of(self.source),
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Remembered:
-    """A `RasterSource` of which the samples are left; its other pixels are 0.
+class _RecordedSource:
+    """Source of recorded samples, see `RasterSource`; the other pixels are 0.
 
     Args:
-        step: every so many pixels, along either axis, is a sample.
-        valid_bits: (y, x / 8) packed along the rows; None where all is valid.
-        samples: (1 or 3 bands, y / step, x / step).
+        step: Distance of the samples in pixels, along either axis.
+        valid_bits: (y, x / 8) validity, packed along the rows; None if all pixels are valid.
+        samples: (1 or 3 bands, y / step, x / step) samples.
+        choices, record, is_prepared: See `PreparedSource`.
+        provenance: Origin of the image.
     """
 
     name: str
@@ -211,15 +224,19 @@ class _Remembered:
     step: int
     valid_bits: NDArray[np.uint8] | None
     samples: NDArray[Any]
+    choices: tuple[str, ...] = ()
+    record: dict[str, Any] | None = None
+    is_prepared: bool = True
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE
 
     @property
     def nbytes(self) -> int:
-        """Of memory that is held."""
+        """Memory in bytes."""
         return self.samples.nbytes + (0 if self.valid_bits is None else self.valid_bits.nbytes)
 
     @property
     def sampled_valid(self) -> NDArray[np.bool_]:
-        """(y, x) of the samples."""
+        """(y, x) validity of the samples."""
         return self._valid(Window.whole(self.grid.shape))[:: self.step, :: self.step]
 
     def read(self, window: Window | None = None) -> Raster:
@@ -237,8 +254,8 @@ class _Remembered:
         return np.ascontiguousarray(bits[:, cols]).view(np.bool_)
 
 
-class _Recorder:
-    """An engine that keeps what another one answers."""
+class _RecordingEngine:
+    """Engine that records the outputs of another one."""
 
     def __init__(self, engine: Engine, *, keep: bool) -> None:
         self._engine = engine
@@ -251,22 +268,20 @@ class _Recorder:
         return self._engine.run(batch)
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        """Answers in 255ths; one of several tiles is kept after another."""
-        rounded = getattr(self._engine, "run_quantised", None)
-        answer = quantise(self._engine.run(batch)) if rounded is None else rounded(batch)
-        made: NDArray[np.uint8] = np.asarray(answer, dtype=np.uint8)
+        """Return outputs in 255ths; those of successive batches are recorded in order."""
+        answer = run_quantised(self._engine, batch)
         if self._keep:
-            self._answers.append(made)
-        return made
+            self._answers.append(answer)
+        return answer
 
-    def recorded(self) -> _Recorded:
-        """All answers so far."""
-        return _Recorded(self.name, self.precision, tuple(self._answers))
+    def recorded(self) -> _RecordedOutputs:
+        """Return the outputs recorded so far."""
+        return _RecordedOutputs(self.name, self.precision, tuple(self._answers))
 
 
 @dataclass(frozen=True)
-class _Recorded:
-    """The answers of an engine, batch by batch in the order in which they were asked for."""
+class _RecordedOutputs:
+    """Recorded outputs of an engine, batch by batch in the order of the requests."""
 
     name: str
     precision: str
@@ -274,14 +289,14 @@ class _Recorded:
 
     @property
     def nbytes(self) -> int:
-        """Of memory that is held."""
+        """Memory in bytes."""
         return sum(answer.nbytes for answer in self.answers)
 
 
-class _Replay:
-    """An engine that answers what was recorded, once: the same tiles come in the same order."""
+class _ReplayEngine:
+    """Engine that replays recorded outputs once, for the same tiles in the same order."""
 
-    def __init__(self, recorded: _Recorded) -> None:
+    def __init__(self, recorded: _RecordedOutputs) -> None:
         self.name = recorded.name
         self.precision = recorded.precision
         self._answers: Iterator[NDArray[np.uint8]] = iter(recorded.answers)
@@ -290,7 +305,7 @@ class _Replay:
         return self.run_quantised(batch).astype(np.float32) / np.float32(255)
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        """The next answer."""
+        """Return the next recorded output."""
         answer = next(self._answers)
         assert (len(answer), *answer.shape[2:]) == (len(batch), *batch.shape[2:])
         return answer

@@ -1,10 +1,10 @@
-"""What frames of a video say, steadied over time.
+"""Smooth the probabilities of a video's frames over time.
 
-Each frame's probabilities p are mixed into what is known of the frames before,
-s ← s + a (p − s) with a = 1 − exp(−Δt / τ): a first-order low-pass filter, whose time constant τ is
-in seconds, so that it is the same at any frame rate and stride. Where the camera moves, s is first
-carried along with the ground by dense optical flow (Kroeger et al. 2016, "Fast Optical Flow using
-Dense Inverse Search").
+The smoothed probabilities s are updated with the probabilities p of each frame:
+s ← s + a (p − s) with a = 1 − exp(−Δt / τ). This is a first-order low-pass filter. The time
+constant τ is in seconds, so that the result does not depend on frame rate and stride. For a moving
+camera, s is first warped by dense optical flow (Kroeger et al. 2016, "Fast Optical Flow using Dense
+Inverse Search").
 """
 
 from __future__ import annotations
@@ -31,57 +31,72 @@ Smoothing = Literal["none", "exponential", "flow"]
 SMOOTHINGS: tuple[Smoothing, ...] = get_args(Smoothing)
 
 _FLOW_PX = 512
-"""The longer side of what flow is estimated on."""
+"""Longer side in pixels of the image on which flow is estimated."""
 
-_UNLIKE = 24.0
-"""Grey levels between a frame and the one before, carried along, from which the pixel is not taken
-for the same ground: noise and compression stay below, what was hidden does not."""
+_MAX_DIFFERENCE = 24.0
+"""Difference in grey levels from the warped previous frame above which a pixel shows other ground.
 
-_LEAST_PX = 48
-"""Below 32, a patch of 8 on a quarter of the frame, OpenCV's optical flow reads beyond its memory
-and crashes."""
+Noise and compression cause smaller differences; ground that was hidden before causes larger ones.
+"""
 
-_GLANCE_PX = 96
-_ALIKE = 0.45
-"""Correlation of a frame with the one before, carried along, below which the scene has changed."""
+_MIN_FLOW_PX = 48
+"""Minimum side in pixels for optical flow.
+
+Below 32 px (a patch of 8 px on a quarter of the frame) OpenCV reads out of bounds and crashes.
+"""
+
+_CUT_PX = 96
+"""Longer side in pixels of the image on which cuts are detected."""
+
+_MIN_CORRELATION = 0.45
+"""Correlation with the warped previous frame below which the scene has changed."""
 
 _FLAT = 2.0
-"""Standard deviation, in grey levels, below which a frame shows nothing that could be followed."""
+"""Standard deviation in grey levels below which a frame has no usable structure."""
 
 Frame = NDArray[np.uint8]
+"""(y, x, 3) RGB or (y, x) grey or probability image, 0..255."""
+
 Evidence = NDArray[np.float32]
+"""(y, x) smoothed probability in 255ths."""
 
 
 class Smoother(Protocol):
-    """Takes the frames of a video in their order."""
+    """Filter that receives the frames of a video in order."""
 
     def feed(self, rgb: Frame, evidence: Frame | None, seconds: float, *, cut: bool) -> Evidence:
-        """What is believed of a frame.
+        """Return the smoothed probability of a frame.
 
         Args:
-            rgb: (y, x, 3) the frame.
-            evidence: (y, x) what the network says of it, in 255ths; None where it was not asked.
-            seconds: when the frame is shown.
-            cut: whether the frame shows another scene than the one before.
+            rgb: (y, x, 3) frame.
+            evidence: (y, x) output of the network in 255ths; None if the frame was skipped.
+            seconds: Time of the frame in seconds.
+            cut: Whether the frame shows another scene than the previous one.
 
         Returns:
-            (y, x) in 255ths; not to be written to. Zeros before the first evidence.
+            (y, x) probability in 255ths, read-only; 0 before the first output of the network.
         """
         ...
 
 
 def smoother(kind: Smoothing, time_constant_s: float) -> Smoother:
-    """A new one, for one video."""
+    """Return a new smoother for one video.
+
+    Args:
+        kind: Kind of smoothing.
+        time_constant_s: Time constant in seconds, see `ExponentialSmoother`.
+    """
     if kind == "flow":
         return FlowSmoother(time_constant_s)
     return ExponentialSmoother(time_constant_s if kind == "exponential" else 0.0)
 
 
 class ExponentialSmoother:
-    """Each pixel by itself: for a camera that stands still.
+    """Smoother that treats each pixel separately, for a camera that does not move.
 
     Args:
-        time_constant_s: after which a change has come through by 63 %; 0 mixes nothing.
+        time_constant_s: Time in seconds after which 63 % of a change is visible; 0 switches
+            smoothing off.
     """
 
     def __init__(self, time_constant_s: float) -> None:
@@ -104,12 +119,13 @@ class ExponentialSmoother:
 
 
 class FlowSmoother:
-    """What is known moves along with the ground, also through frames that the network is not shown.
+    """Smoother that follows the moving ground, also through frames that the network skips.
 
-    Where the ground was not seen before (at the border, behind what moved) the frame alone counts.
+    Where the ground was not visible before (at the border, behind moving objects), only the current
+    frame is used.
 
     Args:
-        time_constant_s: as of `ExponentialSmoother`.
+        time_constant_s: Time constant in seconds, see `ExponentialSmoother`.
     """
 
     def __init__(self, time_constant_s: float) -> None:
@@ -126,24 +142,24 @@ class FlowSmoother:
             self._known = None if evidence is None else evidence.astype(np.float32)
             self._fed_s = seconds
             return np.zeros(rgb.shape[:2], np.float32) if self._known is None else self._known
-        # From each pixel of this frame to where it was in the one before.
+        # Flow from each pixel of this frame to its position in the previous one.
         flow = self._flow.calc(grey, before, None)
-        carried = _carried(self._known, _enlarged(flow, rgb.shape[:2]))
+        warped = _warped(self._known, _enlarged(flow, rgb.shape[:2]))
         if evidence is not None:
             share = _share(seconds - self._fed_s, self._time_constant_s)
-            cv2.accumulateWeighted(evidence, carried, share)
+            cv2.accumulateWeighted(evidence, warped, share)
             new = _enlarged_mask(_unknown(grey, before, flow), rgb.shape[:2])
-            cv2.copyTo(evidence.astype(np.float32), new, carried)
+            cv2.copyTo(evidence.astype(np.float32), new, warped)
             self._fed_s = seconds
-        self._known = carried
-        return carried
+        self._known = warped
+        return warped
 
 
 class CutFinder:
-    """Finds where a video goes over to another scene.
+    """Detector of cuts between the scenes of a video.
 
-    A frame belongs to the scene of the one before where that one, carried along by optical flow,
-    correlates with it: however the camera moves and the light changes, but for jumps.
+    A frame belongs to the same scene as the previous frame if it correlates with the previous frame
+    warped by optical flow. Gradual camera motion and changes of light therefore are not cuts.
     """
 
     def __init__(self) -> None:
@@ -151,26 +167,26 @@ class CutFinder:
         self._grey: Frame | None = None
 
     def is_cut(self, rgb: Frame) -> bool:
-        """Whether a frame shows another scene than the last one that was asked for."""
-        grey, before = _grey(rgb, _GLANCE_PX), self._grey
+        """Return whether a frame shows another scene than the frame of the previous call."""
+        grey, before = _grey(rgb, _CUT_PX), self._grey
         self._grey = grey
         if before is None:
             return False
-        return _alikeness(grey, before, self._flow) < _ALIKE
+        return _correlation(grey, before, self._flow) < _MIN_CORRELATION
 
 
-def _alikeness(grey: Frame, before: Frame, flow: Any) -> float:
-    """Correlation of a frame with the one before, carried along: -1 to 1."""
+def _correlation(grey: Frame, before: Frame, flow: Any) -> float:
+    """Return the correlation of a frame with the warped previous frame, -1..1."""
     if max(float(grey.std()), float(before.std())) < _FLAT:
-        # Nothing to be seen in both, as black frames are.
+        # Neither frame has structure, for example because both are black.
         return 1.0
-    carried = _carried(before, flow.calc(grey, before, None)).astype(np.float32)
-    a, b = grey - grey.mean(dtype=np.float64), carried - carried.mean(dtype=np.float64)
+    warped = _warped(before, flow.calc(grey, before, None)).astype(np.float32)
+    a, b = grey - grey.mean(dtype=np.float64), warped - warped.mean(dtype=np.float64)
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-6))
 
 
 def _share(passed_s: float, time_constant_s: float) -> float:
-    """What a new frame counts."""
+    """Return the weight of a new frame, 0..1."""
     return 1.0 if time_constant_s <= 0 else 1 - exp(-max(passed_s, 0.0) / time_constant_s)
 
 
@@ -179,16 +195,19 @@ def _dis(preset: int) -> Any:
 
 
 def _grey(rgb: Frame, longest_px: int) -> Frame:
-    """(y, x) no longer than that, and no shorter than optical flow needs."""
+    """Return the (y, x) grey levels of a frame, reduced to `longest_px`.
+
+    Both sides are at least `_MIN_FLOW_PX`, as optical flow requires.
+    """
     height, width = rgb.shape[:2]
     scale = min(1.0, longest_px / max(height, width))
-    size = max(round(width * scale), _LEAST_PX), max(round(height * scale), _LEAST_PX)
+    size = max(round(width * scale), _MIN_FLOW_PX), max(round(height * scale), _MIN_FLOW_PX)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _enlarged(flow: NDArray[np.float32], shape_yx: tuple[int, ...]) -> NDArray[np.float32]:
-    """Flow in the pixels of a larger frame."""
+    """Return the flow resampled to a larger frame, in pixels of that frame."""
     height, width = shape_yx
     small_y, small_x = flow.shape[:2]
     if (small_y, small_x) == (height, width):
@@ -204,25 +223,25 @@ def _enlarged_mask(mask: NDArray[np.bool_], shape_yx: tuple[int, ...]) -> Frame:
     return np.asarray(large, dtype=np.uint8)
 
 
-def _places(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where each pixel was: x and y."""
+def _positions(flow: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the x and y coordinates in the previous frame of each pixel."""
     height, width = flow.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     return np.add(flow[..., 0], x), np.add(flow[..., 1], y)
 
 
-def _carried(values: NDArray[Any], flow: NDArray[np.float32]) -> NDArray[Any]:
-    """Values of the frame before, where they are in this one."""
-    x, y = _places(flow)
-    # What is carried through many frames is blurred at each: by this least.
+def _warped(values: NDArray[Any], flow: NDArray[np.float32]) -> NDArray[Any]:
+    """Return values of the previous frame, warped to the current frame."""
+    x, y = _positions(flow)
+    # Each warp blurs the values; cubic interpolation blurs least.
     moved = cv2.remap(values, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(moved, dtype=values.dtype)
 
 
 def _unknown(grey: Frame, before: Frame, flow: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(y, x) whether a pixel shows ground that the frame before does not."""
-    x, y = _places(flow)
+    """Return the (y, x) mask of pixels that show ground not visible in the previous frame."""
+    x, y = _positions(flow)
     height, width = grey.shape
     outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
-    change = cv2.blur(cv2.absdiff(grey, _carried(before, flow)), (5, 5))
-    return np.asarray(outside | (change > _UNLIKE))
+    change = cv2.blur(cv2.absdiff(grey, _warped(before, flow)), (5, 5))
+    return np.asarray(outside | (change > _MAX_DIFFERENCE))

@@ -1,4 +1,4 @@
-"""The REST API; `create_api` puts it together."""
+"""The REST API of a service; `create_api` returns the app."""
 
 from rooftrace.rest.api import create_api, serving
 from rooftrace.rest.security import LOOPBACK, Security

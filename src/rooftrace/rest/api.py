@@ -1,4 +1,4 @@
-"""The REST side put together."""
+"""The REST API as one FastAPI app."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route, Router
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.versions import version_of
+from rooftrace.core.machine import version_of
 from rooftrace.rest.description import describe, pages_router
-from rooftrace.rest.health import Instrumented, Metrics, health_router
+from rooftrace.rest.health import Metrics, MetricsMiddleware, health_router
 from rooftrace.rest.predict import predict_router
 from rooftrace.rest.problems import install_problems
 from rooftrace.rest.security import API_PREFIXES, FORM_BYTES, Security, install_security
@@ -37,16 +37,16 @@ def create_api(
     jobs_by_state: Callable[[], Mapping[str, int]] | None = None,
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
-    """An app that answers by a service.
+    """Return the app of a service.
 
-    What is added afterwards, as a page at `/`, takes the addresses that are left.
+    Routes that are added later, such as a page at `/`, get the remaining addresses.
 
     Args:
-        service: closed by `lifespan`.
-        security: default no key, any host, and bodies as large as the service's limits allow.
-        routers: of further operations; they are protected and described as the others.
-        jobs_by_state: for /metrics.
-        lifespan: default `serving`.
+        service: Service that predicts; `lifespan` closes it.
+        security: Protection; by default no key, any host, and the service's upload limit.
+        routers: Routers of further operations, with the same protection and description.
+        jobs_by_state: Counter of jobs, for /metrics.
+        lifespan: Lifespan of the app; by default `serving`.
     """
     security = security or Security(body_bytes=service.limits.upload_bytes + FORM_BYTES)
     app = FastAPI(
@@ -59,22 +59,21 @@ def create_api(
     metrics = Metrics(service, jobs_by_state)
     install_problems(app)
     install_security(app, security)
-    # Outside of it, so that what is refused is counted, too.
-    app.add_middleware(Instrumented, metrics=metrics)
+    # Outside of the security middleware, so that refused requests are counted.
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     for router in (
         predict_router(service), health_router(service, metrics), *routers, pages_router(app),
     ):  # fmt: skip
         app.include_router(router)
     describe(app, secured=security.api_key is not None)
-    _close(app)
+    _reserve_prefixes(app)
     return app
 
 
 def serving(service: Service) -> Lifespan:
-    """Warms a service in the background, so that /healthz answers meanwhile; closes it at the end.
+    """Return a lifespan that warms a service in the background and closes it at the end.
 
-    Args:
-        service: not used any more after that.
+    /healthz answers while the service is warmed.
     """
 
     @asynccontextmanager
@@ -94,15 +93,15 @@ def _warm(service: Service) -> None:
     try:
         service.warm()
     except RooftraceError as error:
-        _LOG.error("the model does not run, and the server will not become ready: %s", error)
+        _LOG.error("the model does not run, so the server will not become ready: %s", error)
 
 
-def _close(app: FastAPI) -> None:
-    """Have a wrong method or address beneath the API's prefixes refused here.
+def _reserve_prefixes(app: FastAPI) -> None:
+    """Refuse wrong methods and addresses below the API's prefixes in this app.
 
-    A page that is mounted at `/` would take them for its own, since it matches them fully.
+    Otherwise a page that is mounted at `/` would answer them, because it matches every address.
     """
-    # Routes that match but for the method answer 405, and say which they take.
+    # A route that matches except for the method answers 405 with the allowed methods.
     own = Router(routes=list(app.router.routes))
     for prefix in API_PREFIXES:
         for path in (prefix, f"{prefix}/{{rest:path}}"):

@@ -1,4 +1,7 @@
-"""The OpenAPI description, and pages that show it and the problems; all without a network."""
+"""OpenAPI description: uploads, responses and problems, and pages that show it.
+
+The pages load no other files.
+"""
 
 from __future__ import annotations
 
@@ -10,60 +13,207 @@ from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from rooftrace.core.versions import version_of
-from rooftrace.io.page import render_page
-from rooftrace.rest.problems import PROBLEMS, ProblemError, problem_responses
+from rooftrace.core.machine import version_of
+from rooftrace.io.html import render_page
+from rooftrace.rest.face import face_router, page_header
+from rooftrace.rest.problems import (
+    PAGE_HEADERS,
+    PROBLEM_MEDIA_TYPE,
+    PROBLEMS,
+    ProblemError,
+    problem_page,
+)
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
 
-__all__ = ["describe", "pages_router"]
+__all__ = [
+    "REQUEST_BODY",
+    "RESPONSES",
+    "binary_schema",
+    "describe",
+    "pages_router",
+    "problem_responses",
+]
 
 _ABOUT = """\
-Finds buildings in overhead images. Errors are problems by RFC 9457 (`application/problem+json`): \
-`detail` says what is wrong with the request, `remedy` what to do now. Every answer names its \
-request in `X-Request-Id`, as the server's log does."""
+Finds buildings in overhead images. Errors are problems as defined by RFC 9457 \
+(`application/problem+json`): `detail` says what is wrong with the request, `remedy` what to do \
+next. Every response has the id of its request in `X-Request-Id`; the server's log shows the same \
+id."""
 
 _TAGS = {
-    "prediction": "Images that are answered at once.",
-    "jobs": "Scenes of any size, in the background.",
-    "label studio": "What Label Studio asks of a backend for pre-annotations.",
-    "operation": "For those who run the server.",
-    "description": "What this server can do.",
+    "prediction": "Predict an image and wait for the result.",
+    "jobs": "Predict scenes of any size, and fine-tune the model, in the background.",
+    "ogc": "The same predictions by OGC API – Processes.",
+    "review": "Accept, reject and correct the buildings of a results folder.",
+    "versions": "Fine-tune the model, and choose the version that Label Studio receives.",
+    "label studio": "ML backend that Label Studio calls for pre-annotations.",
+    "operation": "Health, readiness and metrics for the operator of the server.",
+    "description": "Description of the API.",
 }
 
 _COMMON = ("bad-request", "foreign-origin", "request-timeout", "too-large", "misdirected-request",
            "server-error")  # fmt: skip
-"""What stands before every operation."""
+"""Problems that every operation may answer."""
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "basic": {"type": "http", "scheme": "basic", "description": "The key is the password."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The password is the key"},
 }
 
-_Name = Annotated[str, Path(description="As in the type of a problem.", examples=["too-large"])]
+_Name = Annotated[
+    str, Path(description="Last part of the type of a problem", examples=["too-large"])
+]
 
-_OPEN = ("/healthz", "/readyz")
+_NO_KEY_PATHS = ("/healthz", "/readyz")
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+
+def problem_responses(*names: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of an operation that may answer with these problems."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for name in names:
+        kind = PROBLEMS[name]
+        content = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": {}}
+        entry = found.setdefault(
+            kind.status, {"description": kind.title, "content": {PROBLEM_MEDIA_TYPE: content}}
+        )
+        if kind.title not in entry["description"]:
+            entry["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
+        example = ProblemError(name, kind.meaning).response(
+            {"state": {"request_id": "6f1c2d9e-8d1b-4c55-9a3e-0d5f6a7b8c9d"}}
+        )
+        entry["content"][PROBLEM_MEDIA_TYPE]["examples"][name] = {
+            "value": json.loads(bytes(example.body))
+        }
+        if kind.status == HTTPStatus.TOO_MANY_REQUESTS:
+            seconds = {"type": "integer", "minimum": 1}
+            entry["headers"] = {
+                "Retry-After": {"description": "Seconds to wait before a retry", "schema": seconds}
+            }
+    return found
+
+
+def binary_schema(media_type: str, **more: str) -> dict[str, Any]:
+    """Return the schema of bytes; generators of clients know them by their `format`."""
+    return {"type": "string", "format": "binary", "contentMediaType": media_type, **more}
+
+
+_IMAGE = binary_schema(
+    "application/octet-stream", description="GeoTIFF, PNG, JPEG, WebP or JPEG 2000"
+)
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The image, in a form or as the body itself. A body may also have its own type, "
+    "such as image/tiff.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"file": _IMAGE},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
+            "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
+        },
+        # Generators of clients know no media types of images.
+        "application/octet-stream": {"schema": _IMAGE},
+    },
+}
+"""Description of a request body that is an image, or a form with one."""
+
+_HEADERS: dict[str, Any] = {
+    "Rooftrace-Buildings": ("Number of buildings, if they were counted", {"type": "integer"}),
+    "Rooftrace-Built-Up-Share": ("Building share of the valid pixels", {"type": "number"}),
+    "Rooftrace-Density": (
+        "Density class, if the image has valid pixels", {"enum": ["sparse", "dense"]}),
+    "Rooftrace-Gsd-M": ("Metres per pixel, if known", {"type": "number"}),
+    "Rooftrace-Threshold": ("Threshold of the building probability", {"type": "number"}),
+    "Rooftrace-Valid-Pixels": ("Number of pixels that are not nodata", {"type": "integer"}),
+    "Rooftrace-Notes": (
+        "Assumptions that were made, as a JSON array of sentences", {"type": "string"}),
+    "Content-Disposition": ("Suggested file name", {"type": "string"}),
+    "Server-Timing": ("Milliseconds spent on the server", {"type": "string"}),
+}  # fmt: skip
+
+_EXAMPLE: dict[str, Any] = {
+    "type": "FeatureCollection",
+    "name": "scene",
+    "coordinate_system": "longitude-latitude",
+    "figures": {
+        "buildings": 1,
+        "built_up_share": 0.0061,
+        "density": "sparse",
+        "gsd_m": 0.3,
+        "threshold": 0.315,
+        "pixels": 131072,
+        "valid_pixels": 131072,
+        "classes": [
+            {"name": "background", "class_id": 0, "polygons": 0, "pixels": 130272,
+             "share": 0.9939, "area_m2": 11724.5},
+            {"name": "building", "class_id": 1, "polygons": 1, "pixels": 800, "share": 0.0061,
+             "area_m2": 72.0},
+        ],
+        "notes": [],
+        "model": "default",
+        "model_sha256": "0" * 64,
+    },
+    "features": [
+        {
+            "type": "Feature",
+            "properties": {"id": 1, "score": 0.94, "area_m2": 72.27, "perimeter_m": 38.04,
+                           "orientation_deg": 57.96, "rectangularity": 0.79},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[33.2171281, -6.1700147], [33.2171078, -6.1699823],
+                                 [33.2170218, -6.1700362], [33.2171281, -6.1700147]]],
+            },
+        }
+    ],
+}  # fmt: skip
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Buildings of the image",
+        "headers": {
+            name: {"description": text, "schema": schema}
+            for name, (text, schema) in _HEADERS.items()
+        },
+        "content": {
+            "application/geo+json": {
+                "schema": {"$ref": "#/components/schemas/FeatureCollection"},
+                "example": _EXAMPLE,
+            },
+            "image/png": {"schema": binary_schema("image/png")},
+            "application/zip": {"schema": binary_schema("application/zip")},
+        },
+    },
+    **problem_responses(
+        "bad-request", "not-acceptable", "too-large", "unsupported-media-type", "data-error",
+        "georeference-error", "gsd-mismatch", "band-mismatch", "config-error", "invalid-request",
+        "busy", "predict-error", "deadline",
+    ),
+}  # fmt: skip
 
 
 def describe(app: FastAPI, *, secured: bool) -> None:
-    """Have an app tell all that its operations answer, problems included.
+    """Let the OpenAPI description of an app list all responses, including problems.
 
     Args:
-        app: with its routers.
-        secured: whether it asks for an API key.
+        app: App with all its routers.
+        secured: Whether the app requires an API key.
     """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(app, secured=secured)
+            app.openapi_schema = _openapi(app, secured=secured)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _completed(app: FastAPI, *, secured: bool) -> dict[str, Any]:
+def _openapi(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     schema = get_openapi(
         title="rooftrace",
         version=version_of("rooftrace") or "0",
@@ -74,7 +224,7 @@ def _completed(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     )
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    # A description of every wrong value takes its place.
+    # ProblemDetails replaces FastAPI's own descriptions of wrong values.
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for model in (ProblemDetails, FeatureCollection):
@@ -85,10 +235,10 @@ def _completed(app: FastAPI, *, secured: bool) -> dict[str, Any]:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             if method in _METHODS:
-                _complete(operation, secured=secured and path not in _OPEN)
+                _complete(operation, secured=secured and path not in _NO_KEY_PATHS)
                 used.update(operation.get("tags", ()))
     schema["tags"] = [
-        {"name": name, "description": told} for name, told in _TAGS.items() if name in used
+        {"name": name, "description": text} for name, text in _TAGS.items() if name in used
     ]
     if secured:
         components["securitySchemes"] = _SCHEMES
@@ -96,14 +246,14 @@ def _completed(app: FastAPI, *, secured: bool) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], *, secured: bool) -> None:
-    """Give an operation what it may answer whatever it does."""
+    """Add the responses that every operation may give."""
     responses = operation["responses"]
     for response in responses.values():
         if response["description"] == "Successful Response":
-            response["description"] = "As asked."
+            response["description"] = "Success"
     if "HTTPValidationError" in json.dumps(responses.get("422", {})):
-        told = problem_responses("invalid-request")
-        responses["422"] = told[HTTPStatus.UNPROCESSABLE_ENTITY]
+        described = problem_responses("invalid-request")
+        responses["422"] = described[HTTPStatus.UNPROCESSABLE_ENTITY]
     names = (*_COMMON, "unauthorized") if secured else _COMMON
     for status, response in problem_responses(*names).items():
         responses.setdefault(str(status), response)
@@ -113,50 +263,48 @@ def _complete(operation: dict[str, Any], *, secured: bool) -> None:
 
 
 def pages_router(app: FastAPI) -> APIRouter:
-    """The router of an app's own description.
-
-    Args:
-        app: whose operations `/v1/docs` lists.
-    """
+    """Return the router of the pages that describe an app and its problems."""
     router = APIRouter(tags=["description"])
+    router.include_router(face_router())
 
     @router.get(
         "/v1/docs",
-        summary="This description, for people",
+        summary="Show this description as a page",
         operation_id="docs",
         response_class=HTMLResponse,
     )
     def docs() -> HTMLResponse:
-        """A page that loads nothing from elsewhere."""
+        """Return an HTML page that loads no other files."""
         text = render_page(
             "api.html",
-            {"code": _code, "kind": _kind},
+            {"json": _json, "type_of": _type_of},
+            header=page_header("api", "../"),
             api=app.openapi(),
             operations=_operations(app.openapi()),
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},
         )
-        return _page(text)
+        return HTMLResponse(text, headers=PAGE_HEADERS)
 
     @router.get(
         "/problems/{name}",
-        summary="What a problem means",
+        summary="Explain a kind of problem",
         operation_id="problem",
         response_model=ProblemPage,
         responses={
-            200: {"description": "The explanation.", "content": {"text/html": {}}},
+            200: {"description": "Explanation", "content": {"text/html": {}}},
             **problem_responses("not-found"),
         },
     )
     def problem(name: _Name, request: Request) -> Response:
-        """For programs as JSON, for browsers as a page."""
+        """Return JSON, or a page if the header Accept asks for HTML."""
         if name not in PROBLEMS:
             raise ProblemError(
-                "not-found", f"There is no problem called {name[:80]!r}.",
-                remedy=f"There are {', '.join(PROBLEMS)}.",
+                "not-found", f"There is no kind of problem with the name {name[:80]!r}.",
+                remedy=f"The names are {', '.join(PROBLEMS)}.",
             )  # fmt: skip
         kind = PROBLEMS[name]
         if "text/html" in request.headers.get("accept", ""):
-            return _page(render_page("problem.html", {}, name=name, problem=kind))
+            return HTMLResponse(problem_page(name), headers=PAGE_HEADERS)
         page = ProblemPage(
             type=f"/problems/{name}", title=kind.title, status=kind.status,
             meaning=kind.meaning, remedy=kind.remedy,
@@ -166,12 +314,8 @@ def pages_router(app: FastAPI) -> APIRouter:
     return router
 
 
-def _page(text: str) -> HTMLResponse:
-    return HTMLResponse(text, headers={"Content-Security-Policy": _PAGE_POLICY, "Vary": "Accept"})
-
-
 def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
-    """By tag, each with its path and method."""
+    """Return the tags, each with its operations."""
     found = [
         {"path": path, "method": method, **operation}
         for path, operations in api["paths"].items()
@@ -187,22 +331,22 @@ def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
     return [*tagged, {"name": "more", "description": "", "operations": rest}] if rest else tagged
 
 
-def _code(value: object) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _kind(schema: dict[str, Any]) -> str:
-    """A schema in a few words."""
+def _type_of(schema: dict[str, Any]) -> str:
+    """Return a short description of a schema."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+        return " or ".join(_type_of(one) for one in schema["anyOf"] if one.get("type") != "null")
     if "enum" in schema:
         return " or ".join(str(one) for one in schema["enum"])
-    said = str(schema.get("type", "any"))
+    text = str(schema.get("type", "any"))
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
-        said += f", {low:,.12g} to {high:,.12g}"
+        text += f", {low:,.12g} to {high:,.12g}"
     elif low is not None:
-        said += f", from {low:,.12g}"
-    return said
+        text += f", from {low:,.12g}"
+    return text

@@ -1,35 +1,57 @@
-"""/v1/jobs: big scenes, predicted while nobody waits for the answer."""
+"""/v1/jobs: prediction of large scenes, and fine-tuning of the model, in the background."""
 
-# Annotations are not put off here: FastAPI reads them, and some name what is local to a function.
+# No `from __future__ import annotations`: FastAPI evaluates annotations, and some of them name
+# dependencies that are local to `jobs_router`.
 
 import asyncio
-from typing import Annotated, Any
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from rooftrace.core.errors import ExportError
+from rooftrace.core.faces import in_api_terms
+from rooftrace.core.names import upload_name
+from rooftrace.flows.finetune import Verdict
+from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest.image_body import IMAGE, image_body
-from rooftrace.rest.job_events import JobEvents
-from rooftrace.rest.job_query import JobQuery
-from rooftrace.rest.job_schemas import JobOut, JobPage, JobResults
-from rooftrace.rest.job_upload import receive
-from rooftrace.rest.problems import ProblemError, problem_responses
-from rooftrace.service.decode import shown_name
-from rooftrace.service.jobs.admit import admit
-from rooftrace.service.jobs.job import STATES, Job, JobStateError
-from rooftrace.service.jobs.results import path_of, zipped
-from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.limits import Limits
+from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
+from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
+from rooftrace.rest.upload import UploadLimiter, cannot_store, save_upload
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
+from rooftrace.service.jobs.store import STATES, Job, JobState, JobStore
+from rooftrace.service.jobs.training import TrainingProgress, TrainingStep
 
-__all__ = ["jobs_router"]
+__all__ = [
+    "JobEvents",
+    "JobIntake",
+    "JobOut",
+    "JobPage",
+    "JobQuery",
+    "JobResults",
+    "jobs_router",
+    "media_type_of",
+    "missing_job",
+    "server_root",
+    "server_url",
+    "share_of",
+    "time_of",
+]
 
-_LOOKS = 2
-"""Headers of uploads that are read at the same time, each in a process."""
+_MAX_HEADER_READERS = 2
+"""Maximum number of processes that read headers of uploads at the same time."""
 
-
-_ANY = "application/octet-stream"
+_BINARY = "application/octet-stream"
 
 _MEDIA_TYPES = {
     ".tif": "image/tiff",
@@ -37,90 +59,477 @@ _MEDIA_TYPES = {
     ".gpkg": "application/geopackage+sqlite3",
     ".geojson": "application/geo+json",
     ".json": "application/json",
+    ".html": "text/html",
 }
-"""Of results by their endings; what this machine knows of endings does not count."""
+"""Media types of results by suffix, independent of the machine's own table."""
 
 
-def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIRouter:
-    """The router of some jobs.
+_HEARTBEAT = b": alive\n\n"
+"""A comment that keeps proxies from closing the connection."""
+
+JobText = Callable[[Job], str]
+"""Function that returns the data of an event, in one line."""
+
+
+class JobQuery(SceneQuery):
+    """Query parameters of a job."""
+
+    outputs: Annotated[
+        list[SceneOutput],
+        Field(min_length=1, max_length=len(OUTPUTS), description="Outputs; all by default"),
+    ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
+    forgiving: Annotated[
+        bool,
+        Field(description="Turn tiles that fail into nodata instead of failing the job"),
+    ] = False
+
+    @property
+    def options(self) -> SceneOptions:
+        """Return the predictor's options."""
+        outputs = tuple(output for output in OUTPUTS if output in self.outputs)
+        return self.scene_options(outputs, forgiving=self.forgiving)
+
+
+class JobProgress(ApiModel):
+    """Progress of a job."""
+
+    pixels_done: Annotated[int, Field(ge=0)]
+    pixels: Annotated[int, Field(ge=1)]
+    share: Annotated[float, Field(ge=0, le=1)]
+    buildings: Annotated[int, Field(ge=0, description="Number of buildings found so far")]
+
+
+class JobTrainingProgress(ApiModel):
+    """Progress of a fine-tuning job."""
+
+    share: Annotated[float, Field(ge=0, le=1)]
+    step: Annotated[
+        TrainingStep,
+        Field(description="Fetching the labels, training, or comparing with the start model"),
+    ]
+    epochs_done: Annotated[int, Field(ge=0)]
+    epochs: Annotated[
+        int, Field(ge=0, description="Number of planned epochs; 0 before they are planned")
+    ]
+    minutes: Annotated[float, Field(ge=0, description="Duration of the finished epochs")]
+    iou: Annotated[
+        float | None, Field(description="Best intersection over union of the finished epochs")
+    ]
+
+
+class JobTraining(ApiModel):
+    """Options of a fine-tuning job."""
+
+    project: Annotated[int, Field(ge=1, description="Number of the Label Studio project")]
+    minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
+    start: Annotated[str, Field(description="Version of the model that the training starts from")]
+
+
+class JobFailure(ApiModel):
+    """Reason why a job failed."""
+
+    type: str
+    message: str
+    remedy: str
+
+
+class JobFigures(ApiModel):
+    """Figures of the image of a job that is done."""
+
+    buildings: Annotated[
+        int | None, Field(description="Number of buildings; null if polygons were not requested")
+    ]
+    built_up_share: Annotated[
+        float, Field(ge=0, le=1, description="Building share of the valid pixels")
+    ]
+    seconds: Annotated[float, Field(ge=0, description="Duration of the prediction")]
+    mpx_per_s: Annotated[float, Field(ge=0)]
+    classes: list[ClassOut]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+
+class ModelComparison(ApiModel):
+    """A figure of the start model and of the fine-tuned model on the held-out images."""
+
+    start: float | None
+    tuned: float | None
+
+
+class JobTrainingFigures(ApiModel):
+    """Result of a fine-tuning job that is done."""
+
+    version: Annotated[str, Field(description="Version of the fine-tuned model")]
+    verdict: Annotated[
+        Verdict,
+        Field(description="Comparison with the start model, by the 95 % interval of the IoU"),
+    ]
+    difference: Annotated[float, Field(description="Difference of the IoU")]
+    interval: Annotated[
+        tuple[float, float] | None,
+        Field(description="95 % interval of the difference; null if there are too few images"),
+    ]
+    scenes: Annotated[int, Field(ge=1, description="Number of images that were held out")]
+    epochs: Annotated[int, Field(ge=1)]
+    figures: dict[str, ModelComparison]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+
+class JobLinks(ApiModel):
+    """Addresses of the job on this server."""
+
+    self: str
+    events: str
+    results: str
+    archive: str
+
+
+class JobOut(ApiModel):
+    """A job in its current state."""
+
+    id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
+    kind: Literal["predict", "finetune"]
+    name: Annotated[str, Field(description="File name of the uploaded image, or the project")]
+    state: JobState
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    progress: JobProgress | JobTrainingProgress
+    attempts: Annotated[int, Field(ge=0, description="Number of times the job was started")]
+    options: Annotated[
+        SceneOptions, Field(description="Options of the prediction, or of the training's images")
+    ]
+    training: Annotated[JobTraining | None, Field(description="null for a prediction")]
+    error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
+    figures: Annotated[
+        JobFigures | JobTrainingFigures | None, Field(description="Figures, if the job is done")
+    ]
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return a job as the API shows it.
+
+        Args:
+            job: Job of the store.
+            root: Path prefix of the server's addresses, "" without a prefix.
+        """
+        here = f"{root}/v1/jobs/{job.id}"
+        fields = JobFigures.model_fields if job.training is None else None
+        figures = job.figures and {name: job.figures[name] for name in fields or job.figures}
+        if figures:
+            figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
+        error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
+        return cls.model_validate({
+            "id": job.id,
+            "kind": "predict" if job.training is None else "finetune",
+            "name": job.name,
+            "state": job.state,
+            "created": time_of(job.created_s),
+            "started": time_of(job.started_s),
+            "finished": time_of(job.finished_s),
+            "progress": _progress(job),
+            "attempts": job.attempts,
+            "options": job.options,
+            "training": job.training and {
+                name: getattr(job.training, name) for name in JobTraining.model_fields
+            },
+            "error": error,
+            "figures": figures,
+            "links": {
+                "self": here,
+                "events": f"{here}/events",
+                "results": f"{here}/results",
+                "archive": f"{here}/results.zip",
+            },
+        })  # fmt: skip
+
+
+class JobPage(ApiModel):
+    """One page of the list of jobs, newest first."""
+
+    jobs: list[JobOut]
+    next: Annotated[
+        str | None, Field(description="Address of the page of older jobs; null on the last page")
+    ]
+
+
+class JobResultFile(ApiModel):
+    """A result file of a job."""
+
+    name: str
+    bytes: Annotated[int, Field(ge=0)]
+    url: Annotated[str, Field(description="Address of the file on this server")]
+
+
+class JobResults(ApiModel):
+    """Result files of a job that is done."""
+
+    files: list[JobResultFile]
+    archive: Annotated[str, Field(description="Address of a zip of all files")]
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return the results of a job; arguments as for `JobOut.of`."""
+        here = f"{root}/v1/jobs/{job.id}/results"
+        files: list[dict[str, Any]] = [
+            {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
+            for file in job.files
+        ]
+        return cls.model_validate({"files": files, "archive": f"{here}.zip"})
+
+
+def _progress(job: Job) -> dict[str, Any]:
+    if job.training is not None:
+        return {"share": share_of(job), **asdict(job.progress or TrainingProgress())}
+    return {
+        "pixels_done": job.pixels_done,
+        "pixels": job.pixels,
+        "share": share_of(job),
+        "buildings": job.buildings,
+    }
+
+
+def share_of(job: Job) -> float:
+    """Return the share of a job that is done, from 0 to 1."""
+    if job.training is None:
+        return min(job.pixels_done / max(job.pixels, 1), 1.0)
+    progress = job.progress or TrainingProgress()
+    return 1.0 if job.state == "done" else progress.share(job.training.minutes)
+
+
+def time_of(seconds: float | None) -> datetime | None:
+    """Return a time of a job, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class JobEvents:
+    """Send the changes that other threads make to jobs to coroutines, as server-sent events.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+    A slow listener may miss intermediate changes, never the last one.
 
     Args:
-        runner: that does them, started and stopped by others.
-        predictor: whose model images are checked against, the one that the runner uses.
-        limits: on uploads.
+        store: Store of the jobs.
+        heartbeat_s: Seconds without an event after which a comment is sent.
     """
-    store = runner.store
+
+    def __init__(self, store: JobStore, heartbeat_s: float = 15.0) -> None:
+        self._store = store
+        self._heartbeat_s = heartbeat_s
+        self._listeners: dict[str, set[_Listener]] = {}
+        self._lock = threading.Lock()
+        store.watch(self._changed)
+
+    @property
+    def listening(self) -> int:
+        """Return the number of listeners."""
+        with self._lock:
+            return sum(map(len, self._listeners.values()))
+
+    async def of(self, job: Job, seen: int, text_of: JobText) -> AsyncIterator[bytes]:
+        """Yield the events of a job until it ends or is removed.
+
+        The name of an event is `progress`, or the new state of the job; its id is the job's
+        revision. The event `removed` has the last state of a removed job.
+
+        Args:
+            job: Job in its current state.
+            seen: Last revision that the listener knows; 0, or a revision that does not exist yet,
+                for none.
+            text_of: Function that returns the data of an event.
+        """
+        listener = _Listener(asyncio.get_running_loop())
+        with self._lock:
+            self._listeners.setdefault(job.id, set()).add(listener)
+        seen = seen if seen <= job.revision else 0
+        try:
+            # The job may have changed before the listener was added.
+            listener.put(await asyncio.to_thread(self._store.get, job.id))
+            state: JobState | None = None
+            while True:
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        latest = await listener.latest()
+                except TimeoutError:
+                    yield _HEARTBEAT
+                    continue
+                if latest is None:
+                    yield _event("removed", job.revision + 1, text_of(job))
+                    return
+                if latest.revision > seen:
+                    kind = "progress" if latest.state == state else latest.state
+                    job, seen, state = latest, latest.revision, latest.state
+                    yield _event(kind, seen, text_of(job))
+                if latest.ended:
+                    return
+        finally:
+            with self._lock:
+                others = self._listeners[job.id]
+                others.discard(listener)
+                if not others:
+                    del self._listeners[job.id]
+
+    def _changed(self, job_id: str, job: Job | None) -> None:
+        with self._lock:
+            listening = tuple(self._listeners.get(job_id, ()))
+        for listener in listening:
+            listener.notify(job)
+
+
+class _Listener:
+    """Latest change of a job that the listening coroutine has not seen yet."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._changed = asyncio.Event()
+        self._latest: Job | None = None
+        self._removed = False
+
+    def notify(self, job: Job | None) -> None:
+        """Record a change, from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self.put, job)
+        except RuntimeError:
+            # The loop is closed, and the listener with it.
+            return
+
+    def put(self, job: Job | None) -> None:
+        """Record a change, in the loop. Changes may arrive out of order."""
+        if job is None:
+            self._removed = True
+        elif self._latest is None or job.revision > self._latest.revision:
+            self._latest = job
+        self._changed.set()
+
+    async def latest(self) -> Job | None:
+        """Wait for a change and return the job; None if it was removed."""
+        await self._changed.wait()
+        self._changed.clear()
+        return None if self._removed else self._latest
+
+
+def _event(kind: str, number: int, data: str) -> bytes:
+    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()
+
+
+Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
+"""Function that writes the upload of a request to a path, and returns its file name and options."""
+
+
+class JobIntake:
+    """Creation of jobs from uploads; all routers that create jobs share one with its limits.
+
+    Args:
+        runner: Runner of the jobs; the caller starts and stops it.
+        predictor: Predictor with the runner's model, to check uploads against.
+        limits: Limits of uploads.
+    """
+
+    def __init__(self, runner: JobRunner, predictor: Predictor, limits: Limits) -> None:
+        self.runner = runner
+        self.limits = limits
+        self._predictor = predictor
+        self._limiter = UploadLimiter(limits.waiting)
+        self._header_readers = asyncio.Semaphore(_MAX_HEADER_READERS)
+
+    async def create(self, request: Request, receive: Receive) -> Job:
+        """Receive the upload of a request, check it, and queue its job.
+
+        Raises:
+            RooftraceError, ProblemError: The upload is refused.
+            HTTPException: The upload cannot be stored.
+        """
+        with self._limiter.place(request):
+            try:
+                return await self._create(receive)
+            except ExportError as error:
+                raise cannot_store(error) from error
+
+    async def _create(self, receive: Receive) -> Job:
+        store = self.runner.store
+        job_id = await run_in_threadpool(store.reserve)
+        try:
+            path = store.folder_of(job_id) / "upload"
+            given_name, asked = await receive(path)
+            name, options = upload_name(given_name), self.runner.defaults.filled(asked)
+            async with self._header_readers:
+                path, pixels = await run_in_threadpool(
+                    admit, path, name, options, self._predictor, self.limits
+                )
+            return await run_in_threadpool(store.add, job_id, name, path.name, pixels, options)
+        except BaseException:
+            # Not awaited, because a client that disconnects cancels this coroutine.
+            asyncio.get_running_loop().run_in_executor(None, store.discard, job_id)
+            raise
+
+
+def jobs_router(intake: JobIntake) -> APIRouter:
+    """Return the router of jobs."""
+    runner, store = intake.runner, intake.runner.store
     router = APIRouter(prefix="/v1", tags=["jobs"])
     events = JobEvents(store)
-    looks = asyncio.Semaphore(_LOOKS)
 
-    def found(job_id: str) -> Job:
+    def find_job(job_id: str) -> Job:
         job = store.get(job_id)
         if job is None:
-            raise _missing(job_id)
+            raise missing_job(job_id)
         return job
 
-    def done(job: Annotated[Job, Depends(found)]) -> Job:
+    def find_done_job(job: Annotated[Job, Depends(find_job)]) -> Job:
         if job.state != "done":
+            remedy = "Start it again." if job.ended else "Wait for the event done."
             raise ProblemError(
-                "conflict", f"The job {job.id} is {job.state}; only one that is done has results.",
-                remedy="Wait for its event done." if not job.ended else "Send the scene again.",
+                "conflict", f"The job {job.id} is {job.state}; only a finished job has results.",
+                remedy=remedy,
             )  # fmt: skip
         return job
 
-    Found = Annotated[Job, Depends(found)]  # noqa: N806  # a type
-    Done = Annotated[Job, Depends(done)]  # noqa: N806
+    AnyJob = Annotated[Job, Depends(find_job)]  # noqa: N806  # a type
+    DoneJob = Annotated[Job, Depends(find_done_job)]  # noqa: N806
 
     @router.post(
         "/jobs",
         status_code=202,
-        summary="Begin a job",
+        summary="Start a job",
         operation_id="create_job",
-        openapi_extra={"requestBody": _REQUEST_BODY},
-        responses={202: {"description": "It waits its turn.", "headers": _LOCATION}, **_REFUSALS},
+        openapi_extra={"requestBody": REQUEST_BODY},
+        responses={202: {"description": "The job is queued", "headers": _LOCATION}, **_REFUSALS},
     )
     async def create(
-        request: Request, response: Response, asked: Annotated[JobQuery, Query()]
+        request: Request, response: Response, query: Annotated[JobQuery, Query()]
     ) -> JobOut:
-        """The scene is the field `file` of a form, or the body itself, and may be very large.
+        """Send the scene as the field `file` of a form, or as the body itself; it may be large.
 
-        What cannot become anything is refused at once: no image, other bands than the model's.
+        An upload that is not an image, or whose bands differ from the model's, is refused at once.
         """
-        job_id = await run_in_threadpool(store.reserve)
-        try:
-            path = store.folder_of(job_id) / "upload"
-            called = await receive(request, path, limits.job_upload_bytes)
-            name = shown_name(asked.filename or called)
-            async with looks:
-                path, pixels = await run_in_threadpool(
-                    admit, path, name, asked.options, predictor, limits
-                )
-            job = await run_in_threadpool(store.add, job_id, name, path.name, pixels, asked.options)
-        except BaseException:
-            # Not waited for: a client that went away has ended all waiting.
-            asyncio.get_running_loop().run_in_executor(None, store.discard, job_id)
-            raise
-        out = JobOut.of(job, _root(request))
+
+        async def receive(path: Path) -> tuple[str, SceneOptions]:
+            form_name = await save_upload(request, path, intake.limits.job_upload_bytes)
+            return query.filename or form_name, query.options
+
+        job = await intake.create(request, receive)
+        out = JobOut.of(job, server_root(request))
         response.headers["Location"] = out.links.self
         return out
 
     @router.get(
         "/jobs",
-        summary="The jobs, the newest first",
+        summary="List jobs, newest first",
         operation_id="list_jobs",
         responses=problem_responses("invalid-request", "not-found"),
     )
-    def listed(
+    def list_jobs(
         request: Request,
-        limit: Annotated[int, Query(ge=1, le=100, description="How many at most.")] = 20,
+        limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of jobs")] = 20,
         before: Annotated[
-            str | None, Query(max_length=64, description="Only those older than this one.")
+            str | None, Query(max_length=64, description="Id of a job; only older jobs are listed")
         ] = None,
     ) -> JobPage:
-        """Follow `next` for older ones."""
-        number = None if before is None else found(before).number
+        """Follow `next` for older jobs."""
+        number = None if before is None else find_job(before).number
         jobs = store.newest(limit + 1, number)
-        root = _root(request)
+        root = server_root(request)
         older = None
         if len(jobs) > limit:
             older = f"{root}/v1/jobs?limit={limit}&before={jobs[limit - 1].id}"
@@ -128,38 +537,38 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
 
     @router.get(
         "/jobs/{job_id}",
-        summary="A job as it stands",
+        summary="Return the state of a job",
         operation_id="job",
         responses=problem_responses("not-found"),
     )
-    def one(request: Request, job: Found) -> JobOut:
-        """State, progress, and in the end figures or the error."""
-        return JobOut.of(job, _root(request))
+    def show_job(request: Request, job: AnyJob) -> JobOut:
+        """Return state and progress, and at the end figures or the error."""
+        return JobOut.of(job, server_root(request))
 
     @router.get(
         "/jobs/{job_id}/events",
-        summary="A job as it goes on",
+        summary="Stream the events of a job",
         operation_id="job_events",
         response_class=StreamingResponse,
         responses=_EVENTS | problem_responses("not-found"),
     )
-    async def happenings(
+    async def stream_events(
         request: Request,
-        job: Found,
+        job: AnyJob,
         last_event_id: Annotated[
-            str, Header(max_length=64, description="Of the last event that was received.")
+            str, Header(max_length=64, description="Id of the last event that was received")
         ] = "",
     ) -> Response:
-        """Server-sent events: `progress`, and one for each state that the job comes to.
+        """Send `progress` and each new state of the job as server-sent events.
 
-        The data of each is the job. The first comes at once; the stream ends with done, failed,
-        cancelled or removed.
+        The data of each event is the job. The first event is sent at once; the stream ends with
+        done, failed, cancelled or removed.
         """
         seen = int(last_event_id) if last_event_id.isdecimal() else 0
         if job.ended and seen == job.revision:
-            # What makes a browser not come again.
+            # This status keeps a browser from reconnecting.
             return Response(status_code=204)
-        root = _root(request)
+        root = server_root(request)
         return StreamingResponse(
             events.of(job, seen, lambda now: JobOut.of(now, root).model_dump_json()),
             media_type="text/event-stream",
@@ -168,71 +577,86 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
 
     @router.post(
         "/jobs/{job_id}/cancel",
-        summary="Let a job not go on",
+        summary="Cancel a job",
         operation_id="cancel_job",
         responses=problem_responses("not-found", "conflict"),
     )
     def cancel(request: Request, job_id: str) -> JobOut:
-        """It stays in the list without files."""
-        try:
-            job = runner.cancel(job_id)
-        except JobStateError as error:
-            raise ProblemError("conflict", error.message, remedy=error.remedy) from error
+        """End a job that waits or runs. It stays in the list without files."""
+        job = runner.cancel(job_id)
         if job is None:
-            raise _missing(job_id)
-        return JobOut.of(job, _root(request))
+            raise missing_job(job_id)
+        return JobOut.of(job, server_root(request))
 
     @router.delete(
         "/jobs/{job_id}",
         status_code=204,
-        summary="Forget a job",
+        summary="Delete a job",
         operation_id="delete_job",
         response_class=Response,
-        responses={**_REMOVED, **problem_responses("not-found")},
+        responses={
+            204: {"description": "The job and its files are deleted"},
+            **problem_responses("not-found", "conflict"),
+        },
     )
     def delete(job_id: str) -> None:
-        """In whatever state; one that runs is ended."""
-        if not runner.remove(job_id):
-            raise _missing(job_id)
+        """Delete a job in any state, with all its files; a running job is ended.
+
+        A training whose version is in use is kept.
+        """
+        removed = runner.remove(job_id)
+        if not removed:
+            raise missing_job(job_id)
 
     @router.get(
         "/jobs/{job_id}/results",
-        summary="The files of a job",
+        summary="List the result files of a job",
         operation_id="job_results",
         responses=problem_responses("not-found", "conflict"),
     )
-    def results(request: Request, job: Done) -> JobResults:
-        """Mask, polygons, density and preview, as was asked for, and the record of the run."""
-        return JobResults.of(job, _root(request))
+    def results(request: Request, job: DoneJob) -> JobResults:
+        """List the requested outputs (mask, polygons, density, preview) and the run record.
+
+        A training has the model, the verdict, the report with pictures, and the split.
+        """
+        return JobResults.of(job, server_root(request))
 
     @router.get(
         "/jobs/{job_id}/results.zip",
-        summary="All files of a job",
+        summary="Download all result files of a job",
         operation_id="job_archive",
         response_class=StreamingResponse,
-        responses=_binary("A zip of all files.", "application/zip")
+        responses=_binary("Zip of all files", "application/zip")
         | problem_responses("not-found", "conflict"),
     )
-    def archive(job: Done) -> StreamingResponse:
-        """Made while it is sent."""
+    def archive(job: DoneJob) -> StreamingResponse:
+        """Return a zip that is built while it is sent."""
+        name = f"{PurePosixPath(job.name).stem}_results.zip"
+        quoted = quote(name, safe="")
+        # A name that needs quotation is for browsers; curl reads the other one.
+        plain = name if quoted == name else f"{job.id}.zip"
+        disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}"
         return StreamingResponse(
             zipped(store.folder_of(job.id), job.files),
             media_type="application/zip",
-            headers={"Content-Disposition": f'attachment; filename="{job.id}.zip"'},
+            headers={"Content-Disposition": disposition},
         )
 
     @router.get(
         "/jobs/{job_id}/results/{name}",
-        summary="A file of a job",
+        summary="Download a result file of a job",
         operation_id="job_file",
         response_class=FileResponse,
-        responses=_binary("The file.", *_MEDIA_TYPES.values(), _ANY)
-        | _PART
+        responses=_binary("The file", *_MEDIA_TYPES.values(), _BINARY)
+        | {
+            206: {"description": "The range that the header Range asks for"},
+            416: {"description": "The file does not have this range"},
+        }
         | problem_responses("not-found", "conflict"),
     )
-    def file(name: str, job: Done) -> FileResponse:
-        """Parts of it, too: GDAL reads a mask from here without fetching all of it."""
-        # The path is made of a name that the run has made, not of the one in the request.
+    def file(name: str, job: DoneJob) -> FileResponse:
+        """Return a file or a range of it. GDAL can open a mask here without a full download."""
+        # The path is built from the name in the store, not from the name in the request.
         known = next((one.name for one in job.files if one.name == name), None)
         path = None if known is None else path_of(store.folder_of(job.id), known)
         if path is None or not path.is_file():
@@ -240,50 +664,54 @@ def jobs_router(runner: JobRunner, predictor: Predictor, limits: Limits) -> APIR
                 "not-found", f"The job {job.id} has no file of that name.",
                 remedy=f"See /v1/jobs/{job.id}/results.",
             )  # fmt: skip
-        kind = _MEDIA_TYPES.get(path.suffix, _ANY)
-        return FileResponse(path, media_type=kind, filename=known)
+        return FileResponse(path, media_type=media_type_of(path.name), filename=known)
 
     return router
 
 
-def _missing(job_id: str) -> ProblemError:
+def media_type_of(name: str) -> str:
+    """Return the media type of a result file."""
+    return _MEDIA_TYPES.get(Path(name).suffix, _BINARY)
+
+
+def missing_job(job_id: str) -> ProblemError:
+    """Return the problem of a job that does not exist."""
     return ProblemError(
         "not-found", f"There is no job {job_id[:64]!r}.",
-        remedy="It may have been removed: a server keeps jobs for some days.",
+        remedy="The job may have been removed: a server keeps jobs for a limited number of days.",
     )  # fmt: skip
 
 
-def _root(request: Request) -> str:
+def server_root(request: Request) -> str:
+    """Return the path prefix of the server's addresses, "" without a prefix."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
+def server_url(request: Request) -> str:
+    """Return the server's own address with the path prefix, for absolute links."""
+    return str(request.base_url).rstrip("/")
+
+
 def _binary(description: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
-    content = {kind: {"schema": {"type": "string", "contentMediaType": kind}} for kind in kinds}
+    content = {kind: {"schema": binary_schema(kind)} for kind in kinds}
     return {200: {"description": description, "content": content}}
 
 
-_PART: dict[int | str, dict[str, Any]] = {
-    206: {"description": "The part that the header Range asks for."},
-    416: {"description": "The file has no such part."},
-}
-
-_REMOVED: dict[int | str, dict[str, Any]] = {204: {"description": "It is gone, with all files."}}
-
 _LOCATION: dict[str, Any] = {
-    "Location": {"description": "Of the job.", "schema": {"type": "string"}}
+    "Location": {"description": "Address of the job", "schema": {"type": "string"}}
 }
 
 _REFUSALS = problem_responses(
     "bad-request", "too-large", "unsupported-media-type", "data-error", "gsd-mismatch",
     "band-mismatch", "config-error", "invalid-request", "busy",
-) | {507: {"description": "The server has no room for the image."}}  # fmt: skip
+) | {507: {"description": "The server has no room for the image, or cannot store it"}}  # fmt: skip
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events until the job has ended.",
+        "description": "Events until the job ends",
         "content": {
             "text/event-stream": {
-                # Of one event, as OpenAPI 3.2 (4.14.4) has it.
+                # Schema of one event (OpenAPI 3.2, 4.14.4).
                 "schema": {
                     "type": "object",
                     "properties": {
@@ -295,7 +723,5 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
             }
         },
     },
-    204: {"description": "The job has ended, and the client has heard of it."},
+    204: {"description": "The job has ended, and the client has received the last event"},
 }
-
-_REQUEST_BODY = image_body({"application/octet-stream": IMAGE, "image/*": IMAGE})

@@ -1,38 +1,45 @@
 """The endpoints that Label Studio calls on an ML backend.
 
-https://labelstud.io/guide/ml_create, and what its server 1.23 sends (`ml/api_connector.py` there).
+https://labelstud.io/guide/ml_create describes them. The module follows the requests of Label
+Studio 1.23 (`ml/api_connector.py` there).
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
+from rooftrace.rest.problems import ProblemError
 from rooftrace.service.labelling.labeller import Labeller
 from rooftrace.service.service import Service
+from rooftrace.service.versions import MAX_PROJECT, ModelVersions
 
 __all__ = ["labelstudio_router"]
 
-_MOST_TASKS = 10_000
+_MAX_TASKS = 10_000
+"""Maximum number of tasks in one request."""
+
+_MAX_TITLE_CHARS = 100
+"""Maximum length of a project's title in the list of jobs."""
 
 Name = Annotated[str, Field(max_length=200)]
 Xml = Annotated[str, Field(max_length=1_000_000)]
 
 
-class _Sent(BaseModel):
-    """What a version of Label Studio sends more is not looked at."""
+class _LabelStudioRequest(BaseModel):
+    """Base of all requests; fields that newer versions of Label Studio add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Setup(_Sent):
-    """A project is connected, or its page is opened."""
+class Setup(_LabelStudioRequest):
+    """Request when a project is connected or its page is opened."""
 
     project: Name = ""
     interface: Annotated[Xml, Field(alias="schema")]
@@ -40,101 +47,158 @@ class Setup(_Sent):
     access_token: Annotated[str, Field(max_length=4000, repr=False)] = ""
 
 
-class Parameters(_Sent):
-    """Of a request for predictions: what was drawn with a smart tool."""
+class Parameters(_LabelStudioRequest):
+    """Parameters of a request for predictions: regions drawn with a smart tool."""
 
     context: dict[str, Any] | None = None
 
 
-class Wanted(_Sent):
-    """Tasks that want predictions."""
+class PredictionRequest(_LabelStudioRequest):
+    """Request for predictions of tasks."""
 
-    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=_MOST_TASKS)]
+    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=_MAX_TASKS)]
     label_config: Xml
     project: Name = ""
     params: Parameters = Parameters()
 
 
+class ProjectEvent(_LabelStudioRequest):
+    """Event of a project, with the project as Label Studio describes it."""
+
+    action: Name
+    project: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingRequest(_LabelStudioRequest):
+    """Request for a training."""
+
+    project: Name
+
+
 def labelstudio_router(
-    service: Service, *, url: str | None = None, token: str | None = None, prefix: str = ""
+    service: Service,
+    *,
+    url: str | None = None,
+    token: str | None = None,
+    versions: ModelVersions | None = None,
+    prefix: str = "",
 ) -> APIRouter:
-    """An ML backend for Label Studio: its address there is that of this server with the prefix.
+    """Return the router of an ML backend for Label Studio.
+
+    In Label Studio, the address of the backend is the address of this server plus the prefix.
 
     Args:
-        service: the model.
-        url: of the Label Studio server; None: one on this machine may introduce itself.
-        token: for it; None: it gives its own when a project is connected.
-        prefix: such as `/labelstudio`, without a slash at its end.
+        service: Service that predicts.
+        url: Address of the Label Studio server. None allows a server on this machine, which
+            sends its address when a project is connected.
+        token: Access token of that server. None uses the token that it sends when a project is
+            connected.
+        versions: Model in use, and its trainings; by default the service's own model without any.
+        prefix: Path prefix such as `/labelstudio`, without a slash at the end.
 
     Raises:
-        ConfigError: the address or the token cannot be one.
+        ConfigError: The address or the token is malformed.
     """
-    labeller = Labeller(service, url, token)
+    versions = versions or ModelVersions(service)
+    labeller = Labeller(service, url, token, versions)
     router = APIRouter(
         prefix=prefix,
         tags=["label studio"],
-        route_class=_some_at_a_time(2 * service.limits.running),
+        route_class=_limited_route(2 * service.limits.running),
     )
 
-    # Label Studio waits a second for this one, so it does not queue behind predictions.
-    @router.get("/health")
+    # Label Studio waits one second for this response, so it does not queue behind predictions.
+    @router.get("/health", summary="Check the backend", operation_id="labelstudio_health")
     async def health() -> dict[str, str]:
-        """That the backend is there, and the class of its model."""
+        """Report that the backend runs, and its model class."""
         return {"status": "UP", "model_class": "Rooftrace"}
 
-    @router.post("/setup")
+    @router.post("/setup", summary="Connect a project", operation_id="labelstudio_setup")
     def setup(body: Setup, request: Request) -> dict[str, str]:
-        """Check a project's labelling interface; learn where its images are."""
-        labeller.introduce(
-            body.project, body.interface, body.hostname, body.access_token, near=_is_near(request)
+        """Check a project's labelling interface, and note where its images are."""
+        labeller.connect(
+            body.project,
+            body.interface,
+            body.hostname,
+            body.access_token,
+            is_local=_is_local(request),
         )
         return {"model_version": labeller.model_version}
 
-    @router.post("/predict")
-    def predict(body: Wanted) -> dict[str, Any]:
-        """Predictions, one for each task; of very many tasks, for the first alone."""
+    @router.post("/predict", summary="Predict tasks", operation_id="labelstudio_predict")
+    def predict(body: PredictionRequest) -> dict[str, Any]:
+        """Return one prediction for each task, or only the first for more than 16 tasks."""
         results = labeller.predictions(
             body.tasks, body.label_config, body.project, body.params.context
         )
         return {"results": results, "model_version": labeller.model_version}
 
-    @router.get("/versions")
-    async def versions() -> dict[str, list[str]]:
-        """The one version of the model that there is."""
+    @router.get("/versions", summary="List model versions", operation_id="labelstudio_versions")
+    async def list_versions() -> dict[str, list[str]]:
+        """Return the version of the model in use."""
         return {"versions": [labeller.model_version]}
 
-    @router.post("/webhook")
-    async def webhook(event: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
-        """What happens in a project changes nothing here: the model is not trained."""
-        return {"status": "ignored"}
+    @router.post(
+        "/webhook", summary="Receive an event of a project", operation_id="labelstudio_webhook"
+    )
+    def webhook(event: ProjectEvent) -> dict[str, str]:
+        """Start a training for the event START_TRAINING, and ignore all other events."""
+        if event.action != "START_TRAINING":
+            return {"status": "ignored"}
+        return training(event.project)
+
+    @router.post("/train", summary="Train the model on a project", operation_id="labelstudio_train")
+    def train(body: TrainingRequest) -> dict[str, str]:
+        """Start a training, as Label Studio requests it where its webhooks are switched off.
+
+        The annotations of the request are not used: the training fetches those of the project.
+        """
+        number = body.project.partition(".")[0]
+        is_number = number.isascii() and number.isdecimal()
+        return training({"id": int(number) if is_number else None})
+
+    def training(project: Mapping[str, Any]) -> dict[str, str]:
+        number, title = project.get("id"), project.get("title")
+        if (
+            not isinstance(number, int)
+            or isinstance(number, bool)
+            or not 1 <= number <= MAX_PROJECT
+        ):
+            raise ProblemError(
+                "invalid-request", f"The project has the number {str(number)[:40]!r}; expected an "
+                f"integer from 1 to {MAX_PROJECT}.",
+                remedy="Send the project as Label Studio 1.23 does.",
+            )  # fmt: skip
+        job = versions.start(number, str(title or "")[:_MAX_TITLE_CHARS])
+        return {"status": job.state, "job": job.id}
 
     return router
 
 
-def _some_at_a_time(most: int) -> type[APIRoute]:
-    """Routes of which together no more than `most` bodies are in memory.
+def _limited_route(max_bodies: int) -> type[APIRoute]:
+    """Return a route class that keeps at most `max_bodies` request bodies in memory.
 
-    Label Studio sends with each task all that was ever drawn on it. What waits was not read yet.
+    Label Studio sends each task with all its annotations. Waiting requests are not read yet.
     """
-    turn = asyncio.Semaphore(most)
+    places = asyncio.Semaphore(max_bodies)
 
-    class Some(APIRoute):
+    class LimitedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def handled(request: Request) -> Response:
                 if request.method == "GET":
                     return await handle(request)
-                async with turn:
+                async with places:
                     return await handle(request)
 
             return handled
 
-    return Some
+    return LimitedRoute
 
 
-def _is_near(request: Request) -> bool:
-    """Whether the caller is a program on this machine."""
+def _is_local(request: Request) -> bool:
+    """Return whether the client is a program on this machine."""
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:

@@ -1,148 +1,166 @@
-"""POST /v1/predict: an image in, its buildings out; GET /v1/model: by what."""
+"""POST /v1/predict finds the buildings of an image; GET /v1/model describes the model.
+
+A prediction is encoded in the format that the client asks for: GeoJSON, a mask, or a zip.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+import zipfile
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from rooftrace.core.errors import BusyError, DeadlineError
-from rooftrace.predict.options import SceneOptions
+from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
+from rooftrace.core.faces import in_api_terms
+from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.predict.result import Prediction
-from rooftrace.rest.answers import MEDIA_TYPES, Answer, Format, encoded, figures_of, outputs_for
-from rooftrace.rest.negotiation import negotiated
-from rooftrace.rest.predict_description import REQUEST_BODY, RESPONSES
-from rooftrace.rest.predict_upload import received
-from rooftrace.rest.scene_query import SceneQuery
-from rooftrace.rest.schemas import Measured, ModelCard, ModelClass
-from rooftrace.service.service import Request as Taken
-from rooftrace.service.service import Service
+from rooftrace.rest.description import REQUEST_BODY, RESPONSES
+from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
+from rooftrace.rest.upload import UploadLimiter, read_upload
+from rooftrace.service.service import QueuedRequest, Service
 
 __all__ = ["PredictQuery", "predict_router"]
 
-_GONE = 499
-"""What logs know a client as that went away; nobody receives it."""
+Format = Literal["geojson", "png", "zip"]
+
+_MEDIA_TYPES: dict[Format, str] = {
+    "geojson": "application/geo+json",
+    "png": "image/png",
+    "zip": "application/zip",
+}
+
+_ACCEPTED: dict[str, Format] = {
+    "application/geo+json": "geojson",
+    "application/json": "geojson",
+    "image/png": "png",
+    "application/zip": "zip",
+}
+"""Format by media type in the header Accept."""
+
+_GEOJSON_START = b'{\n"type": "FeatureCollection",\n'
+_MAX_STEM_BYTES = 120
+"""Maximum length of the stem of a file name; a whole name may have 255 bytes."""
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""Modification date of all files in a zip, so that equal predictions have equal bytes."""
+
+_CLIENT_CLOSED_REQUEST = 499
+"""Status in logs and metrics of a request whose client disconnected."""
 
 
 class PredictQuery(SceneQuery):
-    """The options of a prediction."""
+    """Query parameters of an immediate prediction."""
 
     format: Annotated[
         Format | None,
-        Field(description="Of the answer; default by the header Accept, else geojson."),
+        Field(
+            description="Format of the response; by default chosen by the header Accept, "
+            "otherwise geojson"
+        ),
     ] = None
     count: Annotated[
         bool,
         Field(
-            description="Whether buildings are counted for a mask, too. To outline them takes "
-            "longer than the network does; GeoJSON and zip have them anyway."
+            description="Count buildings for format=png, too, which takes longer than the "
+            "prediction itself. The other formats always count them."
         ),
     ] = False
 
-    def options(self, form: Format) -> SceneOptions:
-        """What the predictor is told."""
-        return self.scene_options(outputs_for(form, count=self.count))
+    def outputs(self, form: Format) -> tuple[SceneOutput, ...]:
+        """Return the outputs of the predictor that a response in this format needs."""
+        if form == "zip":
+            return OUTPUTS
+        # Without a count, a mask needs no outlines: tracing takes longer than the network does.
+        return ("mask", "polygons") if form == "geojson" or self.count else ("mask",)
 
 
 def predict_router(service: Service) -> APIRouter:
-    """The router of a service."""
+    """Return the router of a service."""
     router = APIRouter(prefix="/v1", tags=["prediction"])
-    intake = _Intake(service.limits.waiting)
+    limiter = UploadLimiter(service.limits.waiting)
     seconds = service.limits.seconds
     bundle = service.bundle
 
     @router.post(
         "/predict",
-        summary="Buildings of an image",
+        summary="Find the buildings of an image",
         operation_id="predict",
         openapi_extra={"requestBody": REQUEST_BODY},
         response_class=Response,
         responses=RESPONSES,
     )
-    async def predict(request: Request, asked: Annotated[PredictQuery, Query()]) -> Response:
-        """Answered at once: GeoJSON of the footprints, the mask as PNG, or a zip of all files.
+    async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
+        """Return footprints as GeoJSON, the mask as PNG, or a zip of all files.
 
-        The image is sent as the field `file` of a form, or is the body itself. With a georeference
-        GeoJSON has longitude and latitude; without one pixels, which its member `coordinates` says.
+        Send the image as the field `file` of a form, or as the body itself. GeoJSON coordinates
+        are longitude and latitude if the image has a georeference, otherwise pixels; the member
+        `coordinate_system` says which.
         """
         started = time.perf_counter()
-        form = asked.format or negotiated(request.headers.getlist("accept"))
-        with intake.one():
+        form = query.format or _negotiate_format(request.headers.getlist("accept"))
+        outputs = query.outputs(form)
+        with limiter.place(request):
             try:
                 async with asyncio.timeout(seconds):
-                    upload = await received(request, asked.filename, service.limits.upload_bytes)
-                    taken = service.submit(upload.data, upload.name, asked.options(form))
-                    prediction = await _awaited(request, taken)
+                    upload = await read_upload(request, query.filename, service.limits.upload_bytes)
+                    queued = service.submit(upload.data, upload.name, query.scene_options(outputs))
+                    prediction = await _result_of(request, queued)
                     if prediction is None:
-                        return Response(status_code=_GONE)
-                    answer = await run_in_threadpool(_answer, prediction, form, asked.count)
+                        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+                    figures = _figures(prediction, bundle, counted="polygons" in outputs)
+                    name, body = await run_in_threadpool(_encode, prediction, form, figures)
             except TimeoutError:
                 raise DeadlineError(
-                    f"The request was not done within {seconds:g} seconds.",
+                    f"The request took longer than {seconds:g} seconds.",
                     remedy="Send a smaller image, or start a job.",
                 ) from None
         took = f"total;dur={1000 * (time.perf_counter() - started):.1f}"
         return Response(
-            answer.body,
-            media_type=MEDIA_TYPES[form],
-            headers=answer.headers | {"Server-Timing": took, "Vary": "Accept"},
+            body,
+            media_type=_MEDIA_TYPES[form],
+            headers=_headers(figures)
+            | {"Content-Disposition": _disposition(name), "Server-Timing": took, "Vary": "Accept"},
         )
 
-    def _answer(prediction: Prediction, form: Format, count: bool) -> Answer:
-        counted = "polygons" in outputs_for(form, count=count)
-        return encoded(prediction, form, figures_of(prediction, bundle, counted=counted))
-
-    @router.get("/model", summary="The model's contract", operation_id="model")
+    @router.get("/model", summary="Describe the model", operation_id="model")
     async def model() -> ModelCard:
-        """What images it expects, what it answers, and what is known of it."""
+        """Return the model's bands, classes, resolution, threshold, metrics and origin."""
         return _card(service)
 
     return router
 
 
-class _Intake:
-    """How many requests are being received and answered: bodies in memory are bounded, too."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Raises BusyError where there are as many as may be. Of the event loop alone."""
-        if self._taken >= self._most:
-            raise BusyError(
-                f"{self._taken} requests are waiting already.", remedy="Ask again in a while."
-            )
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
-
-
-async def _awaited(request: Request, taken: Taken[Prediction]) -> Prediction | None:
-    """What becomes of a request; None where the client went away, which ends it."""
-    answer = asyncio.wrap_future(taken.answer)
-    gone = asyncio.ensure_future(_disconnected(request))
+async def _result_of(request: Request, queued: QueuedRequest[Prediction]) -> Prediction | None:
+    """Wait for a prediction; cancel it and return None if the client disconnects."""
+    answer = asyncio.wrap_future(queued.answer)
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         return answer.result() if answer.done() else None
     finally:
-        gone.cancel()
+        disconnect.cancel()
         if not answer.done():
             answer.cancel()
-            taken.cancel()
+            queued.cancel()
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -165,7 +183,7 @@ def _card(service: Service) -> ModelCard:
         building_class=spec.building_class,
         threshold=spec.threshold,
         calibrated=spec.calibration is not None,
-        metrics=[Measured.model_validate(one.model_dump()) for one in spec.metrics],
+        metrics=[MetricsOut.model_validate(one.model_dump()) for one in spec.metrics],
         licence=spec.licence,
         attribution=spec.attribution,
         created=spec.created,
@@ -173,3 +191,152 @@ def _card(service: Service) -> ModelCard:
         engine=engine.name,
         precision=engine.precision,
     )
+
+
+def _negotiate_format(accept: list[str]) -> Format:
+    """Return the format that a client prefers (RFC 9110, 12.5.1), the first of ours on a tie.
+
+    Raises:
+        ProblemError: The client accepts none of the formats.
+    """
+    ranges = [_media_range(part) for part in ",".join(accept).split(",") if part.strip()]
+    if not ranges:
+        return "geojson"
+    qualities = {kind: _quality(kind, ranges) for kind in _ACCEPTED}
+    best = max(qualities, key=lambda kind: qualities[kind])
+    if qualities[best] <= 0:
+        raise ProblemError(
+            "not-acceptable",
+            f"The header Accept asks for {', '.join(accept)[:100]!r}; expected "
+            "application/geo+json, image/png or application/zip.",
+            remedy="Ask for one of them, or set format to geojson, png or zip.",
+        )
+    return _ACCEPTED[best]
+
+
+def _figures(prediction: Prediction, bundle: ModelBundle, *, counted: bool) -> Figures:
+    """Return the figures of a prediction, without times, so that they are reproducible."""
+    summary = prediction.summary
+    share = summary.built_up_share if summary.valid_pixels else float("nan")
+    return Figures(
+        buildings=summary.buildings if counted else None,
+        built_up_share=summary.built_up_share,
+        density=DEFAULT_THRESHOLD.classes(np.array([share])).tolist()[0],
+        gsd_m=summary.gsd_m,
+        threshold=summary.threshold,
+        pixels=summary.pixels,
+        valid_pixels=summary.valid_pixels,
+        classes=[
+            ClassOut(
+                name=one.name, class_id=one.class_id, polygons=one.polygons if counted else None,
+                pixels=one.pixels, share=one.share, area_m2=one.area_m2,
+            )
+            for one in summary.classes
+        ],
+        notes=[in_api_terms(note) for note in summary.notes],
+        model=bundle.spec.name,
+        model_sha256=bundle.sha256,
+    )  # fmt: skip
+
+
+def _encode(prediction: Prediction, form: Format, figures: Figures) -> tuple[str, bytes]:
+    """Return the file name and the bytes of a prediction; equal predictions give equal bytes.
+
+    Raises:
+        GeoreferenceError: GeoJSON was asked for, and the coordinate system of the image cannot be
+            transformed to longitude and latitude.
+    """
+    stem = prediction.name.encode()[:_MAX_STEM_BYTES].decode(errors="ignore") or "image"
+    prediction = replace(prediction, name=stem)
+    make = {"geojson": _geojson, "png": _png, "zip": _zip}[form]
+    with tempfile.TemporaryDirectory(prefix="rooftrace-") as folder:
+        return make(prediction, figures, Path(folder))
+
+
+def _geojson(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
+    """Return the GeoJSON of `rooftrace predict`, with additional members."""
+    crs = prediction.mask.grid.crs
+    path = folder / f"{prediction.name}.geojson"
+    try:
+        write_footprints(path, prediction.outlines)
+    except ExportError as error:
+        if crs is None:
+            raise
+        raise GeoreferenceError(
+            f"{prediction.name} cannot be written as GeoJSON: its position in {crs.name!r} has no "
+            "longitude and latitude.",
+            remedy="Use format=zip: its GeoPackage keeps the coordinates of the image.",
+        ) from error
+    written = path.read_bytes()
+    if not written.startswith(_GEOJSON_START):
+        raise ValueError(f"{path.name} begins with {written[:40]!r}, not with {_GEOJSON_START!r}")
+    members = {
+        "coordinate_system": "pixels" if crs is None else "longitude-latitude",
+        "figures": figures.model_dump(mode="json"),
+    }
+    lines = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in members.items())
+    return path.name, b"".join([_GEOJSON_START, lines.encode(), written[len(_GEOJSON_START) :]])
+
+
+def _png(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
+    path = folder / f"{prediction.name}_mask.png"
+    prediction.write_mask(path)
+    return path.name, path.read_bytes()
+
+
+def _zip(prediction: Prediction, figures: Figures, folder: Path) -> tuple[str, bytes]:
+    prediction.save(folder)
+    summary = folder / "summary.json"
+    summary.write_text(figures.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(path.name, _ZIP_DATE)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, path.read_bytes(), compresslevel=1)
+    return f"{prediction.name}.zip", buffer.getvalue()
+
+
+def _headers(figures: Figures) -> dict[str, str]:
+    """Return the figures as headers, for clients that receive no JSON."""
+    values = {
+        "Rooftrace-Buildings": figures.buildings,
+        "Rooftrace-Built-Up-Share": round(figures.built_up_share, 6),
+        "Rooftrace-Density": figures.density,
+        "Rooftrace-Gsd-M": figures.gsd_m,
+        "Rooftrace-Threshold": figures.threshold,
+        "Rooftrace-Valid-Pixels": figures.valid_pixels,
+        # JSON keeps sentences in ASCII and in one line.
+        "Rooftrace-Notes": json.dumps(figures.notes) if figures.notes else None,
+    }
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _disposition(name: str) -> str:
+    """Return the header Content-Disposition (RFC 6266) of a file name in any script."""
+    if name.isascii():
+        return f'inline; filename="{name}"'
+    return f"inline; filename*=utf-8''{quote(name, safe='')}"
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    """Return a media range of the header Accept, and its quality."""
+    kind, *parameters = (part.strip().lower() for part in text.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return kind, float(value)
+            except ValueError:
+                return kind, 0.0
+    return kind, 1.0
+
+
+def _quality(kind: str, ranges: list[tuple[str, float]]) -> float:
+    """Return the quality of a media type by the most specific range that matches."""
+    for pattern in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
+        for given, quality in ranges:
+            if given == pattern:
+                return quality
+    return 0.0

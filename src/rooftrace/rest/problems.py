@@ -1,6 +1,7 @@
-"""Errors as RFC 9457 problems: what went wrong in a sentence, what to do now, and nothing within.
+"""Error responses as RFC 9457 problems: https://www.rfc-editor.org/rfc/rfc9457.
 
-https://www.rfc-editor.org/rfc/rfc9457
+A problem says what is wrong with the request and what to do next. It shows nothing of the server's
+internals. `PROBLEMS` lists all kinds; `/problems/{name}` explains each.
 """
 
 from __future__ import annotations
@@ -9,80 +10,204 @@ import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from rooftrace.core.errors import (
-    BandMismatch,
-    BusyError,
-    ConfigError,
-    DataError,
-    DeadlineError,
-    GeoreferenceError,
-    GsdMismatch,
-    MissingExtraError,
-    PredictError,
-    RooftraceError,
-    TooLargeError,
+import rooftrace.core.errors as errors
+from rooftrace.core.config import plain_reason
+from rooftrace.core.errors import RooftraceError
+from rooftrace.core.faces import in_api_terms
+from rooftrace.io.html import render_page
+from rooftrace.rest.face import page_header
+from rooftrace.service.jobs.store import JobStateError
+from rooftrace.service.review.edits import OutlineError
+from rooftrace.service.review.store import (
+    ReviewConflictError,
+    ReviewFileError,
+    ReviewLockedError,
 )
-from rooftrace.rest.problem_kinds import PROBLEMS
 
 __all__ = [
-    "MEDIA_TYPE",
+    "PAGE_HEADERS",
     "PROBLEMS",
+    "PROBLEM_MEDIA_TYPE",
     "ProblemError",
+    "ProblemKind",
     "install_problems",
-    "problem_response",
-    "problem_responses",
+    "problem_page",
     "request_id",
+    "respond",
+    "wrong_value",
 ]
 
-MEDIA_TYPE = "application/problem+json"
+
+class ProblemKind(NamedTuple):
+    """A kind of problem. Its address is `/problems/` and its name in `PROBLEMS`.
+
+    Args:
+        status: HTTP status.
+        title: Short name of the kind.
+        meaning: Explanation in one or two sentences.
+        remedy: Default remedy, for occurrences that bring none of their own.
+        error: Class of the errors, with its subclasses, that are answered by this kind.
+    """
+
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+    error: type[RooftraceError] | None = None
+
+
+PROBLEMS: Mapping[str, ProblemKind] = {
+    "bad-request": ProblemKind(
+        400, "The request cannot be read",
+        "The body does not match its headers or its description: a form without a boundary, a form "
+        "that ends early, or an execution request without its inputs.",
+        "Send the request with a client that builds the body for you."),
+    "unauthorized": ProblemKind(
+        401, "An API key is required",
+        "The server was started with an API key. The request has no key or a wrong one.",
+        "Send the key as Authorization: Bearer KEY, as X-API-Key: KEY, or as the password of HTTP "
+        "Basic."),
+    "foreign-origin": ProblemKind(
+        403, "The request comes from a page of another site",
+        "A browser sent the request for a page that does not come from this server.",
+        "Start the server with that origin allowed, or call it from your own server."),
+    "not-found": ProblemKind(
+        404, "Not found", "The address does not exist, or the resource has been removed.",
+        "See /v1/docs for all addresses."),
+    "method-not-allowed": ProblemKind(
+        405, "Method not allowed", "The address exists but does not accept this HTTP method.",
+        "Use one of the methods in the header Allow."),
+    "not-acceptable": ProblemKind(
+        406, "The format is not available", "The header Accept names no format of this answer.",
+        "Ask for application/geo+json, image/png or application/zip."),
+    "request-timeout": ProblemKind(
+        408, "The request body did not arrive in time", "The client stopped sending the body.",
+        "Send the request again."),
+    "conflict": ProblemKind(
+        409, "The current state does not allow this",
+        "The job is in a state in which the operation is not possible.",
+        "Read the state of the job first.", JobStateError),
+    "review-conflict": ProblemKind(
+        409, "Another reviewer was faster",
+        "The building has changed since it was read. The member buildings has the present states.",
+        "Look at its present state and decide again.", ReviewConflictError),
+    "too-large": ProblemKind(
+        413, "Too large",
+        "The upload has more bytes, or its image more pixels, than the server accepts. The pixels "
+        "of a compressed image are counted after decompression.",
+        "Send a part of the image, or start a job for a large scene.", errors.TooLargeError),
+    "unsupported-media-type": ProblemKind(
+        415, "The type of the body is not supported",
+        "The body is neither a form with a file nor an image.",
+        "Send multipart/form-data with the field file, or the bytes of the image as "
+        "application/octet-stream."),
+    "misdirected-request": ProblemKind(
+        421, "Unknown host name",
+        "The header Host names another server. A server that listens only on this machine answers "
+        "only to its own names, which protects it against DNS rebinding.",
+        "Use localhost or 127.0.0.1, or start the server with the name allowed."),
+    "invalid-request": ProblemKind(
+        422, "Invalid parameter",
+        "A parameter or field is missing, unknown or out of range. The member errors lists each.",
+        "Send the parameters as /v1/docs describes them."),
+    "band-mismatch": ProblemKind(
+        422, "The bands of the image do not match the model",
+        "The model was trained on certain bands, and the image has others.",
+        "Send the bands that /v1/model lists, in that order.", errors.BandMismatch),
+    "config-error": ProblemKind(
+        422, "The option does not fit",
+        "The value of an option is valid, but not for this image or this model.",
+        "Leave the option out.", errors.ConfigError),
+    "data-error": ProblemKind(
+        422, "The image cannot be used",
+        "The upload is damaged or has an unsupported format. GeoTIFF, PNG, JPEG, WebP and "
+        "JPEG 2000 are supported.",
+        "Open the image with another program and save it again.", errors.DataError),
+    "georeference-error": ProblemKind(
+        422, "The position of the image is not known",
+        "The operation needs a position or a length on the ground.",
+        "Send gsd, the metres per pixel, or a GeoTIFF.", errors.GeoreferenceError),
+    "outline-error": ProblemKind(
+        422, "The outline cannot be used",
+        "The outline crosses itself, lies outside of the scene, or is too small.",
+        "Draw it anew.", OutlineError),
+    "review-error": ProblemKind(
+        422, "The review cannot be used",
+        "The GeoPackage of the review is damaged, or belongs to other polygons.",
+        "Restore a copy of it, or rename it to begin a new review.", ReviewFileError),
+    "gsd-mismatch": ProblemKind(
+        422, "Too fine or too coarse for the model",
+        "The image is more than four times as coarse as the model's training images, or its "
+        "metres per pixel cannot be right.",
+        "Send gsd if the file is wrong; otherwise use finer imagery.", errors.GsdMismatch),
+    "file-locked": ProblemKind(
+        423, "Another program holds the file",
+        "Another program, such as QGIS, is writing to the file of the review. Nothing was saved.",
+        "Close the file there, or end its editing, and try again.", ReviewLockedError),
+    "busy": ProblemKind(
+        429, "Too many requests are waiting",
+        "The server keeps a short queue and refuses further requests. No work was started.",
+        "Retry after the number of seconds in the header Retry-After.", errors.BusyError),
+    "server-error": ProblemKind(
+        500, "Internal server error", "An unexpected error occurred. The server's log has it.",
+        "Send the instance of the problem to the operator of the server."),
+    "predict-error": ProblemKind(
+        500, "The prediction failed", "The network failed on this image.",
+        "Send the instance of the problem to the operator of the server.", errors.PredictError),
+    "missing-extra": ProblemKind(
+        501, "An optional package is not installed",
+        "The operation needs an optional package that the server does not have.",
+        "Ask the operator of the server to install it.", errors.MissingExtraError),
+    "not-ready": ProblemKind(
+        503, "The server is not ready", "The server is starting or stopping.",
+        "Retry in a few seconds."),
+    "deadline": ProblemKind(
+        503, "The request took too long", "The request exceeded the server's time limit.",
+        "Send a smaller image, or start a job.", errors.DeadlineError),
+}  # fmt: skip
+"""All kinds by name. The first of each status is the general one."""
+
+_BY_ERROR = {kind.error: name for name, kind in PROBLEMS.items() if kind.error}
+# 403, 408 and 421 have narrower meanings here than in an HTTPException of Starlette.
+_BY_STATUS = {
+    kind.status: name
+    for name, kind in reversed(list(PROBLEMS.items()))
+    if kind.status not in (403, 408, 421)
+}
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'",
+    "Vary": "Accept",
+}
+"""Headers of pages that load no other files."""
+
+_PLACES = {"query": "parameter", "path": "part of the address", "header": "header", "body": "field"}
+_MAX_VALUE_CHARS = 80
+"""Maximum length of a received value in a message."""
 
 _LOG = logging.getLogger(__name__)
 
 
-_OF_ERRORS: Mapping[type[RooftraceError], str] = {
-    TooLargeError: "too-large",
-    GeoreferenceError: "georeference-error",
-    DataError: "data-error",
-    BandMismatch: "band-mismatch",
-    GsdMismatch: "gsd-mismatch",
-    ConfigError: "config-error",
-    BusyError: "busy",
-    DeadlineError: "deadline",
-    PredictError: "predict-error",
-    MissingExtraError: "missing-extra",
-}
-"""By class, or the nearest one that it inherits from; all others are the server's own affair."""
-
-_OF_STATUSES = {
-    400: "bad-request", 401: "unauthorized", 404: "not-found", 405: "method-not-allowed",
-    406: "not-acceptable", 409: "conflict", 413: "too-large", 415: "unsupported-media-type",
-    422: "invalid-request", 429: "busy", 500: "server-error", 501: "missing-extra",
-    503: "not-ready",
-}  # fmt: skip
-
-_PLACES = {"query": "parameter", "path": "part of the address", "header": "header", "body": "field"}
-
-_LONGEST_SHOWN = 80
-
-
 class ProblemError(Exception):
-    """An answer that is a problem, where no error of rooftrace says it.
+    """A problem to answer with.
 
     Args:
-        name: one of `PROBLEMS`.
-        detail: what is wrong with this request.
-        remedy: what to do now; default that of its kind.
-        headers: of the answer.
-        errors: what is wrong with each parameter: `parameter`, `received`, `expected`.
+        name: Name of its kind in `PROBLEMS`.
+        detail: Description of what is wrong with this request.
+        remedy: Advice for the client; by default the remedy of the kind.
+        headers: Headers of the response.
+        errors: Wrong parameters, each with `parameter`, `in` and `message`.
+        members: Further members of the problem (RFC 9457, 3.2).
     """
 
     def __init__(
@@ -93,186 +218,138 @@ class ProblemError(Exception):
         remedy: str = "",
         headers: Mapping[str, str] | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.name = name
-        self.detail = detail
-        self.remedy = remedy
-        self.headers = headers
-        self.errors = errors
+        kind = PROBLEMS[name]
+        self._name = name
+        self._headers = headers
+        self._body: dict[str, Any] = {
+            "type": f"/problems/{name}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": detail,
+            "remedy": remedy or kind.remedy,
+        }
+        self._members = {**(members or {}), **({"errors": list(errors)} if errors else {})}
+
+    def response(self, scope: Scope) -> Response:
+        """Return the response to the request of this scope: a page if a browser opens it."""
+        accepted = dict(scope.get("headers", ())).get(b"accept", b"")
+        if scope.get("method") in ("GET", "HEAD") and b"text/html" in accepted:
+            page = problem_page(self._name, self._body["detail"], self._body["remedy"])
+            headers = {**PAGE_HEADERS, **(self._headers or {})}
+            return HTMLResponse(page, self._body["status"], headers)
+        body = self._body | {"instance": f"urn:uuid:{request_id(scope)}"} | self._members
+        return JSONResponse(body, body["status"], self._headers, media_type=PROBLEM_MEDIA_TYPE)
 
 
-def problem_response(
-    scope: Scope,
-    name: str,
-    detail: str,
-    *,
-    remedy: str = "",
-    headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, Any]] = (),
-) -> Response:
-    """The answer to a request that had a problem; arguments as of `ProblemError`."""
+def problem_page(name: str, detail: str = "", remedy: str = "") -> str:
+    """Return a page that explains a problem.
+
+    Args:
+        name: Name of its kind in `PROBLEMS`.
+        detail: Description of what is wrong with a request; by default the meaning of the kind.
+        remedy: Advice; by default the remedy of the kind.
+    """
     kind = PROBLEMS[name]
-    body: dict[str, Any] = {
-        "type": f"/problems/{name}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        "remedy": remedy or kind.remedy,
-        "instance": f"urn:uuid:{request_id(scope)}",
-    }
-    if errors:
-        body["errors"] = list(errors)
-    return JSONResponse(body, kind.status, headers=headers, media_type=MEDIA_TYPE)
+    return render_page(
+        "problem.html", {}, header=page_header("", "/"), name=name, problem=kind,
+        detail=detail or kind.meaning, remedy=remedy or kind.remedy,
+    )  # fmt: skip
 
 
 def request_id(scope: Scope) -> str:
-    """The UUID by which the server's log knows a request."""
+    """Return the UUID of a request, which the server's log also shows."""
     return str(scope.get("state", {}).get("request_id", "00000000-0000-0000-0000-000000000000"))
 
 
 def install_problems(app: FastAPI) -> None:
-    """Have an app answer all errors but unexpected ones, which `security` takes, as problems."""
-    app.add_exception_handler(RooftraceError, _of_rooftrace)
-    app.add_exception_handler(ProblemError, _as_said)
-    app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(HTTPException, _of_http)
+    """Answer errors as problems. Unexpected errors are left to `security.RequestMiddleware`."""
+    for kind in (RooftraceError, ProblemError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, respond)
 
 
-def problem_responses(*names: str) -> dict[int | str, dict[str, Any]]:
-    """What an operation's description says of the problems that it may answer.
-
-    Args:
-        names: of `PROBLEMS`.
-    """
-    found: dict[int | str, dict[str, Any]] = {}
-    for name in names:
-        kind = PROBLEMS[name]
-        entry = found.setdefault(
-            kind.status,
-            {
-                "description": kind.title,
-                "content": {
-                    MEDIA_TYPE: {
-                        "schema": {"$ref": "#/components/schemas/ProblemDetails"},
-                        "examples": {},
-                    }
-                },
-            },
-        )
-        if kind.title not in entry["description"]:
-            entry["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
-        value = {
-            "type": f"/problems/{name}",
-            "title": kind.title,
-            "status": kind.status,
-            "detail": kind.meaning,
-            "remedy": kind.remedy,
-            "instance": "urn:uuid:6f1c2d9e-8d1b-4c55-9a3e-0d5f6a7b8c9d",
-        }
-        entry["content"][MEDIA_TYPE]["examples"][name] = {"value": value}
-        if kind.status == HTTPStatus.TOO_MANY_REQUESTS:
-            entry["headers"] = {
-                "Retry-After": {
-                    "description": "Seconds after which it is worth asking again.",
-                    "schema": {"type": "integer", "minimum": 1},
-                }
-            }
-    return found
+async def respond(request: Request, error: Exception) -> Response:
+    """Return the response to a request that ended with an error of a kind of `install_problems`."""
+    match error:
+        case RooftraceError():
+            return _from_rooftrace(request, error).response(request.scope)
+        case RequestValidationError():
+            wrong = [wrong_value(one) for one in error.errors()]
+            detail = " ".join(one["message"] for one in wrong)
+            return ProblemError("invalid-request", detail, errors=wrong).response(request.scope)
+        case HTTPException():
+            return _from_http(request, error)
+    assert isinstance(error, ProblemError)
+    return error.response(request.scope)
 
 
-async def _of_rooftrace(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RooftraceError)
-    known = (_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS)
+def _from_rooftrace(request: Request, error: RooftraceError) -> ProblemError:
+    known = (_BY_ERROR[kind] for kind in type(error).__mro__ if kind in _BY_ERROR)
     name = next(known, "server-error")
     if PROBLEMS[name].status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _LOG.error("request %s failed", request_id(request.scope), exc_info=error)
     if name == "server-error":
-        # Of a bundle that is damaged or a disk that is full, with the server's own paths.
-        return problem_response(request.scope, name, PROBLEMS[name].meaning)
+        # The message of a damaged bundle or a full disk would show paths of the server.
+        return ProblemError(name, PROBLEMS[name].meaning)
     headers = None
-    if isinstance(error, BusyError):
+    if isinstance(error, errors.BusyError):
         headers = {"Retry-After": str(max(1, ceil(error.retry_after_s)))}
-    return problem_response(
-        request.scope, name, error.message, remedy=error.remedy, headers=headers
+    return ProblemError(
+        name, in_api_terms(error.message), remedy=in_api_terms(error.remedy), headers=headers
     )
 
 
-async def _as_said(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)
-    return problem_response(
-        request.scope, error.name, error.detail, remedy=error.remedy, headers=error.headers,
-        errors=error.errors,
-    )  # fmt: skip
-
-
-async def _of_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    errors = [_told(one) for one in error.errors()]
-    detail = " ".join(one["message"] for one in errors)
-    return problem_response(request.scope, "invalid-request", detail, errors=errors)
-
-
-def _told(one: Mapping[str, Any]) -> dict[str, str]:
-    """What pydantic has to say of one value, in a sentence."""
+def wrong_value(one: Mapping[str, Any]) -> dict[str, str]:
+    """Return an error of pydantic as an entry of `errors`, with a full sentence."""
     place, *steps = (str(step) for step in one["loc"])
     name = ".".join(steps) or place
-    where = f"The {_PLACES.get(place, place)} {name!r}"
+    subject = f"The {_PLACES.get(place, place)} {name!r}"
     if one["type"] == "missing":
-        message = f"{where} is missing."
+        message = f"{subject} is missing."
     elif one["type"] == "extra_forbidden":
-        message = f"{where} is not known."
+        message = f"{subject} is not known."
     else:
-        said = str(one["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-        message = f"{where} is {_shown(one.get('input'))}: it {said}."
-        if not str(one["msg"]).startswith("Input "):
-            message = f"{where} is {_shown(one.get('input'))}: {said}."
+        message = f"{subject} is {_shortened(one.get('input'))}: {plain_reason(one)}."
     return {"parameter": name, "in": place, "message": message}
 
 
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if error.status_code < HTTPStatus.BAD_REQUEST:
-        return Response(status_code=error.status_code, headers=error.headers)
-    phrase = HTTPStatus(error.status_code).phrase
-    name = _OF_STATUSES.get(error.status_code)
+def _from_http(request: Request, error: HTTPException) -> Response:
+    status, headers = error.status_code, dict(error.headers or {})
+    if status < HTTPStatus.BAD_REQUEST:
+        return Response(status_code=status, headers=headers)
+    phrase = HTTPStatus(status).phrase
+    detail = str(error.detail or "")
+    name = _BY_STATUS.get(status)
     if name is None:
-        # A status that says all that there is to say has no type of its own (RFC 9457, 4.2.1).
+        # A status that needs no explanation has no type of its own (RFC 9457, 4.2.1).
         body = {
-            "type": "about:blank",
-            "title": phrase,
-            "status": error.status_code,
-            "detail": str(error.detail),
+            "type": "about:blank", "title": phrase, "status": status, "detail": detail,
             "instance": f"urn:uuid:{request_id(request.scope)}",
-        }
-        return JSONResponse(body, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
-    given = str(error.detail or "")
-    detail = _said(request, error.status_code) if given in ("", phrase) else given
-    headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # That of the exception names the methods of one route; an address may have several.
+        }  # fmt: skip
+        return JSONResponse(body, status, headers, media_type=PROBLEM_MEDIA_TYPE)
+    path = _shortened(request.url.path)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The exception names the methods of one route; an address may have several routes.
         headers["Allow"] = ", ".join(_methods(request)) or headers.get("Allow", "")
-    return problem_response(request.scope, name, detail, headers=headers)
+    if detail in ("", phrase):
+        detail = {
+            HTTPStatus.NOT_FOUND: f"There is nothing at {path}.",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{path} does not accept {request.method}.",
+        }.get(HTTPStatus(status), PROBLEMS[name].meaning)
+    return ProblemError(name, detail, headers=headers).response(request.scope)
 
 
 def _methods(request: Request) -> list[str]:
-    """Those that the description names for an address, in alphabetical order."""
+    """Return the methods of an address in the OpenAPI description, in alphabetical order."""
     found: set[str] = set()
     for template, operations in request.app.openapi()["paths"].items():
         if compile_path(template)[0].match(request.url.path):
             found.update(method.upper() for method in operations)
     return sorted(found)
-
-
-def _said(request: Request, status: int) -> str:
-    path = _shown(request.url.path)
-    if status == HTTPStatus.NOT_FOUND:
-        return f"There is nothing at {path}."
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        return f"{path} does not take {request.method}."
-    return PROBLEMS[_OF_STATUSES[status]].meaning

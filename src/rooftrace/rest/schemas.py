@@ -1,4 +1,4 @@
-"""What goes over the wire, as the OpenAPI description shows it."""
+"""Data of the API's requests and responses, as the OpenAPI description shows them."""
 
 from __future__ import annotations
 
@@ -6,137 +6,147 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rooftrace.predict.plan import SceneOptions, SceneOutput
+
 __all__ = [
+    "ApiModel",
     "ClassOut",
     "Feature",
     "FeatureCollection",
     "FieldProblem",
     "Figures",
     "Health",
-    "Measured",
+    "MetricsOut",
     "ModelCard",
     "ModelClass",
-    "Polygon",
+    "PolygonGeometry",
     "ProblemDetails",
     "ProblemPage",
     "Properties",
     "Readiness",
+    "SceneQuery",
 ]
 
 Share = Annotated[float, Field(ge=0, le=1)]
+SquareMetres = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
-class _Out(BaseModel):
+class ApiModel(BaseModel):
+    """Base of all responses."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class FieldProblem(_Out):
-    """What is wrong with one parameter or field."""
+class FieldProblem(ApiModel):
+    """A wrong parameter or field."""
 
     parameter: str
     in_: Annotated[str, Field(alias="in", description="query, path, header or body")]
     message: str
 
 
-class ProblemDetails(_Out):
-    """What went wrong (RFC 9457)."""
+class ProblemDetails(ApiModel):
+    """An error response (RFC 9457)."""
 
     model_config = ConfigDict(extra="allow")
 
-    type: Annotated[str, Field(description="Of the problem; its address explains it.")]
-    title: Annotated[str, Field(description="The same whenever a problem of the type occurs.")]
+    type: Annotated[str, Field(description="Address of an explanation of this kind of problem")]
+    title: Annotated[str, Field(description="Short name of the kind of problem")]
     status: Annotated[int, Field(ge=400, le=599)]
-    detail: Annotated[str, Field(description="What is wrong with this request, in a sentence.")]
-    remedy: Annotated[str, Field(description="What to do now.")] = ""
-    instance: Annotated[str, Field(description="The request, as the server's log knows it.")]
-    errors: Annotated[list[FieldProblem], Field(description="By parameter.")] = []
+    detail: Annotated[str, Field(description="Description of the error in this request")]
+    remedy: Annotated[str, Field(description="Advice what to do next")] = ""
+    instance: Annotated[str, Field(description="Id of the request in the server's log")]
+    errors: Annotated[list[FieldProblem], Field(description="Wrong parameters")] = []
 
 
-class ClassOut(_Out):
-    """How much there is of one class."""
+class ClassOut(ApiModel):
+    """Area of one class."""
 
     name: str
-    class_id: Annotated[int, Field(ge=0, le=254, description="Its value in the mask.")]
-    polygons: Annotated[int | None, Field(ge=0, description="null where polygons were not made.")]
+    class_id: Annotated[int, Field(ge=0, le=254, description="Value of the class in the mask")]
+    polygons: Annotated[int | None, Field(ge=0, description="null if polygons were not traced")]
     pixels: Annotated[int, Field(ge=0)]
-    share: Annotated[Share, Field(description="Of the valid pixels.")]
-    area_m2: Annotated[float | None, Field(description="null where metres are not known.")]
+    share: Annotated[Share, Field(description="Share of the valid pixels")]
+    area_m2: Annotated[float | None, Field(description="null if the pixel size is not known")]
 
 
-class Figures(_Out):
-    """The figures of one image."""
+class Figures(ApiModel):
+    """Figures of one image."""
 
-    buildings: Annotated[int | None, Field(ge=0, description="null where they were not counted.")]
-    built_up_share: Annotated[Share, Field(description="Of the valid pixels.")]
+    buildings: Annotated[
+        int | None,
+        Field(ge=0, description="Number of buildings; null if they were not counted"),
+    ]
+    built_up_share: Annotated[Share, Field(description="Building share of the valid pixels")]
     density: Annotated[
         Literal["sparse", "dense"] | None,
-        Field(description="dense from a built-up share of 0.2 on; null without a valid pixel."),
+        Field(description="dense if the built-up share is at least 0.2; null without valid pixels"),
     ]
-    gsd_m: Annotated[float | None, Field(description="Metres per pixel; null where not known.")]
+    gsd_m: Annotated[float | None, Field(description="Metres per pixel; null if not known")]
     threshold: Annotated[
         float | None,
-        Field(description="On the building's probability; null with more than two classes."),
+        Field(description="Threshold of the building probability; null for more than two classes"),
     ]
     pixels: Annotated[int, Field(ge=1)]
-    valid_pixels: Annotated[int, Field(ge=0, description="Of them, those that are not nodata.")]
+    valid_pixels: Annotated[int, Field(ge=0, description="Pixels that are not nodata")]
     classes: list[ClassOut]
-    notes: Annotated[list[str], Field(description="What was assumed.")]
-    model: Annotated[str, Field(description="Its name.")]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+    model: Annotated[str, Field(description="Name of the model")]
     model_sha256: str
 
 
-class Polygon(_Out):
-    """Rings of longitude and latitude, or of pixels; the first is the outline."""
+class PolygonGeometry(ApiModel):
+    """Rings of longitude and latitude, or of pixels; the first ring is the outline."""
 
     type: Literal["Polygon"]
     coordinates: list[list[Annotated[list[float], Field(min_length=2, max_length=2)]]]
 
 
 class Properties(BaseModel):
-    """Of a building."""
+    """Properties of a building."""
 
     model_config = ConfigDict(extra="allow")
 
     id: Annotated[int, Field(ge=1)]
-    score: Annotated[Share, Field(description="How sure the model is of it.")]
+    score: Annotated[Share, Field(description="Confidence of the model")]
     area_m2: float | None
 
 
-class Feature(_Out):
+class Feature(ApiModel):
     """One building, or one region of a class."""
 
     type: Literal["Feature"]
     properties: Properties
-    geometry: Polygon
+    geometry: PolygonGeometry
 
 
-class FeatureCollection(_Out):
-    """Footprints as GeoJSON (RFC 7946), with figures beside them."""
+class FeatureCollection(ApiModel):
+    """Footprints as GeoJSON (RFC 7946), with figures as an additional member."""
 
     type: Literal["FeatureCollection"]
     name: str
     description: str = ""
-    coordinates: Annotated[
+    coordinate_system: Annotated[
         Literal["longitude-latitude", "pixels"],
         Field(
-            description="pixels (x right, y down, from the upper left corner) where the image lies "
-            "nowhere: then it is GeoJSON in form alone."
+            description="pixels (x right, y down, from the upper left corner) if the image has no "
+            "georeference; other GeoJSON programs cannot place such features"
         ),
     ]
     figures: Figures
     features: list[Feature]
 
 
-class ModelClass(_Out):
-    """A class that the model knows."""
+class ModelClass(ApiModel):
+    """A class of the model."""
 
     class_id: Annotated[int, Field(ge=0, le=254)]
     name: str
-    colour: Annotated[str, Field(description="#RRGGBB, in masks.")]
+    colour: Annotated[str, Field(description="Colour in masks, as #RRGGBB")]
 
 
-class Measured(_Out):
-    """Figures, with what they were measured on."""
+class MetricsOut(ApiModel):
+    """Metrics, with the data and split on which they were measured."""
 
     data: str
     split: str
@@ -144,19 +154,21 @@ class Measured(_Out):
     values: dict[str, float]
 
 
-class ModelCard(_Out):
-    """The model's contract, and what is known of it."""
+class ModelCard(ApiModel):
+    """Description of the model: its input, its classes, its origin and its metrics."""
 
     name: str
-    sha256: Annotated[str, Field(description="Of the contract with all parts.")]
+    sha256: Annotated[str, Field(description="Hash of the model and its description")]
     bands: list[str]
     dtype: str
-    gsd_m: Annotated[float | None, Field(description="That images are brought to.")]
+    gsd_m: Annotated[
+        float | None, Field(description="Metres per pixel to which images are resampled")
+    ]
     classes: list[ModelClass]
     building_class: int
     threshold: float
-    calibrated: Annotated[bool, Field(description="Whether scores are probabilities.")]
-    metrics: list[Measured]
+    calibrated: Annotated[bool, Field(description="True if the scores are calibrated")]
+    metrics: list[MetricsOut]
     licence: str
     attribution: str
     created: str
@@ -165,25 +177,101 @@ class ModelCard(_Out):
     precision: str
 
 
-class Health(_Out):
-    """That the server is there."""
+class Health(ApiModel):
+    """Response of a server that runs."""
 
     status: Literal["alive"]
     version: str
 
 
-class Readiness(_Out):
-    """That the server takes requests."""
+class Readiness(ApiModel):
+    """Response of a server that accepts predictions."""
 
     status: Literal["ready"]
     model: str
 
 
-class ProblemPage(_Out):
-    """What a kind of problem means."""
+class ProblemPage(ApiModel):
+    """Explanation of a kind of problem."""
 
     type: str
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     meaning: str
     remedy: str
+
+
+class SceneQuery(BaseModel):
+    """Query parameters of a prediction; unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    filename: Annotated[
+        str | None,
+        Field(
+            max_length=255,
+            description="Name of the image if the body is the image itself. An image without a "
+            "georeference takes its position from a name in the form of a slippy map tile.",
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, allow_inf_nan=False,
+            description="Threshold of the building probability; by default the model's own",
+        ),
+    ] = None  # fmt: skip
+    gsd: Annotated[
+        float | None,
+        Field(
+            ge=0.001, le=1000, allow_inf_nan=False,
+            description="Metres per pixel, if the file has no value or a wrong one",
+        ),
+    ] = None  # fmt: skip
+    scale: Annotated[
+        float | None,
+        Field(
+            ge=1 / 128, le=16, allow_inf_nan=False,
+            description="Scale factor applied to the image before prediction, instead of the "
+            "factor that follows from the metres per pixel",
+        ),
+    ] = None  # fmt: skip
+    bands: Annotated[
+        str | None,
+        Field(
+            max_length=200,
+            description="Bands of the image in the order of the model's bands, by number or name: "
+            "3,2,1 or red,green,blue; by default found in the file",
+        ),
+    ] = None
+    stretch: Annotated[
+        str,
+        Field(
+            max_length=50,
+            description="Way in which values are stretched to the model's range: auto (other types "
+            "than the model's, and very dark images), none, per-band, or two values LOW,HIGH",
+        ),
+    ] = "auto"
+    min_area: Annotated[
+        SquareMetres | None, Field(description="Minimum area of a building in m²")
+    ] = None
+    min_hole: Annotated[
+        SquareMetres | None, Field(description="Minimum area of a hole in a building in m²")
+    ] = None
+    regularize: Annotated[bool, Field(description="Straighten building outlines")] = True
+    separate: Annotated[bool, Field(description="Separate buildings that touch")] = True
+    cell: Annotated[
+        float,
+        Field(ge=1, le=1e6, allow_inf_nan=False, description="Side of a density cell in metres"),
+    ] = 100.0
+
+    def scene_options(
+        self, outputs: tuple[SceneOutput, ...], *, forgiving: bool = False
+    ) -> SceneOptions:
+        """Return the predictor's options."""
+        return SceneOptions(
+            gsd_m=self.gsd, scale=self.scale, threshold=self.threshold,
+            min_area_m2=self.min_area, min_hole_m2=self.min_hole, regularize=self.regularize,
+            separate=self.separate, cell_m=self.cell, forgiving=forgiving, outputs=outputs,
+            bands=self.bands, stretch=self.stretch,
+        )  # fmt: skip

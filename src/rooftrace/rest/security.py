@@ -1,19 +1,23 @@
-"""What stands before an app: who may ask, how much they may send, and what browsers are told.
+"""Middleware in front of the API: access, size limits, and headers for browsers.
 
-Pure ASGI (https://asgi.readthedocs.io), so that nothing is buffered and streams stay streams. From
-the outside in: `Guard` (a name for the request, headers, unexpected errors), `BodyLimit`,
-`HostCheck`, `ApiKey`.
+All of it is pure ASGI (https://asgi.readthedocs.io), so nothing is buffered and streams stay
+streams. From the outside in: `RequestMiddleware`, `BodyLimitMiddleware`, `HostMiddleware`,
+`ApiKeyMiddleware`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import logging
+import re
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -22,60 +26,70 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.rest.body import BodyLimit
-from rooftrace.rest.problems import PROBLEMS, problem_response
+from rooftrace.rest.problems import PROBLEMS, ProblemError
 
 __all__ = [
     "API_PREFIXES",
     "FORM_BYTES",
     "LOOPBACK",
-    "ApiKey",
-    "Guard",
-    "HostCheck",
+    "ApiKeyMiddleware",
+    "BodyLimitMiddleware",
+    "HostMiddleware",
+    "RequestMiddleware",
     "Security",
     "install_security",
 ]
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""The names of the own machine."""
+"""Names of this machine."""
 
-_LOG = logging.getLogger(__name__)
-
-_OPEN = ("/healthz", "/readyz")
 FORM_BYTES = 2**16
-"""What a form may have around its file."""
+"""Bytes that a multipart form may have besides its file."""
 
-API_PREFIXES = ("/v1", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json")
+API_PREFIXES = ("/v1", "/ogc", "/healthz", "/readyz", "/metrics", "/problems", "/openapi.json")
+"""Beginnings of the paths of the API; all other paths are pages."""
+
+_NO_KEY_PATHS = ("/healthz", "/readyz")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-
 _CHALLENGES = 'Basic realm="rooftrace", charset="UTF-8", Bearer realm="rooftrace"'
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d*)?", re.IGNORECASE)
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_BARE_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = "frame-ancestors 'self'"
-_UNCHANGING = ("/assets/", "/static/")
-"""Of Gradio: its files have the hash of their content in their names."""
+_IMMUTABLE = ("/assets/", "/static/")
+"""Paths of Gradio's files, which have the hash of their content in their names."""
+
+_MAX_DRAIN_S = 2.0
+_MAX_DRAIN_BYTES = 64 * 2**20
+_GRACE_S = 60.0
+"""Seconds before the minimum rate of a body counts."""
+
+_MIN_BYTES_PER_S = 2048
+"""Minimum mean rate of a body. Otherwise a few slow clients could occupy all places."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Security:
-    """How a server is protected.
+    """Protection of a server.
 
     Args:
-        api_key: that every request has to bring, but for /healthz and /readyz; None for none.
-        body_bytes: of a request, at most.
-        body_bytes_of: likewise where the path begins so, the longest beginning first.
-        idle_seconds: that a body may pause.
-        hosts: the names that the server answers to; None for any. `LOOPBACK` where it listens on
-            the own machine alone, against DNS rebinding.
-        origins: of other sites whose pages may call it, such as `https://map.example.org`.
+        api_key: Key that every request needs, except /healthz and /readyz; None for no key.
+        body_bytes: Maximum size of a request body.
+        body_bytes_of: Maximum size by path prefix; the longest prefix that matches counts.
+        idle_seconds: Maximum pause within a body.
+        hosts: Host names that the server answers to; None for any. `LOOPBACK` protects a server
+            that listens only on this machine against DNS rebinding.
+        origins: Other sites whose pages may call the server, such as `https://map.example.org`.
 
     Raises:
-        ConfigError: an API key of blanks.
+        ConfigError: The API key is blank.
     """
 
     api_key: str | None = None
@@ -88,15 +102,15 @@ class Security:
     def __post_init__(self) -> None:
         if self.api_key is not None and not self.api_key.strip():
             raise ConfigError(
-                "The API key is empty.", remedy="Give one, or leave the option out for none."
+                "The API key is empty.", remedy="Set a key, or leave the option out for no key."
             )
 
 
 def install_security(app: FastAPI, security: Security) -> None:
-    """Put all of it before an app that has not begun to serve."""
-    # What is added last is outermost.
+    """Add all middleware to an app that does not serve yet."""
+    # The middleware that is added last is outermost.
     if security.api_key is not None:
-        app.add_middleware(ApiKey, key=security.api_key)
+        app.add_middleware(ApiKeyMiddleware, key=security.api_key)
     if security.origins:
         from starlette.middleware.cors import CORSMiddleware
 
@@ -104,14 +118,14 @@ def install_security(app: FastAPI, security: Security) -> None:
             CORSMiddleware, allow_origins=list(security.origins), allow_methods=["*"],
             allow_headers=["*"], expose_headers=["*"],
         )  # fmt: skip
-    app.add_middleware(HostCheck, hosts=security.hosts, origins=security.origins)
-    # Outside of those that refuse, so that the bodies of what they refuse have an end, too.
-    app.add_middleware(BodyLimit, security=security)
-    app.add_middleware(Guard)
+    app.add_middleware(HostMiddleware, hosts=security.hosts, origins=security.origins)
+    # Outside of those that refuse requests, so that it also limits the bodies of refused requests.
+    app.add_middleware(BodyLimitMiddleware, security=security)
+    app.add_middleware(RequestMiddleware)
 
 
-class Guard:
-    """Names each request, tells browsers what they may do, and hides what nobody expected."""
+class RequestMiddleware:
+    """Give each request an id, set security headers, and hide unexpected errors from clients."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -120,39 +134,41 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        name = _uuid(Headers(scope=scope).get("x-request-id"))
-        scope.setdefault("state", {})["request_id"] = name
-        begun = False
+        request_id = _uuid(Headers(scope=scope).get("x-request-id"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
 
-        async def marked(message: Message) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
+                started = True
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = name
+                headers["X-Request-Id"] = request_id
                 for header, value in (_HEADERS | _policy(scope["path"])).items():
                     headers.setdefault(header, value)
             await send(message)
 
         try:
-            await self._app(scope, receive, marked)
-        except Exception:  # what nobody expected is told to the log, and to the client only that
-            _LOG.exception("request %s: %s %r failed", name, scope["method"], scope["path"])
-            if begun:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            _LOG.exception("request %s: %s %r failed", request_id, scope["method"], scope["path"])
+            if started:
                 raise
-            told = problem_response(scope, "server-error", PROBLEMS["server-error"].meaning)
-            await told(scope, receive, marked)
+            problem = ProblemError("server-error", PROBLEMS["server-error"].meaning)
+            await problem.response(scope)(scope, receive, send_with_headers)
 
 
-class HostCheck:
-    """Refuses requests that foreign pages have sent, by their name for the server or by their own.
+class HostMiddleware:
+    """Refuse requests that a page of another site has sent.
 
-    A page may make a name of its own site point to this machine (DNS rebinding), which the header
-    Host gives away, or send a form here, which the header Origin does.
+    Such a page may use DNS rebinding, which the header Host shows, or send a form to this server,
+    which the header Origin shows. Starlette's TrustedHostMiddleware is not used because it answers
+    400 instead of 421, and its releases before 1.0 accept `127.0.0.1:8931.evil.com`.
 
     Args:
-        app: what is protected.
-        hosts, origins: as of `Security`.
+        app: Protected app.
+        hosts: Allowed host names, or None for any.
+        origins: Allowed origins of other sites.
     """
 
     def __init__(
@@ -163,32 +179,33 @@ class HostCheck:
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        problem = self._check(scope) if scope["type"] == "http" else None
+        await (problem.response(scope) if problem else self._app)(scope, receive, send)
+
+    def _check(self, scope: Scope) -> ProblemError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts is not None and _hostname(host) not in self._hosts:
-            detail = f"The header Host is {host[:80]!r}, which is no name of this server."
-            await problem_response(scope, "misdirected-request", detail)(scope, receive, send)
-            return
+            return ProblemError(
+                "misdirected-request",
+                f"The header Host is {host[:80]!r}, which is not a name of this server.",
+            )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE_METHODS:
-            # A proxy may have changed Host; no foreign page can set the other without being asked.
-            own = {host.lower(), headers.get("x-forwarded-host", host).lower()}
-            if origin.lower() not in self._origins and _netloc(origin) not in own:
-                detail = f"The header Origin is {origin[:80]!r}."
-                await problem_response(scope, "foreign-origin", detail)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if origin is None or scope["method"] in _SAFE_METHODS:
+            return None
+        # A proxy may change Host. No foreign page can set X-Forwarded-Host without permission.
+        own = {host.lower(), headers.get("x-forwarded-host", host).lower()}
+        if origin.lower() in self._origins or _netloc(origin) in own:
+            return None
+        return ProblemError("foreign-origin", f"The header Origin is {origin[:80]!r}.")
 
 
-class ApiKey:
-    """Lets in who brings the key: as a bearer token, as X-API-Key, or as a Basic password.
+class ApiKeyMiddleware:
+    """Require the API key as a bearer token, as X-API-Key, or as a Basic password.
 
     Args:
-        app: what is protected, but for /healthz and /readyz.
-        key: not empty.
+        app: Protected app; /healthz and /readyz stay open.
+        key: API key, not empty.
     """
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -196,26 +213,150 @@ class ApiKey:
         self._digest = _digest(key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = scope["type"] not in ("http", "websocket") or scope["path"] in _OPEN
-        if known or self._brings_key(Headers(scope=scope)):
+        is_open = scope["type"] not in ("http", "websocket") or scope["path"] in _NO_KEY_PATHS
+        if is_open or self._has_key(Headers(scope=scope)):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            answer = problem_response(
-                scope, "unauthorized", PROBLEMS["unauthorized"].meaning,
+            problem = ProblemError(
+                "unauthorized", PROBLEMS["unauthorized"].meaning,
                 headers={"WWW-Authenticate": _CHALLENGES},
             )  # fmt: skip
-            await answer(scope, receive, send)
+            await problem.response(scope)(scope, receive, send)
 
-    def _brings_key(self, headers: Headers) -> bool:
-        # All are looked at, each in the same time whatever it is.
-        found = [hmac.compare_digest(_digest(key), self._digest) for key in _keys(headers)]
-        return any(found)
+    def _has_key(self, headers: Headers) -> bool:
+        # Every key is compared, each in constant time.
+        matches = [hmac.compare_digest(_digest(key), self._digest) for key in _keys(headers)]
+        return any(matches)
+
+
+class BodyLimitMiddleware:
+    """End requests whose body is too large or stops arriving, as soon as that is known.
+
+    Args:
+        app: Protected app.
+        security: Limits `body_bytes`, `body_bytes_of` and `idle_seconds`.
+    """
+
+    def __init__(self, app: ASGIApp, security: Security) -> None:
+        self._app = app
+        self._security = security
+        self._prefixes = sorted(security.body_bytes_of, key=len, reverse=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        max_bytes = self._max_bytes(scope["path"])
+        headers = Headers(scope=scope)
+        body = _Body(receive, headers, max_bytes, self._security.idle_seconds)
+        started = False
+
+        async def send_response(message: Message) -> None:
+            if message["type"] == "http.response.start" and not await body.drain():
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal started
+            if body.refusal is None or started:
+                started = True
+                await send_response(message)
+
+        content_length = headers.get("content-length", "")
+        size = "more"
+        if content_length.isdecimal() and int(content_length) > max_bytes:
+            body.refusal = "too-large"
+            size = f"{int(content_length):,} bytes"
+        else:
+            with suppress(_BodyRefused):
+                await self._app(scope, body.receive, send_unless_refused)
+        if body.refusal is not None and not started:
+            detail = f"The body has {size}; at most {max_bytes:,} bytes are accepted here."
+            if body.refusal == "request-timeout":
+                detail = (
+                    f"No data arrived for {self._security.idle_seconds:g} seconds, or less than "
+                    f"{_MIN_BYTES_PER_S:,} bytes a second."
+                )
+            response = ProblemError(body.refusal, detail).response(scope)
+            await response(scope, body.receive, send_response)
+
+    def _max_bytes(self, path: str) -> int:
+        for prefix in self._prefixes:
+            if path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+                return self._security.body_bytes_of[prefix]
+        return self._security.body_bytes
+
+
+class _BodyRefused(Exception):
+    """Raised in the app when it reads a body that is refused."""
+
+
+class _Body:
+    """Body of a request, counted while it arrives."""
+
+    def __init__(
+        self, receive: Receive, headers: Headers, max_bytes: int, idle_seconds: float
+    ) -> None:
+        self.refusal: str | None = None
+        self._max_bytes = max_bytes
+        self._receive = receive
+        self._idle_seconds = idle_seconds
+        self._expects_continue = "100-continue" in headers.get("expect", "").lower()
+        self._started_s: float | None = None
+        self._received_bytes = 0
+        self._complete = (
+            headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        )
+
+    async def receive(self) -> Message:
+        """Return the next ASGI message."""
+        if self.refusal is not None:
+            raise _BodyRefused
+        if self._complete:
+            # Only the end of the connection is left, which may be far away.
+            return await self._receive()
+        now = time.monotonic()
+        # Counted from the first read, because the request may have waited in the queue before.
+        self._started_s = self._started_s or now
+        late = self._started_s + _GRACE_S + self._received_bytes / _MIN_BYTES_PER_S
+        seconds = min(self._idle_seconds, max(0.0, late - now))
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._next()
+        except TimeoutError:
+            self.refusal = "request-timeout"
+            raise _BodyRefused from None
+        if self._received_bytes > self._max_bytes:
+            self.refusal = "too-large"
+            raise _BodyRefused
+        return message
+
+    async def drain(self) -> bool:
+        """Read and drop the rest for a short time; return whether the body is complete.
+
+        Many clients read the response only after they have sent the whole body. A client that
+        waits for `100 Continue` reads it at once.
+        """
+        if self._expects_continue and not self._received_bytes:
+            return self._complete
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MAX_DRAIN_S):
+                until = self._received_bytes + _MAX_DRAIN_BYTES
+                while not self._complete and self._received_bytes < until:
+                    await self._next()
+        return self._complete
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._received_bytes += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        return message
 
 
 def _uuid(given: str | None) -> str:
-    """A request's UUID: that of a proxy before the server, or a new one."""
+    """Return the UUID that a proxy gave the request, or a new one."""
     try:
         return str(uuid.UUID(given)) if given else str(uuid.uuid4())
     except ValueError:
@@ -223,24 +364,23 @@ def _uuid(given: str | None) -> str:
 
 
 def _policy(path: str) -> dict[str, str]:
-    bare = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
-    if path.startswith(_UNCHANGING):
+    is_api = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
+    if path.startswith(_IMMUTABLE):
         return {"Content-Security-Policy": _PAGE_POLICY}
-    if not bare:
-        # Gradio makes addresses of what X-Forwarded-Host says: no cache may keep that for others.
+    if not is_api:
+        # Gradio builds addresses from X-Forwarded-Host: no shared cache may store them.
         return {"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "private, no-cache"}
-    return {"Content-Security-Policy": _BARE_POLICY, "Cache-Control": "no-store"}
+    return {"Content-Security-Policy": _API_POLICY, "Cache-Control": "no-store"}
 
 
-def _hostname(host: str) -> str:
-    """Of a header Host: without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+def _hostname(host: str) -> str | None:
+    """Return the name in a header Host, without port and brackets; None if it is malformed."""
+    match = _HOST.fullmatch(host)
+    return match and (match[1] or match[2]).lower()
 
 
 def _netloc(origin: str) -> str | None:
-    """Name and port of an origin; None where it has none, as `null`."""
+    """Return name and port of an origin; None for `null` and malformed origins."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:
@@ -248,7 +388,7 @@ def _netloc(origin: str) -> str | None:
 
 
 def _keys(headers: Headers) -> Iterator[bytes]:
-    """What a request brings that may be the key."""
+    """Yield everything in a request that may be the key."""
     for value in headers.getlist("x-api-key"):
         yield value.encode("latin-1")
     for value in headers.getlist("authorization"):
@@ -264,5 +404,5 @@ def _keys(headers: Headers) -> Iterator[bytes]:
 
 
 def _digest(key: bytes) -> bytes:
-    # Of one length, so that not even that of the key is told by the time it takes.
+    # Digests have one length, so the time of a comparison does not even reveal the key's length.
     return hashlib.sha256(key).digest()

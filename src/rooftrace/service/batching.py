@@ -1,4 +1,4 @@
-"""One network for many requests: what waits while it computes goes through it together."""
+"""An engine that runs tiles of several requests together."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import PredictError
-from rooftrace.engines.base import Engine
-from rooftrace.predict.stream import BATCH_PX
-from rooftrace.tiling.blend import quantise
+from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.predict.pipeline import BATCH_PX
 
 __all__ = ["BatchFigures", "BatchingEngine"]
 
-_MOST_TILES = 16
+_MAX_TILES = 16
+"""Maximum number of tiles in one batch."""
 
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """What went through the network since the server began.
+    """Work of the network since the server started.
 
     Args:
-        batches: calls of the network.
-        tiles: in all of them.
-        pixels: of these tiles, overlaps and padding included.
-        seconds: that the network took.
+        batches: Number of calls of the network.
+        tiles: Number of tiles in all calls.
+        pixels: Number of pixels of these tiles, including overlaps and padding.
+        seconds: Time spent in the network.
     """
 
     batches: int = 0
@@ -40,27 +40,27 @@ class BatchFigures:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """Tiles of one request, (n, band, y, x), and who waits for them."""
+class _TileRequest:
+    """Tiles of one request, (n, band, y, x), and the future of their probabilities."""
 
-    batch: NDArray[Any]
+    tiles: NDArray[Any]
     answer: Future[NDArray[np.uint8]] = field(default_factory=Future)
 
 
 class BatchingEngine:
-    """An engine that many threads may call at once.
+    """An engine that many threads may call at the same time.
 
-    One thread of its own runs the network. Meanwhile tiles gather; those that have the shape of the
-    one that has waited longest go with it, so that nobody waits for a batch to become full. A
-    batch has a power of two of tiles, so that few shapes are ever compiled.
+    Its own thread runs the network. While the network runs, tiles queue up. The next batch is the
+    tile that has waited longest, with other tiles of the same shape, so no tile waits for a batch
+    to fill. The number of tiles in a batch is a power of two, so few shapes are compiled.
 
     Args:
-        engine: the network; called from one thread alone.
+        engine: Engine of the network; only one thread calls it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: deque[_Asked] = deque()
+        self._queue: deque[_TileRequest] = deque()
         self._change = threading.Condition()
         self._closed = False
         self._figures = BatchFigures()
@@ -77,97 +77,96 @@ class BatchingEngine:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How the network was compiled, for the record."""
+        """Return the compilation settings of the network, for the run record."""
         return dict(getattr(self._engine, "settings", {}))
 
     @property
     def figures(self) -> BatchFigures:
-        """What went through so far."""
+        """Return the work of the network so far."""
         return self._figures
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities, to 255ths."""
+        """Return probabilities (n, class, y, x), rounded to 255ths, of pixels (n, band, y, x)."""
         return self.run_quantised(batch).astype(np.float32) / np.float32(255)
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
-        """(n, band, y, x) pixel values to (n, class, y, x) probabilities in 255ths.
+        """Return probabilities (n, class, y, x) in 255ths of pixels (n, band, y, x).
 
         Raises:
-            PredictError: the network failed on these tiles, or the server is being stopped.
+            PredictError: The network failed on these tiles, or the server is stopping.
         """
-        asked = _Asked(batch)
+        request = _TileRequest(batch)
         with self._change:
             if self._closed:
                 raise _stopped()
-            self._waiting.append(asked)
+            self._queue.append(request)
             self._change.notify()
-        return asked.answer.result()
+        return request.answer.result()
 
     def close(self) -> None:
-        """Run nothing more; who still waits gets an error."""
+        """Stop the network; requests that still wait get an error."""
         with self._change:
             self._closed = True
             self._change.notify()
         self._thread.join()
 
     def _work(self) -> None:
-        while (together := self._next()) is not None:
+        while (requests := self._next()) is not None:
             try:
-                self._answer(together)
-            except Exception as error:  # whatever an engine raises is told to who asked
-                self._answer_apart(together, error)
-        for asked in self._waiting:
-            asked.answer.set_exception(_stopped())
+                self._answer(requests)
+            except Exception as error:  # any error of an engine belongs to the callers
+                self._answer_separately(requests, error)
+        for request in self._queue:
+            request.answer.set_exception(_stopped())
 
-    def _next(self) -> list[_Asked] | None:
-        """Those who are answered next, of one shape; None when it is over."""
+    def _next(self) -> list[_TileRequest] | None:
+        """Return the requests of the next batch, all of one shape; None when closed."""
         with self._change:
-            while not self._waiting and not self._closed:
+            while not self._queue and not self._closed:
                 self._change.wait()
             if self._closed:
                 return None
-            first = self._waiting.popleft()
+            first = self._queue.popleft()
             alike = [
-                asked
-                for asked in self._waiting
-                if len(asked.batch) == 1
-                and asked.batch.shape[1:] == first.batch.shape[1:]
-                and asked.batch.dtype == first.batch.dtype
+                request
+                for request in self._queue
+                if len(request.tiles) == 1
+                and request.tiles.shape[1:] == first.tiles.shape[1:]
+                and request.tiles.dtype == first.tiles.dtype
             ]
             count = 1
-            if len(first.batch) == 1:
-                most = min(max(BATCH_PX // max(first.batch[0].size, 1), 1), _MOST_TILES)
-                while count * 2 <= min(most, len(alike) + 1):
+            if len(first.tiles) == 1:
+                limit = min(max(BATCH_PX // max(first.tiles[0].size, 1), 1), _MAX_TILES)
+                while count * 2 <= min(limit, len(alike) + 1):
                     count *= 2
-            together = [first, *alike[: count - 1]]
-            for asked in together[1:]:
-                self._waiting.remove(asked)
-        return together
+            requests = [first, *alike[: count - 1]]
+            for request in requests[1:]:
+                self._queue.remove(request)
+        return requests
 
-    def _answer(self, together: list[_Asked]) -> None:
-        if len(together) == 1:
-            together[0].answer.set_result(self._run(together[0].batch))
+    def _answer(self, requests: list[_TileRequest]) -> None:
+        if len(requests) == 1:
+            requests[0].answer.set_result(self._run(requests[0].tiles))
             return
-        answers = self._run(np.concatenate([asked.batch for asked in together]))
-        for asked, answer in zip(together, answers, strict=True):
-            asked.answer.set_result(answer[None])
+        answers = self._run(np.concatenate([request.tiles for request in requests]))
+        for request, answer in zip(requests, answers, strict=True):
+            request.answer.set_result(answer[None])
 
-    def _answer_apart(self, together: list[_Asked], error: Exception) -> None:
-        """Each by itself: only who brought the tile that fails is told so."""
-        for asked in together:
-            if asked.answer.done():
+    def _answer_separately(self, requests: list[_TileRequest], error: Exception) -> None:
+        """Run each request alone, so that only the one with the failing tile gets the error."""
+        for request in requests:
+            if request.answer.done():
                 continue
             try:
-                if len(together) == 1:
+                if len(requests) == 1:
                     raise error
-                asked.answer.set_result(self._run(asked.batch))
-            except Exception as own:  # as above
-                asked.answer.set_exception(own)
+                request.answer.set_result(self._run(request.tiles))
+            except Exception as own:
+                request.answer.set_exception(own)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         started = time.perf_counter()
-        rounded = getattr(self._engine, "run_quantised", None)
-        answer = quantise(self._engine.run(batch)) if rounded is None else rounded(batch)
+        answer = run_quantised(self._engine, batch)
         done = self._figures
         self._figures = BatchFigures(
             batches=done.batches + 1,
@@ -175,8 +174,8 @@ class BatchingEngine:
             pixels=done.pixels + len(batch) * batch.shape[2] * batch.shape[3],
             seconds=done.seconds + time.perf_counter() - started,
         )
-        return np.asarray(answer, dtype=np.uint8)
+        return answer
 
 
 def _stopped() -> PredictError:
-    return PredictError("The server is being stopped.", remedy="Ask again when it is back.")
+    return PredictError("The server is stopping.", remedy="Retry when the server runs again.")

@@ -1,4 +1,4 @@
-"""A model that answers many who ask at once: what every face of the server stands on."""
+"""A loaded model behind a queue, which all parts of the server share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -15,39 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, DeadlineError, TooLargeError
-from rooftrace.io.memory import ArraySource
-from rooftrace.io.nodata import NodataRule
-from rooftrace.io.placed import PlacedSource
+from rooftrace.core.types import RasterSource
+from rooftrace.engines.base import Engine, run_quantised
+from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.block import Block
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.batching import BatchFigures, BatchingEngine
-from rooftrace.service.decode import Decoder
-from rooftrace.service.limits import Limits
+from rooftrace.service.decode import Decoder, Limits
+from rooftrace.service.defaults import RequestDefaults
 
-__all__ = ["Request", "Service", "ServiceFigures"]
+__all__ = ["QueuedRequest", "Service", "ServiceFigures"]
 
 T = TypeVar("T")
-
-OnBlock = Callable[[Block], None]
-
-Decoded = ArraySource | PlacedSource
-Decode = Callable[[], Decoded]
 
 
 @dataclass(frozen=True)
 class ServiceFigures:
-    """What the service does now, and did since it began.
+    """Load of a service now, and its work since it started.
 
     Args:
-        running: requests that are worked on.
-        waiting: that wait for that.
-        answered, failed: that are done, and that ended in an error.
-        refused: that were not begun, since the queue was full.
-        batches: what went through the network.
+        running: Number of requests that run.
+        waiting: Number of requests that wait.
+        answered: Number of finished requests.
+        failed: Number of requests that ended with an error.
+        refused: Number of requests that were refused because the queue was full.
+        batches: Work of the network.
     """
 
     running: int
@@ -59,28 +56,32 @@ class ServiceFigures:
 
 
 @dataclass(eq=False)
-class Request(Generic[T]):
-    """One that was taken on.
+class QueuedRequest(Generic[T]):
+    """A request in the queue.
 
     Args:
-        answer: the prediction, or the error of it.
-        until: when it has to be done, by the monotonic clock.
+        deadline_s: Latest end of the request on the monotonic clock.
+        answer: Future of the prediction.
     """
 
-    until: float
+    deadline_s: float
     answer: Future[T] = field(default_factory=Future)
     _cancelled: bool = False
 
     def cancel(self) -> None:
-        """Nobody waits any more: it ends before its next tile."""
+        """Cancel the request; it ends before its next tile."""
         self._cancelled = True
         self.answer.cancel()
 
     def check(self) -> None:
-        """Raises DeadlineError where it took too long, or nobody waits any more."""
+        """Check that the request may continue.
+
+        Raises:
+            DeadlineError: The request was cancelled, or its time is over.
+        """
         if self._cancelled:
-            raise DeadlineError("The request was given up by who asked.")
-        if time.monotonic() > self.until:
+            raise DeadlineError("The client cancelled the request.")
+        if time.monotonic() > self.deadline_s:
             raise DeadlineError(
                 "The request took longer than the server allows.",
                 remedy="Send a smaller image, or start a job.",
@@ -90,23 +91,36 @@ class Request(Generic[T]):
 class Service:
     """A loaded model behind a queue.
 
-    Images are decoded in processes of their own, requests are worked on in some threads, and
-    their tiles go through one network together. A prediction is the same as that of
-    `Predictor.predict` alone, whoever else asks.
+    Separate processes decode the images, a few threads run the requests, and tiles of several
+    requests go through the network together. A prediction equals that of `Predictor.predict`,
+    independent of other requests.
 
     Args:
-        predictor: the model; its engine is taken over.
-        limits: what is refused.
-        model_path: the file that the model is of; None for the one that comes with rooftrace.
+        predictor: Predictor; the service takes over its engine.
+        limits: Limits of the requests.
+        model_path: Path of the model's bundle; None for the model that comes with rooftrace.
+        defaults: Input options for requests that do not have their own.
+        engine: Engine of further models, see `open_model`.
+        precision: Precision of further models.
     """
 
     def __init__(
-        self, predictor: Predictor, limits: Limits | None = None, *, model_path: Path | None = None
+        self,
+        predictor: Predictor,
+        limits: Limits | None = None,
+        *,
+        model_path: Path | None = None,
+        defaults: RequestDefaults | None = None,
+        engine: str | None = None,
+        precision: str | None = None,
     ) -> None:
+        self.defaults = defaults or RequestDefaults()
         self.limits = limits or Limits()
         self.model_path = model_path
         self._engine = BatchingEngine(predictor.engine)
         self.predictor = Predictor(predictor.bundle, self._engine)
+        self._load = partial(load, engine=engine, precision=precision)
+        self._others: set[BatchingEngine] = set()
         self._decoder = Decoder(self.limits)
         self._pool = ThreadPoolExecutor(self.limits.running, "request")
         self._lock = threading.Lock()
@@ -122,13 +136,18 @@ class Service:
         engine: str | None = None,
         precision: str | None = None,
         limits: Limits | None = None,
+        defaults: RequestDefaults | None = None,
     ) -> Service:
-        """A service of a bundle; without one, of the model that comes with rooftrace.
+        """Return a service of a bundle, by default of the model that comes with rooftrace.
 
         Raises:
-            BundleError, ConfigError, MissingExtraError: as `predict.predictor.load`.
+            BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
         """
-        return cls(load(bundle, engine=engine, precision=precision), limits, model_path=bundle)
+        predictor = load(bundle, engine=engine, precision=precision)
+        return cls(
+            predictor, limits, model_path=bundle, defaults=defaults,
+            engine=engine, precision=precision,
+        )  # fmt: skip
 
     @property
     def bundle(self) -> ModelBundle:
@@ -136,14 +155,14 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether decoders and network are warm, and it is not being stopped."""
+        """Return whether the decoders and the network are loaded and the service is not closed."""
         return self._ready
 
     def warm(self) -> None:
-        """Start the decoders and compile the network, so that the first request need not wait.
+        """Start the decoders and compile the network, so that the first request does not wait.
 
         Raises:
-            PredictError: the network does not run.
+            PredictError: The network does not run.
         """
         self._decoder.warm()
         spec = self.bundle.spec
@@ -151,77 +170,107 @@ class Service:
         self._engine.run_quantised(np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype))
         self._ready = True
 
-    def source(self, data: bytes, name: str, *, nodata: NodataRule | None = None) -> Decoded:
-        """The image of an upload, see `Decoder.decode`.
+    def open_model(self, bundle: Path) -> Predictor:
+        """Load another model for requests that name it. It shares the queue and the limits.
 
         Raises:
-            DataError, TooLargeError, BusyError: as there; more bytes than the limit.
+            BundleError, ConfigError, MissingExtraError: See `predict.predictor.load`.
         """
-        if len(data) > self.limits.upload_bytes:
-            raise TooLargeError(
-                f"The upload has {len(data):,} bytes; at most {self.limits.upload_bytes:,} are "
-                "taken.",
-                remedy="Send a part of it, or start a job for large scenes.",
-            )
-        return self._decoder.decode(data, name, nodata=nodata)
+        loaded = self._load(bundle)
+        engine = BatchingEngine(loaded.engine)
+        with self._lock:
+            self._others.add(engine)
+        return Predictor(loaded.bundle, engine)
+
+    def close_model(self, predictor: Predictor) -> None:
+        """Release a model of `open_model` when all requests that name it have ended."""
+        engine = predictor.engine
+        with self._lock:
+            is_other = engine in self._others
+        if is_other:
+            # A request waits and runs for at most this time; its tasks may wait as long before.
+            timer = threading.Timer(2 * self.limits.seconds, self._release, [engine])
+            timer.daemon = True
+            timer.start()
+
+    def _release(self, engine: BatchingEngine) -> None:
+        """Stop the network of another model, and drop the reference that keeps it in memory."""
+        engine.close()
+        with self._lock:
+            self._others.discard(engine)
 
     def submit(
         self,
         data: bytes,
         name: str,
         options: SceneOptions | None = None,
-        *,
-        nodata: NodataRule | None = None,
-        on_block: OnBlock | None = None,
-    ) -> Request[Prediction]:
-        """Take on an image; its answer comes later.
+        predictor: Predictor | None = None,
+    ) -> QueuedRequest[Prediction]:
+        """Queue an image for prediction.
 
         Args:
-            data, name, nodata: as for `source`.
-            options: what was chosen.
-            on_block: see `Predictor.predict`; called in another thread.
+            data: Bytes of the image file.
+            name: File name from the client.
+            options: Options of the prediction.
+            predictor: Model of `open_model`; by default the service's own.
 
         Raises:
-            BusyError: as many requests as the limits allow are waiting already.
+            BusyError: The queue is full.
         """
-        return self._take(
-            lambda: self.source(data, name, nodata=nodata),
-            lambda predictor, image: predictor.predict(image, options=options, on_block=on_block),
-        )
+        return self._enqueue(Predictor.predict, data, name, options, predictor)
 
     def submit_keeping(
         self, data: bytes, name: str, options: SceneOptions | None = None
-    ) -> Request[KeptPrediction]:
-        """As `submit`, and the answer can be decided anew with another threshold.
+    ) -> QueuedRequest[KeptPrediction]:
+        """Queue an image as `submit` does; its prediction can be repeated with other thresholds.
 
         Raises:
-            BusyError: as `submit`.
+            BusyError: The queue is full.
         """
-        return self._take(
-            lambda: self.source(data, name),
-            lambda predictor, image: predict_keeping(predictor, image, options=options),
-        )
+        return self._enqueue(predict_keeping, data, name, options)
 
     def predict(
         self,
         data: bytes,
         name: str,
         options: SceneOptions | None = None,
-        *,
-        nodata: NodataRule | None = None,
-        on_block: OnBlock | None = None,
+        predictor: Predictor | None = None,
     ) -> Prediction:
-        """`submit`, and wait.
+        """Queue an image as `submit` does, and wait for its prediction.
 
         Raises:
-            BusyError: as `submit`.
-            DataError, BandMismatch, GsdMismatch, PredictError: as `Predictor.predict`.
-            TooLargeError, DeadlineError: by the limits.
+            BusyError: The queue is full.
+            TooLargeError, DeadlineError: The request exceeds the limits.
+            DataError, BandMismatch, GsdMismatch, PredictError: See `Predictor.predict`.
         """
-        return self.submit(data, name, options, nodata=nodata, on_block=on_block).answer.result()
+        return self.submit(data, name, options, predictor).answer.result()
+
+    def run(
+        self,
+        work: Callable[[RasterSource, SceneOptions], T],
+        data: bytes,
+        name: str,
+        options: SceneOptions | None = None,
+    ) -> T:
+        """Queue other work on an image, such as a click, and wait for its result.
+
+        Args:
+            work: Function of the decoded image and the options with the service's defaults.
+            data, name, options: See `submit`.
+
+        Raises:
+            BusyError: The queue is full.
+            TooLargeError, DeadlineError: The request exceeds the limits.
+            DataError: The image cannot be decoded.
+        """
+
+        def on_image(_: Predictor, image: RasterSource, *, options: SceneOptions) -> T:
+            return work(image, options)
+
+        return self._enqueue(on_image, data, name, options).answer.result()
 
     def figures(self) -> ServiceFigures:
-        """What it does, and did."""
+        """Return the current load and the work so far."""
         with self._lock:
             return ServiceFigures(
                 running=self._running,
@@ -233,13 +282,23 @@ class Service:
             )
 
     def close(self) -> None:
-        """Take nothing on any more, end what is under way, and give everything back."""
+        """Refuse further requests, end the running ones, and release all resources."""
         self._ready = False
-        self._engine.close()
+        with self._lock:
+            engines = [self._engine, *self._others]
+        for engine in engines:
+            engine.close()
         self._pool.shutdown(cancel_futures=True)
         self._decoder.close()
 
-    def _take(self, decode: Decode, predict: Callable[[Predictor, Decoded], T]) -> Request[T]:
+    def _enqueue(
+        self,
+        predict: Callable[..., T],
+        data: bytes,
+        name: str,
+        options: SceneOptions | None,
+        named: Predictor | None = None,
+    ) -> QueuedRequest[T]:
         limits = self.limits
         with self._lock:
             if self._taken >= limits.waiting:
@@ -247,17 +306,32 @@ class Service:
                 rounds = self._taken / limits.running
                 raise BusyError(
                     f"{self._taken} requests are waiting already.",
-                    remedy="Ask again in a while.",
+                    remedy="Retry in a few seconds.",
                     retry_after_s=max(1.0, rounds * self._seconds),
                 )
             self._taken += 1
-        request: Request[T] = Request(time.monotonic() + limits.seconds)
-        self._pool.submit(self._run, decode, predict, request)
+        request: QueuedRequest[T] = QueuedRequest(time.monotonic() + limits.seconds)
+        filled = self.defaults.filled(options)
+
+        def make() -> T:
+            request.check()
+            image = self._decoded(data, name)
+            with self._cancellable(named or self.predictor, request) as predictor:
+                return predict(predictor, image, options=filled)
+
+        self._pool.submit(self._run, make, request)
         return request
 
-    def _run(
-        self, decode: Decode, predict: Callable[[Predictor, Decoded], T], request: Request[T]
-    ) -> None:
+    def _decoded(self, data: bytes, name: str) -> ArraySource | GeoreferencedSource:
+        if len(data) > self.limits.upload_bytes:
+            raise TooLargeError(
+                f"The upload has {len(data):,} bytes; at most {self.limits.upload_bytes:,} are "
+                "accepted.",
+                remedy="Send a part of it, or start a job for a large scene.",
+            )
+        return self._decoder.decode(data, name, nodata=self.defaults.nodata)
+
+    def _run(self, make: Callable[[], T], request: QueuedRequest[T]) -> None:
         with self._lock:
             self._running += 1
         started = time.monotonic()
@@ -265,10 +339,7 @@ class Service:
         try:
             if not request.answer.set_running_or_notify_cancel():
                 return
-            request.check()
-            image = decode()
-            with self._watched(request) as predictor:
-                prediction = predict(predictor, image)
+            prediction = make()
             failed = False
         except BaseException as error:
             request.answer.set_exception(error)
@@ -278,26 +349,28 @@ class Service:
                 self._taken -= 1
                 self._failed += failed
                 self._answered += not failed
-                # A mean that forgets, of what a request takes, for those who are refused.
+                # Moving average of the time of a request, for the remedy of refused requests.
                 self._seconds += (time.monotonic() - started - self._seconds) / 16
         if not failed:
             request.answer.set_result(prediction)
 
     @contextmanager
-    def _watched(self, request: Request[Any]) -> Iterator[Predictor]:
-        """The model, for as long as a request may take."""
+    def _cancellable(
+        self, predictor: Predictor, request: QueuedRequest[Any]
+    ) -> Iterator[Predictor]:
+        """Yield a predictor that stops when the request is cancelled or late."""
         try:
-            yield Predictor(self.bundle, _Watched(self._engine, request))
+            yield Predictor(predictor.bundle, _CancellableEngine(predictor.engine, request))
         except Exception:
-            # It is raised among the tiles, which tell it as a failure of the network.
+            # The pipeline reports the engine's DeadlineError as a failure of the network.
             request.check()
             raise
 
 
-class _Watched:
-    """The network for one request, which ends when that does."""
+class _CancellableEngine:
+    """The engine for one request; it raises DeadlineError when the request must end."""
 
-    def __init__(self, engine: BatchingEngine, request: Request[Any]) -> None:
+    def __init__(self, engine: Engine, request: QueuedRequest[Any]) -> None:
         self._engine = engine
         self._request = request
         self.name, self.precision = engine.name, engine.precision
@@ -308,4 +381,4 @@ class _Watched:
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         self._request.check()
-        return self._engine.run_quantised(batch)
+        return run_quantised(self._engine, batch)

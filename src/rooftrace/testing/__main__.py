@@ -6,7 +6,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from rooftrace.testing.demo import write_demo
+from rooftrace.testing.scene import write_demo
 
 
 def main(arguments: list[str]) -> None:

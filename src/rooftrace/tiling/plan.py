@@ -1,14 +1,13 @@
-"""One grid of tiles over a scene, and the blocks that its work is cut into.
+"""The grid of tiles of a scene, and the blocks into which its work is divided.
 
-The grid is laid along each axis by itself. Tile i of an axis reads [i * stride, i * stride + tile),
-which may leave the scene at its far end; where two tiles overlap, one fades out while the other
-fades in:
+Each axis has a grid of its own. Tile i of an axis reads [i * stride, i * stride + tile), which may
+leave the scene at its far end. Where two tiles overlap, one fades out while the other fades in:
 
     |---- tile 0 ----------|
                     |---- tile 1 ----------|
      16 16 16 16 16 |trim, ramp, trim| 16 …           weights, in 16ths
 
-`trim` pixels at a tile's inner edges have no weight, since an answer there is bent by the edge.
+`trim` pixels at a tile's inner edges have no weight, since the edge distorts the answer there.
 """
 
 from __future__ import annotations
@@ -21,25 +20,26 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Tile, Window
 
-__all__ = ["WEIGHT_ONE", "Axis", "TilePlan", "plan", "plan_blocks"]
+__all__ = ["WEIGHT_ONE", "TileAxis", "TilePlan", "plan_blocks", "plan_tiles"]
 
 WEIGHT_ONE = 16
-"""What the weights of an axis sum to at each pixel; a power of two, so that sums are exact."""
+"""Sum of the weights of an axis at each pixel; a power of two, so that sums are exact."""
 
 _ALIGN_PX = 512
-"""Blocks start at multiples of this: where the tiles of the output file do."""
+"""Blocks start at multiples of this number, like the tiles of the output file."""
 
 
 @dataclass(frozen=True)
-class Axis:
+class TileAxis:
     """The tiles along one axis.
 
     Args:
-        length: of the scene, in pixels.
-        tile_px: how many pixels a tile reads.
-        overlap_px: that a tile shares with the next one; at most half a tile.
-        trim_px: at either end of the overlap, how many carry no weight for the tile ending there.
-        count: of tiles.
+        length: Length of the scene in pixels.
+        tile_px: Number of pixels that a tile reads.
+        overlap_px: Number of pixels that a tile shares with the next one; at most half a tile.
+        trim_px: Number of pixels at either end of the overlap without weight for the tile that
+            ends there.
+        count: Number of tiles.
     """
 
     length: int
@@ -60,22 +60,22 @@ class Axis:
         return self.tile_px - self.overlap_px
 
     def start(self, index: int) -> int:
-        """The first pixel that a tile reads."""
+        """Return the first pixel that a tile reads."""
         return index * self.stride_px
 
     @cached_property
     def _fade_in(self) -> NDArray[np.uint16]:
-        """(overlap,) from 0 to WEIGHT_ONE; the tile before has the rest."""
+        """Weights (overlap,) from 0 to WEIGHT_ONE; the tile before has the rest."""
         ramp_px = self.overlap_px - 2 * self.trim_px
         ramp = (np.arange(ramp_px) * 2 + 1) * WEIGHT_ONE // (2 * max(ramp_px, 1))
         if not ramp_px:
-            # Nothing to fade over: the seam lies in the middle.
+            # There is no ramp: the seam lies in the middle.
             return np.repeat([0, WEIGHT_ONE], self.trim_px).astype(np.uint16)
         ends = np.zeros(self.trim_px), np.full(self.trim_px, WEIGHT_ONE)
         return np.concatenate([ends[0], ramp, ends[1]]).astype(np.uint16)
 
     def weights(self, index: int) -> NDArray[np.uint16]:
-        """(tile,) 0..WEIGHT_ONE: what each pixel of a tile counts."""
+        """Return the weight (tile,) of each pixel of a tile, 0..WEIGHT_ONE."""
         weights = np.full(self.tile_px, WEIGHT_ONE, dtype=np.uint16)
         if self.overlap_px:
             if index > 0:
@@ -86,7 +86,7 @@ class Axis:
 
     @cached_property
     def _support(self) -> tuple[tuple[int, int], ...]:
-        """Per tile, the pixels of the scene at which it has weight."""
+        """Half-open range of scene pixels at which each tile has weight."""
         spans = []
         for index in range(self.count):
             counted = np.flatnonzero(self.weights(index))
@@ -95,11 +95,11 @@ class Axis:
         return tuple(spans)
 
     def support(self, index: int) -> tuple[int, int]:
-        """The half-open range of scene pixels at which a tile has weight."""
+        """Return the half-open range of scene pixels at which a tile has weight."""
         return self._support[index]
 
     def touching(self, start: int, stop: int) -> range:
-        """Indices of the tiles with weight somewhere in [start, stop)."""
+        """Return the indices of the tiles with weight somewhere in [start, stop)."""
         first = max(0, (start - self.tile_px) // self.stride_px)
         last = min(self.count, stop // self.stride_px + 1)
         hits = [i for i in range(first, last) if start < self._support[i][1]
@@ -109,10 +109,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """The tiles of a scene. A tile is known by its (row, column) in the grid of tiles."""
+    """The tiles of a scene. The index of a tile is its (row, column) in the grid of tiles."""
 
-    rows: Axis
-    cols: Axis
+    rows: TileAxis
+    cols: TileAxis
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -126,7 +126,7 @@ class TilePlan:
         return self.rows.count * self.cols.count
 
     def tile(self, index: tuple[int, int]) -> Tile:
-        """What a tile reads (it may leave the scene) and where in the scene it counts."""
+        """Return the window that a tile reads, which may leave the scene, and its weighted part."""
         row, col = index
         top, bottom = self.rows.support(row)
         left, right = self.cols.support(col)
@@ -134,13 +134,13 @@ class TilePlan:
         return Tile(read, Window(top, left, bottom - top, right - left))
 
     def tiles_for(self, window: Window) -> list[tuple[int, int]]:
-        """The tiles that have weight in `window`, row by row."""
+        """Return the tiles that have weight in `window`, row by row."""
         rows = self.rows.touching(window.row, window.row_stop)
         cols = self.cols.touching(window.col, window.col_stop)
         return [(row, col) for row in rows for col in cols]
 
 
-def plan(
+def plan_tiles(
     shape_yx: tuple[int, int],
     *,
     tile_px: int,
@@ -149,18 +149,18 @@ def plan(
     multiple_px: int = 1,
     exact: bool = False,
 ) -> TilePlan:
-    """Lay tiles over a scene.
+    """Return the tiles of a scene.
 
-    Tiles are made as large as fits the scene with little left over, so that few pixels are computed
-    twice or outside of it; sizes depend on the scene's shape alone.
+    The tile size is chosen to fit the scene, so that few pixels are computed twice or outside of
+    it. It depends on the scene's shape alone.
 
     Args:
-        shape_yx: (rows, columns) of the scene.
-        tile_px: the largest tile; with `exact`, the only one.
-        overlap_px: that neighbouring tiles share.
-        trim_px: at inner edges, how many pixels carry no weight.
-        multiple_px: tile sizes are multiples of this.
-        exact: whether the network takes no other size than `tile_px`.
+        shape_yx: Rows and columns of the scene.
+        tile_px: Maximum size of a tile; with `exact`, the only size.
+        overlap_px: Number of pixels that neighbouring tiles share.
+        trim_px: Number of pixels without weight at inner edges.
+        multiple_px: Tile sizes are multiples of this number.
+        exact: True if the network takes no other size than `tile_px`.
     """
     rows, cols = (
         _axis(length, tile_px, overlap_px, trim_px, multiple_px, exact) for length in shape_yx
@@ -170,31 +170,31 @@ def plan(
 
 def _axis(
     length: int, tile_px: int, overlap_px: int, trim_px: int, multiple_px: int, exact: bool
-) -> Axis:
+) -> TileAxis:
     largest = tile_px if exact else max(tile_px // multiple_px, 1) * multiple_px
     overlap = min(overlap_px, largest // 2)
     trim = min(trim_px, overlap // 2)
     fewest = max(1, -(-(length - overlap) // (largest - overlap)))
     if exact:
-        return Axis(length, largest, overlap, trim, fewest)
+        return TileAxis(length, largest, overlap, trim, fewest)
     if fewest == 1:
         size = min(_round_up(length, multiple_px), largest)
         overlap = min(overlap, size // 2)
-        return Axis(length, size, overlap, min(trim, overlap // 2), 1)
-    # More and smaller tiles may leave less over; twice the number is as far as is looked.
+        return TileAxis(length, size, overlap, min(trim, overlap // 2), 1)
+    # More and smaller tiles may fit better; up to twice the number is tried.
     sizes = (
         (max(_round_up(-(-(length - overlap) // n) + overlap, multiple_px),
              _round_up(2 * overlap, multiple_px)), n)
         for n in range(fewest, 2 * fewest + 1)
     )  # fmt: skip
     size, count = min(sizes, key=lambda candidate: (candidate[0] * candidate[1], candidate[1]))
-    return Axis(length, size, overlap, trim, count)
+    return TileAxis(length, size, overlap, trim, count)
 
 
 def plan_blocks(shape_yx: tuple[int, int], *, block_px: int = 2048) -> list[Window]:
-    """Windows that partition a scene, row by row, of about `block_px` squared pixels each.
+    """Return windows that partition a scene row by row, of about `block_px` squared pixels each.
 
-    They are as wide as the scene while it is not very wide: then few tiles lie across an edge.
+    They are as wide as the scene if it is not very wide: then few tiles lie across an edge.
     """
     height, width = shape_yx
     across = min(width, _round_up(8 * block_px, _ALIGN_PX))

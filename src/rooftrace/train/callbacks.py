@@ -1,116 +1,154 @@
-"""What happens at the end of each epoch: figures, curves, checkpoints, a line for the person."""
+"""Callbacks of the trainer: what is recorded, saved, seeded and stopped beside the training steps.
+
+They write config.json, metrics.csv, curves.svg and checkpoints/ of the folder of a run.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import rooftrace.models._torch  # noqa: F401
-
-# isort: split
 import lightning as L
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
+from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
-from rooftrace.io.atomic import replacing
-from rooftrace.io.console import print_plain
-from rooftrace.train.curves import plot_curves
-from rooftrace.train.task import Task
+from rooftrace.core.text import print_plain
+from rooftrace.io.files import replacing, write_atomically, write_json
+from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
+from rooftrace.train.checkpoint import last_checkpoint, save_tensors
+from rooftrace.train.config import StopConfig
+from rooftrace.train.data_record import STATE_KEY, FileRecords
+from rooftrace.train.datamodule import TrainingData
+from rooftrace.train.task import TrainingTask, sign_of
 
-__all__ = ["Best", "EpochBar", "Keeper", "Recorder"]
+__all__ = [
+    "BestEpoch",
+    "CheckpointSaver",
+    "EarlyStopping",
+    "EpochNotifier",
+    "EpochProgressBar",
+    "MetricsRecorder",
+    "OnEpoch",
+    "ProgressLines",
+    "RunRecorder",
+    "SeedBatches",
+    "StopState",
+    "describe_end",
+    "is_out_of_time",
+    "plot_curves",
+    "stop_state",
+]
 
 
-class Recorder(Callback):
-    """metrics.csv and curves.png, written again after each epoch.
+Rows = Sequence[Mapping[str, float]]
+
+
+class MetricsRecorder(Callback):
+    """Writes metrics.csv and curves.svg again after each epoch.
 
     A resumed run keeps the rows of the epochs before it. A figure that only some epochs have is an
     empty cell in the others.
     """
 
+    state_key = "Recorder"
+    """Key in the checkpoint; it stays as it is, so that older runs can be resumed."""
+
     def __init__(self, run: Path, console: Console | None) -> None:
-        self._path = run / "metrics.csv"
-        self._plot = run / "curves.png"
+        self._table = run / "metrics.csv"
+        self._plot = run / "curves.svg"
         self._console = console
         self.rows: list[dict[str, float]] = []
-        self._started = 0.0
+        self.has_started = False
+        """True after the first step, when everything in a restored checkpoint has been used."""
+        self._epoch_start = 0.0
         self._samples = 0
         self._seconds = 0.0
-        self._validating_since = 0.0
-        self._validated = 0.0
+        self._validation_start = 0.0
+        self._validation_s = 0.0
 
     @classmethod
-    def of(cls, trainer: L.Trainer) -> Recorder:
-        """That of a run, for the callbacks that come after it."""
+    def of(cls, trainer: L.Trainer) -> MetricsRecorder:
+        """Return the recorder of a run, for the callbacks that come after it."""
         return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
 
     @property
     def is_best(self) -> bool:
-        """Whether no epoch before the last had as high a `val_iou`."""
+        """True if no epoch before the last had as high a `val_iou`."""
         *before, last = (row["val_iou"] for row in self.rows)
         return not any(value >= last for value in before)
 
     @property
     def images_per_s(self) -> float:
-        """Training samples a second, validation left out, over this call of the command."""
+        """Training samples per second of this command, without the time of validation."""
         return self._samples / self._seconds if self._seconds else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = list(state_dict["rows"])
+        self.rows = [
+            {str(name): float(value) for name, value in row.items()} for row in state_dict["rows"]
+        ]
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        self.has_started = True
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started = time.perf_counter()
+        self._epoch_start = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validating_since = time.perf_counter()
+        self._validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validated = time.perf_counter() - self._validating_since
+        self._validation_s = time.perf_counter() - self._validation_start
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Task)
-        spent = time.perf_counter() - self._started - self._validated
+        assert isinstance(pl_module, TrainingTask)
+        spent_s = time.perf_counter() - self._epoch_start - self._validation_s
         samples = int(trainer.num_training_batches) * pl_module.config.batch_size
         self._samples += samples
-        self._seconds += spent
+        self._seconds += spent_s
         row = {
             "epoch": float(trainer.current_epoch + 1),
             **pl_module.epoch_metrics,
             "lr": pl_module.learning_rate,
-            "seconds": spent + self._validated,
-            "images_per_s": samples / spent,
+            "seconds": spent_s + self._validation_s,
+            "images_per_s": samples / spent_s,
         }
         self.rows.append(row)
-        self._show(row)
+        self._publish(row)
 
     @rank_zero_only
-    def _show(self, row: dict[str, float]) -> None:
-        self._write()
+    def _publish(self, row: dict[str, float]) -> None:
+        self._write_table()
         plot_curves(self.rows, self._plot)
         print_plain(self._console, self._line(row))
 
     @staticmethod
     def _line(row: dict[str, float]) -> str:
-        apart = "  ".join(
+        folders = "  ".join(
             f"{k.partition('/')[2]} {v:.3f}" for k, v in row.items() if k.startswith("val_iou/")
         )
         return (
             f"epoch {row['epoch']:3.0f}  loss {row['train_loss']:.4f} / "
-            f"{row['val_loss']:.4f}  IoU {row['train_iou']:.3f} / {row['val_iou']:.3f}  ({apart})  "
-            f"lr {row['lr']:.1e}  {row['images_per_s']:.1f} img/s"
+            f"{row['val_loss']:.4f}  IoU {row['train_iou']:.3f} / {row['val_iou']:.3f}  "
+            f"({folders})  lr {row['lr']:.1e}  {row['images_per_s']:.1f} img/s"
         )
 
-    def _write(self) -> None:
+    def _write_table(self) -> None:
         with (
-            replacing(self._path) as partial,
+            replacing(self._table) as partial,
             partial.open("w", newline="", encoding="utf-8") as stream,
         ):
             columns = dict.fromkeys(name for row in self.rows for name in row)
@@ -120,32 +158,37 @@ class Recorder(Callback):
                 writer.writerow({k: int(v) if k == "epoch" else f"{v:.6g}" for k, v in row.items()})
 
 
-class Best:
-    """The best epoch by one figure so far."""
+class BestEpoch:
+    """The best epoch so far by one figure; its number is 0 before any epoch had a value."""
 
     def __init__(self, monitor: str, sign: int) -> None:
         self.monitor, self._sign = monitor, sign
         self.epoch, self.value = 0, math.nan
 
     def is_better(self, value: float) -> bool:
+        """Return whether an epoch with this value would be the best."""
         return not math.isnan(value) and (
             self.epoch == 0 or self._sign * value > self._sign * self.value
         )
 
 
-class Keeper(Checkpoint):
-    """checkpoints/: `last.ckpt` to resume from, and the weights of the best epochs.
+class CheckpointSaver(Checkpoint):
+    """Writes checkpoints/: `last.ckpt` to resume from, and the weights of the best epochs.
 
-    Each file appears under its name when it is complete, so that a kill leaves the one before it.
+    Each file appears under its name when it is complete, so that a killed process leaves the
+    file before it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.best = {"best_iou": Best("val_iou", 1), "best_loss": Best("val_loss", -1)}
+    state_key = "Keeper"
+    """Key in the checkpoint; it stays as it is, so that older runs can be resumed."""
+
+    def __init__(self, run: Path) -> None:
+        self._last = last_checkpoint(run)
+        self.best = {"best_iou": BestEpoch("val_iou", 1), "best_loss": BestEpoch("val_loss", -1)}
 
     @classmethod
-    def of(cls, trainer: L.Trainer) -> Keeper:
-        """That of a run."""
+    def of(cls, trainer: L.Trainer) -> CheckpointSaver:
+        """Return the checkpoint saver of a run."""
         return next(c for c in trainer.callbacks if isinstance(c, cls))  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,34 +196,101 @@ class Keeper(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, (epoch, value) in state_dict.items():
-            self.best[name].epoch, self.best[name].value = epoch, value
+            self.best[name].epoch, self.best[name].value = int(epoch), float(value)
 
     def weights_path(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+        """Return the path of the weights of `best_iou` or `best_loss`."""
+        return self._last.with_name(f"{name}.safetensors")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Task)
+        assert isinstance(pl_module, TrainingTask)
         for name, best in self.best.items():
             value = pl_module.epoch_metrics[best.monitor]
             if best.is_better(value):
                 best.epoch, best.value = trainer.current_epoch + 1, value
-                self._keep(name, best.epoch, pl_module)
-        last = self._folder / "last.ckpt"
-        if trainer.is_global_zero:
-            with replacing(last) as partial:
-                trainer.save_checkpoint(partial)
-        else:
-            # The other processes wait for it in there, and write nothing.
-            trainer.save_checkpoint(last)
+                self._save_weights(name, best.epoch, pl_module)
+        # The first process writes; the others wait inside this call.
+        trainer.save_checkpoint(self._last)
 
     @rank_zero_only
-    def _keep(self, name: str, epoch: int, task: Task) -> None:
+    def _save_weights(self, name: str, epoch: int, task: TrainingTask) -> None:
         weights = {k: v.detach().cpu().contiguous() for k, v in task.best_net.state_dict().items()}
-        with replacing(self.weights_path(name)) as partial:
-            save_file(weights, partial, metadata={"epoch": str(epoch)})
+        save_tensors(self.weights_path(name), weights, {"epoch": str(epoch)})
 
 
-class EpochBar(Callback):
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch with its number, from 1, and its figures; may raise to end the run."""
+
+
+class RunRecorder(Callback):
+    """Writes config.json and start.json when the run begins, and puts the records of its files into
+    checkpoints.
+
+    A run that fails before, on its configuration or its data, leaves no folder.
+
+    Args:
+        run: Folder of the run.
+        config: Resolved configuration as plain data.
+        files: Records of the files that the run trains on.
+        start: Record of the model that it starts from, for start.json; None without one.
+    """
+
+    state_key = STATE_KEY
+
+    def __init__(
+        self,
+        run: Path,
+        config: Mapping[str, object],
+        files: FileRecords,
+        start: Mapping[str, object] | None = None,
+    ) -> None:
+        self._run, self._files = run, files
+        self._records = {"config.json": config, "start.json": start}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"files": dict(self._files)}
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for name, record in self._records.items():
+            if record is not None:
+                write_json(self._run / name, record)
+
+
+class SeedBatches(Callback):
+    """Makes every random draw a function of the seed, the epoch, the batch and the process.
+
+    A resumed run then equals the run that it resumes: the samples know their epoch, and dropout
+    starts from a new seed with each batch.
+    """
+
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        self._samples = data.samples
+        self._seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._samples.epoch = trainer.current_epoch
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Once an epoch is not enough: the loaders draw from the same generator at other times.
+        place = (self._seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        mixed = np.random.SeedSequence(place).generate_state(1)
+        torch.manual_seed(int(mixed[0]))
+
+
+class EpochNotifier(Callback):
+    """Passes on the figures of each epoch when they are on disk, before the checkpoint."""
+
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        self._on_epoch = on_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._on_epoch(trainer.current_epoch + 1, MetricsRecorder.of(trainer).rows[-1])
+
+
+class EpochProgressBar(Callback):
     """A progress bar on stderr while an epoch runs."""
 
     def __init__(self, progress: Progress) -> None:
@@ -206,3 +316,227 @@ class EpochBar(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._progress.remove_task(self._task)
+
+
+class ProgressLines(Callback):
+    """Prints a line a minute while an epoch runs, where a progress bar cannot be drawn.
+
+    Args:
+        console: Console to print to.
+        clock: Function that returns seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._printed = self._started = clock()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = self._clock()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if not self._is_due():
+            return
+        assert isinstance(pl_module, TrainingTask)
+        done, total = batch_idx + 1, int(trainer.num_training_batches)
+        spent_s = self._clock() - self._started
+        # A task that makes its own steps returns no loss.
+        loss = f", loss {float(outputs['loss']):.4f}" if isinstance(outputs, dict) else ""
+        print_plain(
+            self._console,
+            f"epoch {trainer.current_epoch + 1}: step {done:,} of {total:,}{loss}, "
+            f"{done * pl_module.config.batch_size / spent_s:.1f} samples/s, "
+            f"about {timedelta(seconds=round(spent_s / done * (total - done)))} left",
+        )
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        if self._is_due():
+            print_plain(self._console, f"epoch {trainer.current_epoch + 1}: validation")
+
+    def _is_due(self) -> bool:
+        now = self._clock()
+        if now - self._printed < _LINE_S:
+            return False
+        self._printed = now
+        return True
+
+
+_LINE_S = 60.0
+"""Seconds between two lines of progress."""
+
+
+@dataclass(frozen=True)
+class StopState:
+    """Distance of a run from early stopping, by one figure.
+
+    Args:
+        epoch: Number of the best epoch so far, from 1; 0 if the figure was never a finite number.
+        value: Value of that epoch.
+        waited: Number of epochs since then.
+        diverged: The figure is a loss, and it is no longer a finite number.
+    """
+
+    epoch: int
+    value: float
+    waited: int
+    diverged: bool
+
+    def is_over(self, patience: int) -> bool:
+        return self.diverged or self.waited >= patience
+
+
+def stop_state(rows: Rows, stop: StopConfig) -> StopState:
+    """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`."""
+    sign = sign_of(stop.monitor, stop.mode)
+    epoch, best = 0, math.nan
+    for number, row in enumerate(rows, start=1):
+        value = row[stop.monitor]
+        if math.isfinite(value) and (epoch == 0 or sign * (value - best) > stop.min_delta):
+            epoch, best = number, value
+    diverged = bool(rows) and "loss" in stop.monitor and not math.isfinite(rows[-1][stop.monitor])
+    return StopState(epoch, best, len(rows) - epoch, diverged)
+
+
+def is_out_of_time(rows: Rows, stop: StopConfig) -> bool:
+    """Return whether one more epoch, as long as the last, would end after the limit of minutes."""
+    if stop.minutes is None or not rows:
+        return False
+    return sum(row["seconds"] for row in rows) + rows[-1]["seconds"] > 60 * stop.minutes
+
+
+def describe_end(rows: Rows, epochs: int, stop: StopConfig) -> str:
+    """Return a clause that says why a run ended."""
+    if len(rows) >= epochs:
+        return f"all {epochs} epochs done"
+    if is_out_of_time(rows, stop):
+        return f"one more epoch would take longer than {stop.minutes:g} minutes"
+    if stop_state(rows, stop).diverged:
+        return f"{stop.monitor} is no longer a finite number"
+    return f"no better {stop.monitor} for {stop.patience} epochs"
+
+
+class EarlyStopping(Callback):
+    """Ends a run after `patience` epochs without a better figure, and reports how near that is; or
+    at its limit of minutes.
+
+    It looks at the rows of all epochs each time. A resumed run therefore stops where it would have
+    stopped without the interruption, even if it now monitors another figure.
+    """
+
+    def __init__(
+        self, stop: StopConfig, recorder: MetricsRecorder, console: Console | None
+    ) -> None:
+        self._stop, self._recorder, self._console = stop, recorder, console
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._decide(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        now = self._decide(trainer)
+        if self._stop.patience and now.waited and not now.diverged:
+            best = f"best {now.value:.4g} in epoch {now.epoch}" if now.epoch else "none so far"
+            print_plain(
+                self._console,
+                f"no better {self._stop.monitor} for {now.waited} of {self._stop.patience} "
+                f"epochs; {best}",
+            )
+
+    def _decide(self, trainer: L.Trainer) -> StopState:
+        now = stop_state(self._recorder.rows, self._stop)
+        over = self._stop.patience > 0 and now.is_over(self._stop.patience)
+        over = over or is_out_of_time(self._recorder.rows, self._stop)
+        trainer.should_stop = trainer.should_stop or over
+        return now
+
+
+_COARSE = "_coarse"
+"""Suffix of the figures of the segmenter before a refinement; drawn beside the refined ones."""
+
+
+_TITLES = {"loss": "Loss", "iou": "IoU", "dice": "Dice", "accuracy": "Pixel accuracy"}
+
+
+_MAX_MARKED_EPOCHS = 40
+"""Maximum number of epochs that are drawn with a mark each."""
+
+
+def plot_curves(rows: Rows, path: Path) -> None:
+    """Draw loss, IoU, Dice and accuracy of training and validation over epochs, as an SVG.
+
+    Other figures that a task records (`train_X`, `val_X`) get a chart of their own. The IoU of
+    several validation folders is drawn as one thin line each; a single folder equals the
+    validation line.
+
+    Args:
+        rows: One mapping per epoch, with `epoch`, `train_*`, `val_*`, `val_iou/FOLDER` and `lr`. A
+            figure that an epoch does not have leaves a gap.
+        path: The file to write.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    pairs = {name.partition("_")[2] for name in names if name.startswith(("train_", "val_"))}
+    more = sorted(
+        key for key in pairs - set(_TITLES) if "/" not in key and not key.endswith(_COARSE)
+    )
+    folders = [name for name in names if name.startswith("val_iou/")]
+    folders = folders if len(folders) > 1 else []
+    legend = ["training", "validation"]
+    if any(name.endswith(_COARSE) for name in names):
+        legend.append("validation of the segmenter")
+    charts = {}
+    for key in [key for key in _TITLES if key in pairs] + more:
+        figures = [f"train_{key}", f"val_{key}", f"val_{key}{_COARSE}"][: len(legend)]
+        title = _TITLES.get(key, key) + _describe_best(rows, key)
+        charts[title] = _draw(rows, key, figures, folders if key == "iou" else [])
+    charts["Learning rate"] = _draw(rows, "lr", ["lr"], [])
+    last = rows[-1]
+    legend += [f"{n.partition('/')[2]}: IoU {last.get(n, math.nan):.3f}" for n in folders]
+    write_atomically(path, compose_svg(charts, legend).encode())
+
+
+def _draw(rows: Rows, name: str, figures: Sequence[str], folders: Sequence[str]) -> Markup:
+    """Return a chart of figures, and of folders as thin lines; a line is empty without values.
+
+    The axis of the learning rate is logarithmic, and its line has no name in the legend.
+    """
+    epochs = [row["epoch"] for row in rows]
+    is_rate = name == "lr"
+    lines = [
+        Series(
+            figure,
+            epochs,
+            [_drawable(row.get(figure, math.nan), logarithmic=is_rate) for row in rows],
+            dots=figure in figures and len(rows) <= _MAX_MARKED_EPOCHS,
+            colour="var(--faint)" if is_rate else "",
+            thin=figure in folders,
+        )
+        for figure in (*figures, *folders)
+    ]
+    values = [value for line in lines for value in line.y if not math.isnan(value)]
+    return draw_chart(
+        lines,
+        Axis.numbered("epoch", int(epochs[0]), int(epochs[-1])),
+        Axis.around(name, values or [1.0], logarithmic=is_rate),
+    )
+
+
+def _drawable(value: float, *, logarithmic: bool) -> float:
+    """Return a value, or NaN if it has no place on the axis."""
+    return value if math.isfinite(value) and (value > 0 or not logarithmic) else math.nan
+
+
+def _describe_best(rows: Rows, key: str) -> str:
+    """Return the best validation epoch as part of a title; empty for other figures."""
+    known = [row for row in rows if math.isfinite(row.get(f"val_{key}", math.nan))]
+    if not known or key not in ("loss", "iou"):
+        return ""
+    pick = min if key == "loss" else max
+    best = pick(known, key=lambda row: row[f"val_{key}"])
+    return f" (best {best[f'val_{key}']:.3f}, epoch {best['epoch']:.0f})"

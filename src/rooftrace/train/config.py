@@ -1,66 +1,278 @@
-"""What a training run is told."""
+"""Configuration of a training run: the TOML file that `rooftrace train` reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rooftrace.core.config import Config
-from rooftrace.data.augment import AugmentConfig
-from rooftrace.data.config import DataConfig
-from rooftrace.data.sampling import Balance
-from rooftrace.data.separation import Separation
+from rooftrace.core.config import Config, KindConfig
+from rooftrace.core.errors import ConfigError
+from rooftrace.labels.config import DataConfig
 from rooftrace.models.losses import parse_loss
+from rooftrace.models.pix2pix import PatchDiscriminator
+from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import ModelConfig
-from rooftrace.train.monitor import Mode
-from rooftrace.train.optimizer import OptimizerConfig
-from rooftrace.train.refine_config import RefineConfig
-from rooftrace.train.schedule import ScheduleConfig
-from rooftrace.train.watch.config import WatchConfig
+from rooftrace.samples.augment import AugmentConfig
+from rooftrace.samples.sampling import Balance
 
 __all__ = [
+    "TUNE_TABLE",
+    "ClickConfig",
     "ExportConfig",
+    "Key",
+    "Mode",
     "NormaliseConfig",
+    "OptimizerConfig",
+    "RefineConfig",
+    "ScheduleConfig",
     "SeparationConfig",
     "StopConfig",
     "TrainConfig",
+    "WatchConfig",
+    "find_open_values",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+_OPEN_KEYS = {"low", "high", "choices"}
+"""Keys that make a table a value that `rooftrace tune` searches for."""
+
+_NEVER_OPEN = "labels"
+"""Table in which these keys may be names of classes."""
+
+TUNE_TABLE = "tune"
+"""Name of the table with the settings of a study."""
+
+Key = tuple[str | int, ...]
+"""Path to a value: keys of tables, and indices of lists."""
+
+
+Mode = Literal["auto", "min", "max"]
+
+
+Decay = Annotated[float, Field(ge=0)]
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerConfig(KindConfig):
+    """Optimiser of the weights.
+
+    Args:
+        kind: `adamw` (Loshchilov and Hutter 2019), `adam` (Kingma and Ba 2015) or `sgd`.
+        lr: Learning rate of all weights except a pretrained encoder.
+        encoder_lr: Learning rate of the encoder; default the same.
+        weight_decay: Weight decay. `adamw` applies it separately from the gradient, default 0.01;
+            `adam` and `sgd` as an L2 penalty within the gradient, default 0, as in torch.optim.
+        betas: For `adam` and `adamw`: decay of the means of the gradient and of its square; default
+            (0.9, 0.999).
+        momentum: Momentum of `sgd`; default 0.9.
+        nesterov: Nesterov's momentum for `sgd`, as Sutskever et al. (2013) write it.
+        accumulate: Batches whose mean gradient makes one step of the optimiser. Warm-up, schedule
+            and average count such steps; an epoch has whole ones only.
+        clip_norm: Maximum norm of the gradient; 0 clips nothing.
+        ema_decay: Decay of an exponential average of the weights over steps, which is validated and
+            exported (Polyak and Juditsky 1992). It is faster at first: at most (1 + n) / (10 + n)
+            after n steps. 0 turns it off.
+        freeze_statistics: Keep the means and variances of BatchNorm layers as they are in the
+            start model, for little data; default false. Their weights are trained.
+    """
+
+    KEYS: ClassVar = {
+        "adamw": {"weight_decay": 1e-2, "betas": (0.9, 0.999)},
+        "adam": {"weight_decay": 0.0, "betas": (0.9, 0.999)},
+        "sgd": {"weight_decay": 0.0, "momentum": 0.9, "nesterov": False},
+    }
+
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    encoder_lr: Positive | None = None
+    weight_decay: Decay = 0.0  # KEYS has the default of each kind
+    betas: tuple[Beta, Beta] | None = None
+    momentum: Beta | None = None
+    nesterov: bool | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    clip_norm: Annotated[float, Field(ge=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    freeze_statistics: bool | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OptimizerConfig:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov = true needs a momentum above 0")
+        return self
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ScheduleConfig(KindConfig):
+    """Schedule of the learning rate over the run.
+
+    Args:
+        kind: `plateau`: multiplied by `factor` when `monitor` stops improving; `step`: by `factor`
+            every `step_epochs` epochs; `cosine`: down to `min_lr` over all steps of the run
+            (Loshchilov and Hutter 2017, without restarts); `onecycle`: up to `optimizer.lr` and
+            down again (Smith 2018); `none`.
+        factor: Factor of `plateau`, default 0.5, and of `step`, default 0.1.
+        patience: For `plateau`: epochs without a better `monitor` before the rate falls; default 3.
+        min_lr: Lower limit of `plateau` and `cosine`; default 1e-6. It is lower in proportion for
+            an encoder with its own rate.
+        monitor: Figure of metrics.csv that `plateau` observes; default `val_loss`.
+        mode: For `plateau`: whether `min` or `max` is better; `auto` is `min` for a loss, else
+            `max`.
+        step_epochs: Epochs between two steps of `step`; default 10.
+        warm_share: For `onecycle`: share of the run in which the rate rises; default 0.3.
+        start, end: For `onecycle`: first and last rate as shares of the highest; default 1/25 and
+            1/250,000, as in torch.optim.lr_scheduler.OneCycleLR. Its momentum does not change.
+        warmup_steps: For all kinds but `onecycle`: number of steps over which the rate first rises
+            linearly from 0; default 0.
+    """
+
+    KEYS: ClassVar = {
+        "plateau": {
+            "factor": 0.5, "patience": 3, "min_lr": 1e-6, "monitor": "val_loss", "mode": "auto",
+            "warmup_steps": 0,
+        },
+        "step": {"factor": 0.1, "step_epochs": 10, "warmup_steps": 0},
+        "cosine": {"min_lr": 1e-6, "warmup_steps": 0},
+        "onecycle": {"warm_share": 0.3, "start": 1 / 25, "end": 1 / 250_000},
+        "none": {"warmup_steps": 0},
+    }  # fmt: skip
+
+    kind: Literal["plateau", "step", "cosine", "onecycle", "none"] = "plateau"
+    factor: Share | None = None
+    patience: Annotated[int, Field(ge=0)] | None = None
+    min_lr: Annotated[float, Field(ge=0)] | None = None
+    monitor: str | None = None
+    mode: Mode | None = None
+    step_epochs: Annotated[int, Field(ge=1)] | None = None
+    warm_share: Share | None = None
+    start: Annotated[float, Field(gt=0, le=1)] | None = None
+    end: Annotated[float, Field(ge=0, le=1)] | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+
+
+class RefineConfig(Config):
+    """Settings of a Pix2Pix refinement after the segmenter, see `models.pix2pix`. Data, crops,
+    augmentation, precision and seed are those of the run.
+
+    Args:
+        epochs: Maximum number of epochs of the refiner.
+        batch_size: Samples per batch; default that of the run. The paper uses 1.
+        patience: Epochs without a better `val_iou` after which training stops; 0 never stops early.
+        filters, depth, dropout, residual: Parameters of the generator. `crop_px` must be a multiple
+            of 2 to the power of `depth`.
+        discriminator_filters, discriminator_layers: Parameters of the discriminator; 3 layers judge
+            patches of 70 px.
+        l1_weight: λ, the weight of the mean difference of probabilities beside the adversarial
+            loss. The larger it is, the less the discriminator counts.
+        loss_weight: Weight of the run's own `loss` beside both.
+        lr, beta1: Learning rate and first beta of Adam, for both networks.
+    """
+
+    epochs: Count = 20
+    batch_size: Count | None = None
+    patience: Annotated[int, Field(ge=0)] = 0
+    filters: Count = 64
+    depth: Annotated[int, Field(ge=1, le=10)] = 5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    residual: bool = True
+    discriminator_filters: Count = 64
+    discriminator_layers: Annotated[int, Field(ge=1, le=6)] = 3
+    l1_weight: NotNegative = 100.0
+    loss_weight: NotNegative = 0.0
+    lr: Positive = 2e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def check_crop(self, side_px: int, key: str) -> None:
+        """Raise ValueError if a crop with this side does not pass through both networks."""
+        if side_px % 2**self.depth:
+            raise ValueError(
+                f"{key} = {side_px} is not a multiple of {2**self.depth}, which refine.depth = "
+                f"{self.depth} needs"
+            )
+        least = PatchDiscriminator.smallest_px(self.discriminator_layers)
+        if side_px < least:
+            raise ValueError(
+                f"{key} = {side_px} is too small for refine.discriminator_layers = "
+                f"{self.discriminator_layers}, which needs {least}"
+            )
+
+
+class WatchConfig(Config):
+    """Reports of a run besides metrics.csv and curves.svg, which every run writes.
+
+    Args:
+        panel: Maximum number of validation tiles in `panel.png`; 0 draws none.
+        tensorboard: Write the figures of each epoch to `tensorboard/` in the run's folder, too.
+        mlflow: Tracking server (`http://…`) or database (`sqlite:///…`) that the figures are sent
+            to; empty sends them nowhere. MLFLOW_TRACKING_USERNAME and _PASSWORD, or _TOKEN, hold
+            the credentials.
+        experiment: MLflow experiment; created if none has this name.
+        run_name: Name of the run in MLflow; default the name of its folder.
+    """
+
+    panel: Annotated[int, Field(ge=0, le=64)] = 8
+    tensorboard: bool = False
+    mlflow: str = ""
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "rooftrace"
+    run_name: str = ""
+
+    @field_validator("mlflow")
+    @classmethod
+    def _no_secret(cls, address: str) -> str:
+        # The configuration is recorded in the run's folder, where others may read it.
+        if address.startswith(("http://", "https://")) and urlsplit(address).password:
+            raise ValueError(
+                "the address holds a password; set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD instead"
+            )
+        return address
 
 
 class StopConfig(Config):
     """Early stopping.
 
     Args:
-        monitor: any figure of metrics.csv that tells how good an epoch was: `val_iou`, `val_loss`,
+        monitor: A figure of metrics.csv that measures how good an epoch was: `val_iou`, `val_loss`,
             `val_iou/FOLDER`, `train_loss`, …
-        mode: whether `min` or `max` is better; `auto`: `min` for a loss, else `max`.
-        patience: epochs without a better value of `monitor`; 0 never stops early.
-        min_delta: what counts as better.
+        mode: Whether `min` or `max` is better; `auto` is `min` for a loss, else `max`.
+        patience: Epochs without a better value of `monitor` after which the run stops; 0 never
+            stops early.
+        min_delta: Smallest improvement that counts as better.
+        minutes: Minutes of training and validation after which the run stops; default no limit. The
+            run stops after the last epoch that ends in time, and has one epoch at least.
     """
 
     monitor: str = "val_iou"
     mode: Mode = "auto"
     patience: Annotated[int, Field(ge=0)] = 10
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    minutes: Positive | None = None
 
 
 class ExportConfig(Config):
-    """What the bundles hold.
+    """Content of the bundles.
 
     Args:
-        name: of the model; default that of the run's folder.
-        licence, attribution: of the weights, for the bundle's record.
-        weights: also `weights.safetensors`, to train on from.
-        half_weights: the weights are rounded to fp16, before anything is measured, and stored so
-            (half the size; the arithmetic of fp32 stays).
-        int8: also an int8 variant, kept if IoU falls by less than `int8_max_drop` on every
+        name: Name of the model; default the name of the run's folder.
+        licence, attribution: Licence and attribution of the weights, for the bundle's record.
+        weights: Include `weights.safetensors`, from which training can continue.
+        half_weights: Round the weights to fp16 before anything is measured, and store them so (half
+            the size; the arithmetic stays fp32).
+        int8: Include an int8 variant if its IoU falls by at most `int8_max_drop` on every
             validation folder.
-        int8_samples: how many training samples the quantisation looks at.
+        int8_max_drop: Maximum loss of IoU of that variant.
+        int8_samples: Number of training samples that the quantisation uses.
     """
 
     name: str = ""
@@ -74,10 +286,11 @@ class ExportConfig(Config):
 
 
 class NormaliseConfig(Config):
-    """What is taken from a pixel value before the network sees it, and what it is divided by.
+    """Values that are subtracted from pixel values, and by which they are divided, before the
+    network sees them.
 
     Args:
-        mean, std: one of each per band, in pixel values as they are in the image.
+        mean, std: One value per band, in the units of the image's pixel values.
     """
 
     mean: Annotated[tuple[float, ...], Field(min_length=1)]
@@ -91,20 +304,20 @@ class NormaliseConfig(Config):
 
 
 class SeparationConfig(Config):
-    """A second head that tells touching buildings apart; see `data.separation`.
+    """A second head that separates touching buildings, see `train.datamodule`.
 
     Measured with one network and budget (3,360 samples, one seed), F1 of buildings and IoU of
     pixels: in a dense town (Banepa, 16 chips of OpenAerialMap) 0.14 and 0.749 without a head, 0.40
     and 0.733 with `border`, 0.51 and 0.751 with `distance`; in generated rows that share their
-    walls 0.05 and 0.919, 0.73 and 0.906, 0.33 and 0.917. Each at the threshold that suits the
-    place best. A distance that reaches 3 px instead of 6 came to 0.47 and 0.28.
+    walls 0.05 and 0.919, 0.73 and 0.906, 0.33 and 0.917. Each is at the threshold that suits the
+    place best. A distance that reaches 3 px instead of 6 gave 0.47 and 0.28.
 
     Args:
         kind: `border`: the strips along walls and gaps between two buildings; `distance`: how deep
             a pixel lies in its building.
-        reach_px: model pixels: how far a border reaches to each side, default 2; the depth from
-            which a pixel is in the middle, default 6.
-        weight: of its loss beside `loss`.
+        reach_px: Reach in model pixels. For a border, how far it reaches to each side, default 2;
+            for a distance, the depth from which a pixel counts as the middle, default 6.
+        weight: Weight of its loss beside `loss`.
     """
 
     kind: Separation = "distance"
@@ -113,42 +326,57 @@ class SeparationConfig(Config):
 
     @property
     def reach(self) -> int:
-        """`reach_px`, or the default of the kind."""
+        """The value of `reach_px`, or the default of the kind."""
         return self.reach_px or {"border": 2, "distance": 6}[self.kind]
 
 
-class TrainConfig(Config):
-    """A training run, whole: what `rooftrace train CONFIG.toml` reads.
+class ClickConfig(Config):
+    """A network for clicks on buildings, see `train.clicks`.
 
     Args:
-        seed: of everything that is drawn.
-        gsd_m: metres per pixel of the model; None trains without metres, pixel for pixel.
-        crop_px: side of a training sample.
-        full_scale: the brightest pixel value, of which colour changes are shares; default 255,
-            65535 or 1 by the dtype. Such as 4095 for 12 bits in 16.
-        normalise: `imagenet`: mean and standard deviation of ImageNet, for three bands; `dataset`:
-            measured on training samples; or given; `auto`: `imagenet` for three bands, else
-            `dataset`. What comes out is part of the bundle.
-        balance: what training draws alike: `area`, `image`, `class` or `built_up`; see
-            `data.sampling.make_sampler`.
-        loss: a sum of registered losses with weights: see `models.losses`.
-        separation: a second head for touching buildings; default none.
-        refine: a refinement of the trained segmenter's maps; default none.
-        epochs: at most so many.
-        samples_per_epoch: default: the pixels of the training folders divided by those of a crop.
-        batch_size: samples of a batch, over all devices.
-        val_crop_px: side of a validation tile; default `crop_px`.
-        val_tiles: at most so many tiles of each validation folder.
-        precision: `auto`: bf16 where the device computes in it fast, else fp16 on a GPU, else fp32.
-        workers: processes that prepare samples, for each that trains; 0 prepares them in the
-            training process. `auto`: 0 on a CPU, on a GPU as many as there are other cores, up to
-            8. On Linux they have the decoded images in common; elsewhere each decodes its own.
-        device: `auto`, `cpu` or `cuda`.
-        devices: of each machine that train together, one process on each; of `cpu`, processes.
-        nodes: machines that train together; the command is started on each.
+        rounds: Maximum number of answers that simulated clicks correct in training, and the number
+            of clicks in validation.
     """
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=1, le=20)] = 3
+
+
+class TrainConfig(Config):
+    """A complete training run: the file that `rooftrace train CONFIG.toml` reads.
+
+    Args:
+        seed: Seed of all random draws, below 2^32.
+        gsd_m: Ground sample distance of the model in metres per pixel; None trains pixel for pixel.
+        crop_px: Side of a training sample.
+        full_scale: Brightest pixel value, of which colour changes are shares; default 255, 65535 or
+            1 by the dtype. Give 4095 for 12 bits stored in 16.
+        normalise: `imagenet`: mean and standard deviation of ImageNet, for three bands; `dataset`:
+            measured on training samples; or given values; `auto`: `imagenet` for three bands, else
+            `dataset`. The resulting values are part of the bundle.
+        balance: Unit that training samples evenly: `area`, `image`, `class` or `built_up`; see
+            `samples.sampling.make_sampler`.
+        loss: Weighted sum of registered losses, see `models.losses`.
+        epochs: Maximum number of epochs.
+        samples_per_epoch: Samples per epoch; default the pixels of the training folders divided by
+            those of a crop.
+        batch_size: Samples of a batch, over all devices.
+        val_crop_px: Side of a validation tile; default `crop_px`.
+        val_tiles: Maximum number of tiles of each validation folder.
+        precision: Precision of the arithmetic. `auto`: bf16 where the device computes it fast, else
+            fp16 on a GPU, else fp32.
+        workers: Processes that prepare samples, for each process that trains; 0 prepares them in
+            the training process. `auto`: 0 on a CPU; on a GPU the number of other cores, up to 8.
+            On Linux they share the decoded images; elsewhere each decodes its own.
+        device: `auto`, `cpu` or `cuda`.
+        devices: Devices of each machine that train together, with one process each; for `cpu`, the
+            number of processes.
+        nodes: Machines that train together; the command is started on each.
+        separation: A second head for touching buildings; default none.
+        refine: A refinement of the trained segmenter's maps; default none.
+        clicks: Train a network for clicks on single buildings, see `ClickConfig`; default none.
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     gsd_m: Positive | None = None
     crop_px: Annotated[int, Field(ge=32)] = 256
     full_scale: Positive | None = None
@@ -157,7 +385,7 @@ class TrainConfig(Config):
     loss: str = "0.6*ce + 0.4*dice"
     epochs: Count = 50
     samples_per_epoch: Count | None = None
-    batch_size: Count = 16
+    batch_size: Annotated[int, Field(ge=1, le=2**16)] = 16
     val_crop_px: Annotated[int, Field(ge=32)] | None = None
     val_tiles: Count = 400
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -168,6 +396,7 @@ class TrainConfig(Config):
     model: ModelConfig = ModelConfig()
     separation: SeparationConfig | None = None
     refine: RefineConfig | None = None
+    clicks: ClickConfig | None = None
     data: DataConfig
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -175,6 +404,22 @@ class TrainConfig(Config):
     stop: StopConfig = StopConfig()
     watch: WatchConfig = WatchConfig()
     export: ExportConfig = ExportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_search(cls, raw: Any) -> Any:
+        """Raise ConfigError for a file of `rooftrace tune`: it has a search space or `[tune]`."""
+        open_key = next((".".join(map(str, key)) for key, _ in find_open_values(raw)), None)
+        if open_key is not None:
+            problem = f"{open_key} is a search space"
+        elif isinstance(raw, dict) and TUNE_TABLE in raw:
+            problem = f"[{TUNE_TABLE}] holds settings of a study"
+        else:
+            return raw
+        raise ConfigError(
+            f"{problem}, but a training run needs one value for each key.",
+            remedy="Use rooftrace tune with this file; it writes a best.toml for rooftrace train.",
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -187,47 +432,90 @@ class TrainConfig(Config):
             raise ValueError("augment.gsd_range_m needs gsd_m, the metres per pixel of the model")
         if self.balance == "class" and self.augment.prefer_buildings > 0:
             raise ValueError(
-                'balance = "class" and augment.prefer_buildings both say where a sample has its '
-                "centre; set augment.prefer_buildings = 0"
+                'balance = "class" and augment.prefer_buildings both decide the centre of a '
+                "sample; set augment.prefer_buildings = 0"
             )
         if self.batch_size % self.processes:
             below = self.batch_size // self.processes * self.processes
             near = [str(n) for n in (below, below + self.processes) if n]
             raise ValueError(
-                f"batch_size = {self.batch_size} cannot be shared out alike to {self.processes} "
-                f"devices; the nearest that can: {' and '.join(near)}"
+                f"batch_size = {self.batch_size} cannot be shared out equally to "
+                f"{self.processes} devices; the nearest possible: {' and '.join(near)}"
             )
         if self.refine is not None and self.processes > 1:
             raise ValueError(
-                "refine is for one device: train on several without it, and then resume with it "
+                "refine runs on one device: train on several without it, and then resume with it "
                 "and devices = 1, nodes = 1"
             )
         if self.refine is not None:
             self.refine.check_crop(self.crop_px, "crop_px")
             if self.val_crop_px is not None:
                 self.refine.check_crop(self.val_crop_px, "val_crop_px")
+        if self.clicks is not None:
+            self._check_clicks()
         if self.optimizer.encoder_lr is not None and self.model.encoder is None:
             raise ValueError(
                 f"optimizer.encoder_lr is given, but {self.model.architecture} has no encoder"
             )
+        if self.optimizer.freeze_statistics and self.model.start is None:
+            raise ValueError(
+                "optimizer.freeze_statistics keeps the statistics of a start model: give "
+                'model.start, such as "default"'
+            )
         parse_loss(self.loss).check(len(self.data.labels.classes))
         return self
 
+    def _check_clicks(self) -> None:
+        """Raise ValueError for keys that a click network does not have."""
+        if self.data.labels.channels != 1:
+            raise ValueError(
+                "clicks segments one building, so it needs two classes; data.labels.classes has "
+                f"{len(self.data.labels.classes)}"
+            )
+        for key, is_set, expected in (
+            ("separation", self.separation is not None, "leave it out"),
+            ("refine", self.refine is not None, "leave it out"),
+            ("export.int8", self.export.int8, "set it to false"),
+            ("watch.panel", self.watch.panel > 0, "set it to 0"),
+            ("devices or nodes", self.processes > 1, "train on one device"),
+        ):
+            if is_set:
+                raise ValueError(f"a network for clicks has no {key}: {expected}")
+
+    @property
+    def has_instances(self) -> bool:
+        """True if samples include the numbers of buildings."""
+        return self.separation is not None or self.clicks is not None
+
     @property
     def outputs(self) -> int:
-        """Channels of the network: those of the classes, and the second head's."""
+        """Number of channels of the network: those of the classes, and one for a second head."""
         return self.data.labels.channels + (self.separation is not None)
 
     @property
     def processes(self) -> int:
-        """That train together, on all devices of all machines."""
+        """Number of processes that train together, on all devices of all machines."""
         return self.devices * self.nodes
 
     @property
     def samples_per_step(self) -> int:
-        """Of the optimiser, over all devices."""
+        """Number of samples per step of the optimiser, over all devices."""
         return self.batch_size * self.optimizer.accumulate
 
     def relative_to(self, base: Path) -> dict[str, object]:
-        """Plain data for the record, with the folder that relative paths start from."""
+        """Return plain data for the record, with the folder that relative paths start from."""
         return {"base": str(base), **self.model_dump(mode="json")}
+
+
+def find_open_values(raw: object, key: Key = ()) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Yield the path and the table of each open value of plain data, well formed or not."""
+    if isinstance(raw, list):
+        for index, entry in enumerate(raw):
+            yield from find_open_values(entry, (*key, index))
+    elif isinstance(raw, dict):
+        if key and _OPEN_KEYS & raw.keys():
+            yield key, raw
+            return
+        for name, entry in raw.items():
+            if name != _NEVER_OPEN:
+                yield from find_open_values(entry, (*key, name))

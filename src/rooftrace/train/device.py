@@ -1,45 +1,57 @@
-"""What the machine computes on, and how it is made fast."""
+"""The devices that a run computes on: accelerator, precision, memory, and several processes.
+
+Several processes train one network, each on a device of its own (Lightning's DDP). A step has the
+same samples on any number of processes: each takes its share, and gradients are averaged.
+Validation is shared out in whole batches, and the counts are summed, so that the figures equal
+those of one process.
+"""
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
+import os
 import platform
+import signal
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
-import rooftrace.models._torch  # noqa: F401
-
-# isort: split
+import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from torch import Tensor, nn
 
-from rooftrace.core.errors import ConfigError
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError, TrainError
+from rooftrace.engines.base import has_fast_bf16
+from rooftrace.train.config import TrainConfig
 
 __all__ = [
+    "apply_torchrun",
+    "average_buffers",
     "choose_accelerator",
     "choose_precision",
-    "is_out_of_memory",
+    "is_main_process",
+    "make_strategy",
     "release_memory",
+    "stop_all_processes_on_error",
+    "sum_over_processes",
     "tune_allocator",
 ]
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
-_SAYINGS = (
-    "out of memory",  # CUDA, and cuDNN's own
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "DefaultCPUAllocator",
-    "can't allocate memory",
-)
-"""How PyTorch says so where it does not by the kind of error: on a CPU, and in libraries."""
-
 
 def tune_allocator() -> None:
-    """Let glibc keep freed memory.
+    """Let glibc keep freed memory, for the rest of the process.
 
-    Eager PyTorch on a CPU takes and frees the same large buffers in each step; by default glibc
-    maps them anew each time, and most of the time goes into page faults. It lasts for the process.
+    Eager PyTorch on a CPU takes and frees the same large buffers in each step. By default glibc
+    maps them again each time, and most of the time goes into page faults.
     """
     if libc := _glibc():
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -47,7 +59,7 @@ def tune_allocator() -> None:
 
 
 def release_memory() -> None:
-    """Give back what nothing refers to any more: Python's cycles, and what allocators keep."""
+    """Give unused memory back: Python's reference cycles, and what allocators keep."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -62,7 +74,11 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def choose_accelerator(device: str, devices: int = 1) -> Literal["cpu", "cuda"]:
-    """Raises ConfigError where a GPU is asked for and there is none, or not so many."""
+    """Return the accelerator for a configured device.
+
+    Raises:
+        ConfigError: A GPU is asked for and there is none, or there are too few.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             'device = "cuda", but PyTorch sees no CUDA device.',
@@ -73,7 +89,7 @@ def choose_accelerator(device: str, devices: int = 1) -> Literal["cpu", "cuda"]:
     if devices > torch.cuda.device_count():
         raise ConfigError(
             f"devices = {devices}, but PyTorch sees {torch.cuda.device_count()} CUDA devices.",
-            remedy='Give as many as there are, or use device = "cpu".',
+            remedy='Lower devices to that number, or use device = "cpu".',
         )
     return "cuda"
 
@@ -81,10 +97,10 @@ def choose_accelerator(device: str, devices: int = 1) -> Literal["cpu", "cuda"]:
 def choose_precision(
     precision: str, accelerator: str
 ) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """The precision in Lightning's words; `auto` takes what the device computes fast.
+    """Return the precision by Lightning's name; `auto` takes one that the device computes fast.
 
     Raises:
-        ConfigError: fp16 on a CPU, where nothing computes in it.
+        ConfigError: fp16 is asked for on a CPU, which does not compute in it.
     """
     if precision == "fp16" and accelerator == "cpu":
         raise ConfigError(
@@ -96,20 +112,134 @@ def choose_precision(
                 "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
             )
         else:
-            precision = "bf16" if _cpu_has_bf16() else "fp32"
+            # Without the instructions bf16 is emulated, and slower than fp32.
+            precision = "bf16" if has_fast_bf16() else "fp32"
     if precision == "bf16":
         return "bf16-mixed"
     return "16-mixed" if precision == "fp16" else "32-true"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch could not have the memory that it asked for."""
-    if isinstance(error, torch.OutOfMemoryError):
+def is_main_process(config: TrainConfig) -> bool:
+    """Return whether this process is the one that records, exports and prints.
+
+    It is asked before Lightning has begun, so it looks at the variables that torchrun, SLURM and
+    Lightning's own launcher set. Lightning itself starts all processes of a node but the first.
+    """
+    if config.processes == 1:
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYINGS)
+    ranks = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+    return all(int(os.environ.get(name, "0")) == 0 for name in ranks)
 
 
-def _cpu_has_bf16() -> bool:
-    # Without the instructions bf16 is emulated, and slower than fp32.
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+def apply_torchrun(config: TrainConfig) -> TrainConfig:
+    """Return a configuration with the number of devices and nodes that torchrun has started.
+
+    Without torchrun, and where it started one process alone, the configuration stays as it is.
+    https://docs.pytorch.org/docs/stable/elastic/run.html
+
+    Raises:
+        ConfigError: The configuration itself gives another number, or its batches cannot be shared
+            out equally among these processes.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return config
+    world = int(os.environ["WORLD_SIZE"])
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])
+    started = {"devices": devices, "nodes": world // devices}
+    if world == config.processes or config.processes != 1:
+        if (config.devices, config.nodes) != (started["devices"], started["nodes"]):
+            raise ConfigError(
+                f"torchrun started {world} processes, {devices} on this machine, but the "
+                f"configuration has devices = {config.devices} and nodes = {config.nodes}.",
+                remedy="Leave both out of the configuration: torchrun sets them.",
+            )
+        return config
+    raw = config.model_dump(exclude_unset=True) | started
+    return parse_config(raw, TrainConfig, source="torchrun")
+
+
+def make_strategy(
+    config: TrainConfig, accelerator: str, net: nn.Module, bands: int
+) -> Strategy | str:
+    """Return Lightning's strategy for a configuration, for a network that is still on the CPU."""
+    if config.processes == 1:
+        return "auto"
+    return DDPStrategy(
+        process_group_backend="nccl" if accelerator == "cuda" else "gloo",
+        # Looking for such weights takes time in each step.
+        find_unused_parameters=_has_unused_weights(net, bands, config.crop_px),
+        # Otherwise each validation batch would wait for one of every other process.
+        broadcast_buffers=False,
+    )
+
+
+def _has_unused_weights(net: nn.Module, bands: int, crop_px: int) -> bool:
+    """Return whether the answer is independent of some weights: a decoder may ignore outputs of
+    its encoder.
+    """
+    probe = copy.deepcopy(net).eval().requires_grad_(True)
+    probe(torch.zeros(1, bands, crop_px, crop_px)).sum().backward()
+    return any(weight.grad is None for weight in probe.parameters())
+
+
+def sum_over_processes(counts: Tensor) -> Tensor:
+    """Return the sum over all processes; every one of them must call this."""
+    if torch.distributed.is_initialized():
+        counts = counts.clone()
+        torch.distributed.all_reduce(counts)
+    return counts
+
+
+def average_buffers(net: nn.Module) -> None:
+    """Replace the statistics of BatchNorm by their mean over all processes.
+
+    Called before they are used, as each process has seen other samples.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    processes = torch.distributed.get_world_size()
+    for buffer in net.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.all_reduce(buffer)
+            buffer /= processes
+
+
+@contextmanager
+def stop_all_processes_on_error(trainer: L.Trainer) -> Iterator[None]:
+    """Stop the other processes of this machine when one fails, so that none waits for it.
+
+    Raises:
+        TrainError: Another process failed, and has printed the reason itself.
+    """
+    try:
+        yield
+    except Exception as error:
+        launcher = trainer.strategy.launcher
+        if not isinstance(launcher, _SubprocessScriptLauncher):
+            raise
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        code = _exit_code_of_failed(launcher) if lost else None
+        launcher.kill(signal.SIGKILL)
+        if code is None:
+            raise
+        raise TrainError(
+            f"Another process of this run ended with exit code {code}; its message is above.",
+            remedy="Correct the cause; then --resume continues from the last finished epoch.",
+        ) from error
+
+
+def _exit_code_of_failed(
+    launcher: _SubprocessScriptLauncher, patience_s: float = 60.0
+) -> int | None:
+    """Return the exit code of a process that failed, or None.
+
+    Its broken connection is noticed before it has ended: after an out-of-memory error it still
+    looks for a batch that fits.
+    """
+    deadline = time.monotonic() + patience_s
+    while launcher.procs and time.monotonic() < deadline:
+        for process in launcher.procs:
+            if process.poll():
+                return process.returncode
+        time.sleep(0.05)
+    return None

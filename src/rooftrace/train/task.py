@@ -1,40 +1,174 @@
-"""What a training step and a validation step are, in Lightning's form."""
+"""Lightning modules that are trained: their steps, optimiser, learning rate and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-import rooftrace.models._torch  # noqa: F401
-
-# isort: split
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from rooftrace.core.config import did_you_mean
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import list_first
 from rooftrace.metrics.pixel import PixelCounts
-from rooftrace.models.losses import parse_loss
-from rooftrace.models.separation import separation_loss
-from rooftrace.train.config import TrainConfig
-from rooftrace.train.distributed import add_up, average_buffers
-from rooftrace.train.loader import Batch
-from rooftrace.train.optimizer import make_optimizer
-from rooftrace.train.schedule import Schedule
-from rooftrace.train.weights import check_weights
+from rooftrace.models.losses import parse_loss, separation_loss
+from rooftrace.train.config import Mode, OptimizerConfig, ScheduleConfig, TrainConfig
+from rooftrace.train.datamodule import Batch
+from rooftrace.train.device import average_buffers, sum_over_processes
 
-__all__ = ["SegmentationTask", "Tally", "Task"]
+__all__ = [
+    "MetricAccumulator",
+    "Schedule",
+    "SegmentationTask",
+    "TrainingTask",
+    "check_monitor",
+    "check_weights",
+    "load_weights",
+    "make_optimizer",
+    "mean_known",
+    "sign_of",
+]
 
 
-class Task(L.LightningModule):
-    """What is trained, as the callbacks and the trainer see it.
+_MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+}
+
+
+def make_optimizer(config: OptimizerConfig, net: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of a network's weights, with those of its `encoder` in a group of their
+    own.
+
+    Each group of weights has a `base_lr`, which a schedule multiplies.
+    """
+    encoder = getattr(net, "encoder", None)
+    in_encoder = {id(p) for p in encoder.parameters()} if encoder is not None else set()
+    groups = []
+    for inside, lr in ((True, config.encoder_lr or config.lr), (False, config.lr)):
+        chosen = [p for p in net.parameters() if (id(p) in in_encoder) == inside]
+        if chosen:
+            groups.append({"params": chosen, "lr": lr, "base_lr": lr})
+    # One fused loop over all weights takes a tenth of the time; on a GPU torch itself chooses.
+    fused = True if all(p.device.type == "cpu" for p in net.parameters()) else None
+    return _MAKERS[config.kind](groups, lr=config.lr, fused=fused, **config.own)
+
+
+class Schedule:
+    """The factor of the learning rate in each step.
 
     Args:
-        config: of the run.
-        mean, std: per band, in pixel values.
-        val_names: of the validation folders, in the order of their loaders.
+        config: Kind and parameters of the schedule.
+        base_lr: Learning rate that the factor multiplies; `min_lr` is a rate, not a factor.
+        total_steps: Steps of the optimiser in the whole run, for `cosine` and `onecycle`.
+    """
+
+    def __init__(self, config: ScheduleConfig, *, base_lr: float, total_steps: int) -> None:
+        self._kind, self._own = config.kind, config.own
+        self._lowest = min(1.0, self._own.get("min_lr", 0.0) / base_lr)
+        self._total = max(1, total_steps)
+        self._plateau = 1.0
+        self._best = math.nan
+        self._waited = 0
+
+    def factor(self, step: int, epoch: int) -> float:
+        """Return the factor for a step of the run and its epoch, both counted from 0."""
+        if self._kind == "onecycle":
+            return _one_cycle(step, self._total, **self._own)
+        warmup: int = self._own["warmup_steps"]
+        rise = min(1.0, (step + 1) / (warmup + 1))
+        if self._kind == "cosine":
+            share = min(1.0, max(0.0, (step - warmup) / max(1, self._total - warmup)))
+            return rise * _half_cosine(1.0, self._lowest, share)
+        if self._kind == "step":
+            fall: float = self._own["factor"] ** (epoch // self._own["step_epochs"])
+            return rise * fall
+        return rise * self._plateau
+
+    def observe(self, figures: Mapping[str, float]) -> None:
+        """Take the figures of an epoch into account; `plateau` may lower the rate.
+
+        Raises:
+            KeyError: `monitor` is not among them.
+        """
+        if self._kind != "plateau":
+            return
+        value = figures[self._own["monitor"]]
+        sign = sign_of(self._own["monitor"], self._own["mode"])
+        if sign * value > sign * self._best or (math.isnan(self._best) and not math.isnan(value)):
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited > self._own["patience"]:
+            self._plateau = max(self._lowest, self._plateau * self._own["factor"])
+            self._waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"plateau": self._plateau, "best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._plateau = float(state["plateau"])
+        self._best = float(state["best"])
+        self._waited = int(state["waited"])
+
+
+def _one_cycle(step: int, total: int, *, warm_share: float, start: float, end: float) -> float:
+    """Return the factor that goes from `start` to 1 and then to `end`, both along half a cosine."""
+    top, last = warm_share * total - 1, total - 1
+    if step <= top and top > 0:
+        return _half_cosine(start, 1.0, step / top)
+    top = max(0.0, top)
+    return _half_cosine(1.0, end, min(1.0, (step - top) / (last - top)) if last > top else 1.0)
+
+
+def _half_cosine(first: float, last: float, share: float) -> float:
+    """Interpolate along half a cosine."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
+def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
+    """Return 1 if more is better, -1 if less is; `auto` takes -1 for a loss."""
+    if mode == "auto":
+        return -1 if "loss" in monitor else 1
+    return 1 if mode == "max" else -1
+
+
+def check_monitor(key: str, monitor: str, known: Collection[str]) -> None:
+    """Raise ConfigError if a run has no figure with this name; the message lists those it has.
+
+    Args:
+        key: Key of the configuration, for the message.
+        monitor: Name of the figure.
+        known: Names of the figures of the run.
+    """
+    if monitor not in known:
+        near = did_you_mean(monitor, known)
+        raise ConfigError(
+            f"{key} = {monitor!r} is not a figure of this run. {near}".strip(),
+            remedy=f"Its figures: {', '.join(known)}.",
+        )
+
+
+class TrainingTask(L.LightningModule):
+    """Interface of a task for the callbacks and the trainer.
+
+    Args:
+        config: Configuration of the run.
+        mean, std: One value per band, in pixel values.
+        val_names: Names of the validation folders, in the order of their loaders.
+
+    Raises:
+        ConfigError: A figure to monitor is not one of the task.
     """
 
     def __init__(
@@ -53,47 +187,50 @@ class Task(L.LightningModule):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        check_monitor("stop.monitor", config.stop.monitor, self.metric_names)
+        if config.schedule.monitor is not None:
+            check_monitor("schedule.monitor", config.schedule.monitor, self.metric_names)
         self.epoch_metrics: dict[str, float] = {}
-        """Of the epoch that was just validated: `train_*`, `val_*` and `val_iou/FOLDER`."""
+        """Figures of the epoch that was just validated: `train_*`, `val_*` and `val_iou/FOLDER`."""
 
     @property
     def clip_norm(self) -> float:
-        """What the trainer cuts the gradient's norm to; 0 cuts nothing."""
+        """Maximum norm of the gradient; 0 clips nothing."""
         return self.config.optimizer.clip_norm
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """What `epoch_metrics` is going to hold."""
+        """Names of the figures that `epoch_metrics` will hold."""
         kinds = ("loss", "iou", "dice", "accuracy")
         folders = (f"val_iou/{name}" for name in self.val_names)
         return (*(f"{part}_{kind}" for part in ("train", "val") for kind in kinds), *folders)
 
     @property
     def best_net(self) -> nn.Module:
-        """The network that is validated, kept and shipped."""
+        """The network that is validated, saved and exported."""
         raise NotImplementedError
 
     @property
     def learning_rate(self) -> float:
-        """As it was in the last step."""
+        """Learning rate of the last step."""
         raise NotImplementedError
 
     def predict_logits(self, images: Tensor) -> Tensor:
-        """Pixel values (n, band, y, x) to logits (n, channel, y, x), by `best_net`."""
+        """Return the logits (n, channel, y, x) of `best_net` for pixel values (n, band, y, x)."""
         raise NotImplementedError
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
 
 
-class SegmentationTask(Task):
-    """A network with its loss, optimiser and counts.
+class SegmentationTask(TrainingTask):
+    """A network with its loss, optimiser and metrics.
 
     Args:
-        net: (n, band, y, x) normalised pixels to (n, output, y, x) logits.
-        mean, std: per band, in pixel values.
-        val_names: of the validation folders, in the order of their loaders.
-        total_steps: of the optimiser in the whole run.
+        net: Network from (n, band, y, x) normalised pixels to (n, output, y, x) logits.
+        mean, std: One value per band, in pixel values.
+        val_names: Names of the validation folders, in the order of their loaders.
+        total_steps: Steps of the optimiser in the whole run.
     """
 
     def __init__(
@@ -110,7 +247,9 @@ class SegmentationTask(Task):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decay = config.optimizer.ema_decay
         self.average = (
-            AveragedModel(net, multi_avg_fn=_averaging(decay), use_buffers=True) if decay else None
+            AveragedModel(net, multi_avg_fn=_averaging_function(decay), use_buffers=True)
+            if decay
+            else None
         )
         if self.average is not None:
             self.average.requires_grad_(False)
@@ -118,12 +257,21 @@ class SegmentationTask(Task):
         self.schedule = Schedule(
             config.schedule, base_lr=config.optimizer.lr, total_steps=total_steps
         )
-        self._train = Tally(self.classes)
-        self._val = [Tally(self.classes) for _ in val_names]
+        self._train = MetricAccumulator(self.classes)
+        self._val = [MetricAccumulator(self.classes) for _ in val_names]
+
+    def train(self, mode: bool = True) -> SegmentationTask:
+        """Set the mode of all layers; BatchNorm with frozen statistics stays in evaluation mode."""
+        super().train(mode)
+        if self.config.optimizer.freeze_statistics:
+            for module in self.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     @property
     def best_net(self) -> nn.Module:
-        """The average, where there is one."""
+        """The averaged network if there is one."""
         module = self.net if self.average is None else self.average.module
         assert isinstance(module, nn.Module)
         return module
@@ -134,34 +282,34 @@ class SegmentationTask(Task):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         del index
-        logits, loss = self._judged(self.net(self.normalise(batch.images)), batch)
+        logits, loss = self._logits_and_loss(self.net(self.normalise(batch.images)), batch)
         self._train.add(logits.detach(), batch.targets, batch.valid, loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, index: int, dataloader_idx: int = 0) -> None:
         del index
-        # In parts of what this device trains on, which is what it has the memory for.
+        # Parts are as large as a training batch of this device, for which it has the memory.
         share = self.config.batch_size // self.config.processes
         parts = torch.split(batch.images, share)
         outputs = torch.cat([self.best_net(self.normalise(part)) for part in parts])
-        logits, loss = self._judged(outputs, batch)
+        logits, loss = self._logits_and_loss(outputs, batch)
         self._val[dataloader_idx].add(logits, batch.targets, batch.valid, loss)
 
-    def _judged(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The logits of the classes, and the loss of all outputs."""
+    def _logits_and_loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the logits of the classes, and the loss of all outputs."""
         if self.config.separation is None:
             return outputs, self.loss(outputs, batch.targets, batch.valid)
         assert batch.separation is not None
         logits = outputs[:, :-1]
         loss = self.loss(logits, batch.targets, batch.valid)
-        parting = separation_loss(outputs[:, -1], batch.separation, batch.valid)
-        return logits, loss + self.config.separation.weight * parting
+        separation = separation_loss(outputs[:, -1], batch.separation, batch.valid)
+        return logits, loss + self.config.separation.weight * separation
 
     def on_train_epoch_start(self) -> None:
-        self._train = Tally(self.classes)
+        self._train = MetricAccumulator(self.classes)
 
     def on_validation_epoch_start(self) -> None:
-        self._val = [Tally(self.classes) for _ in self.val_names]
+        self._val = [MetricAccumulator(self.classes) for _ in self.val_names]
         average_buffers(self.best_net)
         if self.average is not None:
             average_buffers(self.net)
@@ -179,7 +327,7 @@ class SegmentationTask(Task):
             self.average.update_parameters(self.net)
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the figures of the epoch: training beside validation, each folder apart."""
+        """Collect the figures of the epoch: training, validation, and each folder by itself."""
         for tally in (self._train, *self._val):
             tally.gather()
         ious = [tally.iou for tally in self._val]
@@ -189,8 +337,8 @@ class SegmentationTask(Task):
             "train_dice": self._train.dice,
             "train_accuracy": self._train.counts.accuracy,
             "val_loss": float(np.mean([tally.loss for tally in self._val])),
-            "val_iou": _mean_known(ious),
-            "val_dice": _mean_known([tally.dice for tally in self._val]),
+            "val_iou": mean_known(ious),
+            "val_dice": mean_known([tally.dice for tally in self._val]),
             "val_accuracy": float(np.mean([tally.counts.accuracy for tally in self._val])),
         }
         figures |= {f"val_iou/{n}": iou for n, iou in zip(self.val_names, ious)}
@@ -206,7 +354,7 @@ class SegmentationTask(Task):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own refuses a fused optimiser, which may scale gradients: not so on a CPU.
+        # Lightning's own method refuses fused optimisers, since these may scale gradients.
         if gradient_clip_val:
             nn.utils.clip_grad_norm_(self.net.parameters(), gradient_clip_val)
 
@@ -225,17 +373,19 @@ class SegmentationTask(Task):
 
     @property
     def learning_rate(self) -> float:
-        """Of the last group."""
+        """Learning rate of the last group."""
         return float(self._groups()[-1]["lr"])
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def _averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """The exponential average, which forgets the first steps faster: without it the average of a
-    short run is mostly what the network began with. As in TensorFlow's `ExponentialMovingAverage`,
-    the decay after n updates is at most (1 + n) / (10 + n).
+def _averaging_function(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Return the update of an exponential average that forgets the first steps faster.
+
+    Without that, the average of a short run consists mostly of the initial weights. As in
+    TensorFlow's `ExponentialMovingAverage`, the decay after n updates is at most (1 + n) / (10 +
+    n).
     """
 
     @torch.no_grad()
@@ -250,13 +400,13 @@ def _averaging(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]
     return update
 
 
-class Tally:
-    """Counts and losses of one epoch; on the device until they are asked for.
+class MetricAccumulator:
+    """Confusion matrix and loss of one epoch; both stay on the device until they are read.
 
-    The loss of an epoch is the mean of its batches, each by its samples with valid pixels.
+    The loss of an epoch is the mean of its batches, each weighted by its samples with valid pixels.
 
     Args:
-        classes: how many; their logits have one channel where they are two.
+        classes: Number of classes; the logits of two classes have one channel.
     """
 
     def __init__(self, classes: int) -> None:
@@ -270,15 +420,18 @@ class Tally:
         counted = torch.bincount(cells, minlength=self._classes**2)
         self._matrix = counted if self._matrix is None else self._matrix + counted
         weight = valid.flatten(1).any(dim=1).sum().double()
-        # Where nothing is valid, there is no loss: 0 times it may be no number.
+        # Without a valid pixel the loss may be NaN, and so would be 0 times the loss.
         weighted = torch.where(weight > 0, loss.double() * weight, 0.0)
         judged = torch.stack([weighted, weight])
         self._losses = judged if self._losses is None else self._losses + judged
 
     def gather(self) -> None:
-        """Add up what all processes have counted; every one of them must ask, and once."""
+        """Add up the counts of all processes; each of them must call this once."""
         if self._matrix is not None and self._losses is not None:
-            self._matrix, self._losses = add_up(self._matrix), add_up(self._losses)
+            self._matrix, self._losses = (
+                sum_over_processes(self._matrix),
+                sum_over_processes(self._losses),
+            )
 
     @property
     def counts(self) -> PixelCounts:
@@ -295,16 +448,71 @@ class Tally:
 
     @property
     def iou(self) -> float:
-        """Of the second class where there are two, else the mean over classes."""
+        """IoU of the second of two classes, else the mean over classes."""
         return self.counts.iou(1) if self._classes == 2 else self.counts.mean_iou
 
     @property
     def dice(self) -> float:
-        """As `iou`."""
+        """Dice of the second of two classes, else the mean over classes."""
         return self.counts.dice(1) if self._classes == 2 else self.counts.mean_dice
 
 
-def _mean_known(values: Sequence[float]) -> float:
-    """Over the folders that have the class at all; 0 where none has."""
+def mean_known(values: Sequence[float]) -> float:
+    """Return the mean over the folders that have the class; 0 if none has."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else 0.0
+
+
+_LISTED_WEIGHTS = 5
+"""Maximum number of weights of each kind that an error names."""
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Load the weights of a network from a .safetensors file.
+
+    Raises:
+        ConfigError: The file cannot be read, or weights are missing, surplus or of another shape.
+            The message names the first few of each kind and gives their number.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"The weights {path} cannot be read: {error}.",
+            remedy="Train again, or resume the run from its last epoch with --resume.",
+        ) from error
+    check_weights(found, net.state_dict(), str(path))
+    net.load_state_dict(found)
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Compare weights by name and shape, before anything is loaded.
+
+    Args:
+        found: Weights in a file.
+        expected: Weights of the network.
+        source: Name of the file, for the message.
+
+    Raises:
+        ConfigError: See `load_weights`.
+    """
+    wrong = {
+        "missing": [name for name in expected if name not in found],
+        "surplus": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} for {tuple(weight.shape)}"
+            for name, weight in expected.items()
+            if name in found and found[name].shape != weight.shape
+        ],
+    }
+    problems = [
+        f"{kind} {list_first(names, _LISTED_WEIGHTS)} ({len(names)})"
+        for kind, names in wrong.items()
+        if names
+    ]
+    if problems:
+        raise ConfigError(
+            f"{source} does not hold the weights of this network: {'; '.join(problems)}.",
+            remedy="Use the configuration and the package versions that it was written with: "
+            "config.json and the bundle name them.",
+        )

@@ -1,42 +1,165 @@
-"""From the blocks of a scene to its footprints, with memory for some numbers of each."""
+"""Footprints of a scene from its blocks, with memory for a few numbers of each footprint.
+
+`FootprintAssembler` takes blocks and returns a `FootprintSet`. `Tracing` traces one block where the
+block was predicted, as far as its footprints depend on it alone.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
-from rooftrace.vector.blocks import BlockPolygonizer
-from rooftrace.vector.classes import ClassPolygonizer
-from rooftrace.vector.conflicts import settle_neighbours
 from rooftrace.vector.footprints import make_footprints
-from rooftrace.vector.options import VectorOptions
-from rooftrace.vector.polygonize import Prob, TracedPolygons
 from rooftrace.vector.prepare import (
     Candidates,
-    GrowingRecords,
-    Maker,
-    Records,
-    Task,
+    FootprintRecordBuffer,
+    FootprintRecords,
+    OutlineMaker,
+    RegionBatch,
+    SpillFile,
+    VectorOptions,
     check_area,
 )
+from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.separate import owners
-from rooftrace.vector.spool import Spool
-from rooftrace.vector.traced import BlockOutlines, Tracing
+from rooftrace.vector.trace import Bools, Prob, TracedPolygons
+from rooftrace.vector.trace_blocks import (
+    BlockPolygonizer,
+    BlockTrace,
+    ClassPolygonizer,
+    trace_block,
+)
 
-__all__ = ["FootprintAssembler", "FootprintSet"]
+__all__ = ["BlockOutlines", "FootprintAssembler", "FootprintSet", "Refine", "Tracing"]
+
+
+@dataclass(frozen=True)
+class BlockOutlines:
+    """Contribution of one block to the footprints of its scene; picklable.
+
+    Args:
+        window: Window of the block.
+        crossing: Regions that touch other blocks, by class; for classes that occur.
+        markers: Markers that touch other blocks; None where the block has no markers.
+        waiting: Markers inside regions that touch other blocks.
+        made: Candidate outlines of the complete regions.
+        found: Number of complete regions of the building class.
+        has_score: True where probabilities were given.
+    """
+
+    window: Window
+    crossing: Mapping[int, BlockTrace]
+    markers: BlockTrace | None
+    waiting: TracedPolygons
+    made: tuple[Candidates, ...]
+    found: int
+    has_score: bool
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        # All polygons are encoded at once; one by one takes many times as long.
+        state["made"] = tuple(_packed(one) for one in self.made)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state["made"] = tuple(_unpacked(one) for one in state["made"])
+        self.__dict__.update(state)
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """Traces blocks of a scene; picklable.
+
+    Args:
+        classes: Class indices to trace.
+        building_class: Class that is separated and regularized.
+        maker: Maker of outlines.
+    """
+
+    classes: tuple[int, ...]
+    building_class: int
+    maker: OutlineMaker
+
+    def trace(
+        self,
+        window: Window,
+        mask: NDArray[np.uint8],
+        score: Prob | None,
+        occurring: Collection[int],
+        markers: NDArray[np.uint8] | None = None,
+    ) -> BlockOutlines:
+        """Do the part of `FootprintAssembler.feed` that depends on one block alone.
+
+        Args:
+            window, mask, score, occurring, markers: See `FootprintAssembler.feed`.
+
+        Raises:
+            ValueError: The block is invalid, see `BlockPolygonizer.feed`.
+            PredictError: Pixels were lost.
+        """
+        options = self.maker.options
+        scene = Window.whole(self.maker.grid.shape)
+        within = None
+        if markers is not None and options.separate:
+            within = trace_block(scene, window, markers, score)
+        waiting = TracedPolygons.none()
+        crossing, made, found = {}, [], 0
+        for index in self.classes:
+            if index not in occurring:
+                continue
+            trace = trace_block(scene, window, mask == index, score, options.min_area_px)
+            crossing[index] = trace.without_complete()
+            batch = RegionBatch(trace.complete, index == self.building_class, index)
+            if batch.is_building:
+                found = len(trace.complete)
+                if within is not None:
+                    fresh = within.complete.of(within.complete.area_px >= options.min_marker_px)
+                    owner = owners(batch.regions, fresh)
+                    inside = owner >= 0
+                    waiting = fresh.of(~inside)
+                    batch = replace(batch, markers=fresh.of(inside), owner=owner[inside])
+            if len(batch.regions):
+                made.append(self.maker.make(batch))
+        return BlockOutlines(
+            window, crossing, None if within is None else within.without_complete(), waiting,
+            tuple(made), found, score is not None,
+        )  # fmt: skip
+
+
+_POLYGONS = ("raw", "proposed")
+
+
+def _packed(made: Candidates) -> dict[str, Any]:
+    values = {one.name: getattr(made, one.name) for one in fields(made)}
+    return values | {name: shapely.to_wkb(values[name]).tolist() for name in _POLYGONS}
+
+
+def _unpacked(values: Mapping[str, Any]) -> Candidates:
+    polygons = {name: _polygons(values[name]) for name in _POLYGONS}
+    return Candidates(**{**values, **polygons})
+
+
+def _polygons(encoded: list[bytes]) -> NDArray[np.object_]:
+    held = np.empty(len(encoded), np.object_)
+    held[:] = encoded
+    return np.asarray(shapely.from_wkb(held), np.object_)
+
 
 Calibrate = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
 _AT_ONCE = 500
-"""Regions that a thread works on; fewer are not worth handing over."""
+"""Number of regions that a thread processes; fewer are processed in the calling thread."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -44,23 +167,23 @@ _WORKERS = min(4, os.cpu_count() or 1)
 class FootprintAssembler:
     """Footprints of a scene from blocks that partition it.
 
-    The same blocks give the same footprints, byte by byte, and so does any other partition. What is
-    held beside 62 bytes for each footprint are the outlines that cross from what was fed to what
-    was not; the polygons lie in a file once they are many. A scene of one block needs neither
-    threads nor a file.
+    The same blocks give the same footprints, byte by byte, and so does any other partition. In
+    memory are 63 bytes for each footprint, and the outlines between fed and unfed blocks. The
+    polygons are in a file once they are many. A scene of one block needs neither threads nor a
+    file.
 
     Args:
-        grid: where the pixels lie.
-        classes: the indices of the classes that are traced.
-        building_class: the one that is cut apart, regularized and kept from overlapping.
-        options: how, in pixels of the grid.
-        folder: for the file; default the system's for temporary files.
-        gsd_m: metres from one pixel to the next, in place of what the grid says.
-        calibrate: of scores; default they stay the mean probability.
-        class_names: by index; empty where all are buildings, and no class is told.
+        grid: Grid of the pixels.
+        classes: Class indices to trace.
+        building_class: Class that is separated, regularized and kept free of overlaps.
+        options: Options in pixels of the grid.
+        folder: Folder of the file; default the system's folder for temporary files.
+        gsd_m: Metres per pixel; overrides the grid.
+        calibrate: Function that calibrates scores; by default a score is the mean probability.
+        class_names: Names by class index; empty where all are buildings, so no class is written.
 
     Raises:
-        ConfigError, GeoreferenceError: as `VectorOptions.check`.
+        ConfigError, GeoreferenceError: The options do not fit the grid, see `VectorOptions.check`.
     """
 
     def __init__(
@@ -77,20 +200,20 @@ class FootprintAssembler:
     ) -> None:
         options.check(grid, gsd_m)
         self.found = 0
-        """Regions of the building class, of `min_area_px` or more, that are complete so far."""
+        """Number of complete regions of the building class with `min_area_px` or more so far."""
         self._building_class = building_class
         self._options = options
-        self._maker = Maker(grid, options, gsd_m)
+        self._maker = OutlineMaker(grid, options, gsd_m)
         self._calibrate = calibrate
         self._class_names = class_names
         self._polygonizer = ClassPolygonizer(grid.shape, classes, options.min_area_px)
-        self._cores = BlockPolygonizer(grid.shape)
-        self._has_cores = False
+        self._markers = BlockPolygonizer(grid.shape)
+        self._has_markers = False
         self._has_score = True
-        # Cores whose building is not complete yet.
+        # Markers whose building is not complete yet.
         self._waiting = TracedPolygons.none()
-        self._spool = Spool(folder)
-        self._records = GrowingRecords()
+        self._spill = SpillFile(folder)
+        self._records = FootprintRecordBuffer()
         self._made_px = dict.fromkeys(classes, 0)
         self._pool: ThreadPoolExecutor | None = None
         self._making: deque[Future[Candidates]] = deque()
@@ -103,7 +226,7 @@ class FootprintAssembler:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         if not self._finished:
-            self._spool.close()
+            self._spill.close()
 
     def feed(
         self,
@@ -111,71 +234,76 @@ class FootprintAssembler:
         mask: NDArray[np.uint8],
         score: Prob | None,
         occurring: Collection[int],
-        cores: NDArray[np.uint8] | None = None,
+        markers: NDArray[np.uint8] | None = None,
+        *,
+        outlines: BlockOutlines | None = None,
     ) -> None:
-        """Takes one block; from one thread.
+        """Add one block; call it from one thread only.
 
         Args:
-            window: of the grid; shares no pixel with a block fed before.
+            window: Window of the grid; it overlaps no block fed before.
             mask: (y, x) class indices.
-            score: (y, x) the probability of each pixel's class, float32 in 0..1 or uint8 standing
-                for 0..1 by 255ths. Where a block has None, all scores are NaN.
-            occurring: the classes that have a pixel in the block.
-            cores: (y, x) not 0 inside a building and away from its neighbours.
+            score: (y, x) probability of each pixel's class, float32 in 0..1 or uint8 in 255ths. If
+                a block has None, all scores are NaN.
+            occurring: Classes that occur in the block.
+            markers: (y, x) not 0 inside a building and away from its neighbours.
+            outlines: Polygons of the block, where `tracing` has traced them elsewhere. The
+                footprints are the same.
 
         Raises:
-            ValueError: as `BlockPolygonizer.feed`.
-            ExportError: there is no room for the polygons.
-            PredictError: pixels were lost.
+            ValueError: The block is invalid, see `BlockPolygonizer.feed`.
+            ExportError: There is no space for the polygons.
+            PredictError: Pixels were lost.
         """
+        if outlines is not None:
+            self._feed_outlines(outlines)
+            return
         self._polygonizer.feed(window, mask, score, occurring)
         self._has_score &= score is not None
-        if cores is not None and self._options.separate:
-            self._cores.feed(window, cores, score)
-            self._has_cores = True
+        if markers is not None and self._options.separate:
+            self._markers.feed(window, markers, score)
+            self._has_markers = True
         else:
-            self._cores.skip(window)
-        joined = self._polygonizer.ripe or self._cores.ripe
+            self._markers.skip(window)
+        joined = self._polygonizer.is_due or self._markers.is_due
         if joined:
             self._polygonizer.join()
-            self._cores.join()
-        self._hand_on(self._polygonizer.take(), self._cores.take(), joined=joined)
+            self._markers.join()
+        self._process(self._polygonizer.take(), self._markers.take(), joined=joined)
 
     @property
     def tracing(self) -> Tracing:
-        """How a block is traced elsewhere, for `feed_traced`."""
+        """Description of how to trace a block elsewhere, see `feed`."""
         return Tracing(tuple(self._made_px), self._building_class, self._maker)
 
-    def feed_traced(self, outlines: BlockOutlines) -> None:
-        """Takes one block that was traced by `tracing`; the footprints are those of `feed`.
-
-        Raises:
-            ValueError, ExportError, PredictError: as `feed`.
-        """
+    def _feed_outlines(self, outlines: BlockOutlines) -> None:
         self._polygonizer.add(outlines.window, outlines.crossing)
         self._has_score &= outlines.has_score
-        if outlines.cores is None:
-            self._cores.skip(outlines.window)
+        if outlines.markers is None:
+            self._markers.skip(outlines.window)
         else:
-            self._cores.add(outlines.cores)
-            self._has_cores = True
+            self._markers.add(outlines.markers)
+            self._has_markers = True
         self._waiting = TracedPolygons.concatenated([self._waiting, outlines.waiting])
         self.found += outlines.found
         for made in outlines.made:
             self._keep(made)
-        if self._polygonizer.ripe or self._cores.ripe:
+        if self._polygonizer.is_due or self._markers.is_due:
             self._polygonizer.join()
-            self._cores.join()
-            self._hand_on(self._polygonizer.take(), self._cores.take(), joined=True)
+            self._markers.join()
+            self._process(self._polygonizer.take(), self._markers.take(), joined=True)
 
-    def finish(self) -> FootprintSet:
-        """All footprints; the caller closes them.
+    def finish(self, refine: Refine | None = None) -> FootprintSet:
+        """Return all footprints; the caller closes them.
+
+        Args:
+            refine: Function that refines the outlines of buildings, after overlaps were resolved.
 
         Raises:
-            ValueError: the blocks do not cover the grid.
-            ExportError, PredictError: as `feed`.
+            ValueError: The blocks do not cover the grid.
+            ExportError, PredictError: See `feed`.
         """
-        self._hand_on(self._polygonizer.finish(), self._cores.finish(), joined=True)
+        self._process(self._polygonizer.finish(), self._markers.finish(), joined=True)
         while self._making:
             self._keep(self._making.popleft().result())
         if self._pool is not None:
@@ -183,99 +311,107 @@ class FootprintAssembler:
         for index, small in self._polygonizer.small_px.items():
             check_area(index, self._polygonizer.pixels[index], self._made_px[index] + small)
         records = self._records.whole()
-        records = settle_neighbours(
-            records, records.class_id == self._building_class, self._spool, self._maker.area_m2
-        )
+        buildings = records.class_id == self._building_class
+        records = resolve_scene_overlaps(records, buildings, self._spill, self._maker.area_m2)
+        if refine is not None:
+            records = refine(records, buildings, self._spill, self._maker)
         if not self._has_score:
             records = replace(records, score=np.full(len(records), np.nan, np.float32))
         self._finished = True
         return FootprintSet(
-            records, self._spool, self._maker, self._building_class, self._calibrate,
-            self._class_names,
+            records, self._spill, self._maker, self._building_class, self._calibrate,
+            self._class_names, may_be_refined=refine is not None,
         )  # fmt: skip
 
-    def _hand_on(
-        self, regions: dict[int, TracedPolygons], cores: TracedPolygons, *, joined: bool
+    def _process(
+        self, regions: dict[int, TracedPolygons], markers: TracedPolygons, *, joined: bool
     ) -> None:
-        """Complete regions go to work.
+        """Process complete regions.
 
-        A region inside of a block has its cores inside of it, too: only where regions of several
-        blocks were joined do the cores matter that waited.
+        A region inside a block has its markers inside it, too. Markers that waited matter only
+        where regions of several blocks were joined.
         """
         for index, own in regions.items():
-            task = Task(own, index == self._building_class, index)
-            if task.is_building:
+            batch = RegionBatch(own, index == self._building_class, index)
+            if batch.is_building:
                 self.found += len(own)
-                if self._has_cores:
-                    task, left = self._with_cores(task, cores, joined=joined)
+                if self._has_markers:
+                    batch, left = self._with_markers(batch, markers, joined=joined)
                     self._waiting = left
-            for part in task.parts(_AT_ONCE):
+            for part in batch.parts(_AT_ONCE):
                 self._submit(part)
 
-    def _with_cores(
-        self, task: Task, fresh: TracedPolygons, *, joined: bool
-    ) -> tuple[Task, TracedPolygons]:
-        """A task with the cores that lie in its regions, and those that go on waiting."""
-        fresh = fresh.of(fresh.area_px >= self._options.core_px)
+    def _with_markers(
+        self, batch: RegionBatch, fresh: TracedPolygons, *, joined: bool
+    ) -> tuple[RegionBatch, TracedPolygons]:
+        """Return a batch with the markers inside its regions, and the markers that continue
+        to wait.
+        """
+        fresh = fresh.of(fresh.area_px >= self._options.min_marker_px)
         waiting = self._waiting
         if joined:
             fresh, waiting = TracedPolygons.concatenated([waiting, fresh]), TracedPolygons.none()
-        owner = owners(task.regions, fresh)
+        owner = owners(batch.regions, fresh)
         inside = owner >= 0
         left = TracedPolygons.concatenated([waiting, fresh.of(~inside)])
-        return replace(task, cores=fresh.of(inside), owner=owner[inside]), left
+        return replace(batch, markers=fresh.of(inside), owner=owner[inside]), left
 
-    def _submit(self, task: Task) -> None:
-        if len(task.regions) < _AT_ONCE and self._pool is None:
-            self._keep(self._maker.make(task))
+    def _submit(self, batch: RegionBatch) -> None:
+        if len(batch.regions) < _AT_ONCE and self._pool is None:
+            self._keep(self._maker.make(batch))
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_WORKERS, "footprints")
-        self._making.append(self._pool.submit(self._maker.make, task))
+        self._making.append(self._pool.submit(self._maker.make, batch))
         while len(self._making) > 2 * _WORKERS or (self._making and self._making[0].done()):
             self._keep(self._making.popleft().result())
 
     def _keep(self, made: Candidates) -> None:
         self._made_px[made.class_id] += made.area_px
-        self._records.append(Records.of(made, self._spool))
+        self._records.append(FootprintRecords.of(made, self._spill))
 
 
 class FootprintSet:
     """The footprints of a scene, ordered by their first pixel, row by row.
 
     Args:
-        records: of all that were found, settled among one another.
-        spool: in which their polygons lie.
-        maker: that made them.
-        building_class: the index of the class of buildings.
-        calibrate: of scores.
-        class_names: by index; empty where all are buildings.
+        records: Records of all footprints, after overlaps were resolved.
+        spill: File that holds their polygons.
+        maker: Maker of the outlines.
+        building_class: Index of the class of buildings.
+        calibrate: Function that calibrates scores.
+        class_names: Names by class index; empty where all are buildings.
+        may_be_refined: Whether footprints state if their outlines were refined.
     """
 
     def __init__(
         self,
-        records: Records,
-        spool: Spool,
-        maker: Maker,
+        records: FootprintRecords,
+        spill: SpillFile,
+        maker: OutlineMaker,
         building_class: int,
         calibrate: Calibrate | None,
         class_names: tuple[str, ...],
+        *,
+        may_be_refined: bool = False,
     ) -> None:
         smallest = maker.options.min_area_m2
         if smallest:
             records = records.of_numbers(records.area_m2 >= smallest)
         self._records = records.of_numbers(np.argsort(records.first))
-        self._spool = spool
+        self._spill = spill
         self._maker = maker
         self._calibrate = calibrate
         self._class_names = class_names
         ids, counts = np.unique(self._records.class_id, return_counts=True)
         self.counts: dict[int, int] = dict(zip(ids.tolist(), counts.tolist()))
-        """Footprints by class; only of those that have one."""
+        """Number of footprints by class; classes without any are missing."""
         self.considered = self.counts.get(building_class, 0)
-        """Footprints of buildings, which may have become regular."""
+        """Number of footprints of buildings, which may have become regular."""
         self.regularized = int(self._records.accepted.sum())
-        """Those that did."""
+        """Number of footprints that became regular."""
+        self.refined = int(self._records.refined.sum()) if may_be_refined else None
+        """Number of footprints that were refined; None if none could be."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -287,10 +423,10 @@ class FootprintSet:
         self.close()
 
     def chunks(self, size: int = 20_000) -> Iterator[Footprints]:
-        """All, so many at a time; where there are none, one chunk of none.
+        """Yield all footprints in chunks of `size`; without any, one empty chunk.
 
         Raises:
-            ExportError: what was laid aside cannot be read back.
+            ExportError: The polygons cannot be read from the temporary file.
         """
         for first in range(0, max(len(self), 1), size):
             yield self._made(
@@ -298,21 +434,23 @@ class FootprintSet:
             )
 
     def whole(self) -> Footprints:
-        """All at once.
+        """Return all footprints at once.
 
         Raises:
-            ExportError: as `chunks`.
+            ExportError: See `chunks`.
         """
         return self._made(self._records)
 
     def close(self) -> None:
-        """Gives back the memory and the room on disk; to do so twice does no harm."""
-        self._spool.close()
+        """Free the memory and the disk space; may be called twice."""
+        self._spill.close()
 
-    def _made(self, chosen: Records) -> Footprints:
-        polygons = self._spool.read(chosen.proposed, chosen.stop)
+    def _made(self, chosen: FootprintRecords) -> Footprints:
+        polygons = self._spill.read(chosen.proposed, chosen.stop)
         score = chosen.score if self._calibrate is None else self._calibrate(chosen.score)
         made = make_footprints(polygons, score, self._maker.grid, gsd_m=self._maker.gsd_m)
+        if self.refined is not None:
+            made = replace(made, refined=chosen.refined)
         if not self._class_names:
             return made
         return replace(made, class_id=chosen.class_id, classes=self._class_names)

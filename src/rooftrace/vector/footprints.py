@@ -1,6 +1,12 @@
-"""Polygons in pixels to footprints on the ground."""
+"""Footprints on the ground from polygons in pixels.
+
+The file also holds the minimum rotated rectangles of many polygons at once, and the outline of a
+scene's valid data.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -8,16 +14,97 @@ from numpy.typing import NDArray
 from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 
-from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.io.mend import mended
-from rooftrace.vector.rectangles import smallest_rectangles
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.legend import NODATA
+from rooftrace.io.make_valid import make_polygons_valid
+from rooftrace.vector.trace import Floats, Polygons
+from rooftrace.vector.trace_blocks import BlockPolygonizer
 
-__all__ = ["make_footprints", "metres_per_px", "square_metres_per_px"]
+__all__ = [
+    "Rectangles",
+    "ValidOutline",
+    "make_footprints",
+    "metres_per_px",
+    "minimum_rectangles",
+    "square_metres_per_px",
+]
 
-Floats = NDArray[np.float64]
-Polygons = NDArray[np.object_]
 
-# Without metres: the image's upper side is taken for north.
+# Maximum number of pairs of an edge and a vertex of a hull that are evaluated at once.
+_PAIRS_AT_ONCE = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangles:
+    """Rectangles in the plane, in the unit of the polygons.
+
+    Args:
+        length: (n,) lengths of the longer sides.
+        width: (n,) lengths of the shorter sides.
+        angle: (n,) radians in [0, pi), from the x axis towards the y axis to the longer side.
+    """
+
+    length: Floats
+    width: Floats
+    angle: Floats
+
+    @property
+    def area(self) -> Floats:
+        """(n,) length times width."""
+        return self.length * self.width
+
+
+def minimum_rectangles(polygons: NDArray[np.object_]) -> Rectangles:
+    """Return the minimum-area rotated rectangle of each polygon.
+
+    One side of it lies along an edge of the convex hull (Freeman and Shapira 1975,
+    doi:10.1145/360881.360919), so all edges are evaluated.
+
+    Args:
+        polygons: (n,) shapely polygons with an area.
+
+    Returns:
+        (n,) rectangles in the same order.
+    """
+    hulls = shapely.convex_hull(polygons)
+    size = shapely.get_num_coordinates(hulls) - 1
+    stops = np.cumsum(size.astype(np.int64) ** 2)
+    cuts = np.searchsorted(stops, np.arange(_PAIRS_AT_ONCE, stops[-1:].sum(), _PAIRS_AT_ONCE))
+    found = [_of_hulls(part) for part in np.split(hulls, np.unique(cuts)) if len(part)]
+    columns = np.concatenate(found, axis=1) if found else np.zeros((3, 0))
+    return Rectangles(*columns)
+
+
+def _of_hulls(hulls: NDArray[np.object_]) -> Floats:
+    """Return (3, n) length, width and angle."""
+    vertex, owner = shapely.get_coordinates(hulls, return_index=True)
+    count = np.bincount(owner, minlength=len(hulls))
+    start = np.cumsum(count) - count
+    # Products of coordinates keep their precision near the origin.
+    vertex = vertex - vertex[start][owner]
+    edge = np.ones(len(vertex), np.bool_)
+    edge[start + count - 1] = False
+    first = np.flatnonzero(edge)
+    along = vertex[first + 1] - vertex[first]
+    along /= np.hypot(along[:, 0], along[:, 1])[:, None]
+
+    hull = owner[first]
+    times = count[hull]
+    begins = np.cumsum(times) - times
+    other = vertex[np.arange(times.sum()) - np.repeat(begins - start[hull], times)]
+    unit = np.repeat(along, times, axis=0)
+    run = (other * unit).sum(axis=1)
+    away = other[:, 1] * unit[:, 0] - other[:, 0] * unit[:, 1]
+    spans = np.stack(
+        [np.maximum.reduceat(p, begins) - np.minimum.reduceat(p, begins) for p in (run, away)]
+    )
+    best = np.lexsort((spans.prod(axis=0), hull))[np.cumsum(count - 1) - (count - 1)]
+    length, width = spans[:, best]
+    angle = np.arctan2(along[best, 1], along[best, 0]) + np.where(length < width, np.pi / 2, 0)
+    return np.stack([np.maximum(length, width), np.minimum(length, width), angle % np.pi])
+
+
+# Without metres, the upper side of the image counts as north.
 _UPRIGHT = np.array([[1.0, 0.0], [0.0, -1.0]])
 
 
@@ -28,22 +115,22 @@ def make_footprints(
     *,
     gsd_m: float | None = None,
 ) -> Footprints:
-    """Footprints in the grid's CRS, or in pixels (x right, y down) where it has none.
+    """Return footprints in the grid's CRS, or in pixels (x right, y down) where it has none.
 
     Args:
         polygons_px: (n,) shapely polygons in pixel coordinates of the grid, corner-based.
-        score: (n,) in 0..1.
-        grid: where the pixels lie.
-        gsd_m: metres from one pixel to the next, for areas and perimeters, in place of what the
-            grid says.
+        score: (n,) scores in 0..1.
+        grid: Grid of the pixels.
+        gsd_m: Metres per pixel for areas and perimeters; overrides the grid.
 
     Returns:
-        All of them, in the order given. Metres are those of the WGS 84 ellipsoid at each polygon,
-        or by `gsd_m`, or NaN where neither is known.
+        All footprints in the order given. Metres are those of the WGS 84 ellipsoid at each polygon,
+        or follow `gsd_m`, or are NaN where neither is known.
     """
     local = metres_per_px(grid, shapely.get_coordinates(shapely.centroid(polygons_px)))
     across = _size(local)
-    # A place that is none, or a pixel that has no size there, tells neither metres nor directions.
+    # A position without coordinates, or a pixel without a size there, gives neither metres nor
+    # directions.
     known = np.isfinite(across) & (across > 0)
     size_m = np.where(known, across, np.nan)
     if gsd_m is not None:
@@ -51,8 +138,8 @@ def make_footprints(
     # Directions and ratios of lengths need no scale, so they are known where metres are not.
     unscaled = np.where(known[:, None, None], local, _UPRIGHT)
     size = _size(unscaled)
-    on_ground = _laid_out(polygons_px, unscaled / size[:, None, None])
-    around = smallest_rectangles(on_ground)
+    on_ground = _transformed(polygons_px, unscaled / size[:, None, None])
+    around = minimum_rectangles(on_ground)
     area = shapely.area(polygons_px)
     return Footprints(
         _to_world(polygons_px, grid),
@@ -66,32 +153,32 @@ def make_footprints(
 
 
 def square_metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
-    """The area of a pixel on the WGS 84 ellipsoid, at places of the grid.
+    """Return the area of a pixel on the WGS 84 ellipsoid, at positions of the grid.
 
     Args:
-        grid: where the pixels lie.
+        grid: Grid of the pixels.
         xy_px: (n, 2) column and row, corner-based.
 
     Returns:
-        (n,) square metres; NaN without a CRS and where it has no longitude and latitude.
+        (n,) square metres; NaN without a CRS, and where it has no longitude and latitude.
     """
     return _size(metres_per_px(grid, xy_px)) ** 2
 
 
 def metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
-    """How far a step of one pixel leads on the WGS 84 ellipsoid, at places of the grid.
+    """Return the length of a step of one pixel on the WGS 84 ellipsoid, at positions of the grid.
 
-    The Jacobian of pixel to longitude and latitude by central differences, times the radii of the
-    ellipsoid's curvature, N cos(lat) and M (Snyder 1987, USGS Professional Paper 1395, eq. 4-18 to
-    4-21).
+    It is the Jacobian of pixel to longitude and latitude by central differences, times the radii of
+    the ellipsoid's curvature, N cos(lat) and M (Snyder 1987, USGS Professional Paper 1395, eq. 4-18
+    to 4-21).
 
     Args:
-        grid: where the pixels lie.
+        grid: Grid of the pixels.
         xy_px: (n, 2) column and row, corner-based.
 
     Returns:
         (n, 2, 2) metres to the east and to the north (rows) for a step to the next column and to
-        the next row (columns); NaN without a CRS and where it has no longitude and latitude.
+        the next row (columns); NaN without a CRS, and where it has no longitude and latitude.
     """
     unknown = np.full((len(xy_px), 2, 2), np.nan)
     if grid.crs is None:
@@ -101,10 +188,10 @@ def metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
     try:
         lon, lat = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(x, y)
     except ProjError:
-        # A local system that is tied to no place on the Earth.
+        # A local system without a position on the Earth.
         return unknown
     lon, lat = np.where(np.isfinite([lon, lat]), [lon, lat], np.nan)
-    # Across the antimeridian longitudes jump by a whole turn.
+    # Across the antimeridian longitudes jump by a full turn.
     d_lon = np.radians((lon[:, 0::2] - lon[:, 1::2] + 180) % 360 - 180)
     d_lat = np.radians(lat[:, 0::2] - lat[:, 1::2])
     geod = Geod(ellps="WGS84")
@@ -116,21 +203,23 @@ def metres_per_px(grid: GeoGrid, xy_px: Floats) -> Floats:
 
 
 def _size(metres: Floats) -> Floats:
-    """(n,) metres from one pixel to the next: the geometric mean over directions."""
+    """Return (n,) metres per pixel: the geometric mean over directions."""
     across = metres[:, 0, 0] * metres[:, 1, 1] - metres[:, 0, 1] * metres[:, 1, 0]
     return np.asarray(np.sqrt(np.abs(across)))
 
 
-def _laid_out(polygons: Polygons, step: Floats) -> Polygons:
-    """Each polygon by its own linear map (n, 2, 2)."""
+def _transformed(polygons: Polygons, step: Floats) -> Polygons:
+    """Return each polygon after its own linear map (n, 2, 2)."""
     xy, owner = shapely.get_coordinates(polygons, return_index=True)
     placed = np.einsum("nij,nj->ni", step[owner], xy)
-    # What is given is left as it is.
+    # The input is not changed.
     return np.asarray(shapely.set_coordinates(polygons.copy(), placed), np.object_)
 
 
 def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:
-    """In the grid's CRS, exterior rings counter-clockwise; as it came without one."""
+    """Return polygons in the grid's CRS with counter-clockwise exteriors; unchanged without a
+    CRS.
+    """
     if grid.crs is None:
         return polygons_px
 
@@ -138,5 +227,56 @@ def _to_world(polygons_px: Polygons, grid: GeoGrid) -> Polygons:
         return np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
 
     placed = np.asarray(shapely.transform(polygons_px, place), np.object_)
-    # Pixel rows grow downwards, so most transforms turn rings around.
-    return mended(placed if grid.transform.determinant > 0 else shapely.reverse(placed))
+    # Pixel rows increase downwards, so most transforms reverse the orientation of rings.
+    return make_polygons_valid(
+        placed if grid.transform.determinant > 0 else shapely.reverse(placed)
+    )
+
+
+_MIN_VALID_PX = 64
+"""Minimum pixels of a region of valid data; a smaller one shows no building."""
+
+_MIN_HOLE_PX = 1024
+"""Minimum pixels of a hole in the valid data; a smaller one cuts no building."""
+
+_TOLERANCE_PX = 0.5
+
+
+class ValidOutline:
+    """The outline of the valid data, from blocks of a class mask that partition a scene.
+
+    Args:
+        grid: Grid of the scene.
+    """
+
+    def __init__(self, grid: GeoGrid) -> None:
+        self._grid = grid
+        self._polygonizer = BlockPolygonizer(grid.shape, _MIN_VALID_PX)
+
+    def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        """Add a block (y, x) of class indices; NODATA marks unknown pixels."""
+        valid = mask != NODATA
+        if valid.any():
+            self._polygonizer.feed(window, valid, None)
+        else:
+            self._polygonizer.skip(window)
+
+    def finish(self) -> shapely.MultiPolygon:
+        """Return the outline in the grid's CRS, within half a pixel; empty where nothing is
+        valid.
+        """
+        found = self._polygonizer.finish().polygons
+        filled = [
+            shapely.Polygon(
+                one.exterior,
+                [h for h in one.interiors if shapely.Polygon(h).area >= _MIN_HOLE_PX],
+            )
+            for one in found
+        ]
+        simple = shapely.simplify(np.array(filled, np.object_), _TOLERANCE_PX)
+        placed = shapely.transform(
+            shapely.multipolygons(list(simple)),
+            lambda xy: np.stack(self._grid.to_world(xy[:, 0], xy[:, 1]), axis=1),
+        )
+        assert isinstance(placed, shapely.MultiPolygon)
+        return placed

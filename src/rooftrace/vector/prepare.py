@@ -1,76 +1,230 @@
-"""Complete regions to polygons and the few numbers of each that stay in memory."""
+"""Candidate outlines from complete regions, and the records of them that stay in memory.
+
+`OutlineMaker` turns regions into raw and proposed polygons. The polygons wait in a `SpillFile`
+until those of the whole scene are known; `FootprintRecords` hold a few numbers of each.
+"""
 
 from __future__ import annotations
 
+import io
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import PredictError
+from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
 from rooftrace.core.types import GeoGrid
-from rooftrace.vector.corners import Ints
+from rooftrace.io.make_valid import largest_parts
 from rooftrace.vector.footprints import square_metres_per_px
-from rooftrace.vector.necks import separate_at_necks
-from rooftrace.vector.options import VectorOptions
-from rooftrace.vector.polygonize import TracedPolygons
 from rooftrace.vector.regularize import regularize
-from rooftrace.vector.separate import separate_by_owner
-from rooftrace.vector.simplify import simplify_staircase
-from rooftrace.vector.spool import Spool
+from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
+from rooftrace.vector.simplify import acceptable, simplify_staircase
+from rooftrace.vector.trace import Bools, Floats, Ints, Polygons, TracedPolygons
+from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
 
-__all__ = ["Candidates", "GrowingRecords", "Maker", "Records", "Task", "check_area"]
+__all__ = [
+    "Candidates",
+    "FootprintRecordBuffer",
+    "FootprintRecords",
+    "OutlineMaker",
+    "RegionBatch",
+    "SpillFile",
+    "VectorOptions",
+    "check_area",
+]
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Polygons = NDArray[np.object_]
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """Options for making footprints from regions. Pixels are those of the mask.
+
+    Args:
+        min_area_m2: Minimum area of a footprint, measured with its holes filled.
+        min_hole_m2: Minimum area of a hole in a building; smaller holes are filled. At most
+            `min_area_m2`: a building inside such a hole is then too small itself, so that no
+            footprint covers another.
+        min_area_px: Minimum number of pixels of a region.
+        simplify_px: Maximum distance between an outline and the pixel staircase; 0 keeps the
+            staircase.
+        regularize: True to give buildings right angles where they have them.
+        separate: True to separate buildings that touch, by markers where there are some.
+        min_marker_px: Minimum number of pixels of a marker.
+        watershed: Options of the watershed that separates buildings without markers; None disables
+            it.
+    """
+
+    min_area_m2: float | None = None
+    min_hole_m2: float | None = None
+    min_area_px: float = 9.0
+    simplify_px: float = 1.25
+    regularize: bool = True
+    separate: bool = True
+    min_marker_px: float = MIN_MARKER_PX
+    watershed: WatershedOptions | None = None
+
+    def check(self, grid: GeoGrid, gsd_m: float | None) -> None:
+        """Check the options against a grid.
+
+        Raises:
+            ConfigError: `min_hole_m2` is larger than `min_area_m2`.
+            GeoreferenceError: An area in metres is given, but the size of a pixel is unknown.
+        """
+        if (self.min_hole_m2 or 0) > (self.min_area_m2 or 0):
+            raise ConfigError(
+                f"The minimum hole is {self.min_hole_m2:g} m² and the minimum area "
+                f"{self.min_area_m2 or 0:g} m²; a building inside a filled hole would overlap the "
+                "building around it.",
+                remedy="Choose a minimum hole that is no larger than the minimum area.",
+            )
+        if self.min_area_m2 and gsd_m is None and grid.gsd_m is None:
+            where = "no coordinate system" if grid.crs is None else f"the system {grid.crs.name!r}"
+            raise GeoreferenceError(
+                f"A minimum area of {self.min_area_m2:g} m² was given, but the image has "
+                f"{where}, which does not give the size of its pixels on the ground.",
+                remedy="Give the metres per pixel with --gsd, or remove the minimum area.",
+            )
+
+
+_IN_MEMORY_BYTES = 16 * 2**20
+
+_GAP_BYTES = 1 << 12
+"""Maximum gap in bytes between two requested polygons that is read rather than skipped."""
+
+
+class SpillFile:
+    """Polygons as WKB, in memory while they are few, then in an unnamed temporary file.
+
+    The file disappears with the process, however that ends. Not thread-safe.
+
+    Args:
+        folder: Folder of the file; default the system's folder for temporary files.
+        in_memory_bytes: Size beyond which the polygons go to a file.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, in_memory_bytes: int = _IN_MEMORY_BYTES
+    ) -> None:
+        self._folder = folder
+        self._in_memory_bytes = in_memory_bytes
+        self._file: IO[bytes] = io.BytesIO()
+        self._size = 0
+
+    def append(self, polygons: NDArray[np.object_]) -> Ints:
+        """Add polygons (n,); return (n + 1,) offsets: the start of each, and the end of the last.
+
+        Raises:
+            ExportError: The folder has no space, or is not writable.
+        """
+        encoded: Sequence[bytes] = shapely.to_wkb(polygons).tolist()
+        offsets = np.cumsum([self._size, *map(len, encoded)])
+        with self._as_export_error():
+            if self._size <= self._in_memory_bytes < offsets[-1]:
+                self._roll_over()
+            self._file.seek(self._size)
+            self._file.write(b"".join(encoded))
+        self._size = int(offsets[-1])
+        return offsets
+
+    def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
+        """Return (n,) the polygons from offset `start` (n,) to offset `stop` (n,)."""
+        encoded = np.empty(len(start), np.object_)
+        order = np.argsort(start, kind="stable")
+        low, high = start[order], stop[order]
+        # Neighbouring polygons are read together; single reads take several times as long.
+        first = np.flatnonzero(np.append(True, low[1:] - high[:-1] > _GAP_BYTES)[: len(low)])
+        last = np.append(first[1:], len(low))
+        starts, stops = low.tolist(), high.tolist()
+        cut: list[bytes] = []
+        with self._as_export_error():
+            for one, end in zip(first.tolist(), last.tolist()):
+                begin = starts[one]
+                data = self._part(begin, stops[end - 1])
+                places = zip(starts[one:end], stops[one:end])
+                cut += [data[at - begin : to - begin] for at, to in places]
+        encoded[order] = cut
+        return np.asarray(shapely.from_wkb(encoded), np.object_)
+
+    def _part(self, start: int, stop: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(stop - start)
+
+    def _roll_over(self) -> None:
+        held = self._file
+        self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+        # The file is closed even if `close` is never called.
+        weakref.finalize(self, self._file.close)
+        held.seek(0)
+        shutil.copyfileobj(held, self._file)
+
+    def close(self) -> None:
+        """Free the memory and the disk space; may be called twice."""
+        self._file.close()
+
+    @contextmanager
+    def _as_export_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self._folder or tempfile.gettempdir()
+            raise ExportError(
+                f"The polygons of the scene cannot be stored temporarily in {where}: "
+                f"{error.strerror or error}.",
+                remedy="Free some space there, or write to another disk.",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class RegionBatch:
     """Complete regions of one class.
 
     Args:
-        regions: as they were traced.
-        is_building: whether they are of the building class.
-        class_id: of all of them.
-        cores: that lie in them; None where the model does not tell buildings apart.
-        owner: (cores,) the region that each lies in.
+        regions: Traced regions.
+        is_building: True for the building class.
+        class_id: Class index of all regions.
+        markers: Markers inside the regions; None where the model predicts none.
+        owner: (markers,) region that holds each marker.
     """
 
     regions: TracedPolygons
     is_building: bool
     class_id: int
-    cores: TracedPolygons | None = None
+    markers: TracedPolygons | None = None
     owner: Ints | None = None
 
-    def parts(self, size: int) -> list[Task]:
-        """The same in tasks of so many regions."""
-        tasks = []
+    def parts(self, size: int) -> list[RegionBatch]:
+        """Return the same regions in batches of `size`."""
+        batches = []
         for first in range(0, len(self.regions), size):
             stop = min(first + size, len(self.regions))
             part = replace(self, regions=self.regions.of(np.arange(first, stop)))
-            if self.cores is not None and self.owner is not None:
+            if self.markers is not None and self.owner is not None:
                 own = (self.owner >= first) & (self.owner < stop)
-                part = replace(part, cores=self.cores.of(own), owner=self.owner[own] - first)
-            tasks.append(part)
-        return tasks
+                part = replace(part, markers=self.markers.of(own), owner=self.owner[own] - first)
+            batches.append(part)
+        return batches
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a task became, before neighbours were looked at.
+    """Candidate outlines of a batch, before neighbours are considered.
 
     Args:
         raw: (n,) polygons along pixel edges.
-        proposed: (n,) what they are to become.
-        accepted: (n,) True where that is a regular outline.
+        proposed: (n,) proposed replacements.
+        accepted: (n,) True where the proposal is a regular outline.
         score: (n,) float32.
-        first: (n,) row times the scene's width plus column of each one's first pixel.
-        class_id: of all of them.
-        area_px: of all regions, those that were too small included.
-        area_m2: (n,) of the proposed polygons; NaN where no smallest area was asked for.
+        first: (n,) first pixel of each region: row times the scene's width plus column.
+        class_id: Class index of all of them.
+        area_px: Area of all regions, including those that were too small.
+        area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
     """
 
     raw: Polygons
@@ -84,18 +238,19 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """Numbers of polygons that lie in a spool, 62 bytes for each.
+class FootprintRecords:
+    """Numbers of polygons whose shapes are in a spill file, 63 bytes each.
 
     Args:
         first: (n,) int64 as in `Candidates`.
         class_id: (n,) uint8.
         score: (n,) float32.
         accepted: (n,) bool.
-        area_m2: (n,) of the proposed polygon; NaN where no smallest area was asked for.
-        bounds: (n, 4) float32: left, top, right, bottom of raw and proposed polygon, or a little
-            more.
-        raw, proposed, stop: (n,) int64, where the two polygons begin, and where the second ends.
+        area_m2: (n,) areas of the proposed polygons; NaN where no minimum area was given.
+        bounds: (n, 4) float32: left, top, right, bottom of raw and proposed polygon, rounded
+            outwards.
+        raw, proposed, stop: (n,) int64 offsets of the start of the two polygons and of their end.
+        refined: (n,) True where another network has changed the outline.
     """
 
     first: Ints
@@ -107,85 +262,89 @@ class Records:
     raw: Ints
     proposed: Ints
     stop: Ints
+    refined: Bools
 
     def __len__(self) -> int:
         return len(self.first)
 
     @classmethod
-    def of(cls, made: Candidates, spool: Spool) -> Records:
-        """Of polygons that are laid in a spool."""
-        both = np.stack([made.raw, made.proposed], axis=1).ravel()
-        offsets = spool.append(both)
+    def of(cls, made: Candidates, spill: SpillFile) -> FootprintRecords:
+        """Write polygons to a spill file and return their records."""
+        raw, proposed, stop, bounds = cls.of_pairs(made.raw, made.proposed, spill)
+        count = len(made.first)
+        return cls(
+            made.first, np.full(count, made.class_id, np.uint8), made.score, made.accepted,
+            made.area_m2, bounds, raw, proposed, stop, np.zeros(count, np.bool_),
+        )  # fmt: skip
+
+    @staticmethod
+    def of_pairs(
+        raw: Polygons, proposed: Polygons, spill: SpillFile
+    ) -> tuple[Ints, Ints, Ints, NDArray[np.float32]]:
+        """Write polygons (n,) and their replacements (n,) to a spill file.
+
+        Returns:
+            The fields `raw`, `proposed`, `stop` and `bounds` of their records.
+        """
+        both = np.stack([raw, proposed], axis=1).ravel()
+        offsets = spill.append(both)
         bounds = shapely.bounds(both).reshape(-1, 2, 4)
         low, high = bounds[:, :, :2].min(axis=1), bounds[:, :, 2:].max(axis=1)
-        return cls(
-            made.first,
-            np.full(len(made.first), made.class_id, np.uint8),
-            made.score,
-            made.accepted,
-            made.area_m2,
-            np.concatenate([_rounded(low, -np.inf), _rounded(high, np.inf)], axis=1),
-            offsets[:-1:2],
-            offsets[1::2],
-            offsets[2::2],
-        )
+        outward = np.concatenate([_rounded(low, -np.inf), _rounded(high, np.inf)], axis=1)
+        return offsets[:-1:2], offsets[1::2], offsets[2::2], outward
 
     @classmethod
-    def none(cls) -> Records:
+    def none(cls) -> FootprintRecords:
         none, numbers = np.zeros(0, np.int64), np.zeros(0)
         return cls(
             none, none.astype(np.uint8), numbers.astype(np.float32), none.astype(np.bool_),
-            numbers, np.zeros((0, 4), np.float32), none, none, none,
+            numbers, np.zeros((0, 4), np.float32), none, none, none, none.astype(np.bool_),
         )  # fmt: skip
 
-    def of_slice(self, chosen: slice) -> Records:
-        """Some of them, which share the memory."""
-        return Records(*(getattr(self, one.name)[chosen] for one in fields(self)))
-
-    def of_numbers(self, chosen: Ints | Bools) -> Records:
-        """Some of them."""
-        return Records(*(getattr(self, one.name)[chosen] for one in fields(self)))
+    def of_numbers(self, chosen: Ints | Bools | slice) -> FootprintRecords:
+        """Return some records; those of a slice share the memory."""
+        return FootprintRecords(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
 
-_FEWEST = 4096
-"""Records that there is room for from the beginning on."""
+_MIN_CAPACITY = 4096
+"""Initial capacity in records."""
 
 
-class GrowingRecords:
-    """Records that are added to, a few at a time, over hours.
+class FootprintRecordBuffer:
+    """Records that grow by a few at a time over hours.
 
-    They are copied into arrays that double as they fill. Kept as they come, thousands of small
-    arrays would lie between what is given back meanwhile, and hold whole pages of it.
+    They are copied into arrays that double as they fill. Thousands of small arrays would fragment
+    the memory and keep whole pages of it from being freed.
     """
 
     def __init__(self) -> None:
-        self._kept = Records.none()
+        self._kept = FootprintRecords.none()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def append(self, part: Records) -> None:
-        """Copy some to the end."""
+    def append(self, part: FootprintRecords) -> None:
+        """Copy records to the end."""
         size = self._size + len(part)
         if size > len(self._kept):
-            self._kept = self._grown(max(size, 2 * len(self._kept), _FEWEST))
-        for one in fields(Records):
+            self._kept = self._grown(max(size, 2 * len(self._kept), _MIN_CAPACITY))
+        for one in fields(FootprintRecords):
             getattr(self._kept, one.name)[self._size : size] = getattr(part, one.name)
         self._size = size
 
-    def whole(self) -> Records:
-        """All, in the order they came; shares their memory."""
-        return self._kept.of_slice(slice(self._size))
+    def whole(self) -> FootprintRecords:
+        """Return all records in the order of arrival; they share the buffer's memory."""
+        return self._kept.of_numbers(slice(self._size))
 
-    def _grown(self, capacity: int) -> Records:
+    def _grown(self, capacity: int) -> FootprintRecords:
         arrays = []
-        for one in fields(Records):
+        for one in fields(FootprintRecords):
             held = getattr(self._kept, one.name)
             larger = np.empty((capacity, *held.shape[1:]), held.dtype)
             larger[: self._size] = held[: self._size]
             arrays.append(larger)
-        return Records(*arrays)
+        return FootprintRecords(*arrays)
 
 
 def _rounded(values: Floats, towards: float) -> NDArray[np.float32]:
@@ -194,44 +353,34 @@ def _rounded(values: Floats, towards: float) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes candidates of regions; from several threads at once.
+class OutlineMaker:
+    """Makes candidate outlines of regions; thread-safe.
 
     Args:
-        grid: where pixels lie.
-        options: what is made.
-        gsd_m: metres per pixel, in place of what the grid says.
+        grid: Grid of the pixels.
+        options: Options of the outlines.
+        gsd_m: Metres per pixel; overrides the grid.
     """
 
     grid: GeoGrid
     options: VectorOptions
     gsd_m: float | None = None
 
-    def make(self, task: Task) -> Candidates:
-        """The polygons of a task.
+    def make(self, batch: RegionBatch) -> Candidates:
+        """Return the candidate outlines of a batch.
 
         Raises:
-            PredictError: pixels were lost when buildings were cut apart.
+            PredictError: Pixels were lost when buildings were separated.
         """
-        regions = self._cut_apart(task)
-        area_px = int(task.regions.area_px.sum())
+        regions = self._separated(batch)
+        area_px = int(batch.regions.area_px.sum())
         made_px = int(np.rint(shapely.area(regions.polygons)).sum())
-        check_area(task.class_id, area_px, made_px)
+        check_area(batch.class_id, area_px, made_px)
         large = regions.of(regions.area_px >= self.options.min_area_px)
-        accepted = np.zeros(len(large), np.bool_)
-        tolerance = self.options.simplify_px
-        if task.is_building:
-            whole = self._filled(large.polygons)
-            if self.options.regularize:
-                regular = regularize(whole, tolerance)
-                proposed, accepted = regular.polygons, regular.accepted
-            else:
-                proposed = simplify_staircase(whole, tolerance)
-        else:
-            proposed = simplify_staircase(large.polygons, tolerance)
+        proposed, accepted = self.outline(large.polygons, is_building=batch.is_building)
         row, col = large.first_pixel_yx.T
         area_m2 = self.area_m2(proposed)
-        # Nobody is kept from being filled by what is left out itself.
+        # Footprints that are dropped here do not count as neighbours.
         kept = ~(area_m2 < (self.options.min_area_m2 or 0))
         return Candidates(
             large.polygons[kept],
@@ -239,34 +388,77 @@ class Maker:
             accepted[kept],
             large.score[kept],
             (row * self.grid.width + col)[kept],
-            task.class_id,
+            batch.class_id,
             area_px,
             area_m2[kept],
         )
 
+    def outline(self, raw: Polygons, *, is_building: bool) -> tuple[Polygons, Bools]:
+        """Return (n,) outlines of regions inside the image, and (n,) True for regular ones.
+
+        Args:
+            raw: (n,) polygons along pixel edges, as `trace` makes them.
+            is_building: True to fill small holes and make outlines regular.
+        """
+        accepted = np.zeros(len(raw), np.bool_)
+        tolerance = self.options.simplify_px
+        if is_building:
+            whole = self._filled(raw)
+            if self.options.regularize:
+                regular = regularize(whole, tolerance)
+                proposed, accepted = regular.polygons, regular.accepted
+            else:
+                proposed = simplify_staircase(whole, tolerance)
+        else:
+            proposed = simplify_staircase(raw, tolerance)
+        proposed, reverted = self._clipped(proposed, raw)
+        return proposed, accepted & ~reverted
+
     def area_m2(self, polygons: Polygons) -> Floats:
-        """(n,) of polygons in pixels; NaN where no smallest area was asked for."""
+        """Return (n,) areas of polygons in pixels; NaN where no minimum area was given."""
         if not self.options.min_area_m2:
             return np.full(len(polygons), np.nan)
         return np.asarray(shapely.area(polygons) * self._m2_per_px(polygons), np.float64)
 
-    def _cut_apart(self, task: Task) -> TracedPolygons:
-        if not (task.is_building and self.options.separate):
-            return task.regions
-        if task.cores is not None and task.owner is not None:
-            return separate_by_owner(task.regions, task.cores, task.owner)
-        if self.options.necks is not None:
-            return separate_at_necks(task.regions, self.options.necks)
-        return task.regions
+    def _separated(self, batch: RegionBatch) -> TracedPolygons:
+        if not (batch.is_building and self.options.separate):
+            return batch.regions
+        if batch.markers is not None and batch.owner is not None:
+            return separate_by_owner(batch.regions, batch.markers, batch.owner)
+        if self.options.watershed is not None:
+            return separate_by_watershed(batch.regions, self.options.watershed)
+        return batch.regions
 
     def _m2_per_px(self, polygons: Polygons) -> Floats:
-        """(n,) the area of a pixel at each polygon; NaN where metres are not known."""
+        """Return (n,) the area of a pixel at each polygon; NaN where metres are unknown."""
         if self.gsd_m is not None:
             return np.full(len(polygons), self.gsd_m**2)
         return square_metres_per_px(self.grid, shapely.get_coordinates(shapely.centroid(polygons)))
 
+    def _clipped(self, proposed: Polygons, raw: Polygons) -> tuple[Polygons, Bools]:
+        """Return polygons without the parts outside of the image, where fitted corners may lie.
+
+        Returns:
+            (n,) polygons, and (n,) True where only the polygon along pixel edges is inside.
+        """
+        left, top, right, bottom = shapely.bounds(proposed).T
+        height, width = self.grid.shape
+        beyond = np.flatnonzero((left < 0) | (top < 0) | (right > width) | (bottom > height))
+        reverted = np.zeros(len(proposed), np.bool_)
+        if not len(beyond):
+            return proposed, reverted
+        inside, owner = largest_parts(
+            shapely.intersection(proposed[beyond], shapely.box(0, 0, width, height))
+        )
+        clipped = proposed.copy()
+        clipped[beyond], reverted[beyond] = raw[beyond], True
+        good = acceptable(inside, raw[beyond[owner]])
+        kept = beyond[owner[good]]
+        clipped[kept], reverted[kept] = shapely.orient_polygons(inside[good]), False
+        return clipped, reverted
+
     def _filled(self, polygons: Polygons) -> Polygons:
-        """Without the holes that are too small."""
+        """Return polygons without the holes that are too small."""
         holed = np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0)
         if not self.options.min_hole_m2 or not len(holed):
             return polygons
@@ -280,10 +472,10 @@ class Maker:
 
 
 def check_area(class_id: int, fed_px: int, made_px: int) -> None:
-    """Raises PredictError where polygons do not have the area of the pixels they stand for."""
+    """Raise PredictError if polygons do not have the area of their pixels."""
     if fed_px != made_px:
         raise PredictError(
-            f"The polygons of class {class_id} cover {made_px} pixels, the mask {fed_px}: a fault "
-            "of rooftrace.",
+            f"The polygons of class {class_id} cover {made_px} pixels, the mask {fed_px}: a bug in "
+            "rooftrace.",
             remedy="Please report it, with the mask.",
         )

@@ -1,10 +1,10 @@
-"""Outlines as a map-maker draws them: right angles and main directions where a building has them.
+"""Outlines with right angles and main directions where a building has them.
 
 The main direction is the one that most of the walls have (Duchêne et al. 2003, "Quantitative and
-qualitative description of building orientation", weighs them by length). Edges take it or stand
-upright on it, short ones go and their neighbours are drawn on until they meet, and what is left is
-fitted by least squares (Sester 2005, doi:10.1080/13658810500161179, does so building by building).
-All polygons are worked on at once, as arrays of their vertices.
+qualitative description of building orientation", weighs them by length). Edges are aligned with it
+or perpendicular to it. Short edges are removed and their neighbours extended until they intersect.
+The remaining edges are fitted by least squares (Sester 2005, doi:10.1080/13658810500161179, does so
+building by building). All polygons are processed at once, as arrays of their vertices.
 """
 
 from __future__ import annotations
@@ -12,54 +12,54 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rooftrace.vector.loops import Loops, principal_axes
-from rooftrace.vector.simplify import Drawn, acceptable, meet, simplify_staircase
+from rooftrace.vector.simplify import (
+    RingArrays,
+    SimplifiedOutlines,
+    acceptable,
+    intersect_lines,
+    principal_axes,
+    simplify_staircase,
+)
+from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 
 __all__ = ["Regularized", "regularize"]
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 
-# The figures below were chosen on noisy masks of generated towns and of footprints that people
-# drew, see bench/outlines.py.
+# The values below were chosen on noisy masks of generated towns and of footprints that people drew,
+# see bench/outlines.py.
 #
-# Edges nearer than this to the main direction, or to the one across it, take it,
+# Maximum angle between an edge and the main direction, or its perpendicular, for alignment.
 _SNAP = np.radians(20)
-# unless an end would move by more than so many tolerances: a long wall that is askew is meant so.
+# Maximum displacement of an end in tolerances; a long wall that deviates more is meant so.
 _TURN = 1.0
-# The share of a building's outline that is near its main direction; of a circle it is less than
-# half.
+# Minimum share of the outline that follows the main direction; for a circle it is less than half.
 _MIN_SHARE = 0.6
-# What a corner less is worth: the area, in squares of the tolerance, that the outline may move
-# over,
+# Maximum area, in squares of the tolerance, by which the outline may change to remove one corner.
 _CORNER = 6.0
-# and so many times that where a right angle comes of it. Networks round corners off.
+# Factor on that area where a right angle results, since networks round corners off.
 _UPRIGHT = 2.0
-# Bins of the quarter turn in which the main direction is looked for.
+# Number of bins of the quarter turn in the search for the main direction.
 _BINS = 30
-# Kinds of edges, and what becomes of them.
+# Kinds of edges, and kinds of merges.
 _ALONG, _ACROSS, _OBLIQUE = range(3)
 _TWO, _THREE, _BEVEL = range(3)
-# Rings of fewer edges than this lose one at a time, so that four remain.
+# Rings with fewer edges than this lose one edge at a time, so that four remain.
 _FEW = 12
-# Corners lie on multiples of this, so that a polygon has the same shape wherever it lies.
+# Grid of the corners in pixels: a polygon has the same shape at any position.
 _GRID_PX = 1 / 1024
-# Polygons taken at a time, for the memory.
+# Number of polygons that are processed at once, to limit memory.
 _AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
 class Regularized:
-    """What `regularize` makes of polygons.
+    """Result of `regularize`.
 
     Args:
-        polygons: (n,) valid.
-        accepted: (n,) bool, True where the regular outline was taken, False where it did not do
-            and `simplify_staircase` made the polygon.
+        polygons: (n,) valid polygons.
+        accepted: (n,) bool, True for a regular outline, False where `simplify_staircase` made the
+            polygon.
     """
 
     polygons: Polygons
@@ -70,15 +70,16 @@ class Regularized:
 
 
 def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:
-    """Polygons with right angles where the building has them.
+    """Return polygons with right angles where the building has them.
 
-    A regular outline is taken where it is valid, has as many holes and has an IoU of at least
-    `MIN_IOU` with the pixels, and where most of the outline follows the main direction: what is
-    round or oblique stays so. Each polygon is made by itself, and it is the same wherever it lies.
+    A regular outline is used if it is valid, has as many holes and an IoU of at least `MIN_IOU`
+    with the pixels, and if most of the outline follows the main direction. Round and oblique shapes
+    stay. Each polygon is processed independently, and the result does not depend on its position.
 
     Args:
-        raw_px: (n,) valid shapely polygons on whole pixel coordinates, as `trace` makes them.
-        tolerance_px: how far an outline may lie from the stairs, at least 0; 0 leaves all as it is.
+        raw_px: (n,) valid shapely polygons on integer pixel coordinates, as `trace` makes them.
+        tolerance_px: Maximum distance between an outline and the staircase, at least 0; 0 changes
+            nothing.
 
     Returns:
         (n,) polygons in the same order.
@@ -93,7 +94,7 @@ def regularize(raw_px: Polygons, tolerance_px: float) -> Regularized:
 
 
 def _regularize(raw: Polygons, tolerance_px: float) -> tuple[Polygons, Bools]:
-    drawn = Drawn.of(raw, tolerance_px)
+    drawn = SimplifiedOutlines.of(raw, tolerance_px)
     main, share = _main_directions(drawn, len(raw))
     accepted = share >= _MIN_SHARE
     regular = _regular(drawn.chosen(accepted), main[accepted], tolerance_px)
@@ -106,34 +107,40 @@ def _regularize(raw: Polygons, tolerance_px: float) -> tuple[Polygons, Bools]:
     return polygons, accepted
 
 
-def _regular(drawn: Drawn, main: Floats, tolerance_px: float) -> Polygons:
-    """(n,) with edges along the main directions (n,), in radians, and across them."""
+def _regular(drawn: SimplifiedOutlines, main: Floats, tolerance_px: float) -> Polygons:
+    """Return (n,) polygons with edges along the main directions (n,), in radians, and across
+    them.
+    """
     turn = _rotation(-main)
-    edges = _Edges.of(drawn, turn[drawn.owner[drawn.outline.ring]], tolerance_px)
+    edges = _RingEdges.of(drawn, turn[drawn.owner[drawn.outline.ring]], tolerance_px)
     corner, ring = _corners(_merged(edges, tolerance_px), tolerance_px)
     back = np.einsum("nji,nj->ni", turn[drawn.owner[ring]], corner)
-    return drawn.made(np.rint(back / _GRID_PX) * _GRID_PX, ring)
+    return drawn.build_polygons(np.rint(back / _GRID_PX) * _GRID_PX, ring)
 
 
 def _rotation(angle: Floats) -> Floats:
-    """(n, 2, 2)."""
+    """Return (n, 2, 2) rotation matrices."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.moveaxis(np.array([[cos, -sin], [sin, cos]]), -1, 0)
 
 
 def _quarter(angle: Floats) -> Floats:
-    """The nearest to 0 of an angle's equals modulo a quarter turn."""
+    """Return the angle nearest to 0 that is equal modulo a quarter turn."""
     return (angle + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
 
-def _main_directions(drawn: Drawn, count: int) -> tuple[Floats, Floats]:
-    """The direction that most of each polygon's outline has, modulo a quarter turn.
+def _main_directions(drawn: SimplifiedOutlines, count: int) -> tuple[Floats, Floats]:
+    """Return the direction of most of each polygon's outline, modulo a quarter turn.
 
-    The fullest bins of the edges' directions, weighted by length, say about which; then all edges
-    near it turn together to where the squared distances of their stairs are least.
+    The fullest bins of the edges' directions, weighted by length, give an approximation. Then all
+    edges near it turn together to the minimum of the squared distances of their staircases.
+
+    Args:
+        drawn: Simplified outlines.
+        count: Number of polygons.
 
     Returns:
-        (count,) radians, and (count,) the share of the outline's length that is near to it.
+        (count,) radians, and (count,) the share of the outline's length that follows the direction.
     """
     outline, moments = drawn.outline, drawn.moments
     polygon = drawn.owner[outline.ring]
@@ -154,7 +161,7 @@ def _main_directions(drawn: Drawn, count: int) -> tuple[Floats, Floats]:
     for _ in range(2):
         off = angle - main[polygon]
         near = np.abs(_quarter(off)) <= _SNAP
-        # Edges across are turned by a right angle, and then all have one principal axis.
+        # Perpendicular edges are turned by a right angle, and then all have one principal axis.
         across = np.abs(np.sin(off)) > np.sqrt(0.5)
         spread = np.where(across, yy - xx, xx - yy) * near
         slant = np.where(across, -xy, xy) * near
@@ -169,15 +176,15 @@ def _main_directions(drawn: Drawn, count: int) -> tuple[Floats, Floats]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Edges:
-    """Edges of rings, one ring after the other, each polygon turned into its main direction.
+class _RingEdges:
+    """Edges of rings, one ring after the other, each polygon rotated to its main direction.
 
     Args:
-        moments: (n, 6) of the stairs, see `moments_between`.
-        start: (n, 2) where the stairs of an edge begin.
-        kind: (n,) along the main direction, across it, or oblique to both.
-        ring: (n,) which ring an edge is of.
-        first: (rings + 1,) where each begins.
+        moments: (n, 6) of the staircase, see `moments_between`.
+        start: (n, 2) start of each edge's staircase.
+        kind: (n,) along the main direction, across it, or oblique.
+        ring: (n,) ring of each edge.
+        first: (rings + 1,) index of each ring's first edge.
     """
 
     moments: Floats
@@ -187,8 +194,8 @@ class _Edges:
     first: Ints
 
     @classmethod
-    def of(cls, drawn: Drawn, turn: Floats, tolerance_px: float) -> _Edges:
-        """Those between corners that were drawn, each turned by its own (n, 2, 2)."""
+    def of(cls, drawn: SimplifiedOutlines, turn: Floats, tolerance_px: float) -> _RingEdges:
+        """Return the edges of simplified outlines, each rotated by its own matrix (n, 2, 2)."""
         outline, moments = drawn.outline, drawn.moments
         size, x, y, xx, xy, yy = moments.T
         mean = np.einsum("nij,nj->ni", turn, np.stack([x, y], axis=1))
@@ -201,44 +208,44 @@ class _Edges:
         return cls(turned, start, kind, outline.ring, outline.first)
 
     @property
-    def loops(self) -> Loops:
-        return Loops(self.start, self.first, self.ring)
+    def loops(self) -> RingArrays:
+        return RingArrays(self.start, self.first, self.ring)
 
     @property
     def mean(self) -> Floats:
-        """(n, 2) a point that each edge's line runs through."""
+        """(n, 2) a point on each edge's line."""
         return self.moments[:, 1:3] / self.moments[:, :1]
 
-    def without(self, gone: Bools) -> _Edges:
-        """The others."""
+    def without(self, gone: Bools) -> _RingEdges:
+        """Return the other edges."""
         kept = ~gone
         size = np.diff(self.first) - np.bincount(self.ring[gone], minlength=len(self.first) - 1)
-        return _Edges(
+        return _RingEdges(
             self.moments[kept], self.start[kept], self.kind[kept], self.ring[kept],
             np.concatenate([[0], np.cumsum(size)]),
         )  # fmt: skip
 
 
 def _kinds(moments: Floats, chord: Floats, tolerance_px: float) -> Ints:
-    """(n,) which kind edges are, by their stairs and the ways (n, 2) from one end to the other."""
+    """Return (n,) the kinds of edges, given their staircases and chords (n, 2)."""
     _, unit = principal_axes(moments)
     angle = np.arctan2(unit[:, 1], unit[:, 0])
     off = np.abs(_quarter(angle))
-    # How far its ends move where an edge turns.
+    # Displacement of the ends when an edge is aligned.
     away = np.hypot(*chord.T) * np.sin(off) / 2
-    # The stairs of a short edge may run anywhere within the tolerance.
+    # The staircase of a short edge may run anywhere within the tolerance.
     oblique = (away > tolerance_px / 2) & ((off > _SNAP) | (away > _TURN * tolerance_px))
     across = np.abs(np.sin(angle)) > np.sqrt(0.5)
     return np.where(oblique, _OBLIQUE, np.where(across, _ACROSS, _ALONG))
 
 
-def _merged(edges: _Edges, tolerance_px: float) -> _Edges:
-    """Edges without those that only the pixels made.
+def _merged(edges: _RingEdges, tolerance_px: float) -> _RingEdges:
+    """Return the edges without those that only the pixel grid caused.
 
-    Two neighbours become one, three where the outer two are parallel, and an oblique edge goes
-    where it cuts the corner of two that stand on each other: as long as that moves the outline over
-    no more than a corner is worth. In each round those go first that cost least among their
-    neighbours, until nothing is left to do.
+    Two neighbours become one. Three become one where the outer two are parallel. An oblique edge is
+    removed where it cuts the corner of two perpendicular ones. Each of these happens only if the
+    outline changes by less area than a corner is worth. In each round those merges are applied that
+    cost least among their neighbours, until none is left.
     """
     worth_px = _CORNER * tolerance_px**2
     while True:
@@ -260,18 +267,19 @@ def _merged(edges: _Edges, tolerance_px: float) -> _Edges:
         edges = replace(edges, moments=moments, kind=kind).without(gone)
 
 
-def _cheapest_way(edges: _Edges, before: Ints, after: Ints) -> tuple[Ints, Floats]:
-    """(n,) which way makes most of an edge, and (n,) the area that it takes for each corner less.
+def _cheapest_way(edges: _RingEdges, before: Ints, after: Ints) -> tuple[Ints, Floats]:
+    """Return (n,) the best kind of merge at each edge, and (n,) its cost in area per removed
+    corner.
 
-    Two and a bevel are named by the edge itself, and it is the former of two; three by the middle
-    one.
+    Merges of two edges belong to the first of them, bevels to the edge itself, merges of three to
+    the middle one.
     """
     kind, mean, size = edges.kind, edges.mean, np.diff(edges.first)[edges.ring]
     chord = edges.start[after] - edges.start
     length = np.hypot(*chord.T)
 
     def between(one: Ints, other: Ints) -> Floats:
-        # Two parallel stretches move to their common line, which saves both corners of the jog.
+        # Two parallel edges move to a common line, which removes both corners of the jog.
         axis = 1 - kind[one].clip(max=1)
         gap = np.abs(mean[one, axis] - mean[other, axis])
         return np.asarray(gap * length[one] * length[other] / (length[one] + length[other]))
@@ -297,10 +305,11 @@ def _cheapest_way(edges: _Edges, before: Ints, after: Ints) -> tuple[Ints, Float
     return way, cost[way, here]
 
 
-def _chosen(cost: Floats, edges: _Edges, before: Ints, after: Ints) -> Bools:
-    """(n,) those of finite cost that cost less than the two on either side of them.
+def _chosen(cost: Floats, edges: _RingEdges, before: Ints, after: Ints) -> Bools:
+    """Return (n,) True for edges with a finite cost that is lower than that of the two on either
+    side.
 
-    In a ring of few edges it is one alone; of two that cost the same it is the former.
+    In a ring of few edges only one is chosen; of two with the same cost, the first.
     """
     rank = np.empty(len(cost), np.int64)
     rank[np.argsort(cost, kind="stable")] = np.arange(len(cost))
@@ -312,8 +321,9 @@ def _chosen(cost: Floats, edges: _Edges, before: Ints, after: Ints) -> Bools:
     return np.asarray(chosen & (alone | ~few[edges.ring]))
 
 
-def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints]:
-    """Where each edge meets the next; two parallel ones are joined by an edge across.
+def _corners(edges: _RingEdges, tolerance_px: float) -> tuple[Floats, Ints]:
+    """Return the intersections of successive edges; two parallel edges are joined by a
+    perpendicular one.
 
     Returns:
         (m, 2) corners, and (m,) the ring of each.
@@ -324,9 +334,9 @@ def _corners(edges: _Edges, tolerance_px: float) -> tuple[Floats, Ints]:
     _, along = principal_axes(edges.moments)
     straight = one < _OBLIQUE
     along[straight] = np.eye(2)[one[straight]]
-    met = meet(corner, mean, along, mean[after], along[after], tolerance_px)
+    met = intersect_lines(corner, mean, along, mean[after], along[after], tolerance_px)
     upright = one + other == _ALONG + _ACROSS
-    # An edge along has a y of its own, one across an x.
+    # An edge along the main direction fixes y, one across it fixes x.
     met[upright] = np.where(one[:, None] == [_ALONG, _ACROSS], mean[after], mean)[upright]
     jog = (one == other) & straight
     times = 1 + jog

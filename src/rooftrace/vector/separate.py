@@ -1,9 +1,9 @@
-"""Buildings that touch, cut apart: the regions of a mask by the cores that lie in them.
+"""Separate buildings that touch: regions of a mask are divided by the markers inside them.
 
-A core is what a model takes for the inside of one building. Cores grow along rows and columns, all
-at the same pace and inside the mask, until they meet (seeded region growing, Adams and Bischof
-1994, with the distance to the seed in place of the grey value). Everything is made from polygons
-that do not depend on the blocks of a scene, and so neither does what comes out.
+A marker is an area that a model predicts as the inside of one building. Markers grow along rows and
+columns, all at the same pace and inside the mask, until they meet (seeded region growing, Adams and
+Bischof 1994, with the distance to the seed in place of the grey value). The polygons they are made
+from do not depend on the blocks of a scene, and so neither does the result.
 """
 
 from __future__ import annotations
@@ -21,71 +21,75 @@ from rasterio.features import rasterize, shapes
 
 from rooftrace.core.types import Window
 from rooftrace.io.gdal import QUIET
-from rooftrace.vector.polygonize import TracedPolygons
+from rooftrace.vector.trace import Labels, Polygons, TracedPolygons
 
 __all__ = [
-    "SMALLEST_CORE_PX",
+    "MIN_MARKER_PX",
     "owners",
     "separate",
     "separate_by_owner",
 ]
 
-SMALLEST_CORE_PX = 36.0
-"""Of the model's pixels: crumbs of a roof between ridges and shadows are no buildings. With cores
-from 9 px on a sixth more pieces came out, and F1 of buildings was 0.03 lower.
+MIN_MARKER_PX = 36.0
+"""Minimum marker size in pixels of the model; smaller areas of a roof between ridges and
+shadows are no buildings. With markers from 9 px on there were a sixth more pieces, and F1
+of buildings was 0.03 lower.
 """
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 _WINDOW_PX = 2048
-"""Side of what is grown at a time: a quarter that has grown together is cut window by window."""
+"""Side of the windows in which markers grow; a region larger than this is processed window by
+window.
+"""
 
 _HALO_PX = 64
-"""How far a core grows in such a window: pixels inside it are labelled as if there were none."""
-
-Polygons = NDArray[np.object_]
-Labels = NDArray[np.int32]
+"""Distance in pixels that a marker may grow in such a window. Within it labels equal those
+without windows.
+"""
 
 
 def separate(
-    buildings: TracedPolygons, cores: TracedPolygons, *, smallest_px: float = 0.0
+    buildings: TracedPolygons, markers: TracedPolygons, *, smallest_px: float = 0.0
 ) -> TracedPolygons:
-    """Cut each building that holds several cores into as many pieces, which tile it.
+    """Divide each building that holds several markers into one piece for each; the pieces tile it.
 
     Args:
-        buildings: the regions of a mask, in pixels.
-        cores: the regions of a part of that mask.
-        smallest_px: cores of fewer pixels do not count.
+        buildings: Regions of a mask, in pixels.
+        markers: Regions of a part of that mask.
+        smallest_px: Minimum number of pixels of a marker that counts.
 
     Returns:
-        All buildings, ordered by their first pixel. A piece has the score of its core.
+        All buildings, ordered by their first pixel. A piece has the score of its marker.
     """
-    counted = cores.of(cores.area_px >= smallest_px)
+    counted = markers.of(markers.area_px >= smallest_px)
     return separate_by_owner(buildings, counted, owners(buildings, counted))
 
 
-def owners(buildings: TracedPolygons, cores: TracedPolygons) -> NDArray[np.int64]:
-    """(cores,) the number of the building that each core lies in; -1 where it lies in none."""
-    row, col = cores.first_pixel_yx.T
+def owners(buildings: TracedPolygons, markers: TracedPolygons) -> NDArray[np.int64]:
+    """Return (markers,) the index of the building that holds each marker; -1 where none does."""
+    row, col = markers.first_pixel_yx.T
     points = shapely.points(col + 0.5, row + 0.5)
     found, within = shapely.STRtree(buildings.polygons).query(points, predicate="within")
-    owner = np.full(len(cores), -1, np.int64)
+    owner = np.full(len(markers), -1, np.int64)
     owner[found] = within
     return owner
 
 
 def separate_by_owner(
-    buildings: TracedPolygons, cores: TracedPolygons, owner: NDArray[np.int64]
+    buildings: TracedPolygons, markers: TracedPolygons, owner: NDArray[np.int64]
 ) -> TracedPolygons:
-    """As `separate`, with the answer of `owners`; cores that lie in none are left out."""
+    """Do the same as `separate`, given the result of `owners`; markers outside buildings are
+    ignored.
+    """
     held = np.bincount(owner[owner >= 0], minlength=len(buildings))
     order = np.argsort(owner, kind="stable")
     starts = np.cumsum(held) - held + int((owner < 0).sum())
 
     def cut(index: int) -> Iterator[tuple[Polygons, float]]:
         own = order[starts[index] : starts[index] + held[index]]
-        scores = np.append(buildings.score[index], cores.score[own])
-        pieces = _cut(buildings.polygons[index], cores.polygons[own])
+        scores = np.append(buildings.score[index], markers.score[own])
+        pieces = _cut(buildings.polygons[index], markers.polygons[own])
         return ((polygons, float(scores[label])) for label, polygons in sorted(pieces.items()))
 
     return _with_pieces(buildings, {int(i): cut(int(i)) for i in np.flatnonzero(held > 1)})
@@ -94,14 +98,14 @@ def separate_by_owner(
 def _with_pieces(
     buildings: TracedPolygons, cut: Mapping[int, Iterable[tuple[Polygons, float]]]
 ) -> TracedPolygons:
-    """The buildings, some of them in pieces.
+    """Return the buildings, with some of them replaced by their pieces.
 
     Args:
-        buildings: the regions of a mask, in pixels.
-        cut: by the number of a building its pieces, which tile it, with their scores.
+        buildings: Regions of a mask, in pixels.
+        cut: Pieces with their scores, by index of the building that they tile.
 
     Returns:
-        All, ordered by their first pixel.
+        All buildings and pieces, ordered by their first pixel.
     """
     if not cut:
         return buildings
@@ -117,17 +121,19 @@ def _with_pieces(
     )
 
 
-def _cut(building: shapely.Polygon, cores: Polygons) -> dict[int, Polygons]:
-    """The pieces of a building by the number of their core, from 1; 0 where none came."""
+def _cut(building: shapely.Polygon, markers: Polygons) -> dict[int, Polygons]:
+    """Return the pieces of a building by the number of their marker, from 1; 0 where none
+    reached.
+    """
     left, top, right, bottom = (int(edge) for edge in building.bounds)
     extent = Window(top, left, bottom - top, right - left)
     pieces: dict[int, list[shapely.Polygon]] = defaultdict(list)
-    bounds = shapely.bounds(cores)
+    bounds = shapely.bounds(markers)
     for part in _windows(extent):
         seen = part.padded(_HALO_PX).intersection(extent)
         assert seen is not None
         steps = None if part == extent else _HALO_PX
-        labels = _grow(building, cores, bounds, seen, steps)[part.slices(seen)]
+        labels = _grow(building, markers, bounds, seen, steps)[part.slices(seen)]
         for label, polygon in _pieces_of(labels, part):
             pieces[label].append(polygon)
     return {label: _joined(parts) for label, parts in pieces.items()}
@@ -144,13 +150,14 @@ def _windows(extent: Window) -> Iterator[Window]:
 
 def _grow(
     building: shapely.Polygon,
-    cores: Polygons,
+    markers: Polygons,
     bounds: NDArray[np.float64],
     window: Window,
     steps: int | None,
 ) -> Labels:
-    """(y, x) of a window: the number of the core that reaches a pixel first, from 1; 0 outside of
-    the building, and -1 where none has come after so many steps.
+    """Return (y, x) the number of the marker that reaches each pixel of a window first, from 1.
+
+    Pixels outside the building are 0; pixels that no marker reached after `steps` steps are -1.
     """
     to_scene = Affine.translation(window.col, window.row)
     with QUIET:
@@ -158,7 +165,7 @@ def _grow(
     left, top, right, bottom = bounds.T
     near = (left < window.col_stop) & (right > window.col)
     near &= (top < window.row_stop) & (bottom > window.row)
-    numbered = [(cores[index], int(index) + 1) for index in np.flatnonzero(near)]
+    numbered = [(markers[index], int(index) + 1) for index in np.flatnonzero(near)]
     labels = np.zeros(window.shape_yx, np.float32)
     if numbered:
         with QUIET:
@@ -166,7 +173,7 @@ def _grow(
     free = (mask > 0) & (labels == 0)
     step = 0
     while free.any() and step != steps:
-        # Where two come at once the later one wins.
+        # Where two markers arrive at the same step, the later one wins.
         grown = cv2.dilate(labels, _CROSS)
         taken = free & (grown > 0)
         if not taken.any():
@@ -179,7 +186,7 @@ def _grow(
 
 
 def _pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Polygon]]:
-    """Each region of one number with that number, or 0 for -1, in the scene's coordinates."""
+    """Yield each region of one label with that label, or 0 for -1, in the scene's coordinates."""
     to_scene = Affine.translation(window.col, window.row)
     with QUIET:
         found = list(shapes(labels, labels != 0, connectivity=4, transform=to_scene))
@@ -189,17 +196,17 @@ def _pieces_of(labels: Labels, window: Window) -> Iterator[tuple[int, shapely.Po
 
 
 def _joined(parts: Sequence[shapely.Polygon]) -> Polygons:
-    """Parts that windows cut, as what they were; rings turn as those of `trace`."""
+    """Return parts that windows divided, joined again; rings are oriented as those of `trace`."""
     whole = np.array(parts, dtype=object)
     if len(parts) > 1:
-        # The union keeps a vertex where a cut met an outline.
+        # The union keeps a vertex where a window's edge crossed an outline.
         whole = shapely.get_parts(shapely.simplify(shapely.union_all(whole), 0))
-    # Normalised shells turn the other way.
+    # Normalised shells have the opposite orientation.
     return np.asarray(shapely.reverse(shapely.normalize(whole)), dtype=object)
 
 
 def _first_pixel_yx(polygon: shapely.Polygon) -> NDArray[np.int64]:
-    """(1, 2) row and column."""
+    """Return (1, 2) row and column of the first pixel."""
     xy = shapely.get_coordinates(polygon.exterior)
     top = xy[xy[:, 1] == xy[:, 1].min()]
     return np.array([[top[0, 1], top[:, 0].min()]], dtype=np.int64)

@@ -12,10 +12,10 @@ from pyproj import CRS
 from rooftrace.app.page.results import Result
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.io.memory import ArraySource
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
 
@@ -46,7 +46,7 @@ def kept_of(name: str = "town.tif", *, placed: bool = True, valid: Any = None) -
 
 
 def classes_of() -> KeptPrediction:
-    """Of a model of three classes, which sees nothing but the last."""
+    """Return a prediction by a model of three classes that always predicts the last one."""
     predictor = predictor_of(LastOfThree(), classes=("background", "building", "water"))
     options = SceneOptions(outputs=("mask", "polygons", "preview"))
     return predict_keeping(predictor, ArraySource(roofs(), name="lake.png"), options=options)

@@ -10,11 +10,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.app.map.mvt import Rings, encode_tile
+from rooftrace.app.map.tiles import Rings, encode_tile
 
 
 def rings_of(polygons: list[list[list[tuple[int, int]]]]) -> Rings:
-    """Of each polygon its rings, none closed."""
+    """Return the rings of each polygon, none closed."""
     every = [(number, ring) for number, rings in enumerate(polygons) for ring in rings]
     lengths = [len(ring) for _, ring in every]
     return Rings(

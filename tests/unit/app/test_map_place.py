@@ -1,4 +1,4 @@
-"""Where scenes lie on the map, and what is read of their polygons."""
+"""The place of scenes on the map, and the reading of their polygons."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import shapely
 from affine import Affine
 from pyproj import CRS, Geod, Transformer
 
-from rooftrace.app.map.outlines import Ragged, read_outlines, spans
-from rooftrace.app.map.place import HALF_M, MERCATOR, Place, TileId, unit_of_degrees
+from rooftrace.app.map.outlines import BuildingFilter, Ragged, read_outlines, spans
+from rooftrace.app.map.place import Place
 from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.io.memory import ArraySource
-from rooftrace.io.vector import write_footprints
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.web_mercator import WORLD_M, TileName, unit_position, web_mercator
 
 UTM = GeoGrid((200, 300), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
 
 
 def test_tiles_of_the_map() -> None:
-    whole = TileId(0, 0, 0).grid(256)
-    assert whole.bounds_xy == pytest.approx((-HALF_M, -HALF_M, HALF_M, HALF_M))
+    whole = TileName(0, 0, 0).grid((256, 256))
+    half = WORLD_M / 2
+    assert whole.bounds_xy == pytest.approx((-half, -half, half, half))
     # The tile over Greenwich and the equator's south-east.
-    assert TileId(1, 1, 1).grid(256).bounds_xy == pytest.approx((0, -HALF_M, HALF_M, 0))
-    assert TileId(3, 7, 0).exists
-    assert not any(TileId(*at).exists for at in ((3, 8, 0), (3, 0, -1), (-1, 0, 0), (60, 0, 0)))
+    assert TileName(1, 1, 1).grid((256, 256)).bounds_xy == pytest.approx(
+        (0, -WORLD_M / 2, WORLD_M / 2, 0)
+    )
+    assert TileName(3, 0, 7).exists
+    assert not any(TileName(*at).exists for at in ((3, 8, 0), (3, 0, -1), (-1, 0, 0), (60, 0, 0)))
 
 
 def test_degrees_are_those_of_proj() -> None:
@@ -37,16 +41,16 @@ def test_degrees_are_those_of_proj() -> None:
     assert (west, east) == pytest.approx(lon, abs=2e-6)
     assert (south, north) == pytest.approx(lat, abs=2e-6)
     x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(33.2, -6.1)
-    assert unit_of_degrees(33.2, -6.1) == pytest.approx(
-        (0.5 + x / (2 * HALF_M), 0.5 - y / (2 * HALF_M)), abs=1e-12
+    assert unit_position(33.2, -6.1) == pytest.approx(
+        (0.5 + x / WORLD_M, 0.5 - y / WORLD_M), abs=1e-12
     )
 
 
 def test_the_deepest_zoom_shows_every_pixel() -> None:
     place = Place(UTM)
     zoom = place.deepest_zoom(256)
-    assert TileId(zoom, 0, 0).grid(256).transform.a <= place.pixel_m * 1.1
-    assert TileId(zoom - 1, 0, 0).grid(256).transform.a > place.pixel_m
+    assert TileName(zoom, 0, 0).grid((256, 256)).transform.a <= place.pixel_m * 1.1
+    assert TileName(zoom - 1, 0, 0).grid((256, 256)).transform.a > place.pixel_m
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,7 @@ def test_what_has_no_place_lies_flat(grid: GeoGrid) -> None:
 def test_coarser_pixels_of_a_flat_scene_lie_on_it() -> None:
     place = Place(GeoGrid((200, 300)))
     placed = place.source(ArraySource(np.zeros((1, 20, 30), np.uint8)))
-    assert placed.grid.crs == MERCATOR
+    assert placed.grid.crs == web_mercator()
     assert placed.grid.bounds_xy == pytest.approx(place.bounds_m)
     metric = GeoGrid((4, 6), Affine(25, 0, 0, 0, -25, 0))
     cells = place.metric_source(ArraySource(np.zeros((1, 4, 6), np.uint8), metric), 0.5)
@@ -105,7 +109,7 @@ def test_attributes_of_the_file(tmp_path: Path) -> None:
     }  # fmt: skip
     assert made.attributes(2)["area_m2"] is None  # type: ignore[index]
     assert made.attributes(3) is None
-    assert made.passing(700, 1).sum() == 1
+    assert made.passing(BuildingFilter(700, 1)).sum() == 1
     assert made.within(tuple(made.bounds[0])).tolist() == [True, False, False]  # type: ignore[arg-type]
 
 
@@ -130,7 +134,7 @@ def test_pixels_of_a_scene_that_lies_nowhere(tmp_path: Path) -> None:
     made = read_outlines(path, Place(GeoGrid((200, 300))))
     assert not made.in_metres
     assert made.size.tolist() == [6000, 50_000]
-    metres = (made.bounds[0] - 0.5) * 2 * HALF_M * (1, -1, 1, -1)
+    metres = (made.bounds[0] - 0.5) * WORLD_M * (1, -1, 1, -1)
     assert metres == pytest.approx([-150, 100, -120, 80], abs=1e-6)
 
 

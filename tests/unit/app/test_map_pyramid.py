@@ -13,23 +13,30 @@ from PIL import Image
 from rasterio.enums import Resampling
 
 from rooftrace.app.map import pyramid
-from rooftrace.app.map.pictures import Stretch, class_picture, colour_picture, share_picture
-from rooftrace.app.map.place import HALF_M, MERCATOR, Place, TileId
-from rooftrace.app.map.pyramid import Pyramid, overviews
+from rooftrace.app.map.place import Place
+from rooftrace.app.map.pyramid import (
+    Pyramid,
+    Stretch,
+    class_picture,
+    colour_picture,
+    overviews,
+    share_picture,
+)
 from rooftrace.core.types import GeoGrid, Raster
 from rooftrace.io.legend import class_colours
-from rooftrace.io.memory import ArraySource
 from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
 ZOOM = 16
-PX_M = 2 * HALF_M / 2**ZOOM / 256
-"""Of a tile, so that pixels of the scene are those of its tiles."""
+PX_M = WORLD_M / 2**ZOOM / 256
+"""Pixel size of a tile, so that pixels of the scene are those of its tiles."""
 
-FIRST = TileId(ZOOM, 2**15, 2**15)
+FIRST = TileName(ZOOM, 2**15, 2**15)
 
 
 def grid_of(height: int, width: int) -> GeoGrid:
-    return GeoGrid((height, width), Affine(PX_M, 0, 0, 0, -PX_M, 0), MERCATOR)
+    return GeoGrid((height, width), Affine(PX_M, 0, 0, 0, -PX_M, 0), web_mercator())
 
 
 def test_a_tile_of_its_own_zoom_is_the_pixels() -> None:
@@ -41,7 +48,7 @@ def test_a_tile_of_its_own_zoom_is_the_pixels() -> None:
     assert tile is not None
     assert tile.valid.all()
     assert np.array_equal(tile.data, data[:, :256, :256])
-    right = made.tile(TileId(ZOOM, FIRST.col + 1, FIRST.row), 256)
+    right = made.tile(TileName(ZOOM, FIRST.row, FIRST.col + 1), 256)
     assert right is not None
     assert right.valid[:, :144].all()
     assert not right.valid[:, 145:].any()
@@ -54,7 +61,7 @@ def test_from_afar_pixels_are_averaged_and_nodata_is_left_out() -> None:
     valid = np.ones((512, 512), np.bool_)
     data[:, :, 256:], valid[:, 256:] = 0, False
     made = Pyramid([ArraySource(data, grid, valid)], Place(grid))
-    tile = made.tile(TileId(ZOOM - 3, FIRST.col // 8, FIRST.row // 8), 256)
+    tile = made.tile(TileName(ZOOM - 3, FIRST.row // 8, FIRST.col // 8), 256)
     assert tile is not None
     assert tile.valid.sum() == 64 * 32
     assert set(np.unique(tile.data[:, tile.valid])) == {150}
@@ -76,7 +83,7 @@ def test_overviews_are_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_tiff(path, np.full((1, 2048, 2048), 10, np.uint8))
     with rasterio.open(path, "r+") as image:
         image.build_overviews([2, 4, 8], Resampling.nearest)
-        # What nobody reads from afar any more.
+        # The overviews exist, so a view from far away does not read these pixels.
         image.write(np.full((1, 2048, 2048), 99, np.uint8))
     file = open_raster(path)
     levels = [file, *overviews(file)]
@@ -84,7 +91,7 @@ def test_overviews_are_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = Pyramid(levels, Place(file.grid))
     found = []
     for out in range(5):
-        tile = made.tile(TileId(ZOOM - out, FIRST.col >> out, FIRST.row >> out), 256)
+        tile = made.tile(TileName(ZOOM - out, FIRST.row >> out, FIRST.col >> out), 256)
         assert tile is not None
         found.append(int(tile.data[0, 5, 5]))
     assert found == [99, 10, 10, 10, 10]
@@ -105,7 +112,7 @@ def test_without_overviews_an_image_is_read_once(monkeypatch: pytest.MonkeyPatch
     rows = np.repeat(np.arange(1024) // 4, 1024).reshape(1, 1024, 1024).astype(np.uint8)
     source = Counted(rows, grid)
     made = Pyramid([source], Place(grid))
-    far = TileId(ZOOM - 4, FIRST.col >> 4, FIRST.row >> 4)
+    far = TileName(ZOOM - 4, FIRST.row >> 4, FIRST.col >> 4)
     for _ in range(5):
         tile = made.tile(far, 256)
     assert source.read_px == 1024**2
@@ -121,7 +128,7 @@ def test_an_image_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Counted(np.full((1, 1024, 1024), 7, np.uint8), grid)
     made = Pyramid([source], Place(grid))
     assert made.bare
-    assert made.tile(TileId(ZOOM - 6, FIRST.col >> 6, FIRST.row >> 6), 256) is None
+    assert made.tile(TileName(ZOOM - 6, FIRST.row >> 6, FIRST.col >> 6), 256) is None
     assert made.tile(FIRST, 256) is not None
     assert source.read_px < 300**2
     assert made.sample().data.max() == 7
@@ -133,7 +140,7 @@ def test_classes_are_picked_not_mixed() -> None:
     data[:, :, ::2] = 4
     made = Pyramid([ArraySource(data, grid)], Place(grid), nearest=True)
     for out in (0, 1, 3):
-        tile = made.tile(TileId(ZOOM - out, FIRST.col >> out, FIRST.row >> out), 256)
+        tile = made.tile(TileName(ZOOM - out, FIRST.row >> out, FIRST.col >> out), 256)
         assert tile is not None
         assert set(np.unique(tile.data)) <= {0, 4}
 
@@ -180,6 +187,7 @@ def test_colours_of_classes_and_shares() -> None:
     assert colours == ["440154", "443983", "fde725"]
 
 
+@pytest.mark.campaign
 @pytest.mark.realdata
 def test_a_real_scene_with_a_mask_inside(realdata: Path) -> None:
     file = open_raster(realdata / "scenes" / "kampala_z20.tif")
@@ -187,15 +195,18 @@ def test_a_real_scene_with_a_mask_inside(realdata: Path) -> None:
     made = Pyramid([file, *overviews(file)], place)
     zoom = place.deepest_zoom(256)
     left, _, _, top = place.bounds_m
-    side = 2 * HALF_M / 2**zoom
+    side = WORLD_M / 2**zoom
     # Sixteen by sixteen of its finest tiles, and the fewer ones that show the same from afar.
-    col, row = int((left + HALF_M) / side) // 16 * 16, int((HALF_M - top) / side) // 16 * 16
+    col, row = (
+        int((left + WORLD_M / 2) / side) // 16 * 16,
+        int((WORLD_M / 2 - top) / side) // 16 * 16,
+    )
     shares = []
     for out in range(5):
         valid = 0
         for right in range(16 >> out):
             for down in range(16 >> out):
-                at = TileId(zoom - out, (col >> out) + right, (row >> out) + down)
+                at = TileName(zoom - out, (row >> out) + down, (col >> out) + right)
                 tile = made.tile(at, 256)
                 assert tile is not None
                 valid += int(tile.valid.sum()) * 4**out

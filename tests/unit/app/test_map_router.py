@@ -24,15 +24,18 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rooftrace.app.map import router as routing
-from rooftrace.app.map.catalogue import Entry, FolderCatalogue
-from rooftrace.app.map.place import unit_of_degrees
-from rooftrace.app.map.results import read_results
+from rooftrace.app.map.basemap import Basemap
+from rooftrace.app.map.pyramid import SHARE_COLOURS
+from rooftrace.app.map.results import FolderCatalogue, ResultsEntry, read_results
 from rooftrace.app.map.router import map_router
-from rooftrace.app.map.store import Recent
-from rooftrace.core.errors import ConfigError
+from rooftrace.app.map.tilejson import tilejson
+from rooftrace.app.page.pictures import RAMP
+from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.density import files as density_files
 from rooftrace.io.masks import mask_sink
-from rooftrace.io.vector import write_footprints
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.web_mercator import unit_position
 from rooftrace.testing import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -88,41 +91,107 @@ TOWN = "/map/folders/out/images/town"
 
 def tile_of(client: TestClient, zoom: int) -> str:
     west, south, east, north = client.get(TOWN).json()["bounds"]
-    x, y = unit_of_degrees((west + east) / 2, (south + north) / 2)
+    x, y = unit_position((west + east) / 2, (south + north) / 2)
     return f"{zoom}/{int(x * 2**zoom)}/{int(y * 2**zoom)}"
+
+
+OWN_FILES = (
+    "map.js",
+    "swipe.js",
+    "place.js",
+    "style.js",
+    "panel.js",
+    "ask.js",
+    "review.js",
+    "map.css",
+)
 
 
 def test_the_page_and_its_files(client: TestClient) -> None:
     page = client.get("/map")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
-    for name in ("map.js", "style.js", "panel.js", "ask.js", "map.css", "vendor/maplibre-gl.mjs"):
+    for name in (
+        "map.js",
+        "style.js",
+        "panel.js",
+        "ask.js",
+        "review.js",
+        "map.css",
+        "vendor/maplibre-gl.js",
+    ):
         assert client.get(f"/map/static/{name}").status_code == 200, name
     assert client.get("/map/static/map.js").headers["content-type"].startswith("text/javascript")
     # Nothing is fetched from elsewhere.
-    for name in ("index.html", "map.js", "style.js", "panel.js", "ask.js", "map.css"):
+    for name in ("index.html", *OWN_FILES):
         assert "http" not in client.get(f"/map/static/{name}").text, name
 
 
-def test_vendored_files_are_those_that_are_told() -> None:
+def test_static_files_are_compressed(client: TestClient) -> None:
+    name = "/map/static/vendor/maplibre-gl.js"
+    plain = client.get(name, headers={"Accept-Encoding": "identity"})
+    packed = client.get(name, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < 300_000
+
+
+def test_only_the_basemap_of_the_operator_is_asked(folder: Path, client: TestClient) -> None:
+    assert client.get("/map/settings").json() == {"basemap": None}
+    assert "connect-src" not in client.get("/map").headers["content-security-policy"]
+    app = FastAPI()
+    address = "https://tiles.example.org:8443/{z}/{x}/{y}.png?key=1"
+    app.include_router(map_router(FolderCatalogue([folder]), Basemap(address, "© somebody")))
+    other = TestClient(app)
+    basemap = other.get("/map/settings").json()["basemap"]
+    assert basemap == {"address": address, "credit": "© somebody"}
+    policy = other.get("/map").headers["content-security-policy"]
+    assert policy.count(" https://tiles.example.org:8443") == 2
+    assert "connect-src 'self' https://tiles.example.org:8443" in policy
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://tiles.example.org/{z}/{x}.png",
+        "https://{s}.example.org/{z}/{x}/{y}.png",
+        "ftp://tiles.example.org/{z}/{x}/{y}.png",
+        "https://example.org;script-src/{z}/{x}/{y}",
+        "tiles/{z}/{x}/{y}",
+    ],
+)
+def test_addresses_that_are_no_basemap(address: str) -> None:
+    with pytest.raises(ConfigError, match="--basemap received"):
+        Basemap(address)
+
+
+def test_ramps_are_those_of_the_other_pages(client: TestClient) -> None:
+    style = client.get("/map/static/style.js").text
+    assert json.dumps(list(RAMP)) in style
+    assert json.dumps([f"#{colour}" for colour in SHARE_COLOURS]) in style
+    assert "".join(SHARE_COLOURS) == density_files._VIRIDIS
+
+
+def test_vendored_files_are_those_that_are_listed() -> None:
     vendor = Path(routing.__file__).parent / "static" / "vendor"
-    told = dict(
+    reported = dict(
         line.split()[::-1] for line in (vendor / "VERSION.txt").read_text().splitlines()[3:]
     )
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in vendor.iterdir() if path.name != "VERSION.txt"
     }  # fmt: skip
-    assert told == found
+    assert reported == found
     assert "BSD" in (vendor / "LICENSE.txt").read_text()
 
 
 def test_folders_and_images(client: TestClient) -> None:
     assert client.get("/map/folders").json() == [{"id": "out", "title": "out"}]
-    told = client.get("/map/folders/out").json()
-    assert (told["state"], told["message"]) == ("ready", "")
-    assert told["images"] == [{"name": "town", "buildings": 4}]
-    assert told["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
+    reported = client.get("/map/folders/out").json()
+    assert (reported["state"], reported["message"]) == ("ready", "")
+    assert reported["images"] == [{"name": "town", "buildings": 4}]
+    assert reported["model"] == {"name": "<b>mine</b>", "licence": "", "attribution": ""}
 
 
 def test_a_scene(client: TestClient) -> None:
@@ -135,16 +204,63 @@ def test_a_scene(client: TestClient) -> None:
     assert client.get(f"{TOWN}/buildings/2").json()["area_m2"] == 100
 
 
+@pytest.mark.parametrize("layer", ["image", "mask", "buildings", "cells"])
+def test_tilejson_leads_to_tiles(layer: str, client: TestClient) -> None:
+    scene = client.get(TOWN).json()
+    address = scene["tiles"][layer]
+    assert address == f"http://testserver{TOWN}/{layer}/tiles.json"
+    document = client.get(address).json()
+    assert document["tilejson"] == "3.0.0"
+    west, south, east, north = document["bounds"]
+    lon, lat, zoom = document["center"]
+    assert west < lon < east
+    assert south < lat < north
+    assert 0 <= document["minzoom"] <= zoom <= document["maxzoom"] <= 30
+    (template,) = document["tiles"]
+    assert template.startswith(f"http://testserver{TOWN}/{layer}/{{z}}/{{x}}/{{y}}?v=")
+    x, y = (int(value * 2**zoom) for value in unit_position(lon, lat))
+    tile = client.get(template.format(z=zoom, x=x, y=y))
+    assert tile.status_code == 200
+    assert tile.content
+    layers = document.get("vector_layers", [])
+    assert [one["id"] for one in layers] == ([layer] if layer in ("buildings", "cells") else [])
+    assert all("size" in one["fields"] for one in layers)
+    assert "attribution" not in document
+
+
+def test_tilejson_names_the_model_but_not_for_the_image() -> None:
+    scene = {
+        "name": "a", "flat": False, "bounds": (1, 2, 3, 4), "image": {"maxzoom": 18},
+        "mask": None, "density": {"bounds": (0, 1, 4, 5), "maxzoom": 15},
+    }  # fmt: skip
+    address = "http://a/{z}/{x}/{y}"
+    density = tilejson(scene, "density", address, "© A & B")
+    assert density is not None
+    assert density["attribution"] == "© A &amp; B"
+    assert density["bounds"] == [0, 1, 4, 5]
+    image = tilejson(scene, "image", address, "© A & B")
+    assert image is not None
+    assert "attribution" not in image
+    assert tilejson(scene, "mask", address, "") is None
+    with pytest.raises(GeoreferenceError, match="no place"):
+        tilejson({**scene, "flat": True}, "image", address, "")
+
+
 def test_counts_follow_the_filters(client: TestClient) -> None:
     west, south, east, north = client.get(TOWN).json()["bounds"]
     middle = (west + east) / 2
     view = {"west": west, "south": south, "east": middle, "north": north}
-    told = client.get(f"{TOWN}/count", params={**view, "score": 400}).json()
-    assert told == {"shown": 3, "total": 4, "shown_in_view": 1, "in_view": 2}
-    told = client.get(f"{TOWN}/count", params={**view, "score": 400, "size": 1000}).json()
-    assert told == {"shown": 2, "total": 4, "shown_in_view": 0, "in_view": 2}
+    reported = client.get(f"{TOWN}/count", params={**view, "score": 400}).json()
+    west, south, east, north = reported.pop("bounds")
+    assert view["west"] < west < east < 2 * middle
+    assert view["south"] < south < north < view["north"]
+    assert reported == {"shown": 3, "total": 4, "shown_in_view": 1, "in_view": 2}
+    reported = client.get(f"{TOWN}/count", params={**view, "score": 400, "size": 1000}).json()
+    reported.pop("bounds")
+    assert reported == {"shown": 2, "total": 4, "shown_in_view": 0, "in_view": 2}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("layer", ["image", "mask", "density", "buildings", "cells"])
 def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
     at = tile_of(client, 15)
@@ -163,6 +279,7 @@ def test_tiles_are_kept_by_the_browser(layer: str, client: TestClient) -> None:
         assert empty.content.startswith(b"\x89PNG")
 
 
+@pytest.mark.campaign
 def test_vector_tiles_are_packed(client: TestClient) -> None:
     address = f"{TOWN}/buildings/{tile_of(client, 15)}"
     packed = client.get(address, headers={"accept-encoding": "gzip"})
@@ -183,6 +300,7 @@ def test_cells_follow_the_filters(client: TestClient) -> None:
     assert client.get(address, params={"score": 900}).content == b""
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "address",
     [
@@ -229,6 +347,7 @@ def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:
     assert scene["mask"] is not None
 
 
+@pytest.mark.campaign
 def test_the_preview_in_place_of_an_image(folder: Path, client: TestClient) -> None:
     from PIL import Image
 
@@ -245,6 +364,7 @@ def test_the_preview_in_place_of_an_image(folder: Path, client: TestClient) -> N
     assert np.abs(shown[:, :3] - (200, 100, 50)).max() <= 6
 
 
+@pytest.mark.campaign
 def test_an_image_of_more_than_8_bits(folder: Path, client: TestClient) -> None:
     import rasterio
     from PIL import Image
@@ -262,8 +382,9 @@ def test_an_image_of_more_than_8_bits(folder: Path, client: TestClient) -> None:
     assert grey.max() > 243
 
 
+@pytest.mark.campaign
 def test_several_ask_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is slow to open is opened once."""
+    """A scene that is slow to open is opened once."""
     from concurrent.futures import ThreadPoolExecutor
 
     from rooftrace.app.map import scene
@@ -284,16 +405,18 @@ def test_several_ask_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch
     assert len(opened) == 1
 
 
+@pytest.mark.campaign
 def test_an_image_that_is_another_one(folder: Path, client: TestClient) -> None:
     from PIL import Image
 
     (folder.parent / "town.tif").unlink()
     Image.new("RGB", (40, 30)).save(folder.parent / "town.tif")
     (note,) = client.get(TOWN).json()["notes"]
-    assert "30 × 40" in note
+    assert "40 × 30" in note
     assert "128 × 128" in note
 
 
+@pytest.mark.campaign
 def test_an_image_that_is_damaged(folder: Path, client: TestClient) -> None:
     image = folder.parent / "town.tif"
     data = bytearray(image.read_bytes())
@@ -305,6 +428,7 @@ def test_an_image_that_is_damaged(folder: Path, client: TestClient) -> None:
     assert str(folder.parent) not in answer.text
 
 
+@pytest.mark.campaign
 def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
     (folder / "town_buildings.gpkg").write_bytes(b"SQLite format 3\0 no more")
     scene = client.get(TOWN).json()
@@ -314,6 +438,7 @@ def test_polygons_that_are_damaged(folder: Path, client: TestClient) -> None:
     assert client.get(f"{TOWN}/buildings/{tile_of(client, 15)}").content == b""
 
 
+@pytest.mark.campaign
 def test_results_that_were_made_anew(folder: Path, client: TestClient) -> None:
     before = client.get(TOWN).json()
     house = shapely.box(524_010, 9_317_950, 524_020, 9_317_960)
@@ -355,9 +480,9 @@ def test_states_of_folders(tmp_path: Path, folder: Path) -> None:
     shutil.rmtree(folder / ".rooftrace")
     for damaged in (b"{", b"[]", b"\xff"):
         (folder / "run.json").write_bytes(damaged)
-        told = read_results(folder)
-        assert "run.json" in told.message
-        assert list(told.images) == ["town"]
+        reported = read_results(folder)
+        assert "run.json" in reported.message
+        assert list(reported.images) == ["town"]
     failed = {"failed": [{"input": "a.tif", "message": "a.tif is cut off."}]}
     for path in folder.iterdir():
         path.unlink()
@@ -379,23 +504,14 @@ def test_folders_of_one_name(tmp_path: Path) -> None:
     paths = [tmp_path / "one" / "out", tmp_path / "two" / "out", tmp_path / "Sansibar (2)"]
     catalogue = FolderCatalogue([*paths, paths[0]])
     assert list(catalogue.entries()) == [
-        Entry("out", "one/out"), Entry("out-2", "two/out"), Entry("sansibar-2", "Sansibar (2)")
-    ]  # fmt: skip
+        ResultsEntry("out", "one/out"),
+        ResultsEntry("out-2", "two/out"),
+        ResultsEntry("sansibar-2", "Sansibar (2)"),
+    ]
     assert [catalogue.folder(one.id) for one in catalogue.entries()] == paths
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"):
         FolderCatalogue([tmp_path / "file"])
-
-
-def test_what_is_used_last_is_kept() -> None:
-    kept: Recent[str, bytes] = Recent(10, len)
-    for name in "abc":
-        kept.put(name, b"1234")
-        kept.get("a")
-    assert [kept.get(name) for name in "abc"] == [b"1234", None, b"1234"]
-    kept.put("a", b"1")
-    kept.put("d", b"12345")
-    assert [kept.get(name) is not None for name in "acd"] == [True, True, True]
 
 
 def test_flat_scenes(tmp_path: Path) -> None:

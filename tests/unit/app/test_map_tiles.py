@@ -1,4 +1,4 @@
-"""What is in a vector tile."""
+"""The contents of a vector tile."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from affine import Affine
 from pyproj import CRS
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.outlines import Outlines, read_outlines
-from rooftrace.app.map.place import HALF_M, MERCATOR, Place, TileId
+from rooftrace.app.map.outlines import BuildingFilter, Outlines, read_outlines
+from rooftrace.app.map.place import Place
 from rooftrace.app.map.tiles import VectorTiles
 from rooftrace.core.types import Footprints, GeoGrid
-from rooftrace.io.vector import write_footprints
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.web_mercator import WORLD_M, TileName, web_mercator
 
 ZOOM = 15
-SIDE_M = 2 * HALF_M / 2**ZOOM
-TILE = TileId(ZOOM, 2**14, 2**14)
-"""Its upper left corner is the middle of the map."""
+SIDE_M = WORLD_M / 2**ZOOM
+TILE = TileName(ZOOM, 2**14, 2**14)
+"""Tile whose upper left corner is the middle of the map."""
 
 UNIT_M = SIDE_M / 4096
 
 
 def outlines_of(polygons: list[shapely.Polygon], folder: Path, scores=None, sizes=None) -> Outlines:
-    """Of polygons in EPSG:3857."""
+    """Return the outlines of polygons in EPSG:3857."""
     n = len(polygons)
     path = folder / "a_buildings.gpkg"
     write_footprints(
@@ -36,10 +37,10 @@ def outlines_of(polygons: list[shapely.Polygon], folder: Path, scores=None, size
             np.array(polygons, np.object_),
             np.full(n, 0.5, np.float32) if scores is None else np.array(scores, np.float32),
             np.full(n, 10.0) if sizes is None else np.array(sizes, float),
-            MERCATOR,
+            web_mercator(),
         ),
     )
-    grid = GeoGrid((4096, 4096), Affine(UNIT_M, 0, 0, 0, -UNIT_M, 0), MERCATOR)
+    grid = GeoGrid((4096, 4096), Affine(UNIT_M, 0, 0, 0, -UNIT_M, 0), web_mercator())
     return read_outlines(path, Place(grid))
 
 
@@ -64,13 +65,13 @@ def test_a_building_where_it_is(tmp_path: Path) -> None:
     columns, (made,) = read(VectorTiles(outlines).buildings(TILE), tmp_path)
     assert shapely.equals(made, shapely.box(100, 200, 160, 240))
     assert (columns["score"].item(), columns["size"].item()) == (725, 123)
-    assert VectorTiles(outlines).buildings(TileId(ZOOM, 2**14 + 1, 2**14)) == b""
+    assert VectorTiles(outlines).buildings(TileName(ZOOM, 2**14, 2**14 + 1)) == b""
 
 
 def test_a_neighbour_has_what_crosses_the_edge(tmp_path: Path) -> None:
     made = VectorTiles(outlines_of([in_units(4000, 100, 4200, 200)], tmp_path))
     _, (left,) = read(made.buildings(TILE), tmp_path)
-    _, (right,) = read(made.buildings(TileId(ZOOM, 2**14 + 1, 2**14)), tmp_path)
+    _, (right,) = read(made.buildings(TileName(ZOOM, 2**14, 2**14 + 1)), tmp_path)
     assert shapely.equals(left, shapely.box(4000, 100, 4200, 200))
     assert shapely.equals(right, shapely.box(-96, 100, 104, 200))
 
@@ -117,7 +118,7 @@ def test_tiles_together_show_all(seed: int, tmp_path: Path) -> None:
         polygons.append(shapely.difference(square, hole))
     made = VectorTiles(outlines_of(polygons, tmp_path))
     for col, row in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        _, found = read(made.buildings(TileId(ZOOM, 2**14 + col, 2**14 + row)), tmp_path)
+        _, found = read(made.buildings(TileName(ZOOM, 2**14 + row, 2**14 + col)), tmp_path)
         tile = shapely.box(0, 0, 4096, 4096)
         shown = shapely.area(shapely.intersection(found, tile)).sum()
         local = shapely.transform(
@@ -145,17 +146,17 @@ def test_from_afar_buildings_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
     assert columns["n"].sum() == 400
     counts = shapely.area(cells)
     assert set(counts.tolist()) == {32.0**2}
-    columns, _ = read(made.cells(TILE, score=500, size=3000), tmp_path)
+    columns, _ = read(made.cells(TILE, BuildingFilter(500, 3000)), tmp_path)
     assert columns["n"].sum() == 100
-    assert made.cells(TILE, score=1000, size=3991) == b""
+    assert made.cells(TILE, BuildingFilter(1000, 3991)) == b""
 
 
 def test_shares_of_cells(tmp_path: Path) -> None:
     outlines = outlines_of([in_units(32, 32, 64, 48)], tmp_path, [0.8], [100])
     columns, (cell,) = read(VectorTiles(outlines).cells(TILE), tmp_path)
     assert shapely.equals(cell, shapely.box(32, 32, 64, 64))
-    told = {name: columns[name].item() for name in ("n", "share", "size", "score")}
-    assert told == {"n": 1, "share": 500, "size": 1000, "score": 800}
+    reported = {name: columns[name].item() for name in ("n", "share", "size", "score")}
+    assert reported == {"n": 1, "share": 500, "size": 1000, "score": 800}
 
 
 def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +169,7 @@ def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(made.cells(TILE)) < 16_000
 
 
+@pytest.mark.campaign
 def test_a_full_tile_of_cells_is_bounded(tmp_path: Path) -> None:
     steps = np.arange(128) * 32.0 + 16
     polygons = [in_units(x - 3, y - 3, x + 3, y + 3) for x in steps for y in steps]

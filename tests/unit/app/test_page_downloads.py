@@ -15,14 +15,14 @@ import rasterio
 from page_images import SHAPE, UTM, kept_of, result_of
 from PIL import Image
 
-from rooftrace.app.page.downloads import DOWNLOADS, dense_or_sparse, table_csv
+from rooftrace.app.page.files import DOWNLOADS, dense_or_sparse, table_csv
 from rooftrace.app.page.results import Result
 from rooftrace.core.errors import DataError
 
 
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders are made."""
+    """Return the folder in which temporary folders are made."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

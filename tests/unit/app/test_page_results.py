@@ -1,4 +1,4 @@
-"""What the page holds in memory, and what goes first."""
+"""Results that the page holds in memory, and which of them it removes first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_result_is_decided_anew() -> None:
     assert result.at(0.8) is result.at()
 
 
-def test_an_error_is_told_again() -> None:
+def test_an_error_is_reported_again() -> None:
     result = Result("broken.tif", error=DataError("It is broken."))
     with pytest.raises(DataError, match="broken"):
         result.at()
@@ -52,9 +52,9 @@ def test_what_was_not_asked_for_goes_first() -> None:
     assert kept == [True, False, True]
     gone = store.run(run)[1]
     assert gone.summary is not None
-    with pytest.raises(DataError, match="let go") as told:
+    with pytest.raises(DataError, match="let go") as reported:
         gone.at(0.4)
-    assert told.value.remedy
+    assert reported.value.remedy
 
 
 def test_one_that_is_too_large_by_itself_is_not_held() -> None:

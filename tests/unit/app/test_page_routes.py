@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from page_images import classes_of, result_of
 from starlette.testclient import TestClient
 
+from rooftrace.app.page.files import page_router
 from rooftrace.app.page.results import Result, ResultStore
-from rooftrace.app.page.routes import page_router
 from rooftrace.core.errors import DataError
 
 
@@ -64,8 +64,8 @@ def test_a_download_is_of_the_threshold_that_it_names(client: TestClient, run: s
 
 
 def test_a_name_cannot_leave_its_header(client: TestClient, run: str) -> None:
-    told = client.get(f"/page/{run}/0/mask").headers["content-disposition"]
-    assert told == "attachment; filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
+    reported = client.get(f"/page/{run}/0/mask").headers["content-disposition"]
+    assert reported == "attachment; filename*=UTF-8''Z%C3%BCrich%20%28x%29_mask.tif"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_there_is_not(client: TestClient, run: str, path: str) -> None:
         ("2/mask?threshold=0.5", "3 classes"),
     ],
 )
-def test_what_cannot_be_is_told(client: TestClient, run: str, path: str, words: str) -> None:
+def test_invalid_requests_are_reported(client: TestClient, run: str, path: str, words: str) -> None:
     answer = client.get(f"/page/{run}/{path}")
     assert answer.status_code == 409
     assert words in answer.json()["detail"]

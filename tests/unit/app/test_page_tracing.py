@@ -1,4 +1,4 @@
-"""From files to results: order, errors, a queue that is full."""
+"""The way from files to results: order, errors, a full queue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from page_images import kept_of, predictor_of
 
-from rooftrace.app.page import tracing
-from rooftrace.app.page.results import Result, ResultStore
-from rooftrace.app.page.tracing import chosen_options, trace
+from rooftrace.app.page import results as tracing
+from rooftrace.app.page.results import Result, ResultStore, chosen_options, trace
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.options import SceneOptions
-from rooftrace.service.limits import Limits
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.decode import Limits
 
 
 @dataclass
@@ -78,7 +77,7 @@ def test_results_come_in_order_and_one_error_stops_none(tmp_path: Path) -> None:
     assert "Drop it once more" in str(made[5].error)
 
 
-def test_a_full_queue_is_told_at_once(tmp_path: Path) -> None:
+def test_a_full_queue_is_reported_at_once(tmp_path: Path) -> None:
     service = FakeService(refused=1)
     (made, *_), _ = run(service, files(tmp_path, "a"))
     assert isinstance(made.error, BusyError)
@@ -128,5 +127,7 @@ def test_what_are_no_metres(text: str) -> None:
 def test_a_slider_that_was_not_moved_is_the_models_own() -> None:
     service: Any = FakeService()
     assert chosen_options(service, "", 0.5).threshold is None
+    assert chosen_options(service, "", 0.5).bands is None
+    assert chosen_options(service, "", 0.5, " 3,2,1 ").bands == "3,2,1"
     assert chosen_options(service, "", 0.505).threshold == 0.505
     assert tracing.MOST_IMAGES > 1

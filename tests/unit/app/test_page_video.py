@@ -13,19 +13,17 @@ from page_images import predictor_of
 
 from rooftrace.app.page.video import VideoRun, _summary
 from rooftrace.core.errors import DeadlineError, RooftraceError
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.video import VideoOptions
-from rooftrace.models.bundle import write_bundle
+from rooftrace.flows.video.run import VideoOptions
+from tiny_models import write_tiny_bundle
 
 av = pytest.importorskip("av")
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a run asks of a service: which model, on which engine."""
-    bundle = tiny_bundle()
+    """Return the part of a service that a run reads: the model and its engine."""
     path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, bundle.spec, bundle.parts)
+    write_tiny_bundle(path)
     engine = SimpleNamespace(name="openvino", precision="fp32")
     return SimpleNamespace(model_path=path, predictor=SimpleNamespace(engine=engine))
 
@@ -47,12 +45,13 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.campaign
 def test_a_video_comes_back_with_a_row_for_each_frame(
     service: Any, video: Path, tmp_path: Path
 ) -> None:
     run = VideoRun(service, video, tmp_path, VideoOptions(stride=2))
-    told = [*run.events()]
-    report = told[-1]["report"]
+    reported = [*run.events()]
+    report = reported[-1]["report"]
     assert (report["frames"], report["buildings_most"]) == (10, 1)
     assert report["built_up_share"] == pytest.approx(30 * 40 / (96 * 128), rel=0.1)
     with av.open(str(run.out)) as made:
@@ -60,18 +59,19 @@ def test_a_video_comes_back_with_a_row_for_each_frame(
     with run.table.open() as file:
         assert len([*csv.DictReader(file)]) == 10
     assert "10 frames" in _summary(report)
-    assert str(video.parent) not in str(told[:-1])
+    assert str(video.parent) not in str(reported[:-1])
 
 
-def test_what_is_no_video_is_told_without_where_it_lies(
+@pytest.mark.campaign
+def test_what_is_no_video_is_reported_without_where_it_lies(
     service: Any, video: Path, tmp_path: Path
 ) -> None:
     video.write_bytes(b"no video at all")
-    with pytest.raises(RooftraceError) as told:
+    with pytest.raises(RooftraceError) as reported:
         [*VideoRun(service, video, tmp_path, VideoOptions()).events()]
-    assert "flight.mp4" in str(told.value)
-    assert str(video.parent) not in str(told.value)
-    assert told.value.remedy
+    assert "flight.mp4" in str(reported.value)
+    assert str(video.parent) not in str(reported.value)
+    assert reported.value.remedy
 
 
 def test_one_that_takes_too_long_is_ended(service: Any, video: Path, tmp_path: Path) -> None:

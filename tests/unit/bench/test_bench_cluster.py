@@ -77,6 +77,7 @@ def test_to_double_slow_blocks_saves_time_and_wastes_some(simulation: Any) -> No
     assert wasted[0] == 0 < wasted[1]
 
 
+@pytest.mark.campaign
 def test_rows_are_made_of_what_was_measured(
     simulation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

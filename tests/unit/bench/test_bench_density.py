@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
+@pytest.mark.campaign
 def test_density() -> None:
     command = [sys.executable, BENCH / "density.py", "--size", "300", "--plain-size", "300"]
     command += ["--polygons", "200"]

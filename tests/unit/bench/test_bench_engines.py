@@ -19,6 +19,7 @@ pytest.importorskip("onnxruntime")
 SCRIPT = Path(__file__).resolve().parents[3] / "bench" / "engines.py"
 
 
+@pytest.mark.campaign
 def test_rows_and_what_is_unavailable(tiny_run: TinyRun, tmp_path: Path) -> None:
     rows = ["torch_eager", "openvino_fp32"]
     gone = "tensorrt_fp16"

@@ -14,6 +14,7 @@ pytest.importorskip("fastapi")
 BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
+@pytest.mark.campaign
 def test_map(tmp_path: Path) -> None:
     command = [sys.executable, BENCH / "map.py", "--buildings", "400", "--no-browser"]
     done = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
+@pytest.mark.campaign
 def test_everything_is_counted_on_every_tile() -> None:
     pytest.importorskip("pycocotools")
     done = subprocess.run(

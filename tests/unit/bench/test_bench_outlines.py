@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import geopandas as gpd
+import pytest
 from shapely import affinity, box
 
 BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
+@pytest.mark.campaign
 def test_outlines_are_measured_before_and_after(tmp_path: Path) -> None:
     homes = [affinity.rotate(box(k * 30, 0, k * 30 + 14, 9), 20) for k in range(4)]
     path = tmp_path / "labels.geojson"

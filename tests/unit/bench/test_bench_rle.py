@@ -12,6 +12,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[3] / "bench" / "rle.py"
 
 
+@pytest.mark.campaign
 def test_rle_compares_the_same_masks(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--size", "96", "--masks", "30", "--loop-masks", "10",

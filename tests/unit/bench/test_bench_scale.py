@@ -12,18 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import write_bundle
-
 BENCH = Path(__file__).resolve().parents[3] / "bench"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec, tiny.parts)
-    return path
 
 
 def answer_of(script: str, *arguments: str | Path) -> dict[str, Any]:
@@ -36,6 +25,7 @@ def answer_of(script: str, *arguments: str | Path) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.campaign
 def test_scale_compares_each_size_with_the_first(bundle: Path, tmp_path: Path) -> None:
     answer = answer_of(
         "scale.py", "--sizes", "512", "1100", "--cell", "512", "--model", bundle,
@@ -56,6 +46,7 @@ def test_scale_compares_each_size_with_the_first(bundle: Path, tmp_path: Path) -
     assert not [*tmp_path.glob("sparse_*")]
 
 
+@pytest.mark.campaign
 def test_seams_of_a_pointwise_model_do_not_show(bundle: Path, tmp_path: Path) -> None:
     answer = answer_of(
         "seams.py", "--size", "500", "--tile", "128", "--overlaps", "0,0", "32,8",
@@ -69,7 +60,7 @@ def test_seams_of_a_pointwise_model_do_not_show(bundle: Path, tmp_path: Path) ->
             assert shares["changed_share"] == 0
 
 
-def test_what_changes_at_lines_is_told_from_what_changes_elsewhere(
+def test_changes_at_lines_differ_from_changes_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(BENCH)
@@ -87,6 +78,7 @@ def test_what_changes_at_lines_is_told_from_what_changes_elsewhere(
     assert shares["elsewhere"] > shares["changed_share"] == 1 / 384**2
 
 
+@pytest.mark.campaign
 def test_seams_are_refused_where_nothing_is_left_to_compare(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, BENCH / "seams.py", "--size", "300", "--work", tmp_path],

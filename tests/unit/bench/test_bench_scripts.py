@@ -25,7 +25,7 @@ MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with random weights, whose normalisations are far from neutral."""
-    from rooftrace.models.export import WholeModel, export_onnx, halve_weights
+    from rooftrace.models.export import ExportableModel, export_onnx, store_weights_as_fp16
     from rooftrace.models.zoo import ModelConfig, build_model
 
     # isort: split
@@ -46,7 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A few steps give the running statistics their values.
         for _ in range(20):
             net(torch.randn(4, 3, 64, 64, generator=generator))
-    graph = export_onnx(WholeModel(net, MEAN, STD).eval(), bands=3, multiple_px=8)
+    graph = export_onnx(ExportableModel(net, MEAN, STD).eval(), bands=3, multiple_px=8)
     spec = BundleSpec(
         name="small",
         bands=("red", "green", "blue"),
@@ -58,7 +58,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"model": config.model_dump(mode="json")},
     )
     path = tmp_path_factory.mktemp("bundle") / "small.rooftrace"
-    write_bundle(path, spec, {"model.onnx": halve_weights(graph)})
+    write_bundle(path, spec, {"model.onnx": store_weights_as_fp16(graph)})
     return path
 
 
@@ -89,6 +89,15 @@ def answer_of(script: str, *arguments: str | Path, **environment: str) -> dict[s
     return answer
 
 
+@pytest.mark.campaign
+def test_start_measures_each_command(work: Path) -> None:
+    rows = answer_of("start.py", "--work", work, "--repeats", "1")["rows"]
+    assert set(rows) == {"python", "numpy", "import", "load", "version", "help", "tile"}
+    assert all(row["cpu_s"] > 0 and row["seconds"] > 0 for row in rows.values())
+    assert rows["python"]["peak_rss_mb"] < rows["tile"]["peak_rss_mb"]
+
+
+@pytest.mark.campaign
 def test_predict_compares_the_same_job(bundle: Path, work: Path) -> None:
     answer = answer_of(
         "predict.py", "--size", "256", "--baseline-size", "192", "--tile", "128",
@@ -119,6 +128,29 @@ def test_predict_compares_the_same_job(bundle: Path, work: Path) -> None:
         "speed": pytest.approx(ours["mpx_per_s"] / tuned["mpx_per_s"], rel=1e-3),
         "memory": pytest.approx(ours["peak_rss_mb"] / tuned["peak_rss_mb"], rel=1e-3),
     }
+
+
+@pytest.mark.campaign
+def test_predict_compares_sixteen_bits(bundle: Path, work: Path) -> None:
+    answer = answer_of(
+        "predict.py", "--size", "256", "--tile", "128", "--model", bundle, "--work", work,
+        "--rows", "ours", "ours_16bit",
+    )  # fmt: skip
+    eight, sixteen = answer["rows"]["ours"], answer["rows"]["ours_16bit"]
+    assert eight["pixels"] == sixteen["pixels"] == 256**2
+    assert set(answer["ratios"]) == {"ours_16bit/ours"}
+    speed = sixteen["mpx_per_s"] / eight["mpx_per_s"]
+    assert answer["ratios"]["ours_16bit/ours"]["speed"] == pytest.approx(speed, rel=1e-3)
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_kinds_of_images_are_compared(realdata: Path, work: Path) -> None:
+    answer = answer_of("kinds.py", realdata, "--places", "catanduanes", "--work", work)
+    (row,) = answer["iou"].values()
+    assert abs(row["16 bits"] - row["8 bits"]) <= 0.01
+    assert row["dark 0.35, auto"] > row["dark 0.35, none"]
+    assert answer["very_dark"]["tiles"] == 0
 
 
 SLICING = """
@@ -161,6 +193,7 @@ def semantic_inference_on_geotiff(
 """
 
 
+@pytest.mark.campaign
 def test_packages_of_others_run_with_the_same_weights(
     bundle: Path, work: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +219,7 @@ def test_packages_of_others_run_with_the_same_weights(
         assert answer["ratios"][f"ours_fp32/{name}"]["speed"] > 0
 
 
+@pytest.mark.campaign
 def test_rows_of_packages_that_are_missing_are_left_out(bundle: Path, work: Path) -> None:
     answer = answer_of(
         "predict.py", "--size", "64", "--model", bundle, "--work", work,
@@ -198,6 +232,7 @@ def test_rows_of_packages_that_are_missing_are_left_out(bundle: Path, work: Path
     assert "the rows geoai, sahi need --peers-python" in done.stderr
 
 
+@pytest.mark.campaign
 def test_a_bundle_of_another_network_is_refused(bundle: Path, tmp_path: Path) -> None:
     whole = read_bundle(bundle)
     model = whole.spec.training["model"]
@@ -210,6 +245,7 @@ def test_a_bundle_of_another_network_is_refused(bundle: Path, tmp_path: Path) ->
     assert "its graph is not its network's: a tensor of shape (8, " in done.stderr
 
 
+@pytest.mark.campaign
 def test_a_graph_with_folded_normalisations_is_restored(bundle: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     optimizer = pytest.importorskip("onnxscript.optimizer")
@@ -241,7 +277,7 @@ path = "pairs"
 """
 
 PLAIN = ["plain"] if importlib.util.find_spec("albumentations") is not None else []
-"""What the loop that people write needs is no part of the development environment."""
+"""The plain loop needs albumentations, which the development environment does not install."""
 
 
 @pytest.fixture
@@ -251,6 +287,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.campaign
 def test_train_compares_epochs_of_samples_with_epochs_of_random_tensors(
     recipe: Path, work: Path
 ) -> None:
@@ -277,6 +314,7 @@ def test_train_compares_epochs_of_samples_with_epochs_of_random_tensors(
     assert choices["fp32"]["speed/as chosen"] == pytest.approx(ratio, rel=1e-3)
 
 
+@pytest.mark.campaign
 def test_accuracy_goes_on_where_it_was_stopped(recipe: Path, tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs", range(2), shape_yx=(320, 320))
     sides = ["ours", *PLAIN]
@@ -307,15 +345,16 @@ def test_accuracy_goes_on_where_it_was_stopped(recipe: Path, tmp_path: Path) -> 
     assert after[2]["images"] > 4
 
 
+@pytest.mark.campaign
 def test_stages_have_rates(bundle: Path, work: Path) -> None:
     answer = answer_of(
         "stages.py", "--size", "256", "--model", bundle, "--work", work, "--repeats", "2"
     )
     stages = answer["stages"]
     assert list(stages) == [
-        "read", "resample", "enlarge", "engine", "blend", "mask write", "part save", "part load",
-        "trace", "separate", "regularize", "settle", "describe", "polygon write",
-        "polygons in all", "density", "preview", "end to end",
+        "read", "resample", "enlarge", "engine", "blend", "mask write", "checkpoint save",
+        "checkpoint load", "trace", "separate", "regularize", "resolve overlaps", "describe",
+        "polygon write", "polygons in all", "density", "preview", "end to end",
     ]  # fmt: skip
     assert all(stage["mpx_per_s"] > 0 for stage in stages.values())
     for name in ("read", "end to end"):
@@ -329,6 +368,7 @@ def test_stages_have_rates(bundle: Path, work: Path) -> None:
     assert answer["peak_rss_mb"] > 50
 
 
+@pytest.mark.campaign
 def test_tiles_are_compared_with_the_network_alone(bundle: Path, tmp_path: Path) -> None:
     answer = answer_of(
         "tiles.py", "--tiles", "12", "--model", bundle, "--work", tmp_path,
@@ -349,6 +389,7 @@ def test_tiles_are_compared_with_the_network_alone(bundle: Path, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.campaign
 def test_audit_has_rates_and_ratios(work: Path) -> None:
     answer = answer_of("audit.py", "--tiles", "40", "--repeats", "1", "--work", work)
     rows = answer["rows"]

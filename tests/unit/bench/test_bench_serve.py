@@ -15,21 +15,22 @@ from test_bench_scripts import bundle, run  # noqa: E402
 __all__ = ["bundle"]
 
 
+@pytest.mark.campaign
 def test_serve_is_compared_with_the_engine_and_a_handler(bundle: Path, tmp_path: Path) -> None:
     done = run(
         "serve.py", "--model", bundle, "--work", tmp_path, "--sides", "64", "--images", "2",
         "--clients", "2", "--seconds", "0.3", "--rows", "ours", "plain",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    ours, plain = (told["rows"][name]["clients"]["2"] for name in ("ours", "plain"))
+    reported = json.loads(done.stdout)
+    ours, plain = (reported["rows"][name]["clients"]["2"] for name in ("ours", "plain"))
     for figures in (ours, plain):
         assert figures["images"] > 0
         assert 0 < figures["p50_ms"] <= figures["p99_ms"]
     assert ours["tiles_per_batch"] >= 1
     # The same job: what differs is the arithmetic.
-    assert told["agreement"]["plain"] > 0.9
-    (ratios,) = told["ratios"]
+    assert reported["agreement"]["plain"] > 0.9
+    (ratios,) = reported["ratios"]
     assert ratios["ours/batch"]["2"] == pytest.approx(
-        ours["images_per_s"] / told["rows"]["batch"]["images_per_s"], rel=0.01
+        ours["images_per_s"] / reported["rows"]["batch"]["images_per_s"], rel=0.01
     )

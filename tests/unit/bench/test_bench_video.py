@@ -11,15 +11,14 @@ import pytest
 
 pytest.importorskip("av")
 
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import write_bundle
+from tiny_models import write_tiny_bundle
 
 BENCH = Path(__file__).resolve().parents[3] / "bench"
 
 
+@pytest.mark.campaign
 def test_video(tmp_path: Path) -> None:
-    tiny = tiny_bundle()
-    write_bundle(tmp_path / "tiny.rooftrace", tiny.spec, tiny.parts)
+    write_tiny_bundle(tmp_path / "tiny.rooftrace")
     command = [sys.executable, BENCH / "video.py", "--sizes", "360p", "--strides", "2"]
     command += ["--ways", "ours,plain_mask", "--seconds", "0.4", "--frames", "3", "--repeats", "1"]
     command += ["--model", tmp_path / "tiny.rooftrace", "--work", tmp_path]

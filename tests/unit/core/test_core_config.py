@@ -1,4 +1,4 @@
-"""A configuration knows every key: whatever is wrong with it is said in one ConfigError."""
+"""One ConfigError names all problems of a configuration; a registry never replaces a name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from rooftrace.core.config import Config, expand_path, load_config, parse_config
+from rooftrace.core.config import (
+    Config,
+    Registry,
+    expand_path,
+    load_config,
+    parse_config,
+    read_config,
+)
 from rooftrace.core.errors import ConfigError
 
 
@@ -93,6 +100,21 @@ def test_where_nothing_is_near_the_known_keys_are_listed() -> None:
         parse_config({"table": {"any": {"qqqq": 1}}}, Outer, source="x")
 
 
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"seed": True}, r"seed: .*whole number"), ({"seed": False}, "seed"),
+        ({"optimizer": {"lr": True}}, r"optimizer.lr: .*number"),
+        ({"optimizer": {"steps": [1, True]}}, r"optimizer.steps"),
+        ({"items": [{"path": "a", "gsd_m": True}]}, "gsd_m"),
+    ],
+)  # fmt: skip
+def test_true_is_not_the_number_1(raw: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(raw, Outer, source="run.toml")
+    assert parse_config({"flag": True, "seed": "4"}, Outer, source="run.toml").seed == 4
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     raw = {"sead": 1, "name": 5, "items": [{"path": "a", "gsd_m": -1}]}
     with pytest.raises(ConfigError) as caught:
@@ -129,7 +151,7 @@ def test_the_last_set_wins(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "problem"),
     [
         ("seed", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
@@ -148,10 +170,10 @@ def test_the_last_set_wins(file: Path) -> None:
         ("optimizer=3", "optimizer: "),
     ],
 )
-def test_a_wrong_set_is_a_config_error(file: Path, override: str, told: str) -> None:
+def test_a_wrong_set_is_a_config_error(file: Path, override: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file, Outer, [override])
-    assert told in caught.value.message
+    assert problem in caught.value.message
     assert caught.value.remedy
 
 
@@ -206,3 +228,63 @@ def test_a_path_that_leads_nowhere_is_a_config_error(monkeypatch: pytest.MonkeyP
         expand_path("$ROOFTRACE_TEST_FOLDER/b", Path(), key="path")
     with pytest.raises(ConfigError, match="nobody-of-this-name"):
         expand_path("~nobody-of-this-name/b", Path(), key="path")
+
+
+@pytest.fixture
+def shapes() -> Registry[int]:
+    registry: Registry[int] = Registry("shape")
+    registry.add("square", 4)
+    registry.add("triangle", 3)
+    return registry
+
+
+def test_reads_like_a_mapping(shapes: Registry[int]) -> None:
+    assert dict(shapes) == {"square": 4, "triangle": 3}
+    assert len(shapes) == 2
+    assert "square" in shapes
+    assert "circle" not in shapes
+
+
+def test_a_double_is_refused_and_leaves_the_first(shapes: Registry[int]) -> None:
+    with pytest.raises(ValueError, match="shape 'square' is registered already"):
+        shapes.add("square", 5)
+    with pytest.raises(ValueError, match="square"):
+        shapes.register("square")(6)
+    assert shapes["square"] == 4
+
+
+def test_register_gives_the_entry_back() -> None:
+    registry: Registry[object] = Registry("thing")
+
+    @registry.register("made")
+    def made() -> int:
+        return 7
+
+    assert made() == 7
+    assert registry["made"] is made
+
+
+def test_an_unknown_name_is_a_config_error_that_names_the_near_and_the_known(
+    shapes: Registry[int],
+) -> None:
+    with pytest.raises(ConfigError, match=r"no shape named 'squares'.*'square'") as caught:
+        shapes["squares"]
+    assert caught.value.remedy == "Choose one of these: square, triangle."
+    with pytest.raises(ConfigError) as caught:
+        shapes["zzz"]
+    assert "Did you mean" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [("a." * 3000 + "b = 1" + TEXT, ()), (TEXT, ("a." * 3000 + "b=1",))],
+    ids=["file", "override"],
+)
+def test_tables_nested_without_end_are_refused(
+    tmp_path: Path, text: str, overrides: tuple[str, ...]
+) -> None:
+    # Reading them would end with a RecursionError.
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"nested more than 64 levels deep \(a\.a\."):
+        read_config(path, overrides)

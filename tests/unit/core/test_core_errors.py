@@ -17,6 +17,7 @@ EXIT_CODES = {
     "LabelError": 3,
     "GeoreferenceError": 3,
     "TooLargeError": 3,
+    "ServiceError": 3,
     "BundleError": 4,
     "BandMismatch": 4,
     "GsdMismatch": 4,
@@ -57,7 +58,7 @@ def test_missing_extra_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("name", EXIT_CODES)
-def test_what_another_process_told_is_the_same_error(name: str) -> None:
+def test_what_another_process_reported_is_the_same_error(name: str) -> None:
     error = getattr(errors, name)("The thing is broken.", remedy="Mend it.")
     back = RooftraceError.from_json(error.to_json())
     assert type(back) is type(error)

@@ -207,7 +207,7 @@ def test_footprints_as_a_table() -> None:
     assert footprints.of_class(1) is footprints
 
 
-def test_footprints_of_several_classes_tell_which() -> None:
+def test_footprints_of_several_classes_show_which() -> None:
     from shapely import box
 
     geometry = np.array([box(0, 0, 2, 1), box(3, 3, 4, 4), box(5, 5, 7, 7)], dtype=object)

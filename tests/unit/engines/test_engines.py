@@ -9,17 +9,17 @@ import pytest
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines.base import ConstantEngine
-from rooftrace.engines.graph import refuse_external_data
+from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
 from rooftrace.engines.openvino import OpenVinoEngine, capabilities
 from rooftrace.engines.select import load_engine
-from rooftrace.engines.selftest import check_engine, measure_engine, tiny_bundle
+from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
 
 BUNDLE = tiny_bundle()
 GRAPH_ENGINES = ["openvino", "onnxruntime"]
-"""Those that take a plain graph and run on any machine; see tests/contract for all."""
+"""Engines that run a plain graph on any machine; tests/contract covers all engines."""
 
 
 def with_graph(graph: bytes, **spec: object) -> ModelBundle:
@@ -47,12 +47,36 @@ def test_a_tile_does_not_see_its_batch(name: str, pixels: np.ndarray) -> None:
     np.testing.assert_array_equal(together, alone)
 
 
+def test_features_are_means_of_the_widest_layer(pixels: np.ndarray) -> None:
+    """The only layer of this network answers the brightness."""
+    engine = load_engine(BUNDLE)
+    assert isinstance(engine, OpenVinoEngine)
+    expected = pixels.mean(axis=(1, 2, 3))[:, None] / 255
+    np.testing.assert_allclose(engine.features(pixels), expected, atol=3e-3)
+    # Each answer has a network of its own; some processors compute in bf16.
+    np.testing.assert_allclose(engine.run(pixels).mean(axis=(2, 3)), expected, atol=3e-3)
+    np.testing.assert_allclose(engine.features(pixels[:2]), expected[:2], atol=3e-3)
+
+
 def test_an_answer_is_not_written_over_by_the_next(pixels: np.ndarray) -> None:
     engine = load_engine(BUNDLE)
     first = engine.run(pixels)
     kept = first.copy()
     engine.run(255 - pixels)
     np.testing.assert_array_equal(first, kept)
+
+
+def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shape has a network, whose weights and kernels count even where its input is small."""
+    engine = load_engine(BUNDLE)
+    assert isinstance(engine, OpenVinoEngine)
+    monkeypatch.setattr("rooftrace.engines.openvino._KEPT_BYTES", 100 * 2**20)
+    for side in range(32, 32 * 9, 32):
+        engine.run(np.zeros((1, 3, side, side), np.uint8))
+    assert [shape[2] for shape, _ in engine._requests] == [192, 224, 256]
+    # A network that is larger than the limit is used all the same.
+    engine.run(np.zeros((1, 3, 2048, 2048), np.uint8))
+    assert [shape[2] for shape, _ in engine._requests] == [2048]
 
 
 def test_rounding_inside_the_network_is_rounding(pixels: np.ndarray) -> None:
@@ -66,7 +90,7 @@ def test_rounding_inside_the_network_is_rounding(pixels: np.ndarray) -> None:
 
 
 def test_the_self_test_notices_a_wrong_answer() -> None:
-    with pytest.raises(PredictError, match="self test wrongly"):
+    with pytest.raises(PredictError, match="fails the self test"):
         check_engine(ConstantEngine())
     with pytest.raises(PredictError, match=r"shape \(2, 2, 64, 96\), expected \(2, 1, 64, 96\)"):
         check_engine(ConstantEngine(classes=2))
@@ -157,6 +181,18 @@ def _varint(value: int) -> bytes:
     return out + bytes([value])
 
 
+def test_a_graph_that_onnx_runtime_refuses_prints_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # It would print that it tries again, in the middle of the one object of --json.
+    pytest.importorskip("onnxruntime")
+    before, _, after = BUNDLE.part(GRAPH_NAME).rpartition(b"probabilities")
+    graph = before + b"proba\xffilities" + after
+    with pytest.raises(BundleError, match=r"The graph in a\.rooftrace cannot be read"):
+        load_engine(with_graph(graph), engine="onnxruntime", precision="fp32")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError) as caught:
@@ -164,8 +200,33 @@ def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
     assert "rooftrace[onnx]" in caught.value.remedy
 
 
-def test_a_size_the_graph_refuses_is_told() -> None:
+def test_a_size_the_graph_refuses_is_reported() -> None:
     spec = BundleSpec.model_validate(BUNDLE.spec.model_dump())
     engine = OpenVinoEngine(spec, [BUNDLE.part(GRAPH_NAME)], "fp32", "a.rooftrace")
     with pytest.raises(BundleError, match=r"does not take an input of shape \(1, 4, 32, 32\)"):
         engine.run(np.zeros((1, 4, 32, 32), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "least"),
+    [("Conv", ["image"], 2), ("Pad", ["image", ""], 2), ("Max", [], 1), ("Sum", [""], 1)],
+)
+def test_a_node_without_its_inputs_is_refused(operator: str, inputs: list[str], least: int) -> None:
+    """OpenVINO ends the process when it reads such a graph."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    node = helper.make_node(operator, inputs, ["probabilities"])
+    ends = [
+        helper.make_tensor_value_info(n, kind, [1, 3, 8, 8]) for n in ("image", "probabilities")
+    ]
+    inner = helper.make_graph([node], "inner", [], [ends[1]])
+    branch = helper.make_node("If", ["image"], ["probabilities"], then_branch=inner)
+    for nodes in ([node], [branch]):
+        model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]))
+        spec = tiny_bundle().spec
+        with pytest.raises(BundleError, match=rf"node {operator} .* at least {least}"):
+            OpenVinoEngine(spec, [model.SerializeToString()], "fp32", "a.rooftrace")
+
+
+def test_a_node_with_its_inputs_is_read() -> None:
+    refuse_missing_inputs(tiny_bundle().parts[GRAPH_NAME], "tiny")

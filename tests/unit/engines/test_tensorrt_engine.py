@@ -1,4 +1,4 @@
-"""TensorRT without a GPU: what is told, and what a fake of it is asked for."""
+"""TensorRT without a GPU: the error messages, and the calls to a fake of the package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from rooftrace.core.errors import (
     PredictError,
 )
 from rooftrace.engines.select import ENGINES, load_engine
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.engines.tensorrt import TensorRtEngine, build_plan, built_with, profiles_of
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import Variant
 
@@ -33,7 +33,7 @@ BUNDLE = ModelBundle(
 
 
 class FakeTensorRt:
-    """As much of the package as is used; a network's answer is the mean of the bands over 255."""
+    """The used part of the package; a network's answer is the mean of the bands over 255."""
 
     __version__ = "10.0"
 
@@ -165,13 +165,13 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_gpu(fake: FakeTensorRt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for asked in (lambda: load_engine(BUNDLE), lambda: build_plan(b"", SPEC)):
-        with pytest.raises(ConfigError, match="PyTorch sees none here") as caught:
+        with pytest.raises(ConfigError, match="PyTorch finds none on this machine") as caught:
             asked()
         assert "openvino" in caught.value.remedy
 
 
 def test_a_bundle_is_not_for_it(fake: FakeTensorRt) -> None:
-    with pytest.raises(ConfigError, match="nothing for the engine tensorrt") as caught:
+    with pytest.raises(ConfigError, match="cannot run on the engine tensorrt") as caught:
         load_engine(tiny_bundle(), engine="tensorrt")
     assert "openvino" in caught.value.remedy
 
@@ -212,7 +212,7 @@ def test_what_it_does_not_take(fake: FakeTensorRt) -> None:
 
 def test_a_plan_of_another_machine(fake: FakeTensorRt) -> None:
     fake.loads = False
-    with pytest.raises(BundleError, match="kind of GPU") as caught:
+    with pytest.raises(BundleError, match="the GPU model") as caught:
         load_engine(BUNDLE)
     assert "rooftrace export" in caught.value.remedy
 
@@ -250,9 +250,9 @@ def test_a_plan_is_built_for_the_sizes_that_come(fake: FakeTensorRt) -> None:
     assert profiles_of(SPEC.model_copy(update={"input_px": 224})) == ((16, 224),)
 
 
-def test_what_cannot_be_built_is_told(fake: FakeTensorRt) -> None:
+def test_what_cannot_be_built_is_reported(fake: FakeTensorRt) -> None:
     fake.builds = False
-    with pytest.raises(ExportError, match="no more than that it failed"):
+    with pytest.raises(ExportError, match="it reports no reason"):
         build_plan(b"graph", SPEC)
     fake.parses = False
     with pytest.raises(ExportError, match="no such operator") as caught:

@@ -1,4 +1,4 @@
-"""A town that was cut into scenes is one layer again, whatever names the scenes."""
+"""Test that a town that was cut into scenes becomes one layer, for every kind of catalogue."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from rasterio.windows import Window
 
 from local_pool import LocalPool
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.data.catalogue.read import read_catalogue
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.catalogue import CatalogueReport, run_catalogue
-from rooftrace.flows.executor import executing
-from rooftrace.flows.predict import run_predict
-from rooftrace.models.bundle import write_bundle
-from rooftrace.predict.cluster.ray_pool import ClusterOptions
+from rooftrace.core.names import scene_id
+from rooftrace.flows.catalogue.run import CatalogueReport, run_catalogue
+from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import executing, run_predict
+from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions
+from tiny_models import write_tiny_bundle
 
 SIDE_PX = 960
 OPTIONS = SceneOptions(outputs=("polygons",), regularize=False, separate=False)
@@ -39,15 +39,12 @@ OVERLAP = [(row, col, 560, 560) for row in (0, 400) for col in (0, 400)]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec.model_copy(update={"context_px": 8}), tiny.parts)
-    return path
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace", context_px=8)
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright houses of 24 by 18 px on dark ground, many of them over the edges of scenes."""
+    """Write bright houses of 24 x 18 px on dark ground; many cross the edges of scenes."""
     rng = np.random.default_rng(7)
     data = np.full((3, SIDE_PX, SIDE_PX), 20, np.uint8)
     for row in range(6, SIDE_PX - 40, 46):
@@ -70,7 +67,7 @@ def write(path: Path, data: np.ndarray, offset_yx: tuple[int, int] = (0, 0), **m
 
 
 def cut(town: Path, folder: Path, cuts: list[Cut]) -> list[Path]:
-    """Scenes in folders, as `a/scene.tif`, `b/scene.tif`…"""
+    """Write the scenes as `a/scene.tif`, `b/scene.tif`…"""
     paths = []
     with rasterio.open(town) as source:
         for number, (row, col, height, width) in enumerate(cuts):
@@ -145,12 +142,12 @@ def layer(out: Path) -> geopandas.GeoDataFrame:
 @pytest.fixture(scope="module")
 def whole(town: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("whole")
-    run_predict([town], model, out, OPTIONS)
+    run_predict(find_inputs([town]), read_models(model), out, OPTIONS)
     return geopandas.read_file(out / "town_buildings.gpkg")
 
 
 @pytest.mark.parametrize("cuts", [ADJOIN, OVERLAP], ids=["adjoin", "overlap"])
-def test_each_building_once(
+def test_each_building_occurs_once(
     cuts: list[Cut], town: Path, model: Path, whole: Any, tmp_path: Path
 ) -> None:
     cut(town, tmp_path / "in", cuts)
@@ -175,7 +172,10 @@ def test_each_building_once(
     assert count == report.buildings
 
 
-def test_whatever_names_the_scenes(town: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_every_kind_of_catalogue_gives_the_same_layer(
+    town: Path, model: Path, tmp_path: Path
+) -> None:
     paths = cut(town, tmp_path / "in", OVERLAP)
     layers = []
     for name, form in FORMS.items():
@@ -190,10 +190,11 @@ def test_whatever_names_the_scenes(town: Path, model: Path, tmp_path: Path) -> N
         assert other.equals(layers[0])
 
 
-def test_on_a_cluster_it_is_the_same_layer(
+@pytest.mark.campaign
+def test_a_cluster_writes_the_same_layer(
     town: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.predict.cluster.ray_pool.RayPool", LocalPool)
+    monkeypatch.setattr("rooftrace.predict.cluster.pool.RayPool", LocalPool)
     cut(town, tmp_path / "in", OVERLAP)
     run(tmp_path / "in", model, tmp_path / "one")
     with executing(read_models(model), ClusterOptions()) as executor:
@@ -205,13 +206,14 @@ def test_on_a_cluster_it_is_the_same_layer(
     assert layers[0] == layers[1]
 
 
-def test_a_scene_that_fails_is_told_and_the_others_are_done(
+@pytest.mark.campaign
+def test_a_scene_that_fails_is_reported_and_the_others_are_predicted(
     town: Path, model: Path, tmp_path: Path
 ) -> None:
     paths = cut(town, tmp_path / "in", ADJOIN)
     good = paths[1].read_bytes()
     paths[1].write_bytes(good[: len(good) // 2])
-    write(tmp_path / "in" / "grey" / "grey.tif", np.zeros((1, 64, 64), np.uint8))
+    write(tmp_path / "in" / "two" / "two.tif", np.zeros((2, 64, 64), np.uint8))
     nowhere = rasterio.open(paths[2]).read()
     write(tmp_path / "in" / "nowhere.tif", nowhere, crs=None, transform=Affine(2, 0, 3, 0, -2, 5))
     listed = as_text(tmp_path / "in", [*sorted((tmp_path / "in").rglob("*.tif"))])
@@ -219,25 +221,25 @@ def test_a_scene_that_fails_is_told_and_the_others_are_done(
         file.write("\ngone.tif\n")
     report = run(listed, model, tmp_path / "out")
     failed = dict(report.failures)
-    assert set(failed) == {"scene-2", "grey", "nowhere", "gone"}
+    assert set(failed) == {"scene-2", "two", "nowhere", "gone"}
     assert isinstance(failed["nowhere"], GeoreferenceError)
     manifest = json.loads(report.manifest.read_text())
     states = {one["id"]: one["state"] for one in manifest["scenes"]}
     assert states["scene"] == "done"
     assert states["gone"] == "failed"
-    told = next(one for one in manifest["scenes"] if one["id"] == "gone")
-    assert told["error"]["type"] == "DataError"
-    assert "gone.tif" in told["error"]["message"]
+    reported = next(one for one in manifest["scenes"] if one["id"] == "gone")
+    assert reported["error"]["type"] == "DataError"
+    assert "gone.tif" in reported["error"]["message"]
     before = report.buildings
-    # The same again does what had failed alone.
+    # The second run predicts only the scene that had failed.
     paths[1].write_bytes(good)
     again = run(listed, model, tmp_path / "out")
-    assert set(dict(again.failures)) == {"grey", "nowhere", "gone"}
+    assert set(dict(again.failures)) == {"two", "nowhere", "gone"}
     assert again.predicted.resumed_images == 3
     assert again.buildings > before
 
 
-def test_strict_ends_with_the_first(town: Path, model: Path, tmp_path: Path) -> None:
+def test_a_strict_run_stops_at_the_first_failure(town: Path, model: Path, tmp_path: Path) -> None:
     cut(town, tmp_path / "in", ADJOIN)
     (tmp_path / "in" / "a" / "scene.tif").write_bytes(b"II*\0torn")
     with pytest.raises(DataError, match=r"1 of 4 scenes failed"):
@@ -245,14 +247,15 @@ def test_strict_ends_with_the_first(town: Path, model: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_all_failed(model: Path, tmp_path: Path) -> None:
+def test_the_command_fails_if_all_scenes_fail(model: Path, tmp_path: Path) -> None:
     for name in "ab":
-        write(tmp_path / "in" / name / "s.tif", np.zeros((1, 64, 64), np.uint8))
+        write(tmp_path / "in" / name / "s.tif", np.zeros((2, 64, 64), np.uint8))
     with pytest.raises(Exception, match=r"2 of 2 scenes failed"):
         run(tmp_path / "in", model, tmp_path / "out")
 
 
-def test_what_is_added_later_is_done_alone(town: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_only_scenes_that_were_added_are_predicted(town: Path, model: Path, tmp_path: Path) -> None:
     cut(town, tmp_path / "in", ADJOIN)
     kept = tmp_path / "d"
     shutil.move(tmp_path / "in" / "d", kept)
@@ -270,8 +273,11 @@ def test_what_is_added_later_is_done_alone(town: Path, model: Path, tmp_path: Pa
     assert fresh.buildings == second.buildings
 
 
-def test_a_rim_of_nodata_is_the_edge_of_a_scene(town: Path, model: Path, tmp_path: Path) -> None:
-    """Not where its file ends, but where its data do, buildings are cut."""
+@pytest.mark.campaign
+def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
+    town: Path, model: Path, tmp_path: Path
+) -> None:
+    """Buildings are cut where the valid data of a scene end, not where its file ends."""
     paths = cut(town, tmp_path / "in", OVERLAP)
     for number, path in enumerate(paths):
         with rasterio.open(path) as source:
@@ -289,7 +295,7 @@ def test_a_rim_of_nodata_is_the_edge_of_a_scene(town: Path, model: Path, tmp_pat
     assert (whole["area_m2"] > 0.8 * 24 * 18 / 4).mean() > 0.97
 
 
-def test_masks_come_where_they_are_asked_for(town: Path, model: Path, tmp_path: Path) -> None:
+def test_masks_are_written_on_request(town: Path, model: Path, tmp_path: Path) -> None:
     cut(town, tmp_path / "in", ADJOIN[:2])
     options = SceneOptions(outputs=("mask",))
     run(tmp_path / "in", model, tmp_path / "out", options)
@@ -298,7 +304,39 @@ def test_masks_come_where_they_are_asked_for(town: Path, model: Path, tmp_path: 
     assert not any("preview" in name or "density" in name for name in names)
 
 
-def test_metres_of_all_scenes_are_refused(town: Path, model: Path, tmp_path: Path) -> None:
+def test_metres_per_pixel_for_all_scenes_are_refused(
+    town: Path, model: Path, tmp_path: Path
+) -> None:
     cut(town, tmp_path / "in", ADJOIN[:1])
     with pytest.raises(ConfigError, match="each scene has its own"):
         run(tmp_path / "in", model, tmp_path / "out", SceneOptions(gsd_m=0.5))
+
+
+@pytest.mark.campaign
+def test_buildings_carry_the_origin_of_their_scene(town: Path, model: Path, tmp_path: Path) -> None:
+    paths = cut(town, tmp_path / "in", ADJOIN)
+    with rasterio.open(paths[0], "r+") as image:
+        image.update_tags(TIFFTAG_DATETIME="2019:02:03 04:05:06")
+    listed = as_stac(tmp_path / "in", paths)
+    items = json.loads(listed.read_text())
+    # The item of the second scene states date and providers, which go before those of its file.
+    items["features"][1].setdefault("properties", {}).update(
+        datetime="2024-05-17T10:31:00Z", providers=[{"name": "Somebody"}, {"name": "Others"}]
+    )
+    for item in (items["features"][0], *items["features"][2:]):
+        item.setdefault("properties", {}).pop("datetime", None)
+    listed.write_text(json.dumps(items))
+    run(listed, model, tmp_path / "out")
+    found = layer(tmp_path / "out")
+    by_scene = found.groupby("scene")[["imagery_date", "source", "model"]].agg(
+        lambda values: set(values.fillna("unknown"))
+    )
+    names = [scene_id(item["id"]) for item in items["features"]]
+    assert by_scene.loc[names[0], "imagery_date"] == {"2019-02-03T04:05:06"}
+    assert by_scene.loc[names[0], "source"] == {paths[0].name}
+    assert by_scene.loc[names[1], "imagery_date"] == {"2024-05-17T10:31:00Z"}
+    assert by_scene.loc[names[1], "source"] == {"Somebody, Others"}
+    for name in names[2:]:
+        if name in by_scene.index:
+            assert by_scene.loc[name, "imagery_date"] == {"unknown"}
+    assert {*found["model"]} == {read_models(model).ready().bundle.spec.name}

@@ -1,4 +1,4 @@
-"""Converting keeps what was there, names the scene that fails, and leaves nothing half done."""
+"""Converting preserves data, names the scene that fails, and leaves no partial file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.types import Window
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.folders import CARD
-from rooftrace.data.kinds import open_source
-from rooftrace.data.source import WriteOptions
 from rooftrace.flows.convert import ConvertReport, run_convert
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.folders import CARD
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import WriteOptions
 from rooftrace.testing import write_pairs
 
 
@@ -73,6 +73,7 @@ def test_groups_classes_and_unknown_pixels_survive_a_chain_of_kinds(tmp_path: Pa
         np.testing.assert_array_equal(mask.data, np.where(drawn == 9, 0, drawn))
 
 
+@pytest.mark.campaign
 def test_chips_become_images_of_their_own(data: Path, tmp_path: Path) -> None:
     given = SourceConfig(path=str(data), chip_px=40)
     report = run_convert(given, "coco", tmp_path / "c.json")
@@ -84,6 +85,7 @@ def test_chips_become_images_of_their_own(data: Path, tmp_path: Path) -> None:
     assert chip.image.grid == scene.image.grid.crop(Window(0, 0, 40, 40))
 
 
+@pytest.mark.campaign
 def test_what_is_nodata_by_rule_is_nodata_in_what_is_written(data: Path, tmp_path: Path) -> None:
     with rasterio.open(data / "images" / "synthetic_00000.tif", "r+") as file:
         file.write(np.full((3, 9, 72), 255, np.uint8), window=((0, 9), (0, 72)))
@@ -126,7 +128,7 @@ def test_a_part_of_a_split(data: Path, tmp_path: Path) -> None:
     report = convert(data, "folder", tmp_path / "out", split=f"{split}:train")
     assert report.scenes == 1
     assert any("1 id of" in note and "gone" in note for note in report.notes)
-    with pytest.raises(DataError, match="no labelled scene to write that is in"):
+    with pytest.raises(DataError, match="None of the ids in the part 'test'"):
         convert(data, "folder", tmp_path / "none", split=f"{split}:test")
     assert not (tmp_path / "none").exists()
 
@@ -143,7 +145,7 @@ def test_what_is_there_is_not_written_over_unasked(data: Path, tmp_path: Path) -
     report = convert(data, "folder", out, part="[1:]", overwrite=True)
     assert report.scenes == 2
     (note,) = report.notes
-    assert "still holds 2 files from before" in note
+    assert "still contains 2 files from before" in note
     assert "images/synthetic_00000.tif" in note
     file = tmp_path / "c.json"
     file.touch()
@@ -155,10 +157,10 @@ def test_what_is_there_is_not_written_over_unasked(data: Path, tmp_path: Path) -
 
 def test_what_is_read_is_never_written_over(data: Path, tmp_path: Path) -> None:
     for out in (data, tmp_path, data / "images"):
-        with pytest.raises(ConfigError, match="is, or holds, what is read"):
+        with pytest.raises(ConfigError, match="is, or contains, data that is read"):
             convert(data, "folder", out, overwrite=True)
     report = convert(data, "coco", tmp_path / "c.json")
-    with pytest.raises(ConfigError, match="is, or holds, what is read"):
+    with pytest.raises(ConfigError, match="is, or contains, data that is read"):
         convert(report.path, "coco", report.path, overwrite=True)
 
 
@@ -179,7 +181,7 @@ def test_a_scene_that_fails_is_named_and_leaves_no_file(data: Path, tmp_path: Pa
                             "segmentation": {"size": [64, 72], "counts": [3]}}],
            "categories": [{"id": 1, "name": "building"}]}  # fmt: skip
     (data / "c.json").write_text(json.dumps(raw))
-    with pytest.raises(LabelError, match=r"^this one: .*3 pixels in all"):
+    with pytest.raises(LabelError, match=r"^this one: .*3 pixels in total"):
         convert(data / "c.json", "rle", tmp_path / "out.csv")
 
 

@@ -1,4 +1,4 @@
-"""Files in, files out: what they hold agrees, whichever way it was counted."""
+"""`run_density` and related flows: figures agree between masks, polygons and output files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from affine import Affine
 from PIL import Image
 from shapely import box
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import (
     ConfigError,
     DataError,
@@ -22,24 +23,18 @@ from rooftrace.core.errors import (
     LabelError,
 )
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.flows.density import run_density
-from rooftrace.flows.density_images import fit_images, run_by_image
-from rooftrace.flows.density_zones import run_zone_density
+from rooftrace.density.threshold import DensityThreshold, read_threshold
+from rooftrace.flows.density.images import fit_images, run_by_image
+from rooftrace.flows.density.run import run_density, run_zone_density
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import mask_sink
 from rooftrace.testing import SyntheticScene, generate_scene
-from rooftrace.vector.density_threshold import DensityThreshold, read_threshold
 
 BANDS = ("built_up_share", "buildings_per_ha", "mean_area_m2", "nearest_m", "observed_share")
 
 
 def write_mask(path: Path, mask: np.ndarray, crs: str | None, transform: Affine) -> Path:
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=1, height=mask.shape[0],
-        width=mask.shape[1], crs=crs, transform=transform, nodata=255,
-    ) as out:  # fmt: skip
-        out.write(mask, 1)
-    return path
+    return write_geotiff(path, mask, crs=crs, transform=transform, nodata=255)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +44,7 @@ def town() -> SyntheticScene:
 
 @pytest.fixture(scope="module")
 def files(town: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mask.tif with nodata on its left, truth.gpkg, and wards.gpkg in degrees."""
+    """Write mask.tif with nodata on its left, truth.gpkg, and wards.gpkg in degrees."""
     folder = tmp_path_factory.mktemp("town")
     mask = town.mask()
     mask[:, :40] = 255
@@ -95,7 +90,7 @@ def report_crs(path: Path) -> object:
 
 
 def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) -> None:
-    """With both, shares are the mask's and counts the polygons'."""
+    """Shares come from the mask and counts from the polygons if both are given."""
     mask = run_density([files / "mask.tif"], tmp_path / "m", cell_m=20).total
     outlines = run_density([files / "truth.gpkg"], tmp_path / "p", cell_m=20)
     both = run_density([files / "truth.gpkg", files / "mask.tif"], tmp_path / "b", cell_m=20).total
@@ -105,7 +100,7 @@ def test_the_truth_from_polygons_and_from_pixels(files: Path, tmp_path: Path) ->
     assert both.built_up_share == mask.built_up_share
     assert both.buildings == outlines.total.buildings == len(gpd.read_file(files / "truth.gpkg"))
     assert float(both.mean_area_m2) == pytest.approx(float(outlines.total.mean_area_m2))
-    assert any("does not say where was looked" in note for note in outlines.notes)
+    assert any("does not contain the observed area" in note for note in outlines.notes)
 
 
 def test_zones(files: Path, tmp_path: Path) -> None:
@@ -139,13 +134,13 @@ def test_zones_of_polygons_and_of_another_place(files: Path, tmp_path: Path) -> 
         with pytest.raises(DataError, match="longitude"):
             run_zone_density([files / given], tmp_path / "far.gpkg", tmp_path / "no")
     lost = write_mask(tmp_path / "lost.tif", np.ones((9, 9), np.uint8), None, Affine.scale(2, 2))
-    with pytest.raises(GeoreferenceError, match="zones cannot be laid"):
+    with pytest.raises(GeoreferenceError, match="zones cannot be placed"):
         run_zone_density([lost], files / "wards.gpkg", tmp_path / "no")
 
 
-def test_a_mask_that_lies_nowhere(tmp_path: Path) -> None:
+def test_a_mask_without_georeference(tmp_path: Path) -> None:
     mask = np.zeros((60, 80), np.uint8)
-    mask[10:20, 10:20] = mask[40:50, 60:70] = 255  # as most masks that are pictures
+    mask[10:20, 10:20] = mask[40:50, 60:70] = 255  # 0 and 255, as in most masks that are PNG files
     Image.fromarray(mask).save(tmp_path / "m.png")
     report = run_density([tmp_path / "m.png"], tmp_path, cell_m=10, gsd_m=0.5)
     assert report.files[0].name == "m_density.tif"
@@ -179,13 +174,13 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     assert int(total.buildings) == 1
 
 
-def test_inputs_that_do_not_go_together(files: Path, tmp_path: Path) -> None:
+def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
     mask, truth = files / "mask.tif", files / "truth.gpkg"
     with pytest.raises(ConfigError, match="2 masks"):
         run_density([mask, mask], tmp_path / "x")
     with pytest.raises(ConfigError, match="is a folder"):
         run_density([files], tmp_path / "x")
-    with pytest.raises(DataError, match="nothing at"):
+    with pytest.raises(DataError, match="does not exist"):
         run_density([tmp_path / "absent.tif"], tmp_path / "x")
     with pytest.raises(ConfigError, match="holds no pixels"):
         run_density([truth], tmp_path / "x", gsd_m=1)
@@ -202,7 +197,7 @@ def test_inputs_that_do_not_go_together(files: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Ten masks each of 4 to 13 % and of 40 to 49 %, one of nodata, and their labels."""
+    """Ten masks of 4 to 13 % and ten of 40 to 49 %, one of nodata, and their labels."""
     folder = tmp_path / "masks"
     folder.mkdir()
     rows = ["image,label"]
@@ -241,7 +236,7 @@ def test_images_and_a_fitted_threshold(labelled: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ("name,label\na.png,x\n", "columns"),
         ("image,label\n00.png,\n", "Line 2"),
@@ -251,14 +246,14 @@ def test_images_and_a_fitted_threshold(labelled: Path) -> None:
         ("image,label\n00.png,a\n01.png,b\n", "1 example is"),
     ],
 )
-def test_labels_that_cannot_be_used(table: str, told: str, labelled: Path) -> None:
+def test_labels_that_cannot_be_used(table: str, message: str, labelled: Path) -> None:
     (labelled / "bad.csv").write_text(table)
-    with pytest.raises(LabelError, match=told):
+    with pytest.raises(LabelError, match=message):
         fit_images(labelled / "masks", labelled / "bad.csv", labelled / "fit")
 
 
 def test_folders_without_masks(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no mask"):
         run_by_image(tmp_path, tmp_path / "x")
-    with pytest.raises(DataError, match="nothing at"):
+    with pytest.raises(DataError, match="does not exist"):
         run_by_image(tmp_path / "absent", tmp_path / "x", threshold=DensityThreshold(threshold=0.5))

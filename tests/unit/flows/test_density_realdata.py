@@ -1,4 +1,4 @@
-"""Built-up shares of real masks, of any kind that they come in."""
+"""Built-up shares of real masks in several formats."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.flows.density import run_density
-from rooftrace.flows.density_images import run_by_image
+from rooftrace.flows.density.images import run_by_image
+from rooftrace.flows.density.run import run_density
 
 
 @pytest.mark.realdata

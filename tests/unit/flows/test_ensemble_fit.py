@@ -13,41 +13,43 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Scene
-from rooftrace.data.source import Entry, SceneSet
-from rooftrace.flows.ensemble_counts import Answers
-from rooftrace.flows.ensemble_fit import FOLDS, fit_team, folds_of
-from rooftrace.flows.ensemble_weights import (
+from rooftrace.flows.ensemble_fit import (
+    FOLDS,
     LEVELS,
+    MemberProbabilities,
     PixelSample,
-    best_of,
+    fit_ensemble,
     fit_weights,
+    folds_of,
     histogram,
-    mixed,
+    mean_curve,
+    weighted_mean,
 )
-from rooftrace.flows.scored import ScoredSet
+from rooftrace.flows.labelled_predictions import SetProbabilities
+from rooftrace.labels.source import SceneEntry, SceneSet
 
 KNOWN_AND_LABELLED, TRUTH = 1 | 8, 4
 
 
-def never(entry: Entry) -> Scene:
+def never(entry: SceneEntry) -> Scene:
     raise AssertionError("images are not opened")
 
 
 def scene_set(count: int, groups: list[str] | None = None) -> SceneSet:
     entries = tuple(
-        Entry(f"{number:03}", None, "" if groups is None else groups[number])
+        SceneEntry(f"{number:03}", None, "" if groups is None else groups[number])
         for number in range(count)
     )
     return SceneSet("made", "made", ("background", "building"), 1, entries, never)
 
 
-def stored(folder: Path, said: NDArray[np.uint8], truth: NDArray[np.bool_]) -> ScoredSet:
-    """What a model says of scenes: (scenes, y, x) of either."""
+def stored(folder: Path, said: NDArray[np.uint8], truth: NDArray[np.bool_]) -> SetProbabilities:
+    """Store a model's scores and the truth of scenes, each (scenes, y, x)."""
     folder.mkdir(parents=True)
     for number, (score, right) in enumerate(zip(said, truth)):
         bits = np.uint8(KNOWN_AND_LABELLED) + right * np.uint8(TRUTH)
         np.save(folder / f"{number}.npy", np.stack([score, bits]))
-    return ScoredSet(scene_set(len(said)), folder)
+    return SetProbabilities(scene_set(len(said)), folder)
 
 
 def noisy(truth: NDArray[np.bool_], spread: float, seed: int) -> NDArray[np.uint8]:
@@ -74,9 +76,10 @@ def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) ->
     truth = rng.random(count) < 0.5
     weights = rng.dirichlet(np.ones(models))
     sample = PixelSample.of(rows, truth)
-    levels = mixed(rows, weights)
+    levels = weighted_mean(rows, weights)
     assert np.array_equal(
-        histogram(mixed(sample.rows, weights), None, sample.counts), histogram(levels, truth)
+        histogram(weighted_mean(sample.rows, weights), None, sample.counts),
+        histogram(levels, truth),
     )
     assert histogram(levels, truth).sum() == count
 
@@ -84,20 +87,20 @@ def test_a_sample_counts_as_its_pixels_do(models: int, count: int, seed: int) ->
 def test_means_by_hand() -> None:
     rows = np.array([[0, 255], [100, 101], [10, 250]], np.uint8)
     # 127.5 is rounded up, as tiles are.
-    assert mixed(rows, np.array([0.5, 0.5])).tolist() == [128, 101, 130]
-    assert mixed(rows, np.array([0.75, 0.25])).tolist() == [64, 100, 70]
+    assert weighted_mean(rows, np.array([0.5, 0.5])).tolist() == [128, 101, 130]
+    assert weighted_mean(rows, np.array([0.75, 0.25])).tolist() == [64, 100, 70]
 
 
 def test_the_best_threshold_by_hand() -> None:
     """One building pixel at 200 and one at 100, one other at 150."""
     counted = histogram(np.array([200, 100, 150], np.uint8), np.array([True, True, False]))
-    iou = best_of([counted], "iou")
+    iou = mean_curve([counted], "iou")
     # At 150 and below to 101: one of two and one more; at 100 and below all; above 150 one of two.
     assert iou[[199, 149, 99]] == pytest.approx([1 / 2, 1 / 3, 2 / 3])
-    assert best_of([counted], "dice")[99] == pytest.approx(4 / 5)
+    assert mean_curve([counted], "dice")[99] == pytest.approx(4 / 5)
     empty = np.zeros((2, LEVELS), np.int64)
-    assert np.array_equal(best_of([counted, empty], "iou"), iou)
-    assert not best_of([empty], "iou").any()
+    assert np.array_equal(mean_curve([counted, empty], "iou"), iou)
+    assert not mean_curve([empty], "iou").any()
 
 
 def samples_of(truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[list[PixelSample]]:
@@ -126,8 +129,8 @@ def test_the_better_of_two_weighs_more(truth: NDArray[np.bool_]) -> None:
     (sample,) = samples[0]
 
     def value(share: float) -> float:
-        levels = mixed(sample.rows, np.array([share, 1 - share]))
-        return float(best_of([histogram(levels, None, sample.counts)], "iou").max())
+        levels = weighted_mean(sample.rows, np.array([share, 1 - share]))
+        return float(mean_curve([histogram(levels, None, sample.counts)], "iou").max())
 
     assert value(better) > max(map(value, np.linspace(0, 1, 101))) - 0.002
 
@@ -145,19 +148,21 @@ def test_folds_keep_groups_together() -> None:
     assert folds_of(scene_set(20, few)).tolist() == folds_of(scene_set(20)).tolist()
 
 
-def team(tmp_path: Path, truth: NDArray[np.bool_], *said: NDArray[np.uint8]) -> list[Answers]:
+def team(
+    tmp_path: Path, truth: NDArray[np.bool_], *said: NDArray[np.uint8]
+) -> list[MemberProbabilities]:
     made = tuple(stored(tmp_path / f"m{n}", one, truth) for n, one in enumerate(said))
-    return [Answers(made, made)]
+    return [MemberProbabilities(made, made)]
 
 
-def fitted(tmp_path: Path, sets: list[Answers], models: int, **given: Any) -> Any:
+def fitted(tmp_path: Path, sets: list[MemberProbabilities], models: int, **given: Any) -> Any:
     settings: dict[str, Any] = {
         "thresholds": [0.5] * models,
         "names": [f"model {n}" for n in range(models)],
         "metric": "iou",
         **given,
     }
-    return fit_team(sets, scratch=tmp_path, **settings)
+    return fit_ensemble(sets, scratch=tmp_path, **settings)
 
 
 def pooled_iou(seen: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
@@ -239,10 +244,10 @@ def test_of_one_scene_none_can_be_left_out(tmp_path: Path, truth: NDArray[np.boo
 
 
 def test_a_model_alone_is_judged_as_it_is_alone(tmp_path: Path, truth: NDArray[np.bool_]) -> None:
-    """In the team it is worse, as its tiles are resampled there."""
+    """The member is worse in the ensemble, because its tiles are resampled there."""
     sets = team(tmp_path, truth, noisy(truth, 40, 0), noisy(truth, 90, 1))
     alone = stored(tmp_path / "alone", noisy(truth, 40, 1), truth)
-    sets = [replace(sets[0], alone=(sets[0].team[0], alone))]
+    sets = [replace(sets[0], alone=(sets[0].combined[0], alone))]
     fit = fitted(tmp_path, sets, 2)
     assert fit.models[1].fitted == pytest.approx(fit.models[0].fitted, abs=0.03)
     assert fit.weights[0] > 0.6

@@ -7,14 +7,14 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio
 import shapely
 from affine import Affine
 
-from rooftrace.data.config import SourceConfig
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
-from rooftrace.models.bundle import write_bundle
+from raster_files import write_geotiff
+from rooftrace.core.errors import DataError
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.labels.config import SourceConfig
+from tiny_models import write_tiny_bundle
 
 HOUSES = ((10, 10, 40, 40), (40, 10, 70, 40), (20, 60, 40, 90))
 """Left, top, right, bottom in pixels: two that touch and one by itself."""
@@ -25,18 +25,13 @@ PLACE = Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bright image of the houses, `images/a.tif`; the model `bright.rooftrace`."""
-    bundle = tiny_bundle()
-    write_bundle(tmp_path / "bright.rooftrace", bundle.spec, bundle.parts)
+    write_tiny_bundle(tmp_path / "bright.rooftrace")
     pixels = np.zeros((3, 100, 120), np.uint8)
     for left, top, right, bottom in HOUSES:
         pixels[:, top:bottom, left:right] = 250
     for part, data in (("images", pixels), ("masks", pixels[:1] // 250 * 255)):
         (tmp_path / part).mkdir()
-        with rasterio.open(
-            tmp_path / part / "a.tif", "w", driver="GTiff", count=len(data), height=100, width=120,
-            dtype="uint8", crs=32736, transform=PLACE,
-        ) as out:  # fmt: skip
-            out.write(data)
+        write_geotiff(tmp_path / part / "a.tif", data, crs=32736, transform=PLACE)
     return tmp_path
 
 
@@ -46,7 +41,7 @@ def objects(folder: Path, data: SourceConfig) -> dict[str, object]:
     return report.to_json()["objects"]
 
 
-def test_footprints_tell_houses_apart_that_the_model_runs_together(folder: Path) -> None:
+def test_footprints_separate_houses_that_the_model_joins(folder: Path) -> None:
     outlines = [
         shapely.transform(shapely.box(*house), lambda xy: np.stack(PLACE @ xy.T, axis=1))
         for house in HOUSES
@@ -64,3 +59,10 @@ def test_footprints_tell_houses_apart_that_the_model_runs_together(folder: Path)
 def test_of_a_mask_connected_regions_count(folder: Path) -> None:
     found = objects(folder, SourceConfig(path=str(folder)))
     assert (found["labelled"], found["matched"], found["f1"]) == (2, 2, 1)
+
+
+def test_images_without_a_label_are_refused(folder: Path) -> None:
+    (folder / "masks/a.tif").unlink()
+    images = SourceConfig(path=str(folder / "images"))
+    with pytest.raises(DataError, match="has 1 image and no label for any"):
+        run_evaluate(folder / "bright.rooftrace", images, None, EvalOptions())

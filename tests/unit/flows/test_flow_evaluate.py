@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,14 @@ pytest.importorskip("torch")
 
 from rooftrace.core.errors import BundleError, ConfigError, DataError, LabelError
 from rooftrace.core.types import GeoGrid, Mask
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.split import read_split
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.io.legend import Legend
 from rooftrace.io.raster import open_raster
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.split import read_split
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.predict.comparison import FOUND, INVENTED, MISSED, side_by_side
 from rooftrace.predict.predictor import load
+from rooftrace.predict.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -55,6 +56,7 @@ def by_hand(bundle: Path, data: Path, ids: list[str], threshold: float | None = 
     }
 
 
+@pytest.mark.campaign
 def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: Path) -> None:
     ids = [f"synthetic_{n:05d}" for n in range(6)]
     report = run_evaluate(tiny_run.bundle, folder_of(tiny_run.data), tmp_path, PLAIN)
@@ -75,6 +77,7 @@ def test_the_figures_are_those_of_a_count_by_hand(tiny_run: TinyRun, tmp_path: P
     assert plain["per_image"]["iou"] == pytest.approx(np.mean(ious), abs=1e-5)
 
 
+@pytest.mark.campaign
 def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     split = tiny_run.folder / "split.json"
     ids = list(read_split(split).parts["val"])
@@ -86,6 +89,7 @@ def test_a_part_of_a_split_and_another_threshold(tiny_run: TinyRun) -> None:
     assert found == {k: v if v is None else pytest.approx(v, abs=1e-6) for k, v in expected.items()}
 
 
+@pytest.mark.campaign
 def test_extreme_thresholds(tiny_run: TinyRun) -> None:
     data = folder_of(tiny_run.data, part="[:2]")
     everything = run_evaluate(tiny_run.bundle, data, None, EvalOptions(threshold=0.0)).to_json()
@@ -96,6 +100,7 @@ def test_extreme_thresholds(tiny_run: TinyRun) -> None:
     json.dumps(nothing, allow_nan=False)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (3, 3), (24, 6)])
 def test_pictures_run_from_the_worst_to_the_best(
     tiny_run: TinyRun, tmp_path: Path, limit: int, count: int
@@ -116,7 +121,8 @@ def test_pictures_run_from_the_worst_to_the_best(
             assert picture.height > 128
 
 
-def test_progress_is_told(tiny_run: TinyRun) -> None:
+@pytest.mark.campaign
+def test_progress_is_reported(tiny_run: TinyRun) -> None:
     seen: list[tuple[int, int]] = []
     run_evaluate(
         tiny_run.bundle,
@@ -141,7 +147,7 @@ def test_nodata_takes_no_part(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert report.first.pooled.pixels == 96 * 40
 
 
-def test_what_cannot_be_compared_is_told(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_reported(tiny_run: TinyRun, tmp_path: Path) -> None:
     data = folder_of(tiny_run.data)
     split = tmp_path / "s.json"
     split.write_text('{"parts": {"test": ["elsewhere"]}}')
@@ -151,14 +157,26 @@ def test_what_cannot_be_compared_is_told(tiny_run: TinyRun, tmp_path: Path) -> N
         run_evaluate(tiny_run.bundle, data, None, EvalOptions(split=f"{split}:val"))
     with pytest.raises(ConfigError, match="engine"):
         run_evaluate(tiny_run.bundle, data, None, EvalOptions(engine="abacus"))
+
+
+@pytest.mark.campaign
+def test_a_list_of_another_tool_is_a_part(tiny_run: TinyRun, tmp_path: Path) -> None:
+    data = folder_of(tiny_run.data)
+    split = tmp_path / "val.json"
+    split.write_text('["images/synthetic_00003.png", "synthetic_3"]')
+    options = replace(PLAIN, split=f"{split}:validation")
+    report = run_evaluate(tiny_run.bundle, data, None, options).first
+    assert [image.id for image in report.images] == ["synthetic_00003"]
+    assert any("'synthetic_3' (did you mean 'synthetic_" in note for note in report.notes)
     made = read_bundle(tiny_run.bundle)
     training = made.spec.training | {"data": {"labels": {"classes": ["one"]}}}
     strange = tmp_path / "strange.rooftrace"
     write_bundle(strange, made.spec.model_copy(update={"training": training}), made.parts)
-    with pytest.raises(BundleError, match="records labels that cannot be read"):
+    with pytest.raises(BundleError, match="label settings in the bundle"):
         run_evaluate(strange, data, None, PLAIN)
 
 
+@pytest.mark.campaign
 def test_labels_are_read_as_in_training(tiny_run: TinyRun, tmp_path: Path) -> None:
     """The palette of the record decides, so that no one need give it again."""
     made = read_bundle(tiny_run.bundle)

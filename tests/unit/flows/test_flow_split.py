@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.split import Split, read_split
 from rooftrace.flows.split import run_split
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.split import Split, read_split
 from rooftrace.testing import generate_scene
 
 
@@ -81,7 +81,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:  # type: ignore[type-arg]
 
 
 def ground_of(ids: tuple[str, ...]) -> set[tuple[int, int]]:
-    """The tiles of zoom 20 that an image covers."""
+    """Return the tiles of zoom 20 that an image covers."""
     found = set()
     for scene_id in ids:
         col, row, zoom = map(int, scene_id.removeprefix("OAM-").split("-"))
@@ -95,6 +95,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> SourceConfig:
     return tile_set(tmp_path_factory.mktemp("tiles"), 6, 7)
 
 
+@pytest.mark.campaign
 def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path) -> None:
     for seed in range(3):
         made = run_split(
@@ -116,6 +117,7 @@ def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path)
         assert made.block_m is not None
 
 
+@pytest.mark.campaign
 def test_without_a_gap_parts_may_touch(tiles: SourceConfig, tmp_path: Path) -> None:
     made = run_split(
         tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=0, block_m=80, seed=1
@@ -126,36 +128,42 @@ def test_without_a_gap_parts_may_touch(tiles: SourceConfig, tmp_path: Path) -> N
     assert len(set().union(*parts)) == 6 * 7 * 4
 
 
-def test_ground_in_two_parts_is_told(tiles: SourceConfig, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> None:
     made = run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2)
     (note,) = made.notes
-    assert "show ground that another part shows too" in note
+    assert "show ground that another part also shows" in note
     assert "--by block" in note
 
 
+@pytest.mark.campaign
 def test_a_gap_that_leaves_nothing(tiles: SourceConfig, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Nothing is left of the part"):
+    with pytest.raises(DataError, match="No image is left in the part"):
         run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", gap_m=5000)
-    with pytest.raises(DataError, match="There are 1 blocks, too few for 3 parts") as caught:
+    with pytest.raises(DataError, match="The data has 1 block, too few for 3 parts") as caught:
         run_split(tiles, tmp_path / "s.json", val=0.2, test=0.2, by="block", block_m=5000)
     assert "--block-m" in caught.value.remedy
     assert not (tmp_path / "s.json").exists()
 
 
-def test_much_that_is_dropped_is_told(tiles: SourceConfig, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_many_dropped_images_are_noted(tiles: SourceConfig, tmp_path: Path) -> None:
     made = run_split(
         tiles, tmp_path / "s.json", val=0.1, test=0.1, by="block", block_m=75, gap_m=40
     )
     assert len(made.dropped) > 0.25 * 6 * 7 * 5
-    assert any("lie nearer than 40 m to another part" in note for note in made.notes)
+    assert any("lie closer than 40 m to another part" in note for note in made.notes)
 
 
 def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Path) -> None:
-    with pytest.raises(GeoreferenceError, match="12 of the 12 images of data lie nowhere") as err:
+    with pytest.raises(
+        GeoreferenceError, match="12 of the 12 images of data have no georeference"
+    ) as err:
         run_split(grouped, tmp_path / "s.json", val=0.2, test=0.2, by="block")
     assert "--group-pattern" in err.value.remedy
 
 
+@pytest.mark.campaign
 def test_one_scene_by_its_chips(tmp_path: Path) -> None:
     generate_scene(3, (512, 640)).write(tmp_path, "scene")
     data = SourceConfig(path=str(tmp_path / "scene.tif"), kind="images", chip_px=64)
@@ -225,7 +233,7 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"block_m": 100.0}, "--block-m was given, but the split is by image"),
         ({"gap_m": 1.0, "by": "group"}, "--gap-m was given, but the split is by group"),
@@ -235,6 +243,6 @@ def test_some_images_without_labels(tmp_path: Path) -> None:
         ({"group_pattern": "(a)", "by": "block"}, "--group-pattern was given, but the split is by"),
     ],
 )
-def test_options_that_do_not_fit(options: dict[str, Any], told: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_options_that_do_not_fit(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         run_split(SourceConfig(path="absent"), tmp_path / "s.json", val=0.1, test=0.1, **options)

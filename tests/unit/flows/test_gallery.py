@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from rooftrace.core.types import GeoGrid, Mask, Raster, Scene, Window
-from rooftrace.data.source import Entry, SceneSet
-from rooftrace.flows.candidates import Answer
-from rooftrace.flows.gallery import Gallery, gallery
-from rooftrace.io.blank import BlankSource
+from rooftrace.flows.evaluate.page import Gallery, draw_gallery
+from rooftrace.flows.evaluate.predictions import ScenePrediction
 from rooftrace.io.legend import Legend
+from rooftrace.io.sources import BlankSource
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.report import EvalReport
-from rooftrace.metrics.scene import ImageScore
 
 HEAD_PX = 34
 
@@ -55,7 +55,7 @@ class Label:
         return Mask(self.data, np.ones(self.data.shape, bool), GeoGrid(self.data.shape))
 
 
-class Candidate:
+class PredictionSource:
     """Says of the left half that it is a building."""
 
     name, classes, building_class = "half", ("land", "building"), 1
@@ -63,25 +63,25 @@ class Candidate:
     threshold, threshold_from, notes = None, "", ()
     context: ClassVar[dict[str, Any]] = {}
 
-    def answer(self, scene: Scene) -> Answer:
+    def predict(self, scene: Scene) -> ScenePrediction:
         mask = np.zeros(scene.image.grid.shape, np.uint8)
         mask[:, : mask.shape[1] // 2] = 1
         valid = np.ones(mask.shape, bool)
-        return Answer(Mask(mask, valid, scene.image.grid), np.zeros(0, np.object_))
+        return ScenePrediction(Mask(mask, valid, scene.image.grid), np.zeros(0, np.object_))
 
 
 def report_of(ious: dict[str, float | None]) -> EvalReport:
-    """Of each scene the IoU in hundredths; None where nothing is there."""
+    """Return a report with the given IoU in hundredths of each scene; None means an empty scene."""
     images = []
     for name, iou in ious.items():
         right = 0 if iou is None else round(100 * iou)
         matrix = np.array([[50, 0], [0 if iou is None else 100 - right, right]])
-        images.append(ImageScore(name, PixelCounts(matrix)))
+        images.append(ImageCounts(name, PixelCounts(matrix)))
     return EvalReport(tuple(images), ("land", "building"), 1, {})
 
 
 def set_of(scenes: dict[str, Scene]) -> SceneSet:
-    entries = tuple(Entry(name, None) for name in sorted(scenes))
+    entries = tuple(SceneEntry(name, None) for name in sorted(scenes))
     classes = ("land", "building")
     return SceneSet("set", "folder", classes, 1, entries, lambda entry: scenes[entry.id])
 
@@ -95,7 +95,7 @@ def blank(name: str, shape_yx: tuple[int, int] = (40, 60)) -> Scene:
 
 def made(ious: dict[str, float | None], count: int = 4) -> Gallery:
     source = set_of({name: blank(name) for name in ious})
-    return gallery(Candidate(), source, report_of(ious), count)
+    return draw_gallery(PredictionSource(), source, report_of(ious), count)
 
 
 def ids_of(shown: Gallery) -> dict[str, list[str]]:
@@ -137,13 +137,13 @@ def picture(shown: Gallery, name: str) -> NDArray[np.uint8]:
 
 def test_a_large_scene_is_read_in_parts_and_shown_small() -> None:
     shape = (3100, 2900)
-    # Rows and columns tell where a pixel was.
+    # Rows and columns show where a pixel was.
     data = np.zeros((3, *shape), np.uint8)
     data[0] = np.linspace(0, 250, shape[0])[:, None]
     data[1] = np.linspace(0, 250, shape[1])
     image = Watched(data)
     scene = Scene("a", image, blank("a", shape).label)
-    shown = gallery(Candidate(), set_of({"a": scene}), report_of({"a": 0.5}), 4)
+    shown = draw_gallery(PredictionSource(), set_of({"a": scene}), report_of({"a": 0.5}), 4)
     assert max(image.read_px) <= 1 << 22
     assert sum(image.read_px) == shape[0] * shape[1]
     sheet = picture(shown, "a")

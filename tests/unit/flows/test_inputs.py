@@ -1,4 +1,4 @@
-"""What `predict` is given becomes scenes: files, addresses, folders that are one, areas of them."""
+"""Inputs of `predict` become scenes: files, addresses, folders of one scene, areas of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import Window
-from rooftrace.flows.inputs import find_jobs
+from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.area import read_area
-from rooftrace.io.remote import RemoteRaster
+from rooftrace.io.raster import RemoteRaster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
 URL = "https://example.org/maps/North%20end.tif?token=secret"
@@ -51,7 +51,8 @@ def area_over(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
 
 
 def test_images_side_by_side_are_one_scene(town: Path) -> None:
-    (job,), skipped = find_jobs([town], mosaic=True)
+    found = find_inputs([town], mosaic=True)
+    (job,), skipped = found.scenes, found.skipped
     assert (job.name, job.path, job.shown) == ("town", town, str(town))
     assert [path.name for path in skipped] == ["notes.txt"]
     assert any("2 images are one scene" in note for note in job.notes)
@@ -69,47 +70,49 @@ def test_a_vrt_beside_its_parts_is_no_part_itself(town: Path) -> None:
         '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"/>'
         "</VRTDataset>"
     )
-    (job,), skipped = find_jobs([town], mosaic=True)
+    found = find_inputs([town], mosaic=True)
+    (job,), skipped = found.scenes, found.skipped
     assert job.source.grid.shape == (40, 80)
     assert [path.name for path in skipped] == ["notes.txt", "all.vrt"]
 
 
-def test_what_is_no_scene_is_told(town: Path, tmp_path: Path) -> None:
+def test_what_is_no_scene_is_reported(town: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--zoom 18 .* has no tiles"):
-        find_jobs([town], mosaic=True, zoom=18)
-    with pytest.raises(DataError, match=r"a\.tif is no folder"):
-        find_jobs([town / "a.tif"], mosaic=True)
+        find_inputs([town], mosaic=True, zoom=18)
+    with pytest.raises(DataError, match=r"a\.tif is not a folder"):
+        find_inputs([town / "a.tif"], mosaic=True)
     Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(town / "photo.png")
     with pytest.raises(DataError, match=r"photo\.png has no georeference"):
-        find_jobs([town], mosaic=True)
+        find_inputs([town], mosaic=True)
 
 
 def test_an_address_is_a_scene_and_keeps_its_secrets() -> None:
-    (job,), skipped = find_jobs([URL])
+    found = find_inputs([URL])
+    (job,), skipped = found.scenes, found.skipped
     assert isinstance(job.source, RemoteRaster)
     assert (job.name, skipped) == ("North end", [])
     assert job.shown == "https://example.org/maps/North%20end.tif"
     assert "secret" not in repr(job)
     for other in ("gopher://example.org/a.tif", "https://me:secret@example.org/a.tif"):
         with pytest.raises(DataError, match="begins with https") as caught:
-            find_jobs([other])
+            find_inputs([other])
         assert "secret" not in str(caught.value)
 
 
 def test_paths_may_be_text(town: Path) -> None:
-    jobs, _ = find_jobs([str(town), town / "a.tif"])
+    jobs = find_inputs([str(town), town / "a.tif"]).scenes
     assert [job.name for job in jobs] == ["a", "b"]
 
 
 def test_an_area_leaves_out_what_it_misses_and_says_so(town: Path, tmp_path: Path) -> None:
     area = read_area(area_over(tmp_path / "west.gpkg", 5, 5, 20, 15))
-    (job,), _ = find_jobs([town], area=area)
+    (job,) = find_inputs([town], area=area).scenes
     assert job.name == "a"
     assert any("left out: " in note and "b.tif" in note for note in job.notes)
     valid = job.source.read().valid
     assert valid[5:15, 5:20].all()
     assert valid.sum() == 10 * 15
-    (scene,), _ = find_jobs([town], mosaic=True, area=area)
+    (scene,) = find_inputs([town], mosaic=True, area=area).scenes
     assert scene.source.grid.shape == (40, 80)
     assert scene.source.read().valid.sum() == 10 * 15
     assert scene.source.read(Window(0, 30, 40, 50)).valid.sum() == 0
@@ -118,17 +121,17 @@ def test_an_area_leaves_out_what_it_misses_and_says_so(town: Path, tmp_path: Pat
 def test_an_area_that_misses_everything_is_an_error(town: Path, tmp_path: Path) -> None:
     area = read_area(area_over(tmp_path / "far.gpkg", 5000, 5000, 6000, 6000))
     for mosaic in (False, True):
-        with pytest.raises(DataError, match=r"far\.gpkg lies outside of"):
-            find_jobs([town], mosaic=mosaic, area=area)
+        with pytest.raises(DataError, match=r"far\.gpkg lies outside"):
+            find_inputs([town], mosaic=mosaic, area=area)
 
 
-def test_an_image_that_cannot_be_read_is_told_when_it_is_its_turn(
+def test_an_image_that_cannot_be_read_is_reported_when_it_is_its_turn(
     town: Path, tmp_path: Path
 ) -> None:
     path = town / "a.tif"
     path.write_bytes(path.read_bytes()[:400])
     area = read_area(area_over(tmp_path / "all.gpkg", 0, 0, 90, 40))
-    jobs, _ = find_jobs([path, town / "b.tif"], area=area)
+    jobs = find_inputs([path, town / "b.tif"], area=area).scenes
     assert [job.name for job in jobs] == ["a", "b"]
     with pytest.raises(DataError, match=r"a\.tif"):
         jobs[0].source.read()

@@ -14,18 +14,21 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from landcover import IGNORED_COLOUR, MaskKind, landcover_legend, write_landcover
 from rooftrace.core.errors import ConfigError
-from rooftrace.data.config import LabelConfig, SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
-from rooftrace.flows.predict import run_predict
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
 from rooftrace.flows.submit import run_submit
 from rooftrace.flows.train import run_train
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import read_bundle
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import load
-from rooftrace.testing import landcover_legend, write_landcover
-from rooftrace.testing.landcover import IGNORED_COLOUR, MaskKind
+
+pytestmark = pytest.mark.campaign
 
 LEGEND = landcover_legend(20)
 CONFIG = """
@@ -153,7 +156,7 @@ def test_evaluation_counts_every_class(folder: Path, bundle: Path, tmp_path: Pat
 
 def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Path) -> None:
     image = folder / "data/images/landcover_00000.tif"
-    report = run_predict([image], bundle, tmp_path, precision="fp32")
+    report = run_predict(find_inputs([image]), read_models(bundle, precision="fp32"), tmp_path)
     (output,) = report.outputs
     with rasterio.open(output.mask) as dataset:
         mask = dataset.read(1)
@@ -179,6 +182,8 @@ def test_prediction_writes_every_class(folder: Path, bundle: Path, tmp_path: Pat
         "perimeter_m",
         "orientation_deg",
         "rectangularity",
+        "source",
+        "model",
         "geometry",
     ]
     assert set(table["class_id"]) <= set(occurring) - {0}
@@ -200,11 +205,18 @@ def test_a_threshold_is_refused_where_it_would_do_nothing(
 ) -> None:
     image = folder / "data/images/landcover_00000.tif"
     data = SourceConfig(path=str(folder / "data"))
-    told = r"threshold of 0\.4 was given, but the model .* has 20 classes"
-    with pytest.raises(ConfigError, match=told):
-        run_predict([image], bundle, tmp_path / "out", SceneOptions(threshold=0.4))
-    with pytest.raises(ConfigError, match=told):
-        run_submit([image], bundle, tmp_path / "table.csv", threshold=0.4)
-    with pytest.raises(ConfigError, match=told):
+    reported = r"threshold of 0\.4 was given, but the model .* has 20 classes"
+    with pytest.raises(ConfigError, match=reported):
+        run_predict(
+            find_inputs([image]), read_models(bundle), tmp_path / "out", SceneOptions(threshold=0.4)
+        )
+    with pytest.raises(ConfigError, match=reported):
+        run_submit(
+            [image],
+            read_models(bundle),
+            tmp_path / "table.csv",
+            options=SceneOptions(threshold=0.4),
+        )
+    with pytest.raises(ConfigError, match=reported):
         run_evaluate(bundle, data, None, EvalOptions(threshold=0.4))
     assert not list(tmp_path.iterdir())

@@ -1,57 +1,38 @@
-"""A run on a cluster writes the bytes of one process, whatever becomes of its workers."""
+"""Test that a run on a cluster writes the bytes of one process, even if workers are lost."""
 
 from __future__ import annotations
 
 import functools
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
-from affine import Affine
 
 from local_pool import Death, LocalPool, Mishap, Script
+from raster_files import write_geotiff
 from rooftrace.core.errors import ConfigError, DataError, PredictError
 from rooftrace.core.types import Window
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.executor import executing
-from rooftrace.flows.inputs import find_jobs
-from rooftrace.flows.predict import run_jobs, run_predict
-from rooftrace.flows.whole import SceneWorker, WholeMade, WholeScene
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.flows.predict.cluster import SceneTask, SceneTaskResult, SceneWorker
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import executing, predict_inputs, run_predict
 from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.models.bundle import ModelBundle, write_bundle
-from rooftrace.predict import scene as scene_module
-from rooftrace.predict.cluster import blocks as blocks_module
-from rooftrace.predict.cluster.ray_pool import ClusterOptions
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.checkpoint import CheckpointStore
+from rooftrace.predict.cluster import driver as blocks_module
+from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.cluster.worker import Facts
 from rooftrace.predict.model_set import read_models
-from rooftrace.predict.options import SceneOptions
-from rooftrace.predict.parts import PartStore
-from rooftrace.predict.scene import plan_scene
+from rooftrace.predict.plan import SceneOptions, plan_scene
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 OPTIONS = SceneOptions(cell_m=50)
 
 Spread = Callable[..., list[LocalPool]]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
-    write_bundle(path, spec, tiny.parts)
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_blocks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_module, "TILE_PX", 256)
-        patch.setattr(scene_module, "BLOCK_PX", 300)
-        yield
 
 
 def write_town(path: Path, side: int, seed: int = 3) -> Path:
@@ -59,23 +40,17 @@ def write_town(path: Path, side: int, seed: int = 3) -> Path:
     coarse = rng.integers(0, 256, (3, side // 18 + 1, side // 18 + 1), dtype=np.uint8)
     data = np.kron(coarse, np.ones((1, 18, 18), np.uint8))[:, :side, :side]
     data[:, -side // 5 :, : side // 3] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", nodata=0,
-        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), tiled=True,
-        compress="deflate",
-    ) as out:  # fmt: skip
-        out.write(data)
-    return path
+    return write_geotiff(path, data, nodata=0, tiled=True, compress="deflate")
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 blocks, some of nodata in part, some altogether."""
+    """Write a town of 25 blocks; some contain nodata, and some are only nodata."""
     return write_town(tmp_path_factory.mktemp("town") / "town.tif", 900)
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """Every file but the record, which tells times."""
+    """Return every file except the record, which holds times."""
     return {
         p.name: p.read_bytes()
         for p in sorted(out.iterdir())
@@ -84,15 +59,17 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def alone(bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def alone(
+    wide_bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("alone")
-    run_predict([town], bundle, out, OPTIONS)
+    run_predict(find_inputs([town]), read_models(wide_bundle), out, OPTIONS)
     return results(out)
 
 
 @pytest.fixture
 def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
-    """Have Ray's place taken by a cluster inside of the test; the pools that were made."""
+    """Return a function that replaces Ray by a cluster inside the test, and lists its pools."""
 
     def set_up(**options: object) -> list[LocalPool]:
         pools: list[LocalPool] = []
@@ -101,7 +78,7 @@ def spread(monkeypatch: pytest.MonkeyPatch) -> Spread:
             pools.append(LocalPool(*given, **options))  # type: ignore[arg-type]
             return pools[-1]
 
-        monkeypatch.setattr("rooftrace.predict.cluster.ray_pool.RayPool", make)
+        monkeypatch.setattr("rooftrace.predict.cluster.pool.RayPool", make)
         return pools
 
     return set_up
@@ -112,11 +89,18 @@ BLOCKS = 25
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_same_bytes(
-    size: int, bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+def test_a_cluster_writes_the_bytes_of_one_process(
+    size: int,
+    wide_bundle: Path,
+    town: Path,
+    alone: dict[str, bytes],
+    spread: Spread,
+    tmp_path: Path,
 ) -> None:
     pools = spread(size=size)
-    report = run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    report = run_predict(
+        find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+    )
     assert results(tmp_path) == alone
     assert len([what for _, what in pools[0].called if what == "run"]) == BLOCKS
     assert not (tmp_path / ".rooftrace").exists()
@@ -133,50 +117,56 @@ def lost_at(*calls: int, how: Mishap = "lost") -> Script:
     return lambda worker, method, call: how if call in calls else None
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "script",
     [lost_at(0), lost_at(5, 6, 14), lost_at(4, how="lost after"), lost_at(2, 9, how="lost after")],
     ids=["first", "three", "answer", "answers"],
 )
 @pytest.mark.parametrize("replaces", [True, False])
-def test_lost_workers_cost_time_alone(
-    script: Script, replaces: bool, bundle: Path, town: Path, alone: dict[str, bytes],
+def test_lost_workers_cost_only_time(
+    script: Script, replaces: bool, wide_bundle: Path, town: Path, alone: dict[str, bytes],
     spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    # All three may be lost with the same block, by chance.
+    # By chance, all three workers may be lost with the same block.
     monkeypatch.setattr("rooftrace.predict.cluster.schedule.MOST_LOSSES", 4)
     spread(size=2 if replaces else 4, script=script, replaces=replaces)
-    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
-    told = json.loads((tmp_path / "run.json").read_text())
-    assert told["cluster"]["lost"] >= 1
-    assert any("was lost: killed" in note for note in told["notes"])
-    # Nothing is counted twice.
-    assert told["figures"][0]["pixels"] == 810_000
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["cluster"]["lost"] >= 1
+    assert any("was lost: killed" in note for note in record["notes"])
+    # Nothing counts twice.
+    assert record["figures"][0]["pixels"] == 810_000
 
 
-def test_what_one_run_left_another_goes_on_with(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_another_process_or_cluster_resumes_a_run(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
 ) -> None:
-    """A cluster that dies altogether, one process that is stopped, and a cluster that ends it."""
+    """Lose a whole cluster, resume in one process that is stopped, and finish on a cluster."""
     spread(size=1, script=lost_at(6), replaces=False)
     with pytest.raises(PredictError, match="No worker is left"):
-        run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+        run_predict(
+            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
     done = len(list((tmp_path / ".rooftrace" / "town.parts").glob("[0-9]*.part")))
     assert 1 <= done < BLOCKS
     with pytest.MonkeyPatch.context() as patch:
-        save = PartStore.save
+        save = CheckpointStore.save
 
-        def stop(self: PartStore, number: int, part: object) -> None:
+        def stop(self: CheckpointStore, number: int, part: object) -> None:
             if number == 8:
                 raise KeyboardInterrupt
             save(self, number, part)  # type: ignore[arg-type]
 
-        patch.setattr(PartStore, "save", stop)
+        patch.setattr(CheckpointStore, "save", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_predict([town], bundle, tmp_path, OPTIONS)
+            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     pools = spread(size=2)
-    report = run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    report = run_predict(
+        find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+    )
     assert report.resumed_blocks >= done
     assert (
         len([what for _, what in pools[0].called if what == "run"])
@@ -185,49 +175,55 @@ def test_what_one_run_left_another_goes_on_with(
     assert results(tmp_path) == alone
 
 
-def test_parts_come_through_the_cluster_where_no_folder_is_shared(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+@pytest.mark.campaign
+def test_checkpoints_travel_through_the_cluster_if_no_folder_is_shared(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(PartStore, "is_here", False)
+    monkeypatch.setattr(CheckpointStore, "is_visible", False)
     spread(size=2, script=lost_at(9), replaces=False)
-    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
 
 
-def test_blocks_that_wait_are_not_held_beyond_a_limit(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+@pytest.mark.campaign
+def test_memory_of_blocks_that_wait_is_limited(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(blocks_module, "_HELD_BYTES", 0)
     spread(size=2)
-    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
 
 
 def test_a_block_that_kills_its_workers_is_named(
-    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
 ) -> None:
     def script(worker: int, method: str, call: int) -> Mishap:
         return "lost" if call >= 3 else None
 
     spread(size=2, script=script)
     with pytest.raises(PredictError, match=r"3 workers were lost with the block at rows"):
-        run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+        run_predict(
+            find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
 
 
-def test_a_machine_that_cannot_read_is_let_go(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_a_machine_that_cannot_read_is_dismissed(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
 ) -> None:
     spread(size=3, script=lambda worker, method, call: "fails" if worker == 1 else None)
-    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
     notes = json.loads((tmp_path / "run.json").read_text())["notes"]
     assert any("it failed where others did not" in note for note in notes)
 
 
-def test_one_image_fails_and_the_others_do_not(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_an_image_fails_and_the_others_are_predicted(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -242,7 +238,9 @@ def test_one_image_fails_and_the_others_do_not(
     outs = tmp_path / "one", tmp_path / "many"
     for out, cluster in zip(outs, (None, CLUSTER)):
         with pytest.raises(DataError, match=r"torn\.tif"):
-            run_predict([folder], bundle, out, OPTIONS, cluster=cluster)
+            run_predict(
+                find_inputs([folder]), read_models(wide_bundle), out, OPTIONS, cluster=cluster
+            )
     names = [set(results(out)) for out in outs]
     assert names[0] == names[1] >= set(alone)
     for name in names[0]:
@@ -251,7 +249,7 @@ def test_one_image_fails_and_the_others_do_not(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven images, of one block and of several."""
+    """Write seven images of one or more blocks."""
     made = tmp_path_factory.mktemp("seven")
     for number in range(7):
         write_town(made / f"{number}.tif", 150 + 90 * number, seed=number)
@@ -259,34 +257,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seven(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def seven(folder: Path, wide_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("seven_alone")
-    run_predict([folder], bundle, out, OPTIONS)
+    run_predict(find_inputs([folder]), read_models(wide_bundle), out, OPTIONS)
     return out
 
 
-def told_of(out: Path) -> list[dict[str, object]]:
-    """What run.json tells of the images, but for times and places."""
+def reported(out: Path) -> list[dict[str, object]]:
+    """Return the entries of the images in run.json without times and places."""
     record = json.loads((out / "run.json").read_text())
     kept = ("input", "buildings", "pixels", "built_up_share", "classes")
     return [{key: one[key] for key in kept} for one in record["outputs"]]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "script", [lost_at(), lost_at(0, 3), lost_at(1, 4, how="lost after")],
     ids=["quiet", "lost", "answers lost"],
 )  # fmt: skip
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "apart"])
-def test_several_images_are_done_whole_by_workers(
-    script: Script, shared: bool, folder: Path, seven: Path, bundle: Path, spread: Spread,
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "separate"])
+def test_a_worker_predicts_each_of_several_images_as_a_whole(
+    script: Script, shared: bool, folder: Path, seven: Path, wide_bundle: Path, spread: Spread,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if not shared:
-        monkeypatch.setattr("rooftrace.flows.whole.is_shared", lambda out, run_id: False)
+        monkeypatch.setattr("rooftrace.flows.predict.cluster.is_shared", lambda out, run_id: False)
     pools = spread(size=3, script=script)
-    report = run_predict([folder], bundle, tmp_path / "out", OPTIONS, cluster=CLUSTER)
+    report = run_predict(
+        find_inputs([folder]), read_models(wide_bundle), tmp_path / "out", OPTIONS, cluster=CLUSTER
+    )
     assert results(tmp_path / "out") == results(seven)
-    assert told_of(tmp_path / "out") == told_of(seven)
+    assert reported(tmp_path / "out") == reported(seven)
     assert {what for _, what in pools[0].called} == {"scene"}
     assert [output.mask for output in report.outputs] == [
         str(tmp_path / "out" / f"{number}_mask.tif") for number in range(7)
@@ -294,37 +295,44 @@ def test_several_images_are_done_whole_by_workers(
     assert not (tmp_path / "out" / ".rooftrace").exists()
 
 
-def test_images_that_workers_did_are_not_done_again(
-    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_images_that_workers_finished_are_not_predicted_again(
+    folder: Path, seven: Path, wide_bundle: Path, spread: Spread, tmp_path: Path
 ) -> None:
     spread(size=1, script=lost_at(3), replaces=False)
     with pytest.raises(PredictError, match="No worker is left"):
-        run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+        run_predict(
+            find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
     pools = spread(size=2)
-    report = run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    report = run_predict(
+        find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+    )
     assert report.resumed_images >= 1
     assert len(pools[0].called) == 7 - report.resumed_images
     assert results(tmp_path) == results(seven)
 
 
-def test_a_large_image_among_others_is_done_by_all(
-    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path,
+@pytest.mark.campaign
+def test_all_workers_share_a_large_image_among_others(
+    folder: Path, seven: Path, wide_bundle: Path, spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("rooftrace.flows.executor._WHOLE_PX", 300 * 300)
+    monkeypatch.setattr("rooftrace.flows.predict.cluster._WHOLE_PX", 300 * 300)
     pools = spread(size=2)
-    run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == results(seven)
     called = [what for _, what in pools[0].called]
     assert called.count("scene") == 2
     assert "run" in called
 
 
+@pytest.mark.campaign
 def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
-    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path,
+    folder: Path, seven: Path, wide_bundle: Path, spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def scene(self: SceneWorker, task: WholeScene) -> WholeMade:
+    def scene(self: SceneWorker, task: SceneTask) -> SceneTaskResult:
         if task.job.name == "4":
             raise Death
         return plain(self, task)
@@ -333,64 +341,71 @@ def test_an_image_that_kills_its_workers_is_named_and_no_other_is_blamed(
     monkeypatch.setattr(SceneWorker, "scene", scene)
     spread(size=2)
     with pytest.raises(PredictError, match=r"4\.tif: 3 workers were lost with it.* 1 of 7 images"):
-        run_predict([folder], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+        run_predict(
+            find_inputs([folder]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER
+        )
     expected = {k: v for k, v in results(seven).items() if not k.startswith("4")}
     assert results(tmp_path) == expected
     assert json.loads((tmp_path / "run.json").read_text())["cluster"]["lost"] == 3
 
 
-def test_a_strict_run_ends_with_the_first_image_that_fails(
-    folder: Path, bundle: Path, spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_a_strict_run_stops_at_the_first_image_that_fails(
+    folder: Path, wide_bundle: Path, spread: Spread, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
     for path in folder.iterdir():
         (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "in" / "5.tif").write_bytes(b"II*\0 nothing")
     pools = spread(size=1)
-    jobs, _ = find_jobs([tmp_path / "in"])
-    with executing(read_models(bundle), CLUSTER) as executor:
-        report = run_jobs(jobs, executor, tmp_path / "out", OPTIONS, {}, strict=True)
+    inputs = find_inputs([tmp_path / "in"])
+    with executing(read_models(wide_bundle), CLUSTER) as executor:
+        report = predict_inputs(inputs, executor, tmp_path / "out", OPTIONS, strict=True)
     ((shown, error),) = report.failures
     assert shown.endswith("5.tif")
     assert isinstance(error, DataError)
     assert len(pools[0].called) < 7
-    # What is done is kept for the run that goes on.
+    # Finished images are kept for the run that resumes.
     (tmp_path / "in" / "5.tif").unlink()
-    jobs, _ = find_jobs([tmp_path / "in"])
-    with executing(read_models(bundle), CLUSTER) as executor:
-        report = run_jobs(jobs, executor, tmp_path / "out", OPTIONS, {}, strict=True)
+    inputs = find_inputs([tmp_path / "in"])
+    with executing(read_models(wide_bundle), CLUSTER) as executor:
+        report = predict_inputs(inputs, executor, tmp_path / "out", OPTIONS, strict=True)
     assert not report.failures
     assert len(report.outputs) == 6
 
 
-def test_what_slower_workers_leave_is_removed(
-    folder: Path, seven: Path, bundle: Path, spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_files_of_slower_workers_are_removed(
+    folder: Path, seven: Path, wide_bundle: Path, spread: Spread, tmp_path: Path
 ) -> None:
     spread(size=2, script=lost_at(1, how="lost after"))
-    jobs, _ = find_jobs([folder])
-    with executing(read_models(bundle), CLUSTER) as executor:
-        run_jobs(jobs, executor, tmp_path, OPTIONS, {}, keep=True)
+    inputs = find_inputs([folder])
+    with executing(read_models(wide_bundle), CLUSTER) as executor:
+        predict_inputs(inputs, executor, tmp_path, OPTIONS, keep=True)
     assert results(tmp_path) == results(seven)
     assert [path.name for path in (tmp_path / ".rooftrace").iterdir()] == ["journal.jsonl"]
 
 
-def test_forgiven_tiles_are_the_same(
-    bundle: Path, spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.campaign
+def test_tiles_that_fail_are_the_same_on_a_cluster(
+    wide_bundle: Path, spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     town = write_town(tmp_path / "town.tif", 600)
     read = RasterFile.read
     torn = Window(300, 300, 10, 10)
 
     def broken(self: RasterFile, window: Window | None = None) -> object:
-        if window is not None and window.intersection(torn):
-            raise DataError("A hole in the file.", remedy="Mend it.")
+        if window is None or window.intersection(torn):
+            raise DataError("A hole in the file.", remedy="Repair it.")
         return read(self, window)
 
     monkeypatch.setattr(RasterFile, "read", broken)
     options = SceneOptions(cell_m=50, forgiving=True)
     spread(size=2)
     for name, cluster in (("one", None), ("many", CLUSTER)):
-        run_predict([town], bundle, tmp_path / name, options, cluster=cluster)
+        run_predict(
+            find_inputs([town]), read_models(wide_bundle), tmp_path / name, options, cluster=cluster
+        )
     assert results(tmp_path / "one") == results(tmp_path / "many")
     failed = [
         json.loads((tmp_path / name / "run.json").read_text())["figures"][0]["failed_tiles"]
@@ -399,8 +414,9 @@ def test_forgiven_tiles_are_the_same(
     assert sorted(failed[0]) == sorted(failed[1]) != []
 
 
-def test_a_worker_that_would_answer_otherwise_is_not_used(
-    bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
+@pytest.mark.campaign
+def test_a_worker_with_other_facts_is_not_used(
+    wide_bundle: Path, town: Path, alone: dict[str, bytes], spread: Spread, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     made: list[int] = []
@@ -410,48 +426,47 @@ def test_a_worker_that_would_answer_otherwise_is_not_used(
         facts(self)
         made.append(1)
         if len(made) == 2:
-            # The last event is what it has told.
-            told = self._events.queue[-1]
+            # The last event holds the facts of the worker.
+            record = self._events.queue[-1]
             other = Facts("openvino", "fp64", {}, (), {}, "odd")
-            self._events.queue[-1] = type(told)(told.worker, other)
+            self._events.queue[-1] = type(record)(record.worker, other)
 
     monkeypatch.setattr(LocalPool, "_start", start)
     pools = spread(size=3)
-    run_predict([town], bundle, tmp_path, OPTIONS, cluster=CLUSTER)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS, cluster=CLUSTER)
     assert results(tmp_path) == alone
     assert {worker for worker, _ in pools[0].called} == {0, 2}
     notes = json.loads((tmp_path / "run.json").read_text())["notes"]
-    assert any("on odd was not used: its" in note for note in notes)
+    assert any("on odd was not used: it has precision fp64, but" in note for note in notes)
 
 
-def test_models_travel_as_they_were_read(
-    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+@pytest.mark.campaign
+def test_models_are_sent_as_they_were_read(
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
 ) -> None:
-    """Several as one, and mirrored tiles: no file of theirs is opened by a worker."""
+    """Send an ensemble with mirrored tiles; no worker opens the files of its models."""
     spread(size=2)
     copy = tmp_path / "copy.rooftrace"
-    copy.write_bytes(bundle.read_bytes())
-    chosen = {"ensemble": "weighted", "weights": (2.0, 1.0), "tta": "flips"}
-    run_predict([town], [bundle, copy], tmp_path / "one", OPTIONS, **chosen)  # type: ignore[arg-type]
-    run_predict(
-        [town], [bundle, copy], tmp_path / "many", OPTIONS, cluster=CLUSTER, **chosen  # type: ignore[arg-type]
-    )  # fmt: skip
+    copy.write_bytes(wide_bundle.read_bytes())
+    models = read_models([wide_bundle, copy], "weighted", weights=(2.0, 1.0), tta="flips")
+    run_predict(find_inputs([town]), models, tmp_path / "one", OPTIONS)
+    run_predict(find_inputs([town]), models, tmp_path / "many", OPTIONS, cluster=CLUSTER)
     assert results(tmp_path / "one") == results(tmp_path / "many")
 
 
-def test_what_is_wrong_is_told_before_anything_runs(
-    bundle: Path, town: Path, spread: Spread, tmp_path: Path
+def test_an_invalid_run_is_refused_before_anything_runs(
+    wide_bundle: Path, town: Path, spread: Spread, tmp_path: Path
 ) -> None:
     pools = spread(size=2)
+    inputs = find_inputs([town, write_town(tmp_path / "town.tif", 200)])
     with pytest.raises(ConfigError, match=r"would both be written"):
-        run_predict(
-            [town, write_town(tmp_path / "town.tif", 200)], bundle, tmp_path / "out", OPTIONS,
-            cluster=CLUSTER,
-        )  # fmt: skip
+        run_predict(inputs, read_models(wide_bundle), tmp_path / "out", OPTIONS, cluster=CLUSTER)
     assert not pools or not pools[0].called
 
 
-def test_givers_are_those_that_hand_something_on(town: Path, bundle: Path) -> None:
+def test_contributing_blocks_include_every_block_that_sends_halo_outputs(
+    town: Path, wide_bundle: Path
+) -> None:
     plan = plan_scene(open_raster(town), tiny_bundle().spec, tile_px=128, block_px=200)
     handed: dict[int, set[int]] = {number: set() for number in range(plan.block_count)}
     for number in range(plan.block_count):
@@ -461,12 +476,12 @@ def test_givers_are_those_that_hand_something_on(town: Path, bundle: Path) -> No
                 if other != number and write.intersection(plan.model_window(other)):
                     handed[other].add(number)
     assert plan.block_count > 20
-    for number, givers in handed.items():
-        assert givers <= plan.givers(number)
-        assert all(giver < number for giver in plan.givers(number))
+    for number, senders in handed.items():
+        assert senders <= plan.contributing(number)
+        assert all(other < number for other in plan.contributing(number))
 
 
-def test_bundles_can_be_sent(bundle: Path) -> None:
+def test_bundles_can_be_sent(wide_bundle: Path) -> None:
     sent = functools.partial(pickle.loads, pickle.dumps(tiny_bundle()))()
     assert isinstance(sent, ModelBundle)
     assert sent.sha256 == tiny_bundle().sha256

@@ -1,4 +1,4 @@
-"""A prediction that was stopped is gone on with, and nobody can tell."""
+"""A stopped prediction is resumed, and its files are those of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,35 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, ExportError, PredictError
 from rooftrace.core.types import Raster, Window
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.predict import run_predict
-from rooftrace.io.lock import locked
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.files import locked
 from rooftrace.io.raster import RasterFile
-from rooftrace.models.bundle import write_bundle
-from rooftrace.predict import scene as scene_module
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 OPTIONS = SceneOptions(cell_m=50)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    spec = tiny.spec.model_copy(update={"input_multiple_px": 32, "context_px": 8})
-    write_bundle(path, spec, tiny.parts)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_module, "TILE_PX", 256)
-    monkeypatch.setattr(scene_module, "BLOCK_PX", 300)
 
 
 @pytest.fixture(scope="module")
@@ -55,29 +41,20 @@ def write_town(path: Path, side: int, cell_px: int = 18) -> Path:
     coarse = rng.integers(0, 256, (3, cells, cells), dtype=np.uint8)
     data = np.kron(coarse, np.ones((1, cell_px, cell_px), np.uint8))[:, :side, :side]
     data[:, -side // 5 :, : side // 3] = 0
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", nodata=0,
-        crs="EPSG:32737", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6), tiled=True,
-        compress="deflate",
-    ) as out:  # fmt: skip
-        out.write(data)
-    return path
+    return write_geotiff(path, data, nodata=0, tiled=True, compress="deflate")
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """Every file but the record, which tells times."""
+    """Return every file except the record, which holds times."""
     return {p.name: p.read_bytes() for p in sorted(out.iterdir()) if p.name != "run.json"}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory
+    wide_bundle: Path, town: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_module, "TILE_PX", 256)
-        patch.setattr(scene_module, "BLOCK_PX", 300)
-        run_predict([town], bundle, out, OPTIONS)
+    run_predict(find_inputs([town]), read_models(wide_bundle), out, OPTIONS)
     found = results(out)
     assert {name.rsplit(".", 1)[0] for name in found} == {
         "town_mask", "town_buildings", "town_preview", "town_density",
@@ -97,26 +74,27 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> list[int]:
         return run(self, batch)
 
     monkeypatch.setattr(OpenVinoEngine, "run_quantised", counted)
-    monkeypatch.setattr("rooftrace.predict.stream.BATCH_PX", 1)
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 1)
     return seen
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("calls", [1, 6, 11])
 def test_stopped_and_gone_on_with(
-    calls: int, bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    calls: int, wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         first = stop_after(patch, calls)
         with pytest.raises(KeyboardInterrupt):
-            run_predict([town], bundle, tmp_path, OPTIONS)
+            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert not (tmp_path / "town_mask.tif").exists()
     with pytest.MonkeyPatch.context() as patch:
         second = stop_after(patch, 10_000)
-        report = run_predict([town], bundle, tmp_path, OPTIONS)
+        report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert results(tmp_path) == undisturbed
     with pytest.MonkeyPatch.context() as patch:
         everything = stop_after(patch, 10_000)
-        run_predict([town], bundle, tmp_path / "again", OPTIONS)
+        run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path / "again", OPTIONS)
     # What was lost is at most what waited to be finished: no finished block is computed twice.
     per_block = 4
     kept = len(everything) - len(second)
@@ -126,7 +104,7 @@ def test_stopped_and_gone_on_with(
 
 
 def test_finished_images_are_not_done_again(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wide_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -135,59 +113,71 @@ def test_finished_images_are_not_done_again(
     torn = (folder / "b.tif").read_bytes()
     (folder / "b.tif").write_bytes(torn[: len(torn) // 2])
     with pytest.raises(DataError, match=r"1 of 3 images failed"):
-        run_predict([folder], bundle, tmp_path / "out", OPTIONS)
+        run_predict(find_inputs([folder]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
     (folder / "b.tif").write_bytes(torn)
     seen = stop_after(monkeypatch, 10_000)
-    report = run_predict([folder], bundle, tmp_path / "out", OPTIONS)
+    report = run_predict(find_inputs([folder]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
     assert (report.resumed_images, len(seen)) == (2, 1)
     assert [Path(output.input).stem for output in report.outputs] == ["a", "b", "c"]
     assert [output.buildings for output in report.outputs] == [report.outputs[0].buildings] * 3
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
-def test_another_option_begins_anew(bundle: Path, town: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_another_option_begins_anew(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 8)
         with pytest.raises(KeyboardInterrupt):
-            run_predict([town], bundle, tmp_path, OPTIONS)
-    report = run_predict([town], bundle, tmp_path, SceneOptions(cell_m=50, threshold=0.6))
+            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
+    report = run_predict(
+        find_inputs([town]),
+        read_models(wide_bundle),
+        tmp_path,
+        SceneOptions(cell_m=50, threshold=0.6),
+    )
     assert report.resumed_blocks == 0
-    assert any("begun anew" in note for note in report.notes)
+    assert any("starts from the beginning" in note for note in report.notes)
 
 
+@pytest.mark.campaign
 def test_a_source_that_vanishes_costs_nothing_that_is_done(
-    bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    wide_bundle: Path, town: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     read = RasterFile.read
     calls = 0
 
     def vanishing(self: RasterFile, window: Window | None = None) -> Raster:
         nonlocal calls
-        calls += 1
+        calls += window is None or window.height > 64  # smaller ones are the sample of the values
         if calls > 8:
             raise DataError(f"{self.path} cannot be read as an image: it is gone.")
         return read(self, window)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RasterFile, "read", vanishing)
+        patch.setattr("rooftrace.io.pixels._HELD_PX", 0)  # else the scene is read once
         with pytest.raises(DataError, match="it is gone"):
-            run_predict([town], bundle, tmp_path, OPTIONS)
-    report = run_predict([town], bundle, tmp_path, OPTIONS)
+            run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
+    report = run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert report.resumed_blocks > 0
     assert results(tmp_path) == undisturbed
 
 
-def test_the_second_run_on_one_folder_is_refused(bundle: Path, town: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_the_second_run_on_one_folder_is_refused(
+    wide_bundle: Path, town: Path, tmp_path: Path
+) -> None:
     with (
         locked(tmp_path / ".rooftrace.lock", str(tmp_path)),
         pytest.raises(ExportError, match=rf"is being written to by process {os.getpid()}"),
     ):
-        run_predict([town], bundle, tmp_path, OPTIONS)
-    run_predict([town], bundle, tmp_path, OPTIONS)
+        run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert not (tmp_path / ".rooftrace.lock").exists()
 
 
-def test_only_leftovers_of_results_are_swept(bundle: Path, town: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_only_leftovers_of_results_are_swept(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     mine = [tmp_path / ".notes.settings", tmp_path / ".plan.12.part.txt"]
     for path in mine:
         path.write_text("mine")
@@ -195,13 +185,14 @@ def test_only_leftovers_of_results_are_swept(bundle: Path, town: Path, tmp_path:
     left = [".town_mask.17.part.tif", ".town_mask.tif.aux.17.part.xml", ".run.17.part.json"]
     for name in left:
         (tmp_path / name).write_text("")
-    run_predict([town], bundle, tmp_path, OPTIONS)
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
         path.name for path in mine
     }
 
 
-def test_a_corrupt_block_of_the_source(bundle: Path, town: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_a_corrupt_block_of_the_source(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     with rasterio.open(town) as dataset:
         at = int(dataset.get_tag_item("BLOCK_OFFSET_2_1", "TIFF", bidx=1))
     data = bytearray(town.read_bytes())
@@ -209,24 +200,30 @@ def test_a_corrupt_block_of_the_source(bundle: Path, town: Path, tmp_path: Path)
     torn = tmp_path / "town.tif"
     torn.write_bytes(bytes(data))
     with pytest.raises(DataError, match=r"town\.tif cannot be read as an image \(rows "):
-        run_predict([torn], bundle, tmp_path / "out", OPTIONS)
+        run_predict(find_inputs([torn]), read_models(wide_bundle), tmp_path / "out", OPTIONS)
     assert list((tmp_path / "out" / ".rooftrace" / "town.parts").glob("*.part"))
-    report = run_predict([torn], bundle, tmp_path / "out", SceneOptions(cell_m=50, forgiving=True))
-    assert any("tiles failed and are nodata now" in note for note in report.notes)
+    report = run_predict(
+        find_inputs([torn]),
+        read_models(wide_bundle),
+        tmp_path / "out",
+        SceneOptions(cell_m=50, forgiving=True),
+    )
+    assert any("tiles failed and became nodata" in note for note in report.notes)
 
 
-def test_a_network_that_fails_is_told(
-    bundle: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_network_that_fails_is_reported(
+    wide_bundle: Path, town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(self: OpenVinoEngine, batch: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(OpenVinoEngine, "run_quantised", failing)
     with pytest.raises(PredictError, match=r"town\.tif: the network failed on the tile at rows 0:"):
-        run_predict([town], bundle, tmp_path, OPTIONS)
+        run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, OPTIONS)
 
 
-def test_no_room_left(bundle: Path, town: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_no_room_left(wide_bundle: Path, town: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     script = (
@@ -235,7 +232,7 @@ def test_no_room_left(bundle: Path, town: Path, tmp_path: Path) -> None:
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (3000, {limit[1]}))\n"
         "from rooftrace.cli import main\nmain()\n"
     )
-    done = _command([sys.executable, "-c", script], bundle, town, tmp_path / "out")
+    done = _command([sys.executable, "-c", script], wide_bundle, town, tmp_path / "out")
     assert done.returncode == 5, done.stderr
     assert "could not be" in done.stdout
     assert "space" in done.stdout or "room" in done.stdout
@@ -243,17 +240,18 @@ def test_no_room_left(bundle: Path, town: Path, tmp_path: Path) -> None:
 
 
 def _command(
-    program: list[str], bundle: Path, town: Path, out: Path
+    program: list[str], wide_bundle: Path, town: Path, out: Path
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*program, "predict", str(town), "-o", str(out), "-m", str(bundle), "--json"],
+        [*program, "predict", str(town), "-o", str(out), "-m", str(wide_bundle), "--json"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 PROGRAM = """
 import sys
-from rooftrace.predict import scene, stream
+from rooftrace.predict import plan as scene
+from rooftrace.predict import pipeline as stream
 scene.TILE_PX, scene.BLOCK_PX, stream.BATCH_PX = 256, 300, 1
 from rooftrace.engines.openvino import OpenVinoEngine
 import time
@@ -268,20 +266,21 @@ main()
 
 
 @pytest.fixture
-def start(bundle: Path, tmp_path: Path) -> Callable[[Path, Path], subprocess.Popen[bytes]]:
+def start(wide_bundle: Path, tmp_path: Path) -> Callable[[Path, Path], subprocess.Popen[bytes]]:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
 
     def started(town: Path, out: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, str(program), "predict", str(town), "-o", str(out), "-m", str(bundle),
-             "--cell", "50", "--json"],
+            [sys.executable, str(program), "predict", str(town), "-o", str(out),
+             "-m", str(wide_bundle), "--cell", "50", "--json"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     return started
 
 
+@pytest.mark.campaign
 def test_killed_at_any_of_twenty_moments(
     start: Callable[[Path, Path], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

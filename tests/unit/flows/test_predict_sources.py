@@ -11,9 +11,10 @@ from affine import Affine
 
 from range_server import serving
 from rooftrace.core.errors import DataError
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.predict import run_predict
-from rooftrace.models.bundle import write_bundle
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.predict.model_set import read_models
+from tiny_models import write_tiny_bundle
 
 ORIGIN = Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000)
 
@@ -32,8 +33,7 @@ def write(path: Path, pixels: np.ndarray, row: int = 0, col: int = 0) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, a scene with a roof in its middle, its mask, and the scene in four pieces."""
     folder = tmp_path_factory.mktemp("scene")
-    tiny = tiny_bundle()
-    write_bundle(folder / "tiny.rooftrace", tiny.spec, tiny.parts)
+    write_tiny_bundle(folder / "tiny.rooftrace")
     pixels = np.full((3, 300, 400), 40, np.uint8)
     pixels[:, 120:180, 150:260] = 220
     write(folder / "scene.tif", pixels)
@@ -45,12 +45,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mask_of(source: Path | str, folder: Path, out: Path, *, mosaic: bool = False) -> np.ndarray:
-    report = run_predict([source], folder / "tiny.rooftrace", out, mosaic=mosaic)
+    report = run_predict(
+        find_inputs([source], mosaic=mosaic), read_models(folder / "tiny.rooftrace"), out
+    )
     with rasterio.open(report.outputs[0].mask) as mask:
         assert tuple(mask.transform)[:6] == tuple(ORIGIN)[:6]
         return mask.read(1)
 
 
+@pytest.mark.campaign
 def test_from_a_server_and_in_pieces(folder: Path, tmp_path: Path) -> None:
     expected = mask_of(folder / "scene.tif", folder, tmp_path / "file")
     assert expected.sum() == 60 * 110
@@ -61,8 +64,10 @@ def test_from_a_server_and_in_pieces(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_server_that_fails_is_told_with_its_status(folder: Path, tmp_path: Path) -> None:
+def test_a_server_that_fails_is_reported_with_its_status(folder: Path, tmp_path: Path) -> None:
     with serving((folder / "scene.tif").read_bytes()) as server:
         server.status = 404
         with pytest.raises(DataError, match="404 Not Found"):
-            run_predict([server.url], folder / "tiny.rooftrace", tmp_path / "out")
+            run_predict(
+                find_inputs([server.url]), read_models(folder / "tiny.rooftrace"), tmp_path / "out"
+            )

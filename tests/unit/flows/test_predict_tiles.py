@@ -12,23 +12,14 @@ import rasterio
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.data.tilenames import TileName
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.inputs import find_jobs
-from rooftrace.flows.predict import run_predict
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
 from rooftrace.io.masks import NODATA
-from rooftrace.models.bundle import write_bundle
+from rooftrace.io.web_mercator import TileName
+from rooftrace.predict.model_set import read_models
 
 FIRST = TileName(18, 154_803, 130_805)
 SIDE = 128
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec, tiny.parts)
-    return path
 
 
 def write(folder: Path, pixels: np.ndarray, *, oam: bool) -> None:
@@ -57,7 +48,9 @@ def test_a_mosaic_has_one_mask_and_no_seam(
     bundle: Path, tmp_path: Path, pixels: np.ndarray
 ) -> None:
     write(tmp_path / "town", pixels, oam=False)
-    report = run_predict([tmp_path / "town"], bundle, tmp_path / "out", mosaic=True)
+    report = run_predict(
+        find_inputs([tmp_path / "town"], mosaic=True), read_models(bundle), tmp_path / "out"
+    )
     (output,) = report.outputs
     assert Path(output.mask).name == "town_mask.tif"
     with rasterio.open(output.mask) as mask:
@@ -79,12 +72,13 @@ def test_a_mosaic_has_one_mask_and_no_seam(
     assert record["options"]["mosaic"] is True
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("oam", [True, False])
 def test_each_tile_lies_where_its_name_says(
     bundle: Path, tmp_path: Path, pixels: np.ndarray, oam: bool
 ) -> None:
     write(tmp_path / "town", pixels, oam=oam)
-    report = run_predict([tmp_path / "town"], bundle, tmp_path / "out")
+    report = run_predict(find_inputs([tmp_path / "town"]), read_models(bundle), tmp_path / "out")
     assert len(report.outputs) == 5
     assert sum(output.buildings for output in report.outputs) == 4
     assert not report.notes  # of a scale that had to be assumed, for one
@@ -93,18 +87,18 @@ def test_each_tile_lies_where_its_name_says(
         assert tuple(mask.bounds) == pytest.approx(FIRST.bounds_xy)
 
 
-def test_what_is_no_scene_of_tiles_is_told(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_what_is_no_scene_of_tiles_is_reported(tmp_path: Path, pixels: np.ndarray) -> None:
     write(tmp_path / "town", pixels, oam=True)
     with pytest.raises(ConfigError, match="--zoom 18 was given") as caught:
-        find_jobs([tmp_path / "town"], zoom=18)
+        find_inputs([tmp_path / "town"], zoom=18)
     assert "--mosaic" in caught.value.remedy
-    with pytest.raises(ConfigError, match="zoom = 17 was asked for"):
-        find_jobs([tmp_path / "town"], mosaic=True, zoom=17)
+    with pytest.raises(ConfigError, match="zoom = 17 was given"):
+        find_inputs([tmp_path / "town"], mosaic=True, zoom=17)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no image"):
-        find_jobs([tmp_path / "empty"], mosaic=True)
+        find_inputs([tmp_path / "empty"], mosaic=True)
     with pytest.raises(DataError, match="no image among"):
-        find_jobs([tmp_path / "empty"])
+        find_inputs([tmp_path / "empty"])
 
 
 def test_numbers_beside_an_image_do_not_make_it_a_tile(tmp_path: Path) -> None:
@@ -113,7 +107,7 @@ def test_numbers_beside_an_image_do_not_make_it_a_tile(tmp_path: Path) -> None:
     image.parent.mkdir(parents=True)
     Image.new("RGB", (20, 20)).save(image)
     for given in (image, image.parent):
-        jobs, _ = find_jobs([given])
+        jobs = find_inputs([given]).scenes
         assert [job.source.grid.crs for job in jobs] == [None]
-    jobs, _ = find_jobs([tmp_path, image])
+    jobs = find_inputs([tmp_path, image]).scenes
     assert [job.name for job in jobs] == ["12__25__7"]

@@ -1,4 +1,4 @@
-"""The page of an evaluation: what it holds, whatever was judged."""
+"""The page of an evaluation and its contents for every kind of evaluation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.candidates import ModelCandidate
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
-from rooftrace.flows.evaluation import Evaluation
-from rooftrace.flows.report_page import render
+from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.page import render
+from rooftrace.flows.evaluate.predictions import ModelPredictions
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import read_bundle, write_bundle
 from rooftrace.predict.predictor import load
+from tiny_models import write_tiny_bundle
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -57,16 +57,15 @@ def page_of(folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
+@pytest.mark.campaign
 def test_figures_and_pictures_of_one_model(tiny_run: TinyRun, tmp_path: Path) -> None:
     data = SourceConfig(path=str(tiny_run.data))
     evaluation = run_evaluate(tiny_run.bundle, data, tmp_path, OPTIONS)
     page, first = page_of(tmp_path), evaluation.first
     iou = first.intervals["pixel.iou"]
-    for told in (f"{iou.value:.3f}", f"{iou.low:.3f} – {iou.high:.3f}", str(tiny_run.data)):
-        assert told in page.text
-    assert {"Figures", "Protocol", "Curves", "Confusion", "Buildings one by one"} <= {
-        *page.headings
-    }
+    for reported in (f"{iou.value:.3f}", f"{iou.low:.3f} – {iou.high:.3f}", str(tiny_run.data)):
+        assert reported in page.text
+    assert {"Figures", "Protocol", "Curves", "Confusion matrix", "Buildings"} <= {*page.headings}
     # Six scenes, each once; and those that show what was trained on, of which four are shown.
     (leak,) = evaluation.leaks
     assert len(leak.scenes) > 3
@@ -74,9 +73,10 @@ def test_figures_and_pictures_of_one_model(tiny_run: TinyRun, tmp_path: Path) ->
     assert f"{len(leak.scenes)} of {leak.checked} scenes show ground" in page.text
     assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
     assert "script" not in page.tags
-    assert "was not used" in page.text
+    assert "only shown for information" in page.text
 
 
+@pytest.mark.campaign
 def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
     made = read_bundle(tiny_run.bundle)
     other = tmp_path / "other.rooftrace"
@@ -99,10 +99,8 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
 
 
 def test_names_of_strangers_are_text(tmp_path: Path) -> None:
-    bundle = tiny_bundle()
     evil = "<script>alert(1)</script>"
-    spec = bundle.spec.model_copy(update={"name": evil})
-    write_bundle(tmp_path / "m.rooftrace", spec, bundle.parts)
+    write_tiny_bundle(tmp_path / "m.rooftrace", name=evil)
     pixels = np.zeros((40, 50, 3), np.uint8)
     pixels[5:20, 5:20] = 250
     for part, array in (("images", pixels), ("masks", pixels[..., 0] // 250 * 255)):
@@ -120,8 +118,7 @@ def test_names_of_strangers_are_text(tmp_path: Path) -> None:
 
 
 def test_nothing_to_find(tmp_path: Path) -> None:
-    bundle = tiny_bundle()
-    write_bundle(tmp_path / "m.rooftrace", bundle.spec, bundle.parts)
+    write_tiny_bundle(tmp_path / "m.rooftrace")
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
         for name in "ab":
@@ -131,24 +128,28 @@ def test_nothing_to_find(tmp_path: Path) -> None:
     run_evaluate(tmp_path / "m.rooftrace", data, tmp_path / "out", EvalOptions())
     page = page_of(tmp_path / "out")
     assert "nan" not in page.text.lower()
-    assert "Buildings one by one" not in page.headings
+    assert "Buildings" not in page.headings
 
 
+@pytest.mark.campaign
 def test_a_refined_model_stands_beside_its_segmenter(tiny_run: TinyRun) -> None:
     data = SourceConfig(path=str(tiny_run.data), part="[:3]")
     fine = run_evaluate(tiny_run.bundle, data, None, OPTIONS).first
     rough = run_evaluate(tiny_run.bundle, data, None, replace(OPTIONS, threshold=0.9)).first
     both = replace(fine, coarse=replace(rough, context={"threshold": 0.9}))
     predictor = load(tiny_run.bundle, precision="fp32")
-    page = Page(render(Evaluation((both,)), [ModelCandidate(predictor)], open_source(data)))
+    page = Page(render(Evaluation((both,)), [ModelPredictions(predictor)], open_source(data)))
     assert "its segmenter alone" in page.text
     (sentence,) = (h for h in page.headings if "its segmenter alone" in h and "IoU" in h)
-    assert sentence.startswith((f"{fine.name}, refined", f"No difference between {fine.name}"))
+    assert sentence.startswith(
+        (f"{fine.name}, refined", f"There is no clear difference between {fine.name}")
+    )
     for report in (fine, rough):
         assert f"{report.pooled.matrix[1, 1]:,}" in page.text
 
 
-def test_equal_names_are_numbered_and_equal_models_not_told_apart(
+@pytest.mark.campaign
+def test_equal_names_are_numbered_and_equal_models_not_distinguished(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:
     data = SourceConfig(path=str(tiny_run.data), part="[:2]")
@@ -156,11 +157,11 @@ def test_equal_names_are_numbered_and_equal_models_not_told_apart(
     evaluation = run_evaluate([tiny_run.bundle] * 2, data, tmp_path, options)
     page, name = page_of(tmp_path), evaluation.first.name
     assert page.text.count(f"{name} (1)") > 5
-    sentence = next(h for h in page.headings if h.startswith("No difference"))
+    sentence = next(h for h in page.headings if h.startswith("There is no clear difference"))
     assert f"{name} (2) and {name} (1)" in sentence
     assert "0 : 0 : 2" in page.text
     # What the figures cannot be read without.
-    for told in ("cells of 55 m", "buildings below 7 m²"):
-        assert told in page.text
+    for reported in ("cells of 55 m", "buildings below 7 m²"):
+        assert reported in page.text
     plain = json.loads((tmp_path / "report.json").read_text())["reports"][0]
     assert (plain["cell_m"], plain["min_area_m2"]) == (55.0, 7.0)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import (
     BandMismatch,
     ConfigError,
@@ -18,26 +19,25 @@ from rooftrace.core.errors import (
     LabelError,
     LayoutError,
 )
-from rooftrace.data.rle.table import RleTable
-from rooftrace.data.runs import encode_runs
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows.journal import Journal
-from rooftrace.flows.submit import SubmitReport, run_submit
-from rooftrace.io.raster import NodataRule
-from rooftrace.models.bundle import write_bundle
-from rooftrace.predict.passage import SceneStream
+from rooftrace.flows import submit as submit_module
+from rooftrace.flows.submit import Journal, SubmitReport, run_submit
+from rooftrace.io.nodata import NodataRule
+from rooftrace.labels.rle.codec import encode_runs
+from rooftrace.labels.rle.table import RleTable
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.pipeline import SceneBlocks
+from rooftrace.predict.plan import SceneOptions, ScenePlan
 from rooftrace.predict.predictor import load
+from tiny_models import write_tiny_bundle
 
+AT_30_CM = SceneOptions(gsd_m=0.3)
 NAMES = ("a", "b c", "ü", "empty")
 SHAPES = ((64, 80), (32, 48), (96, 64), (32, 32))
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec.model_copy(update={"gsd_m": 0.3}), tiny.parts)
-    return path
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace", gsd_m=0.3)
 
 
 def draw(path: Path, shape: tuple[int, int]) -> None:
@@ -67,13 +67,12 @@ def sample(tmp_path: Path) -> Path:
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what is predicted, in turn."""
     seen: list[str] = []
-    events = SceneStream.events
 
-    def watched(self: SceneStream) -> Any:
-        seen.append(Path(self.source.name).stem)
-        return events(self)
+    def watched(plan: ScenePlan) -> SceneBlocks:
+        seen.append(Path(plan.source.name).stem)
+        return SceneBlocks(plan)
 
-    monkeypatch.setattr(SceneStream, "events", watched)
+    monkeypatch.setattr(submit_module, "SceneBlocks", watched)
     return seen
 
 
@@ -84,17 +83,23 @@ def masks_in(table: Path, order: str) -> dict[str, np.ndarray]:
     return {name: read.mask(row, shapes[name], order) for name, row in zip(names, read.rows)}
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("order", [None, "row", "column"])
 def test_the_sample_is_filled_in(
     images: Path, sample: Path, bundle: Path, tmp_path: Path, order: str | None
 ) -> None:
     out = tmp_path / "out" / "submission.csv"
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     report = run_submit(
-        [images], bundle, out, sample=sample, order=order, progress=lambda *now: told.append(now)
+        [images],
+        read_models(bundle),
+        out,
+        sample=sample,
+        order=order,
+        progress=lambda *now: reported.append(now),
     )
     assert report.order == (order or "row")
-    assert told == [(done, 4) for done in (1, 2, 3, 4)]
+    assert reported == [(done, 4) for done in (1, 2, 3, 4)]
     predictor = load(bundle)
     masks = masks_in(out, report.order)
     for name, path in zip(NAMES, ("a.png", "b c.png", "deep/ü.png", "empty.png")):
@@ -110,7 +115,7 @@ def test_the_sample_is_filled_in(
 def test_without_a_sample_rows_are_sorted_by_name(
     images: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    report = run_submit([images, images / "a.png"], bundle, tmp_path / "t.csv")
+    report = run_submit([images, images / "a.png"], read_models(bundle), tmp_path / "t.csv")
     lines = (tmp_path / "t.csv").read_bytes().decode().split("\n")
     assert lines[0] == "img_id,mask_rle"
     assert [line.split(",")[0] for line in lines[1:]] == ["a", "b c", "empty", "ü", ""]
@@ -121,33 +126,35 @@ def test_without_a_sample_rows_are_sorted_by_name(
     }  # fmt: skip
     # One note for all images that lack the same.
     (note,) = report.notes
-    assert "does not say how many metres" in note
-    assert note.endswith("So for 3 images more.")
-    assert run_submit([images], bundle, tmp_path / "t.csv", gsd_m=0.3).notes == ()
+    assert "has no metres per pixel" in note
+    assert note.endswith("The same holds for 3 more images.")
+    assert (
+        run_submit([images], read_models(bundle), tmp_path / "t.csv", options=AT_30_CM).notes == ()
+    )
 
 
 def test_names_that_would_be_one_keep_their_endings(
     images: Path, bundle: Path, tmp_path: Path
 ) -> None:
     draw(images / "a.bmp", (32, 32))
-    run_submit([images], bundle, tmp_path / "t.csv")
+    run_submit([images], read_models(bundle), tmp_path / "t.csv")
     table = RleTable.read(tmp_path / "t.csv")
     assert [table.image_id(row) for row in table.rows][:2] == ["a.bmp", "a.png"]
     draw(images / "deep" / "a.bmp", (32, 32))
     with pytest.raises(ConfigError, match=r"would both be 'a\.bmp' in the table"):
-        run_submit([images], bundle, tmp_path / "t.csv")
+        run_submit([images], read_models(bundle), tmp_path / "t.csv")
 
 
-def test_missing_and_surplus_images_are_told_before_anything_is_predicted(
+def test_missing_and_surplus_images_are_reported_before_anything_is_predicted(
     images: Path, sample: Path, bundle: Path, tmp_path: Path, predicted: list[str]
 ) -> None:
     for number in range(7):
         draw(images / f"new{number}.png", (32, 32))
     (images / "a.png").unlink()
     with pytest.raises(LayoutError) as caught:
-        run_submit([images], bundle, tmp_path / "t.csv", sample=sample)
+        run_submit([images], read_models(bundle), tmp_path / "t.csv", sample=sample)
     assert (
-        "1 of its 4 images are not there: a (row 3); 7 images are not in it: "
+        "1 of its 4 images cannot be found: a (row 3); 7 images are not in it: "
         in caught.value.message
     )
     assert caught.value.message.count("new") == 5
@@ -156,39 +163,40 @@ def test_missing_and_surplus_images_are_told_before_anything_is_predicted(
 
 
 @pytest.mark.parametrize(
-    ("rows", "error", "told"),
+    ("rows", "error", "reported"),
     [
         ("img_id,mask_rle\na,-1\na.png,-1", LayoutError, r"lists .*a\.png twice, in row 2 and row"),
         ("img_id,img_path\na,a.png", LabelError, "and one for the runs"),
-        ("name,rle\na,-1\nb c,-1\nü,-1\nempty,-1", ConfigError, "does not say in which order"),
+        ("name,rle\na,-1\nb c,-1\nü,-1\nempty,-1", ConfigError, "do not determine the pixel order"),
     ],
 )
 def test_samples_that_cannot_be_filled_in(
-    images: Path, bundle: Path, tmp_path: Path, rows: str, error: type[Exception], told: str
+    images: Path, bundle: Path, tmp_path: Path, rows: str, error: type[Exception], reported: str
 ) -> None:
     sample = tmp_path / "sample.csv"
     sample.write_text(rows + "\n", encoding="utf-8")
-    with pytest.raises(error, match=told):
-        run_submit([images], bundle, tmp_path / "t.csv", sample=sample)
+    with pytest.raises(error, match=reported):
+        run_submit([images], read_models(bundle), tmp_path / "t.csv", sample=sample)
 
 
 def test_what_is_wrong_with_the_paths(
     images: Path, sample: Path, bundle: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="would be written over the sample"):
-        run_submit([images], bundle, sample, sample=sample)
+        run_submit([images], read_models(bundle), sample, sample=sample)
     with pytest.raises(ConfigError, match="is a folder"):
-        run_submit([images], bundle, tmp_path)
+        run_submit([images], read_models(bundle), tmp_path)
     with pytest.raises(DataError, match="There is no image at"):
-        run_submit([tmp_path / "none"], bundle, tmp_path / "t.csv")
+        run_submit([tmp_path / "none"], read_models(bundle), tmp_path / "t.csv")
     (tmp_path / "bare").mkdir()
     with pytest.raises(DataError, match="There is no image in"):
-        run_submit([tmp_path / "bare"], bundle, tmp_path / "t.csv")
+        run_submit([tmp_path / "bare"], read_models(bundle), tmp_path / "t.csv")
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError):
-        run_submit([images], bundle, tmp_path / "file" / "t.csv")
+        run_submit([images], read_models(bundle), tmp_path / "file" / "t.csv")
 
 
+@pytest.mark.campaign
 def test_an_image_that_fails_keeps_the_others(
     images: Path, sample: Path, bundle: Path, tmp_path: Path, predicted: list[str]
 ) -> None:
@@ -198,9 +206,12 @@ def test_an_image_that_fails_keeps_the_others(
     (images / "b c.png").write_bytes(good[:60] + bytes(len(good) - 60))
     os.utime(images / "b c.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(DataError) as caught:
-        run_submit([images], bundle, out, sample=sample)
+        run_submit([images], read_models(bundle), out, sample=sample)
     assert "b c.png" in caught.value.message
-    assert f"1 of 4 images failed. 3 are done and kept in {out}.partial." in caught.value.message
+    assert (
+        f"1 of 4 images failed. 3 images are finished and kept in {out}.partial."
+        in caught.value.message
+    )
     assert not out.exists()
     assert sorted(predicted) == ["a", "b c", "empty", "ü"]
 
@@ -208,11 +219,11 @@ def test_an_image_that_fails_keeps_the_others(
     (images / "b c.png").write_bytes(good)
     os.utime(images / "b c.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     predicted.clear()
-    report = run_submit([images], bundle, out, sample=sample)
+    report = run_submit([images], read_models(bundle), out, sample=sample)
     assert predicted == ["b c"]
     assert (report.resumed, report.images) == (3, 4)
     assert not (tmp_path / "t.csv.partial").exists()
-    run_submit([images], bundle, tmp_path / "whole.csv", sample=sample)
+    run_submit([images], read_models(bundle), tmp_path / "whole.csv", sample=sample)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
@@ -225,19 +236,22 @@ def test_a_run_that_was_stopped_is_gone_on_with(
 
     out = tmp_path / "t.csv"
     with pytest.raises(KeyboardInterrupt):
-        run_submit([images], bundle, out, gsd_m=0.3, progress=stop)
+        run_submit([images], read_models(bundle), out, options=AT_30_CM, progress=stop)
     assert not out.exists()
     # The process may have died while it wrote.
     with (tmp_path / "t.csv.partial").open("ab") as file:
         file.write(b"2 17 3 4")
     predicted.clear()
-    report = run_submit([images], bundle, out, gsd_m=0.3)
+    report = run_submit([images], read_models(bundle), out, options=AT_30_CM)
     assert (report.resumed, len(predicted)) == (2, 2)
-    run_submit([images], bundle, tmp_path / "whole.csv", gsd_m=0.3)
+    run_submit([images], read_models(bundle), tmp_path / "whole.csv", options=AT_30_CM)
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-@pytest.mark.parametrize("changed", ["threshold", "order", "gsd_m", "nodata", "image", "model"])
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "changed", ["threshold", "order", "gsd_m", "stretch", "nodata", "image", "model"]
+)
 def test_what_was_made_otherwise_is_not_gone_on_with(
     images: Path, bundle: Path, tmp_path: Path, predicted: list[str], changed: str
 ) -> None:
@@ -246,47 +260,55 @@ def test_what_was_made_otherwise_is_not_gone_on_with(
 
     out = tmp_path / "t.csv"
     with pytest.raises(KeyboardInterrupt):
-        run_submit([images], bundle, out, progress=stop)
+        run_submit([images], read_models(bundle), out, progress=stop)
     predicted.clear()
     options: dict[str, Any] = {}
     if changed == "image":
         draw(images / "b c.png", (40, 40))
     elif changed == "model":
-        tiny = tiny_bundle()
         bundle = tmp_path / "other.rooftrace"
-        write_bundle(bundle, tiny.spec.model_copy(update={"name": "other"}), tiny.parts)
+        write_tiny_bundle(bundle, name="other")
     else:
-        values = {"threshold": 0.9, "order": "column", "gsd_m": 0.25, "nodata": NodataRule(value=0)}
-        options[changed] = values[changed]
-    report = run_submit([images], bundle, out, **options)
+        values = {
+            "threshold": {"options": SceneOptions(threshold=0.9)},
+            "gsd_m": {"options": SceneOptions(gsd_m=0.25)},
+            "stretch": {"options": SceneOptions(stretch="none")},
+            "order": {"order": "column"},
+            "nodata": {"nodata": NodataRule(value=0)},
+        }
+        options |= values[changed]
+    report = run_submit([images], read_models(bundle), out, **options)
     assert (report.resumed, len(predicted)) == (0, 4)
-    assert any("begun anew" in note for note in report.notes)
+    assert any("starts from the beginning" in note for note in report.notes)
 
 
 def test_a_model_that_fits_no_image_is_not_tried_on_all(
     tmp_path: Path, bundle: Path, predicted: list[str]
 ) -> None:
     for number in range(15):
-        path = tmp_path / "in" / f"{number:02}.png"
+        path = tmp_path / "in" / f"{number:02}.tif"
         path.parent.mkdir(exist_ok=True)
-        Image.new("L", (32, 32)).save(path)
-    with pytest.raises(BandMismatch, match="10 of 15 images failed; the rest was not tr"):
-        run_submit([tmp_path / "in"], bundle, tmp_path / "t.csv")
+        write_geotiff(path, np.zeros((2, 32, 32), np.uint8))
+    with pytest.raises(BandMismatch, match="10 of 15 images failed; the others were not tr"):
+        run_submit([tmp_path / "in"], read_models(bundle), tmp_path / "t.csv")
     assert predicted == []
 
 
 def test_nodata_is_no_building(images: Path, bundle: Path, tmp_path: Path) -> None:
     rule = NodataRule(value=200)
-    report: SubmitReport = run_submit([images], bundle, tmp_path / "t.csv", nodata=rule)
+    report: SubmitReport = run_submit(
+        [images], read_models(bundle), tmp_path / "t.csv", nodata=rule
+    )
     assert report.empty == 4
 
 
+@pytest.mark.campaign
 def test_images_of_many_tiles_and_of_one_give_the_same(
     images: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_submit([images], bundle, tmp_path / "small.csv")
-    monkeypatch.setattr("rooftrace.predict.scene.TILE_PX", 16)
-    run_submit([images], bundle, tmp_path / "large.csv")
+    run_submit([images], read_models(bundle), tmp_path / "small.csv")
+    monkeypatch.setattr("rooftrace.predict.plan.TILE_PX", 16)
+    run_submit([images], read_models(bundle), tmp_path / "large.csv")
     assert (tmp_path / "small.csv").read_bytes() == (tmp_path / "large.csv").read_bytes()
 
 

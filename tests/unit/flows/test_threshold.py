@@ -12,18 +12,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.data.config import SourceConfig
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.flows.calibrate import uncalibrated
-from rooftrace.flows.labelled import open_labelled
-from rooftrace.flows.scored import check_labelled, draw_at, level_of, score_set, threshold_at
+from rooftrace.flows.labelled_predictions import (
+    check_threshold_data,
+    footprints_at,
+    level_of,
+    open_labelled,
+    predict_set,
+    threshold_at,
+)
 from rooftrace.flows.threshold import run_threshold
-from rooftrace.flows.threshold_search import middle_of_best
-from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.models.spec import Measured
+from rooftrace.labels.config import SourceConfig
+from rooftrace.metrics.curves import middle_of_best
+from rooftrace.models.bundle import read_bundle
+from rooftrace.models.spec import MeasuredMetrics
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.testing import write_pairs
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE
+from tiny_models import write_tiny_bundle
 
 SIDE = 20
 
@@ -41,11 +47,12 @@ def test_the_nearest_level(threshold: float, level: int) -> None:
     assert level_of(threshold) == level
 
 
+@pytest.mark.campaign
 def test_what_is_stored_gives_the_very_buildings_of_a_prediction(tmp_path: Path) -> None:
     write_pairs(tmp_path / "data", range(2), shape_yx=(200, 170), gsd_m=0.3)
     predictor = uncalibrated(load(precision="fp32"))
     source = open_labelled(predictor, SourceConfig(path=str(tmp_path / "data")), None)
-    scored = score_set(predictor, source, tmp_path / "scored")
+    scored = predict_set(predictor, source, tmp_path / "scored")
     assert len(scored) == 2
     drawn = 0
     for level in (50, 128, 200):
@@ -54,7 +61,7 @@ def test_what_is_stored_gives_the_very_buildings_of_a_prediction(tmp_path: Path)
                 scene.image, gsd_m=scene.gsd_m, threshold=threshold_at(level)
             )
             assert np.array_equal(stored.score >= level, prediction.mask.data == 1)
-            made = draw_at(predictor.bundle.spec, scene, stored, level)
+            made = footprints_at(predictor.bundle.spec, scene, stored, level)
             assert len(made) == len(prediction.outlines)
             for one, other in zip(made.geometry, prediction.outlines.geometry):
                 assert one.equals(other)
@@ -94,13 +101,11 @@ def squares(folder: Path, images: int, limit: int, *, nodata: bool = False) -> P
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A model whose probability is the brightness of a pixel, at a threshold of one half."""
-    tiny = tiny_bundle()
-    old = Measured(data="a", split="test", protocol="at one half", values={"iou": 0.9})
-    path = tmp_path / "brightness.rooftrace"
-    write_bundle(path, tiny.spec.model_copy(update={"metrics": (old,)}), tiny.parts)
-    return path
+    old = MeasuredMetrics(data="a", split="test", protocol="at one half", values={"iou": 0.9})
+    return write_tiny_bundle(tmp_path / "brightness.rooftrace", metrics=(old,))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("metric", ["iou", "dice", "f1"])
 def test_the_threshold_between_buildings_and_others_is_found(
     bundle: Path, tmp_path: Path, metric: Any
@@ -130,9 +135,9 @@ def test_the_threshold_between_buildings_and_others_is_found(
     # All buildings are right now: there is nothing to calibrate.
     assert new.spec.calibration is None
     assert any("no calibration was fitted" in note for note in report.notes)
-    told = report.to_json()
-    assert told["threshold"] == {"before": 0.5, "after": report.after}
-    assert told["data"][0]["before"]["iou"] < told["data"][0]["after"]["iou"] == 1.0
+    reported = report.to_json()
+    assert reported["threshold"] == {"before": 0.5, "after": report.after}
+    assert reported["data"][0]["before"]["iou"] < reported["data"][0]["after"]["iou"] == 1.0
 
 
 def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -> None:
@@ -157,6 +162,7 @@ def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -
     assert fitted.objects == squares_above > (images[:, 10::SIDE, 10::SIDE, 0] >= 128).sum()
 
 
+@pytest.mark.campaign
 def test_several_sets_count_alike(bundle: Path, tmp_path: Path) -> None:
     """A set of one image weighs as much as one of ten."""
     small = SourceConfig(path=str(squares(tmp_path / "small", 1, limit=200)))
@@ -166,7 +172,7 @@ def test_several_sets_count_alike(bundle: Path, tmp_path: Path) -> None:
     for data in (small, large):
         predictor = uncalibrated(load(bundle, precision="fp32"))
         source = open_labelled(predictor, data, None)
-        curves.append(score_set(predictor, source, tmp_path / f"of-{source.name}").curve().iou())
+        curves.append(predict_set(predictor, source, tmp_path / f"of-{source.name}").curve().iou())
     mean = np.mean(curves, axis=0)
     assert level_of(report.after) == middle_of_best(mean) + 1
     assert report.mean(report.figures_after) == pytest.approx(mean.max())
@@ -177,12 +183,12 @@ def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> No
     predictor = uncalibrated(load(bundle, precision="fp32"))
     data = SourceConfig(path=str(squares(tmp_path / "data", 1, limit=100, nodata=True)))
     source = open_labelled(predictor, data, None)
-    (scored,) = score_set(predictor, source, tmp_path / "scored")
+    (scored,) = predict_set(predictor, source, tmp_path / "scored")
     assert scored.known[:, : 5 * SIDE // 2].all()
     assert not scored.known[:, 5 * SIDE // 2 :].any()
     assert not scored.judged[:, 5 * SIDE // 2 :].any()
     (scene,) = source
-    for one in draw_at(predictor.bundle.spec, scene, scored, 30).geometry:
+    for one in footprints_at(predictor.bundle.spec, scene, scored, 30).geometry:
         assert one.bounds[2] <= 5 * SIDE // 2
 
 
@@ -191,9 +197,9 @@ def test_what_nothing_can_be_chosen_on_is_refused(
 ) -> None:
     out = tmp_path / "a.rooftrace"
     bare = SourceConfig(path=str(squares(tmp_path / "bare", 2, limit=300)))
-    with pytest.raises(DataError, match="bare has no pixel that is labelled as a building"):
+    with pytest.raises(DataError, match="bare has no predicted pixel that is labelled"):
         run_threshold(bundle, [bare], out)
-    with pytest.raises(DataError, match="There is no data to choose on"):
+    with pytest.raises(DataError, match="No data to choose a threshold on"):
         run_threshold(bundle, [], out)
     with pytest.raises(ConfigError, match=r"ends in \.rooftrace"):
         run_threshold(bundle, [bare], tmp_path / "a.json")
@@ -205,9 +211,9 @@ def test_what_nothing_can_be_chosen_on_is_refused(
     several = Predictor(type(loaded.bundle)(spec, {}, "several"), loaded.engine)
     source = open_labelled(loaded, bare, None)
     with pytest.raises(ConfigError, match="has 3 classes"):
-        check_labelled(several, source)
+        check_threshold_data(several, source)
     with pytest.raises(DataError, match="bare has no labelled image"):
-        check_labelled(loaded, source.subset([]))
+        check_threshold_data(loaded, source.subset([]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Masks from whatever tool, as polygons."""
+"""`run_vectorize`: masks and probabilities of any tool become polygons."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.types import GeoGrid, Window
-from rooftrace.flows import vectorize_inputs
+from rooftrace.flows import vectorize as vectorize_inputs
 from rooftrace.flows.vectorize import VectorizeReport, run_vectorize
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
 from rooftrace.testing import generate_scene
-from rooftrace.vector.options import VectorOptions
+from rooftrace.vector.prepare import VectorOptions
 
 PLAIN = VectorOptions(min_area_px=0, simplify_px=0, regularize=False)
 GRID = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}
@@ -68,7 +68,7 @@ def made(
     ],
     ids=["01", "0255", "07", "bits", "int16", "uint16", "rgb", "float"],
 )
-def test_a_mask_of_buildings_in_any_guise(tmp_path: Path, data: np.ndarray, more: dict) -> None:
+def test_a_mask_of_buildings_in_any_format(tmp_path: Path, data: np.ndarray, more: dict) -> None:
     report, table = made(write(tmp_path / "mask.tif", data, **more))
     assert list(table.columns)[:3] == ["id", "score", "area_m2"]
     assert table.area.tolist() == pytest.approx([50.0, 71.0])
@@ -79,7 +79,7 @@ def test_a_mask_of_buildings_in_any_guise(tmp_path: Path, data: np.ndarray, more
     assert report.regularized is None
 
 
-def test_images_that_lie_nowhere(tmp_path: Path) -> None:
+def test_images_without_georeference(tmp_path: Path) -> None:
     palette = Image.fromarray(HOUSES, "P")
     palette.putpalette([0, 0, 0, 255, 255, 255])
     palette.save(tmp_path / "palette.png")
@@ -118,7 +118,7 @@ def test_every_class_has_its_own_polygons(tmp_path: Path) -> None:
     assert table.area.sum() == pytest.approx((mask[:-1] > 0).sum() / 4)
     report, table = made(tmp_path / "mask.tif", classes=["Water", "3"])
     assert table["class_id"].tolist() == [3, 2]
-    assert "is called building" in report.notes[0]
+    assert "is named building" in report.notes[0]
     with pytest.raises(
         ConfigError, match=r"'roof', which is not in .* 1 \(building\), 2 \(water\)"
     ):
@@ -130,11 +130,11 @@ def test_classes_without_names(tmp_path: Path) -> None:
     mask[0], mask[-1] = 5, 255
     report, table = made(write(tmp_path / "mask.tif", mask))
     assert table["class"].tolist() == ["5", "1", "1"]
-    assert "255 beside other classes is taken for nodata" in report.notes[0]
-    assert "none of the classes 1, 5 is called building" in report.notes[1]
+    assert "255 beside other classes is read as nodata" in report.notes[0]
+    assert "none of the classes 1, 5 is named building" in report.notes[1]
     report, table = made(write(tmp_path / "mask.tif", mask), classes=["1"])
     assert len(table) == 2
-    assert "class" not in table.columns, "of one class that has no name all are buildings"
+    assert "class" not in table.columns, "a single class without a name is buildings"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
@@ -152,7 +152,7 @@ def test_probabilities_are_cut_at_a_threshold(tmp_path: Path, dtype: type) -> No
     if dtype == np.float32:
         report, again = made(path)
         assert again.equals(table)
-        assert "they reach 0.5" in report.notes[0]
+        assert "pixels of 0.5 or more" in report.notes[0]
 
 
 def test_scores_come_from_probabilities_beside_a_mask(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_nodata_is_no_building(tmp_path: Path) -> None:
     assert table.area.tolist() == pytest.approx([10 * 5 / 4, 71])
     report, table = made(write(tmp_path / "mask.tif", HOUSES * 255, nodata=255))
     assert len(table) == 0
-    assert "by its own word 255 is nodata" in report.notes[0]
+    assert "declares 255 as nodata" in report.notes[0]
 
 
 def test_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,36 +201,36 @@ def test_blocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found.intersection(truth).area > 0.9 * found.union(truth).area
 
 
-def test_what_cannot_be_read_so_is_refused(tmp_path: Path) -> None:
+def test_unreadable_values_are_refused(tmp_path: Path) -> None:
     grey = np.arange(60, dtype=np.uint8)[None].repeat(40, axis=0)
     coloured = np.stack([HOUSES * 9, HOUSES, HOUSES])
     cases: list[tuple[np.ndarray, dict, type[RooftraceError], str]] = [
         (grey, {}, LabelError, "59 different values"),
-        (coloured, {}, LabelError, "3 bands that differ"),
+        (coloured, {}, LabelError, "its 3 bands differ"),
         (HOUSES.astype(np.int32) * 70_000, {}, LabelError, "values such as 70000"),
         (HOUSES * np.float32(2), {}, LabelError, "values from 0 to 2"),
         (np.stack([HOUSES * np.float32(1)] * 2), {}, LabelError, "2 bands of float32"),
         (HOUSES.astype(np.int16), {"threshold": 0.5}, LabelError, "holds int16 values"),
         (HOUSES, {"threshold": 0.5, "classes": ["1"]}, ConfigError, "--class was given, but"),
-        (HOUSES, {"classes": ["2"]}, ConfigError, "'2', which is not in .* there are 1"),
+        (HOUSES, {"classes": ["2"]}, ConfigError, "'2', which is not in .* expected one of 1"),
     ]
     for data, more, kind, message in cases:
         with pytest.raises(kind, match=message):
             made(write(tmp_path / "mask.tif", data), **more)
-    # Content counts, and so a raster may have the ending of a vector file.
+    # The content decides the format, so a raster may have the ending of a vector file.
     path = write(tmp_path / "mask.tif", HOUSES).rename(tmp_path / "mask.gpkg")
-    with pytest.raises(ConfigError, match="over the input"):
+    with pytest.raises(ConfigError, match="is also an input"):
         run_vectorize(path, path, PLAIN)
 
 
 def test_errors_leave_nothing_behind(tmp_path: Path) -> None:
     Image.fromarray(HOUSES * 255).save(tmp_path / "mask.png")
-    with pytest.raises(GeoreferenceError, match="5 m² was asked for"):
+    with pytest.raises(GeoreferenceError, match="5 m² was given"):
         run_vectorize(tmp_path / "mask.png", tmp_path / "o.gpkg", VectorOptions(min_area_m2=5))
     with pytest.raises(DataError, match="no image at"):
         run_vectorize(tmp_path / "none.png", tmp_path / "o.gpkg", PLAIN)
     (tmp_path / "mask.tif.aux.xml").write_text("<PAMDataset>")
     write(tmp_path / "mask.tif", HOUSES)
-    with pytest.raises(DataError, match=r"mask\.tif\.aux\.xml cannot be read"):
+    with pytest.raises(DataError, match=r"mask\.tif\.aux\.xml is damaged"):
         run_vectorize(tmp_path / "mask.tif", tmp_path / "o.gpkg", PLAIN)
     assert not (tmp_path / "o.gpkg").exists()

@@ -22,12 +22,12 @@ from rooftrace.core.errors import (
     PredictError,
 )
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.flows import video as flow
-from rooftrace.flows.video import VideoOptions, run_video
-from rooftrace.flows.video_overlay import Overlay, without_specks
-from rooftrace.flows.video_stage import Stage
-from rooftrace.flows.video_table import FrameRow
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.flows.video import run as flow
+from rooftrace.flows.video.frames import Stage
+from rooftrace.flows.video.overlay import Overlay, without_specks
+from rooftrace.flows.video.run import VideoOptions, run_video
+from rooftrace.flows.video.table import FrameRow
 from rooftrace.io.video_write import VideoWriter
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.predictor import Predictor
@@ -85,7 +85,7 @@ def test_a_frame_is_what_predict_makes_of_it(
     source: Path, predictor: Predictor, tmp_path: Path
 ) -> None:
     _, rows = run(source, predictor, tmp_path, scale=0.5)
-    from rooftrace.predict.options import SceneOptions
+    from rooftrace.predict.plan import SceneOptions
 
     for row, (_, frame) in zip(rows, read_frames(source)):
         alone = predictor.predict(
@@ -107,7 +107,7 @@ def test_a_stride_carries_the_mask(source: Path, predictor: Predictor, tmp_path:
     assert flowing[1]["smoothed"] == "1"
 
 
-def test_a_new_scene_is_looked_at_whatever_the_stride(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_new_scene_is_looked_at_with_any_stride(predictor: Predictor, tmp_path: Path) -> None:
     other = np.random.default_rng(0).integers(0, 120, (6, 8, 3), dtype=np.uint8)
     other = np.kron(other, np.ones((16, 16, 1), dtype=np.uint8))
     frames = [town(n) for n in range(7)] + [other] * 6
@@ -134,6 +134,7 @@ def test_little_memory_is_enough(
     assert (report.frames, report.asked) == (25, 9)
 
 
+@pytest.mark.campaign
 def test_no_more_frames_are_held_than_are_let(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +159,7 @@ def test_no_more_frames_are_held_than_are_let(
 
 
 def test_smoothing_bridges_what_flickers(predictor: Predictor, tmp_path: Path) -> None:
-    """In every fourth frame the network misses the houses by a little."""
+    """Smooth over every fourth frame, where the network narrowly misses the houses."""
     house = town(0) > 127
     frames = [
         np.where(house, np.uint8(118 if n % 4 == 3 else 138), np.uint8(30)) for n in range(24)
@@ -238,6 +239,7 @@ def test_a_failure_leaves_neither_files_nor_threads(
     assert not {"draw", "encode"} & names
 
 
+@pytest.mark.campaign
 def test_what_breaks_off(predictor: Predictor, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 25, (50, 96, 128, 1), dtype=np.uint8)
     source = write_video(tmp_path / "in.mkv", (town(n) + noise[n] for n in range(50)))
@@ -261,14 +263,14 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
         run(source, predictor, tmp_path, table=tmp_path / "frames.txt")
     with pytest.raises(DataError, match="no video at"):
         run(tmp_path / "none.mp4", predictor, tmp_path)
-    for wrong, told in (
+    for wrong, reported in (
         ({"stride": 0}, "stride of 0"),
         ({"smoothing": "median"}, "'median'"),
         ({"smoothing_s": -1.0}, "over -1 s"),
         ({"opacity": 1.5}, "opacity of 1.5"),
         ({"start_s": 2.0, "end_s": 1.0}, "from 2 to 1 s"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reported):
             VideoOptions(**wrong)
     tiny = tiny_bundle()
     four = ModelBundle(
@@ -326,7 +328,7 @@ def test_figures_are_legible_where_there_is_room() -> None:
             assert top > 0
             assert bottom < height // 3
             plate = frame[top : bottom + 1, changed[:, 1].min() : changed[:, 1].max() + 1]
-            # Light letters on what is dark, whatever lies beneath.
+            # Light letters on a dark plate, over any background.
             assert plate.max() >= 235
             assert np.median(plate) < 90
     tiny = np.zeros((30, 40, 3), dtype=np.uint8)
@@ -334,7 +336,7 @@ def test_figures_are_legible_where_there_is_room() -> None:
     assert not tiny.any()
 
 
-def test_a_stage_hands_on_in_order_and_tells_its_error() -> None:
+def test_a_stage_hands_on_in_order_and_reports_its_error() -> None:
     done: list[int] = []
     stage = Stage("count", done.append, lambda item: 1)
     for item in range(100):

@@ -1,4 +1,4 @@
-"""Images side by side are one scene: whatever window is read, it is that of the whole."""
+"""Images side by side are one scene: every window equals that of the whole."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
-from rooftrace.io import adjacent
-from rooftrace.io.adjacent import AdjacentTiles
+from rooftrace.io import mosaic as adjacent
+from rooftrace.io.mosaic import AdjacentImages
 from rooftrace.io.raster import open_raster
 
 ORIGIN = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
@@ -60,8 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, scene: np.ndarray) -> Path:
     return folder
 
 
-def opened(folder: Path) -> AdjacentTiles:
-    return AdjacentTiles([open_raster(p) for p in sorted(folder.glob("*.tif"))], "town")
+def opened(folder: Path) -> AdjacentImages:
+    return AdjacentImages([open_raster(p) for p in sorted(folder.glob("*.tif"))], "town")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def test_windows_are_those_of_the_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(adjacent, "_SMALL_PX", small_px)
-    monkeypatch.setattr(adjacent, "_KEPT_OPEN", 2)
-    monkeypatch.setattr(adjacent, "_DECODED_BYTES", 20_000)
+    monkeypatch.setattr(adjacent, "_MAX_OPEN", 2)
+    monkeypatch.setattr(adjacent, "_CACHE_BYTES", 20_000)
     source = opened(folder)
     assert isinstance(source, SparseSource)
     assert (source.grid.shape, source.grid.transform) == (SHAPE, ORIGIN)
@@ -123,15 +123,15 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     window = Window(0, 0, 20, 20)
     first = open_raster(folder / "a.tif")
 
-    def refused(kind: type[DataError], told: str, data: np.ndarray, **options: object) -> None:
+    def refused(kind: type[DataError], pattern: str, data: np.ndarray, **options: object) -> None:
         path = write(tmp_path / "z.tif", data, window, **options)
-        with pytest.raises(kind, match=told) as caught:
-            AdjacentTiles([first, open_raster(path)], "town")
+        with pytest.raises(kind, match=pattern) as caught:
+            AdjacentImages([first, open_raster(path)], "town")
         assert "z.tif" in caught.value.message
         assert caught.value.remedy
 
     beside = ORIGIN @ Affine.translation(0.4, 0)
-    refused(GeoreferenceError, r"0\.40 pixels beside", part, transform=beside)
+    refused(GeoreferenceError, r"0\.40 pixels off", part, transform=beside)
     refused(GeoreferenceError, "pixel size", part, transform=ORIGIN @ Affine.scale(1.01))
     refused(GeoreferenceError, "coordinate system", part, crs="EPSG:32634")
     refused(GeoreferenceError, "no georeference", part, crs=None)
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path, scene: np.ndar
     refused(DataError, "3 bands of uint16", part.astype(np.uint16))
     far = ORIGIN @ Affine.translation(10**7, 10**7)
     with pytest.raises(DataError, match="scattered"):
-        AdjacentTiles([first, open_raster(write(tmp_path / "y.tif", part, window, transform=far))],
+        AdjacentImages([first, open_raster(write(tmp_path / "y.tif", part, window, transform=far))],
                       "town")  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_coordinates_may_be_rounded_a_little(
     window = Window(0, 70, 50, 40)
     nearly = ORIGIN @ Affine.translation(0.01, -0.01)
     path = write(tmp_path / "b.tif", scene[:, *window.slices()], window, transform=nearly)
-    source = AdjacentTiles([open_raster(folder / "a.tif"), open_raster(path)], "town")
+    source = AdjacentImages([open_raster(folder / "a.tif"), open_raster(path)], "town")
     np.testing.assert_array_equal(source.read(window).data, scene[:, *window.slices()])
 
 
@@ -172,9 +172,10 @@ class Counted:
         return False
 
 
+@pytest.mark.campaign
 def test_of_thousands_only_those_under_the_window_are_read() -> None:
     read: list[int] = []
-    source = AdjacentTiles([Counted(number, read) for number in range(5000)], "town")
+    source = AdjacentImages([Counted(number, read) for number in range(5000)], "town")
     assert source.grid.shape == (50 * 16, 100 * 16)
     raster = source.read(Window(31, 47, 18, 18))
     assert sorted(read) == [102, 103, 104, 202, 203, 204, 302, 303, 304]

@@ -19,7 +19,7 @@ from pyproj import CRS, Transformer
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, SparseSource, Window
 from rooftrace.io.area import Area, AreaSource, read_area
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.sources import ArraySource
 
 SHAPE = (700, 1100)
 UTM = CRS.from_epsg(32633)
@@ -143,7 +143,7 @@ def test_an_area_that_misses_names_both_extents() -> None:
     far = shapely.transform(on_ground(GRID), lambda xy: xy + 5000)
     source = AreaSource(ArraySource(PIXELS, GRID, name="a.tif"), Area(far, UTM, "ward.gpkg"))
     assert source.is_missed
-    with pytest.raises(DataError, match=r"ward\.gpkg lies outside of a\.tif") as caught:
+    with pytest.raises(DataError, match=r"ward\.gpkg lies outside a\.tif") as caught:
         source.read(Window(0, 0, 10, 10))
     assert caught.value.message.count("longitude") == 2
     pixels = AreaSource(ArraySource(PIXELS), Area(far, None, "ward.gpkg"))

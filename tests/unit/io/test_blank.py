@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rooftrace.core.types import GeoGrid, RasterSource, Window
-from rooftrace.io.blank import BlankSource
+from rooftrace.io.sources import BlankSource
 
 
 def test_it_is_black_and_valid_everywhere() -> None:

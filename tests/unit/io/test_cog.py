@@ -12,7 +12,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid
-from rooftrace.io.cog import write_cog
+from rooftrace.density.files import write_cog
 
 
 @pytest.mark.parametrize("crs", [CRS.from_epsg(32737), None])
@@ -29,6 +29,9 @@ def test_what_is_read_is_what_was_written(crs: CRS | None, tmp_path: Path) -> No
         assert (file.crs is None) == (crs is None)
         assert file.transform == grid.transform
         np.testing.assert_array_equal(file.read(2), (2 * values).astype(np.float32))
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    valid, errors, warnings = cogeo.cog_validate(tmp_path / "a.tif", strict=True)
+    assert (valid, list(errors), list(warnings)) == (True, [], [])
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:

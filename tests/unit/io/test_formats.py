@@ -1,4 +1,4 @@
-"""Whatever a file is stored like, its windows are those of the whole, valid pixels and all."""
+"""Windows of a file equal those of the whole in every storage layout, also in validity."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from PIL import Image
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import SparseSource, Window
 from rooftrace.io import gdal
-from rooftrace.io.gdal import CACHE, MOST_CACHE_BYTES
-from rooftrace.io.raster import NodataRule, open_raster
+from rooftrace.io.gdal import CACHE, MAX_CACHE_BYTES
+from rooftrace.io.image_header import check_vrt
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import open_raster
 
 UTM = {"crs": "EPSG:32737", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)}
 SHAPE = (1100, 1000)
@@ -71,6 +73,7 @@ STORED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("stored", STORED)
 def test_windows_are_those_of_the_whole(tmp_path: Path, stored: str) -> None:
@@ -175,6 +178,7 @@ def test_absent_blocks_are_pixels_where_nothing_says_otherwise(tmp_path: Path) -
 # GDAL's cache.
 
 
+@pytest.mark.campaign
 def test_the_cache_holds_what_windows_share_for_as_long_as_a_file_is_read(
     tmp_path: Path,
 ) -> None:
@@ -195,8 +199,8 @@ def test_the_cache_holds_what_windows_share_for_as_long_as_a_file_is_read(
 
 
 def test_no_strip_is_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a strip gone from the file after it was read, it can only come out of the cache."""
-    monkeypatch.setattr(gdal, "_LEAST_CACHE_BYTES", 2**20)
+    """A strip that is removed from the file after it was read can only come from the cache."""
+    monkeypatch.setattr(gdal, "_MIN_CACHE_BYTES", 2**20)
     data = np.random.default_rng(0).integers(1, 255, (3, 700, 6000), dtype=np.uint8)
     path = write(tmp_path / "wide.tif", data, compress="deflate")
     source = open_raster(path)
@@ -223,7 +227,7 @@ def test_what_the_cache_cannot_hold_is_said(tmp_path: Path) -> None:
     (note,) = source.notes
     assert "1 × 100000" in note
     assert "TILED=YES" in note
-    assert CACHE.bytes == MOST_CACHE_BYTES
+    assert CACHE.bytes == MAX_CACHE_BYTES
     source.close()
 
 
@@ -263,21 +267,21 @@ def test_a_vrt_is_its_parts_side_by_side(parts: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "pattern"),
     [
-        (("a.tif", "gone.tif"), r"names 1 files that are not there: .*gone\.tif"),
-        (("self.vrt",), r"is made of itself, by way of .*self\.vrt"),
-        (("other.vrt",), r"is made of itself, by way of .*self\.vrt"),
-        (("/vsicurl/http://127.0.0.1:9/a.tif",), "which is no file"),
-        (("http://127.0.0.1:9/a.tif",), "which is no file"),
-        (("NETCDF:a.nc:data",), r"files that are not there: .*NETCDF:a\.nc:data"),
+        (("a.tif", "gone.tif"), r"names 1 file that does not exist: .*gone\.tif"),
+        (("self.vrt",), r"contains itself, through .*self\.vrt"),
+        (("other.vrt",), r"contains itself, through .*self\.vrt"),
+        (("/vsicurl/http://127.0.0.1:9/a.tif",), "which is not a local file"),
+        (("http://127.0.0.1:9/a.tif",), "which is not a local file"),
+        (("NETCDF:a.nc:data",), r"file that does not exist: .*NETCDF:a\.nc:data"),
     ],
 )
 def test_a_vrt_of_what_is_not_there_is_refused_before_it_is_read(
-    parts: Path, names: tuple[str, ...], told: str
+    parts: Path, names: tuple[str, ...], pattern: str
 ) -> None:
     vrt(parts / "other.vrt", "self.vrt")
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=pattern) as caught:
         _ = open_raster(vrt(parts / "self.vrt", *names)).grid
     assert caught.value.remedy
 
@@ -294,6 +298,21 @@ def test_a_vrt_shows_no_bytes_of_other_files(parts: Path) -> None:
         path = path.rename(path.with_suffix(suffix))
         with pytest.raises(DataError, match="VRTRawRasterBand"):
             open_raster(path).read()
+
+
+@pytest.mark.parametrize(
+    "kernel", ["", "<Kernel/>", "<Kernel><Size>0</Size><Coefs></Coefs></Kernel>"]
+)
+def test_a_filter_of_a_vrt_without_a_kernel_is_refused(parts: Path, kernel: str) -> None:
+    # GDAL would end the process: it reads the kernel where there is none.
+    path = vrt(parts / "filter.vrt", "a.tif")
+    text = path.read_text().replace("SimpleSource", "KernelFilteredSource")
+    path.write_text(text.replace("</KernelFilteredSource>", f"{kernel}</KernelFilteredSource>"))
+    with pytest.raises(DataError, match="filter without a kernel"):
+        check_vrt(path)
+    sound = "<Kernel><Size>3</Size><Coefs>0 0 0 0 1 0 0 0 0</Coefs></Kernel></KernelFiltered"
+    path.write_text(text.replace("</KernelFiltered", sound))
+    assert open_raster(path).read().data.any()
 
 
 def test_code_in_a_vrt_is_not_run(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +373,7 @@ KINDS = ("PNG", "JPEG", "TIFF", "VRT")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Of each kind a file of 64 × 64."""
+    """Write a file of 64 × 64 pixels of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     image = Image.fromarray(np.moveaxis(smooth(shape=(64, 64)), 0, -1))
     for kind in ("PNG", "JPEG"):

@@ -1,4 +1,4 @@
-"""Colours of classes: given ones are kept, the others can be told apart by anyone."""
+"""Colours of classes: given colours are kept, and the others can be distinguished by everyone."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def cielab(rgb: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seen", SEEN)
-@pytest.mark.parametrize(("classes", "apart"), [(8, 16), (20, 16), (64, 6), (255, 2)])
-def test_colours_differ_for_everyone(seen: str, classes: int, apart: float) -> None:
-    """2 is about what the eye can tell side by side in CIELAB; 16 is another colour."""
+@pytest.mark.parametrize(("classes", "minimum"), [(8, 16), (20, 16), (64, 6), (255, 2)])
+def test_colours_differ_for_everyone(seen: str, classes: int, minimum: float) -> None:
+    """A distance of 2 in CIELAB is just visible side by side; 16 is another colour."""
     lab = cielab(class_colours()[:classes, :3].astype(float), SEEN[seen])
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2)
     np.fill_diagonal(distance, np.inf)
-    assert distance.min() > apart
+    assert distance.min() > minimum
 
 
 def test_given_colours_are_kept_and_nodata_is_seen_through() -> None:

@@ -14,6 +14,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io import gdal
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import NODATA, mask_sink
 from rooftrace.io.raster import open_raster
@@ -115,11 +116,11 @@ def test_gdal_finds_the_names_and_colours_of_classes(
     assert [colours[i][:3] for i in range(3)] == [
         (0x84, 0x29, 0xF6), (0x3C, 0x10, 0x98), (0x6E, 0xC1, 0xE4),
     ]  # fmt: skip
-    # A virtual raster tells what GDAL knows of its source.
+    # A virtual raster shows what GDAL knows about its source.
     rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")
-    told = (tmp_path / "a.vrt").read_text()
+    xml = (tmp_path / "a.vrt").read_text()
     for category in ("land", "roof &amp; wall", "road"):
-        assert f"<Category>{category}</Category>" in told
+        assert f"<Category>{category}</Category>" in xml
 
 
 def test_names_of_an_earlier_mask_are_removed(tmp_path: Path, mask: np.ndarray) -> None:
@@ -128,3 +129,67 @@ def test_names_of_an_earlier_mask_are_removed(tmp_path: Path, mask: np.ndarray) 
         with mask_sink(path, GRID, legend) as sink:
             sink.write(Window.whole(SHAPE), mask)
         assert path.with_name("a.tif.aux.xml").exists() == (legend is not None)
+
+
+def _strict_errors(path: Path) -> tuple[bool, list[str], list[str]]:
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    valid, errors, warnings = cogeo.cog_validate(path, strict=True)
+    return valid, list(errors), list(warnings)
+
+
+def test_a_mask_is_a_cloud_optimised_geotiff(tmp_path: Path, mask: np.ndarray) -> None:
+    path = tmp_path / "a.tif"
+    mask[512:, :512] = NODATA
+    with mask_sink(path, GRID, LEGEND, {"ROOFTRACE": '{"a": "é"}'}) as sink:
+        for block in plan_blocks(SHAPE, block_px=512):
+            sink.write(block, mask[block.slices()])
+    assert _strict_errors(path) == (True, [], [])
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), mask)
+        assert dataset.overviews(1) == [2, 4]
+        assert dataset.tags()["ROOFTRACE"] == '{"a": "é"}'
+        # Tiles of nodata are not stored.
+        assert dataset.get_tag_item("BLOCK_OFFSET_0_1", "TIFF", bidx=1) is None
+    for level in range(2):
+        with rasterio.open(path, overview_level=level) as overview:
+            values = overview.read(1)
+            assert len(overview.colormap(1)) == 256
+        height, width = values.shape
+        assert (height, width) == (-(-mask.shape[0] // 2), -(-mask.shape[1] // 2))
+        square = np.full((2 * height, 2 * width), NODATA, np.uint8)
+        square[: mask.shape[0], : mask.shape[1]] = mask
+        pixels = square.reshape(height, 2, width, 2)
+        counts = np.stack([(pixels == index).sum((1, 3)) for index in range(3)])
+        is_known = counts.max(0) > 0
+        assert ((values == NODATA) == ~is_known).all()
+
+        # Each has the most frequent class of its four; of several, that of the first pixel.
+        def count_of(classes: np.ndarray, counts: np.ndarray = counts) -> np.ndarray:
+            return np.take_along_axis(counts, np.where(classes < 3, classes, 0)[None], 0)[0]
+
+        assert (count_of(values) == counts.max(0)).all()
+        first = pixels[:, 0, :, 0]
+        is_first = (first != NODATA) & (count_of(first) == counts.max(0))
+        assert (values == first)[is_first].all()
+        mask = values
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.tif", "a.tif.aux.xml"]
+
+
+def test_the_bytes_of_a_mask_depend_on_its_pixels_alone(
+    tmp_path: Path, mask: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = set()
+    for side, threads in ((512, "ALL_CPUS"), (600, "1"), (1100, "3")):
+        monkeypatch.setitem(gdal._THREADS, "GDAL_NUM_THREADS", threads)
+        write(tmp_path / "a.tif", GRID, mask, plan_blocks(SHAPE, block_px=side))
+        written.add((tmp_path / "a.tif").read_bytes())
+    assert len(written) == 1
+
+
+def test_a_png_mask_has_tags(tmp_path: Path, mask: np.ndarray) -> None:
+    path = tmp_path / "a.png"
+    with mask_sink(path, GeoGrid(SHAPE), None, {"ROOFTRACE": '{"a": "é"}'}) as sink:
+        sink.write(Window.whole(SHAPE), mask)
+    with Image.open(path) as image:
+        assert image.info["ROOFTRACE"] == '{"a": "é"}'
+        np.testing.assert_array_equal(np.asarray(image), mask)

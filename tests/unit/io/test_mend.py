@@ -11,8 +11,8 @@ import shapely
 from pyproj import CRS
 
 from rooftrace.core.types import Footprints
-from rooftrace.io.mend import mended, rounded
-from rooftrace.io.vector import write_footprints
+from rooftrace.io.make_valid import make_polygons_valid, rounded
+from rooftrace.io.vector_write import write_footprints
 
 HOUSE = shapely.box(0, 0, 20, 10)
 SPIKE = shapely.Polygon([(0, 0), (10, 0), (10, 10), (10, 15), (10, 10), (0, 10)])
@@ -21,12 +21,12 @@ BOW = shapely.Polygon([(0, 0), (10, 0), (10, 10), (9.999, 10.001), (10.001, 10.0
 
 def test_valid_ones_stay_the_same_objects() -> None:
     given = np.array([HOUSE, shapely.box(1, 1, 2, 2)])
-    assert mended(given) is given
+    assert make_polygons_valid(given) is given
 
 
 def test_of_the_others_the_largest_part_is_left() -> None:
     given = np.array([HOUSE, SPIKE, BOW])
-    made = mended(given)
+    made = make_polygons_valid(given)
     assert made[0] is HOUSE
     assert shapely.is_valid(made).all()
     assert {one.geom_type for one in made} == {"Polygon"}
@@ -40,11 +40,11 @@ def test_of_the_others_the_largest_part_is_left() -> None:
 def test_what_has_no_area_or_no_place_stays() -> None:
     line = shapely.Polygon([(0, 0), (5, 5), (10, 10)])
     nowhere = shapely.Polygon([(0, 0), (np.inf, 0), (1, 1)])
-    made = mended(np.array([line, nowhere, SPIKE]))
+    made = make_polygons_valid(np.array([line, nowhere, SPIKE]))
     assert made[0] is line
     assert made[1] is nowhere
     assert made[2].is_valid
-    assert len(mended(np.zeros(0, np.object_))) == 0
+    assert len(make_polygons_valid(np.zeros(0, np.object_))) == 0
 
 
 MERCATOR = CRS(3857)
@@ -76,27 +76,36 @@ def test_polygons_are_valid_with_the_digits_of_a_geojson() -> None:
     made = rounded(houses, MERCATOR, 7)
     assert shapely.is_valid(degrees(made, 7)).all()
     assert shapely.is_valid(made).all()
-    # Nobody else is changed, and those by a centimetre.
+    # The others are unchanged, and these change by a centimetre.
     assert all(one is other for one, other in zip(made[plain], houses[plain]))
     assert shapely.hausdorff_distance(made, houses).max() < 0.05
 
 
 def test_what_rounding_leaves_nothing_of_stays() -> None:
     speck = shapely.box(1e6, 1e6, 1e6 + 1e-3, 1e6 + 1e-3)
-    pair = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(0.5, 0.5, 2, 2)])
     # From 179.99 to -179.99 degrees.
     across = shapely.Polygon(
         [(20_037_000, 0), (20_039_000, 500), (20_039_000, 0), (20_037_000, 500)]
     )
-    given = np.array([speck, pair, across])
+    given = np.array([speck, across])
     made = rounded(given, MERCATOR, 7)
     assert made[0] is speck
-    assert made[1] is pair
-    assert made[2] is across
+    assert made[1] is across
     assert len(rounded(given[:0], MERCATOR, 7)) == 0
     # The British grid ends long before.
     nowhere = np.array([shapely.box(1e8, 1e8, 2e8, 2e8)])
     assert rounded(nowhere, CRS(27700), 7)[0] is nowhere[0]
+
+
+def test_multipolygons_and_pixels_are_valid_with_few_digits_too() -> None:
+    pair = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(0.5, 0.5, 2, 2)])
+    square = shapely.box(0, 0, 1, 1)
+    made = rounded(np.array([square, pair, SPIKE]), None, 1)
+    assert made[0].equals(square)
+    assert made[1].equals(shapely.union_all(pair.geoms))
+    assert made[1].geom_type == "MultiPolygon"
+    assert made[2].equals(shapely.box(0, 0, 10, 10))
+    assert rounded(np.array([pair]), MERCATOR, 7)[0].is_valid
 
 
 def test_a_geojson_has_valid_polygons(tmp_path: Path) -> None:

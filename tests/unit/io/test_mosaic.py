@@ -10,9 +10,9 @@ from PIL import Image
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
-from rooftrace.io.memory import ArraySource
 from rooftrace.io.mosaic import TileMosaic
 from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
 
 ROWS, COLS, SIDE = 3, 4, 5
 GRID = GeoGrid((ROWS * SIDE, COLS * SIDE), Affine(2, 0, 10, 0, -2, 50))
@@ -134,7 +134,7 @@ def test_a_tile_unlike_the_others_is_named() -> None:
         ArraySource(np.zeros((3, 8, 8), np.uint16), name="other"),
     ):
         mosaic = TileMosaic({(0, 0): one, (0, 1): other}, (8, 8), GeoGrid((8, 16)), "m")
-        with pytest.raises(DataError, match=r"The tile other has .*the others of m"):
+        with pytest.raises(DataError, match=r"The tile other has .*the other tiles of m"):
             mosaic.read()
 
 

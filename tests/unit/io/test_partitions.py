@@ -1,4 +1,4 @@
-"""A layer by squares: every polygon in one file, whatever order it came in, for any reader."""
+"""A layer by tiles: every polygon is in one file, in any order of input, for any reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import shapely
 from rooftrace.core.errors import ExportError
 from rooftrace.io import partitions
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
-from rooftrace.io.quadkey import bounds_of, morton, quadkeys
+from rooftrace.io.web_mercator import TileName, morton_codes, quadkeys
 
 
 def houses(count: int, seed: int = 0) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -52,12 +52,12 @@ def test_duckdb_reads_all_of_it_and_leaves_out_what_is_not_asked_for(tmp_path: P
     assert count == 500 == manifest["rows"]
     assert keys == len(manifest["partitions"]) > 3
     one = manifest["partitions"][1]
-    told = duckdb.sql(
+    metadata = duckdb.sql(
         f"SELECT count(*), min(bbox.xmin), max(bbox.ymax) FROM {source} "
         f"WHERE CAST(quadkey AS VARCHAR) = '{one['quadkey']}'"
     ).fetchall()[0]
-    assert told[0] == one["rows"]
-    assert told[1:] == pytest.approx((one["bounds"][0], one["bounds"][3]))
+    assert metadata[0] == one["rows"]
+    assert metadata[1:] == pytest.approx((one["bounds"][0], one["bounds"][3]))
     west = duckdb.sql(f"SELECT count(*) FROM {source} WHERE bbox.xmax < 36.8").fetchall()[0][0]
     assert west == int((shapely.bounds(houses(500)[0])[:, 2] < 36.8).sum())
     ids = duckdb.sql(f"SELECT count(DISTINCT id) FROM {source}").fetchall()[0][0]
@@ -75,7 +75,7 @@ def test_geopandas_reads_a_file_and_the_folder(tmp_path: Path) -> None:
     ] or "bbox" not in frame  # fmt: skip
     # All of a square's polygons begin in it, and are called by it.
     assert frame["id"].str.startswith(one["quadkey"]).all()
-    west, south, east, north = bounds_of(one["quadkey"])
+    west, south, east, north = TileName.from_quadkey(one["quadkey"]).bounds_lonlat
     points = frame.geometry.representative_point()
     assert points.x.between(west, east).all()
     assert points.y.between(south, north).all()
@@ -87,12 +87,13 @@ def test_geopandas_reads_a_file_and_the_folder(tmp_path: Path) -> None:
     assert 0 < len(near) < 500
 
 
+@pytest.mark.campaign
 def test_the_same_polygons_give_the_same_bytes_in_any_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "one")
-    monkeypatch.setattr(partitions, "_IN_MEMORY", 60)
-    monkeypatch.setattr(partitions, "_ROWS_TOGETHER", 50_000)
+    monkeypatch.setattr(partitions, "_MAX_IN_MEMORY", 60)
+    monkeypatch.setattr(partitions, "_GROUP_ROWS", 50_000)
     write(tmp_path / "other", order=np.random.default_rng(5).permutation(500))
     assert files(tmp_path / "one") == files(tmp_path / "other")
 
@@ -102,19 +103,19 @@ def test_rows_come_in_groups_along_the_curve(
 ) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(partitions, "_ROWS_TOGETHER", 20)
+    monkeypatch.setattr(partitions, "_GROUP_ROWS", 20)
     manifest = write(tmp_path, level=6)
     (one,) = manifest["partitions"]
     file = pq.ParquetFile(tmp_path / one["path"])
     assert file.metadata.num_row_groups == 25
-    told = json.loads(file.schema_arrow.metadata[b"geo"])
-    assert told["version"] == "1.1.0"
-    assert told["columns"]["geometry"]["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    metadata = json.loads(file.schema_arrow.metadata[b"geo"])
+    assert metadata["version"] == "1.1.0"
+    assert metadata["columns"]["geometry"]["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
     ids = file.read(columns=["id"]).column("id").to_pylist()
     assert ids == sorted(ids)
 
 
-def test_the_manifest_tells_what_there_is(tmp_path: Path) -> None:
+def test_the_manifest_shows_what_there_is(tmp_path: Path) -> None:
     manifest = write(tmp_path)
     assert json.loads((tmp_path / MANIFEST).read_text()) == json.loads(json.dumps(manifest))
     for one in manifest["partitions"]:
@@ -125,6 +126,7 @@ def test_the_manifest_tells_what_there_is(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".partitions.*"))
 
 
+@pytest.mark.campaign
 def test_what_is_no_part_of_it_any_more_goes(tmp_path: Path) -> None:
     before = {one["path"] for one in write(tmp_path, level=13)["partitions"]}
     now = {one["path"] for one in write(tmp_path, level=12)["partitions"]}
@@ -159,18 +161,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_quadkeys_are_those_of_the_definition() -> None:
     # The example of the definition: tile (3, 5) of level 3 is 213.
-    west, south, east, north = bounds_of("213")
+    west, south, east, north = TileName.from_quadkey("213").bounds_lonlat
     assert west == 3 / 8 * 360 - 180
     assert east == 4 / 8 * 360 - 180
     middle = np.array([(west + east) / 2]), np.array([(south + north) / 2])
-    assert quadkeys(morton(*middle, 3), 3).tolist() == ["213"]
-    assert quadkeys(morton(*middle, 0), 0).tolist() == [""]
+    assert quadkeys(morton_codes(*middle, 3), 3).tolist() == ["213"]
+    assert quadkeys(morton_codes(*middle, 0), 0).tolist() == [""]
 
 
 def test_poles_and_the_antimeridian_are_somewhere() -> None:
     lon = np.array([-180.0, 180.0, 179.9999, 0.0, 0.0, 180.5])
     lat = np.array([0.0, 0.0, 0.0, 90.0, -90.0, 0.0])
-    found = quadkeys(morton(lon, lat, 4), 4).tolist()
+    found = quadkeys(morton_codes(lon, lat, 4), 4).tolist()
     assert found[0] == found[1] == found[5]
     assert found[2][0] == "3"
     assert found[3].startswith("1")
@@ -180,9 +182,9 @@ def test_poles_and_the_antimeridian_are_somewhere() -> None:
 def test_finer_quadkeys_begin_with_coarser_ones() -> None:
     rng = np.random.default_rng(2)
     lon, lat = rng.uniform(-180, 180, 200), rng.uniform(-85, 85, 200)
-    fine, coarse = (quadkeys(morton(lon, lat, level), level) for level in (20, 7))
+    fine, coarse = (quadkeys(morton_codes(lon, lat, level), level) for level in (20, 7))
     assert [one[:7] for one in fine.tolist()] == coarse.tolist()
     for key, x, y in zip(coarse.tolist(), lon, lat):
-        west, south, east, north = bounds_of(key)
+        west, south, east, north = TileName.from_quadkey(key).bounds_lonlat
         assert west <= x <= east
         assert south <= y <= north

@@ -14,10 +14,10 @@ from PIL import Image
 from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
-from rooftrace.data.tilenames import PlaceTile, TileName
-from rooftrace.io.memory import ArraySource
-from rooftrace.io.placed import PlacedSource, WindowLabel, WindowSource
+from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
 from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.web_mercator import TileGeoreference, TileName
 
 GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
 VALUES = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)
@@ -75,14 +75,14 @@ def test_an_image_lies_where_its_name_says_unless_it_says_so_itself(tmp_path: Pa
     tile = TileName(19, 3, 5)
     path = tmp_path / "a.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    placed = PlacedSource(open_raster(path), PlaceTile(tile))
+    placed = GeoreferencedSource(open_raster(path), TileGeoreference(tile))
     assert placed.grid == tile.grid((4, 4))
     window = Window(1, 1, 2, 3)
     assert placed.read(window).grid == placed.grid.crop(window)
     assert placed.read().grid == placed.grid
-    again: PlacedSource = pickle.loads(pickle.dumps(placed))
+    again: GeoreferencedSource = pickle.loads(pickle.dumps(placed))
     assert again.grid == placed.grid
     assert (again.name, again.bands, again.dtype) == (str(path), 3, np.uint8)
     again.close()
-    assert PlacedSource(source(), PlaceTile(tile)).grid == GRID
+    assert GeoreferencedSource(source(), TileGeoreference(tile)).grid == GRID
     WindowSource(placed, window).close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,12 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from raster_files import png_of_rows, write_geotiff
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.io.raster import NodataRule, is_raster, open_raster
+from rooftrace.io.gdal import is_complete_png, is_raster
+from rooftrace.io.nodata import NodataRule, nodata_from_json, nodata_to_json
+from rooftrace.io.raster import open_raster
 
 UTM = "EPSG:32737"
 HALF_METRE = Affine(0.5, 0, 500_000, 0, -0.5, 9_000_000)
@@ -46,6 +52,32 @@ def test_geotiff_gives_pixels_and_place(tmp_path: Path, rgb: np.ndarray) -> None
     np.testing.assert_array_equal(raster.data, rgb[:, 10:40, 20:60])
     assert raster.valid.all()
     assert raster.grid.transform == HALF_METRE @ Affine.translation(20, 10)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(0.5, 0, 600_000, 0, -1e-20, 9_000_000),
+        Affine(1e-9, 0, 600_000, 0, -1e-9, 9_000_000),
+        Affine(0.5, 0, 1e20, 0, -0.5, 9_000_000),
+    ],
+)
+def test_pixels_too_small_for_doubles_have_no_georeference(
+    tmp_path: Path, rgb: np.ndarray, transform: Affine
+) -> None:
+    source = open_raster(write_tiff(tmp_path / "a.tif", rgb, transform=transform))
+    assert source.grid.crs is None
+    assert source.grid.transform.is_identity
+    assert any("too small for the digits" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("size_m", [1e-5, 0.01, 1e6])
+def test_a_pixel_of_any_sensible_size_keeps_its_georeference(
+    tmp_path: Path, rgb: np.ndarray, size_m: float
+) -> None:
+    transform = Affine(size_m, 0, 600_000, 0, -size_m, 9_000_000)
+    source = open_raster(write_tiff(tmp_path / "a.tif", rgb, transform=transform))
+    assert source.grid.transform == transform
 
 
 def test_content_counts_not_the_ending(tmp_path: Path, rgb: np.ndarray) -> None:
@@ -141,6 +173,13 @@ def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
         open_raster(path, nodata=NodataRule(colour=(1, 2))).read()
 
 
+@pytest.mark.parametrize(
+    "rule", [None, NodataRule(), NodataRule(7), NodataRule(colour=(1, 2.5, 3), alpha=False)]
+)
+def test_a_nodata_rule_survives_json(rule: NodataRule | None) -> None:
+    assert nodata_from_json(json.loads(json.dumps(nodata_to_json(rule)))) == rule
+
+
 def test_four_bands_without_alpha_stay_four(tmp_path: Path) -> None:
     data = np.random.default_rng(2).integers(0, 9000, (4, 16, 16), dtype=np.uint16)
     source = open_raster(write_tiff(tmp_path / "a.tif", data))
@@ -175,6 +214,54 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str) -> None:
         assert caught.value.remedy
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_was_cut_off_and_ended_again_is_refused(
+    tmp_path: Path, progressive: bool
+) -> None:
+    slope = np.add.outer(np.arange(300), np.arange(300)).astype(np.uint8)
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(slope).save(path, progressive=progressive)
+    whole = path.read_bytes()
+    for share in (0.3, 0.95):
+        path.write_bytes(whole[: int(len(whole) * share)] + b"\xff\xd9")
+        with pytest.raises(DataError, match=r"cut\.jpg cannot be read"):
+            open_raster(path).read()
+
+
+def test_a_png_with_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    whole = path.read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 1)
+    assert is_complete_png(path)
+    # Of each, GDAL's fast path returned pixels that no file has.
+    for start, damage in ((-4, b"\0\0\0\x07"), (-1, b"\xff"), (0, b"\0"), (0, b"IEND")):
+        at = second + start
+        path.write_bytes(whole[:at] + damage + whole[at + len(damage) :])
+        assert not is_complete_png(path)
+        with pytest.raises(DataError, match=r"a\.png cannot be read"):
+            open_raster(path, trusted=True).read()
+    path.write_bytes(whole + b"tail")
+    read = open_raster(path, trusted=True).read()
+    np.testing.assert_array_equal(read.data, pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("rows", [0, 1, 100, 255])
+def test_a_png_with_too_few_rows_is_refused(tmp_path: Path, mode: str, rows: int) -> None:
+    """The checksums are right, so that GDAL's fast path showed what was left in memory."""
+    (tmp_path / "a.png").write_bytes(png_of_rows(mode, 256))
+    assert np.unique(open_raster(tmp_path / "a.png").read().data).tolist() == [200]
+    path = tmp_path / "few.png"
+    path.write_bytes(png_of_rows(mode, rows))
+    assert is_complete_png(path)
+    secret = [np.full(300_000, 77, dtype=np.uint8) for _ in range(20)]
+    del secret
+    with pytest.raises(DataError, match=r"few\.png cannot be read"):
+        open_raster(path).read()
+
+
 def test_a_window_outside_is_a_defect_of_the_caller(tmp_path: Path, rgb: np.ndarray) -> None:
     source = open_raster(write_tiff(tmp_path / "a.tif", rgb))
     with pytest.raises(ValueError, match="not inside"):
@@ -185,9 +272,9 @@ def test_what_is_no_number_is_nodata(tmp_path: Path) -> None:
     pixels = np.ones((2, 8, 8), dtype=np.float32)
     pixels[0, 2, 3], pixels[1, 4, 5] = np.nan, np.inf
     path = tmp_path / "floats.tif"
-    with rasterio.open(path, "w", driver="GTiff", dtype="float32", count=2, height=8, width=8,
-                       transform=Affine(1, 0, 5, 0, -1, 5), crs="EPSG:32636") as file:  # fmt: skip
-        file.write(pixels)
+    write_geotiff(
+        path, pixels, dtype="float32", transform=Affine(1, 0, 5, 0, -1, 5), crs="EPSG:32636"
+    )
     assert np.argwhere(~open_raster(path).read().valid).tolist() == [[2, 3], [4, 5]]
 
 
@@ -214,3 +301,38 @@ def test_the_content_names_the_format(tmp_path: Path, rgb: np.ndarray) -> None:
     assert (open_raster(path).file_format, open_raster(path).has_alpha) == ("JPEG", False)
     Image.fromarray(np.dstack([*rgb, rgb[0]])).save(path, format="PNG")
     assert (open_raster(path).file_format, open_raster(path).has_alpha) == ("PNG", True)
+
+
+def test_a_nodata_value_counts_beside_alpha(tmp_path: Path) -> None:
+    """A black pixel is nodata by its value, even if alpha calls it valid."""
+    data = np.full((4, 2, 3), 9, np.uint8)
+    data[:3, 0, 0] = 0
+    data[3, 1, 2] = 0
+    path = write_geotiff(tmp_path / "a.tif", data, nodata=0, photometric="rgb", alpha="yes")
+    valid = np.ones((2, 3), np.bool_)
+    valid[0, 0] = valid[1, 2] = False
+    assert (open_raster(path).read().valid == valid).all()
+
+
+def test_a_message_that_is_not_utf8_prints_no_traceback(tmp_path: Path) -> None:
+    """GDAL quotes bytes of the file, which rasterio cannot log; other errors are printed."""
+    corpus = Path(__file__).parents[2] / "fuzz_corpus"
+    file = corpus / "gpkg" / "message-not-utf8" / "input" / "houses.gpkg"
+    program = (
+        "import sys, pathlib\n"
+        "from rooftrace.io.gdal import is_raster\n"
+        "is_raster(pathlib.Path(sys.argv[1]))\n"
+        "sys.stderr.write('read\\n')\n"
+        "class Ending:\n"
+        "    def __del__(self): raise ValueError('from a destructor')\n"
+        "Ending()\n"
+        "b'\\xff'.decode()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False
+    )
+    before, _, after = done.stderr.partition("read\n")
+    assert before == ""
+    assert "ValueError: from a destructor" in after
+    assert "UnicodeDecodeError" in after
+    assert done.returncode == 1

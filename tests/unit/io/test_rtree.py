@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from rooftrace.io.rtree import fill_rtree
+from rooftrace.io.vector_write import fill_rtree
 
 
 def boxes(count: int) -> np.ndarray:

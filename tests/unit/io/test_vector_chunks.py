@@ -19,8 +19,10 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import shapefile, vector_formats
-from rooftrace.io.vector import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
+from rooftrace.io import vector_write as shapefile
+from rooftrace.io import vector_write as vector_formats
+from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
 
 UTM = CRS(32633)
 
@@ -133,9 +135,9 @@ def test_geoparquet_says_what_1_1_wants(tmp_path: Path) -> None:
     write_footprints_chunks(path, chunks)
     file = parquet.ParquetFile(path)
     assert [file.metadata.row_group(i).num_rows for i in range(2)] == [30, 20]
-    told = json.loads(file.metadata.metadata[b"geo"])
-    assert (told["version"], told["primary_column"]) == ("1.1.0", "geometry")
-    column = told["columns"]["geometry"]
+    metadata = json.loads(file.metadata.metadata[b"geo"])
+    assert (metadata["version"], metadata["primary_column"]) == ("1.1.0", "geometry")
+    column = metadata["columns"]["geometry"]
     assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Polygon"])
     assert CRS.from_json_dict(column["crs"]) == UTM
     assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
@@ -149,7 +151,7 @@ def test_geoparquet_says_what_1_1_wants(tmp_path: Path) -> None:
     )
 
 
-def test_a_shapefile_tells_its_short_names(tmp_path: Path) -> None:
+def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
     (note,) = write_footprints_chunks(tmp_path / "out.shp", [chunk(2)])
     assert "perimeter_m is perim_m" in note
     assert "orientation_deg is orient" in note
@@ -165,14 +167,14 @@ def test_what_a_shapefile_cannot_hold_is_refused(
     square = np.array([shapely.box(0, 0, 1, 1)], object)
     one = np.array([1])
     cases: list[tuple[dict[str, np.ndarray], str]] = [
-        ({"name": np.array(["é" * 200], object)}, "'name' holds 'éééé.*… with 400"),
-        ({"a_long_name_1": one, "a_long_name_2": one}, "names of columns have 10 characters"),
+        ({"name": np.array(["é" * 200], object)}, "'name' holds 'éééé.*… of 400"),
+        ({"a_long_name_1": one, "a_long_name_2": one}, "limits column names to 10 characters"),
     ]
     for columns, message in cases:
         with pytest.raises(ExportError, match=message):
             write_polygons(tmp_path / "out.shp", square, columns, UTM)
     monkeypatch.setattr(shapefile, "_MAX_FILE_BYTES", 40_000)
-    with pytest.raises(ExportError, match=r"out\.(shp|dbf) would be larger") as caught:
+    with pytest.raises(ExportError, match=r"out\.(shp|dbf) would exceed") as caught:
         write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
     assert ".gpkg" in caught.value.remedy
     assert list(tmp_path.iterdir()) == []
@@ -194,7 +196,7 @@ def several() -> Footprints:
 
 @pytest.mark.parametrize(
     ("chunks", "message"),
-    [(list, "no chunk of footprints"), (lambda: [several()], "is no polygon")],
+    [(list, "no chunk of footprints"), (lambda: [several()], "is not a polygon")],
 )
 def test_what_no_caller_may_give(
     tmp_path: Path, chunks: Callable[[], list[Footprints]], message: str
@@ -211,7 +213,7 @@ def test_what_writes_is_imported_while_the_first_chunk_is_made(
     imported = []
 
     def chunks() -> Iterator[Footprints]:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while "geopandas" not in sys.modules and time.monotonic() < until:
             time.sleep(0.01)
         imported.append("geopandas" in sys.modules)
@@ -227,7 +229,7 @@ def test_options_of_gdal_are_as_they_were() -> None:
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
     try:
         before = [pyogrio.get_gdal_config_option(name) for name in names]
-        with vector_formats._configured(pyogrio):
+        with pyogrio_options(vector_formats._CONFIGURED):
             assert [pyogrio.get_gdal_config_option(name) for name in names] != before
         assert [pyogrio.get_gdal_config_option(name) for name in names] == before
     finally:

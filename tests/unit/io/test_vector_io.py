@@ -11,7 +11,7 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.types import Footprints
-from rooftrace.io.vector import VECTOR_SUFFIXES, write_footprints
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints
 
 UTM = CRS(32633)
 GDAL_SUFFIXES = [suffix for suffix in VECTOR_SUFFIXES if suffix != ".parquet"]
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.kml", "out"])
-def test_an_unknown_suffix_is_told_the_known_ones(tmp_path: Path, name: str) -> None:
+def test_an_unknown_suffix_is_reported_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError) as caught:
         write_footprints(tmp_path / name, footprints(UTM))
     assert repr(Path(name).suffix) in caught.value.message

@@ -23,8 +23,8 @@ from shapely.geometry import (
 from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
-from rooftrace.io.vector import VECTOR_SUFFIXES, write_polygons
 from rooftrace.io.vector_read import VectorFile, is_vector_file
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_polygons
 
 UTM = CRS.from_epsg(32633)
 LONLAT = CRS.from_epsg(4326)
@@ -72,7 +72,7 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     order = np.argsort(layer.values["id"].astype(int))  # FlatGeobuf has its own
     assert layer.values["class"][order].tolist() == ["bâtiment", ""]
     assert layer.values["scene"][order].tolist() == ["a b/ü", ""]
-    assert (layer.mended, layer.without_outline) == (0, 0)
+    assert (layer.repaired, layer.without_outline) == (0, 0)
     back = reprojected(layer.geometry[order], layer.crs, UTM, 1e-3)
     far = shapely.hausdorff_distance(back, array(holed, two))
     assert far.max() < (1e-3 if suffix == ".geojson" else 1e-9)
@@ -83,10 +83,26 @@ def test_what_is_invalid_is_mended_and_counted(tmp_path: Path) -> None:
     mixed = GeometryCollection([box(5, 5, 6, 6), LineString([(0, 0), (1, 1)])])
     path = geojson(tmp_path / "a.geojson", BOWTIE, None, box(3, 0, 4, 1), mixed, Polygon())
     layer = VectorFile(path).read(["n"])
-    assert (layer.mended, layer.without_outline) == (1, 2)
+    assert (layer.repaired, layer.without_outline) == (1, 2)
     assert layer.values["n"].tolist() == ["0", "2", "3"]
     assert shapely.is_valid(layer.geometry).all()
     assert shapely.area(layer.geometry).tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["Polygon", "MultiPolygon"])
+def test_a_ring_that_is_not_closed_is_closed_and_counted(tmp_path: Path, kind: str) -> None:
+    # GDAL passes it on as it is, and GEOS takes only closed ones.
+    path = geojson(tmp_path / "a.geojson", box(0, 0, 4, 1), box(5, 5, 6, 6))
+    written = json.loads(path.read_text())
+    outline = written["features"][0]["geometry"]
+    outline["coordinates"][0].pop()
+    if kind == "MultiPolygon":
+        outline.update(type=kind, coordinates=[outline["coordinates"]])
+    path.write_text(json.dumps(written))
+    layer = VectorFile(path).read(["n"])
+    assert (layer.repaired, layer.without_outline) == (1, 0)
+    assert layer.values["n"].tolist() == ["0", "1"]
+    assert shapely.area(layer.geometry).tolist() == [4, 1]
 
 
 def test_a_ring_of_no_area_has_no_outline(tmp_path: Path) -> None:
@@ -96,12 +112,12 @@ def test_a_ring_of_no_area_has_no_outline(tmp_path: Path) -> None:
     assert layer.without_outline == 1
 
 
-def test_what_is_no_polygon_is_told(tmp_path: Path) -> None:
+def test_what_is_no_polygon_is_reported(tmp_path: Path) -> None:
     path = geojson(
         tmp_path / "a.geojson", Point(1, 2), box(0, 0, 1, 1), LineString([(0, 0), (1, 1)])
     )
     with pytest.raises(
-        DataError, match=r"2 features that are no polygons \(1 Linestring, 1 Point\)"
+        DataError, match=r"2 features that are not polygons \(1 Linestring, 1 Point\)"
     ):
         VectorFile(path).read()
 
@@ -125,7 +141,7 @@ def test_the_one_layer_with_polygons_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb", ".shp", ".parquet"])
-def test_no_crs_is_told(tmp_path: Path, suffix: str) -> None:
+def test_no_crs_is_reported(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_polygons(path, array(box(0, 0, 1, 1)), {"id": np.array([1])}, None)
     with pytest.raises(GeoreferenceError, match=f"a{suffix} has no coordinate system"):
@@ -135,7 +151,7 @@ def test_no_crs_is_told(tmp_path: Path, suffix: str) -> None:
 def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     write_polygons(path, array(box(0, 0, 500, 500)), {"id": np.array([1])}, None)
-    with pytest.raises(GeoreferenceError, match="no degrees"):
+    with pytest.raises(GeoreferenceError, match="not degrees"):
         VectorFile(path).read()
 
 
@@ -227,6 +243,117 @@ def test_bounds_in_degrees_and_without() -> None:
     assert degrees_text((15, 45, 16, 46), LONLAT).startswith("longitude 15.00000 to 16.00000")
     assert "in WGS 84 / UTM" in degrees_text((1e12, 1e12, 1e13, 1e13), UTM)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
-    with pytest.raises(GeoreferenceError, match="no way from"):
+    with pytest.raises(GeoreferenceError, match="no transformation from"):
         reprojected(array(box(0, 0, 1, 1)), local, UTM, 1)
     assert "in site" in degrees_text((0, 0, 1, 1), local)
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+
+
+def test_a_list_as_an_attribute_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    features = [
+        {"type": "Feature", "id": [1], "properties": {"id": value}, "geometry": SQUARE}
+        for value in ([1, 2], [3])
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert VectorFile(path).read(["id"]).values["id"].tolist() == ["[1, 2]", "[3]"]
+
+
+def test_a_record_that_is_no_feature_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    features = [{"type": kind, "properties": {}, "geometry": SQUARE} for kind in ("Feature", "F")]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(DataError, match=r"2 records, but 1 Features: features\[1\] .* 'F'"):
+        VectorFile(path).read()
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [[SQUARE], "x", {"type": "Polygon"}, {"type": "Polygon", "coordinates": [[[0, 0], 1]]}],
+)
+def test_a_geometry_that_gdal_leaves_out_is_refused(tmp_path: Path, geometry: object) -> None:
+    path = tmp_path / "a.geojson"
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": one} for one in (SQUARE, None, geometry)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(DataError, match=r"1 geometry that cannot be read: .* features\[2\]"):
+        VectorFile(path).read()
+
+
+def test_a_damaged_projection_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "towns.shp"
+    frame = geopandas.GeoDataFrame({"id": [1]}, geometry=[shapely.box(0, 0, 5, 5)], crs=32736)
+    frame.to_file(path)
+    path.with_suffix(".prj").write_bytes(
+        b'PROJCS["WGS_1984_UTM_Zone_36S",GEOGCS["GCS_WGS_1984",DATUM["D_WGS_198},,\xdb\xd1Gw\xac4",'
+        b'SPHEROID["WGS_1984",6378137.0,298.257223563]],PRIMEM["Greenwich",0.0],'
+        b'UNIT["Degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],'
+        b'PARAMETER["Central_Meridian",33.0],PARAMETER["Scale_Factor",0.9996],UNIT["Meter",1.0]]'
+    )
+    with pytest.raises(DataError, match=r"towns\.shp"):
+        assert VectorFile(path).fields
+
+
+def test_typed_attributes_keep_numbers_and_nulls(tmp_path: Path) -> None:
+    path = tmp_path / "typed.geojson"
+    features = [
+        {"type": "Feature", "properties": {"n": 1, "x": 0.5, "t": "a", "b": True},
+         "geometry": box(0, 0, 1, 1).__geo_interface__},
+        {"type": "Feature", "properties": {"n": 2, "x": None, "t": None, "b": False},
+         "geometry": box(2, 0, 3, 1).__geo_interface__},
+    ]  # fmt: skip
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    values = VectorFile(path).read(["n", "x", "t", "b"], typed=True).values
+    assert values["n"].tolist() == [1, 2]
+    assert values["n"].dtype.kind == "i"
+    assert values["x"][0] == 0.5
+    assert np.isnan(values["x"][1])
+    assert values["t"].tolist() == ["a", None]
+    assert values["b"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("latitude,longitude\n1,2\n", "no column geometry"),
+        ('geometry\n"POLYGON((0 0,1 0,1 1,0 0))"\n', "no coordinate system"),
+        ('latitude,longitude,geometry\n1,2,"POINT(0 0)"\n', "not polygons"),
+    ],
+)
+def test_a_table_that_is_no_layer_of_buildings_is_explained(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        VectorFile(path).read()
+    packed = tmp_path / "damaged.csv.gz"
+    packed.write_bytes(b"not gzip")
+    with pytest.raises(DataError, match="cannot be read"):
+        VectorFile(packed).read()
+
+
+def test_an_extract_of_openstreetmap_with_ids_in_any_order_has_its_buildings(
+    tmp_path: Path,
+) -> None:
+    nodes = "".join(
+        f"<node id='{-n}' lat='{lat}' lon='{lon}'/>"
+        for n, (lon, lat) in enumerate([(0, 0), (1, 0), (1, 1), (0, 1)], 1)
+    )
+    refs = "".join(f"<nd ref='{-n}'/>" for n in (1, 2, 3, 4, 1))
+    ways = "".join(
+        f"<way id='{-n}'>{refs}<tag k='{key}' v='{value}'/></way>"
+        for n, (key, value) in enumerate(
+            [("building", "yes"), ("building", "no"), ("landuse", "residential")], 10
+        )
+    )
+    path = tmp_path / "map.osm"
+    path.write_text(f"<osm version='0.6'>{nodes}{ways}</osm>")
+    assert is_vector_file(path)
+    layer = VectorFile(path).read(["osm_way_id", "building"])
+    assert layer.values["osm_way_id"].tolist() == ["-10"]
+    assert layer.crs.to_epsg() == 4326
+    assert shapely.area(layer.geometry).tolist() == [1.0]

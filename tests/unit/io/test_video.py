@@ -15,16 +15,17 @@ from PIL import Image
 pytest.importorskip("av")
 
 from rooftrace.core.errors import ConfigError, DataError, ExportError
-from rooftrace.io import video, video_open, video_write
-from rooftrace.io.video import Picture, Sound, VideoReader
-from rooftrace.io.video_open import is_camera
+from rooftrace.io import video_read as video
+from rooftrace.io import video_read as video_open
+from rooftrace.io import video_write
+from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
 from rooftrace.io.video_write import video_sink
 from video_files import read_frames, read_sound, town, write_sound, write_video
 
 
-def pictures(path: Path | str, **options: Any) -> list[Picture]:
+def pictures(path: Path | str, **options: Any) -> list[VideoFrame]:
     with VideoReader(path, **options) as reader:
-        return [item for item in reader.items() if isinstance(item, Picture)]
+        return [item for item in reader.items() if isinstance(item, VideoFrame)]
 
 
 def copied(source: Path, out: Path, **options: Any) -> VideoReader:
@@ -34,7 +35,7 @@ def copied(source: Path, out: Path, **options: Any) -> VideoReader:
         video_sink(out, reader.info, reader.sound_streams, crf=5) as sink,
     ):
         for item in reader.items():
-            if isinstance(item, Sound):
+            if isinstance(item, AudioPacket):
                 sink.add_sound(item)
             else:
                 sink.add(item)
@@ -79,7 +80,7 @@ def test_a_turned_video_is_read_upright(tmp_path: Path, turned: int) -> None:
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     source.write_bytes(data)
     with VideoReader(source) as reader:
-        (first, *_) = (item for item in reader.items() if isinstance(item, Picture))
+        (first, *_) = (item for item in reader.items() if isinstance(item, VideoFrame))
         assert reader.info.shape_yx == first.rgb.shape[:2]
     # Once clockwise for each: what was above is then on the right.
     expected = np.rot90(picture, -turned)
@@ -166,6 +167,7 @@ def test_frames_are_of_one_size(tmp_path: Path) -> None:
     assert all(later.pts > one.pts for one, later in pairwise(found))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("ending", [".mkv", ".mp4"])
 def test_a_file_that_breaks_off(tmp_path: Path, ending: str) -> None:
     source = write_video(
@@ -175,7 +177,7 @@ def test_a_file_that_breaks_off(tmp_path: Path, ending: str) -> None:
     whole = source.read_bytes()
     source.write_bytes(whole[: len(whole) // 2])
     with VideoReader(source) as reader:
-        found = [item for item in reader.items() if isinstance(item, Picture)]
+        found = [item for item in reader.items() if isinstance(item, VideoFrame)]
         assert reader.broke_at_s is not None
         assert 20 < len(found) < 80
         assert reader.broke_at_s == pytest.approx(found[-1].seconds, abs=0.2)
@@ -196,7 +198,7 @@ def test_what_is_damaged_is_passed_over(tmp_path: Path) -> None:
     data[middle : middle + 6000] = bytes(6000)
     source.write_bytes(data)
     with VideoReader(source) as reader:
-        found = [item for item in reader.items() if isinstance(item, Picture)]
+        found = [item for item in reader.items() if isinstance(item, VideoFrame)]
         assert 30 < len(found) <= 40
         assert found[-1].seconds == pytest.approx(39 / 25)
         assert reader.damaged > 0
@@ -204,6 +206,7 @@ def test_what_is_damaged_is_passed_over(tmp_path: Path) -> None:
         assert [note for note in reader.notes if "is damaged" in note]
 
 
+@pytest.mark.campaign
 def test_a_whole_file_is_not_said_to_break_off(tmp_path: Path) -> None:
     for ending in (".mp4", ".mkv", ".mov", ".avi", ".ts"):
         source = write_video(
@@ -226,21 +229,27 @@ def test_what_is_no_video(tmp_path: Path) -> None:
     sound_alone(tmp_path / "sound.m4a")
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    for name, told in {
+    for name, pattern in {
         "text.mp4": "cannot be read as a video",
         "empty.mp4": "cannot be read as a video",
         "still.png": "cannot be read as a video",
         "list.m3u8": "cannot be read as a video",
         "list.ffconcat": "cannot be read as a video",
-        "sound.m4a": "has no pictures that can be read; it holds audio",
+        "sound.m4a": "has no readable frames: it holds audio",
         "missing.mp4": "There is no video at",
     }.items():
-        with pytest.raises(DataError, match=told) as caught:
+        with pytest.raises(DataError, match=pattern) as caught:
             VideoReader(tmp_path / name)
         assert caught.value.remedy
         assert name in caught.value.message
     with pytest.raises(DataError, match="is an address"):
         VideoReader("http://127.0.0.1:9/video.mp4")
+    with pytest.raises(DataError, match="not an address of a stream; expected rtsp") as caught:
+        VideoReader("ftp://me:s3cret@127.0.0.1/x", streams=True)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(DataError, match="The stream rtsp:") as caught:
+        VideoReader("rtsp://me:s3cret@127.0.0.1:9/x?token=s3cret", streams=True)
+    assert "s3cret" not in str(caught.value)
     with pytest.raises(DataError, match="cannot be read"):
         VideoReader(tmp_path)
 
@@ -252,8 +261,9 @@ def sound_alone(path: Path) -> None:
         write_sound(out, out.add_stream("aac", rate=48000, layout="mono"), 0.5)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".avi", ".ts"])
-def test_whatever_is_damaged_comes_out_or_is_told_of(tmp_path: Path, ending: str) -> None:
+def test_any_is_damaged_comes_out_or_is_reported_of(tmp_path: Path, ending: str) -> None:
     """Sixty files with bytes changed here and there, some cut short: no other error."""
     rng = np.random.default_rng(len(ending))
     whole = write_video(
@@ -289,28 +299,28 @@ def test_sound_whose_time_runs_back_is_left_out(tmp_path: Path) -> None:
         video_sink(tmp_path / "out.mp4", reader.info, reader.sound_streams) as sink,
     ):
         for number, item in enumerate(reader.items()):
-            if isinstance(item, Picture):
+            if isinstance(item, VideoFrame):
                 sink.add(item)
                 continue
             if number % 7 == 6:
                 item.packet.pts = item.packet.dts = 5
             sink.add_sound(item)
-    assert any("The sound is damaged" in note for note in sink.notes)
+    assert any("The audio is damaged" in note for note in sink.notes)
     assert 10 < len(read_sound(tmp_path / "out.mp4")) < len(read_sound(source))
 
 
 def test_frames_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that come up behind smaller ones."""
+    """Large frames are also left out behind smaller ones."""
     small, large = (
         write_video(tmp_path / f"{shape[0]}.h264", [town(0, shape)] * 3)
         for shape in ((48, 64), (96, 128))
     )
-    monkeypatch.setattr(video, "_MOST_PX", 100 * 100)
-    with pytest.raises(DataError, match=r"frames of 128 × 96 pixels, expected no more than 10,000"):
+    monkeypatch.setattr(video, "_MAX_FRAME_PX", 100 * 100)
+    with pytest.raises(DataError, match=r"frames of 128 × 96 pixels; expected at most 10,000"):
         VideoReader(large)
     (tmp_path / "both.h264").write_bytes(small.read_bytes() + large.read_bytes())
     with VideoReader(tmp_path / "both.h264") as reader:
-        found = [item for item in reader.items() if isinstance(item, Picture)]
+        found = [item for item in reader.items() if isinstance(item, VideoFrame)]
         assert {one.rgb.shape for one in found} == {(48, 64, 3)}
         assert len(found) <= 3
         assert reader.damaged > 0
@@ -325,12 +335,12 @@ def test_names_of_cameras() -> None:
 
 def test_a_camera_is_read_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_open, "_device", lambda _: ("testsrc=size=64x48:rate=10", "lavfi"))
-    seen: list[Picture] = []
+    seen: list[VideoFrame] = []
     with VideoReader("camera:1", stop=lambda: len(seen) >= 7) as reader:
         assert reader.live
         assert reader.info.duration_s is None
         for item in reader.items():
-            assert isinstance(item, Picture)
+            assert isinstance(item, VideoFrame)
             seen.append(item)
     assert len(seen) == 7
     assert [one.seconds for one in seen] == [pytest.approx(n / 10) for n in range(7)]
@@ -353,7 +363,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
             video_sink(tmp_path / "out" / "a.mp4", reader.info) as sink,
         ):
             for item in reader.items():
-                assert isinstance(item, Picture)
+                assert isinstance(item, VideoFrame)
                 sink.add(item)
             raise RuntimeError
 
@@ -367,13 +377,13 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     with VideoReader(source) as reader:
         info = reader.info
     (tmp_path / "file").touch()
-    for path, kind, told, options in (
+    for path, kind, pattern, options in (
         (tmp_path / "a.avi", ConfigError, "ends in .mp4, .m4v, .mov, .mkv", {}),
-        (tmp_path / "a.mp4", ConfigError, "'vp9' was asked for, expected h264", {"codec": "vp9"}),
+        (tmp_path / "a.mp4", ConfigError, "'vp9' was requested; expected h264", {"codec": "vp9"}),
         (tmp_path / "a.mp4", ConfigError, "CRF of 60", {"crf": 60}),
         (tmp_path / "file" / "a.mp4", ExportError, "could not be written", {}),
     ):
-        with pytest.raises(kind, match=told), video_sink(path, info, **options):  # type: ignore[arg-type]
+        with pytest.raises(kind, match=pattern), video_sink(path, info, **options):  # type: ignore[arg-type]
             pytest.fail("was opened")
 
 
@@ -384,10 +394,10 @@ def test_without_the_encoder_another_is_taken(
     source = write_video(tmp_path / "in.mp4", map(town, range(10)), tick=Fraction(1, 90000))
     with VideoReader(source) as reader, video_sink(tmp_path / "out.mp4", reader.info) as sink:
         for item in reader.items():
-            assert isinstance(item, Picture)
+            assert isinstance(item, VideoFrame)
             sink.add(item)
         assert sink.encoder == "mpeg4"
-        assert "no encoder of h264" in sink.notes[0]
+        assert "no encoder for h264" in sink.notes[0]
     shown = read_frames(tmp_path / "out.mp4")
     assert [float(at) for at, _ in shown] == [pytest.approx(n / 25, abs=1e-4) for n in range(10)]
     assert np.abs(shown[5][1].astype(int) - town(5)).mean() < 6
@@ -402,7 +412,7 @@ def test_h265(tmp_path: Path) -> None:
         video_sink(tmp_path / "out.mp4", reader.info, codec="h265") as sink,
     ):
         for item in reader.items():
-            assert isinstance(item, Picture)
+            assert isinstance(item, VideoFrame)
             sink.add(item)
     with av.open(str(tmp_path / "out.mp4")) as file:
         assert file.streams.video[0].codec_context.codec_tag == "hvc1"
@@ -417,10 +427,10 @@ def test_sound_that_the_container_does_not_take(tmp_path: Path) -> None:
         video_sink(tmp_path / "out.mp4", reader.info, reader.sound_streams) as sink,
     ):
         for item in reader.items():
-            if isinstance(item, Sound):
+            if isinstance(item, AudioPacket):
                 sink.add_sound(item)
             else:
                 sink.add(item)
         assert sink.sound_tracks == 0
-        assert "mp4 does not take pcm_u8" in sink.notes[0]
+        assert "mp4 does not support pcm_u8" in sink.notes[0]
     assert len(read_frames(tmp_path / "out.mp4")) == 10

@@ -4,10 +4,10 @@ from affine import Affine
 from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
-from rooftrace.io import warp
-from rooftrace.io.memory import ArraySource
+from rooftrace.io import resample as warp
 from rooftrace.io.reproject import outline_bounds
-from rooftrace.io.warp import warped
+from rooftrace.io.resample import warped
+from rooftrace.io.sources import ArraySource
 
 UTM = CRS.from_epsg(32736)
 MERCATOR = CRS.from_epsg(3857)
@@ -46,7 +46,7 @@ def test_coarser_pixels_are_means_of_what_is_valid(monkeypatch: pytest.MonkeyPat
     with np.errstate(invalid="ignore"):
         mean = (blocks * weight).sum(axis=(2, 4)) / weight.sum(axis=(1, 3))
     for most_px in (2**22, 100):  # at once, and piece by piece
-        monkeypatch.setattr(warp, "_MOST_PX", most_px)
+        monkeypatch.setattr(warp, "_MAX_READ_PX", most_px)
         found = warped(image, grid)
         np.testing.assert_array_equal(found.valid, weight.mean(axis=(1, 3)) >= 0.5)
         assert np.abs(found.data - mean)[:, found.valid].max() <= 0.51
@@ -68,7 +68,7 @@ class _Watched:
 
 
 def test_little_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warp, "_MOST_PX", 32 * 32)
+    monkeypatch.setattr(warp, "_MAX_READ_PX", 32 * 32)
     image = _Watched(source(side=512))
     warped(image, image.grid.resampled((16, 16), (32.0, 32.0)))
     # A single pixel of the target is never divided: it and its margins.

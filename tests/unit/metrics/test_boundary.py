@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics import boundary
-from rooftrace.metrics.boundary import BoundaryCounts, boundary_per_image
+from rooftrace.metrics.boundary import BandWidth, BoundaryCounts, boundary_per_image
 
 of = BoundaryCounts.of
 
@@ -31,9 +31,9 @@ SQUARE = box(slice(10, 20), slice(10, 20))
     [(1, 100 - 64, 2 * 9), (2, 100 - 36, 4 * 9 + 2 * 6), (3, 100 - 16, 6 * 9 + 4 * 4)],
 )
 def test_bands_by_hand(band_px: int, band: int, moved_band: int) -> None:
-    same = of(SQUARE, SQUARE, band_px=band_px)
+    same = of(SQUARE, SQUARE, width=BandWidth(band_px))
     assert same.band.tolist() == [band, band]
-    moved = of(SQUARE, np.roll(SQUARE, 1, axis=1), band_px=band_px)
+    moved = of(SQUARE, np.roll(SQUARE, 1, axis=1), width=BandWidth(band_px))
     both = moved.band[0]
     assert moved.band.tolist() == [both, 2 * band - both]
     assert both == moved_band
@@ -76,19 +76,21 @@ def test_nothing_on_one_side_or_on_both() -> None:
 
 
 def test_the_edge_of_an_image_is_no_outline() -> None:
-    """A building that leaves the image has an outline inside of it alone."""
+    """A building that leaves the image has an outline only inside the image."""
     leaving = box(slice(10, 20), slice(0, 20))
     counts = of(leaving, leaving, tolerances_px=(1,))
     # Its contour has two rows and a column; 2 px of each row are too near to the edge.
     assert counts.contours[0].tolist() == [2 * 18 + 8] * 2 + [2 * 18 + 8] * 2
     everywhere = np.ones((40, 40), bool)
     cut = box(slice(0, 40), slice(0, 25))
-    # The part that is not valid neither has nor ends an outline, whatever the arrays say there.
+    # The invalid part neither has nor ends an outline, for any values of the arrays there.
     assert math.isnan(of(everywhere, cut, cut).iou)
     assert of(SQUARE, SQUARE | ~cut, cut).figures() == of(SQUARE, SQUARE).figures()
 
 
-def plain(truth: np.ndarray, guess: np.ndarray, valid: np.ndarray) -> BoundaryCounts:
+def plain(
+    truth: np.ndarray, guess: np.ndarray, valid: np.ndarray, band_px: int = 3
+) -> BoundaryCounts:
     """The definitions, pixel by pixel."""
     height, width = truth.shape
 
@@ -108,8 +110,8 @@ def plain(truth: np.ndarray, guess: np.ndarray, valid: np.ndarray) -> BoundaryCo
 
     band, contours = np.zeros(2, np.int64), np.zeros((3, 4), np.int64)
     for place in np.ndindex(height, width):
-        if all(known(p) for p in near(*place, 3)):
-            inside = [in_band(side, place, 3) for side in (truth, guess)]
+        if all(known(p) for p in near(*place, band_px)):
+            inside = [in_band(side, place, band_px) for side in (truth, guess)]
             band += [all(inside), any(inside)]
         for index, px in enumerate((1, 2, 3)):
             if not all(known(p) for p in near(*place, px + 1)):
@@ -134,6 +136,39 @@ def test_against_a_plain_loop(
     counts, expected = of(truth, guess, valid), plain(truth, guess, valid)
     np.testing.assert_array_equal(counts.band, expected.band)
     np.testing.assert_array_equal(counts.contours, expected.contours)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.12, 0.25])
+def test_a_share_of_the_diagonal_against_a_plain_loop(share: float) -> None:
+    """Cheng et al. 2021: round(share × diagonal), at least 1 px; by disc and by distance."""
+    rng = np.random.default_rng(3)
+    shape = (48, 64)  # diagonal 80
+    expected_px = {0.001: 1, 0.02: 2, 0.12: 10, 0.25: 20}[share]
+    truth, guess = (np.kron(rng.random((6, 8)) < 0.5, np.ones((8, 8), bool)) for _ in range(2))
+    valid = np.ones(shape, bool)
+    valid[0, :3] = False
+    width = BandWidth(diagonal=share)
+    counts = of(truth, guess, valid, width=width)
+    np.testing.assert_array_equal(counts.band, plain(truth, guess, valid, expected_px).band)
+    # Contours do not depend on the width of the bands.
+    np.testing.assert_array_equal(counts.contours, of(truth, guess, valid).contours)
+    # Images of different sizes add up, each with its own width.
+    larger = of(*(np.tile(side, (2, 2)) for side in (truth, guess)), width=width)
+    assert (counts + larger).band.tolist() == (counts.band + larger.band).tolist()
+
+
+@pytest.mark.parametrize("beyond", [False, True])
+@pytest.mark.parametrize("px", [9, 13, 40])
+def test_a_wide_disc_equals_the_distance_transform(
+    px: int, beyond: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(px)
+    for share in (0.0, 0.002, 0.02, 1.0):
+        mask = rng.random((61, 83)) < share
+        by_distance = boundary._grown(mask, px, beyond=beyond)
+        monkeypatch.setattr(boundary, "_LARGEST_DISC_PX", 1000)
+        np.testing.assert_array_equal(by_distance, boundary._grown(mask, px, beyond=beyond))
+        monkeypatch.setattr(boundary, "_LARGEST_DISC_PX", 8)
 
 
 @given(maps, maps)
@@ -177,4 +212,4 @@ def test_what_cannot_be_counted_or_added() -> None:
     with pytest.raises(ValueError, match=r"truth has shape \(40, 40\), prediction \(2, 2\)"):
         of(SQUARE, np.zeros((2, 2), bool))
     with pytest.raises(ValueError, match="cannot be added"):
-        of(SQUARE, SQUARE, band_px=2) + of(SQUARE, SQUARE, band_px=3)
+        of(SQUARE, SQUARE, width=BandWidth(2)) + of(SQUARE, SQUARE, width=BandWidth(3))

@@ -1,4 +1,4 @@
-"""Fits that find what was put in, and stay what a calibration has to be whatever is put in."""
+"""Fits find the function that the data was made with, and are calibrations for any data."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from rooftrace.metrics.calibration import (
     FITS,
     LEAST_OBJECTS,
-    JudgedBuildings,
+    BuildingOutcomes,
     _folds,
     fit_calibration,
     pool_violators,
 )
-from rooftrace.models.calibration import MAX_KNOTS, IsotonicMap, LogisticMap, logit
+from rooftrace.models.spec import MAX_KNOTS, IsotonicMap, LogisticMap, logit
 
 
 def judged(
     score: np.ndarray, right: np.ndarray, scenes: int = 10, name: str = "a"
-) -> JudgedBuildings:
+) -> BuildingOutcomes:
     scene = np.sort(np.arange(len(score)) % scenes)
-    return JudgedBuildings(name, "val", score.astype(np.float32), right, scene, scenes)
+    return BuildingOutcomes(name, "val", score.astype(np.float32), right, scene, scenes)
 
 
 def drawn(
@@ -113,7 +113,7 @@ def test_calibration_error_falls_on_scenes_that_were_left_out() -> None:
 def test_each_folder_counts_alike() -> None:
     rng = np.random.default_rng(0)
 
-    def folder(count: int, chance: float, name: str) -> JudgedBuildings:
+    def folder(count: int, chance: float, name: str) -> BuildingOutcomes:
         return judged(rng.uniform(0.4, 0.6, count), rng.random(count) < chance, 10, name)
 
     made = fit_calibration([folder(8000, 0.9, "many"), folder(400, 0.1, "few")]).calibration
@@ -122,7 +122,7 @@ def test_each_folder_counts_alike() -> None:
 
 
 def test_scores_that_are_probabilities_are_left_alone() -> None:
-    # In each scene ten buildings of each score, of which so many are right.
+    # Each scene has ten buildings of each score, and the share that is right equals the score.
     score = np.tile(np.repeat(np.arange(1, 10) / 10, 10), 10)
     right = np.tile(np.arange(10), 90) < score * 10 - 1e-9
     fit = fit_calibration([judged(score, right)])
@@ -132,7 +132,7 @@ def test_scores_that_are_probabilities_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "told"),
+    ("right", "reported"),
     [
         (np.zeros(0, bool), "no building was predicted"),
         (np.arange(LEAST_OBJECTS - 1) % 2 == 0, "49 buildings were judged, 25 of them right"),
@@ -140,16 +140,16 @@ def test_scores_that_are_probabilities_are_left_alone() -> None:
         (np.arange(500) < 4, "4 of them right"),
     ],
 )
-def test_too_few_are_not_fitted(right: np.ndarray, told: str) -> None:
+def test_too_few_are_not_fitted(right: np.ndarray, reported: str) -> None:
     fit = fit_calibration([judged(np.linspace(0.3, 0.9, len(right)), right)])
     assert fit.calibration is None
     assert fit.left_out is None
-    assert told in fit.reason
+    assert reported in fit.reason
 
 
 @pytest.mark.parametrize("kind", FITS)
 @given(data=st.data())
-def test_whatever_comes_the_function_is_monotone(kind: str, data: st.DataObject) -> None:
+def test_the_function_is_monotone_for_any_input(kind: str, data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 80))
     levels = data.draw(st.integers(1, 256))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -172,7 +172,7 @@ def test_a_scene_is_never_on_both_sides(folders: list[list[int]]) -> None:
     for sizes in folders:
         scene = np.repeat(np.arange(len(sizes)), sizes)
         score = np.full(len(scene), 0.5, np.float32)
-        made.append(JudgedBuildings("a", "val", score, score > 0, scene, len(sizes)))
+        made.append(BuildingOutcomes("a", "val", score, score > 0, scene, len(sizes)))
     fold = _folds(made)
     assert len(fold) == sum(map(sum, folders))
     scenes = [(n, int(s)) for n, folder in enumerate(made) for s in folder.scene]

@@ -82,9 +82,9 @@ def test_scenes_are_judged_as_pycocotools_does(seed: int, monkeypatch: pytest.Mo
     expected, found = as_it_is(scenes), ours(scenes)
     assert {name: expected[name] for name in found} == pytest.approx(found, abs=1e-12)
     assert 0.1 < found["ap"] < found["ap50"] < 1
-    # Masks are taken apart by columns and scenes by objects, to the same figures.
+    # Masks are split by columns and scenes by objects, with the same figures.
     monkeypatch.setattr(coco, "_COLUMNS", 7)
-    monkeypatch.setattr(coco, "_PART", 3)
+    monkeypatch.setattr(coco, "_GROUP_OBJECTS", 3)
     assert ours(scenes) == found
 
 

@@ -1,4 +1,4 @@
-"""A confusion matrix shows shares of rows, whatever its size."""
+"""A confusion matrix shows shares of rows at any size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import io
 import numpy as np
 import pytest
 
-from rooftrace.metrics.confusion import confusion_csv, draw_confusion
-from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.pixel import PixelCounts, confusion_csv, draw_confusion
 
 
 def counts(matrix: object) -> PixelCounts:
@@ -42,6 +41,7 @@ def test_cells_are_as_dark_as_their_share_of_the_row() -> None:
     assert larger[row, col].tolist() == pictures[2][row, col].tolist()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("classes", [2, 20, 254])
 def test_any_number_of_classes_fits(classes: int) -> None:
     matrix = np.diag(np.arange(classes))
@@ -50,7 +50,7 @@ def test_any_number_of_classes_fits(classes: int) -> None:
     assert min(picture.size) > 64 * 2
     assert max(picture.size) < 254 * 12 + 400
     grey = np.asarray(picture)
-    # The first class has no pixel: its row is told from one of shares of 0.
+    # The first class has no pixel: its row differs from one whose shares are 0.
     assert (grey == 235).all(axis=2).any()
 
 

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from rooftrace.metrics.objects import (
     F1_IOUS,
     ObjectCounts,
-    judge_predicted,
+    match_predicted,
 )
 
 maps = arrays(np.int32, (8, 10), elements=st.integers(0, 4))
@@ -97,7 +97,7 @@ def test_which_predicted_ones_are_right() -> None:
     labelled = ids(1, 1, 1, 1, 0, 2, 2, 2, 2, 0, 3)
     predicted = ids(5, 5, 5, 0, 0, 0, 0, 6, 6, 6, 9)
     valid = np.arange(11)[None] < 10
-    numbers, right = judge_predicted(labelled, predicted, valid)
+    numbers, right = match_predicted(labelled, predicted, valid)
     assert (numbers.tolist(), right.tolist()) == ([5, 6], [True, False])
 
 
@@ -106,14 +106,14 @@ def test_those_that_are_right_are_those_that_match(
     labelled: np.ndarray, predicted: np.ndarray, valid: np.ndarray
 ) -> None:
     counts = ObjectCounts.of(labelled * valid, predicted * valid)
-    numbers, right = judge_predicted(labelled, predicted, valid)
+    numbers, right = match_predicted(labelled, predicted, valid)
     assert (len(numbers), right.sum()) == (counts.predicted, counts.matched)
     assert set(numbers) == set(predicted[valid & (predicted > 0)])
 
 
 def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:
     # Of the first building two pixels of six are known, of the second four of six; what is
-    # predicted in the first is a piece of it alone.
+    # predicted in the first covers only a piece of it.
     labelled = ids(1, 1, 1, 1, 1, 1, 0, 2, 2, 2, 2, 2, 2)
     predicted = ids(0, 0, 0, 0, 4, 0, 0, 5, 5, 5, 5, 0, 0)
     valid = ids(0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0) > 0
@@ -171,7 +171,7 @@ def test_by_size_by_hand() -> None:
     assert math.isnan(counts.by_size[2].precision)
 
 
-def test_sizes_are_of_all_or_not_told() -> None:
+def test_sizes_are_of_all_or_not_reported() -> None:
     one, none = ids(1, 1), ids(0, 0)
     known = ObjectCounts.of(one, one, pixel_m2=30.0)
     assert (known + known).by_size[2].found == 2
@@ -189,7 +189,7 @@ def test_sizes_are_of_all_or_not_told() -> None:
 
 @given(maps, maps, st.integers(0, 9))
 def test_counts_are_those_of_pycocotools(one, other, least) -> None:
-    """Its own matching, with the objects outside of an area range ignored."""
+    """pycocotools matches by itself and ignores the objects outside of an area range."""
     tools = pytest.importorskip("pycocotools.mask")
     evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval(iouType="segm")
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rooftrace.metrics.boundary import BoundaryCounts
+from rooftrace.metrics.image_counts import ImageCounts
 from rooftrace.metrics.objects import ObjectCounts
 from rooftrace.metrics.pixel import PixelCounts, image_values, per_image, pixel_ratio
 from rooftrace.metrics.report import EvalReport
-from rooftrace.metrics.scene import ImageScore
 
 # Truth ×, prediction ·:      TP 3, FP 1, FN 2, TN 4
 TRUTH = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.uint8)
@@ -123,7 +123,7 @@ def test_pooling_adds_counts(one, other) -> None:  # type: ignore[no-untyped-def
     np.testing.assert_array_equal((zero + separate).matrix, separate.matrix)
 
 
-def test_pooled_and_per_image_differ_and_are_told_apart() -> None:
+def test_pooled_and_per_image_differ_and_are_reported_separately() -> None:
     large = counted(np.ones((10, 10), np.uint8), np.ones((10, 10), np.uint8))
     small = counted(np.ones((1, 2), np.uint8), np.array([[1, 0]], np.uint8))
     empty = counted(np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8))
@@ -170,12 +170,12 @@ def test_shapes_must_be_equal() -> None:
         counted(TRUTH, GUESS[:1])
 
 
-def report(*images: ImageScore) -> EvalReport:
+def report(*images: ImageCounts) -> EvalReport:
     return EvalReport(images, ("background", "building"), 1, {"split": "s.json:test"})
 
 
 def test_the_report_is_the_contract() -> None:
-    plain = report(ImageScore("a", counted(TRUTH, GUESS))).to_json()
+    plain = report(ImageCounts("a", counted(TRUTH, GUESS))).to_json()
     assert plain["images"] == 1
     assert set(plain["pixel"]) == {"accuracy", "precision", "recall", "dice", "iou", "mean_iou"}
     assert set(plain["per_image"]) == {
@@ -192,13 +192,13 @@ def test_the_report_is_the_contract() -> None:
 
 def test_what_is_not_defined_is_null_and_not_nan() -> None:
     nothing = counted(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
-    plain = report(ImageScore("a", nothing)).to_json()
+    plain = report(ImageCounts("a", nothing)).to_json()
     assert plain["pixel"]["iou"] is None
     assert plain["pixel"]["accuracy"] == 1
     assert plain["per_image"]["iou"] == 1
     json.dumps(plain, allow_nan=False)
     json.dumps(report().to_json(), allow_nan=False)
-    rows = dict(report(ImageScore("a", nothing)).rows())
+    rows = dict(report(ImageCounts("a", nothing)).rows())
     assert rows["IoU of building (pooled)"] == "–"
     assert rows["IoU of background (pooled)"] == "1.0000"
 
@@ -206,7 +206,7 @@ def test_what_is_not_defined_is_null_and_not_nan() -> None:
 def test_every_figure_in_the_table_says_over_what() -> None:
     square = np.pad(np.ones((6, 6), bool), 6)
     outlines = BoundaryCounts.of(square, np.roll(square, 2, axis=1))
-    score = ImageScore("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines)
+    score = ImageCounts("a", counted(TRUTH, GUESS), ObjectCounts(2, 2, 1), outlines)
     rows = report(score).rows()
     assert ("Boundary F1 at 2 px (pooled)", "1.0000") in rows
     assert [name for name, _ in rows[:2]] == ["images", "class"]

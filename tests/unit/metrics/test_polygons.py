@@ -140,7 +140,7 @@ def homes(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_images_are_judged_as_the_authors_of_c_iou_do(seed: int) -> None:
-    """What their script does: masks of all annotations of an image, and corners of all."""
+    """Compare with their script: masks and corners of all annotations of an image."""
     rng = np.random.default_rng(seed)
     truth, predicted = homes(rng, 20), homes(rng, 17)
     masks = [rasterize(side, (60, 60)).astype(bool) for side in (truth, predicted)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.metrics.reliability import Reliability, draw_reliability
+from rooftrace.metrics.calibration import Reliability, draw_reliability
 
 
 def test_by_hand() -> None:

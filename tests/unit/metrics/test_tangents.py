@@ -11,7 +11,7 @@ import shapely
 from shapely import affinity, box
 from shapely.ops import nearest_points
 
-from rooftrace.metrics.tangents import max_tangent_angles
+from rooftrace.metrics.polygons import max_tangent_angles
 
 
 def angle(predicted: shapely.Polygon, truth: shapely.Polygon, spacing: float = 2.0) -> float:
@@ -68,7 +68,7 @@ def test_holes_are_outlines() -> None:
 
 
 def plainly(predicted: shapely.Polygon, truth: shapely.Polygon, spacing: float) -> float:
-    """As the authors' script goes: ring by ring, side by side, point by point."""
+    """Return the figure as the authors' script does: ring by ring, side by side, point by point."""
     cosines = []
     outline = truth.boundary
     for ring in (predicted.exterior, *predicted.interiors):

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import BundleError
 from rooftrace.engines.graph import cut_metadata, with_metadata
 from rooftrace.engines.select import load_engine
-from rooftrace.engines.selftest import check_engine, tiny_bundle
+from rooftrace.flows.doctor import check_engine, tiny_bundle
 from rooftrace.io.legend import Legend
-from rooftrace.models.artefact import Contract, Target, artefact_files, part_names, read_model
 from rooftrace.models.bundle import GRAPH_NAME, MAX_SPEC_BYTES, write_bundle
+from rooftrace.models.exported import Contract, Target, exported_files, part_names, read_model
 from rooftrace.models.spec import BundleSpec, Precision, Variant
 
 TINY = tiny_bundle()
@@ -69,7 +69,7 @@ def write(folder: Path, to: Target, precision: Precision = "fp32", spec: BundleS
     contract = Contract(to=to, precision=precision, bundle_sha256="0" * 64, spec=spec)
     parts = dict(zip(names, content))
     path = folder / f"model{ENDING[to]}"
-    for ending, data in artefact_files(contract, parts).items():
+    for ending, data in exported_files(contract, parts).items():
         path.with_suffix(ending).write_bytes(data)
     return Made(path, contract, parts)
 
@@ -86,10 +86,10 @@ def copied(made: Made, tmp_path: Path) -> Path:
     return tmp_path / made.path.name
 
 
-def refused(path: Path, told: str) -> None:
+def refused(path: Path, output: str) -> None:
     with pytest.raises(BundleError) as caught:
         read_model(path)
-    assert told in caught.value.message
+    assert output in caught.value.message
     assert str(path) in caught.value.message
     assert caught.value.remedy
 
@@ -111,13 +111,14 @@ def test_the_fingerprint_is_of_contract_and_graph(tmp_path: Path) -> None:
     assert read_model(write(tmp_path, "onnx", spec=other).path).sha256 != plain
 
 
-def test_an_onnx_file_is_the_graph_and_one_entry(tmp_path: Path) -> None:
+def test_an_onnx_file_is_the_graph_and_its_entries(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(write(tmp_path, "onnx").path)
     onnx.checker.check_model(model)
-    (entry,) = model.metadata_props
-    assert entry.key == "rooftrace"
-    assert json.loads(entry.value)["spec"]["name"] == SPEC.name
+    entries = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert len(entries) == len(model.metadata_props)
+    assert entries["rooftrace"]["spec"]["name"] == SPEC.name
+    assert "inside the graph" in entries["normalization"]
     del model.metadata_props[:]
     assert model == onnx.load_from_string(TINY.part(GRAPH_NAME))
 
@@ -134,7 +135,7 @@ def test_openvino_reads_the_contract_too(tmp_path: Path) -> None:
 def test_engines_run_what_was_read(to: Target, tmp_path: Path) -> None:
     bundle = read_model(write(tmp_path, to).path)
     check_engine(load_engine(bundle, engine=ENGINE[to], precision="fp32"))
-    # Nobody has to say which.
+    # The precision is chosen from the file.
     check_engine(load_engine(bundle))
 
 
@@ -144,7 +145,7 @@ def test_the_name_does_not_matter_but_for_onnx(made: Made, copied: Path) -> None
     assert read_model(other).spec == read_model(made.path).spec
 
 
-def test_a_bundle_is_a_bundle_whatever_its_name(tmp_path: Path) -> None:
+def test_a_bundle_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "a.rooftrace"
     write_bundle(path, SPEC, TINY.parts)
     assert read_model(path).part(GRAPH_NAME) == TINY.part(GRAPH_NAME)
@@ -179,7 +180,7 @@ def test_weights_of_other_files_are_refused(tmp_path: Path) -> None:
     variant = Variant(engine="onnxruntime", precision="fp32", files=names)
     spec = SPEC.model_copy(update={"variants": (variant,)})
     contract = Contract(to="onnx", precision="fp32", bundle_sha256="0" * 64, spec=spec)
-    files = artefact_files(contract, {names[0]: model.SerializeToString()})
+    files = exported_files(contract, {names[0]: model.SerializeToString()})
     path = tmp_path / "a.onnx"
     path.write_bytes(files[".onnx"])
     refused(path, "refers to weights in other files")
@@ -192,7 +193,7 @@ def test_an_exchanged_graph_is_noticed(tmp_path: Path) -> None:
     other = graph.replace(b"\x56\xab\x3a", b"\x57\xab\x3a")
     assert other != graph
     made.path.write_bytes(with_metadata(other, "rooftrace", text.decode()))
-    refused(made.path, "model.onnx is not the one that was exported")
+    refused(made.path, "model.onnx has changed since it was exported")
     made.path.write_bytes(with_metadata(whole, "rooftrace", text.decode()))
     refused(made.path, "holds 2 contracts")
 
@@ -201,7 +202,7 @@ def test_an_exchanged_weights_file_is_noticed(tmp_path: Path) -> None:
     made = write(tmp_path, "openvino")
     weights = made.path.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    refused(made.path, "model.bin is not the one that was exported")
+    refused(made.path, "model.bin has changed since it was exported")
     weights.unlink()
     refused(made.path, "has no model.bin beside it")
 
@@ -211,7 +212,7 @@ def test_an_edited_network_is_noticed(tmp_path: Path) -> None:
     xml = made.path.read_bytes()
     assert b"Convolution" in xml
     made.path.write_bytes(xml.replace(b"Convolution", b"Convolutiom", 1))
-    refused(made.path, "model.xml is not the one that was exported")
+    refused(made.path, "model.xml has changed since it was exported")
 
 
 CHANGES = [
@@ -219,7 +220,7 @@ CHANGES = [
     ({"surprise": 1}, "surprise"),
     ({"bundle_sha256": "../x"}, "bundle_sha256"),
     ({"precision": "fp8"}, "precision"),
-    ({"to": "tensorrt"}, "is a file for onnx, and its contract is of tensorrt"),
+    ({"to": "tensorrt"}, "is a file for onnx, but its contract is for tensorrt"),
     ({"precision": "int8"}, "expected ['variants/model.onnx']"),
     ({"spec": {"bands": ["red"]}}, "mean has 3 values for 1 bands"),
     ({"spec": {"variants": []}}, "with the parts ['model.onnx']"),
@@ -227,15 +228,15 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), CHANGES, ids=lambda value: str(value)[:30])
-def test_a_contract_of_another_kind(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "expected"), CHANGES, ids=lambda value: str(value)[:30])
+def test_a_contract_of_another_kind(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
     made = write(tmp_path, "onnx")
     graph, (text,) = cut_metadata(made.path.read_bytes(), "rooftrace")
     contract = json.loads(text)
     spec = contract["spec"] | change.get("spec", {})
     text = json.dumps(contract | change | {"spec": spec})
     made.path.write_bytes(with_metadata(graph, "rooftrace", text))
-    refused(made.path, told)
+    refused(made.path, expected)
 
 
 def test_variants_of_other_engines_or_files(tmp_path: Path) -> None:
@@ -263,6 +264,7 @@ def test_truncated_at_any_point(copied: Path) -> None:
             read_model(copied)
 
 
+@pytest.mark.campaign
 @settings(max_examples=150)
 @given(st.data())
 def test_flipped_bits_are_noticed_or_are_in_the_contract(made: Made, data: st.DataObject) -> None:
@@ -328,7 +330,7 @@ def test_entries_come_out_as_they_went_in(entries: list[tuple[str, str]]) -> Non
     assert rest == others
 
 
-def test_long_entries_are_told_by_their_length() -> None:
+def test_long_entries_are_recognised_by_their_length() -> None:
     onnx = pytest.importorskip("onnx")
     value = "x" * 70_000
     model = onnx.load_from_string(with_metadata(TINY.part(GRAPH_NAME), "key", value))

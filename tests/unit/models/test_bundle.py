@@ -1,4 +1,4 @@
-"""A bundle is read back as it was written, or not at all: whatever is wrong is a BundleError."""
+"""A bundle is read back as it was written, or not at all: every fault is a BundleError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError, ExportError
 from rooftrace.models.bundle import MAX_SPEC_BYTES, ModelBundle, read_bundle, write_bundle
-from rooftrace.models.spec import BundleSpec, Measured, Variant
+from rooftrace.models.spec import BundleSpec, MeasuredMetrics, Variant
 
 SPEC = BundleSpec(
     name="tiny",
@@ -26,7 +26,7 @@ SPEC = BundleSpec(
     mean=(1.0, 2.0, 3.0),
     std=(1.0, 1.0, 1.0),
     classes=("background", "building"),
-    metrics=(Measured(data="here", split="val", protocol="pooled", values={"iou": 0.5}),),
+    metrics=(MeasuredMetrics(data="here", split="val", protocol="pooled", values={"iou": 0.5}),),
     training={"seed": 3, "data": {"train": [{"path": "ä/ñ"}]}},
     variants=(Variant(engine="openvino", precision="int8", files=("variants/a.xml",)),),
 )
@@ -148,10 +148,10 @@ def zipped(
     return path
 
 
-def refused(path: Path, told: str, **options: int) -> None:
+def refused(path: Path, output: str, **options: int) -> None:
     with pytest.raises(BundleError) as caught:
         read_bundle(path, **options)
-    assert told in caught.value.message
+    assert output in caught.value.message
     assert str(path) in caught.value.message
     assert caught.value.remedy
 
@@ -216,7 +216,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda s: s.update(schema_version=2), "schema_version"),
         (lambda s: s.update(task="detection"), "task"),
@@ -239,12 +239,12 @@ Change = Callable[[dict[str, Any]], object]
     ],
 )
 def test_a_contract_of_another_kind(
-    tmp_path: Path, whole: bytes, change: Change, told: str
+    tmp_path: Path, whole: bytes, change: Change, expected: str
 ) -> None:
     spec = contract(whole)
     change(spec)
     path = zipped(tmp_path / "c", [("bundle.json", json.dumps(spec)), *PARTS.items()])
-    refused(path, told)
+    refused(path, expected)
     refused(path, "does not follow schema 1")
 
 
@@ -281,22 +281,22 @@ def test_many_names_are_looked_at_once(tmp_path: Path) -> None:
 def test_a_part_that_was_exchanged(tmp_path: Path, whole: bytes) -> None:
     first = ("bundle.json", json.dumps(contract(whole)))
     other = PARTS | {"model.onnx": bytes(reversed(PARTS["model.onnx"]))}
-    refused(zipped(tmp_path / "a", [first, *other.items()]), "model.onnx is not the one that was")
+    refused(zipped(tmp_path / "a", [first, *other.items()]), "model.onnx has changed since it was")
     shorter = PARTS | {"model.onnx": PARTS["model.onnx"][:-1]}
     refused(zipped(tmp_path / "b", [first, *shorter.items()]), "511 bytes")
     longer = PARTS | {"model.onnx": PARTS["model.onnx"] + b"\0"}
-    refused(zipped(tmp_path / "c", [first, *longer.items()]), "more than the 512 bytes")
+    refused(zipped(tmp_path / "c", [first, *longer.items()]), "more than the allowed 512 bytes")
 
 
 def test_a_part_that_claims_too_much(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(whole)
     assert read_bundle(path, max_part_bytes=512).spec.name == "tiny"
-    refused(path, "is said to have 512 bytes; at most 511 are read", max_part_bytes=511)
+    refused(path, "is listed with 512 bytes; at most 511 are read", max_part_bytes=511)
     spec = contract(whole)
     spec["parts"]["model.onnx"]["size"] = 2**62
     zipped(path, [("bundle.json", json.dumps(spec)), *PARTS.items()])
-    refused(path, f"is said to have {2**62} bytes")
+    refused(path, f"is listed with {2**62} bytes")
 
 
 def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
@@ -307,8 +307,8 @@ def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
     del bomb
     tracemalloc.start()
     try:
-        refused(spec, f"more than the {MAX_SPEC_BYTES} bytes")
-        refused(part, "more than the 512 bytes")
+        refused(spec, f"more than the allowed {MAX_SPEC_BYTES} bytes")
+        refused(part, "more than the allowed 512 bytes")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -318,7 +318,7 @@ def test_bombs_are_not_unfolded(tmp_path: Path, whole: bytes) -> None:
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_packings_are_refused(tmp_path: Path, whole: bytes, method: int) -> None:
     first = ("bundle.json", json.dumps(contract(whole)))
-    refused(zipped(tmp_path / "a", [first, *PARTS.items()], method), "packed in a way")
+    refused(zipped(tmp_path / "a", [first, *PARTS.items()], method), "compressed by a method")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

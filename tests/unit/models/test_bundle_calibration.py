@@ -1,4 +1,4 @@
-"""What a bundle says of its scores: read as it was written, or not at all."""
+"""The calibration of a bundle is read as it was written, or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError
-from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
-from rooftrace.models.calibration import (
+from rooftrace.models.spec import (
     MAX_KNOTS,
     Calibration,
     CalibrationData,
@@ -57,8 +57,8 @@ def test_a_calibration_is_part_of_the_fingerprint(tmp_path: Path) -> None:
 def test_the_segmenter_alone_has_none() -> None:
     spec = tiny_bundle().spec.model_copy(update={"coarse_threshold": 0.4, "calibration": PLATT})
     bundle = ModelBundle(spec, {}, "x")
-    assert bundle.giving("probabilities").spec.calibration == PLATT
-    assert bundle.giving("coarse").spec.calibration is None
+    assert bundle.for_output("probabilities").spec.calibration == PLATT
+    assert bundle.for_output("coarse").spec.calibration is None
 
 
 def test_functions_by_hand() -> None:
@@ -194,9 +194,10 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "a.rooftrace"
 
 
+@pytest.mark.campaign
 @settings(max_examples=200)
 @given(calibration=nearly | maps | json_values)
-def test_whatever_stands_there_is_read_or_refused(scratch: Path, calibration: Any) -> None:
+def test_any_content_is_read_or_refused(scratch: Path, calibration: Any) -> None:
     put(scratch, calibration)
     try:
         made = read_bundle(scratch).spec.calibration

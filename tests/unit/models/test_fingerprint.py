@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rooftrace.audit.keypoints import detect_keypoints
 from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Scene, Window
-from rooftrace.data.landmarks import landmarks_of
 from rooftrace.io.raster import open_raster
 from rooftrace.models import fingerprint as module
 from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.models.fingerprint import Fingerprint, fingerprint_of, look_gsd_m
+from rooftrace.models.fingerprint import Fingerprint, fingerprint_gsd_m, fingerprint_of
 from rooftrace.models.spec import BundleSpec
 from rooftrace.testing import ArraySource, demo_scene_path
 
@@ -48,10 +48,10 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
     kept = read_bundle(tmp_path / "a").spec.fingerprint
     assert kept == taken
     assert kept is not None
-    unpacked, numbers = kept.unpacked("a")
+    unpacked, numbers = kept.unpack("a")
     assert numbers == [0, 1, 2, 3, 5, 6, 7, 8]
     for one, number in zip(unpacked, numbers):
-        seen = landmarks_of(scenes[number], look_gsd_m(0.3))
+        seen = detect_keypoints(scenes[number], fingerprint_gsd_m(0.3))
         assert (one.hashes == seen.hashes).all()
         assert (one.places == seen.places).all()
         assert one.whole == seen.whole
@@ -64,15 +64,15 @@ def test_read_back_as_it_was_taken(scenes: list[Scene], taken: Fingerprint, tmp_
 
 def test_nothing_to_keep() -> None:
     kept = fingerprint_of([("none", [])], None)
-    assert kept.unpacked("x") == ([], [])
+    assert kept.unpack("x") == ([], [])
     assert kept.gsd_m is None
 
 
 def test_it_stays_small(scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_SCENES", 6)
-    monkeypatch.setattr(module, "MOST_ENTRIES", 40)
+    monkeypatch.setattr(module, "MAX_SCENES", 6)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 40)
     kept = fingerprint_of([("a", scenes)], 0.3)
-    unpacked, numbers = kept.unpacked("x")
+    unpacked, numbers = kept.unpack("x")
     assert numbers == [0, 2, 3, 5, 6, 8]
     assert 20 < kept.landmarks <= 34
     assert kept.cell_px > 16
@@ -100,4 +100,4 @@ def test_of_much_ground_a_sample_is_read(scenes: list[Scene]) -> None:
 )
 def test_a_damaged_one_is_refused(taken: Fingerprint, update: dict[str, object]) -> None:
     with pytest.raises(BundleError, match=r"bad\.rooftrace: the fingerprint .* cannot be read"):
-        taken.model_copy(update=update).unpacked("bad.rooftrace")
+        taken.model_copy(update=update).unpack("bad.rooftrace")

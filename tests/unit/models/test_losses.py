@@ -23,10 +23,10 @@ from rooftrace.models.losses import (  # noqa: E402
     Jaccard,
     Lovasz,
     Tversky,
+    _distances,
     parse_loss,
     probabilities,
 )
-from rooftrace.models.losses.boundary import _distances  # noqa: E402
 
 
 def logit(p: float) -> float:
@@ -237,7 +237,7 @@ def test_lovasz_of_certain_answers_is_the_jaccard_loss(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "classes", "told"),
+    ("loss", "classes", "expected"),
     [
         (CrossEntropy(class_weights=(1, 3)), 3, "class_weights of the loss has 2 values for 3"),
         (BinaryCrossEntropy(class_weights=(1, 1, 1)), 2, "has 3 values for 2 classes"),
@@ -247,12 +247,12 @@ def test_lovasz_of_certain_answers_is_the_jaccard_loss(seed: int) -> None:
     ],
     ids=repr,
 )
-def test_parameters_for_other_classes(loss: Any, classes: int, told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_parameters_for_other_classes(loss: Any, classes: int, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected) as caught:
         loss.check(classes)
     assert caught.value.remedy
     logits, target, valid = drawn(0, 1 if classes == 2 else classes)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=expected):
         loss(logits, target, valid)
 
 

@@ -17,18 +17,20 @@ from rooftrace.core.errors import ExportError  # noqa: E402
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
 from rooftrace.models.export import (  # noqa: E402
-    WholeModel,
+    ExportableModel,
     export_onnx,
-    halve_weights,
-    round_to_half,
+    round_weights_to_fp16,
+    store_weights_as_fp16,
 )
-from rooftrace.models.lowering import (  # noqa: E402
-    in_half_precision,
-    normalising_nodes,
-    simplified,
+from rooftrace.models.quantize import (  # noqa: E402
+    convert_to_fp16,
+    normalisation_nodes,
+    quantize_onnx,
+    simplify_graph,
 )
-from rooftrace.models.quantize import quantize_onnx  # noqa: E402
 from rooftrace.models.spec import BundleSpec  # noqa: E402
+
+pytestmark = pytest.mark.campaign
 
 SPEC = BundleSpec(
     name="x", bands=("a", "b"), mean=(100.0, 80.0), std=(50.0, 40.0), classes=("no", "yes")
@@ -63,15 +65,15 @@ def lowered(request: pytest.FixtureRequest) -> Lowered:
     with torch.no_grad():
         for _ in range(5):
             net.train()(torch.randn(8, 2, 32, 32))
-    round_to_half(net)
-    graph = halve_weights(
-        export_onnx(WholeModel(net, spec.mean, spec.std).eval(), bands=2, multiple_px=2)
+    round_weights_to_fp16(net)
+    graph = store_weights_as_fp16(
+        export_onnx(ExportableModel(net, spec.mean, spec.std).eval(), bands=2, multiple_px=2)
     )
     rng = np.random.default_rng(0)
     means, stds = (np.array(v)[:, None, None] for v in (spec.mean, spec.std))
     drawn = [rng.normal(means, stds, (2, 64, 64)).clip(0, 65535) for _ in range(6)]
     samples = [sample.astype(spec.dtype).astype(np.float32) for sample in drawn]
-    return Lowered(spec, graph, simplified(graph), samples)
+    return Lowered(spec, graph, simplify_graph(graph), samples)
 
 
 def kinds(graph: bytes) -> list[str]:
@@ -85,7 +87,7 @@ def test_simplified_is_the_same_with_less(lowered: Lowered) -> None:
     assert "BatchNormalization" in kinds(lowered.graph)
     for gone in ("BatchNormalization", "CastLike", "Expand", "Constant"):
         assert gone not in kinds(lowered.simple)
-    # Whatever ONNX Runtime writes, the standard's reader takes it.
+    # The checker of the standard accepts what ONNX Runtime writes.
     model = onnx.load_from_string(lowered.simple)
     onnx.checker.check_model(model)
     assert {opset.domain for opset in model.opset_import} == {""}
@@ -95,14 +97,14 @@ def test_simplified_is_the_same_with_less(lowered: Lowered) -> None:
 
 def test_the_normalisation_is_known(lowered: Lowered) -> None:
     model = onnx.load_from_string(lowered.simple)
-    found = [node.op_type for node in model.graph.node if node.name in normalising_nodes(
+    found = [node.op_type for node in model.graph.node if node.name in normalisation_nodes(
         lowered.simple
     )]  # fmt: skip
     assert found == ["Sub", "Div"]
 
 
 def test_half_precision_is_close_and_half_as_large(lowered: Lowered) -> None:
-    half = in_half_precision(lowered.simple)
+    half = convert_to_fp16(lowered.simple)
     assert len(half) < 0.65 * len(lowered.simple)
     model = onnx.load_from_string(half)
     types = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.input,
@@ -150,4 +152,4 @@ def test_what_is_no_network_is_an_error() -> None:
     opset = [onnx.helper.make_opsetid("", 18)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
     with pytest.raises(ExportError, match="NoSuchOperator"):
-        simplified(model.SerializeToString())
+        simplify_graph(model.SerializeToString())

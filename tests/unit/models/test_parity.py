@@ -17,14 +17,16 @@ from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
 from rooftrace.io.raster import open_raster  # noqa: E402
 from rooftrace.models.export import (  # noqa: E402
-    WholeModel,
+    ExportableModel,
     export_onnx,
-    halve_weights,
-    round_to_half,
+    round_weights_to_fp16,
+    store_weights_as_fp16,
 )
 from rooftrace.models.spec import BundleSpec  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model, needs_fixed_size  # noqa: E402
 from rooftrace.testing import generate_scene  # noqa: E402
+
+pytestmark = pytest.mark.campaign
 
 CLOSE = 1e-3
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -32,7 +34,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Exported:
-    model: WholeModel
+    model: ExportableModel
     graph: bytes
     spec: BundleSpec
 
@@ -40,7 +42,7 @@ class Exported:
 def settled(net: torch.nn.Module, images: np.ndarray) -> None:
     """Give BatchNorm the statistics of real pixels, or all answers are near one half."""
     batch = torch.from_numpy(images.astype(np.float32))
-    whole = WholeModel(net, MEAN, STD)
+    whole = ExportableModel(net, MEAN, STD)
     torch.manual_seed(0)
     with torch.no_grad():
         for _ in range(30):
@@ -69,12 +71,12 @@ def exported(request: pytest.FixtureRequest) -> Exported:
     net = build_model(config, bands=3, channels=channels)
     settled(net, generated(4))
     if halved:
-        round_to_half(net)
-    model = WholeModel(net, MEAN, STD).eval()
+        round_weights_to_fp16(net)
+    model = ExportableModel(net, MEAN, STD).eval()
     fixed = 64 if needs_fixed_size(net, 3, 32) else None
     graph = export_onnx(model, bands=3, multiple_px=32, fixed_px=fixed)
     if halved:
-        graph = halve_weights(graph)
+        graph = store_weights_as_fp16(graph)
     spec = BundleSpec(
         name="x", bands=("r", "g", "b"), mean=MEAN, std=STD, input_px=fixed,
         classes=("background", "building", "road")[: max(2, channels)],
@@ -126,9 +128,9 @@ def test_a_fixed_size_is_said_and_held_to(exported: Exported) -> None:
             engine.run(generated(1, 96))
 
 
-def test_the_graph_tells_nothing_of_where_it_was_made(exported: Exported) -> None:
-    for told in (b".py", b"site-packages", str(Path.cwd()).encode(), str(Path.home()).encode()):
-        assert told not in exported.graph
+def test_the_graph_does_not_reveal_where_it_was_made(exported: Exported) -> None:
+    for output in (b".py", b"site-packages", str(Path.cwd()).encode(), str(Path.home()).encode()):
+        assert output not in exported.graph
     onnx.checker.check_model(onnx.load_from_string(exported.graph))
 
 
@@ -165,21 +167,21 @@ def test_halved_weights_are_half_as_large_and_the_same() -> None:
     exact = rng.standard_normal((64, 32)).astype(np.float16).astype(np.float32)
     x = rng.standard_normal((5, 64)).astype(np.float32)
     whole = linear_graph(exact)
-    half = halve_weights(whole)
+    half = store_weights_as_fp16(whole)
     assert len(half) < 0.55 * len(whole)
     np.testing.assert_array_equal(answer(half, x), answer(whole, x))
     # What fp16 does not hold exactly stays as it is, and so does what is too small to matter.
     other = linear_graph(exact + np.float32(1e-5))
-    assert len(halve_weights(other)) >= len(other)
-    np.testing.assert_array_equal(answer(halve_weights(other), x), answer(other, x))
+    assert len(store_weights_as_fp16(other)) >= len(other)
+    np.testing.assert_array_equal(answer(store_weights_as_fp16(other), x), answer(other, x))
     small = linear_graph(exact[:4, :4])
-    assert len(halve_weights(small)) >= len(small)
+    assert len(store_weights_as_fp16(small)) >= len(small)
 
 
 def test_a_rounded_network_holds_nothing_but_halves() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    round_to_half(net)
+    round_weights_to_fp16(net)
     weight = net[0].weight
     assert torch.equal(weight, weight.half().float())
     assert not torch.equal(weight, before["0.weight"])
@@ -194,7 +196,7 @@ def test_the_whole_model_by_hand() -> None:
     with torch.no_grad():
         net.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1))
         net.bias.zero_()
-    whole = WholeModel(net, (10, 20), (2, 5))
+    whole = ExportableModel(net, (10, 20), (2, 5))
     pixels = np.array([[[[14]], [[25]]]], np.uint8)
     # (14 - 10) / 2 - (25 - 20) / 5 = 1
     assert whole.run(pixels).item() == pytest.approx(1 / (1 + np.exp(-1)))

@@ -1,4 +1,4 @@
-"""What the quantisation leaves of a graph."""
+"""The graph after quantisation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from rooftrace.engines.openvino import OpenVinoEngine
-from rooftrace.models.export import WholeModel, export_onnx
+from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.quantize import quantize_openvino
 from rooftrace.models.spec import BundleSpec
 
 SPEC = BundleSpec(name="x", bands=("a",), mean=(100.0,), std=(50.0,), classes=("no", "yes"))
 
 
+@pytest.mark.campaign
 def test_rounds_between_blocks_and_stores_each_weight_once() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -28,7 +29,7 @@ def test_rounds_between_blocks_and_stores_each_weight_once() -> None:
         nn.Conv2d(32, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU6(),
         nn.Conv2d(32, 1, 3, padding=1),
     )  # fmt: skip
-    graph = export_onnx(WholeModel(net, SPEC.mean, SPEC.std), bands=1, multiple_px=32)
+    graph = export_onnx(ExportableModel(net, SPEC.mean, SPEC.std), bands=1, multiple_px=32)
     rng = np.random.default_rng(0)
     samples = [rng.uniform(0, 255, (1, 64, 64)).astype(np.float32) for _ in range(4)]
     xml, weights = quantize_openvino(graph, samples)

@@ -1,4 +1,4 @@
-"""A torchvision that was built for another torch is brought to import; other faults are told."""
+"""A torchvision built for another torch can be imported; other faults are reported."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def stub(folder: Path, code: str) -> Path:
     return folder
 
 
+@pytest.mark.campaign
 def test_the_operators_that_are_missing_are_declared(tmp_path: Path) -> None:
     code = (
         "import rooftrace.models._torch; import torchvision, torch; "
@@ -45,12 +46,14 @@ def test_the_operators_that_are_missing_are_declared(tmp_path: Path) -> None:
     assert done.stdout.split() == ["4", "torchvision.qnms.default"]
 
 
+@pytest.mark.campaign
 def test_another_fault_is_not_hidden(tmp_path: Path) -> None:
     done = run("import rooftrace.models._torch", path=stub(tmp_path, OTHER))
     assert done.returncode != 0
     assert "another fault" in done.stderr
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("package", ["torch", "torchvision"])
 def test_what_is_not_installed_is_named(package: str) -> None:
     code = (

@@ -17,16 +17,10 @@ from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
-from rooftrace.models.export import WholeModel, export_onnx  # noqa: E402
+from rooftrace.models.export import ExportableModel, export_onnx  # noqa: E402
 from rooftrace.models.spec import BundleSpec  # noqa: E402
-from rooftrace.models.zoo import (  # noqa: E402
-    ModelConfig,
-    PlainUnet,
-    PlainUnetConfig,
-    build_model,
-    multiple_px,
-    needs_fixed_size,
-)
+from rooftrace.models.unet import PlainUnet, PlainUnetConfig  # noqa: E402
+from rooftrace.models.zoo import ModelConfig, build_model, multiple_px, needs_fixed_size  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
 
 SETTINGS = st.builds(
@@ -40,40 +34,41 @@ SETTINGS = st.builds(
 )
 
 
-def parameters(told: PlainUnetConfig, bands: int, channels: int) -> int:
-    """As one counts them by hand."""
-    norm = 0 if told.normalisation == "none" else 2
-    bias = 1 if told.normalisation == "none" else 0
+def parameters(output: PlainUnetConfig, bands: int, channels: int) -> int:
+    """Count the weights by hand."""
+    norm = 0 if output.normalisation == "none" else 2
+    bias = 1 if output.normalisation == "none" else 0
 
     def block(before: int, width: int) -> int:
         first = 9 * before * width
-        rest = (told.convolutions - 1) * 9 * width * width
-        return first + rest + told.convolutions * width * (bias + norm)
+        rest = (output.convolutions - 1) * 9 * width * width
+        return first + rest + output.convolutions * width * (bias + norm)
 
-    widths = [told.filters * 2**level for level in range(told.depth + 1)]
+    widths = [output.filters * 2**level for level in range(output.depth + 1)]
     down = block(bands, widths[0]) + sum(block(a, 2 * a) for a in widths[:-1])
-    kernel = 4 if told.upsampling == "transposed" else 9
+    kernel = 4 if output.upsampling == "transposed" else 9
     larger = sum(kernel * 2 * a * a + a for a in widths[:-1])
     up = sum(block(2 * a, a) for a in widths[:-1])
-    return down + larger + up + told.filters * channels + channels
+    return down + larger + up + output.filters * channels + channels
 
 
+@pytest.mark.campaign
 @settings(max_examples=40)
 @given(
-    told=SETTINGS,
+    output=SETTINGS,
     bands=st.integers(1, 5),
     channels=st.integers(1, 4),
     rows=st.integers(2, 4),
     columns=st.integers(2, 4),
 )
 def test_any_settings(
-    told: PlainUnetConfig, bands: int, channels: int, rows: int, columns: int
+    output: PlainUnetConfig, bands: int, channels: int, rows: int, columns: int
 ) -> None:
-    config = ModelConfig(architecture="PlainUnet", options=told.model_dump())
+    config = ModelConfig(architecture="PlainUnet", options=output.model_dump())
     net = build_model(config, bands=bands, channels=channels)
-    assert sum(p.numel() for p in net.parameters()) == parameters(told, bands, channels)
+    assert sum(p.numel() for p in net.parameters()) == parameters(output, bands, channels)
     side = multiple_px(net)
-    assert side == 2**told.depth
+    assert side == 2**output.depth
     image = torch.randn(2, bands, rows * side, columns * side)
     logits = net(image)
     assert logits.shape == (2, channels, rows * side, columns * side)
@@ -90,14 +85,14 @@ def test_any_settings(
 
 def test_the_paper_s_own_size() -> None:
     """Five levels from 64 to 1024 filters, without normalisation."""
-    told = PlainUnetConfig(filters=64, depth=4, normalisation="none")
+    output = PlainUnetConfig(filters=64, depth=4, normalisation="none")
     with torch.device("meta"):
-        net = PlainUnet(told, 1, 1)
+        net = PlainUnet(output, 1, 1)
     assert sum(p.numel() for p in net.parameters()) == 31_030_593
 
 
 def test_weights_begin_as_he_et_al_draw_them() -> None:
-    """So that what goes through many layers neither fades nor swells."""
+    """Values keep their magnitude through many layers."""
     torch.manual_seed(0)
     net = PlainUnet(PlainUnetConfig(normalisation="none", convolutions=1), 3, 1)
     kernels = [
@@ -124,23 +119,23 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("expected", "message"),
     [
         ({"options": {"filtres": 8}}, "unknown key 'filtres'. Did you mean 'filters'?"),
-        ({"options": {"filters": 0}}, "model.options: filters: Input should be greater than"),
-        ({"options": {"depth": 9}}, "depth: Input should be less than or equal to 8"),
+        ({"options": {"filters": 0}}, "model.options: filters: it should be greater than"),
+        ({"options": {"depth": 9}}, "depth: it should be less than or equal to 8"),
         ({"options": {"convolutions": 0}}, "convolutions"),
         ({"options": {"dropout": 1}}, "dropout"),
-        ({"options": {"normalisation": "layer"}}, "normalisation: Input should be 'batch'"),
-        ({"options": {"upsampling": "cubic"}}, "upsampling: Input should be 'transposed'"),
+        ({"options": {"normalisation": "layer"}}, "normalisation: it should be 'batch'"),
+        ({"options": {"upsampling": "cubic"}}, "upsampling: it should be 'transposed'"),
         ({"encoder": "resnet18"}, "model.encoder = 'resnet18', but PlainUnet has no encoder"),
         ({"encoder_weights": "none"}, "model.encoder_weights = 'none', but PlainUnet has no"),
-        ({"dropout": 0.2}, "model.dropout = 0.2, but PlainUnet has a dropout of its own"),
+        ({"dropout": 0.2}, "model.dropout = 0.2, but PlainUnet has its own dropout option"),
     ],
 )
-def test_settings_that_it_does_not_have(told: dict[str, Any], message: str) -> None:
+def test_settings_that_it_does_not_have(expected: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ModelConfig(architecture="PlainUnet", **told)
+        ModelConfig(architecture="PlainUnet", **expected)
     assert message in caught.value.message
     assert caught.value.remedy
 
@@ -166,6 +161,7 @@ class Several(torch.nn.Module):
         return torch.stack([net(image) for net in self.nets]).mean(dim=0)
 
 
+@pytest.mark.campaign
 def test_the_graph_answers_as_the_network_does() -> None:
     torch.manual_seed(0)
     variants = [
@@ -174,10 +170,10 @@ def test_the_graph_answers_as_the_network_does() -> None:
         {"upsampling": "nearest", "normalisation": "group"},
     ]
     shared = {"filters": 4, "depth": 1, "convolutions": 1, "dropout": 0.2}
-    net = Several([PlainUnet(PlainUnetConfig(**(shared | told)), 3, 3) for told in variants])
+    net = Several([PlainUnet(PlainUnetConfig(**(shared | output)), 3, 3) for output in variants])
     assert not needs_fixed_size(net, 3, 4)
     mean, std = (120.0,) * 3, (60.0,) * 3
-    whole = WholeModel(net, mean, std).eval()
+    whole = ExportableModel(net, mean, std).eval()
     graph = export_onnx(whole, bands=3, multiple_px=4)
     spec = BundleSpec(
         name="x", bands=("r", "g", "b"), mean=mean, std=std, classes=("a", "b", "c"),

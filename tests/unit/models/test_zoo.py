@@ -20,6 +20,7 @@ from rooftrace.models.zoo import (  # noqa: E402
     load_encoder,
     multiple_px,
     needs_fixed_size,
+    recorded_network,
 )
 
 TINY = "tu-test_resnet"
@@ -58,11 +59,11 @@ def test_what_is_left_out_is_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"architecture": "Unett"}, "no architecture named 'Unett'. Did you mean 'Unet'"),
         ({"encoder": "mobilenet_v3"}, "no encoder 'mobilenet_v3'. Did you mean 'mobilenet_v2'"),
-        ({"encoder": "resnet50d"}, "no encoder 'resnet50d'. Did you mean 'tu-resnet50d', timm's?"),
+        ({"encoder": "resnet50d"}, "no encoder 'resnet50d'. Did you mean 'tu-resnet50d' of timm?"),
         ({"encoder": "tu-resnet5"}, "no encoder 'tu-resnet5'. Did you mean 'tu-resnet"),
         ({"encoder": "tu-zzzzzzzzzzzz"}, "no encoder 'tu-zzzzzzzzzzzz'."),
         (
@@ -73,15 +74,15 @@ def test_what_is_left_out_is_chosen() -> None:
         ({"architecture": "PlainUnet"}, "model.encoder = 'tu-test_resnet', but PlainUnet has no"),
     ],
 )
-def test_settings_that_do_not_exist(settings: dict, told: str) -> None:
+def test_settings_that_do_not_exist(settings: dict, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ModelConfig(**{"encoder": TINY, "encoder_weights": "none"} | settings)
-    assert told in caught.value.message
+    assert expected in caught.value.message
     assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "expected"),
     [
         ({"options": {"decoder_chanels": [1]}}, "cannot be built"),
         ({"options": {"decoder_channels": 3}}, "cannot be built"),
@@ -92,11 +93,11 @@ def test_settings_that_do_not_exist(settings: dict, told: str) -> None:
         ({"encoder_weights": "noise.safetensors"}, "does not hold weights of an encoder"),
     ],
 )
-def test_a_model_that_cannot_be_built(tmp_path: Path, settings: dict, told: str) -> None:
+def test_a_model_that_cannot_be_built(tmp_path: Path, settings: dict, expected: str) -> None:
     (tmp_path / "noise.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(ConfigError) as caught:
         build(base=tmp_path, **settings)
-    assert told in caught.value.message
+    assert expected in caught.value.message
     assert caught.value.remedy
 
 
@@ -116,6 +117,14 @@ def test_without_a_network_a_file_is_asked_for_at_once(
         build(encoder=encoder, encoder_weights="imagenet")
     assert 'encoder_weights = "encoder.safetensors"' in caught.value.remedy
     assert len(asked) <= 1
+
+
+def test_the_network_of_a_bundle_takes_no_weights_from_elsewhere() -> None:
+    with_encoder = {"encoder": "resnet18", "encoder_weights": "/etc/passwd", "start": "default"}
+    found = recorded_network(with_encoder, "a bundle")
+    assert (found.encoder, found.encoder_weights, found.start) == ("resnet18", "none", None)
+    plain = {"architecture": "PlainUnet", "encoder": None, "encoder_weights": None}
+    assert recorded_network(plain, "a bundle").encoder_weights is None
 
 
 def test_weights_that_are_not_published() -> None:
@@ -241,7 +250,7 @@ def test_a_size_that_is_no_multiple() -> None:
     own = ModelConfig(architecture="PlainUnet", options={"depth": 3, "filters": 1})
     net = build_model(own, bands=4, channels=1)
     check_side(net, 4, 40, "crop_px")
-    with pytest.raises(ConfigError, match="val_crop_px = 44: it is no multiple of 8") as caught:
+    with pytest.raises(ConfigError, match="val_crop_px = 44: it is not a multiple of 8") as caught:
         check_side(net, 4, 44, "val_crop_px")
     assert "multiple of 8" in caught.value.remedy
 

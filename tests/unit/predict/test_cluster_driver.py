@@ -1,4 +1,4 @@
-"""What a driver notes of workers that come and go before a run."""
+"""Test the notes of a driver about workers that join and leave before a run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def _facts(node: str) -> Facts:
     return Facts("openvino", "fp32", {}, (), {}, node)
 
 
-class _Told:
-    """A pool in which one thing happens after the other."""
+class _ScriptedPool:
+    """A pool that returns given events, one for each wait."""
 
     size = 3
 
@@ -35,8 +35,8 @@ class _Told:
         return [self._events.pop(0)]
 
 
-def test_a_worker_that_is_lost_before_it_joins_is_told_of() -> None:
-    driver = Driver(_Told([Lost(0, "The processor is broken"), Joined(1, _facts("there"))]))
+def test_a_worker_that_is_lost_before_it_joins_is_noted() -> None:
+    driver = Driver(_ScriptedPool([Lost(0, "The processor is broken"), Joined(1, _facts("there"))]))
     assert driver.begin() == _facts("there")
     assert driver.notes == ["A worker was lost: The processor is broken."]
     assert driver.nodes == {"there": 1}

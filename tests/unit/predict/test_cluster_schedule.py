@@ -1,4 +1,4 @@
-"""Whatever becomes of the workers, every piece is taken once, in order, and few are begun."""
+"""Test that every item is taken once and in order, even if workers are lost, fail or are slow."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
-from rooftrace.predict.cluster.work import Order, Piece
+from rooftrace.predict.cluster.schedule import MOST_LOSSES, WorkItem, WorkOrder, WorkSchedule
 
 
-def grid(rows: int, cols: int) -> list[Piece]:
-    """Blocks that are handed something from the left, from above and from between."""
-    pieces = []
+def grid(rows: int, cols: int) -> list[WorkItem]:
+    """Return blocks that need the blocks to the left, above, and diagonally between these two."""
+    items = []
     for row, col in itertools.product(range(rows), range(cols)):
         around = [(row, col - 1), (row - 1, col), (row - 1, col - 1)]
         needs = {r * cols + c for r, c in around if r >= 0 and c >= 0}
-        pieces.append(Piece(row * cols + col, frozenset(needs)))
-    return pieces
+        items.append(WorkItem(row * cols + col, frozenset(needs)))
+    return items
 
 
 @dataclass
 class World:
-    """Workers in virtual time: each call takes a while, or its worker is lost meanwhile."""
+    """Workers in virtual time. A call takes some time, or its worker is lost during the call."""
 
-    schedule: Schedule
+    schedule: WorkSchedule
     seed: int
     workers: int
     loses: float = 0.0
@@ -42,16 +41,16 @@ class World:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self._events: list[tuple[float, int, Hashable, Order | None, bool]] = []
+        self._events: list[tuple[float, int, Hashable, WorkOrder | None, bool]] = []
         self._count = itertools.count()
         self._alive: set[Hashable] = set()
         for _ in range(self.workers):
-            self._come(0.0)
+            self._add_worker(0.0)
 
-    def _come(self, at: float) -> None:
+    def _add_worker(self, at: float) -> None:
         heapq.heappush(self._events, (at, next(self._count), f"w{next(self._count)}", None, False))
 
-    def _send(self, order: Order) -> None:
+    def _send(self, order: WorkOrder) -> None:
         takes = 0.1 if order.what == "finish" else self._random.uniform(0.8, 1.2)
         if order.what == "run" and self._random.random() < self.slow:
             takes *= 50
@@ -80,7 +79,7 @@ class World:
                 blamed = self.schedule.leave(worker)
                 self.blamed.update(blamed)
                 self.schedule.given_up(blamed)
-                self._come(self.now + 3)
+                self._add_worker(self.now + 3)
             elif order.what == "run":
                 if self.schedule.ran(worker, order.key, self.now, finished=ready):
                     self.ran[order.key] = self.ran.get(order.key, 0) + 1
@@ -99,47 +98,47 @@ class World:
     st.integers(1, 6), st.integers(1, 6), st.integers(1, 8), st.integers(1, 40),
     st.sampled_from([0.0, 0.01, 0.05]), st.sampled_from([0.0, 0.1]), st.integers(0, 2**32),
 )  # fmt: skip
-def test_every_piece_is_taken_once_whatever_happens(
+def test_every_item_is_taken_once_in_every_order_of_events(
     rows: int, cols: int, workers: int, ahead: int, loses: float, slow: float, seed: int
 ) -> None:
-    pieces = grid(rows, cols)
-    world = World(Schedule(pieces, ahead=ahead), seed, workers, loses, slow)
+    items = grid(rows, cols)
+    world = World(WorkSchedule(items, ahead=ahead), seed, workers, loses, slow)
     world.play()
     assert world.taken == list(range(rows * cols))
     assert set(world.ran) | world.blamed == set(world.taken)
 
 
-def test_without_mishaps_nothing_is_done_twice() -> None:
-    world = World(Schedule(grid(8, 8), ahead=20, patient=True), 3, 5)
+def test_without_failures_nothing_runs_twice() -> None:
+    world = World(WorkSchedule(grid(8, 8), ahead=20, patient=True), 3, 5)
     world.play()
     assert set(world.ran.values()) == {1}
     tally = world.schedule.tally
     assert (tally.runs, tally.repeated, tally.doubled, tally.wasted) == (64, 0, 0, 0)
 
 
-def test_no_more_pieces_are_begun_than_there_is_room_for() -> None:
-    told: list[int] = []
+def test_no_more_items_are_started_than_there_is_room_for() -> None:
+    pulled: list[int] = []
 
-    def pieces():  # type: ignore[no-untyped-def]
-        for piece in grid(10, 10):
-            told.append(piece.key)
-            yield piece
+    def items():  # type: ignore[no-untyped-def]
+        for item in grid(10, 10):
+            pulled.append(item.key)
+            yield item
 
-    schedule = Schedule(pieces(), ahead=7)
+    schedule = WorkSchedule(items(), ahead=7)
     for worker in range(30):
         schedule.join(worker)
     schedule.pull()
     orders = schedule.orders(0.0)
-    assert len(told) == 7 == len(orders)
+    assert len(pulled) == 7 == len(orders)
     for order in orders[1:]:
         schedule.ran(order.worker, order.key, 1.0, finished=True)
     schedule.pull()
     assert not schedule.orders(1.0)
-    assert len(told) == 7
+    assert len(pulled) == 7
 
 
-def test_work_goes_to_those_that_have_least() -> None:
-    schedule = Schedule(grid(1, 4), ahead=4)
+def test_work_goes_to_the_workers_with_the_least_work() -> None:
+    schedule = WorkSchedule(grid(1, 4), ahead=4)
     schedule.join("a")
     schedule.join("b")
     schedule.pull()
@@ -147,8 +146,8 @@ def test_work_goes_to_those_that_have_least() -> None:
     assert given_to == ["a", "b", "a", "b"] or given_to == ["a", "b", "b", "a"]
 
 
-def test_a_piece_waits_for_what_is_handed_on_to_it() -> None:
-    schedule = Schedule(grid(1, 2), ahead=4)
+def test_an_item_waits_for_the_outputs_that_it_needs() -> None:
+    schedule = WorkSchedule(grid(1, 2), ahead=4)
     for worker in "ab":
         schedule.join(worker)
     schedule.pull()
@@ -156,30 +155,30 @@ def test_a_piece_waits_for_what_is_handed_on_to_it() -> None:
     assert schedule.ran(second.worker, 1, 1.0, finished=False)
     assert not schedule.orders(1.0)
     assert schedule.ran(first.worker, 0, 2.0, finished=True)
-    assert schedule.orders(2.0) == [Order(second.worker, "finish", 1)]
+    assert schedule.orders(2.0) == [WorkOrder(second.worker, "finish", 1)]
     assert schedule.finished(second.worker, 1)
     assert schedule.is_done(1)
 
 
-def test_what_a_lost_worker_held_is_run_again_and_what_it_handed_on_stays() -> None:
-    schedule = Schedule(grid(1, 3), ahead=4, patient=True)
+def test_an_item_held_by_a_lost_worker_runs_again_and_its_outputs_stay_known() -> None:
+    schedule = WorkSchedule(grid(1, 3), ahead=4, patient=True)
     for worker in "abc":
         schedule.join(worker)
     schedule.pull()
     orders = {order.key: order.worker for order in schedule.orders(0.0)}
     assert schedule.ran(orders[1], 1, 1.0, finished=False)
     assert schedule.leave(orders[1]) == []
-    # Its neighbour needs nothing but what it said when it was run.
+    # The neighbour needs only the outputs of its run, which are known.
     assert schedule.ran(orders[2], 2, 1.0, finished=False)
     again = schedule.orders(2.0)
-    assert Order(orders[2], "finish", 2) in again
+    assert WorkOrder(orders[2], "finish", 2) in again
     assert [order.key for order in again if order.what == "run"] == [1]
     assert schedule.tally.repeated == 1
     assert schedule.tally.lost == 1
 
 
-def test_a_piece_that_takes_its_workers_with_it_is_to_blame() -> None:
-    schedule = Schedule(grid(1, 1), ahead=4)
+def test_an_item_whose_workers_are_lost_is_blamed() -> None:
+    schedule = WorkSchedule(grid(1, 1), ahead=4)
     for number in range(MOST_LOSSES):
         schedule.join(number)
         schedule.pull()
@@ -191,13 +190,13 @@ def test_a_piece_that_takes_its_workers_with_it_is_to_blame() -> None:
     assert schedule.is_done(0)
 
 
-def test_pieces_that_only_shared_its_workers_are_not_to_blame() -> None:
-    pieces = 12
-    schedule = Schedule([Piece(key) for key in range(pieces)], ahead=pieces, patient=True)
+def test_items_that_share_the_lost_workers_are_not_blamed() -> None:
+    items = 12
+    schedule = WorkSchedule([WorkItem(key) for key in range(items)], ahead=items, patient=True)
     schedule.pull()
     schedule.join(0)
     workers, blamed, now, done = 1, [], 0.0, set()
-    while len(done) + len(blamed) < pieces:
+    while len(done) + len(blamed) < items:
         for order in schedule.orders(now):
             if order.key == 5:
                 blamed += schedule.leave(order.worker)
@@ -207,65 +206,65 @@ def test_pieces_that_only_shared_its_workers_are_not_to_blame() -> None:
                 break
         else:
             now += 1
-            running = [key for key in range(pieces) if key not in done and key != 5]
+            running = [key for key in range(items) if key not in done and key != 5]
             for key in running:
                 if schedule.ran(workers - 1, key, now, finished=True):
                     done.add(key)
     assert blamed == [5]
     assert schedule.tally.lost == MOST_LOSSES
-    # The one that was with it at first was repeated, and none after that.
+    # The item that ran with it at first was repeated, and no item after that.
     assert schedule.tally.repeated == 2 + (MOST_LOSSES - 2)
 
 
-def test_a_piece_that_was_only_held_is_not_to_blame() -> None:
-    schedule = Schedule(grid(1, 2), ahead=4, patient=True)
+def test_an_item_that_was_only_held_is_not_blamed() -> None:
+    schedule = WorkSchedule(grid(1, 2), ahead=4, patient=True)
     schedule.pull()
     schedule.join("slow")
     schedule.join(0)
     orders = schedule.orders(0.0)
     for number in range(MOST_LOSSES + 1):
-        assert Order(number, "run", 1) in orders
-        # It waits for the first piece, which takes long.
+        assert WorkOrder(number, "run", 1) in orders
+        # It waits for the first item, which is slow.
         assert schedule.ran(number, 1, float(number), finished=False)
         assert schedule.leave(number) == []
         schedule.join(number + 1)
         orders = schedule.orders(float(number))
 
 
-def test_who_fails_is_given_it_no_more_and_two_failures_are_for_good() -> None:
-    schedule = Schedule(grid(1, 2), ahead=2)
+def test_an_item_goes_to_another_worker_after_a_failure_and_two_failures_are_final() -> None:
+    schedule = WorkSchedule(grid(1, 2), ahead=2)
     schedule.join("a")
     schedule.join("b")
     schedule.pull()
     orders = {order.key: order.worker for order in schedule.orders(0.0)}
     other = {"a": "b", "b": "a"}[str(orders[0])]
     assert not schedule.failed(orders[0], 0)
-    assert Order(other, "run", 0) in schedule.orders(1.0)
+    assert WorkOrder(other, "run", 0) in schedule.orders(1.0)
     assert schedule.failed(other, 0)
 
 
-def test_who_was_not_given_a_piece_cannot_fail_on_it() -> None:
-    schedule = Schedule(grid(1, 1), ahead=2)
+def test_a_worker_cannot_fail_on_an_item_that_it_does_not_run() -> None:
+    schedule = WorkSchedule(grid(1, 1), ahead=2)
     schedule.join("a")
     schedule.pull()
     (order,) = schedule.orders(0.0)
     schedule.join("b")
-    # Of an earlier run, say.
+    # This may be the answer to a call of an earlier run.
     assert not schedule.failed("b", order.key)
     assert not schedule.failed("b", order.key)
     assert schedule.ran("a", order.key, 1.0, finished=True)
 
 
-def test_one_worker_alone_fails_for_good() -> None:
-    schedule = Schedule(grid(1, 1), ahead=2)
+def test_the_failure_of_the_only_worker_is_final() -> None:
+    schedule = WorkSchedule(grid(1, 1), ahead=2)
     schedule.join("a")
     schedule.pull()
     schedule.orders(0.0)
     assert schedule.failed("a", 0)
 
 
-def test_if_only_the_one_that_failed_is_left_it_tries_again() -> None:
-    schedule = Schedule(grid(1, 1), ahead=2)
+def test_if_only_the_worker_that_failed_is_left_it_tries_again() -> None:
+    schedule = WorkSchedule(grid(1, 1), ahead=2)
     schedule.join("a")
     schedule.join("b")
     schedule.pull()
@@ -273,33 +272,33 @@ def test_if_only_the_one_that_failed_is_left_it_tries_again() -> None:
     other = {"a": "b", "b": "a"}[str(order.worker)]
     schedule.failed(order.worker, 0)
     schedule.leave(other)
-    assert schedule.orders(1.0) == [Order(order.worker, "run", 0)]
+    assert schedule.orders(1.0) == [WorkOrder(order.worker, "run", 0)]
 
 
 def test_a_worker_that_fails_where_others_do_not_is_dismissed() -> None:
-    schedule = Schedule([Piece(key) for key in range(3)], ahead=1)
+    schedule = WorkSchedule([WorkItem(key) for key in range(3)], ahead=1)
     schedule.join("good")
     schedule.join("bad")
     for key in range(3):
         schedule.pull()
         worker = schedule.orders(0.0)[0].worker
         if worker == "good":
-            # Only the bad one's turn counts here.
+            # Only failures of the bad worker count here.
             schedule.failed("bad", key)
             schedule.ran("good", key, 1.0, finished=True)
             schedule._states[key].failed_on.add("bad")
         else:
             schedule.failed("bad", key)
-            assert schedule.orders(0.0) == [Order("good", "run", key)]
+            assert schedule.orders(0.0) == [WorkOrder("good", "run", key)]
             schedule.ran("good", key, 1.0, finished=True)
         schedule.taken(key)
     assert schedule.dismissed() == ["bad"]
     assert schedule.dismissed() == []
 
 
-def test_pieces_that_nobody_can_do_are_held_against_nobody() -> None:
+def test_an_item_that_every_worker_fails_on_counts_against_none_of_them() -> None:
     count = 20
-    schedule = Schedule([Piece(key) for key in range(count)], ahead=count)
+    schedule = WorkSchedule([WorkItem(key) for key in range(count)], ahead=count)
     schedule.join("a")
     schedule.join("b")
     schedule.pull()
@@ -315,8 +314,8 @@ def test_pieces_that_nobody_can_do_are_held_against_nobody() -> None:
         assert schedule.dismissed() == []
 
 
-def test_a_slow_piece_is_given_to_one_that_has_nothing_to_do() -> None:
-    schedule = Schedule([Piece(key) for key in range(7)], ahead=7)
+def test_a_slow_item_is_also_given_to_an_idle_worker() -> None:
+    schedule = WorkSchedule([WorkItem(key) for key in range(7)], ahead=7)
     schedule.join("quick")
     schedule.join("slow")
     schedule.pull()
@@ -333,15 +332,15 @@ def test_a_slow_piece_is_given_to_one_that_has_nothing_to_do() -> None:
             schedule.ran("quick", held["quick"].pop(0), now, finished=True)
     assert doubled is not None
     assert schedule.is_done(doubled)
-    # The slow one comes at last, and nobody needs it.
+    # The slow worker answers last, and its result is not needed.
     assert not schedule.ran("slow", doubled, now, finished=False)
-    assert Order("slow", "drop", doubled) in schedule.orders(now)
+    assert WorkOrder("slow", "drop", doubled) in schedule.orders(now)
     assert schedule.tally.wasted == 1
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_answers_of_the_lost_are_of_no_use(finished: bool) -> None:
-    schedule = Schedule(grid(1, 1), ahead=1)
+def test_answers_of_lost_workers_are_not_used(finished: bool) -> None:
+    schedule = WorkSchedule(grid(1, 1), ahead=1)
     schedule.join("a")
     schedule.pull()
     schedule.orders(0.0)

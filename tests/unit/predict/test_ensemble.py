@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
-from rooftrace.models.spec import BundleSpec, Measured
+from rooftrace.models.spec import (
+    BundleSpec,
+    Calibration,
+    CalibrationData,
+    LogisticMap,
+    MeasuredMetrics,
+)
 from rooftrace.predict.ensemble import Combine, combine
 from rooftrace.predict.model_set import load_models
 from rooftrace.predict.predictor import Predictor
@@ -35,7 +40,7 @@ def model(engine: Engine, threshold: float = 0.5, **spec: Any) -> Predictor:
 
 
 class FixedEngine:
-    """The same probabilities of several classes everywhere."""
+    """Engine with equal probabilities of several classes in every pixel."""
 
     name = "fixed"
     precision = "fp32"
@@ -84,8 +89,8 @@ def test_ties_are_counted() -> None:
     members = [model(PointwiseEngine(), threshold=t / 255) for t in (64, 192)]
     made = combine(members, "vote")
     made.engine.run(ramp)
-    (told,) = made.engine.notes  # type: ignore[attr-defined]
-    assert told.endswith("for the building; 128 of 256 pixels were tied (50.00%).")
+    (reported,) = made.engine.notes  # type: ignore[attr-defined]
+    assert reported.endswith("for the building; 128 of 256 pixels were tied (50.00%).")
     three = combine([*members, members[0]], "vote")
     three.engine.run(ramp)
     assert three.engine.notes == combine(members).engine.notes == ()  # type: ignore[attr-defined]
@@ -93,8 +98,8 @@ def test_ties_are_counted() -> None:
     seen = [(0.6, 0.3, 0.1), (0.2, 0.7, 0.1), (0.1, 0.2, 0.7)]
     apart = combine([model(FixedEngine(*one), **classes) for one in seen], "vote")
     apart.engine.run(BATCH)
-    (told,) = apart.engine.notes  # type: ignore[attr-defined]
-    assert "3 models vote: a tie is for the first class in order; 40 of 40 pixels" in told
+    (reported,) = apart.engine.notes  # type: ignore[attr-defined]
+    assert "3 models vote: a tie is for the first class in order; 40 of 40 pixels" in reported
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_the_size_of_a_tile_suits_all(
 ) -> None:
     members = [model(ConstantEngine(), **size) for size in sizes]
     if expected is None:
-        with pytest.raises(BundleError, match="No size of tile suits all"):
+        with pytest.raises(BundleError, match="No tile size suits all"):
             combine(members)
         return
     spec = combine(members).bundle.spec
@@ -202,8 +207,8 @@ def test_only_the_ratio_of_weights_counts() -> None:
     np.testing.assert_allclose(nearly, members[0].engine.run(image), atol=1e-6)
 
 
-def measured(data: str, split: str = "val", **values: float) -> Measured:
-    return Measured(data=data, split=split, protocol="pooled", values=values)
+def measured(data: str, split: str = "val", **values: float) -> MeasuredMetrics:
+    return MeasuredMetrics(data=data, split=split, protocol="pooled", values=values)
 
 
 def test_without_weights_each_models_own_iou_is_its_weight() -> None:
@@ -221,18 +226,22 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
     assert np.array_equal(given.engine.run(BATCH), made.engine.run(BATCH))
     assert given.engine.notes == ()  # type: ignore[attr-defined]
     for metrics in ((), (measured("a", "test", iou=0.5),), (measured("a", iou=0.0),)):
-        with pytest.raises(ConfigError, match=r"model\.rooftrace has no IoU on validation data"):
+        with pytest.raises(ConfigError, match=r"model\.rooftrace contains no IoU on"):
             combine([members[0], model(ConstantEngine(), metrics=metrics)], "weighted")
 
 
 @pytest.mark.parametrize(
-    ("how", "weights", "told"),
+    ("how", "weights", "reported"),
     [
         ("average", (1, 1), "combined by 'average'"),
         ("vote", (1, 1), "combined by 'vote'"),
-        ("weighted", (1,), r"1 weights 1 were given; expected one for each model, 2\."),
-        ("weighted", (1, 2, 3), "3 weights 1, 2, 3"),
-        ("weighted", (1, 0), "1, 0 were given; each must be above 0"),
+        (
+            "weighted",
+            (1,),
+            r"1 weight was given \(1\) for 2 models; expected one weight",
+        ),
+        ("weighted", (1, 2, 3), r"3 weights were given \(1, 2, 3\)"),
+        ("weighted", (1, 0), "1, 0 were given; each weight must be above 0"),
         ("weighted", (1, -1), "above 0"),
         ("weighted", (1, float("nan")), "above 0"),
         ("weighted", (1, float("inf")), "above 0"),
@@ -240,14 +249,16 @@ def test_without_weights_each_models_own_iou_is_its_weight() -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
-    how: Combine, weights: tuple[float, ...], told: str
+    how: Combine, weights: tuple[float, ...], reported: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=reported):
         combine([model(ConstantEngine()), model(ConstantEngine())], how, weights)
 
 
 def test_one_model_has_no_weights() -> None:
-    with pytest.raises(ConfigError, match=r"The 2 weights 1, 2 were given; expected .* 1\."):
+    with pytest.raises(
+        ConfigError, match=r"2 weights were given \(1, 2\) for 1 model; expected one weight"
+    ):
         load_models(None, "weighted", weights=(1, 2))
     with pytest.raises(ConfigError, match="combined by 'average'"):
         load_models(None, weights=(1,))
@@ -281,5 +292,5 @@ def test_a_calibration_is_kept_where_all_have_the_same() -> None:
 
 
 def test_no_model_is_no_ensemble() -> None:
-    with pytest.raises(ConfigError, match="no models"):
+    with pytest.raises(ConfigError, match="at least one model"):
         combine([])

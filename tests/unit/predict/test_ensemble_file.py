@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import read_bundle, write_bundle
-from rooftrace.models.calibration import Calibration, CalibrationData, LogisticMap
+from rooftrace.models.bundle import read_bundle
+from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 from rooftrace.predict.ensemble_file import (
     EnsembleFile,
     is_ensemble,
@@ -24,6 +23,7 @@ from rooftrace.predict.ensemble_file import (
     write_ensemble,
 )
 from rooftrace.predict.model_set import load_models
+from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(
     map=LogisticMap(kind="platt", slope=1.0, intercept=0.5),
@@ -36,10 +36,8 @@ CALIBRATION = Calibration(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two bundles in `models/`, of thresholds 0.4 and 0.6."""
     made = tmp_path_factory.mktemp("team")
-    tiny = tiny_bundle()
     for name, threshold in (("a", 0.4), ("b", 0.6)):
-        spec = tiny.spec.model_copy(update={"name": name, "threshold": threshold})
-        write_bundle(made / "models" / f"{name}.rooftrace", spec, tiny.parts)
+        write_tiny_bundle(made / "models" / f"{name}.rooftrace", name=name, threshold=threshold)
     return made
 
 
@@ -79,6 +77,7 @@ def test_without_a_threshold_it_is_the_models(folder: Path) -> None:
     assert [one["settings"]["tta"] for one in members] == ["flips", "flips"]
 
 
+@pytest.mark.campaign
 def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
     bundled = load_models(None).bundle
     path = folder / "alone.json"
@@ -97,7 +96,7 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
     good = file_of(folder, path)
     gone = good.members[0].model_copy(update={"path": "models/none.rooftrace"})
     write_ensemble(path, good.model_copy(update={"members": (gone, good.members[1])}))
-    with pytest.raises(BundleError, match=r"names the member 'models/none\.rooftrace', and there"):
+    with pytest.raises(BundleError, match=r"names the member 'models/none\.rooftrace', but there"):
         load_models(path)
     other = good.members[0].model_copy(update={"path": good.members[1].path})
     write_ensemble(path, good.model_copy(update={"members": (other, good.members[1])}))
@@ -114,9 +113,9 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
 def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> None:
     path = folder / "team.ensemble.json"
     write_ensemble(path, file_of(folder, path))
-    with pytest.raises(ConfigError, match="is an ensemble, and 2 models were given"):
+    with pytest.raises(ConfigError, match="is an ensemble file, but 2 models were given"):
         load_models([path, None])
-    with pytest.raises(ConfigError, match="has its own"):
+    with pytest.raises(ConfigError, match="contains its own"):
         load_models(path, weights=(1, 1))
     with pytest.raises(ConfigError, match=r"expected a name that ends in \.json"):
         write_ensemble(folder / "team.rooftrace", file_of(folder, path))
@@ -127,30 +126,30 @@ def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
-        ({"weights": None}, "weights belong to"),
-        ({"combine": "vote"}, "weights belong to"),
-        ({"weights": [1.0]}, "1 weights for 2 members"),
+        ({"weights": None}, "weights are required for"),
+        ({"combine": "vote"}, "weights are required for"),
+        ({"weights": [1.0]}, "1 weight was given for 2 members"),
         ({"weights": [0.0, 1.0]}, "greater than 0"),
         ({"weights": [1e308, 1.0]}, "less than or equal to 1"),
         ({"threshold": 1.5}, "less than or equal to 1"),
         ({"schema_version": 2}, "schema_version"),
         ({"members": []}, "at least 1 item"),
         ({"combine": "sum"}, "combine"),
-        ({"more": 1}, "Extra inputs"),
+        ({"more": 1}, "unknown key 'more'"),
         ({"kind": "bundle"}, "kind"),
     ],
 )
 def test_what_does_not_fit_together_is_said(
-    folder: Path, change: dict[str, Any], told: str
+    folder: Path, change: dict[str, Any], reported: str
 ) -> None:
     path = folder / "wrong.ensemble.json"
     raw = json.loads(file_of(folder, path).model_dump_json()) | change
     path.write_text(json.dumps(raw))
     with pytest.raises(BundleError, match="is not an ensemble file") as caught:
         read_ensemble(path)
-    assert told in caught.value.message
+    assert reported in caught.value.message
 
 
 JSON = st.recursive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Window
 from rooftrace.io.masks import NODATA
-from rooftrace.predict.block import Block, Piece
-from rooftrace.predict.parts import Part, PartStore, pack, unpack
+from rooftrace.predict.block import Block, TileOutput, TileStats
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack, unpack
 
 
-def part(seed: int = 0) -> Part:
+def part(seed: int = 0) -> Checkpoint:
     rng = np.random.default_rng(seed)
     mask = rng.integers(0, 4, (30, 40), dtype=np.uint8)
     mask[:5] = 255
@@ -28,27 +29,27 @@ def part(seed: int = 0) -> Part:
         rng.integers(0, 2, (30, 40), dtype=np.uint8),
     )
     strip = rng.integers(0, 256, (2, 4, 40), dtype=np.uint8)
-    handed_on = (
-        (7, Piece((3, 4), Window(126, 200, 4, 40), strip)),
-        (9, Piece((3, 5), Window(126, 240, 4, 2), None)),
+    halo = (
+        (7, TileOutput((3, 4), Window(126, 200, 4, 40), strip)),
+        (9, TileOutput((3, 5), Window(126, 240, 4, 2), None)),
     )
-    glance = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8), rng.random((3, 4)) > 0.5
-    return Part(block, handed_on, glance, {"tiles_run": 4})
+    thumbnail = rng.integers(0, 256, (3, 4, 3), dtype=np.uint8), rng.random((3, 4)) > 0.5
+    return Checkpoint(replace(block, thumbnail=thumbnail, tiles=TileStats(4)), halo)
 
 
-def same(one: Part, other: Part) -> None:
+def same(one: Checkpoint, other: Checkpoint) -> None:
     assert one.block.window == other.block.window
-    for name in ("mask", "count", "cores"):
+    for name in ("mask", "count", "markers"):
         np.testing.assert_array_equal(getattr(one.block, name), getattr(other.block, name))
     built = (one.block.mask != 0) & (one.block.mask != NODATA)
     np.testing.assert_array_equal(one.block.score[built], other.block.score[built])
-    assert one.figures == other.figures
-    assert one.glance is not None
-    assert other.glance is not None
-    for mine, theirs in zip(one.glance, other.glance):
+    assert one.block.tiles == other.block.tiles
+    assert one.block.thumbnail is not None
+    assert other.block.thumbnail is not None
+    for mine, theirs in zip(one.block.thumbnail, other.block.thumbnail):
         np.testing.assert_array_equal(mine, theirs)
         assert mine.dtype == theirs.dtype
-    for (number, mine), (target, theirs) in zip(one.handed_on, other.handed_on, strict=True):
+    for (number, mine), (target, theirs) in zip(one.halo, other.halo, strict=True):
         assert (number, mine.index, mine.extent) == (target, theirs.index, theirs.extent)
         assert (mine.answer is None) == (theirs.answer is None)
         if mine.answer is not None and theirs.answer is not None:
@@ -56,10 +57,10 @@ def same(one: Part, other: Part) -> None:
 
 
 def test_a_part_comes_back(tmp_path: Path) -> None:
-    store = PartStore(tmp_path / "parts", {"model": "a"})
+    store = CheckpointStore(tmp_path / "parts", {"model": "a"})
     assert store.load(3) is None
     store.save(3, part())
-    again = PartStore(tmp_path / "parts", {"model": "a"})
+    again = CheckpointStore(tmp_path / "parts", {"model": "a"})
     assert not again.replaced
     loaded = again.load(3)
     assert loaded is not None
@@ -68,8 +69,8 @@ def test_a_part_comes_back(tmp_path: Path) -> None:
 
 
 def test_parts_of_another_run_are_given_up(tmp_path: Path) -> None:
-    PartStore(tmp_path / "parts", {"model": "a"}).save(0, part())
-    other = PartStore(tmp_path / "parts", {"model": "b"})
+    CheckpointStore(tmp_path / "parts", {"model": "a"}).save(0, part())
+    other = CheckpointStore(tmp_path / "parts", {"model": "b"})
     assert other.replaced
     assert other.load(0) is None
     other.discard()
@@ -90,19 +91,19 @@ def test_a_damaged_part_is_none_and_never_another(data: st.DataObject) -> None:
         unpack(damaged)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
-        PartStore(tmp_path / "file" / "parts", {})
+        CheckpointStore(tmp_path / "file" / "parts", {})
 
 
 def test_a_part_of_nodata_takes_no_room() -> None:
-    handed_on = part().handed_on
-    empty = Part(Block.empty(Window(3, 4, 3000, 3000)), handed_on, None, {"tiles_empty": 4})
+    block = Block.empty(Window(3, 4, 3000, 3000))
+    empty = Checkpoint(replace(block, tiles=TileStats(tiles_empty=4)), part().halo)
     packed = pack(empty)
     assert len(packed) < 1500
     back = unpack(packed)
-    assert [number for number, _ in back.handed_on] == [7, 9]
-    assert (back.block.window, back.figures) == (empty.block.window, empty.figures)
+    assert [number for number, _ in back.halo] == [7, 9]
+    assert (back.block.window, back.block.tiles) == (empty.block.window, empty.block.tiles)
     assert (back.block.mask == NODATA).all()
     assert back.block.is_empty

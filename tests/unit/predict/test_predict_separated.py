@@ -1,4 +1,4 @@
-"""Prediction with a model that tells touching buildings apart."""
+"""Prediction with a model that separates touching buildings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.predictor import Predictor, default_bundle
-from rooftrace.predict.scene import ScenePlan, plan_scene
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.predict.plan import ScenePlan, plan_scene
+from rooftrace.predict.predictor import Predictor
 
 WALL = slice(58, 62)
 
@@ -83,7 +83,7 @@ def test_polygons_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> No
         assert plan.block_count > 4
         return plan
 
-    monkeypatch.setattr("rooftrace.predict.work.plan_scene", in_small_blocks)
+    monkeypatch.setattr("rooftrace.predict.predictor.plan_scene", in_small_blocks)
     cut = model("border").predict(image)
     assert called
     assert len(whole.footprints) > len(model(None).predict(image).footprints)

@@ -1,4 +1,4 @@
-"""From an image to a mask, footprints and a preview, by a few names."""
+"""The predictor turns an image into a mask, footprints and a preview."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.engines.selftest import tiny_bundle
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import NODATA
-from rooftrace.io.memory import ArraySource
-from rooftrace.models.bundle import write_bundle
+from rooftrace.io.sources import ArraySource
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
+from tiny_models import write_tiny_bundle
 
 HOUSES = (Window(10, 20, 30, 40), Window(100, 50, 20, 25), Window(60, 120, 50, 30))
 GRID = GeoGrid((160, 180), Affine(0.4, 0, 500_000, 0, -0.4, 9_000_000), CRS.from_epsg(32737))
@@ -36,9 +35,8 @@ def village(shape: tuple[int, int] = (160, 180)) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    bundle = tiny_bundle()
     path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, bundle.spec.model_copy(update={"gsd_m": 0.4}), bundle.parts)
+    write_tiny_bundle(path, gsd_m=0.4)
     return load(path)
 
 
@@ -52,7 +50,7 @@ def test_an_array_gives_mask_and_footprints(model: Predictor) -> None:
     assert result.summary.built_up_share == pytest.approx(
         sum(house.area_px for house in HOUSES) / (160 * 180)
     )
-    assert "does not say how many metres" in result.summary.notes[0]
+    assert "has no metres per pixel" in result.summary.notes[0]
 
 
 def _by_row() -> list[Window]:
@@ -105,10 +103,10 @@ def test_save_writes_what_predict_to_files_writes(
         assert picture.height > 160
 
 
-def test_without_a_default_model_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
+def test_without_a_default_model_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch,
                                                     tmp_path: Path) -> None:  # fmt: skip
-    monkeypatch.setattr("rooftrace.predict.predictor.resources.files", lambda _: tmp_path)
-    with pytest.raises(BundleError, match="no default model"):
+    monkeypatch.setattr("rooftrace.models.bundle.resources.files", lambda _: tmp_path)
+    with pytest.raises(BundleError, match="does not contain the bundled model"):
         load()
 
 
@@ -135,7 +133,7 @@ def test_the_preview_shows_image_and_outlines_where_they_are() -> None:
             assert window is not None
             part = image[:, *window.slices()]
             valid = np.full(window.shape_yx, window.row < 3500)
-            preview.watch(window, Raster(part, valid, grid.crop(window)))
+            preview.thumbnail.watch(window, Raster(part, valid, grid.crop(window)))
     found = footprints(Window(900, 600, 1200, 1500))
     preview.paint(found)
     picture = np.asarray(preview.draw((), "1 building", 0.5))
@@ -154,7 +152,7 @@ def test_the_preview_stretches_other_values() -> None:
     data = np.linspace(100, 9000, 2400, dtype=np.float32).reshape(1, 40, 60)
     preview = Preview(grid, 1, np.float32, BUILDINGS)
     window = Window.whole(grid.shape)
-    preview.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
+    preview.thumbnail.watch(window, Raster(data, np.ones((40, 60), dtype=bool), grid))
     picture = np.asarray(preview.draw((), "none", None))
     left = (picture.shape[1] - 60) // 2
     assert picture[0, left].max() < 10

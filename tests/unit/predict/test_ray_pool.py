@@ -1,4 +1,4 @@
-"""Clusters that are not there, and workers that cannot begin."""
+"""Test clusters that do not answer, and workers that cannot start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 
 from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.predict.cluster.driver import Driver
-from rooftrace.predict.cluster.pool import Event, Joined, Lost
-from rooftrace.predict.cluster.ray_pool import ClusterOptions, RayPool
+from rooftrace.predict.cluster.pool import ClusterOptions, Event, Joined, Lost, RayPool
 from rooftrace.predict.cluster.worker import Facts
 from rooftrace.predict.model_set import ModelSet, read_models
 
@@ -21,14 +20,14 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 @pytest.mark.parametrize(
     "address", ["nonsense", "here:", ":6379", "host:0", "host:65536", "host:x"]
 )
-def test_what_is_no_address(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="expected local, auto or HOST:PORT"):
         RayPool(ClusterOptions(address), read_models(None)).__enter__()
 
 
-def test_where_nobody_listens() -> None:
+def test_an_address_without_a_listener_is_refused() -> None:
     with socket.socket() as taken:
-        # Taken, and not listened at.
+        # The port is taken, but no process listens at it.
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         began = time.monotonic()
@@ -38,11 +37,12 @@ def test_where_nobody_listens() -> None:
         assert time.monotonic() - began < 60
 
 
-def test_a_machine_on_which_no_worker_can_be_made(tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_a_machine_on_which_no_worker_can_be_created(tmp_path: Path) -> None:
     facts = Facts("none", "fp32", {}, (), {}, "here")
 
     class Sometimes:
-        """The first one to be made fails."""
+        """A worker whose first construction fails."""
 
         def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
             try:
@@ -66,7 +66,8 @@ def test_a_machine_on_which_no_worker_can_be_made(tmp_path: Path) -> None:
     assert joined.worker != lost.worker
 
 
-def test_a_worker_that_nobody_can_make() -> None:
+@pytest.mark.campaign
+def test_a_worker_that_no_machine_can_create() -> None:
     class Never:
         def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
             raise PredictError("The model is broken.", remedy="Mend it.")
@@ -81,11 +82,12 @@ def test_a_worker_that_nobody_can_make() -> None:
         Driver(pool).begin()
 
 
+@pytest.mark.campaign
 def test_machines_that_lack_the_package() -> None:
-    # Sent by its name, of a module that only this process knows.
+    # The class is sent by name; only this process knows its module.
     with (
         RayPool(ClusterOptions(workers=1), read_models(None), Elsewhere) as pool,
-        pytest.raises(PredictError, match=r"cannot begin: ModuleNotFoundError: .*Install rooft"),
+        pytest.raises(PredictError, match=r"cannot start: ModuleNotFoundError: .*Install the same"),
     ):
         Driver(pool).begin()
 

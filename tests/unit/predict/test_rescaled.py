@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
-from rooftrace.io.memory import ArraySource
 from rooftrace.io.resample import Scaling
+from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.ensemble import combine
-from rooftrace.predict.ensemble_tiles import context_px
+from rooftrace.predict.ensemble import RescaledEngine, combine, context_px
+from rooftrace.predict.pipeline import run
+from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.rescaled import RescaledEngine
-from rooftrace.predict.scene import plan_scene
-from rooftrace.predict.stream import stream
 from rooftrace.testing import generate_scene
 
 
@@ -99,11 +97,11 @@ def test_the_network_gets_sizes_that_it_takes() -> None:
     assert seen.shapes == [(2, 3, 64, 64), (2, 3, 128, 128)]
     filled = RescaledEngine(PointwiseEngine(), spec_of(input_px=128), Scaling()).run(batch)
     assert np.array_equal(filled, PointwiseEngine().run(batch))
-    with pytest.raises(ValueError, match="takes 64 px, and tiles have 100"):
+    with pytest.raises(ValueError, match="takes tiles of 64 px, but received 100 px"):
         RescaledEngine(seen, spec_of(input_px=64), Scaling()).run(batch)
 
 
-def test_the_finest_decides_in_whatever_order() -> None:
+def test_the_finest_decides_in_any_order() -> None:
     members = [model(PointwiseEngine(), 0.6), model(ConstantEngine(0.25), 0.3)]
     for order in (members, members[::-1]):
         made = combine(order)
@@ -132,17 +130,15 @@ def test_the_context_of_a_coarse_model_is_as_many_more_pixels() -> None:
 
 
 def masks(predictor: Predictor, pixels: NDArray[np.uint8], *tiles_px: int) -> list[Any]:
-    """Of one image, with tiles of several sizes."""
+    """Return the masks of one image with tiles of several sizes."""
     source = ArraySource(pixels, GeoGrid((pixels.shape[1], pixels.shape[2])))
     spec, made = predictor.bundle.spec, []
     for tile_px in tiles_px:
-        plan = plan_scene(source, spec, gsd_m=spec.gsd_m, tile_px=tile_px, block_px=tile_px)
+        options = SceneOptions(gsd_m=spec.gsd_m, threshold=0.5)
+        plan = plan_scene(source, spec, options, tile_px=tile_px, block_px=tile_px)
         mask = np.empty(pixels.shape[1:], np.uint8)
-
-        def keep(block: Any, mask: NDArray[np.uint8] = mask) -> None:
+        for block in run(plan, predictor.engine):
             mask[block.window.slices()] = block.score
-
-        stream(source, predictor.engine, spec, plan, keep, threshold=0.5)
         made.append((mask, len(plan.tiles)))
     return made
 
@@ -155,6 +151,7 @@ def test_tiles_equal_the_whole_where_pixels_lie_alike() -> None:
     assert np.array_equal(tiled, whole)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("gsd_m", [0.37, 0.5, 0.75, 1.13])
 def test_tiles_hardly_differ_from_the_whole_at_any_scale(gsd_m: float) -> None:
     pixels = generate_scene(1, shape_yx=(500, 500)).image

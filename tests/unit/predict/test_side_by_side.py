@@ -1,4 +1,4 @@
-"""Panels beside one another: what is not known, and colours that anyone can tell apart."""
+"""Panels side by side: unknown pixels, and colours that everyone can distinguish."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from rooftrace.core.types import GeoGrid, Mask
 from rooftrace.io.legend import Legend
-from rooftrace.predict.comparison import FOUND, INVENTED, MISSED, side_by_side
+from rooftrace.predict.side_by_side import FOUND, INVENTED, MISSED, side_by_side
 
 SHAPE = (300, 400)
 LEGEND = Legend(("land", "building"))
@@ -56,10 +56,10 @@ def test_without_an_image_there_are_three_panels() -> None:
 
 
 @pytest.mark.parametrize("seen", SEEN)
-def test_errors_can_be_told_apart_by_anyone(seen: str) -> None:
+def test_errors_can_be_distinguished(seen: str) -> None:
     rgb = np.array([FOUND, MISSED, INVENTED]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     looks = (linear @ SEEN[seen].T).clip(0, 1).astype(np.float32)
     lab = cv2.cvtColor(looks[None], cv2.COLOR_LRGB2Lab)[0]
-    # Of colours side by side 2 can just be told apart; these are a few pixels of a picture.
+    # A distance of 2 is just visible side by side; these are a few pixels of a picture.
     assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 20

@@ -41,7 +41,7 @@ def view(picture: np.ndarray, row: int, col: int) -> np.ndarray:
 
 @pytest.mark.parametrize("rate", [5, 25, 100])
 def test_a_change_has_come_through_by_63_percent_after_the_time_constant(rate: int) -> None:
-    """Whatever the frame rate: 1 − 1/e of the way from 0 to 200."""
+    """Reach 1 − 1/e of the way from 0 to 200 at every frame rate."""
     smoothed = ExponentialSmoother(0.4)
     smoothed.feed(BLACK, even(0), 0.0, cut=False)
     for number in range(1, round(0.4 * rate) + 1):
@@ -102,7 +102,7 @@ def test_what_is_mixed_lies_between_what_was_fed(
 
 @pytest.mark.parametrize("step_yx", [(0, 4), (3, -2), (-2, 5)])
 def test_flow_carries_what_is_known_along_with_the_ground(step_yx: tuple[int, int]) -> None:
-    """A disc is told of once; ten frames later it lies where the ground beneath it does."""
+    """A disc is given once; ten frames later it lies where the ground beneath it does."""
     picture = ground(3)
     smoothed = FlowSmoother(0.3)
     disc = cv2.circle(even(0), (80, 60), 15, 255, -1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +16,13 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BandMismatch, DataError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, Window
-from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.io.masks import NODATA
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
-from rooftrace.predict.block import Block, most_probable
-from rooftrace.predict.passage import SceneStream, StreamStats
-from rooftrace.predict.scene import ScenePlan, plan_scene
-from rooftrace.predict.stream import run_streams, stream
+from rooftrace.predict.block import Block, TileStats, most_probable
+from rooftrace.predict.pipeline import SceneBlocks, run, run_scenes
+from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 
 SPEC = BundleSpec(
     name="fake",
@@ -46,24 +48,28 @@ def scene(shape: tuple[int, int], holes: bool = True, gsd_m: float | None = None
 
 
 class Collected:
-    """What blocks add up to."""
+    """The whole scene, put together from its blocks."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.mask = np.full(shape, 77, dtype=np.uint8)
         self.score = np.full(shape, 77, dtype=np.uint8)
         self.windows: list[Window] = []
+        self.tiles = TileStats()
+        self.class_px = np.zeros(256, dtype=np.int64)
 
-    def __call__(self, block: Block) -> None:
+    def feed(self, block: Block) -> None:
         where = block.window.slices()
         self.mask[where], self.score[where] = block.mask, block.score
         self.windows.append(block.window)
+        self.tiles = self.tiles.plus(block.tiles)
+        self.class_px += block.count
 
 
-def predict(source: ArraySource, plan: ScenePlan, engine: object = None, spec: BundleSpec = SPEC,
-            threshold: float | None = 0.5) -> tuple[Collected, StreamStats]:  # fmt: skip
+def predict(source: ArraySource, plan: ScenePlan, engine: Engine | None = None) -> Collected:
     collected = Collected(source.grid.shape)
-    stats = stream(source, engine or PointwiseEngine(), spec, plan, collected, threshold=threshold)  # type: ignore[arg-type]
-    return collected, stats
+    for block in run(plan, engine or PointwiseEngine()):
+        collected.feed(block)
+    return collected
 
 
 @settings(max_examples=25)
@@ -75,12 +81,12 @@ def predict(source: ArraySource, plan: ScenePlan, engine: object = None, spec: B
 def test_tiled_equals_whole(shape: tuple[int, int], tile_px: int, holes: bool) -> None:
     source = scene(shape, holes)
     raster = source.read()
-    tiled, stats = predict(source, plan_scene(source, SPEC, tile_px=tile_px, block_px=64))
+    tiled = predict(source, plan_scene(source, SPEC, tile_px=tile_px, block_px=64))
     expected = np.where(raster.valid, raster.data[0] >= 128, NODATA)
     np.testing.assert_array_equal(tiled.mask, expected)
     np.testing.assert_array_equal(tiled.score[raster.valid], raster.data[0][raster.valid])
-    assert stats.valid_px == raster.valid.sum()
-    np.testing.assert_array_equal(stats.class_px, np.bincount(expected.ravel(), minlength=256))
+    assert tiled.class_px[:NODATA].sum() == raster.valid.sum()
+    np.testing.assert_array_equal(tiled.class_px, np.bincount(expected.ravel(), minlength=256))
 
 
 class EdgyEngine:
@@ -95,6 +101,7 @@ class EdgyEngine:
         return (0.5 * scaled + 0.5 * place).astype(np.float32)
 
 
+@pytest.mark.campaign
 @settings(max_examples=15)
 @given(
     st.tuples(st.integers(1, 1500), st.integers(1, 700)),
@@ -106,7 +113,7 @@ def test_blocks_do_not_show(shape: tuple[int, int], gsd_m: float) -> None:
     results = []
     for block_px in (64, 512, 4096):
         plan = plan_scene(source, spec, tile_px=160, block_px=block_px)
-        results.append(predict(source, plan, EdgyEngine(), spec)[0])
+        results.append(predict(source, plan, EdgyEngine()))
     assert len(results[0].windows) >= len(results[-1].windows)
     for result in results[1:]:
         np.testing.assert_array_equal(result.mask, results[0].mask)
@@ -116,7 +123,7 @@ def test_blocks_do_not_show(shape: tuple[int, int], gsd_m: float) -> None:
 def test_nodata_stays_nodata_when_resampled() -> None:
     spec = SPEC.model_copy(update={"gsd_m": 0.4})
     source = scene((300, 400), gsd_m=0.2)
-    collected, _ = predict(source, plan_scene(source, spec), ConstantEngine(0.9), spec)
+    collected = predict(source, plan_scene(source, spec), ConstantEngine(0.9))
     np.testing.assert_array_equal(collected.mask == NODATA, ~source.read().valid)
     assert (collected.mask[source.read().valid] == 1).all()
 
@@ -132,7 +139,8 @@ def test_empty_tiles_never_reach_the_network() -> None:
             seen.append(batch.shape)
             return super().run(batch)
 
-    collected, stats = predict(source, plan_scene(source, SPEC, tile_px=128), Counting())
+    collected = predict(source, plan_scene(source, SPEC, tile_px=128), Counting())
+    stats = collected.tiles
     assert stats.tiles_empty > 0
     assert sum(shape[0] for shape in seen) == stats.tiles_run
     assert stats.tiles_run + stats.tiles_empty == len(plan_scene(source, SPEC, tile_px=128).tiles)
@@ -143,7 +151,7 @@ def test_empty_tiles_never_reach_the_network() -> None:
 def test_no_tile_is_computed_twice() -> None:
     source = scene((900, 700), holes=False)
     plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
-    _, stats = predict(source, plan)
+    stats = predict(source, plan).tiles
     assert len(plan.blocks) > 1
     assert stats.tiles_run == len(plan.tiles)
 
@@ -157,12 +165,12 @@ def test_more_classes_take_themost_probable() -> None:
 
     source = scene((200, 150))
     raster = source.read()
-    collected, stats = predict(source, plan_scene(source, spec), ByBand(), spec, threshold=None)
+    collected = predict(source, plan_scene(source, spec), ByBand())
     expected = np.where(raster.valid, raster.data.argmax(axis=0), NODATA)
     np.testing.assert_array_equal(collected.mask, expected)
     best = raster.data.max(axis=0)
     np.testing.assert_array_equal(collected.score[raster.valid], best[raster.valid])
-    np.testing.assert_array_equal(stats.class_px, np.bincount(expected.ravel(), minlength=256))
+    np.testing.assert_array_equal(collected.class_px, np.bincount(expected.ravel(), minlength=256))
 
 
 @given(
@@ -183,7 +191,7 @@ def test_of_classes_that_are_alike_the_first_is_taken(
 
 
 def test_many_classes_are_predicted_in_smaller_parts() -> None:
-    """What is held at a time are the answers of tiles, one value for each class and pixel."""
+    """Memory holds the answers of tiles, one value for each class and pixel."""
     source = ArraySource(np.zeros((3, 4096, 4096), dtype=np.uint8))
     few, many = (
         plan_scene(source, SPEC.model_copy(update={"classes": tuple("abcdefghij"[:count])}))
@@ -203,7 +211,7 @@ def test_a_model_of_one_size_gets_that_size() -> None:
             return super().run(batch)
 
     source = scene((50, 333))
-    predict(source, plan_scene(source, spec), Strict(), spec)
+    predict(source, plan_scene(source, spec), Strict())
     assert {shape[1:] for shape in shapes} == {(3, 96, 96)}
 
 
@@ -232,30 +240,40 @@ def test_a_failing_tile_fails_the_run_with_its_window() -> None:
 
 def test_a_failing_tile_of_a_batch_fails_its_own_scene_alone() -> None:
     sources = [scene((128, 128), holes=False), scene((128, 120)), scene((100, 128), holes=False)]
-    collected = [Collected(source.grid.shape) for source in sources]
-    scenes = [
-        SceneStream(source, SPEC, plan_scene(source, SPEC), take, threshold=0.5)
-        for source, take in zip(sources, collected)
-    ]
-    run_streams(scenes, Failing(sources[0].read().data))
+    scenes = [SceneBlocks(plan_scene(source, SPEC)) for source in sources]
+    collected = []
+    for one in run_scenes(scenes, Failing(sources[0].read().data)):
+        taken = Collected(one.plan.shape_yx)
+        with suppress(PredictError):
+            for block in one:
+                taken.feed(block)
+        collected.append(taken)
     assert [one.error is None for one in scenes] == [False, True, True]
     for source, taken in zip(sources[1:], collected[1:]):
-        np.testing.assert_array_equal(taken.mask, predict(source, plan_scene(source, SPEC))[0].mask)
+        np.testing.assert_array_equal(taken.mask, predict(source, plan_scene(source, SPEC)).mask)
+
+
+def test_a_scene_that_the_caller_leaves_does_not_stop_the_others() -> None:
+    sources = [scene((900, 700)), scene((128, 120)), scene((600, 300))]
+    plans = [plan_scene(source, SPEC, tile_px=128, block_px=64) for source in sources]
+    taken = []
+    for number, one in enumerate(run_scenes(map(SceneBlocks, plans), PointwiseEngine())):
+        blocks = iter(one)
+        taken.append([next(blocks)] if number == 0 else list(blocks))
+    assert [len(blocks) for blocks in taken] == [1, plans[1].block_count, plans[2].block_count]
 
 
 @pytest.mark.parametrize("block_px", [64, 4096])
 def test_forgiven_tiles_become_nodata_where_they_count(block_px: int) -> None:
     source = scene((400, 400), holes=False)
     plan = plan_scene(source, SPEC, tile_px=128, block_px=block_px)
-    collected = Collected(source.grid.shape)
-    one = SceneStream(source, SPEC, plan, collected, threshold=0.5, forgiving=True)
+    forgiving = replace(plan, options=SceneOptions(forgiving=True))
     window = plan.tiles.tile((0, 2)).read
-    run_streams([one], Failing(source.read(window).data))
-    assert one.error is None
-    assert len(one.failed) == one.stats.tiles_failed == 1
-    assert str(window) in one.failed[0]
+    collected = predict(source, forgiving, Failing(source.read(window).data))
+    assert len(collected.tiles.errors) == collected.tiles.tiles_failed == 1
+    assert str(window) in collected.tiles.errors[0]
     lost = plan.tiles.tile((0, 2)).write
-    expected = predict(source, plan)[0].mask
+    expected = predict(source, plan).mask
     expected[lost.slices()] = NODATA
     np.testing.assert_array_equal(collected.mask, expected)
 
@@ -263,7 +281,7 @@ def test_forgiven_tiles_become_nodata_where_they_count(block_px: int) -> None:
 def test_a_failing_read_fails_the_run() -> None:
     class Torn(ArraySource):
         def read(self, window: Window | None = None) -> Raster:
-            if window is not None and window.row > 100:
+            if window is None or window.row > 100:
                 raise DataError("torn.tif cannot be read")
             return super().read(window)
 
@@ -275,25 +293,30 @@ def test_a_failing_read_fails_the_run() -> None:
 def test_a_failing_consumer_fails_the_run() -> None:
     source = scene((1200, 600))
     plan = plan_scene(source, SPEC, tile_px=128, block_px=64)
+    threads = set(threading.enumerate())
 
-    def full(_: Block) -> None:
-        raise OSError("no space left")
+    def full() -> None:
+        for _ in run(plan, PointwiseEngine()):
+            raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        stream(source, PointwiseEngine(), SPEC, plan, full, threshold=0.5)
+        full()
+    gc.collect()
+    assert set(threading.enumerate()) <= threads
 
 
 def test_threshold_is_on_the_probability() -> None:
     source = scene((100, 100), holes=False)
     red = source.read().data[0]
     for threshold, expected in ((0, True), (1, red == 255), (100 / 255, red >= 100)):
-        collected, _ = predict(source, plan_scene(source, SPEC), threshold=threshold)
+        plan = plan_scene(source, SPEC, SceneOptions(threshold=threshold))
+        collected = predict(source, plan)
         np.testing.assert_array_equal(collected.mask, np.broadcast_to(expected, red.shape))
 
 
 def test_other_bands_and_values_are_refused() -> None:
-    with pytest.raises(BandMismatch, match=r"has 1 bands.* expects 3: red, green, blue") as caught:
-        plan_scene(ArraySource(np.zeros((1, 9, 9), dtype=np.uint8), name="a.tif"), SPEC)
+    with pytest.raises(BandMismatch, match=r"has 2 bands.* expects 3: red, green, blue") as caught:
+        plan_scene(ArraySource(np.zeros((2, 9, 9), dtype=np.uint8), name="a.tif"), SPEC)
     assert caught.value.remedy
-    with pytest.raises(DataError, match="holds uint16 values; the model 'fake' expects uint8"):
-        plan_scene(ArraySource(np.zeros((3, 9, 9), dtype=np.uint16), name="a.tif"), SPEC)
+    with pytest.raises(DataError, match=r"a\.tif has values of type complex64"):
+        plan_scene(ArraySource(np.zeros((3, 9, 9), dtype=np.complex64), name="a.tif"), SPEC)

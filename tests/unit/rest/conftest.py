@@ -1,4 +1,4 @@
-"""Clients of a service whose network is a pixel's brightness."""
+"""Clients of a service whose network returns the brightness of a pixel."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def client(service: Service) -> TestClient:
-    """Of an API without a key; its lifespan is not run, as its service is warm already."""
+    """Return a client of an API without a key. Its lifespan does not run: the service is warm."""
     return TestClient(create_api(service), raise_server_exceptions=False)
 
 
 @pytest.fixture
 def client_of() -> Iterator[Callable[..., TestClient]]:
-    """Clients of further services, which are closed at the end."""
+    """Return a function that creates clients of further services; they are closed at the end."""
     made: list[Service] = []
 
     def build(

@@ -1,4 +1,4 @@
-"""A service whose network is a pixel's brightness, and images that it knows buildings in."""
+"""A service whose network returns the brightness of a pixel, and images with bright roofs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
+from raster_files import write_geotiff
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.limits import Limits
+from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
 
 class Gate(PointwiseEngine):
-    """Waits at each run until it may go on."""
+    """An engine that waits at each run until the test opens it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Gate(PointwiseEngine):
 
 
 def roofs(seed: int = 0, side: int = 96) -> NDArray[np.uint8]:
-    """(y, x, 3) bright rectangles on dark ground."""
+    """Return an image (y, x, 3) with bright rectangles on a dark background."""
     rng = np.random.default_rng(seed)
     image = np.full((side, side, 3), 30, np.uint8)
     for _ in range(6):
@@ -53,11 +53,9 @@ def geotiff(
     transform: Affine | None = None,
 ) -> bytes:
     pixels = np.moveaxis(roofs(), -1, 0)
-    with rasterio.open(
-        path, "w", driver="GTiff", height=96, width=96, count=3, dtype="uint8", crs=crs,
-        transform=transform or Affine(0.5, 0, 500_000, 0, -0.5, 100_000),
-    ) as file:  # fmt: skip
-        file.write(pixels)
+    write_geotiff(
+        path, pixels, crs=crs, transform=transform or Affine(0.5, 0, 500_000, 0, -0.5, 100_000)
+    )
     return path.read_bytes()
 
 

@@ -1,25 +1,16 @@
-"""Who listens to a job hears its end, however fast or slow, early or late."""
+"""Listeners of a job receive its end, whether they are fast or slow, early or late."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
-from rooftrace.predict.options import SceneOptions
-from rooftrace.rest.job_events import JobEvents
-from rooftrace.service.jobs.job import Job
-from rooftrace.service.jobs.store import JobStore
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    store = JobStore(tmp_path / "jobs")
-    yield store
-    store.close()
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.rest.jobs import JobEvents
+from rooftrace.service.jobs.store import Job, JobStore
 
 
 @pytest.fixture
@@ -33,12 +24,12 @@ def show(job: Job) -> str:
     return f"{job.state} {job.pixels_done}"
 
 
-async def told(events: AsyncIterator[bytes]) -> str:
+async def next_event(events: AsyncIterator[bytes]) -> str:
     return (await anext(events)).decode()
 
 
 def in_a_thread(*calls: object) -> None:
-    """As the threads of jobs do."""
+    """Change jobs from a thread, as the runner does."""
     thread = threading.Thread(target=lambda: [call() for call in calls])  # type: ignore[operator]
     thread.start()
     thread.join()
@@ -47,13 +38,13 @@ def in_a_thread(*calls: object) -> None:
 def test_the_wire_format(store: JobStore, job: Job) -> None:
     async def listen() -> None:
         events = JobEvents(store).of(job, 0, show)
-        assert await told(events) == "event: queued\nid: 1\ndata: queued 0\n\n"
+        assert await next_event(events) == "event: queued\nid: 1\ndata: queued 0\n\n"
         in_a_thread(store.claim)
-        assert await told(events) == "event: running\nid: 2\ndata: running 0\n\n"
+        assert await next_event(events) == "event: running\nid: 2\ndata: running 0\n\n"
         in_a_thread(lambda: store.progress(job.id, 32, 64, 1))
-        assert await told(events) == "event: progress\nid: 3\ndata: running 32\n\n"
+        assert await next_event(events) == "event: progress\nid: 3\ndata: running 32\n\n"
         in_a_thread(lambda: store.fail(job.id, {}))
-        assert await told(events) == "event: failed\nid: 4\ndata: failed 32\n\n"
+        assert await next_event(events) == "event: failed\nid: 4\ndata: failed 32\n\n"
         with pytest.raises(StopAsyncIteration):
             await anext(events)
 
@@ -65,13 +56,13 @@ def test_a_slow_listener_misses_what_was_between_and_never_the_last(
 ) -> None:
     async def listen() -> None:
         events = JobEvents(store).of(job, 0, show)
-        await told(events)
+        await next_event(events)
         in_a_thread(
             store.claim,
             *(lambda n=n: store.progress(job.id, n, 64, 0) for n in range(20)),  # type: ignore[misc]
             lambda: store.finish(job.id, {"pixels": 64}, []),
         )
-        assert await told(events) == "event: done\nid: 23\ndata: done 64\n\n"
+        assert await next_event(events) == "event: done\nid: 23\ndata: done 64\n\n"
 
     asyncio.run(listen())
 
@@ -83,7 +74,7 @@ def test_one_that_comes_again_hears_what_is_new_alone(store: JobStore, job: Job)
 
     async def listen() -> None:
         events = JobEvents(store).of(running, 2, show)
-        waiting = asyncio.create_task(told(events))
+        waiting = asyncio.create_task(next_event(events))
         await asyncio.sleep(0.05)
         assert not waiting.done()
         in_a_thread(lambda: store.progress(job.id, 8, 64, 1))
@@ -104,7 +95,7 @@ def test_one_that_knows_what_never_was_hears_all(store: JobStore, job: Job) -> N
 
 
 def test_a_change_before_anybody_listened_is_not_lost(store: JobStore, job: Job) -> None:
-    # The job was looked up, and ended before its events were asked for.
+    # The job ended between the lookup and the request for its events.
     store.cancel(job.id)
 
     async def listen() -> list[str]:
@@ -132,11 +123,11 @@ def test_a_job_that_is_removed(store: JobStore, job: Job, before: bool) -> None:
 def test_a_comment_keeps_the_line_open(store: JobStore, job: Job) -> None:
     async def listen() -> None:
         events = JobEvents(store, heartbeat_s=0.02).of(job, 0, show)
-        await told(events)
-        assert await told(events) == ": alive\n\n"
-        assert await told(events) == ": alive\n\n"
+        await next_event(events)
+        assert await next_event(events) == ": alive\n\n"
+        assert await next_event(events) == ": alive\n\n"
         in_a_thread(store.claim)
-        heard = [await told(events) for _ in range(2)]
+        heard = [await next_event(events) for _ in range(2)]
         assert "event: running\nid: 2\ndata: running 0\n\n" in heard
 
     asyncio.run(listen())
@@ -148,9 +139,9 @@ def test_who_goes_away_is_forgotten_and_many_cost_no_thread(store: JobStore, job
     async def listen() -> None:
         listeners = [events.of(job, 0, show) for _ in range(300)]
         for listener in listeners:
-            await told(listener)
+            await next_event(listener)
         assert events.listening == 300
-        waiting = [asyncio.create_task(told(listener)) for listener in listeners]
+        waiting = [asyncio.create_task(next_event(listener)) for listener in listeners]
         before = threading.active_count()
         in_a_thread(store.claim)
         assert {text.split("\n")[0] for text in await asyncio.gather(*waiting)} == {
@@ -162,5 +153,5 @@ def test_who_goes_away_is_forgotten_and_many_cost_no_thread(store: JobStore, job
         assert events.listening == 0
 
     asyncio.run(listen())
-    # Nobody listens any more, and the loop is closed.
+    # No listener is left, and the loop is closed.
     store.fail(job.id, {})

@@ -1,4 +1,4 @@
-"""Uploads of jobs: to disk as they come, however they are cut."""
+"""Uploads of jobs are written to disk while they arrive, for any split into chunks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import TooLargeError
-from rooftrace.rest import job_upload
-from rooftrace.rest.job_upload import receive
+from rooftrace.rest import upload as job_upload
 from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.upload import save_upload
 
 MOST = 2**30
 
 
 def request(kind: str, chunks: Iterable[bytes], length: int | None = None) -> Request:
-    """A request whose body comes in these chunks, and breaks off where one is None."""
+    """Return a request with these chunks as its body; None means that the client disconnects."""
     left = iter(chunks)
 
     async def next_message() -> dict[str, object]:
@@ -41,7 +41,7 @@ def request(kind: str, chunks: Iterable[bytes], length: int | None = None) -> Re
 
 
 def form(data: bytes, filename: str) -> tuple[str, bytes]:
-    """A form as a client of good standing builds it."""
+    """Return the form that httpx builds."""
     built = httpx.Request("POST", "http://a", files={"file": (filename, data)})
     return built.headers["content-type"], built.read()
 
@@ -64,7 +64,7 @@ def test_a_form_is_read_alike_however_it_is_cut(
     kind, body = form(data, filename)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
-        name = asyncio.run(receive(request(kind, cut(body, places)), path, MOST))
+        name = asyncio.run(save_upload(request(kind, cut(body, places)), path, MOST))
         assert path.read_bytes() == data
     assert name == filename
 
@@ -75,7 +75,7 @@ def test_no_form_is_ever_worse_than_a_problem(body: bytes, places: list[int]) ->
         kind = "multipart/form-data; boundary=a"
         chunks = cut(b"--a\r\n" + body, places)
         with pytest.raises(ProblemError):
-            asyncio.run(receive(request(kind, chunks), Path(folder) / "upload", MOST))
+            asyncio.run(save_upload(request(kind, chunks), Path(folder) / "upload", MOST))
 
 
 @pytest.mark.parametrize("kind", ["image/tiff", "form"])
@@ -96,7 +96,7 @@ def test_a_large_upload_is_never_in_memory(tmp_path: Path, kind: str) -> None:
     async def measured() -> int:
         tracemalloc.start()
         try:
-            await receive(request(kind, chunks()), tmp_path / "upload", MOST)
+            await save_upload(request(kind, chunks()), tmp_path / "upload", MOST)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -107,28 +107,28 @@ def test_a_large_upload_is_never_in_memory(tmp_path: Path, kind: str) -> None:
 
 
 def test_one_byte_too_many(tmp_path: Path) -> None:
-    asyncio.run(receive(request("image/png", [b"12", b"34"]), tmp_path / "a", 4))
+    asyncio.run(save_upload(request("image/png", [b"12", b"34"]), tmp_path / "a", 4))
     with pytest.raises(TooLargeError, match="more than the 3 bytes"):
-        asyncio.run(receive(request("image/png", [b"12", b"34"]), tmp_path / "b", 3))
+        asyncio.run(save_upload(request("image/png", [b"12", b"34"]), tmp_path / "b", 3))
     with pytest.raises(TooLargeError):
-        asyncio.run(receive(request("image/png", [], length=4), tmp_path / "c", 3))
-    # Nothing was read for it.
+        asyncio.run(save_upload(request("image/png", [], length=4), tmp_path / "c", 3))
+    # The body was not read.
     assert not (tmp_path / "c").exists()
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("/dev/full is Linux's")
     opened, full = Path.open, Path("/dev/full")
     monkeypatch.setattr(Path, "open", lambda path, mode: opened(full, "wb", buffering=0))
     with pytest.raises(HTTPException) as caught:
-        asyncio.run(receive(request("image/png", [b"1"]), tmp_path / "upload", MOST))
+        asyncio.run(save_upload(request("image/png", [b"1"]), tmp_path / "upload", MOST))
     assert caught.value.status_code == 507
     monkeypatch.setattr(job_upload.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(HTTPException, match="no room"):
-        asyncio.run(receive(request("image/png", [], length=11), tmp_path / "b", MOST))
+        asyncio.run(save_upload(request("image/png", [], length=11), tmp_path / "b", MOST))
 
 
 def test_a_client_that_goes_away(tmp_path: Path) -> None:
     with pytest.raises(ProblemError, match="broke off"):
-        asyncio.run(receive(request("image/png", [b"1", None]), tmp_path / "a", MOST))  # type: ignore[list-item]
+        asyncio.run(save_upload(request("image/png", [b"1", None]), tmp_path / "a", MOST))  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""What Label Studio asks of an ML backend, and what it is told."""
+"""Requests of Label Studio to the ML backend, and the responses."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from rooftrace.core.errors import BusyError
-from rooftrace.data.labelstudio.client import LabelStudio
-from rooftrace.data.labelstudio.write import label_config
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.predict.options import SceneOptions
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio.write import label_config
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.problems import install_problems
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.labelling import labeller
-from rooftrace.service.limits import Limits
 from rooftrace.service.service import Service
+from rooftrace.service.versions import ModelVersions, TrainingSettings
 
 CONFIG = label_config(("background", "building"))
 URL = "http://labels.example.com"
@@ -68,7 +70,7 @@ def backend(service: Service) -> TestClient:
 
 
 def asked(*images: object, config: str = CONFIG, **others: Any) -> dict[str, Any]:
-    """What `MLApi.make_predictions` of Label Studio 1.23 sends."""
+    """Return a request of `MLApi.make_predictions` in Label Studio 1.23."""
     tasks = [
         {"id": 10 + number, "data": {"image": image}, "project": 1, "annotations": [],
          "predictions": [], "meta": {}, "file_upload": None}
@@ -85,6 +87,47 @@ def test_it_is_there(backend: TestClient) -> None:
     assert version == f"{bundle.spec.name}-{bundle.sha256[:8]}"
     event = {"action": "ANNOTATION_CREATED", "annotation": {"result": []}}
     assert backend.post("/webhook", json=event).json() == {"status": "ignored"}
+
+
+def started(number: object, title: object = "Zanzibar") -> dict[str, Any]:
+    """Return a request of `MLApi.train` in Label Studio 1.23."""
+    return {"action": "START_TRAINING", "project": {"id": number, "title": title}}
+
+
+def test_start_training_starts_one(service: Service, store: JobStore) -> None:
+    backend = client(service, versions=ModelVersions(service, store, TrainingSettings(1.0)))
+    answer = backend.post("/webhook", json=started(3)).json()
+    [job] = store.newest(9)
+    assert answer == {"status": "queued", "job": job.id}
+    assert job.name == "project 3, Zanzibar"
+    assert job.training is not None
+    assert (job.training.project, job.training.minutes) == (3, 1.0)
+    # The request of a server whose webhooks are switched off, and a second click.
+    sent = {"project": "3.1700000000", "annotations": [{"id": 1}], "label_config": CONFIG}
+    assert backend.post("/train", json=sent).json() == answer
+    for action in ("ANNOTATION_CREATED", "PROJECT_UPDATED", "start_training"):
+        event = started(4) | {"action": action}
+        assert backend.post("/webhook", json=event).json() == {"status": "ignored"}
+    assert len(store.newest(9)) == 1
+
+
+@pytest.mark.parametrize("number", [None, "3", 0, -1, True, 1.5, {"$gt": 0}, 2**31])
+def test_a_training_of_no_project(service: Service, store: JobStore, number: object) -> None:
+    backend = client(service, versions=ModelVersions(service, store, TrainingSettings(1.0)))
+    answers = [backend.post("/webhook", json=started(number))]
+    answers += [
+        backend.post("/train", json={"project": sent}) for sent in ("", "x.1", "9" * 99, "0.1")
+    ]
+    for answer in answers:
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert store.newest(9) == []
+
+
+def test_a_server_that_does_not_train_says_so(backend: TestClient) -> None:
+    answer = backend.post("/webhook", json=started(3))
+    assert answer.status_code == 422
+    assert "--train-minutes" in answer.json()["remedy"]
 
 
 def setup(
@@ -105,7 +148,7 @@ def test_a_project_is_connected(backend: TestClient) -> None:
 @pytest.mark.parametrize(
     ("schema", "hostname", "said"),
     [("<View/>", "http://localhost:8080", "has none of <PolygonLabels>"),
-     (CONFIG, "http://labels.example.com", "not named when this server was started"),
+     (CONFIG, "http://labels.example.com", "started without the address"),
      (CONFIG.replace("building", "Haus"), "http://localhost:8080", "no label 'building'")],
 )  # fmt: skip
 def test_a_project_that_cannot_be(
@@ -123,6 +166,7 @@ def test_only_a_neighbour_may_introduce_itself(service: Service) -> None:
     assert setup(client(service, near=True)).status_code == 200
 
 
+@pytest.mark.campaign
 def test_predictions_for_several_tasks(backend: TestClient) -> None:
     answer = backend.post("/predict", json=asked(uri(1), uri(0), uri(2))).json()
     one, none, two = answer["results"]
@@ -138,10 +182,11 @@ def test_predictions_for_several_tasks(backend: TestClient) -> None:
     assert xy.max(axis=0) == pytest.approx(high)
 
 
+@pytest.mark.campaign
 def test_a_task_that_cannot_be_predicted_has_no_prediction(
     backend: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not an empty one, which would say that there is no building."""
+    """An empty prediction would mean that the image has no buildings."""
     with caplog.at_level(logging.WARNING):
         sent = asked("/etc/passwd\r\nforged", uri(1), "data:image/png;base64,AAAA", None)
         sent["tasks"] += [{"id": 5, "data": {"text": "x"}}, {"data": None}, {}]
@@ -149,8 +194,8 @@ def test_a_task_that_cannot_be_predicted_has_no_prediction(
     assert [("result" in each, "error" in each) for each in results] == [
         (False, True), (True, False), *[(False, True)] * 5
     ]  # fmt: skip
-    assert "not known which Label Studio" in results[0]["error"]
-    assert "has no 'image' in its data" in results[4]["error"]
+    assert "of this project is not known" in results[0]["error"]
+    assert "data of task 5 has no key 'image'" in results[4]["error"]
     assert len(caplog.messages) == 6
     assert all("\n" not in message and "\r" not in message for message in caplog.messages)
 
@@ -176,12 +221,12 @@ def test_what_an_annotator_points_at(backend: TestClient) -> None:
 def test_settings_of_the_interface_and_of_a_task(
     service: Service, backend: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[SceneOptions | None] = []
+    seen: list[SceneOptions] = []
     real = service.predict
 
-    def predict(data: bytes, name: str, options: SceneOptions | None = None) -> Prediction:
+    def predict(data: bytes, name: str, options: SceneOptions, model: Predictor) -> Prediction:
         seen.append(options)
-        return real(data, name, options)
+        return real(data, name, options, model)
 
     monkeypatch.setattr(service, "predict", predict)
     config = CONFIG.replace(
@@ -193,25 +238,25 @@ def test_settings_of_the_interface_and_of_a_task(
         if gsd_m is not None:
             task["data"]["gsd_m"] = gsd_m
     results = backend.post("/predict", json=sent).json()["results"]
-    assert sorted((one.gsd_m or 0, one.threshold) for one in seen if one) == [
+    assert sorted((one.gsd_m or 0, one.threshold) for one in seen) == [
         (0.25, 0.2), (0.5, 0.2)
     ]  # fmt: skip
     assert ["error" in one for one in results] == [False, False, True, True]
 
 
 def test_of_very_many_tasks_the_first_is_answered(backend: TestClient) -> None:
-    """One prediction for several tasks: the sign for Label Studio to ask for each alone."""
-    sent = asked(*[uri(1)] * (labeller.MOST_AT_ONCE + 1))
+    """One prediction for several tasks makes Label Studio request each task alone."""
+    sent = asked(*[uri(1)] * (labeller.MAX_TASKS + 1))
     [made] = backend.post("/predict", json=sent).json()["results"]
     assert len(made["result"]) == 1
     sent["tasks"].pop()
-    assert len(backend.post("/predict", json=sent).json()["results"]) == labeller.MOST_AT_ONCE
+    assert len(backend.post("/predict", json=sent).json()["results"]) == labeller.MAX_TASKS
 
 
 def test_and_likewise_where_they_take_long(
     service: Service, backend: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labeller, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(labeller, "MAX_WAIT_S", 0.0)
     assert len(backend.post("/predict", json=asked(*[uri(1)] * 12)).json()["results"]) == 1
 
 
@@ -244,8 +289,9 @@ def test_what_label_studio_does_not_send(backend: TestClient, sent: Any) -> None
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.campaign
 def test_bodies_in_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes beyond them is read when others are done, and answered like them."""
+    """Further requests are read when others are done, and answered in the same way."""
     made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits(running=1))
     lock, now, most = threading.Lock(), 0, 0
     real = labeller.Labeller.predictions

@@ -1,4 +1,4 @@
-"""What those who run the server are told."""
+"""Health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def figures(client: TestClient) -> dict[tuple[str, ...], float]:
     }
 
 
+@pytest.mark.campaign
 def test_ready_between_its_beginning_and_its_end() -> None:
     service = fake_service()
     client = TestClient(create_api(service))
@@ -36,6 +37,7 @@ def test_ready_between_its_beginning_and_its_end() -> None:
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.campaign
 def test_the_app_warms_and_closes_its_service() -> None:
     service = fake_service()
     with TestClient(create_api(service)) as client:
@@ -46,6 +48,7 @@ def test_the_app_warms_and_closes_its_service() -> None:
         service.submit(b"", "a")
 
 
+@pytest.mark.campaign
 def test_metrics_count_by_route_and_status() -> None:
     service = fake_service()
     service.warm()
@@ -68,7 +71,7 @@ def test_metrics_count_by_route_and_status() -> None:
 
     assert grown("rooftrace_http_requests_total", "POST", "/v1/predict", "200") == 3
     assert grown("rooftrace_http_requests_total", "POST", "/v1/predict", "422") == 1
-    # Addresses that lead nowhere are one row, not one each.
+    # All unknown addresses share one row.
     assert grown("rooftrace_http_requests_total", "GET", "other", "404") == 2
     assert grown("rooftrace_http_requests_total", "GET", "/problems/{name}", "200") == 1
     assert grown("rooftrace_http_request_seconds_count", "/v1/predict") == 4

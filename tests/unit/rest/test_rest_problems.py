@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems, and the pages that explain them."""
+"""Error responses as RFC 9457 problems, and the pages that explain them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 import rooftrace.core.errors as errors
-from rooftrace.core.errors import BusyError, ExportError, RooftraceError
+from rooftrace.core.errors import BusyError, ConfigError, ExportError, RooftraceError
+from rooftrace.core.faces import in_api_terms
 from rooftrace.rest.problems import PROBLEMS, install_problems
+from rooftrace.service.jobs.store import JobStateError
 
 KINDS = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, RooftraceError)
-]
+] + [JobStateError]
 
 STATUSES = {
     "BandMismatch": 422, "BundleError": 500, "BusyError": 429, "ConfigError": 422,
     "DataError": 422, "DeadlineError": 503, "ExportError": 500, "GeoreferenceError": 422,
-    "GsdMismatch": 422, "LabelError": 422, "LayoutError": 422, "MissingExtraError": 501,
-    "PredictError": 500, "RooftraceError": 500, "TooLargeError": 413, "TrainError": 500,
+    "GsdMismatch": 422, "JobStateError": 409, "LabelError": 422, "LayoutError": 422,
+    "MissingExtraError": 501, "PredictError": 500, "RooftraceError": 500, "ServiceError": 422,
+    "TooLargeError": 413, "TrainError": 500,
 }  # fmt: skip
 
 
@@ -61,10 +64,10 @@ def test_the_servers_own_paths_stay_there() -> None:
     assert "/srv" not in client_raising(error).get("/").text
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.2, "1"), (3.2, "4"), (7, "7")])
-def test_busy_says_when(seconds: float, told: str) -> None:
+@pytest.mark.parametrize(("seconds", "answered"), [(0.2, "1"), (3.2, "4"), (7, "7")])
+def test_busy_says_when(seconds: float, answered: str) -> None:
     answer = client_raising(BusyError("Full.", retry_after_s=seconds)).get("/")
-    assert answer.headers["retry-after"] == told
+    assert answer.headers["retry-after"] == answered
 
 
 def test_of_http_and_of_validation() -> None:
@@ -77,40 +80,51 @@ def test_of_http_and_of_validation() -> None:
 
     @app.get("/gone")
     def gone() -> None:
-        raise HTTPException(404, "That job was removed.", headers={"X-Told": "yes"})
+        raise HTTPException(404, "That job was removed.", headers={"X-Removed": "yes"})
 
     client = TestClient(app)
     wrong = client.post("/items/x", json={"count": "many"}).json()
     assert wrong["type"] == "/problems/invalid-request"
     assert [one["parameter"] for one in wrong["errors"]] == ["number", "count"]
-    assert (
-        "The part of the address 'number' is 'x': it should be a valid integer" in wrong["detail"]
-    )
-    assert "The field 'count' is 'many': it should be a valid integer" in wrong["detail"]
+    assert "The part of the address 'number' is 'x': it should be a whole number" in wrong["detail"]
+    assert "The field 'count' is 'many': it should be a whole number" in wrong["detail"]
     missing = client.post("/items/1", json={}).json()
     assert missing["detail"] == "The field 'count' is missing."
     tea = client.post("/items/1", json={"count": 1})
     assert (tea.status_code, tea.json()["type"]) == (418, "about:blank")
     assert tea.json()["detail"] == "short and stout"
-    told = client.get("/gone")
-    assert told.json()["detail"] == "That job was removed."
-    assert told.headers["x-told"] == "yes"
+    answered = client.get("/gone")
+    assert answered.json()["detail"] == "That job was removed."
+    assert answered.headers["x-removed"] == "yes"
     assert client.get("/nowhere").json()["detail"] == "There is nothing at '/nowhere'."
     method = client.delete("/gone")
     assert (method.status_code, method.headers["allow"]) == (405, "GET")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Correct --gsd, or use --scale 0.5.", "Correct gsd, or use scale=0.5."),
+        ("Use a smaller --min-area; see --help.", "Use a smaller min_area; see --help."),
+    ],
+)
+def test_messages_name_parameters_of_the_api(text: str, expected: str) -> None:
+    assert in_api_terms(text) == expected
+    answer = client_raising(ConfigError("Too small.", remedy=text)).get("/")
+    assert answer.json()["remedy"] == expected
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_each_is_explained(client: TestClient, name: str) -> None:
-    told = client.get(f"/problems/{name}").json()
-    assert told["status"] == PROBLEMS[name].status
+    answered = client.get(f"/problems/{name}").json()
+    assert answered["status"] == PROBLEMS[name].status
     page = client.get(f"/problems/{name}", headers={"Accept": "text/html"})
     assert page.headers["content-type"].startswith("text/html")
     assert escape(PROBLEMS[name].title).replace("&#x27;", "&#39;") in page.text
 
 
 def test_what_stands_before_a_page_at_the_root(client: TestClient) -> None:
-    """A page that takes all addresses leaves those of the API alone, wrong methods included."""
+    """A page that matches all addresses does not get those of the API, even with wrong methods."""
     from rest_service import fake_service
 
     from rooftrace.rest import create_api

@@ -1,4 +1,4 @@
-"""Who may ask, how much they may send, and what browsers are told."""
+"""Access, size limits, and headers for browsers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.rest import body
-from rooftrace.rest.body import BodyLimit
+from rooftrace.rest import security as body
 from rooftrace.rest.problems import install_problems
-from rooftrace.rest.security import LOOPBACK, Security, install_security
+from rooftrace.rest.security import LOOPBACK, BodyLimitMiddleware, Security, install_security
 
 KEY = "schlüssel"
 
@@ -92,11 +91,11 @@ def test_who_has_not_is_asked_for_it(headers: dict) -> None:
     client = client_of(api_key=KEY)
     answer = client.get("/echo", headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized")
-    # Browsers ask by themselves then.
+    # Browsers then ask for the key.
     assert "Basic realm" in answer.headers["www-authenticate"]
     assert "Bearer realm" in answer.headers["www-authenticate"]
     assert client.get("/healthz", headers=headers).status_code == 200
-    # What there is and what not, nobody is told without the key.
+    # Without the key, clients do not learn which addresses exist.
     assert client.get("/nowhere", headers=headers).status_code == 401
 
 
@@ -132,7 +131,7 @@ def test_a_body_that_announces_too_much_is_not_read() -> None:
 
 @pytest.mark.parametrize("path", ["/echo", "/wrapped"])
 def test_a_body_that_goes_on_is_cut_off_while_it_comes(path: str) -> None:
-    """Whatever the app makes of the error, such as FastAPI of one within JSON."""
+    """Independent of how the app handles the error, such as FastAPI within JSON."""
     taken = 0
 
     def chunks() -> Iterator[bytes]:
@@ -143,12 +142,12 @@ def test_a_body_that_goes_on_is_cut_off_while_it_comes(path: str) -> None:
 
     answer = client_of(body_bytes=100).post(path, content=chunks())
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/too-large")
-    # The rest of it was short enough to be listened to.
+    # The rest was short enough to be drained.
     assert taken == 2000
 
 
 def test_never_more_is_held_than_may_be() -> None:
-    """Of an endless body what is over the limit reaches nobody; it is listened to for a while."""
+    """The app receives nothing beyond the limit of an endless body, which is drained briefly."""
     seen: list[int] = []
     given = 0
 
@@ -166,7 +165,7 @@ def test_never_more_is_held_than_may_be() -> None:
     async def send(message: dict) -> None:
         sent.append(message)
 
-    limit = BodyLimit(app, Security(body_bytes=5 * 2**20))
+    limit = BodyLimitMiddleware(app, Security(body_bytes=5 * 2**20))
     headers = [(b"transfer-encoding", b"chunked")]
     scope = {"type": "http", "path": "/", "headers": headers, "method": "POST"}
     asyncio.run(limit(scope, receive, send))
@@ -177,7 +176,7 @@ def test_never_more_is_held_than_may_be() -> None:
 
 
 def test_who_asks_before_it_sends_hears_at_once() -> None:
-    """The server lets it send when its body is first asked for."""
+    """The server sends `100 Continue` when the app first reads the body."""
     sent: list[dict] = []
 
     async def receive() -> dict:
@@ -188,7 +187,9 @@ def test_who_asks_before_it_sends_hears_at_once() -> None:
 
     headers = [(b"content-length", b"1000"), (b"expect", b"100-continue"), (b"host", b"x")]
     scope = {"type": "http", "path": "/", "headers": headers, "method": "POST"}
-    asyncio.run(BodyLimit(app_of(Security()), Security(body_bytes=10))(scope, receive, send))
+    asyncio.run(
+        BodyLimitMiddleware(app_of(Security()), Security(body_bytes=10))(scope, receive, send)
+    )
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
 
@@ -205,7 +206,7 @@ def test_limits_by_path() -> None:
     assert client.post("/v1/jobs", content=b"x" * 500).text == "500"
     assert client.post("/v1/jobs", content=b"x" * 1001).status_code == 413
     assert client.post("/echo", content=b"x" * 500).status_code == 413
-    # A prefix is of whole steps.
+    # A prefix matches only whole path segments.
     assert client.post("/v1/jobsandmore", content=b"x" * 500).status_code == 413
 
 
@@ -213,9 +214,9 @@ def test_limits_by_path() -> None:
 def test_a_body_that_stops_coming_is_given_up(
     trickles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body, "_GRACE_SECONDS", 0.1)
-    monkeypatch.setattr(body, "_DRAIN_SECONDS", 0.1)
-    app = BodyLimit(app_of(Security()), Security(idle_seconds=5 if trickles else 0.05))
+    monkeypatch.setattr(body, "_GRACE_S", 0.1)
+    monkeypatch.setattr(body, "_MAX_DRAIN_S", 0.1)
+    app = BodyLimitMiddleware(app_of(Security()), Security(idle_seconds=5 if trickles else 0.05))
     given = iter([{"type": "http.request", "body": b"x", "more_body": True}])
     sent: list[dict] = []
 
@@ -249,6 +250,8 @@ def test_a_body_that_stops_coming_is_given_up(
         ("evil.example", 421),
         ("localhost.evil.example", 421),
         ("127.0.0.1.nip.io:8000", 421),
+        ("127.0.0.1:8931.evil.example", 421),
+        ("localhost:8000@evil.example", 421),
         ("", 421),
     ],
 )
@@ -274,7 +277,7 @@ def test_forms_of_foreign_pages_are_refused(origin: str | None, status: int) -> 
     client = client_of(origins=["https://map.example.org"])
     headers = {} if origin is None else {"Origin": origin}
     assert client.post("/echo", content=b"x", headers=headers).status_code == status
-    # To look does no harm: the browser shows the answer to nobody.
+    # Reading is harmless: the browser does not show the response to the other site.
     assert client.get("/echo", headers=headers).status_code == 200
 
 
@@ -283,14 +286,14 @@ def test_behind_a_proxy_its_own_page_may_ask() -> None:
     assert client_of().post("/echo", content=b"x", headers=headers).status_code == 200
 
 
-def test_other_sites_are_allowed_only_where_told() -> None:
+def test_other_sites_are_allowed_only_if_configured() -> None:
     ask = {"Origin": "https://map.example.org", "Access-Control-Request-Method": "POST"}
     allowed = client_of(origins=["https://map.example.org"]).options("/echo", headers=ask)
     assert allowed.headers["access-control-allow-origin"] == "https://map.example.org"
     assert "access-control-allow-origin" not in client_of().options("/echo", headers=ask).headers
 
 
-def test_browsers_are_told_what_to_do() -> None:
+def test_headers_for_browsers() -> None:
     client = client_of()
     api, page = client.get("/v1/nothing").headers, client.get("/echo").headers
     for headers in (api, page):
@@ -301,7 +304,7 @@ def test_browsers_are_told_what_to_do() -> None:
     assert page["content-security-policy"] == "frame-ancestors 'self'"
 
 
-def test_what_nobody_expected_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_unexpected_errors_are_only_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     answer = client_of().get("/v1/broken")
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (500, "/problems/server-error")
@@ -317,8 +320,8 @@ def test_what_nobody_expected_is_told_to_the_log_alone(caplog: pytest.LogCapture
 def test_a_request_keeps_the_name_that_a_proxy_gave_it() -> None:
     client = client_of()
     name = "0123456789abcdef0123456789abcdef"
-    told = client.get("/echo", headers={"X-Request-Id": name}).headers["x-request-id"]
-    assert told.replace("-", "") == name
+    same_id = client.get("/echo", headers={"X-Request-Id": name}).headers["x-request-id"]
+    assert same_id.replace("-", "") == name
     other = client.get("/echo", headers={"X-Request-Id": "a\tb"}).headers["x-request-id"]
     assert other != client.get("/echo").headers["x-request-id"]
     assert len(other) == 36

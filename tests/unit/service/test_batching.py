@@ -1,4 +1,4 @@
-"""One network for many threads: same answers, run together, errors to whom they belong."""
+"""One network for many threads: equal results, shared batches, errors only for their cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rooftrace.tiling.blend import quantise
 
 
 class Slow(PointwiseEngine):
-    """Takes a while, so that others come meanwhile; fails on a tile that begins with 13."""
+    """A slow engine, so that requests queue up; it fails on a tile that begins with 13."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Slow(PointwiseEngine):
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         self.shapes.append(batch.shape)
         self.begun.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         if (batch[:, 0, 0, 0] == 13).any():
             raise ValueError("thirteen")
         return super().run(batch)
@@ -51,8 +51,8 @@ def tile(seed: int, side: int = 32) -> NDArray[np.uint8]:
 
 
 def gathered(batching: BatchingEngine, count: int) -> None:
-    deadline = time.monotonic() + 10
-    while len(batching._waiting) < count:
+    deadline = time.monotonic() + 60
+    while len(batching._queue) < count:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -62,25 +62,25 @@ def test_what_waits_goes_together_and_each_gets_its_own(slow) -> None:
     tiles = [tile(seed) for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(batching.run_quantised, tiles[0])]
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(60)
         answers += [pool.submit(batching.run_quantised, one) for one in tiles[1:]]
         gathered(batching, 7)
         engine.go.set()
-        found = [answer.result(10) for answer in answers]
+        found = [answer.result(60) for answer in answers]
     for one, answer in zip(tiles, found):
         assert np.array_equal(answer, quantise(PointwiseEngine().run(one)))
-    # Seven came while the first was run: as powers of two.
+    # Seven requests arrived while the first ran; they are split into powers of two.
     assert [shape[0] for shape in engine.shapes] == [1, 4, 2, 1]
     assert batching.figures.batches == 4
     assert batching.figures.tiles == 8
     assert batching.figures.pixels == 8 * 32 * 32
 
 
-def test_other_shapes_go_apart_in_their_order(slow) -> None:
+def test_other_shapes_run_separately_in_order(slow) -> None:
     engine, batching = slow
     with ThreadPoolExecutor(5) as pool:
         pool.submit(batching.run_quantised, tile(0))
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(60)
         for waiting, side in enumerate((64, 32, 64, 32)):
             pool.submit(batching.run_quantised, tile(1, side))
             gathered(batching, waiting + 1)
@@ -88,28 +88,28 @@ def test_other_shapes_go_apart_in_their_order(slow) -> None:
     assert [shape[::3] for shape in engine.shapes] == [(1, 32), (2, 64), (2, 32)]
 
 
-def test_only_who_brought_the_bad_tile_is_told(slow) -> None:
+def test_only_the_request_with_the_bad_tile_fails(slow) -> None:
     engine, batching = slow
     bad = tile(3)
     bad[0, 0, 0, 0] = 13
     with ThreadPoolExecutor(5) as pool:
         pool.submit(batching.run_quantised, tile(0))
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(60)
         good = [pool.submit(batching.run_quantised, tile(seed)) for seed in (1, 2, 4)]
         wrong = pool.submit(batching.run_quantised, bad)
         gathered(batching, 4)
         engine.go.set()
         for seed, answer in zip((1, 2, 4), good):
-            assert np.array_equal(answer.result(10), quantise(PointwiseEngine().run(tile(seed))))
+            assert np.array_equal(answer.result(60), quantise(PointwiseEngine().run(tile(seed))))
         with pytest.raises(ValueError, match="thirteen"):
-            wrong.result(10)
+            wrong.result(60)
 
 
 def test_large_tiles_go_alone(slow) -> None:
     engine, batching = slow
     with ThreadPoolExecutor(3) as pool:
         pool.submit(batching.run_quantised, tile(0))
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(60)
         for seed in (1, 2):
             pool.submit(batching.run_quantised, tile(seed, 512))
         gathered(batching, 2)
@@ -126,19 +126,19 @@ def test_a_batch_that_comes_as_one_stays_one() -> None:
     batching.close()
 
 
-def test_who_waits_when_it_ends_is_told(slow) -> None:
+def test_waiting_requests_fail_when_it_closes(slow) -> None:
     engine, batching = slow
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(batching.run_quantised, tile(0))
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(60)
         second = pool.submit(batching.run_quantised, tile(1))
         gathered(batching, 1)
         closing = pool.submit(batching.close)
         time.sleep(0.05)
         engine.go.set()
-        closing.result(10)
-        assert first.result(10).shape == (1, 1, 32, 32)
-        with pytest.raises(PredictError, match="stopped"):
-            second.result(10)
-    with pytest.raises(PredictError, match="stopped"):
+        closing.result(60)
+        assert first.result(60).shape == (1, 1, 32, 32)
+        with pytest.raises(PredictError, match="stopping"):
+            second.result(60)
+    with pytest.raises(PredictError, match="stopping"):
         batching.run_quantised(tile(0))

@@ -1,9 +1,11 @@
-"""Strangers' images: decoded as open_raster does, and no more harm than an error."""
+"""Uploaded images are decoded as open_raster does, and harmful ones only cause an error."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,11 +18,12 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raster_files import png_of_rows
 from rooftrace.core.errors import BusyError, DataError, TooLargeError
+from rooftrace.core.names import upload_name
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_raster
-from rooftrace.service.decode import Decoder, _Child, shown_name
-from rooftrace.service.limits import Limits
+from rooftrace.service.decode import Decoder, Limits, _DecoderProcess
 
 LIMITS = Limits(pixels=1_000_000, decode_seconds=10.0)
 
@@ -52,6 +55,7 @@ def geotiff(path: Path, *, dtype: str = "uint8", nodata: float | None = None) ->
     return path.read_bytes()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
 def test_pictures_are_read_as_from_disk(decoder: Decoder, tmp_path: Path, ending: str) -> None:
     data = encoded(ending, image())
@@ -101,23 +105,31 @@ def test_many_at_once_each_get_their_own(decoder: Decoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected_text"),
     [
         (b"", "begins with b''"),
-        (b"hello, I am text", "none of the image formats"),
-        (b"<VRTDataset rasterXSize='1' rasterYSize='1'/>", "none of the image formats"),
-        (b"PK\x03\x04" + bytes(100), "none of the image formats"),
-        (b"RIFF\0\0\0\0WAVEfmt ", "none of the image formats"),
+        (b"hello, I am text", "none of the supported image formats"),
+        (b"<VRTDataset rasterXSize='1' rasterYSize='1'/>", "none of the supported image formats"),
+        (b"PK\x03\x04" + bytes(100), "none of the supported image formats"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "none of the supported image formats"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be read as an image"),
         (b"II*\0" + bytes(100), "cannot be read as an image"),
     ],
 )
-def test_what_is_no_image_is_an_error(decoder: Decoder, data: bytes, told: str) -> None:
-    with pytest.raises(DataError, match=told) as raised:
+def test_what_is_no_image_is_an_error(decoder: Decoder, data: bytes, expected_text: str) -> None:
+    with pytest.raises(DataError, match=expected_text) as raised:
         decoder.decode(data, "x.tif")
     assert "x.tif" in raised.value.message
     assert "/" not in raised.value.message.replace("x.tif", "")
     assert raised.value.remedy
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_a_png_with_too_few_rows_shows_no_memory_of_others(decoder: Decoder, mode: str) -> None:
+    for seed in range(3):
+        decoder.decode(encoded(".png", image(seed, (256, 256))), "before.png")
+    with pytest.raises(DataError, match=r"few\.png cannot be read"):
+        decoder.decode(png_of_rows(mode, 3), "few.png")
 
 
 def test_a_bomb_is_refused_by_its_header(decoder: Decoder, tmp_path: Path) -> None:
@@ -155,15 +167,16 @@ def test_damage_is_an_image_or_an_error(
         assert source.read().data.shape[0] in (1, 3)
 
 
+@pytest.mark.campaign
 def test_a_decoder_that_dies_is_replaced() -> None:
     made = Decoder(LIMITS, processes=1)
     try:
         made.warm()
         child = made._idle.get()
-        assert isinstance(child, _Child)
+        assert isinstance(child, _DecoderProcess)
         os.kill(child._process.pid, signal.SIGSTOP)
         os.kill(child._process.pid, signal.SIGKILL)
-        # It still looks alive until it is asked.
+        # The process still looks alive until it is polled.
         made._idle.put(child)
         data = encoded(".png", image())
         for _ in range(2):
@@ -182,7 +195,7 @@ def test_a_decoder_that_dies_is_replaced() -> None:
 def test_a_decoder_that_hangs_is_stopped() -> None:
     made = Decoder(Limits(decode_seconds=0.5), processes=1)
     try:
-        child = _Child(made._limits)
+        child = _DecoderProcess(made._limits)
         os.kill(child._process.pid, signal.SIGSTOP)
         made._idle.get()
         made._idle.put(child)
@@ -193,6 +206,19 @@ def test_a_decoder_that_hangs_is_stopped() -> None:
         made.close()
 
 
+def test_a_decoder_whose_server_was_killed_ends_without_a_word() -> None:
+    data = encoded(".png", image())
+    request = {"bytes": len(data), "name": "a.png", "pixels": 10_000, "nodata": None}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rooftrace.service.decode", str(LIMITS.decode_bytes)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    child.stdout.close()
+    _, printed = child.communicate(json.dumps(request).encode() + b"\n" + data, timeout=120)
+    assert (child.returncode, printed) == (0, b"")
+
+
+@pytest.mark.campaign
 def test_memory_is_limited(tmp_path: Path) -> None:
     made = Decoder(Limits(decode_bytes=1_000_000_000, decode_seconds=60), processes=1)
     try:
@@ -209,7 +235,7 @@ def test_memory_is_limited(tmp_path: Path) -> None:
         made.close()
 
 
-def test_who_finds_none_free_is_told() -> None:
+def test_no_free_decoder_is_an_error() -> None:
     made = Decoder(Limits(decode_seconds=0.05), processes=1)
     made._idle.get()
     with pytest.raises(BusyError):
@@ -232,4 +258,4 @@ def test_who_finds_none_free_is_told() -> None:
     ],
 )
 def test_names_lose_what_could_harm(name: str, shown: str) -> None:
-    assert shown_name(name) == (shown if name != "…" else "_")
+    assert upload_name(name) == (shown if name != "…" else "_")

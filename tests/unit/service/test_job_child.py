@@ -1,4 +1,4 @@
-"""What is refused before it is a job, and the process of one that is."""
+"""Check of uploads before they become jobs, and the process of a job."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 from affine import Affine
 from PIL import Image
 
+from raster_files import write_geotiff
 from rooftrace.core.errors import (
     BandMismatch,
     ConfigError,
@@ -23,22 +23,19 @@ from rooftrace.core.errors import (
     RooftraceError,
     TooLargeError,
 )
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.io.lock import locked
-from rooftrace.models.bundle import write_bundle
-from rooftrace.predict.options import SceneOptions
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.io.files import locked
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
-from rooftrace.service.jobs.admit import CHILD, admit
-from rooftrace.service.jobs.job import options_to_json
-from rooftrace.service.limits import Limits
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.runner import CHILD, admit
+from rooftrace.service.jobs.store import options_to_json
+from tiny_models import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny = tiny_bundle()
-    path = tmp_path_factory.mktemp("model") / "tiny.rooftrace"
-    write_bundle(path, tiny.spec.model_copy(update={"gsd_m": 0.5}), tiny.parts)
-    return path
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace", gsd_m=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +46,12 @@ def predictor(bundle: Path) -> Predictor:
 def draw(path: Path, bands: int = 3, gsd_m: float = 0.5) -> Path:
     data = np.full((bands, 60, 80), 40, dtype=np.uint8)
     data[:, 5:25, 10:40] = 200
-    with rasterio.open(
-        path, "w", driver="GTiff", count=bands, height=60, width=80, dtype="uint8",
-        crs="EPSG:32737", transform=Affine(gsd_m, 0, 5e5, 0, -gsd_m, 9e6),
-    ) as out:  # fmt: skip
-        out.write(data)
-    return path
+    return write_geotiff(
+        path, data, crs="EPSG:32737", transform=Affine(gsd_m, 0, 5e5, 0, -gsd_m, 9e6)
+    )
 
 
+@pytest.mark.campaign
 def test_an_image_is_called_by_its_content(tmp_path: Path, predictor: Predictor) -> None:
     path, pixels = admit(draw(tmp_path / "upload"), "a", SceneOptions(), predictor, Limits())
     assert (path, pixels) == (tmp_path / "scene.tif", 4800)
@@ -66,18 +61,19 @@ def test_an_image_is_called_by_its_content(tmp_path: Path, predictor: Predictor)
     assert (path.name, pixels) == ("scene.png", 600)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
-        (DataError, "holiday.tif is none of the image formats"),
-        (TooLargeError, r"holiday.tif has 60 × 80 pixels .* at most 4,799"),
+        (DataError, "holiday.tif has none of the supported image formats"),
+        (TooLargeError, r"holiday.tif has 80 × 60 pixels .* at most 4,799"),
         (BandMismatch, "holiday.tif has 2 bands"),
         (GsdMismatch, "holiday.tif"),
         (ConfigError, "threshold"),
     ],
 )
 def test_what_fails_for_sure_is_refused(
-    tmp_path: Path, predictor: Predictor, kind: type[RooftraceError], told: str
+    tmp_path: Path, predictor: Predictor, kind: type[RooftraceError], message: str
 ) -> None:
     path = draw(
         tmp_path / "upload", 2 if kind is BandMismatch else 3, 0.5 if kind is not GsdMismatch else 9
@@ -88,7 +84,7 @@ def test_what_fails_for_sure_is_refused(
     options = SceneOptions(threshold=2.0 if kind is ConfigError else None)
     if kind is ConfigError:
         predictor = Predictor(_three_classes(), predictor.engine)
-    with pytest.raises(kind, match=told) as caught:
+    with pytest.raises(kind, match=message) as caught:
         admit(path, "holiday.tif", options, predictor, limits)
     assert str(tmp_path) not in str(caught.value)
     assert path.exists()
@@ -100,6 +96,7 @@ def _three_classes() -> object:
     return type(tiny)(spec, tiny.parts, tiny.source)
 
 
+@pytest.mark.campaign
 def test_a_torn_header(tmp_path: Path, predictor: Predictor) -> None:
     path = draw(tmp_path / "upload")
     path.write_bytes(path.read_bytes()[:200])
@@ -116,11 +113,11 @@ def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> N
 
 
 def order(folder: Path, bundle: Path) -> bytes:
-    told = {
+    message = {
         "task": "predict", "folder": str(folder), "upload": "scene.tif", "model": str(bundle),
         "engine": None, "precision": None, "options": options_to_json(SceneOptions(cell_m=10)),
     }  # fmt: skip
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(message).encode() + b"\n"
 
 
 def begin(folder: Path, bundle: Path) -> subprocess.Popen[bytes]:
@@ -138,14 +135,15 @@ def answers(child: subprocess.Popen[bytes]) -> list[dict[str, object]]:
 
 
 def wait_until_it_steps_back(pid: int) -> None:
-    """Until the process has told the system to take it before others where memory ends."""
-    deadline = time.monotonic() + 20
+    """Wait until the process has raised its score for the out-of-memory killer."""
+    deadline = time.monotonic() + 60
     adjusted = Path(f"/proc/{pid}/oom_score_adj")
     while adjusted.read_text().strip() != "500":
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_process_waits_for_the_one_before_it(tmp_path: Path, bundle: Path) -> None:
     draw(tmp_path / "scene.tif")
@@ -156,18 +154,19 @@ def test_a_process_waits_for_the_one_before_it(tmp_path: Path, bundle: Path) -> 
         time.sleep(0.3)
         assert child.poll() is None
         assert not (tmp_path / "results").exists()
-    told = answers(child)
-    assert told[-2] == {"progress": [4800, 4800, 1]}
-    figures = told[-1]["figures"]
+    message = answers(child)
+    assert message[-2] == {"progress": [4800, 4800, 1]}
+    figures = message[-1]["figures"]
     assert isinstance(figures, dict)
     assert figures["buildings"] == 1
     assert figures["built_up_share"] == pytest.approx(600 / 4800)
-    # What was answered once is not computed again.
+    # A stored answer is not computed again.
     written = (tmp_path / "results" / "scene_mask.tif").stat().st_mtime_ns
-    assert answers(begin(tmp_path, bundle))[-1] == told[-1]
+    assert answers(begin(tmp_path, bundle))[-1] == message[-1]
     assert (tmp_path / "results" / "scene_mask.tif").stat().st_mtime_ns == written
 
 
+@pytest.mark.campaign
 def test_a_process_ends_with_its_server(tmp_path: Path, bundle: Path) -> None:
     draw(tmp_path / "scene.tif")
     with locked(tmp_path / ".lock", "the folder"):
@@ -175,17 +174,18 @@ def test_a_process_ends_with_its_server(tmp_path: Path, bundle: Path) -> None:
         time.sleep(0.1)
         assert child.stdin is not None
         child.stdin.close()
-        assert child.wait(20) == 1
+        assert child.wait(60) == 1
     assert child.stdout is not None
     child.stdout.close()
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.campaign
 def test_a_torn_image_is_an_error_and_no_crash(tmp_path: Path, bundle: Path) -> None:
     path = draw(tmp_path / "scene.tif")
     path.write_bytes(path.read_bytes()[:-6000])
-    (told,) = answers(begin(tmp_path, bundle))
-    error = told["error"]
+    (message,) = answers(begin(tmp_path, bundle))
+    error = message["error"]
     assert isinstance(error, dict)
     assert error["type"] == "DataError"
     assert not (tmp_path / "answer.json").exists()

@@ -1,4 +1,4 @@
-"""What of a job's folder is handed out, and how."""
+"""Result files of a job for clients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rooftrace.predict.options import SceneOptions
-from rooftrace.service.jobs.job import Job
-from rooftrace.service.jobs.results import found_in, path_of, publish, without_paths, zipped
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.runner import (
+    list_results,
+    path_of,
+    publish_record,
+    without_paths,
+    zipped,
+)
+from rooftrace.service.jobs.store import Job
 
 JOB = Job(
     number=1, id="0" * 32, name="Häuser (1).tif", state="running", options=SceneOptions(),
@@ -38,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
         "outputs": [{"mask": str(results / "scene_mask.tif")}],
     }
     (results / "run.json").write_text(json.dumps(record))
-    publish(tmp_path, JOB)
+    publish_record(tmp_path, JOB)
     return tmp_path
 
 
@@ -54,21 +60,21 @@ def test_the_record_names_no_folder_of_this_machine(folder: Path) -> None:
 
 
 def test_sentences_name_no_folder_of_this_machine(folder: Path) -> None:
-    told = without_paths(
+    text = without_paths(
         f"{folder}/scene.tif is torn; see {folder} and {folder}/results/a.", folder, JOB
     )
-    assert told == "Häuser (1).tif is torn; see the job's folder and a."
+    assert text == "Häuser (1).tif is torn; see the job's folder and a."
 
 
 def test_what_is_handed_out(folder: Path) -> None:
-    names = [file.name for file in found_in(folder)]
+    names = [file.name for file in list_results(folder)]
     assert names == ["run.json", "scene_buildings.gpkg", "scene_density.png", "scene_mask.tif"]
 
 
 def test_a_zip_is_made_as_it_is_read(folder: Path) -> None:
-    files = found_in(folder)
+    files = list_results(folder)
     chunks = list(zipped(folder, files))
-    # Never more than a piece of it at a time.
+    # The zip is never in memory as a whole.
     assert max(map(len, chunks)) < 2**20 + 2**16
     with zipfile.ZipFile(io.BytesIO(b"".join(chunks))) as archive:
         assert archive.testzip() is None
@@ -82,5 +88,5 @@ def test_a_zip_is_made_as_it_is_read(folder: Path) -> None:
 
 def test_a_windows_path_is_found_in_json_too(tmp_path: Path) -> None:
     folder = Path("C:\\jobs\\1")
-    told = json.dumps({"input": f"{folder}/scene.tif"})
-    assert json.loads(without_paths(told, folder, replace(JOB, name="a.tif"))) == {"input": "a.tif"}
+    text = json.dumps({"input": f"{folder}/scene.tif"})
+    assert json.loads(without_paths(text, folder, replace(JOB, name="a.tif"))) == {"input": "a.tif"}

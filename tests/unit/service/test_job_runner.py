@@ -1,4 +1,4 @@
-"""Jobs at work: each in a process that may crash, hang or be ended, and that touches no other."""
+"""Running jobs: each has a process that may crash, hang or be ended without affecting others."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ExportError
-from rooftrace.predict.options import SceneOptions
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs import runner as runner_module
-from rooftrace.service.jobs.job import Job, JobStateError
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.service.jobs.store import Job, JobStateError, JobStore
+from rooftrace.service.jobs.training import LabelServer, TrainingOptions, TrainingProgress
 
 # Does what its upload says, without a network.
 CHILD = """
@@ -31,8 +31,15 @@ folder = Path(order["folder"])
 log = os.open(folder.parent.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def note(what):
     os.write(log, f"{what} {folder.name} {os.getpid()}\\n".encode())
-def say(**told):
-    print(json.dumps(told), flush=True)
+def say(**message):
+    print(json.dumps(message), flush=True)
+if order["task"] == "finetune":
+    assert order["labels"]["token"] == "s3cret", order
+    (folder / "results").mkdir()
+    (folder / "results" / "model.rooftrace").write_text("model")
+    say(progress={"step": "training", "epochs_done": 1, "epochs": 2, "minutes": 0.5, "iou": 0.5})
+    say(figures={"version": "a-1", "verdict": "better"})
+    sys.exit()
 task = (folder / order["upload"]).read_text()
 note("begin")
 if task == "crash" or (task == "crash once" and not (folder / "crashed").exists()):
@@ -66,20 +73,14 @@ Start = Callable[..., JobRunner]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    store = JobStore(tmp_path / "jobs")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def start(store: JobStore, tmp_path: Path) -> Iterator[Start]:
     program = tmp_path / "child.py"
     program.write_text(CHILD)
     started: list[JobRunner] = []
 
-    def begin(workers: int = 1) -> JobRunner:
-        runner = JobRunner(store, None, workers, command=(sys.executable, "-S", str(program)))
+    def begin(workers: int = 1, labels: LabelServer | None = None) -> JobRunner:
+        command = (sys.executable, "-S", str(program))
+        runner = JobRunner(store, None, workers, labels=labels, command=command)
         runner.start()
         started.append(runner)
         return runner
@@ -96,7 +97,7 @@ def add(store: JobStore, task: str) -> str:
 
 
 def until(store: JobStore, job_id: str, is_so: Callable[[Job], bool]) -> Job:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         job = store.get(job_id)
         assert job is not None
@@ -127,14 +128,15 @@ def is_gone(pid: str) -> bool:
 
 
 def soon(is_so: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_so() and time.monotonic() < deadline:
         time.sleep(0.01)
     return is_so()
 
 
+@pytest.mark.campaign
 def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
-    # The first two wait for each other, so that both run at once on a busy machine, too.
+    # The first two wait for each other, so both run at once on a busy machine, too.
     jobs = [add(store, "meet" if number < 2 else "work") for number in range(10)]
     start(workers=2)
     done = [ended(store, job_id) for job_id in jobs]
@@ -150,6 +152,32 @@ def test_ten_jobs_two_workers_none_twice(store: JobStore, start: Start) -> None:
     assert most == 2
 
 
+def train(store: JobStore) -> str:
+    training = TrainingOptions(3, 1.0, "a-0", "0" * 64, "a")
+    return store.add_training("project 3", SceneOptions(), training, lambda _: None).id
+
+
+def test_a_training_runs_beside_a_prediction(store: JobStore, start: Start) -> None:
+    hanging = add(store, "hang")
+    trained = train(store)
+    start(labels=LabelServer("http://localhost", "s3cret"))
+    half_done(store, hanging)
+    job = ended(store, trained)
+    assert (job.state, job.figures) == ("done", {"version": "a-1", "verdict": "better"})
+    assert [file.name for file in job.files] == ["model.rooftrace"]
+    assert job.progress == TrainingProgress("training", 1, 2, 0.5, 0.5)
+    assert "s3cret" not in repr(LabelServer("http://localhost", "s3cret"))
+
+
+def test_a_training_waits_for_a_server_that_trains(store: JobStore, start: Start) -> None:
+    trained, predicted = train(store), add(store, "work")
+    start()
+    assert ended(store, predicted).state == "done"
+    waiting = store.get(trained)
+    assert waiting is not None
+    assert waiting.state == "queued"
+
+
 def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> None:
     start()
     job = ended(store, add(store, "work"))
@@ -159,12 +187,12 @@ def test_what_is_handed_out_names_no_folder(store: JobStore, start: Start) -> No
     record = (store.folder_of(job.id) / "run.json").read_text()
     assert json.loads(record) == {"bundle": {"file": "a.rooftrace"}, "inputs": ["town.tif"]}
     assert job.files[0].size == len(record)
-    # The one beside the results is whole: the map finds the scene by it.
+    # The record beside the results is complete, because the map finds the scene with it.
     whole = json.loads((store.results(job.id) / "run.json").read_text())
     assert whole["inputs"] == [str(store.folder_of(job.id) / "scene.tif")]
 
 
-def test_an_error_is_told_of_the_image(store: JobStore, start: Start) -> None:
+def test_an_error_names_the_image(store: JobStore, start: Start) -> None:
     start()
     job = ended(store, add(store, "error"))
     assert job.state == "failed"
@@ -172,7 +200,7 @@ def test_an_error_is_told_of_the_image(store: JobStore, start: Start) -> None:
         "type": "DataError", "message": "town.tif is torn.", "remedy": "Mend it.",
     }  # fmt: skip
     assert soon(lambda: not any(store.folder_of(job.id).iterdir()))
-    # It was no crash: once is enough.
+    # An error is not a crash, so the job is not repeated.
     assert job.attempts == 1
 
 
@@ -232,7 +260,7 @@ def test_removed_with_all_files(store: JobStore, start: Start, task: str) -> Non
     assert soon(lambda: is_gone(log(store)[0][2]))
 
 
-def test_a_stop_is_nobody_s_fault(store: JobStore, start: Start) -> None:
+def test_a_stop_is_not_counted_as_a_crash(store: JobStore, start: Start) -> None:
     runner = start()
     job_id = add(store, "hang")
     half_done(store, job_id)
@@ -278,6 +306,71 @@ def test_one_server_a_folder(store: JobStore, start: Start) -> None:
     assert "Stop that server" in caught.value.remedy
 
 
+def write_protect(store: JobStore, *, on: bool) -> None:
+    """Make the list of jobs fail on each change, as on a full or read-only disk."""
+    with store._lock:
+        store._database.execute(f"PRAGMA query_only = {int(on)}")
+
+
+def test_a_result_is_kept_while_the_list_cannot_be_written(
+    store: JobStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "_RETRY_S", 0.02)
+    job_id = add(store, "meet")
+    start()
+    half_done(store, job_id)
+    write_protect(store, on=True)
+    # Another process of the kind ends the job; its result waits for space.
+    with (store.folder / "log").open("a") as file:
+        file.write("begin other 1\n")
+    assert soon(lambda: any(line[0] == "end" for line in log(store)))
+    time.sleep(0.2)
+    assert (now := store.get(job_id)) is not None
+    assert now.state == "running"
+    write_protect(store, on=False)
+    assert ended(store, job_id).state == "done"
+    # The thread still works.
+    assert ended(store, add(store, "work")).state == "done"
+
+
+def test_a_full_disk_does_not_end_the_threads(
+    store: JobStore, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "_RETRY_S", 0.02)
+    write_protect(store, on=False)
+    job_id = add(store, "work")
+    write_protect(store, on=True)
+    # Nothing has to be recovered, so the runner starts; its thread cannot claim the job.
+    runner = start()
+    time.sleep(0.2)
+    assert (now := store.get(job_id)) is not None
+    assert (now.state, now.attempts) == ("queued", 0)
+    write_protect(store, on=False)
+    assert ended(store, job_id).state == "done"
+    write_protect(store, on=True)
+    began = time.monotonic()
+    runner.stop()
+    assert time.monotonic() - began < 10
+    write_protect(store, on=False)
+
+
+def test_the_list_of_jobs_says_that_it_cannot_be_written(store: JobStore) -> None:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").write_text("work")
+    write_protect(store, on=True)
+    with pytest.raises(ExportError, match=r"jobs\.sqlite could not be written: .*readonly"):
+        store.add(job_id, "town.tif", "scene.tif", 64, SceneOptions())
+    write_protect(store, on=False)
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(ExportError, match="disk is full"):
+        store.add(job_id, "t" * 100_000, "scene.tif", 64, SceneOptions())
+    # The upload still has its place, which the caller gives back.
+    store.discard(job_id)
+    assert store.newest(10) == []
+    assert not store.folder_of(job_id).exists()
+
+
 def test_a_program_that_is_not_there(store: JobStore, tmp_path: Path) -> None:
     runner = JobRunner(store, command=(str(tmp_path / "absent"),))
     runner.start()
@@ -289,6 +382,7 @@ def test_a_program_that_is_not_there(store: JobStore, tmp_path: Path) -> None:
         runner.stop()
 
 
+@pytest.mark.campaign
 def test_processes_open_no_file_that_names_others(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)

@@ -1,27 +1,19 @@
-"""The list of jobs: it outlives whoever wrote it, and gives no job twice."""
+"""The list of jobs survives its process, and returns no job twice."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rooftrace.core.errors import BusyError, ConfigError, ExportError
-from rooftrace.predict.options import SceneOptions
-from rooftrace.service.jobs.job import Job, JobFile, JobStateError
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.store import Job, JobFile, JobStateError, JobStore
 
 FIGURES = {"buildings": 3, "pixels": 64}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    store = JobStore(tmp_path / "jobs")
-    yield store
-    store.close()
 
 
 def add(store: JobStore, name: str = "a.tif", options: SceneOptions | None = None) -> Job:
@@ -65,7 +57,7 @@ def test_what_becomes_of_a_job(store: JobStore) -> None:
     now = store.get(job.id)
     assert now is not None
     assert (now.pixels_done, now.buildings) == (32, 2)
-    assert store.finish(job.id, FIGURES, [JobFile("scene_mask.tif", 7)])
+    store.finish(job.id, FIGURES, [JobFile("scene_mask.tif", 7)])
     done = store.get(job.id)
     assert done is not None
     assert done.ended
@@ -78,8 +70,8 @@ def test_what_becomes_of_a_job(store: JobStore) -> None:
     revisions = [revision for _, revision in seen]
     assert [state for state, _ in seen] == ["running", "running", "done"]
     assert revisions == sorted(set(revisions))
-    # What comes late changes nothing.
-    assert not store.fail(job.id, {})
+    # Late changes have no effect.
+    store.fail(job.id, {})
     store.progress(job.id, 1, 64, 0)
     assert store.get(job.id) == done
     assert store.remove(job.id)
@@ -116,14 +108,14 @@ def test_one_that_is_queued_again_comes_before_those_after_it(store: JobStore) -
     first, second = add(store), add(store)
     running = store.claim()
     assert running is not None
-    assert store.requeue(running, crashed=True)
+    store.requeue(running, crashed=True)
     again = store.claim()
     assert again is not None
     assert (again.id, again.attempts, again.crashes) == (first.id, 2, 1)
-    assert store.requeue(again, crashed=False)
+    store.requeue(again, crashed=False)
     once_more = store.claim()
     assert once_more is not None
-    # To be stopped with the server is nobody's fault.
+    # A stop of the server is not counted as an attempt.
     assert (once_more.attempts, once_more.crashes) == (2, 1)
     later = store.claim()
     assert later is not None
@@ -140,10 +132,13 @@ def test_cancelled_where_it_has_not_ended(store: JobStore) -> None:
         assert cancelled is not None
         assert cancelled.state == "cancelled"
         assert cancelled.finished_s is not None
-        with pytest.raises(JobStateError, match="is cancelled already"):
+        with pytest.raises(JobStateError, match="is already cancelled"):
             store.cancel(job.id)
     assert store.claim() is None
-    assert not store.finish(waiting.id, FIGURES, [])
+    store.finish(waiting.id, FIGURES, [])
+    late = store.get(waiting.id)
+    assert late is not None
+    assert late.state == "cancelled"
 
 
 def test_the_queue_is_short(tmp_path: Path) -> None:
@@ -156,7 +151,7 @@ def test_the_queue_is_short(tmp_path: Path) -> None:
     store.discard(coming)
     assert not store.folder_of(coming).exists()
     job = add(store)
-    # What was added is not discarded, however late that is asked for.
+    # An added job is never discarded.
     store.discard(job.id)
     assert store.folder_of(job.id).exists()
     with pytest.raises(BusyError):
@@ -199,7 +194,7 @@ def test_what_ran_when_the_server_ended_is_queued(tmp_path: Path) -> None:
     assert failed is not None
     assert failed.state == "failed"
     assert failed.error is not None
-    assert "ended 5 times while it predicted a.tif" in failed.error["message"]
+    assert "prediction of a.tif failed: the server ended 5 times" in failed.error["message"]
     store.close()
 
 
@@ -213,7 +208,7 @@ def test_old_jobs_go_with_their_files(tmp_path: Path) -> None:
         base.execute("UPDATE jobs SET finished_s = finished_s - 200000 WHERE id = ?", (old.id,))
         base.execute("UPDATE jobs SET created_s = created_s - 200000 WHERE id = ?", (waiting.id,))
     base.close()
-    assert store.expire() == 1
+    store.expire()
     assert store.get(old.id) is None
     assert not store.folder_of(old.id).exists()
     assert store.get(young.id) is not None
@@ -227,7 +222,7 @@ def test_a_list_that_is_not_ours(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "new" / "jobs.sqlite")
     base.execute("PRAGMA user_version = 9")
     base.close()
-    with pytest.raises(ConfigError, match="has version 9; this rooftrace knows 1"):
+    with pytest.raises(ConfigError, match="has version 9; expected 2"):
         JobStore(tmp_path / "new")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "jobs.sqlite").write_bytes(b"not a database at all" * 50)
@@ -238,7 +233,35 @@ def test_a_list_that_is_not_ours(tmp_path: Path) -> None:
         JobStore(tmp_path / "file" / "jobs")
 
 
-def test_nobody_else_looks_at_uploads(store: JobStore) -> None:
+def test_a_damaged_list_is_an_error_of_ours(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, jobs_waiting=10**6)
+    options = SceneOptions()
+    for number in range(200):
+        job_id = store.reserve()
+        (store.folder_of(job_id) / "scene.tif").write_bytes(b"12345")
+        store.add(job_id, f"{number}{'x' * 200}.tif", "scene.tif", 64, options)
+    store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = tmp_path / "jobs.sqlite"
+    data = path.read_bytes()
+    # The first page, with the version and the tables, stays.
+    path.write_bytes(data[:4096] + bytes([0xA5]) * (len(data) - 4096))
+    store._database.execute("PRAGMA shrink_memory")
+    asked: list[Callable[[], object]] = [
+        lambda: store.newest(10), lambda: store.get(job_id), store.counts, store.claim,
+        store.expire, store.recover, store.reserve, lambda: store.cancel(job_id),
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(ExportError, match=r"jobs\.sqlite cannot be used.*malformed") as raised:
+            ask()
+        assert "copy the results" in raised.value.remedy
+    store.close()
+    with pytest.raises(ExportError, match=r"jobs\.sqlite cannot be used as the list of jobs"):
+        JobStore(tmp_path)
+    path.write_bytes(data)
+    JobStore(tmp_path).close()
+
+
+def test_other_users_cannot_read_uploads(store: JobStore) -> None:
     job = add(store)
     for folder in (store.folder / "jobs", store.folder_of(job.id)):
         assert folder.stat().st_mode & 0o077 == 0

@@ -1,9 +1,13 @@
-"""Requests: the same answers as alone, in a queue with an end, and in time."""
+"""Requests get the same results as alone, from a bounded queue, within their time."""
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,15 +17,15 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, DataError, DeadlineError, PredictError, TooLargeError
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.predict.options import SceneOptions
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.limits import Limits
+from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
 
 class Gate(PointwiseEngine):
-    """Waits at each run until it may go on."""
+    """An engine that waits at each run until the test opens it."""
 
     def __init__(self, *, is_open: bool = True) -> None:
         super().__init__()
@@ -31,7 +35,7 @@ class Gate(PointwiseEngine):
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         return super().run(batch)
 
 
@@ -52,6 +56,7 @@ def service(engine: Gate, **limits: Any) -> Service:
     return Service(Predictor(tiny_bundle(), engine), Limits(**limits))
 
 
+@pytest.mark.campaign
 def test_many_at_once_get_what_each_would_alone() -> None:
     one = service(Gate(), running=4)
     try:
@@ -61,7 +66,7 @@ def test_many_at_once_get_what_each_would_alone() -> None:
         images = [blobs(seed, 96 + 32 * (seed % 3)) for seed in range(12)]
         requests = [one.submit(png(image), f"{i}.png") for i, image in enumerate(images)]
         for image, request in zip(images, requests):
-            found = request.answer.result(30)
+            found = request.answer.result(60)
             alone = Predictor(tiny_bundle(), PointwiseEngine()).predict(
                 np.ascontiguousarray(np.moveaxis(image[..., ::-1], -1, 0))
             )
@@ -70,25 +75,43 @@ def test_many_at_once_get_what_each_would_alone() -> None:
             assert len(found.outlines) > 0
         figures = one.figures()
         assert (figures.running, figures.waiting, figures.answered, figures.failed) == (0, 0, 12, 0)
-        # What warms it is one more.
+        # The warm-up is one more batch.
         assert figures.batches.tiles == 13
     finally:
         one.close()
 
 
-def test_options_and_blocks_reach_the_prediction() -> None:
+def test_a_closed_model_leaves_memory(bundle: Path) -> None:
+    one = service(Gate(), seconds=0.05)
+    try:
+        other = one.open_model(bundle)
+        one.close_model(other)
+        # The service's own model is never closed.
+        one.close_model(one.predictor)
+        network = weakref.ref(other.engine)
+        del other
+        deadline = time.monotonic() + 60
+        while network() is not None:
+            assert time.monotonic() < deadline
+            gc.collect()
+            time.sleep(0.01)
+        assert one.predictor.engine.run(np.zeros((1, 3, 32, 32), np.uint8)).shape == (1, 1, 32, 32)
+    finally:
+        one.close()
+
+
+def test_options_reach_the_prediction() -> None:
     one = service(Gate())
     try:
-        blocks: list[Any] = []
         data = png(blobs(1))
-        low = one.predict(data, "a.png", SceneOptions(threshold=0.05), on_block=blocks.append)
+        low = one.predict(data, "a.png", SceneOptions(threshold=0.05))
         assert low.summary.built_up_share == 1
-        assert len(blocks) == 1
         assert one.predict(data, "a.png", SceneOptions(threshold=0.99)).summary.buildings == 0
     finally:
         one.close()
 
 
+@pytest.mark.campaign
 def test_a_full_queue_says_when_to_come_again() -> None:
     gate = Gate(is_open=False)
     one = service(gate, running=1, waiting=3)
@@ -97,12 +120,12 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         with pytest.raises(BusyError, match="3 requests are waiting") as raised:
             one.submit(png(blobs(4)), "a.png")
         assert raised.value.retry_after_s >= 1
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(60)
         assert one.figures().running == 1
         assert one.figures().waiting == 2
         gate.go.set()
         for request in taken:
-            request.answer.result(20)
+            request.answer.result(60)
         assert one.predict(png(blobs(4)), "a.png").summary.buildings > 0
         assert one.figures().refused == 1
     finally:
@@ -110,39 +133,41 @@ def test_a_full_queue_says_when_to_come_again() -> None:
         one.close()
 
 
+@pytest.mark.campaign
 def test_what_takes_too_long_is_given_up() -> None:
     gate = Gate(is_open=False)
     one = service(gate, running=2)
     try:
         running = one.submit(png(blobs(1, 96)), "long.png")
-        assert gate.begun.wait(10)
-        running.until = 0.0
+        assert gate.begun.wait(60)
+        running.deadline_s = 0.0
         waiting = one.submit(png(blobs(2)), "short.png")
-        waiting.until = 0.0
+        waiting.deadline_s = 0.0
         with pytest.raises(DeadlineError, match="longer than the server allows"):
-            waiting.answer.result(10)
+            waiting.answer.result(60)
         gate.go.set()
-        # The network was at its only tile already: what is finished is given.
-        assert running.answer.result(10).summary.buildings > 0
+        # The network already ran the only tile, and a finished prediction is returned.
+        assert running.answer.result(60).summary.buildings > 0
         late = one.submit(png(blobs(3)), "a.png")
-        late.answer.result(10)
+        late.answer.result(60)
     finally:
         gate.go.set()
         one.close()
 
 
-def test_nobody_waits_any_more() -> None:
+@pytest.mark.campaign
+def test_a_cancelled_request_stops() -> None:
     gate = Gate(is_open=False)
     one = service(gate, running=1)
     try:
         first = one.submit(png(blobs(1)), "a.png")
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(60)
         second = one.submit(png(blobs(2)), "a.png")
         second.cancel()
         gate.go.set()
-        first.answer.result(10)
+        first.answer.result(60)
         with pytest.raises(CancelledError):
-            second.answer.result(10)
+            second.answer.result(60)
         assert one.predict(png(blobs(3)), "a.png").summary.buildings > 0
         assert one.figures().batches.tiles == 2
     finally:
@@ -150,6 +175,7 @@ def test_nobody_waits_any_more() -> None:
         one.close()
 
 
+@pytest.mark.campaign
 def test_errors_are_those_of_the_image() -> None:
     one = service(Gate(), upload_bytes=10_000, pixels=20_000)
     try:
@@ -157,13 +183,14 @@ def test_errors_are_those_of_the_image() -> None:
             one.predict(bytes(10_001), "a.png")
         with pytest.raises(TooLargeError, match="pixels"):
             one.predict(png(np.zeros((200, 200, 3), np.uint8)), "a.png")
-        with pytest.raises(DataError, match="none of the image formats"):
+        with pytest.raises(DataError, match="none of the supported image formats"):
             one.predict(b"abc", "a.png")
         assert one.figures().failed == 3
     finally:
         one.close()
 
 
+@pytest.mark.campaign
 def test_a_network_that_fails_fails_the_request_only() -> None:
     class Broken(Gate):
         def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -180,6 +207,7 @@ def test_a_network_that_fails_fails_the_request_only() -> None:
         one.close()
 
 
+@pytest.mark.campaign
 def test_a_closed_service_takes_nothing() -> None:
     one = service(Gate())
     one.warm()
@@ -189,12 +217,13 @@ def test_a_closed_service_takes_nothing() -> None:
         one.submit(b"", "a.png")
 
 
+@pytest.mark.campaign
 def test_what_is_kept_is_decided_anew_without_the_network() -> None:
     one = service(Gate())
     try:
         image = blobs(5)
         image[0:20, 60:90] = 120
-        kept = one.submit_keeping(png(image), "a.png").answer.result(20)
+        kept = one.submit_keeping(png(image), "a.png").answer.result(60)
         ran = one.figures().batches.tiles
         for threshold in (0.3, 0.7):
             anew = kept.scores.redecide(threshold)
@@ -202,7 +231,7 @@ def test_what_is_kept_is_decided_anew_without_the_network() -> None:
             assert np.array_equal(anew.mask.data, direct.mask.data)
             assert list(anew.outlines.geometry) == list(direct.outlines.geometry)
         assert kept.scores.redecide(0.3).summary.built_up_share > kept.prediction.mask.data.mean()
-        # Those of the two that were asked for directly alone.
+        # Only the tiles of the two direct requests are counted.
         assert one.figures().batches.tiles == ran + 2
     finally:
         one.close()

@@ -1,4 +1,4 @@
-"""Scenes of many classes are the same each time, and their masks say what the image shows."""
+"""Scenes of many classes are reproducible, and their masks agree with the images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from landcover import landcover_legend, write_landcover
 from rooftrace.io.raster import open_raster
-from rooftrace.testing import landcover_legend, write_landcover
 
 
 def test_image_and_mask_agree(tmp_path: Path) -> None:

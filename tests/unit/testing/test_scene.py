@@ -16,6 +16,7 @@ def scenes() -> dict[int, SyntheticScene]:
     return {seed: generate_scene(seed, (384, 320)) for seed in SEEDS}
 
 
+@pytest.mark.campaign
 def test_same_seed_same_scene(scenes):
     again = generate_scene(3, (384, 320))
     assert np.array_equal(again.image, scenes[3].image)
@@ -56,7 +57,7 @@ def test_mask_is_the_pixels_whose_centre_lies_in_a_footprint(scenes, seed):
     union = shapely.union_all(np.array(scene.buildings))
     shapely.prepare(union)
     expected = shapely.contains_xy(union, x, y)
-    # A centre on an edge may fall to either side.
+    # A centre on an edge may count for either side.
     assert np.mean(expected != scene.mask()) < 1e-4
 
 
@@ -79,12 +80,14 @@ def test_seeds_differ(scenes):
     assert len(means) == len(scenes)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("shape_yx", [(64, 64), (128, 200), (256, 256)])
 def test_small_scenes_hold_buildings(shape_yx):
     for seed in range(8):
         assert generate_scene(seed, shape_yx).mask().any()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("shape_yx", "gsd_m"), [((64, 1200), 0.3), ((64, 64), 0.05), ((300, 200), 2.0), ((65, 71), 1.0)]
 )
@@ -97,7 +100,7 @@ def test_odd_shapes_and_resolutions(shape_yx, gsd_m):
 
 
 def test_buildings_look_unlike_the_ground_around_them(scenes):
-    # Not that every roof stands out, but that the truth belongs to this image and not another.
+    # Not every roof contrasts with the ground, but the truth must belong to this image.
     for scene in scenes.values():
         inside = scene.mask().astype(bool)
         contrast = abs(scene.image[:, inside].mean(axis=1) - scene.image[:, ~inside].mean(axis=1))

@@ -1,21 +1,23 @@
-"""Blending is exact: tiled equals whole, and blocks do not show."""
+"""Blending is exact: tiled equals whole, and blocks leave no seams."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rooftrace.core.errors import PredictError
 from rooftrace.core.types import Window
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender, quantise
-from rooftrace.tiling.plan import TilePlan, plan
+from rooftrace.tiling.plan import TilePlan, plan_tiles
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> TilePlan:
     shape = draw(st.tuples(st.integers(1, 300), st.integers(1, 300)))
     overlap = draw(st.integers(0, 40))
-    return plan(
+    return plan_tiles(
         shape,
         tile_px=draw(st.sampled_from([32, 64, 128])),
         overlap_px=overlap,
@@ -41,7 +43,7 @@ def answers_of(tiles: TilePlan, seed: int) -> dict[tuple[int, int], np.ndarray]:
 
 
 @given(plans(), st.integers(0, 99))
-def test_agreeing_tiles_come_out_unchanged(tiles: TilePlan, seed: int) -> None:
+def test_agreeing_tiles_stay_unchanged(tiles: TilePlan, seed: int) -> None:
     height, width = tiles.shape_yx
     tile_y, tile_x = tiles.tile_shape_yx
     rng = np.random.default_rng(seed)
@@ -73,3 +75,16 @@ def test_a_window_equals_that_part_of_the_whole(
 def test_quantise_rounds_to_the_nearest() -> None:
     values = np.array([0, 0.5 / 255 - 1e-6, 0.5 / 255 + 1e-6, 0.5, 1], dtype=np.float32)
     np.testing.assert_array_equal(quantise(values), [0, 0, 1, 128, 255])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1.01, -0.01])
+def test_one_answer_that_is_no_probability_is_refused(wrong: float) -> None:
+    answer = np.full((1, 1, 40, 40), 0.5, dtype=np.float32)
+    answer[0, 0, 17, 3] = wrong
+    with pytest.raises(PredictError, match="expected probabilities from 0 to 1"):
+        quantise(answer)
+
+
+def test_rounding_errors_around_0_and_1_are_not_refused() -> None:
+    answer = np.array([-1e-3, 0, 1, 1 + 1e-3], dtype=np.float32)
+    assert quantise(answer).tolist() == [0, 0, PROB_ONE, PROB_ONE]

@@ -1,4 +1,4 @@
-"""A plan covers the scene, and what its tiles count for sums to one everywhere."""
+"""A plan covers the scene, and the weights of its tiles sum to one everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
-from rooftrace.tiling.plan import WEIGHT_ONE, Axis, TilePlan, plan, plan_blocks
+from rooftrace.tiling.plan import WEIGHT_ONE, TileAxis, TilePlan, plan_blocks, plan_tiles
 
 
 @st.composite
@@ -16,7 +16,7 @@ def plans(draw: st.DrawFn) -> TilePlan:
     shape = draw(st.tuples(st.integers(1, 400), st.integers(1, 400)))
     multiple = draw(st.sampled_from([1, 8, 32]))
     overlap = draw(st.integers(0, 60))
-    return plan(
+    return plan_tiles(
         shape,
         tile_px=draw(st.integers(1, 6)) * 32,
         overlap_px=overlap,
@@ -63,27 +63,27 @@ def test_write_lies_in_read_and_in_the_scene(tiles: TilePlan) -> None:
     st.sampled_from([32, 64]),
 )
 def test_sizes_are_multiples_within_the_limit(length: int, tile_px: int, multiple: int) -> None:
-    axis = plan((length, length), tile_px=tile_px, overlap_px=64, multiple_px=multiple).rows
+    axis = plan_tiles((length, length), tile_px=tile_px, overlap_px=64, multiple_px=multiple).rows
     assert axis.tile_px % multiple == 0
     assert axis.tile_px <= tile_px
 
 
 def test_little_is_computed_twice() -> None:
-    tiles = plan((10_000, 10_000), tile_px=1792, overlap_px=64, trim_px=16, multiple_px=32)
+    tiles = plan_tiles((10_000, 10_000), tile_px=1792, overlap_px=64, trim_px=16, multiple_px=32)
     work = len(tiles) * tiles.rows.tile_px * tiles.cols.tile_px
     assert work < 1.09 * 10_000**2
 
 
 def test_exact_size_is_kept() -> None:
-    tiles = plan((100, 1000), tile_px=256, overlap_px=64, exact=True)
+    tiles = plan_tiles((100, 1000), tile_px=256, overlap_px=64, exact=True)
     assert tiles.tile_shape_yx == (256, 256)
 
 
 def test_a_bad_axis_is_a_defect() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        Axis(length=100, tile_px=32, overlap_px=20, trim_px=0, count=4)
+        TileAxis(length=100, tile_px=32, overlap_px=20, trim_px=0, count=4)
     with pytest.raises(ValueError, match="do not cover"):
-        Axis(length=100, tile_px=32, overlap_px=8, trim_px=0, count=2)
+        TileAxis(length=100, tile_px=32, overlap_px=8, trim_px=0, count=2)
 
 
 @given(st.tuples(st.integers(1, 6000), st.integers(1, 70_000)), st.sampled_from([512, 2048, 4096]))

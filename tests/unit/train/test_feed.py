@@ -1,4 +1,4 @@
-"""What a run is fed with is checked before it starts, and what takes no part is told."""
+"""The data of a run is checked before it starts, and left-out scenes are reported."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from torch.utils.data import DataLoader
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError
 from rooftrace.core.types import Sample
-from rooftrace.data.config import SourceConfig
-from rooftrace.data.kinds import open_source
-from rooftrace.data.split import Split, write_split
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.split import Split, write_split
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.feed import TrainingData, measure, open_data
-from rooftrace.train.fit import fit
-from rooftrace.train.loader import _AsDataset
+from rooftrace.train.datamodule import TrainingData, _TorchDataset, measure_pixels, open_data
+from rooftrace.train.loop import fit
 
 
 def write(folder: Path, images: dict[str, np.ndarray]) -> None:
@@ -55,7 +54,7 @@ def opened(folder: Path, **settings: object) -> TrainingData:
     return open_data(parse_config(raw, TrainConfig, source="c.toml"), folder)
 
 
-def test_notes_of_sets_and_what_no_part_has_are_told_once(tmp_path: Path) -> None:
+def test_notes_of_sets_and_of_left_out_scenes_appear_once(tmp_path: Path) -> None:
     for number in range(5):
         write(tmp_path / "a" / "train", {str(number): image_of(number)})
     for part, name in (("images", "img_"), ("masks", "mask_")):
@@ -69,14 +68,15 @@ def test_notes_of_sets_and_what_no_part_has_are_told_once(tmp_path: Path) -> Non
     train = [first, {**first, "name": "twin"}]
     sets = {"train": train, "val": [first], "split": "split.json"}
     assert opened(tmp_path, data=sets).notes == (
-        "a: 1 images have no label, and are not used.",
-        "twin: 1 images have no label, and are not used.",
+        "a: 1 image has no label and is not used.",
+        "twin: 1 image has no label and is not used.",
         "a: 2 of 5 scenes are in no part of split.json, and are not used.",
         "twin: 2 of 5 scenes are in no part of split.json, and are not used.",
     )
 
 
-def test_a_run_tells_its_notes(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_a_run_prints_its_notes(tiny_folder: Path, tmp_path: Path) -> None:
     raw = {
         "gsd_m": 0.3, "crop_px": 64, "epochs": 1, "samples_per_epoch": 2, "batch_size": 2,
         "precision": "fp32", "device": "cpu",
@@ -90,8 +90,8 @@ def test_a_run_tells_its_notes(tiny_folder: Path, tmp_path: Path) -> None:
     console = Console(record=True, width=200, file=io.StringIO())
     fit(parse_config(raw, TrainConfig, source="c"), tmp_path / "run", base=tmp_path,
         console=console)  # fmt: skip
-    told = console.export_text()
-    assert told.count("data: 4 of 6 scenes are in no part of part.json, and are not used.") == 1
+    output = console.export_text()
+    assert output.count("data: 4 of 6 scenes are in no part of part.json, and are not used.") == 1
 
 
 def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) -> None:
@@ -104,14 +104,14 @@ def test_sets_of_other_kinds_train_together_and_must_be_alike(tmp_path: Path) ->
     assert len(data.samples.scenes) == 2
     write(tmp_path / "four", {"2": image_of(2, bands=4)})
     write(tmp_path / "deep", {"3": image_of(3, dtype=np.uint16)})
-    for other, told in (("four", "has 4 bands of uint8"), ("deep", "has 3 bands of uint16")):
+    for other, output in (("four", "has 4 bands of uint8"), ("deep", "has 3 bands of uint16")):
         for sets in (
             {"train": [table, {"path": other}], "val": [table]},
             {"train": [table], "val": [{"path": other}]},
         ):
             with pytest.raises(BandMismatch) as caught:
                 opened(tmp_path, data=sets)
-            assert told in caught.value.message
+            assert output in caught.value.message
             assert "1.tif has 3 of uint8" in caught.value.message
 
 
@@ -119,7 +119,10 @@ def test_images_alone_and_other_classes_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a", {"0": image_of(0)})
     with pytest.raises(DataError) as caught:
         opened(tmp_path, data={"train": [{"path": "a/images"}], "val": [{"path": "a"}]})
-    assert "a/images is read as images: 1 images, and none has a label" in caught.value.message
+    assert (
+        "a/images is read as images: it has no label to train on (images: 1)"
+        in caught.value.message
+    )
     other = {"path": "a", "labels": {"classes": ["background", "road"], "building": "road"}}
     with pytest.raises(ConfigError, match=r"\['background', 'building'\] are expected"):
         opened(tmp_path, data={"train": [{"path": "a"}, other], "val": [{"path": "a"}]})
@@ -156,7 +159,7 @@ def test_what_is_measured_is_what_is_valid(tmp_path: Path) -> None:
     image[:, 24:] = 255
     write(tmp_path / "a", {"0": image})
     source = {"path": "a", "nodata": [255, 255, 255]}
-    found = measure(opened(tmp_path, data={"train": [source], "val": [source]}).samples, 200)
+    found = measure_pixels(opened(tmp_path, data={"train": [source], "val": [source]}).samples, 200)
     assert found.mean == pytest.approx(image[:, :24].mean(axis=(1, 2)), rel=0.03)
     assert found.high == image[:, :24].max()
     assert found.outside == 0
@@ -185,6 +188,7 @@ def test_the_full_scale_must_be_that_of_the_data(tmp_path: Path) -> None:
     assert min(data.samples[n].image.min() for n in range(4)) < -10
 
 
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_samples_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None:
     write(tmp_path / "a", {str(n): image_of(n) for n in range(3)})
@@ -193,7 +197,7 @@ def test_samples_are_the_same_with_any_number_of_workers(tmp_path: Path) -> None
 
     def drawn(workers: int, epoch: int) -> list[Sample]:
         data.samples.epoch = epoch
-        return list(DataLoader(_AsDataset(data.samples), batch_size=None, num_workers=workers))
+        return list(DataLoader(_TorchDataset(data.samples), batch_size=None, num_workers=workers))
 
     here = [drawn(0, epoch) for epoch in (0, 1)]
     assert not np.array_equal(here[0][0].image, here[1][0].image)

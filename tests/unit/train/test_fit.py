@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import ConfigError, DataError, ExportError  # noqa: E402
-from rooftrace.data.split import read_split  # noqa: E402
+from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.labels.split import read_split  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.feed import open_data  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.trainer import Trained  # noqa: E402
+from rooftrace.train.datamodule import open_data  # noqa: E402
+from rooftrace.train.loop import (  # noqa: E402
+    TrainerResult,
+    fit,
+)
+from training_runs import figures, rows, weights  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
 
 
-def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> Trained:
+def train(folder: Path, run: Path, *overrides: str, resume: bool = False) -> TrainerResult:
     config = load_config(folder / "tiny.toml", TrainConfig, overrides)
     return fit(config, run, base=folder, resume=resume).trained
-
-
-def rows(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def figures(run: Path) -> list[dict[str, str]]:
-    """The rows without what depends on the clock."""
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in rows(run)]
-
-
-def weights(run: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(run / "checkpoints/last.ckpt", weights_only=False)
-    return state["state_dict"]
 
 
 def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
@@ -62,7 +49,7 @@ def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
         "checkpoints/best_loss.safetensors",
         "checkpoints/last.ckpt",
         "config.json",
-        "curves.png",
+        "curves.svg",
         "metrics.csv",
         "panel.png",
         "panel_best.png",
@@ -76,9 +63,8 @@ def test_what_a_run_leaves(tiny_run: TinyRun) -> None:
     for row in found:
         assert all(np.isfinite(float(value)) for value in row.values())
         assert float(row["val_iou"]) == float(row["val_iou/data"])
-    with Image.open(run / "curves.png") as picture:
-        assert picture.width > 1000
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    curves = ElementTree.parse(run / "curves.svg")
+    assert len(list(curves.iter("{http://www.w3.org/2000/svg}polyline"))) == 9
     recorded = json.loads((run / "config.json").read_text())
     assert recorded["base"] == str(tiny_run.folder)
     assert recorded["model"]["options"] == {"decoder_channels": [32, 16, 16, 8, 8]}
@@ -111,6 +97,7 @@ def test_the_report_is_that_of_the_best_epochs(tiny_run: TinyRun) -> None:
     json.dumps(plain, allow_nan=False)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["best_iou", "best_loss"])
 def test_both_bundles_run_on_both_engines(tiny_run: TinyRun, name: str) -> None:
     bundle = read_bundle(tiny_run.run / f"{name}.rooftrace")
@@ -142,11 +129,12 @@ def test_the_bundle_holds_the_weights_to_train_on_from(tiny_run: TinyRun) -> Non
 
 def test_no_path_of_this_machine_is_in_a_bundle(tiny_run: TinyRun) -> None:
     bundle = read_bundle(tiny_run.bundle)
-    told = bundle.spec.model_dump_json().encode() + bundle.part("model.onnx")
+    output = bundle.spec.model_dump_json().encode() + bundle.part("model.onnx")
     for path in (tiny_run.folder, Path.home(), Path(__file__).parents[3], Path(sys.prefix)):
-        assert str(path).encode() not in told
+        assert str(path).encode() not in output
 
 
+@pytest.mark.campaign
 def test_the_same_run_gives_the_same_weights_and_says_nothing(
     tiny_run: TinyRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +145,7 @@ def test_the_same_run_gives_the_same_weights_and_says_nothing(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.campaign
 def test_workers_change_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     # The parent has read images before: a worker that is forked now must not wait for its threads.
     for scene in open_data(load_config(tiny_run.config, TrainConfig), tiny_run.folder).train[0]:
@@ -173,6 +162,7 @@ LONGER = (
 )  # fmt: skip
 
 
+@pytest.mark.campaign
 def test_killed_and_resumed_equals_uninterrupted(tiny_folder: Path, tmp_path: Path) -> None:
     train(tiny_folder, tmp_path / "whole", *LONGER)
     run = tmp_path / "killed"
@@ -203,6 +193,7 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_folder: Path, tmp_path: Pa
         assert (run / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.campaign
 def test_a_finished_run_can_go_on_further(tiny_run: TinyRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(tiny_run.folder, run, "epochs=1")
@@ -215,9 +206,15 @@ def test_a_finished_run_can_go_on_further(tiny_run: TinyRun, tmp_path: Path) -> 
     assert again.best == result.best
 
 
-def refused(folder: Path, run: Path, *overrides: str, resume: bool = True) -> str:
+def refused(
+    folder: Path,
+    run: Path,
+    *overrides: str,
+    resume: bool = True,
+    error: type[RooftraceError] = ConfigError,
+) -> str:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(error) as caught:
         train(folder, run, *overrides, resume=resume)
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
     assert caught.value.remedy
@@ -225,15 +222,15 @@ def refused(folder: Path, run: Path, *overrides: str, resume: bool = True) -> st
 
 
 def test_another_configuration_is_not_resumed(tiny_run: TinyRun) -> None:
-    told = refused(tiny_run.folder, tiny_run.run, "optimizer.lr=0.5")
-    assert "optimizer.lr was 0.001, is 0.5" in told
-    told = refused(tiny_run.folder, tiny_run.run, "crop_px=96", "augment.flip_horizontal=0.25")
-    assert "crop_px was 64, is 96" in told
-    assert "augment.flip_horizontal was 0.5, is 0.25" in told
+    output = refused(tiny_run.folder, tiny_run.run, "optimizer.lr=0.5")
+    assert "optimizer.lr was 0.001, is 0.5" in output
+    output = refused(tiny_run.folder, tiny_run.run, "crop_px=96", "augment.flip_horizontal=0.25")
+    assert "crop_px was 64, is 96" in output
+    assert "augment.flip_horizontal was 0.5, is 0.25" in output
 
 
 def test_a_folder_with_a_run_is_not_written_over(tiny_run: TinyRun) -> None:
-    assert "holds a run already" in refused(tiny_run.folder, tiny_run.run, resume=False)
+    assert "already holds a run" in refused(tiny_run.folder, tiny_run.run, resume=False)
 
 
 def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) -> None:
@@ -248,15 +245,30 @@ def test_there_must_be_something_to_resume(tiny_run: TinyRun, tmp_path: Path) ->
     (run / "config.json").write_bytes((tiny_run.run / "config.json").read_bytes())
     for broken in (b"", checkpoint[: len(checkpoint) // 2]):
         (run / "checkpoints/last.ckpt").write_bytes(broken)
-        assert "last.ckpt is not whole" in refused(tiny_run.folder, run)
+        assert "last.ckpt cannot be used" in refused(tiny_run.folder, run, error=DataError)
 
 
+@pytest.mark.campaign
 def test_a_run_that_cannot_be_written(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="could not be written"):
         train(tiny_folder, tmp_path / "file" / "run")
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["model.encoder=absent", "data.train=[{path='absent'}]", "stop.monitor=val_x", "precision=fp16",
+     "watch.mlflow=http://127.0.0.1:9"],
+)  # fmt: skip
+def test_a_run_that_fails_before_it_begins_leaves_no_folder(
+    tiny_folder: Path, tmp_path: Path, override: str
+) -> None:
+    with pytest.raises(RooftraceError):
+        train(tiny_folder, tmp_path / "run", override)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.campaign
 def test_early_stopping_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     stop = ("epochs=9", "stop.patience=2", "stop.min_delta=1.0")
     result = train(tiny_folder, tmp_path / "run", *stop)
@@ -264,7 +276,8 @@ def test_early_stopping_says_so(tiny_folder: Path, tmp_path: Path) -> None:
     assert result.stopped_because == "no better val_iou for 2 epochs"
 
 
-def test_a_loss_that_is_no_number_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_a_loss_that_is_not_a_number_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="val_loss was not a finite number in any epoch") as error:
         train(tiny_folder, tmp_path / "run", "optimizer.lr=1e30", "optimizer.clip_norm=0")
     assert "optimizer.lr" in error.value.remedy
@@ -281,6 +294,7 @@ def test_an_average_is_what_is_kept(tiny_folder: Path, tmp_path: Path) -> None:
     assert int(state["average.n_averaged"]) == 2
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("signal_name", ["SIGINT"])
 def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name: str) -> None:
     run = tmp_path / "run"
@@ -298,13 +312,13 @@ def test_stopped_by_the_keyboard(tiny_folder: Path, tmp_path: Path, signal_name:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(getattr(signal, signal_name))
-    _, told = process.communicate(timeout=120)
+    _, output = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "stopped" in told
-    assert "Traceback" not in told
+    assert "stopped" in output
+    assert "Traceback" not in output
 
 
-def test_a_split_without_validation_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_split_without_validation_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
     split = read_split(tiny_folder / "split.json")
     parts = split.parts | {"val": ()}
     path = tmp_path / "split.json"
@@ -314,6 +328,28 @@ def test_a_split_without_validation_is_told(tiny_folder: Path, tmp_path: Path) -
     path.write_text(split.model_copy(update={"parts": {"train": ("x",)}}).model_dump_json())
     with pytest.raises(ConfigError, match="has no part 'val'"):
         train(tiny_folder, tmp_path / "run", f"data.split={path}")
+
+
+def test_a_validation_list_of_another_tool_leaves_the_rest_for_training(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    [ids] = {tuple(part.ids) for part in open_data(_with_split(tiny_folder, None), tiny_folder).val}
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps({"val": [f"images/{ids[0]}.png", "img_154"]}))
+    found = open_data(_with_split(tiny_folder, path), tiny_folder)
+    assert [part.ids for part in found.val] == [(ids[0],)]
+    assert ids[0] not in found.train[0].ids
+    assert len(found.train[0]) == 5
+    assert any("'img_154'" in note and "val.json" in note for note in found.notes)
+    path.write_text('["img_154"]')
+    with pytest.raises(DataError, match=r"None of the ids in the part 'val'.*'img_154'"):
+        open_data(_with_split(tiny_folder, path), tiny_folder)
+
+
+def _with_split(folder: Path, path: Path | None) -> TrainConfig:
+    return load_config(
+        folder / "tiny.toml", TrainConfig, [] if path is None else [f"data.split={path}"]
+    )
 
 
 def test_two_validation_folders_need_two_names(tiny_folder: Path) -> None:

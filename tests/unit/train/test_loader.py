@@ -13,8 +13,7 @@ from rooftrace.core.config import parse_config
 from rooftrace.core.types import Sample
 from rooftrace.testing import write_pairs
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.feed import TrainingData, open_data
-from rooftrace.train.loader import choose_workers, collate, make_loader
+from rooftrace.train.datamodule import TrainingData, choose_workers, collate, make_loader, open_data
 
 # isort: split
 import torch
@@ -54,7 +53,7 @@ def test_a_batch_is_its_samples_channels_last(bands: int) -> None:
 
 
 def epochs_of(data: TrainingData, config: TrainConfig, workers: int) -> list[torch.Tensor]:
-    loader = make_loader(data.samples, config, 4, workers=workers, lasting=True)
+    loader = make_loader(data.samples, config, 4, workers=workers, persistent=True)
     drawn = []
     for epoch in range(3):
         data.samples.epoch = epoch
@@ -62,6 +61,7 @@ def epochs_of(data: TrainingData, config: TrainConfig, workers: int) -> list[tor
     return drawn
 
 
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_that_last_draw_what_this_process_would(pairs: Path) -> None:
     config = configured()
@@ -73,11 +73,12 @@ def test_workers_that_last_draw_what_this_process_would(pairs: Path) -> None:
         assert torch.equal(there, alone)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("cache_mb", [0, 1])
 def test_threads_draw_what_one_would(
     cache_mb: int, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where scenes are read by window, and where they are kept."""
+    """Samples are the same if scenes are read by window and if they are kept in memory."""
     augment = {"policy": "strong"}
     data = {"train": [{"path": "pairs"}], "val": [{"path": "pairs"}], "cache_mb": cache_mb}
     config = configured(augment=augment, data=data)

@@ -17,14 +17,16 @@ from rich.console import Console
 pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
-from rooftrace.data.config import SourceConfig
 from rooftrace.engines.openvino import capabilities
 from rooftrace.engines.select import load_engine
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.train import run_train
+from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.predictor import load
-from rooftrace.train import variants
+from rooftrace.train import export_bundle as variants
+
+pytestmark = pytest.mark.campaign
 
 COLOURS = np.array([(0x84, 0x29, 0xF6), (0x3C, 0x10, 0x98), (0x6E, 0xC1, 0xE4)], np.uint8)
 CONFIG = """

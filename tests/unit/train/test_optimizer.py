@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rooftrace.train.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
+from rooftrace.train.config import OptimizerConfig  # noqa: E402
+from rooftrace.train.task import make_optimizer  # noqa: E402
 
 
 def net() -> Any:
@@ -17,7 +18,7 @@ def net() -> Any:
 
 
 def weights_after(make: Any) -> Any:
-    """Of three steps with gradients that are not those of a quadratic."""
+    """Return the weights after three steps with gradients that are not those of a quadratic."""
     module = net()
     optimizer = make(module)
     inputs = torch.linspace(-1, 1, 20).reshape(5, 4)

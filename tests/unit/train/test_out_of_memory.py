@@ -1,4 +1,4 @@
-"""Where the memory does not suffice, the batch that would fit is found by trying."""
+"""If memory is exhausted, the batch size that fits is found by trying."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ torch = pytest.importorskip("torch")
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import TrainError  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.device import is_out_of_memory  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.memory import largest_that_fits  # noqa: E402
+from rooftrace.train.loop import (  # noqa: E402
+    fit,
+    is_out_of_memory,
+    largest_that_fits,
+)
 from rooftrace.train.task import SegmentationTask  # noqa: E402
 
 ON_CPU = (
@@ -49,7 +51,7 @@ def test_a_batch_that_fails_otherwise_is_no_answer() -> None:
     assert largest_that_fits(attempt, 16) == 0
 
 
-def test_how_it_is_told_from_other_errors() -> None:
+def test_how_it_is_distinguished_from_other_errors() -> None:
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert is_out_of_memory(RuntimeError(ON_CPU))
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"))
@@ -63,7 +65,7 @@ SETS = (
 )  # fmt: skip
 
 
-def told(folder: Path, run: Path, *sets: str) -> TrainError:
+def reported_error(folder: Path, run: Path, *sets: str) -> TrainError:
     config = load_config(folder / "tiny.toml", TrainConfig, [*SETS, *sets])
     with pytest.raises(TrainError) as caught:
         fit(config, run, base=folder)
@@ -72,7 +74,7 @@ def told(folder: Path, run: Path, *sets: str) -> TrainError:
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, step: str, limit: int) -> list[int]:
-    """An allocator with room for so many samples in `step`; the sizes that were asked of it."""
+    """Limit the number of samples in `step`, and return the requested sizes."""
     original = getattr(SegmentationTask, step)
     asked: list[int] = []
 
@@ -86,15 +88,16 @@ def limited(monkeypatch: pytest.MonkeyPatch, step: str, limit: int) -> list[int]
     return asked
 
 
+@pytest.mark.campaign
 def test_the_error_names_a_batch_that_went_through(
     monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
 ) -> None:
     asked = limited(monkeypatch, "training_step", 3)
-    error = told(tiny_folder, tmp_path / "run")
+    error = reported_error(tiny_folder, tmp_path / "run")
     assert error.message == "Out of memory: batch_size = 8, crop_px = 64, of PlainUnet."
     assert error.remedy == (
-        "batch_size = 3 fits: a step and a validation with it went through just now. batch_size = "
-        "2 with optimizer.accumulate = 4 has as many samples in a step as before."
+        "batch_size = 3 fits: a step and a validation with it succeeded just now. batch_size = "
+        "2 with optimizer.accumulate = 4 keeps the number of samples per step."
     )
     assert asked == [8, 4, 2, 3]
     # What it says is so, and the folder is free for it.
@@ -102,18 +105,21 @@ def test_the_error_names_a_batch_that_went_through(
     assert fit(config, tmp_path / "run", base=tiny_folder).trained.epochs == 1
 
 
+@pytest.mark.campaign
 def test_validation_has_to_fit_as_well(
     monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
 ) -> None:
     limited(monkeypatch, "validation_step", 2)
-    assert "batch_size = 2 fits" in told(tiny_folder, tmp_path / "run").remedy
+    assert "batch_size = 2 fits" in reported_error(tiny_folder, tmp_path / "run").remedy
 
 
+@pytest.mark.campaign
 def test_where_nothing_fits_the_crop_is_too_large(
     monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
 ) -> None:
     limited(monkeypatch, "training_step", 0)
-    assert "down to one sample: lower crop_px" in told(tiny_folder, tmp_path / "run").remedy
+    remedy = reported_error(tiny_folder, tmp_path / "run").remedy
+    assert "down to one sample: lower crop_px" in remedy
 
 
 def test_another_error_is_left_alone(

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Sample
 from rooftrace.models.spec import BundleSpec
-from rooftrace.train.package import _check_parity, _curve, _judge
+from rooftrace.train.export_bundle import _check_parity, _curve, _evaluate_folder, _tiles
 
 SPEC = BundleSpec(
     name="x",
@@ -53,7 +53,7 @@ def run(batch: np.ndarray) -> np.ndarray:
 
 def test_a_folder_is_judged_at_the_threshold_of_the_contract() -> None:
     tiles = Tiles(0)
-    judged = _judge(run, tiles, SPEC)  # type: ignore[arg-type]
+    judged = _evaluate_folder(run, tiles, SPEC)  # type: ignore[arg-type]
     valid = np.stack([tiles[n].valid for n in range(11)])
     truth = np.stack([tiles[n].target for n in range(11)])[valid] == 1
     guess = np.stack([tiles[n].image[0] for n in range(11)])[valid] >= 0.25
@@ -70,28 +70,23 @@ def test_nothing_to_find_and_nothing_found_is_right() -> None:
     for number in range(11):
         tiles[number].target[:] = 0
     strict = SPEC.model_copy(update={"threshold": 1.0})
-    assert _judge(run, tiles, strict).iou(strict) == 1  # type: ignore[arg-type]
-    assert _judge(run, tiles, SPEC).iou(SPEC) == 0  # type: ignore[arg-type]
+    assert _evaluate_folder(run, tiles, strict).iou(strict) == 1  # type: ignore[arg-type]
+    assert _evaluate_folder(run, tiles, SPEC).iou(SPEC) == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
 def test_a_graph_that_answers_otherwise_is_refused(dtype: type) -> None:
     data = SimpleNamespace(tiles=(Tiles(0),), samples=SimpleNamespace(dtype=np.dtype(dtype)))
-    _check_parity(run, run, data, "x")  # type: ignore[arg-type]
+    batch = _tiles(data)  # type: ignore[arg-type]
+    _check_parity(run, run, batch, "x")
     with pytest.raises(ExportError, match=r"differ by up to 0\.0500"):
-        _check_parity(run, lambda batch: run(batch) + 0.05, data, "x")  # type: ignore[arg-type]
+        _check_parity(run, lambda batch: run(batch) + 0.05, batch, "x")
     with pytest.raises(ExportError, match="nan"):
-        _check_parity(run, lambda batch: run(batch) * np.nan, data, "x")  # type: ignore[arg-type]
+        _check_parity(run, lambda batch: run(batch) * np.nan, batch, "x")
 
 
 def test_the_check_sees_float_pixels_as_they_are() -> None:
-    seen: list[np.ndarray] = []
     data = SimpleNamespace(tiles=(Tiles(0),), samples=SimpleNamespace(dtype=np.dtype(np.float32)))
-
-    def engine(batch: np.ndarray) -> np.ndarray:
-        seen.append(batch)
-        return run(batch)
-
-    _check_parity(run, engine, data, "x")  # type: ignore[arg-type]
-    assert seen[0].std() > 0.1
-    assert len(np.unique(seen[0])) > 100
+    batch = _tiles(data)  # type: ignore[arg-type]
+    assert batch.std() > 0.1
+    assert len(np.unique(batch)) > 100

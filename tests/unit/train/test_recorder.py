@@ -1,20 +1,17 @@
-"""metrics.csv and curves.png, whatever a task records."""
+"""metrics.csv and curves.svg for any figures of a task."""
 
 from __future__ import annotations
 
 import csv
 import math
 from pathlib import Path
+from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-from PIL import Image
-
-from rooftrace.train.callbacks import Recorder
-from rooftrace.train.curves import plot_curves
+from rooftrace.train.callbacks import MetricsRecorder, plot_curves
 
 
 def rows(epochs: int, folders: int = 1) -> list[dict[str, float]]:
@@ -28,39 +25,57 @@ def rows(epochs: int, folders: int = 1) -> list[dict[str, float]]:
     return made
 
 
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def read_charts(path: Path) -> list[ElementTree.Element]:
+    root = ElementTree.parse(path).getroot()
+    assert "light-dark(" in (root.findtext(f"{SVG}style") or "")
+    return [one for one in root.iter(f"{SVG}svg") if one.get("class") == "chart"]
+
+
+def texts(path: Path) -> list[str]:
+    return [one.text or "" for one in ElementTree.parse(path).iter(f"{SVG}text")]
 
 
 @pytest.mark.parametrize(("epochs", "folders"), [(1, 1), (1, 30), (200, 12)])
 def test_curves_of_few_and_of_many(epochs: int, folders: int, tmp_path: Path) -> None:
-    plot_curves(rows(epochs, folders), tmp_path / "curves.png")
-    drawn = pixels(tmp_path / "curves.png")
-    assert drawn.shape == (740, 1300, 3)
-    places = drawn.reshape(2, 370, 1300, 3)
-    columns = [places[line, :, left : left + 433] for line in range(2) for left in (0, 433, 866)]
-    # Loss, IoU, Dice, accuracy, the rate; then the folders' names where there are several.
-    for part in columns[:5]:
-        assert (part < 250).mean() > 0.01
-    assert ((columns[5] < 250).mean() > 0.001) == (folders > 1)
+    plot_curves(rows(epochs, folders), tmp_path / "curves.svg")
+    charts = read_charts(tmp_path / "curves.svg")
+    # Loss, IoU with a line per folder where there are several, Dice, accuracy, the rate.
+    shape = "polyline" if epochs > 1 else "circle"
+    thin = folders if folders > 1 else 0
+    counts = [len(list(chart.iter(f"{SVG}{shape}"))) for chart in charts]
+    assert counts == [2, 2 + thin, 2, 2, 1]
+    written = texts(tmp_path / "curves.svg")
+    assert {"training", "validation"} <= set(written)
+    done = 1 - math.exp(-epochs / 20)
+    named = [f"folder $_{n}^: IoU {done - 0.02 * n:.3f}" for n in range(folders)]
+    assert [text for text in written if text.startswith("folder")] == (named if thin else [])
+    assert f"IoU (best {done:.3f}, epoch {epochs})" in written
 
 
 def test_curves_with_gaps(tmp_path: Path) -> None:
-    """What is no number, what only some epochs have, what only this task records."""
+    """NaN, figures of only some epochs, and figures of only this task."""
     made = rows(6)
     made[2] |= {"val_loss": math.nan, "val_iou": math.nan, "lr": 0.0}
     for row in made[3:]:
         row |= {"train_adversarial": 0.5, "val_l1": math.inf}
         del row["train_accuracy"]
-    plot_curves(made, tmp_path / "curves.png")
-    assert pixels(tmp_path / "curves.png").shape == (1110, 1300, 3)
+    plot_curves(made, tmp_path / "curves.svg")
+    loss, iou, _, accuracy, adversarial, l1, rate = read_charts(tmp_path / "curves.svg")
+    lines = [len(list(chart.iter(f"{SVG}polyline"))) for chart in (loss, iou, accuracy, rate)]
+    # Two pieces of validation beside the line of training; the rate has a gap, too.
+    assert lines == [3, 3, 2, 2]
+    assert len(list(adversarial.iter(f"{SVG}circle"))) == 3
+    assert not list(l1.iter(f"{SVG}circle"))
+    assert "nan" not in (tmp_path / "curves.svg").read_text()
 
 
 def test_columns_may_grow(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, None)
+    recorder = MetricsRecorder(tmp_path, None)
     recorder.rows = [{"epoch": 1.0, "val_iou": 0.5}, {"epoch": 2.0, "val_iou": 0.25, "val_l1": 3.0}]
-    recorder._write()
+    recorder._write_table()
     with (tmp_path / "metrics.csv").open(newline="") as stream:
         assert list(csv.DictReader(stream)) == [
             {"epoch": "1", "val_iou": "0.5", "val_l1": ""},
@@ -73,6 +88,6 @@ def test_columns_may_grow(tmp_path: Path) -> None:
     [([0.5], True), ([0.5, 0.6], True), ([0.5, 0.5], False), ([0.5, 0.4], False)],
 )
 def test_the_best_so_far(values: list[float], best: bool, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, None)
+    recorder = MetricsRecorder(tmp_path, None)
     recorder.rows = [{"val_iou": value} for value in values]
     assert recorder.is_best == best

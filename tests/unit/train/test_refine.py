@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from dataclasses import dataclass
@@ -17,25 +16,30 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load, load_file, save_file  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
-from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
-from rooftrace.data.config import SourceConfig  # noqa: E402
+from rooftrace.core.errors import BundleError, ConfigError, DataError  # noqa: E402
 from rooftrace.engines.openvino import OpenVinoEngine  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.flows.evaluate import EvalOptions, run_evaluate  # noqa: E402
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate  # noqa: E402
 from rooftrace.flows.train import TrainReport, run_train  # noqa: E402
+from rooftrace.labels.config import SourceConfig  # noqa: E402
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle  # noqa: E402
 from rooftrace.models.export import RefinedModel  # noqa: E402
 from rooftrace.models.pix2pix import Generator, RefinedNet  # noqa: E402
 from rooftrace.models.zoo import build_model  # noqa: E402
 from rooftrace.predict.predictor import load as load_model  # noqa: E402
-from rooftrace.train import package as packaging  # noqa: E402
+from rooftrace.train import export_bundle as packaging  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.refine import refine  # noqa: E402
-from rooftrace.train.refine_task import RefineTask  # noqa: E402
+from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.train.refine import (  # noqa: E402
+    RefineTask,
+    refine,
+)
+from training_runs import figures, weights  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
+
+pytestmark = pytest.mark.campaign
 
 PLAIN = EvalOptions(precision="fp32", pictures=0)
 REFINE = (
@@ -63,16 +67,16 @@ def refined_run(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> 
     run = tmp_path_factory.mktemp("refined") / "run"
     shutil.copytree(tiny_run.run, run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packaging, "package", only_refined(packaging.package))
+        patch.setattr(packaging, "export_bundle", only_refined(packaging.export_bundle))
         report = run_train(tiny_run.config, run, overrides=REFINE, resume=True)
     return RefinedRun(tiny_run, run, report)
 
 
-def only_refined(package: Any) -> Any:
+def only_refined(export: Any) -> Any:
     """The segmenter's bundles are there already, and take time."""
 
     def made(*args: Any, refined: Any = None, **options: Any) -> Any:
-        return None if refined is None else package(*args, refined=refined, **options)
+        return None if refined is None else export(*args, refined=refined, **options)
 
     return made
 
@@ -81,18 +85,6 @@ def refined_again(tiny: TinyRun, run: Path, *overrides: str) -> None:
     """Go on in the folder of a run, without bundles."""
     config = load_config(tiny.config, TrainConfig, (*REFINE, *overrides))
     refine(config, fit(config, run, base=tiny.folder, resume=True), run, resume=True)
-
-
-def weights(run: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(run / "refine/checkpoints/last.ckpt", weights_only=False)
-    return state["state_dict"]
-
-
-def figures(run: Path) -> list[dict[str, str]]:
-    """The rows without what depends on the clock."""
-    with (run / "refine/metrics.csv").open(newline="") as stream:
-        found = list(csv.DictReader(stream))
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in found]
 
 
 def images(count: int = 2) -> np.ndarray:
@@ -106,10 +98,10 @@ def test_what_a_refinement_leaves(refined_run: RefinedRun) -> None:
         "refine/checkpoints/best_iou.safetensors",
         "refine/checkpoints/best_loss.safetensors",
         "refine/checkpoints/last.ckpt",
-        "refine/curves.png",
+        "refine/curves.svg",
         "refine/metrics.csv",
     ]
-    rows = figures(run)
+    rows = figures(run / "refine")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert {
         "train_l1", "val_l1", "train_loss_generator", "train_loss_discriminator", "val_iou",
@@ -129,7 +121,7 @@ def test_what_a_refinement_leaves(refined_run: RefinedRun) -> None:
 
 def test_the_segmenter_is_not_trained_further(refined_run: RefinedRun) -> None:
     kept = load_file(refined_run.run / "checkpoints/best_iou.safetensors")
-    state = weights(refined_run.run)
+    state = weights(refined_run.run / "refine")
     assert all(torch.equal(state[f"segmenter.{name}"], value) for name, value in kept.items())
 
 
@@ -165,7 +157,7 @@ def test_all_engines_agree_on_both_outputs(refined_run: RefinedRun) -> None:
         for name in ("openvino", "onnxruntime", "torch"):
             engine = load_engine(bundle, engine=name, precision="fp32", output=output)
             np.testing.assert_allclose(engine.run(images()), expected, atol=1e-4)
-    # Not by luck: the two are further apart than engines may be.
+    # Not by chance: the two differ by more than engines may.
     assert np.abs(answers["probabilities"] - answers["coarse"]).max() > 1e-3
     segmenter = load_engine(read_bundle(refined_run.tiny.bundle), precision="fp32")
     np.testing.assert_allclose(answers["coarse"], segmenter.run(images()), atol=1e-4)
@@ -242,11 +234,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     with pytest.raises(OSError, match="no power"):
         refined_again(refined_run.tiny, run)
     monkeypatch.undo()
-    assert len(figures(run)) == 1
+    assert len(figures(run / "refine")) == 1
     refined_again(refined_run.tiny, run)
-    assert figures(run) == figures(refined_run.run)
-    expected = weights(refined_run.run)
-    assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+    assert figures(run / "refine") == figures(refined_run.run / "refine")
+    expected = weights(refined_run.run / "refine")
+    assert all(
+        torch.equal(value, expected[name]) for name, value in weights(run / "refine").items()
+    )
 
 
 def test_what_may_change_when_a_refinement_is_resumed(
@@ -255,7 +249,7 @@ def test_what_may_change_when_a_refinement_is_resumed(
     tiny, run = refined_run.tiny, tmp_path / "run"
     shutil.copytree(refined_run.run, run)
     refined_again(tiny, run, "refine.epochs=4", "refine.patience=9")
-    assert len(figures(run)) == 4
+    assert len(figures(run / "refine")) == 4
     with pytest.raises(ConfigError, match=r"refine\.l1_weight was 100\.0, is 10"):
         refined_again(tiny, run, "refine.l1_weight=10")
     shutil.rmtree(run / "refine")
@@ -273,5 +267,5 @@ def test_a_refiner_of_another_segmenter_is_not_resumed(
     with pytest.raises(ConfigError, match="over another segmenter"):
         refined_again(refined_run.tiny, run)
     (run / "refine/checkpoints/last.ckpt").write_bytes(b"half of a")
-    with pytest.raises(ConfigError, match="is not whole"):
+    with pytest.raises(DataError, match=r"refine/checkpoints/last\.ckpt cannot be used"):
         refined_again(refined_run.tiny, run)

@@ -15,8 +15,8 @@ from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loader import Batch  # noqa: E402
-from rooftrace.train.refine_task import (  # noqa: E402
+from rooftrace.train.datamodule import Batch  # noqa: E402
+from rooftrace.train.refine import (  # noqa: E402
     RefineTask,
     adversarial_loss,
     map_difference,

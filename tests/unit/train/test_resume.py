@@ -4,7 +4,6 @@ optimiser are what they are said to be.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config  # noqa: E402
+from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
+from rooftrace.train.loop import fit  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
+from training_runs import figures  # noqa: E402
 
 PLAIN = 'model={architecture="PlainUnet", options={filters=4, depth=2, normalisation="%s"%s}}'
 DROPOUT = PLAIN % ("batch", ", dropout=0.3")
@@ -25,21 +26,16 @@ def train(folder: Path, run: Path, *sets: str, resume: bool = False) -> dict[str
     """The weights that a run ends with, and the average."""
     config = load_config(folder / "tiny.toml", TrainConfig, [*sets, "watch.panel=0"])
     fit(config, run, base=folder, resume=resume)
-    kept: dict[str, Any] = torch.load(run / "checkpoints/last.ckpt", weights_only=False)
+    kept: dict[str, Any] = read_checkpoint(run / "checkpoints/last.ckpt")
     state: dict[str, Any] = kept["state_dict"]
     return state
 
 
-def figures(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_s")} for r in rows]
-
-
 class Struck(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "sets",
     [
@@ -75,8 +71,9 @@ def test_ended_in_an_epoch_and_resumed_equals_uninterrupted(
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
+@pytest.mark.campaign
 def test_batches_that_are_accumulated_are_one_batch(tiny_folder: Path, tmp_path: Path) -> None:
-    """Of networks and losses that see each sample alone."""
+    """The networks and losses here see each sample separately."""
     common = (
         PLAIN % ("group", ""), "loss=ce", "samples_per_epoch=16", "epochs=2",
         "optimizer={kind='sgd', lr=0.1, ema_decay=0.5, accumulate=%d}",
@@ -92,6 +89,7 @@ def test_batches_that_are_accumulated_are_one_batch(tiny_folder: Path, tmp_path:
     assert [row["val_iou"] for row in one] == [row["val_iou"] for row in two]
 
 
+@pytest.mark.campaign
 def test_an_epoch_has_whole_steps_only(tiny_folder: Path, tmp_path: Path) -> None:
     sets = (PLAIN % ("batch", ""), "epochs=1", "optimizer={accumulate=2, ema_decay=0.5}")
     state = train(tiny_folder, tmp_path / "run", *sets, "samples_per_epoch=15")

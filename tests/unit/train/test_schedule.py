@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 
 from torch.optim import lr_scheduler  # noqa: E402
 
-from rooftrace.train.schedule import Schedule, ScheduleConfig  # noqa: E402
+from rooftrace.train.config import ScheduleConfig  # noqa: E402
+from rooftrace.train.task import Schedule  # noqa: E402
 
 LR = 0.1
 

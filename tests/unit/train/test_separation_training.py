@@ -13,24 +13,30 @@ torch = pytest.importorskip("torch")
 
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.types import Sample, Scene  # noqa: E402
-from rooftrace.data.dataset import EvalTiles  # noqa: E402
-from rooftrace.data.separation import BorderTarget  # noqa: E402
-from rooftrace.data.shapes import ShapesLabel  # noqa: E402
-from rooftrace.data.source import Entry, SceneSet  # noqa: E402
 from rooftrace.engines.select import load_engine  # noqa: E402
-from rooftrace.engines.selftest import tiny_bundle  # noqa: E402
+from rooftrace.flows.doctor import tiny_bundle  # noqa: E402
 from rooftrace.flows.train import run_train  # noqa: E402
-from rooftrace.io.memory import ArraySource  # noqa: E402
+from rooftrace.io.sources import ArraySource  # noqa: E402
+from rooftrace.labels.shapes import ShapesLabel  # noqa: E402
+from rooftrace.labels.source import SceneEntry, SceneSet  # noqa: E402
 from rooftrace.metrics.objects import ObjectCounts  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.models.losses import parse_loss  # noqa: E402
-from rooftrace.models.separation import separation_loss  # noqa: E402
+from rooftrace.models.losses import (  # noqa: E402
+    parse_loss,
+    separation_loss,
+)
 from rooftrace.predict.predictor import load  # noqa: E402
+from rooftrace.samples.dataset import EvalTiles  # noqa: E402
 from rooftrace.testing import generate_scene  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loader import collate  # noqa: E402
-from rooftrace.train.separation import choose_separation  # noqa: E402
+from rooftrace.train.datamodule import (  # noqa: E402
+    BorderTarget,
+    collate,
+)
+from rooftrace.train.export_bundle import choose_separation  # noqa: E402
 from rooftrace.train.task import SegmentationTask  # noqa: E402
+
+pytestmark = pytest.mark.campaign
 
 CONFIG = """
 gsd_m = 0.4
@@ -166,7 +172,7 @@ def rows_with_walls(inside: int, wall: int) -> EvalTiles:
     boxes = np.array([shapely.box(c, 10, c + 30, 40) for c in (10, 40, 70)], dtype=object)
     source = ArraySource(pixels)
     scene = Scene("a", source, ShapesLabel(boxes, (1, 1, 1), source.grid))
-    entries = (Entry("a", None),)
+    entries = (SceneEntry("a", None),)
     made = SceneSet("walls", "made", ("ground", "house"), 1, entries, lambda _: scene)
     return EvalTiles(made, crop_px=128, gsd_m=None, cache_bytes=2**20, instances=True)
 
@@ -180,11 +186,11 @@ def counted(buildings: ObjectCounts) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(("inside", "wall", "expected"), [(60, 150, 0.25), (128, 255, 0.55)])
-def test_the_threshold_of_the_head_tells_most_apart(inside, wall, expected) -> None:
+def test_the_threshold_of_the_head_separates_most(inside, wall, expected) -> None:
     spec = tiny_bundle().spec.model_copy(update={"separation": "border"})
     tiles = rows_with_walls(inside, wall)
     threshold, (figures,) = choose_separation(first_two_bands, [tiles], spec)
     assert threshold == expected
-    assert counted(figures.without) == (3, 1, 0, 1)
-    assert counted(figures.apart) == (3, 3, 3, 0)
+    assert counted(figures.without_head) == (3, 1, 0, 1)
+    assert counted(figures.with_head) == (3, 3, 3, 0)
     assert figures.measured(spec).values["f1"] == 1

@@ -1,4 +1,4 @@
-"""A run stops by any figure, by what all its epochs say, and tells how near that is."""
+"""A run stops by any figure, by the figures of all its epochs, and reports how near that is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.console import Console  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.train.callbacks import describe_end, stop_state  # noqa: E402
 from rooftrace.train.config import StopConfig, TrainConfig  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.monitor import sign_of  # noqa: E402
-from rooftrace.train.stopping import standing, why_ended  # noqa: E402
+from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.train.task import sign_of  # noqa: E402
 
 
 def rows(*values: float, monitor: str = "val_iou") -> list[dict[str, float]]:
@@ -50,7 +50,7 @@ def test_which_way_is_better() -> None:
 def test_standing_by_hand(
     values: tuple[float, ...], stop: dict[str, Any], expected: tuple[int, int]
 ) -> None:
-    found = standing(rows(*values), StopConfig(**stop))
+    found = stop_state(rows(*values), StopConfig(**stop))
     assert (found.epoch, found.waited) == expected
     assert not found.diverged
     if found.epoch:
@@ -59,19 +59,19 @@ def test_standing_by_hand(
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_without_a_least_step_the_first_of_the_best_stands(values: list[float]) -> None:
-    found = standing(rows(*values), StopConfig())
+    found = stop_state(rows(*values), StopConfig())
     assert found.epoch - 1 == values.index(max(values))
 
 
 def test_why_a_run_ended() -> None:
     stop = StopConfig(monitor="val_loss", patience=4)
     same = rows(0.5, 0.5, 0.5, monitor="val_loss")
-    assert why_ended(same, 3, stop) == "all 3 epochs done"
-    assert why_ended(same, 9, stop) == "no better val_loss for 4 epochs"
+    assert describe_end(same, 3, stop) == "all 3 epochs done"
+    assert describe_end(same, 9, stop) == "no better val_loss for 4 epochs"
     diverged = rows(0.5, math.nan, monitor="val_loss")
-    assert why_ended(diverged, 9, stop) == "val_loss is no longer a finite number"
+    assert describe_end(diverged, 9, stop) == "val_loss is no longer a finite number"
     # A folder without any building has no IoU: that is no divergence.
-    assert not standing(rows(0.5, math.nan), StopConfig()).diverged
+    assert not stop_state(rows(0.5, math.nan), StopConfig()).diverged
 
 
 PLAIN = (
@@ -80,13 +80,14 @@ PLAIN = (
 )  # fmt: skip
 
 
-def test_each_epoch_without_a_better_figure_is_told(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.campaign
+def test_each_epoch_without_a_better_figure_is_reported(tiny_folder: Path, tmp_path: Path) -> None:
     def run(*sets: str, resume: bool = False) -> tuple[Any, list[str]]:
-        told = io.StringIO()
+        output = io.StringIO()
         config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*PLAIN, *sets])
-        console = Console(file=told, width=200)
+        console = Console(file=output, width=200)
         result = fit(config, tmp_path / "run", base=tiny_folder, resume=resume, console=console)
-        return result.trained, [line for line in told.getvalue().splitlines() if line.strip()]
+        return result.trained, [line for line in output.getvalue().splitlines() if line.strip()]
 
     monitor = ("stop.monitor=val_iou/data", "stop.patience=2")
     trained, lines = run(*monitor)
@@ -106,7 +107,7 @@ def test_each_epoch_without_a_better_figure_is_told(tiny_folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("key", ["stop.monitor", "schedule.monitor"])
-def test_a_figure_that_there_is_not_is_told_before_the_first_epoch(
+def test_an_unknown_figure_is_an_error_before_the_first_epoch(
     tiny_folder: Path, tmp_path: Path, key: str
 ) -> None:
     config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*PLAIN, f"{key}=val_iuo/data"])

@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 from rooftrace.core.config import parse_config  # noqa: E402
 from rooftrace.core.types import Sample  # noqa: E402
 from rooftrace.metrics.pixel import PixelCounts  # noqa: E402
-from rooftrace.train.callbacks import Best  # noqa: E402
+from rooftrace.train.callbacks import BestEpoch  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.loader import collate  # noqa: E402
-from rooftrace.train.task import SegmentationTask, Tally  # noqa: E402
+from rooftrace.train.datamodule import collate  # noqa: E402
+from rooftrace.train.task import MetricAccumulator, SegmentationTask  # noqa: E402
 
 
 def task_of(**optimizer: float) -> SegmentationTask:
@@ -35,7 +35,7 @@ def test_collate() -> None:
         )
         for _ in range(2)
     ]
-    images, target, valid, separation = collate(samples)
+    images, target, valid, separation, _ = collate(samples)
     assert separation is None
     assert images.shape == (2, 3, 4, 5)
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -73,7 +73,7 @@ def test_the_average_of_weights_by_hand(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
     rng = torch.Generator().manual_seed(0)
-    tally, counts = Tally(3), PixelCounts.zero(3)
+    tally, counts = MetricAccumulator(3), PixelCounts.zero(3)
     for number in range(3):
         logits = torch.randn(2, 3, 4, 4, generator=rng)
         target = torch.randint(0, 3, (2, 4, 4), generator=rng, dtype=torch.uint8)
@@ -88,7 +88,7 @@ def test_a_tally_counts_valid_pixels_of_all_batches() -> None:
 
 
 def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
-    tally = Tally(2)
+    tally = MetricAccumulator(2)
     valid = torch.ones(4, 2, 2, dtype=torch.bool)
     valid[3] = False
     logits, target = torch.zeros(4, 1, 2, 2), torch.zeros(4, 2, 2, dtype=torch.uint8)
@@ -103,7 +103,7 @@ def test_a_batch_counts_by_its_samples_with_valid_pixels() -> None:
     assert np.isnan(tally.loss)
 
 
-def test_the_figures_have_the_names_that_were_told_before() -> None:
+def test_the_figures_have_the_announced_names() -> None:
     task = task_of()
     task.on_validation_epoch_end()
     assert tuple(task.epoch_metrics) == task.metric_names
@@ -111,18 +111,18 @@ def test_the_figures_have_the_names_that_were_told_before() -> None:
 
 
 def test_one_logit_is_the_second_class_above_zero() -> None:
-    tally = Tally(2)
+    tally = MetricAccumulator(2)
     logits = torch.tensor([[[[-1.0, 1.0, 2.0, -3.0]]]])
     target = torch.tensor([[[0, 1, 0, 1]]], dtype=torch.uint8)
     tally.add(logits, target, torch.ones(1, 1, 4, dtype=torch.bool), torch.tensor(0.0))
     np.testing.assert_array_equal(tally.counts.matrix, [[1, 1], [1, 1]])
     assert tally.iou == pytest.approx(1 / 3)
-    assert np.isnan(Tally(2).loss)
+    assert np.isnan(MetricAccumulator(2).loss)
 
 
 def test_the_best_epoch_is_the_first_of_equals_and_never_nan() -> None:
     for sign, better, worse in ((1, 0.6, 0.4), (-1, 0.4, 0.6)):
-        best = Best("x", sign)
+        best = BestEpoch("x", sign)
         assert not best.is_better(float("nan"))
         assert best.is_better(0.5)
         best.epoch, best.value = 1, 0.5

@@ -1,4 +1,4 @@
-"""Which int8 variants a bundle may hold."""
+"""The int8 variants that a bundle may hold."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch")
 
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
-from rooftrace.data.source import Entry, SceneSet
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.models.spec import BundleSpec
-from rooftrace.train import variants
+from rooftrace.train import export_bundle as variants
 from rooftrace.train.config import ExportConfig
-from rooftrace.train.variants import int8_variant
+from rooftrace.train.export_bundle import int8_variant
 
 SPEC = BundleSpec(name="x", bands=("a",), mean=(0.0,), std=(1.0,), classes=("no", "yes"), gsd_m=0.4)
 
@@ -30,10 +30,10 @@ class Label:
 
 
 def data(gsd_m: float = 0.4) -> SimpleNamespace:
-    """What is asked of `TrainingData`: a folder of one image, and samples to calibrate with."""
+    """Stands for `TrainingData`: a folder of one image, and samples to calibrate with."""
     image = ArraySource(np.tile(np.arange(10, dtype=np.uint8), (1, 20, 1)))
     scene = Scene("a", image, Label(), gsd_m=gsd_m)  # type: ignore[arg-type]
-    folder = SceneSet("town", "memory", SPEC.classes, 1, (Entry("a", None),), lambda _: scene)
+    folder = SceneSet("town", "memory", SPEC.classes, 1, (SceneEntry("a", None),), lambda _: scene)
     sample = SimpleNamespace(image=np.zeros((1, 32, 32), np.float32))
     return SimpleNamespace(
         val=(folder,), samples=SimpleNamespace(unchanged=lambda count: [sample] * count)
@@ -42,7 +42,7 @@ def data(gsd_m: float = 0.4) -> SimpleNamespace:
 
 @pytest.fixture
 def columns(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many columns each precision takes for a building; may be changed."""
+    """Number of columns that each precision predicts as building; may be changed."""
     found = {"fp32": 5, "bf16": 5, "int8": 5}
 
     class Engine:
@@ -58,9 +58,9 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return found
 
 
-def made(given: SimpleNamespace, told: list[str] | None = None, **config: float) -> object:
-    tell = (told if told is not None else []).append
-    return int8_variant(ExportConfig(**config), given, SPEC, b"", tell)  # type: ignore[arg-type]
+def made(given: SimpleNamespace, lines: list[str] | None = None, **config: float) -> object:
+    notify = (lines if lines is not None else []).append
+    return int8_variant(ExportConfig(**config), given, SPEC, b"", notify)  # type: ignore[arg-type]
 
 
 def test_a_variant_that_answers_alike_is_kept(columns: dict[str, int]) -> None:
@@ -72,14 +72,14 @@ def test_a_variant_that_answers_alike_is_kept(columns: dict[str, int]) -> None:
 
 def test_it_must_hold_against_the_better_of_the_precisions(columns: dict[str, int]) -> None:
     columns["fp32"], columns["int8"] = 4, 6
-    told: list[str] = []
-    assert made(data(), told, int8_max_drop=0.16) is None
-    assert told[-1].startswith("int8 left out: IoU falls by town/fp32 -0.0333, town/bf16 +0.1667")
+    lines: list[str] = []
+    assert made(data(), lines, int8_max_drop=0.16) is None
+    assert lines[-1].startswith("int8 left out: IoU falls by town/fp32 -0.0333, town/bf16 +0.1667")
     variant, _ = made(data(), int8_max_drop=0.17)  # type: ignore[misc]
     assert variant.parity == {"iou_drop/town/fp32": -0.03333, "iou_drop/town/bf16": 0.16667}
 
 
 def test_what_cannot_be_judged_is_left_out(columns: dict[str, int]) -> None:
-    told: list[str] = []
-    assert made(data(gsd_m=8.0), told, int8_max_drop=1.0) is None
-    assert told[-1] == "int8 left out: nothing in town can be predicted and compared"
+    lines: list[str] = []
+    assert made(data(gsd_m=8.0), lines, int8_max_drop=1.0) is None
+    assert lines[-1] == "int8 left out: nothing in town can be predicted and compared"

@@ -1,4 +1,4 @@
-"""What is told of a run beside its figures: pictures, TensorBoard, MLflow."""
+"""Reports of a run besides its figures: pictures, TensorBoard, MLflow."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ from rooftrace.core.config import load_config, parse_config  # noqa: E402
 from rooftrace.core.errors import ConfigError, MissingExtraError  # noqa: E402
 from rooftrace.io.legend import Legend  # noqa: E402
 from rooftrace.models.bundle import read_bundle  # noqa: E402
-from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.feed import open_data  # noqa: E402
-from rooftrace.train.watch import make_watchers  # noqa: E402
-from rooftrace.train.watch.config import WatchConfig  # noqa: E402
-from rooftrace.train.watch.drawing import Shown, draw_panel  # noqa: E402
-from rooftrace.train.watch.panel import choose_tiles  # noqa: E402
+from rooftrace.train.checkpoint import read_checkpoint  # noqa: E402
+from rooftrace.train.config import (  # noqa: E402
+    TrainConfig,
+    WatchConfig,
+)
+from rooftrace.train.datamodule import open_data  # noqa: E402
+from rooftrace.train.panel import PanelTile, draw_panel  # noqa: E402
+from rooftrace.train.tracking import (  # noqa: E402
+    choose_tiles,
+    tracking_callbacks,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import TinyRun
@@ -40,10 +45,10 @@ def count(picture: bytes, colour: tuple[int, ...]) -> int:
     return int((pixels(picture) == colour).all(axis=2).sum())
 
 
-def tile(truth: np.ndarray, found: np.ndarray, valid: np.ndarray | None = None) -> Shown:
+def tile(truth: np.ndarray, found: np.ndarray, valid: np.ndarray | None = None) -> PanelTile:
     image = np.full((3, *truth.shape), 120, np.float32)
     known = np.ones(truth.shape, bool) if valid is None else valid
-    return Shown("town", image, truth.astype(np.uint8), known, found.astype(np.float32))
+    return PanelTile("town", image, truth.astype(np.uint8), known, found.astype(np.float32))
 
 
 def test_errors_have_their_colours_in_proportion() -> None:
@@ -85,7 +90,7 @@ def test_classes_have_their_own_colours() -> None:
 def test_any_number_of_tiles_of_any_kind(number: int, bands: int) -> None:
     rng = np.random.default_rng(bands)
     shown = [
-        Shown(
+        PanelTile(
             f"名前 {k}", rng.normal(0, 900, (bands, 30, 50)).astype(np.float32),
             rng.integers(0, 2, (30, 50), np.uint8), rng.random((30, 50)) > (k % 3) / 2,
             rng.random((1, 30, 50), np.float32),
@@ -105,7 +110,7 @@ def test_a_network_that_has_diverged(classes: int) -> None:
 
 
 class Tiles:
-    """Stands for `EvalTiles`: so many, of which those in `full` have a building."""
+    """Stands for `EvalTiles` with `number` tiles; those in `full` have a building."""
 
     def __init__(self, number: int, full: set[int]) -> None:
         self._number, self._full = number, full
@@ -130,6 +135,7 @@ def test_tiles_are_spread_over_the_folders_and_show_something() -> None:
     assert choose_tiles(folders[1:2], 7) == [(0, 0)]
 
 
+@pytest.mark.campaign
 def test_the_panel_of_a_run(tiny_run: TinyRun) -> None:
     with Image.open(tiny_run.run / "panel.png") as last:
         assert last.width == 8 + 812 if last.width < 1000 else 8 + 2 * 812 + 28
@@ -143,16 +149,17 @@ def test_the_panel_of_a_run(tiny_run: TinyRun) -> None:
     assert same == (second > first)
 
 
+@pytest.mark.campaign
 def test_the_panel_changes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
     """Neither weights nor what the layers count: a run without it is the same run."""
-    from rooftrace.train.fit import fit
+    from rooftrace.train.loop import fit
 
     config = load_config(tiny_run.config, TrainConfig, ["watch.panel=0"])
     run = tmp_path / "run"
     fit(config, run, base=tiny_run.folder)
     assert not (run / "panel.png").exists()
     states = [
-        torch.load(folder / "checkpoints/last.ckpt", weights_only=False)["state_dict"]
+        read_checkpoint(folder / "checkpoints/last.ckpt")["state_dict"]
         for folder in (run, tiny_run.run)
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
@@ -160,15 +167,15 @@ def test_the_panel_changes_nothing(tiny_run: TinyRun, tmp_path: Path) -> None:
 
 def watchers(folder: Path, run: Path, *overrides: str) -> list[Any]:
     config = load_config(folder / "tiny.toml", TrainConfig, overrides)
-    return make_watchers(config, run, open_data(config, folder))
+    return tracking_callbacks(config, run, open_data(config, folder))
 
 
 def test_what_is_asked_for_is_what_watches(tiny_folder: Path, tmp_path: Path) -> None:
-    assert [type(w).__name__ for w in watchers(tiny_folder, tmp_path)] == ["Panel"]
+    assert [type(w).__name__ for w in watchers(tiny_folder, tmp_path)] == ["PanelCallback"]
     assert watchers(tiny_folder, tmp_path, "watch.panel=0") == []
     pytest.importorskip("tensorboard")
     both = watchers(tiny_folder, tmp_path, "watch.tensorboard=true")
-    assert [type(w).__name__ for w in both] == ["Panel", "TensorBoard"]
+    assert [type(w).__name__ for w in both] == ["PanelCallback", "TensorBoardCallback"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -179,7 +186,7 @@ def test_what_is_asked_for_is_what_watches(tiny_folder: Path, tmp_path: Path) ->
         ("mlflow", "mlflow", "watch.mlflow=http://localhost"),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_trained(
+def test_a_missing_package_is_an_error_before_anything_is_trained(
     package: str,
     extra: str,
     override: str,
@@ -193,6 +200,7 @@ def test_a_missing_package_is_told_before_anything_is_trained(
     assert f"rooftrace[{extra}]" in caught.value.remedy
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense://here", "some/folder"])
 def test_a_server_that_is_not_there(address: str, tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
@@ -208,14 +216,15 @@ def test_no_password_is_recorded() -> None:
     assert WatchConfig(mlflow="https://host:5000/path").mlflow == "https://host:5000/path"
 
 
-def test_a_bundle_does_not_say_whom_a_run_told(tiny_run: TinyRun) -> None:
+def test_a_bundle_does_not_say_where_a_run_was_reported(tiny_run: TinyRun) -> None:
     assert "watch" not in read_bundle(tiny_run.bundle).spec.training
 
 
+@pytest.mark.campaign
 def test_a_run_may_be_watched_otherwise_when_it_goes_on(tiny_run: TinyRun, tmp_path: Path) -> None:
-    """And then TensorBoard is told what was before, too."""
+    """TensorBoard then also receives the epochs before."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    from rooftrace.train.fit import fit
+    from rooftrace.train.loop import fit
 
     run = tmp_path / "run"
     for overrides in (["epochs=1"], ["watch.tensorboard=true"]):
@@ -236,7 +245,7 @@ def test_a_run_may_be_watched_otherwise_when_it_goes_on(tiny_run: TinyRun, tmp_p
     ],
 )
 def test_names_in_tensorboard(name: str, shown: str) -> None:
-    from rooftrace.train.watch.tensorboard import tag
+    from rooftrace.train.tracking import tag
 
     assert tag(name) == shown
 
@@ -245,7 +254,7 @@ def test_parameters_are_as_mlflow_takes_them(tiny_folder: Path) -> None:
     pytest.importorskip("mlflow")
     from mlflow.utils.validation import _validate_metric_name, _validate_param
 
-    from rooftrace.train.watch.mlflow import _key, params_of
+    from rooftrace.train.tracking import _key, params_of
 
     config = load_config(
         tiny_folder / "tiny.toml",

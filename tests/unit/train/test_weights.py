@@ -13,9 +13,10 @@ from torch import nn  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
+from rooftrace.train.checkpoint import SafeCheckpointIO, read_checkpoint  # noqa: E402
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.fit import fit  # noqa: E402
-from rooftrace.train.weights import load_weights  # noqa: E402
+from rooftrace.train.loop import fit  # noqa: E402
+from rooftrace.train.task import load_weights  # noqa: E402
 
 
 def net() -> nn.Module:
@@ -40,12 +41,13 @@ def test_what_is_missing_surplus_or_of_another_shape_is_listed(tmp_path: Path) -
     other.load_state_dict(before)
     with pytest.raises(ConfigError) as caught:
         load_weights(other, tmp_path / "b.safetensors")
-    told = caught.value.message
+    output = caught.value.message
     assert (
-        "missing 1.weight, 1.bias, 1.running_mean, 1.running_var, 1.num_batches_tracked (5)" in told
+        "missing 1.weight, 1.bias, 1.running_mean, 1.running_var, 1.num_batches_tracked (5)"
+        in output
     )
-    assert "surplus head.weight (1)" in told
-    assert "of another shape 2.weight (1, 4, 3, 3) for (1, 4, 1, 1) (1)" in told
+    assert "surplus head.weight (1)" in output
+    assert "of another shape 2.weight (1, 4, 3, 3) for (1, 4, 1, 1) (1)" in output
     assert all(torch.equal(w, before[n]) for n, w in other.state_dict().items())
 
 
@@ -72,10 +74,10 @@ def test_a_checkpoint_of_another_network_is_not_resumed(tiny_folder: Path, tmp_p
     config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=1"])
     fit(config, tmp_path, base=tiny_folder)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    kept = torch.load(last, weights_only=False)
+    kept = read_checkpoint(last)
     first = next(iter(kept["state_dict"]))
     kept["state_dict"]["old.name"] = kept["state_dict"].pop(first)
-    torch.save(kept, last)
+    SafeCheckpointIO().save_checkpoint(kept, last)
     config = load_config(tiny_folder / "tiny.toml", TrainConfig, [*sets, "epochs=2"])
     with pytest.raises(ConfigError) as caught:
         fit(config, tmp_path, base=tiny_folder, resume=True)

@@ -1,4 +1,4 @@
-"""Footprints of a scene, whatever blocks it comes in."""
+"""Footprints of a scene do not depend on its division into blocks."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from pyproj import CRS
 from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.tiling.plan import plan_blocks
-from rooftrace.vector import assemble, conflicts
+from rooftrace.vector import assemble
+from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
-from rooftrace.vector.necks import Necks
-from rooftrace.vector.options import VectorOptions
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector.prepare import SpillFile, VectorOptions
 from rooftrace.vector.regularize import regularize
+from rooftrace.vector.resolve_overlaps import resolve_overlaps
 from rooftrace.vector.separate import separate
-from rooftrace.vector.settle import settle
-from rooftrace.vector.spool import Spool
+from rooftrace.vector.trace import trace
+from rooftrace.vector.watershed import WatershedOptions
 
 UTM = GeoGrid((120, 160), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS(32633))
 PLAIN = VectorOptions(min_area_px=0, simplify_px=0)
 
 
 def town(seed: int, shape_yx: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
-    """A mask of three classes, and cores inside of class 1."""
+    """Return a mask of three classes, and markers inside class 1."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(shape_yx, np.uint8)
-    cores = np.zeros(shape_yx, np.uint8)
+    markers = np.zeros(shape_yx, np.uint8)
     for _ in range(60):
         row, col = (int(rng.integers(0, side)) for side in shape_yx)
         height, width = rng.integers(3, 25, 2).tolist()
         kind = int(rng.choice([1, 1, 1, 2, 0]))
         mask[row : row + height, col : col + width] = kind
-        cores[row : row + height, col : col + width] = 0
+        markers[row : row + height, col : col + width] = 0
         if kind == 1:
-            cores[row + 1 : row + height - 1, col + 1 : col + width - 1] = 1
-    return mask, cores
+            markers[row + 1 : row + height - 1, col + 1 : col + width - 1] = 1
+    return mask, markers
 
 
 def assembled(
     mask: np.ndarray,
     windows: list[Window],
     options: VectorOptions = PLAIN,
-    cores: np.ndarray | None = None,
+    markers: np.ndarray | None = None,
     grid: GeoGrid | None = None,
     classes: tuple[int, ...] = (1, 2),
     **more: object,
@@ -60,7 +60,7 @@ def assembled(
     with FootprintAssembler(grid, classes, 1, options, **more) as assembler:
         for window in windows:
             part = mask[window.slices()]
-            inner = None if cores is None else cores[window.slices()]
+            inner = None if markers is None else markers[window.slices()]
             occurring = np.unique(part).tolist()
             assembler.feed(window, part, score[window.slices()], occurring, inner)
         return assembler.finish()
@@ -79,12 +79,12 @@ def as_bytes(found: Footprints) -> tuple[object, ...]:
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans())
 def test_any_partition_gives_the_same(
-    seed: int, side: int, regular: bool, with_cores: bool
+    seed: int, side: int, regular: bool, with_markers: bool
 ) -> None:
-    mask, cores = town(seed)
-    options = VectorOptions(min_area_m2=3, min_hole_m2=2, regularize=regular, core_px=4)
+    mask, markers = town(seed)
+    options = VectorOptions(min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4)
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
-    inner = cores if with_cores else None
+    inner = markers if with_markers else None
     whole = assembled(mask, [Window.whole(mask.shape)], options, inner, **more)
     cut = assembled(mask, blocks(mask.shape, side, seed), options, inner, **more)
     assert as_bytes(whole.whole()) == as_bytes(cut.whole())
@@ -93,19 +93,20 @@ def test_any_partition_gives_the_same(
     )  # fmt: skip
 
 
+@pytest.mark.campaign
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.integers(9, 60), st.booleans(), st.booleans(), st.booleans())
 def test_blocks_that_were_traced_elsewhere_give_the_same(
-    seed: int, side: int, regular: bool, with_cores: bool, necks: bool
+    seed: int, side: int, regular: bool, with_markers: bool, by_watershed: bool
 ) -> None:
-    """Some of them, through pickle as between machines, in any order."""
-    mask, cores = town(seed)
+    """Some blocks pass through pickle, as between machines, in any order."""
+    mask, markers = town(seed)
     options = VectorOptions(
-        min_area_px=4, min_area_m2=3, min_hole_m2=2, regularize=regular, core_px=4,
-        necks=Necks() if necks else None,
+        min_area_px=4, min_area_m2=3, min_hole_m2=2, regularize=regular, min_marker_px=4,
+        watershed=WatershedOptions() if by_watershed else None,
     )  # fmt: skip
     more = {"grid": UTM, "class_names": ("ground", "building", "water")}
-    inner = cores if with_cores else None
+    inner = markers if with_markers else None
     whole = assembled(mask, [Window.whole(mask.shape)], options, inner, **more)
     score = np.random.default_rng(5).integers(100, 256, mask.shape).astype(np.uint8)
     with FootprintAssembler(UTM, (1, 2), 1, options, class_names=more["class_names"]) as assembler:
@@ -116,7 +117,8 @@ def test_blocks_that_were_traced_elsewhere_give_the_same(
             occurring = np.unique(part).tolist()
             if number % 3:
                 traced = tracing.trace(window, part, own, occurring, within)
-                assembler.feed_traced(pickle.loads(pickle.dumps(traced)))
+                sent = pickle.loads(pickle.dumps(traced))
+                assembler.feed(window, part, own, occurring, within, outlines=sent)
             else:
                 assembler.feed(window, part, own, occurring, within)
         found = assembler.finish()
@@ -126,12 +128,14 @@ def test_blocks_that_were_traced_elsewhere_give_the_same(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_options_it_is_the_trace_of_each_class(seed: int) -> None:
-    mask, cores = town(seed)
-    found = assembled(mask, blocks(mask.shape, 40, seed), cores=cores, class_names=("", "a", "b"))
+    mask, markers = town(seed)
+    found = assembled(
+        mask, blocks(mask.shape, 40, seed), markers=markers, class_names=("", "a", "b")
+    )
     for index in (1, 2):
         own = trace(mask == index)
         if index == 1:
-            own = separate(own, trace(cores), smallest_px=PLAIN.core_px)
+            own = separate(own, trace(markers), smallest_px=PLAIN.min_marker_px)
         assert shapely.equals(found.whole().of_class(index).geometry, own.polygons).all()
         assert found.counts[index] == len(own)
     firsts = [tuple(np.flip(p.bounds[:2])) for p in found.whole().geometry]
@@ -151,9 +155,9 @@ def test_chunks_are_the_whole(size: int) -> None:
 
 
 def test_no_two_buildings_overlap() -> None:
-    mask, cores = town(3, (300, 300))
-    options = VectorOptions(min_area_px=4, core_px=4)
-    with assembled(mask, blocks(mask.shape, 128, 0), options, cores, classes=(1,)) as found:
+    mask, markers = town(3, (300, 300))
+    options = VectorOptions(min_area_px=4, min_marker_px=4)
+    with assembled(mask, blocks(mask.shape, 128, 0), options, markers, classes=(1,)) as found:
         polygons = found.whole().geometry
     one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     apart = one < other
@@ -164,17 +168,17 @@ def test_no_two_buildings_overlap() -> None:
 
 
 @pytest.mark.parametrize("at_once", [4, 20_000])
-def test_neighbours_are_settled_as_if_all_were_there(
+def test_overlaps_are_resolved_as_if_all_were_in_memory(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mask, cores = town(7, (300, 300))
-    monkeypatch.setattr(conflicts, "_AT_ONCE", at_once)
-    options = VectorOptions(min_area_px=4, core_px=4)
-    found = assembled(mask, blocks(mask.shape, 100, 0), options, cores, classes=(1,))
-    raw = separate(trace(mask == 1), trace(cores), smallest_px=4)
+    mask, markers = town(7, (300, 300))
+    monkeypatch.setattr(overlaps_module, "_AT_ONCE", at_once)
+    options = VectorOptions(min_area_px=4, min_marker_px=4)
+    found = assembled(mask, blocks(mask.shape, 100, 0), options, markers, classes=(1,))
+    raw = separate(trace(mask == 1), trace(markers), smallest_px=4)
     raw = raw.of(raw.area_px >= 4)
     regular = regularize(raw.polygons, options.simplify_px)
-    settled = settle(raw.polygons, regular.polygons)
+    settled = resolve_overlaps(raw.polygons, regular.polygons)
     assert not shapely.equals_exact(settled, regular.polygons).all()
     assert shapely.to_wkb(found.whole().geometry).tolist() == shapely.to_wkb(settled).tolist()
     kept = regular.accepted & ~shapely.equals_exact(settled, raw.polygons)
@@ -184,14 +188,16 @@ def test_neighbours_are_settled_as_if_all_were_there(
 def test_large_scenes_use_threads_a_file_and_parts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    mask, cores = town(4, (200, 200))
-    options = VectorOptions(min_area_px=4, core_px=4)
+    mask, markers = town(4, (200, 200))
+    options = VectorOptions(min_area_px=4, min_marker_px=4)
     windows = blocks(mask.shape, 64, 0)
-    plain = assembled(mask, windows, options, cores)
+    plain = assembled(mask, windows, options, markers)
     monkeypatch.setattr(assemble, "_AT_ONCE", 3)
-    monkeypatch.setattr(conflicts, "_AT_ONCE", 5)
-    monkeypatch.setattr(assemble, "Spool", lambda folder: Spool(folder, in_memory_bytes=100))
-    with assembled(mask, windows, options, cores, folder=tmp_path) as found:
+    monkeypatch.setattr(overlaps_module, "_AT_ONCE", 5)
+    monkeypatch.setattr(
+        assemble, "SpillFile", lambda folder: SpillFile(folder, in_memory_bytes=100)
+    )
+    with assembled(mask, windows, options, markers, folder=tmp_path) as found:
         assert as_bytes(found.whole()) == as_bytes(plain.whole())
     assert list(tmp_path.iterdir()) == []
 
@@ -215,10 +221,10 @@ def test_small_areas_and_holes_go() -> None:
     assert by_gsd.whole().area_m2.tolist() == [820, 16, 100]
 
 
-def test_what_needs_metres_says_so() -> None:
-    with pytest.raises(GeoreferenceError, match="5 m² was asked for, but the image has no coord"):
+def test_areas_in_metres_need_a_pixel_size() -> None:
+    with pytest.raises(GeoreferenceError, match="5 m² was given, but the image has no coord"):
         FootprintAssembler(GeoGrid((4, 4)), [1], 1, VectorOptions(min_area_m2=5))
-    with pytest.raises(ConfigError, match=r"Holes up to 5 m² .* areas from 1 m²"):
+    with pytest.raises(ConfigError, match=r"minimum hole is 5 m² .* minimum area 1 m²"):
         FootprintAssembler(UTM, [1], 1, VectorOptions(min_area_m2=1, min_hole_m2=5))
 
 
@@ -269,11 +275,13 @@ def test_lost_pixels_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         assembler.finish()
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    laid = Spool(tmp_path, in_memory_bytes=10)
+def test_a_full_disk_is_an_export_error(tmp_path: Path) -> None:
+    laid = SpillFile(tmp_path, in_memory_bytes=10)
     laid.append(np.array([shapely.box(0, 0, 1, 1)], object))
     laid.close()
-    gone = Spool(tmp_path / "gone", in_memory_bytes=10)
-    with pytest.raises(ExportError, match=r"cannot be kept in .*gone .*No such file") as caught:
+    gone = SpillFile(tmp_path / "gone", in_memory_bytes=10)
+    with pytest.raises(
+        ExportError, match=r"cannot be stored temporarily in .*gone: No such file"
+    ) as caught:
         gone.append(np.array([shapely.box(0, 0, 1, 1)], object))
-    assert "room" in caught.value.remedy
+    assert "space" in caught.value.remedy

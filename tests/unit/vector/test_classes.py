@@ -1,4 +1,4 @@
-"""The polygons of all classes cover each of their pixels once, however the scene is cut."""
+"""The polygons of all classes cover each of their pixels once, for any division of the scene."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
 from rooftrace.tiling.plan import plan_blocks
-from rooftrace.vector.classes import ClassPolygonizer
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector.trace import trace
+from rooftrace.vector.trace_blocks import ClassPolygonizer
 
 
 @settings(max_examples=25)

@@ -6,7 +6,7 @@ from pyproj import CRS, Geod, Transformer
 
 from rooftrace.core.types import GeoGrid
 from rooftrace.vector.footprints import make_footprints
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector.trace import trace
 
 SHAPE = (4000, 6000)
 GRIDS = {
@@ -91,7 +91,7 @@ def test_without_a_crs_the_upper_side_is_north(degrees: float) -> None:
     tall = np.array([house, shapely.Polygon([(0, 0), (30, 0), (0, 10)])])
     score = np.ones(2, np.float32)
     made = make_footprints(tall, score, GeoGrid((99, 99)))
-    # Rows grow downwards, so this turn is clockwise.
+    # Rows increase downwards, so this rotation is clockwise.
     assert (made.orientation_deg[0] - degrees + 90) % 180 == pytest.approx(90)
     np.testing.assert_allclose(made.rectangularity, [1, 0.5])
     assert np.isnan(made.perimeter_m).all()
@@ -130,7 +130,7 @@ LOCAL = CRS.from_wkt(
 )
 
 
-def test_a_system_that_is_tied_to_no_place_knows_no_metres() -> None:
+def test_a_local_system_without_position_has_no_metres() -> None:
     polygons, score = shapely.box([0], 0, 9, 8), np.ones(1, np.float32)
     made = make_footprints(polygons, score, GeoGrid((9, 9), crs=LOCAL))
     assert np.isnan([made.area_m2[0], made.perimeter_m[0]]).all()
@@ -139,7 +139,7 @@ def test_a_system_that_is_tied_to_no_place_knows_no_metres() -> None:
     assert by_gsd.area_m2[0] == pytest.approx(72 * 0.49)
 
 
-def test_a_place_that_is_nowhere_on_the_ground_has_no_area() -> None:
+def test_a_position_without_coordinates_has_no_area() -> None:
     grid = GeoGrid((9, 9), Affine(1e7, 0, 1e9, 0, -1e7, 1e9), CRS(32633))
     made = make_footprints(shapely.box([0], 0, 9, 9), np.ones(1, np.float32), grid)
     assert np.isnan(made.area_m2).all()

@@ -1,4 +1,4 @@
-"""What outlines have in common, against an overlay."""
+"""The common area of outlines equals that of an overlay."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rooftrace.vector import overlaps
-from rooftrace.vector.overlaps import common_area
-from rooftrace.vector.polygonize import trace
+from rooftrace.vector import simplify as overlaps
+from rooftrace.vector.simplify import common_area
+from rooftrace.vector.trace import trace
 
 
 def overlaid(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -26,9 +26,10 @@ def stairs(seed: int) -> np.ndarray:
     return shapely.transform(polygons, lambda xy: xy + 50_000)
 
 
+@pytest.mark.campaign
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(-3, 3), st.floats(-3, 3))
-def test_it_is_the_area_of_the_intersection(seed: int, across: float, down: float) -> None:
+def test_equals_the_area_of_the_intersection(seed: int, across: float, down: float) -> None:
     raw = stairs(seed)
     moved = shapely.transform(raw, lambda xy: xy + np.array([across, down]))
     simple = shapely.simplify(moved, 0.8)
@@ -36,7 +37,7 @@ def test_it_is_the_area_of_the_intersection(seed: int, across: float, down: floa
         np.testing.assert_allclose(common_area(polygons, raw), overlaid(polygons, raw), atol=1e-6)
 
 
-def test_what_lies_apart_or_is_the_same() -> None:
+def test_disjoint_and_equal_outlines() -> None:
     raw = stairs(1)
     assert common_area(raw, raw) == pytest.approx(shapely.area(raw))
     away = shapely.transform(raw, lambda xy: xy + np.array([1000, 0]))
@@ -50,7 +51,7 @@ def test_slopes_and_many_edges_are_overlaid(monkeypatch: pytest.MonkeyPatch) -> 
     hulls = shapely.convex_hull(turned)
     np.testing.assert_allclose(common_area(hulls, turned), overlaid(hulls, turned), atol=1e-6)
     expected = common_area(shapely.convex_hull(raw), raw)
-    for name, value in (("_AT_ONCE", 7), ("_MOST_PAIRS", 30)):
+    for name, value in (("_AT_ONCE", 7), ("_MAX_PAIRS", 30)):
         monkeypatch.setattr(overlaps, name, value)
         found = common_area(shapely.convex_hull(raw), raw)
         np.testing.assert_allclose(found, expected, atol=1e-6)

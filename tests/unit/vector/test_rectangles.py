@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import shapely
 
-from rooftrace.vector import rectangles as module
-from rooftrace.vector.rectangles import smallest_rectangles
+from rooftrace.vector import footprints as module
+from rooftrace.vector.footprints import minimum_rectangles
 
 
 @pytest.mark.parametrize("at_once", [1 << 21, 100])
@@ -14,7 +14,7 @@ def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction(
     rng = np.random.default_rng(0)
     clouds = [rng.normal(size=(rng.integers(3, 30), 2)) * [9, 4] + 1e5 for _ in range(60)]
     polygons = shapely.convex_hull(np.array([shapely.multipoints(cloud) for cloud in clouds]))
-    found = smallest_rectangles(polygons)
+    found = minimum_rectangles(polygons)
     assert (found.length >= found.width).all()
     for polygon, area, angle, length in zip(polygons, found.area, found.angle, found.length):
         turned = shapely.affinity.rotate(polygon, -angle, use_radians=True)
@@ -28,4 +28,4 @@ def test_the_smallest_rectangle_is_no_larger_than_that_of_any_direction(
 
 
 def test_an_empty_array_has_no_rectangles() -> None:
-    assert len(smallest_rectangles(np.zeros(0, np.object_)).area) == 0
+    assert len(minimum_rectangles(np.zeros(0, np.object_)).area) == 0

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import affinity
 
+from overlap import polygon_iou
 from rooftrace.metrics.polygons import polis, vertex_counts
 from rooftrace.vector import regularize as module
-from rooftrace.vector.polygonize import trace
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.simplify import MIN_IOU, simplify_staircase
+from rooftrace.vector.trace import trace
 
 SIZE, FINE = 120, 8
 SHAPES = {
@@ -44,10 +45,6 @@ def raw_of(shape: shapely.Polygon, seed: int | None = None) -> np.ndarray:
     return traced.polygons[[np.argmax(traced.area_px)]]
 
 
-def iou(a, b):
-    return shapely.area(shapely.intersection(a, b)) / shapely.area(shapely.union(a, b))
-
-
 def turns_deg(polygon: shapely.Polygon) -> np.ndarray:
     """The angle of each corner, modulo a right one."""
     turns = []
@@ -67,7 +64,7 @@ def test_a_turned_building_has_right_angles(shape: shapely.Polygon, degrees: flo
     (regular,) = made.polygons
     # Corners lie on a grid of a thousandth of a pixel.
     assert np.abs(turns_deg(regular)).max() < 0.05
-    assert iou(regular, truth) > 0.955
+    assert polygon_iou(regular, truth) > 0.955
     assert len(regular.interiors) == len(truth.interiors)
     assert vertex_counts(made.polygons)[0] <= vertex_counts(np.array([truth]))[0] + 2
 
@@ -82,7 +79,7 @@ def test_outlines_come_nearer_to_the_truth_and_have_fewer_corners() -> None:
     simple = simplify_staircase(raw, 1.25)
     assert made.accepted.mean() > 0.9
     assert polis(made.polygons, truth).mean() < 0.8 * polis(simple, truth).mean()
-    assert iou(made.polygons, truth).mean() > iou(simple, truth).mean()
+    assert polygon_iou(made.polygons, truth).mean() > polygon_iou(simple, truth).mean()
     corners = [vertex_counts(those).mean() for those in (truth, made.polygons, simple)]
     assert corners[0] - 1 < corners[1] < corners[0] + 1.5 < corners[2]
 
@@ -91,7 +88,7 @@ def test_what_is_round_stays_round() -> None:
     truth = shapely.Point(60.3, 59.6).buffer(25)
     made = regularize(raw_of(truth), 1.25)
     assert not made.accepted.any()
-    assert iou(made.polygons[0], truth) > 0.97
+    assert polygon_iou(made.polygons[0], truth) > 0.97
     assert vertex_counts(made.polygons)[0] >= 7
 
 
@@ -100,7 +97,7 @@ def test_an_oblique_wall_stays_oblique_beside_right_angles(degrees: float) -> No
     truth = placed(HALF_HEXAGON, degrees)
     made = regularize(raw_of(truth), 1.25)
     assert made.accepted.all()
-    assert iou(made.polygons[0], truth) > 0.95
+    assert polygon_iou(made.polygons[0], truth) > 0.95
     turns = np.sort(np.abs(turns_deg(made.polygons[0])))
     assert turns[1] < 0.05
     assert turns[-1] > 25
@@ -111,7 +108,7 @@ def test_cut_corners_are_made_whole() -> None:
     cut = truth.buffer(-3).buffer(3, join_style="bevel")
     made = regularize(raw_of(cut), 1.25)
     assert vertex_counts(made.polygons)[0] == 4
-    assert iou(made.polygons[0], truth) > iou(cut, truth) - 0.01
+    assert polygon_iou(made.polygons[0], truth) > polygon_iou(cut, truth) - 0.01
 
 
 def noise_polygons(seed: int, density: float, blur: float) -> np.ndarray:
@@ -120,6 +117,7 @@ def noise_polygons(seed: int, density: float, blur: float) -> np.ndarray:
     return trace((noise > np.quantile(noise, 1 - density)).astype(np.uint8)).polygons
 
 
+@pytest.mark.campaign
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
@@ -136,7 +134,7 @@ def test_every_result_is_valid_and_the_same_building(
     assert len(made) == len(made.accepted) == len(raw)
     assert shapely.is_valid(made.polygons).all()
     assert (shapely.get_type_id(made.polygons) == shapely.GeometryType.POLYGON).all()
-    assert (iou(made.polygons, raw) >= MIN_IOU - 1e-9).all()
+    assert (polygon_iou(made.polygons, raw) >= MIN_IOU - 1e-9).all()
     holes = shapely.get_num_interior_rings(made.polygons)[made.accepted]
     np.testing.assert_array_equal(holes, shapely.get_num_interior_rings(raw)[made.accepted])
     assert shapely.to_wkb(raw).tolist() == before
@@ -181,7 +179,7 @@ def test_the_mirror_image_of_a_building_has_the_mirrored_outline(mirror: tuple[i
     flipped = shapely.reverse(shapely.transform(raw, lambda xy: xy * scale))
     back = shapely.transform(regularize(flipped, 1.25).polygons, lambda xy: xy * scale)
     # The two rings begin at different corners, which Douglas-Peucker keeps.
-    assert iou(regularize(raw, 1.25).polygons, back).min() > 0.985
+    assert polygon_iou(regularize(raw, 1.25).polygons, back).min() > 0.985
 
 
 @pytest.mark.parametrize("tolerance_px", [0, 1.25])

@@ -1,4 +1,4 @@
-"""Buildings that touch, cut apart in their polygons."""
+"""Polygons of touching buildings are separated by markers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from rooftrace.core.types import Window
 from rooftrace.vector import separate as module
-from rooftrace.vector.blocks import BlockPolygonizer
-from rooftrace.vector.polygonize import TracedPolygons, trace
 from rooftrace.vector.separate import separate
+from rooftrace.vector.trace import TracedPolygons, trace
+from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 ROW = np.zeros((30, 70), np.uint8)
 ROW[5:25, 5:65] = 1
@@ -20,10 +20,10 @@ ROW[5:25, 5:65] = 1
 
 def cut_at(mask: np.ndarray, *cols: int, width: int = 4) -> np.ndarray:
     """A mask without strips: what the model takes for the insides."""
-    cores = mask.copy()
+    markers = mask.copy()
     for col in cols:
-        cores[:, col - width // 2 : col + width // 2] = 0
-    return cores
+        markers[:, col - width // 2 : col + width // 2] = 0
+    return markers
 
 
 def traced(mask: np.ndarray, score: float = 1.0) -> TracedPolygons:
@@ -31,17 +31,17 @@ def traced(mask: np.ndarray, score: float = 1.0) -> TracedPolygons:
 
 
 def random_town(seed: int, shape_yx: tuple[int, int] = (60, 80)) -> tuple[np.ndarray, np.ndarray]:
-    """A mask of anything, and cores in it."""
+    """A mask of anything, and markers in it."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(shape_yx, np.uint8)
-    cores = np.zeros(shape_yx, np.uint8)
+    markers = np.zeros(shape_yx, np.uint8)
     for _ in range(25):
         row, col = (int(rng.integers(0, side)) for side in shape_yx)
         height, width = rng.integers(3, 16, 2).tolist()
         mask[row : row + height, col : col + width] = 1
-        cores[row + 1 : row + height - 2, col + 1 : col + width - 2] = 1
-        cores[:, rng.integers(0, shape_yx[1])] = 0
-    return mask, cores & mask
+        markers[row + 1 : row + height - 2, col + 1 : col + width - 2] = 1
+        markers[:, rng.integers(0, shape_yx[1])] = 0
+    return mask, markers & mask
 
 
 def same(one: TracedPolygons, other: TracedPolygons) -> None:
@@ -61,7 +61,7 @@ def test_a_row_is_cut_in_the_middle_of_its_borders() -> None:
     np.testing.assert_allclose(pieces.score, 0.8, atol=1e-6)
 
 
-def test_one_core_or_none_leaves_a_building_as_it_is() -> None:
+def test_one_marker_or_none_leaves_a_building_as_it_is() -> None:
     mask = ROW.copy()
     mask[27:29, 2:6] = 1
     buildings = traced(mask)
@@ -71,19 +71,20 @@ def test_one_core_or_none_leaves_a_building_as_it_is() -> None:
     same(separate(nothing, nothing), nothing)
 
 
-def test_small_cores_do_not_count() -> None:
-    cores = np.zeros_like(ROW)
-    cores[10:20, 10:20] = cores[10:20, 50:60] = 1
-    cores[14:16, 34:36] = 1
-    assert len(separate(traced(ROW), traced(cores))) == 3
-    assert len(separate(traced(ROW), traced(cores), smallest_px=9)) == 2
-    assert len(separate(traced(ROW), traced(cores), smallest_px=101)) == 1
+def test_small_markers_do_not_count() -> None:
+    markers = np.zeros_like(ROW)
+    markers[10:20, 10:20] = markers[10:20, 50:60] = 1
+    markers[14:16, 34:36] = 1
+    assert len(separate(traced(ROW), traced(markers))) == 3
+    assert len(separate(traced(ROW), traced(markers), smallest_px=9)) == 2
+    assert len(separate(traced(ROW), traced(markers), smallest_px=101)) == 1
 
 
+@pytest.mark.campaign
 @given(st.integers(0, 10_000))
 def test_pieces_tile_their_buildings(seed: int) -> None:
-    mask, cores = random_town(seed)
-    buildings, parts = traced(mask), traced(cores)
+    mask, markers = random_town(seed)
+    buildings, parts = traced(mask), traced(markers)
     pieces = separate(buildings, parts)
     held = np.bincount(
         shapely.STRtree(buildings.polygons).query(
@@ -103,8 +104,8 @@ def test_pieces_tile_their_buildings(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_do_not_matter(seed: int) -> None:
-    mask, cores = random_town(seed)
-    whole = separate(traced(mask), traced(cores))
+    mask, markers = random_town(seed)
+    whole = separate(traced(mask), traced(markers))
     for side in (17, 32):
         buildings, parts = BlockPolygonizer(mask.shape), BlockPolygonizer(mask.shape)
         for row in range(0, 60, side):
@@ -112,7 +113,7 @@ def test_blocks_do_not_matter(seed: int) -> None:
                 block = Window(row, col, side, side).intersection(Window.whole(mask.shape))
                 score = np.ones(block.shape_yx, np.float32)
                 buildings.feed(block, mask[block.slices()], score)
-                parts.feed(block, cores[block.slices()], score)
+                parts.feed(block, markers[block.slices()], score)
         same(separate(buildings.finish(), parts.finish()), whole)
 
 
@@ -120,21 +121,21 @@ def test_blocks_do_not_matter(seed: int) -> None:
 def test_a_large_quarter_is_cut_window_by_window(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mask, cores = random_town(seed)
-    whole = separate(traced(mask), traced(cores))
+    mask, markers = random_town(seed)
+    whole = separate(traced(mask), traced(markers))
     monkeypatch.setattr(module, "_WINDOW_PX", 16)
-    same(separate(traced(mask), traced(cores)), whole)
+    same(separate(traced(mask), traced(markers)), whole)
 
 
-def test_what_no_core_reaches_in_a_large_quarter_stays_a_piece(
+def test_what_no_marker_reaches_in_a_large_quarter_stays_a_piece(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cores = np.zeros_like(ROW)
-    cores[5:25, 5:10] = cores[5:25, 10:15] = 1
-    cores[:, 10] = 0
+    markers = np.zeros_like(ROW)
+    markers[5:25, 5:10] = markers[5:25, 10:15] = 1
+    markers[:, 10] = 0
     monkeypatch.setattr(module, "_WINDOW_PX", 16)
     monkeypatch.setattr(module, "_HALO_PX", 8)
-    pieces = separate(traced(ROW, 0.9), traced(cores, 0.8))
+    pieces = separate(traced(ROW, 0.9), traced(markers, 0.8))
     assert [piece.bounds for piece in pieces.polygons] == [
         (5, 5, 10, 25), (10, 5, 23, 25), (23, 5, 65, 25)
     ] or [piece.bounds for piece in pieces.polygons] == [

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from shapely import affinity
 
-from rooftrace.vector.polygonize import trace
-from rooftrace.vector.simplify import MIN_IOU, Drawn, simplify_staircase
+from overlap import polygon_iou
+from rooftrace.vector.simplify import MIN_IOU, SimplifiedOutlines, simplify_staircase
+from rooftrace.vector.trace import trace
 
 
 def drawn(shape: shapely.Polygon, size: int = 120, fine: int = 8) -> np.ndarray:
@@ -17,10 +18,6 @@ def drawn(shape: shapely.Polygon, size: int = 120, fine: int = 8) -> np.ndarray:
     rings = [np.asarray(ring.coords) * fine for ring in (shape.exterior, *shape.interiors)]
     cv2.fillPoly(large, [np.rint(ring).astype(np.int32) for ring in rings], 1)
     return (cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA) >= 0.5).astype(np.uint8)
-
-
-def iou(a, b):
-    return shapely.area(shapely.intersection(a, b)) / shapely.area(shapely.union(a, b))
 
 
 SHAPES = {
@@ -36,8 +33,8 @@ def test_a_turned_building_gets_its_own_edges_back(shape: shapely.Polygon, degre
     truth = affinity.translate(affinity.rotate(shape, degrees, origin=(0, 0)), 60.3, 59.6)
     raw = trace(drawn(truth)).polygons
     (simple,) = simplify_staircase(raw, 1.5)
-    assert iou(simple, truth) > 0.975
-    # A corner may be cut once, the stairs are gone.
+    assert polygon_iou(simple, truth) > 0.975
+    # One corner may be cut, and the staircase is gone.
     corners = shapely.get_num_coordinates(truth)
     assert shapely.get_num_coordinates(simple) <= corners + 3
     assert len(simple.interiors) == len(truth.interiors)
@@ -58,7 +55,7 @@ def test_lines_run_nearer_to_the_truth_than_the_pixels() -> None:
         raw = trace(drawn(truth)).polygons
         plain = shapely.simplify(raw, 1.25)
         simple = simplify_staircase(raw, 1.25)
-        gain.append([iou(p, truth)[0] for p in (raw, plain, simple)])
+        gain.append([polygon_iou(p, truth)[0] for p in (raw, plain, simple)])
     raw_iou, plain_iou, simple_iou = np.mean(gain, axis=0)
     assert simple_iou > raw_iou
     assert simple_iou > plain_iou
@@ -82,11 +79,11 @@ def test_every_result_is_valid_and_the_same_building(
     assert len(simple) == len(raw)
     assert shapely.is_valid(simple).all()
     assert (shapely.get_type_id(simple) == shapely.GeometryType.POLYGON).all()
-    assert (iou(simple, raw) >= MIN_IOU - 1e-9).all()
+    assert (polygon_iou(simple, raw) >= MIN_IOU - 1e-9).all()
     assert shapely.to_wkb(raw).tolist() == before
 
 
-def test_what_tolerance_would_destroy_stays() -> None:
+def test_polygons_that_the_tolerance_would_destroy_stay() -> None:
     raw = trace(np.array([[1, 0, 0], [1, 0, 0], [1, 1, 1]], np.uint8)).polygons
     assert simplify_staircase(raw, 20)[0].equals(raw[0])
 
@@ -107,12 +104,15 @@ def test_nothing_to_do(tolerance_px: float) -> None:
     assert simplify_staircase(raw, 0)[0] is raw[0]
 
 
-def test_rings_that_geos_mends_go_the_way_of_their_stairs() -> None:
-    """It mends some crossings on whole numbers, and turns or reorders the rings: nine of these."""
+@pytest.mark.campaign
+def test_rings_that_geos_repairs_follow_their_staircase() -> None:
+    """GEOS repairs some crossings on integers, and reverses or reorders the rings: nine of
+    these.
+    """
     noise = np.random.default_rng(101).standard_normal((800, 800))
     raw = trace((ndimage.gaussian_filter(noise, 0.8) > 0).astype(np.uint8)).polygons
-    made = Drawn.of(raw, 1.25)
-    # Between two corners there are stairs, and none twice.
+    made = SimplifiedOutlines.of(raw, 1.25)
+    # There is a part of the staircase between each two corners, and none twice.
     assert (made.moments[:, 0] > 0).all()
     rings = shapely.get_rings(raw)
     along = np.bincount(made.outline.ring, made.moments[:, 0], minlength=len(rings))

@@ -1,1 +1,1 @@
-"""The map: a page over results folders, with tiles made as they are asked for."""
+"""The map: a page that shows results folders, with tiles that are made on request."""

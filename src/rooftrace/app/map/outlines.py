@@ -1,24 +1,40 @@
-"""Polygons of a file in flat arrays, in the order of their places."""
+"""Polygons of a file in flat arrays, sorted along a space-filling curve."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.app.map.place import HALF_M, Place
+from rooftrace.app.map.place import Place
+from rooftrace.core.errors import DataError
 from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.web_mercator import WORLD_M, interleave_bits
 
-__all__ = ["Outlines", "Ragged", "read_outlines", "spans"]
+__all__ = [
+    "BuildingFilter",
+    "LayerTable",
+    "Outlines",
+    "Ragged",
+    "Side",
+    "plain",
+    "polygon_rows",
+    "read_outlines",
+    "spans",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+Side = Literal["new", "old"]
+"""Layer of a comparison."""
 
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 _MORTON_BITS = 20
@@ -26,13 +42,13 @@ _MORTON_BITS = 20
 
 @dataclass(frozen=True)
 class Ragged:
-    """n polygons or multipolygons as arrays.
+    """n polygons or multipolygons as flat arrays.
 
     Args:
         xy: (m, 2) vertices; rings are closed.
-        rings: (r + 1,) where each ring begins in `xy`.
-        polygons: (p + 1,) where each polygon begins in `rings`; its first is the exterior.
-        features: (n + 1,) where each of the n begins in `polygons`.
+        rings: (r + 1,) index in `xy` at which each ring begins.
+        polygons: (p + 1,) index in `rings` at which each polygon begins, exterior ring first.
+        features: (n + 1,) index in `polygons` at which each of the n features begins.
     """
 
     xy: Floats
@@ -45,7 +61,7 @@ class Ragged:
 
     @classmethod
     def of(cls, geometry: NDArray[np.object_]) -> Ragged:
-        """Of shapely polygons and multipolygons, none of them empty."""
+        """Return the arrays of shapely polygons and multipolygons, none of them empty."""
         if not len(geometry):
             none = np.zeros(1, np.int64)
             return cls(np.zeros((0, 2)), none, none, none)
@@ -56,14 +72,14 @@ class Ragged:
         return cls(np.asarray(xy), *starts)
 
     def take(self, which: Ints) -> Ragged:
-        """Some of them, in the order given."""
+        """Return the features with the given indices, in that order."""
         polygon, features = spans(self.features, which)
         ring, polygons = spans(self.polygons, polygon)
         vertex, rings = spans(self.rings, ring)
         return Ragged(self.xy[vertex], rings, polygons, features)
 
     def geometry(self) -> NDArray[np.object_]:
-        """(n,) as shapely multipolygons."""
+        """Return the features as (n,) shapely multipolygons."""
         made = shapely.from_ragged_array(
             shapely.GeometryType.MULTIPOLYGON, self.xy, (self.rings, self.polygons, self.features)
         )
@@ -71,16 +87,16 @@ class Ragged:
 
     @cached_property
     def vertices(self) -> Ints:
-        """(n,) how many each has."""
+        """(n,) number of vertices of each feature."""
         return np.diff(self.rings[self.polygons[self.features]])
 
 
 def spans(starts: Ints, which: Ints) -> tuple[Ints, Ints]:
-    """The indices of all that lies in some stretches, and where each of these begins among them.
+    """Return the indices of all elements in some spans, and where each span begins among them.
 
     Args:
-        starts: (n + 1,) where each stretch begins.
-        which: (k,) of the n.
+        starts: (n + 1,) index at which each span begins.
+        which: (k,) indices of the chosen spans.
     """
     lengths = starts[which + 1] - starts[which]
     begins = np.zeros(len(which) + 1, np.int64)
@@ -90,19 +106,36 @@ def spans(starts: Ints, which: Ints) -> tuple[Ints, Ints]:
 
 
 @dataclass(frozen=True)
+class BuildingFilter:
+    """Choice of the buildings that are shown.
+
+    Args:
+        score, size: Minimum values in the units of `Outlines`.
+        kinds: Class indices; None for all.
+        side: Layer of a comparison; None for both.
+    """
+
+    score: int = 0
+    size: int = 0
+    kinds: frozenset[int] | None = None
+    side: Side | None = None
+
+
+@dataclass(frozen=True)
 class Outlines:
     """The buildings of a scene, or the regions of its classes.
 
     Args:
-        shapes: in shares of the map's side, x to the right and y down.
-        bounds: (n, 4) left, top, right, bottom of each, likewise.
-        rows: (n,) which of the file's features each is, from 0.
-        score: (n,) thousandths; None where the file does not say.
-        size: (n,) tenths of a square metre, or of a pixel where metres are not known.
-        in_metres: which of the two.
-        kind: (n,) class indices; None where there is one class.
-        classes: names by index, of those that there are.
-        columns: attributes of the file, (n,) each, as they are stored.
+        shapes: Polygons in shares of the map's side, x to the right and y down.
+        bounds: (n, 4) left, top, right and bottom of each feature, in the same unit.
+        rows: (n,) row of each feature in the file, from 0.
+        score: (n,) scores in thousandths; None if the file has none.
+        size: (n,) areas in tenths of a square metre, or of a pixel if metres are not known.
+        in_metres: Whether `size` is in square metres.
+        kind: (n,) class indices; None if there is one class.
+        classes: Names by class index, of the classes that occur.
+        columns: Attributes of the file by name, (n,) each, as they are stored.
+        is_old: (n,) whether a building is of the older layer; None if there is one layer.
     """
 
     shapes: Ragged
@@ -114,95 +147,115 @@ class Outlines:
     kind: Ints | None
     classes: dict[int, str]
     columns: dict[str, NDArray[Any]]
+    is_old: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def centres(self) -> Floats:
-        """(n, 2) of the bounds."""
+        """(n, 2) centres of the bounds."""
         return (self.bounds[:, :2] + self.bounds[:, 2:]) / 2
 
     @cached_property
     def areas(self) -> Floats:
-        """(n,) on the map, in shares of it."""
+        """(n,) areas on the map, as shares of the map's area."""
         return np.asarray(shapely.area(self.shapes.geometry()))
 
     @cached_property
     def place_of_row(self) -> dict[int, int]:
-        """Where the feature of a row of the file stands in the arrays."""
+        """Index in the arrays by row of the file."""
         return dict(zip(self.rows.tolist(), range(len(self))))
 
     def attributes(self, row: int) -> dict[str, Any] | None:
-        """Of one feature by its row in the file; None where there is none."""
+        """Return the attributes of a row of the file; None if there is no such row."""
         at = self.place_of_row.get(row)
         if at is None:
             return None
-        return {name: _plain(values[at]) for name, values in self.columns.items()}
+        return {name: plain(values[at]) for name, values in self.columns.items()}
 
-    def passing(self, score: int, size: int) -> NDArray[np.bool_]:
-        """(n,) those with at least this score and size, in the units of `score` and `size`."""
-        kept = self.size >= size
-        return kept if self.score is None else kept & (self.score >= score)
+    def passing(self, chosen: BuildingFilter) -> NDArray[np.bool_]:
+        """Return (n,) whether a filter keeps each feature."""
+        kept = self.size >= chosen.size
+        if self.score is not None:
+            kept &= self.score >= chosen.score
+        if self.kind is not None and chosen.kinds is not None:
+            kept &= np.isin(self.kind, list(chosen.kinds))
+        if self.is_old is not None and chosen.side is not None:
+            kept &= self.is_old == (chosen.side == "old")
+        return kept
 
     def within(self, bounds: tuple[float, float, float, float]) -> NDArray[np.bool_]:
-        """(n,) those whose bounds meet others: left, top, right, bottom."""
+        """Return (n,) whether the bounds of each feature meet (left, top, right, bottom)."""
         left, top, right, bottom = self.bounds.T
         apart = (left > bounds[2]) | (right < bounds[0]) | (top > bounds[3]) | (bottom < bounds[1])
         return np.asarray(~apart)
 
 
-def read_outlines(path: Path, place: Place) -> Outlines:
+def read_outlines(path: Path, place: Place, statuses: Sequence[str] = ()) -> Outlines:
     """Read the polygons of a scene.
 
     Args:
-        path: of any format that `VectorFile` reads.
-        place: of the scene.
+        path: File in a format that `VectorFile` reads.
+        place: Position of the scene on the map.
+        statuses: Names of the statuses of a comparison, which are the classes of its polygons. Its
+            score is that of one layer only, so it is not used.
 
     Raises:
-        DataError: the file cannot be read.
-        GeoreferenceError: its polygons have no place where the scene lies.
+        DataError: The file cannot be read.
+        GeoreferenceError: The polygons cannot be transformed to the scene's system.
     """
-    geometry, crs, columns = _Table(path).table()
-    kept = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_empty(geometry)
-    rows = np.flatnonzero(kept)
+    geometry, crs, columns = LayerTable(path).table()
+    rows = polygon_rows(geometry)
     on_map = place.polygons(geometry[rows], crs)
     finite = np.isfinite(shapely.bounds(on_map)).all(axis=1)
     rows, on_map = rows[finite], on_map[finite]
     unit = shapely.transform(on_map, lambda xy: np.stack(
-        [0.5 + xy[:, 0] / (2 * HALF_M), 0.5 - xy[:, 1] / (2 * HALF_M)], axis=1
+        [0.5 + xy[:, 0] / WORLD_M, 0.5 - xy[:, 1] / WORLD_M], axis=1
     ))  # fmt: skip
     bounds = shapely.bounds(unit).reshape(-1, 4)
     order = np.argsort(_morton((bounds[:, :2] + bounds[:, 2:]) / 2), kind="stable")
     rows, unit, bounds = rows[order], np.asarray(unit, np.object_)[order], bounds[order]
     columns = {name: values[rows] for name, values in columns.items()}
     size, in_metres = _sizes(columns, on_map[order], place)
-    kind, classes = _kinds(columns)
+    is_old: NDArray[np.bool_] | None = None
+    kind, classes = _statuses(columns, statuses) if statuses else _kinds(columns)
+    score = None if statuses else _scores(columns)
+    if statuses:
+        is_old = np.asarray(columns["side"] == "old", np.bool_)
     return Outlines(
-        Ragged.of(unit), bounds, rows, _scores(columns), size, in_metres, kind, classes, columns
+        Ragged.of(unit), bounds, rows, score, size, in_metres, kind, classes, columns, is_old
     )
 
 
-class _Table(VectorFile):
-    """Attributes as they are stored, not as text."""
+class LayerTable(VectorFile):
+    """A vector file whose attributes keep their stored types."""
 
     def table(self) -> tuple[NDArray[np.object_], CRS | None, dict[str, NDArray[Any]]]:
+        """Return (n,) geometries, their CRS, and (n,) values of each attribute.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
         names = [name for name in self.fields if name not in ("geometry", "bbox")]
-        crs, geometry, values = self._read_all(names)
+        crs, geometry, values, _ = self._read_all(names)
         return geometry, crs, {name: np.asarray(values[name]) for name in names if name in values}
 
 
+def polygon_rows(geometry: NDArray[np.object_]) -> Ints:
+    """Return the indices of the polygons and multipolygons that are not empty."""
+    kept = np.isin(shapely.get_type_id(geometry), _POLYGONAL) & ~shapely.is_empty(geometry)
+    return np.flatnonzero(kept)
+
+
 def _morton(centres: Floats) -> Ints:
-    """(n,) along a curve on which neighbours are near (Morton 1966)."""
-    code = np.zeros(len(centres), np.int64)
+    """Return (n,) Morton codes (G. M. Morton 1966), under which neighbours have near numbers."""
     if not len(centres):
-        return code
+        return np.zeros(0, np.int64)
     low, high = centres.min(axis=0), centres.max(axis=0)
     steps = (centres - low) / np.maximum(high - low, 1e-12) * ((1 << _MORTON_BITS) - 1)
     x, y = steps.astype(np.int64).T
-    for bit in range(_MORTON_BITS):
-        code |= (x >> bit & 1) << 2 * bit | (y >> bit & 1) << 2 * bit + 1
-    return code
+    return interleave_bits(x, y, _MORTON_BITS)
 
 
 def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
@@ -212,7 +265,7 @@ def _numbers(columns: dict[str, NDArray[Any]], name: str) -> Floats | None:
     if values.dtype.kind != "O":
         return np.asarray(values, np.float64)
     try:
-        # GeoParquet gives objects, with None among them.
+        # GeoParquet columns are object arrays in which None may occur.
         return np.array([np.nan if one is None else one for one in values.tolist()], np.float64)
     except (TypeError, ValueError):
         return None
@@ -234,7 +287,7 @@ def _sizes(
         said = shapely.area(on_map)
         if not place.flat:
             # Web Mercator stretches lengths by the secant of the latitude.
-            y = shapely.get_y(shapely.centroid(on_map)) * np.pi / HALF_M
+            y = shapely.get_y(shapely.centroid(on_map)) * np.pi / (WORLD_M / 2)
             said = said / np.cosh(y) ** 2
     return np.rint(np.nan_to_num(said).clip(0, 3e9) * 10).astype(np.int64), in_metres
 
@@ -248,8 +301,21 @@ def _kinds(columns: dict[str, NDArray[Any]]) -> tuple[Ints | None, dict[int, str
     return kind, {int(one): str(names[at]) for one, at in zip(found, first)}
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+def _statuses(
+    columns: dict[str, NDArray[Any]], statuses: Sequence[str]
+) -> tuple[Ints | None, dict[int, str]]:
+    index = {name: at for at, name in enumerate(statuses)}
+    try:
+        found = [index[str(name)] for name in columns["status"].tolist()]
+        columns["side"]
+    except KeyError as error:
+        raise DataError(f"The comparison has no {error} among its attributes.") from error
+    kind = np.array(found, np.int64)
+    return kind, {one: statuses[one] for one in np.unique(kind).tolist()}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as a type that JSON has."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or value != value:
         return None

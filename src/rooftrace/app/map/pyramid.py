@@ -1,42 +1,61 @@
-"""Tiles of an image of any size: from its overviews where it has them, else from a coarse copy."""
+"""Map tiles of an image of any size, as pictures that a browser shows.
+
+Tiles come from the image's overviews, or from a coarse copy in memory if it has none.
+"""
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
+from functools import cache
 from math import ceil, isqrt
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from rooftrace.app.map.once import Once
-from rooftrace.app.map.place import Place, TileId
-from rooftrace.app.map.sampling import averaged, sampled
+from rooftrace.app.map.place import Place, averaged, sampled
+from rooftrace.core.cache import LazyValue
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
-from rooftrace.io.gdal import environment, explained, open_quietly
-from rooftrace.io.memory import ArraySource
+from rooftrace.io.gdal import environment, open_quietly, reading_errors
 from rooftrace.io.raster import RasterFile
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.web_mercator import TileName
 
-__all__ = ["Pyramid", "overviews"]
+__all__ = [
+    "Pyramid",
+    "Stretch",
+    "class_picture",
+    "clear_picture",
+    "colour_picture",
+    "overviews",
+    "share_picture",
+]
 
 _COPY_PX = 2**22
-"""Of the largest copy that is held in memory."""
+"""Maximum number of pixels of the largest copy in memory."""
 
 _MOST_PX = 2**30
-"""Of an image that a copy is made of: a minute's work at worst."""
+"""Maximum number of pixels of an image that is copied: a minute of work at worst."""
 
 _STRIP_PX = 2**24
 _SMALLEST_PX = 256
 _FINE = 2.5
-"""So many stored pixels to one of the tile, along a side, are read rather than a copy."""
+"""Maximum number of stored pixels to one pixel of the tile, along a side, that are read
+directly.
+"""
 
 _NEAR, _BLURRED = 1.01, 1.5
-"""Times as coarse as a tile's pixels: what is taken for as fine, and what is better than a read
-of very many pixels."""
+"""Coarseness relative to a tile's pixels: up to the first a copy counts as equally fine; up to the
+second a copy is better than reading very many pixels.
+"""
 
 _LARGEST_READ = 16.0
 
 
 class _Overview(RasterFile):
-    """One of the overviews in a file, as an image of its own."""
+    """One of the overviews of a file, as an image."""
 
     def __init__(
         self, file: RasterFile, level: int, palette: Literal["colours", "indices"]
@@ -51,16 +70,16 @@ class _Overview(RasterFile):
 def overviews(
     file: RasterFile, palette: Literal["colours", "indices"] = "colours"
 ) -> list[RasterSource]:
-    """The overviews in a file, from fine to coarse; none where it has none.
-
-    Args:
-        file: the image.
-        palette: as it was opened.
+    """Return the overviews of a file, from fine to coarse.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: The file cannot be read.
     """
-    with explained(file.name, "header"), environment(), open_quietly(file.path.absolute()) as it:
+    with (
+        reading_errors(file.name, "header"),
+        environment(),
+        open_quietly(file.path.absolute()) as it,
+    ):
         count = len(it.overviews(1))
     return [_Overview(file, level, palette) for level in range(count)]
 
@@ -68,43 +87,43 @@ def overviews(
 class Pyramid:
     """An image on the map, at any zoom.
 
-    What is small, or wanted from afar, is read once and kept in memory at half, a quarter and so
-    on of its size. Threads may ask for tiles at the same time.
+    A small image, or a distant view of a large one, is read once and kept in memory at half, a
+    quarter and so on of its size. Threads may ask for tiles at the same time.
 
     Args:
-        levels: the image, and coarser ones of the same ground.
-        place: of the image.
-        nearest: whether pixels are picked, as of class indices, or else averaged.
+        levels: The image, then coarser versions of it.
+        place: Position of the image on the map.
+        nearest: Whether the nearest pixel is taken, as for class indices, instead of a mean.
     """
 
     def __init__(self, levels: list[RasterSource], place: Place, *, nearest: bool = False) -> None:
         self.place = place
         self._nearest = nearest
         self._levels = levels
-        self._copies = Once(self._copied)
+        self._copies = LazyValue(self._copied)
 
     @property
     def bare(self) -> bool:
-        """Whether the image is too large to be shown from afar, for want of overviews."""
+        """True if the image is large and has no overviews, so distant views cannot be shown."""
         return _area(self._levels[-1].grid) > _MOST_PX
 
-    def tile(self, tile: TileId, size_px: int) -> Raster | None:
-        """The pixels of a tile; None where nothing can be shown at its zoom.
+    def tile(self, tile: TileName, size_px: int) -> Raster | None:
+        """Return the pixels of a tile; None if nothing can be shown at its zoom.
 
         Raises:
-            DataError: the image cannot be read.
+            DataError: The image cannot be read.
         """
-        grid = tile.grid(size_px)
+        grid = tile.grid((size_px, size_px))
         level = self._level_for(grid.transform.a)
         if level is None:
             return None
         return sampled(self.place.source(level), grid, nearest=self._nearest)
 
     def sample(self) -> Raster:
-        """The image, coarse; of one that is bare, a part of its middle.
+        """Return a coarse version of the image, or a part of its middle if it is `bare`.
 
         Raises:
-            DataError: the image cannot be read.
+            DataError: The image cannot be read.
         """
         if not self.bare:
             return self._copies.get()[0].read()
@@ -130,7 +149,7 @@ class Pyramid:
         return copies[-1] if copies else self._copies.get()[0]
 
     def _coarseness(self, level: RasterSource) -> float:
-        """Pixels of the image to one of a level, along a side."""
+        """Return the number of image pixels to one pixel of a level, along a side."""
         return self._levels[0].grid.width / level.grid.width
 
     def _copied(self) -> list[RasterSource]:
@@ -146,12 +165,14 @@ def _area(grid: GeoGrid) -> int:
 
 
 def _copy_step(grid: GeoGrid) -> int:
-    """Along each side, so that a copy has `_COPY_PX` at most."""
+    """Return the reduction along each side that leaves a copy of at most `_COPY_PX` pixels."""
     return isqrt(max(ceil(_area(grid) / _COPY_PX) - 1, 0)) + 1
 
 
 def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
-    """A copy in memory of every `step` pixels; what is nodata weighs nothing in their mean."""
+    """Return a copy in memory, reduced by `step` along each side; nodata has no weight in the
+    means.
+    """
     rows, cols = ceil(source.grid.height / step), ceil(source.grid.width / step)
     data = np.zeros((source.bands, rows, cols), source.dtype)
     valid = np.zeros((rows, cols), np.bool_)
@@ -168,3 +189,95 @@ def _coarser(source: RasterSource, step: int, nearest: bool) -> RasterSource:
             data[:, into], valid[into] = averaged(raster, step)
     grid = source.grid.resampled((rows, cols), (step, step))
     return ArraySource(data, grid, valid, source.name)
+
+
+_QUALITY = 82
+# Viridis (Smith & van der Walt 2015) at even steps, as in the picture of `rooftrace density`.
+SHARE_COLOURS = ("440154", "443983", "31688e", "21918c", "35b779", "90d743", "fde725")
+SHARE_BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Linear stretch of values to bytes, the same in all tiles of a scene.
+
+    Args:
+        low, high: Values shown as black and as white.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, sample: Raster) -> Stretch | None:
+        """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
+        if sample.data.dtype == np.uint8:
+            return None
+        known = sample.data[:3, sample.valid].astype(np.float32)
+        known = known[np.isfinite(known)]
+        if not known.size:
+            return cls(0.0, 1.0)
+        low, high = np.percentile(known, (1, 99))
+        return cls(float(low), float(max(high, low + 1e-6)))
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return values of any shape as bytes."""
+        scaled = (values - self.low) * (255 / (self.high - self.low))
+        return np.asarray(np.nan_to_num(scaled).clip(0, 255), np.uint8)
+
+
+def colour_picture(raster: Raster, stretch: Stretch | None) -> bytes:
+    """Return the first three bands, or the first as grey, as WebP; nodata is transparent."""
+    bands = raster.data[:3] if len(raster.data) >= 3 else raster.data[:1].repeat(3, axis=0)
+    if stretch is not None:
+        bands = stretch.apply(bands.astype(np.float32))
+    valid = raster.valid
+    if not valid.any():
+        return clear_picture()
+    rgb = np.ascontiguousarray(np.moveaxis(bands.astype(np.uint8), 0, -1))
+    if valid.all():
+        return _saved(Image.fromarray(rgb), "WEBP", quality=_QUALITY, method=1)
+    # WebP lets colours bleed over the edge of transparent pixels.
+    hidden = rgb[valid].mean(axis=0).astype(np.uint8)
+    alpha = (valid * np.uint8(255))[..., None]
+    rgba = np.concatenate([np.where(valid[..., None], rgb, hidden), alpha], axis=2)
+    return _saved(Image.fromarray(rgba), "WEBP", quality=_QUALITY, method=1)
+
+
+def class_picture(raster: Raster, table: NDArray[np.uint8]) -> bytes:
+    """Return class indices in their colours as PNG.
+
+    Args:
+        raster: Raster with one band of class indices.
+        table: (256, 4) RGBA by class.
+    """
+    index = np.where(raster.valid, raster.data[0], 255).astype(np.uint8)
+    picture = Image.fromarray(index)
+    picture.putpalette(table[:, :3].tobytes())
+    return _saved(picture, "PNG", transparency=table[:, 3].tobytes(), compress_level=1)
+
+
+def share_picture(raster: Raster) -> bytes:
+    """Return built-up shares, the first band, in the colours of their classes as PNG.
+
+    Nodata and cells without a building are transparent.
+    """
+    share = raster.data[0]
+    shown = raster.valid & (share > 0)
+    index = np.where(shown, np.searchsorted(SHARE_BREAKS, share, side="right"), 255)
+    table = np.zeros((256, 4), np.uint8)
+    table[: len(SHARE_COLOURS), :3] = [list(bytes.fromhex(text)) for text in SHARE_COLOURS]
+    table[: len(SHARE_COLOURS), 3] = 255
+    return class_picture(Raster(index[None], shown, raster.grid), table)
+
+
+@cache
+def clear_picture() -> bytes:
+    """Return one transparent pixel as PNG."""
+    return _saved(Image.new("RGBA", (1, 1)), "PNG")
+
+
+def _saved(picture: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()

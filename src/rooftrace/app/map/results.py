@@ -1,4 +1,7 @@
-"""What is in a results folder: whose files there are, and what `run.json` tells of them."""
+"""Read results folders: which images they hold and what `run.json` records of them.
+
+A `ResultsCatalogue` knows which folders the map shows.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,29 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-__all__ = ["ImageFiles", "Results", "State", "read_results"]
+from rooftrace.core.errors import ConfigError
+
+__all__ = [
+    "FolderCatalogue",
+    "ImageFiles",
+    "ResultsCatalogue",
+    "ResultsEntry",
+    "ResultsFolder",
+    "State",
+    "read_results",
+]
 
 State = Literal["ready", "running", "empty", "missing", "other"]
-"""`running`: not finished, whether somebody still works at it or not; `other`: no results."""
+"""State of a results folder.
+
+`running`: the run is not finished, whether a process works on it or not. `other`: the folder holds
+no results.
+"""
 
 _RESULT = re.compile(
     r"(?P<name>.+)_(?:(?P<mask>mask\.(?:tif|png))"
@@ -22,18 +39,24 @@ _RESULT = re.compile(
     r"|(?P<preview>preview\.png)|(?P<density>density\.tif))"
 )
 _KINDS = ("mask", "polygons", "preview", "density")
-# What rooftrace predict keeps of a run until it is finished.
+_COMPARISON = "compare"
+# Layer and record that `rooftrace compare` writes.
+_COMPARED, _COMPARE_RECORD = "compare.gpkg", "compare.json"
+# `rooftrace predict` keeps this folder until a run is finished.
 _BEGUN = ".rooftrace"
 _MOST_RECORD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The results of one image; None where there is no such file.
+    """The result files of one image; a file that does not exist is None.
 
     Args:
-        name: what its files are called after.
-        record: what `run.json` tells of it: `input`, `buildings` and so on; empty where nothing.
+        name: Common beginning of the file names.
+        record: Entry of the image in `run.json` (`input`, `buildings` and so on), or `compare.json`
+            of a comparison; empty if there is none.
+        is_comparison: True for the results of `rooftrace compare`, whose polygons are the buildings
+            of both layers.
     """
 
     name: str
@@ -42,31 +65,32 @@ class ImageFiles:
     preview: Path | None = None
     density: Path | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    is_comparison: bool = False
 
     @property
     def stamp(self) -> str:
-        """What changes when one of the files does."""
-        told = hashlib.sha256(self.name.encode())
+        """Hash that changes when one of the files changes."""
+        digest = hashlib.sha256(self.name.encode())
         for path in (self.mask, self.polygons, self.preview, self.density):
             if path is not None:
                 try:
                     status = path.stat()
                 except OSError:
                     continue
-                told.update(f"\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}".encode())
-        return told.hexdigest()[:16]
+                digest.update(os.fsencode(f"\0{path.name}\0{status.st_size}\0{status.st_mtime_ns}"))
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Results:
-    """A folder, as it is now.
+class ResultsFolder:
+    """A results folder as it is now.
 
     Args:
-        path: of the folder.
-        state: whether there is something to show.
-        message: a sentence or two of what is amiss; "" where nothing is.
-        images: by name, in its order.
-        run: what `run.json` says of the run; empty where it is missing.
+        path: Path of the folder.
+        state: Whether there is something to show.
+        message: One or two sentences about a problem, or "".
+        images: Result files by image name, in the order of the names.
+        run: Content of `run.json`, or empty if it is missing.
     """
 
     path: Path
@@ -76,20 +100,22 @@ class Results:
     run: Mapping[str, Any]
 
 
-def read_results(path: Path) -> Results:
-    """Look at a folder. What is amiss is told, not raised."""
+def read_results(path: Path) -> ResultsFolder:
+    """Return what a folder holds. Problems are described in the result, not raised."""
 
-    def told(state: State, message: str) -> Results:
-        return Results(path, state, message, {}, {})
+    def without_images(state: State, message: str) -> ResultsFolder:
+        return ResultsFolder(path, state, message, {}, {})
 
     try:
         names = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
         begun = (path / _BEGUN).is_dir()
     except FileNotFoundError:
-        return told("missing", f"The folder {path.name} is not there (any more).")
+        return without_images("missing", f"The folder {path.name} is not there (any more).")
     except (NotADirectoryError, PermissionError) as error:
-        return told("missing", f"The folder {path.name} cannot be opened: {error.strerror}.")
-    run, damaged = _read_run(path)
+        return without_images(
+            "missing", f"The folder {path.name} cannot be opened: {error.strerror}."
+        )
+    run, damaged = _read_record(path / "run.json")
     found: dict[str, dict[str, Path]] = {}
     for name in names:
         match = _RESULT.fullmatch(name)
@@ -98,48 +124,63 @@ def read_results(path: Path) -> Results:
             found.setdefault(match["name"], {})[kind] = path / name
     records = _by_name(run)
     images = {
-        name: ImageFiles(name, record=records.get(name, {}), **files)
+        name: ImageFiles(
+            name,
+            files.get("mask"),
+            files.get("polygons"),
+            files.get("preview"),
+            files.get("density"),
+            records.get(name, {}),
+        )
         for name, files in sorted(found.items())
-        # A scene that is itself called x_density has a mask; a density alone is of no image.
+        # A scene called x_density has a mask too; a density without other files belongs to no
+        # image.
         if "mask" in files or "polygons" in files or "preview" in files
     }
+    if _COMPARED in names:
+        compared, _ = _read_record(path / _COMPARE_RECORD)
+        images[_COMPARISON] = ImageFiles(
+            _COMPARISON, polygons=path / _COMPARED, record=compared, is_comparison=True
+        )
     if begun:
         number = f"{len(images)} images are" if len(images) != 1 else "1 image is"
         message = (
             f"The run that writes to {path.name} is not finished: {number} done so far. "
             "Open it again for more; a run that was stopped goes on by the same command."
         )
-        return Results(path, "running", message, images, run)
+        return ResultsFolder(path, "running", message, images, run)
     if images:
-        return Results(path, "ready", damaged or _failures(run), images, run)
+        return ResultsFolder(path, "ready", damaged or _failures(run), images, run)
     if run:
         message = f"The run in {path.name} has no results to show. {_failures(run)}".strip()
-        return Results(path, "empty", message, {}, run)
+        return ResultsFolder(path, "empty", message, {}, run)
     if not names:
-        return told("empty", f"The folder {path.name} is empty.")
-    return told(
+        return without_images("empty", f"The folder {path.name} is empty.")
+    return without_images(
         "other",
         f"{path.name} is no results folder: it has no file that ends in _mask.tif, "
-        "_buildings.gpkg or the like. Name the folder that rooftrace predict wrote with -o.",
+        "_buildings.gpkg or the like. Name the folder that rooftrace predict or compare wrote with "
+        "-o.",
     )
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], str]:
-    """The record of the run, and what is wrong with it."""
-    file = path / "run.json"
+def _read_record(file: Path) -> tuple[dict[str, Any], str]:
+    """Return the content of a JSON file and a sentence about what is wrong with it."""
     try:
         if file.stat().st_size > _MOST_RECORD_BYTES:
-            return {}, "run.json is too large to be read: the images cannot be found."
+            return {}, f"{file.name} is too large to be read: the images cannot be found."
         record = json.loads(file.read_bytes())
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError):
-        return {}, "run.json is damaged: the images cannot be found."
-    return (record, "") if isinstance(record, dict) else ({}, "run.json holds no record of a run.")
+        return {}, f"{file.name} is damaged: the images cannot be found."
+    if not isinstance(record, dict):
+        return {}, f"{file.name} holds no record of a run."
+    return record, ""
 
 
 def _by_name(run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was told of each image, by the name of its files."""
+    """Return the record of each image by the common beginning of its file names."""
     figures = {one.get("input"): one for one in run.get("figures") or () if isinstance(one, dict)}
     records: dict[str, dict[str, Any]] = {}
     for output in run.get("outputs") or ():
@@ -161,3 +202,77 @@ def _failures(run: Mapping[str, Any]) -> str:
     if len(failed) == 1:
         return f"One image failed: {first}"
     return f"{len(failed)} images failed, the first: {first}"
+
+
+@dataclass(frozen=True)
+class ResultsEntry:
+    """A results folder that a person can choose.
+
+    Args:
+        id: Name in requests. It is looked up and is never part of a path.
+        title: Name that people see.
+    """
+
+    id: str
+    title: str
+
+
+class ResultsCatalogue(Protocol):
+    """A list of results folders with ids. Threads use it at the same time."""
+
+    def entries(self) -> Sequence[ResultsEntry]:
+        """Return the current entries in the order in which they are shown."""
+        ...
+
+    def folder(self, id: str) -> Path | None:  # noqa: A002
+        """Return the folder of an entry; None if the id is unknown."""
+        ...
+
+
+class FolderCatalogue:
+    """The folders that a person named, and the comparisons that lie in folders below them.
+
+    Args:
+        paths: Results folders; they may be empty, or be created later.
+
+    Raises:
+        ConfigError: A path is a file.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._folders: dict[str, Path] = {}
+        for path in dict.fromkeys(path.resolve() for path in paths):
+            if path.is_file():
+                raise ConfigError(
+                    f"{path} is a file; a folder of results was expected.",
+                    remedy="Name the folder that rooftrace predict wrote with -o.",
+                )
+            slug = re.sub(r"[^a-z0-9]+", "-", path.name.lower()).strip("-") or "results"
+            number = 2
+            unique = slug
+            while unique in self._folders:
+                unique, number = f"{slug}-{number}", number + 1
+            self._folders[unique] = path
+
+    def entries(self) -> Sequence[ResultsEntry]:
+        folders = self._with_comparisons()
+        names = [path.name for path in folders.values()]
+
+        def title(path: Path) -> str:
+            return path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
+
+        return [ResultsEntry(name, title(path)) for name, path in folders.items()]
+
+    def folder(self, id: str) -> Path | None:  # noqa: A002
+        return self._folders.get(id) or self._with_comparisons().get(id)
+
+    def _with_comparisons(self) -> dict[str, Path]:
+        """Return the folders by their ids, each before the comparisons that lie in it."""
+        found: dict[str, Path] = {}
+        for name, path in self._folders.items():
+            found[name] = path
+            for compared in sorted(path.glob(f"*/{_COMPARED}")):
+                inside = compared.parent
+                if inside not in self._folders.values():
+                    found[f"{name}--{inside.name}"] = inside
+        return found

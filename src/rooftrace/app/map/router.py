@@ -1,38 +1,54 @@
-"""The addresses of the map: its page, its folders, and tiles."""
+"""HTTP routes of the map: its page, its folders and its tiles.
+
+The server keeps opened scenes, and tiles as far as memory allows.
+"""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
-from rooftrace.app.map.catalogue import Catalogue
-from rooftrace.app.map.pictures import clear_picture
-from rooftrace.app.map.place import TileId
+from rooftrace.app.map.basemap import Basemap
+from rooftrace.app.map.comparison import ComparisonScene
+from rooftrace.app.map.outlines import BuildingFilter, Side
+from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
+from rooftrace.app.map.pyramid import clear_picture
+from rooftrace.app.map.results import ResultsCatalogue, ResultsFolder, read_results
 from rooftrace.app.map.scene import MapScene
-from rooftrace.app.map.store import Store
+from rooftrace.app.map.tilejson import TILE_LAYERS, TileLayer, tilejson
+from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import RooftraceError
+from rooftrace.io.web_mercator import TileName
+from rooftrace.models.bundle import default_bundle, read_bundle
+from rooftrace.models.spec import BundleSpec
+from rooftrace.rest.face import file_response, with_header
+from rooftrace.rest.jobs import server_url
 
 __all__ = ["map_router"]
 
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
 }
 _VECTOR = "application/vnd.mapbox-vector-tile"
 _GZIP_LEVEL = 3
-# The page asks nobody but the server that it came from. MapLibre styles its elements in place.
+# The page sends requests only to its own server, and to that of the basemap if there is one.
+# MapLibre sets the style of its elements in place.
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
@@ -41,17 +57,31 @@ _NO_FOLDER = "There is no such results folder: it is not among those that this s
 _NO_IMAGE = "There is no such image in this folder."
 _NO_TILE = "There is no such tile."
 
-Layer = Literal["image", "mask", "density", "buildings", "cells"]
-Filter = Annotated[int, Query(ge=0, le=2**40)]
+_SCENES = 4
+_FOLDERS = 16
+_TILE_BYTES = 64 * 2**20
+
+Minimum = Annotated[int, Query(ge=0, le=2**40)]
+Kinds = Annotated[str | None, Query(pattern=r"^(\d{1,3}(,\d{1,3}){0,255})?$")]
 
 
-class _Told(APIRoute):
-    """What goes wrong on purpose, as a sentence with its remedy."""
+def _filter(
+    score: Minimum = 0, size: Minimum = 0, kinds: Kinds = None, side: Side | None = None
+) -> BuildingFilter:
+    chosen = None if kinds is None else frozenset(int(one) for one in kinds.split(",") if one)
+    return BuildingFilter(score, size, chosen, side)
+
+
+Filter = Annotated[BuildingFilter, Depends(_filter)]
+
+
+class _ProblemRoute(APIRoute):
+    """A route that answers our errors as sentences with their remedy."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def told(request: Request) -> Response:
+        async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
             except RooftraceError as error:
@@ -62,40 +92,54 @@ class _Told(APIRoute):
                 return _problem(404, "Not found", str(error.detail))
             return _problem(422, "It cannot be shown", detail)
 
-        return told
+        return answer
 
 
-def map_router(catalogue: Catalogue) -> APIRouter:
-    """The map of some results folders, under `/map`.
+def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> APIRouter:
+    """Return the routes of the map of some results folders, under `/map`.
 
     Args:
-        catalogue: of the folders. What a request names is looked up in it and in the listing of the
-            folder; nothing of a request becomes part of a path.
+        catalogue: Results folders. Names in requests are looked up in it and in the listing of a
+            folder; no part of a request becomes part of a path.
+        basemap: Tiles under the scenes; None for none.
     """
-    store = Store(catalogue)
-    router = APIRouter(prefix="/map", route_class=_Told, include_in_schema=False)
-    _add_page(router)
+    store = _Store(catalogue)
+    router = APIRouter(prefix="/map", route_class=_ProblemRoute, include_in_schema=False)
+    _add_page(router, basemap)
     _add_folders(router, store)
     _add_scene(router, store)
     _add_tiles(router, store)
     return router
 
 
-def _add_page(router: APIRouter) -> None:
+def _add_page(router: APIRouter, basemap: Basemap | None) -> None:
+    shown = None if basemap is None else {"address": basemap.address, "credit": basemap.credit}
+    policy = _POLICY
+    if basemap is not None:
+        # MapLibre fetches pictures or loads them as images.
+        policy = policy.replace("img-src 'self'", f"img-src 'self' {basemap.origin}")
+        policy = f"{policy}; connect-src 'self' {basemap.origin}"
+
+    @router.get("/settings")
+    def settings() -> dict[str, Any]:
+        return {"basemap": shown}
+
     @router.get("")
-    def page() -> Response:
-        found = _assets()["index.html"]
-        return _asset(found, "index.html", {"Content-Security-Policy": _POLICY})
+    def page(request: Request) -> Response:
+        text = with_header(_assets()["index.html"].read_text(encoding="utf-8"), "map")
+        headers = {"Content-Security-Policy": policy}
+        return file_response(request, text.encode(), _KINDS[".html"], headers)
 
     @router.get("/static/{name:path}")
-    def static(name: str) -> Response:
+    def static(request: Request, name: str) -> Response:
         found = _assets().get(name)
         if found is None:
             raise HTTPException(404, "There is no such file.")
-        return _asset(found, name, {})
+        kind = _KINDS.get(PurePosixPath(name).suffix, "text/plain")
+        return file_response(request, found.read_bytes(), kind)
 
 
-def _add_folders(router: APIRouter, store: Store) -> None:
+def _add_folders(router: APIRouter, store: _Store) -> None:
     @router.get("/folders")
     def folders() -> list[dict[str, str]]:
         return [{"id": one.id, "title": one.title} for one in store.catalogue.entries()]
@@ -106,7 +150,7 @@ def _add_folders(router: APIRouter, store: Store) -> None:
         if results is None:
             raise HTTPException(404, _NO_FOLDER)
         model = store.model(results)
-        told = results.run.get("bundle") or {}
+        recorded = results.run.get("bundle") or {}
         return {
             "state": results.state,
             "message": results.message.replace(f"{results.path}/", ""),
@@ -116,17 +160,36 @@ def _add_folders(router: APIRouter, store: Store) -> None:
                 for one in results.images.values()
             ],
             "model": {
-                "name": told.get("name"),
+                "name": recorded.get("name"),
                 "licence": "" if model is None else model.licence,
                 "attribution": "" if model is None else model.attribution,
             },
         }
 
 
-def _add_scene(router: APIRouter, store: Store) -> None:
+def _add_scene(router: APIRouter, store: _Store) -> None:
     @router.get("/folders/{id}/images/{name}")
-    def scene(id: str, name: str) -> dict[str, Any]:  # noqa: A002
-        return _scene(store, id, name, anew=True).describe()
+    def scene(request: Request, id: str, name: str) -> dict[str, Any]:  # noqa: A002
+        described = _scene(store, id, name, anew=True).describe()
+        tiles = {
+            layer: f"{_address(request, id, name, layer)}/tiles.json"
+            for layer in TILE_LAYERS
+            if not described["flat"] and described["buildings" if layer == "cells" else layer]
+        }
+        return {**described, "tiles": tiles}
+
+    # Before the route of a building, which would take the name of the file for a row.
+    @router.get("/folders/{id}/images/{name}/{layer}/tiles.json")
+    def tiles(request: Request, id: str, name: str, layer: TileLayer) -> Response:  # noqa: A002
+        scene = _scene(store, id, name, anew=True)
+        address = f"{_address(request, id, name, layer)}/{{z}}/{{x}}/{{y}}?v={scene.stamp}"
+        results = store.folder(id)
+        model = None if results is None else store.model(results)
+        attribution = "" if model is None else model.attribution
+        document = tilejson(scene.describe(), layer, address, attribution)
+        if document is None:
+            raise HTTPException(404, f"The image has no layer {layer}.")
+        return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
     @router.get("/folders/{id}/images/{name}/count")
     def count(
@@ -136,10 +199,9 @@ def _add_scene(router: APIRouter, store: Store) -> None:
         south: Annotated[float, Query(ge=-90, le=90)],
         east: Annotated[float, Query(ge=-720, le=720)],
         north: Annotated[float, Query(ge=-90, le=90)],
-        score: Filter = 0,
-        size: Filter = 0,
-    ) -> dict[str, int]:
-        return _scene(store, id, name).counts((west, south, east, north), score, size)
+        chosen: Filter,
+    ) -> dict[str, Any]:
+        return _scene(store, id, name).counts((west, south, east, north), chosen)
 
     @router.get("/folders/{id}/images/{name}/buildings/{row}")
     def building(id: str, name: str, row: int) -> dict[str, Any]:  # noqa: A002
@@ -150,8 +212,8 @@ def _add_scene(router: APIRouter, store: Store) -> None:
         return found
 
 
-def _add_tiles(router: APIRouter, store: Store) -> None:
-    # More at a time would only wait for the processor, with their pixels in memory.
+def _add_tiles(router: APIRouter, store: _Store) -> None:
+    # More at the same time would wait for the processor and hold their pixels in memory.
     turn = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
     @router.get("/folders/{id}/images/{name}/{layer}/{zoom}/{col}/{row}")
@@ -159,22 +221,22 @@ def _add_tiles(router: APIRouter, store: Store) -> None:
         request: Request,
         id: str,  # noqa: A002
         name: str,
-        layer: Layer,
+        layer: TileLayer,
         zoom: int,
         col: int,
         row: int,
-        score: Filter = 0,
-        size: Filter = 0,
+        chosen: Filter,
     ) -> Response:
-        which = TileId(zoom, col, row)
-        if not which.exists:
+        which = TileName(zoom, row, col)
+        if not which.exists or zoom > DEEPEST_TILE_ZOOM:
             raise HTTPException(404, _NO_TILE)
         scene = _scene(store, id, name)
-        filters = (score, size) if layer == "cells" else ()
-        key = (id, name, scene.stamp, layer, which, *filters)
+        used = chosen if layer == "cells" else None
+        key = (id, name, scene.stamp, layer, which, used)
+        named = "" if used is None else f"-{hashlib.sha256(repr(used).encode()).hexdigest()[:12]}"
         headers = {
-            "ETag": '"' + "-".join(map(str, (scene.stamp, layer, zoom, col, row, *filters))) + '"',
-            # The page names the stamp in the address, so that what is kept there is never old.
+            "ETag": f'"{scene.stamp}-{layer}-{zoom}-{col}-{row}{named}"',
+            # The page puts the stamp into the address, so a cached tile is never out of date.
             "Cache-Control": "private, max-age=86400"
             if request.query_params.get("v") == scene.stamp
             else "no-cache",
@@ -184,7 +246,7 @@ def _add_tiles(router: APIRouter, store: Store) -> None:
         data = store.tiles.get(key)
         if data is None:
             with turn:
-                data = _made(scene, layer, which, score, size)
+                data = _made(scene, layer, which, chosen)
             store.tiles.put(key, data)
         if layer not in ("buildings", "cells"):
             kind = "image/webp" if data[:4] == b"RIFF" else "image/png"
@@ -197,18 +259,23 @@ def _add_tiles(router: APIRouter, store: Store) -> None:
         return Response(data, media_type=_VECTOR, headers=headers)
 
 
-def _made(scene: MapScene, layer: Layer, tile: TileId, score: int, size: int) -> bytes:
-    """A tile; those of vectors are packed by gzip."""
-    if layer == "image" or layer == "mask" or layer == "density":
+def _made(scene: MapScene, layer: TileLayer, tile: TileName, chosen: BuildingFilter) -> bytes:
+    """Return a tile; vector tiles are compressed with gzip."""
+    if layer != "buildings" and layer != "cells":
         return scene.picture(layer, tile) or clear_picture()
     vectors = scene.vectors
     if vectors is None:
         return b""
-    made = vectors.buildings(tile) if layer == "buildings" else vectors.cells(tile, score, size)
+    made = vectors.buildings(tile) if layer == "buildings" else vectors.cells(tile, chosen)
     return gzip.compress(made, _GZIP_LEVEL, mtime=0) if made else b""
 
 
-def _scene(store: Store, id: str, name: str, *, anew: bool = False) -> MapScene:  # noqa: A002
+def _address(request: Request, id: str, name: str, layer: TileLayer) -> str:  # noqa: A002
+    """Return the absolute address of a layer."""
+    return f"{server_url(request)}/map/folders/{id}/images/{quote(name, safe='')}/{layer}"
+
+
+def _scene(store: _Store, id: str, name: str, *, anew: bool = False) -> MapScene:  # noqa: A002
     scene = store.scene(id, name, anew=anew)
     if scene is None:
         known = store.catalogue.folder(id) is not None
@@ -226,15 +293,90 @@ def _problem(status: int, title: str, detail: str) -> Response:
 
 @cache
 def _assets() -> dict[str, Traversable]:
-    """The files of the page, by their names below `static`."""
+    """Return the files of the page by their names below `static`."""
     root = files("rooftrace") / "app" / "map" / "static"
     found = {one.name: one for one in root.iterdir() if one.is_file()}
     vendor = root / "vendor"
     return found | {f"vendor/{one.name}": one for one in vendor.iterdir() if one.is_file()}
 
 
-def _asset(found: Traversable, name: str, headers: dict[str, str]) -> Response:
-    kind = next((k for ending, k in _KINDS.items() if name.endswith(ending)), "text/plain")
-    return Response(
-        found.read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache", **headers}
-    )
+@dataclass(frozen=True)
+class _Opened:
+    """A scene that is opened once, also when several requests ask for it at the same time."""
+
+    lock: threading.Lock
+    scene: list[MapScene]
+
+
+class _Store:
+    """Look up what requests name."""
+
+    def __init__(self, catalogue: ResultsCatalogue) -> None:
+        self.catalogue = catalogue
+        self.tiles: LruCache[Hashable, bytes] = LruCache(_TILE_BYTES, len)
+        self._scenes: LruCache[tuple[Path, str], _Opened] = LruCache(_SCENES)
+        self._models: LruCache[str, list[BundleSpec]] = LruCache(_FOLDERS)
+        self._lock = threading.Lock()
+
+    def folder(self, id: str) -> ResultsFolder | None:  # noqa: A002
+        """Return a folder as it is now; None if the catalogue has no such id."""
+        path = self.catalogue.folder(id)
+        return None if path is None else read_results(path)
+
+    def model(self, results: ResultsFolder) -> BundleSpec | None:
+        """Return the contract of the model that a run used, if the model is still there."""
+        recorded = results.run.get("bundle") or {}
+        digest = str(recorded.get("sha256", ""))
+        known = self._models.get(digest)
+        if known is None:
+            known = _find_model(digest, str(recorded.get("file", "")))
+            self._models.put(digest, known)
+        return known[0] if known else None
+
+    def scene(self, id: str, name: str, *, anew: bool = False) -> MapScene | None:  # noqa: A002
+        """Return one image of a folder; None if there is none of that name.
+
+        Args:
+            anew: Check whether its files have changed since it was opened.
+
+        Raises:
+            DataError: Neither the mask nor the image says where the pixels are.
+        """
+        path = self.catalogue.folder(id)
+        if path is None:
+            return None
+        opened = self._opened(path, name)
+        with opened.lock:
+            if opened.scene and not anew:
+                return opened.scene[0]
+            results = read_results(path)
+            files = results.images.get(name)
+            if files is None:
+                opened.scene.clear()
+                return None
+            if not opened.scene or opened.scene[0].stamp != files.stamp:
+                model = self.model(results)
+                legend = None if model is None else model.legend
+                kind = ComparisonScene if files.is_comparison else MapScene
+                opened.scene[:] = [kind(files, results.run, legend)]
+            return opened.scene[0]
+
+    def _opened(self, path: Path, name: str) -> _Opened:
+        with self._lock:
+            opened = self._scenes.get((path, name))
+            if opened is None:
+                opened = _Opened(threading.Lock(), [])
+                self._scenes.put((path, name), opened)
+            return opened
+
+
+def _find_model(digest: str, file: str) -> list[BundleSpec]:
+    """Return the contract in a list, or an empty list."""
+    for read in (default_bundle, lambda: read_bundle(Path(file))):
+        try:
+            bundle = read()
+        except RooftraceError:
+            continue
+        if bundle.sha256 == digest:
+            return [bundle.spec]
+    return []

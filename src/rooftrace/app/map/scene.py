@@ -1,75 +1,198 @@
-"""All that the map shows of one image."""
+"""One image on the map: its picture, mask, density and buildings.
+
+The picture is the image that was predicted, if it is still there, or the preview.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.app.map.once import Once
-from rooftrace.app.map.outlines import read_outlines
-from rooftrace.app.map.pictures import Stretch, class_picture, colour_picture, share_picture
-from rooftrace.app.map.place import Place, TileId, unit_of_degrees
-from rooftrace.app.map.pyramid import Pyramid, overviews
+from rooftrace.app.map.outlines import BuildingFilter, read_outlines
+from rooftrace.app.map.place import Place
+from rooftrace.app.map.pyramid import (
+    Pyramid,
+    Stretch,
+    class_picture,
+    colour_picture,
+    overviews,
+    share_picture,
+)
 from rooftrace.app.map.results import ImageFiles
 from rooftrace.app.map.tiles import DEEPEST_ZOOM, VectorTiles
-from rooftrace.app.map.underlay import find_image, levels_of, read_preview
+from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.types import GeoGrid, RasterSource
+from rooftrace.core.types import GeoGrid, RasterSource, Window
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.legend import Legend
-from rooftrace.io.raster import open_raster
+from rooftrace.io.nodata import nodata_from_json
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.remote import is_url
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
+from rooftrace.vector.compare import STATUSES
 
-__all__ = ["PICTURE_PX", "MapScene", "PictureLayer"]
+__all__ = ["PICTURE_PX", "MapScene", "PictureLayer", "find_image", "levels_of", "read_preview"]
 
-PictureLayer = Literal["image", "mask", "density"]
+_PREVIEW_PX = 1600
+_PREVIEW_WIDTH = 420
+"""Minimum width of a preview in pixels; its caption needs it."""
+
+
+def find_image(
+    recorded: object, run: Mapping[str, Any], folder: Path, mask: GeoGrid | None
+) -> tuple[RasterSource | None, str]:
+    """Return the image that was predicted, or None and a sentence that gives the reason.
+
+    Args:
+        recorded: Name of the image in `run.json`.
+        run: Content of `run.json`.
+        folder: Results folder.
+        mask: Grid of the mask; None if there is no mask.
+    """
+    if not isinstance(recorded, str):
+        return None, "run.json does not say which image this was."
+    if is_url(recorded):
+        return None, "The image lies on a server and is not fetched."
+    path = next((path for path in _candidates(recorded, folder) if path.exists()), Path(recorded))
+    options = run.get("options") or {}
+    try:
+        nodata = nodata_from_json(options.get("nodata"))
+        found = find_inputs([path], nodata, mosaic=path.is_dir(), zoom=options.get("zoom"))
+        source: RasterSource = found.scenes[0].source
+        grid = source.grid
+    except RooftraceError:
+        more = ", or cannot be read any more" if path.exists() else ""
+        return None, f"The image {path.name} is not where it was{more}."
+    # If the run was limited to an area, the mask is smaller than the image.
+    limited = mask is not None and grid.crs is not None and not Place(mask).flat
+    if mask is None or grid.shape == mask.shape or limited:
+        return source, ""
+    return None, (
+        f"The image {path.name} has {grid.width} × {grid.height} pixels, but its mask has "
+        f"{mask.width} × {mask.height}: it has been replaced since."
+    )
+
+
+def levels_of(source: RasterSource, grid: GeoGrid) -> list[RasterSource]:
+    """Return an image and its overviews.
+
+    Args:
+        source: Image.
+        grid: Grid of its mask. An image with as many pixels is placed there, even if its file has
+            another georeference.
+
+    Raises:
+        DataError: The image cannot be read.
+    """
+    alike = source.grid.shape == grid.shape
+    file = source.source if alike and isinstance(source, GeoreferencedSource) else source
+    levels: list[RasterSource] = [source]
+    if isinstance(file, RasterFile):
+        levels += overviews(file)
+    return [GeoreferencedSource(level, _scaled(grid)) for level in levels] if alike else levels
+
+
+def read_preview(path: Path, grid: GeoGrid) -> RasterSource | None:
+    """Return the preview's picture without its caption; None if it is of another image.
+
+    Args:
+        path: Preview that `rooftrace predict` wrote.
+        grid: Grid of the image.
+
+    Raises:
+        DataError: The preview cannot be read.
+    """
+    step = max(1, ceil(max(grid.shape) / _PREVIEW_PX))
+    rows, cols = ceil(grid.height / step), ceil(grid.width / step)
+    page = open_raster(path).read()
+    height, width = page.valid.shape
+    if width != max(cols, _PREVIEW_WIDTH) or height <= rows:
+        return None
+    part = Window(0, (width - cols) // 2, rows, cols).slices()
+    placed = grid.resampled((rows, cols), (step, step))
+    return ArraySource(page.data[(slice(None), *part)], placed, page.valid[part], "preview")
+
+
+def _scaled(grid: GeoGrid) -> Callable[[GeoGrid], GeoGrid]:
+    """Return a function that georeferences a coarser image of the same ground."""
+
+    def placed(own: GeoGrid) -> GeoGrid:
+        return grid.resampled(own.shape, (grid.height / own.height, grid.width / own.width))
+
+    return placed
+
+
+def _candidates(recorded: str, folder: Path) -> list[Path]:
+    """Return the paths at which an image may be whose recorded path was relative."""
+    path = Path(recorded)
+    if path.is_absolute():
+        return [path, folder / path.name, folder.parent / path.name]
+    return [path, folder.parent / path, folder / path.name, folder.parent / path.name]
+
+
+PictureLayer = Literal["image", "old", "mask", "density"]
+"""Picture of a scene; `old` is the older image of a comparison."""
 
 PICTURE_PX = 256
 
 
 class MapScene:
-    """One image with its results, opened as far as it was asked for.
+    """One image with its results; each file is opened when it is first asked for.
 
     Threads use it at the same time.
 
     Args:
-        files: of the image.
-        run: what `run.json` says.
-        legend: of the mask.
+        files: Result files of the image.
+        run: Content of `run.json`.
+        legend: Legend of the mask; None for background and building.
 
     Raises:
-        DataError: nothing says where its pixels are.
+        DataError: Neither the mask nor the image says where the pixels are.
     """
 
     def __init__(self, files: ImageFiles, run: Mapping[str, Any], legend: Legend | None) -> None:
         self.files = files
         self.stamp = files.stamp
         self._legend = legend or Legend(_class_names(files.record))
-        self._vectors = Once(self._open_vectors)
-        self._image = Once(self._open_image)
-        self._mask = Once(self._open_mask)
-        self._density = Once(self._open_density)
-        self._stretch = Once(self._find_stretch)
+        self._vectors = LazyValue(self._open_vectors)
+        self._image = LazyValue(self._open_image)
+        self._mask = LazyValue(self._open_mask)
+        self._density = LazyValue(self._open_density)
+        self._stretch = LazyValue(self._find_stretch)
         self.notes: list[str] = []
         self._mask_file = None if files.mask is None else open_raster(files.mask, palette="indices")
         mask = None if self._mask_file is None else self._mask_file.grid
-        self._input, note = find_image(files.record.get("input"), run, self._folder, mask)
+        self._input = self._find_input(run, mask)
+        self.place = Place(self._grid())
+
+    def _find_input(self, run: Mapping[str, Any], mask: GeoGrid | None) -> RasterSource | None:
+        found, note = find_image(self.files.record.get("input"), run, self._folder, mask)
         if note:
             self._say(note)
-        self.place = Place(self._grid())
+        return found
 
     @property
     def vectors(self) -> VectorTiles | None:
-        """Tiles of its polygons; None where there are none, or they cannot be read."""
+        """Vector tiles of its polygons; None if there are none or they cannot be read."""
         return self._vectors.get()
 
     @property
     def image(self) -> Pyramid | None:
-        """What lies under all: the image, or else its preview."""
+        """The image, or its preview, as the lowest layer."""
         return self._image.get()
+
+    @property
+    def old(self) -> Pyramid | None:
+        """The older image of a comparison."""
+        return None
 
     @property
     def mask(self) -> Pyramid | None:
@@ -81,14 +204,20 @@ class MapScene:
 
     @property
     def stretch(self) -> Stretch | None:
-        """How the image's values are shown."""
+        """Stretch of the image's values."""
         return self._stretch.get()
+
+    @property
+    def old_stretch(self) -> Stretch | None:
+        """Stretch of the older image's values."""
+        return None
 
     def _open_vectors(self) -> VectorTiles | None:
         if self.files.polygons is None:
             return None
         try:
-            return VectorTiles(read_outlines(self.files.polygons, self.place))
+            statuses = STATUSES if self.files.is_comparison else ()
+            return VectorTiles(read_outlines(self.files.polygons, self.place, statuses))
         except RooftraceError as error:
             self._note(error)
             return None
@@ -131,24 +260,26 @@ class MapScene:
     def _find_stretch(self) -> Stretch | None:
         return None if self.image is None else Stretch.of(self.image.sample())
 
-    def picture(self, layer: PictureLayer, tile: TileId) -> bytes | None:
-        """A tile of pixels, WebP or PNG; None where there is nothing.
+    def picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
+        """Return a picture tile as WebP or PNG; None if it would be empty.
 
         Raises:
-            DataError: a file cannot be read.
+            DataError: A file cannot be read.
         """
         try:
             return self._picture(layer, tile)
         except RooftraceError as error:
             raise DataError(self._without_folders(error.message), remedy=error.remedy) from error
 
-    def _picture(self, layer: PictureLayer, tile: TileId) -> bytes | None:
+    def _picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
         pyramid: Pyramid | None = getattr(self, layer)
         raster = None if pyramid is None else pyramid.tile(tile, PICTURE_PX)
         if raster is None or not raster.valid.any():
             return None
         if layer == "image":
             return colour_picture(raster, self.stretch)
+        if layer == "old":
+            return colour_picture(raster, self.old_stretch)
         if layer == "mask":
             return class_picture(raster, self._mask_colours)
         return share_picture(raster)
@@ -160,7 +291,7 @@ class MapScene:
         return table
 
     def describe(self) -> dict[str, Any]:
-        """What a page has to know to show it; plain data."""
+        """Return what a page needs to show the scene, as plain data."""
         place = self.place
         vectors = self.vectors
         picture, density = self.image, self.density
@@ -179,7 +310,8 @@ class MapScene:
             "shape": place.grid.shape,
             "gsd_m": place.grid.gsd_m,
             "image": None if picture is None else {
-                "kind": shown, "maxzoom": place.deepest_zoom(PICTURE_PX)
+                "kind": shown, "bounds": picture.place.bounds_degrees,
+                "maxzoom": picture.place.deepest_zoom(PICTURE_PX),
             },
             "mask": None if self.mask is None else {
                 "maxzoom": place.deepest_zoom(PICTURE_PX), "classes": self._classes()
@@ -190,28 +322,36 @@ class MapScene:
             },
             "buildings": None if vectors is None else _describe_buildings(vectors),
             "colours": {
-                str(index): "#{:02x}{:02x}{:02x}".format(*self._legend.rgb(index))
+                str(index): self._colour(index)
                 for index in (vectors.outlines.classes if vectors is not None else ())
             },
+            "comparison": None,
             "notes": self.notes,
         }  # fmt: skip
 
+    def _colour(self, index: int) -> str:
+        return "#{:02x}{:02x}{:02x}".format(*self._legend.rgb(index))
+
     def counts(
-        self, bounds: tuple[float, float, float, float], score: int, size: int
-    ) -> dict[str, int]:
-        """How many buildings pass the filters, and how many there are: in view, and of all.
+        self, bounds: tuple[float, float, float, float], chosen: BuildingFilter
+    ) -> dict[str, Any]:
+        """Return how many buildings pass the filters and how many there are, in view and in all.
+
+        `bounds` are the bounds in degrees of those that pass: west, south, east and north; None if
+        there are none.
 
         Args:
-            bounds: west, south, east, north of what is in view.
-            score, size: see `Outlines.passing`.
+            bounds: West, south, east and north of the view in degrees.
+            chosen: The filters.
         """
         if self.vectors is None:
-            return {"shown": 0, "total": 0, "shown_in_view": 0, "in_view": 0}
+            return {"shown": 0, "total": 0, "shown_in_view": 0, "in_view": 0, "bounds": None}
         outlines = self.vectors.outlines
-        left, bottom = unit_of_degrees(bounds[0], bounds[1])
-        right, top = unit_of_degrees(bounds[2], bounds[3])
-        passing, within = outlines.passing(score, size), outlines.within((left, top, right, bottom))
+        left, bottom = unit_position(bounds[0], bounds[1])
+        right, top = unit_position(bounds[2], bounds[3])
+        passing, within = outlines.passing(chosen), outlines.within((left, top, right, bottom))
         return {
+            "bounds": _degrees(outlines.bounds[passing]) if passing.any() else None,
             "shown": int(passing.sum()),
             "total": len(outlines),
             "shown_in_view": int((passing & within).sum()),
@@ -244,7 +384,7 @@ class MapScene:
         self._say(self._without_folders(str(error)))
 
     def _without_folders(self, text: str) -> str:
-        """Where files lie on the server is no business of who looks at the map."""
+        """Remove folders from a text: visitors of the map need not know where files lie."""
         if self._input is not None:
             text = text.replace(self._input.name, Path(self._input.name).name)
         return text.replace(f"{self._folder}/", "")
@@ -252,6 +392,14 @@ class MapScene:
     def _say(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _degrees(bounds: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Return west, south, east and north of (n, 4) bounds in shares of the map's side."""
+    left, top = bounds[:, :2].min(axis=0).tolist()
+    right, bottom = bounds[:, 2:].max(axis=0).tolist()
+    south, north = (latitude_of((0.5 - y) * WORLD_M) for y in (bottom, top))
+    return left * 360 - 180, south, right * 360 - 180, north
 
 
 def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
@@ -269,6 +417,9 @@ def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
             int(outlines.score.min()) / 1000, int(outlines.score.max()) / 1000
         ],
         "classes": {str(index): name for index, name in outlines.classes.items()},
+        "class_counts": {
+            str(index): int(np.count_nonzero(outlines.kind == index)) for index in outlines.classes
+        },
     }  # fmt: skip
 
 

@@ -1,55 +1,230 @@
-"""Vector tiles of outlines: what lies in a tile, clipped, no finer than its pixels.
+"""Mapbox vector tiles of outlines, clipped and simplified to the resolution of a tile.
 
-Where a tile would hold too many buildings they are merged into cells.
+If a tile would hold too many buildings, they are merged into cells.
+
+The encoder writes thousands of polygons at once. Everything in a feature is a varint (protobuf
+tags, lengths and numbers alike), so a layer is one array of integers that become bytes together.
+https://github.com/mapbox/vector-tile-spec/tree/master/2.1
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.app.map.mvt import EXTENT, Rings, encode_tile
-from rooftrace.app.map.outlines import Outlines, Ragged, spans
-from rooftrace.app.map.place import TileId
+from rooftrace.app.map.outlines import BuildingFilter, Outlines, Ragged, spans
+from rooftrace.io.web_mercator import TileName
 
-__all__ = ["DEEPEST_ZOOM", "MOST_BYTES", "TILE_PX", "VectorTiles"]
+__all__ = ["DEEPEST_ZOOM", "EXTENT", "MOST_BYTES", "TILE_PX", "Rings", "VectorTiles", "encode_tile"]
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+EXTENT = 4096
+"""Units along the side of a tile."""
+
+_POLYGON = 3
+# Field numbers of protobuf with their wire types, as they stand in the file.
+_TILE_LAYER, _LAYER_VERSION, _LAYER_NAME = 0x1A, 0x78, 0x0A
+_LAYER_FEATURE, _LAYER_KEY, _LAYER_VALUE, _LAYER_EXTENT = 0x12, 0x1A, 0x22, 0x28
+_FEATURE_ID, _FEATURE_TAGS, _FEATURE_TYPE, _FEATURE_GEOMETRY = 0x08, 0x12, 0x18, 0x22
+_VALUE_UINT = 0x28
+_MOVE_ONE, _LINE, _CLOSE = 9, 2, 15
+_FIXED = 10
+"""Numbers in a feature besides those of its attributes and its geometry."""
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Polygons in the units of a tile.
+
+    Args:
+        xy: (m, 2) int64 vertices, x right and y down; a ring's first vertex is not repeated.
+        starts: (r + 1,) index in `xy` at which each ring begins; rings have at least 3 vertices.
+        feature: (r,) feature of each ring, ascending; each feature has at least one ring. Exterior
+            rings run clockwise on the screen; their interior rings follow and run the other way.
+    """
+
+    xy: Ints
+    starts: Ints
+    feature: Ints
+
+
+def encode_tile(name: str, rings: Rings, ids: Ints, attributes: Mapping[str, Ints]) -> bytes:
+    """Return a tile with one layer; b"" if there are no features.
+
+    Args:
+        name: Name of the layer.
+        rings: Rings of n features.
+        ids: (n,) ids, not negative.
+        attributes: (n,) values by attribute name, not negative.
+    """
+    if not len(ids):
+        return b""
+    values, tags = _pooled(attributes)
+    body = [
+        bytes([_LAYER_VERSION, 2]),
+        _named(_LAYER_NAME, name),
+        _features(rings, ids, tags),
+        *(_named(_LAYER_KEY, key) for key in attributes),
+        _values(values),
+        _varints(np.array([_LAYER_EXTENT, EXTENT])),
+    ]
+    length = sum(map(len, body))
+    return b"".join([_varints(np.array([_TILE_LAYER, length])), *body])
+
+
+def _pooled(attributes: Mapping[str, Ints]) -> tuple[Ints, Ints]:
+    """Return the distinct values, and (n, 2 k) pairs of key and index of value."""
+    columns = list(attributes.values())
+    values, index = np.unique(np.concatenate(columns), return_inverse=True)
+    chosen = index.reshape(len(columns), -1).T
+    keys = np.broadcast_to(np.arange(len(columns)), chosen.shape)
+    return values, np.stack([keys, chosen], axis=2).reshape(len(chosen), -1)
+
+
+def _features(rings: Rings, ids: Ints, tags: Ints) -> bytes:
+    count = len(ids)
+    vertices = np.diff(rings.starts)
+    # MoveTo, its point, LineTo, the other points, ClosePath.
+    numbers = 2 * vertices + 3
+    per_feature = np.bincount(rings.feature, numbers, count).astype(np.int64)
+    head = _FIXED + tags.shape[1]
+    begins = _starts(head + per_feature)
+    stream = np.zeros(begins[-1], np.int64)
+    first_ring = np.searchsorted(rings.feature, np.arange(count))
+    ring_at = _starts(numbers)[:-1] + head * (rings.feature + 1)
+    _put_geometry(stream, rings, ring_at, first_ring)
+    begin = begins[:-1]
+    stream[begin] = _LAYER_FEATURE
+    stream[begin + 2] = _FEATURE_ID
+    stream[begin + 3] = ids
+    stream[begin + 4] = _FEATURE_TAGS
+    stream[begin[:, None] + 6 + np.arange(tags.shape[1])] = tags
+    after = begin + 6 + tags.shape[1]
+    stream[after] = _FEATURE_TYPE
+    stream[after + 1] = _POLYGON
+    stream[after + 2] = _FEATURE_GEOMETRY
+    # Lengths are filled in from the innermost outwards, because each is a number with a length.
+    size = _byte_counts(stream)
+    upto = _starts(size)
+    stream[begin + 5] = upto[after] - upto[begin + 6]
+    stream[after + 3] = upto[begins[1:]] - upto[after + 4]
+    size[begin + 5] = _byte_counts(stream[begin + 5])
+    size[after + 3] = _byte_counts(stream[after + 3])
+    upto = _starts(size)
+    stream[begin + 1] = upto[begins[1:]] - upto[begin + 2]
+    size[begin + 1] = _byte_counts(stream[begin + 1])
+    return _varints(stream, size)
+
+
+def _put_geometry(stream: Ints, rings: Rings, ring_at: Ints, first_ring: Ints) -> None:
+    """Write the commands of every ring; points are differences from the point before."""
+    starts = rings.starts[:-1]
+    vertices = np.diff(rings.starts)
+    step = np.diff(rings.xy, axis=0, prepend=np.zeros((1, 2), np.int64))
+    begin = starts[first_ring]
+    step[begin] = rings.xy[begin]
+    zigzag = (step << 1) ^ (step >> 63)
+    ring = np.repeat(np.arange(len(vertices)), vertices)
+    within = np.arange(len(rings.xy)) - starts[ring]
+    at = ring_at[ring] + 2 * within + np.where(within, 2, 1)
+    stream[at], stream[at + 1] = zigzag.T
+    stream[ring_at] = _MOVE_ONE
+    stream[ring_at + 3] = (vertices - 1) << 3 | _LINE
+    stream[ring_at + 2 * vertices + 2] = _CLOSE
+
+
+def _values(values: Ints) -> bytes:
+    stream = np.empty((len(values), 4), np.int64)
+    stream[:, 0] = _LAYER_VALUE
+    stream[:, 1] = 1 + _byte_counts(values)
+    stream[:, 2] = _VALUE_UINT
+    stream[:, 3] = values
+    return _varints(stream.ravel())
+
+
+def _named(tag: int, text: str) -> bytes:
+    data = text.encode()
+    return _varints(np.array([tag, len(data)])) + data
+
+
+def _starts(lengths: Ints) -> Ints:
+    """Return (n + 1,) index at which each of n consecutive spans begins, and the end of the
+    last.
+    """
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return starts
+
+
+def _byte_counts(values: Ints) -> Ints:
+    """Return the number of bytes of each value as a varint, seven bits to a byte; values below
+    2^35.
+    """
+    count = np.ones(len(values), np.int64)
+    for bits in (7, 14, 21, 28):
+        more = values >= 1 << bits
+        if not more.any():
+            break
+        count += more
+    return count
+
+
+def _varints(values: Ints, counts: Ints | None = None) -> bytes:
+    """Return numbers as varints, the lowest seven bits first."""
+    counts = _byte_counts(values) if counts is None else counts
+    at = _starts(counts)
+    out = np.empty(at[-1], np.uint8)
+    begin, rest, left = at[:-1], values, counts
+    while len(rest):
+        more = left > 1
+        out[begin] = (rest & 0x7F) | (more.astype(np.int64) << 7)
+        begin, rest, left = begin[more] + 1, rest[more] >> 7, left[more] - 1
+    return out.tobytes()
+
+
+Floats = NDArray[np.float64]
+
 TILE_PX = 512
-"""Of the screen, for which a tile is made."""
+"""Side of a tile on the screen, in pixels."""
 
 MOST_BYTES = 500_000
 MOST_FEATURES = 12_000
 DEEPEST_ZOOM = 16
-"""A unit of its tiles is 0.15 m at the equator; from there on the browser enlarges them."""
+"""Deepest zoom with tiles of its own; the browser enlarges them from there on.
+
+A unit of these tiles is 0.15 m at the equator.
+"""
 
 _UNITS_PER_PX = EXTENT // TILE_PX
 _BUFFER = 8 * _UNITS_PER_PX
 _UNCLIPPED = EXTENT // 4
-"""What reaches no farther out of a tile is sent whole: to clip it takes longer."""
+"""Distance in units up to which a shape may reach out of its tile unclipped: clipping takes
+longer.
+"""
 
 _SNAP = _UNITS_PER_PX // 4
 _TINY = _UNITS_PER_PX // 2
 _MANY_VERTICES = 40
+ALL_BUILDINGS = BuildingFilter()
+
 _CELLS = (128, 64)
-"""Along the side of a tile, of four pixels each; where that is too much, of eight."""
+"""Cells along the side of a tile: of four pixels each, or of eight if the tile is too large."""
 
 
 class VectorTiles:
-    """Tiles of one scene's outlines.
+    """Vector tiles of one scene's outlines.
 
-    Below `first_zoom` a tile has the layer `cells`: squares with how many buildings have their
-    middle there, `n`, the share that they cover and the means of their scores, in thousandths, and
-    of their sizes. From it on there is the layer `buildings`, each with its row in the file as its
-    id, and `score`, `size` and `kind` as in `Outlines`.
-
-    Args:
-        outlines: of the scene.
+    Below `first_zoom` a tile has the layer `cells`: squares with the number `n` of buildings whose
+    middle lies in them, the share that these cover, the mean of their scores in thousandths and of
+    their sizes. From `first_zoom` on it has the layer `buildings`: each building has its row in the
+    file as its id, and `score`, `size` and `kind` as in `Outlines`, and `old` (0 or 1) in a
+    comparison.
     """
 
     def __init__(self, outlines: Outlines) -> None:
@@ -57,7 +232,7 @@ class VectorTiles:
 
     @cached_property
     def first_zoom(self) -> int:
-        """From which on no tile holds more than `MOST_FEATURES`."""
+        """Lowest zoom from which on no tile holds more than `MOST_FEATURES` buildings."""
         for zoom in range(DEEPEST_ZOOM, -1, -1):
             col, row = np.floor(self.outlines.centres * (1 << zoom)).astype(np.int64).T
             _, counts = np.unique(col << 32 | row, return_counts=True)
@@ -65,8 +240,8 @@ class VectorTiles:
                 return min(zoom + 1, DEEPEST_ZOOM)
         return 0
 
-    def buildings(self, tile: TileId) -> bytes:
-        """One by one; no bytes where there are none."""
+    def buildings(self, tile: TileName) -> bytes:
+        """Return a tile of single buildings; b"" if there are none."""
         which = self._inside(tile)
         while True:
             which = self._largest(which, MOST_FEATURES)
@@ -75,16 +250,16 @@ class VectorTiles:
                 return made
             which = self._largest(which, int(len(which) * 0.9 * MOST_BYTES / len(made)))
 
-    def cells(self, tile: TileId, score: int = 0, size: int = 0) -> bytes:
-        """Those with at least this score and size, counted in cells."""
-        passing = self.outlines.passing(score, size)
+    def cells(self, tile: TileName, chosen: BuildingFilter = ALL_BUILDINGS) -> bytes:
+        """Return a tile of cells that count the buildings that a filter keeps."""
+        passing = self.outlines.passing(chosen)
         for across in _CELLS:
             made = self._counted(tile, passing, across)
             if len(made) <= MOST_BYTES:
                 break
         return made
 
-    def _counted(self, tile: TileId, passing: NDArray[np.bool_], across: int) -> bytes:
+    def _counted(self, tile: TileName, passing: NDArray[np.bool_], across: int) -> bytes:
         outlines, scale = self.outlines, 1 << tile.zoom
         at = (outlines.centres * scale - (tile.col, tile.row)) * across
         inside = ((at >= 0) & (at < across)).all(axis=1) & passing
@@ -110,7 +285,7 @@ class VectorTiles:
         rings = _boxes(corner, corner + side)
         return encode_tile("cells", rings, np.arange(len(used)), attributes)
 
-    def _inside(self, tile: TileId) -> Ints:
+    def _inside(self, tile: TileName) -> Ints:
         side = 1 / (1 << tile.zoom)
         margin = side * _BUFFER / EXTENT
         left, top = tile.col * side, tile.row * side
@@ -123,7 +298,7 @@ class VectorTiles:
         smallest = np.argpartition(self.outlines.size[which], len(which) - most)
         return np.sort(which[smallest[len(which) - most :]])
 
-    def _encoded(self, tile: TileId, which: Ints) -> bytes:
+    def _encoded(self, tile: TileName, which: Ints) -> bytes:
         outlines = self.outlines
         scale, origin = float(EXTENT << tile.zoom), np.array([tile.col, tile.row]) * EXTENT
         bounds = outlines.bounds[which] * scale - np.tile(origin, 2)
@@ -151,6 +326,8 @@ class VectorTiles:
             attributes["score"] = outlines.score[kept]
         if outlines.kind is not None:
             attributes["kind"] = outlines.kind[kept]
+        if outlines.is_old is not None:
+            attributes["old"] = outlines.is_old[kept].astype(np.int64)
         return encode_tile(
             "buildings",
             Rings(together.xy, together.starts, feature),
@@ -160,15 +337,15 @@ class VectorTiles:
 
 
 def _rounded(values: Floats, step: int) -> Ints:
-    """To multiples of a step, so that few values differ and a tile is small."""
+    """Round to multiples of a step, so that few values are distinct and the tile is small."""
     return np.rint(values / step).astype(np.int64) * step
 
 
 def _cut(shapes: Ragged, bounds: Floats, snap: int) -> tuple[Ragged, Ints]:
-    """What reaches far out of the tile clipped, what has many vertices simplified.
+    """Clip shapes that reach far out of the tile, and simplify those with many vertices.
 
     Returns:
-        The shapes, and which of those given each is, ascending.
+        The shapes, and (k,) index of the given shape that each comes from, ascending.
     """
     low, high = bounds[:, :2], bounds[:, 2:]
     far = np.any((low < -_UNCLIPPED) | (high > EXTENT + _UNCLIPPED), axis=1)
@@ -205,7 +382,7 @@ def _joined(first: Ints, second: Ints) -> Ints:
 
 
 def _quantised(shapes: Ragged, snap: int) -> Rings:
-    """On whole units, without vertices that say nothing and rings without an area."""
+    """Round to whole units and drop vertices on straight lines and rings without an area."""
     xy = np.rint(shapes.xy / snap).astype(np.int64) * snap
     open_rings = np.diff(shapes.rings) - 1
     ring = np.repeat(np.arange(len(open_rings)), open_rings + 1)
@@ -221,7 +398,7 @@ def _quantised(shapes: Ragged, snap: int) -> Rings:
     exterior = np.zeros(len(open_rings), np.bool_)
     exterior[shapes.polygons[:-1]] = True
     sound = (count >= 3) & (area != 0)
-    # A hole goes with the polygon that it is in.
+    # A hole is dropped with the polygon that contains it.
     sound &= sound[shapes.polygons[:-1]][polygon]
     kept = sound[ring]
     xy, ring = xy[kept], ring[kept]
@@ -234,7 +411,7 @@ def _quantised(shapes: Ragged, snap: int) -> Rings:
 
 
 def _neighbours(ring: Ints) -> tuple[Ints, Ints]:
-    """Of each vertex, the one before and the one after on its ring."""
+    """Return the previous and the next vertex of each vertex on its ring."""
     count = len(ring)
     first = np.flatnonzero(np.diff(ring, prepend=-1))
     stop = np.append(first[1:], count)
@@ -251,7 +428,7 @@ def _doubled(xy: Ints, ring: Ints) -> NDArray[np.bool_]:
 
 
 def _straight(xy: Ints, ring: Ints) -> NDArray[np.bool_]:
-    """On the line between their neighbours."""
+    """Return whether each vertex lies on the line between its neighbours."""
     if not len(ring):
         return np.zeros(0, np.bool_)
     before, after = _neighbours(ring)
@@ -260,7 +437,7 @@ def _straight(xy: Ints, ring: Ints) -> NDArray[np.bool_]:
 
 
 def _areas(xy: Ints, ring: Ints, count: int) -> Floats:
-    """(count,) twice the area of each ring, positive where it runs clockwise on the screen."""
+    """Return (count,) twice the area of each ring, positive if it runs clockwise on the screen."""
     if not len(ring):
         return np.zeros(count)
     _, after = _neighbours(ring)
@@ -269,14 +446,14 @@ def _areas(xy: Ints, ring: Ints, count: int) -> Floats:
 
 
 def _turned(xy: Ints, ring: Ints, starts: Ints, wrong: NDArray[np.bool_]) -> Ints:
-    """With some rings the other way round."""
+    """Return the vertices with the marked rings reversed."""
     at = np.arange(len(xy))
     mirrored = starts[ring] + starts[ring + 1] - 1 - at
     return xy[np.where(wrong[ring], mirrored, at)]
 
 
 def _boxes(low: Ints, high: Ints) -> Rings:
-    """(n, 2) upper left and lower right corners, as rings that run clockwise on the screen."""
+    """Return boxes, given by (n, 2) upper left and lower right corners, as clockwise rings."""
     left, top = low.T
     right, bottom = high.T
     corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1)
@@ -285,7 +462,7 @@ def _boxes(low: Ints, high: Ints) -> Rings:
 
 
 def _in_order(parts: list[Rings]) -> Rings:
-    """The rings of several, ordered by their features."""
+    """Return the rings of several sets, ordered by their features."""
     if len(parts) == 1:
         return parts[0]
     xy = np.concatenate([part.xy for part in parts])

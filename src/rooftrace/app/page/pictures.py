@@ -1,4 +1,4 @@
-"""The layers of the viewer: the image, what fills it, and the outlines."""
+"""Layers of the page's viewer: the image, the fill and the outlines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 RAMP = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
-"""Of the confidence, from `LOW_SCORE` to 1: red to blue, which dichromats tell apart, too."""
+"""Colours of the confidence from `LOW_SCORE` to 1: red to blue, distinct for dichromats too."""
 
 LOW_SCORE = 0.3
 _BINS = 32
@@ -36,15 +36,15 @@ _JPEG_QUALITY = 92
 
 
 def picture_jpeg(scores: KeptScores) -> bytes:
-    """The image as a screen shows it, at the size of `KeptScores.picture`."""
+    """Return the image as JPEG, at the size of `KeptScores.picture`."""
     return _encoded(".jpg", scores.picture[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
 
 
 def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
-    """What the picture is filled with, at the same size.
+    """Return the fill of the picture as PNG, at the same size.
 
-    Of two classes the probability as grey, 0 where there is nodata, for the browser to decide by
-    any threshold; of more the colours of the classes, transparent in the background and nodata.
+    For two classes it is the probability as grey, 0 for nodata; the browser applies the threshold.
+    For more classes it has their colours; background and nodata are transparent.
     """
     mask = prediction.mask.data[:: scores.step, :: scores.step]
     if prediction.summary.threshold is not None:
@@ -56,11 +56,11 @@ def fill_png(scores: KeptScores, prediction: Prediction) -> bytes:
 
 
 def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
-    """The rings of all outlines, holes among them, for the browser to draw at any size.
+    """Return the rings of all outlines, with holes, which the browser draws at any size.
 
     Returns:
-        Little-endian: uint32 n; (n,) uint32 points of each ring; (points, 2) int16 x and y in
-        16ths of the picture's pixels; (n,) uint8 which of `outline_colours` each has.
+        Little-endian: uint32 n; (n,) uint32 number of points of each ring; (points, 2) int16 x and
+        y in 16ths of the picture's pixels; (n,) uint8 index of each ring in `outline_colours`.
     """
     found = prediction.outlines
     if not len(found):
@@ -79,7 +79,9 @@ def outlines(scores: KeptScores, prediction: Prediction) -> bytes:
 
 
 def outline_colours(prediction: Prediction) -> list[str]:
-    """`#RRGGBB` by what `outlines` names: confidence, or classes where there are several."""
+    """Return the `#RRGGBB` colours of `outlines`: by confidence, or by class if there are
+    several.
+    """
     if prediction.summary.threshold is None:
         table = [prediction.legend.rgb(index) for index in range(len(prediction.legend.names))]
     else:
@@ -88,7 +90,9 @@ def outline_colours(prediction: Prediction) -> list[str]:
 
 
 def _colours_of(prediction: Prediction) -> NDArray[np.int64]:
-    """(n,) of the outlines, by `outline_colours`; of a score that is not known the lowest."""
+    """Return (n,) index of each outline in `outline_colours`; unknown scores count as the
+    lowest.
+    """
     found = prediction.outlines
     if prediction.summary.threshold is None:
         assert found.class_id is not None
@@ -98,7 +102,7 @@ def _colours_of(prediction: Prediction) -> NDArray[np.int64]:
 
 
 def ramp_colour(at: float) -> tuple[int, int, int]:
-    """Red, green and blue of a place on the ramp, 0..1."""
+    """Return red, green and blue at a position of 0 to 1 on the ramp."""
     stops = np.array([list(bytes.fromhex(text[1:])) for text in RAMP], dtype=np.float64)
     place = np.linspace(0, 1, len(stops))
     red, green, blue = (round(float(np.interp(at, place, stops[:, band]))) for band in range(3))
@@ -106,7 +110,7 @@ def ramp_colour(at: float) -> tuple[int, int, int]:
 
 
 def thumbnail(scores: KeptScores, prediction: Prediction) -> NDArray[np.uint8]:
-    """(y, x, 3) of the image with its buildings, for a gallery."""
+    """Return a (y, x, 3) thumbnail of the image with its buildings, for the gallery."""
     picture = scores.picture
     if prediction.result.preview is not None:
         drawn = np.asarray(prediction.result.preview)

@@ -1,35 +1,42 @@
-"""What the page shows and hands out: results of images, held in memory for a while."""
+"""Results of the page: predict the dropped images, and keep what was found for a while."""
 
 from __future__ import annotations
 
+import logging
+import math
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 
-from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.predict.result import Prediction, Summary
+from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.result import Prediction, PredictionSummary
 from rooftrace.predict.scores import KeptPrediction, KeptScores
+from rooftrace.service.service import Service
 
-__all__ = ["MOST_BYTES", "Result", "ResultStore"]
+__all__ = ["MOST_BYTES", "MOST_IMAGES", "Result", "ResultStore", "chosen_options", "trace"]
 
 MOST_BYTES = 2**30
-"""Of all results together; beyond that the one that was longest not asked for goes."""
+"""Maximum size of all results in bytes; the result that was used longest ago is dropped first."""
 
 _MOST_RUNS = 500
-"""Their figures and errors are small, but not nothing."""
+"""Maximum number of runs; their figures and errors are small, but they add up."""
 
 _BYTES_PER_OUTLINE = 1000
-"""About, of a shapely polygon with its figures."""
+"""Approximate size in bytes of a shapely polygon with its figures."""
 
 
 class Result:
-    """One image: its prediction, or why there is none.
+    """Prediction of one image, or the error in its place.
 
     Args:
-        name: of the image.
-        kept: what was made of it.
-        error: what went wrong instead.
+        name: Name of the image.
+        kept: Prediction with its scores.
+        error: Error if the prediction failed.
     """
 
     def __init__(
@@ -37,8 +44,8 @@ class Result:
     ) -> None:
         self.name = name
         self.error = error
-        self.summary: Summary | None = None if kept is None else kept.prediction.summary
-        """At the threshold that was asked for last."""
+        self.summary: PredictionSummary | None = None if kept is None else kept.prediction.summary
+        """PredictionSummary at the threshold that was used last."""
         self._scores = None if kept is None else kept.scores
         self._now = None if kept is None else kept.prediction
         self._lock = threading.Lock()
@@ -46,10 +53,10 @@ class Result:
 
     @property
     def scores(self) -> KeptScores:
-        """What is kept of it.
+        """The prediction with its scores.
 
         Raises:
-            RooftraceError: what went wrong; or it was let go.
+            RooftraceError: The prediction failed, or was dropped since.
         """
         if self.error is not None:
             raise self.error
@@ -61,11 +68,11 @@ class Result:
         return self._scores
 
     def at(self, threshold: float | None = None) -> Prediction:
-        """The prediction at a threshold; default the one that was asked for last.
+        """Return the prediction at a threshold; the default is the threshold that was used last.
 
         Raises:
-            ConfigError: a threshold for a model of more than two classes.
-            RooftraceError: as `scores`.
+            ConfigError: A threshold was given for a model of more than two classes.
+            RooftraceError: See `scores`.
         """
         with self._lock:
             scores, now = self.scores, self._now
@@ -76,19 +83,16 @@ class Result:
             return now
 
     def let_go(self) -> None:
-        """Keep figures and error only."""
+        """Drop everything but the figures and the error."""
         self._scores = self._now = None
         self.nbytes = 0
 
 
 class ResultStore:
-    """Results by run, a run being what was dropped at once; safe for threads.
+    """Results by run, where a run is a set of images dropped together. Threads may share it.
 
-    Who knows the name of a run may see its results: it is drawn at random, and told to the session
-    alone that began it.
-
-    Args:
-        most_bytes: that may be held.
+    The name of a run gives access to its results. It is drawn at random and known only to the
+    session that began the run.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -99,12 +103,12 @@ class ResultStore:
 
     @property
     def nbytes(self) -> int:
-        """That are held."""
+        """Size of all results in bytes."""
         with self._lock:
             return sum(result.nbytes for result in self._used.values())
 
     def begin(self) -> str:
-        """The name of a new run, without results yet."""
+        """Begin a run without results and return its name."""
         run = secrets.token_urlsafe(16)
         with self._lock:
             self._runs[run] = []
@@ -114,9 +118,10 @@ class ResultStore:
         return run
 
     def add(self, run: str, result: Result) -> None:
-        """Hold a result of a run; others may have to go for it, and itself where it is too large.
+        """Add a result to a run; older results are dropped for it, or it is dropped if it is too
+        large.
 
-        A run that was forgotten meanwhile takes nothing.
+        A run that has been forgotten in the meantime ignores the result.
         """
         with self._lock:
             if run not in self._runs:
@@ -130,12 +135,12 @@ class ResultStore:
                 oldest.let_go()
 
     def run(self, run: str) -> Sequence[Result]:
-        """All results of a run; none where there is no such run."""
+        """Return all results of a run; none if there is no such run."""
         with self._lock:
             return tuple(self._runs.get(run, ()))
 
     def get(self, run: str, index: int) -> Result | None:
-        """A result, which now is the one that was asked for last; None where there is none."""
+        """Return a result and mark it as the one used last; None if there is none."""
         with self._lock:
             results = self._runs.get(run, [])
             if not 0 <= index < len(results):
@@ -145,7 +150,7 @@ class ResultStore:
             return results[index]
 
     def forget(self, run: str) -> None:
-        """Let go of a whole run; one that is not known is passed over."""
+        """Forget a run; an unknown name is ignored."""
         with self._lock:
             self._remove(self._runs.pop(run, []))
 
@@ -165,3 +170,114 @@ def _nbytes(kept: KeptPrediction) -> int:
         + len(made.outlines) * _BYTES_PER_OUTLINE
         + (0 if picture is None else picture.width * picture.height * 3)
     )
+
+
+MOST_IMAGES = 100
+"""Maximum number of images in one run; more belong on the command line."""
+
+_log = logging.getLogger(__name__)
+
+
+def chosen_options(
+    service: Service, gsd: str, threshold: float | None, bands: str = ""
+) -> SceneOptions:
+    """Return the options that the page's fields give; the page does not show density by cells.
+
+    Args:
+        gsd: Metres per pixel as typed; empty to use the image's georeference.
+        threshold: Value of the slider; None for the model's own threshold.
+        bands: Bands as typed; empty to find them in the image.
+
+    Raises:
+        ConfigError: A field has an impossible value.
+    """
+    spec = service.bundle.spec
+    own = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
+    return SceneOptions(
+        gsd_m=_metres(gsd),
+        threshold=None if own else threshold,
+        bands=bands.strip() or None,
+        outputs=("mask", "polygons", "preview"),
+    )
+
+
+def _metres(text: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        metres = float(text.replace(",", ".").strip().removesuffix("m"))
+    except ValueError:
+        metres = math.nan
+    if not 0 < metres < math.inf:
+        raise ConfigError(
+            f"Metres per pixel are {text[:20]!r}; a number above 0 was expected, such as 0.3.",
+            remedy="Correct the field, or empty it.",
+        )
+    return metres
+
+
+def trace(
+    service: Service, store: ResultStore, run: str, files: Sequence[Path], options: SceneOptions
+) -> Iterator[Result]:
+    """Predict the files of a run, a few at a time, and add each result to the store.
+
+    An error becomes the result of its image, and the other images go on. A full queue is waited
+    for, unless nothing of the run has begun yet.
+
+    Args:
+        files: At most `MOST_IMAGES` files.
+        options: Options for all files.
+
+    Yields:
+        Results in the order of the files.
+    """
+    waiting: deque[tuple[Path, Future[KeptPrediction] | RooftraceError]] = deque()
+    rest = deque(files)
+    begun = False
+    while rest or waiting:
+        while rest and len(waiting) < service.limits.running:
+            path = rest[0]
+            try:
+                waiting.append((path, _submit(service, path, options)))
+            except BusyError as busy:
+                if waiting:
+                    break
+                if begun:
+                    time.sleep(busy.retry_after_s)
+                    continue
+                waiting.append((path, busy))
+            except RooftraceError as error:
+                waiting.append((path, error))
+            rest.popleft()
+        path, answer = waiting.popleft()
+        result = _result(path.name, answer)
+        begun = begun or not isinstance(answer, BusyError)
+        store.add(run, result)
+        yield result
+
+
+def _submit(service: Service, path: Path, options: SceneOptions) -> Future[KeptPrediction]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path.name} is not on the server any more.", remedy="Drop it once more."
+        ) from error
+    return service.submit_keeping(data, path.name, options).answer
+
+
+def _result(name: str, answer: Future[KeptPrediction] | RooftraceError) -> Result:
+    try:
+        if isinstance(answer, RooftraceError):
+            raise answer
+        return Result(name, kept=answer.result())
+    except RooftraceError as error:
+        return Result(name, error=error)
+    except Exception:
+        # The person reads that the server is at fault; the log has the details.
+        _log.exception("The page could not predict %s", name)
+        broken = PredictError(
+            f"{name} could not be predicted: an error inside rooftrace.",
+            remedy="The log of the server says more.",
+        )
+        return Result(name, error=broken)

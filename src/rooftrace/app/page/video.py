@@ -1,4 +1,4 @@
-"""The tab for videos."""
+"""The page's tab for videos."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from typing import Any
 
 import gradio as gr
 
-from rooftrace.app.page import words
-from rooftrace.app.page.tracing import chosen_options
+from rooftrace.app.page import strings
+from rooftrace.app.page.results import chosen_options
 from rooftrace.core.errors import ConfigError, DeadlineError, PredictError, RooftraceError
-from rooftrace.flows.video import VideoOptions
+from rooftrace.core.faces import in_page_terms
+from rooftrace.flows.video.run import VideoOptions
 from rooftrace.predict.smoothing import SMOOTHINGS
 from rooftrace.service.service import Service
 
 __all__ = ["VideoRun", "video_tab"]
 
 _MOST_VIDEO_S = 120.0
-"""Of a video that are done; a longer one is for the command line."""
+"""Maximum duration in seconds of a processed video; longer ones belong on the command line."""
 
 _MOST_S = 900.0
-"""That one may take."""
+"""Maximum time in seconds that the processing of one video may take."""
 
 
 class VideoRun:
-    """One video in a process of its own.
+    """One video, processed in a process of its own.
 
     Args:
-        service: whose model and engine are taken; the network of its own is left alone.
-        source: the video.
-        folder: where the results go.
-        options: what was chosen, with a table.
-        most_s: after which it is ended.
+        service: Service whose model and engine are used; its own network is not.
+        source: Video file.
+        folder: Folder for the results.
+        options: Options, with a table.
+        most_s: Maximum time in seconds.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class VideoRun:
         self._late = False
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """What the process says: `done` and `total` frames, and in the end `report`.
+        """Yield messages of the process: `done` and `total` frames, and finally `report`.
 
-        When nobody asks any more, the process is ended.
+        The process is ended when the generator is closed.
 
         Raises:
-            RooftraceError: as `run_video`; of what kind is in the words.
-            DeadlineError: it took too long.
-            PredictError: the process died.
+            RooftraceError: See `run_video`; the message names the kind.
+            DeadlineError: The processing took too long.
+            PredictError: The process died.
         """
         process = subprocess.Popen(
             [sys.executable, "-m", "rooftrace.app.page.video_child"],
@@ -91,12 +92,14 @@ class VideoRun:
             process.stdin.write(self._request)
             process.stdin.close()
             for line in process.stdout:
-                # Where uploads lie is nobody's business.
-                told = json.loads(line.replace(self._hidden, ""))
-                if "error" in told:
-                    raise RooftraceError(told["error"]["message"], remedy=told["error"]["remedy"])
-                finished = "report" in told
-                yield told
+                # Paths of uploads must not be shown.
+                message = json.loads(line.replace(self._hidden, ""))
+                if "error" in message:
+                    raise RooftraceError(
+                        message["error"]["message"], remedy=message["error"]["remedy"]
+                    )
+                finished = "report" in message
+                yield message
             if not finished:
                 raise self._died(process.wait())
         finally:
@@ -137,7 +140,7 @@ def video_tab(service: Service) -> None:
             )  # fmt: skip
             stride = gr.Slider(
                 1, 10, 2, step=1, label="Stride",
-                info="The network sees every so many frames; in between its answer moves along.",
+                info="The network runs on every n-th frame; its answer follows the ground between.",
             )  # fmt: skip
             smoothing = gr.Radio([*SMOOTHINGS], value="flow", label="Smoothing over time")
             gsd = gr.Textbox(
@@ -160,13 +163,13 @@ def video_tab(service: Service) -> None:
         concurrency_limit=1, api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     stop.click(
-        lambda: words.status("Stopped.", "note"), None, status, cancels=[started],
+        lambda: strings.status("Stopped.", "note"), None, status, cancels=[started],
         api_visibility="private",
     )  # fmt: skip
 
 
 class _VideoTab:
-    """What the tab does."""
+    """The events of the tab."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -175,28 +178,28 @@ class _VideoTab:
         self, given: str | None, start_s: float | None, length_s: float | None, stride: float,
         smoothing: Any, gsd: str,
     ) -> Iterator[tuple[str, Any, Any]]:  # fmt: skip
-        """Status, video and files, while it goes on and when it is done."""
+        """Yield status, video and files while the video is processed and when it is done."""
         empty = None, gr.File(visible=False)
         if not given:
-            yield words.status("There is no video yet: drop one first.", "note"), *empty
+            yield strings.status("There is no video yet: drop one first.", "note"), *empty
             return
-        yield words.status("Begun: the model is being loaded."), *empty
+        yield strings.status("Begun: the model is being loaded."), *empty
         folder = Path(tempfile.mkdtemp(prefix="rooftrace-video-"))
         try:
             options = self._options(start_s, length_s, stride, smoothing, gsd)
             run = VideoRun(self._service, Path(given), folder, options)
-            for told in run.events():
-                if "report" in told:
+            for message in run.events():
+                if "report" in message:
                     made = [str(run.out), str(run.table)]
                     files = gr.File(value=made, visible=True)
-                    yield words.status(_summary(told["report"]), "note"), str(run.out), files
+                    yield strings.status(_summary(message["report"]), "note"), str(run.out), files
                 else:
-                    of = f" of about {told['total']:,}" if told["total"] else ""
-                    yield words.status(f"{told['done']:,} frames{of} are done."), *empty
+                    of = f" of about {message['total']:,}" if message["total"] else ""
+                    yield strings.status(f"{message['done']:,} frames{of} are done."), *empty
         except RooftraceError as error:
-            yield words.status(words.sentence(error), "error"), *empty
+            yield strings.status(strings.sentence(error), "error"), *empty
         finally:
-            # Gradio has its own copies of what it shows.
+            # Gradio has its own copies of the files that it shows.
             shutil.rmtree(folder, ignore_errors=True)
 
     def _options(
@@ -221,4 +224,4 @@ def _summary(report: dict[str, Any]) -> str:
         f"{report['frames']:,} frames in {report['seconds']:.0f} s: on average "
         f"{report['buildings_mean']:.1f} buildings and {report['built_up_share']:.1%} built up."
     )
-    return " ".join([text, *(words.on_page(note) for note in report["notes"])])
+    return " ".join([text, *(in_page_terms(note) for note in report["notes"])])

@@ -1,7 +1,7 @@
-"""The process that does a stranger's video: `python -m rooftrace.app.page.video_child`.
+"""The process that decodes a stranger's video: `python -m rooftrace.app.page.video_child`.
 
-The standard input is the request, a JSON object; what goes on is said on the standard output, a
-line of JSON each. A video that its decoder dies of ends this process and not the server.
+It reads the request as a JSON object from standard input, and writes messages to standard output,
+one line of JSON each. If a video crashes the decoder, this process ends and the server does not.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.flows.video import VideoOptions, run_video
+from rooftrace.flows.video.run import VideoOptions, run_video
 
 _EVERY_S = 0.5
 
 
 def main() -> None:
-    """Do the request."""
+    """Process the request."""
     request = json.load(sys.stdin)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # What a library prints must not be taken for an answer.
+    # Output of a library must not be taken for a message.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def say(told: dict[str, Any]) -> None:
-        answers.write(json.dumps(told) + "\n")
+    def say(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
         answers.flush()
 
     said = 0.0

@@ -1,38 +1,380 @@
-"""Scenes through the networks of many machines: what stays on the one where the run was begun.
+"""The driver of a cluster hands out blocks and whole scenes, and receives the results.
 
-Workers read, run and blend blocks, and write their parts, or do all of a scene; the driver knows
-who is there, asks the schedule who does what, and tells it what came of it.
+Workers read, run and blend blocks and write their checkpoints, or predict a whole scene. The
+driver knows the workers, asks the schedule what each one does next, and reports the outcome to it.
+It passes the halo outputs of blocks on to later blocks, and yields finished blocks in the order of
+the plan.
+
+The driver holds at most `ahead` blocks that are started and not yielded, and the halo outputs that
+later blocks still need.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import queue
+from collections import Counter, defaultdict
+from collections.abc import Generator, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from time import monotonic, sleep
+from typing import Any
 
-from rooftrace.predict.cluster.blocks import BlockRun
-from rooftrace.predict.cluster.pool import Event, Joined, Lost, Pool
-from rooftrace.predict.cluster.tasks import Run, Task, TaskRun, TaskTaker
-from rooftrace.predict.cluster.work import Tally
-from rooftrace.predict.cluster.worker import Facts
-from rooftrace.predict.passage import SceneStream
+from rooftrace.core.errors import PredictError, RooftraceError
+from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, unpack
+from rooftrace.predict.cluster.pool import Answered, Event, Failed, Joined, Lost, Pool
+from rooftrace.predict.cluster.schedule import (
+    MOST_LOSSES,
+    ClusterTally,
+    WorkItem,
+    WorkOrder,
+    WorkSchedule,
+)
+from rooftrace.predict.cluster.tasks import DriverRun, TaskRun, TaskSink, WorkerTask
+from rooftrace.predict.cluster.worker import (
+    BlockRunResult,
+    Facts,
+    PackedBlock,
+    SharedScene,
+    can_be_read,
+)
+from rooftrace.predict.outputs import tracing_of
+from rooftrace.predict.pipeline import SceneBlocks, by_scene
+from rooftrace.vector.assemble import BlockOutlines
 
-__all__ = ["Driver"]
+__all__ = ["BlockRun", "Driver"]
 
+_AHEAD_PER_WORKER = 6
+_MIN_AHEAD = 16
+_HELD_BYTES = 256 * 2**20
+"""Maximum bytes of finished blocks in memory; other blocks are read from their checkpoints."""
+
+_HANDED_OVER = 4
+"""Maximum number of blocks that wait in the caller's queue."""
+
+_VISIBLE_WITHIN_S = 60.0
+"""Maximum number of seconds until a checkpoint of another machine is visible here."""
+
+_LOOK_S = 0.05
 _WAIT_S = 0.05
 
 
-class Driver:
-    """Runs scenes, and tasks that are all of one, on a pool.
+@dataclass
+class _RunningScene:
+    """A scene whose blocks are handed out.
 
     Args:
-        pool: of workers that have the methods that are asked for.
-        patient: whether a piece that takes long is left to its worker, see `Schedule`.
-        ahead: blocks that are begun and not taken; default by the number of workers.
+        blocks: The scene, as the caller knows it.
+        first: Key of its first block.
+        count: Number of its blocks; after a failure, number of blocks handed out before it.
+        shared: Reference of the scene that workers receive, see `Pool.share`.
+        handed_out: Number of blocks that were handed to the schedule.
+        handed_over: Number of blocks that were handed to the caller.
+        stopped: Whether the scene needs no more blocks.
+        ended: Whether the caller was notified that the scene has no more blocks.
+    """
+
+    blocks: SceneBlocks
+    first: int
+    count: int
+    shared: Any = None
+    handed_out: int = 0
+    handed_over: int = 0
+    stopped: bool = False
+    ended: bool = False
+
+
+@dataclass
+class _RunningBlock:
+    """A block that was handed out and that the caller has not taken.
+
+    Args:
+        scene: Its scene.
+        number: Number of the block in the plan.
+        checkpoint: The finished block; None if it is not finished, or only on disk.
+        outlines: Its polygons.
+        tiles: Counts over its tiles; None if an earlier run finished it.
+        resumed: Whether an earlier run finished it.
+        received: Halo outputs of earlier blocks, by the key of the block that they come from. A
+            block that two workers run gives the same outputs twice; they count once.
+    """
+
+    scene: _RunningScene
+    number: int
+    checkpoint: Checkpoint | bytes | None = None
+    outlines: BlockOutlines | None = None
+    tiles: TileStats | None = None
+    resumed: bool = False
+    received: dict[int, tuple[TileOutput, ...]] = field(default_factory=dict)
+
+
+class BlockRun:
+    """Runs blocks of scenes on workers; see `DriverRun`.
+
+    Args:
+        pool: Pool of `BlockWorker`s.
+        scenes: The scenes; they are pulled one after the other as there is room for their blocks.
+        ahead: Maximum number of blocks that are started and not taken; default: by the number of
+            workers.
+        patient: See `WorkSchedule`.
+    """
+
+    def __init__(
+        self, pool: Pool, scenes: Iterable[SceneBlocks], *, ahead: int | None, patient: bool
+    ) -> None:
+        self.is_cancelled = False
+        self._pool = pool
+        self._scenes = iter(scenes)
+        self._blocks: dict[int, _RunningBlock] = {}
+        self._next = 0
+        """Key of the block that is handed over next."""
+
+        self._held_bytes = 0
+        self._ready: queue.SimpleQueue[tuple[_RunningScene, int | None]] = queue.SimpleQueue()
+        """Blocks for the caller by key, in order; None ends a scene."""
+
+        self._taken: queue.SimpleQueue[int] = queue.SimpleQueue()
+        """Keys of the blocks that the caller has finished with."""
+
+        self._handed_over = 0
+        self._halo: defaultdict[int, dict[int, tuple[TileOutput, ...]]] = defaultdict(dict)
+        """Halo outputs for blocks that were not handed out yet, by their keys."""
+
+        ahead = ahead or max(_MIN_AHEAD, _AHEAD_PER_WORKER * pool.size)
+        self.schedule = WorkSchedule(self._items(), ahead=ahead, patient=patient)
+
+    # In the caller's thread.
+
+    def finished(
+        self, driving: Future[None]
+    ) -> Generator[tuple[SceneBlocks, Block | None], None, None]:
+        """Yield finished blocks in order, for `by_scene`.
+
+        Args:
+            driving: Future that is done when the driver has ended.
+        """
+        while True:
+            try:
+                scene, key = self._ready.get(timeout=_WAIT_S)
+            except queue.Empty:
+                if driving.done() and self._ready.empty():
+                    driving.result()
+                    return
+                continue
+            if key is None:
+                yield scene.blocks, None
+                continue
+            block = None if scene.blocks.is_stopped else self._load(self._blocks[key])
+            if block is not None:
+                yield scene.blocks, block
+            self._taken.put(key)
+
+    def _load(self, running: _RunningBlock) -> Block | None:
+        """Return a finished block; None if this machine cannot see it, which fails the scene."""
+        scene, checkpoint = running.scene.blocks, running.checkpoint
+        if checkpoint is None:
+            assert scene.checkpoints is not None
+            checkpoint = _when_visible(scene.checkpoints, running.number)
+        if checkpoint is None:
+            window = scene.plan.blocks[running.number]
+            scene.fail(
+                PredictError(
+                    f"{scene.plan.source.name}: a worker has written the block at {window} to "
+                    f"{scene.checkpoints and scene.checkpoints.folder}, which this machine does "
+                    "not see.",
+                    remedy="Run the same command again; finished blocks are kept.",
+                )
+            )
+            return None
+        if isinstance(checkpoint, bytes):
+            # Scores are needed for polygons only, which the worker has traced already.
+            checkpoint = unpack(checkpoint, with_scores=running.outlines is None)
+        tiles = checkpoint.block.tiles if running.tiles is None else running.tiles
+        return replace(
+            checkpoint.block, outlines=running.outlines, tiles=tiles, resumed=running.resumed
+        )
+
+    # In the driver's thread.
+
+    def step(self) -> bool:
+        """Do what can be done now; return True if more work is to come."""
+        if self.is_cancelled:
+            return False
+        for item in self.schedule.pull():
+            self._look_up(item.key)
+        for order in self.schedule.orders(monotonic()):
+            self._send(order)
+        self._hand_over()
+        return not self.schedule.is_over
+
+    def cancel(self) -> None:
+        """Stop: the caller wants no more blocks."""
+        self.is_cancelled = True
+
+    def notify(self, event: Answered | Failed) -> None:
+        """Handle the outcome of a call."""
+        match event:
+            case Answered(worker, (key, _), BlockRunResult() as result):
+                self._ran(worker, key, result)
+            case Answered(worker, (key, _), PackedBlock() as packed):
+                if self.schedule.finished(worker, key):
+                    self._finish(key, packed)
+            case Failed(worker, (key, "run" | "finish"), error):
+                if self.schedule.failed(worker, key):
+                    self._fail(self._blocks[key].scene, error)
+            case _:
+                # The answer to a drop, or to a call of an earlier run.
+                pass
+
+    def lost(self, worker: Hashable) -> None:
+        """Handle the loss of a worker."""
+        for key in self.schedule.leave(worker):
+            running = self._blocks[key]
+            plan = running.scene.blocks.plan
+            error = PredictError(
+                f"{plan.source.name}: {MOST_LOSSES} workers were lost with the block at "
+                f"{plan.blocks[running.number]}.",
+                remedy="Check in Ray's logs why they ended; they may need more memory.",
+            )
+            self._fail(running.scene, error)
+
+    def _items(self) -> Iterator[WorkItem]:
+        """Yield the blocks of all scenes, as the schedule has room for them."""
+        key = 0
+        for number, blocks in enumerate(self._scenes):
+            plan = blocks.plan
+            scene = _RunningScene(blocks, key, plan.block_count)
+            readable = can_be_read(plan.source)
+            shared = SharedScene(number, plan, blocks.checkpoints, tracing_of(plan), readable)
+            scene.shared = self._pool.share(shared)
+            for block in range(plan.block_count):
+                if scene.stopped:
+                    break
+                scene.handed_out += 1
+                received = self._halo.pop(key, {})
+                self._blocks[key] = _RunningBlock(scene, block, received=received)
+                needs = frozenset(scene.first + other for other in plan.contributing(block))
+                yield WorkItem(key, needs, plan.blocks[block].area_px)
+                key += 1
+
+    def _look_up(self, key: int) -> None:
+        """Skip a block that an earlier run has finished."""
+        running = self._blocks[key]
+        kept = running.scene.blocks.checkpoints
+        checkpoint = None if kept is None else kept.load(running.number)
+        if checkpoint is not None:
+            running.checkpoint, running.resumed = checkpoint, True
+            self._pass_on(key, checkpoint.halo)
+            self.schedule.known(key)
+
+    def _send(self, order: WorkOrder) -> None:
+        key = order.key
+        running = self._blocks.get(key)
+        if running is None:
+            # A worker should drop a block that was taken in the meantime.
+            return
+        given: list[Any] = [running.scene.shared, running.number]
+        if order.what == "finish" or (order.what == "run" and self.schedule.is_ready(key)):
+            given.append(tuple(one for own in running.received.values() for one in own))
+        elif order.what == "run":
+            given.append(None)
+        self._pool.call(order.worker, (key, order.what), order.what, given)
+
+    def _ran(self, worker: Hashable, key: int, result: BlockRunResult) -> None:
+        finished = result.finished
+        if not self.schedule.ran(worker, key, monotonic(), finished=finished is not None):
+            return
+        # A block that runs again after its worker was lost counts once.
+        self._blocks[key].tiles = result.tiles
+        self._pass_on(key, result.halo)
+        if finished is not None:
+            self._finish(key, finished)
+
+    def _pass_on(self, key: int, halo: Halo) -> None:
+        first = self._blocks[key].scene.first
+        by_target: defaultdict[int, list[TileOutput]] = defaultdict(list)
+        for number, output in halo:
+            by_target[first + number].append(output)
+        for target, own in by_target.items():
+            running = self._blocks.get(target)
+            received = self._halo[target] if running is None else running.received
+            received[key] = tuple(own)
+
+    def _finish(self, key: int, packed: PackedBlock) -> None:
+        running = self._blocks[key]
+        running.checkpoint, running.outlines = packed.checkpoint, packed.outlines
+        kept = running.scene.blocks.checkpoints
+        if kept is None:
+            return
+        if not packed.is_kept:
+            try:
+                kept.save_packed(running.number, packed.checkpoint)
+            except RooftraceError as error:
+                self._fail(running.scene, error)
+        self._held_bytes += len(packed.checkpoint)
+        if self._held_bytes > _HELD_BYTES:
+            self._held_bytes -= len(packed.checkpoint)
+            running.checkpoint = None
+
+    def _hand_over(self) -> None:
+        """Give finished blocks to the caller, and forget those that it has taken."""
+        while not self._taken.empty():
+            key = self._taken.get()
+            self._handed_over -= 1
+            self.schedule.taken(key)
+            scene = self._blocks.pop(key).scene
+            if scene.blocks.is_stopped:
+                self._stop(scene)
+        while self._handed_over < _HANDED_OVER and self.schedule.is_done(self._next):
+            running = self._blocks[self._next]
+            if isinstance(running.checkpoint, bytes) and running.scene.blocks.checkpoints:
+                self._held_bytes -= len(running.checkpoint)
+            self._ready.put((running.scene, self._next))
+            self._handed_over += 1
+            self._next += 1
+            running.scene.handed_over += 1
+            self._end(running.scene)
+
+    def _end(self, scene: _RunningScene) -> None:
+        """End a scene once the caller has received all of its blocks, before the next scene."""
+        if scene.handed_over == scene.count and not scene.ended:
+            scene.ended = True
+            self._ready.put((scene, None))
+
+    def _fail(self, scene: _RunningScene, error: RooftraceError) -> None:
+        scene.blocks.fail(error)
+        self._stop(scene)
+
+    def _stop(self, scene: _RunningScene) -> None:
+        """Give up the other blocks of a scene that needs no more."""
+        if scene.stopped:
+            return
+        scene.stopped = True
+        scene.count = scene.handed_out
+        self.schedule.given_up(range(scene.first, scene.first + scene.count))
+        self._end(scene)
+
+
+def _when_visible(kept: CheckpointStore, number: int) -> Checkpoint | None:
+    """Return a checkpoint that another machine wrote; a network folder shows it with a delay."""
+    until = monotonic() + _VISIBLE_WITHIN_S
+    while (checkpoint := kept.load(number)) is None and monotonic() < until:
+        sleep(_LOOK_S)
+    return checkpoint
+
+
+class Driver:
+    """Runs scenes by blocks, and tasks of whole scenes, on a pool of workers.
+
+    Args:
+        pool: Pool of workers.
+        patient: Whether a slow block is left to its worker, see `WorkSchedule`.
+        ahead: Maximum number of blocks that are started and not taken; default: by the number of
+            workers.
     """
 
     def __init__(self, pool: Pool, *, patient: bool = False, ahead: int | None = None) -> None:
-        self.tally = Tally()
+        self.tally = ClusterTally()
         self.notes: list[str] = []
         self._pool = pool
         self._patient = patient
@@ -43,52 +385,56 @@ class Driver:
 
     @property
     def size(self) -> int:
-        """Workers that there are to be."""
+        """Number of workers that the pool is to have."""
         return self._pool.size
 
     @property
     def nodes(self) -> dict[str, int]:
-        """How many workers took part, by machine."""
+        """Number of workers that took part, by machine."""
         return dict(self._nodes)
 
     def begin(self) -> Facts:
-        """Wait for the first worker.
+        """Wait for the first worker, and return its facts.
 
         Raises:
-            PredictError: none comes.
+            PredictError: No worker starts.
         """
         while self._facts is None:
             for event in self._pool.wait(1.0):
                 self._meet(event)
         return self._facts
 
-    def run(self, scenes: Iterable[SceneStream]) -> None:
-        """Predict scenes that share one model. What goes wrong with one is its `error`.
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes on the workers; see `pipeline.run_scenes`.
 
         Args:
-            scenes: taken one after the other, in this thread; their blocks are taken in another.
+            scenes: The scenes; they are pulled one after the other in the driver's thread.
 
         Raises:
-            PredictError: no worker is left.
+            PredictError: No worker is left.
         """
-        with ThreadPoolExecutor(1, "finish") as finisher:
-            self._drive(
-                BlockRun(self._pool, scenes, finisher, ahead=self._ahead, patient=self._patient)
-            )
+        run = BlockRun(self._pool, scenes, ahead=self._ahead, patient=self._patient)
+        with ThreadPoolExecutor(1, "driver") as thread:
+            driving = thread.submit(self._drive, run)
+            try:
+                yield from by_scene(run.finished(driving))
+            finally:
+                run.cancel()
+            driving.result()
 
-    def run_tasks(self, tasks: Iterable[Task], taker: TaskTaker) -> None:
-        """Have workers do tasks, each all of one.
+    def run_tasks(self, tasks: Iterable[WorkerTask], sink: TaskSink) -> None:
+        """Run tasks, each on one worker.
 
         Args:
-            tasks: taken as there are workers for them.
-            taker: is told what becomes of them, in this thread.
+            tasks: The tasks; they are pulled as workers have time for them.
+            sink: Receives the outcomes, in this thread.
 
         Raises:
-            PredictError: no worker is left.
+            PredictError: No worker is left.
         """
-        self._drive(TaskRun(self._pool, tasks, taker, patient=self._patient))
+        self._drive(TaskRun(self._pool, tasks, sink, patient=self._patient))
 
-    def _drive(self, run: Run) -> None:
+    def _drive(self, run: DriverRun) -> None:
         for worker in self._workers:
             run.schedule.join(worker)
         try:
@@ -101,23 +447,20 @@ class Driver:
                     elif isinstance(event, Lost):
                         run.lost(event.worker)
                     else:
-                        run.tell(event)
+                        run.notify(event)
                 for worker in run.schedule.dismissed():
-                    self._let_go(worker, "it failed where others did not")
+                    self._dismiss(worker, "it failed where others did not")
                     run.lost(worker)
-        except BaseException:
-            run.cancel()
-            raise
         finally:
             self.tally = self.tally.plus(run.schedule.tally)
 
     def _meet(self, event: Event) -> bool:
-        """Note who is there; whether the event is of a worker that takes part."""
+        """Record joined and lost workers; return True if the event is from a worker in use."""
         if isinstance(event, Joined):
             self._facts = self._facts or event.facts
-            unlike = event.facts.differs(self._facts)
-            if unlike:
-                self._let_go(event.worker, unlike, event.facts.node)
+            difference = event.facts.differs(self._facts)
+            if difference:
+                self._dismiss(event.worker, difference, event.facts.node)
                 return False
             self._workers[event.worker] = event.facts
             self._nodes[event.facts.node] += 1
@@ -129,7 +472,7 @@ class Driver:
             self.notes.append(f"{lost} was lost: {event.reason}.")
         return known
 
-    def _let_go(self, worker: Hashable, why: str, node: str = "") -> None:
+    def _dismiss(self, worker: Hashable, why: str, node: str = "") -> None:
         facts = self._workers.pop(worker, None)
         self._pool.dismiss(worker, why)
         where = node or ("" if facts is None else facts.node)

@@ -1,13 +1,15 @@
-"""Who does what next: the decisions of a cluster's driver, without a cluster.
+"""Schedule work items on the workers of a cluster.
 
-The work is a row of pieces that are taken in order. A piece is run by one worker, which may come
-before those are run that hand something on to it; then the same worker finishes it. What is decided
-depends on what was told and on the times that came with it, so that a simulation (bench/cluster.py)
-decides as a real run does.
+The caller takes finished items in the order of their keys. One worker runs an item. It may run the
+item before the earlier items whose outputs it needs. In that case the worker holds the item, and
+finishes it once those outputs are known.
+
+The schedule starts nothing and reads no clock: its decisions depend only on the reported events and
+their times. A simulation (bench/cluster.py) therefore decides as a real run does.
 
     waiting --run--> running --ran--> held by its worker --finish--> finishing --done--> done
        ^                |                  |                             |
-       +----------------+--- the worker is lost, or failed on it --------+
+       +----------------+-- the worker is lost, or the call failed ------+
 """
 
 from __future__ import annotations
@@ -16,115 +18,174 @@ import heapq
 import statistics
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
-from rooftrace.predict.cluster.work import Order, Piece, Tally
+__all__ = ["MOST_LOSSES", "ClusterTally", "WorkItem", "WorkOrder", "WorkSchedule"]
 
-__all__ = ["MOST_LOSSES", "Schedule"]
 
-_RUNS_AT_ONCE = 2
-"""Of a worker: one reads while the network has the other's tiles."""
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A unit of work: a block of a scene, or a whole scene.
 
-_SLOW = 3.0
-"""Times what a piece usually takes: then another worker with nothing to do is given it, too."""
+    Args:
+        key: Number of the item; items are taken in this order.
+        needs: Keys of the earlier items whose outputs it needs to be finished.
+        cost: Expected cost in any unit, such as pixels. Running times are compared per unit.
+    """
 
-_LOOK_S = 1.0
-"""Between two looks for pieces that take long."""
+    key: int
+    needs: frozenset[int] = frozenset()
+    cost: float = 1.0
 
-_FEWEST_TIMES = 5
-"""Pieces that were run before it is known what one usually takes."""
 
-MOST_LOSSES = 3
-"""Workers that may be lost with one piece; it is to blame then. After the first of them a worker
-has it alone, so that no other piece is blamed for what this one does."""
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    """An order to a worker.
 
-_MOST_STRIKES = 3
-"""Pieces that a worker failed on and others did not, before it is given nothing more."""
+    Args:
+        worker: Worker that receives the order.
+        what: `run` an item, and finish it if all that it needs is known; `finish` an item that the
+            worker holds; `drop` an item that the worker holds, because another worker was faster.
+        key: Key of the item.
+    """
+
+    worker: Hashable
+    what: Literal["run", "finish", "drop"]
+    key: int
 
 
 @dataclass
-class _State:
-    piece: Piece
+class ClusterTally:
+    """Counts of runs and failures on a cluster.
+
+    Args:
+        runs: Number of runs of items that were started.
+        repeated: Number of runs that were repeated because a worker was lost or failed.
+        doubled: Number of second runs that were started because a worker was slow.
+        wasted: Number of runs whose result was not needed.
+        lost: Number of workers that were lost.
+        dismissed: Number of workers that were dismissed because they failed where others did not.
+    """
+
+    runs: int = 0
+    repeated: int = 0
+    doubled: int = 0
+    wasted: int = 0
+    lost: int = 0
+    dismissed: int = 0
+
+    def plus(self, other: ClusterTally) -> ClusterTally:
+        """Return the sum of two tallies."""
+        return ClusterTally(
+            *(getattr(self, one.name) + getattr(other, one.name) for one in fields(self))
+        )
+
+
+_RUNS_AT_ONCE = 2
+"""Maximum number of items that a worker runs at once: one reads tiles while the other is in the
+network."""
+
+_SLOW = 3.0
+"""Multiple of the usual running time after which an idle worker runs the item, too."""
+
+_LOOK_S = 1.0
+"""Seconds between two checks for slow items."""
+
+_FEWEST_TIMES = 5
+"""Minimum number of measured runs from which the usual running time is derived."""
+
+MOST_LOSSES = 3
+"""Number of workers lost while they ran an item after which the item is blamed and given up. After
+the first loss a worker runs the item alone, so that no other item is blamed for its effects."""
+
+_MOST_STRIKES = 3
+"""Number of items that a worker failed on, and others did not, after which it is dismissed."""
+
+
+@dataclass
+class _ItemState:
+    item: WorkItem
     missing: int = 0
-    """Of what it needs, pieces that were not run."""
+    """Number of needed items that have not been run."""
 
     running: dict[Hashable, float] = field(default_factory=dict)
-    """The workers that run it, and since when."""
+    """Start times of the current runs, by worker."""
 
     holder: Hashable | None = None
     finishing: bool = False
     ran: bool = False
-    """Whether what it hands on is known, be its worker lost since or not."""
+    """True once the outputs for later items are known, also if the worker is lost after that."""
 
     done: bool = False
-    begun: int = 0
+    started: int = 0
     losses: int = 0
     failed_on: set[Hashable] = field(default_factory=set)
 
     @property
-    def waits(self) -> bool:
-        """Whether a worker is to be found for it."""
+    def is_waiting(self) -> bool:
+        """True if the item needs a worker."""
         return not (self.done or self.running or self.holder is not None)
 
 
 @dataclass
-class _Worker:
+class _WorkerLoad:
     runs: set[int] = field(default_factory=set)
     holds: set[int] = field(default_factory=set)
 
 
-class Schedule:
-    """The decisions of a driver.
+class WorkSchedule:
+    """Decides which worker does which item next.
 
-    Each costs some microseconds, whatever the number of pieces and of workers.
+    A decision costs a few microseconds. The cost does not grow with the number of items or workers.
 
     Args:
-        pieces: taken as there is room for them; keys 0, 1, 2…
-        ahead: so many pieces at most are begun and not taken: what is held is bounded by it.
-        patient: whether a piece that takes long is left to its worker.
+        items: Items with the keys 0, 1, 2…; they are pulled as there is room for them.
+        ahead: Maximum number of items that are started and not taken. It bounds the memory.
+        patient: Whether a slow item is left to its worker.
     """
 
-    def __init__(self, pieces: Iterable[Piece], *, ahead: int, patient: bool = False) -> None:
-        self.tally = Tally()
-        self._pieces: Iterator[Piece] = iter(pieces)
+    def __init__(self, items: Iterable[WorkItem], *, ahead: int, patient: bool = False) -> None:
+        self.tally = ClusterTally()
+        self._items: Iterator[WorkItem] = iter(items)
         self._ahead = ahead
         self._patient = patient
-        self._states: dict[int, _State] = {}
+        self._states: dict[int, _ItemState] = {}
         self._taken = 0
-        """All before this key were taken."""
+        """Key of the next item to be taken."""
 
-        self._told = 0
-        """All before this key came out of `pieces`."""
+        self._pulled = 0
+        """Key of the next item to be pulled from `items`."""
 
         self._more = True
-        self._workers: dict[Hashable, _Worker] = {}
+        self._workers: dict[Hashable, _WorkerLoad] = {}
         self._with_room: list[dict[Hashable, None]] = [{} for _ in range(_RUNS_AT_ONCE)]
-        """By how many pieces they run, those that can have one more; who came first, first."""
+        """Workers that can run one more item, by the number of items they run; oldest first."""
 
         self._waiting: list[int] = []
-        """A heap of keys; those that wait no more are passed over."""
+        """Heap of keys; items that wait no longer are skipped."""
 
-        self._ripe: list[int] = []
-        """Held by a worker that can finish them now."""
+        self._due: list[int] = []
+        """Keys of items whose holder can finish them now."""
 
         self._dependents: dict[int, list[int]] = {}
         self._strikes: dict[Hashable, int] = {}
-        self._drops: list[Order] = []
+        self._drops: list[WorkOrder] = []
         self._rates: deque[float] = deque(maxlen=200)
         self._looked = 0.0
 
-    # What is told.
+    # Events that the caller reports.
 
     def join(self, worker: Hashable) -> None:
-        """A worker is there."""
-        self._workers[worker] = _Worker()
+        """Report that a worker has joined."""
+        self._workers[worker] = _WorkerLoad()
         self._with_room[0][worker] = None
 
     def leave(self, worker: Hashable) -> list[int]:
-        """A worker is lost, with all that it ran and held.
+        """Report that a worker is lost, with the items that it ran and held.
 
         Returns:
-            Pieces that were lost with so many workers that they are to blame.
+            Keys of the items that were lost with `MOST_LOSSES` workers and are blamed for it.
         """
         known = self._workers.pop(worker, None)
         if known is None:
@@ -137,7 +198,7 @@ class Schedule:
             state = self._states.get(key)
             if state is None or state.done:
                 continue
-            # What it only held cannot be why it was lost.
+            # An item that was only held cannot be the reason of the loss.
             state.losses += key in known.runs or state.finishing
             state.running.pop(worker, None)
             if state.holder == worker:
@@ -148,25 +209,28 @@ class Schedule:
         return blamed
 
     def ran(self, worker: Hashable, key: int, now: float, *, finished: bool) -> bool:
-        """A worker has run a piece.
+        """Report that a worker has run an item.
 
         Args:
-            finished: whether it could be finished at once.
+            worker: Worker that ran the item.
+            key: Key of the item.
+            now: Current time in seconds.
+            finished: Whether the item was finished at once.
 
         Returns:
-            Whether what it says is of use; else another was faster.
+            True if the result is used; False if another worker was faster or this one was lost.
         """
         state = self._states.get(key)
         began = self._stopped(worker, key)
         if began is None:
-            # Of a worker that was lost.
+            # The answer of a worker that was lost.
             return False
         if state is None or state.done or state.holder is not None:
             self.tally.wasted += 1
             if not finished:
-                self._drops.append(Order(worker, "drop", key))
+                self._drops.append(WorkOrder(worker, "drop", key))
             return False
-        self._rates.append((now - began) / state.piece.cost)
+        self._rates.append((now - began) / state.item.cost)
         if finished:
             self._done(state)
         else:
@@ -176,10 +240,10 @@ class Schedule:
         return True
 
     def finished(self, worker: Hashable, key: int) -> bool:
-        """A worker has finished a piece that it held.
+        """Report that a worker has finished an item that it held.
 
         Returns:
-            Whether it is of use.
+            True if the result is used.
         """
         state = self._states.get(key)
         if state is None or state.done or state.holder != worker:
@@ -188,23 +252,23 @@ class Schedule:
         return True
 
     def known(self, key: int) -> None:
-        """A piece was done by an earlier run."""
+        """Report that an earlier run has finished an item."""
         state = self._states[key]
         self._done(state)
         self._is_run(state)
 
     def failed(self, worker: Hashable, key: int) -> bool:
-        """A worker could not do a piece.
+        """Report that a worker failed on an item.
 
         Returns:
-            Whether that is for good: another one failed on it, too, or there is no other.
+            True if the failure is final: another worker failed on it, too, or there is no other.
         """
         state = self._states.get(key)
         ran = self._stopped(worker, key) is not None
         if state is None or state.done or not (ran or state.holder == worker):
             return False
         if state.holder == worker:
-            self._let_go(state)
+            self._release(state)
         if state.failed_on or len(self._workers) < 2:
             return True
         state.failed_on.add(worker)
@@ -212,31 +276,34 @@ class Schedule:
         return False
 
     def taken(self, key: int) -> None:
-        """The next piece has been taken, and what it was is of use to nobody any more."""
+        """Report that the caller has taken the next item; the schedule forgets it."""
         assert key == self._taken
         self._taken += 1
         state = self._states.pop(key)
         for worker in state.failed_on:
-            # Others could do it.
+            # Another worker succeeded where this one failed.
             self._strikes[worker] = self._strikes.get(worker, 0) + 1
 
     def given_up(self, keys: Iterable[int]) -> None:
-        """Pieces that nobody is to do any more; they count as done."""
+        """Report items that are no longer wanted; they count as done."""
         for key in keys:
             state = self._states.get(key)
             if state is None or state.done:
                 continue
             if state.holder is not None:
-                self._drops.append(Order(state.holder, "drop", key))
-            # What nobody could do is held against nobody.
+                self._drops.append(WorkOrder(state.holder, "drop", key))
+            # An item on which every worker fails counts against none of them.
             state.failed_on.clear()
             self._done(state)
             self._is_run(state)
 
-    # What is decided.
+    # Decisions.
 
     def dismissed(self) -> list[Hashable]:
-        """Workers that failed where others did not; they are to be let go, and have to `leave`."""
+        """Return the workers that failed where others did not.
+
+        The caller stops them and reports each with `leave`.
+        """
         found = [
             worker
             for worker, count in self._strikes.items()
@@ -249,60 +316,63 @@ class Schedule:
         return found
 
     def is_done(self, key: int) -> bool:
-        """Whether a piece can be taken, when all before it were."""
+        """Return True if an item can be taken once all earlier items are."""
         state = self._states.get(key)
         return state is not None and state.done
 
     @property
     def is_over(self) -> bool:
-        """Whether all pieces were taken, and no more come."""
+        """True if all items are taken, and no more come."""
         return not self._more and not self._states
 
-    def pull(self) -> list[Piece]:
-        """New pieces, as many as there is room for: whoever knows them done says `known`."""
-        new: list[Piece] = []
-        while self._more and self._told < self._taken + self._ahead:
-            piece = next(self._pieces, None)
-            if piece is None:
+    def pull(self) -> list[WorkItem]:
+        """Return new items, up to `ahead`.
+
+        The caller reports those that an earlier run has finished with `known`.
+        """
+        new: list[WorkItem] = []
+        while self._more and self._pulled < self._taken + self._ahead:
+            item = next(self._items, None)
+            if item is None:
                 self._more = False
                 break
-            assert piece.key == self._told
-            self._told += 1
-            state = self._states[piece.key] = _State(piece)
-            for key in piece.needs:
+            assert item.key == self._pulled
+            self._pulled += 1
+            state = self._states[item.key] = _ItemState(item)
+            for key in item.needs:
                 other = self._states.get(key)
-                # Those that were taken have been run.
+                # Items that were taken have been run.
                 if other is not None and not other.ran:
                     state.missing += 1
-                    self._dependents.setdefault(key, []).append(piece.key)
-            heapq.heappush(self._waiting, piece.key)
-            new.append(piece)
+                    self._dependents.setdefault(key, []).append(item.key)
+            heapq.heappush(self._waiting, item.key)
+            new.append(item)
         return new
 
-    def orders(self, now: float) -> list[Order]:
-        """What is to be done now, by workers that wait for it."""
+    def orders(self, now: float) -> list[WorkOrder]:
+        """Return the orders that workers can carry out now."""
         orders, self._drops = self._drops, []
-        for key in self._ripe:
+        for key in self._due:
             state = self._states.get(key)
             if state is None or state.holder is None or state.finishing:
                 continue
             state.finishing = True
-            orders.append(Order(state.holder, "finish", key))
-        self._ripe.clear()
+            orders.append(WorkOrder(state.holder, "finish", key))
+        self._due.clear()
         passed_over = []
         while self._waiting and any(self._with_room):
             key = heapq.heappop(self._waiting)
             state = self._states.get(key)
-            if state is None or not state.waits:
+            if state is None or not state.is_waiting:
                 continue
             worker = self._room_for(state)
             if worker is None:
                 passed_over.append(key)
                 if state.losses:
-                    # Nothing more is begun before a worker has time for it alone.
+                    # No further item starts until a worker has time for this one alone.
                     break
                 continue
-            self.tally.repeated += state.begun > 0
+            self.tally.repeated += state.started > 0
             orders.append(self._run(state, worker, now))
         for key in passed_over:
             heapq.heappush(self._waiting, key)
@@ -312,13 +382,13 @@ class Schedule:
         return orders
 
     def is_ready(self, key: int) -> bool:
-        """Whether all that hand something on to a piece have been run."""
+        """Return True if all items that an item needs have been run."""
         return self._states[key].missing == 0
 
-    def _room_for(self, state: _State) -> Hashable | None:
-        """A worker that has least to do, and has not failed on a piece."""
+    def _room_for(self, state: _ItemState) -> Hashable | None:
+        """Return the worker with the least work that has not failed on the item."""
         if state.failed_on.issuperset(self._workers):
-            # The other one was lost meanwhile.
+            # The other worker was lost in the meantime.
             state.failed_on.clear()
         for room in self._with_room[: 1 if state.losses else None]:
             for worker in room:
@@ -326,19 +396,23 @@ class Schedule:
                     return worker
         return None
 
-    def _run(self, state: _State, worker: Hashable, now: float) -> Order:
+    def _run(self, state: _ItemState, worker: Hashable, now: float) -> WorkOrder:
         known = self._workers[worker]
         state.running[worker] = now
-        state.begun += 1
+        state.started += 1
         self._with_room[len(known.runs)].pop(worker, None)
-        known.runs.add(state.piece.key)
+        known.runs.add(state.item.key)
         if len(known.runs) < _RUNS_AT_ONCE and not state.losses:
             self._with_room[len(known.runs)][worker] = None
         self.tally.runs += 1
-        return Order(worker, "run", state.piece.key)
+        return WorkOrder(worker, "run", state.item.key)
 
     def _stopped(self, worker: Hashable, key: int) -> float | None:
-        """Note that a worker runs a piece no more; since when it did, if it did."""
+        """End the run of an item on a worker.
+
+        Returns:
+            Start time of the run, 0 if the item is already taken; None if there was no such run.
+        """
         known = self._workers.get(worker)
         state = self._states.get(key)
         began = None if state is None else state.running.pop(worker, None)
@@ -350,35 +424,35 @@ class Schedule:
         self._with_room[len(known.runs)][worker] = None
         return 0.0 if began is None else began
 
-    def _wait(self, state: _State) -> None:
-        if state.waits:
-            heapq.heappush(self._waiting, state.piece.key)
+    def _wait(self, state: _ItemState) -> None:
+        if state.is_waiting:
+            heapq.heappush(self._waiting, state.item.key)
 
-    def _let_go(self, state: _State) -> None:
-        """Nobody holds a piece."""
+    def _release(self, state: _ItemState) -> None:
+        """Note that no worker holds an item."""
         if state.holder in self._workers:
-            self._workers[state.holder].holds.discard(state.piece.key)
+            self._workers[state.holder].holds.discard(state.item.key)
         state.holder, state.finishing = None, False
 
-    def _done(self, state: _State) -> None:
-        self._let_go(state)
+    def _done(self, state: _ItemState) -> None:
+        self._release(state)
         state.done = True
 
-    def _is_run(self, state: _State) -> None:
-        """What a piece hands on is known."""
+    def _is_run(self, state: _ItemState) -> None:
+        """Note that the outputs of an item for later items are known."""
         if not state.ran:
             state.ran = True
-            for key in self._dependents.pop(state.piece.key, ()):
+            for key in self._dependents.pop(state.item.key, ()):
                 other = self._states.get(key)
                 if other is not None:
                     other.missing -= 1
                     if not other.missing and other.holder is not None:
-                        self._ripe.append(key)
+                        self._due.append(key)
         if state.holder is not None and not state.missing:
-            self._ripe.append(state.piece.key)
+            self._due.append(state.item.key)
 
-    def _doubled(self, now: float) -> list[Order]:
-        """The oldest pieces that take long, to workers that have nothing to do."""
+    def _doubled(self, now: float) -> list[WorkOrder]:
+        """Order second runs of the oldest slow items on idle workers."""
         idle = list(self._with_room[0])
         if not idle or len(self._rates) < _FEWEST_TIMES:
             return []
@@ -390,7 +464,7 @@ class Schedule:
             if len(state.running) != 1 or state.done or state.holder is not None:
                 continue
             ((runner, began),) = state.running.items()
-            if now - began > _SLOW * usual * state.piece.cost and idle[0] != runner:
+            if now - began > _SLOW * usual * state.item.cost and idle[0] != runner:
                 self.tally.doubled += 1
                 orders.append(self._run(state, idle.pop(0), now))
         return orders

@@ -1,4 +1,4 @@
-"""Tasks that a worker does by itself, such as all of a scene: what the driver does about them."""
+"""Run tasks on a cluster, each on one worker; a task is a whole scene, for example."""
 
 from __future__ import annotations
 
@@ -9,49 +9,48 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.cluster.pool import Answered, Failed, Pool
-from rooftrace.predict.cluster.schedule import MOST_LOSSES, Schedule
-from rooftrace.predict.cluster.work import Piece
+from rooftrace.predict.cluster.schedule import MOST_LOSSES, WorkItem, WorkSchedule
 
-__all__ = ["Run", "Task", "TaskRun", "TaskTaker"]
+__all__ = ["DriverRun", "TaskRun", "TaskSink", "WorkerTask"]
 
 
 _AHEAD_PER_WORKER = 30
-_FEWEST_AHEAD = 1000
-"""Known tasks: far more than are under way, since they are taken in order, and one that takes long
-is not to hold up the others. Each is a path or an address."""
+"""Number of tasks for each worker that may be pulled and not taken."""
+
+_MIN_AHEAD = 1000
+"""Number of tasks that may be pulled and not taken, however few workers there are.
+
+It is far larger than the number of running tasks: tasks are taken in order, and one slow task must
+not hold up the others. A task is small: a path or an address."""
 
 
-class Run(Protocol):
-    """Something that a driver drives."""
+class DriverRun(Protocol):
+    """Work that a driver distributes: blocks or tasks."""
 
-    schedule: Schedule
+    schedule: WorkSchedule
 
     def step(self) -> bool:
-        """Do what can be done now; whether there is more to come."""
+        """Do what can be done now; return True if more work is to come."""
         ...
 
-    def tell(self, event: Answered | Failed) -> None:
-        """What became of a call."""
+    def notify(self, event: Answered | Failed) -> None:
+        """Handle the outcome of a call."""
         ...
 
     def lost(self, worker: Hashable) -> None:
-        """A worker is gone."""
-        ...
-
-    def cancel(self) -> None:
-        """Take nothing more."""
+        """Handle the loss of a worker."""
         ...
 
 
 @dataclass(frozen=True)
-class Task:
-    """One of them.
+class WorkerTask:
+    """A task for one worker.
 
     Args:
-        name: what errors call it.
-        method: of the worker.
-        given: to the method.
-        cost: of it, in any unit.
+        name: Name of the task in error messages.
+        method: Name of the worker's method that does the task.
+        given: Argument of the method.
+        cost: Expected cost in any unit, see `WorkItem`.
     """
 
     name: str
@@ -60,41 +59,46 @@ class Task:
     cost: float
 
 
-class TaskTaker(Protocol):
-    """Is told what becomes of tasks, by their numbers."""
+class TaskSink(Protocol):
+    """Receives the outcomes of tasks, by their numbers."""
 
     @property
     def wants_no_more(self) -> bool:
-        """Whether those that are not done are not to be done any more."""
+        """True if the tasks that are not done are to be given up."""
         ...
 
-    def done(self, number: int, value: Any) -> None: ...
-    def failed(self, number: int, error: RooftraceError) -> None: ...
+    def done(self, number: int, value: Any) -> None:
+        """Take the result of a task."""
+        ...
+
+    def failed(self, number: int, error: RooftraceError) -> None:
+        """Take the final error of a task."""
+        ...
 
 
 class TaskRun:
-    """Tasks under way; see `Run`.
+    """Runs tasks on workers; see `DriverRun`.
 
     Args:
-        pool: of workers that have the tasks' methods.
-        tasks: taken as there is room for them.
-        taker: is told of each once.
-        patient: see `Schedule`.
+        pool: Pool of workers that have the methods of the tasks.
+        tasks: The tasks; they are pulled as there is room for them.
+        sink: Receives the outcome of each task once.
+        patient: See `WorkSchedule`.
     """
 
     def __init__(
-        self, pool: Pool, tasks: Iterable[Task], taker: TaskTaker, *, patient: bool
+        self, pool: Pool, tasks: Iterable[WorkerTask], sink: TaskSink, *, patient: bool
     ) -> None:
         self._pool = pool
-        self._tasks: dict[int, Task] = {}
-        self._taker = taker
+        self._tasks: dict[int, WorkerTask] = {}
+        self._sink = sink
         self._next = 0
-        ahead = max(_FEWEST_AHEAD, _AHEAD_PER_WORKER * pool.size)
-        self.schedule = Schedule(self._work(tasks), ahead=ahead, patient=patient)
+        ahead = max(_MIN_AHEAD, _AHEAD_PER_WORKER * pool.size)
+        self.schedule = WorkSchedule(self._work(tasks), ahead=ahead, patient=patient)
 
     def step(self) -> bool:
         self.schedule.pull()
-        if self._taker.wants_no_more:
+        if self._sink.wants_no_more:
             self.schedule.given_up(list(self._tasks))
         for order in self.schedule.orders(monotonic()):
             task = self._tasks.get(order.key)
@@ -106,29 +110,28 @@ class TaskRun:
             self._next += 1
         return not self.schedule.is_over
 
-    def tell(self, event: Answered | Failed) -> None:
+    def notify(self, event: Answered | Failed) -> None:
         match event:
             case Answered(worker, (key, _), value):
                 if self.schedule.ran(worker, key, monotonic(), finished=True):
-                    self._taker.done(key, value)
+                    self._sink.done(key, value)
             case Failed(worker, (key, _), error):
                 if self.schedule.failed(worker, key):
                     self._give_up(key, error)
 
     def lost(self, worker: Hashable) -> None:
         for key in self.schedule.leave(worker):
-            told = f"{self._tasks[key].name}: {MOST_LOSSES} workers were lost with it."
-            remedy = "See why they ended, in Ray's logs; they may need more memory."
-            self._give_up(key, PredictError(told, remedy=remedy))
-
-    def cancel(self) -> None:
-        """There is nothing that would be taken later."""
+            error = PredictError(
+                f"{self._tasks[key].name}: {MOST_LOSSES} workers were lost with it.",
+                remedy="Check in Ray's logs why they ended; they may need more memory.",
+            )
+            self._give_up(key, error)
 
     def _give_up(self, key: int, error: RooftraceError) -> None:
         self.schedule.given_up([key])
-        self._taker.failed(key, error)
+        self._sink.failed(key, error)
 
-    def _work(self, tasks: Iterable[Task]) -> Iterator[Piece]:
+    def _work(self, tasks: Iterable[WorkerTask]) -> Iterator[WorkItem]:
         for key, task in enumerate(tasks):
             self._tasks[key] = task
-            yield Piece(key, cost=task.cost)
+            yield WorkItem(key, cost=task.cost)

@@ -1,4 +1,7 @@
-"""What one worker of a cluster does: the tiles of a block, and the block when its time has come."""
+"""A worker of a cluster: it runs the tiles of a block, and finishes the block.
+
+A block is finished once the halo outputs of all earlier blocks that count in it are known.
+"""
 
 from __future__ import annotations
 
@@ -18,36 +21,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError, RooftraceError
+from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.core.versions import installed
-from rooftrace.engines.base import Engine
-from rooftrace.engines.processor import limit_threads
+from rooftrace.engines.base import Engine, limit_threads
 from rooftrace.io.gdal import limit_gdal_threads
-from rooftrace.predict.block import Block, Piece
-from rooftrace.predict.divided import Divided
+from rooftrace.io.georeferenced import close_source
+from rooftrace.predict.block import BlockTiles, Halo, TileOutput, TileStats
+from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
 from rooftrace.predict.model_set import ModelSet
-from rooftrace.predict.parts import PartStore, pack
-from rooftrace.predict.passage import Glance, SceneStream
+from rooftrace.predict.pipeline import run_block
+from rooftrace.predict.plan import ScenePlan
 from rooftrace.predict.predictor import Predictor
-from rooftrace.predict.scene import ScenePlan
-from rooftrace.predict.stream import run_streams
-from rooftrace.vector.traced import BlockOutlines, Tracing
+from rooftrace.vector.assemble import BlockOutlines, Tracing
 
-__all__ = ["BlockWorker", "Facts", "Made", "Ran", "SceneTask", "can_be_read", "described"]
+__all__ = [
+    "BlockRunResult",
+    "BlockWorker",
+    "Facts",
+    "PackedBlock",
+    "SharedScene",
+    "can_be_read",
+    "remote_predictor",
+]
 
 _SCENES_KEPT = 4
-"""That are open: blocks of one come together, and the last ones of the one before."""
+"""Maximum number of scenes that a worker keeps open. Its blocks come from one scene, and for a
+while from the scene before it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker is; those of one run answer alike but for `node`.
+    """Engine and software of a worker. The workers of a run may differ in `node` and `notes` only.
 
     Args:
-        engine, precision, settings: of its engine, for the record.
-        notes: what the engine assumed.
-        versions: of what a result depends on.
-        node: the machine.
+        engine: Name of the engine.
+        precision: Numeric precision of the engine.
+        settings: Settings of the engine, for run.json.
+        notes: Assumptions that the engine made.
+        versions: Versions of the packages that results depend on.
+        node: Host name of the machine.
     """
 
     engine: str
@@ -58,86 +70,75 @@ class Facts:
     node: str
 
     def differs(self, other: Facts) -> str:
-        """In what this one would answer otherwise; "" where it would not."""
+        """Return the first difference that may change results; "" if there is none."""
         for name in ("engine", "precision", "settings", "versions"):
             own, wanted = getattr(self, name), getattr(other, name)
             if own != wanted:
-                return f"its {name} is {own}, that of {other.node} {wanted}"
+                return f"it has {name} {own}, but the worker on {other.node} has {wanted}"
         return ""
 
 
 @dataclass(frozen=True)
-class SceneTask:
-    """A scene, as workers get it.
+class SharedScene:
+    """A scene whose blocks several workers run.
 
     Args:
-        key: of the scene among those of the run.
-        source: the image, which every worker opens by itself.
-        plan: its blocks.
-        threshold: see `SceneStream`.
-        forgiving: see `SceneStream`.
-        glance: an empty one; None where no preview is made.
-        parts: where blocks are kept; None where there is but one block.
-        tracing: of its polygons; None where none are made.
-        readable: what `can_be_read` says where the run was begun.
+        key: Number of the scene in the run.
+        plan: Plan of the scene. Every worker opens the source by itself.
+        checkpoints: Store of finished blocks; None for a scene of one block.
+        tracing: Options of polygon tracing; None if no output needs polygons.
+        readable: Whether the driver can read the source, see `can_be_read`.
     """
 
     key: int
-    source: RasterSource
     plan: ScenePlan
-    threshold: float | None
-    forgiving: bool
-    glance: Glance | None
-    parts: PartStore | None
+    checkpoints: CheckpointStore | None
     tracing: Tracing | None
     readable: bool
 
 
 @dataclass(frozen=True)
-class Made:
-    """A finished block.
+class PackedBlock:
+    """A finished block on its way to the driver.
 
     Args:
-        part: as bytes, see `pack`.
-        outlines: its polygons, where any are made.
-        kept: whether the worker has written the part to where parts are kept.
+        checkpoint: Bytes of the checkpoint, see `pack`.
+        outlines: Polygons of the block; None if no output needs them.
+        is_kept: Whether the worker has written the checkpoint.
     """
 
-    part: bytes
+    checkpoint: bytes
     outlines: BlockOutlines | None
-    kept: bool
+    is_kept: bool
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What came of the tiles of a block.
+class BlockRunResult:
+    """Result of running the tiles of a block.
 
     Args:
-        handed_on: for which later block, what they say of it.
-        made: the block, where all that earlier ones hand on to it was known.
-        engine_seconds, engine_px: see `StreamStats`.
-        failed: tiles that were taken for nodata, and why.
+        halo: Outputs of its tiles that count in later blocks.
+        finished: The finished block; None if halo outputs of earlier blocks are still missing.
+        tiles: Counts over its tiles.
     """
 
-    handed_on: tuple[tuple[int, Piece], ...]
-    made: Made | None
-    engine_seconds: float
-    engine_px: int
-    failed: tuple[str, ...]
+    halo: Halo
+    finished: PackedBlock | None
+    tiles: TileStats
 
 
 class BlockWorker:
-    """One engine, and the blocks that wait for what others hand on to them.
+    """An engine, and the blocks that wait for halo outputs of earlier blocks.
 
-    Several threads may call it: one block is read while another has the network.
+    Several threads may call it: one block is read while another block is in the network.
 
     Args:
-        models: that were read where the run was begun.
-        threads: that the engine may use; None for as many as there are cores.
-        folder: where the run was begun: paths may start from there.
+        models: Models that the driver has read.
+        threads: Maximum number of threads of the engine; None uses all cores.
+        folder: Working directory of the driver, from which relative paths start.
 
     Raises:
-        As `ModelSet.ready`.
+        RooftraceError: The errors of `ModelSet.ready`.
     """
 
     def __init__(self, models: ModelSet, threads: int | None, folder: Path) -> None:
@@ -147,15 +148,15 @@ class BlockWorker:
         if folder.is_dir():
             os.chdir(folder)
         self.predictor = models.ready()
-        self.engine = _one_at_a_time(self.predictor.engine)
-        """The predictor's, for several threads."""
+        self.engine = _locked(self.predictor.engine)
+        """The predictor's engine behind a lock, for several threads."""
 
-        self._scenes: OrderedDict[int, _Opened] = OrderedDict()
-        self._held: dict[tuple[int, int], Divided] = {}
+        self._scenes: OrderedDict[int, _OpenSource] = OrderedDict()
+        self._held: dict[tuple[int, int], BlockTiles] = {}
         self._lock = threading.Lock()
 
     def facts(self) -> Facts:
-        """What this worker is."""
+        """Return the engine and the software of this worker."""
         engine = self.predictor.engine
         return Facts(
             engine.name,
@@ -163,92 +164,86 @@ class BlockWorker:
             getattr(engine, "settings", {}),
             tuple(getattr(engine, "notes", ())),
             {
-                **installed(("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")),
+                **installed_versions(("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")),
                 "python": platform.python_version(),
             },
             socket.gethostname(),
         )
 
-    def run(self, task: SceneTask, number: int, received: Sequence[Piece] | None) -> Ran:
+    def run(
+        self, scene: SharedScene, number: int, received: Sequence[TileOutput] | None
+    ) -> BlockRunResult:
         """Read and run the tiles of a block.
 
         Args:
-            task: the scene.
-            number: of the block.
-            received: what is handed on to it, where all of it is known: then the block is finished,
-                too. Else it is held until `finish` or `drop`.
+            scene: The scene.
+            number: Number of the block.
+            received: All halo outputs of earlier blocks that count in this block. It is then
+                finished at once. None if some are still missing; the worker then holds the
+                block until `finish` or `drop`.
 
         Raises:
-            DataError, PredictError, ExportError: as `run_streams` tells them.
+            DataError, PredictError, ExportError: See `pipeline.run`.
         """
-        taken: list[Divided] = []
-        with self._opened(task).source() as source:
-            scene = SceneStream(
-                source, self.predictor.bundle.spec, task.plan, _nothing,
-                threshold=task.threshold, glance=copy.deepcopy(task.glance),
-                forgiving=task.forgiving, only=[number], divided=taken.append,
-            )  # fmt: skip
-            run_streams([scene], self.engine)
-        if scene.error is not None:
-            raise scene.error
-        (divided,) = taken
-        made = None
+        with self._opened(scene).source() as source:
+            tiles = run_block(scene.plan.for_source(source), number, self.engine)
+        finished = None
         if received is None:
             with self._lock:
-                self._held[task.key, number] = divided
+                self._held[scene.key, number] = tiles
         else:
-            made = self._make(task, divided, received)
-        stats = scene.stats
-        return Ran(
-            divided.handed_on, made, stats.engine_seconds, stats.engine_px, tuple(scene.failed)
-        )
+            finished = self._finish(scene, tiles, received)
+        return BlockRunResult(tiles.halo, finished, tiles.tiles)
 
-    def finish(self, task: SceneTask, number: int, received: Sequence[Piece]) -> Made:
+    def finish(
+        self, scene: SharedScene, number: int, received: Sequence[TileOutput]
+    ) -> PackedBlock:
         """Finish a block that is held.
 
         Raises:
-            ExportError: it cannot be kept.
+            ExportError: Its checkpoint cannot be written.
         """
         with self._lock:
-            divided = self._held.pop((task.key, number))
-        return self._make(task, divided, received)
+            tiles = self._held.pop((scene.key, number))
+        return self._finish(scene, tiles, received)
 
-    def drop(self, task: SceneTask, number: int) -> None:
-        """Let go of a block that is held."""
+    def drop(self, scene: SharedScene, number: int) -> None:
+        """Forget a block that is held."""
         with self._lock:
-            self._held.pop((task.key, number), None)
+            self._held.pop((scene.key, number), None)
 
-    def _make(self, task: SceneTask, divided: Divided, received: Sequence[Piece]) -> Made:
-        spec = self.predictor.bundle.spec
-        part = divided.finish(task.plan, spec, received, task.threshold)
-        outlines = None if task.tracing is None else part.block.traced(task.tracing)
-        packed = pack(part)
-        kept = task.parts is not None and task.parts.is_here
-        if kept and task.parts is not None:
-            task.parts.keep(divided.number, packed)
-        return Made(packed, outlines, kept)
+    def _finish(
+        self, scene: SharedScene, tiles: BlockTiles, received: Sequence[TileOutput]
+    ) -> PackedBlock:
+        block = tiles.finish(scene.plan, received)
+        outlines = None if scene.tracing is None else block.traced(scene.tracing)
+        packed = pack(Checkpoint(block, tiles.halo))
+        is_kept = scene.checkpoints is not None and scene.checkpoints.is_visible
+        if is_kept and scene.checkpoints is not None:
+            scene.checkpoints.save_packed(tiles.number, packed)
+        return PackedBlock(packed, outlines, is_kept)
 
-    def _opened(self, task: SceneTask) -> _Opened:
-        """The scene as this worker has it open."""
+    def _opened(self, scene: SharedScene) -> _OpenSource:
+        """Return the source of a scene, which this worker keeps open."""
         with self._lock:
-            known = self._scenes.get(task.key)
+            known = self._scenes.get(scene.key)
             if known is None:
-                if task.readable and not can_be_read(task.source):
+                if scene.readable and not can_be_read(scene.plan.source):
                     raise DataError(
-                        f"{task.source.name} cannot be read on {socket.gethostname()}.",
-                        remedy="Put images where every machine finds them by the same path, or "
-                        "name them by https:// or s3:// addresses.",
+                        f"{scene.plan.source.name} cannot be read on {socket.gethostname()}.",
+                        remedy="Put the images in a folder that every machine sees at the same "
+                        "path, or give https:// or s3:// addresses.",
                     )
-                known = self._scenes[task.key] = _Opened(task.source)
-            self._scenes.move_to_end(task.key)
+                known = self._scenes[scene.key] = _OpenSource(scene.plan.source)
+            self._scenes.move_to_end(scene.key)
             while len(self._scenes) > _SCENES_KEPT:
                 _, old = self._scenes.popitem(last=False)
                 old.close()
         return known
 
 
-class _Opened:
-    """An image that several threads read, each by a copy of its own."""
+class _OpenSource:
+    """An image that several threads read, each through a copy of its own."""
 
     def __init__(self, source: RasterSource) -> None:
         self._source = source
@@ -262,22 +257,21 @@ class _Opened:
             yield own
         finally:
             if self._closed:
-                _close(own)
+                close_source(own)
             else:
                 self._idle.append(own)
 
     def close(self) -> None:
         self._closed = True
         for source in self._idle:
-            _close(source)
-
-
-def _close(source: RasterSource) -> None:
-    getattr(source, "close", lambda: None)()
+            close_source(source)
 
 
 def can_be_read(source: RasterSource) -> bool:
-    """Whether the first pixel of an image can be: what one machine reads, all of them have to."""
+    """Return True if the first pixel of an image can be read.
+
+    Every worker must be able to read what the driver can read.
+    """
     try:
         source.read(Window(0, 0, 1, 1))
     except RooftraceError:
@@ -285,12 +279,8 @@ def can_be_read(source: RasterSource) -> bool:
     return True
 
 
-def _nothing(_: Block) -> None:
-    raise AssertionError("a block was finished that should not have been")
-
-
-class _OneAtATime:
-    """An engine that several threads ask; see `Engine`."""
+class _LockedEngine:
+    """An engine that several threads share: a lock lets in one call at a time. See `Engine`."""
 
     def __init__(self, inner: Engine) -> None:
         self._inner = inner
@@ -302,8 +292,8 @@ class _OneAtATime:
             return self._inner.run(batch)
 
 
-class _OneAtATimeQuantised(_OneAtATime):
-    """One that rounds inside its network."""
+class _LockedQuantised(_LockedEngine):
+    """A locked engine that also returns probabilities as 255ths in uint8."""
 
     def __init__(
         self, inner: Engine, quantised: Callable[[NDArray[Any]], NDArray[np.uint8]]
@@ -316,20 +306,20 @@ class _OneAtATimeQuantised(_OneAtATime):
             return self._quantised(batch)
 
 
-def _one_at_a_time(engine: Engine) -> Engine:
+def _locked(engine: Engine) -> Engine:
     quantised = getattr(engine, "run_quantised", None)
-    return _OneAtATime(engine) if quantised is None else _OneAtATimeQuantised(engine, quantised)
+    return _LockedEngine(engine) if quantised is None else _LockedQuantised(engine, quantised)
 
 
-def described(facts: Facts, models: ModelSet) -> Predictor:
-    """The model of a run whose engines are elsewhere."""
-    told = _Elsewhere(facts)
-    predictor = models.ready(lambda _: told)
-    return Predictor(predictor.bundle, told)
+def remote_predictor(facts: Facts, models: ModelSet) -> Predictor:
+    """Return the predictor of a run whose engines are on other machines."""
+    engine = _RemoteEngine(facts)
+    predictor = models.ready(lambda _: engine)
+    return Predictor(predictor.bundle, engine)
 
 
-class _Elsewhere:
-    """An engine that runs on other machines; it tells what it is, and does nothing."""
+class _RemoteEngine:
+    """Description of the engines that run on other machines; it runs nothing itself."""
 
     def __init__(self, facts: Facts) -> None:
         self.name = facts.engine

@@ -1,77 +1,83 @@
-"""The process of one job: `python -m rooftrace.service.jobs.child`.
+"""Process of one job: `python -m rooftrace.service.jobs.child`.
 
-An order comes as a line of JSON on its standard input, which then stays open: when it ends, the
-server has gone, and so does this. Progress and the answer are lines of JSON on the standard output.
-A run that was killed is gone on with by the next process, see `rooftrace.flows.predict`.
+It reads its order as a line of JSON from standard input, which then stays open. When the input
+ends, the server has ended, and the process ends too. It writes progress and the answer as lines of
+JSON to standard output. The next process resumes a run that was killed, see
+`rooftrace.flows.predict.run` and `rooftrace.service.jobs.finetune`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rooftrace.core.errors import ExportError, PredictError, RooftraceError, TooLargeError
-from rooftrace.flows.predict import run_predict
-from rooftrace.io.atomic import write_atomically
-from rooftrace.io.lock import locked
-from rooftrace.service.decode_child import UploadFile, ending_of, limit_memory
-from rooftrace.service.jobs.job import options_from_json
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.files import locked, write_atomically
+from rooftrace.io.nodata import nodata_from_json
+from rooftrace.predict.model_set import read_models
+from rooftrace.service.decode import UploadFile, ending_of, limit_memory
+from rooftrace.service.jobs.store import LABELS, options_from_json
+from rooftrace.service.jobs.training import START, LabelServer, TrainingOptions
 
 __all__ = ["ANSWER", "main"]
 
 ANSWER = "answer.json"
-"""What came of a job whose process ended before anybody had read it."""
+"""File with the answer of a job, for the case that the server ended before it read the answer."""
 
-_TELL_EVERY_S = 0.25
+_PROGRESS_EVERY_S = 0.25
 
-_WAIT_S = 30.0
-"""For the process of a server that has gone: it ends at its next breath."""
+_LOCK_TIMEOUT_S = 30.0
+"""Time for the process of a previous server to end; it ends soon after that server."""
 
 _NICE = 5
-"""Those who wait for an answer come before jobs."""
+"""Priority of jobs, below that of requests whose clients wait."""
 
-_FIRST_TO_DIE = "500"
-"""Of 1000: where memory ends, the system is to take a job and not the server."""
+_OOM_SCORE = "500"
+"""Score of at most 1000, so that Linux ends a job before the server when memory is short."""
 
-Say = Callable[[dict[str, Any]], None]
+Send = Callable[[dict[str, Any]], None]
+"""Function that sends a message to the server."""
 
 
 def main() -> None:
-    """Do what the standard input says."""
+    """Execute the order on standard input."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # What a library prints must not be taken for an answer.
+    # What a library prints must not reach the pipe of the answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     order = json.loads(sys.stdin.buffer.readline())
-    say = _speaker(answers)
-    try:
-        if order["task"] == "look":
-            say(_look(order))
-        else:
-            _predict(order, say)
-    except RooftraceError as error:
-        say({"error": error.to_json()})
-    except MemoryError:
-        short = PredictError("The memory was not enough.", remedy="Send the scene in parts.")
-        say({"error": short.to_json()})
 
-
-def _speaker(answers: BinaryIO) -> Say:
-    def say(told: dict[str, Any]) -> None:
-        answers.write(json.dumps(told).encode() + b"\n")
+    def send(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
         answers.flush()
 
-    return say
+    try:
+        if order["task"] == "inspect":
+            send(_inspect(order))
+        elif order["task"] == "finetune":
+            _finetune(order, send)
+        else:
+            _predict(order, send)
+    except RooftraceError as error:
+        send({"error": error.to_json()})
+    except MemoryError:
+        remedy = "" if order["task"] == "finetune" else "Send the scene in parts."
+        no_memory = PredictError("The memory was not enough.", remedy=remedy)
+        send({"error": no_memory.to_json()})
 
 
-def _look(order: dict[str, Any]) -> dict[str, Any]:
-    """What the header of an upload says, and the ending that its content has."""
+def _inspect(order: dict[str, Any]) -> dict[str, Any]:
+    """Return the header of an upload, and the suffix of its format."""
     limit_memory(order["memory_bytes"])
     path = Path(order["path"])
     source = UploadFile(path, order["name"])
@@ -80,45 +86,37 @@ def _look(order: dict[str, Any]) -> dict[str, Any]:
     except TooLargeError as error:
         raise TooLargeError(error.message, remedy="Send the scene in parts.") from error
     except RooftraceError as error:
-        # GDAL says where the file lies here, which is nobody's business.
-        told = error.message.replace(str(path), order["name"])
-        raise type(error)(told, remedy=error.remedy) from error
-    grid = source.grid
+        raise source.without_path(error) from error
     with path.open("rb") as file:
         ending = ending_of(file.read(16))
-    return {
-        "ending": ending,
-        "bands": source.bands,
-        "dtype": source.dtype.str,
-        "shape": grid.shape,
-        "transform": [*grid.transform][:6],
-        "crs": None if grid.crs is None else grid.crs.to_wkt(),
-    }
+    return {"ending": ending, **source.header()}
 
 
-def _predict(order: dict[str, Any], say: Say) -> None:
+def _predict(order: dict[str, Any], send: Send) -> None:
     threading.Thread(target=_end_with_server, daemon=True).start()
-    _step_back()
+    _lower_priority()
     folder = Path(order["folder"])
-    told_s = 0.0
+    sent_s = 0.0
 
     def progress(done_px: int, total_px: int, buildings: int) -> None:
-        nonlocal told_s
+        nonlocal sent_s
         now_s = time.monotonic()
-        if now_s - told_s >= _TELL_EVERY_S or done_px == total_px:
-            told_s = now_s
-            say({"progress": [done_px, total_px, buildings]})
+        if now_s - sent_s >= _PROGRESS_EVERY_S or done_px == total_px:
+            sent_s = now_s
+            send({"progress": [done_px, total_px, buildings]})
 
-    with _alone(folder):
+    with _locked(folder):
         done = folder / ANSWER
         if not done.exists():
             report = run_predict(
-                [folder / order["upload"]],
-                None if order["model"] is None else Path(order["model"]),
+                find_inputs([folder / order["upload"]], nodata_from_json(order.get("nodata"))),
+                read_models(
+                    None if order["model"] is None else Path(order["model"]),
+                    engine=order["engine"],
+                    precision=order["precision"],
+                ),
                 folder / "results",
                 options_from_json(order["options"]),
-                engine=order["engine"],
-                precision=order["precision"],
                 progress=progress,
             )
             answer = {
@@ -130,20 +128,47 @@ def _predict(order: dict[str, Any], say: Say) -> None:
                 },
             }
             write_atomically(done, json.dumps(answer).encode())
-        say(json.loads(done.read_bytes()))
+        send(json.loads(done.read_bytes()))
+
+
+def _finetune(order: dict[str, Any], send: Send) -> None:
+    from rooftrace.service.jobs.finetune import finetune_project
+
+    threading.Thread(target=_end_with_server, daemon=True).start()
+    _lower_priority()
+    # Lightning only notes the signal, unless there is a handler already.
+    signal.signal(signal.SIGTERM, _end_by_signal)
+    folder = Path(order["folder"])
+    with _locked(folder):
+        done = folder / ANSWER
+        if not done.exists():
+            figures = finetune_project(
+                folder,
+                TrainingOptions(**order["training"]),
+                LabelServer(**order["labels"]),
+                options_from_json(order["options"]),
+                nodata_from_json(order.get("nodata")),
+                send,
+            )
+            write_atomically(done, json.dumps({"figures": figures}).encode())
+        # The results have all that is needed from now on.
+        for name in ("run", LABELS):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / START).unlink(missing_ok=True)
+        send(json.loads(done.read_bytes()))
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder of a job, when the process of a server that has gone has let go of it."""
-    until_s = time.monotonic() + _WAIT_S
-    with ExitStack() as held:
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder of a job; wait while a process of a previous server still holds it."""
+    deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
+    with ExitStack() as stack:
         while True:
             try:
-                held.enter_context(locked(folder / ".lock", str(folder)))
+                stack.enter_context(locked(folder / ".lock", str(folder)))
                 break
             except ExportError:
-                if time.monotonic() > until_s:
+                if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.1)
         yield
@@ -153,16 +178,22 @@ def _end_with_server() -> None:
     with suppress(OSError):
         while os.read(0, 1):
             pass
-    # What was finished is kept, and nothing else has to be put in order.
+    # Finished blocks are on disk, and nothing else needs to be cleaned up.
     os._exit(1)
 
 
-def _step_back() -> None:
-    """Leave the processor, and the last of the memory, to others."""
+def _end_by_signal(number: int, _: object) -> None:
+    """End the process by a signal, so that the server sees that it did not crash."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _lower_priority() -> None:
+    """Leave processor time, and memory when it is short, to other processes."""
     if hasattr(os, "nice"):
         os.nice(_NICE)
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE)
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,248 @@
-"""Jobs at work, each in a process of its own: a crash, a cancel or a restart touches no other."""
+"""Runner of jobs, and the check of uploads before they become jobs.
+
+Predictions run in `workers` threads; one more thread runs trainings, one at a time.
+
+Each job runs in its own process, so a crash or a cancelled job does not affect other jobs.
+Clients receive the result files without paths of the server.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import rasterio
 
-from rooftrace.core.errors import ExportError
-from rooftrace.io.lock import locked
-from rooftrace.service.jobs.admit import CHILD
-from rooftrace.service.jobs.job import Job, options_to_json
-from rooftrace.service.jobs.results import found_in, publish, without_paths
-from rooftrace.service.jobs.store import JobStore
+from rooftrace.core.errors import DataError, ExportError, RooftraceError
+from rooftrace.io.files import locked, write_json
+from rooftrace.io.nodata import nodata_to_json
+from rooftrace.predict.plan import SceneOptions, plan_scene
+from rooftrace.predict.predictor import Predictor
+from rooftrace.service.decode import DecodedImage, Limits
+from rooftrace.service.defaults import RequestDefaults
+from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error, options_to_json
+from rooftrace.service.jobs.training import LabelServer, TrainingProgress
 
-__all__ = ["JobRunner"]
+__all__ = [
+    "CHILD",
+    "JobRunner",
+    "admit",
+    "list_results",
+    "path_of",
+    "publish_record",
+    "without_paths",
+    "zipped",
+]
 
-_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
-_MOST_CRASHES = 2
+_RECORD = "run.json"
+"""Record of the run. It has paths of this machine; clients receive a copy without them."""
+
+_CHUNK_BYTES = 2**20
+
+_COMPRESSED = (".tif", ".png")
+"""Suffixes of files that are compressed already."""
+
+
+def list_results(folder: Path) -> tuple[JobFile, ...]:
+    """Return the files that clients may download: no links, and no hidden or incomplete files.
+
+    Args:
+        folder: Folder of the job, with the published copy of its record.
+    """
+    names = sorted(
+        path.name
+        for path in (folder / "results").iterdir()
+        if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
+    )
+    return tuple(JobFile(name, path_of(folder, name).stat().st_size) for name in names)
+
+
+def without_paths(text: str, folder: Path, job: Job) -> str:
+    """Replace paths of this machine in a text: the upload by its name, folders by a phrase."""
+    for path in (str(folder), json.dumps(str(folder))[1:-1]):
+        for place, shown in ((f"{path}/{job.upload}", job.name), (f"{path}/results/", "")):
+            text = text.replace(place, shown)
+        text = text.replace(path, "the job's folder")
+    return text
+
+
+def publish_record(folder: Path, job: Job) -> None:
+    """Write the copy of the run record that clients may download."""
+    path = folder / "results" / _RECORD
+    record = json.loads(without_paths(path.read_text(encoding="utf-8"), folder, job))
+    record["bundle"]["file"] = Path(record["bundle"]["file"]).name
+    write_json(folder / _RECORD, record)
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Return the path of a result file.
+
+    Args:
+        folder: Folder of the job.
+        name: Name of one of the job's files, never a name from a request.
+    """
+    return folder / name if name == _RECORD else folder / "results" / name
+
+
+def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
+    """Yield the bytes of a zip of results, built while it is read."""
+    out = _DrainedBuffer()
+    with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
+        for file in files:
+            path = path_of(folder, file.name)
+            entry = zipfile.ZipInfo.from_file(path, file.name, strict_timestamps=False)
+            is_compressed = path.suffix in _COMPRESSED
+            entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
+            with path.open("rb") as data, archive.open(entry, "w", force_zip64=True) as target:
+                while chunk := data.read(_CHUNK_BYTES):
+                    target.write(chunk)
+                    yield out.drain()
+    yield out.drain()
+
+
+class _DrainedBuffer(io.RawIOBase):
+    """Write-only buffer whose content is removed while it is written."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]
+        self._written += view
+        return view.nbytes
+
+    def drain(self) -> bytes:
+        """Return and remove what was written since the last call."""
+        data = bytes(self._written)
+        self._written.clear()
+        return data
+
+
+CHILD = (sys.executable, "-m", "rooftrace.service.jobs.child")
+
+_REMEDY = "Open it with another program and save it again as a GeoTIFF."
+
+_MAX_CRASHES = 2
+"""Number of crashes after which a job fails."""
 
 _GRACE_S = 5.0
+"""Time between SIGTERM and SIGKILL."""
 
 _EXPIRE_EVERY_S = 3600.0
 
-_KEPT_DRIVERS = {
+_RETRY_S = 5.0
+"""Interval at which a change of the list of jobs is tried again while the disk is full."""
+
+_DRIVERS = {
     "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG",
     "SQLite", "WEBP",
 }  # fmt: skip
-"""Of GDAL's: what uploads are, none of which names other files, and what results are written by."""
+"""GDAL drivers that job processes may use: formats of uploads and results. None of the upload
+formats can refer to other files."""
 
-_LONGEST_LINE = 2**20
+_MAX_LINE_BYTES = 2**20
+"""Maximum length of a message from a job process."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def admit(
+    path: Path, name: str, options: SceneOptions, predictor: Predictor, limits: Limits
+) -> tuple[Path, int]:
+    """Check an upload's header against the limits and the model.
+
+    A separate process reads the header. The file is renamed to have the suffix of its format.
+
+    Args:
+        path: Path of the upload.
+        name: Name of the upload in messages.
+        options: Options of the prediction.
+        predictor: Predictor of the job.
+        limits: Limits `job_pixels`, `decode_seconds` and `decode_bytes`.
+
+    Returns:
+        New path of the upload, and its number of pixels.
+
+    Raises:
+        DataError: The upload is damaged, or its format or data type is not supported.
+        TooLargeError: The image has more pixels than the limit.
+        ConfigError, BandMismatch, GsdMismatch: The image or the options do not fit the model.
+    """
+    predictor.threshold_for(options.threshold)
+    header = _read_header(path, name, limits)
+    rows, cols = header["shape"]
+    # An array of the size of the image that needs the memory of one pixel.
+    pixels = np.broadcast_to(np.zeros((), header["dtype"]), (header["bands"], rows, cols))
+    valid = np.broadcast_to(np.True_, (rows, cols))
+    plan_scene(DecodedImage.of(header, pixels, valid, name), predictor.bundle.spec, options)
+    return path.rename(path.with_name(f"scene{header['ending']}")), rows * cols
+
+
+def _read_header(path: Path, name: str, limits: Limits) -> dict[str, Any]:
+    order = {
+        "task": "inspect",
+        "path": str(path),
+        "name": name,
+        "pixels": limits.job_pixels,
+        "memory_bytes": limits.decode_bytes,
+    }
+    try:
+        done = subprocess.run(  # noqa: S603  # ourselves
+            CHILD,
+            input=json.dumps(order).encode() + b"\n",
+            stdout=subprocess.PIPE,
+            timeout=limits.decode_seconds,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"The header of {name} took longer than {limits.decode_seconds:g} s to read.",
+            remedy=_REMEDY,
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"The header of {name} cannot be read: the process that read it ended with the code "
+            f"{done.returncode}.",
+            remedy=_REMEDY,
+        ) from error
+    if "error" in answer:
+        raise RooftraceError.from_json(answer["error"])
+    return answer
 
 
 class JobRunner:
-    """Some threads, each with the process of one job at a time.
+    """Threads that each run one job at a time in a process.
 
     Args:
-        store: the jobs.
-        model: a bundle; None for the one that comes with rooftrace.
-        workers: jobs that run at the same time.
-        engine, precision: see `run_predict`.
-        command: what is started for a job.
+        store: Store of the jobs.
+        model: Path of a bundle; None for the model that comes with rooftrace.
+        workers: Number of predictions that run at the same time.
+        engine: Engine of `run_predict`.
+        precision: Precision of `run_predict`.
+        defaults: Input options for jobs that do not have their own.
+        labels: Label Studio server whose labels trainings use; None if trainings shall wait.
+        command: Command of the process of a job.
     """
 
     def __init__(
@@ -61,14 +253,19 @@ class JobRunner:
         engine: str | None = None,
         precision: str | None = None,
         *,
+        defaults: RequestDefaults | None = None,
+        labels: LabelServer | None = None,
         command: Sequence[str] = CHILD,
     ) -> None:
         self.store = store
+        self._labels = labels
+        self.defaults = defaults or RequestDefaults()
         self._order = {
             "task": "predict",
             "model": None if model is None else str(model.absolute()),
             "engine": engine,
             "precision": precision,
+            "nodata": nodata_to_json(self.defaults.nodata),
         }
         self._workers = workers
         self._command = tuple(command)
@@ -79,10 +276,10 @@ class JobRunner:
         self._held = ExitStack()
 
     def start(self) -> None:
-        """Take up what an earlier server left, and begin.
+        """Recover the jobs of a previous server, and start.
 
         Raises:
-            ExportError: another server works in the folder.
+            ExportError: Another server uses the folder.
         """
         folder = self.store.folder
         with ExitStack() as held:
@@ -97,69 +294,72 @@ class JobRunner:
             held.callback(self.store.watch(self._wake))
             self._held = held.pop_all()
         self._stopping = False
-        # None of them keeps a server alive that ends without a word; the processes see that, too.
+        # Daemon threads do not keep a server alive that ends without a call of `stop`.
         self._threads = [
             threading.Thread(target=self._work, name=f"job-{number}", daemon=True)
             for number in range(self._workers)
         ]
+        if self._labels is not None:
+            work = partial(self._work, training=True)
+            self._threads.append(threading.Thread(target=work, name="training", daemon=True))
         self._threads.append(threading.Thread(target=self._expire, name="jobs-expire", daemon=True))
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End what runs; it is gone on with after the next start."""
+        """End the running jobs; they resume after the next start."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
             running = list(self._children.values())
         for child in running:
-            _end(child)
+            _terminate(child)
         for thread in self._threads:
             thread.join()
         self._threads = []
         self._held.close()
 
     def cancel(self, job_id: str) -> Job | None:
-        """Let a job not go on; None where there is none.
+        """Cancel a job; return None if it does not exist.
 
         Raises:
-            JobStateError: it has ended already.
+            JobStateError: The job has already ended.
         """
         job = self.store.cancel(job_id)
         if job is not None:
-            self._give_up(job_id)
+            self._end_process(job_id)
         return job
 
     def remove(self, job_id: str) -> bool:
-        """Forget a job with all of its files, whatever its state; whether there was one."""
+        """Delete a job in any state, with its files; return whether it existed."""
         removed = self.store.remove(job_id)
         if removed:
-            self._give_up(job_id)
+            self._end_process(job_id)
         return removed
 
-    def _give_up(self, job_id: str) -> None:
-        """End the process of a job; its files go with it."""
+    def _end_process(self, job_id: str) -> None:
+        """End the process of a job, then remove the files that are no longer needed."""
         with self._changed:
             child = self._children.get(job_id)
             if child is None:
-                self._tidy(job_id)
+                self._clean_up(job_id)
         if child is not None:
-            _end(child)
+            _terminate(child)
 
-    def _tidy(self, job_id: str) -> None:
-        """Remove the files of a job that is gone or will have no results."""
+    def _clean_up(self, job_id: str) -> None:
+        """Remove the files of a job that was deleted or will have no results."""
         job = self.store.get(job_id)
         if job is None:
             shutil.rmtree(self.store.folder_of(job_id), ignore_errors=True)
         elif job.state in ("failed", "cancelled"):
             self.store.empty(job_id)
 
-    # In the threads.
+    # The methods below run in the threads.
 
     def _wake(self, job_id: str, job: Job | None) -> None:
         if job is not None and job.state == "queued":
             with self._changed:
-                # Of all, since one of them waits for the end alone.
+                # All are notified, because the thread of `_expire` waits on the same condition.
                 self._changed.notify_all()
 
     def _expire(self) -> None:
@@ -172,28 +372,41 @@ class JobRunner:
                 if self._changed.wait_for(lambda: self._stopping, _EXPIRE_EVERY_S):
                     return
 
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
+    def _work(self, *, training: bool = False) -> None:
+        while (job := self._insist(partial(self._next, training))) is not None:
             try:
                 self._run(job)
             except Exception:
-                # A disk that is full, say: of the list, too, so that nothing can be noted.
                 _LOG.exception("job %s could not be run", job.id)
-                with suppress(Exception):
-                    self.store.fail(job.id, _crash(job, "it could not be started"))
+                error = crash_error(job, "its process could not be started")
+                self._insist(partial(self.store.fail, job.id, error))
 
-    def _next(self) -> Job | None:
-        """The next job; None when it is time to stop."""
+    def _insist(self, change: Callable[[], T]) -> T | None:
+        """Change the list of jobs, again and again while it cannot be written.
+
+        Return None when the runner stops before. The next start then recovers the jobs.
+        """
+        while True:
+            try:
+                return change()
+            except ExportError as error:
+                _LOG.warning("the list of jobs waits for space: %s", error)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopping, _RETRY_S):
+                    return None
+
+    def _next(self, training: bool) -> Job | None:
+        """Wait for the next job; return None when the runner stops."""
         with self._changed:
             while not self._stopping:
-                job = self.store.claim()
+                job = self.store.claim(training=training)
                 if job is not None:
                     return job
                 self._changed.wait()
         return None
 
     def _run(self, job: Job) -> None:
-        child = self._begin(job)
+        child = self._start_process(job)
         if child is None:
             return
         try:
@@ -209,19 +422,23 @@ class JobRunner:
             with self._changed:
                 del self._children[job.id]
                 stopped = self._stopping
-        self._conclude(job, answer, code, stopped=stopped)
+        self._insist(partial(self._conclude, job, answer, code, stopped=stopped))
         with self._changed:
-            self._tidy(job.id)
+            self._clean_up(job.id)
 
-    def _begin(self, job: Job) -> subprocess.Popen[bytes] | None:
-        """The process of a job; None where it is not wanted any more."""
+    def _start_process(self, job: Job) -> subprocess.Popen[bytes] | None:
+        """Start the process of a job; return None if the job was cancelled or the runner stops."""
         folder = self.store.folder_of(job.id)
-        order = {
+        order: dict[str, Any] = {
             **self._order,
             "folder": str(folder),
             "upload": job.upload,
             "options": options_to_json(job.options),
         }
+        if job.training is not None:
+            assert self._labels is not None
+            order |= {"task": "finetune", "training": asdict(job.training)}
+            order |= {"labels": asdict(self._labels)}
         with self._changed:
             now = self.store.get(job.id)
             if now is None or now.state != "running":
@@ -236,7 +453,7 @@ class JobRunner:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=self._environment,
-                    # So that Ctrl-C in the terminal of the server is the server's affair.
+                    # Ctrl-C in the terminal then reaches only the server, not its jobs.
                     start_new_session=True,
                 )
             self._children[job.id] = child
@@ -247,16 +464,21 @@ class JobRunner:
         return child
 
     def _listen(self, job: Job, child: subprocess.Popen[bytes]) -> dict[str, Any]:
-        """What the process answers in the end; nothing where it just ends."""
+        """Store the progress of a process; return its answer, empty if it ends without one."""
         assert child.stdout is not None
-        while line := child.stdout.readline(_LONGEST_LINE):
+        while line := child.stdout.readline(_MAX_LINE_BYTES):
             try:
-                told = json.loads(line)
+                message = json.loads(line)
             except ValueError:
                 continue
-            if "progress" not in told:
-                return dict(told)
-            self.store.progress(job.id, *told["progress"])
+            if "progress" not in message:
+                return dict(message)
+            with suppress(ExportError):  # the next message has the progress, too
+                if job.training is None:
+                    self.store.progress(job.id, *message["progress"])
+                else:
+                    progress = TrainingProgress(**message["progress"])
+                    self.store.training_progress(job.id, progress)
         return {}
 
     def _conclude(self, job: Job, answer: dict[str, Any], code: int, *, stopped: bool) -> None:
@@ -264,21 +486,23 @@ class JobRunner:
         if answer:
             answer = json.loads(without_paths(json.dumps(answer), folder, job))
         if "figures" in answer:
-            publish(folder, job)
-            self.store.finish(job.id, answer["figures"], found_in(folder))
+            if job.training is None:
+                publish_record(folder, job)
+            self.store.finish(job.id, answer["figures"], list_results(folder))
         elif "error" in answer:
             self.store.fail(job.id, answer["error"])
         elif stopped or code == -signal.SIGTERM:
-            # Where a machine goes down, all processes are asked to end, and the server may be last.
+            # When a machine shuts down, jobs may receive SIGTERM before the server does.
             self.store.requeue(job, crashed=False)
-        elif job.crashes + 1 < _MOST_CRASHES:
+        elif job.crashes + 1 < _MAX_CRASHES:
             self.store.requeue(job, crashed=True)
         else:
-            self.store.fail(job.id, _crash(job, _reason(code)))
+            times = f"its process failed {job.crashes + 1} times"
+            self.store.fail(job.id, crash_error(job, f"{times}: {_reason(code)}"))
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and do not ask again."""
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM to a process, and SIGKILL after a grace period."""
     with suppress(OSError):
         child.terminate()
     killer = threading.Timer(_GRACE_S, child.kill)
@@ -287,22 +511,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """That of the processes: formats that could name other files are unknown to them."""
+    """Return the environment of job processes, with all other GDAL drivers disabled."""
     with rasterio.Env() as env:
-        others = sorted(set(env.drivers()) - _KEPT_DRIVERS)
+        others = sorted(set(env.drivers()) - _DRIVERS)
     return {**os.environ, "GDAL_SKIP": ",".join(others)}
 
 
 def _reason(code: int) -> str:
     if code < 0:
-        return f"it was ended by {signal.Signals(-code).name}, as where memory is not enough"
+        return f"it was ended by {signal.Signals(-code).name}, possibly for lack of memory"
     return f"it ended with the code {code}"
-
-
-def _crash(job: Job, reason: str) -> dict[str, str]:
-    return {
-        "type": "PredictError",
-        "message": f"The process that predicted {job.name} failed {job.crashes + 1} times: "
-        f"{reason}.",
-        "remedy": "Send the scene in parts, or ask who keeps the server.",
-    }

@@ -1,59 +1,302 @@
-"""Jobs on disk: they are there after the server has gone, however it went."""
+"""Jobs and their store: a list in SQLite and a folder for each job.
+
+A job predicts one large scene, or fine-tunes the model on the labels of a project, in the
+background. The store survives any end of the server.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
-from rooftrace.core.errors import BusyError
-from rooftrace.io.atomic import export_error
-from rooftrace.predict.options import SceneOptions
-from rooftrace.service.jobs.database import job_of, open_list, writing
-from rooftrace.service.jobs.job import (
-    STATES,
-    Job,
-    JobFile,
-    JobState,
-    JobStateError,
-    options_to_json,
+from rooftrace.core.errors import BusyError, ConfigError, ExportError, PredictError, RooftraceError
+from rooftrace.io.files import export_error
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.training import TrainingOptions, TrainingProgress
+
+__all__ = [
+    "STATES",
+    "Job",
+    "JobFile",
+    "JobState",
+    "JobStateError",
+    "JobStore",
+    "crash_error",
+    "options_from_json",
+    "options_to_json",
+]
+
+T = TypeVar("T")
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+STATES: tuple[JobState, ...] = get_args(JobState)
+
+
+class JobStateError(RooftraceError):
+    """The state of a job does not allow the operation."""
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A result file of a job."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in its current state; each change makes a new object with a higher revision.
+
+    Times are seconds since 1970, or None if they have not happened yet.
+
+    Args:
+        number: Position in the order of creation.
+        id: Random id that cannot be guessed; the only value of a job that is used in paths.
+        name: File name of the image from the client, or name of the project, only for display.
+        state: State: queued, running, done, failed or cancelled.
+        options: Options of the prediction; for a training, those of its images.
+        upload: Name of the file of the image or of the labels in the folder of the job.
+        upload_bytes: Size of that file.
+        created_s: Time of creation.
+        started_s: Time of the last start.
+        finished_s: Time of the end.
+        pixels_done: Number of predicted pixels.
+        pixels: Number of pixels of the image.
+        buildings: Number of buildings found so far.
+        attempts: Number of starts, without those that ended because the server was stopped.
+        crashes: Number of times that the process ended without an answer.
+        revision: Number of changes.
+        error: Result of `RooftraceError.to_json`, if the job failed.
+        figures: Figures of the image from `rooftrace predict --json`, or of the training, if the
+            job is done.
+        files: Result files, if the job is done.
+        training: Options of a training; None for a prediction.
+        progress: Progress of a training.
+        taken_s: Time since which the version of this training is in use; None if it is not.
+    """
+
+    number: int
+    id: str
+    name: str
+    state: JobState
+    options: SceneOptions
+    upload: str
+    upload_bytes: int
+    created_s: float
+    started_s: float | None
+    finished_s: float | None
+    pixels_done: int
+    pixels: int
+    buildings: int
+    attempts: int
+    crashes: int
+    revision: int
+    error: dict[str, str] | None
+    figures: dict[str, Any] | None
+    files: tuple[JobFile, ...]
+    training: TrainingOptions | None = None
+    progress: TrainingProgress | None = None
+    taken_s: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Return whether the job is done, failed or cancelled."""
+        return self.state not in ("queued", "running")
+
+
+def options_to_json(options: SceneOptions) -> str:
+    """Return options as JSON."""
+    return json.dumps(asdict(options))
+
+
+def options_from_json(text: str) -> SceneOptions:
+    """Return the options that `options_to_json` wrote."""
+    known = json.loads(text)
+    return SceneOptions(**{**known, "outputs": tuple(known["outputs"])})
+
+
+def crash_error(job: Job, reason: str) -> dict[str, str]:
+    """Return the error of a job that ended several times without an answer."""
+    if job.training is not None:
+        message, remedy = f"The fine-tuning on {job.name} failed: {reason}.", "Start it again, or"
+    else:
+        message, remedy = f"The prediction of {job.name} failed: {reason}.", "Send parts, or"
+    return PredictError(message, remedy=f"{remedy} ask the operator of the server.").to_json()
+
+
+_VERSION = 2
+
+_SCHEMA = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+    options TEXT NOT NULL,
+    upload TEXT NOT NULL,
+    upload_bytes INTEGER NOT NULL,
+    created_s REAL NOT NULL,
+    started_s REAL,
+    finished_s REAL,
+    pixels_done INTEGER NOT NULL DEFAULT 0,
+    pixels INTEGER NOT NULL,
+    buildings INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 1,
+    error TEXT,
+    figures TEXT,
+    files TEXT NOT NULL DEFAULT '[]'
+) STRICT;
+CREATE INDEX jobs_by_state ON jobs (state, number);
+"""
+
+_TRAININGS = """
+ALTER TABLE jobs ADD COLUMN training TEXT;
+ALTER TABLE jobs ADD COLUMN progress TEXT;
+ALTER TABLE jobs ADD COLUMN taken_s REAL;
+"""
+"""Change of a list of version 1 to version 2."""
+
+
+def _open_list(path: Path) -> sqlite3.Connection:
+    """Open the list of jobs, and create it if it is missing. The caller needs a lock to use it.
+
+    Raises:
+        ExportError: The file cannot be written, is not a list of jobs, or is damaged.
+        ConfigError: Another version has written the file.
+    """
+    try:
+        database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    except sqlite3.Error as error:
+        raise export_error(path, error) from error
+    database.row_factory = sqlite3.Row
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA busy_timeout = 10000")
+        # A job that was accepted survives a loss of power.
+        database.execute("PRAGMA synchronous = FULL")
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(" ".join(str(found).split()))
+        with _transaction(database):
+            version = int(database.execute("PRAGMA user_version").fetchone()[0])
+            if version in (0, 1):
+                for statement in ((_SCHEMA if version == 0 else "") + _TRAININGS).split(";\n"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+    except sqlite3.Error as error:
+        database.close()
+        raise _list_error(path, error) from error
+    if version not in (0, 1, _VERSION):
+        database.close()
+        raise ConfigError(
+            f"{path} has version {version}; expected {_VERSION}.",
+            remedy="Use another folder for the jobs, or the version of rooftrace that wrote it.",
+        )
+    return database
+
+
+def _list_error(path: Path, error: sqlite3.Error) -> ExportError:
+    """Return the error for a list of jobs that cannot be written or read."""
+    if isinstance(error, sqlite3.OperationalError):
+        return export_error(path, error)
+    return ExportError(
+        f"{path} cannot be used as the list of jobs: {error}.",
+        remedy=_DAMAGED_REMEDY,
+    )
+
+
+_DAMAGED_REMEDY = (
+    "Use another folder for the jobs. Or stop the server, copy the results that are needed, remove "
+    "that file, and start the server again; it then removes the files of jobs that are not listed."
 )
 
-__all__ = ["JobStore"]
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Commit all changes made inside, or none of them."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        # After some errors, such as a full disk, SQLite has already rolled back.
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _job_of(row: sqlite3.Row) -> Job:
+    values = dict(row)
+    try:
+        return Job(**{
+            **values,
+            "options": options_from_json(values["options"]),
+            "error": None if values["error"] is None else json.loads(values["error"]),
+            "figures": None if values["figures"] is None else json.loads(values["figures"]),
+            "files": tuple(JobFile(**one) for one in json.loads(values["files"])),
+            "training": _parsed(TrainingOptions, values["training"]),
+            "progress": _parsed(TrainingProgress, values["progress"]),
+        })  # fmt: skip
+    except (ValueError, TypeError, KeyError) as error:
+        raise ExportError(
+            f"The job {values['id']} in the list of jobs is damaged: {error}.",
+            remedy=_DAMAGED_REMEDY,
+        ) from error
+
+
+def _parsed(kind: type[T], text: str | None) -> T | None:
+    return None if text is None else kind(**json.loads(text))
+
 
 _DAY_S = 86_400.0
 
 _RETRY_AFTER_S = 60.0
-"""A job takes minutes: sooner it is not worth asking again."""
+"""Time after which a client may retry when the queue is full; a job takes minutes."""
 
-_MOST_ATTEMPTS = 5
-"""How often a job is begun: beyond that it is likely what takes the server down."""
+_MAX_ATTEMPTS = 5
+"""Maximum number of starts of a job; a job that needs more probably makes the server end."""
+
+LABELS = "labels"
+"""Name of the folder of labels in the folder of a training."""
+
+TASKS = "tasks.json"
+"""Name of the file of labels in that folder."""
+
+Prepare = Callable[[Path], None]
 
 Watcher = Callable[[str, Job | None], None]
-"""Called with the id of a job that has changed and the job, None where it was removed; in the
-thread that changed it."""
+"""Callback with the id of a changed job and the job, or None if it was removed. The thread that
+changed the job calls it."""
 
 
 class JobStore:
-    """A folder of jobs: `jobs.sqlite`, and a folder for each job called by its id.
+    """Folder of jobs: `jobs.sqlite`, and a folder for each job with its id as the name.
 
-    All threads may use it; one process at a time does, see `JobRunner`.
+    All threads of one process may use it; `JobRunner` locks it against other processes. Where the
+    list cannot be written, such as on a full disk, methods that change it raise ExportError and
+    change nothing. All methods raise ExportError where the list is damaged.
 
     Args:
-        folder: made where it is missing.
-        jobs_waiting: that may wait; one more is told to come again.
-        keep_days: after which what has ended is removed, with its files.
+        folder: Folder of the jobs; it is created if it is missing.
+        jobs_waiting: Maximum number of waiting jobs; further jobs get BusyError.
+        keep_days: Number of days after which an ended job and its files are removed.
 
     Raises:
-        ExportError: the folder cannot be written to.
-        ConfigError: it was written by a later version.
+        ExportError: The folder cannot be written, or its list is damaged.
+        ConfigError: Another version has written the folder.
     """
 
     def __init__(self, folder: Path, *, jobs_waiting: int = 100, keep_days: float = 7.0) -> None:
@@ -65,50 +308,61 @@ class JobStore:
         self._reserved: set[str] = set()
         path = self.folder / "jobs.sqlite"
         try:
-            # The images of others: nobody else on this machine is to look at them.
+            # Only this user may read the uploaded images.
             self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise export_error(path, error) from error
-        self._base = open_list(path)
+        self._database = _open_list(path)
 
     @property
     def _jobs(self) -> Path:
         return self.folder / "jobs"
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the list of jobs."""
         with self._lock:
-            self._base.close()
+            self._database.close()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """All that is done inside, or nothing of it."""
-        with self._lock, writing(self._base):
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._translated(), _transaction(self._database):
             yield
 
-    # Who wants to know.
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raise ExportError for a list that cannot be written or read, or is damaged."""
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            raise  # a defect of the program
+        except sqlite3.Error as error:
+            raise _list_error(self.folder / "jobs.sqlite", error) from error
+
+    def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        with self._lock, self._translated():
+            return self._database.execute(query, values).fetchall()
 
     def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Call `watcher` whenever a job changes; what is returned ends that."""
+        """Call `watcher` whenever a job changes, until the returned function is called."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    def _tell(self, job_id: str) -> Job | None:
+    def _notify(self, job_id: str) -> Job | None:
         job = self.get(job_id)
         for watcher in tuple(self._watchers):
             watcher(job_id, job)
         return job
 
-    # New jobs.
+    # Creation of jobs.
 
     def reserve(self) -> str:
-        """The id of a job to come, whose folder is there for its upload.
+        """Create the folder for the upload of a new job, and return the id of the job.
 
-        It ends with `add` or with `discard`.
+        Call `add` or `discard` next.
 
         Raises:
-            BusyError: as many jobs wait already as may.
-            ExportError: the folder cannot be made.
+            BusyError: Too many jobs are waiting.
+            ExportError: The folder cannot be created.
         """
         job_id = secrets.token_hex(16)
         with self._lock:
@@ -122,7 +376,7 @@ class JobStore:
         return job_id
 
     def discard(self, job_id: str) -> None:
-        """Remove what was reserved, with what it had of an upload; nothing where it was added."""
+        """Remove a reserved job and its upload; do nothing if the job was added."""
         with self._lock:
             if job_id not in self._reserved:
                 return
@@ -130,79 +384,135 @@ class JobStore:
         shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
 
     def add(self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions) -> Job:
-        """Queue what was reserved, when its upload is there.
+        """Queue a reserved job whose upload is complete.
 
         Args:
-            job_id: from `reserve`.
-            name: what the image is called, to be shown.
-            upload: the name of its file in the folder of the job.
-            pixels: of the image.
-            options: what was chosen.
+            job_id: Id from `reserve`.
+            name: File name of the image, for display.
+            upload: Name of the image file in the folder of the job.
+            pixels: Number of pixels of the image.
+            options: Options of the prediction.
         """
-        size = (self.folder_of(job_id) / upload).stat().st_size
-        with self._writing():
-            self._base.execute(
+        path = self.folder_of(job_id) / upload
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise export_error(path, error) from error
+        with self._transaction():
+            self._database.execute(
                 "INSERT INTO jobs (id, name, state, options, upload, upload_bytes, created_s, "
                 "pixels) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
                 (job_id, name, options_to_json(options), upload, size, time.time(), pixels),
             )
             self._reserved.discard(job_id)
-        job = self._tell(job_id)
+        job = self._notify(job_id)
         assert job is not None
         return job
+
+    def add_training(
+        self, name: str, options: SceneOptions, training: TrainingOptions, prepare: Prepare
+    ) -> Job:
+        """Queue a training, unless one on the same project waits or runs; return it in any case.
+
+        Args:
+            name: Name of the project, for display.
+            options: Options with which images are read.
+            training: Options of the training.
+            prepare: Function that writes the files that the training needs to the folder of the
+                job.
+
+        Raises:
+            BusyError: Too many jobs are waiting.
+            ExportError: The files cannot be written.
+        """
+        # Another request for the same training waits here, and then finds this one.
+        with self._lock:
+            for row in self._rows(
+                "SELECT * FROM jobs WHERE training IS NOT NULL AND state IN ('queued', 'running')"
+            ):
+                job = _job_of(row)
+                if job.training is not None and job.training.project == training.project:
+                    return job
+            job_id = self.reserve()
+            try:
+                prepare(self.folder_of(job_id))
+                with self._transaction():
+                    self._database.execute(
+                        "INSERT INTO jobs (id, name, state, options, upload, upload_bytes, "
+                        "created_s, pixels, training) VALUES (?, ?, 'queued', ?, ?, 0, ?, 0, ?)",
+                        (job_id, name, options_to_json(options), f"{LABELS}/{TASKS}", time.time(),
+                         json.dumps(asdict(training))),
+                    )  # fmt: skip
+                    self._reserved.discard(job_id)
+            except BaseException:
+                self.discard(job_id)
+                raise
+        added = self._notify(job_id)
+        assert added is not None
+        return added
 
     def _check_room(self) -> None:
         waiting = self.counts()["queued"] + len(self._reserved)
         if waiting >= self._jobs_waiting:
             raise BusyError(
                 f"{waiting} jobs are waiting already.",
-                remedy="Send it again when some of them are done.",
+                remedy="Send the request again when some of the jobs are done.",
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    # What there is.
+    # Queries.
 
     def folder_of(self, job_id: str) -> Path:
-        """Of all files of a job. The id has to be one of ours: it becomes part of a path."""
+        """Return the folder of a job. The id must come from this store, as it is part of a path."""
         return self._jobs / job_id
 
     def results(self, job_id: str) -> Path:
-        """Of the files that a job made."""
+        """Return the folder of the results of a job."""
         return self.folder_of(job_id) / "results"
 
     def get(self, job_id: str) -> Job | None:
-        """A job; None where there is none of that id."""
-        with self._lock:
-            row = self._base.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return None if row is None else job_of(row)
+        """Return a job, or None if it does not exist."""
+        rows = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
+        return _job_of(rows[0]) if rows else None
 
     def newest(self, limit: int, before: int | None = None) -> list[Job]:
-        """Jobs, the newest first.
+        """Return jobs, newest first.
 
         Args:
-            limit: how many at most.
-            before: only those that came before the job of this number.
+            limit: Maximum number of jobs.
+            before: Number of a job; only older jobs are returned.
         """
         latest = 2**62 if before is None else before
-        with self._lock:
-            rows = self._base.execute(
-                "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", (latest, limit)
-            ).fetchall()
-        return [job_of(row) for row in rows]
+        rows = self._rows(
+            "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", latest, limit
+        )
+        return [_job_of(row) for row in rows]
+
+    def trainings(self) -> list[Job]:
+        """Return the trainings that are done, newest first; each has a version of the model."""
+        rows = self._rows(
+            "SELECT * FROM jobs WHERE training IS NOT NULL AND state = 'done' ORDER BY number DESC"
+        )
+        return [_job_of(row) for row in rows]
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs there are in each state."""
-        with self._lock:
-            rows = self._base.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state").fetchall()
+        """Return the number of jobs in each state."""
+        rows = self._rows("SELECT state, COUNT(*) FROM jobs GROUP BY state")
         return {**dict.fromkeys(STATES, 0), **{row[0]: row[1] for row in rows}}
 
-    # How they go.
+    # Changes of state.
 
-    def claim(self) -> Job | None:
-        """The job that has waited longest, which runs now; None where none waits."""
-        with self._writing():
-            row = self._base.execute(
-                "SELECT id FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
+    def claim(self, *, training: bool = False) -> Job | None:
+        """Mark the job that has waited longest as running; return None if no job waits.
+
+        Args:
+            training: Whether a training is wanted; otherwise a prediction.
+        """
+        with self._transaction():
+            row = self._database.execute(
+                "SELECT id FROM jobs WHERE state = 'queued' AND (training IS NOT NULL) = ? "
+                "ORDER BY number LIMIT 1",
+                (training,),
             ).fetchone()
             if row is None:
                 return None
@@ -210,100 +520,123 @@ class JobStore:
                 row["id"], "queued",
                 state="running", started_s=time.time(), pixels_done=0, buildings=0,
             )  # fmt: skip
-            self._base.execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (row["id"],))
-        return self._tell(row["id"])
+            self._database.execute(
+                "UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (row["id"],)
+            )
+        return self._notify(row["id"])
 
     def progress(self, job_id: str, pixels_done: int, pixels: int, buildings: int) -> None:
-        """Note how far a running job is."""
-        told = {"pixels_done": pixels_done, "pixels": pixels, "buildings": buildings}
-        self._set(job_id, "running", **told)
+        """Store the progress of a running prediction."""
+        self._set(job_id, "running", pixels_done=pixels_done, pixels=pixels, buildings=buildings)
 
-    def finish(self, job_id: str, figures: dict[str, Any], files: Sequence[JobFile]) -> bool:
-        """Note that a running job is done; whether it was still running."""
+    def training_progress(self, job_id: str, progress: TrainingProgress) -> None:
+        """Store the progress of a running training."""
+        self._set(job_id, "running", progress=json.dumps(asdict(progress)))
+
+    def finish(self, job_id: str, figures: dict[str, Any], files: Sequence[JobFile]) -> None:
+        """Mark a job as done if it still runs."""
         listed = json.dumps([asdict(file) for file in files])
-        return self._set(
+        self._set(
             job_id, "running",
             state="done", finished_s=time.time(), figures=json.dumps(figures), files=listed,
-            buildings=figures.get("buildings") or 0, pixels_done=figures["pixels"],
-            pixels=figures["pixels"],
+            buildings=figures.get("buildings") or 0, pixels_done=figures.get("pixels", 0),
+            pixels=figures.get("pixels", 0),
         )  # fmt: skip
 
-    def fail(self, job_id: str, error: dict[str, str]) -> bool:
-        """Note why a running job failed; whether it was still running."""
-        told = {"state": "failed", "finished_s": time.time(), "error": json.dumps(error)}
-        return self._set(job_id, "running", **told)
+    def set_taken(self, job_id: str, *, taken: bool) -> None:
+        """Record that the version of a training that is done is in use, or that it no longer is.
 
-    def requeue(self, job: Job, *, crashed: bool) -> bool:
-        """Let a running job begin again, before those that came after it.
+        The watchers are not notified, because the training itself has not changed.
+        """
+        with self._transaction():
+            self._change(job_id, "done", taken_s=time.time() if taken else None)
+
+    def fail(self, job_id: str, error: dict[str, str]) -> None:
+        """Mark a job as failed if it still runs."""
+        self._set(
+            job_id, "running", state="failed", finished_s=time.time(), error=json.dumps(error)
+        )
+
+    def requeue(self, job: Job, *, crashed: bool) -> None:
+        """Queue a running job again, before all jobs that came after it.
 
         Args:
-            crashed: whether its process is to blame, and not that the server was stopped.
+            job: Job in its current state.
+            crashed: Whether its process crashed, as opposed to the server being stopped.
         """
         counted = {"crashes": job.crashes + 1} if crashed else {"attempts": job.attempts - 1}
-        return self._set(job.id, "running", state="queued", **counted)
+        self._set(job.id, "running", state="queued", **counted)
 
     def cancel(self, job_id: str) -> Job | None:
-        """Let a job not go on; None where there is none. Its process is the runner's affair.
+        """Mark a job as cancelled; return None if it does not exist. The runner ends its process.
 
         Raises:
-            JobStateError: it has ended already.
+            JobStateError: The job has already ended.
         """
-        with self._writing():
+        with self._transaction():
             job = self.get(job_id)
             if job is None:
                 return None
             if job.ended:
                 raise JobStateError(
-                    f"The job {job_id} is {job.state} already.",
+                    f"The job {job_id} is already {job.state}.",
                     remedy="Only a job that waits or runs can be cancelled.",
                 )
             self._change(job_id, job.state, state="cancelled", finished_s=time.time())
-        return self._tell(job_id)
+        return self._notify(job_id)
 
     def remove(self, job_id: str) -> bool:
-        """Strike a job off the list; whether it was there. Its files are the runner's affair."""
-        with self._writing():
-            cursor = self._base.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        """Remove a job from the list; return whether it existed. The runner removes its files.
+
+        Raises:
+            JobStateError: It is the training whose version is in use.
+        """
+        with self._transaction():
+            row = self._database.execute(
+                "SELECT id FROM jobs WHERE taken_s IS NOT NULL ORDER BY taken_s DESC LIMIT 1"
+            ).fetchone()
+            if row is not None and row["id"] == job_id:
+                raise JobStateError(
+                    f"The version of the training {job_id} is in use.",
+                    remedy="Go back to the version before it, or take another one, and then delete "
+                    "it.",
+                )
+            cursor = self._database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         if cursor.rowcount:
-            self._tell(job_id)
+            self._notify(job_id)
         return bool(cursor.rowcount)
 
-    def _set(self, job_id: str, state: JobState, /, **values: Any) -> bool:
-        with self._writing():
+    def _set(self, job_id: str, state: JobState, /, **values: Any) -> None:
+        """Change a job that is in `state`, and notify the watchers."""
+        with self._transaction():
             changed = self._change(job_id, state, **values)
         if changed:
-            self._tell(job_id)
-        return changed
+            self._notify(job_id)
 
     def _change(self, job_id: str, state: JobState, /, **values: Any) -> bool:
-        """Change a job that is in `state`; whether it was."""
-        # The names of columns are written in this file alone.
+        """Change a job that is in `state`; return whether it was."""
+        # The column names come only from this file.
         columns = "".join(f"{column} = ?, " for column in values)
-        cursor = self._base.execute(
-            f"UPDATE jobs SET {columns}revision = revision + 1 WHERE id = ? AND state = ?",  # noqa: S608
+        cursor = self._database.execute(
+            f"UPDATE jobs SET {columns}revision = revision + 1 "  # noqa: S608  # nosec B608
+            "WHERE id = ? AND state = ?",
             (*values.values(), job_id, state),
         )
         return bool(cursor.rowcount)
 
-    # What is left by others, and what is old.
+    # Recovery and removal.
 
     def recover(self) -> None:
-        """Queue again what ran when the server ended, and remove files that belong to no job.
+        """Queue the jobs that ran when the server ended, and remove files that belong to no job.
 
-        Nobody else may be at work in the folder.
+        No other process may use the folder.
         """
-        with self._lock:
-            rows = self._base.execute("SELECT * FROM jobs WHERE state = 'running'").fetchall()
-        for job in map(job_of, rows):
-            if job.attempts < _MOST_ATTEMPTS:
+        rows = self._rows("SELECT * FROM jobs WHERE state = 'running'")
+        for job in map(_job_of, rows):
+            if job.attempts < _MAX_ATTEMPTS:
                 self._set(job.id, "running", state="queued")
                 continue
-            error = {
-                "type": "PredictError",
-                "message": f"The server ended {job.attempts} times while it predicted {job.name}.",
-                "remedy": "Send the scene in parts, or ask who keeps the server.",
-            }
-            self.fail(job.id, error)
+            self.fail(job.id, crash_error(job, f"the server ended {job.attempts} times meanwhile"))
         for folder in self._jobs.iterdir():
             kept = self.get(folder.name)
             if kept is None:
@@ -311,17 +644,19 @@ class JobStore:
             elif kept.state in ("failed", "cancelled"):
                 self.empty(kept.id)
 
-    def expire(self) -> int:
-        """Remove what ended `keep_days` ago or earlier; how many jobs that were."""
-        with self._lock:
-            rows = self._base.execute(
-                "SELECT id FROM jobs WHERE finished_s < ? AND state NOT IN ('queued', 'running')",
-                (time.time() - self.keep_days * _DAY_S,),
-            ).fetchall()
-        gone = [row["id"] for row in rows if self.remove(row["id"])]
-        for job_id in gone:
-            shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
-        return len(gone)
+    def expire(self) -> None:
+        """Remove the jobs that ended `keep_days` ago or earlier, with their files.
+
+        Trainings that are done are kept, because they have the versions of the model.
+        """
+        rows = self._rows(
+            "SELECT id FROM jobs WHERE finished_s < ? AND state NOT IN ('queued', 'running') "
+            "AND (training IS NULL OR state <> 'done')",
+            time.time() - self.keep_days * _DAY_S,
+        )
+        for row in rows:
+            if self.remove(row["id"]):
+                shutil.rmtree(self.folder_of(row["id"]), ignore_errors=True)
 
     def empty(self, job_id: str) -> None:
         """Remove the files of a job that will have no results."""

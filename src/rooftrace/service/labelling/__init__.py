@@ -1,1 +1,1 @@
-"""What a Label Studio server asks of its ML backend: regions for its tasks."""
+"""ML backend for Label Studio: predicted regions for its tasks."""

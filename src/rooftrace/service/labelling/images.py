@@ -1,7 +1,7 @@
-"""The images of tasks, fetched from the Label Studio server that they are of, and nowhere else.
+"""Images of Label Studio tasks, fetched only from the Label Studio server of the task.
 
-A task is the word of a stranger: from an address in it only the place within the one server is
-taken, and of that only where Label Studio keeps images. Nothing in it is a path on this machine.
+A task is untrusted input. Of an address in a task, only the path on that one server is used, and
+only a path at which Label Studio stores images. A task never names a path on this machine.
 """
 
 from __future__ import annotations
@@ -11,36 +11,39 @@ import binascii
 import io
 import ipaddress
 import re
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes, urlsplit
 
 from PIL import Image
 
+from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
-from rooftrace.data.labelstudio.client import LabelStudio
-from rooftrace.data.labelstudio.references import original_name
+from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio.references import original_name
 
-__all__ = ["Fetched", "TaskImages"]
+__all__ = ["TaskImage", "TaskImages"]
 
 _UPLOAD = re.compile(r"/data/upload/(?:\d+/)?([^/\\]+)")
 _STORED = re.compile(r"/(?:tasks|projects)/\d+/(?:resolve|presign)/")
 _LOCAL = "/data/local-files/"
 _BUCKETS = ("s3", "gs", "azure-blob", "redis")
-_MOST_PROJECTS = 256
-_TOLD = 100
+_MAX_PROJECTS = 256
+"""Maximum number of projects whose servers are remembered."""
+
+_MAX_SHOWN_CHARS = 100
+"""Maximum length of a received value in a message."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = (None, 1)
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """An image as it was stored.
+class TaskImage:
+    """An image file of a task.
 
     Args:
-        data: of the file.
-        name: of it, for messages and for what its name says of its place.
+        data: Bytes of the file.
+        name: File name, for messages and for a slippy map tile in the name.
     """
 
     data: bytes
@@ -48,119 +51,115 @@ class Fetched:
 
 
 class TaskImages:
-    """What may be fetched, and with which right.
+    """Client for the images of tasks.
 
     Args:
-        url: of the Label Studio server; None where only one on this machine is to introduce
-            itself.
-        token: for it, personal or legacy; None where it is to give its own at `introduce`. Without
-            an address it is sent nowhere.
-        most_bytes: of one image.
+        url: Address of the Label Studio server. None allows only a server on this machine, which
+            sends its address to `connect`.
+        token: Personal or legacy access token of that server. None uses the token that the server
+            sends to `connect`. Without `url` the token is never sent.
+        max_bytes: Maximum size of an image.
 
     Raises:
-        ConfigError: the address or the token cannot be one.
+        ConfigError: The address or the token is malformed.
     """
 
-    def __init__(self, url: str | None, token: str | None, most_bytes: int) -> None:
+    def __init__(self, url: str | None, token: str | None, max_bytes: int) -> None:
         checked = LabelStudio(url, token or "none") if url else None
         self._url = None if checked is None else checked.url
         self._own = checked if token else None
-        self._most_bytes = most_bytes
-        self._introduced: OrderedDict[str, LabelStudio] = OrderedDict()
-        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self._connected: LruCache[str, LabelStudio] = LruCache(_MAX_PROJECTS)
 
-    def introduce(self, project: str, hostname: str, token: str, *, near: bool) -> None:
-        """A server says where it is and gives a token for a project; kept while this process is.
+    def connect(self, project: str, hostname: str, token: str, *, is_local: bool) -> None:
+        """Remember the address and token that a server sends when a project is connected.
 
         Args:
-            project: as the server names it in every request.
-            hostname: its address, as it knows it.
-            token: of the person who made the project.
-            near: whether it asks from this machine.
+            project: Name of the project in the server's requests.
+            hostname: Address of the server, as the server knows it.
+            token: Token of the person who created the project.
+            is_local: Whether the request comes from this machine.
 
         Raises:
-            ConfigError: it is not the server that was named; or none was, and it is elsewhere.
+            ConfigError: The server is not the configured one; or none is configured, and the
+                server is not on this machine.
         """
         if self._own is not None:
             return
         if self._url is None:
-            if not (near and _is_loopback(hostname)):
+            if not (is_local and _is_loopback(hostname)):
                 raise ConfigError(
-                    f"A Label Studio server introduces itself as {hostname[:_TOLD]!r}, which was "
-                    "not named when this server was started.",
+                    "A Label Studio server connects from "
+                    f"{hostname[:_MAX_SHOWN_CHARS]!r}; this server was started without the "
+                    "address of a Label Studio server.",
                     remedy="Start rooftrace with the address of Label Studio and a token for it.",
                 )
         elif _origin(hostname) != _origin(self._url):
             raise ConfigError(
-                f"A Label Studio server introduces itself as {hostname[:_TOLD]!r}; expected "
+                f"A Label Studio server connects from {hostname[:_MAX_SHOWN_CHARS]!r}; expected "
                 f"{self._url}.",
-                remedy="Start rooftrace with a token, too, or set the server's LABEL_STUDIO_HOST.",
+                remedy="Start rooftrace with a token, or set LABEL_STUDIO_HOST of Label Studio.",
             )
-        server = LabelStudio(self._url or hostname, token)
-        with self._lock:
-            self._introduced[project] = server
-            self._introduced.move_to_end(project)
-            while len(self._introduced) > _MOST_PROJECTS:
-                self._introduced.popitem(last=False)
+        self._connected.put(project, LabelStudio(self._url or hostname, token))
 
-    def fetch(self, reference: object, task: int | None, project: str) -> Fetched:
-        """The image that a task names.
+    def fetch(self, reference: object, task: int | None, project: str) -> TaskImage:
+        """Fetch the image of a task.
 
         Args:
-            reference: how it does: an upload, a local file, the address of a bucket, the server's
-                own address of one of these, or a data URI.
-            task: its number; an image in a bucket is asked for by it.
-            project: see `introduce`.
+            reference: Reference in the task: an upload, a local file, the address of a bucket, the
+                server's address of one of these, or a data URI.
+            task: Number of the task, which requests for images in buckets need.
+            project: Name of the project, see `connect`.
 
         Raises:
-            ConfigError: no server is known, or it does not accept the token.
-            DataError: it is anything else, or cannot be fetched; it is turned by its EXIF.
-            TooLargeError: more bytes than the limit.
+            ConfigError: The server of the project is not known, or refuses the token.
+            DataError: The reference has another form, the image cannot be fetched, or its EXIF
+                rotates it.
+            TooLargeError: The image has more than `max_bytes` bytes.
         """
         if not isinstance(reference, str) or not reference:
             raise DataError(
-                f"The task names its image as {str(reference)[:_TOLD]!r}; expected a text.",
-                remedy="Check the task's data against the labelling interface.",
+                f"The image of the task is {str(reference)[:_MAX_SHOWN_CHARS]!r}; expected a text.",
+                remedy="Compare the task's data with the labelling interface.",
             )
         if reference[:5].casefold() == "data:":
-            fetched = Fetched(self._embedded(reference), "image")
+            fetched = TaskImage(self._embedded(reference), "image")
         else:
             server = self._server(project)
             path, query, name = _place(reference, server.url, task)
-            fetched = Fetched(server.fetch(path, query, most_bytes=self._most_bytes), name)
+            fetched = TaskImage(server.fetch(path, query, most_bytes=self._max_bytes), name)
         _check_upright(fetched)
         return fetched
 
     def _server(self, project: str) -> LabelStudio:
-        with self._lock:
-            server = self._own or self._introduced.get(project)
+        server = self._own or self._connected.get(project)
         if server is None:
             raise ConfigError(
-                "It is not known which Label Studio server this project is of.",
-                remedy="Open the project's Settings, Model, so that Label Studio introduces "
-                "itself again; or start rooftrace with its address and a token.",
+                "The Label Studio server of this project is not known.",
+                remedy="Open the project's Settings, Model, so that Label Studio connects again; "
+                "or start rooftrace with its address and a token.",
             )
         return server
 
     def _embedded(self, reference: str) -> bytes:
         head, comma, body = reference[5:].partition(",")
         if not comma:
-            raise DataError("The task's data URI has no comma, and so no content.")
-        if len(body) > 3 * self._most_bytes:  # every byte may be written %41
-            raise _too_large(self._most_bytes)
+            raise DataError("The task's data URI has no comma, so it has no content.")
+        if len(body) > 3 * self._max_bytes:  # each byte may be encoded as %41
+            raise _too_large(self._max_bytes)
         try:
             data = unquote_to_bytes(body)
             if head.casefold().endswith(";base64"):
                 data = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
             raise DataError(f"The task's data URI cannot be read: {error}.") from error
-        if len(data) > self._most_bytes:
-            raise _too_large(self._most_bytes)
+        if len(data) > self._max_bytes:
+            raise _too_large(self._max_bytes)
         return data
 
 
 def _place(reference: str, url: str, task: int | None) -> tuple[str, dict[str, str], str]:
-    """Path, query and file name of an image on the server; made anew of what is understood."""
+    """Return path, query and file name of an image on the server, built from recognised parts."""
     try:
         split = urlsplit(reference)
         own = not split.scheme or _origin(reference) == _origin(url)
@@ -193,17 +192,17 @@ def _last(path: str) -> str:
 
 def _elsewhere(reference: str, url: str) -> DataError:
     return DataError(
-        f"The task names its image as {reference[:_TOLD]!r}; images are fetched from {url} alone: "
-        "uploads, local files and connected storages.",
+        f"The image of the task is {reference[:_MAX_SHOWN_CHARS]!r}; images are fetched only from "
+        f"{url}: uploads, local files and connected storages.",
         remedy="Upload the image to Label Studio, or connect its storage there without pre-signed "
         "URLs.",
     )
 
 
-def _too_large(most_bytes: int) -> TooLargeError:
+def _too_large(max_bytes: int) -> TooLargeError:
     return TooLargeError(
-        f"The task's image has more than the {most_bytes:,} bytes that are taken.",
-        remedy="Cut it into chips.",
+        f"The task's image has more than the maximum of {max_bytes:,} bytes.",
+        remedy="Cut it into smaller images.",
     )
 
 
@@ -221,16 +220,16 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-def _check_upright(fetched: Fetched) -> None:
-    """A browser turns such an image, and regions would lie beside what they outline."""
+def _check_upright(fetched: TaskImage) -> None:
+    """Refuse an image that its EXIF rotates, because browsers rotate it but not its regions."""
     try:
         with Image.open(io.BytesIO(fetched.data), formats=("JPEG", "PNG")) as image:
             orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # what is none of these, or damaged, is told by who decodes it
+    except Exception:  # the decoder reports other formats and damaged files
         return
     if orientation not in _UPRIGHT:
         raise DataError(
-            f"{fetched.name[:_TOLD]!r} says by its EXIF that it is to be turned (orientation "
-            f"{orientation}): Label Studio shows it so, and regions would lie elsewhere.",
-            remedy="Save it upright, without EXIF.",
+            f"The EXIF of {fetched.name[:_MAX_SHOWN_CHARS]!r} rotates the image (orientation "
+            f"{orientation}). Label Studio shows it rotated, so regions would be misplaced.",
+            remedy="Save the image upright, without EXIF.",
         )

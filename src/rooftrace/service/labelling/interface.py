@@ -1,8 +1,8 @@
-"""Which regions the labelling interface of a project takes, by its XML.
+"""The control of a Label Studio labelling interface that receives the predicted regions.
 
-https://labelstud.io/tags. Label Studio sends the interface with each request, so that what is
-chosen there need not be kept here: attributes of the control that begin with `rooftrace_`, and
-`predicted_values` of a `<Label>`, which other ML backends read, too.
+https://labelstud.io/tags describes the XML. Label Studio sends the interface with each request, so
+settings are kept there: attributes of the control that begin with `rooftrace_`, and
+`predicted_values` of a `<Label>`, which other ML backends also read.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from xml.etree import ElementTree
 
 from pydantic import Field
 
-from rooftrace.core.config import Config, nearest, parse_config
+from rooftrace.core.config import Config, did_you_mean, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.data.labelstudio.read import UNKNOWN_LABEL
-from rooftrace.data.labelstudio.write import Control
+from rooftrace.labels.config import LabelConfig
+from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
+from rooftrace.labels.labelstudio.write import Control
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["Settings", "Tool", "ToolKind", "read_interface"]
+__all__ = ["ControlKind", "ControlSettings", "LabelControl", "read_interface", "read_labels"]
 
-ToolKind = Literal["polygon", "brush", "rectangle"]
+ControlKind = Literal["polygon", "brush", "rectangle"]
 
-_TAGS: dict[str, ToolKind] = {
+_TAGS: dict[str, ControlKind] = {
     "PolygonLabels": "polygon",
     "BrushLabels": "brush",
     "RectangleLabels": "rectangle",
 }
-"""In this order, where an interface has several: an outline is the easiest to correct."""
+"""Kind by tag, in order of preference: annotators correct outlines most easily."""
 
 _PREFIX = "rooftrace_"
-_MOST_SIGNS = 1_000_000
+_MAX_XML_CHARS = 1_000_000
 
-# Comments and CDATA apart: a document type, which alone can hold entities.
+# A document type declaration, the only place for entities. Comments and CDATA are allowed.
 _DECLARATION = re.compile(r"<!(?!--|\[CDATA\[)")
 
 
-class Settings(Config):
-    """What a control's attributes say, without their `rooftrace_`.
+class ControlSettings(Config):
+    """Attributes of a control, without their prefix `rooftrace_`.
 
     Args:
-        gsd_m: metres per pixel of images whose georeference does not say.
-        threshold: on the building's probability; default the model's own.
-        min_area_m2: smaller buildings are left out.
-        fill: whether this control is filled, where the interface has several.
+        gsd_m: Metres per pixel of images without a georeference.
+        threshold: Threshold of the building probability; by default the model's own.
+        min_area_m2: Minimum area of a building.
+        fill: Whether to fill this control if the interface has several.
     """
 
     gsd_m: Annotated[float, Field(gt=0)] | None = None
@@ -56,74 +57,103 @@ class Settings(Config):
 
 
 @dataclass(frozen=True)
-class Tool:
-    """The control of an interface that is filled.
+class LabelControl:
+    """The control of an interface that receives the predicted regions.
 
     Args:
-        kind: what is drawn with it.
-        control: the names that results go by.
-        key: of a task's data, under which its image is named.
-        labels: names by class index of the model; a class without one is left out.
-        shows_unknown: whether it has the label for pixels about which nothing is known.
-        settings: of its attributes.
+        kind: Kind of region.
+        control: Names of the control and its image in results.
+        key: Key of the image in a task's data.
+        labels: Label by class index of the model, without classes that have no label.
+        shows_unknown: Whether the control has the label for pixels of unknown class.
+        settings: Settings of the control's attributes.
     """
 
-    kind: ToolKind
+    kind: ControlKind
     control: Control
     key: str
     labels: dict[int, str]
     shows_unknown: bool
-    settings: Settings
+    settings: ControlSettings
 
 
-def read_interface(xml: str, spec: BundleSpec) -> Tool:
-    """The control that the regions of a model belong to.
+def read_interface(xml: str, spec: BundleSpec) -> LabelControl:
+    """Return the control of an interface that receives the regions of a model.
 
     Args:
-        xml: the labelling interface.
-        spec: of the model; its classes are looked for among the labels, in whatever case, and
-            among their `predicted_values`.
+        xml: Labelling interface.
+        spec: Description of the model. Its classes are matched with the labels and their
+            `predicted_values`, ignoring case.
 
     Raises:
-        ConfigError: the XML cannot be read; it has no control for regions of an image; none of
-            the model's classes is a label of it; an attribute is wrong.
+        ConfigError: The XML cannot be read, has no control for regions of an image, has no label
+            for a class of the model, or has a wrong attribute.
     """
     found = list(_candidates(_parsed(xml), spec))
     if not found:
         raise ConfigError(
             "The labelling interface has none of "
             f'{", ".join(f"<{tag}>" for tag in _TAGS)} on an <Image value="$…">.',
-            remedy="Add one of them to it, with a <Label> for each class of the model: "
+            remedy="Add one of them, with a <Label> for each class of the model: "
             f"{', '.join(spec.classes[1:])}.",
         )
-    asked = [tool for tool, _ in found if tool.settings.fill]
-    if len(asked) > 1:
-        names = ", ".join(tool.control.name for tool in asked)
+    marked = [control for control, _ in found if control.settings.fill]
+    if len(marked) > 1:
+        names = ", ".join(control.control.name for control in marked)
         raise ConfigError(
-            f'The labelling interface has rooftrace_fill="true" {len(asked)} times ({names}).',
-            remedy="Leave it at the one control that is to be filled.",
+            f'The labelling interface has rooftrace_fill="true" {len(marked)} times ({names}).',
+            remedy="Keep it at only one control.",
         )
     order = list(_TAGS.values())
-    usable = asked or [tool for tool, _ in found if tool.labels]
+    usable = marked or [control for control, _ in found if control.labels]
     if usable and usable[0].labels:
-        return min(usable, key=lambda tool: order.index(tool.kind))
+        return min(usable, key=lambda control: order.index(control.kind))
     known = dict.fromkeys(label for _, labels in found for label in labels)
     wanted = spec.classes[spec.building_class]
     raise ConfigError(
-        f"The labelling interface has no label {wanted!r}, as the model calls it. "
-        f"{nearest(wanted, known)}".strip(),
-        remedy=f'Add it, or say which label it is: <Label value="…" predicted_values="{wanted}"/>. '
-        f"There are {', '.join(known) or 'none'}.",
+        f"The labelling interface has no label {wanted!r}, a class of the model. "
+        f"{did_you_mean(wanted, known)}".strip(),
+        remedy=f'Add it, or assign it to a label: <Label value="…" predicted_values="{wanted}"/>. '
+        f"Labels of the interface: {', '.join(known) or 'none'}.",
+    )
+
+
+def read_labels(xml: str, spec: BundleSpec) -> LabelConfig:
+    """Return the meaning of all labels of an interface, for a training of a model.
+
+    Args:
+        xml: Labelling interface.
+        spec: Description of the model. Labels are assigned to its classes as by `read_interface`;
+            shapes of other labels are not drawn.
+
+    Raises:
+        ConfigError: The XML cannot be read.
+    """
+    names: dict[str, list[str]] = {}
+    drop = []
+    known = {name.casefold(): name for name in spec.classes}
+    for label, own in _labels(_parsed(xml)).items():
+        matches = [known[name.casefold()] for name in own if name.casefold() in known]
+        if matches:
+            names.setdefault(matches[0], []).append(label)
+        elif label != UNKNOWN_LABEL:
+            drop.append(label)
+    return LabelConfig(
+        classes=spec.classes,
+        building=spec.classes[spec.building_class],
+        names={name: tuple(labels) for name, labels in names.items()},
+        drop=tuple(drop),
     )
 
 
 def _parsed(xml: str) -> ElementTree.Element:
-    if len(xml) > _MOST_SIGNS:
-        raise _unreadable(f"it has {len(xml):,} signs, more than {_MOST_SIGNS:,}")
+    if len(xml) > _MAX_XML_CHARS:
+        raise _unreadable(f"it has {len(xml):,} characters, more than {_MAX_XML_CHARS:,}")
     if _DECLARATION.search(xml):
-        raise _unreadable("it has a document type, which none needs")
+        raise _unreadable("it has a document type declaration, which is not allowed")
     try:
-        return ElementTree.fromstring(xml)  # noqa: S314  no entity without a document type
+        # There are no entities without a document type.
+        return ElementTree.fromstring(xml)  # noqa: S314  # nosec B314
     except (ElementTree.ParseError, ValueError) as error:
         raise _unreadable(str(error)) from error
 
@@ -137,8 +167,8 @@ def _unreadable(why: str) -> ConfigError:
 
 def _candidates(
     root: ElementTree.Element, spec: BundleSpec
-) -> Iterator[tuple[Tool, tuple[str, ...]]]:
-    """The controls that can be filled, with all their labels."""
+) -> Iterator[tuple[LabelControl, tuple[str, ...]]]:
+    """Yield the controls for regions of an image, each with all its labels."""
     images = {
         str(image.get("name")): image.get("value", "")[1:]
         for image in root.iter("Image")
@@ -160,29 +190,31 @@ def _candidates(
         settings = _settings(own, name)
         labels = _labels(element)
         mapped = _mapped(labels, spec)
-        tool = Tool(
+        control = LabelControl(
             kind, Control(name, on[0]), images[on[0]], mapped, UNKNOWN_LABEL in labels, settings
         )
-        yield tool, tuple(labels)
+        yield control, tuple(labels)
 
 
-def _settings(attributes: dict[str, str], name: str) -> Settings:
+def _settings(attributes: dict[str, str], name: str) -> ControlSettings:
     source = f"The attributes {_PREFIX}… of {name!r} in the labelling interface"
     try:
-        return parse_config(dict(attributes), Settings, source=source)
+        return parse_config(dict(attributes), ControlSettings, source=source)
     except ConfigError as error:
-        known = ", ".join(_PREFIX + key for key in Settings.model_fields)
-        raise ConfigError(error.message, remedy=f"Correct it; there are {known}.") from error
+        known = ", ".join(_PREFIX + key for key in ControlSettings.model_fields)
+        raise ConfigError(
+            error.message, remedy=f"Correct it; the attributes are {known}."
+        ) from error
 
 
 def _labels(control: ElementTree.Element) -> dict[str, tuple[str, ...]]:
-    """Names in results, each with what a model may call it."""
+    """Return the labels of a control, each with the class names that match it."""
     labels = {}
     for label in control.iter("Label"):
         value, alias = label.get("value", ""), label.get("alias", "")
-        told = [part.strip() for part in label.get("predicted_values", "").split(",")]
+        classes = [part.strip() for part in label.get("predicted_values", "").split(",")]
         if value or alias:
-            labels[alias or value] = tuple(name for name in (*told, value, alias) if name)
+            labels[alias or value] = tuple(name for name in (*classes, value, alias) if name)
     return labels
 
 

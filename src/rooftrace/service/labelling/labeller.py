@@ -1,71 +1,295 @@
-"""A model that labels the tasks of a Label Studio server."""
+"""Predictions for Label Studio tasks, as regions of one control."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
+import shapely
+from rasterio.features import rasterize
 
+from rooftrace.core.cache import LazyValue
 from rooftrace.core.errors import BusyError, DataError, LabelError, RooftraceError
-from rooftrace.data.labelstudio.references import GSD_KEY
-from rooftrace.predict.options import SceneOptions
+from rooftrace.core.types import BoolArray, Footprints, Mask, RasterSource
+from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
+from rooftrace.labels.labelstudio.references import GSD_KEY
+from rooftrace.labels.labelstudio.regions import (
+    BrushError,
+    BrushShape,
+    decode_brush,
+    find_regions,
+    malformed,
+)
+from rooftrace.labels.labelstudio.write import brush_results, polygon_results, rectangle_results
+from rooftrace.models.clicks import Click
+from rooftrace.predict.clicks import load_clicks
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import Prediction
-from rooftrace.service.labelling.images import TaskImages
-from rooftrace.service.labelling.interface import Tool, read_interface
-from rooftrace.service.labelling.regions import drawn_area, regions_of
+from rooftrace.service.labelling.clicks import ClickedBuilding, ClickTool
+from rooftrace.service.labelling.images import TaskImage, TaskImages
+from rooftrace.service.labelling.interface import LabelControl, read_interface
 from rooftrace.service.service import Service
+from rooftrace.service.versions import ModelVersions
 
-__all__ = ["Labeller"]
+__all__ = ["Labeller", "clicked_regions", "clicks_of", "drawn_area", "regions_of"]
 
-_log = logging.getLogger(__name__)
+MAX_TASKS = 16
+"""Maximum number of tasks that are predicted in one request."""
 
-MOST_AT_ONCE = 16
-PATIENCE_S = 60.0
-"""Label Studio waits 100 s for an answer, and forgets what comes later. It asks for up to 1,000
-tasks at once; where it gets one prediction for several tasks, it asks again for each alone."""
+MAX_WAIT_S = 60.0
+"""Maximum time of a request. Label Studio waits 100 s and ignores later answers. It sends up to
+1,000 tasks at once. If it receives one prediction for several tasks, it requests each alone."""
 
-_LONGEST_WAIT_S = 5.0
-_MOST_GSD_M = 1e6
+_MAX_PAUSE_S = 5.0
+_MAX_GSD_M = 1e6
+_CONTEXT = "the regions of a smart tool"
+_LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def regions_of(
+    made: Prediction, control: LabelControl, drawn: shapely.Geometry | None = None
+) -> list[dict[str, Any]]:
+    """Return the results of one prediction in Label Studio's format.
+
+    Each building gives one polygon or rectangle with its score. Each class gives one brush with
+    the mask of the class and the mean score of its buildings.
+
+    Args:
+        made: Prediction of the image.
+        control: Control that receives the regions.
+        drawn: Area in pixels (x right, y down) that was drawn with a smart tool; only buildings
+            that touch it are returned.
+
+    Raises:
+        LabelError: The image is too large for a brush mask.
+    """
+    grid = made.mask.grid
+    found = _in_pixels(made)
+    if drawn is not None:
+        found = found.take(np.asarray(shapely.intersects(drawn, found.geometry), dtype=np.bool_))
+    by_label = {
+        label: found.of_class(index) if made.outlines.class_id is not None else found
+        for index, label in control.labels.items()
+    }
+    if control.kind == "brush":
+        results = _brushes(made.mask, control, drawn)
+        for result in results:
+            [label] = result["value"]["brushlabels"]
+            if label in by_label and len(by_label[label]):
+                result["score"] = float(by_label[label].score.mean())
+    else:
+        write = polygon_results if control.kind == "polygon" else rectangle_results
+        results = []
+        for number, (label, part) in enumerate(by_label.items()):
+            for result in write(part, grid, label, control.control):
+                results.append(result | {"id": f"{number}{result['id']}"})
+    if drawn is not None:
+        results = _with_new_ids(results)
+    return results
+
+
+def clicked_regions(found: ClickedBuilding, control: LabelControl, label: str) -> (
+    list[dict[str, Any]]
+):  # fmt: skip
+    """Return the results of a clicked building in Label Studio's format.
+
+    Args:
+        found: The building.
+        control: Control that receives the regions.
+        label: Label of buildings.
+
+    Raises:
+        LabelError: The image is too large for a brush mask.
+    """
+    if control.kind == "brush":
+        mask = Mask(found.mask.astype(np.uint8), np.ones_like(found.mask), found.grid)
+        results = list(brush_results(mask, ["", label], control.control))
+    else:
+        write = polygon_results if control.kind == "polygon" else rectangle_results
+        results = write(found.outlines, found.grid, label, control.control)
+    return _with_new_ids(results)
+
+
+def _with_new_ids(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return results whose ids differ from those of regions suggested earlier for the same task."""
+    batch = secrets.token_hex(4)
+    return [result | {"id": f"{batch}-{result['id']}"} for result in results]
+
+
+def clicks_of(context: object, label: str | None) -> tuple[Click, ...]:
+    """Return the key points of a smart tool as clicks, in shares of the image's height and width.
+
+    Args:
+        context: Context of the request, see `drawn_area`.
+        label: Label of buildings; None if the interface has none.
+
+    Returns:
+        Clicks, a positive one first; none if a region is no key point or has another label, or if
+        no click is positive.
+
+    Raises:
+        LabelError: A key point does not have Label Studio's format.
+    """
+    results = context.get("result") if isinstance(context, Mapping) else None
+    if label is None or not isinstance(results, list):
+        return ()
+    clicks = []
+    for result in results:
+        kind = str(result.get("type")) if isinstance(result, Mapping) else ""
+        if not kind.startswith("keypoint"):
+            return ()
+        point = _key_point(result.get("value"), (1, 1))
+        value = result["value"]
+        if (value.get(kind) or value.get("labels") or [label]) != [label]:
+            return ()
+        # Label Studio marks the points that an annotator sets with the Alt key.
+        positive = bool(result.get("is_positive", True))
+        clicks.append(Click(point.y, point.x, positive))
+    if not any(click.positive for click in clicks):
+        return ()
+    first = next(number for number, click in enumerate(clicks) if click.positive)
+    return (clicks[first], *clicks[:first], *clicks[first + 1 :])
+
+
+def drawn_area(context: object, shape_yx: tuple[int, int]) -> shapely.Geometry | None:
+    """Return the area in pixels that an annotator has drawn with a smart tool, or None.
+
+    Args:
+        context: Context of the request: `{"result": [regions]}`, including key points.
+        shape_yx: Shape of the image.
+
+    Raises:
+        LabelError: A region does not have Label Studio's format.
+    """
+    results = context.get("result") if isinstance(context, Mapping) else None
+    if not results:
+        return None
+    regions, _ = find_regions(results, _CONTEXT)
+    shapes: list[shapely.Geometry] = []
+    for region in regions:
+        if isinstance(region.shape, BrushShape):
+            try:
+                mask = decode_brush(region.shape.rle, shape_yx)
+            except BrushError as error:
+                raise malformed(region.where, "its brush", str(error), "a mask of it") from error
+            shapes.append(_boxes(mask))
+        else:
+            shapes.append(region.shape.outline(shape_yx).buffer(0))
+    shapes += [
+        _key_point(result.get("value"), shape_yx)
+        for result in results
+        if str(result.get("type")).startswith("keypoint")
+    ]
+    return shapely.union_all(shapes) if shapes else None
+
+
+def _key_point(value: object, shape_yx: tuple[int, int]) -> shapely.Point:
+    match value:
+        case {"x": int() | float() as x, "y": int() | float() as y}:
+            if 0 <= x <= 100 and 0 <= y <= 100:
+                return shapely.Point(x / 100 * shape_yx[1], y / 100 * shape_yx[0])
+    raise malformed(_CONTEXT, "a key point", value, "x and y in percent")
+
+
+def _boxes(mask: BoolArray) -> shapely.Geometry:
+    """Return the area of a mask as the union of its row runs."""
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (rows, starts), (_, stops) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    return shapely.union_all(shapely.box(starts, rows, stops, rows + 1))
+
+
+def _in_pixels(made: Prediction) -> Footprints:
+    """Return the outlines in pixel coordinates of the image."""
+    if made.outlines.crs is None:
+        return made.outlines
+    geometry = shapely.transform(made.outlines.geometry, made.mask.grid.to_pixels)
+    return replace(made.outlines, geometry=geometry, crs=None)
+
+
+def _brushes(
+    mask: Mask, control: LabelControl, drawn: shapely.Geometry | None
+) -> list[dict[str, Any]]:
+    shown = np.isin(mask.data, list(control.labels)) & mask.valid
+    if drawn is not None:
+        shown &= _touched(shown, drawn)
+    # Classes without a label count as background, and so do unknown pixels without a label.
+    valid = mask.valid if control.shows_unknown and drawn is None else np.ones_like(mask.valid)
+    names = [control.labels.get(index, "") for index in range(max(control.labels) + 1)]
+    left = Mask(np.where(shown, mask.data, 0).astype(np.uint8), valid, mask.grid)
+    results = list(brush_results(left, names, control.control))
+    assert all(result["value"]["brushlabels"][0] in (*names, UNKNOWN_LABEL) for result in results)
+    return results
+
+
+def _touched(shown: BoolArray, drawn: shapely.Geometry) -> BoolArray:
+    """Return the whole connected components of a mask that a shape touches."""
+    burnt = rasterize([drawn], out_shape=shown.shape, all_touched=True, dtype=np.uint8) != 0
+    _, parts = cv2.connectedComponents(shown.astype(np.uint8), connectivity=8)
+    touched = np.unique(parts[burnt & shown])
+    kept: BoolArray = np.isin(parts, touched) & shown
+    return kept
 
 
 class Labeller:
-    """Predictions for tasks, as Label Studio shows them to its annotators.
+    """ML backend that predicts regions for tasks.
 
     Args:
-        service: the model.
-        url, token: see `TaskImages`.
+        service: Service that predicts.
+        url: Address of the Label Studio server, see `TaskImages`.
+        token: Token of that server, see `TaskImages`.
+        versions: Model in use; by default the service's own.
 
     Raises:
-        ConfigError: see `TaskImages`.
+        ConfigError: See `TaskImages`.
     """
 
-    def __init__(self, service: Service, url: str | None = None, token: str | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        url: str | None = None,
+        token: str | None = None,
+        versions: ModelVersions | None = None,
+    ) -> None:
         self._service = service
         self._images = TaskImages(url, token, service.limits.upload_bytes)
-        bundle = service.bundle
-        self.model_version = f"{bundle.spec.name}-{bundle.sha256[:8]}"
+        self._versions = versions or ModelVersions(service)
         self._pool = ThreadPoolExecutor(service.limits.running, "labelling")
+        self._clicks = LazyValue(lambda: ClickTool(load_clicks()))
 
-    def introduce(
-        self, project: str, interface: str, hostname: str, token: str, *, near: bool
-    ) -> Tool:
-        """A project is connected: whether its interface can be filled, and where its images are.
+    @property
+    def model_version(self) -> str:
+        """Version of the model in use, as Label Studio shows it."""
+        return self._versions.predictor.bundle.version
+
+    def connect(
+        self, project: str, interface: str, hostname: str, token: str, *, is_local: bool
+    ) -> LabelControl:
+        """Check the interface of a project, and remember where its images are.
 
         Args:
-            interface: the labelling interface, as XML.
-            project, hostname, token, near: see `TaskImages.introduce`; no host: nothing said.
+            project: Name of the project.
+            interface: Labelling interface as XML.
+            hostname: Address of the server, or "" if it did not send one.
+            token: Token of the server, or "" if it did not send one.
+            is_local: Whether the request comes from this machine.
 
         Raises:
-            ConfigError: see `read_interface` and `TaskImages.introduce`.
+            ConfigError: See `read_interface` and `TaskImages.connect`.
         """
-        tool = read_interface(interface, self._service.bundle.spec)
+        control = read_interface(interface, self._service.bundle.spec)
         if hostname and token:
-            self._images.introduce(project, hostname, token, near=near)
-        return tool
+            self._images.connect(project, hostname, token, is_local=is_local)
+        return control
 
     def predictions(
         self,
@@ -74,87 +298,117 @@ class Labeller:
         project: str,
         context: object = None,
     ) -> list[dict[str, Any]]:
-        """One entry for each task: a prediction, or `{"error": sentence}`.
+        """Return one entry for each task: a prediction, or `{"error": sentence}`.
 
-        An error has no `result`, so that Label Studio stores nothing for that task; an empty
-        prediction would say that there are no buildings. Of many tasks, or where they take long,
-        only the first is answered: Label Studio then asks for each alone.
+        An error has no `result`, so Label Studio stores nothing for that task. An empty prediction
+        would mean that the image has no buildings. If there are too many tasks, or they take too
+        long, only the first task is answered. Label Studio then requests each task alone.
 
         Args:
-            tasks: with `id` and `data`.
-            interface: the labelling interface, as XML.
-            project: as Label Studio names it.
-            context: what was drawn with a smart tool, see `drawn_area`.
+            tasks: Tasks with `id` and `data`.
+            interface: Labelling interface as XML.
+            project: Name of the project.
+            context: Regions that were drawn with a smart tool, see `drawn_area`.
 
         Raises:
-            ConfigError: see `read_interface`.
+            ConfigError: See `read_interface`.
+            BusyError: Not even the first task was started in time.
         """
-        tool = read_interface(interface, self._service.bundle.spec)
-        if len(tasks) > MOST_AT_ONCE:
+        control = read_interface(interface, self._service.bundle.spec)
+        if len(tasks) > MAX_TASKS:
             tasks = tasks[:1]
-        answers = [self._pool.submit(self._answer, task, tool, project, context) for task in tasks]
-        _, late = wait(answers, timeout=PATIENCE_S)
+        answers = [
+            self._pool.submit(self._answer, task, control, project, context) for task in tasks
+        ]
+        _, late = wait(answers, timeout=MAX_WAIT_S)
         if late and len(answers) > 1:
             for answer in late:
                 answer.cancel()
             answers = answers[:1]
             if answers[0].cancelled():
-                raise BusyError("The service has too much to do.", remedy="Ask again in a while.")
+                raise BusyError("The server is busy.", remedy="Retry in a few seconds.")
         return [answer.result() for answer in answers]
 
     def _answer(
-        self, task: Mapping[str, Any], tool: Tool, project: str, context: object
+        self, task: Mapping[str, Any], control: LabelControl, project: str, context: object
     ) -> dict[str, Any]:
         number = task.get("id")
         number = number if isinstance(number, int) else None
+        model = self._versions.predictor
+        label = control.labels.get(self._service.bundle.spec.building_class)
         try:
-            made = self._predict(task, number, tool, project)
-            drawn = drawn_area(context, made.mask.grid.shape)
-            results = regions_of(made, tool, drawn)
+            image, options = self._fetch(task, number, control, project)
+            if label is not None and (clicks := clicks_of(context, label)):
+                found = self._outline(image, options, clicks)
+                results = clicked_regions(found, control, label)
+            else:
+                made = _retrying(
+                    lambda: self._service.predict(image.data, image.name, options, model)
+                )
+                drawn = drawn_area(context, made.mask.grid.shape)
+                results = regions_of(made, control, drawn)
         except RooftraceError as error:
-            said = _one_line(str(error))
-            _log.warning("task %s of project %s: %s", number, _one_line(project), said)
-            return {"error": said, "model_version": self.model_version}
+            message = _one_line(str(error))
+            _LOG.warning("task %s of project %s: %s", number, _one_line(project), message)
+            return {"error": message, "model_version": model.bundle.version}
         scores = [result["score"] for result in results if "score" in result]
-        prediction: dict[str, Any] = {"result": results, "model_version": self.model_version}
+        prediction: dict[str, Any] = {"result": results, "model_version": model.bundle.version}
         return prediction | ({"score": float(np.mean(scores))} if scores else {})
 
-    def _predict(
-        self, task: Mapping[str, Any], number: int | None, tool: Tool, project: str
-    ) -> Prediction:
+    def _outline(
+        self, image: TaskImage, options: SceneOptions, clicks: Sequence[Click]
+    ) -> ClickedBuilding:
+        """Return the building at clicks in shares of the image's height and width."""
+        key = hashlib.sha256(image.data).hexdigest()
+
+        def outline(source: RasterSource, filled: SceneOptions) -> ClickedBuilding:
+            height, width = source.grid.shape
+            placed = [replace(c, row=c.row * height, col=c.col * width) for c in clicks]
+            return self._clicks.get().outline(key, source, placed, filled.gsd_m)
+
+        return _retrying(lambda: self._service.run(outline, image.data, image.name, options))
+
+    def _fetch(
+        self, task: Mapping[str, Any], number: int | None, control: LabelControl, project: str
+    ) -> tuple[TaskImage, SceneOptions]:
+        """Return the image of a task, and the options of its prediction."""
         data = task.get("data")
-        if not isinstance(data, Mapping) or tool.key not in data:
+        if not isinstance(data, Mapping) or control.key not in data:
             raise DataError(
-                f"The task {number} has no {tool.key!r} in its data, where the labelling "
-                "interface looks for its image.",
-                remedy="Import it again with that key, or change the interface.",
+                f"The data of task {number} has no key {control.key!r}, which the labelling "
+                "interface uses for the image.",
+                remedy="Import the task again with that key, or change the interface.",
             )
-        said = data.get(GSD_KEY)
-        gsd_m = tool.settings.gsd_m if said is None else said
+        own_gsd_m = data.get(GSD_KEY)
+        gsd_m = control.settings.gsd_m if own_gsd_m is None else own_gsd_m
         if gsd_m is not None and (isinstance(gsd_m, bool) or not isinstance(gsd_m, int | float)
-                                  or not 0 < gsd_m < _MOST_GSD_M):  # fmt: skip
+                                  or not 0 < gsd_m < _MAX_GSD_M):  # fmt: skip
             raise LabelError(
-                f"The task {number} has {GSD_KEY} = {str(gsd_m)[:40]!r} in its data; expected "
+                f"The data of task {number} has {GSD_KEY} = {str(gsd_m)[:40]!r}; expected "
                 "metres per pixel.",
-                remedy="Import it again with a number.",
+                remedy="Import the task again with a number.",
             )
         options = SceneOptions(
             gsd_m=gsd_m,
-            threshold=tool.settings.threshold,
-            min_area_m2=tool.settings.min_area_m2,
+            threshold=control.settings.threshold,
+            min_area_m2=control.settings.min_area_m2,
             outputs=("mask", "polygons"),
         )
-        image = self._images.fetch(data[tool.key], number, project)
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self._service.predict(image.data, image.name, options)
-            except BusyError as error:
-                pause = min(error.retry_after_s, _LONGEST_WAIT_S)
-                if time.monotonic() + pause > until:
-                    raise
-                time.sleep(pause)
+        return self._images.fetch(data[control.key], number, project), options
+
+
+def _retrying(attempt: Callable[[], T]) -> T:
+    """Repeat an attempt while the service is busy and a request has time left."""
+    deadline_s = time.monotonic() + MAX_WAIT_S
+    while True:
+        try:
+            return attempt()
+        except BusyError as error:
+            pause = min(error.retry_after_s, _MAX_PAUSE_S)
+            if time.monotonic() + pause > deadline_s:
+                raise
+            time.sleep(pause)
 
 
 def _one_line(text: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    return "".join(char if char.isprintable() else " " for char in text)

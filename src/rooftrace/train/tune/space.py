@@ -1,14 +1,19 @@
-"""What a configuration leaves open: the search space, which stands in the TOML beside each key.
+"""A search space: the open values of a training configuration, and the settings of a study.
+
+The space stands in the TOML file of `rooftrace train`, beside each key:
 
     epochs = { low = 10, high = 40, step = 10 }
     loss = { choices = ["ce", "0.6*ce + 0.4*dice"] }
 
     [optimizer]
     lr = { low = 1e-5, high = 1e-2, log = true }
-    encoder_lr = { choices = [{}, 1e-4] }      # {} leaves the key out: its default
+    encoder_lr = { choices = [{}, 1e-4] }      # {} leaves the key out, so that its default holds
 
-A table with `low`, `high` or `choices` is an open value wherever it stands, but for what masks mean
-(`labels`), where these may be names of classes.
+    [tune]
+    pruner = "hyperband"
+
+A table with `low`, `high` or `choices` is an open value wherever it stands, except in `labels`,
+where these keys may be names of classes.
 """
 
 from __future__ import annotations
@@ -18,32 +23,48 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rooftrace.core.config import nearest
+from pydantic import Field, ValidationError
+
+from rooftrace.core.config import Config, did_you_mean, parse_config, read_config
 from rooftrace.core.errors import ConfigError
+from rooftrace.models.start import fill_from_start
+from rooftrace.train.config import TUNE_TABLE, Key, Mode, TrainConfig, find_open_values
+from rooftrace.train.task import sign_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-__all__ = ["Choices", "Key", "Parameter", "Range", "Space", "find_space", "is_open", "put"]
-
-Key = tuple[str | int, ...]
-"""The way to a value: keys of tables, and indices of lists."""
+__all__ = [
+    "Choices",
+    "Parameter",
+    "Range",
+    "SearchSpace",
+    "TuneConfig",
+    "Tuning",
+    "find_space",
+    "read_tuning",
+    "set_value",
+]
 
 _RANGE_KEYS = ("low", "high", "step", "log")
 _CHOICE_KEYS = ("choices",)
-_MARKS = {"low", "high", "choices"}
-_FIXED = "labels"
+
+_WITHOUT_EFFECT = ("device", "export", "refine", "watch", "workers")
+"""Tables and keys that do not change the value of a trial, which is that of the segmenter."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two, both included; whole where all of its numbers are.
+    """A number between two bounds, both included; an integer if all its numbers are integers.
 
     Args:
-        step: values are `low`, `low + step`, …; None allows all between.
-        log: drawn evenly on a logarithmic scale.
+        key: Path to the value in the configuration.
+        low, high: Bounds.
+        step: Distance of the values `low`, `low + step`, …; None allows all numbers between.
+        log: Sample evenly on a logarithmic scale.
     """
 
     key: Key
@@ -57,36 +78,36 @@ class Range:
         return _name(self.key)
 
     @property
-    def is_whole(self) -> bool:
+    def is_integer(self) -> bool:
         return all(isinstance(n, int) for n in (self.low, self.high, self.step or 1))
 
     @property
     def samples(self) -> Sequence[object]:
-        """Values that stand for all of them where a configuration is checked."""
+        """Values that represent the range where a configuration is checked."""
         return (self.low, self.high)
 
-    def draw(self, trial: Trial) -> object:
-        if self.is_whole:
+    def sample(self, trial: Trial) -> object:
+        if self.is_integer:
             step = int(self.step or 1)
             return trial.suggest_int(
                 self.name, int(self.low), int(self.high), step=step, log=self.log
             )
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
 
-    def value(self, drawn: object) -> object:
-        """What stands in the configuration for what a study has recorded."""
-        return drawn
+    def value(self, recorded: object) -> object:
+        """Return the value in the configuration for a value that a study has recorded."""
+        return recorded
 
     def __str__(self) -> str:
-        told = f"{self.low:g} to {self.high:g}"
+        text = f"{self.low:g} to {self.high:g}"
         if self.step is not None:
-            told += f" in steps of {self.step:g}"
-        return told + (", logarithmic" if self.log else "")
+            text += f" in steps of {self.step:g}"
+        return text + (", logarithmic" if self.log else "")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of several values, of any kind; a study records them by their labels."""
+    """One of several values of any kind; a study records them by their labels."""
 
     key: Key
     values: tuple[object, ...]
@@ -103,11 +124,11 @@ class Choices:
     def samples(self) -> Sequence[object]:
         return self.values
 
-    def draw(self, trial: Trial) -> object:
+    def sample(self, trial: Trial) -> object:
         return trial.suggest_categorical(self.name, self.labels)
 
-    def value(self, drawn: object) -> object:
-        return self.values[self.labels.index(str(drawn))]
+    def value(self, recorded: object) -> object:
+        return self.values[self.labels.index(str(recorded))]
 
     def __str__(self) -> str:
         return " | ".join(self.labels)
@@ -117,57 +138,53 @@ Parameter = Range | Choices
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """A configuration with its open values.
 
     Args:
-        raw: plain data, open values as the tables that they were written as.
+        raw: Plain data, with open values as the tables that were written.
+        parameters: The open values, in the order of the file.
     """
 
     raw: dict[str, Any]
     parameters: tuple[Parameter, ...]
 
-    def draw(self, trial: Trial) -> dict[str, object]:
-        """What a trial is to try, by the names of the parameters."""
-        return {p.name: p.draw(trial) for p in self.parameters}
+    def sample(self, trial: Trial) -> dict[str, object]:
+        """Return the values that a trial tries, by the names of the parameters."""
+        return {p.name: p.sample(trial) for p in self.parameters}
 
-    def resolve(self, drawn: Mapping[str, object]) -> dict[str, Any]:
-        """The configuration with what was drawn in the place of every open value."""
-        values = {p.key: p.value(drawn[p.name]) for p in self.parameters}
+    def resolve(self, sampled: Mapping[str, object]) -> dict[str, Any]:
+        """Return the configuration with sampled values in place of the open ones."""
+        values = {p.key: p.value(sampled[p.name]) for p in self.parameters}
         return self.with_values(values)
 
     def with_values(self, values: Mapping[Key, object]) -> dict[str, Any]:
-        """The configuration with values in the place of the open ones."""
+        """Return the configuration with given values in place of the open ones."""
         raw = copy.deepcopy(self.raw)
         for key, value in values.items():
-            put(raw, key, copy.deepcopy(value))
+            set_value(raw, key, copy.deepcopy(value))
         return raw
 
     def variations(self) -> Iterator[tuple[Parameter, object, dict[str, Any]]]:
-        """Each parameter at each of its samples, while the others stay at their first."""
+        """Yield each parameter at each of its samples, with the others at their first sample."""
         first = {p.key: p.samples[0] for p in self.parameters}
         for parameter in self.parameters:
             for value in parameter.samples:
                 yield parameter, value, self.with_values({**first, parameter.key: value})
 
 
-def find_space(raw: dict[str, Any]) -> Space:
-    """The open values of plain data, in the order in which they stand.
+def find_space(raw: dict[str, Any]) -> SearchSpace:
+    """Return the open values of plain data, in the order of the file.
 
     Raises:
-        ConfigError: an open value that is none: `low` above `high`, a logarithm of nothing, no
-            choice; the key is named.
+        ConfigError: An open value is malformed: `low` above `high`, a logarithm of a number that
+            is not above 0, no choice. The message names the key.
     """
-    return Space(raw, tuple(_parameter(key, table) for key, table in _open_tables(raw)))
+    return SearchSpace(raw, tuple(_parameter(key, table) for key, table in find_open_values(raw)))
 
 
-def is_open(raw: dict[str, Any]) -> str | None:
-    """The name of the first open value of plain data, well written or not; None without any."""
-    return next((_name(key) for key, _ in _open_tables(raw)), None)
-
-
-def put(raw: Any, key: Key, value: object) -> None:
-    """Lay a value over plain data; an empty table takes a key away, so that its default holds."""
+def set_value(raw: Any, key: Key, value: object) -> None:
+    """Set a value in plain data; an empty table removes the key, so that its default holds."""
     *path, last = key
     for step in path:
         raw = raw[step]
@@ -177,69 +194,59 @@ def put(raw: Any, key: Key, value: object) -> None:
         raw[last] = value
 
 
-def _open_tables(node: object, key: Key = ()) -> Iterator[tuple[Key, dict[str, Any]]]:
-    if isinstance(node, list):
-        for index, entry in enumerate(node):
-            yield from _open_tables(entry, (*key, index))
-    elif isinstance(node, dict):
-        if key and _MARKS & node.keys():
-            yield key, node
-            return
-        for name, entry in node.items():
-            if name != _FIXED:
-                yield from _open_tables(entry, (*key, name))
-
-
 def _parameter(key: Key, table: dict[str, Any]) -> Parameter:
     known = _CHOICE_KEYS if "choices" in table else _RANGE_KEYS
     for name in table:
         if name not in known:
-            near = nearest(name, known) or f"Known here: {', '.join(known)}."
-            raise _wrong(key, f"has the key {name!r}, which no search has. {near}")
+            near = did_you_mean(name, known) or f"Known here: {', '.join(known)}."
+            raise _malformed(key, f"has the unknown key {name!r}. {near}")
     return _choices(key, table["choices"]) if "choices" in table else _range(key, table)
 
 
 def _choices(key: Key, values: object) -> Choices:
     if not isinstance(values, list) or not values:
-        raise _wrong(
-            key, f"has choices = {json.dumps(values, default=str)}; expected a list of some."
+        raise _malformed(
+            key, f"has choices = {json.dumps(values, default=str)}; expected a list of values."
         )
     choices = Choices(key, tuple(values))
-    twice = sorted({label for label in choices.labels if choices.labels.count(label) > 1})
-    if twice:
-        raise _wrong(key, f"has a choice twice: {', '.join(twice)}.")
+    repeated = sorted({label for label in choices.labels if choices.labels.count(label) > 1})
+    if repeated:
+        raise _malformed(key, f"has a choice twice: {', '.join(repeated)}.")
     return choices
 
 
 def _range(key: Key, table: dict[str, Any]) -> Range:
     for name in ("low", "high"):
         if name not in table:
-            raise _wrong(key, f"has no {name}.")
+            raise _malformed(key, f"has no {name}.")
     for name in ("low", "high", "step"):
         value = table.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _wrong(key, f"has {name} = {json.dumps(value, default=str)}; expected a number.")
+            received = json.dumps(value, default=str)
+            raise _malformed(key, f"has {name} = {received}; expected a number.")
         if not math.isfinite(value):
-            raise _wrong(key, f"has {name} = {value}; expected a finite number.")
+            raise _malformed(key, f"has {name} = {value}; expected a finite number.")
     low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     if not isinstance(log, bool):
-        raise _wrong(key, f"has log = {json.dumps(log, default=str)}; expected true or false.")
+        raise _malformed(key, f"has log = {json.dumps(log, default=str)}; expected true or false.")
     if low > high:
-        raise _wrong(key, f"has low = {low:g} above high = {high:g}.")
+        raise _malformed(key, f"has low = {low:g} above high = {high:g}.")
     if log and low <= 0:
-        raise _wrong(key, f"has log = true with low = {low:g}; expected low above 0.")
+        raise _malformed(key, f"has log = true with low = {low:g}; expected low above 0.")
     if step is not None:
         if log:
-            raise _wrong(key, "has both log = true and a step; expected one of them.")
+            raise _malformed(key, "has both log = true and a step; expected one of them.")
         steps = (high - low) / step if step > 0 else -1
         if steps < 1 or not math.isclose(steps, round(steps), abs_tol=1e-6):
-            raise _wrong(key, f"has step = {step:g}, which does not lead from {low:g} to {high:g}.")
+            raise _malformed(
+                key, f"has step = {step:g}, which does not lead from {low:g} to {high:g}."
+            )
     return Range(key, low, high, step, log)
 
 
-def _wrong(key: Key, told: str) -> ConfigError:
+def _malformed(key: Key, problem: str) -> ConfigError:
     return ConfigError(
-        f"The search of {_name(key)} {told}",
+        f"The search of {_name(key)} {problem}",
         remedy="Write { low = 1e-4, high = 1e-2, log = true }, { low = 10, high = 40, step = 10 } "
         "or { choices = [8, 16] }.",
     )
@@ -253,3 +260,143 @@ def _label(value: object) -> str:
     if value == {}:
         return "default"
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+class TuneConfig(Config):
+    """The `[tune]` table: how trials are chosen, and when one is stopped early.
+
+    Args:
+        monitor: Figure of metrics.csv to optimise; a trial's value is that of its best epoch.
+        mode: Whether more of it (`max`) or less (`min`) is better; `auto` is `min` for a loss,
+            else `max`.
+        sampler: `tpe`: a tree-structured Parzen estimator over all values together (Bergstra et
+            al. 2011; Watanabe 2023); or `random`.
+        startup_trials: Number of random trials before `tpe` learns from them.
+        pruner: `median`: a trial ends when its best value so far is below the median of other
+            trials at that epoch (Golovin et al. 2017); `hyperband` (Li et al. 2018), which
+            compares trials at epochs that grow by factors of three; `none`.
+        warmup_epochs: Number of epochs before which no trial is pruned.
+        pruner_startup_trials: Number of complete trials that `median` needs for its comparison.
+        timeout_minutes: Minutes after which the command starts no more trials; None never stops.
+        seed: Seed of the sampler; a trial draws the same values after the same earlier trials.
+    """
+
+    monitor: str = "val_iou"
+    mode: Mode = "auto"
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    warmup_epochs: Annotated[int, Field(ge=1)] = 3
+    pruner_startup_trials: Annotated[int, Field(ge=1)] = 5
+    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def maximises(self) -> bool:
+        return sign_of(self.monitor, self.mode) > 0
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A configuration for a study.
+
+    Args:
+        settings: The `[tune]` table.
+        space: The open values.
+        source: Name of the file, for messages.
+        base: Folder that relative paths in it start from.
+    """
+
+    settings: TuneConfig
+    space: SearchSpace
+    source: str
+    base: Path
+
+    @property
+    def max_epochs(self) -> int:
+        """Maximum number of epochs of a trial."""
+        for parameter in self.space.parameters:
+            if parameter.key == ("epochs",):
+                values = [parameter.high] if isinstance(parameter, Range) else parameter.values
+                return max(v for v in values if isinstance(v, int))
+        given = self.space.raw.get("epochs", TrainConfig.model_fields["epochs"].default)
+        assert isinstance(given, int)
+        return given
+
+    def config(self, sampled: dict[str, object], *, source: str) -> TrainConfig:
+        """Return the configuration of a trial; ConfigError if its values contradict each other."""
+        return parse_config(self.space.resolve(sampled), TrainConfig, source=source)
+
+    def first_config(self) -> TrainConfig:
+        """Return a valid configuration, for a first look at the data."""
+        for _, _, raw in self.space.variations():
+            if not _errors(raw):
+                return parse_config(raw, TrainConfig, source=self.source)
+        raise AssertionError("read_tuning has checked that one is valid")
+
+
+class _TuneTable(Config):
+    tune: TuneConfig
+
+
+def read_tuning(path: Path, overrides: Sequence[str] = ()) -> Tuning:
+    """Read and check a configuration with a search space.
+
+    Each open value is checked at its ends, or at each of its choices, so that values that can
+    never be trained are reported before the first trial. A value that is wrong only together with
+    another one fails in the trial that draws both.
+
+    Raises:
+        ConfigError: See `core.config.load_config`; there is no open value, or one is wrong.
+    """
+    raw = fill_from_start(read_config(path, overrides), path.parent)
+    settings = parse_config({"tune": raw.pop(TUNE_TABLE, {})}, _TuneTable, source=str(path)).tune
+    space = find_space(raw)
+    if not space.parameters:
+        raise ConfigError(
+            f"{path} has no search space: every value is given.",
+            remedy="Leave a value open, such as lr = { low = 1e-4, high = 1e-2, log = true } in "
+            "[optimizer]; or use rooftrace train.",
+        )
+    _check(space, str(path))
+    tuning = Tuning(settings, space, str(path), path.parent)
+    if settings.pruner == "hyperband" and settings.warmup_epochs > tuning.max_epochs:
+        raise ConfigError(
+            f"{path}: hyperband would end no trial: tune.warmup_epochs = {settings.warmup_epochs}, "
+            f"but a trial has at most {tuning.max_epochs} epochs.",
+            remedy='Lower tune.warmup_epochs, or set tune.pruner = "none".',
+        )
+    return tuning
+
+
+def _check(space: SearchSpace, source: str) -> None:
+    any_valid = False
+    for parameter, value, raw in space.variations():
+        if parameter.key[0] in _WITHOUT_EFFECT:
+            raise ConfigError(
+                f"{source}: {parameter.name} is searched for, but the value of a trial does not "
+                "depend on it.",
+                remedy="Give it one value.",
+            )
+        errors = _errors(raw)
+        any_valid = any_valid or not errors
+        if any(loc[: len(parameter.key)] == parameter.key for loc in errors):
+            parse_config(raw, TrainConfig, source=f"{source}, with {parameter.name} = {value!r}")
+    if not any_valid:
+        parse_config(raw, TrainConfig, source=source)
+    if {"devices", "nodes"} & {str(p.key[0]) for p in space.parameters} or any(
+        space.raw.get(key, 1) != 1 for key in ("devices", "nodes")
+    ):
+        raise ConfigError(
+            f"{source}: a trial is trained on one device; devices and nodes must be 1.",
+            remedy="Run trials in parallel: --jobs on one machine, --storage on several.",
+        )
+
+
+def _errors(raw: dict[str, Any]) -> list[tuple[int | str, ...]]:
+    """Return the paths of the values that make a configuration invalid."""
+    try:
+        TrainConfig.model_validate(raw)
+    except ValidationError as error:
+        return [problem["loc"] for problem in error.errors()]
+    return []

@@ -1,4 +1,4 @@
-"""Images come from the one Label Studio server, and from where it keeps images."""
+"""Images are fetched only from the Label Studio server, from its paths for images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.core.errors import ConfigError, DataError, TooLargeError
-from rooftrace.data.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio.client import LabelStudio
 from rooftrace.service.labelling.images import TaskImages
 
 URL = "http://labels.example.com:8080/ls"
@@ -19,7 +19,7 @@ URL = "http://labels.example.com:8080/ls"
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Mapping[str, str]]]:
-    """What was asked of which server."""
+    """Record the requests to each server."""
     calls: list[tuple[str, str, Mapping[str, str]]] = []
 
     def fetch(self: LabelStudio, path: str, query: Mapping[str, str], *, most_bytes: int) -> bytes:
@@ -82,13 +82,13 @@ def test_where_label_studio_keeps_images(
     ],
 )  # fmt: skip
 def test_and_nowhere_else(asked: list[tuple[str, str, Mapping[str, str]]], reference: str) -> None:
-    with pytest.raises(DataError, match=f"fetched from {re.escape(URL)} alone"):
+    with pytest.raises(DataError, match=f"fetched only from {re.escape(URL)}"):
         images().fetch(reference, 7, "1.1")
     assert asked == []
 
 
 def test_a_bucket_is_asked_for_by_its_task() -> None:
-    with pytest.raises(DataError, match="alone"):
+    with pytest.raises(DataError, match="only from"):
         images().fetch("s3://chips/1.png", None, "1.1")
 
 
@@ -118,20 +118,20 @@ def test_a_turned_photograph() -> None:
     exif[0x0112] = 6
     Image.new("RGB", (8, 8)).save(encoded, format="JPEG", exif=exif)
     uri = "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
-    with pytest.raises(DataError, match=r"to be turned \(orientation 6\)"):
+    with pytest.raises(DataError, match=r"rotates the image \(orientation 6\)"):
         images(most=10_000).fetch(uri, 7, "1.1")
 
 
 def test_a_server_introduces_itself(asked: list[tuple[str, str, Mapping[str, str]]]) -> None:
     known = images(None, "never-sent")
-    with pytest.raises(ConfigError, match="not known which Label Studio"):
+    with pytest.raises(ConfigError, match="of this project is not known"):
         known.fetch("/data/upload/1/x.png", 7, "1.1")
-    known.introduce("1.1", "http://localhost:8080/", "theirs", near=True)
-    known.introduce("2.2", "http://127.0.0.1:9090", "theirs", near=True)
+    known.connect("1.1", "http://localhost:8080/", "theirs", is_local=True)
+    known.connect("2.2", "http://127.0.0.1:9090", "theirs", is_local=True)
     known.fetch("/data/upload/1/x.png", 7, "1.1")
     known.fetch("/data/upload/1/x.png", 7, "2.2")
     assert [url for url, _, _ in asked] == ["http://localhost:8080", "http://127.0.0.1:9090"]
-    with pytest.raises(ConfigError, match="not known which Label Studio"):
+    with pytest.raises(ConfigError, match="of this project is not known"):
         known.fetch("/data/upload/1/x.png", 7, "3.3")
 
 
@@ -143,30 +143,31 @@ def test_a_server_introduces_itself(asked: list[tuple[str, str, Mapping[str, str
      ("file:///etc/passwd", True), ("", True), ("http://[", True)],
 )  # fmt: skip
 def test_a_stranger_introduces_itself(hostname: str, near: bool) -> None:
-    with pytest.raises(ConfigError, match="not named when this server was started"):
-        images(None, None).introduce("1.1", hostname, "theirs", near=near)
+    with pytest.raises(ConfigError, match="started without the address"):
+        images(None, None).connect("1.1", hostname, "theirs", is_local=near)
 
 
 def test_the_server_that_was_named(asked: list[tuple[str, str, Mapping[str, str]]]) -> None:
-    # Without a token of its own it takes the one that the server gives.
+    # Without a configured token it uses the one that the server sends.
     known = images(token=None)
     with pytest.raises(ConfigError, match=r"expected http://labels\.example\.com:8080/ls"):
-        known.introduce("1.1", "http://evil.example:8080", "theirs", near=True)
-    known.introduce("1.1", "http://labels.example.com:8080", "theirs", near=False)
+        known.connect("1.1", "http://evil.example:8080", "theirs", is_local=True)
+    known.connect("1.1", "http://labels.example.com:8080", "theirs", is_local=False)
     known.fetch("/data/upload/1/x.png", 7, "1.1")
-    # With one of its own nobody's word counts.
+    # With a configured token, addresses from requests are ignored.
     known = images()
-    known.introduce("1.1", "http://evil.example", "theirs", near=True)
+    known.connect("1.1", "http://evil.example", "theirs", is_local=True)
     known.fetch("/data/upload/1/x.png", 7, "1.1")
     assert [url for url, _, _ in asked] == [URL, URL]
 
 
+@pytest.mark.campaign
 def test_projects_are_not_kept_without_end(
     asked: list[tuple[str, str, Mapping[str, str]]],
 ) -> None:
     known = images(None, None)
     for number in range(300):
-        known.introduce(str(number), "http://localhost:8080", "theirs", near=True)
+        known.connect(str(number), "http://localhost:8080", "theirs", is_local=True)
     known.fetch("/data/upload/1/x.png", 7, "299")
     with pytest.raises(ConfigError, match="not known"):
         known.fetch("/data/upload/1/x.png", 7, "0")

@@ -1,21 +1,21 @@
-"""Which control is filled, and what its labels are called."""
+"""Choice of the control of an interface, and of its labels."""
 
 from __future__ import annotations
 
 import pytest
 
 from rooftrace.core.errors import ConfigError
-from rooftrace.data.labelstudio.write import Control, label_config
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.service.labelling.interface import Settings, read_interface
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.labels.labelstudio.write import Control, label_config
+from rooftrace.service.labelling.interface import ControlSettings, read_interface, read_labels
 
 SPEC = tiny_bundle().spec
 IMAGE = '<Image name="pic" value="$photo"/>'
 
 
 def tool(tag: str, labels: str = '<Label value="Building"/>', **attributes: str) -> str:
-    told = "".join(f' {key}="{value}"' for key, value in attributes.items())
-    return f'<{tag} name="{tag[:3].lower()}" toName="pic"{told}>{labels}</{tag}>'
+    attribute_text = "".join(f' {key}="{value}"' for key, value in attributes.items())
+    return f'<{tag} name="{tag[:3].lower()}" toName="pic"{attribute_text}>{labels}</{tag}>'
 
 
 def view(*parts: str) -> str:
@@ -34,7 +34,7 @@ def test_each_control(tag: str, kind: str) -> None:
         "photo",
     )
     assert found.labels == {1: "Building"}
-    assert found.settings == Settings()
+    assert found.settings == ControlSettings()
     assert not found.shows_unknown
 
 
@@ -44,13 +44,28 @@ def test_ours() -> None:
     assert found.shows_unknown
 
 
+def test_labels_of_all_controls_have_a_meaning_for_a_training() -> None:
+    house = '<Label value="Haus" predicted_values="Building"/>'
+    xml = view(
+        tool("PolygonLabels", house + '<Label value="Road"/>'),
+        tool("BrushLabels", '<Label value="building"/><Label value="rooftrace:unknown"/>'),
+        tool("KeyPointLabels", '<Label value="x" alias="Tree"/>'),
+    )
+    rule = read_labels(xml, SPEC)
+    assert rule.classes == SPEC.classes
+    assert rule.names == {"building": ("Haus", "building")}
+    assert rule.drop == ("Road", "Tree")
+    with pytest.raises(ConfigError, match="cannot be read as XML"):
+        read_labels("<View>", SPEC)
+
+
 def test_an_outline_goes_before_a_box_and_what_is_asked_for_before_all() -> None:
     every = [tool("RectangleLabels"), tool("BrushLabels"), tool("PolygonLabels")]
     assert read_interface(view(*every), SPEC).kind == "polygon"
     assert read_interface(view(*every[:2]), SPEC).kind == "brush"
     asked = tool("RectangleLabels", rooftrace_fill="true")
     assert read_interface(view(asked, *every[1:]), SPEC).kind == "rectangle"
-    # One without our label is passed over, unless it is asked for.
+    # A control without the label is skipped, unless rooftrace_fill selects it.
     road = '<Label value="Road"/>'
     others = view(tool("PolygonLabels", road), tool("BrushLabels"))
     assert read_interface(others, SPEC).kind == "brush"
@@ -75,7 +90,7 @@ def test_the_settings_of_a_control() -> None:
         view(tool("BrushLabels", rooftrace_gsd_m="0.3", rooftrace_threshold="0.4", smart="true")),
         SPEC,
     )
-    assert found.settings == Settings(gsd_m=0.3, threshold=0.4)
+    assert found.settings == ControlSettings(gsd_m=0.3, threshold=0.4)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,7 @@ def test_the_settings_of_a_control() -> None:
         (f'<View><Image name="pic" value="a.png"/>{tool("BrushLabels")}</View>', "has none of"),
         (f'<View><Text name="pic" value="$t"/>{tool("BrushLabels")}</View>', "has none of"),
         (view(tool("BrushLabels", '<Label value="buildin"/>')), "Did you mean 'buildin'"),
-        (view(tool("BrushLabels", "")), "There are none."),
+        (view(tool("BrushLabels", "")), "interface: none."),
         (view(tool("BrushLabels", rooftrace_treshold="1")), "rooftrace_threshold"),
         (view(tool("BrushLabels", rooftrace_gsd_m="wide")), "gsd_m"),
         (view(tool("BrushLabels", rooftrace_gsd_m="nan")), "gsd_m"),

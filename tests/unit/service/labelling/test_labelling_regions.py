@@ -1,4 +1,4 @@
-"""What was found becomes regions that show it, wherever the image lies."""
+"""Predictions as regions of Label Studio, with and without a georeference."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from pyproj import CRS
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid, Mask
-from rooftrace.data.labelstudio.brush import encode_brush
-from rooftrace.data.labelstudio.paint import Drawn, label_of
-from rooftrace.data.labelstudio.regions import find_regions
-from rooftrace.data.labelstudio.write import Control
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.engines.selftest import tiny_bundle
-from rooftrace.io.memory import ArraySource
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.labelstudio.export import ClassRegion, label_of
+from rooftrace.labels.labelstudio.regions import encode_brush, find_regions
+from rooftrace.labels.labelstudio.write import Control
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.result import Prediction
-from rooftrace.service.labelling.interface import Settings, Tool, ToolKind
-from rooftrace.service.labelling.regions import drawn_area, regions_of
+from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl
+from rooftrace.service.labelling.labeller import drawn_area, regions_of
 
 SHAPE = (96, 128)
 # Left, top, width, height in pixels: two houses, far apart.
@@ -41,15 +40,19 @@ def made(grid: GeoGrid | None = None, houses: list[tuple[int, int, int, int]] = 
     return Predictor(tiny_bundle(), PointwiseEngine()).predict(source)
 
 
-def tool(kind: ToolKind, label: str = "Roof", **others: Any) -> Tool:
-    return Tool(kind, Control("c", "pic"), "photo", {1: label},
-                others.get("shows_unknown", False), Settings())  # fmt: skip
+def tool(kind: ControlKind, label: str = "Roof", **others: Any) -> LabelControl:
+    return LabelControl(kind, Control("c", "pic"), "photo", {1: label},
+                others.get("shows_unknown", False), ControlSettings())  # fmt: skip
 
 
 def painted(results: list[dict[str, Any]]) -> Any:
     regions, others = find_regions(results, "here")
     assert others == []
-    return label_of([tuple(Drawn(one, 1) for one in regions)], GeoGrid(SHAPE), "here").read().data
+    return (
+        label_of([tuple(ClassRegion(one, 1) for one in regions)], GeoGrid(SHAPE), "here")
+        .read()
+        .data
+    )
 
 
 def iou(found: Any, expected: Any) -> float:
@@ -58,7 +61,7 @@ def iou(found: Any, expected: Any) -> float:
 
 @pytest.mark.parametrize("grid", [None, UTM])
 @pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
-def test_regions_show_what_was_found(kind: ToolKind, grid: GeoGrid | None) -> None:
+def test_regions_show_what_was_found(kind: ControlKind, grid: GeoGrid | None) -> None:
     found = made(grid)
     assert len(found.outlines) == 2
     results = regions_of(found, tool(kind))
@@ -87,7 +90,7 @@ def test_a_box_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
-def test_nothing_found(kind: ToolKind) -> None:
+def test_nothing_found(kind: ControlKind) -> None:
     assert regions_of(made(houses=[]), tool(kind)) == []
 
 
@@ -130,7 +133,7 @@ def key_point(x_px: float, y_px: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["polygon", "brush", "rectangle"])
-def test_only_what_an_annotator_points_at(kind: ToolKind) -> None:
+def test_only_what_an_annotator_points_at(kind: ControlKind) -> None:
     found = made(UTM)
     by_point = drawn_area({"result": [key_point(80, 60)]}, SHAPE)
     [result] = regions_of(found, tool(kind), by_point)
@@ -140,7 +143,7 @@ def test_only_what_an_annotator_points_at(kind: ToolKind) -> None:
     assert iou(shown, expected) > 0.99
     beside = drawn_area({"result": [key_point(60, 60)]}, SHAPE)
     assert regions_of(found, tool(kind), beside) == []
-    # Asked for twice, they are regions of their own.
+    # Two requests give regions with different ids.
     [again] = regions_of(found, tool(kind), by_point)
     assert again["id"] != result["id"]
 

@@ -9,8 +9,10 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("optuna")
 
+from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.train.tune.config import TuneConfig, Tuning, read_tuning, refuse_search
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.tune.space import TuneConfig, Tuning, read_tuning
 
 BASE = """
 epochs = 6
@@ -35,7 +37,7 @@ def test_a_study_has_settings_a_space_and_a_base(tmp_path: Path) -> None:
     assert [p.name for p in tuning.space.parameters] == ["optimizer.lr"]
     assert tuning.base == tmp_path
     assert tuning.first_config().optimizer.lr == 1e-4
-    assert tuning.most_epochs == 6
+    assert tuning.max_epochs == 6
 
 
 def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
@@ -43,7 +45,7 @@ def test_an_override_may_open_a_value_and_close_another(tmp_path: Path) -> None:
         tmp_path, BASE, "optimizer.lr=1e-3", "epochs={ low = 2, high = 8 }", "tune.seed=4"
     )
     assert [p.name for p in tuning.space.parameters] == ["epochs"]
-    assert tuning.most_epochs == 8
+    assert tuning.max_epochs == 8
     assert tuning.settings.seed == 4
 
 
@@ -61,7 +63,7 @@ def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "expected"),
     [
         ("optimzer.lr={ low = 1e-4, high = 1e-3 }", "Did you mean 'optimizer'?"),
         ("optimizer.lrr={ low = 1e-4, high = 1e-3 }", "unknown key 'optimizer.lrr'"),
@@ -80,11 +82,11 @@ def test_which_way_is_better(monitor: str, mode: str, maximises: bool) -> None:
     ],
 )
 def test_what_can_never_be_trained_is_said_at_once(
-    tmp_path: Path, override: str, told: str
+    tmp_path: Path, override: str, expected: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, BASE, override)
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_what_is_wrong_only_together_is_left_to_the_trial(tmp_path: Path) -> None:
@@ -97,10 +99,13 @@ def test_what_is_wrong_only_together_is_left_to_the_trial(tmp_path: Path) -> Non
         tuning.config({**fine, "gsd_m": "default"}, source="trial_0001")
 
 
-def test_a_training_run_refuses_what_is_for_a_study() -> None:
+def test_a_training_run_refuses_a_file_of_a_study() -> None:
+    data = {"split": "split.json", "train": [{"path": "a"}]}
     with pytest.raises(ConfigError, match=r"optimizer.lr is a search space") as raised:
-        refuse_search({"optimizer": {"lr": {"low": 1, "high": 2}}}, source="a.toml")
+        parse_config({"optimizer": {"lr": {"low": 1, "high": 2}}}, TrainConfig, source="a.toml")
     assert "rooftrace tune" in raised.value.remedy
-    with pytest.raises(ConfigError, match="tune is settings of a study"):
-        refuse_search({"tune": {"seed": 1}}, source="a.toml")
-    refuse_search({"optimizer": {"lr": 1e-3}, "data": {"labels": {"low": 1}}}, source="a.toml")
+    with pytest.raises(ConfigError, match=r"\[tune\] holds settings of a study"):
+        parse_config({"data": data, "tune": {"seed": 1}}, TrainConfig, source="a.toml")
+    labels = {"classes": ["none", "low"], "building": "low", "values": {"none": 0, "low": 1}}
+    named_low = {**data, "labels": labels}
+    parse_config({"optimizer": {"lr": 1e-3}, "data": named_low}, TrainConfig, source="a.toml")

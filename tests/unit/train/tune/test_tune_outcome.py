@@ -1,33 +1,34 @@
-"""What a study leaves: a configuration to train with, and a page to read."""
+"""The output of a study: a configuration to train with, and a page to read."""
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import TrialState
-from PIL import Image
 
 from rooftrace.core.config import load_config
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.feed import open_data
-from rooftrace.train.tune.config import Tuning, read_tuning
-from rooftrace.train.tune.outcome import render_config, write_config
+from rooftrace.train.datamodule import open_data
 from rooftrace.train.tune.page import render
-from rooftrace.train.tune.progress import Teller
-from rooftrace.train.tune.space import Choices, Range
-from rooftrace.train.tune.study import Claims, best_of, fail, finished, give_up
-from rooftrace.train.tune.summary import Summary, summarise
+from rooftrace.train.tune.results import (
+    StudySummary,
+    TrialReporter,
+    render_config,
+    summarise,
+    write_config,
+)
+from rooftrace.train.tune.space import Choices, Range, Tuning, read_tuning
+from rooftrace.train.tune.study import TrialAllocator, best_of, finished, mark_failed, mark_lost
 
 Open = Callable[..., AbstractContextManager[Study]]
 
@@ -35,12 +36,14 @@ HOSTILE = '<script>"ö'
 
 
 def fill(study: Study, tuning: Tuning, values: list[float | str | None]) -> None:
-    """Trials that came to a value, failed for a reason, were pruned ("pruned") or lost (None)."""
-    claims = Claims(study, tuning.settings, 99)
+    """Fill a study with trials that are complete, failed for a reason, pruned ("pruned") or lost
+    (None).
+    """
+    claims = TrialAllocator(study, tuning.settings, 99)
     for value in values:
         trial = claims.next()
         assert trial is not None
-        tuning.space.draw(trial)
+        tuning.space.sample(trial)
         if isinstance(value, float):
             for epoch in (1, 2, 3):
                 trial.report(value * epoch / 3, epoch)
@@ -49,12 +52,12 @@ def fill(study: Study, tuning: Tuning, values: list[float | str | None]) -> None
             trial.report(0.1, 1)
             study.tell(trial, state=TrialState.PRUNED)
         elif value is None:
-            give_up(study, [trial])
+            mark_lost(study, [trial])
         else:
-            fail(study, trial, value)
+            mark_failed(study, trial, value)
 
 
-def made(opened: Open, tuning: Tuning, values: list[float | str | None]) -> Summary:
+def made(opened: Open, tuning: Tuning, values: list[float | str | None]) -> StudySummary:
     with opened() as study:
         fill(study, tuning, values)
         return summarise(study, tuning)
@@ -67,32 +70,32 @@ def test_a_summary_says_how_every_trial_ended(opened: Open, tuning: Tuning) -> N
     }  # fmt: skip
     assert summary.best is not None
     assert (summary.best.number, summary.best.value) == (4, 0.7)
-    assert [t.told for t in summary.trials] == ["", "after epoch 1", "too large", "", "", ""]
+    assert [t.note for t in summary.trials] == ["", "after epoch 1", "too large", "", "", ""]
     assert summary.best_so_far() == [0.5, 0.5, 0.5, 0.5, 0.7, 0.7]
     assert summary.importance == {}  # of three trials
 
 
 def test_importance_finds_what_the_value_depends_on(opened: Open, tuning: Tuning) -> None:
     with opened() as study:
-        claims = Claims(study, tuning.settings, 12)
+        claims = TrialAllocator(study, tuning.settings, 12)
         while (trial := claims.next()) is not None:
-            drawn = tuning.space.draw(trial)
+            drawn = tuning.space.sample(trial)
             study.tell(trial, {"ce": 0.2, "dice": 0.5}.get(str(drawn["loss"]), 0.9))
         summary = summarise(study, tuning)
     assert sum(summary.importance.values()) == pytest.approx(1)
     assert summary.importance["loss"] > 0.9
 
 
-def test_every_trial_that_ends_is_told_once(opened: Open, tuning: Tuning) -> None:
+def test_every_trial_that_ends_is_reported_once(opened: Open, tuning: Tuning) -> None:
     lines: list[str] = []
     with opened() as study:
         fill(study, tuning, [0.4])
-        tell = Teller(study, tuning, lines.append)
-        tell()
+        report = TrialReporter(study, tuning, lines.append)
+        report()
         assert lines == []  # it ended before
         fill(study, tuning, [0.5, "too large", "pruned", None])
-        tell()
-        tell()
+        report()
+        report()
     assert len(lines) == 4
     assert re.match(
         r"trial 1  val_iou 0.5000  \(best 0.5000, trial 1\)  loss .*optimizer.lr", lines[0]
@@ -102,36 +105,45 @@ def test_every_trial_that_ends_is_told_once(opened: Open, tuning: Tuning) -> Non
     assert lines[3].startswith("trial 4  lost with its process")
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
-    ("values", "pictures"),
+    ("values", "charts", "dots"),
     [
-        ([0.5, 0.7, "pruned", HOSTILE, None, 0.6, 0.65], 5),
-        ([0.5], 3),
-        ([HOSTILE], 0),
+        # History and curves, a chart per key, and all keys together; a dot per value in each but
+        # the curves, which end with a mark where a trial was pruned.
+        ([0.5, 0.7, "pruned", HOSTILE, None, 0.6, 0.65], 3, 5),
+        ([0.5], 2, 1),
+        ([HOSTILE], 0, 0),
     ],
 )
 def test_a_page_shows_all_and_needs_nothing_from_elsewhere(
-    opened: Open, tuning: Tuning, values: list[float | str | None], pictures: int
+    opened: Open, tuning: Tuning, values: list[float | str | None], charts: int, dots: int
 ) -> None:
-    page = render(made(opened, tuning, values), best_config=HOSTILE, notes=(HOSTILE,))
+    summary = made(opened, tuning, values)
+    page = render(summary, best_config=HOSTILE, notes=(HOSTILE,))
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 2
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(found) == pictures
-    for text in found:
-        with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
-            assert picture.width > 800
-            assert len(set(picture.convert("L").tobytes())) > 20
+    keys = len(summary.parameters) if charts else 0
+    found = re.findall(r'<svg class="chart".*?</svg>', page, flags=re.DOTALL)
+    assert len(found) == charts + keys
+    for svg in found:
+        assert "nan" not in svg
+        assert ElementTree.fromstring(svg) is not None
+    for svg in found[2 : 2 + keys]:
+        assert svg.count("<circle") == dots
+    assert not found or found[0].count('<g class="series"') == dots + 1
+    # The line of the best in the history has steps, which only a second trial makes.
+    assert not found or ("best so far" in found[0] and "<polyline" in found[0]) == (len(values) > 1)
     table = page[page.index("<h2>Trials</h2>") :]
     assert table.count("<tr") == 1 + len(values)
-    assert ("No trial has come to a value" in page) is (values == [HOSTILE])
+    assert ("No trial has a value" in page) is (values == [HOSTILE])
 
 
 def test_the_best_configuration_is_that_of_the_trial_and_leads_to_the_same_data(
     tiny_folder: Path, tmp_path: Path, opened: Open
 ) -> None:
-    """From another folder, through a path with a variable and an absolute one."""
+    """The configuration works from another folder, with a variable and an absolute path."""
     text = (tiny_folder / "tiny.toml").read_text()
     (tiny_folder / "space.toml").write_text(
         text.replace("epochs = 2", "epochs = { low = 1, high = 9 }")

@@ -1,4 +1,4 @@
-"""A study has as many trials as it was asked for, whoever runs them and whatever befalls them."""
+"""A study gets exactly the wanted number of trials, from any processes and after any loss."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from optuna.trial import Trial, TrialState
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.train.tune import study as study_module
-from rooftrace.train.tune.config import Tuning, read_tuning
-from rooftrace.train.tune.storage import open_storage, shown_storage, told_storage_errors
+from rooftrace.train.tune.space import Tuning, read_tuning
 from rooftrace.train.tune.study import (
-    Claims,
-    Outcome,
-    beating,
+    TrialAllocator,
+    TrialOutcome,
+    active_and_finished,
     best_of,
-    counted,
-    fail,
+    failure_reason,
     finished,
-    give_up,
+    heartbeat,
+    hide_password,
+    mark_failed,
+    mark_lost,
+    open_storage,
     outcome,
-    reason,
-    running_in,
     this_process,
+    translate_storage_errors,
+    trials_running_in,
 )
 
 Open = Callable[..., AbstractContextManager[Study]]
@@ -37,10 +39,10 @@ Open = Callable[..., AbstractContextManager[Study]]
 
 def run(study: Study, tuning: Tuning, total: int, **options: Any) -> list[Trial]:
     """Give each trial a value that its parameters decide."""
-    claims = Claims(study, tuning.settings, total, **options)
+    claims = TrialAllocator(study, tuning.settings, total, **options)
     done = []
     while (trial := claims.next()) is not None:
-        drawn = tuning.space.draw(trial)
+        drawn = tuning.space.sample(trial)
         study.tell(trial, float(str(drawn["optimizer.lr"])))
         done.append(trial)
     return done
@@ -57,6 +59,7 @@ def test_so_many_trials_in_all_and_the_best_of_them(opened: Open, tuning: Tuning
         assert best.value == max(t.params["optimizer.lr"] for t in finished(study))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_several_that_share_a_study_do_each_trial_once(
     opened: Open, tuning: Tuning, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -79,7 +82,7 @@ def test_several_that_share_a_study_do_each_trial_once(
     assert len(done) == 3
     assert len({trial.number for part in done for trial in part}) == sum(map(len, done)) == 12
     with opened(storage) as study:
-        assert len(finished(study)) == len(counted(study)) == 12
+        assert len(finished(study)) == len(active_and_finished(study)) == 12
         values = [t.params["optimizer.lr"] for t in finished(study)]
         assert len(set(values)) == 12  # no two drew the same
 
@@ -100,12 +103,12 @@ def test_who_asked_for_one_too_many_gives_it_back(
 
         monkeypatch.setattr(study, "ask", ask_second)
         begins = iter([True, False])
-        claims = Claims(study, tuning.settings, 2, may_begin=lambda: next(begins))
+        claims = TrialAllocator(study, tuning.settings, 2, may_begin=lambda: next(begins))
         assert claims.next() is None
         assert [outcome(t) for t in study.trials] == [
-            Outcome.complete, Outcome.running, Outcome.lost,
+            TrialOutcome.complete, TrialOutcome.running, TrialOutcome.lost,
         ]  # fmt: skip
-        assert [t.number for t in counted(study)] == [0, 1]
+        assert [t.number for t in active_and_finished(study)] == [0, 1]
 
 
 def test_a_trial_without_a_sign_of_life_is_done_again(
@@ -127,12 +130,12 @@ def test_a_trial_without_a_sign_of_life_is_done_again(
             said.append(len(states))
             return True
 
-        with beating(alive, every_s=0.02):
+        with heartbeat(alive, every_s=0.02):
             done = run(study, tuning, 3, silence_s=0.3, may_begin=may_begin)
         assert over.is_set()
         assert len(said) > 5  # it waited for the two before it gave one up
         found = study.get_trials(deepcopy=False)
-        assert [outcome(t) for t in found[:2]] == [Outcome.lost, Outcome.complete]
+        assert [outcome(t) for t in found[:2]] == [TrialOutcome.lost, TrialOutcome.complete]
         assert [t.number for t in done] == [2, 3]
         assert len(finished(study)) == 3
 
@@ -143,6 +146,7 @@ def test_no_trial_begins_when_the_time_is_over(opened: Open, tuning: Tuning) -> 
         assert study.trials == []
 
 
+@pytest.mark.campaign
 def test_what_is_drawn_depends_on_the_seed_and_the_trials_before(
     tmp_path: Path, tuning: Tuning, opened: Open
 ) -> None:
@@ -161,18 +165,18 @@ def test_what_is_drawn_depends_on_the_seed_and_the_trials_before(
 
 def test_a_failed_trial_counts_and_a_lost_one_does_not(opened: Open, tuning: Tuning) -> None:
     with opened() as study:
-        claims = Claims(study, tuning.settings, 2)
+        claims = TrialAllocator(study, tuning.settings, 2)
         first, second = claims.next(), claims.next()
         assert first is not None
         assert second is not None
-        assert {t.number for t in running_in(study, this_process())} == {0, 1}
-        fail(study, first, "too large")
-        give_up(study, [second])
-        give_up(study, [first, second])  # nothing is said twice
-        assert reason(study.trials[0]) == "too large"
-        assert Counter(map(outcome, study.trials)) == {Outcome.failed: 1, Outcome.lost: 1}
+        assert {t.number for t in trials_running_in(study, this_process())} == {0, 1}
+        mark_failed(study, first, "too large")
+        mark_lost(study, [second])
+        mark_lost(study, [first, second])  # nothing is said twice
+        assert failure_reason(study.trials[0]) == "too large"
+        assert Counter(map(outcome, study.trials)) == {TrialOutcome.failed: 1, TrialOutcome.lost: 1}
         assert [t.number for t in finished(study)] == [0]
-        assert running_in(study, this_process()) == []
+        assert trials_running_in(study, this_process()) == []
         assert best_of(study, finished(study)) is None
 
 
@@ -191,41 +195,41 @@ def test_a_study_is_one_of_one_configuration(tmp_path: Path, opened: Open, tunin
 
 
 @pytest.mark.parametrize(
-    ("storage", "told"),
+    ("storage", "expected"),
     [
         ("nothing://user:geheim@here/it", "is not an address|needs a driver|cannot be opened"),
         ("postgresql://user:geheim@127.0.0.1:1/it", "needs a driver|cannot be opened"),
         ("://", "is not an address"),
     ],
 )
-def test_a_storage_that_is_none_is_told_without_its_password(
-    storage: str, told: str, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_storage_is_reported_without_its_password(
+    storage: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.train.tune.storage._TRIES", 1)
-    with pytest.raises(ConfigError, match=told) as raised, open_storage(storage):
+    monkeypatch.setattr("rooftrace.train.tune.study._ATTEMPTS", 1)
+    with pytest.raises(ConfigError, match=expected) as raised, open_storage(storage):
         pass
     assert "geheim" not in str(raised.value)
 
 
-def test_a_file_that_is_no_database_is_told(
+def test_a_file_that_is_not_a_database_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rooftrace.train.tune.storage._TRIES", 1)
+    monkeypatch.setattr("rooftrace.train.tune.study._ATTEMPTS", 1)
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(ConfigError, match="cannot be opened"), open_storage(storage):
         pass
 
 
-def test_a_storage_that_fails_under_way_is_told(tmp_path: Path) -> None:
+def test_a_storage_that_fails_later_is_an_error(tmp_path: Path) -> None:
     from optuna.exceptions import StorageInternalError
 
-    told = told_storage_errors("mysql://user:geheim@host/it")
-    with pytest.raises(DataError, match=r"user:\*\*\*@host.*gone"), told:
+    output = translate_storage_errors("mysql://user:geheim@host/it")
+    with pytest.raises(DataError, match=r"user:\*\*\*@host.*gone"), output:
         raise StorageInternalError("gone")
 
 
 def test_what_people_read_of_an_address() -> None:
-    assert shown_storage("postgresql://a:b@h/n") == "postgresql://a:***@h/n"
-    assert shown_storage("sqlite:///a.db") == "sqlite:///a.db"
-    assert shown_storage("journal.log") == "journal.log"
+    assert hide_password("postgresql://a:b@h/n") == "postgresql://a:***@h/n"
+    assert hide_password("sqlite:///a.db") == "sqlite:///a.db"
+    assert hide_password("journal.log") == "journal.log"

@@ -1,4 +1,4 @@
-"""What becomes of a trial, however its training ends."""
+"""The outcome of a trial for every end of its training."""
 
 from __future__ import annotations
 
@@ -16,13 +16,27 @@ from optuna.study import Study
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError, TrainError
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.fit import fit
+from rooftrace.train.loop import fit
 from rooftrace.train.tune import trial as trial_module
-from rooftrace.train.tune import workers as workers_module
-from rooftrace.train.tune.config import Tuning, read_tuning
-from rooftrace.train.tune.study import Claims, Outcome, finished, outcome, reason, this_process
-from rooftrace.train.tune.trial import draw_config, folder_name, folder_of, run_trial
-from rooftrace.train.tune.workers import Plan, run_trials, tidy
+from rooftrace.train.tune import trial as workers_module
+from rooftrace.train.tune.space import Tuning, read_tuning
+from rooftrace.train.tune.study import (
+    TrialAllocator,
+    TrialOutcome,
+    failure_reason,
+    finished,
+    outcome,
+    this_process,
+)
+from rooftrace.train.tune.trial import (
+    TuningJob,
+    delete_checkpoints,
+    folder_name,
+    folder_of,
+    run_trial,
+    run_trials,
+    sample_config,
+)
 
 Open = Callable[..., AbstractContextManager[Study]]
 Script = Callable[[TrainConfig], list[float] | BaseException]
@@ -36,10 +50,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
         def fake(config: TrainConfig, run: Path, *, base: Path, on_epoch: Any) -> None:
             (run / "checkpoints").mkdir(parents=True)
             (run / "checkpoints" / "last.ckpt").touch()
-            told = script(config)
-            if isinstance(told, BaseException):
-                raise told
-            for epoch, value in enumerate(told, 1):
+            output = script(config)
+            if isinstance(output, BaseException):
+                raise output
+            for epoch, value in enumerate(output, 1):
                 on_epoch(epoch, {"epoch": epoch, "val_iou": value, "val_loss": 1 - value})
 
         monkeypatch.setattr(trial_module, "fit", fake)
@@ -49,14 +63,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     return use
 
 
-def make_plan(tuning: Tuning, out: Path, trials: int, *, keep: bool = False) -> Plan:
-    return Plan(tuning, out, f"sqlite:///{out / 'study.db'}", "space", trials, math.inf, keep)
+def make_plan(tuning: Tuning, out: Path, trials: int, *, keep: bool = False) -> TuningJob:
+    return TuningJob(tuning, out, f"sqlite:///{out / 'study.db'}", "space", trials, math.inf, keep)
 
 
-def run_one(study: Study, tuning: Tuning, out: Path) -> Outcome:
-    trial = Claims(study, tuning.settings, 99).next()
+def run_one(study: Study, tuning: Tuning, out: Path) -> TrialOutcome:
+    trial = TrialAllocator(study, tuning.settings, 99).next()
     assert trial is not None
-    return run_trial(study, trial, draw_config(trial, tuning), tuning, out)
+    return run_trial(study, trial, sample_config(trial, tuning), tuning, out)
 
 
 def test_the_value_is_that_of_the_best_epoch(
@@ -64,7 +78,7 @@ def test_the_value_is_that_of_the_best_epoch(
 ) -> None:
     scripted(lambda config: [0.2, math.nan, 0.7, 0.5])
     with opened() as study:
-        assert run_one(study, tuning, tmp_path) == Outcome.complete
+        assert run_one(study, tuning, tmp_path) == TrialOutcome.complete
         (trial,) = finished(study)
         assert trial.value == 0.7
         assert [trial.intermediate_values[e] for e in (1, 3, 4)] == [0.2, 0.7, 0.5]
@@ -96,7 +110,8 @@ def test_a_trial_below_the_median_is_given_up_after_its_warmup(
             run_one(study, tuning, tmp_path)
         found = finished(study)
         assert [outcome(t) for t in found] == [
-            Outcome.complete, Outcome.complete, Outcome.pruned, Outcome.complete,
+            TrialOutcome.complete, TrialOutcome.complete,
+            TrialOutcome.pruned, TrialOutcome.complete,
         ]  # fmt: skip
         assert found[2].last_step == 2
         assert found[2].value == 0.1
@@ -113,26 +128,26 @@ def test_hyperband_ends_what_is_behind_and_none_ends_nothing(
         for _ in range(12):
             scripted(lambda config: [0.9 - 0.05 * next(worse)] * config.epochs)
             run_one(study, tuning, tmp_path)
-        ended = [t.number for t in finished(study) if outcome(t) == Outcome.pruned]
+        ended = [t.number for t in finished(study) if outcome(t) == TrialOutcome.pruned]
     assert bool(ended) is ends
     assert 0 not in ended
 
 
 @pytest.mark.parametrize(
-    ("error", "told", "is_traced"),
+    ("error", "expected", "is_traced"),
     [
         (DataError("no such folder", remedy="Look."), "no such folder Look.", False),
         (RuntimeError("sizes differ"), "RuntimeError: sizes differ", True),
     ],
 )
 def test_a_training_that_fails_is_recorded(
-    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, error: Exception, told: str,
+    opened: Open, tuning: Tuning, tmp_path: Path, scripted: Any, error: Exception, expected: str,
     is_traced: bool,
 ) -> None:  # fmt: skip
     scripted(lambda config: error)
     with opened() as study:
-        assert run_one(study, tuning, tmp_path) == Outcome.failed
-        assert reason(finished(study)[0]) == told
+        assert run_one(study, tuning, tmp_path) == TrialOutcome.failed
+        assert failure_reason(finished(study)[0]) == expected
     trace = tmp_path / "trial_0000" / "error.txt"
     assert trace.is_file() is is_traced
     if is_traced:
@@ -144,8 +159,8 @@ def test_figures_that_are_never_finite_are_a_failure(
 ) -> None:
     scripted(lambda config: [math.nan])
     with opened() as study:
-        assert run_one(study, tuning, tmp_path) == Outcome.failed
-        assert "not a finite number" in reason(finished(study)[0])
+        assert run_one(study, tuning, tmp_path) == TrialOutcome.failed
+        assert "not a finite number" in failure_reason(finished(study)[0])
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
@@ -156,7 +171,7 @@ def test_who_stops_the_process_takes_no_trial_away(
     with opened() as study:
         with pytest.raises(type(stop)):
             run_one(study, tuning, tmp_path)
-        assert outcome(study.trials[0]) == Outcome.lost
+        assert outcome(study.trials[0]) == TrialOutcome.lost
 
 
 def test_a_trial_that_another_process_gave_up_ends_without_a_word(
@@ -169,7 +184,7 @@ def test_a_trial_that_another_process_gave_up_ends_without_a_word(
             return [0.5]
 
         scripted(taken)
-        assert run_one(study, tuning, tmp_path) == Outcome.lost
+        assert run_one(study, tuning, tmp_path) == TrialOutcome.lost
 
 
 def test_a_figure_that_no_run_has_ends_the_study(
@@ -182,7 +197,7 @@ def test_a_figure_that_no_run_has_ends_the_study(
     with opened(tuning=tuning) as study:
         with pytest.raises(ConfigError, match=r"tune.monitor = 'val_iuo'.*'val_iou'"):
             run_trials(make_plan(tuning, tmp_path, 5), study, 1, lambda: None)
-        assert [outcome(t) for t in study.trials] == [Outcome.lost]
+        assert [outcome(t) for t in study.trials] == [TrialOutcome.lost]
 
 
 def test_only_the_best_keeps_its_checkpoints(
@@ -198,7 +213,7 @@ def test_only_the_best_keeps_its_checkpoints(
         run_trials(make_plan(tuning, tmp_path, 4, keep=True), study, 1, lambda: None)
         kept = [(tmp_path / folder_name(n) / "checkpoints").is_dir() for n in range(4)]
         assert kept == [False, True, True, True]
-        tidy(study, tmp_path)
+        delete_checkpoints(study, tmp_path)
     kept = [(tmp_path / folder_name(n) / "checkpoints").is_dir() for n in range(4)]
     assert kept == [False, True, False, False]
 
@@ -223,15 +238,15 @@ def test_values_that_do_not_go_together_are_failed_trials(
         run_trials(make_plan(tuning, tmp_path, 10), study, 1, lambda: None)
         for trial in finished(study):
             apart = trial.params["gsd_m"] == "default" != trial.params["augment.gsd_range_m"]
-            assert outcome(trial) == (Outcome.failed if apart else Outcome.complete)
-            assert ("gsd_range_m needs gsd_m" in reason(trial)) is apart
-        assert {outcome(t) for t in finished(study)} == {Outcome.failed, Outcome.complete}
+            assert outcome(trial) == (TrialOutcome.failed if apart else TrialOutcome.complete)
+            assert ("gsd_range_m needs gsd_m" in failure_reason(trial)) is apart
+        assert {outcome(t) for t in finished(study)} == {TrialOutcome.failed, TrialOutcome.complete}
 
 
 def test_a_process_that_ends_by_itself_is_replaced_but_not_for_ever(
     opened: Open, tuning: Tuning, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as by the kernel, for lack of memory."""
+    """The kernel may kill it for lack of memory."""
     made: list[Any] = []
 
     class Killed:
@@ -255,20 +270,21 @@ def test_a_process_that_ends_by_itself_is_replaced_but_not_for_ever(
         join = kill
 
     with opened() as study:
-        claims = Claims(study, tuning.settings, 9)
+        claims = TrialAllocator(study, tuning.settings, 9)
 
         def wait(sentinels: Any, timeout: float) -> None:
             claims.next()
 
-        monkeypatch.setattr(workers_module, "_Worker", Killed)
+        monkeypatch.setattr(workers_module, "_TrialProcess", Killed)
         monkeypatch.setattr(workers_module, "wait", wait)
         with pytest.raises(TrainError, match=r"3 processes .* code -9") as raised:
             run_trials(make_plan(tuning, tmp_path, 9), study, 2, lambda: None)
         assert "--jobs" in raised.value.remedy
         assert len(made) == 4
-        assert {outcome(t) for t in study.trials} == {Outcome.lost}
+        assert {outcome(t) for t in study.trials} == {TrialOutcome.lost}
 
 
+@pytest.mark.campaign
 def test_the_trainer_hands_on_what_a_watcher_raises(tiny_folder: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 

@@ -1,22 +1,41 @@
-// Questions to the server that the page came from.
+// Requests to the server of this page.
 
-// What is told to the person instead of an answer.
-export class NoAnswer extends Error {}
+// An error whose message is shown to the person; `problem` is the server's own description.
+export class NoAnswer extends Error {
+  constructor(message, status = 0, problem = {}) {
+    super(message);
+    this.status = status;
+    this.problem = problem;
+  }
+}
 
 export async function ask(address, signal) {
+  return answered(address, { signal, headers: { Accept: "application/json" } });
+}
+
+// Send a change; nothing is saved unless this succeeds.
+export async function send(address, change) {
+  return answered(address, {
+    method: "POST", body: JSON.stringify(change),
+    headers: { Accept: "application/json", "Content-Type": "application/json" },
+  });
+}
+
+async function answered(address, request) {
   let answer;
   try {
-    answer = await fetch(address, { signal, headers: { Accept: "application/json" } });
+    answer = await fetch(address, request);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new NoAnswer("The server does not answer. Is it still running?");
   }
-  const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new NoAnswer(told.detail ?? `The server answered ${answer.status}.`);
-  return told;
+  const body = await answer.json().catch(() => ({}));
+  if (answer.ok) return body;
+  const text = [body.detail ?? `The server answered ${answer.status}.`, body.remedy].filter(Boolean).join(" ");
+  throw new NoAnswer(text, answer.status, body);
 }
 
-// Run `work` when nobody has asked for it for a while; what is still under way is given up.
+// Run `work` after a pause without further calls; a run that has begun is aborted.
 export function later(work, ms, failed) {
   let timer = 0, running = new AbortController();
   return () => {

@@ -1,20 +1,25 @@
 // The map of results folders: which scene is shown, and what the controls do to it.
 
-import * as maplibregl from "./vendor/maplibre-gl.mjs";
 import { ask, later, NoAnswer } from "./ask.js";
 import { describe, fold, formatSize, legend, listImages, noun, say, showCount, showNotes, sizeOf } from "./panel.js";
-import { choice, GROUND, paints, passing, shown, style, tiles } from "./style.js";
+import { createReview } from "./review.js";
+import { addressOf, createPlace, readAddress } from "./place.js";
+import { choice, GROUND, paints, passing, query, shown, style, suited, tiles } from "./style.js";
+import { createSwipe } from "./swipe.js";
 
-const $ = (id) => document.getElementById(id);
+const $ = (id) => document.getElementById(id), { maplibregl } = window;
 const FOLDERS = new URL("map/folders", document.baseURI).href;
-const LAYERS = { buildings: ["fill", "outline", "cells"], mask: ["mask"], density: ["density"], image: ["image"] };
+const LAYERS = { buildings: ["fill", "outline", "cells", "review-fill", "review-outline"], mask: ["mask"], density: ["density"], image: ["image"], basemap: ["basemap"] };
 
 const view = {
-  theme: "light", by: "score", chosen: null, filter: { score: 0, size: 0 },
-  visible: { buildings: true, mask: false, density: false, image: true },
-  opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1 },
+  theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
+  // Of a comparison, the layer that the map shows; null for both.
+  side: null, basemap: null,
+  visible: { buildings: true, mask: false, density: false, image: true, basemap: true },
+  opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1, basemap: 1 },
 };
-let map, popup, folder = null, images = [], scene = null, polling = 0;
+let map, popup, review, swipe, place, folder = null, entries = [], images = [], scene = null, polling = 0;
+let home = null, opened = 0;
 
 function start() {
   setTheme(localStorage.getItem("rooftrace-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
@@ -34,21 +39,27 @@ function start() {
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-right");
   popup = new maplibregl.Popup({ maxWidth: "320px", closeOnClick: false });
   popup.on("close", () => choose(null));
+  review = createReview({ map, view, padding, restyle, address: remember, popup });
+  swipe = createSwipe({ maplibregl, map, view, folders: FOLDERS, restyle, failed: say, explain });
+  place = createPlace({
+    maplibregl, map, popup, current: () => ({ scene, review: view.review }), home: goHome, fit: fitBuildings, notice, failed: showError,
+  });
   bindMap();
-  // For tests and for whoever is curious.
-  window.rooftrace = { map, view, get scene() { return scene; } };
-  openFolders().catch(tell);
-  addEventListener("hashchange", () => follow().catch(tell));
+  // For tests and for the developer console.
+  window.rooftrace = { map, view, review, swipe, get scene() { return scene; } };
+  openFolders().catch(showError);
+  addEventListener("hashchange", () => follow().catch(showError));
 }
 
-function tell(error) {
+function showError(error) {
   if (error.name === "AbortError") return;
   if (!(error instanceof NoAnswer)) throw error;
   say(error.message);
 }
 
 async function openFolders() {
-  const entries = await ask(FOLDERS);
+  view.basemap = (await ask(new URL("map/settings", document.baseURI).href)).basemap;
+  entries = await ask(FOLDERS);
   $("folder").replaceChildren(...entries.map((one) => new Option(one.title, one.id)));
   $("folder-row").hidden = entries.length < 2;
   if (!entries.length) {
@@ -58,61 +69,105 @@ async function openFolders() {
   await follow();
 }
 
-// The address says what is shown: #FOLDER/IMAGE.
+// The address says what is shown, and where.
 async function follow() {
-  const [id, name] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const wanted = readAddress(location.hash);
+  view.review = wanted.review;
   const known = [...$("folder").options].map((option) => option.value);
-  await openFolder(known.includes(id) ? id : known[0], name);
+  const there = known.includes(wanted.folder);
+  await openFolder(there ? wanted.folder : known[0], wanted.name, there ? wanted.place : null);
+  if (wanted.folder && !there) say("The results of this link are not there (any more): those of a job are removed after some time. These are others.");
+  else if (wanted.name && scene && scene.name !== wanted.name) say(`The image ${wanted.name} of this link is not in this folder (any more).`);
 }
 
-async function openFolder(id, name) {
+async function openFolder(id, name, at = null) {
   clearTimeout(polling);
   $("folder").value = id;
   const of = await ask(`${FOLDERS}/${encodeURIComponent(id)}`);
+  if ($("folder").value !== id) return;
   folder = { id, ...of };
   images = of.images;
   say(of.message);
   listImages(images, id === folder.id ? $("search").value : "", scene?.name);
-  if (of.state === "running") polling = setTimeout(() => openFolder(id, scene?.name ?? name).catch(tell), 5000);
+  if (of.state === "running") polling = setTimeout(() => openFolder(id, scene?.name ?? name).catch(showError), 5000);
   if (!images.length) return closeScene();
   const wanted = images.find((one) => one.name === name) ?? images[0];
   if (scene?.name === wanted.name && scene.folder === id && of.state === "running") return;
-  await openImage(wanted.name);
+  await openImage(wanted.name, at);
 }
 
 function closeScene() {
+  opened += 1;
   scene = null;
+  review.open(null);
+  swipe.close();
   popup.remove();
   map.setStyle(style({}, view), { diff: false });
-  for (const id of ["buildings", "layers"]) $(id).hidden = true;
-  $("scale").hidden = true;
-  showNotes([], folder);
+  for (const id of ["buildings", "layers", "coordinates", "scale"]) $(id).hidden = true;
+  showNotes([], folder, view.basemap);
 }
 
-async function openImage(name) {
+async function openImage(name, at = null) {
   const address = `${FOLDERS}/${encodeURIComponent(folder.id)}/images/${encodeURIComponent(name)}`;
-  const busy = setTimeout(() => notice("Opening…"), 200);
+  const busy = setTimeout(() => notice("Opening…"), 200), turn = ++opened, of = folder.id;
+  let given;
   try {
-    scene = { ...(await ask(address)), address, folder: folder.id };
+    given = { ...(await ask(address)), address, folder: of };
   } finally {
     clearTimeout(busy);
     notice("");
   }
-  const hash = `#${encodeURIComponent(folder.id)}/${encodeURIComponent(name)}`;
-  if (location.hash !== hash) history.replaceState(null, "", hash);
+  // Another scene was asked for in the meantime.
+  if (turn !== opened) return;
+  scene = given;
   popup.remove();
-  Object.assign(view, { chosen: null, filter: { score: 0, size: 0 } });
-  if (!scene.buildings?.scores && view.by === "score") view.by = "size";
-  if (scene.buildings?.scores && !Object.keys(scene.buildings.classes).length && view.by === "kind") view.by = "score";
-  map.setStyle(style(scene, view), { diff: false });
-  const [west, south, east, north] = scene.bounds;
-  map.fitBounds([[west, south], [east, north]], { padding: padding(), animate: false });
+  Object.assign(view, { chosen: null, filter: { score: 0, size: 0, kinds: null } });
+  view.by = suited(scene.comparison ? "kind" : view.by, scene);
+  restyle();
+  home = null;
+  goHome();
+  home = { zoom: map.getZoom(), center: map.getCenter() };
+  if (at) map.jumpTo(at);
   $("scale").hidden = false;
   describe(scene, view, name, images);
-  showNotes(scene.notes, folder);
+  showNotes(scene.notes, folder, view.basemap);
+  await swipe.offer(scene, folder, images, entries).catch(showError);
+  if (turn !== opened) return;
+  place.show(map.getCenter());
   showMerged();
   showScale();
   count();
+  await review.open(scene);
+}
+
+function restyle() {
+  map.setStyle(style(scene, view), { diff: false });
+  swipe.refresh();
+  if (!view.review && scene.buildings?.count) legend(scene, view);
+}
+
+function goHome() {
+  if (scene) fitTo(scene.bounds);
+}
+
+async function fitBuildings() {
+  if (!scene?.buildings?.count) return goHome();
+  const world = { west: -360, south: -90, east: 360, north: 90 };
+  const of = scene;
+  const { bounds } = await ask(`${of.address}/count?${new URLSearchParams(world)}&${query(view.filter)}`);
+  if (bounds && of === scene) fitTo(bounds);
+}
+
+function fitTo([west, south, east, north]) {
+  map.fitBounds([[west, south], [east, north]], { padding: padding(), maxZoom: 21, animate: false });
+}
+
+// The place is part of the address once a person has moved the map; a review finds its own.
+function remember() {
+  const { lng, lat } = map.getCenter(), near = (one, other) => Math.abs(one - other) < 1e-9;
+  const moved = home && !(near(home.zoom, map.getZoom()) && near(home.center.lng, lng) && near(home.center.lat, lat));
+  const hash = addressOf(scene, view.review, map.getZoom(), moved && !view.review ? { lng, lat } : null);
+  if (location.hash !== hash) history.replaceState(null, "", hash);
 }
 
 // Clear of the panel.
@@ -131,23 +186,24 @@ const count = later(async (signal) => {
   if (!scene?.buildings?.count) return showCount(null, scene);
   const { _sw: low, _ne: high } = map.getBounds();
   const limit = (value, most) => Math.min(Math.max(value, -most), most);
-  const query = new URLSearchParams({
+  const sides = new URLSearchParams({
     west: limit(low.lng, 720), south: limit(low.lat, 90), east: limit(high.lng, 720), north: limit(high.lat, 90),
-    ...view.filter,
   });
-  showCount(await ask(`${scene.address}/count?${query}`, signal), scene);
-}, 60, tell);
+  const of = scene, found = await ask(`${of.address}/count?${sides}&${query(view.filter)}`, signal);
+  if (of === scene) showCount(found, of);
+}, 60, showError);
 
 const reloadCells = later(async () => {
-  map.getSource("cells")?.setTiles(tiles(scene, "cells", view.filter));
-}, 150, tell);
+  if (scene) map.getSource("cells")?.setTiles(tiles(scene, "cells", view.filter, view.side));
+}, 150, showError);
 
 function filterBuildings() {
   if (!scene?.buildings?.count) return;
-  const rule = passing(view.filter, scene);
+  const rule = passing(view.filter, scene, view.side);
   for (const layer of ["fill", "outline"]) map.setFilter(layer, rule);
   reloadCells();
   count();
+  swipe.refresh();
 }
 
 function repaint() {
@@ -156,50 +212,61 @@ function repaint() {
     if (!map.getLayer(layer)) continue;
     for (const [name, value] of Object.entries(paint)) map.setPaintProperty(layer, name, value);
   }
-  legend(scene, view);
+  swipe.refresh();
+  if (!view.review) legend(scene, view);
 }
 
-function choose(id) {
-  view.chosen = id;
+function choose(id, beside = false) {
+  view.chosen = beside ? null : id;
+  swipe.choose(beside ? id : null);
   for (const layer of ["chosen", "chosen-halo"]) {
-    if (map.getLayer(layer)) map.setFilter(layer, choice(id));
+    if (map.getLayer(layer)) map.setFilter(layer, choice(view.chosen));
   }
 }
 
 async function lookAt(point) {
-  const layers = ["fill", "cells"].filter((id) => map.getLayer(id));
-  const [found] = layers.length ? map.queryRenderedFeatures(point, { layers }) : [];
+  if (view.review && await review.click(point)) return;
+  const side = swipe.at(point), found = foundAt(point);
   if (!found) return popup.remove();
   const at = map.unproject(point);
   if (found.layer.id === "cells") {
     const { n, share } = found.properties;
-    const told = document.createElement("p");
-    told.textContent = `${n} ${noun(scene)}${n === 1 ? "" : "s"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see them one by one.`;
-    popup.setLngLat(at).setDOMContent(told).addTo(map);
+    const paragraph = document.createElement("p");
+    paragraph.textContent = `${n} ${noun(side.scene)}${n === 1 ? "" : "s"} here, ${(share / 10).toFixed(0)} % built over. Zoom in to see single buildings.`;
+    popup.setLngLat(at).setDOMContent(paragraph).addTo(map);
     popup.ofCell = true;
     return;
   }
-  const table = describe.building(await ask(`${scene.address}/buildings/${found.id}`), scene);
+  const of = scene, table = describe.building(await ask(`${side.scene.address}/buildings/${found.id}`), side.scene);
+  if (of !== scene) return;
   popup.setLngLat(at).setDOMContent(table).addTo(map);
   popup.ofCell = false;
-  choose(found.id);
+  choose(found.id, side.beside);
+}
+
+// The building, or the merged ones, at a point of the screen.
+function foundAt(point) {
+  const { map: shownMap } = swipe.at(point), layers = ["fill", "cells"].filter((id) => shownMap.getLayer(id));
+  return layers.length ? shownMap.queryRenderedFeatures(point, { layers })[0] : undefined;
 }
 
 function bindMap() {
-  map.on("click", (event) => lookAt(event.point).catch(tell));
+  map.on("click", (event) => lookAt(event.point).catch(showError));
   map.getCanvas().addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();
     const { clientWidth: width, clientHeight: height } = map.getContainer();
-    lookAt(new maplibregl.Point(width / 2, height / 2)).catch(tell);
+    lookAt(new maplibregl.Point(width / 2, height / 2)).catch(showError);
   });
-  map.getCanvas().setAttribute("aria-label", "Map. Arrow keys move it, plus and minus zoom, Enter tells of the building in the middle.");
+  map.getCanvas().setAttribute("aria-label", "Map. Arrow keys move it, plus and minus zoom, Enter describes the building in the middle.");
   map.on("mousemove", (event) => {
-    const layers = ["fill", "cells"].filter((id) => map.getLayer(id));
-    const over = layers.length && map.queryRenderedFeatures(event.point, { layers }).length;
-    map.getCanvas().style.cursor = over ? "pointer" : "";
+    map.getCanvasContainer().style.cursor = foundAt(event.point) ? "pointer" : "";
   });
-  map.on("moveend", () => scene && count());
+  map.on("moveend", () => {
+    if (!scene) return;
+    count();
+    remember();
+  });
   map.on("zoom", showMerged);
   map.on("move", showScale);
   map.on("error", (event) => explain(event.error ?? {}));
@@ -213,11 +280,11 @@ function bindMap() {
 // The server's own words, where a tile came with some.
 async function explain({ name, body }) {
   if (name === "AbortError") return;
-  const told = await body?.text().then(JSON.parse).catch(() => null);
-  say(told?.detail ?? "A part of the map could not be loaded.");
+  const problem = await body?.text().then(JSON.parse).catch(() => null);
+  say(problem?.detail ?? "A part of the map could not be loaded.");
 }
 
-// From afar there are squares, and what was told of one is of no use any more.
+// Distant views show squares; the description of a building no longer applies.
 function showMerged() {
   const merged = Boolean(scene?.buildings?.count) && map.getZoom() < scene.buildings.first_zoom;
   $("merged").hidden = !merged;
@@ -236,15 +303,21 @@ function showScale() {
 }
 
 function bindPanel() {
-  $("folder").addEventListener("change", () => openFolder($("folder").value).catch(tell));
-  $("images").addEventListener("change", () => openImage($("images").value).catch(tell));
+  $("folder").addEventListener("change", () => openFolder($("folder").value).catch(showError));
+  $("images").addEventListener("change", () => openImage($("images").value).catch(showError));
   $("search").addEventListener("input", () => listImages(images, $("search").value, scene?.name));
   for (const [id, step] of [["previous", -1], ["next", 1]]) {
     $(id).addEventListener("click", () => {
       const at = images.findIndex((one) => one.name === scene?.name) + step;
-      if (images[at]) openImage(images[at].name).catch(tell);
+      if (images[at]) openImage(images[at].name).catch(showError);
     });
   }
+  $("beside").addEventListener("change", () => swipe.open(folder).catch(showError));
+  $("kinds").addEventListener("change", () => {
+    const boxes = [...$("kinds").querySelectorAll("input")];
+    view.filter.kinds = boxes.every((box) => box.checked) ? null : boxes.filter((box) => box.checked).map((box) => Number(box.value));
+    filterBuildings();
+  });
   $("by").addEventListener("change", (event) => { view.by = event.target.value; repaint(); });
   $("score").addEventListener("input", () => {
     view.filter.score = Math.round($("score").value * 1000);
@@ -264,19 +337,24 @@ function bindPanel() {
       view.visible[name] = box.checked;
       for (const id of LAYERS[name]) if (map.getLayer(id)) map.setLayoutProperty(id, "visibility", shown(view, name));
       if (name === "buildings") popup.remove();
+      swipe.refresh();
       $("density-key").hidden = !(view.visible.density && scene?.density);
     });
     opacity.addEventListener("input", () => {
       view.opacity[name] = Number(opacity.value);
       if (name === "buildings") repaint();
       else if (map.getLayer(name)) map.setPaintProperty(name, "raster-opacity", view.opacity[name]);
+      swipe.refresh();
     });
   }
   $("theme").addEventListener("click", () => {
     setTheme(view.theme === "dark" ? "light" : "dark");
     localStorage.setItem("rooftrace-theme", view.theme);
   });
-  $("fold").addEventListener("click", () => fold());
+  $("fold").addEventListener("click", () => {
+    fold();
+    review.fit();
+  });
   if (innerWidth <= 640) fold();
 }
 
@@ -285,6 +363,7 @@ function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
   if (map?.getLayer("ground")) map.setPaintProperty("ground", "background-color", GROUND[theme]);
+  swipe?.refresh();
 }
 
 start();

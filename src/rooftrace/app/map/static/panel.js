@@ -6,9 +6,10 @@ const $ = (id) => document.getElementById(id);
 const MOST_LISTED = 300;
 const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
-  orientation_deg: "Orientation", rectangularity: "Rectangularity",
+  orientation_deg: "Orientation", rectangularity: "Rectangularity", status: "Status", side: "Layer",
+  partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
 };
-const UNITS = { area_m2: " m²", perimeter_m: " m", orientation_deg: "°" };
+const UNITS = { area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°" };
 const whole = new Intl.NumberFormat("en");
 
 export function say(text) {
@@ -26,8 +27,8 @@ export function listImages(images, wanted, current) {
   $("image-row").hidden = images.length < 2;
   const found = images.filter((one) => one.name.toLowerCase().includes(wanted.trim().toLowerCase()));
   const options = found.slice(0, MOST_LISTED).map((one) => {
-    const told = one.buildings == null ? one.name : `${one.name} (${whole.format(one.buildings)})`;
-    return new Option(told, one.name, false, one.name === current);
+    const label = one.buildings == null ? one.name : `${one.name} (${whole.format(one.buildings)})`;
+    return new Option(label, one.name, false, one.name === current);
   });
   if (found.length > MOST_LISTED) {
     const more = new Option(`… and ${whole.format(found.length - MOST_LISTED)} more: find them by name`);
@@ -56,7 +57,7 @@ export function sizeOf(position, scene) {
 
 // Of several classes, not all are buildings.
 export function noun(scene) {
-  return Object.keys(scene.buildings?.classes ?? {}).length ? "polygon" : "building";
+  return Object.keys(scene.buildings?.classes ?? {}).length && !scene.comparison ? "polygon" : "building";
 }
 
 export function showCount(counts, scene) {
@@ -71,12 +72,12 @@ export function showCount(counts, scene) {
   $("count").replaceChildren(number, ` ${noun(scene)}${counts.shown_in_view === 1 ? "" : "s"} in view`, more);
 }
 
-export function showNotes(notes, folder) {
+export function showNotes(notes, folder, basemap) {
   const model = folder?.model ?? {};
   const about = [
     ...notes,
     model.name && `Model ${model.name}${model.licence ? `, ${model.licence}` : ""}`,
-    model.attribution,
+    model.attribution && `The model was trained on: ${model.attribution}`,
     folder?.created && `Predicted ${folder.created.slice(0, 10)}`,
   ].filter(Boolean);
   $("notes").replaceChildren(...about.map((text) => {
@@ -84,7 +85,8 @@ export function showNotes(notes, folder) {
     item.textContent = text;
     return item;
   }));
-  $("credit").textContent = [model.name && `${model.name}${model.licence ? ` (${model.licence})` : ""}`, "MapLibre"].filter(Boolean).join(" · ");
+  const used = model.name && `Model ${model.name}${model.licence ? ` (${model.licence})` : ""}`;
+  $("credit").textContent = [used, basemap?.credit && `Basemap ${basemap.credit}`, "MapLibre"].filter(Boolean).join(" · ");
 }
 
 // The controls that a scene has a use for, at their beginnings.
@@ -100,7 +102,8 @@ export function describe(scene, view, name, images) {
   for (const title of document.querySelectorAll(".noun")) title.textContent = noun(scene) === "polygon" ? "Polygons" : "Buildings";
   $("layers").hidden = false;
   for (const row of document.querySelectorAll(".layer")) {
-    row.hidden = row.dataset.layer === "buildings" ? !buildings?.count : !scene[row.dataset.layer];
+    const name = row.dataset.layer;
+    row.hidden = name === "buildings" ? !buildings?.count : name === "basemap" ? !view.basemap || scene.flat : !scene[name];
   }
   $("image-label").textContent = scene.image?.kind === "preview" ? "Preview" : "Image";
   $("density-key").hidden = !(view.visible.density && scene.density);
@@ -109,6 +112,8 @@ export function describe(scene, view, name, images) {
   for (const part of $("buildings").children) part.hidden = !buildings.count && !["H2", "P"].includes(part.tagName);
   $("score-row").hidden = $("by-score").hidden = !buildings.scores;
   $("by-kind").hidden = !Object.keys(buildings.classes).length;
+  $("by-kind").lastElementChild.textContent = scene.comparison ? "status" : "class";
+  kindBoxes(scene);
   document.querySelector(`input[name="by"][value="${view.by}"]`).checked = true;
   $("score").value = 0;
   $("score-out").value = "0.00";
@@ -128,18 +133,16 @@ describe.building = (attributes, scene) => {
     head.scope = "row";
     head.textContent = NAMES[name] ?? name;
     const digits = name === "score" || name === "rectangularity" ? 2 : 1;
-    const told = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
+    const text = typeof value === "number" && !Number.isInteger(value) ? value.toFixed(digits) : String(value);
     row.append(head);
-    row.insertCell().textContent = told + (UNITS[name] ?? "");
+    row.insertCell().textContent = text + (UNITS[name] ?? "");
   }
   return table;
 };
 
 export function legend(scene, view) {
-  if (view.by === "kind") {
-    $("ramp").replaceChildren(key(Object.entries(scene.buildings.classes).map(([index, name]) => [scene.colours[index] ?? "#bbbbbb", name])));
-    return;
-  }
+  $("kinds").classList.toggle("coloured", view.by === "kind");
+  if (view.by === "kind") return $("ramp").replaceChildren();
   const bar = document.createElement("div");
   bar.className = "bar";
   bar.style.background = `linear-gradient(to right, ${ramp(view.by).join(", ")})`;
@@ -150,10 +153,29 @@ export function legend(scene, view) {
     const tick = document.createElement("span");
     tick.style.left = `${at * 25}%`;
     const last = at === values.length - 1;
-    tick.textContent = view.by === "score" ? String(value) : last ? `${formatSize(value, scene)}` : whole.format(Math.round(value));
+    tick.textContent = view.by === "score" ? String(Math.round(value * 100) / 100) : last ? `${formatSize(value, scene)}` : whole.format(Math.round(value));
     ticks.append(tick);
   });
   $("ramp").replaceChildren(bar, ticks);
+}
+
+// A box for each class, with its number of buildings: it is the legend, too.
+function kindBoxes(scene) {
+  const { classes, class_counts: counts } = scene.buildings;
+  const legendOf = document.createElement("legend");
+  legendOf.textContent = "Show";
+  const boxes = Object.entries(classes).map(([index, name]) => {
+    const label = document.createElement("label"), box = document.createElement("input"), text = document.createElement("span");
+    Object.assign(box, { type: "checkbox", checked: true, value: index });
+    text.textContent = `${name} `;
+    text.style.setProperty("--swatch", scene.colours[index] ?? "#bbbbbb");
+    const number = document.createElement("small");
+    number.textContent = whole.format(counts[index]);
+    label.append(box, text, number);
+    return label;
+  });
+  $("kinds").hidden = !boxes.length;
+  $("kinds").replaceChildren(legendOf, ...boxes);
 }
 
 function densityKey() {
@@ -161,10 +183,10 @@ function densityKey() {
   const steps = DENSITY.colours.map((colour, at) => [
     colour, at === 0 ? `under ${share(DENSITY.breaks[0])}` : `from ${share(DENSITY.breaks[at - 1])}`,
   ]);
-  $("density-key").replaceChildren(key(steps));
+  $("density-key").replaceChildren(colourKey(steps));
 }
 
-function key(entries) {
+export function colourKey(entries) {
   const made = document.createElement("div");
   made.className = "key";
   made.append(...entries.map(([colour, text]) => {

@@ -1,23 +1,29 @@
 // What MapLibre draws: sources and layers of a scene, and how they follow the controls.
 
-// Viridis and plasma (Smith & van der Walt 2015): lightness rises evenly, for dichromats too.
-const VIRIDIS = ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"];
+// Each quantity has one ramp, on all pages: confidence from red to blue, density viridis, size plasma
+// (Smith & van der Walt 2015). Dichromats can distinguish them.
+const CONFIDENCE = ["#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff"], LOW_SCORE = 0.3;
 const PLASMA = ["#0d0887", "#7e03a8", "#cc4778", "#f89540", "#f0f921"];
 export const DENSITY = {
   colours: ["#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725"],
   breaks: [0.05, 0.1, 0.2, 0.3, 0.4, 0.6],
 };
+// Colours of Okabe and Ito (2008), which are distinct for colour-blind readers, too.
+export const STATUSES = {
+  open: "#f0e442", accepted: "#009e73", rejected: "#d55e00", changed: "#56b4e9", added: "#cc79a7",
+};
+const NOTHING = { type: "FeatureCollection", features: [] };
 const GROUND = { light: "#e4e7eb", dark: "#14161a" };
 
-// The values of a ramp's five colours, in what people read: 0 to 1, or square metres.
+// The values of a ramp's five colours, in what people read: up to 1, or square metres.
 export function stops(by, scene) {
-  if (by === "score") return [0, 0.25, 0.5, 0.75, 1];
+  if (by === "score") return CONFIDENCE.map((_, at) => LOW_SCORE + ((1 - LOW_SCORE) * at) / 4);
   let last = -Infinity;
   return scene.buildings.sizes.map((size) => (last = Math.max(size, last + 0.1)));
 }
 
 export function ramp(by) {
-  return by === "score" ? VIRIDIS : PLASMA;
+  return by === "score" ? CONFIDENCE : PLASMA;
 }
 
 export function colour(by, scene) {
@@ -34,29 +40,50 @@ export function colour(by, scene) {
   return ["interpolate", ["linear"], ["get", by], ...pairs];
 }
 
-export function passing(filter, scene) {
+// How to colour a scene: as wished, if it has what that needs.
+export function suited(by, scene) {
+  const { scores, classes } = scene.buildings ?? {}, several = Object.keys(classes ?? {}).length > 0;
+  if (by === "size" || (by === "score" ? scores : several)) return by;
+  return scores ? "score" : several ? "kind" : "size";
+}
+
+// Filter of the layers that show buildings; `side` is a layer of a comparison.
+export function passing(filter, scene, side) {
   const rules = [[">=", ["get", "size"], filter.size]];
+  if (filter.kinds) rules.push(["in", ["get", "kind"], ["literal", filter.kinds]]);
+  if (side && scene.comparison) rules.push(["==", ["get", "old"], side === "old" ? 1 : 0]);
   if (scene.buildings.scores) rules.push([">=", ["get", "score"], filter.score]);
   return ["all", ...rules];
 }
 
-export function tiles(scene, layer, filter) {
-  const query = new URLSearchParams({ v: scene.stamp });
-  if (layer === "cells") {
-    query.set("score", filter.score);
-    query.set("size", filter.size);
-  }
-  return [`${scene.address}/${layer}/{z}/{x}/{y}?${query}`];
+// The filters as the server understands them.
+export function query(filter, side) {
+  const { kinds, ...least } = filter;
+  return new URLSearchParams({ ...least, ...(kinds && { kinds: kinds.join(",") }), ...(side && { side }) });
+}
+
+export function tiles(scene, layer, filter, side) {
+  const chosen = layer === "cells" ? query(filter, side) : new URLSearchParams();
+  chosen.set("v", scene.stamp);
+  return [`${scene.address}/${layer}/{z}/{x}/{y}?${chosen}`];
 }
 
 // A whole style: sources and layers from below to above.
 export function style(scene, view) {
   const sources = {}, layers = [background(view)];
+  if (view.basemap && scene.address && !scene.flat) {
+    sources.basemap = { type: "raster", tiles: [view.basemap.address], tileSize: 256, maxzoom: 19 };
+    layers.push({
+      id: "basemap", type: "raster", source: "basemap", layout: { visibility: shown(view, "basemap") },
+      paint: { "raster-opacity": view.opacity.basemap, "raster-fade-duration": 0 },
+    });
+  }
   const raster = (name, more) => {
-    const of = scene[name];
+    // The older side of a comparison has an image of its own, if it is known.
+    const from = name === "image" && view.side === "old" && scene.old ? "old" : name, of = scene[from];
     if (!of) return;
     sources[name] = {
-      type: "raster", tiles: tiles(scene, name), tileSize: 256, bounds: of.bounds ?? scene.bounds,
+      type: "raster", tiles: tiles(scene, from), tileSize: 256, bounds: of.bounds ?? scene.bounds,
       maxzoom: of.maxzoom,
     };
     layers.push({
@@ -83,14 +110,16 @@ export function shown(view, name) {
 function addBuildings(scene, view, sources, layers) {
   const { first_zoom: first, deepest_zoom: deepest } = scene.buildings;
   const layout = { visibility: shown(view, "buildings") };
+  // Buildings of a comparison also lie outside of what was compared.
+  const bounds = scene.comparison ? {} : { bounds: scene.bounds };
   sources.buildings = {
     type: "vector", tiles: tiles(scene, "buildings"), minzoom: first, maxzoom: deepest,
-    bounds: scene.bounds,
+    ...bounds,
   };
   if (first > 0) {
     sources.cells = {
-      type: "vector", tiles: tiles(scene, "cells", view.filter), maxzoom: first - 1,
-      bounds: scene.bounds,
+      type: "vector", tiles: tiles(scene, "cells", view.filter, view.side), maxzoom: first - 1,
+      ...bounds,
     };
     layers.push({
       id: "cells", type: "fill", source: "cells", "source-layer": "cells", maxzoom: first, layout,
@@ -106,9 +135,10 @@ function addBuildings(scene, view, sources, layers) {
     { id: "chosen-halo", type: "line", ...from, paint: { "line-color": "#000000", "line-width": 6 } },
     { id: "chosen", type: "line", ...from, paint: { "line-color": "#ffffff", "line-width": 3 } },
   );
+  addReview(sources, layers);
   const paint = paints(scene, view);
   for (const layer of layers) layer.paint = { ...layer.paint, ...paint[layer.id] };
-  const filter = passing(view.filter, scene);
+  const filter = passing(view.filter, scene, view.side);
   for (const layer of layers.filter((one) => one.id === "fill" || one.id === "outline")) {
     layer.filter = filter;
   }
@@ -117,16 +147,53 @@ function addBuildings(scene, view, sources, layers) {
   }
 }
 
+// What a review draws itself: changed and added outlines, and the building in hand.
+function addReview(sources, layers) {
+  for (const name of ["review", "hand"]) sources[name] = { type: "geojson", data: NOTHING, maxzoom: 22, tolerance: 0 };
+  const lines = ["!=", ["geometry-type"], "Point"], corners = ["==", ["geometry-type"], "Point"];
+  layers.push(
+    { id: "review-fill", type: "fill", source: "review" },
+    { id: "review-outline", type: "line", source: "review", paint: { "line-width": 2 } },
+    { id: "hand-halo", type: "line", source: "hand", filter: lines, paint: { "line-color": "#000000", "line-width": 6 } },
+    { id: "hand-line", type: "line", source: "hand", filter: lines, paint: { "line-color": "#ffffff", "line-width": 3 } },
+    { id: "hand-corner", type: "circle", source: "hand", filter: corners, paint: {
+      "circle-radius": ["case", ["get", "chosen"], 8, 5], "circle-stroke-width": 2, "circle-stroke-color": "#000000",
+      "circle-color": ["case", ["get", "chosen"], "#e69f00", "#ffffff"],
+    } },
+  );
+}
+
+function statusColour(status) {
+  return ["match", status, ...Object.entries(STATUSES).flat(), STATUSES.open];
+}
+
 export function choice(id) {
   return ["==", ["id"], id ?? -1];
 }
 
-// Of the layers that show buildings; classes are not told of merged ones.
+// Merged buildings have no class.
 export function paints(scene, view) {
   const opacity = view.opacity.buildings;
+  const drawn = statusColour(["get", "status"]);
+  const rejectedLess = (status) => ["case", ["==", status, "rejected"], opacity / 6, opacity / 2];
+  const review = {
+    "review-fill": { "fill-color": drawn, "fill-opacity": rejectedLess(["get", "status"]) },
+    "review-outline": { "line-color": drawn },
+  };
   const of = colour(view.by, scene);
   const merged = view.by === "kind" ? colour("size", scene) : of;
+  if (view.review) {
+    const status = ["coalesce", ["feature-state", "status"], "open"];
+    // A building with an outline of its own is drawn by the layers of the review.
+    const hidden = ["boolean", ["feature-state", "hidden"], false];
+    return {
+      ...review,
+      fill: { "fill-color": statusColour(status), "fill-opacity": ["case", hidden, 0, rejectedLess(status)] },
+      outline: { "line-color": statusColour(status), "line-opacity": ["case", hidden, 0, 1] },
+    };
+  }
   return {
+    ...review,
     fill: { "fill-color": of, "fill-opacity": opacity },
     outline: { "line-color": of, "line-opacity": Math.min(1, opacity * 1.5) },
     cells: {

@@ -1,0 +1,95 @@
+"""Resolution: the IoU of images at several metres per pixel, as they are and resampled exactly.
+
+Each real scene is averaged to every value of `--gsd`, with its labels. The image is then predicted
+twice: its pixels taken as those of the model, and resampled to the model's metres per pixel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import argument_parser, say, start
+
+if TYPE_CHECKING:
+    from rooftrace.core.types import Raster
+    from rooftrace.predict.predictor import Predictor
+
+_SCENES = ("catanduanes_z20", "kampala_z20", "banepa_z20", "nairobi_z20", "zanzibar_z20")
+_GSDS_M = (0.36, 0.37, 0.38, 0.385, 0.39, 0.395, 0.398, 0.402, 0.405, 0.41, 0.415, 0.42, 0.43)
+
+
+def main() -> dict[str, Any]:
+    from rooftrace.predict.predictor import load
+
+    options = _options()
+    model = load(options.model)
+    rows = []
+    for place in options.scenes:
+        for gsd_m in options.gsd:
+            image, truth = averaged(options.data, place, gsd_m)
+            row = {"scene": place, "gsd_m": gsd_m} | compare(model, image, truth, gsd_m)
+            say(", ".join(f"{key} {value}" for key, value in row.items()))
+            rows.append(row)
+    return {"model": model.bundle.spec.name, "model_gsd_m": model.bundle.spec.gsd_m, "rows": rows}
+
+
+def averaged(data: Path, place: str, gsd_m: float) -> tuple[Raster, Any]:
+    """Return a scene and its labels, averaged from finer pixels to metres per pixel."""
+    import numpy as np
+    from rasterio.features import rasterize
+    from rasterio.warp import transform_geom
+
+    from rooftrace.core.types import GeoGrid, Raster, Window
+    from rooftrace.io.raster import open_raster
+    from rooftrace.io.resample import Resampler, Scaling
+    from rooftrace.io.sources import ArraySource
+
+    source = open_raster(data / "scenes" / f"{place}.tif")
+    grid = source.grid
+    assert grid.gsd_yx_m is not None
+    step_y, step_x = (round(256 * gsd_m / own) for own in grid.gsd_yx_m)
+    scaling = Scaling((step_y, step_x))
+    labels = json.loads((data / "oam" / place.split("_")[0] / "labels.geojson").read_text())
+    shapes = [transform_geom("OGC:CRS84", grid.crs, one["geometry"]) for one in labels["features"]]
+    buildings = rasterize(shapes, grid.shape, transform=grid.transform, dtype="uint8")
+    fine = ArraySource((buildings * np.uint8(255))[None])
+    whole = Window.whole(scaling.model_shape(grid.shape))
+    pixels, valid = Resampler(source, scaling, (0.0, 0.0, 0.0)).read(whole)
+    inside, _ = Resampler(fine, scaling, (0.0,)).read(whole)
+    return Raster(pixels, valid, GeoGrid(whole.shape_yx)), inside[0] >= 128
+
+
+def compare(model: Predictor, image: Raster, truth: Any, gsd_m: float) -> dict[str, float]:
+    """Return the IoU of an image as it is, resampled, and of the two masks with each other."""
+    from rooftrace.io.sources import ArraySource
+
+    source = ArraySource(image.data, image.grid, image.valid)
+    masks = [
+        model.predict_mask(source, gsd_m=given)[0].data == 1
+        for given in (model.bundle.spec.gsd_m, gsd_m)
+    ]
+
+    def iou(one: Any, other: Any) -> float:
+        both, either = one & other & image.valid, (one | other) & image.valid
+        return round(float(both.sum() / max(1, either.sum())), 4)
+
+    return {
+        "as_it_is": iou(masks[0], truth),
+        "resampled": iou(masks[1], truth),
+        "agreement": iou(*masks),
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argument_parser(__doc__, model=True)
+    parser.add_argument("data", type=Path, help="folder of the real imagery")
+    parser.add_argument("--scenes", nargs="+", default=_SCENES)
+    parser.add_argument("--gsd", nargs="+", type=float, default=_GSDS_M)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(main)

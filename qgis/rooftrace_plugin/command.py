@@ -1,0 +1,277 @@
+"""The command rooftrace, run as a process of its own. This module imports nothing of QGIS."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+__all__ = [
+    "Canceled",
+    "Progress",
+    "RooftraceProblem",
+    "check_version",
+    "find_command",
+    "parse_progress",
+    "run_command",
+]
+
+MINIMUM_VERSION = "0.1.0"
+"""Oldest rooftrace whose options and results this plugin knows."""
+
+SETTING = "Settings > Options > Processing > Providers > rooftrace"
+INSTALL = (
+    "Install it in a Python environment of its own (Python 3.11 or newer): "
+    "pip install rooftrace. Then enter the path of the command rooftrace, such as "
+    f"/home/me/rooftrace/bin/rooftrace, under {SETTING}."
+)
+
+_HIDDEN = (
+    "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "GDAL_DATA", "GDAL_DRIVER_PATH", "PROJ_LIB",
+    "PROJ_DATA",
+)  # fmt: skip
+"""Variables that QGIS sets for its own Python, GDAL and PROJ, and that break others."""
+
+_STOP_S, _STOP_AGAIN_S = 30.0, 5.0
+"""Seconds for a canceled command to stop after the first Ctrl-C and the second, the last before it
+is killed."""
+
+_TAIL = 15
+"""Number of last lines of the log in the message for a command that ended without an answer."""
+
+_WINDOWS = os.name == "nt"
+
+
+class RooftraceProblem(Exception):
+    """A reason why there is no result, in words for the user."""
+
+
+class Canceled(Exception):
+    """The user has canceled the work."""
+
+
+class Progress(NamedTuple):
+    """Progress of a command.
+
+    Args:
+        step: Name of the step.
+        share: Share that is done, 0 to 1; None if it is unknown.
+        text: Amount and rate in words.
+    """
+
+    step: str
+    share: float | None
+    text: str
+
+
+def parse_progress(line: str) -> Progress | None:
+    """Return the progress in a line of the log; None for any other line."""
+    if not line.startswith('{"progress"'):
+        return None
+    try:
+        record = json.loads(line)["progress"]
+        share = record["share"]
+        return Progress(
+            str(record["step"]), None if share is None else float(share), str(record["text"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def find_command(setting: str) -> str:
+    """Return the path of the command.
+
+    Args:
+        setting: Path of the setting; empty to search PATH.
+
+    Raises:
+        RooftraceProblem: The command is missing.
+    """
+    found = shutil.which(setting or "rooftrace")
+    if found is not None:
+        return found
+    if setting:
+        reason = "is a folder" if Path(setting).is_dir() else "is missing or cannot be run"
+        raise RooftraceProblem(
+            f"The command rooftrace is set to {setting}, which {reason}. "
+            f"Correct the path under {SETTING}, or leave it empty to search PATH."
+        )
+    raise RooftraceProblem(f"The command rooftrace was not found on PATH. {INSTALL}")
+
+
+_checked: dict[tuple[str, float], str] = {}
+"""Versions of the commands that were checked, by path and time of the last change."""
+
+
+def check_version(command: str) -> str:
+    """Return the version of a command.
+
+    Raises:
+        RooftraceProblem: The command is no rooftrace, does not start, or is too old.
+    """
+    key = (command, Path(command).stat().st_mtime)
+    if key not in _checked:
+        code, out, lines = _run([command, "--version"], lambda: False, lambda _: None)
+        version = out.strip()
+        if code != 0 or re.fullmatch(r"\d+(\.\d+)+\S*", version) is None:
+            raise RooftraceProblem(
+                f"{command} is not a rooftrace that works: `{command} --version` ended with "
+                f"{_code(code)} and printed {version or 'nothing'!r}.\n" + _tail(lines) + INSTALL
+            )
+        if _numbers(version) < _numbers(MINIMUM_VERSION):
+            raise RooftraceProblem(
+                f"{command} has version {version}; this plugin needs {MINIMUM_VERSION} or newer. "
+                "Run pip install --upgrade rooftrace in its environment."
+            )
+        _checked[key] = version
+    return _checked[key]
+
+
+def run_command(
+    command: Sequence[str],
+    *,
+    is_canceled: Callable[[], bool],
+    on_progress: Callable[[Progress], None],
+    on_line: Callable[[str], None],
+) -> dict[str, Any]:
+    """Run a command with `--json` to its end and return its answer.
+
+    Args:
+        command: Path of rooftrace and its arguments, without `--json`.
+        is_canceled: Function that returns True when the user has canceled.
+        on_progress: Function that receives each progress.
+        on_line: Function that receives each other line of the log.
+
+    Raises:
+        Canceled: The user has canceled, and the command has stopped.
+        RooftraceProblem: The command has failed.
+    """
+
+    def divide(line: str) -> None:
+        progress = parse_progress(line)
+        if progress is None:
+            on_line(line)
+        else:
+            on_progress(progress)
+
+    code, out, lines = _run([*command, "--json"], is_canceled, divide)
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        answer = None
+    if code == 0 and isinstance(answer, dict):
+        return answer
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        raise RooftraceProblem(f"{error.get('message', '')} {error.get('remedy', '')}".strip())
+    why = f"rooftrace ended with {_code(code)} and without an answer."
+    if code == -9:
+        why += " The system has ended it, probably for lack of memory."
+    raise RooftraceProblem(f"{why}\n{_tail(lines)}".strip())
+
+
+def _run(
+    command: list[str], is_canceled: Callable[[], bool], on_line: Callable[[str], None]
+) -> tuple[int, str, list[str]]:
+    """Run a command; return its exit code, stdout, and the lines of stderr without progress."""
+    environment = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
+    environment.update(ROOFTRACE_PROGRESS="json", PYTHONIOENCODING="utf-8", PYTHONUTF8="1")
+    own_group: dict[str, Any] = {"start_new_session": True}
+    if _WINDOWS:
+        flags = ("CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW")
+        own_group = {"creationflags": sum(getattr(subprocess, flag) for flag in flags)}
+    try:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, encoding="utf-8", errors="replace", **own_group,
+        )  # fmt: skip
+    except OSError as error:
+        raise RooftraceProblem(f"{command[0]} cannot be started: {error}. {INSTALL}") from error
+    out: list[str] = []
+    log: queue.Queue[str | None] = queue.Queue()
+    readers = [
+        threading.Thread(target=lambda: out.append(process.stdout.read()), daemon=True),
+        threading.Thread(target=_forward, args=(process.stderr, log), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    lines: list[str] = []
+    try:
+        while True:
+            if is_canceled():
+                raise Canceled
+            try:
+                line = log.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if line is None:
+                break
+            if parse_progress(line) is None:
+                lines.append(line)
+            on_line(line)
+        code = process.wait()
+    finally:
+        # Also if QGIS itself is interrupted.
+        if process.poll() is None:
+            _stop(process)
+        for reader, stream in zip(readers, (process.stdout, process.stderr)):
+            reader.join(timeout=5)
+            if not reader.is_alive():
+                stream.close()
+    return code, "".join(out), lines
+
+
+def _forward(stream: Any, log: queue.Queue[str | None]) -> None:
+    for line in stream:
+        if line.strip():
+            log.put(line.rstrip())
+    log.put(None)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Stop a command and its processes as Ctrl-C does; kill them if they do not stop."""
+    ctrl_c = _interruption()
+    for number, seconds in ((ctrl_c, _STOP_S), (ctrl_c, _STOP_AGAIN_S), (None, 5.0)):
+        try:
+            if number is None:
+                process.kill() if _WINDOWS else os.killpg(process.pid, signal.SIGKILL)
+            elif _WINDOWS:
+                process.send_signal(number)
+            else:
+                os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                return
+            time.sleep(0.05)
+
+
+def _interruption() -> int:
+    if _WINDOWS:
+        return int(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined, unused-ignore]
+    # A QGIS that a script started in the background ignores Ctrl-C, and so do its processes.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return signal.SIGTERM if ignored else signal.SIGINT
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _code(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _tail(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines[-_TAIL:])

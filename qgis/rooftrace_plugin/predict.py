@@ -1,0 +1,255 @@
+"""Buildings of an image, by the command or by a server."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from qgis.core import (
+    QgsApplication,
+    QgsProcessing,
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputRasterLayer,
+    QgsProcessingOutputVectorLayer,
+    QgsProcessingParameterAuthConfig,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+)
+from qgis.PyQt.QtCore import QUrl
+from qgis.PyQt.QtNetwork import QNetworkRequest
+
+from .command import RooftraceProblem
+from .inputs import area_file, image_of, y_upwards
+from .run import LoadStyle, RooftraceAlgorithm
+from .server import Server
+
+__all__ = ["PredictAlgorithm", "PredictOnServerAlgorithm"]
+
+_OUTPUTS = ["polygons", "mask", "density"]
+
+
+class _ImageAlgorithm(RooftraceAlgorithm):
+    """Parameters and results that both algorithms have."""
+
+    TAGS = ("detection", "segmentation", "deep learning", "machine learning", "extract")
+
+    def add_image(self) -> None:
+        self.add(
+            QgsProcessingParameterRasterLayer("INPUT", "Image"),
+            "Aerial or satellite image: a layer or a file that GDAL reads.",
+        )
+
+    def add_options(self) -> None:
+        self.add_number(
+            "THRESHOLD", "--threshold", "Threshold",
+            "Minimum probability of a pixel of a building. Empty: the threshold of the model.",
+            0.0, 1.0,
+        )  # fmt: skip
+        self.add_number(
+            "MIN_AREA", "--min-area", "Minimum area of a building (m²)",
+            "Smaller buildings are left out. Empty: the default of rooftrace.", 0.0,
+        )  # fmt: skip
+        self.add_number(
+            "GSD", "--gsd", "Metres per pixel",
+            "Size of a pixel on the ground, for images that do not contain it.", 1e-4,
+        )  # fmt: skip
+        self.add_number(
+            "CELL", "--cell", "Side of a density cell (m)",
+            "Empty: 100 m. The density is left out for images of less than 3 cells.", 0.1,
+        )  # fmt: skip
+        self.add(
+            QgsProcessingParameterEnum("OUTPUTS", "Results", _OUTPUTS, True, [0, 1, 2]),
+            "polygons: buildings with a score; mask: a class for each pixel; density: built-up "
+            "share and buildings per hectare in cells.",
+        )
+
+    def add_outputs(self) -> None:
+        vector = QgsProcessing.TypeVectorPolygon
+        self.addOutput(QgsProcessingOutputVectorLayer("BUILDINGS", "Buildings", vector))
+        self.addOutput(QgsProcessingOutputRasterLayer("MASK", "Mask"))
+        self.addOutput(QgsProcessingOutputRasterLayer("DENSITY", "Density"))
+        self.addOutput(QgsProcessingOutputNumber("COUNT", "Number of buildings"))
+
+    def wanted(self, parameters: Any, context: Any) -> list[str]:
+        found = [_OUTPUTS[at] for at in self.parameterAsEnums(parameters, "OUTPUTS", context)]
+        if not found:
+            raise RooftraceProblem("No result was chosen under “Results”.")
+        return found
+
+    def load_all(self, files: dict[str, str | None], name: str, classes: int, context: Any) -> Any:
+        """Load the results of an image; return the outputs of the algorithm."""
+        loaded = {}
+        polygons, mask, density = (files.get(kind) for kind in _OUTPUTS)
+        if mask:
+            style = LoadStyle.named("mask" if classes == 2 else "", is_shown=not polygons)
+            loaded["MASK"] = self.load(Path(mask), f"{name} mask", "MASK", style, context)
+        if density:
+            style = LoadStyle.named("density", is_shown=not polygons)
+            loaded["DENSITY"] = self.load(
+                Path(density), f"{name} density", "DENSITY", style, context
+            )
+        if polygons:
+            path = Path(polygons)
+            in_pixels = path.suffix == ".geojson"
+            if in_pixels:
+                path = y_upwards(path)
+            style = LoadStyle.named("buildings" if classes == 2 else "", in_pixels=in_pixels)
+            loaded["BUILDINGS"] = self.load(path, f"{name} buildings", "BUILDINGS", style, context)
+        return loaded
+
+
+class PredictAlgorithm(_ImageAlgorithm):
+    """`rooftrace predict`."""
+
+    NAME = "predict"
+    TITLE = "Find buildings in an image"
+    PURPOSE = (
+        "Finds buildings in an image with rooftrace on this computer: polygons with a score, a "
+        "mask, and a density raster. Nothing leaves the computer, except requests for the tiles "
+        "of an image that is a web service. A canceled run resumes if it is started again with the "
+        "same folder."
+    )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:
+        self.add_image()
+        self.add(
+            QgsProcessingParameterExtent("AREA", "Area", optional=True),
+            "Only this part of the image is predicted. Empty: all of it. Web services of tiles "
+            "(XYZ) need an area.",
+            "--area",
+        )
+        self.add(
+            QgsProcessingParameterFile(
+                "MODEL", "Model", optional=True,
+                fileFilter="Models (*.rooftrace);;Ensembles (*.json);;All files (*)",
+            ),
+            "Path of a .rooftrace file. Empty, or default: the model that comes with rooftrace.",
+            "--model",
+        )  # fmt: skip
+        self.add_options()
+        self.add_last("predict")
+        self.add_outputs()
+
+    def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
+        layer = self.parameterAsRasterLayer(parameters, "INPUT", context)
+        has_area = parameters.get("AREA") not in (None, "")
+        image = image_of(layer, has_area=has_area)
+        found = ["predict", image, "-o", str(self.out)]
+        if has_area:
+            crs = layer.crs()
+            outline = self.parameterAsExtentGeometry(parameters, "AREA", context, crs)
+            found += ["--area", area_file(outline, crs)]
+        model = self.parameterAsString(parameters, "MODEL", context)
+        found += ["--model", model] if model else []
+        return [*found, "--outputs", ",".join(self.wanted(parameters, context))]
+
+    def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+        record = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
+        for note in record["notes"]:
+            feedback.pushInfo(f"Note: {note}")
+        if answer["resumed_images"] or answer["resumed_blocks"]:
+            feedback.pushInfo(
+                f"Resumed an earlier run; blocks already finished: {answer['resumed_blocks']:,}"
+            )
+        output = answer["outputs"][0]
+        count = output["buildings"]
+        feedback.pushInfo(
+            f"{'' if count is None else f'{count:,} buildings, '}"
+            f"{output['built_up_share']:.1%} built up, in {output['seconds']:.1f} s"
+        )
+        loaded = self.load_all(output, Path(output["input"]).stem, len(output["classes"]), context)
+        return {"OUTPUT": str(self.out), "COUNT": count, **loaded}
+
+
+class PredictOnServerAlgorithm(_ImageAlgorithm):
+    """A job of `rooftrace serve`."""
+
+    NAME = "predictonserver"
+    TITLE = "Find buildings in an image (server)"
+    PURPOSE = (
+        "Uploads an image to a rooftrace server, which finds the buildings with its own model, and "
+        "downloads the polygons, the mask and the density raster. The image and its results are "
+        "deleted from the server at the end."
+    )
+
+    def initAlgorithm(self, configuration: Any = None) -> None:
+        self.add_image()
+        self.add(
+            QgsProcessingParameterString("SERVER", "Server", "http://127.0.0.1:8000"),
+            "Address of the server, which rooftrace serve prints.",
+        )
+        self.add(
+            QgsProcessingParameterAuthConfig("AUTH", "Authentication", optional=True),
+            "For a server with an API key: a configuration Basic with the key as the password "
+            "and any user name.",
+        )
+        self.add_options()
+        self.add_folder()
+        self.add_outputs()
+
+    def canExecute(self) -> tuple[bool, str]:
+        return True, ""
+
+    def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
+        image = Path(image_of(self.parameterAsRasterLayer(parameters, "INPUT", context)))
+        if not image.is_file():
+            raise RooftraceProblem(f"{image} is not a file on this computer that can be uploaded.")
+        self._image = image
+        self._server = self.parameterAsString(parameters, "SERVER", context)
+        self._headers = _headers(self._server, self.parameterAsString(parameters, "AUTH", context))
+        self._options: dict[str, Any] = {
+            option.lstrip("-").replace("-", "_"): number
+            for option, number in self.numbers(parameters, context).items()
+        }
+        self._options["outputs"] = self.wanted(parameters, context)
+        return []
+
+    def execute(self, feedback: Any) -> dict[str, Any]:
+        server = Server(self._server, self._headers, feedback.isCanceled)
+        feedback.pushInfo(f"{self._image} to {urllib.parse.urlsplit(self._server).netloc}")
+        return server.predict(
+            self._image, self.out, self._options, lambda progress: self.show(progress, feedback)
+        )
+
+    def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
+        record = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
+        for note in record["notes"]:
+            feedback.pushInfo(f"Note: {note}")
+        output = record["outputs"][0]
+        files = {
+            kind: str(self.out / Path(output[kind]).name) if output[kind] else None
+            for kind in _OUTPUTS
+        }
+        loaded = self.load_all(files, self._image.stem, len(output["classes"]), context)
+        return {"OUTPUT": str(self.out), "COUNT": output["buildings"], **loaded}
+
+
+def _headers(address: str, login: str) -> dict[str, str]:
+    """Return the headers with which an authentication configuration of QGIS logs in.
+
+    Args:
+        address: Address of the server.
+        login: Id of the configuration; empty for none.
+
+    Raises:
+        RooftraceProblem: The configuration cannot be used.
+    """
+    if not login:
+        return {}
+    request = QNetworkRequest(QUrl(address))
+    QgsApplication.authManager().updateNetworkRequest(request, login)
+    headers = {
+        bytes(name).decode(): bytes(request.rawHeader(name)).decode()
+        for name in request.rawHeaderList()
+    }
+    if not headers:
+        raise RooftraceProblem(
+            f"The authentication {login} does not log in. Choose a configuration of the kind Basic "
+            "with the key of the server as the password and any user name."
+        )
+    return headers

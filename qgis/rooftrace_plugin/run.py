@@ -1,0 +1,274 @@
+"""The part that all algorithms share: find and run the command, and load its results."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from processing.core.ProcessingConfig import ProcessingConfig
+from qgis.core import (
+    QgsCoordinateReferenceSystem,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingLayerPostProcessorInterface,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterFolderDestination,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterString,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from .command import (
+    Canceled,
+    Progress,
+    RooftraceProblem,
+    check_version,
+    find_command,
+    run_command,
+)
+
+__all__ = ["COMMAND_SETTING", "LoadStyle", "RooftraceAlgorithm"]
+
+COMMAND_SETTING = "ROOFTRACE_COMMAND"
+_HERE = Path(__file__).parent
+
+_TEXT_S = 10.0
+"""Minimum number of seconds between two texts of the progress of a step."""
+
+
+class LoadStyle(QgsProcessingLayerPostProcessorInterface):
+    """Style of a layer that is loaded after an algorithm.
+
+    Args:
+        name: File in `styles`; empty for the style that QGIS chooses.
+        is_shown: Whether the layer is visible at first.
+        in_pixels: Whether the coordinates of the layer are pixels.
+    """
+
+    _kept: dict[tuple[str, bool, bool], LoadStyle] = {}  # noqa: RUF012 - QGIS does not own them
+
+    def __init__(self, name: str, is_shown: bool, in_pixels: bool) -> None:
+        super().__init__()
+        self._name, self._is_shown, self._in_pixels = name, is_shown, in_pixels
+
+    @classmethod
+    def named(cls, name: str, *, is_shown: bool = True, in_pixels: bool = False) -> LoadStyle:
+        """Return the style, which lives as long as QGIS."""
+        key = (name, is_shown, in_pixels)
+        return cls._kept.setdefault(key, cls(*key))
+
+    def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:
+        if self._name:
+            message, loaded = layer.loadNamedStyle(str(_HERE / "styles" / f"{self._name}.qml"))
+            if not loaded:
+                feedback.pushWarning(f"The style {self._name} was not loaded: {message}")
+        if self._in_pixels:
+            layer.setCrs(QgsCoordinateReferenceSystem())
+        node = None if self._is_shown else context.project().layerTreeRoot().findLayer(layer.id())
+        if node is not None:
+            node.setItemVisibilityChecked(False)
+            node.setExpanded(False)
+        layer.triggerRepaint()
+
+
+class RooftraceAlgorithm(QgsProcessingAlgorithm):
+    """Base of the algorithms.
+
+    A subclass declares its parameters, returns the arguments of the command, and loads the results.
+    Layers are read in the main thread, before the command runs in another one.
+    """
+
+    NAME = TITLE = PURPOSE = ""
+    TAGS: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._labels: dict[str, str] = {}
+        self._numbers: dict[str, str] = {}
+        self._text_shown = "", 0.0
+
+    def createInstance(self) -> RooftraceAlgorithm:
+        return type(self)()
+
+    def name(self) -> str:
+        return self.NAME
+
+    def displayName(self) -> str:
+        return self.TITLE
+
+    def shortDescription(self) -> str:
+        return self.PURPOSE.split(". ")[0].rstrip(".") + "."
+
+    def shortHelpString(self) -> str:
+        rows = [
+            f"<p><b>{one.description()}</b>: {one.help()}</p>"
+            for one in self.parameterDefinitions()
+            if one.help()
+        ]
+        return f"<p>{self.PURPOSE}</p>" + "".join(rows)
+
+    def icon(self) -> QIcon:
+        return QIcon(str(_HERE / "icon.svg"))
+
+    def tags(self) -> list[str]:
+        return ["buildings", "footprints", "imagery", *self.TAGS]
+
+    def command(self) -> str:
+        """Return the path of the command.
+
+        Raises:
+            RooftraceProblem: It is missing.
+        """
+        return find_command(ProcessingConfig.getSetting(COMMAND_SETTING) or "")
+
+    def canExecute(self) -> tuple[bool, str]:
+        try:
+            self.command()
+        except RooftraceProblem as problem:
+            return False, str(problem)
+        return True, ""
+
+    def add(self, parameter: Any, text: str, option: str = "", *, advanced: bool = False) -> None:
+        """Declare a parameter.
+
+        Args:
+            parameter: Parameter.
+            text: Help for it.
+            option: Option of the command that messages of rooftrace name.
+            advanced: Whether dialogs show it only on request.
+        """
+        parameter.setHelp(text)
+        if advanced:
+            flag = QgsProcessingParameterDefinition.FlagAdvanced
+            parameter.setFlags(parameter.flags() | flag)
+        self.addParameter(parameter)
+        if option:
+            self._labels[option] = parameter.description()
+
+    def add_number(
+        self, name: str, option: str, label: str, text: str, lowest: float, highest: float = 1e9
+    ) -> None:
+        """Declare an optional number that is an option of the command."""
+        real = QgsProcessingParameterNumber.Double
+        number = QgsProcessingParameterNumber(name, label, real, None, True, lowest, highest)
+        self.add(number, text, option)
+        self._numbers[name] = option
+
+    def numbers(self, parameters: Any, context: QgsProcessingContext) -> dict[str, str]:
+        """Return the numbers that the user has given, by their options."""
+        return {
+            option: repr(self.parameterAsDouble(parameters, name, context))
+            for name, option in self._numbers.items()
+            if parameters.get(name) not in (None, "")
+        }
+
+    def add_last(self, page: str) -> None:
+        """Declare the parameters that all algorithms have."""
+        self.add(
+            QgsProcessingParameterString("OPTIONS", "Further options", "", optional=True),
+            f"Options of the command as in a terminal; rooftrace {page} --help lists them.",
+            advanced=True,
+        )
+        self.add_folder()
+
+    def add_folder(self) -> None:
+        """Declare the folder of the results."""
+        self.add(
+            QgsProcessingParameterFolderDestination("OUTPUT", "Folder for the results"),
+            "All files are written here. A run that was canceled resumes if it is started again "
+            "with the same folder.",
+        )
+
+    def arguments(
+        self, parameters: Any, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> list[str]:
+        """Return the arguments of the command, without numbers and the further options.
+
+        Raises:
+            RooftraceProblem: A parameter cannot be used.
+        """
+        raise NotImplementedError
+
+    def results(
+        self, answer: dict[str, Any], context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict[str, Any]:
+        """Load the files of a finished command and return the outputs of the algorithm."""
+        raise NotImplementedError
+
+    def prepareAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> bool:
+        can_execute, reason = self.canExecute()  # qgis_process does not ask
+        if not can_execute:
+            raise QgsProcessingException(reason)
+        try:
+            self.out = Path(self.parameterAsString(parameters, "OUTPUT", context)).absolute()
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._arguments = self.arguments(parameters, context, feedback)
+            for option, number in self.numbers(parameters, context).items():
+                self._arguments += [option, number]
+            self._arguments += shlex.split(self.parameterAsString(parameters, "OPTIONS", context))
+        except (RooftraceProblem, OSError, ValueError) as problem:
+            raise QgsProcessingException(str(problem)) from None
+        return True
+
+    def processAlgorithm(self, parameters: Any, context: Any, feedback: Any) -> dict[str, Any]:
+        try:
+            answer = self.execute(feedback)
+        except Canceled:
+            feedback.pushInfo(
+                f"Stopped. To resume, start it again with the same folder, {self.out}."
+            )
+            return {}
+        except RooftraceProblem as problem:
+            raise QgsProcessingException(self._in_labels(str(problem))) from None
+        for note in answer.get("notes", ()):
+            feedback.pushInfo(f"Note: {self._in_labels(note)}")
+        return self.results(answer, context, feedback)
+
+    def execute(self, feedback: QgsProcessingFeedback) -> dict[str, Any]:
+        """Run the command and return its answer.
+
+        Raises:
+            Canceled: The user has canceled.
+            RooftraceProblem: The command is missing or too old, or has failed.
+        """
+        command = self.command()
+        feedback.pushInfo(f"{command}, version {check_version(command)}")
+        feedback.pushCommandInfo(" ".join(map(shlex.quote, ["rooftrace", *self._arguments])))
+        return run_command(
+            [command, *self._arguments],
+            is_canceled=feedback.isCanceled,
+            on_progress=lambda progress: self.show(progress, feedback),
+            on_line=feedback.pushConsoleInfo,
+        )
+
+    def show(self, progress: Progress, feedback: QgsProcessingFeedback) -> None:
+        """Show the progress of a command."""
+        if progress.share is not None:
+            feedback.setProgress(100 * progress.share)
+        # Each text stays in the log of the dialog.
+        step, at = self._text_shown
+        if progress.step != step or time.monotonic() - at >= _TEXT_S:
+            self._text_shown = progress.step, time.monotonic()
+            feedback.setProgressText(f"{progress.step}: {progress.text}")
+
+    def load(
+        self, path: Path, title: str, output: str, style: LoadStyle, context: QgsProcessingContext
+    ) -> str:
+        """Load a result into the project of the user, if there is one; return its path."""
+        if context.project() is not None:
+            details = QgsProcessingContext.LayerDetails(title, context.project(), output)
+            details.forceName = True
+            details.setPostProcessor(style)
+            context.addLayerToLoadOnCompletion(str(path), details)
+        return str(path)
+
+    def _in_labels(self, message: str) -> str:
+        """Return a message with the labels of parameters in place of options."""
+        for option, label in self._labels.items():
+            message = re.sub(rf"{option}(?![\w-])", f"“{label}”", message)
+        return message

@@ -1,0 +1,120 @@
+// Show one camera at a time as MJPEG, with the figures of the server, which are asked for each second.
+
+const ROOT = new URL("live/cameras", document.baseURI).href;
+const PERIOD_MS = 1000;
+const $ = (id) => document.getElementById(id);
+const picture = $("picture");
+let chosen = 0;
+let paused = false;
+let failed = false;
+let attempts = 0;
+let unwatched = 0; // answers in a row in which the camera has no viewer
+
+const number = (value, digits = 0) => value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+// Light or dark as the map's button was set; without a choice the browser's wish counts.
+const theme = localStorage.getItem("rooftrace-theme");
+if (theme) document.documentElement.dataset.theme = theme;
+
+function setText(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+// A browser keeps a stream open as long as the picture has its address. The camera stops
+// without viewers, so a hidden page gives the stream up, too.
+function connect() {
+  const playing = !paused && !document.hidden;
+  failed = false;
+  unwatched = 0;
+  if (playing) {
+    attempts += 1;
+    picture.src = `${ROOT}/${chosen}/stream?${attempts}`;
+  } else {
+    keepPicture();
+  }
+}
+
+function keepPicture() {
+  if (!picture.naturalWidth) {
+    picture.removeAttribute("src");
+    return;
+  }
+  const canvas = document.createElement("canvas");
+  canvas.width = picture.naturalWidth;
+  canvas.height = picture.naturalHeight;
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  picture.src = canvas.toDataURL("image/jpeg", 0.9);
+}
+
+function choose(index) {
+  chosen = index;
+  picture.removeAttribute("src");
+  setPaused(false);
+  for (const button of $("cameras").children) button.setAttribute("aria-pressed", String(button === $("cameras").children[index]));
+}
+
+function setPaused(value) {
+  paused = value;
+  $("pause").textContent = paused ? "Play" : "Pause";
+  connect();
+}
+
+function showCameras(cameras) {
+  $("none").hidden = cameras.length > 0;
+  $("stage").hidden = cameras.length === 0;
+  $("cameras").hidden = cameras.length < 2;
+  if ($("cameras").children.length === cameras.length) return;
+  $("cameras").replaceChildren(...cameras.map(({ name }, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.onclick = () => choose(index);
+    return button;
+  }));
+  if (cameras.length) choose(Math.min(chosen, cameras.length - 1));
+}
+
+function showFigures(page) {
+  const camera = page.cameras[chosen];
+  if (!camera) return;
+  const plays = camera.frames > 0 && camera.state !== "opening";
+  picture.alt = plays ? `${camera.name}: ${camera.buildings} buildings outlined` : "";
+  setText("fps", plays ? number(camera.fps, 1) : "–");
+  setText("latency", camera.latency_ms === null ? "–" : `${number(camera.latency_ms)} ms`);
+  setText("dropped", !plays ? "–" : `${number(camera.dropped)} of ${number(camera.frames)}`);
+  setText("buildings", plays ? number(camera.buildings) : "–");
+  setText("share", plays ? `${number(100 * camera.built_up_share, 1)} %` : "–");
+  setText("viewers", number(camera.viewers));
+  unwatched = paused || document.hidden || camera.viewers ? 0 : unwatched + 1;
+  failed ||= unwatched > 2;
+  const full = page.cameras.reduce((sum, one) => sum + one.viewers, 0) >= page.max_viewers;
+  const refused = full ? `${page.max_viewers} viewers watch already. This page starts when one of them leaves.` : "The picture was cut off. Connecting again.";
+  const waits = paused ? "Paused" : camera.message ? "No picture" : `Opening ${camera.name}`;
+  setText("wait", picture.naturalWidth ? "" : waits);
+  setMessage(camera.message || (failed && !paused ? refused : ""));
+  if (failed && !full && !paused && !document.hidden) connect();
+}
+
+function setMessage(text) {
+  setText("message", text);
+  $("message").hidden = !text;
+}
+
+async function update() {
+  try {
+    const answer = await fetch(ROOT);
+    if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+    const page = await answer.json();
+    showCameras(page.cameras);
+    showFigures(page);
+  } catch (error) {
+    setMessage(error instanceof TypeError ? "The server does not answer. Connecting again." : error.message);
+    failed = true;
+  }
+  setTimeout(update, PERIOD_MS);
+}
+
+picture.addEventListener("error", () => { failed = !paused && !document.hidden; });
+$("pause").addEventListener("click", () => setPaused(!paused));
+document.addEventListener("visibilitychange", connect);
+update();

@@ -1,0 +1,429 @@
+// Review of the buildings: a queue in the order of doubt, decisions and corrections.
+// All of it works by keyboard alone; the server saves each change before the next building is shown.
+
+import { ask, NoAnswer, send } from "./ask.js";
+import { colourKey } from "./panel.js";
+import { STATUSES } from "./style.js";
+
+const $ = (id) => document.getElementById(id);
+const POLL_MS = 10_000, LOCKED_MS = 2000, LOCKED_TRIES = 10;
+const KEYS = { a: "accept", r: "reject", o: "reopen", n: "next", p: "previous", e: "edit", d: "redraw", s: "split",
+  m: "merge", b: "add", z: "undo", Enter: "save", Escape: "cancel", Delete: "remove", Backspace: "remove",
+  i: "insert", " ": "corner", "?": "help", "+": "closer", "-": "farther" };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const WORDS = [
+  ["A", "accept the building and go on"], ["R", "reject it and go on"], ["O", "open it again"],
+  ["N, P", "next or previous building"], ["Z", "undo your last change"],
+  ["E", "edit: N and P choose a corner, arrow keys move it (with Shift farther), I inserts a corner, Delete removes it"],
+  ["D", "redraw the outline"], ["B", "add a building that is missing"],
+  ["S", "split the building along a line"], ["M", "merge it with a neighbour: N and P choose which"],
+  ["Arrow keys", "move the map; while drawing, move it under the cross"],
+  ["Space", "while drawing, place a corner at the cross; Delete removes the last one"],
+  ["+ −", "zoom"], ["Enter", "save what was drawn"], ["Esc", "cancel it"], ["?", "this list"],
+];
+const HINTS = {
+  edit: "Drag a corner, or choose one with N and P and move it with the arrow keys. I inserts a corner, Delete removes it.",
+  redraw: "Click the corners of the building, or place them at the cross with Space.",
+  add: "Click the corners of the new building, or place them at the cross with Space.",
+  split: "Click the ends of a line across the building, or place them at the cross with Space.",
+  merge: "Click the neighbour, or choose it with N and P.",
+};
+const STATUS_WORDS = { open: "not reviewed", accepted: "accepted", rejected: "rejected", changed: "corrected", added: "added" };
+// For a building of the older layer of a comparison.
+const GONE_WORDS = { added: "still there", rejected: "gone" };
+
+export function createReview({ map, view, padding, restyle, address, popup }) {
+  let scene = null, base = "", revision = 0, current = null, mode = null, working = Promise.resolve(), saving = 0;
+  const outlines = new Map();
+
+  const feature = (geometry, properties = {}) => ({ type: "Feature", geometry, properties });
+  const say = (text) => { $("review-now").textContent = text; };
+  function warn(text) {
+    $("review-message").textContent = text ?? "";
+    $("review-message").hidden = !text;
+  }
+
+  // One thing after the other: keys that come while a change is saved are not lost.
+  function run(work) {
+    working = working.then(work).catch((error) => {
+      if (!(error instanceof NoAnswer)) throw error;
+      warn(error.message);
+    });
+    return working;
+  }
+
+  async function open(given) {
+    scene = given;
+    mode = current = null;
+    $("review").hidden = !scene?.buildings?.count || Boolean(scene.comparison);
+    if ($("review").hidden) view.review = false;
+    if (scene) await run(show);
+  }
+
+  function toggle() {
+    view.review = !view.review;
+    // MapLibre cannot change between expressions with and without a feature's state.
+    restyle();
+    return show();
+  }
+
+  async function show() {
+    const on = view.review;
+    $("review-on").textContent = on ? "End the review" : "Review the buildings";
+    $("review-on").setAttribute("aria-pressed", String(on));
+    $("review-body").hidden = !on;
+    document.body.classList.toggle("reviewing", on);
+    address();
+    leave();
+    warn("");
+    popup.remove();
+    outlines.clear();
+    current = null;
+    if (!on) return;
+    await styled();
+    const names = [scene.folder, scene.name].map(encodeURIComponent);
+    base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
+    revision = 0;
+    links();
+    await refresh();
+    await go();
+  }
+
+  // The style of a scene is there a moment after it was set.
+  const styled = () => (map.getSource("review") ? Promise.resolve() : new Promise((done) => map.once("style.load", done)));
+
+  async function refresh() {
+    const state = await ask(`${base}?after=${revision}`);
+    revision = state.revision;
+    for (const one of state.buildings) {
+      if (one.row != null) {
+        const id = { source: "buildings", sourceLayer: "buildings", id: one.row };
+        map.setFeatureState(id, { status: one.status, hidden: Boolean(one.outline) });
+      }
+      outlines.delete(one.id);
+      if (one.outline) outlines.set(one.id, feature(one.outline, { id: one.id, status: one.status }));
+      if (one.id === current?.id && one.revision > current.revision) {
+        if (one.reviewer !== reviewer()) warn(`${one.reviewer} has changed this building: it is ${STATUS_WORDS[one.status]} now.`);
+        if (!mode) await look(await ask(`${base}/buildings/${one.id}`));
+      }
+    }
+    for (const id of state.removed) outlines.delete(id);
+    map.getSource("review").setData({ type: "FeatureCollection", features: [...outlines.values()] });
+    const { reviewed, total } = state.counts;
+    $("review-progress").textContent = `${reviewed} of ${total} reviewed`;
+    $("review-bar").firstElementChild.style.width = `${(100 * reviewed) / Math.max(total, 1)}%`;
+  }
+
+  async function go(backwards = false) {
+    const query = new URLSearchParams({ status: $("review-show").value, backwards });
+    if (current) query.set("start", current.id);
+    const { building } = await ask(`${base}/next?${query}`);
+    if (building) return look(building);
+    current = null;
+    draw();
+    const word = { all: "" }[$("review-show").value] ?? $("review-show").value;
+    say(word === "open" ? "All buildings are reviewed." : `There are no ${word} buildings.`);
+  }
+
+  async function look(building) {
+    current = building;
+    draw();
+    fit();
+    const score = building.score == null ? "" : `, confidence ${building.score.toFixed(2)}`;
+    const who = building.reviewer && building.status !== "open" ? ` by ${building.reviewer}` : "";
+    if (building.compared === "gone") {
+      return say(`The comparison calls this building of the older layer gone. Accept it if it is still there, reject it if it is gone: ${GONE_WORDS[building.status] ?? STATUS_WORDS[building.status]}${who}.`);
+    }
+    const other = building.compared ? `, ${building.compared} in the comparison` : "";
+    say(`Building ${building.id}${score}${other}: ${STATUS_WORDS[building.status]}${who}.`);
+  }
+
+  // Clear of the panel, with the neighbours around it.
+  function fit() {
+    if (!view.review || !current) return;
+    const [west, south, east, north] = bounds(current.outline), around = Math.max(east - west, north - south);
+    map.fitBounds([[west - around, south - around], [east + around, north + around]], { padding: padding(), maxZoom: 21, animate: false });
+  }
+
+  function bounds(outline) {
+    const points = outline.coordinates.flat(outline.type === "Polygon" ? 1 : 2);
+    const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
+    return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
+  }
+
+  // The building in hand, with its corners while it is edited.
+  function draw() {
+    const features = [];
+    if (mode?.rings) {
+      features.push(feature({ type: "MultiLineString", coordinates: mode.rings.map(closed) }));
+      mode.rings.forEach((ring, r) => ring.forEach((point, at) => {
+        features.push(feature({ type: "Point", coordinates: point }, { ring: r, at, chosen: r === mode.ring && at === mode.at }));
+      }));
+    } else {
+      const fresh = mode?.points && mode.kind !== "split";
+      if (current && !fresh) features.push(feature(current.outline));
+      if (mode?.other) features.push(feature(mode.other.outline));
+      if (mode?.points) {
+        const line = [...mode.points, map.getCenter().toArray()];
+        features.push(feature({ type: "LineString", coordinates: fresh && line.length > 2 ? closed(line) : line }));
+        mode.points.forEach((point) => features.push(feature({ type: "Point", coordinates: point }, { chosen: false })));
+      }
+    }
+    map.getSource("hand")?.setData({ type: "FeatureCollection", features });
+  }
+
+  const closed = (ring) => [...ring, ring[0]];
+  const outlineOf = (rings) => ({ type: "Polygon", coordinates: rings.map(closed) });
+  const seen = (...buildings) => buildings.map(({ id, revision: number }) => ({ id, revision: number }));
+
+  function enter(kind, more) {
+    mode = { kind, ...more };
+    $("review-hint").textContent = HINTS[kind];
+    $("review-decide").hidden = true;
+    $("review-mode").hidden = false;
+    document.body.classList.toggle("drawing", Boolean(mode.points));
+    warn("");
+    draw();
+  }
+
+  function leave() {
+    mode = null;
+    $("review-decide").hidden = false;
+    $("review-mode").hidden = true;
+    document.body.classList.remove("drawing");
+    draw();
+  }
+
+  // Return whether it was saved. A file that another program holds is tried again for a while.
+  async function save(change) {
+    saving += 1;
+    try {
+      for (let tries = 0; ; tries += 1) {
+        try {
+          await send(`${base}/changes`, { ...change, reviewer: reviewer() });
+          break;
+        } catch (error) {
+          if (error.status !== 423 || tries === LOCKED_TRIES) throw error;
+          warn(`${error.message} It is tried again.`);
+          await new Promise((done) => setTimeout(done, LOCKED_MS));
+        }
+      }
+    } catch (error) {
+      if (error.status !== 409) throw error;
+      // What was drawn stays; the building is that of the other reviewer now.
+      await refresh();
+      const now = error.problem.buildings.find((one) => one.id === current?.id);
+      if (mode && now) current = now;
+      else if (now) await look(now);
+      else await go();
+      warn(error.message);
+      return false;
+    } finally {
+      saving -= 1;
+    }
+    warn("");
+    await refresh();
+    return true;
+  }
+
+  async function decide(action) {
+    if (!current) return;
+    if (await save({ action, buildings: seen(current) })) await go();
+  }
+
+  const actions = {
+    accept: () => decide("accept"),
+    reject: () => decide("reject"),
+    reopen: () => decide("reopen"),
+    next: () => (warn(""), go()),
+    previous: () => (warn(""), go(true)),
+    help: () => $("review-keys").showModal(),
+    closer: () => map.zoomIn({ animate: false }),
+    farther: () => map.zoomOut({ animate: false }),
+    edit() {
+      if (current?.outline.type === "Polygon") enter("edit", { rings: current.outline.coordinates.map((ring) => ring.slice(0, -1)), ring: 0, at: 0 });
+      else if (current) warn("This building has several parts: redraw it instead.");
+    },
+    redraw: () => current && enter("redraw", { points: [] }),
+    add: () => enter("add", { points: [] }),
+    split: () => current && enter("split", { points: [] }),
+    async merge() {
+      if (!current) return;
+      const near = await neighbours();
+      if (!near.length) return warn("No other building is near this one on the map.");
+      enter("merge", { near, at: 0, other: near[0] });
+    },
+    async undo() {
+      const { buildings } = await send(`${base}/undo`, { reviewer: reviewer() });
+      const before = revision;
+      await refresh();
+      warn(revision === before ? "There is nothing to undo." : "");
+      if (buildings.length) await look(await ask(`${base}/buildings/${buildings[0].id}`));
+      else if (current && !outlines.has(current.id) && current.row == null) await go();
+    },
+  };
+
+  const inMode = {
+    next: () => step(1),
+    previous: () => step(-1),
+    cancel: () => leave(),
+    help: actions.help,
+    closer: actions.closer,
+    farther: actions.farther,
+    corner: () => place(map.getCenter().toArray()),
+    remove() {
+      if (mode.points) mode.points.pop();
+      else if (mode.rings?.[mode.ring].length > 3) {
+        mode.rings[mode.ring].splice(mode.at, 1);
+        mode.at %= mode.rings[mode.ring].length;
+      }
+      draw();
+    },
+    insert() {
+      if (!mode.rings) return;
+      const ring = mode.rings[mode.ring], [from, to] = [ring[mode.at], ring[(mode.at + 1) % ring.length]];
+      ring.splice(++mode.at, 0, [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2]);
+      draw();
+    },
+    async save() {
+      const { kind, rings, points, other } = mode;
+      const least = kind === "split" ? 2 : 3;
+      if (points && points.length < least) return warn(`Place at least ${least} corners first.`);
+      const change = { action: kind === "edit" ? "redraw" : kind, buildings: kind === "add" ? [] : seen(current, ...(other ? [other] : [])) };
+      if (kind === "split") change.line = points;
+      else if (kind !== "merge") change.outline = outlineOf(rings ?? [points]);
+      if (!await save(change)) return;
+      leave();
+      if (kind === "add") draw();
+      else await look(await ask(`${base}/buildings/${current.id}`));
+    },
+  };
+
+  function step(by) {
+    if (mode.rings) {
+      // Over the corners of all rings.
+      const all = mode.rings.flatMap((ring, r) => ring.map((_, at) => [r, at]));
+      const now = all.findIndex(([r, at]) => r === mode.ring && at === mode.at);
+      [mode.ring, mode.at] = all[(now + by + all.length) % all.length];
+    } else if (mode.near) {
+      mode.at = (mode.at + by + mode.near.length) % mode.near.length;
+      mode.other = mode.near[mode.at];
+    }
+    draw();
+  }
+
+  function place(point) {
+    if (!mode?.points) return;
+    mode.points.push(point);
+    draw();
+  }
+
+  async function neighbours() {
+    const [west, south, east, north] = bounds(current.outline);
+    const [low, high] = [map.project([west, south]), map.project([east, north])];
+    const box = [[low.x - 6, high.y - 6], [high.x + 6, low.y + 6]];
+    const found = await Promise.all(under(box).map(buildingOf));
+    return found.filter((one) => one && one.id !== current.id && one.status !== "rejected");
+  }
+
+  function under(place) {
+    const found = map.queryRenderedFeatures(place, { layers: ["review-fill", "fill"].filter((id) => map.getLayer(id)) });
+    const keys = new Map(found.filter((one) => !one.state.hidden).map((one) => [one.properties.id ?? `row ${one.id}`, one]));
+    return [...keys.values()];
+  }
+
+  const buildingOf = (one) => ask(one.properties.id ? `${base}/buildings/${one.properties.id}` : `${base}/buildings?row=${one.id}`);
+
+  // Return whether the click was for the review.
+  async function click(point) {
+    if (mode?.points) place(map.unproject(point).toArray());
+    if (mode?.points || mode?.rings) return true;
+    const [found] = under(point);
+    if (!found) return Boolean(mode);
+    await run(async () => {
+      const building = await buildingOf(found);
+      if (!mode) return look(building);
+      if (building.id !== current.id) mode.other = building;
+      draw();
+    });
+    return true;
+  }
+
+  function arrow([right, down], far) {
+    if (!mode?.rings) return map.panBy([right, down].map((by) => by * (far ? 60 : 10)), { animate: false });
+    const ring = mode.rings[mode.ring], { x, y } = map.project(ring[mode.at]), by = far ? 10 : 2;
+    ring[mode.at] = map.unproject([x + right * by, y + down * by]).toArray();
+    draw();
+  }
+
+  function press(event) {
+    const typing = event.target.closest?.("input:not([type=checkbox]), select, textarea, dialog, [role=slider]");
+    if (!view.review || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    // Enter and Space press the button in focus, but while something is drawn only Save and Cancel.
+    const control = event.target.closest?.(mode ? "#review-mode button" : "button, a, input");
+    if (control && (event.key === "Enter" || event.key === " ")) return;
+    const letter = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const name = KEYS[letter === "=" ? "+" : letter], way = ARROWS[event.key];
+    if (!way && !(mode ? inMode : actions)[name] && !actions[name]) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (way) run(() => arrow(way, event.shiftKey));
+    else run(() => (mode ? inMode : actions)[name]?.());
+  }
+
+  function drag(event) {
+    if (!mode?.rings || !event.features.length) return;
+    event.preventDefault();
+    const { ring, at } = event.features[0].properties, touch = event.type === "touchstart";
+    Object.assign(mode, { ring, at });
+    const move = (next) => {
+      if (!mode?.rings) return;
+      mode.rings[ring][at] = next.lngLat.toArray();
+      draw();
+    };
+    map.on(touch ? "touchmove" : "mousemove", move);
+    map.once(touch ? "touchend" : "mouseup", () => map.off(touch ? "touchmove" : "mousemove", move));
+    draw();
+  }
+
+  function reviewer() {
+    const name = $("review-name").value.trim();
+    return name || $("review-name").placeholder;
+  }
+
+  function links() {
+    for (const link of document.querySelectorAll("#review-export a")) {
+      link.href = `${base}/export?format=${link.dataset.format}&open=${$("review-open").value}`;
+    }
+  }
+
+  // Two people who have not given their names are still two.
+  const known = localStorage.getItem("rooftrace-reviewer") ?? `Reviewer ${Math.floor(Math.random() * 9000 + 1000)}`;
+  localStorage.setItem("rooftrace-reviewer", known);
+  $("review-name").value = $("review-name").placeholder = known;
+  $("review-name").addEventListener("change", () => localStorage.setItem("rooftrace-reviewer", reviewer()));
+  $("review-on").addEventListener("click", () => run(toggle));
+  $("review-show").addEventListener("change", () => run(() => (current = null, go())));
+  $("review-open").addEventListener("change", links);
+  $("review").addEventListener("click", (event) => {
+    const name = event.target.closest("[data-do]")?.dataset.do;
+    if (name) run(() => (mode ? inMode : actions)[name]?.());
+  });
+  $("review-keys").querySelector("tbody").append(...WORDS.map(([keys, text]) => {
+    const row = document.createElement("tr"), head = document.createElement("th");
+    head.scope = "row";
+    head.append(...keys.split(", ").map((one) => Object.assign(document.createElement("kbd"), { textContent: one })));
+    row.append(head);
+    row.insertCell().textContent = text;
+    return row;
+  }));
+  $("review-key").append(colourKey(Object.entries(STATUSES).map(([status, colour]) => [colour, STATUS_WORDS[status]])));
+  addEventListener("keydown", press, true);
+  addEventListener("beforeunload", (event) => { if (saving || mode?.points?.length) event.preventDefault(); });
+  map.on("move", () => mode?.points && draw());
+  map.on("mousedown", "hand-corner", drag);
+  map.on("touchstart", "hand-corner", drag);
+  setInterval(() => { if (view.review && base && !document.hidden) run(refresh); }, POLL_MS);
+
+  return { open, click, fit, get current() { return current; }, get mode() { return mode; }, settled: () => working };
+}

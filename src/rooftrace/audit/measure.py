@@ -1,0 +1,466 @@
+"""Measure the images and labels of scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.audit.components import BuildingCounter
+from rooftrace.audit.duplicates import phash
+from rooftrace.audit.facts import LabelFacts, SceneFacts
+from rooftrace.core.errors import RooftraceError
+from rooftrace.core.types import LabelReader, Mask, RasterSource, Scene, Window
+from rooftrace.io.georeferenced import GeoreferencedSource, WindowLabel, WindowSource
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.labels.mask_values import LabelFile
+from rooftrace.labels.shapes import count_vanished
+from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.samples.dataset import full_scale_of
+
+__all__ = ["PixelSums", "flat_area", "measure_scene", "measure_set"]
+
+_THUMBNAIL_PX = 128
+"""Side in pixels of the reduced image from which a large scene is hashed."""
+
+_SQUARE = np.ones((3, 3), np.uint8)
+
+_LARGEST = np.float32(1e15)
+"""Largest absolute value that is measured; the squares of much larger ones would be infinite."""
+
+
+class PixelSums:
+    """Figures of the pixels of an image that comes in parts: `feed` each, then `finish`.
+
+    Args:
+        whole: Window of the whole image.
+    """
+
+    def __init__(self, whole: Window) -> None:
+        self._whole = whole
+        self._px = self._valid_px = self._inner_nodata_px = 0
+        self._flat: dict[tuple[int, ...], int] = {}
+        self._saturation = 0.0
+        self._bands: list[_Moments] = []
+        self._luma = _Moments()
+        self._laplacian_px = 0
+        self._laplacian_squares = 0.0
+        self._picture: tuple[NDArray[Any], NDArray[np.bool_] | None] | None = None
+
+    def feed(self, data: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window) -> None:
+        """Add a part of the image.
+
+        Args:
+            data: (band, y, x) pixels of any dtype.
+            valid: (y, x), False where nodata; None if all pixels are valid.
+            window: Window of the part in the image.
+        """
+        self._px += window.area_px
+        count = window.area_px if valid is None else int(np.count_nonzero(valid))
+        if valid is not None:
+            areas, at_edge = _pieces(~valid)
+            self._inner_nodata_px += int(areas[~at_edge].sum())
+        if count == 0:
+            return
+        self._valid_px += count
+        colour, area = flat_area(data, valid)
+        if area:
+            self._flat[colour] = self._flat.get(colour, 0) + area
+        scale = 1 / full_scale_of(data.dtype)
+        if data.dtype != np.uint8:
+            with np.errstate(over="ignore"):
+                data = data.astype(np.float32) * np.float32(scale)
+            data, scale = np.clip(data, -_LARGEST, _LARGEST), 1.0
+            if valid is not None:
+                data[:, ~valid] = 0  # NaN would spread
+        mask = None if valid is None else valid.view(np.uint8)
+        self._bands = self._bands or [_Moments() for _ in data]
+        for band, moments in zip(data, self._bands):
+            moments.feed(band, mask, count, scale)
+        luma: NDArray[Any] = data[0]
+        if len(data) >= 3:
+            red, green, blue = data[:3]
+            most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+            spread = _only(np.asarray(cv2.subtract(most, least)), mask)
+            self._saturation += cv2.sumElems(spread)[0] * scale
+            luma = np.asarray(cv2.cvtColor(cv2.merge((red, green, blue)), cv2.COLOR_RGB2GRAY))
+        self._luma.feed(luma, mask, count, scale)
+        self._feed_laplacian(luma, mask, scale)
+        self._feed_picture(luma, valid, window)
+
+    def finish(self) -> dict[str, Any]:
+        """Return the fields of `SceneFacts` about pixels, except `valid_share`."""
+        found: dict[str, Any] = {
+            "measured_share": self._px / max(self._whole.area_px, 1),
+            "inner_nodata_share": self._inner_nodata_px / max(self._px, 1),
+        }
+        if not self._valid_px:
+            return found
+        colour = max(self._flat, key=lambda c: self._flat[c], default=None)
+        variance = self._luma.variance
+        return found | {
+            "flat_colour": colour,
+            "flat_share": 0.0 if colour is None else self._flat[colour] / self._valid_px,
+            "mean": tuple(band.mean for band in self._bands),
+            "std": tuple(band.variance**0.5 for band in self._bands),
+            "brightness": self._luma.mean,
+            "contrast": variance**0.5,
+            "saturation": self._saturation / self._valid_px,
+            # A deviation below 1/255 of full scale is rounding. The mean of the Laplacian is nearly
+            # 0, so its mean square is its variance.
+            "sharpness": self._laplacian_squares / max(self._laplacian_px, 1) / variance
+            if variance > 255**-2
+            else 0.0,
+            "phash": 0 if self._picture is None else phash(*self._picture),
+        }
+
+    def _feed_laplacian(
+        self, luma: NDArray[Any], mask: NDArray[np.uint8] | None, scale: float
+    ) -> None:
+        # The border of the valid area is not an edge in the image.
+        if mask is not None:
+            mask = np.asarray(cv2.erode(mask, _SQUARE, borderType=cv2.BORDER_REPLICATE), np.uint8)
+        depth = cv2.CV_16S if luma.dtype == np.uint8 else cv2.CV_32F
+        laplacian = _only(np.asarray(cv2.Laplacian(luma, depth)), mask)
+        self._laplacian_px += luma.size if mask is None else cv2.countNonZero(mask)
+        self._laplacian_squares += cv2.norm(laplacian, cv2.NORM_L2SQR) * scale**2
+
+    def _feed_picture(
+        self, luma: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window
+    ) -> None:
+        """Keep the image for the hash: the luma itself, or its part of a reduced image."""
+        if window == self._whole:
+            self._picture = luma, valid
+            return
+        if self._picture is None:
+            side = (_THUMBNAIL_PX, _THUMBNAIL_PX)
+            self._picture = np.zeros(side, np.float32), np.zeros(side, np.bool_)
+        small, seen = self._picture
+        assert seen is not None
+        down, along = _THUMBNAIL_PX / self._whole.height, _THUMBNAIL_PX / self._whole.width
+        rows = slice(int(window.row * down), max(int(window.row_stop * down), 1))
+        cols = slice(int(window.col * along), max(int(window.col_stop * along), 1))
+        height, width = small[rows, cols].shape
+        if not height or not width:
+            return
+        known = np.ones(luma.shape, np.float32) if valid is None else valid.astype(np.float32)
+        share = 1 / 255 if luma.dtype == np.uint8 else 1.0
+        total, weight = (
+            cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            for picture in (luma * known * np.float32(share), known)
+        )
+        small[rows, cols] = total / np.maximum(weight, 1e-6)
+        seen[rows, cols] = weight > 0.5
+
+
+class _Moments:
+    """Mean and variance of a band that comes in parts."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._total = self._squares = 0.0
+
+    def feed(
+        self, band: NDArray[Any], mask: NDArray[np.uint8] | None, count: int, scale: float
+    ) -> None:
+        """Add the `count` pixels of `band` (y, x) where `mask` is not 0."""
+        band = _only(band, mask)
+        self._count += count
+        self._total += cv2.sumElems(band)[0] * scale
+        self._squares += cv2.norm(band, cv2.NORM_L2SQR) * scale**2
+
+    @property
+    def mean(self) -> float:
+        return self._total / self._count if self._count else 0.0
+
+    @property
+    def variance(self) -> float:
+        return max(self._squares / self._count - self.mean**2, 0.0) if self._count else 0.0
+
+
+def _only(band: NDArray[Any], mask: NDArray[np.uint8] | None) -> NDArray[Any]:
+    """Set pixels to 0 where the mask is 0; it is several times faster than masked sums."""
+    return band if mask is None else np.asarray(cv2.copyTo(band, mask))
+
+
+_STRIP_PX = 2**22
+"""Number of pixels in a strip; it takes some 50 MB with all intermediate arrays."""
+
+_EXACT_PX = 2**26
+"""Number of pixels (8192 × 8192) up to which a whole scene is read; larger ones are sampled."""
+
+_WINDOW_PX = 1024
+"""Side in pixels of a window of a larger scene."""
+
+_WINDOWS = 48
+"""Number of windows of a larger scene that are measured."""
+
+_TRIES = 192
+"""Maximum number of windows that are read to find enough with valid pixels."""
+
+_ENOUGH_VALID = 0.25
+"""Least share of valid pixels in a window that is measured."""
+
+_SHOWN_VALUES = 24
+"""Number of values of an unreadable mask that are kept."""
+
+
+def measure_scene(scene: Scene, classes: tuple[str, ...], building_class: int) -> SceneFacts:
+    """Measure a scene of any size in bounded memory.
+
+    A scene of up to 8192 × 8192 pixels is read in strips, and areas and counts are exact. A larger
+    scene is sampled: 48 windows of 1024 × 1024, spread evenly, with at least a quarter of valid
+    pixels. The figures are then those of the windows (`measured_share` gives their share),
+    buildings that reach out of a window are left out, and `valid_share` refers to all windows read.
+
+    Args:
+        scene: Scene with or without a label.
+        classes: Class names of its set.
+        building_class: Class index of buildings.
+
+    Returns:
+        Facts. A read error is not raised but stored in `image_error` or `label_error`.
+    """
+    whole = Window.whole((0, 0))
+    try:
+        whole = Window.whole(scene.image.grid.shape)
+        return _measure(scene, whole, len(classes), building_class)
+    except RooftraceError as error:
+        return SceneFacts(
+            scene.id, scene.image.name, scene.group, whole.shape_yx,
+            gsd_m=scene.gsd_m, image_error=error.message,
+        )  # fmt: skip
+
+
+def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> SceneFacts:
+    exact = whole.area_px <= _EXACT_PX
+    pixels = PixelSums(whole)
+    label = _LabelSums(classes, building_class, whole, strips=exact)
+    reader, error = scene.label, ""
+    tried_px = tried_valid = used = 0
+    for window in _strips(whole) if exact else _windows(whole):
+        asked = None if window == whole else window
+        raster = scene.image.read(asked)
+        valid_px = int(np.count_nonzero(raster.valid))
+        tried_px += window.area_px
+        tried_valid += valid_px
+        if not exact and valid_px < _ENOUGH_VALID * window.area_px:
+            continue
+        # Without a mask, a part that is completely valid is measured in half the time.
+        valid = None if valid_px == window.area_px else raster.valid
+        pixels.feed(raster.data, valid, window)
+        if reader is not None:
+            try:
+                label.feed(reader.read(asked), valid, window)
+            except RooftraceError as caught:
+                reader, error = None, caught.message
+        used += 1
+        if not exact and used == _WINDOWS:
+            break
+    file = _file_of(scene.image)
+    return SceneFacts(
+        id=scene.id,
+        image=scene.image.name,
+        group=scene.group,
+        shape_yx=whole.shape_yx,
+        bands=scene.image.bands,
+        dtype=str(scene.image.dtype),
+        file_format="" if file is None else file.file_format,
+        has_alpha=file is not None and file.has_alpha,
+        gsd_m=scene.gsd_m,
+        valid_share=tried_valid / max(tried_px, 1),
+        label=None if reader is None else label.finish(reader),
+        label_error=error,
+        label_values=_values_of(scene.label) if error else (),
+        **pixels.finish(),
+    )
+
+
+def _strips(whole: Window) -> Iterator[Window]:
+    rows = max(1, _STRIP_PX // whole.width)
+    # Strips of whole blocks of a tiled file, so that no block is decoded twice.
+    return whole.strips(rows // 256 * 256 or rows)
+
+
+def _windows(whole: Window) -> Iterator[Window]:
+    """Yield windows in an order of which each beginning is spread evenly (by the golden ratio)."""
+    shape = (whole.height // _WINDOW_PX or 1, whole.width // _WINDOW_PX or 1)
+    cells = np.argsort((np.arange(shape[0] * shape[1]) * 0.6180339887498949) % 1)
+    for cell in cells[:_TRIES]:
+        row, col = divmod(int(cell), shape[1])
+        window = Window(row * _WINDOW_PX, col * _WINDOW_PX, _WINDOW_PX, _WINDOW_PX)
+        cut = window.intersection(whole)
+        assert cut is not None
+        yield cut
+
+
+class _LabelSums:
+    """Figures of a label that comes in parts: `feed` each, then `finish`."""
+
+    def __init__(self, classes: int, building_class: int, whole: Window, *, strips: bool) -> None:
+        self._class_px = np.zeros(classes, dtype=np.int64)
+        self._building_class = building_class
+        self._whole = whole
+        self._buildings = BuildingCounter(strips=strips)
+        self._image_px = self._known_px = 0
+
+    def feed(self, mask: Mask, valid: NDArray[np.bool_] | None, window: Window) -> None:
+        """Add a part of the label.
+
+        Args:
+            mask: Part of the label.
+            valid: (y, x), False where the image is nodata; None if all its pixels are valid.
+            window: Window of the part in the image.
+        """
+        known = mask.valid if valid is None else mask.valid & valid
+        known_px = int(np.count_nonzero(known))
+        self._image_px += known.size if valid is None else int(np.count_nonzero(valid))
+        self._known_px += known_px
+        building = mask.data == self._building_class
+        if known_px < known.size:
+            building &= known
+        if len(self._class_px) == 2:
+            px = int(np.count_nonzero(building))
+            self._class_px[self._building_class] += px
+            self._class_px[1 - self._building_class] += known_px - px
+        else:
+            among = None if known_px == known.size else known.view(np.uint8)
+            bins = [len(self._class_px)]
+            counts = cv2.calcHist([mask.data], [0], among, bins, [0, bins[0]])
+            self._class_px += np.asarray(counts).ravel().astype(np.int64)
+        edges = (
+            window.row == 0,
+            window.row_stop == self._whole.height,
+            window.col == 0,
+            window.col_stop == self._whole.width,
+        )
+        self._buildings.feed(building.view(np.uint8), edges)
+
+    def finish(self, label: LabelReader) -> LabelFacts:
+        found = self._buildings.finish()
+        return LabelFacts(
+            class_px=tuple(self._class_px.tolist()),
+            buildings_px=found.areas_px,
+            cut=found.cut,
+            specks=found.specks,
+            holes=found.holes,
+            vanished=count_vanished(label),
+            unknown_share=1 - self._known_px / self._image_px if self._image_px else 0.0,
+        )
+
+
+def _file_of(source: RasterSource) -> RasterFile | None:
+    """Return the file that the pixels come from, or None."""
+    while isinstance(source, GeoreferencedSource | WindowSource):
+        source = source.source
+    return source if isinstance(source, RasterFile) else None
+
+
+def _values_of(label: LabelReader | None) -> tuple[tuple[str, int], ...]:
+    """Return the values in a mask that are not classes; empty if it cannot be read at all."""
+    while isinstance(label, WindowLabel):
+        label = label.label
+    if not isinstance(label, LabelFile):
+        return ()
+    try:
+        file = open_raster(label.path)
+        data = file.read(next(_strips(Window.whole(file.grid.shape)))).data
+    except RooftraceError:
+        return ()
+    coloured = len(data) >= 3 and data.dtype == np.uint8
+    values = data[0].astype(np.int64)
+    if coloured:
+        values = (values << 16) | (data[1].astype(np.int64) << 8) | data[2]
+    found, counts = np.unique(values, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_SHOWN_VALUES]
+    names = (f"#{found[i]:06X}" if coloured else f"{found[i]:g}" for i in order)
+    return tuple(zip(names, counts[order].tolist()))
+
+
+def measure_set(
+    source: SceneSet, *, workers: int | None = None, progress: Progress | None = None
+) -> tuple[SceneFacts, ...]:
+    """Measure every scene of a set.
+
+    Args:
+        source: Set with or without labels.
+        workers, progress: See `labels.source.map_entries`.
+
+    Returns:
+        Facts in the order of `source.entries`; for read errors see `measure_scene`.
+
+    Raises:
+        DataError: See `labels.source.map_entries`.
+    """
+    return map_entries(source, _measure_entry, workers=workers, progress=progress)
+
+
+def _measure_entry(source: SceneSet, entry: SceneEntry) -> SceneFacts:
+    """Measure one scene of a set; an error in opening it is stored in the facts."""
+    try:
+        scene = source.open_scene(entry)
+    except RooftraceError as error:
+        name = entry.id if entry.image is None else str(entry.image)
+        return SceneFacts(entry.id, name, entry.group, image_error=error.message)
+    return measure_scene(scene, source.classes, source.building_class)
+
+
+_EDGE_SHARE = 0.02
+"""Least share of the pixels along the edge that have the colour; with fewer the search stops."""
+
+_LEAST_SHARE = 0.005
+"""Least area of a piece as a share of all pixels. White cars and overexposed roofs are smaller."""
+
+
+def flat_area(data: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[tuple[int, ...], int]:
+    """Return the commonest extreme colour at the edge of an image, and its number of pixels there.
+
+    A colour is extreme if every band is at the least or the greatest value of the dtype (floats:
+    0 or 1), as fill values mostly are: black, white, magenta.
+
+    Args:
+        data: (band, y, x) pixels.
+        valid: (y, x), False where nodata is marked; None if all pixels are valid.
+
+    Returns:
+        The colour, one value per band, and the number of valid pixels of that colour in pieces that
+        reach the edge; ((), 0) if there is no piece of sufficient size.
+    """
+    least, greatest = _extremes(data.dtype)
+    edge = np.concatenate([data[:, 0], data[:, -1], data[:, :, 0], data[:, :, -1]], axis=1)
+    if least < edge.min() and edge.max() < greatest:
+        return (), 0
+    high = edge == greatest
+    extreme = (high | (edge == least)).all(axis=0)
+    if valid is not None:
+        extreme &= np.concatenate([valid[0], valid[-1], valid[:, 0], valid[:, -1]])
+    if np.count_nonzero(extreme) < _EDGE_SHARE * extreme.size:
+        return (), 0
+    patterns, counts = np.unique(high[:, extreme], axis=1, return_counts=True)
+    pattern = patterns[:, counts.argmax()]
+    here = np.ones(data.shape[1:], np.bool_) if valid is None else valid.copy()
+    colour = tuple(greatest if band else least for band in pattern.tolist())
+    for band, value in zip(data, colour):
+        here &= band == value
+    areas, at_edge = _pieces(here)
+    px = int(areas[at_edge & (areas >= _LEAST_SHARE * here.size)].sum())
+    return (colour, px) if px else ((), 0)
+
+
+def _pieces(area: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the (n,) areas of the 4-connected pieces of a mask, and which reach the edge."""
+    count, labels = cv2.connectedComponents(area.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    at_edge = np.zeros(count, dtype=bool)
+    for line in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        at_edge[line] = True
+    return np.bincount(labels[area], minlength=count)[1:], at_edge[1:]
+
+
+def _extremes(dtype: np.dtype[Any]) -> tuple[int, int]:
+    if dtype.kind not in "ui":
+        return 0, 1
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)

@@ -1,0 +1,426 @@
+"""Estimate by how many pixels labels are shifted against their images.
+
+The outline of a label is moved over the image. How well it fits edges of its own direction is a
+surface over all shifts, and the peak of the surface is the estimated shift. Edge alignment is an
+old way to register maps with images: chamfer matching (H. G. Barrow et al., Parametric
+correspondence and chamfer matching, 1977) and, for the building maps of OpenStreetMap,
+J. E. Vargas-Muñoz et al., Correcting rural building annotations in OpenStreetMap using
+convolutional neural networks (2019). Directions are compared at twice their angle, so that a dark
+roof on light ground counts like a light roof on dark ground (A. J. Fitch et al., Orientation
+correlation, BMVC 2002). All shifts are computed at once with the Fourier transform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts
+from rooftrace.core.errors import RooftraceError
+from rooftrace.core.text import plural
+from rooftrace.core.types import Scene, Window
+from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
+from rooftrace.samples.dataset import full_scale_of
+
+__all__ = [
+    "OFF_PX",
+    "REACH_PX",
+    "SURE",
+    "Peak",
+    "Surface",
+    "edge_surface",
+    "estimate_offsets",
+    "offset_findings",
+]
+
+REACH_PX = 24
+"""Largest shift that is searched, in pixels along rows and along columns."""
+
+_PEAK_PX = 5.0
+"""Distance in pixels beyond which a second peak is a different shift."""
+
+_LEAST_Z, _MOST_Z = 2.0, 6.0
+"""Height of a peak above the rest, in robust standard deviations, at which the confidence begins to
+rise and at which it is full. Labels of other images reach 2 to 5, fitting labels 4 to 25."""
+
+_ENOUGH_PX = 300.0
+"""Outline length in pixels for full confidence; shorter outlines fit somewhere by chance."""
+
+_BLOCK = 31
+"""Side in pixels of the neighbourhood in which the strength of edges is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The best shift: `rows` down and `cols` to the right, in pixels; `confidence` is 0..1."""
+
+    rows: float
+    cols: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The fit of an outline at each shift. Surfaces of several scenes can be added.
+
+    Args:
+        fit: (49, 49) float64, sum over the pixels of the outline of their fit, -1..1 each.
+        weight: (49, 49) float64, number of outline pixels that lie on valid pixels.
+    """
+
+    fit: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def __add__(self, other: Surface) -> Surface:
+        return Surface(self.fit + other.fit, self.weight + other.weight)
+
+    def peak(self) -> Peak:
+        """Return the highest point, with subpixel accuracy, and its confidence.
+
+        The confidence is the height of the peak above the best shift more than 5 px away, divided
+        by its height above the median. It is lower if the peak stands out little from the scatter
+        of the rest (in robust standard deviations) or if the outline is short. It is 0 at the end
+        of the reach, because a higher point may lie beyond it.
+        """
+        score = self.fit / np.maximum(self.weight, 0.25 * self.weight.max() + 1e-9)
+        row, col = divmod(int(score.argmax()), score.shape[1])
+        rows, cols = np.ogrid[: score.shape[0], : score.shape[1]]
+        rest = score[np.hypot(rows - row, cols - col) > _PEAK_PX]
+        middle = float(np.median(rest))
+        scatter = 1.4826 * float(np.median(np.abs(rest - middle))) + 1e-12
+        height = float(score[row, col]) - middle
+        if height <= 0 or not 0 < row < 2 * REACH_PX or not 0 < col < 2 * REACH_PX:
+            return Peak(row - REACH_PX, col - REACH_PX, 0.0)
+        alone = (float(score[row, col]) - float(rest.max())) / height
+        clear = (height / scatter - _LEAST_Z) / (_MOST_Z - _LEAST_Z)
+        long = float(self.weight.max()) / _ENOUGH_PX
+        confidence = max(alone, 0.0) * min(max(clear, 0.0), 1.0) * min(long, 1.0)
+        return Peak(
+            row - REACH_PX + _parabola_peak(score[:, col], row),
+            col - REACH_PX + _parabola_peak(score[row], col),
+            confidence,
+        )
+
+
+def edge_surface(
+    luma: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    building: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+) -> Surface:
+    """Return the fit of a label's outline to the edges of an image at all shifts up to REACH_PX.
+
+    Args:
+        luma: (y, x) brightness, 0..255.
+        valid: (y, x), False where the image is nodata.
+        building: (y, x), True where the label shows a building.
+        known: (y, x), False where the label is unknown.
+    """
+    filled = np.where(valid, luma, luma[valid].mean() if valid.any() else 0).astype(np.float32)
+    across, down = _gradient(filled)
+    # The border of the valid area is no edge of the image, and the border of the known area is no
+    # edge of the label.
+    inside = _eroded(valid, 7, outside=1)
+    strength = np.hypot(across, down)
+    near = cv2.blur(strength * inside, (_BLOCK, _BLOCK)) / np.maximum(
+        cv2.blur(inside, (_BLOCK, _BLOCK)), 1e-3
+    )
+    # Limit the strength to below 1, so that a strong hedge does not outweigh ten roofs.
+    strength *= inside / (near + strength + 2.0)
+    outline_across, outline_down = _gradient(building.astype(np.float32))
+    length = np.hypot(outline_across, outline_down) * _eroded(known, 9, outside=0)
+    shape_yx = tuple(cv2.getOptimalDFTSize(side + REACH_PX) for side in luma.shape)
+    image = np.fft.fft2(_twice_the_angle(across, down, strength), shape_yx)
+    outline = np.fft.fft2(_twice_the_angle(outline_across, outline_down, length), shape_yx)
+    fit = np.fft.ifft2(image * np.conj(outline)).real
+    weight = np.fft.irfft2(
+        np.fft.rfft2(inside, shape_yx) * np.conj(np.fft.rfft2(length, shape_yx)), shape_yx
+    )
+    shifts = np.ix_(*(np.arange(-REACH_PX, REACH_PX + 1),) * 2)
+    return Surface(fit[shifts].astype(np.float64), weight[shifts].astype(np.float64))
+
+
+def _gradient(picture: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the gradients along columns and rows of the slightly blurred image."""
+    smooth = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    return (
+        np.asarray(cv2.Scharr(smooth, cv2.CV_32F, 1, 0)) / 32,
+        np.asarray(cv2.Scharr(smooth, cv2.CV_32F, 0, 1)) / 32,
+    )
+
+
+def _eroded(area: NDArray[np.bool_], side_px: int, *, outside: int) -> NDArray[np.float32]:
+    square = np.ones((side_px, side_px), np.uint8)
+    eroded = cv2.erode(
+        area.view(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=outside
+    )
+    return np.asarray(eroded, dtype=np.float32)
+
+
+def _twice_the_angle(
+    across: NDArray[np.float32], down: NDArray[np.float32], length: NDArray[np.float32]
+) -> NDArray[np.complex64]:
+    """Return vectors of the given length whose direction is twice that of (across, down)."""
+    vector = (across + 1j * down) ** 2
+    vector *= length / np.maximum(np.abs(vector), 1e-9)
+    return vector.astype(np.complex64)
+
+
+def _parabola_peak(line: NDArray[np.float64], at: int) -> float:
+    """Return the distance from the highest sample to the peak of the parabola through its
+    neighbours.
+    """
+    if not 0 < at < len(line) - 1:
+        return 0.0
+    before, here, after = line[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return 0.0 if bend >= 0 else float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
+
+
+SURE = 0.2
+"""Confidence from which an estimate counts.
+
+On five real sets, half of the scenes reach it. In all of these a planted shift of 6 px was found
+within 2 px, and 99 % of their estimates lie within 3 px of the estimate for the whole set. Of
+labels laid over the wrong image, 2 % reach it."""
+
+OFF_PX = 2.0
+"""Shift in pixels from which labels are off. It costs a square of 10 × 10 px a third of its IoU."""
+
+_MOST_SCENES = 300
+"""Maximum number of scenes that are matched."""
+
+_WINDOW_PX = 1024
+_WINDOWS = 4
+"""Maximum number of windows per scene, of about `_WINDOW_PX` a side, spread evenly."""
+
+_LEAST_SCENES = 5
+"""Minimum number of scenes for a common estimate of a group or a set."""
+
+_GSD_STEP = math.log(1.1)
+"""Width of a class of resolutions, as a logarithm. Only scenes of one class are added up, because
+a shift is in pixels."""
+
+_SEEN_M = 0.3
+"""Shift in metres below which it does not matter: less than a pixel of most imagery."""
+
+_OFTEN = 0.2
+"""Share of scenes from which a shift is common. Fewer are single mistakes or leaning roofs."""
+
+_FAR_PX = 4.0
+"""Shift in pixels from which a single scene is reported."""
+
+
+def estimate_offsets(
+    source: SceneSet,
+    facts: Sequence[SceneFacts],
+    *,
+    most: int = _MOST_SCENES,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Offset, ...]:
+    """Estimate the offsets of labels in scenes with buildings, spread evenly over a set.
+
+    Args:
+        source: The set. Scenes without facts are left out.
+        facts: Facts of its scenes.
+        most: Maximum number of scenes that are matched.
+        workers, progress: See `labels.source.map_entries`.
+
+    Returns:
+        One offset for each scene that was matched, then one for each group of 5 or more of them and
+        one for the whole set. The latter two come from the sum of the surfaces, so that tiles that
+        are too small alone are estimated together. Only scenes of one resolution are added up, so a
+        group or a set may have several offsets.
+
+    Raises:
+        DataError: See `labels.source.map_entries`.
+    """
+    measured = {f.id: f for f in facts if f.label is not None and len(f.label.buildings_px)}
+    entries = [entry for entry in source.entries if entry.id in measured]
+    step = max(len(entries) / most, 1.0)
+    chosen = [entries[int(i * step)] for i in range(min(len(entries), most))]
+    sample = replace(source, entries=tuple(chosen))
+    surfaces = map_entries(sample, _surface_of, workers=workers, progress=progress)
+    matched = [
+        _Matched(measured[entry.id], surface)
+        for entry, surface in zip(chosen, surfaces)
+        if surface is not None
+    ]
+    return (
+        *(_offset(m.facts.id, "scene", [m]) for m in matched),
+        *_pooled(matched, "group", lambda m: m.facts.group),
+        *_pooled(matched, "set", lambda _: source.name),
+    )
+
+
+_LEANING = (
+    "Roofs of tall buildings lean away from their ground in many images; that is not a mistake."
+)
+
+
+def offset_findings(offsets: Sequence[Offset]) -> list[Finding]:
+    """Return `label.offset` if the labels of the set or of single scenes are 2 px or more off."""
+    scenes = [o for o in offsets if o.level == "scene"]
+    sure = sorted((o for o in scenes if o.confidence >= SURE), key=lambda o: -o.px)
+    off = [o for o in sure if o.px >= OFF_PX]
+    whole = [o for o in offsets if o.level == "set" and o.confidence >= SURE and o.px >= OFF_PX]
+    often = len(off) >= max(_OFTEN * len(sure), 1)
+    far = [o for o in off if o.px >= _FAR_PX]
+    if not whole and not (often or far):
+        return []
+    method = (
+        f"Estimated on {plural(len(scenes), 'scene')} by comparing outlines of labels with edges "
+        f"in the images. The estimate is reliable for {len(sure)} of them, and {len(off)} of these "
+        f"are off by {OFF_PX:g} px or more.{_median(sure)}"
+    )
+    ids = tuple(o.id for o in off[:MOST_IDS])
+    if whole:
+        most = max(whole, key=lambda o: o.scenes)
+        where = _direction(most.rows, most.cols)
+        return [
+            Finding(
+                "label.offset",
+                "warning" if _matters([most]) else "note",
+                f"Labels are {_length(most)} off the buildings in the images "
+                f"({most.scenes} scenes together)",
+                f"They fit best when shifted {where}. A model would learn outlines at the wrong "
+                f"place. {method}",
+                f"Shift them: label_shift_px = [{round(most.rows)}, {round(most.cols)}] in the "
+                f"configuration of the set. Look at some scenes and inspect again. {_LEANING}",
+                ids,
+                len(off),
+            )
+        ]
+    return [
+        Finding(
+            "label.offset",
+            "warning" if often and _matters(off) else "note",
+            f"{OFF_PX:g} px or more between label and image in {len(off)} of {len(sure)} scenes",
+            f"{off[0].id} is {_length(off[0])} off. {method}",
+            "Look at the worst first. Correct labels that are off, or leave their scenes out. "
+            f"{_LEANING}",
+            ids,
+            len(off),
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Matched:
+    facts: SceneFacts
+    surface: Surface
+
+    @property
+    def gsd_step(self) -> int | None:
+        gsd_m = self.facts.gsd_m
+        return None if gsd_m is None else round(math.log(gsd_m) / _GSD_STEP)
+
+
+def _pooled(
+    matched: Sequence[_Matched], level: Literal["group", "set"], name_of: Callable[[_Matched], str]
+) -> list[Offset]:
+    pools: dict[tuple[str, int | None], list[_Matched]] = defaultdict(list)
+    for one in matched:
+        pools[name_of(one), one.gsd_step].append(one)
+    return [
+        _offset(name, level, pool)
+        for (name, _), pool in pools.items()
+        if name and len(pool) >= _LEAST_SCENES
+    ]
+
+
+def _offset(name: str, level: Literal["scene", "group", "set"], pool: Sequence[_Matched]) -> Offset:
+    surface = reduce(add, (one.surface for one in pool))
+    peak = surface.peak()
+    gsds = [one.facts.gsd_m for one in pool if one.facts.gsd_m is not None]
+    return Offset(
+        name,
+        peak.rows,
+        peak.cols,
+        peak.confidence,
+        level,
+        len(pool),
+        float(np.median(gsds)) if gsds else None,
+    )
+
+
+def _surface_of(source: SceneSet, entry: SceneEntry) -> Surface | None:
+    """Return the surface of a scene; None if it cannot be read any more or has no building."""
+    try:
+        scene = source.open_scene(entry)
+        surfaces = [
+            surface
+            for window in _windows(scene.image.grid.shape)
+            if (surface := _match(scene, window, source.building_class)) is not None
+        ]
+    except RooftraceError:
+        return None
+    return reduce(add, surfaces) if surfaces else None
+
+
+def _match(scene: Scene, window: Window, building_class: int) -> Surface | None:
+    assert scene.label is not None
+    mask = scene.label.read(window)
+    building = (mask.data == building_class) & mask.valid
+    if not building.any():
+        return None
+    raster = scene.image.read(window)
+    scale = 255 / full_scale_of(raster.data.dtype)
+    bands = [band.astype(np.float32) * np.float32(scale) for band in raster.data[:3]]
+    luma = bands[0]
+    if len(bands) == 3:
+        luma = np.asarray(cv2.cvtColor(cv2.merge(bands), cv2.COLOR_RGB2GRAY))
+    return edge_surface(luma, raster.valid, building, mask.valid)
+
+
+def _windows(shape_yx: tuple[int, int]) -> list[Window]:
+    """Return up to _WINDOWS windows of about _WINDOW_PX, spread evenly over a scene."""
+    down, along = (max(round(side / _WINDOW_PX), 1) for side in shape_yx)
+    height, width = min(shape_yx[0], _WINDOW_PX), min(shape_yx[1], _WINDOW_PX)
+    count = down * along
+    cells = sorted({int((i + 0.5) * count / _WINDOWS) for i in range(_WINDOWS)})
+    return [
+        Window(
+            (shape_yx[0] - height) * (cell // along) // max(down - 1, 1),
+            (shape_yx[1] - width) * (cell % along) // max(along - 1, 1),
+            height,
+            width,
+        )
+        for cell in cells
+    ]
+
+
+def _matters(offsets: Sequence[Offset]) -> bool:
+    metres = [o.px * o.gsd_m for o in offsets if o.gsd_m is not None]
+    return not metres or float(np.median(metres)) >= _SEEN_M
+
+
+def _length(offset: Offset) -> str:
+    metres = "" if offset.gsd_m is None else f" ({offset.px * offset.gsd_m:.1f} m)"
+    return f"{offset.px:.1f} px{metres}"
+
+
+def _direction(rows: float, cols: float) -> str:
+    parts = [
+        f"{abs(px):.1f} px {names[px > 0]}"
+        for px, names in ((rows, ("up", "down")), (cols, ("left", "right")))
+        if abs(px) >= 0.5
+    ]
+    return " and ".join(parts)
+
+
+def _median(sure: Sequence[Offset]) -> str:
+    if not sure:
+        return ""
+    rows, cols = (float(np.median([getattr(o, axis) for o in sure])) for axis in ("rows", "cols"))
+    return f" Their median is {_direction(rows, cols) or 'less than half a pixel'}."

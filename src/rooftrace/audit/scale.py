@@ -1,0 +1,577 @@
+"""Estimate how many times coarser the images of one set are than those of another.
+
+There are three ways, in order of trust: metres per pixel, if both sets know them; the sizes of
+labelled buildings; and the structure of the images, which needs neither labels nor a georeference.
+
+For the third way, an image is smoothed with Gaussians of increasing width (scale space: Lindeberg
+1994, Journal of Applied Statistics 21). At every width a few figures without a unit are computed:
+how steeply the energy rises from band to band, and how sparse and how skewed the structure is. As
+functions of the width these figures are curves. Images of natural scenes follow a power law (Field
+1987, JOSA A 4; Ruderman and Bialek 1994, Physical Review Letters 73) and would show no scale at
+all. Places with buildings do not follow it, because houses, streets and trees have typical sizes
+(Torralba and Oliva 2003, Network 14, estimate the size of a scene in the same way). The same kind
+of ground at another scale has the same curves, shifted along the logarithm of the width. The shift
+that fits best is the ratio of the scales.
+
+Widths start at 2 px, where the sensor's blur, JPEG blocks and sharpening have little effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.audit.components import SPECK_PX
+from rooftrace.audit.duplicates import LUMA
+from rooftrace.audit.measure import flat_area
+from rooftrace.core.errors import RooftraceError
+from rooftrace.core.text import plain_number
+from rooftrace.core.types import Mask, Raster, Scene, Window
+from rooftrace.labels.source import SceneSet
+
+__all__ = [
+    "ALIKE",
+    "CurveMatch",
+    "ScaleEstimate",
+    "ScaleShift",
+    "estimate_scale",
+    "match_curves",
+    "moments_of",
+]
+
+ALIKE = 0.5
+"""Residual below which two sets show the same kind of ground."""
+
+_STEP = 0.25
+"""Octaves from one width to the next."""
+
+_FIRST_PX = 2.0
+"""First width in pixels."""
+
+_WIDTHS = 24
+"""Maximum number of widths."""
+
+_SIDE_IN_WIDTHS = 9.0
+"""Least side of an image for a width, as a multiple of the width."""
+
+_MARGIN_IN_WIDTHS = 2.0
+"""Distance from an edge or nodata within which the smoothed image is not used, in widths."""
+
+_LEAST_PX = 256
+"""Least number of pixels of the (reduced) image inside the margins."""
+
+_BAND = 2
+"""Steps between the two widths whose difference is a band (half an octave)."""
+
+_SLOPE = 4
+"""Steps over which the slope of the energy is computed."""
+
+_LEAST_OVERLAP = 5
+"""Least number of steps that shifted curves share; fewer fit by chance."""
+
+_LAGS_PER_STEP = 4
+"""Number of shifts that are tried per step."""
+
+_REPLICATES = 100
+"""Number of bootstrap replicates of the curves."""
+
+_FLOOR = 0.1
+"""Least spread between curves of the same ground, from resampling, JPEG or another part of town."""
+
+_PER_RESIDUAL = 0.7
+_LEAST_ERROR = 0.1
+"""Parts of the standard error in octaves, besides the spread over draws of scenes: at least
+`_LEAST_ERROR`, and `_PER_RESIDUAL` times the squared residual. They were set on pairs of real sets
+of known scale, so that the interval contains the truth in nine of ten cases (docs/audit.md)."""
+
+_NINETY = 1.645
+"""Half the width of a 90 % interval in standard errors."""
+
+_MOST_OCTAVES = 3.0
+"""Maximum half width of an interval in octaves; at this width it says nothing."""
+
+Curves = NDArray[np.float64]
+"""(replicate, curve, width) values."""
+
+
+@dataclass(frozen=True)
+class CurveMatch:
+    """Shift of the curves of a second set against those of a first.
+
+    Args:
+        octaves: log2 of the factor by which structure is smaller (in pixels) in the second set.
+        low, high: 90 % interval of `octaves`.
+        residual: Remaining distance of the curves at the best fit, in units of the spread that
+            draws of scenes explain; below `ALIKE` for the same kind of ground.
+        at_end: True if the best fit lies at the end of the searched range.
+        widths: Number of widths that both sets allow.
+    """
+
+    octaves: float
+    low: float
+    high: float
+    residual: float
+    at_end: bool
+    widths: int
+
+
+def moments_of(luma: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+    """Return sums over one image at every width that it is large enough for.
+
+    Args:
+        luma: (y, x) brightness in any unit.
+        valid: (y, x), False where nodata.
+
+    Returns:
+        (width, 6) sums over pixels: the count, the band's magnitude, square and cube, the
+        gradient's magnitude and its square; NaN for widths that are too large for the image. None
+        for an image that is constant or too small for any width.
+    """
+    sums = np.full((_WIDTHS, 6), np.nan)
+    if not valid.any() or not np.ptp(luma[valid]):
+        return None
+    # The mean brightness is not structure, and would cost digits.
+    smooth: NDArray[Any] = np.where(valid, luma - luma[valid].mean(), 0).astype(np.float32)
+    # The distance of each pixel to the nearest edge or nodata.
+    framed = np.pad(valid, 1).astype(np.uint8)
+    distance: NDArray[Any] = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    side = min(luma.shape)
+    reduced, width = 1, 0.0
+    levels: list[tuple[NDArray[Any], NDArray[Any], int]] = []
+    for step in range(_WIDTHS):
+        wanted = _FIRST_PX * 2 ** (_STEP * step)
+        if side < _SIDE_IN_WIDTHS * wanted:
+            break
+        if width >= 4.0 * reduced:
+            smooth, distance, reduced = smooth[::2, ::2], distance[::2, ::2], reduced * 2
+        sigma = np.sqrt(wanted**2 - width**2) / reduced
+        smooth = cv2.GaussianBlur(
+            np.ascontiguousarray(smooth), (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101
+        )
+        width = wanted
+        levels.append((smooth, distance, reduced))
+    for step in range(len(levels) - _BAND):
+        fine, distance, reduced = levels[step]
+        coarse, _, coarse_reduced = levels[step + _BAND]
+        wanted = _FIRST_PX * 2 ** (_STEP * step)
+        if coarse_reduced > reduced:
+            # The band lies on the coarser grid; its fine side is smooth enough to subsample.
+            fine, distance = fine[::2, ::2], distance[::2, ::2]
+        inside = distance > _MARGIN_IN_WIDTHS * wanted
+        if np.count_nonzero(inside) < _LEAST_PX:
+            break
+        across = cv2.Sobel(fine, cv2.CV_32F, 1, 0, scale=1 / 8)
+        down = cv2.Sobel(fine, cv2.CV_32F, 0, 1, scale=1 / 8)
+        # Scale by the width of smoothing, so that the gradient has the unit of the band.
+        gradient = cv2.magnitude(across, down)[inside] * np.float32(wanted / coarse_reduced)
+        band = (fine - coarse)[inside]
+        square = band * band
+        values = (np.abs(band), square, square * band, gradient, gradient * gradient)
+        area = wanted**-2 * coarse_reduced**2
+        sums[step] = (
+            inside.sum() * area,
+            *(float(value.sum(dtype=np.float64)) * area for value in values),
+        )
+    return sums if np.isfinite(sums[0, 0]) else None
+
+
+def match_curves(
+    a: NDArray[np.float64], b: NDArray[np.float64], rng: np.random.Generator
+) -> CurveMatch | None:
+    """Return the shift of the curves of set B against those of set A.
+
+    Scenes are weighted with a Bayesian bootstrap (Rubin 1981, Annals of Statistics 9). It gives
+    the interval, and the spread in which differences are measured.
+
+    Args:
+        a, b: (scene, width, 6) results of `moments_of`.
+        rng: Source of the bootstrap weights.
+
+    Returns:
+        None if the two sets have too few widths in common.
+    """
+    widths = min(_widths(a), _widths(b))
+    if widths < _LEAST_OVERLAP + 2:
+        return None
+    curves_a, curves_b = _replicates(a, widths, rng), _replicates(b, widths, rng)
+    spread = curves_a.var(axis=0) + curves_b.var(axis=0) + _FLOOR**2
+    steps = widths - _LEAST_OVERLAP
+    lags = np.arange(-steps * _LAGS_PER_STEP, steps * _LAGS_PER_STEP + 1) / _LAGS_PER_STEP
+    costs = np.stack([_cost(curves_a, curves_b, spread, lag) for lag in lags], axis=1)
+    best = costs[0].argmin()
+    shifts = np.array([_least(lags, cost) for cost in costs])
+    octaves = float(shifts[0] * _STEP)
+    residual = float(np.sqrt(costs[0, best]))
+    drawn = float(shifts[1:].std() * _STEP)
+    error = float(np.hypot(np.hypot(drawn, _LEAST_ERROR), _PER_RESIDUAL * residual**2))
+    half = min(_NINETY * error, _MOST_OCTAVES)
+    return CurveMatch(
+        octaves=octaves,
+        low=octaves - half,
+        high=octaves + half,
+        residual=residual,
+        at_end=bool(best in (0, len(lags) - 1)),
+        widths=widths,
+    )
+
+
+def _widths(sums: NDArray[np.float64]) -> int:
+    """Return the number of widths that at least half of the scenes are large enough for."""
+    return int((np.isfinite(sums[..., 0]).mean(axis=0) >= 0.5).sum()) if len(sums) else 0
+
+
+def _replicates(sums: NDArray[np.float64], widths: int, rng: np.random.Generator) -> Curves:
+    """Return the curves: first with equal weights of all scenes, then with random weights."""
+    weights = rng.dirichlet(np.ones(len(sums)), _REPLICATES)
+    weights = np.concatenate([np.full((1, len(sums)), 1 / len(sums)), weights])
+    pooled = np.einsum("rs,swm->rwm", weights, np.nan_to_num(sums[:, :widths]))
+    area, magnitude, square, cube, gradient, gradient_square = np.moveaxis(pooled, -1, 0)
+    energy = np.log(square / area)
+    slope = np.full_like(energy, np.nan)
+    slope[:, :-_SLOPE] = energy[:, _SLOPE:] - energy[:, :-_SLOPE]
+    return np.stack(
+        [
+            slope,
+            np.log(gradient_square / square),
+            np.log(square * area / magnitude**2),
+            np.log(gradient_square * area / gradient**2),
+            (cube / area) / (square / area) ** 1.5,
+        ],
+        axis=1,
+    )
+
+
+def _cost(a: Curves, b: Curves, spread: NDArray[np.float64], lag: float) -> NDArray[np.float64]:
+    """Return (replicate,) mean squared differences over the spread, B shifted by `lag` steps."""
+    last = a.shape[-1] - 1
+    here = np.arange(0.0, last - abs(lag) + 1e-9)
+    at_a, at_b = here + max(lag, 0.0), here + max(-lag, 0.0)
+    difference = _at(a, at_a) - _at(b, at_b)
+    expected = (_at(spread, at_a) + _at(spread, at_b)) / 2
+    cost: NDArray[np.float64] = np.nanmean(difference**2 / expected, axis=(1, 2))
+    return cost
+
+
+def _at(curves: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolate curves between their points along the last axis."""
+    below = np.minimum(steps.astype(int), curves.shape[-1] - 2)
+    share = steps - below
+    between: NDArray[np.float64] = curves[..., below] * (1 - share) + curves[..., below + 1] * share
+    return between
+
+
+def _least(lags: NDArray[np.float64], cost: NDArray[np.float64]) -> float:
+    """Return where a cost is least, interpolated between the computed lags."""
+    at = int(cost.argmin())
+    if at in (0, len(lags) - 1):
+        return float(lags[at])
+    before, here, after = cost[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    shift = 0.0 if bend <= 0 else 0.5 * (before - after) / bend
+    return float(lags[at] + shift * (lags[1] - lags[0]))
+
+
+Method = Literal["georeference", "labels", "images"]
+
+_SCENES = 200
+"""Maximum number of scenes that are read from a set."""
+
+_WINDOWS = 40
+"""Number of windows that are read from a set with fewer scenes, several windows per scene."""
+
+_WINDOW_PX = 512
+"""Side of a window in pixels."""
+
+_LEAST_VALID = 0.5
+"""Least share of valid pixels in a window."""
+
+_LEAST_BUILDINGS = 30
+"""Number of whole buildings that each set must have before their sizes are compared."""
+
+_MOST_CUT = 2.0
+"""Maximum number of cut buildings for each whole one. With more, the images are too small to show
+how large buildings are."""
+
+_TOWNS_OCTAVES = 0.7
+"""Standard deviation of log2 of the ratio of median sides between the labels of two towns. It was
+measured on the nine places of docs/audit.md, whose medians are 5.7 to 16.6 m."""
+
+_LABELLING_OCTAVES = 0.15
+"""Standard deviation of log2 of the ratio of median sides between the labels of two samples of one
+kind of ground, because people draw differently."""
+
+_SURE_RATIO = 2.0
+"""Ratio of the ends of an interval above which an estimate is too uncertain to act on."""
+
+_LABEL_REPLICATES = 200
+"""Number of bootstrap replicates of the median sides."""
+
+_LUMA = np.array(LUMA, np.float32)[:, None, None]
+
+_SOURCES: dict[Method, str] = {
+    "georeference": "metres per pixel from georeferences or the configuration",
+    "labels": "median side of whole buildings, weighted for those that an edge would cut (Miles "
+    "1974; Lantuéjoul 1980)",
+    "images": "statistics of gradients and bands in scale space (Lindeberg 1994; Torralba and "
+    "Oliva 2003), interval by Bayesian bootstrap (Rubin 1981)",
+}
+
+
+@dataclass(frozen=True)
+class ScaleEstimate:
+    """Factor between the scales of two sets, estimated in one way.
+
+    Args:
+        method: Way of the estimate.
+        factor: Metres per pixel of the second set divided by those of the first; above 1 if the
+            second set is coarser.
+        low, high: 90 % interval of `factor`.
+        sure: True if the evidence is strong enough to act on.
+        detail: Sentences on the evidence.
+        source: Name of the method and its publications.
+    """
+
+    method: Method
+    factor: float
+    low: float
+    high: float
+    sure: bool
+    detail: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ScaleShift:
+    """All estimates of the factor between the scales of two sets.
+
+    Args:
+        estimates: One estimate for each way that was possible, the most trustworthy first.
+        gsd_a_m, gsd_b_m: Median metres per pixel of each set, None if unknown.
+    """
+
+    estimates: tuple[ScaleEstimate, ...] = ()
+    gsd_a_m: float | None = None
+    gsd_b_m: float | None = None
+
+    @property
+    def best(self) -> ScaleEstimate | None:
+        """The first estimate that is sure; None if no estimate is."""
+        return next((estimate for estimate in self.estimates if estimate.sure), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `best` is the method of the best estimate, or None."""
+        return asdict(self) | {"best": None if self.best is None else self.best.method}
+
+
+@dataclass
+class _ScaleSample:
+    """Moments and building sizes from some windows of a set."""
+
+    moments: list[NDArray[np.float64]] = field(default_factory=list)
+    gsds_m: list[float | None] = field(default_factory=list)
+    buildings: list[NDArray[np.float64]] = field(default_factory=list)
+    cut: int = 0
+
+
+def estimate_scale(a: SceneSet, b: SceneSet, *, seed: int = 0) -> ScaleShift:
+    """Estimate the factor between the scales of two sets in every way that is possible.
+
+    At most 200 scenes of each set are read, and windows of large scenes. Scenes that cannot be read
+    are left out. The same sets and seed give the same figures.
+
+    Args:
+        a: First set, usually the training data.
+        b: Second set, usually the images that the model is for. It needs neither labels nor a
+            georeference.
+        seed: Seed of the random choice of windows and of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    one, other = _sampled(a, rng), _sampled(b, rng)
+    gsd_a, gsd_b = _gsd(one), _gsd(other)
+    match = None
+    if one.moments and other.moments:
+        match = match_curves(np.stack(one.moments), np.stack(other.moments), rng)
+    estimates = []
+    if gsd_a is not None and gsd_b is not None:
+        estimates.append(_estimate_by_gsd(one, other))
+    if (found := _estimate_by_labels(one, other, match, rng)) is not None:
+        estimates.append(found)
+    if match is not None:
+        estimates.append(_estimate_by_images(match, len(one.moments), len(other.moments)))
+    return ScaleShift(tuple(estimates), gsd_a, gsd_b)
+
+
+def _sampled(source: SceneSet, rng: np.random.Generator) -> _ScaleSample:
+    whole = source.with_unlabelled()
+    count = min(_SCENES, len(whole))
+    chosen = sorted(rng.choice(len(whole), count, replace=False).tolist()) if count else []
+    sample = _ScaleSample()
+    for entry in (whole.entries[index] for index in chosen):
+        try:
+            scene = whole.open_scene(entry)
+            gsd_m = scene.gsd_m
+            for raster, window in _windows(scene, -(-_WINDOWS // count), rng):
+                pixels = raster.data[:3].astype(np.float32)
+                luma = (pixels * _LUMA).sum(axis=0) if len(pixels) == 3 else pixels[0]
+                if (moments := moments_of(luma, raster.valid)) is not None:
+                    sample.moments.append(moments)
+                # The image of a scene can be used even if its label cannot be read.
+                with suppress(RooftraceError):
+                    if scene.label is not None:
+                        mask = scene.label.read(window)
+                        sides, cut = _sides(mask, source.building_class)
+                        sample.buildings.append(sides)
+                        sample.cut += cut
+        except RooftraceError:
+            # Another finding reports scenes that cannot be read.
+            continue
+        sample.gsds_m.append(gsd_m)
+    return sample
+
+
+def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[tuple[Raster, Window]]:
+    """Yield up to `count` windows that do not overlap and are valid to one half or more."""
+    height, width = scene.image.grid.shape
+    side_y, side_x = min(height, _WINDOW_PX), min(width, _WINDOW_PX)
+    rows, cols = height // side_y, width // side_x
+    found = 0
+    for cell in rng.permutation(rows * cols)[: 4 * count]:
+        window = Window(
+            (height - rows * side_y) // 2 + int(cell // cols) * side_y,
+            (width - cols * side_x) // 2 + int(cell % cols) * side_x,
+            side_y,
+            side_x,
+        )
+        raster = scene.image.read(window)
+        colour, area = flat_area(raster.data, raster.valid)
+        if area:
+            fill = np.asarray(colour, raster.data.dtype)[:, None, None]
+            raster = replace(raster, valid=raster.valid & (raster.data != fill).any(axis=0))
+        if raster.valid.mean() >= _LEAST_VALID:
+            yield raster, window
+            found += 1
+        if found == count:
+            return
+
+
+def _sides(mask: Mask, building_class: int) -> tuple[NDArray[np.float64], int]:
+    """Return the sizes of the whole buildings of a window, and the number of cut buildings.
+
+    Sizes are (building, 2): log2 of the side in pixels, and a weight. The larger a building, the
+    fewer places of the window show it whole. The weight corrects for the buildings that are cut
+    (Miles-Lantuéjoul).
+    """
+    buildings = ((mask.data == building_class) & mask.valid).astype(np.uint8)
+    height, width = buildings.shape
+    _, _, stats, _ = cv2.connectedComponentsWithStats(buildings, connectivity=8)
+    left, top, wide, high, area = stats[1:].astype(float).T
+    whole = (left > 0) & (top > 0) & (left + wide < width) & (top + high < height)
+    large = area >= SPECK_PX
+    cut = int((large & ~whole).sum())
+    whole &= large
+    weight = height * width / np.maximum((height - high) * (width - wide), 1.0)
+    return np.stack([np.log2(area[whole]) / 2, weight[whole]], axis=1), cut
+
+
+def _gsd(sample: _ScaleSample) -> float | None:
+    """Return the median metres per pixel; None if they are unknown for any scene."""
+    known = [gsd_m for gsd_m in sample.gsds_m if gsd_m is not None]
+    return float(np.median(known)) if known and len(known) == len(sample.gsds_m) else None
+
+
+def _estimate_by_gsd(one: _ScaleSample, other: _ScaleSample) -> ScaleEstimate:
+    a, b = np.asarray(one.gsds_m, float), np.asarray(other.gsds_m, float)
+    (low_a, a_m, high_a), (low_b, b_m, high_b) = (np.quantile(x, [0.05, 0.5, 0.95]) for x in (a, b))
+    return _estimate(
+        "georeference",
+        (b_m / a_m, low_b / high_a, high_b / low_a),
+        f"{plain_number(a_m)} m per pixel against {plain_number(b_m)} m.",
+        sure=True,
+    )
+
+
+def _estimate_by_labels(
+    one: _ScaleSample, other: _ScaleSample, match: CurveMatch | None, rng: np.random.Generator
+) -> ScaleEstimate | None:
+    medians = []
+    counts = []
+    for sample in (one, other):
+        counts.append(sum(len(sides) for sides in sample.buildings))
+        if counts[-1] < max(_LEAST_BUILDINGS, sample.cut / _MOST_CUT):
+            return None
+        medians.append(_medians(sample.buildings, rng))
+    octaves = medians[0][0] - medians[1][0]
+    drawn = float((medians[0][1:] - medians[1][1:]).std())
+    alike = match is not None and match.residual <= ALIKE
+    half = _NINETY * float(np.hypot(drawn, _LABELLING_OCTAVES if alike else _TOWNS_OCTAVES))
+    sides = [2.0 ** median[0] for median in medians]
+    detail = (
+        f"The median side of whole buildings is {sides[0]:.1f} px in this set ({counts[0]} "
+        f"buildings) and {sides[1]:.1f} px in the other ({counts[1]} buildings). "
+        + (
+            "The images show the same kind of ground."
+            if alike
+            else "The interval allows for towns whose houses differ in size, because the images do "
+            "not show the same kind of ground."
+        )
+    )
+    return _estimate("labels", _powers(octaves, octaves - half, octaves + half), detail)
+
+
+def _medians(buildings: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> Any:
+    """Return (1 + replicates,) weighted medians of log2 sides, the first with equal weights."""
+    found = [sides for sides in buildings if len(sides)]
+    window = np.repeat(np.arange(len(found)), [len(sides) for sides in found])
+    values, weights = np.concatenate(found).T
+    order = np.argsort(values)
+    draws = rng.dirichlet(np.ones(len(found)), _LABEL_REPLICATES) * len(found)
+    draws = np.concatenate([np.ones((1, len(found))), draws])
+    below = np.cumsum((draws[:, window] * weights)[:, order], axis=1)
+    middle = (below < below[:, -1:] / 2).sum(axis=1)
+    return values[order][middle]
+
+
+def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> ScaleEstimate:
+    alike = (
+        "The sets show the same kind of ground."
+        if match.residual <= ALIKE
+        else "The sets show different kinds of ground, which makes the estimate less certain."
+    )
+    detail = (
+        f"Compared were {windows_a} and {windows_b} windows at {match.widths} widths of smoothing. "
+        f"The remaining difference is {match.residual:.2f} of the expected spread. {alike} "
+        "The sizes of things in pixels are compared, so towns whose houses differ in size change "
+        "the estimate."
+    )
+    if match.at_end:
+        detail += " The images are too small for a wider search; the factor may be larger."
+    return _estimate(
+        "images",
+        _powers(match.octaves, match.low, match.high),
+        detail,
+        sure=None if not match.at_end else False,
+    )
+
+
+def _powers(*octaves: float) -> tuple[float, float, float]:
+    factor, low, high = (2.0**value for value in octaves)
+    return factor, low, high
+
+
+def _estimate(
+    method: Method,
+    factor_low_high: tuple[float, float, float],
+    detail: str,
+    *,
+    sure: bool | None = None,
+) -> ScaleEstimate:
+    factor, low, high = (float(value) for value in factor_low_high)
+    if sure is None:
+        sure = high / low <= _SURE_RATIO
+    return ScaleEstimate(method, factor, low, high, sure, detail, _SOURCES[method])

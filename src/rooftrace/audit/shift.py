@@ -1,0 +1,519 @@
+"""Compare the images of two sets, and recommend training settings that cover the differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
+from rooftrace.audit.scale import ScaleEstimate, ScaleShift
+from rooftrace.core.text import plain_number
+
+__all__ = [
+    "FeatureShift",
+    "SetComparison",
+    "SetForm",
+    "compare",
+    "format_factor",
+    "ks_distance",
+    "list_names",
+    "shift_findings",
+]
+
+_LEAST_KS = 0.3
+_CLEAR_EFFECT = 0.5
+"""Kolmogorov-Smirnov distance and effect size that together make a finding. Cohen (1988) calls an
+effect of 0.5 medium."""
+
+_LEAST_FLAT = 0.02
+"""Share of an image from which unmarked nodata distorts its figures."""
+
+_SAME_SCALE = 1.15
+"""Factor within which two scales are called the same; every augmentation covers it."""
+
+_WARN_OUTSIDE = 0.1
+"""Share of images outside the range of the other set from which a shift is a warning."""
+
+_CLASS_SHIFT = 0.1
+"""Share of pixels by which the classes must differ for a finding."""
+
+
+@dataclass(frozen=True)
+class SetForm:
+    """Size, bands and resolution of the images of a set.
+
+    Args:
+        images: Number of images that could be read.
+        height_px, width_px: Median size.
+        bands: Numbers of bands, each with its number of images.
+        dtypes: Pixel types, each with its number of images.
+        gsd_m: Median metres per pixel of the images for which it is known.
+        class_shares: Share of each class among all known label pixels; empty without labels.
+    """
+
+    images: int
+    height_px: float
+    width_px: float
+    bands: tuple[tuple[int, int], ...]
+    dtypes: tuple[tuple[str, int], ...]
+    gsd_m: float | None
+    class_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FeatureShift:
+    """Difference in one figure of the images of two sets.
+
+    Args:
+        name: Name of the field of `SceneFacts`, or `band 1` and so on for a mean of its own.
+        median_a, median_b: Median of the images of each set.
+        low_a, high_a: Quantiles of 1 and 99 % of the first set.
+        effect: Difference of the means, B minus A, in standard deviations pooled over both sets
+            (Cohen 1988); None if both are constant.
+        ks: Two-sample Kolmogorov-Smirnov distance: 0 for the same distribution, 1 if the two do
+            not overlap (Smirnov 1948, Annals of Mathematical Statistics 19).
+        chance: Distance that two samples of one distribution reach in one case of twenty.
+        outside: Number of images of B outside of `low_a` to `high_a`.
+        compared: Number of images of B that were compared.
+        ids: Ids of the images outside, the farthest first; at most `MOST_IDS`.
+    """
+
+    name: str
+    median_a: float
+    median_b: float
+    low_a: float
+    high_a: float
+    effect: float | None
+    ks: float
+    chance: float
+    outside: int
+    compared: int
+    ids: tuple[str, ...]
+
+    @property
+    def is_clear(self) -> bool:
+        """True if the shift is larger than chance and large enough to matter."""
+        if self.effect is None:
+            # Two constants, such as the saturation of grey images, differ completely or not at all.
+            return self.ks > max(_LEAST_KS, self.chance)
+        return self.ks > max(_LEAST_KS, self.chance) and abs(self.effect) >= _CLEAR_EFFECT
+
+
+@dataclass(frozen=True)
+class SetComparison:
+    """Two sets side by side: A is the training data, B the images that the model is for.
+
+    Args:
+        a, b: Form of the images of each set.
+        features: Differences in brightness, contrast, saturation, sharpness, and the mean of each
+            band that both have, for images without unmarked nodata.
+        scale: Scale of B relative to A.
+        unmarked: Ids of the images of B with unmarked nodata.
+    """
+
+    a: SetForm
+    b: SetForm
+    features: tuple[FeatureShift, ...]
+    scale: ScaleShift
+    unmarked: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self) | {"scale": self.scale.to_json()}
+
+    @property
+    def class_shift(self) -> float | None:
+        """Half the sum of the differences of class shares (total variation), 0..1.
+
+        None if a set has no labels or the numbers of classes differ.
+        """
+        a, b = self.a.class_shares, self.b.class_shares
+        if not a or len(a) != len(b):
+            return None
+        return float(np.abs(np.subtract(a, b)).sum() / 2)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of the columns of `rows` after the name."""
+        return "this set", "other set", "overlap", "images outside"
+
+    @property
+    def rows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Name and cells of the comparison table, one row for each figure."""
+        rows = [
+            ("images", (f"{self.a.images:,}", f"{self.b.images:,}", "", "")),
+            ("size, median (px)", (_size(self.a), _size(self.b), "", "")),
+            ("bands", (list_names(self.a.bands), list_names(self.b.bands), "", "")),
+            ("pixel values", (list_names(self.a.dtypes), list_names(self.b.dtypes), "", "")),
+            ("metres per pixel", (_metres(self.a.gsd_m), _metres(self.b.gsd_m), "", "")),
+        ]
+        rows += [
+            (
+                f"scale, by {each.method}",
+                ("1", format_factor(each), "", "" if each.sure else "not sure"),
+            )
+            for each in self.scale.estimates
+        ]
+        rows += [
+            (
+                feature.name,
+                (
+                    f"{feature.median_a:.3g}",
+                    f"{feature.median_b:.3g}",
+                    f"{1 - feature.ks:.0%}",
+                    f"{feature.outside:,}",
+                ),
+            )
+            for feature in self.features
+        ]
+        if self.class_shift is not None:
+            rows += [
+                (f"share of class {number}", (f"{one:.1%}", f"{other:.1%}", "", ""))
+                for number, (one, other) in enumerate(zip(self.a.class_shares, self.b.class_shares))
+            ]
+        return tuple(rows)
+
+
+def compare(a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift) -> SetComparison:
+    """Compare the figures of two sets.
+
+    Scenes whose image could not be read or has no valid pixel are left out.
+
+    Args:
+        a: Facts of the training data.
+        b: Facts of the images that the model is for.
+        scale: Result of `estimate_scale`.
+    """
+    a = [facts for facts in a if not facts.image_error and facts.valid_share > 0]
+    b = [facts for facts in b if not facts.image_error and facts.valid_share > 0]
+    features = []
+    forms = _form(a), _form(b)
+    unmarked = tuple(facts.id for facts in b if facts.flat_share > _LEAST_FLAT)
+    # White fill would distort brightness and contrast of the ground.
+    a, b = ([f for f in each if f.flat_share <= _LEAST_FLAT] for each in (a, b))
+    if a and b:
+        features = [_feature(name, attrgetter(name), a, b) for name in _REMEDIES]
+        bands = {len(facts.mean) for facts in (*a, *b)}
+        if len(bands) == 1:
+            features += [
+                _feature(f"band {band + 1}", lambda facts, band=band: facts.mean[band], a, b)  # type: ignore[misc]
+                for band in range(bands.pop())
+            ]
+    return SetComparison(*forms, tuple(features), scale, unmarked)
+
+
+def ks_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return the two-sample Kolmogorov-Smirnov distance, the largest gap of cumulative shares.
+
+    Args:
+        a, b: (n,) and (m,) values, at least one each.
+    """
+    values = np.concatenate([a, b])
+    below_a = np.searchsorted(np.sort(a), values, side="right") / len(a)
+    below_b = np.searchsorted(np.sort(b), values, side="right") / len(b)
+    return float(np.abs(below_a - below_b).max())
+
+
+def _feature(
+    name: str,
+    of: Callable[[SceneFacts], float],
+    a: Sequence[SceneFacts],
+    b: Sequence[SceneFacts],
+) -> FeatureShift:
+    one, other = (np.array([of(facts) for facts in each], dtype=float) for each in (a, b))
+    low, high = np.quantile(one, [0.01, 0.99])
+    away = np.maximum(low - other, other - high)
+    order = [index for index in np.argsort(-away, kind="stable") if away[index] > 0]
+    pooled = float(np.sqrt((one.var() + other.var()) / 2))
+    return FeatureShift(
+        name=name,
+        median_a=float(np.median(one)),
+        median_b=float(np.median(other)),
+        low_a=float(low),
+        high_a=float(high),
+        effect=float((other.mean() - one.mean()) / pooled) if pooled > 0 else None,
+        ks=ks_distance(one, other),
+        # The asymptotic 5 % point.
+        chance=float(1.358 * np.sqrt((len(one) + len(other)) / (len(one) * len(other)))),
+        outside=len(order),
+        compared=len(other),
+        ids=tuple(b[index].id for index in order[:MOST_IDS]),
+    )
+
+
+def _form(facts: Sequence[SceneFacts]) -> SetForm:
+    shapes = np.array([f.shape_yx for f in facts], dtype=float).reshape(-1, 2)
+    height, width = np.median(shapes, axis=0) if len(shapes) else (0.0, 0.0)
+    gsds = [f.gsd_m for f in facts if f.gsd_m is not None]
+    labels = [f.label.class_px for f in facts if f.label is not None]
+    shares: tuple[float, ...] = ()
+    if labels and (total := sum(map(sum, labels))):
+        shares = tuple(float(px) / total for px in np.sum(labels, axis=0))
+    return SetForm(
+        images=len(facts),
+        height_px=float(height),
+        width_px=float(width),
+        bands=tuple(Counter(f.bands for f in facts).most_common()),
+        dtypes=tuple(Counter(f.dtype for f in facts).most_common()),
+        gsd_m=float(np.median(gsds)) if gsds else None,
+        class_shares=shares,
+    )
+
+
+def format_factor(estimate: ScaleEstimate) -> str:
+    """Return a factor with its interval: `2.10 (1.80 to 2.45)`."""
+    if estimate.high - estimate.low < 0.005 * estimate.factor:
+        return f"{estimate.factor:.2f}"
+    return f"{estimate.factor:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _size(form: SetForm) -> str:
+    return f"{form.height_px:.0f} × {form.width_px:.0f}"
+
+
+def list_names(counts: Sequence[tuple[object, int]]) -> str:
+    """Return the names of counts as text, the commonest first."""
+    return ", ".join(str(name) for name, _ in counts) or "none"
+
+
+def _metres(gsd_m: float | None) -> str:
+    return "unknown" if gsd_m is None else plain_number(gsd_m)
+
+
+def shift_findings(comparison: SetComparison) -> list[Finding]:
+    """Return what to know before a model that is trained on set A is used on set B."""
+    found = [*_form_findings(comparison), *_scale_findings(comparison)]
+    found += [
+        _feature_finding(feature, comparison)
+        for feature in comparison.features
+        if feature.is_clear and feature.name in _REMEDIES
+    ]
+    shift = comparison.class_shift
+    if shift is not None and shift >= _CLASS_SHIFT:
+        ours, theirs = (
+            " / ".join(f"{share:.1%}" for share in form.class_shares)
+            for form in (comparison.a, comparison.b)
+        )
+        found.append(
+            Finding(
+                "shift.classes",
+                "note",
+                f"The shares of the classes differ by {shift:.0%} of the pixels",
+                f"The shares change from {ours} to {theirs}. Probabilities are calibrated for the "
+                "share of buildings in the training data.",
+                "Choose the threshold on images like those that the model is for.",
+            )
+        )
+    return found
+
+
+def _form_findings(comparison: SetComparison) -> list[Finding]:
+    a, b = comparison.a, comparison.b
+    found = []
+    if a.bands and b.bands and {n for n, _ in b.bands} - {n for n, _ in a.bands}:
+        found.append(
+            Finding(
+                "shift.bands",
+                "error",
+                f"The other images have {list_names(b.bands)} bands, these {list_names(a.bands)}",
+                "A model reads a fixed number of bands.",
+                "Convert both sets to the same bands before training.",
+            )
+        )
+    if a.dtypes and b.dtypes and {n for n, _ in b.dtypes} - {n for n, _ in a.dtypes}:
+        found.append(
+            Finding(
+                "shift.dtype",
+                "warning",
+                f"The other images are {list_names(b.dtypes)}, these {list_names(a.dtypes)}",
+                "The same ground then has other pixel values than in the training data.",
+                "Convert both sets to the same pixel type with the same stretch.",
+            )
+        )
+    if comparison.unmarked:
+        found.append(
+            Finding(
+                "shift.nodata",
+                "warning",
+                f"Unmarked nodata in {len(comparison.unmarked)} of {b.images} other images",
+                "A model would look for buildings there. These images are left out of the "
+                "comparison of colours.",
+                "Declare the colour as nodata of the other set, such as --against-set "
+                "nodata=[255,255,255].",
+                comparison.unmarked[:MOST_IDS],
+                len(comparison.unmarked),
+            )
+        )
+    return found
+
+
+def _scale_findings(comparison: SetComparison) -> list[Finding]:
+    scale = comparison.scale
+    best = scale.best
+    if best is None:
+        factors = " ".join(f"By {e.method}: {format_factor(e)}." for e in scale.estimates)
+        return [
+            Finding(
+                "shift.scale.unknown",
+                "note",
+                "The scale of the other images relative to these is unknown",
+                " ".join([factors, *(each.detail for each in scale.estimates)]).strip()
+                or "Too few images could be read, or they are too small.",
+                "Find out the metres per pixel of both sets and set them: gsd_m = ... in "
+                "[[data.train]], and --gsd for prediction.",
+            )
+        ]
+    found = []
+    if not _is_same(best.factor):
+        found.append(
+            Finding(
+                "shift.scale",
+                "warning",
+                f"The other images are {_times(best)} than these",
+                f"Estimated by {best.method}. {best.detail} A model finds buildings less "
+                "reliably if their size in pixels changes."
+                f" Method: {best.source}.",
+                _scale_remedy(comparison, best),
+            )
+        )
+    for other in scale.estimates:
+        differs = other.low > best.high * _SAME_SCALE or other.high < best.low / _SAME_SCALE
+        if other.sure and differs:
+            found.append(
+                Finding(
+                    "shift.scale.contradiction",
+                    "warning",
+                    f"Two estimates of the scale contradict each other: {format_factor(best)} by "
+                    f"{best.method}, {format_factor(other)} by {other.method}",
+                    other.detail,
+                    "Check the metres per pixel of both sets, in their files and in the "
+                    "configuration, and check that both show the same kind of place.",
+                )
+            )
+    return found
+
+
+def _is_same(factor: float) -> bool:
+    return 1 / _SAME_SCALE <= factor <= _SAME_SCALE
+
+
+def _scale_remedy(comparison: SetComparison, best: ScaleEstimate) -> str:
+    """Return TOML lines, in metres if they are known, otherwise as a range of scales."""
+    gsd_a = comparison.scale.gsd_a_m
+    if gsd_a is not None:
+        gsd_b = comparison.scale.gsd_b_m or gsd_a * best.factor
+        coarse = max(gsd_a, gsd_b)
+        given = f" Predict with --gsd {plain_number(gsd_b, 2)}."
+        predict = "" if comparison.scale.gsd_b_m else given
+        finest_m, coarsest_m = (plain_number(one, 2) for one in (coarse / 1.25, coarse * 1.25))
+        return (
+            "Train at the coarser scale; finer images are resampled to it: "
+            f"gsd_m = {plain_number(coarse, 2)}; "
+            f"[augment] gsd_range_m = [{finest_m}, {coarsest_m}].{predict}"
+        )
+    low, high = best.low / 1.1, best.high * 1.1
+    finer = "" if best.factor > 1 else " Enlarging adds no detail; finer images would be better."
+    return (
+        f"Train on samples that cover {best.factor:.2g} times the length along each side: "
+        f"[augment] scale_range = [{low:.2g}, {high:.2g}]; "
+        f"crop_px = {_crop_px(comparison, high)}.{finer}"
+    )
+
+
+def _crop_px(comparison: SetComparison, largest_factor: float) -> int:
+    """Return the largest usual crop that images of A still fill at the coarsest scale drawn."""
+    side = min(comparison.a.height_px, comparison.a.width_px) / max(largest_factor, 1.0)
+    return int(np.clip(side // 32 * 32, 64, 512))
+
+
+def _feature_finding(feature: FeatureShift, comparison: SetComparison) -> Finding:
+    title, remedy = _REMEDIES[feature.name](feature)
+    share = feature.outside / feature.compared
+    effect = "" if feature.effect is None else f", {abs(feature.effect):.1f} standard deviations"
+    detail = (
+        f"The median is {feature.median_b:.3g} against {feature.median_a:.3g}{effect}. The "
+        f"distributions overlap by {1 - feature.ks:.0%} (one minus the Kolmogorov-Smirnov "
+        f"distance). {feature.outside} of {feature.compared} other images lie outside the range of "
+        f"98 % of these ({feature.low_a:.3g} to {feature.high_a:.3g})."
+    )
+    best = comparison.scale.best
+    if feature.name == "sharpness" and best is not None and not _is_same(best.factor):
+        detail += " Part of the difference comes from the other scale."
+    return Finding(
+        f"shift.{feature.name}",
+        "warning" if share >= _WARN_OUTSIDE else "note",
+        title,
+        detail,
+        remedy,
+        feature.ids,
+        feature.outside,
+    )
+
+
+_AUGMENT = "Train with augmentation that covers the difference: [augment]"
+
+
+def _brightness(feature: FeatureShift) -> tuple[str, str]:
+    shift = feature.median_b - feature.median_a
+    word = "brighter" if shift > 0 else "darker"
+    limit = min(1.0, max(0.1, 1.5 * abs(shift)))
+    return (
+        f"The other images are {word} by {abs(shift):.0%} of the full range of values",
+        f"{_AUGMENT} brightness = {limit:.2f}",
+    )
+
+
+def _saturation(feature: FeatureShift) -> tuple[str, str]:
+    if feature.median_b < 0.005 < feature.median_a:
+        return "The other images have no colour", f"{_AUGMENT} grey = 0.5"
+    if feature.median_a < 0.005 < feature.median_b:
+        return "The other images are in colour, these are not", "Convert the other images to grey."
+    title, remedy = _ratio(feature, "colour", "saturation")
+    return title, f"{remedy}; grey = 0.15" if feature.median_b < feature.median_a else remedy
+
+
+def _sharpness(feature: FeatureShift) -> tuple[str, str]:
+    title, _ = _ratio(feature, "sharpness", "blur")
+    if feature.median_b < feature.median_a:
+        return title, f"{_AUGMENT} blur = 0.5; blur_sigma_px = 2.0; coarsen = 0.3"
+    remedy = (
+        "No augmentation adds detail. Add some sharp images to the training set, or train with "
+        "noise and compression: [augment] noise = 0.05; jpeg = 0.2"
+    )
+    return title, remedy
+
+
+def _ratio(feature: FeatureShift, what: str, key: str) -> tuple[str, str]:
+    ratio = max(feature.median_b, 1e-6) / max(feature.median_a, 1e-6)
+    word = "more" if ratio > 1 else "less"
+    times = max(ratio, 1 / ratio)
+    limit = min(4.0, max(1.2, times * 1.2))
+    return (
+        f"The other images have {word} {what}, by a factor of {times:.1f}",
+        f"{_AUGMENT} {key} = {limit:.1f}",
+    )
+
+
+_REMEDIES: dict[str, Callable[[FeatureShift], tuple[str, str]]] = {
+    "brightness": _brightness,
+    "contrast": partial(_ratio, what="contrast", key="contrast"),
+    "saturation": _saturation,
+    "sharpness": _sharpness,
+}
+
+
+def _times(estimate: ScaleEstimate) -> str:
+    """Return a factor in words: `2.1 times coarser (1.8 to 2.5)`."""
+    factor, low, high = estimate.factor, estimate.low, estimate.high
+    word = "coarser"
+    if factor < 1:
+        factor, low, high, word = 1 / factor, 1 / high, 1 / low, "finer"
+    spread = f" ({low:.1f} to {high:.1f})" if f"{low:.1f}" != f"{high:.1f}" else ""
+    return f"{factor:.1f} times {word}{spread}"

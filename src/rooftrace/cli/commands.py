@@ -1,0 +1,107 @@
+"""List of the commands, each of which is imported when it is called.
+
+The imports of all commands together take longer than many a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+__all__ = ["COMMANDS", "PANELS", "CommandList", "import_command", "load_command"]
+
+PANELS = {
+    "Predict": {
+        "predict": "Predict buildings in images: mask, polygons, density and preview.",
+        "catalogue": "Predict buildings in many scenes, as one layer without duplicates.",
+        "video": "Draw the buildings of a video or a camera into it, and write a table of its "
+        "frames.",
+        "submit": "Write a table of run lengths for a contest, with one row for each image.",
+    },
+    "Map": {
+        "vectorize": "Convert a mask or a raster of probabilities to polygons.",
+        "density": "Measure the built-up share and the number, size and distance of buildings.",
+        "compare": "Compare two layers of buildings: find which are new, gone, changed, moved, "
+        "split or merged.",
+    },
+    "Data": {
+        "inspect": "Audit training data: its figures, its problems, and what to do first.",
+        "split": "Divide labelled images into training, validation and test parts.",
+        "convert": "Convert labelled data to another kind.",
+        "label": "Choose images to label, push them to Label Studio, and pull labels back.",
+    },
+    "Train": {
+        "train": "Train a model on folders of image/mask pairs.",
+        "finetune": "Fine-tune a model on your own labelled images, and compare it with the start "
+        "model.",
+        "tune": "Search for the best values of a training configuration.",
+        "runs": "Compare the configurations and results of training runs.",
+        "ensemble": "Combine several models: fit weights and threshold on labelled data, and "
+        "measure the gain.",
+    },
+    "Evaluate": {
+        "evaluate": "Compare models, or predictions of other tools, with labels.",
+        "threshold": "Choose the best threshold of a model on labelled data, and calibrate it "
+        "there.",
+        "calibrate": "Calibrate a model, so that its scores of buildings are probabilities.",
+    },
+    "Serve": {
+        "serve": "Serve a prediction page, a map of results, live video, and a REST API with jobs.",
+        "export": "Export a model to ONNX, OpenVINO or TensorRT, and check that its answers stay "
+        "the same.",
+        "card": "Describe a model for others: a Hugging Face model card and a STAC item.",
+        "import": "Make a model of the weights or the ONNX graph of another program.",
+        "doctor": "Check the installation, and test and measure each inference engine.",
+    },
+}
+"""First paragraph of each command's help, by the title under which `rooftrace --help` lists it."""
+
+COMMANDS = tuple(name for purposes in PANELS.values() for name in purposes)
+"""Names of all commands, in the order of `rooftrace --help`."""
+
+
+class CommandList(TyperGroup):
+    """Names and purposes of all commands; only the command that is called gets its options."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {
+            name: TyperCommand(name, help=purpose, rich_help_panel=panel)
+            for panel, purposes in PANELS.items()
+            for name, purpose in purposes.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the name, the command with its options, and the arguments after the name."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_command(name), rest
+
+
+def import_command(arguments: Sequence[str]) -> None:
+    """Import the module of the command that the arguments call, if they begin with one."""
+    if arguments and arguments[0] in COMMANDS:
+        _module(arguments[0])
+
+
+def load_command(name: str) -> Any:
+    """Return a command of `COMMANDS` with its options and subcommands, as typer makes it."""
+    from rooftrace.cli.options import CheckedCommand
+
+    module = _module(name)
+    found = getattr(module, module.__name__.rpartition(".")[2])
+    if isinstance(found, typer.Typer):
+        return get_group(found)
+    own = typer.Typer(add_completion=False)
+    own.command(name, cls=CheckedCommand)(found)
+    return get_command(own)
+
+
+def _module(name: str) -> ModuleType:
+    # A module cannot be named after a keyword of Python.
+    return import_module(f"rooftrace.cli.{'import_model' if name == 'import' else name}")

@@ -1,0 +1,195 @@
+"""`rooftrace compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rooftrace.cli.options import Json, models_of
+from rooftrace.cli.show import answered, bar, say
+
+if TYPE_CHECKING:
+    from rooftrace.flows.compare.run import CompareReport
+
+__all__ = ["compare"]
+
+_DATES, _SEEN, _RULES, _OUTPUTS = (
+    "Two dates of imagery",
+    "Ground that was seen",
+    "Statuses",
+    "Outputs",
+)
+
+
+def compare(
+    new: Annotated[
+        Path,
+        typer.Argument(
+            help="New buildings: a vector file, a folder of GeoParquet, a mask, probabilities, or "
+            "an image with -m.",
+        ),
+    ],
+    old: Annotated[Path, typer.Argument(help="Old buildings, such as those of a map.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the results."),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="FILE",
+            help="Predict NEW and OLD, two images, with this .rooftrace file; default for the "
+            "bundled model.",
+            rich_help_panel=_DATES,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="Building probability from which a pixel is a building; default: the model's "
+            "own, or 0.5 for probabilities. Rasters of bytes are read as probabilities.",
+            rich_help_panel=_DATES,
+        ),
+    ] = None,
+    imagery: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Image that NEW was made from: what its nodata hides is not gone; repeatable.",
+            rich_help_panel=_SEEN,
+        ),
+    ] = None,
+    area: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Polygons of the area that NEW covers.",
+            rich_help_panel=_SEEN,
+        ),
+    ] = None,
+    remove_offset: Annotated[
+        bool,
+        typer.Option(
+            "--remove-offset",
+            help="Move NEW onto OLD by the systematic offset between them.",
+            rich_help_panel=_RULES,
+        ),
+    ] = False,
+    same_iou: Annotated[
+        float,
+        typer.Option(
+            min=0.5,
+            max=1,
+            metavar="IOU",
+            help="Minimum IoU of a building that is the same.",
+            rich_help_panel=_RULES,
+        ),
+    ] = 0.6,
+    move: Annotated[
+        float,
+        typer.Option(
+            "--move",
+            min=0,
+            metavar="M",
+            help="Minimum distance in metres of a building that has moved.",
+            rich_help_panel=_RULES,
+        ),
+    ] = 3.0,
+    max_move: Annotated[
+        float,
+        typer.Option(
+            "--max-move",
+            min=0,
+            metavar="M",
+            help="Maximum distance in metres of a building that has moved.",
+            rich_help_panel=_RULES,
+        ),
+    ] = 10.0,
+    cell: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="M", help="Side of a cell of the report.", rich_help_panel=_OUTPUTS
+        ),
+    ] = 500.0,
+    keep: Annotated[
+        Literal["old", "new", "both"] | None,
+        typer.Option(
+            metavar="WHICH",
+            help="Write one layer without duplicates, conflated.gpkg, with the attributes of OLD: "
+            "outlines of old, of new, or of both (new ones only where a building changed).",
+            rich_help_panel=_OUTPUTS,
+        ),
+    ] = None,
+    to: Annotated[
+        Literal["osm"] | None,
+        typer.Option(
+            metavar="osm",
+            help="Write the new buildings for JOSM: new.osm. Nothing is uploaded.",
+            rich_help_panel=_OUTPUTS,
+        ),
+    ] = None,
+    imagery_date: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Date of the imagery, such as 2024-05-17, for the changeset of --to osm.",
+            rich_help_panel=_OUTPUTS,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Source of the imagery, for the changeset of --to osm.",
+            rich_help_panel=_OUTPUTS,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two layers of buildings: find which are new, gone, changed, moved, split or merged.
+
+    Both may be any vector file of polygons, in any coordinate system, or masks, which are
+    vectorised. Extracts of OpenStreetMap and tables of Google and Microsoft are read, too. Two
+    rasters of probabilities, or two images with -m, are two dates: only changes of which both are
+    sure count.
+    """
+    from rooftrace.flows.compare.run import CompareOptions, run_compare
+    from rooftrace.io.provenance import parse_imagery_date
+    from rooftrace.predict.model_set import read_models
+    from rooftrace.vector.compare import CompareRules
+
+    options = CompareOptions(
+        imagery=tuple(imagery or ()),
+        area=area,
+        rules=CompareRules(same_iou=same_iou, move_m=move, max_move_m=max_move),
+        remove_offset=remove_offset,
+        cell_m=cell,
+        keep=keep,
+        to_osm=to is not None,
+        imagery_date=None if imagery_date is None else parse_imagery_date(imagery_date),
+        source=source,
+        models=None if model is None else read_models(models_of([model], None)),
+        threshold=threshold,
+    )
+    with bar("compare", "steps", hidden=as_json) as progress:
+        report = run_compare(new, old, out, options, progress=progress)
+    if not answered(report, as_json=as_json):
+        _print_report(report)
+
+
+def _print_report(report: CompareReport) -> None:
+    for row in report.table:
+        if row.new or row.old:
+            say(f"{row.status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
+    if report.offset is not None:
+        east, north = report.offset.xy.tolist()
+        removed = "removed" if report.offset_removed else "not removed"
+        say(f"offset {east:+.2f} m east, {north:+.2f} m north, {removed}")
+    say(", ".join(map(str, report.files)))

@@ -1,0 +1,146 @@
+"""The command `rooftrace finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from rooftrace.cli.data_options import source_config, takes_data
+from rooftrace.cli.options import Json, LabelledGroup, with_groups
+from rooftrace.cli.show import answered, people, say
+from rooftrace.core.text import plural
+from rooftrace.labels.config import SourceConfig
+
+if TYPE_CHECKING:
+    from rooftrace.metrics.resampling import Interval
+
+__all__ = ["finetune"]
+
+TRAINING, HELD_OUT = "Training", "Images that are held out"
+"""Titles of the groups of options in the help of this command."""
+
+
+@takes_data("Labelled images of your place, of any kind.")
+@with_groups
+def finetune(
+    data: SourceConfig,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Folder of the run.")],
+    *,
+    images: LabelledGroup,
+    model: Annotated[
+        str,
+        typer.Option(
+            "-m", "--model", metavar="MODEL", rich_help_panel=TRAINING,
+            help='Model to start from: "default", a .rooftrace file, the folder of a run, or an '
+            "exported ONNX file.",
+        ),
+    ] = "default",
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="IMAGES", rich_help_panel=TRAINING,
+            help="Images of other places, on which the model learns to keep the answers of the "
+            "start model; labels are not needed.",
+        ),
+    ] = None,
+    replay_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replay-set", metavar="KEY=VALUE", rich_help_panel=TRAINING,
+            help="Value of the data card of the --replay images, such as gsd_m=0.5; repeatable.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=10_000, metavar="N", rich_help_panel=TRAINING,
+            help="Maximum number of minutes of training and validation; the export and the "
+            "comparison come after it.",
+        ),
+    ] = 10.0,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", rich_help_panel=TRAINING,
+            help="Value of the training configuration, such as optimizer.lr=1e-4; repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, rich_help_panel=TRAINING,
+            help="Seed of the split and of all random draws.",
+        ),
+    ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", rich_help_panel=TRAINING, help="Continue the run that is in the folder."
+        ),
+    ] = False,
+    val: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=0.9, metavar="SHARE", rich_help_panel=HELD_OUT,
+            help="Share of the images that is held out.",
+        ),
+    ] = 0.2,
+    by: Annotated[
+        Literal["image", "group", "block"] | None,
+        typer.Option(
+            rich_help_panel=HELD_OUT,
+            help="Unit that is kept together; default: blocks of ground for 12 or more "
+            "georeferenced images, else folders where there are four or more, else images.",
+        ),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=HELD_OUT,
+            help="Split file with train and val; the models are compared on its part test if it "
+            "has one. Default: a split is made.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Fine-tune a model on your own labelled images, and compare it with the start model."""
+    from rooftrace.flows.finetune import run_finetune
+    from rooftrace.predict.plan import SceneOptions
+
+    report = run_finetune(
+        data, out, model=model, minutes=minutes,
+        replay=None if replay is None else source_config(replay, replay_settings),
+        val=val, by=by, split=split,
+        overrides=config or (), seed=seed, resume=resume,
+        images=SceneOptions(**images.parsed()), console=people,
+    )  # fmt: skip
+    if answered(report, as_json=as_json):
+        return
+    table = Table("figure", "start", "tuned", "95 % of the tuned model")
+    tuned = report.evaluation.first
+    limits = {**dict.fromkeys(report.figures, ""), **report.limits}
+    for name, values in report.figures.items():
+        shown = ["–" if value is None else f"{value:.4f}" for value in values]
+        table.add_row(name, *shown, limits[name])
+    elsewhere = report.replay
+    if elsewhere is not None:
+        kept = elsewhere.agreement
+        bounds = f"{kept.low:.3f} … {kept.high:.3f}" if kept.is_known else ""
+        table.add_row("agreement on replay images", "1.0000", f"{kept.value:.4f}", bounds)
+    people.print(table)
+    gap = report.tests[report.evaluation.headline].difference
+    say(f"{report.verdict}: IoU {_signed(gap)} on {plural(len(tuned.images), 'held-out image')}")
+    if elsewhere is not None and elsewhere.iou is not None:
+        where = plural(elsewhere.iou.scenes, "held-out replay image")
+        say(f"elsewhere: IoU {_signed(elsewhere.iou.difference)} on {where}")
+    for line in report.advice:
+        say(line)
+    say(f"model {report.bundle}; pictures in {report.page}")
+
+
+def _signed(gap: Interval) -> str:
+    interval = f" ({gap.low:+.4f} … {gap.high:+.4f})" if gap.is_known else ""
+    return f"{gap.value:+.4f}{interval}"

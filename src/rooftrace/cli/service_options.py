@@ -1,0 +1,121 @@
+"""Options for the tiles of map services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rooftrace.io.service_raster import ServiceOptions
+
+__all__ = ["SERVICES", "ServiceGroup"]
+
+SERVICES = "Map services"
+"""Title of the group of these options in a command's help."""
+
+_Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", rich_help_panel=SERVICES,
+        help="Layer of a WMTS or WMS; not needed if there is only one.",
+    ),
+]  # fmt: skip
+_MaxTiles = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=SERVICES,
+        help="Maximum number of tiles of the area.",
+    ),
+]  # fmt: skip
+_CountTiles = Annotated[
+    bool,
+    typer.Option(
+        "--count-tiles", rich_help_panel=SERVICES,
+        help="Print how many tiles and requests are needed, and stop before the prediction.",
+    ),
+]  # fmt: skip
+_AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing", rich_help_panel=SERVICES,
+        help="Predict also if half of the tiles or more do not exist.",
+    ),
+]  # fmt: skip
+_Connections = Annotated[
+    int,
+    typer.Option(
+        min=1, max=64, metavar="N", rich_help_panel=SERVICES,
+        help="Maximum number of requests at the same time.",
+    ),
+]  # fmt: skip
+_PerSecond = Annotated[
+    float,
+    typer.Option(
+        min=0.01, max=1000, metavar="N", rich_help_panel=SERVICES,
+        help="Maximum number of requests per second.",
+    ),
+]  # fmt: skip
+_Timeout = Annotated[
+    float,
+    typer.Option(
+        min=0.1, max=600, metavar="S", rich_help_panel=SERVICES,
+        help="Seconds without an answer after which a request is repeated.",
+    ),
+]  # fmt: skip
+_UserAgent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", rich_help_panel=SERVICES,
+        help="Name and contact under which the service sees the requests; default: rooftrace "
+        "and its version.",
+    ),
+]  # fmt: skip
+_TileCache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", rich_help_panel=SERVICES,
+        help="Folder in which tiles are kept; default: a folder in the user's cache.",
+    ),
+]  # fmt: skip
+_TileCacheGb = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="GB", rich_help_panel=SERVICES,
+        help="Maximum size of that folder; the tiles that were used longest ago are removed.",
+    ),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServiceGroup:
+    """Options for the tiles of map services."""
+
+    layer: _Layer = None
+    max_tiles: _MaxTiles = 20_000
+    count_tiles: _CountTiles = False
+    allow_missing: _AllowMissing = False
+    connections: _Connections = 4
+    per_second: _PerSecond = 10.0
+    timeout: _Timeout = 20.0
+    user_agent: _UserAgent = None
+    tile_cache: _TileCache = None
+    tile_cache_gb: _TileCacheGb = 2.0
+
+    def parsed(self, gsd_m: float | None) -> ServiceOptions:
+        """Return the options.
+
+        Args:
+            gsd_m: Metres per pixel of the model, from which the zoom is chosen.
+        """
+        from rooftrace.io.service_raster import ServiceOptions
+        from rooftrace.io.tile_requests import RequestOptions
+
+        requests = RequestOptions(
+            connections=self.connections, per_second=self.per_second, timeout_s=self.timeout,
+            user_agent=self.user_agent or "", cache=self.tile_cache,
+            cache_bytes=int(self.tile_cache_gb * 10**9),
+        )  # fmt: skip
+        return ServiceOptions(gsd_m, self.layer, self.max_tiles, self.allow_missing, requests)

@@ -1,0 +1,129 @@
+"""The command `rooftrace split`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rooftrace.cli.data_options import takes_data
+from rooftrace.cli.options import Json
+from rooftrace.cli.show import bar, print_json, say
+from rooftrace.labels.config import SourceConfig
+
+__all__ = ["split"]
+
+TOGETHER = "How images are divided"
+"""Title of the group of options for the division in the help."""
+
+
+@takes_data("Labelled images of any kind.")
+def split(
+    data: SourceConfig,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="Split file (JSON) to write.")
+    ],
+    val: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of images for validation.")
+    ] = 0.05,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of images for the final test.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random division.")] = 0,
+    by: Annotated[
+        Literal["image", "group", "block"],
+        typer.Option(
+            metavar="UNIT",
+            rich_help_panel=TOGETHER,
+            help="Keep together: image, group, or block (one place).",
+        ),
+    ] = "image",
+    group_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            rich_help_panel=TOGETHER,
+            help="Regular expression; its first group is the group.",
+        ),
+    ] = None,
+    block_m: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            rich_help_panel=TOGETHER,
+            help="Side of blocks in metres; default: by the extent.",
+        ),
+    ] = None,
+    gap_m: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M",
+            rich_help_panel=TOGETHER,
+            help="Minimum distance of parts in metres; default: half an image.",
+        ),
+    ] = None,
+    duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--duplicates/--no-duplicates",
+            rich_help_panel=TOGETHER,
+            help="Keep near-duplicates in one part.",
+        ),
+    ] = True,
+    stratify: Annotated[
+        bool,
+        typer.Option(
+            "--stratify/--no-stratify",
+            rich_help_panel=TOGETHER,
+            help="Give parts similar built-up shares.",
+        ),
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Divide labelled images into training, validation and test parts."""
+    from rooftrace.flows.split import run_split
+
+    with bar("reading", "images", hidden=as_json) as progress:
+        made = run_split(
+            data,
+            out,
+            val=val,
+            test=test,
+            by=by,
+            group_pattern=group_pattern,
+            block_m=block_m,
+            gap_m=gap_m,
+            stratify=stratify,
+            duplicates=duplicates,
+            seed=seed,
+            progress=progress,
+        )
+    counts = {name: len(ids) for name, ids in made.parts.items()}
+    if as_json:
+        print_json(
+            {
+                "split": str(out),
+                **counts,
+                "dropped": len(made.dropped),
+                "copies": made.copies,
+                "built_up": made.built_up,
+                "notes": list(made.notes),
+            }
+        )
+        return
+    shown = ", ".join(
+        f"{name} {count}"
+        + (f" ({made.built_up[name]:.1%} built-up)" if name in made.built_up else "")
+        for name, count in counts.items()
+    )
+    say(f"{out}: {shown}")
+    if made.by == "block":
+        say(
+            f"blocks of {made.block_m:g} m with gaps of {made.gap_m:g} m: "
+            f"{len(made.dropped)} images in the gaps are left out"
+        )
+    if made.copies:
+        say(f"{made.copies} near-duplicates stay in the part of their originals")
+    for note in made.notes:
+        say(note)

@@ -1,0 +1,98 @@
+"""Versions of the installed software, the memory of this process, and the user's cache."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+__all__ = [
+    "installed_versions",
+    "limit_kept_memory",
+    "peak_rss_mb",
+    "user_cache",
+    "version_of",
+    "versions",
+]
+
+
+def version_of(package: str) -> str | None:
+    """Return the installed version of a distribution, or None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions by name of those packages that are installed."""
+    return {name: version for name in packages if (version := version_of(name)) is not None}
+
+
+_RECORDED = (
+    "rooftrace", "numpy", "openvino", "onnxruntime", "rasterio", "shapely", "pyproj", "pyogrio",
+    "opencv-python-headless", "pillow",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Return the versions on which results may depend: packages, GDAL, Python, platform."""
+    import rasterio
+
+    return installed_versions(_RECORDED) | {
+        "gdal": rasterio.__gdal_version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def peak_rss_mb() -> float:
+    """Return the peak memory of this process in MB; 0 if the system does not report it."""
+    try:
+        # Not `getrusage`: a process that was forked from a larger one starts with its peak.
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def user_cache() -> Path:
+    """Return the folder of rooftrace in the user's cache.
+
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rooftrace"
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html."""
+
+
+_PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
+"""Number of kernels that oneDNN keeps, which OpenVINO and PyTorch use; its default is 1024."""
+
+
+def limit_kept_memory() -> None:
+    """Limit the memory that libraries keep for later; call it before they are loaded.
+
+    By default glibc raises its thresholds up to 64 MB as large buffers are freed. A server with
+    many threads then keeps several hundred MB that its buffers have left in fragments. oneDNN keeps
+    the kernels of networks that have been released.
+    """
+    os.environ.setdefault(*_PRIMITIVES)
+    with suppress(OSError, AttributeError, TypeError):  # another system or C library
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 2**20)
+        library.mallopt(_M_TRIM_THRESHOLD, 8 * 2**20)

@@ -1,0 +1,109 @@
+"""Lines for the user: a count with its noun, a size, and a text that can be printed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = [
+    "escape_surrogates",
+    "is_utf8",
+    "list_and_count",
+    "list_first",
+    "merge_notes",
+    "plain_number",
+    "plural",
+    "print_plain",
+    "size_text",
+]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def escape_surrogates(text: str) -> str:
+    r"""Return a text that can be printed and written: bytes that are not UTF-8 become escapes.
+
+    Python keeps the byte 0xE9 in the name of a file as the surrogate U+DCE9; it becomes `\xe9`.
+    """
+    return text if text.isascii() else _SURROGATE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def is_utf8(text: str) -> bool:
+    """Return True if a text can be encoded as UTF-8, so that it holds no surrogate."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def list_first(names: Sequence[object], most: int) -> str:
+    """Return the first names as text, with an ellipsis if there are more: `a, b, …`."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+
+
+def list_and_count(names: Sequence[object], most: int) -> str:
+    """Return the first names as text, with the number of the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
+def merge_notes(notes: Iterable[str], names: Collection[str]) -> list[str]:
+    """Return notes in which those that only differ in the image and in numbers are one.
+
+    Args:
+        notes: Notes. Those about an image begin with its name.
+        names: Names of the images.
+    """
+    groups: dict[str, list[str]] = {}
+    for note in notes:
+        ends = (match.start() for match in re.finditer(r"[: ]", note))
+        name = next((note[:end] for end in ends if note[:end] in names), None)
+        key = note if name is None else " " + re.sub(r"\d+(?:[.,]\d+)*", "0", note[len(name) :])
+        groups.setdefault(key, []).append(note)
+    merged = []
+    for first, *others in groups.values():
+        same = [one for one in others if one != first]
+        more = f" ({plural(len(same), 'more image')} with such a note)" if same else ""
+        merged.append(first + more)
+    return merged
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: `1 image`, `2,000 images`.
+
+    Args:
+        count: Count to write.
+        one: Singular of the noun.
+        many: Plural of the noun; default: the singular with an s.
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def plain_number(value: float, digits: int = 3) -> str:
+    """Return a number with at most `digits` significant digits, without an exponent.
+
+    `120.4` becomes `120`, and `0.0000345` stays `0.0000345`.
+    """
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{round(value, decimals):.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def size_text(shape_yx: tuple[int, int]) -> str:
+    """Return a size in pixels as text: `512 rows × 256 columns`."""
+    return f"{shape_yx[0]} rows × {shape_yx[1]} columns"
+
+
+def print_plain(console: Console | None, text: str) -> None:
+    """Print a line without interpreting brackets in paths; without a console print nothing."""
+    if console is not None:
+        console.print(escape_surrogates(text), highlight=False, markup=False, soft_wrap=True)

@@ -1,1 +1,0 @@
-"""Catalogues: many scenes by one name."""

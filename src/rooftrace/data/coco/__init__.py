@@ -1,1 +1,0 @@
-"""COCO JSON: images, annotations and categories in one file."""

@@ -1,0 +1,396 @@
+"""The cells of a density grid, and the plane in metres on which they lie.
+
+`GroundPlane` leads from the pixels of an image in any coordinate system to metres on the
+ground. `CellGrid` divides that plane into squares that are aligned across scenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, floor, log10
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS, Proj, Transformer
+from pyproj.exceptions import CRSError, ProjError
+
+from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.text import plain_number
+from rooftrace.core.types import DensityGrid, GeoGrid
+from rooftrace.io.reproject import reprojected
+
+__all__ = ["Bounds", "CellGrid", "GroundPlane", "metric_crs"]
+
+Floats = NDArray[np.float64]
+Polygons = NDArray[np.object_]
+Bounds = tuple[float, float, float, float]
+"""Left, bottom, right and top."""
+
+_SCALE_ERROR = 0.01
+"""Maximum relative scale error up to which the metres of a map count as metres on the ground."""
+
+_BEND_M = 0.01
+"""Maximum deviation in metres of an edge that is reprojected."""
+
+_UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
+_MERCATOR = ("Mercator", "Popular Visualisation Pseudo Mercator")
+
+
+@dataclass(frozen=True)
+class GroundPlane:
+    """The mapping from pixels of a grid, and from polygons, to the plane of the cells.
+
+    Args:
+        grid: Grid of the pixels.
+        crs: CRS of the cells; None where `gsd_m` is given.
+        gsd_m: Metres per pixel of an image without georeference. Its plane has x to the right and y
+            upwards, with the origin at the upper left corner of the image.
+    """
+
+    grid: GeoGrid
+    crs: CRS | None
+    gsd_m: float | None = None
+
+    @classmethod
+    def of(
+        cls, grid: GeoGrid, gsd_m: float | None = None, *, name: str = "The image"
+    ) -> GroundPlane:
+        """Return the plane that suits a grid.
+
+        Args:
+            grid: Grid of the pixels.
+            gsd_m: Metres per pixel, only where the grid does not give them.
+            name: Name of the grid in error messages.
+
+        Raises:
+            GeoreferenceError: Neither the grid nor `gsd_m` gives the size of a pixel.
+            ConfigError: Both do.
+        """
+        if gsd_m is not None:
+            if _known_place(grid):
+                raise ConfigError(
+                    f"--gsd {plain_number(gsd_m, 6)} was given, but {name} is georeferenced.",
+                    remedy="Remove --gsd.",
+                )
+            return cls(grid, None, gsd_m)
+        if grid.crs is None or not _known_place(grid):
+            raise _no_metres(name, grid.crs)
+        return cls(grid, metric_crs(grid.crs, grid.bounds_xy))
+
+    @cached_property
+    def aligned(self) -> bool:
+        """True where rows and columns of pixels are parallel to those of the cells."""
+        t = self.grid.transform
+        return self.crs is None or (self._same_crs and t.b == 0 and t.d == 0)
+
+    @cached_property
+    def _same_crs(self) -> bool:
+        return self.grid.crs is not None and self.grid.crs == self.crs
+
+    def metres(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return x and y in metres of pixel coordinates; 0 is the outer edge of the first pixel."""
+        if self.gsd_m is not None:
+            return cols * self.gsd_m, -rows * self.gsd_m
+        x, y = self.grid.to_world(cols, rows)
+        if self._same_crs:
+            return x, y
+        x, y = self._transformer.transform(x, y)
+        return np.asarray(x), np.asarray(y)
+
+    def px_area_m2(self, x: Floats, y: Floats) -> Floats:
+        """Return the area of a pixel at positions of the plane."""
+        if self.gsd_m is not None:
+            return np.full(x.shape, self.gsd_m**2)
+        if self._same_crs:
+            return np.full(x.shape, abs(self.grid.transform.determinant))
+        world = self._transformer.transform(x, y, direction="INVERSE")
+        t = ~self.grid.transform
+        cols = t.a * world[0] + t.b * world[1] + t.c
+        rows = t.d * world[0] + t.e * world[1] + t.f
+        ends = [
+            np.stack(self.metres(cols + d_col, rows + d_row))
+            for d_col, d_row in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
+        ]
+        along, down = ends[0] - ends[1], ends[2] - ends[3]
+        return np.asarray(np.abs(along[0] * down[1] - along[1] * down[0]))
+
+    def reproject(self, polygons: Polygons, crs: CRS | None) -> Polygons:
+        """Return polygons on the plane of the cells.
+
+        Args:
+            polygons: (n,) polygons.
+            crs: CRS of the polygons; None: they are in pixels of the grid (x right, y down).
+
+        Raises:
+            GeoreferenceError: The polygons have a CRS but the grid has none, or they lie outside
+                the area in which the plane's CRS is defined.
+        """
+        if crs is not None and self.crs is None:
+            raise GeoreferenceError(
+                f"The buildings have the coordinate system {crs.name!r}, but their mask has none.",
+                remedy="Georeference the mask, or leave out the buildings: they are then "
+                "traced in the mask.",
+            )
+        if self.crs is None:
+            return np.asarray(shapely.transform(polygons, self._on_plane), np.object_)
+        if crs is None:
+            polygons = np.asarray(shapely.transform(polygons, self._in_world), np.object_)
+            crs = self.grid.crs
+        assert crs is not None
+        moved = reprojected(polygons, crs, self.crs, _BEND_M)
+        lost = np.count_nonzero(~np.isfinite(shapely.bounds(moved)).all(axis=1))
+        if lost:
+            raise GeoreferenceError(
+                f"{lost} of {len(moved)} buildings in the coordinate system {crs.name!r} have "
+                f"no coordinates in {self.crs.name!r}, the system of the mask: too far away.",
+                remedy="Give buildings and mask of one place, or check both coordinate systems.",
+            )
+        return moved
+
+    def _on_plane(self, xy: Floats) -> Floats:
+        return np.stack(self.metres(xy[:, 0], xy[:, 1]), axis=1)
+
+    def _in_world(self, xy: Floats) -> Floats:
+        return np.stack(self.grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
+
+    @cached_property
+    def _transformer(self) -> Transformer:
+        assert self.grid.crs is not None
+        return Transformer.from_crs(self.grid.crs, self.crs, always_xy=True)
+
+
+def metric_crs(crs: CRS, bounds: Bounds) -> CRS:
+    """Return a CRS whose metres are true on the ground, to one percent, throughout a rectangle.
+
+    It is the given CRS if that is metric and true. Otherwise it is the UTM zone of the rectangle's
+    centre, or UPS at the poles. Where neither is true throughout, it is Lambert's azimuthal
+    equal-area projection, centred on the nearest whole degree.
+
+    Args:
+        crs: CRS of the rectangle.
+        bounds: The rectangle.
+
+    Raises:
+        GeoreferenceError: The rectangle has no longitude and latitude.
+    """
+    lon, lat = _degrees(crs, bounds)
+    if _is_metric(crs) and _is_true(crs, lon, lat):
+        return crs
+    middle_lon, middle_lat = float(lon[0]), float(lat[0])
+    if middle_lat > _UTM_NORTH or middle_lat < _UTM_SOUTH:
+        zone = CRS.from_epsg(32661 if middle_lat > 0 else 32761)
+    else:
+        number = int((middle_lon + 180) // 6) % 60 + 1
+        zone = CRS.from_epsg((32600 if middle_lat >= 0 else 32700) + number)
+    if _is_true(zone, lon, lat):
+        return zone
+    return CRS.from_proj4(
+        f"+proj=laea +lat_0={round(middle_lat)} +lon_0={round(middle_lon)} +datum=WGS84 +units=m"
+    )
+
+
+def _no_metres(name: str, crs: CRS | None) -> GeoreferenceError:
+    """Return the error about an input that does not give the size of its pixels."""
+    has = "no coordinate system" if crs is None else f"the system {crs.name!r}"
+    return GeoreferenceError(
+        f"{name} has {has}, which does not give the size of a pixel in metres.",
+        remedy="Give the metres per pixel with --gsd, or assign a coordinate system "
+        "(gdal_edit -a_srs).",
+    )
+
+
+def _known_place(grid: GeoGrid) -> bool:
+    try:
+        return grid.gsd_yx_m is not None
+    except ProjError:
+        return False
+
+
+def _degrees(crs: CRS, bounds: Bounds) -> tuple[Floats, Floats]:
+    """Return longitude and latitude of a rectangle's centre, corners and midpoints of the sides."""
+    left, bottom, right, top = bounds
+    x, y = (left + right) / 2, (bottom + top) / 2
+    xs = np.array([x, left, x, right, right, right, x, left, left])
+    ys = np.array([y, top, top, top, y, bottom, bottom, bottom, y])
+    try:
+        lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(xs, ys)
+    except (ProjError, CRSError):
+        lon, lat = xs * np.inf, ys
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise GeoreferenceError(
+            f"The rectangle {left:g}, {bottom:g} to {right:g}, {top:g} in the coordinate system "
+            f"{crs.name!r} has no longitude and latitude.",
+            remedy="Assign the coordinate system that the coordinates are in.",
+        )
+    return lon, lat
+
+
+def _is_metric(crs: CRS) -> bool:
+    """Return True if the unit is the metre and the CRS is no equatorial Mercator projection."""
+    operation = crs.coordinate_operation
+    # Near the equator Web Mercator is true enough, but the cells of scenes farther north or south
+    # would then not fit together with those there.
+    mercator = operation is not None and operation.method_name.startswith(_MERCATOR)
+    return crs.is_projected and crs.axis_info[0].unit_name == "metre" and not mercator
+
+
+def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:
+    """Return True if lengths on the map equal those on the ground in all directions."""
+    try:
+        factors = Proj(crs).get_factors(lon, lat, errcheck=True)
+    except (ProjError, CRSError):
+        return False
+    scales = np.array([factors.meridional_scale, factors.parallel_scale])
+    return bool((np.abs(scales - 1) <= _SCALE_ERROR).all())
+
+
+Ints = NDArray[np.int64]
+
+MAX_CELLS = 10**7
+"""Maximum number of cells of a grid."""
+_SLACK = 1e-9
+"""Tolerance in cells: an edge that exceeds a multiple by rounding alone begins no further cell."""
+
+
+@dataclass(frozen=True)
+class CellGrid:
+    """Square cells whose edges lie at multiples of their size, so that neighbours align.
+
+    A cell includes its left and its lower edge.
+
+    Args:
+        shape: (rows, columns); row 0 is the northernmost.
+        cell_m: Side of a cell in metres.
+        first_col: x of the left edge of column 0, in cells.
+        top_row: y of the lower edge of row 0, in cells.
+        crs: Projected CRS in metres; None on the plane of an image without georeference.
+    """
+
+    shape: tuple[int, int]
+    cell_m: float
+    first_col: int
+    top_row: int
+    crs: CRS | None
+
+    @classmethod
+    def over(cls, bounds: Bounds, cell_m: float, crs: CRS | None) -> CellGrid:
+        """Return the cells that a rectangle overlaps.
+
+        Raises:
+            ConfigError: There are more than `MAX_CELLS`.
+        """
+        left, bottom, right, top = (edge / cell_m for edge in bounds)
+        first_col, low_row = floor(left + _SLACK), floor(bottom + _SLACK)
+        width = max(ceil(right - _SLACK) - first_col, 1)
+        height = max(ceil(top - _SLACK) - low_row, 1)
+        if width * height > MAX_CELLS:
+            enough = cell_m * (width * height / MAX_CELLS) ** 0.5
+            raise ConfigError(
+                f"Cells of {cell_m:g} m make {height:,} rows × {width:,} columns, "
+                f"{width * height:,} cells; at most {MAX_CELLS:,} are expected.",
+                remedy=f"Use larger cells: --cell {plain_number(_round_up(enough), 6)}",
+            )
+        return cls((height, width), cell_m, first_col, low_row + height - 1, crs)
+
+    @classmethod
+    def of(cls, density: DensityGrid) -> CellGrid:
+        """Return the cells of a density grid."""
+        t, side = density.grid.transform, density.cell_m
+        return cls(
+            density.grid.shape, side, round(t.c / side), round(t.f / side) - 1, density.grid.crs
+        )
+
+    @property
+    def grid(self) -> GeoGrid:
+        """A grid with one pixel for each cell."""
+        side = self.cell_m
+        corner = Affine(side, 0, self.first_col * side, 0, -side, (self.top_row + 1) * side)
+        return GeoGrid(self.shape, corner, self.crs)
+
+    @property
+    def count(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def columns(self, x: Floats) -> Ints:
+        """Return the column of each x, which may lie outside the grid."""
+        return np.floor(x / self.cell_m).astype(np.int64) - self.first_col
+
+    def rows(self, y: Floats) -> Ints:
+        """Return the row of each y, which may lie outside the grid."""
+        return self.top_row - np.floor(y / self.cell_m).astype(np.int64)
+
+    def index(self, x: Floats, y: Floats) -> Ints:
+        """Return the index of the cell at each position, row by row; -1 outside the grid."""
+        finite = np.isfinite(x) & np.isfinite(y)
+        rows, cols = self.rows(np.where(finite, y, 0)), self.columns(np.where(finite, x, 0))
+        height, width = self.shape
+        inside = finite & (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+        return np.where(inside, rows * width + cols, -1)
+
+    def polygons(self, index: Ints) -> Polygons:
+        """Return the outlines of cells, given their indices."""
+        row, col = np.divmod(index, self.shape[1])
+        left = (self.first_col + col) * self.cell_m
+        bottom = (self.top_row - row) * self.cell_m
+        boxes = shapely.box(left, bottom, left + self.cell_m, bottom + self.cell_m)
+        return np.asarray(boxes, np.object_)
+
+    def areas_of(self, polygons: Polygons) -> tuple[Ints, Floats]:
+        """Return the parts of polygons by cell: (k,) indices of cells and (k,) areas in m².
+
+        The areas are exact: polygons in several cells are divided along the edges, first into rows.
+
+        Args:
+            polygons: (n,) polygons inside the grid except for rounding.
+        """
+        bounds = shapely.bounds(polygons)
+        low, high = self.rows(bounds[:, 3]), self.rows(bounds[:, 1])
+        strips, _, row = _cut(polygons, low, high, self.shape[0], self._row_box)
+        bounds = shapely.bounds(strips)
+        low, high = self.columns(bounds[:, 0]), self.columns(bounds[:, 2])
+        pieces, strip, col = _cut(strips, low, high, self.shape[1], self._column_box)
+        return row[strip] * self.shape[1] + col, shapely.area(pieces)
+
+    def _row_box(self, row: Ints, bounds: Floats) -> Polygons:
+        bottom = (self.top_row - row) * self.cell_m
+        left, right = bounds[:, 0] - self.cell_m, bounds[:, 2] + self.cell_m
+        return np.asarray(shapely.box(left, bottom, right, bottom + self.cell_m), np.object_)
+
+    def _column_box(self, col: Ints, bounds: Floats) -> Polygons:
+        left = (self.first_col + col) * self.cell_m
+        bottom, top = bounds[:, 1] - self.cell_m, bounds[:, 3] + self.cell_m
+        return np.asarray(shapely.box(left, bottom, left + self.cell_m, top), np.object_)
+
+
+def _cut(
+    polygons: Polygons,
+    low: Ints,
+    high: Ints,
+    count: int,
+    box: Callable[[Ints, Floats], Polygons],
+) -> tuple[Polygons, Ints, Ints]:
+    """Divide polygons into the strips `low` to `high`.
+
+    Returns:
+        The pieces, the index of each piece's polygon, and the index of its strip.
+    """
+    low, high = low.clip(0, count - 1), high.clip(0, count - 1)
+    times = high - low + 1
+    owner = np.repeat(np.arange(len(polygons)), times)
+    strip = np.arange(len(owner)) - np.repeat(np.cumsum(times) - times - low, times)
+    pieces = polygons[owner]
+    several = times[owner] > 1
+    edges = box(strip[several], shapely.bounds(pieces[several]))
+    pieces[several] = shapely.intersection(pieces[several], edges)
+    there = ~shapely.is_empty(pieces)
+    return pieces[there], owner[there], strip[there]
+
+
+def _round_up(value: float) -> float:
+    """Return a value rounded up to two digits."""
+    step = float(10.0 ** (floor(log10(value)) - 1))
+    return ceil(value / step) * step

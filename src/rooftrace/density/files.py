@@ -1,0 +1,354 @@
+"""Files of density figures: a raster, polygons of cells or zones, tables, and pictures.
+
+A picture is a map of built-up shares: classes of colour, a legend, a scale bar, north up.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from rasterio.errors import NotGeoreferencedWarning
+
+from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, GeoGrid
+from rooftrace.density.cells import CellGrid
+from rooftrace.density.threshold import DensityThreshold
+from rooftrace.io.files import write_atomically
+from rooftrace.io.gdal import writing_errors
+from rooftrace.io.image_write import round_length, write_png
+from rooftrace.io.vector_write import write_polygons
+
+__all__ = [
+    "BREAKS",
+    "beside",
+    "density_columns",
+    "draw_cells",
+    "draw_zones",
+    "write_cog",
+    "write_density",
+    "write_table",
+]
+
+Floats = NDArray[np.float64]
+Picture = NDArray[np.uint8]
+
+BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
+"""Built-up shares at which a new class of colour begins; the first class begins above 0."""
+
+# Viridis (Smith & van der Walt 2015) in seven even steps. Its lightness rises evenly, also for
+# dichromats and in grey.
+_VIRIDIS = "44015444398331688e21918c35b77990d743fde725"
+_NO_BUILDING = (74, 74, 80)
+"""Colour of observed cells without a building."""
+
+_PAPER, _INK, _FAINT = (24, 24, 28), (240, 240, 240), (170, 170, 176)
+_BORDER = (255, 255, 255)
+_LARGEST_PX, _NARROWEST_PX = 1200, 560
+_LARGEST_CELL_PX = 64
+_MARGIN_PX, _HEAD_PX, _ROW_PX, _SWATCH_PX = 14, 62, 24, 16
+_SHIFT = 4
+
+
+def draw_cells(density: DensityGrid, threshold: DensityThreshold, title: str) -> Image.Image:
+    """Return the picture of a density grid.
+
+    A grid with more cells than the picture has pixels is drawn in larger cells, as its title says.
+
+    Args:
+        density: Figures of the cells.
+        threshold: Threshold from which a cell is dense; dense cells get a border.
+        title: Name of the scene.
+    """
+    together = ceil(max(density.grid.shape) / _LARGEST_PX)
+    share = _coarser(density.figures, together)
+    px = max(1, min(_LARGEST_PX // max(share.shape), _LARGEST_CELL_PX))
+    picture = np.repeat(np.repeat(_coloured(share), px, axis=0), px, axis=1)
+    _border(picture, np.nan_to_num(share, nan=-1.0) >= threshold.threshold, px)
+    subtitle = f"built-up share in cells of {density.cell_m * together:g} m"
+    metres = density.cell_m * together / px
+    return _page(picture, title, subtitle, threshold, metres, north=density.grid.crs is not None)
+
+
+def draw_zones(
+    geometry: NDArray[np.object_],
+    figures: DensityFigures,
+    threshold: DensityThreshold,
+    title: str,
+) -> Image.Image:
+    """Return the picture of zones; smaller zones are drawn on top of larger ones.
+
+    Args:
+        geometry: (n,) polygons and multipolygons on a plane in metres, y northwards.
+        figures: Figures (n,) of the zones.
+        threshold: Threshold from which a zone is dense; dense zones get a wide border.
+        title: Name of the scene.
+    """
+    left, bottom, right, top = shapely.total_bounds(geometry)
+    metres = max(right - left, top - bottom) / _LARGEST_PX
+    shape = ceil((top - bottom) / metres) + 2, ceil((right - left) / metres) + 2
+    picture: Picture = np.full((*shape, 3), _PAPER, np.uint8)
+    share = figures.built_up_share
+    colours = _coloured(share)
+    for zone in np.argsort(-shapely.area(geometry), kind="stable"):
+        dense = bool(share[zone] >= threshold.threshold)
+        for part in shapely.get_parts(geometry[zone]):
+            rings = [
+                _points(shapely.get_coordinates(ring), left, top, metres)
+                for ring in shapely.get_rings(part)
+            ]
+            # All rings of a polygon go into one call, so that OpenCV leaves the holes empty.
+            cv2.fillPoly(picture, rings, colours[zone].tolist(), cv2.LINE_AA, _SHIFT)
+            cv2.polylines(picture, rings, True, _BORDER, 2 if dense else 1, cv2.LINE_AA, _SHIFT)
+    return _page(picture, title, "built-up share by zone", threshold, metres, north=True)
+
+
+def _coarser(figures: DensityFigures, together: int) -> Floats:
+    """Return the built-up shares of squares of several cells."""
+    if together == 1:
+        return figures.built_up_share
+    rows, cols = (np.arange(0, n, together) for n in figures.area_m2.shape)
+    built, observed = (
+        np.add.reduceat(np.add.reduceat(values, rows, axis=0), cols, axis=1)
+        for values in (figures.built_m2, figures.observed_m2)
+    )
+    share = np.full(built.shape, np.nan)
+    np.divide(built, observed, out=share, where=observed > 0)
+    return np.asarray(np.minimum(share, 1.0))
+
+
+def _coloured(share: Floats) -> Picture:
+    """Return RGB colours along a last axis for shares of any shape."""
+    step = np.searchsorted(BREAKS, share, side="right")
+    picture = _scale()[np.where(np.isnan(share), 0, step)]
+    picture[share == 0] = _NO_BUILDING
+    picture[np.isnan(share)] = _PAPER
+    return picture
+
+
+def _scale() -> Picture:
+    return np.frombuffer(bytes.fromhex(_VIRIDIS), np.uint8).reshape(-1, 3)
+
+
+def _border(picture: Picture, dense: NDArray[np.bool_], px: int) -> None:
+    """Draw lines between dense cells and others where cells are wide enough to show them."""
+    if px < 4:
+        return
+    padded = np.pad(dense, 1)
+    width = 1 if px < 12 else 2
+    for row, col in np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1]):
+        at = max(row * px - width // 2, 0)
+        picture[at : at + width, col * px : (col + 1) * px] = _BORDER
+    for row, col in np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:]):
+        at = max(col * px - width // 2, 0)
+        picture[row * px : (row + 1) * px, at : at + width] = _BORDER
+
+
+def _points(xy: Floats, left: float, top: float, metres: float) -> NDArray[np.int32]:
+    """Return coordinates in the picture as fixed-point numbers with `_SHIFT` bits."""
+    places = np.stack([xy[:, 0] - left, top - xy[:, 1]], axis=1) / metres + 0.5
+    return np.rint(places * (1 << _SHIFT)).astype(np.int32)
+
+
+def _page(
+    picture: Picture,
+    title: str,
+    subtitle: str,
+    threshold: DensityThreshold,
+    metres: float,
+    *,
+    north: bool,
+) -> Image.Image:
+    """Return the picture with its title above and its legend and scale bar below.
+
+    Args:
+        picture: The drawn map.
+        title: First line of the title.
+        subtitle: Second line of the title.
+        threshold: Threshold for the legend.
+        metres: Metres per pixel of the picture.
+        north: True to draw a north arrow.
+    """
+    height, width = picture.shape[:2]
+    page_width = max(width, _NARROWEST_PX) + 2 * _MARGIN_PX
+    key = _legend(threshold, page_width)
+    page = Image.new("RGB", (page_width, _HEAD_PX + height + _ROW_PX + 12 + key.height), _PAPER)
+    draw = ImageDraw.Draw(page)
+    room = page_width - 2 * _MARGIN_PX - (40 if north else 0)
+    draw.text((_MARGIN_PX, 10), _shorten(title, 20, room), fill=_INK, font=_font(20))
+    draw.text((_MARGIN_PX, 37), _shorten(subtitle, 14, room), fill=_FAINT, font=_font(14))
+    if north:
+        middle = page_width - _MARGIN_PX - 12
+        draw.polygon([(middle, 8), (middle - 7, 26), (middle, 22), (middle + 7, 26)], fill=_INK)
+        draw.text((middle, 28), "N", fill=_INK, font=_font(14), anchor="mt")
+    left = (page_width - width) // 2
+    page.paste(Image.fromarray(picture), (left, _HEAD_PX))
+    draw.rectangle((left - 1, _HEAD_PX - 1, left + width, _HEAD_PX + height), outline=_FAINT)
+    length_m = round_length(width * metres / 3)
+    right, line = page_width - _MARGIN_PX, _HEAD_PX + height + _ROW_PX
+    label = f"{length_m:g} m" if length_m < 1000 else f"{length_m / 1000:g} km"
+    draw.line((right - length_m / metres, line, right, line), fill=_INK, width=3)
+    draw.text(
+        (right - length_m / metres / 2, line - 4), label, fill=_INK, font=_font(14), anchor="mb"
+    )
+    page.paste(key, (0, _HEAD_PX + height + _ROW_PX + 12))
+    return page
+
+
+def _legend(threshold: DensityThreshold, width: int) -> Image.Image:
+    """Return the legend of colours and border, in as many rows as it needs."""
+    percent = [f"{share:.0%}" for share in BREAKS]
+    texts = ["no building", f"up to {percent[0]}"]
+    texts += [f"{low} to {high}" for low, high in pairwise(percent)]
+    texts += [f"{percent[-1]} and more", "not observed"]
+    texts += [f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"]
+    fills = [_NO_BUILDING, *(tuple(colour) for colour in _scale().tolist()), _PAPER, None]
+    places, left, row = [], _MARGIN_PX, 0
+    for text in texts:
+        needed = _SWATCH_PX + 6 + _font(14).getlength(text)
+        if left > _MARGIN_PX and left + needed > width - _MARGIN_PX:
+            left, row = _MARGIN_PX, row + 1
+        places.append((left, row))
+        left += ceil(needed) + 18
+    key = Image.new("RGB", (width, (row + 1) * _ROW_PX + 10), _PAPER)
+    draw = ImageDraw.Draw(key)
+    for text, fill, (start, line) in zip(texts, fills, places):
+        middle = line * _ROW_PX + _ROW_PX // 2
+        swatch = (start, middle - _SWATCH_PX // 2, start + _SWATCH_PX, middle + _SWATCH_PX // 2)
+        draw.rectangle(
+            swatch, fill=fill, outline=_FAINT if fill else _BORDER, width=1 if fill else 2
+        )
+        draw.text((start + _SWATCH_PX + 6, middle), text, fill=_INK, font=_font(14), anchor="lm")
+    return key
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def _shorten(text: str, size: int, room_px: float) -> str:
+    """Return a text, shortened with an ellipsis where it exceeds the available width."""
+    font = _font(size)
+    if font.getlength(text) <= room_px:
+        return text
+    while text and font.getlength(text + "…") > room_px:
+        text = text[:-1]
+    return text + "…"
+
+
+def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> None:
+    """Write named bands as a cloud-optimised GeoTIFF of float32 with overviews; NaN is nodata.
+
+    https://gdal.org/en/stable/drivers/raster/cog.html
+
+    Args:
+        path: File to replace; its folder is created where it is missing.
+        bands: (y, x) values of each band by name.
+        grid: Grid of the pixels.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    # Written to memory first: on a full disk, the driver may leave a file that is cut off.
+    with writing_errors(path), rasterio.MemoryFile() as memory:
+        with warnings.catch_warnings():
+            # A plane in metres without georeference is intended.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with memory.open(
+                driver="COG", dtype="float32", count=len(bands), nodata=np.nan,
+                height=grid.height, width=grid.width, transform=grid.transform,
+                crs=None if grid.crs is None else grid.crs.to_wkt(),
+                compress="deflate", predictor="yes", overview_resampling="average",
+            ) as out:  # fmt: skip
+                for number, (name, values) in enumerate(bands.items(), 1):
+                    out.write(values.astype(np.float32), number)
+                    out.set_band_description(number, name)
+        write_atomically(path, memory.getbuffer())
+
+
+_RESERVED = {*DENSITY_COLUMNS, "buildings", "class", "id", "fid", "geom", "geometry"}
+
+
+def write_density(
+    stem: Path, density: DensityGrid, threshold: DensityThreshold, title: str
+) -> tuple[Path, ...]:
+    """Write STEM.tif, STEM.gpkg and STEM.png.
+
+    The raster has a band for each of `DENSITY_COLUMNS`. The polygons are the observed cells.
+
+    Args:
+        stem: Path of the files without their endings; the folder is created where it is missing.
+        density: Figures of the cells.
+        threshold: Threshold for the column `class` and for the border in the picture.
+        title: Title of the picture.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    raster, polygons, picture = (beside(stem, suffix) for suffix in (".tif", ".gpkg", ".png"))
+    write_cog(raster, density.figures.columns(), density.grid)
+    cells = CellGrid.of(density)
+    shown = np.flatnonzero((density.figures.observed_m2 > 0) | (density.figures.buildings > 0))
+    columns = density_columns(density.figures, threshold)
+    write_polygons(
+        polygons,
+        cells.polygons(shown),
+        {"id": shown + 1} | {name: values[shown] for name, values in columns.items()},
+        density.grid.crs,
+    )
+    write_png(picture, draw_cells(density, threshold, title))
+    return raster, polygons, picture
+
+
+def density_columns(
+    figures: DensityFigures,
+    threshold: DensityThreshold,
+    kept: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return the attributes (n,) of cells or zones, row by row.
+
+    Args:
+        figures: Figures of the cells or zones.
+        threshold: Threshold for the column `class`.
+        kept: Existing attributes, which come first. An attribute with a reserved name is renamed to
+            `zone_NAME`.
+    """
+    before = {
+        f"zone_{name}" if name.lower() in _RESERVED else name: values
+        for name, values in (kept or {}).items()
+    }
+    return {
+        **before,
+        "class": threshold.classes(figures.built_up_share.ravel()),
+        "buildings": figures.buildings.ravel(),
+        **{name: values.ravel() for name, values in figures.columns().items()},
+    }
+
+
+def write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV; None and NaN become empty fields."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(names)
+    for row in rows:
+        table.writerow(["" if value is None or value != value else value for value in row])
+    write_atomically(path, text.getvalue().encode())
+
+
+def beside(stem: Path, suffix: str) -> Path:
+    """Return STEM with a suffix added, even if the stem contains dots."""
+    return stem.with_name(stem.name + suffix)

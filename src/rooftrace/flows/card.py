@@ -1,0 +1,430 @@
+"""`rooftrace card`: describe a model for others, as a Hugging Face model card and a STAC item.
+
+README.md       text with YAML front matter, https://huggingface.co/docs/hub/model-cards
+item.json       STAC 1.1 item with the extension MLM, https://github.com/stac-extensions/mlm
+
+Every fact comes from the bundle. A fact that it does not have is left out or called unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.text import plural
+from rooftrace.io.files import write_atomically
+from rooftrace.io.stac_item import moment_of
+from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.clicks import CLICK_BANDS, is_click_network
+from rooftrace.models.exported import read_model
+from rooftrace.models.spec import BundleSpec, MeasuredMetrics
+
+__all__ = ["CardReport", "model_card", "run_card", "stac_item"]
+
+_README = "README.md"
+_ITEM = "item.json"
+_MLM = "https://stac-extensions.github.io/mlm/v1.3.0/schema.json"
+_LIBRARY = "library_name: rooftrace"
+_IDENTIFIER = re.compile(r"[\w.+-]+")
+"""Pattern of the identifier of a licence, such as CC-BY-4.0."""
+
+_SEMANTIC_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_UNKNOWN = "unknown"
+_SETTINGS = ("epochs", "samples_per_epoch", "batch_size", "crop_px", "loss", "seed")
+"""Settings of a training run that the card lists."""
+
+
+@dataclass(frozen=True)
+class CardReport:
+    """Files of a model card.
+
+    Args:
+        card: Path of the model card.
+        item: Path of the STAC item.
+        notes: Facts that the bundle does not have.
+    """
+
+    card: Path
+    item: Path
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return {"card": str(self.card), "item": str(self.item), "notes": list(self.notes)}
+
+
+def run_card(model: Path | None, out: Path) -> CardReport:
+    """Write the model card and the STAC item of a model.
+
+    Args:
+        model: Bundle or exported file; None for the default model.
+        out: Folder for the files, created if missing.
+
+    Raises:
+        BundleError: The model cannot be read.
+        ConfigError: The folder holds another README.md.
+        ExportError: The folder is not writable.
+    """
+    bundle = default_bundle() if model is None else read_model(model)
+    report = CardReport(out / _README, out / _ITEM, tuple(_missing(bundle.spec)))
+    if report.card.exists() and _LIBRARY not in report.card.read_text("utf-8", "replace"):
+        raise ConfigError(
+            f"{report.card} exists and is no card of rooftrace.",
+            remedy="Choose another folder with -o.",
+        )
+    item = json.dumps(stac_item(bundle), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_atomically(report.item, item.encode())
+    write_atomically(report.card, model_card(bundle).encode())
+    return report
+
+
+def _missing(spec: BundleSpec) -> Iterator[str]:
+    for name, value in (("licence", spec.licence), ("attribution", spec.attribution)):
+        if not value:
+            yield f"The bundle has no {name}; the card calls it unknown."
+    if not spec.metrics:
+        yield "The bundle has no measured figures, so that the card has no model-index."
+
+
+def model_card(bundle: ModelBundle) -> str:
+    """Return a Hugging Face model card: YAML front matter and Markdown."""
+    spec = bundle.spec
+    body = "\n\n".join(
+        part
+        for part in (
+            f"# {_plain(spec.name)}",
+            _summary(spec),
+            "## Intended use\n\n" + _use(bundle),
+            "## Input and output\n\n" + _table(("property", "value"), _contract(spec)),
+            "## Figures\n\n" + _figures(spec),
+            "## Limits\n\n" + _limits(spec),
+            "## Training\n\n" + _training(spec),
+            f"## Licence\n\n{_plain(spec.licence) or _UNKNOWN.capitalize()}",
+            f"## Attribution\n\n{_plain(spec.attribution) or _UNKNOWN.capitalize()}",
+            "## File\n\n" + _table(("property", "value"), _file(bundle)),
+        )
+    )
+    front = "\n".join(_yaml(_front_matter(spec)))
+    return f"---\n{front}\n---\n\n{body}\n"
+
+
+def _front_matter(spec: BundleSpec) -> dict[str, Any]:
+    front: dict[str, Any] = {
+        "library_name": "rooftrace",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["rooftrace", "remote-sensing", "semantic-segmentation", "onnx"],
+    }
+    if spec.licence:
+        front["license"] = _licence_id(spec.licence).lower()
+        if front["license"] == "other":
+            front["license_link"] = f"{_README}#licence"
+    results = [_result(one) for one in spec.metrics if one.values]
+    if results:
+        front["model-index"] = [{"name": spec.name, "results": results}]
+    return front
+
+
+def _licence_id(licence: str) -> str:
+    """Return a licence that is an identifier; `other` for a text, which may have conditions."""
+    return licence if _IDENTIFIER.fullmatch(licence) else "other"
+
+
+def _result(one: MeasuredMetrics) -> dict[str, Any]:
+    """Return an entry of a model-index."""
+    return {
+        "task": {"type": "image-segmentation"},
+        "dataset": {
+            "type": one.data, "name": one.data, "split": one.split,
+            "args": {"protocol": one.protocol},
+        },
+        "metrics": [{"type": name, "value": value} for name, value in one.values.items()],
+    }  # fmt: skip
+
+
+def _summary(spec: BundleSpec) -> str:
+    target = " and ".join(spec.classes[1:]) if len(spec.classes) < 4 else ", ".join(spec.classes)
+    text = f"Segments overhead images: {_plain(target)} against {_plain(spec.classes[0])}."
+    if is_click_network(spec):
+        text = f"Outlines the {spec.classes[spec.building_class]} on which a person clicks."
+    network = _network(spec)
+    return text if network is None else f"{text} The network is {network}."
+
+
+def _network(spec: BundleSpec) -> str | None:
+    """Return the architecture with its encoder, as the training record names them."""
+    model = spec.training.get("model")
+    if not isinstance(model, Mapping) or not model.get("architecture"):
+        return None
+    encoder = model.get("encoder")
+    return (
+        f"{model['architecture']} with the encoder {encoder}"
+        if encoder
+        else str(model["architecture"])
+    )
+
+
+def _use(bundle: ModelBundle) -> str:
+    file, spec = Path(bundle.source).name, bundle.spec
+    images = f"Overhead images with the bands {', '.join(spec.bands)}"
+    if is_click_network(spec):
+        images = f"Overhead images with the bands {', '.join(spec.bands[: -len(CLICK_BANDS)])}"
+    if spec.gsd_m is not None:
+        images += f" of about {spec.gsd_m:g} m per pixel"
+    text = f"{_plain(images)}, with rooftrace or any program that runs ONNX graphs.\n\n"
+    if is_click_network(spec):
+        return text + _code(
+            "python",
+            "from rooftrace.predict.clicks import ClickSegmenter, load_clicks",
+            "",
+            f'segmenter = ClickSegmenter("scene.tif", load_clicks("{file}"))',
+            "answer = segmenter.click(row=120, col=88)",
+        )
+    return text + _code(
+        "bash", "pip install rooftrace", f"rooftrace predict scene.tif -m {file} -o out"
+    )
+
+
+def _code(language: str, *lines: str) -> str:
+    return "\n".join((f"```{language}", *lines, "```"))
+
+
+def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
+    yield "Bands", ", ".join(spec.bands)
+    yield "Pixel values", f"{spec.dtype}, as in the image; normalisation is inside the graph"
+    gsd = "pixel by pixel" if spec.gsd_m is None else f"{spec.gsd_m:g}; images are resampled to it"
+    yield "Metres per pixel", gsd
+    size = f"multiples of {spec.input_multiple_px}" if spec.input_px is None else f"{spec.input_px}"
+    yield "Height and width in pixels", size
+    yield "Classes", ", ".join(spec.classes)
+    yield "Traced as polygons", spec.classes[spec.building_class]
+    if spec.is_binary:
+        yield "Threshold", f"{spec.threshold:g}"
+    if spec.separation is not None:
+        yield "Second head", f"{spec.separation}, from {spec.separation_threshold:g}"
+    if spec.calibration is not None:
+        yield "Scores", f"calibrated on {', '.join(one.data for one in spec.calibration.fitted_on)}"
+
+
+def _figures(spec: BundleSpec) -> str:
+    if not spec.metrics:
+        return "None were measured."
+    names = list(dict.fromkeys(name for one in spec.metrics for name in one.values))
+    protocols = list(dict.fromkeys(one.protocol for one in spec.metrics))
+    rows = [
+        (
+            one.data, one.split,
+            *(f"{one.values[name]:.3f}" if name in one.values else "" for name in names),
+            str(protocols.index(one.protocol) + 1),
+        )
+        for one in spec.metrics
+    ]  # fmt: skip
+    listed = "\n".join(f"{number}. {text}" for number, text in enumerate(protocols, 1))
+    return _table(("data", "split", *names, "protocol"), rows) + f"\n\nProtocols:\n\n{listed}"
+
+
+def _limits(spec: BundleSpec) -> str:
+    """Return what the figures say about data that was not measured."""
+    lines = ["- Accuracy on imagery of other places, sensors and seasons is unknown."]
+    ious = {one.data: one.values["iou"] for one in spec.metrics if "iou" in one.values}
+    if len(ious) > 1:
+        low, high = min(ious, key=ious.__getitem__), max(ious, key=ious.__getitem__)
+        lines.append(
+            f"- Accuracy depends on the place: IoU is {ious[low]:.3f} for {low} and "
+            f"{ious[high]:.3f} for {high}."
+        )
+    if spec.calibration is None and not is_click_network(spec):
+        lines.append("- Scores of objects are mean probabilities of pixels, without calibration.")
+    if spec.gsd_m is not None:
+        lines.append(
+            f"- Trained for {spec.gsd_m:g} m per pixel. Coarser images are enlarged, which adds no "
+            "detail."
+        )
+    return "\n".join(lines)
+
+
+def _training(spec: BundleSpec) -> str:
+    """Return the data and the settings of the training run."""
+    record, lines = spec.training, []
+    sets = _training_sets(spec)
+    if sets:
+        lines.append(_table(("training data", "share or scenes"), sets))
+    settings = [(key, str(record[key])) for key in _SETTINGS if record.get(key) is not None]
+    if settings:
+        lines.append(_table(("setting", "value"), settings))
+    start = record.get("start")
+    if isinstance(start, Mapping) and start.get("model"):
+        lines.append(f"It continues the training of {start['model']}.")
+    if isinstance(record.get("imported"), Mapping):
+        lines.append("Another program trained the network; rooftrace imported it.")
+    return "\n\n".join(lines) or "The bundle does not record how it was trained."
+
+
+def _training_sets(spec: BundleSpec) -> list[tuple[str, str]]:
+    """Return the name of each training set, with its share of the samples or its scenes."""
+    data = spec.training.get("data")
+    train = data.get("train") if isinstance(data, Mapping) else None
+    found = []
+    for one in train if isinstance(train, Sequence) else ():
+        if isinstance(one, Mapping) and (name := one.get("name") or one.get("path")):
+            share = one.get("share")
+            # The folders above it are those of the machine that trained.
+            name = Path(str(name)).name + (f" {one['part']}" if one.get("part") else "")
+            found.append((name, "" if share is None else f"{share:g} of the samples"))
+    if not found and spec.fingerprint is not None:
+        found = [(one.name, plural(one.scenes, "scene")) for one in spec.fingerprint.sets]
+    return found
+
+
+def _file(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
+    spec = bundle.spec
+    yield "Hash of the contract", f"`{bundle.sha256}`"
+    if spec.created:
+        yield "Created", spec.created
+    for name, part in spec.parts.items():
+        yield f"`{name}`", f"{part.size:,} bytes, sha256 `{part.sha256}`"
+    for variant in spec.variants:
+        yield f"Variant for {variant.engine}", variant.precision
+    if spec.versions:
+        yield "Made with", ", ".join(f"{name} {version}" for name, version in spec.versions.items())
+
+
+def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(one) for one in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Return text in one line, in which nothing is HTML, a link or emphasis."""
+    return re.sub(r"([*\[])", r"\\\1", escape(" ".join(text.split()), quote=False))
+
+
+def _yaml(value: Any, indent: str = "") -> Iterator[str]:
+    """Yield the lines of a mapping or a list as YAML; text is quoted as in JSON, which is YAML."""
+    items = value.items() if isinstance(value, Mapping) else ((None, one) for one in value)
+    for key, one in items:
+        lead = f"{indent}-" if key is None else f"{indent}{key}:"
+        if not isinstance(one, Mapping | list):
+            plain = isinstance(one, str) and re.fullmatch(r"[a-zA-Z][\w-]*", one)
+            yield f"{lead} {one if plain else json.dumps(one, ensure_ascii=False)}"
+        elif key is None:
+            first, *others = _yaml(one, indent + "  ")
+            yield f"{lead} {first.lstrip()}"
+            yield from others
+        else:
+            yield lead
+            yield from _yaml(one, indent + "  ")
+
+
+def stac_item(bundle: ModelBundle) -> dict[str, Any]:
+    """Return the STAC item of a model, with the extension MLM 1.3.
+
+    A model has no place, so that the geometry is null. Without a date of the export, the period is
+    unlimited, as in the examples of the extension.
+    """
+    spec = bundle.spec
+    period = {"start_datetime": "1900-01-01T00:00:00Z", "end_datetime": "9999-12-31T23:59:59Z"}
+    times: dict[str, Any] = {"datetime": None, **period}
+    if (created := moment_of(spec.created)) is not None:
+        moment = created.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        times = {"datetime": moment, "created": moment}
+    side = spec.input_px or -1
+    order = ["batch", "channel", "height", "width"]
+    name, bands = _mlm_name(spec.name), [{"name": band} for band in spec.bands]
+    properties: dict[str, Any] = {
+        **times,
+        "title": spec.name,
+        "description": _summary(spec),
+        "license": _licence_id(spec.licence) if spec.licence else "other",
+        "bands": bands,
+        "mlm:name": name,
+        "mlm:architecture": _network(spec) or _UNKNOWN,
+        "mlm:framework": "ONNX",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:input": [
+            {
+                "name": "image",
+                "description": f"Pixel values as in the image, of the range of {spec.dtype}; "
+                "normalisation is inside the graph.",
+                "bands": list(spec.bands),
+                "input": {
+                    "shape": [-1, len(spec.bands), side, side], "dim_order": order,
+                    "data_type": "float32",
+                },
+                "value_scaling": None,
+                "resize_type": None,
+                "pre_processing_function": None,
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": output,
+                "tasks": ["semantic-segmentation"],
+                "result": {
+                    "shape": [-1, spec.outputs, side, side], "dim_order": order,
+                    "data_type": "float32",
+                },
+                "classification:classes": list(_classes(spec)),
+            }
+            for output in ("probabilities", "coarse")[: 1 + spec.is_refined]
+        ],
+    }  # fmt: skip
+    if spec.gsd_m is not None:
+        properties["gsd"] = spec.gsd_m
+    version = spec.versions.get("onnx", "")
+    if _SEMANTIC_VERSION.fullmatch(version):
+        properties["mlm:framework_version"] = version
+    settings = {key: spec.training[key] for key in _SETTINGS if spec.training.get(key) is not None}
+    if settings:
+        properties["mlm:hyperparameters"] = settings
+    if spec.attribution:
+        properties["attribution"] = spec.attribution
+    if spec.metrics:
+        properties["rooftrace:metrics"] = [one.model_dump() for one in spec.metrics]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [_MLM],
+        "id": name.replace(" ", "-"),
+        "geometry": None,
+        "properties": properties,
+        "links": [{"rel": "about", "href": f"./{_README}", "type": "text/markdown"}],
+        "assets": {
+            "model": {
+                "href": f"./{Path(bundle.source).name}",
+                "type": "application/octet-stream",
+                "title": f"Model file of rooftrace, sha256 of its contract {bundle.sha256}",
+                "roles": ["mlm:model"],
+                # STAC allows bands of an item if an asset has some, and MLM asks for those.
+                "bands": bands,
+            }
+        },
+    }
+
+
+def _mlm_name(name: str) -> str:
+    """Return a name as MLM writes it: letters, digits, blanks, dots, dashes and underscores."""
+    plain = re.sub(r"[^a-zA-Z0-9_.\s-]+", "-", name).strip(" .-_")
+    return plain if re.fullmatch(r"[a-zA-Z][\w.\s-]+[a-zA-Z0-9]", plain) else f"model-{plain or 0}"
+
+
+def _classes(spec: BundleSpec) -> Iterator[dict[str, Any]]:
+    for value, name in enumerate(spec.classes):
+        one = {
+            "value": value,
+            "name": re.sub(r"[^0-9A-Za-z_-]+", "-", name) or f"class-{value}",
+            "description": name,
+        }
+        if spec.colours:
+            one["color_hint"] = spec.colours[value].removeprefix("#").upper()
+        yield one

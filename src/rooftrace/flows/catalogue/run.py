@@ -1,0 +1,539 @@
+"""`rooftrace catalogue`: predict thousands of scenes, and write one layer of their buildings.
+
+OUT/scenes/…                results of `rooftrace predict` for each scene
+OUT/buildings/quadkey=…/    layer in which every building occurs once
+OUT/manifest.json           content of the layer, and the state of every scene
+
+See `vector.deduplicate` for the rules by which duplicates are removed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, RooftraceError
+from rooftrace.core.text import plural
+from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
+from rooftrace.flows.predict.run import Executor, OnDone, PredictReport, Progress, predict_inputs
+from rooftrace.flows.stac_output import PredictedScene, check_stac, write_stac
+from rooftrace.io.area import Area, AreaSource, area_in_degrees
+from rooftrace.io.files import locked
+from rooftrace.io.make_valid import make_polygons_valid
+from rooftrace.io.nodata import NodataRule, nodata_to_json
+from rooftrace.io.partitions import MANIFEST, PartitionedLayer
+from rooftrace.io.remote import is_url
+from rooftrace.io.reproject import CRS84, transform_points
+from rooftrace.io.web_mercator import morton_codes
+from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
+
+__all__ = ["CatalogueReport", "run_catalogue"]
+
+
+_SCENES = "scenes"
+"""Name of the folder of the results of each scene."""
+
+_PREDICT_LEVEL = 20
+"""Level of the Z-order curve along which scenes are predicted."""
+
+_MERGE_LEVEL = 16
+"""Level of the Z-order curve along which scenes are merged."""
+
+_HEADER_REQUESTS = 16
+"""Number of images whose headers are read at the same time."""
+
+_FIGURES = ("score", "area_m2", "perimeter_m", "orientation_deg", "rectangularity")
+
+
+@dataclass(frozen=True)
+class CatalogueReport:
+    """Result of predicting a catalogue.
+
+    Args:
+        manifest: Path of the manifest.
+        scenes: Number of scenes in the catalogue.
+        failures: Ids of the scenes that failed, and their errors.
+        found: Number of buildings over all scenes, with duplicates.
+        buildings: Number of buildings in the layer, without duplicates.
+        partitions: Number of files of the layer.
+        predicted: Report on the prediction of the scenes.
+        notes: Assumptions and skipped files that the person should know.
+    """
+
+    manifest: Path
+    scenes: int
+    failures: tuple[tuple[str, RooftraceError], ...]
+    found: int
+    buildings: int
+    partitions: int
+    predicted: PredictReport
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `--json` prints it. Programs rely on the keys."""
+        return {
+            "manifest": str(self.manifest),
+            "scenes": self.scenes,
+            "failed": [{"scene": name, **error.to_json()} for name, error in self.failures],
+            "found": self.found,
+            "buildings": self.buildings,
+            "partitions": self.partitions,
+            "mpx_per_s": self.predicted.mpx_per_s,
+            "peak_rss_mb": self.predicted.peak_rss_mb,
+            "resumed_scenes": self.predicted.resumed_images,
+        }
+
+
+@dataclass
+class _Gathered:
+    """Layers, running times and errors of the scenes, by id."""
+
+    layers: dict[str, SceneLayer] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    failures: dict[str, RooftraceError] = field(default_factory=dict)
+
+
+def run_catalogue(
+    catalogue: Catalogue,
+    executor: Executor,
+    out: Path,
+    options: SceneOptions,
+    *,
+    level: int = 11,
+    strict: bool = False,
+    nodata: NodataRule | None = None,
+    area: Area | None = None,
+    stac: bool = False,
+    on_done: OnDone | None = None,
+    progress: Progress | None = None,
+) -> CatalogueReport:
+    """Predict the scenes of a catalogue, and write a layer in which each building occurs once.
+
+    A scene that fails does not stop the others. The same call resumes a run that was stopped,
+    retries failed scenes, and predicts scenes that were added to the catalogue.
+
+    Args:
+        catalogue: The scenes.
+        executor: The model and where it runs.
+        out: Folder of the results.
+        options: Options of each scene; polygons are always written.
+        level: Zoom level of the quadkeys by which the layer is partitioned.
+        strict: Whether the run stops at the first scene that fails.
+        nodata: Pixel values that mean nodata, besides those that the files declare.
+        area: Area to predict; scenes outside of it are left out.
+        stac: Whether the results are described by a STAC collection; see `write_stac`.
+        on_done: See `predict_inputs`.
+        progress: See `run_predict`.
+
+    Raises:
+        ConfigError: The options set metres per pixel or a scale for all scenes.
+        MissingExtraError: pyarrow is missing.
+        RooftraceError: All scenes failed, or with `strict` one scene did; the first error is
+            raised.
+        ExportError: Another run writes to the folder, or it is not writable.
+    """
+    if options.gsd_m is not None or options.scale is not None:
+        raise ConfigError(
+            "Metres per pixel or a scale were given for a catalogue, but each scene has its own.",
+            remedy="Leave out gsd_m and scale in the options.",
+        )
+    others = tuple(one for one in options.outputs if one != "polygons")
+    outputs: tuple[SceneOutput, ...] = ("polygons", *others)
+    options = replace(options, outputs=outputs, outline=True)
+    if stac:
+        check_stac()
+    gathered = _Gathered()
+    jobs = _jobs(catalogue, nodata, gathered)
+    notes = [*catalogue.notes]
+    if area is not None:
+        left_out = _limit(jobs, catalogue, area)
+        kept = tuple(scene for scene in catalogue.scenes if scene.id not in left_out)
+        catalogue = replace(catalogue, scenes=kept)
+        if left_out:
+            scenes = plural(len(left_out), "scene lies", "scenes lie")
+            notes.append(f"{scenes} outside of {area.name}; only images inside are predicted.")
+
+    def take(job: SceneInput, record: Mapping[str, Any]) -> None:
+        try:
+            gathered.layers[job.name] = _layer(job.name, record)
+            gathered.seconds[job.name] = float(record["output"]["seconds"])
+            if stac:
+                gathered.files[job.name] = _files_of(record["output"])
+        except RooftraceError as error:
+            gathered.failures[job.name] = error
+        if on_done is not None:
+            on_done(job, record)
+
+    if gathered.failures and (strict or not jobs):
+        raise _failure(_in_order(catalogue, gathered), len(catalogue.scenes))
+    inputs = PredictInputs(
+        jobs, [Path(one) for one in catalogue.skipped],
+        {"nodata": nodata_to_json(nodata)}
+        | ({} if area is None else {"area": [area.name, area.digest]}),
+    )  # fmt: skip
+    with locked(out / ".rooftrace.lock", str(out)):
+        report = predict_inputs(
+            inputs, executor, out / _SCENES, options, strict=strict, keep=True, on_done=take,
+            progress=progress,
+        )  # fmt: skip
+        names = {job.shown: job.name for job in jobs}
+        gathered.failures |= {names[shown]: error for shown, error in report.failures}
+        failures = _in_order(catalogue, gathered)
+        if failures and (strict or not gathered.layers):
+            raise _failure(failures, len(catalogue.scenes))
+        spec = executor.predictor.bundle.spec
+        model = {"name": spec.name, "sha256": executor.predictor.bundle.sha256}
+        manifest = merge_layers(
+            [
+                gathered.layers[scene.id]
+                for scene in catalogue.scenes
+                if scene.id in gathered.layers
+            ],
+            out,
+            level=level,
+            classes=() if spec.is_binary else spec.classes,
+            scenes=lambda kept: [
+                _manifest_entry(scene, gathered, kept) for scene in catalogue.scenes
+            ],
+            made_with={
+                "model": model,
+                "catalogue": {"name": catalogue.name, "kind": catalogue.kind},
+            },
+        )
+        if stac:
+            done = [
+                PredictedScene(
+                    scene.id,
+                    _in_degrees(layer),
+                    layer.gsd_m,
+                    layer.found,
+                    gathered.files[scene.id],
+                    scene.provenance,
+                    layer.provenance.imagery_date,
+                )
+                for scene in catalogue.scenes
+                if (layer := gathered.layers.get(scene.id)) is not None
+            ]
+            parts = manifest["partitions"]
+            notes += write_stac(out, catalogue.name, done, model, MANIFEST, parts)
+    return CatalogueReport(
+        out / MANIFEST,
+        len(catalogue.scenes),
+        tuple(failures),
+        sum(layer.found for layer in gathered.layers.values()),
+        int(manifest["rows"]),
+        len(manifest["partitions"]),
+        report,
+        (*notes, *report.notes),
+    )
+
+
+def _files_of(output: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the paths of a scene's results by their kinds."""
+    return {kind: Path(output[kind]) for kind in OUTPUTS if output[kind] is not None}
+
+
+def _jobs(catalogue: Catalogue, nodata: NodataRule | None, gathered: _Gathered) -> list[SceneInput]:
+    """Return the scenes, in the order of a space-filling curve if all bounds are known."""
+    jobs = []
+    for scene in _in_curve_order(catalogue.scenes):
+        try:
+            if scene.problem is not None:
+                raise scene.problem
+            job = SceneInput.opened(scene.id, scene.location, nodata)
+            if scene.provenance is not None:
+                job = replace(job, provenance=scene.provenance.result())
+            # A remote image is checked later, when it is fetched.
+            if not job.url and job.source.grid.crs is None:
+                raise _not_georeferenced(job.shown)
+            jobs.append(job)
+        except RooftraceError as error:
+            gathered.failures[scene.id] = error
+    return jobs
+
+
+def _limit(jobs: list[SceneInput], catalogue: Catalogue, area: Area) -> set[str]:
+    """Limit scenes to an area; return the ids of those that it misses, which are removed.
+
+    Raises:
+        DataError: The area misses all scenes.
+        GeoreferenceError: The area has no CRS.
+    """
+    degrees = area_in_degrees(area)
+    bounds = {scene.id: scene.bounds for scene in catalogue.scenes}
+
+    def is_missed(job: SceneInput) -> bool:
+        known = bounds[job.name]
+        if known is not None and not shapely.intersects(shapely.box(*known), degrees):
+            return True
+        try:
+            return AreaSource(job.source, area).is_missed
+        except RooftraceError:
+            # The error is raised again and reported when the image is predicted.
+            return False
+
+    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
+        missed = list(pool.map(is_missed, jobs))
+    if jobs and all(missed):
+        raise DataError(
+            f"The area {area.name} lies outside of {plural(len(jobs), 'scene')} of "
+            f"{catalogue.name}.",
+            remedy="Check both in a GIS, especially the coordinate system of the area.",
+        )
+    left_out = {job.name for job, out in zip(jobs, missed) if out}
+    jobs[:] = [
+        replace(job, source=AreaSource(job.source, area))
+        for job in jobs
+        if job.name not in left_out
+    ]
+    return left_out
+
+
+def _in_curve_order(scenes: Sequence[CatalogueScene]) -> list[CatalogueScene]:
+    bounds = np.array([scene.bounds for scene in scenes if scene.bounds is not None], float)
+    if len(bounds) != len(scenes):
+        return list(scenes)
+    lon, lat = (bounds[:, 0] + bounds[:, 2]) / 2, (bounds[:, 1] + bounds[:, 3]) / 2
+    order = np.argsort(morton_codes(lon, lat, _PREDICT_LEVEL), kind="stable")
+    return [scenes[index] for index in order.tolist()]
+
+
+def _layer(name: str, record: Mapping[str, Any]) -> SceneLayer:
+    output, figures = record["output"], record["figures"]
+    polygons = Path(output["polygons"])
+    if polygons.suffix != ".gpkg" or not figures["gsd_m"]:
+        raise _not_georeferenced(output["input"])
+    outline = shapely.from_wkb(record["outline"])
+    found = sum(int(one["polygons"]) for one in figures["classes"])
+    provenance = ResultProvenance(**figures.get("provenance", {}))
+    return SceneLayer(name, outline, float(figures["gsd_m"]), polygons, found, provenance)
+
+
+def _not_georeferenced(shown: str) -> GeoreferenceError:
+    return GeoreferenceError(
+        f"{shown} is not georeferenced; expected georeferenced scenes in a catalogue.",
+        remedy="Georeference the scene, or predict it with rooftrace predict.",
+    )
+
+
+def _manifest_entry(
+    scene: CatalogueScene, gathered: _Gathered, kept: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the entry of a scene in the manifest."""
+    entry: dict[str, Any] = {"id": scene.id, "location": without_secrets(scene.location)}
+    if scene.provenance is not None:
+        entry["imagery"] = scene.provenance.to_json()
+    error = gathered.failures.get(scene.id)
+    if error is not None:
+        return entry | {"state": "failed", "error": error.to_json()}
+    layer = gathered.layers.get(scene.id)
+    if layer is None:
+        return entry | {"state": "not done"}
+    return entry | {
+        "state": "done",
+        "found": layer.found,
+        "kept": kept.get(scene.id, 0),
+        "gsd_m": layer.gsd_m,
+        "polygons": layer.polygons.name,
+    }
+
+
+def without_secrets(location: str) -> str:
+    """Return an address without its query, which may contain a signature."""
+    return location.partition("?")[0] if is_url(location) else location
+
+
+def _in_order(catalogue: Catalogue, gathered: _Gathered) -> list[tuple[str, RooftraceError]]:
+    known = gathered.failures
+    return [(scene.id, known[scene.id]) for scene in catalogue.scenes if scene.id in known]
+
+
+def _failure(failures: Sequence[tuple[str, RooftraceError]], count: int) -> RooftraceError:
+    name, error = failures[0]
+    summary = f"{len(failures):,} of {plural(count, 'scene')} failed."
+    message = error.message if name in error.message else f"{name}: {error.message}"
+    return type(error)(f"{message} {summary}", remedy=error.remedy)
+
+
+@dataclass(frozen=True)
+class SceneLayer:
+    """Polygons of a predicted scene.
+
+    Args:
+        scene: Id of the scene.
+        outline: Polygon or multipolygon of its valid data, in the CRS of the polygons.
+        gsd_m: Ground sample distance in metres per pixel.
+        polygons: Path of the file that `rooftrace predict` wrote.
+        found: Number of polygons in the file.
+        provenance: Origin of the polygons.
+    """
+
+    scene: str
+    outline: shapely.Geometry
+    gsd_m: float
+    polygons: Path
+    found: int
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE
+
+
+def merge_layers(
+    layers: Sequence[SceneLayer],
+    out: Path,
+    *,
+    level: int,
+    classes: Sequence[str] = (),
+    scenes: Callable[[Mapping[str, int]], list[dict[str, Any]]],
+    made_with: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> Mapping[str, Any]:
+    """Write one layer of all scenes, partitioned by quadkey, and return its manifest.
+
+    See `PartitionedLayer`.
+
+    Args:
+        layers: Polygons of the scenes, in the order of the catalogue.
+        out: Folder of the layer.
+        level: Zoom level of the quadkeys.
+        classes: Class names by class index; empty if all polygons are buildings.
+        scenes: Function that returns the manifest entries of the scenes. Its argument is the number
+            of polygons of each scene that the layer keeps, by id.
+        made_with: Model and catalogue that the layer depends on, for the manifest; plain data.
+        progress: Called after each scene with the number of merged scenes and their total.
+
+    Raises:
+        DataError: The polygons of a scene cannot be read.
+        MissingExtraError: pyarrow is missing.
+        ExportError: The folder is not writable.
+    """
+    outlines = [_in_degrees(layer) for layer in layers]
+    gatherer = DetectionAccumulator(outlines, [layer.gsd_m for layer in layers])
+    kept: Counter[str] = Counter()
+    names = np.array([layer.scene for layer in layers], dtype=object)
+    origins = [layer.provenance for layer in layers]
+    with PartitionedLayer(out, level) as target:
+
+        def write(parts: Sequence[CandidateDetections]) -> None:
+            for part in parts:
+                shown = names[part.scene]
+                kept.update(shown.tolist())
+                columns = _columns(part, shown, classes) | _origin_columns(part.scene, origins)
+                target.add(part.geometry, columns)
+
+        # Merge neighbours one after the other, so that few polygons are held.
+        for count, index in enumerate(_along_a_curve(outlines), 1):
+            write(gatherer.add(index, _read(layers[index], index)))
+            if progress is not None:
+                progress(count, len(layers))
+        write(gatherer.finish())
+        return target.finish({"made_with": dict(made_with), "scenes": scenes(kept)})
+
+
+def _in_degrees(layer: SceneLayer) -> Any:
+    """Return the outline of a scene in degrees."""
+    import pyogrio
+
+    with _explained(layer):
+        crs = pyogrio.read_info(layer.polygons)["crs"]
+    return shapely.transform(layer.outline, _to_crs84(crs))
+
+
+@contextmanager
+def _explained(layer: SceneLayer) -> Iterator[None]:
+    """Raise errors of reading a file as `DataError`."""
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    try:
+        yield
+    except (DataSourceError, DataLayerError) as error:
+        raise DataError(
+            f"{layer.polygons}, the buildings of {layer.scene}, cannot be read: {error}.",
+            remedy="Remove the file and run the same command again; it predicts the scene again.",
+        ) from error
+
+
+def _to_crs84(crs: Any) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return a function that transforms coordinates from a CRS to degrees."""
+    source = CRS.from_user_input(crs)
+    return lambda xy: transform_points(xy, source, CRS84)
+
+
+def _along_a_curve(outlines: Sequence[Any]) -> list[int]:
+    """Return the indices of the outlines in the order of a Z-order curve."""
+    centres = shapely.get_coordinates(shapely.centroid(np.array(outlines, np.object_)))
+    if not len(centres):
+        return []
+    if len(centres) < len(outlines):
+        # Empty outlines have no centre; they are placed at (0, 0).
+        empty = shapely.is_empty(np.array(outlines, np.object_))
+        placed = np.zeros((len(outlines), 2))
+        placed[~empty] = centres
+        centres = placed
+    numbers = morton_codes(centres[:, 0], centres[:, 1], _MERGE_LEVEL)
+    order: list[int] = np.argsort(numbers, kind="stable").tolist()
+    return order
+
+
+def _read(layer: SceneLayer, index: int) -> CandidateDetections:
+    import pyogrio
+
+    with _explained(layer):
+        meta, _, geometry, fields = pyogrio.raw.read(layer.polygons)
+    columns = dict(zip(meta["fields"].tolist(), fields))
+    polygons = make_polygons_valid(
+        np.asarray(
+            shapely.transform(shapely.from_wkb(geometry), _to_crs84(meta["crs"])), np.object_
+        )
+    )
+    count = len(polygons)
+    kind = columns.get("class_id", np.ones(count))
+
+    def figures(name: str) -> NDArray[np.float64]:
+        return np.asarray(columns[name], np.float64)
+
+    return CandidateDetections(
+        geometry=polygons,
+        scene=np.full(count, index),
+        number=np.arange(count),
+        score=np.asarray(columns["score"], np.float32),
+        class_id=np.asarray(kind, np.uint8),
+        area_m2=figures("area_m2"),
+        perimeter_m=figures("perimeter_m"),
+        orientation_deg=figures("orientation_deg"),
+        rectangularity=figures("rectangularity"),
+        cut=np.zeros(count, np.bool_),
+        edge_m=np.full(count, np.nan),
+        gsd_m=np.full(count, layer.gsd_m),
+        seen=np.ones(count, np.int64),
+    )
+
+
+def _columns(
+    part: CandidateDetections, scene: NDArray[np.object_], classes: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    named = {"class": np.array(classes, np.object_)[part.class_id]} if classes else {}
+    figures = {name: getattr(part, name) for name in _FIGURES}
+    return {**named, **figures, "scene": scene, "scenes": part.seen.astype(np.int32)}
+
+
+def _origin_columns(
+    scene: NDArray[np.int64], origins: Sequence[ResultProvenance]
+) -> dict[str, NDArray[Any]]:
+    """Return the columns (n,) of the scenes' origins; None where a scene's is not known."""
+    return {
+        name: np.array([getattr(one, name) for one in origins], dtype=np.object_)[scene]
+        for name in ("imagery_date", "source", "model")
+    }

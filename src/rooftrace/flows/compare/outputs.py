@@ -1,0 +1,358 @@
+"""Files of `rooftrace compare`: both layers with statuses, what needs a look, one conflated layer,
+and tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.density.cells import CellGrid
+from rooftrace.density.files import write_table
+from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
+from rooftrace.io.reproject import reprojected
+from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
+from rooftrace.vector.compare import (
+    CHANGED,
+    GONE,
+    MERGED,
+    MOVED,
+    NEW,
+    OUTSIDE,
+    SAME,
+    SPLIT,
+    STATUSES,
+    SideStatus,
+)
+from rooftrace.vector.match import PackedPolygons
+
+__all__ = [
+    "REVIEWED",
+    "Compared",
+    "Keep",
+    "ReviewCells",
+    "StatusRow",
+    "cells_of",
+    "status_table",
+    "write_cells",
+    "write_conflated",
+    "write_sides",
+]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Polygons = NDArray[np.object_]
+
+Keep = Literal["old", "new", "both"]
+"""Layer whose outlines a conflated layer has where both layers have a building."""
+
+REVIEWED = (CHANGED, MOVED, SPLIT, MERGED, NEW, GONE)
+"""Statuses of buildings that need a look; a changed one has both outlines."""
+
+_CHUNK = 50_000
+_RESERVED = ("fid", "geom", "geometry")
+_PAIRED = (SAME, CHANGED, MOVED)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two layers of buildings with their statuses.
+
+    Args:
+        new, old: The layers.
+        new_plane, old_plane: Their buildings on the plane of the comparison, the new ones without
+            the offset where it was removed.
+        new_status, old_status: Their statuses.
+        plane: The plane of the comparison, in metres.
+        is_shifted: True if the offset was removed.
+        change_share: (n,) and (k,) shares of the buildings of each layer that have surely changed,
+            of two dates of imagery.
+    """
+
+    new: BuildingLayer
+    old: BuildingLayer
+    new_plane: PackedPolygons
+    old_plane: PackedPolygons
+    new_status: SideStatus
+    old_status: SideStatus
+    plane: CRS
+    is_shifted: bool
+    change_share: tuple[Floats, Floats] | None = None
+
+    @property
+    def crs(self) -> CRS:
+        """Coordinate system of the results: that of the old layer, if it has buildings."""
+        return self.old.crs if len(self.old) else self.new.crs
+
+    @cached_property
+    def is_multi(self) -> bool:
+        """True if a building is a multipolygon."""
+        # The byte after that of the byte order is the type: 3 for a polygon, 6 for several.
+        layers = self.new, self.old, *((self.new_plane,) if self.is_shifted else ())
+        return any(wkb[1] == 6 for layer in layers for wkb in layer.wkb.tolist())
+
+    def outlines(self, side: str, index: Ints) -> Polygons:
+        """Return some buildings of a side in the coordinate system of the results.
+
+        Those that were neither shifted nor reprojected have their own coordinates.
+        """
+        layer, packed = (self.new, self.new_plane) if side == "new" else (self.old, self.old_plane)
+        if side == "new" and self.is_shifted:
+            return reprojected(packed.unpack(index), self.plane, self.crs, self._tolerance)
+        own = np.asarray(shapely.from_wkb(layer.wkb[index]), np.object_)
+        return reprojected(own, layer.crs, self.crs, self._tolerance)
+
+    @property
+    def _tolerance(self) -> float:
+        return BEND_M / (111_320.0 if self.crs.is_geographic else 1.0)
+
+    def columns(self, side: str, index: Ints) -> dict[str, NDArray[Any]]:
+        """Return the attributes of some buildings of a side."""
+        sides = [
+            (self.new, self.new_plane, self.new_status),
+            (self.old, self.old_plane, self.old_status),
+        ]
+        (layer, packed, status), (layer_other, packed_other, _) = (
+            sides if side == "new" else sides[::-1]
+        )
+        partner = status.partner[index]
+        has, is_pair = partner >= 0, np.isin(status.status[index], _PAIRED)
+        partner_id = np.full(len(index), None, np.object_)
+        partner_id[has] = layer_other.ids[partner[has]]
+        ratio, east, north = (np.full(len(index), np.nan) for _ in range(3))
+        area, area_other = packed.area[index[has]], packed_other.area[partner[has]]
+        ratio[has] = area / area_other if side == "new" else area_other / area
+        pair = np.flatnonzero(has & is_pair)
+        shift = packed.centre[index[pair]] - packed_other.centre[partner[pair]]
+        east[pair], north[pair] = (shift if side == "new" else -shift).T
+        known = {
+            name: np.where(has, getattr(status, name)[index], np.nan)
+            for name in ("iou", "overlap", "overlap_other")
+        }
+        return {
+            "side": np.full(len(index), side, np.object_),
+            "id": layer.ids[index],
+            "status": np.array(STATUSES, np.object_)[status.status[index]],
+            "partner_id": partner_id,
+            **known,
+            "offset_m": np.hypot(east, north),
+            "offset_east_m": east,
+            "offset_north_m": north,
+            "area_m2": packed.area[index],
+            "area_ratio": ratio,
+            "score": layer.score[index].astype(np.float64),
+            **({} if self.change_share is None else {"change_share": self._changed(side, index)}),
+        }
+
+    def _changed(self, side: str, index: Ints) -> Floats:
+        assert self.change_share is not None
+        return self.change_share[0 if side == "new" else 1][index]
+
+    def chunks(self, statuses: Sequence[int]) -> Iterator[LayerChunk]:
+        """Yield the buildings with one of the statuses, first those of the new layer."""
+        yield LayerChunk(
+            np.zeros(0, np.object_), self.columns("new", np.zeros(0, np.int64))
+        )  # so that a layer without buildings has its columns
+        for side, status in (("new", self.new_status), ("old", self.old_status)):
+            chosen = np.flatnonzero(np.isin(status.status, statuses))
+            for start in range(0, len(chosen), _CHUNK):
+                index = chosen[start : start + _CHUNK]
+                yield LayerChunk(self.outlines(side, index), self.columns(side, index))
+
+
+def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None:
+    """Write the buildings of both layers that have one of the statuses.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    settings = LayerSettings(compared.crs, multi=compared.is_multi)
+    write_layer(path, settings, compared.chunks(statuses))
+
+
+def write_conflated(path: Path, compared: Compared, keep: Keep) -> dict[str, int]:
+    """Write one layer of both without duplicates, with the old layer's attributes.
+
+    Returns:
+        Number of buildings with the outline of each layer.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    from_new, from_old = _chosen(compared, keep)
+    parts = [("old", np.flatnonzero(from_old)), ("new", np.flatnonzero(from_new))]
+
+    def chunks() -> Iterator[LayerChunk]:
+        nothing = np.zeros(0, np.int64)
+        yield LayerChunk(np.zeros(0, np.object_), _attributes(compared, "old", nothing))
+        for side, chosen in parts:
+            for start in range(0, len(chosen), _CHUNK):
+                index = chosen[start : start + _CHUNK]
+                yield LayerChunk(compared.outlines(side, index), _attributes(compared, side, index))
+
+    write_layer(path, LayerSettings(compared.crs, multi=compared.is_multi), chunks())
+    return {side: len(chosen) for side, chosen in parts}
+
+
+def _chosen(compared: Compared, keep: Keep) -> tuple[Bools, Bools]:
+    """Return the buildings whose outlines are written, of the new and of the old layer."""
+    new, old = compared.new_status, compared.old_status
+    # The edge of the imagery cuts the new outline of a building that the old layer has as a whole.
+    cut = (new.status == OUTSIDE) & new.is_linked
+    added = (new.status == NEW) | ((new.status == OUTSIDE) & ~cut)
+    if keep == "old":
+        return added, np.ones(len(old.status), np.bool_)
+    if keep == "new":
+        # Of two dates, a building of the old one alone may still be there.
+        return ~cut, (old.status == OUTSIDE) | ((old.status == SAME) & (old.partner < 0))
+    # A building may have changed into one that is the same as yet another one: it is not replaced.
+    has = np.flatnonzero(new.partner >= 0)
+    mutual = np.zeros(len(new.status), np.bool_)
+    mutual[has] = old.partner[new.partner[has]] == has
+    written = added | np.isin(new.status, (MOVED, SPLIT, MERGED))
+    written |= (new.status == CHANGED) & mutual
+    replaced = np.isin(old.status, (CHANGED, MOVED, SPLIT, MERGED))
+    replaced[replaced] = written[old.partner[replaced]]
+    return written, ~replaced
+
+
+def _attributes(compared: Compared, side: str, index: Ints) -> dict[str, NDArray[Any]]:
+    """Return the attributes of the old layer; a new building has those of its partner."""
+    status = compared.old_status if side == "old" else compared.new_status
+    of_old = index
+    if side == "new":
+        has_old = np.isin(status.status[index], (SAME, CHANGED, MOVED, SPLIT, MERGED))
+        of_old = np.where(has_old, status.partner[index], -1)
+    known = of_old >= 0
+    columns: dict[str, NDArray[Any]] = {}
+    for name, values in compared.old.attributes.items():
+        found = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
+        if values.dtype.kind == "f":
+            found[~known] = np.nan
+        elif values.dtype.kind == "i":
+            found = np.ma.MaskedArray(found, ~known)
+        else:
+            found[~known] = None
+        columns[f"old_{name}" if name.lower() in _RESERVED else name] = found
+    layer = compared.old if side == "old" else compared.new
+    old_id = np.full(len(index), None, np.object_)
+    old_id[known] = compared.old.ids[of_old[known]]
+    return columns | {
+        "compare_layer": np.full(len(index), side, np.object_),
+        "compare_status": np.array(STATUSES, np.object_)[status.status[index]],
+        "compare_old_id": old_id,
+        "compare_score": layer.score[index].astype(np.float64),
+    }
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """Buildings with one status.
+
+    Args:
+        status: Name of the status.
+        new, old: Number of buildings of each layer.
+        new_m2, old_m2: Their area in square metres.
+    """
+
+    status: str
+    new: int
+    old: int
+    new_m2: float
+    old_m2: float
+
+
+def status_table(compared: Compared) -> tuple[StatusRow, ...]:
+    """Return the numbers and areas of the buildings with each status."""
+    columns = []
+    for status, packed in (
+        (compared.new_status, compared.new_plane),
+        (compared.old_status, compared.old_plane),
+    ):
+        codes = status.status.astype(np.int64)
+        columns.append(np.bincount(codes, minlength=len(STATUSES)).tolist())
+        columns.append(np.bincount(codes, packed.area, len(STATUSES)).tolist())
+    return tuple(
+        StatusRow(name, new, old, round(new_m2, 1), round(old_m2, 1))
+        for name, new, new_m2, old, old_m2 in zip(STATUSES, *columns)
+    )
+
+
+@dataclass(frozen=True)
+class ReviewCells:
+    """Counts of buildings by square cell of ground, of those cells that have any.
+
+    Args:
+        cells: The grid.
+        index: (n,) indices of the cells, ascending.
+        new, old: (n, statuses) number of buildings of each layer with their centre in a cell.
+    """
+
+    cells: CellGrid
+    index: Ints
+    new: Ints
+    old: Ints
+
+    @property
+    def to_review(self) -> Ints:
+        """(n,) number of buildings that need a look; a pair, and a group of pieces, counts once."""
+        pairs = self.new[:, [CHANGED, MOVED, MERGED, NEW]].sum(axis=1)
+        return np.asarray(pairs + self.old[:, [SPLIT, GONE]].sum(axis=1))
+
+
+def cells_of(compared: Compared, cell_m: float) -> ReviewCells:
+    """Count the buildings of both layers by cell, without those outside.
+
+    Raises:
+        ConfigError: There are more than `MAX_CELLS`.
+    """
+    sides = [
+        (compared.new_plane, compared.new_status),
+        (compared.old_plane, compared.old_status),
+    ]
+    compared_ones = [status.status != OUTSIDE for _, status in sides]
+    places = np.concatenate(
+        [packed.centre[kept] for (packed, _), kept in zip(sides, compared_ones)]
+    )
+    if not len(places):
+        places = np.zeros((1, 2))
+    (left, bottom), (right, top) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+    # A cell has its left and its lower edge, so a place on the right edge needs one more.
+    cells = CellGrid.over((left, bottom, right + 1e-3, top + 1e-3), cell_m, compared.plane)
+    of_place = [
+        cells.index(*packed.centre[kept].T) for (packed, _), kept in zip(sides, compared_ones)
+    ]
+    index = np.unique(np.concatenate(of_place))
+    counts = []
+    for at, (_, status), kept in zip(of_place, sides, compared_ones):
+        pair = np.searchsorted(index, at) * len(STATUSES) + status.status[kept]
+        found = np.bincount(pair, minlength=len(index) * len(STATUSES))
+        counts.append(found.reshape(len(index), len(STATUSES)).astype(np.int64))
+    return ReviewCells(cells, index, counts[0], counts[1])
+
+
+def write_cells(path: Path, found: ReviewCells) -> None:
+    """Write the counts by cell as a CSV, the cells with most to look at first.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    order = np.lexsort((found.index, -found.to_review))
+    bounds = shapely.bounds(found.cells.polygons(found.index)).reshape(-1, 4)
+    names = [f"{side}_{name}" for side in ("new", "old") for name in STATUSES[:OUTSIDE]]
+    counts = [found.to_review[:, None], found.new[:, :OUTSIDE], found.old[:, :OUTSIDE]]
+    rows = np.concatenate(counts, axis=1)
+    write_table(
+        path,
+        ["left", "bottom", "right", "top", "to_review", *names],
+        ([*bounds[row].tolist(), *rows[row].tolist()] for row in order.tolist()),
+    )

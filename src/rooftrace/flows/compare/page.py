@@ -1,0 +1,266 @@
+"""The report of a comparison as one HTML page: figures, a map, and the cells with most to review.
+
+The page needs no network.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from affine import Affine
+from markupsafe import Markup
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from rooftrace.flows.compare.outputs import Compared, ReviewCells
+from rooftrace.io.html import render_page
+from rooftrace.vector.compare import (
+    CHANGED,
+    GONE,
+    MERGED,
+    MOVED,
+    NEW,
+    OUTSIDE,
+    SAME,
+    SPLIT,
+    STATUSES,
+)
+
+__all__ = ["COLOURS", "MEANINGS", "render"]
+
+Floats = NDArray[np.float64]
+
+COLOURS = {
+    "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
+    "merged": "#56b4e9", "new": "#009e73", "gone": "#d55e00", "outside": "#c9cdd2",
+}  # fmt: skip
+"""Colour of each status (Okabe and Ito 2008), which colour-blind readers can distinguish."""
+
+MEANINGS = {
+    "same": "in both layers, with nearly the same outline",
+    "changed": "in both layers, with another outline",
+    "moved": "in both layers, with one shape at another place",
+    "split": "one old building, several new ones",
+    "merged": "several old buildings, one new one",
+    "new": "in the new layer only",
+    "gone": "in the old layer only, on ground that was seen",
+    "outside": "on ground that was not seen, or that was seen in part",
+}
+
+_LONGEST_PX = 1600
+_DRAWN = 30_000
+"""Maximum number of buildings that are drawn as outlines; more are drawn as dots."""
+
+_MAX_CELLS = 900
+"""Maximum number of cells that the map shows."""
+
+_EXAMPLES = 6
+"""Maximum number of buildings of each status that are drawn."""
+
+_EXAMPLE_PX = 150
+_MIN_EXAMPLE_M = 25.0
+"""Minimum side of the ground that an example shows, in metres."""
+
+_MAX_NEIGHBOURS = 60
+_ROWS = 20
+_MARGIN = 0.02
+
+
+def render(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
+    """Return the whole page as text for UTF-8.
+
+    Args:
+        figures: Figures of the report.
+        compared: Both layers.
+        cells: Counts by cell.
+    """
+    order = np.lexsort((cells.index, -cells.to_review))[:_ROWS]
+    outlines = cells.cells.polygons(cells.index[order])
+    middle = shapely.get_coordinates(shapely.centroid(outlines)).reshape(-1, 2)
+    rows = [
+        (f"{x:.0f}, {y:.0f}", int(count), *_counts(cells, place))
+        for (x, y), count, place in zip(middle.tolist(), cells.to_review[order], order.tolist())
+        if count
+    ]
+    drawn, metres = _picture(compared)
+    return render_page(
+        "compare.html",
+        {"number": lambda value: f"{value:,}", "metres": lambda value: f"{value:,.0f}"},
+        figures=figures,
+        titles=[Path(figures[side]).name for side in ("new", "old")],
+        to_review=int(cells.to_review.sum()),
+        colours=COLOURS,
+        meanings=MEANINGS,
+        map=_map(drawn, cells, metres, _extent(compared)),
+        is_dotted=_is_dotted(compared),
+        cell_m=cells.cells.cell_m,
+        rows=rows,
+        examples=_examples(compared),
+        version=metadata.version("rooftrace"),
+    )
+
+
+def _counts(cells: ReviewCells, place: int) -> list[int]:
+    new, changed, moved, merged, same = cells.new[
+        place, [NEW, CHANGED, MOVED, MERGED, SAME]
+    ].tolist()
+    gone, split = cells.old[place, [GONE, SPLIT]].tolist()
+    return [new, gone, changed, moved, split, merged, same]
+
+
+def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
+    """Return drawings of the largest buildings of each status that needs a look."""
+    new, old = (
+        (compared.new_plane, compared.new_status.status),
+        (compared.old_plane, compared.old_status.status),
+    )
+    shown = []
+    for code, (packed, status) in (
+        (NEW, new), (GONE, old), (CHANGED, new), (MOVED, new), (SPLIT, old), (MERGED, new),
+    ):  # fmt: skip
+        chosen = np.flatnonzero(status == code)
+        chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")][:_EXAMPLES]
+        if len(chosen):
+            drawn = [_example(compared, packed.bounds[index]) for index in chosen.tolist()]
+            shown.append((STATUSES[code], drawn))
+    return shown
+
+
+def _example(compared: Compared, bounds: Floats) -> Markup:
+    """Draw the buildings of both layers around the bounds of one of them."""
+    middle = (bounds[:2] + bounds[2:]) / 2
+    side = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
+    low, high = middle - side / 2, middle + side / 2
+    parts = []
+    for packed, status, kind in (
+        (compared.new_plane, compared.new_status.status, "now"),
+        (compared.old_plane, compared.old_status.status, "before"),
+    ):
+        near = (packed.bounds[:, :2] < high).all(axis=1) & (packed.bounds[:, 2:] > low).all(axis=1)
+        index = np.flatnonzero(near)[:_MAX_NEIGHBOURS]
+        for outline, code in zip(packed.unpack(index), status[index].tolist()):
+            path = "".join(
+                f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in _placed(ring, low, side))}Z"
+                for ring in shapely.get_rings(shapely.get_parts(outline))
+            )
+            colour = COLOURS[STATUSES[code]]
+            style = f"fill:{colour}" if kind == "now" else f"stroke:{colour}"
+            parts.append(f'<path class="{kind}" style="{style}" d="{path}"/>')
+    # Made from numbers and this module's own colours.
+    return Markup(  # noqa: S704  # nosec B704
+        f'<svg class="example" viewBox="0 0 {_EXAMPLE_PX} {_EXAMPLE_PX}" role="img" '
+        f'aria-label="{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}">'
+        f"<title>{side:.0f} m around {middle[0]:.0f}, {middle[1]:.0f}</title>"
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _placed(ring: shapely.LinearRing, low: Floats, side: float) -> Floats:
+    """Return the (n, 2) corners of a ring in a drawing, y downwards."""
+    share = (shapely.get_coordinates(ring) - low) / side * _EXAMPLE_PX
+    return np.stack([share[:, 0], _EXAMPLE_PX - share[:, 1]], axis=1)
+
+
+def _is_dotted(compared: Compared) -> bool:
+    return len(compared.new) + len(compared.old) > _DRAWN
+
+
+def _extent(compared: Compared) -> tuple[float, float, float, float]:
+    """Return the rectangle of the map: all buildings that were compared."""
+    shown = compared.old_status.status != OUTSIDE
+    boxes = np.concatenate([compared.new_plane.bounds, compared.old_plane.bounds[shown]])
+    if not len(boxes):
+        boxes = compared.old_plane.bounds
+    left, bottom = boxes[:, :2].min(axis=0).tolist()
+    right, top = boxes[:, 2:].max(axis=0).tolist()
+    margin = _MARGIN * max(right - left, top - bottom)
+    return left - margin, bottom - margin, right + margin, top + margin
+
+
+def _picture(compared: Compared) -> tuple[NDArray[np.uint8], float]:
+    """Return the map as (y, x) codes of statuses from 1, and its metres per pixel."""
+    left, bottom, right, top = _extent(compared)
+    metres = max(right - left, top - bottom) / _LONGEST_PX
+    shape = max(1, round((top - bottom) / metres)), max(1, round((right - left) / metres))
+    codes = np.zeros(shape, np.uint8)
+    # What needs a look lies on top.
+    layers = [
+        (compared.old_plane, compared.old_status.status, (OUTSIDE, GONE)),
+        (compared.new_plane, compared.new_status.status, (OUTSIDE, SAME)),
+        (compared.new_plane, compared.new_status.status, (SPLIT, MERGED, CHANGED, MOVED, NEW)),
+    ]
+    for packed, status, wanted in layers:
+        chosen = np.flatnonzero(np.isin(status, wanted))
+        chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")]
+        if not len(chosen):
+            continue
+        if _is_dotted(compared):
+            _draw_dots(codes, packed.centre[chosen], status[chosen] + 1, (left, top), metres)
+        else:
+            rasterize(
+                zip(packed.unpack(chosen), (status[chosen] + 1).tolist()), out=codes,
+                transform=Affine(metres, 0, left, 0, -metres, top), all_touched=True,
+            )  # fmt: skip
+    return codes, metres
+
+
+def _draw_dots(
+    codes: NDArray[np.uint8],
+    centre: Floats,
+    code: NDArray[np.uint8],
+    corner: tuple[float, float],
+    metres: float,
+) -> None:
+    cols = ((centre[:, 0] - corner[0]) / metres).astype(np.int64)
+    rows = ((corner[1] - centre[:, 1]) / metres).astype(np.int64)
+    height, width = codes.shape
+    for down in (0, 1):
+        for right in (0, 1):
+            row, col = rows + down, cols + right
+            inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
+            codes[row[inside], col[inside]] = code[inside]
+
+
+def _map(
+    codes: NDArray[np.uint8],
+    cells: ReviewCells,
+    metres: float,
+    extent: tuple[float, float, float, float],
+) -> Markup:
+    """Return the picture with the cells over it, as SVG; a cell shows its counts."""
+    table = np.zeros((len(COLOURS) + 1, 4), np.uint8)
+    for number, colour in enumerate(COLOURS.values(), 1):
+        red, green, blue = bytes.fromhex(colour[1:])
+        table[number] = (blue, green, red, 255)
+    good, encoded = cv2.imencode(".png", table[codes], [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    assert good
+    address = base64.b64encode(encoded.tobytes()).decode()
+    height, width = codes.shape
+    left, _, _, top = extent
+    most = np.argsort(-cells.to_review, kind="stable")[:_MAX_CELLS]
+    boxes = shapely.bounds(cells.cells.polygons(cells.index[most])).reshape(-1, 4)
+    side = cells.cells.cell_m / metres
+    parts = []
+    for place, (west, _, _, north) in zip(most.tolist(), boxes.tolist()):
+        new, gone, changed, moved, split, merged, same = _counts(cells, place)
+        title = (
+            f"{int(cells.to_review[place])} to review: {new} new, {gone} gone, {changed} changed, "
+            f"{moved} moved, {split} split, {merged} merged; {same} the same"
+        )
+        parts.append(
+            f'<rect class="cell" x="{(west - left) / metres:.1f}" y="{(top - north) / metres:.1f}" '
+            f'width="{side:.1f}" height="{side:.1f}"><title>{title}</title></rect>'
+        )
+    # Made from numbers alone.
+    return Markup(  # noqa: S704  # nosec B704
+        f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="Map of the '
+        f'statuses"><image width="{width}" height="{height}" '
+        f'href="data:image/png;base64,{address}"/>{"".join(parts)}</svg>'
+    )

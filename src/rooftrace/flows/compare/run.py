@@ -1,0 +1,420 @@
+"""`rooftrace compare`: what is new, gone or changed between two layers of buildings."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.machine import peak_rss_mb
+from rooftrace.core.text import plural
+from rooftrace.density.cells import metric_crs
+from rooftrace.flows.compare.dates import (
+    PROBABILITY_FILES,
+    Dates,
+    keep_sure_changes,
+    predict_dates,
+    probabilities_of,
+)
+from rooftrace.flows.compare.inputs import (
+    BuildingLayer,
+    on_plane,
+    read_buildings_layer,
+)
+from rooftrace.flows.compare.osm import changeset_tags, osm_outlines, write_osm
+from rooftrace.flows.compare.outputs import (
+    REVIEWED,
+    Compared,
+    Keep,
+    StatusRow,
+    cells_of,
+    status_table,
+    write_cells,
+    write_conflated,
+    write_sides,
+)
+from rooftrace.flows.compare.page import render
+from rooftrace.flows.compare.seen_ground import mark_outside
+from rooftrace.io.files import export_error, write_atomically, write_json
+from rooftrace.io.gdal import is_raster
+from rooftrace.io.reproject import degrees_text, transform_points
+from rooftrace.predict.model_set import ModelSet
+from rooftrace.vector.compare import (
+    NEW,
+    STATUSES,
+    CompareRules,
+    compare_layers,
+)
+from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
+
+__all__ = ["CompareOptions", "CompareReport", "run_compare"]
+
+Progress = Callable[[int, int], None]
+"""Function that is called with the numbers of finished and of all steps."""
+
+_STEPS = 5
+_NOTED_OFFSET_M = 0.5
+"""Length of an offset from which a note proposes to remove it."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of a comparison.
+
+    Args:
+        imagery: Images that the new layer was made from: they say what was seen.
+        area: File of polygons of the area that was seen.
+        rules: Limits of the statuses.
+        remove_offset: True to move the new layer by the estimated offset onto the old one.
+        cell_m: Side in metres of the cells of the report.
+        keep: Outlines of the conflated layer; None writes no such layer.
+        to_osm: True to write the new buildings for JOSM.
+        imagery_date, source: Date and source of the imagery, for the changeset.
+        models: Model that predicts NEW and OLD, which are two images; None for layers.
+        threshold: Probability from which a pixel is a building, in images and probabilities;
+            default: the model's own, or 0.5.
+    """
+
+    imagery: tuple[Path, ...] = ()
+    area: Path | None = None
+    rules: CompareRules = field(default_factory=CompareRules)
+    remove_offset: bool = False
+    cell_m: float = 500.0
+    keep: Keep | None = None
+    to_osm: bool = False
+    imagery_date: str | None = None
+    source: str | None = None
+    models: ModelSet | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """Result of `run_compare`.
+
+    Args:
+        new, old: Names of the inputs.
+        files: Files that were written.
+        table: Number and area of the buildings with each status.
+        matched: Number of pairs with an IoU of at least 0.5.
+        offset: Estimated offset; None where there were too few pairs.
+        offset_removed: True if the new layer was moved by it.
+        coverage: Source of the ground that was seen: `imagery`, `area`, `mask` or `bounds`.
+        conflated: Number of buildings with the outline of each layer; None without.
+        osm: Number of buildings written for JOSM; None without.
+        plane: Coordinate system of the comparison.
+        rules: Limits of the statuses.
+        dates: Probabilities of two dates, and their limits; None for two layers.
+        seconds: Time of the whole comparison.
+        peak_rss_mb: Peak memory of the process.
+        notes: Assumptions that the user should know.
+        imagery: Images that the new layer was made from.
+    """
+
+    new: str
+    old: str
+    files: tuple[Path, ...]
+    table: tuple[StatusRow, ...]
+    matched: int
+    offset: LayerOffset | None
+    offset_removed: bool
+    coverage: str
+    conflated: dict[str, int] | None
+    osm: int | None
+    plane: str
+    rules: CompareRules
+    dates: Dates | None
+    seconds: float
+    peak_rss_mb: float
+    notes: tuple[str, ...]
+    imagery: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        return {
+            **self.figures(),
+            "files": [str(file) for file in self.files],
+            "seconds": self.seconds,
+            "peak_rss_mb": self.peak_rss_mb,
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Return what depends on the inputs and the options alone."""
+        return {
+            "new": self.new,
+            "old": self.old,
+            "imagery": list(self.imagery),
+            "statuses": {
+                row.status: {k: v for k, v in asdict(row).items() if k != "status"}
+                for row in self.table
+            },
+            "matched": self.matched,
+            "offset": None if self.offset is None else self.offset.to_json(),
+            "offset_removed": self.offset_removed,
+            "coverage": self.coverage,
+            "conflated": self.conflated,
+            "osm": self.osm,
+            "crs": self.plane,
+            "rules": asdict(self.rules),
+            **({} if self.dates is None else {"dates": self.dates.to_json()}),
+            "notes": list(self.notes),
+        }
+
+
+def run_compare(
+    new: Path,
+    old: Path,
+    out: Path,
+    options: CompareOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> CompareReport:
+    """Compare two layers of buildings and write the results to a folder.
+
+    Args:
+        new, old: Files or folders of polygons, or masks; two rasters of probabilities; or two
+            images, with `models`.
+        out: Folder of the results; it is created where it is missing.
+        options: Options; default: those of `CompareOptions`.
+        progress: See `Progress`.
+
+    Raises:
+        ConfigError: An input would be replaced, there are too many cells, or the options do not fit
+            together.
+        DataError, GeoreferenceError, LabelError: An input cannot be used.
+        BundleError, PredictError: An image cannot be predicted.
+        ExportError: A result cannot be written.
+    """
+    options = options or CompareOptions()
+    started = time.perf_counter()
+    _check_paths(new, old, out, options)
+    step = _steps(progress, _STEPS + (0 if options.models is None else 2))
+    dates = None
+    if options.models is not None:
+        new_layer, old_layer, dates = predict_dates(
+            new, old, options.models, options.threshold, out, step
+        )
+    else:
+        limit = options.threshold
+        old_layer = read_buildings_layer(
+            old, attributes=options.keep is not None, threshold=limit if is_raster(old) else None
+        )
+        new_layer = read_buildings_layer(new, threshold=limit if is_raster(new) else None)
+        dates = probabilities_of(new, old, limit)
+    step()
+    plane = _plane(new_layer, old_layer)
+    old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
+    notes = [*new_layer.notes, *old_layer.notes]
+    step()
+    workers = os.cpu_count() or 1
+    offset = estimate_offset(new_plane, old_plane, workers)
+    is_shifted = options.remove_offset and offset is not None
+    in_place = new_plane
+    if offset is not None and is_shifted:
+        new_plane = new_plane.shifted(-offset.at(new_plane.centre))
+    notes += _offset_notes(offset, options.remove_offset)
+    found = compare_layers(new_plane, old_plane, options.rules, workers)
+    step()
+    shift = offset if is_shifted else None
+    coverage, change_share = "imagery", None
+    if dates is None or options.imagery or options.area is not None:
+        masks = new_layer.masks if dates is None else ()
+        coverage = mark_outside(
+            (new_plane, found.new), (old_plane, found.old), plane, options.imagery, options.area,
+            masks, shift,
+        )  # fmt: skip
+    if dates is not None:
+        change_share, unsure = keep_sure_changes(
+            (in_place, found.new), (old_plane, found.old), dates, plane, offset
+        )
+        notes += unsure
+    if coverage == "bounds":
+        notes.append(
+            f"{new} does not say which ground was seen: buildings of {old} outside of the bounding "
+            "box of its buildings count as outside, those inside without a match as gone. Give "
+            "--imagery or --area."
+        )
+    if coverage == "mask" and new_layer.masks != (new,):
+        notes.append(
+            f"The valid pixels of {new_layer.masks[0]}, beside {new}, say which ground was seen."
+        )
+    compared = Compared(
+        new_layer, old_layer, new_plane, old_plane, found.new, found.old, plane, is_shifted,
+        change_share,
+    )  # fmt: skip
+    cells = cells_of(compared, options.cell_m)
+    step()
+    files, conflated, in_osm = _write(compared, out, options, notes)
+    table = status_table(compared)
+    report = CompareReport(
+        str(new), str(old), (), table, found.matched, offset, is_shifted, coverage, conflated,
+        in_osm, plane.to_string(), options.rules, dates, 0.0, 0.0, tuple(notes),
+        tuple(map(str, options.imagery)),
+    )  # fmt: skip
+    write_cells(out / "cells.csv", cells)
+    write_json(out / "compare.json", report.figures())
+    write_atomically(out / "report.html", render(report.figures(), compared, cells).encode())
+    step()
+    names = ["compare.gpkg", "review.geojson", "cells.csv", "compare.json", "report.html"]
+    if options.models is not None:
+        names += PROBABILITY_FILES
+    return replace(
+        report,
+        files=(*(out / name for name in names), *files),
+        seconds=time.perf_counter() - started,
+        peak_rss_mb=peak_rss_mb(),
+    )
+
+
+def _steps(progress: Progress | None, count: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, count)
+
+    return step
+
+
+def _check_paths(new: Path, old: Path, out: Path, options: CompareOptions) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(
+            f"-o received {out}, which is a file; expected a folder for the results.",
+            remedy="Give the name of a folder: -o compared",
+        )
+    for path in (*options.imagery, *([] if options.area is None else [options.area])):
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+    if new.exists() and old.exists() and new.samefile(old):
+        raise ConfigError(
+            f"NEW and OLD are both {new}; expected two layers.", remedy="Give two different files."
+        )
+    inside = [path for path in (new, old) if path.parent.resolve() == out.resolve()]
+    written = ["compare.gpkg", "review.geojson", "conflated.gpkg", "new.osm"]
+    if options.models is not None:
+        written += PROBABILITY_FILES
+    elif options.threshold is not None and not (is_raster(new) or is_raster(old)):
+        raise ConfigError(
+            f"--threshold received {options.threshold:g}, but neither NEW nor OLD is a raster.",
+            remedy="Remove it, or give two rasters of probabilities, or two images with -m.",
+        )
+    for path in inside:
+        if path.name in written:
+            raise ConfigError(
+                f"-o received {out}, where the results would replace the input {path}.",
+                remedy="Give another folder with -o.",
+            )
+    if options.rules.move_m > options.rules.max_move_m:
+        raise ConfigError(
+            f"--move received {options.rules.move_m:g} m, which is more than --max-move, "
+            f"{options.rules.max_move_m:g} m.",
+            remedy="Give a larger --max-move, or a smaller --move.",
+        )
+    if not options.to_osm and (options.imagery_date or options.source):
+        raise ConfigError(
+            "--imagery-date and --source describe the changeset of an .osm file, which is not "
+            "written.",
+            remedy="Add --to osm, or remove them.",
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise export_error(out, error) from error
+
+
+def _plane(new: BuildingLayer, old: BuildingLayer) -> CRS:
+    """Return a plane in metres for both layers.
+
+    Raises:
+        DataError: Both are empty, or they do not overlap.
+    """
+    known = [layer for layer in (new, old) if len(layer)]
+    if not known:
+        raise DataError(
+            f"Neither {new.name} nor {old.name} holds a building.",
+            remedy="Check that both are layers of buildings.",
+        )
+    bounds = known[0].bounds_xy
+    if len(known) == 2:
+        other = _bounds_in(known[1], known[0].crs)
+        if not shapely.box(*bounds).intersects(shapely.box(*other)):
+            raise DataError(
+                f"{new.name} ({degrees_text(new.bounds_xy, new.crs)}) and {old.name} "
+                f"({degrees_text(old.bounds_xy, old.crs)}) show different places.",
+                remedy="Give layers of one place, or check both coordinate systems.",
+            )
+        # The plane is true where the new layer is; the old one may be that of a country.
+    return metric_crs(known[0].crs, bounds)
+
+
+def _bounds_in(layer: BuildingLayer, crs: CRS) -> tuple[float, float, float, float]:
+    left, bottom, right, top = layer.bounds_xy
+    side = np.linspace(0, 1, 21)
+    xs, ys = left + side * (right - left), bottom + side * (top - bottom)
+    edge = np.concatenate(
+        [np.stack([xs, np.full(21, y)], 1) for y in (bottom, top)]
+        + [np.stack([np.full(21, x), ys], 1) for x in (left, right)]
+    )
+    xy = transform_points(edge, layer.crs, crs)
+    xy = xy[np.isfinite(xy).all(axis=1)]
+    if not len(xy):
+        return (np.inf, np.inf, np.inf, np.inf)
+    (low_x, low_y), (high_x, high_y) = xy.min(axis=0).tolist(), xy.max(axis=0).tolist()
+    return low_x, low_y, high_x, high_y
+
+
+def _offset_notes(offset: LayerOffset | None, is_wanted: bool) -> list[str]:
+    if offset is None:
+        return (
+            ["There are too few pairs of one shape to estimate an offset; none was removed."]
+            if is_wanted
+            else []
+        )
+    if is_wanted or offset.length_m < _NOTED_OFFSET_M:
+        return []
+    east, north = offset.xy.tolist()
+    note = (
+        f"NEW lies {abs(east):.1f} m to the {'east' if east >= 0 else 'west'} and {abs(north):.1f} "
+        f"m to the {'north' if north >= 0 else 'south'} of OLD (median of "
+        f"{plural(offset.pairs, 'pair')}). Remove this offset with --remove-offset."
+    )
+    return [note]
+
+
+def _write(
+    compared: Compared, out: Path, options: CompareOptions, notes: list[str]
+) -> tuple[list[Path], dict[str, int] | None, int | None]:
+    """Write the layers; return the files that were asked for, and what they hold."""
+    write_sides(out / "compare.gpkg", compared, range(len(STATUSES)))
+    write_sides(out / "review.geojson", compared, REVIEWED)
+    files, conflated, in_osm = [], None, None
+    if options.keep is not None:
+        files.append(out / "conflated.gpkg")
+        conflated = write_conflated(files[-1], compared, options.keep)
+    if options.to_osm:
+        files.append(out / "new.osm")
+        chosen = np.flatnonzero(compared.new_status.status == NEW)
+        outlines = osm_outlines(compared.new_plane.unpack(chosen))
+        tags = changeset_tags(options.source, options.imagery_date)
+        in_osm, left_out = write_osm(files[-1], outlines, compared.plane, tags)
+        if left_out:
+            notes.append(
+                f"{plural(left_out, 'building')} with more than 2,000 corners, or without an area "
+                f"after rounding, {'is' if left_out == 1 else 'are'} not in {files[-1].name}."
+            )
+        if not options.source:
+            notes.append(
+                f"{files[-1].name} does not name the source of the imagery, which a changeset "
+                "needs: give it with --source."
+            )
+    return files, conflated, in_osm

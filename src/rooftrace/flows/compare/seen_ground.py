@@ -1,0 +1,189 @@
+"""Ground that was seen: buildings on other ground are neither new nor gone, but `outside`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.features import rasterize
+
+from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.types import RasterSource, Window
+from rooftrace.flows.compare.inputs import BEND_M, areal
+from rooftrace.io.area import Area, no_area_crs, read_area
+from rooftrace.io.georeferenced import close_source
+from rooftrace.io.raster import open_image
+from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
+from rooftrace.vector.layer_offset import LayerOffset
+from rooftrace.vector.match import PackedPolygons, shifted
+
+__all__ = ["mark_outside"]
+
+Floats = NDArray[np.float64]
+Polygons = NDArray[np.object_]
+
+_SEEN_SHARE = 0.5
+"""Minimum share of a building's pixels that an image shows where the building can be gone."""
+
+_WHOLE_SHARE = 0.95
+"""Minimum share of a building's pixels that an image shows where the building can have changed: the
+edge of the imagery cuts the new outline of any other."""
+
+_BLOCK_PX = 2048
+_CHUNK = 50_000
+
+
+def mark_outside(
+    new: tuple[PackedPolygons, SideStatus],
+    old: tuple[PackedPolygons, SideStatus],
+    plane: CRS,
+    imagery: Sequence[Path],
+    area_file: Path | None,
+    masks: Sequence[Path],
+    shift: LayerOffset | None,
+) -> str:
+    """Set the status of buildings on ground that was not seen; return what says so.
+
+    Args:
+        new, old: Buildings and statuses of both layers; the statuses are changed.
+        plane: Coordinate system of the buildings.
+        imagery: Images that the new layer was made from.
+        area_file: File of polygons of the area that was seen.
+        masks: Rasters that say it where there are no images.
+        shift: Offset that was removed from the new layer.
+
+    Returns:
+        `imagery`, `area`, `mask` or `bounds`.
+
+    Raises:
+        DataError, GeoreferenceError: A file cannot be used.
+    """
+    area = None if area_file is None else read_area(area_file)
+    images = tuple(imagery) or tuple(masks)
+    if area is None and not images:
+        _mark_outside_bounds(new[0], old)
+        return "bounds"
+    if area is not None:
+        for index in _chunks(new[1], NEW):
+            share = _inside_share(area, plane, new[0].unpack(index))
+            new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
+    with ExitStack() as opened:
+        sources = []
+        for path in images:
+            sources.append(open_image(path))
+            opened.callback(close_source, sources[-1])
+        for code, least in ((GONE, _SEEN_SHARE), (CHANGED, _WHOLE_SHARE)):
+            for index in _chunks(old[1], code):
+                outlines = old[0].unpack(index)
+                seen = np.ones(len(index))
+                if area is not None:
+                    seen = _inside_share(area, plane, outlines)
+                if shift is not None:
+                    # The images have the offset that was removed from the new layer.
+                    outlines = shifted(outlines, shift.at(old[0].centre[index]))
+                if sources:
+                    shown = [_seen_share(source, plane, outlines) for source in sources]
+                    seen = np.minimum(seen, np.max(shown, axis=0))
+                old[1].status[index[seen < least]] = OUTSIDE
+    changed = np.flatnonzero(new[1].status == CHANGED)
+    cut = old[1].status[new[1].partner[changed]] == OUTSIDE
+    new[1].status[changed[cut]] = OUTSIDE
+    return "imagery" if imagery else "mask" if masks else "area"
+
+
+def _mark_outside_bounds(new: PackedPolygons, old: tuple[PackedPolygons, SideStatus]) -> None:
+    """Set the status of old buildings without a match outside the bounds of the new layer."""
+    if not len(new):
+        return
+    low, high = new.bounds[:, :2].min(axis=0), new.bounds[:, 2:].max(axis=0)
+    gone = np.flatnonzero(old[1].status == GONE)
+    inside = ((old[0].centre[gone] >= low) & (old[0].centre[gone] <= high)).all(axis=1)
+    old[1].status[gone[~inside]] = OUTSIDE
+
+
+def _chunks(status: SideStatus, code: int) -> list[NDArray[np.int64]]:
+    chosen = np.flatnonzero(status.status == code)
+    return [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
+
+
+def _inside_share(area: Area, plane: CRS, geometry: Polygons) -> Floats:
+    """Return (n,) share of each building on the plane that lies in an area.
+
+    Raises:
+        GeoreferenceError: The area has no coordinate system.
+    """
+    if area.crs is None:
+        raise no_area_crs(area)
+    outline = shapely.union_all(areal(reprojected(area.geometry, area.crs, plane, BEND_M)))
+    shapely.prepare(outline)
+    share = shapely.contains_properly(outline, geometry).astype(np.float64)
+    edge = np.flatnonzero((share == 0) & shapely.intersects(outline, geometry))
+    common = shapely.area(shapely.intersection(geometry[edge], outline))
+    share[edge] = common / shapely.area(geometry[edge])
+    return share
+
+
+def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
+    """Return (n,) share of the pixels of each building on the plane that an image shows.
+
+    Only the blocks of the image in which there are buildings are read.
+
+    Args:
+        source: Image; its nodata shows nothing.
+        plane: Coordinate system of the buildings.
+        geometry: (n,) buildings.
+
+    Raises:
+        GeoreferenceError: The image has no coordinate system.
+        DataError: It cannot be read.
+    """
+    grid = source.grid
+    if grid.crs is None:
+        raise GeoreferenceError(
+            f"{source.name} has no coordinate system, so it does not say what was seen.",
+            remedy="Assign one (gdal_edit -a_srs), or draw the area that was seen: --area FILE",
+        )
+    if outline_bounds(grid, plane) is None:
+        return np.zeros(len(geometry))
+    projected = reprojected(geometry, plane, grid.crs, abs(grid.transform.determinant) ** 0.5 / 10)
+    pixels = np.asarray(shapely.transform(projected, grid.to_pixels), np.object_)
+    bounds = shapely.bounds(pixels).reshape(-1, 4)
+    near = np.flatnonzero(
+        np.isfinite(bounds).all(axis=1)
+        & (bounds[:, 0] < grid.width) & (bounds[:, 2] > 0)
+        & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
+    )  # fmt: skip
+    seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
+    tree = shapely.STRtree(pixels[near])
+    whole = Window.whole(grid.shape)
+    for strip in whole.strips(_BLOCK_PX):
+        for col in range(0, grid.width, _BLOCK_PX):
+            window = Window(strip.row, col, strip.height, min(_BLOCK_PX, grid.width - col))
+            frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+            here = near[np.sort(tree.query(frame))]
+            if len(here):
+                _count(source, window, pixels, here, seen, drawn)
+    area = shapely.area(pixels)
+    # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
+    return np.asarray(seen / np.maximum(np.maximum(drawn, np.floor(area * 0.95)), 1))
+
+
+def _count(
+    source: RasterSource, window: Window, pixels: Polygons, here: NDArray[np.int64],
+    seen: Floats, drawn: Floats,
+) -> None:  # fmt: skip
+    """Add the pixels of a window to those drawn and seen of the buildings `here`."""
+    valid = source.read(window).valid
+    shapes = shapely.transform(pixels[here], lambda xy: xy - (window.col, window.row))
+    numbers = rasterize(
+        zip(shapes, range(1, len(here) + 1)), window.shape_yx, dtype=np.int32, all_touched=True
+    )
+    count = len(here) + 1
+    drawn[here] += np.bincount(numbers.ravel(), minlength=count)[1:]
+    seen[here] += np.bincount(numbers[valid], minlength=count)[1:]

@@ -1,0 +1,238 @@
+"""Inputs of `rooftrace density`: a mask, polygons of buildings, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError
+from rooftrace.core.names import result_name
+from rooftrace.core.types import GeoGrid, Window
+from rooftrace.io.legend import NODATA
+from rooftrace.io.raster import open_raster
+from rooftrace.io.vector_read import VectorFile, is_vector_file
+from rooftrace.labels.config import LabelConfig
+from rooftrace.labels.mask_values import LabelFile, LabelRule
+from rooftrace.vector.trace_blocks import BlockPolygonizer
+
+__all__ = [
+    "BuildingPolygons",
+    "MaskFile",
+    "Progress",
+    "read_buildings",
+    "sort_inputs",
+    "stem_of",
+    "trace_regions",
+]
+
+Mask8 = NDArray[np.uint8]
+Polygons = NDArray[np.object_]
+Progress = Callable[[int, int], None]
+
+_BLOCK_PX = 2**24
+_BAND_PX = 512
+"""Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""
+
+_ENDINGS = (".tif", ".gpkg", ".png", ".csv", ".json")
+_NO_MASK = (
+    "A mask holds class indices with 1 for buildings, or 0 and 255. Where it has other classes, "
+    "or its 255 is nodata, name the class of buildings: --building 1"
+)
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask that is read in blocks of whole rows: 1 is building, 0 is not, NODATA is unknown.
+
+    Args:
+        path: Path of the mask.
+        label: Reader of its class indices.
+        building_class: Class index of buildings.
+    """
+
+    path: Path
+    label: LabelFile
+    building_class: int
+
+    @classmethod
+    def of(cls, path: Path, building: str | None = None) -> MaskFile:
+        """Open the mask of a file.
+
+        Args:
+            path: Path of the mask.
+            building: Class index of buildings; default 1, or 255 where the mask has no 1.
+
+        Raises:
+            DataError: The file cannot be read.
+            ConfigError: `building` is no class index.
+        """
+        file = open_raster(path, palette="indices")
+        rule, index = LabelConfig().rule(), 1
+        if building is None and file.nodata[0] == NODATA and open_raster(path).bands > 1:
+            # Class indices with a colour table, as rooftrace writes them: without a building the
+            # file has no 1, and its 255 is no building either.
+            rule = LabelRule(rule.classes, values=((0, 0), (1, 1)))
+        elif building is not None:
+            if not building.isdecimal() or not 0 < int(building) < NODATA:
+                raise ConfigError(
+                    f"--building received {building!r}; for a mask, expected the index of a class, "
+                    f"1 to {NODATA - 1}.",
+                    remedy="Inspect the mask's values, for instance: gdalinfo -hist MASK",
+                )
+            rule, index = LabelRule(tuple(map(str, range(NODATA)))), int(building)
+        return cls(path, LabelFile(path, rule, file.grid, path.name), index)
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.label.grid
+
+    def blocks(self, progress: Progress | None = None) -> Iterator[tuple[Window, Mask8]]:
+        """Yield windows that partition the mask, from top to bottom, with their values.
+
+        Args:
+            progress: Function that is called with the numbers of finished and of all pixels.
+
+        Raises:
+            DataError: The file cannot be read.
+            LabelError: A value is no class.
+        """
+        whole = Window.whole(self.grid.shape)
+        rows = max(_BLOCK_PX // self.grid.width // _BAND_PX, 1) * _BAND_PX
+        for window in whole.strips(rows):
+            try:
+                mask = self.label.read(window)
+            except LabelError as error:
+                raise LabelError(error.message, remedy=_NO_MASK) from error
+            built = (mask.data == self.building_class).view(np.uint8)
+            yield window, np.where(mask.valid, built, np.uint8(NODATA))
+            if progress is not None:
+                progress(window.row_stop * window.width, whole.area_px)
+
+
+def trace_regions(
+    shape_yx: tuple[int, int], blocks: Iterable[tuple[Window, Mask8]]
+) -> Iterator[Polygons]:
+    """Yield the regions of pixels other than 0 as polygons in pixels, once complete.
+
+    Args:
+        shape_yx: (rows, columns) of the scene.
+        blocks: (y, x) masks of windows that partition the scene.
+    """
+    polygonizer = BlockPolygonizer(shape_yx)
+    for window, mask in blocks:
+        polygonizer.feed(window, mask, None)
+        if polygonizer.is_due:
+            polygonizer.join()
+        yield polygonizer.take().polygons
+    yield polygonizer.finish().polygons
+
+
+@dataclass(frozen=True)
+class BuildingPolygons:
+    """Polygons of buildings.
+
+    Args:
+        path: File of the polygons.
+        geometry: (n,) valid polygons and multipolygons.
+        crs: CRS of the geometry.
+        notes: Notes for the user.
+    """
+
+    path: Path
+    geometry: Polygons
+    crs: CRS
+    notes: tuple[str, ...]
+
+    @property
+    def bounds_xy(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right and top of all polygons."""
+        left, bottom, right, top = shapely.total_bounds(self.geometry).tolist()
+        return left, bottom, right, top
+
+
+def read_buildings(path: Path, building: str | None = None) -> BuildingPolygons:
+    """Return the buildings of a vector file.
+
+    Args:
+        path: Path of the file.
+        building: Value of the attribute `class` of buildings, where there are several classes.
+
+    Raises:
+        DataError: The file cannot be read, or holds no building.
+        ConfigError: The file has several classes and `building` is missing, or the file has no
+            classes and `building` is given.
+    """
+    file = VectorFile(path)
+    has_class = "class" in file.fields
+    layer = file.read(["class"] if has_class else [])
+    geometry = layer.geometry
+    names = sorted(set(layer.values["class"])) if has_class else []
+    if building is not None or len(names) > 1:
+        if building not in names:
+            raise ConfigError(
+                f"{path} has the classes {names}; --building received {building!r}."
+                if names
+                else f"{path} has no classes, and --building {building} was given.",
+                remedy=f"Name the class of buildings: --building {names[-1]}"
+                if names
+                else "Remove --building.",
+            )
+        geometry = geometry[layer.values["class"] == building]
+    if not len(geometry):
+        raise DataError(
+            f"{path} holds no building, so the area to measure is unknown.",
+            remedy="Give the mask as well: rooftrace density MASK BUILDINGS -o OUT",
+        )
+    notes = [f"{layer.repaired} buildings had invalid outlines, which were repaired"]
+    return BuildingPolygons(path, geometry, layer.crs, tuple(notes if layer.repaired else ()))
+
+
+def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
+    """Return the mask and the file of polygons among the inputs; None where one is missing.
+
+    Raises:
+        DataError: An input does not exist.
+        ConfigError: There are two of a kind, or a folder.
+    """
+    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    for path in inputs:
+        if not path.exists():
+            raise DataError(f"{path} does not exist.", remedy="Check the path.")
+        if path.is_dir():
+            raise ConfigError(
+                f"{path} is a folder; expected a mask or a file of polygons.",
+                remedy="Add --by-image to compute the built-up share of each mask in the folder.",
+            )
+        kinds[is_vector_file(path)].append(path)
+    for vector, kind in ((False, "masks"), (True, "files of polygons")):
+        if len(kinds[vector]) > 1:
+            raise ConfigError(
+                f"Received {len(kinds[vector])} {kind}: "
+                f"{', '.join(map(str, kinds[vector]))}; expected "
+                "one at most.",
+                remedy="Give one scene at a time; the grids of neighbouring scenes align.",
+            )
+    mask, polygons = (next(iter(kinds[vector]), None) for vector in (False, True))
+    return mask, polygons
+
+
+def stem_of(out: Path, name: str) -> Path:
+    """Return the path of the results without their endings; NAME_density in an existing folder.
+
+    Raises:
+        ConfigError: The path has the ending of a result.
+    """
+    if out.is_dir():
+        return out / f"{result_name(name)}_density"
+    if out.suffix.lower() in _ENDINGS:
+        raise ConfigError(
+            f"-o received {out}, which has the ending of one of several output files.",
+            remedy=f"Remove the ending: -o {out.with_suffix('')}",
+        )
+    return out

@@ -1,0 +1,314 @@
+"""`rooftrace density`: built-up shares and buildings by the cells of a grid or by zones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.text import plain_number
+from rooftrace.core.types import DensityFigures, DensityGrid, Window
+from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
+from rooftrace.density.cells import Bounds, CellGrid, GroundPlane, metric_crs
+from rooftrace.density.files import beside, density_columns, draw_zones, write_density, write_table
+from rooftrace.density.threshold import DEFAULT_THRESHOLD, DensityThreshold
+from rooftrace.flows.density.inputs import (
+    BuildingPolygons,
+    MaskFile,
+    Progress,
+    read_buildings,
+    sort_inputs,
+    stem_of,
+    trace_regions,
+)
+from rooftrace.io.image_write import write_png
+from rooftrace.io.legend import NODATA
+from rooftrace.io.reproject import degrees_text, reprojected
+from rooftrace.io.vector_read import VectorFile, VectorLayer
+from rooftrace.io.vector_write import write_polygons
+
+__all__ = ["DensityReport", "crs_text", "run_density", "run_zone_density"]
+
+_BEND_M = 0.01
+
+
+@dataclass(frozen=True)
+class DensityReport:
+    """Result of `run_density` or `run_zone_density`.
+
+    Args:
+        files: Files that were written.
+        places: Description of the places: cells of a size, or zones.
+        crs: Description of the coordinate system of the measurements.
+        shape: (rows, columns) of cells, or (zones,).
+        total: Figures of all cells together; None for zones, which may overlap.
+        classes: Number of places by class; None counts those that were not observed.
+        threshold: Threshold on the built-up share.
+        notes: Assumptions that the user should know.
+    """
+
+    files: tuple[Path, ...]
+    places: str
+    crs: str
+    shape: tuple[int, ...]
+    total: DensityFigures | None
+    classes: dict[str | None, int]
+    threshold: DensityThreshold
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, files: Sequence[Path], places: str, plane: CRS | None, figures: DensityFigures,
+        threshold: DensityThreshold, notes: Sequence[str],
+    ) -> DensityReport:  # fmt: skip
+        """Return the report of figures."""
+        share = figures.built_up_share
+        names = threshold.classes(share.ravel()).tolist()
+        classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
+        total = figures.total() if share.ndim == 2 else None
+        return cls(
+            tuple(files), places, crs_text(plane), share.shape, total, classes, threshold,
+            tuple(notes),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that `--json` prints."""
+        return {
+            "files": [str(file) for file in self.files],
+            "crs": self.crs,
+            "shape": list(self.shape),
+            "total": None if self.total is None else self.total.to_json(),
+            "classes": {name or "not observed": count for name, count in self.classes.items()},
+            "threshold": self.threshold.threshold,
+            "notes": list(self.notes),
+        }
+
+
+def run_density(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    cell_m: float = 100.0,
+    gsd_m: float | None = None,
+    building: str | None = None,
+    min_area_m2: float = 0.0,
+    threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    progress: Progress | None = None,
+) -> DensityReport:
+    """Measure density by the cells of a grid; write OUT.tif, OUT.gpkg and OUT.png.
+
+    Args:
+        inputs: A mask, polygons of buildings, or both. With both, shares come from the mask.
+        out: Path of the results without their endings, or an existing folder.
+        cell_m: Side of a cell in metres.
+        gsd_m: Metres per pixel of a mask without georeference.
+        building: Class of buildings: an index for a mask, a name for polygons alone.
+        min_area_m2: Minimum area of a building that is counted.
+        threshold: Threshold for the classes of cells.
+        progress: Function that is called with the numbers of finished and of all pixels.
+
+    Raises:
+        ConfigError: Inputs, cells or options do not fit together.
+        DataError, GeoreferenceError, LabelError: An input cannot be used.
+        ExportError: A result cannot be written.
+    """
+    mask_path, polygons_path = sort_inputs(inputs)
+    stem = stem_of(out, inputs[0].resolve().stem)
+    buildings, own = None, None
+    if polygons_path is not None:
+        buildings = read_buildings(polygons_path, None if mask_path else building)
+    notes = [] if buildings is None else list(buildings.notes)
+    if mask_path is None:
+        assert buildings is not None
+        density = _of_polygons(buildings, cell_m, gsd_m, min_area_m2)
+        own = buildings.crs
+        notes.append(
+            f"{buildings.path.name} does not contain the observed area: every cell counts as "
+            "observed; give the mask as well where it has nodata"
+        )
+    else:
+        mask = MaskFile.of(mask_path, building)
+        accumulator = DensityAccumulator(
+            mask.grid, cell_m, gsd_m=gsd_m, min_area_m2=min_area_m2, name=str(mask_path)
+        )
+        density = _of_mask(mask, buildings, accumulator, progress)
+        own = mask.grid.crs
+    notes += _notes(density, own)
+    files = write_density(stem, density, threshold, stem.name)
+    places = f"cells of {cell_m:g} m"
+    return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
+
+
+def crs_text(crs: CRS | None) -> str:
+    """Return a short description of a coordinate system."""
+    if crs is None:
+        return "metres from the upper left corner of the image"
+    epsg = crs.to_epsg()
+    if epsg:
+        return f"EPSG:{epsg} ({crs.name})"
+    # A projection made for one place has no meaningful name.
+    return str(crs.to_string())
+
+
+def _of_mask(
+    mask: MaskFile,
+    buildings: BuildingPolygons | None,
+    accumulator: DensityAccumulator,
+    progress: Progress | None,
+) -> DensityGrid:
+    def fed() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+        for window, values in mask.blocks(progress):
+            accumulator.feed(window, values)
+            yield window, values * (values != NODATA)
+
+    if buildings is None:
+        for regions in trace_regions(mask.grid.shape, fed()):
+            accumulator.add_polygons(regions, None)
+    else:
+        for _ in fed():
+            pass
+        accumulator.add_polygons(buildings.geometry, buildings.crs)
+    return accumulator.finish()
+
+
+def _of_polygons(
+    buildings: BuildingPolygons, cell_m: float, gsd_m: float | None, min_area_m2: float
+) -> DensityGrid:
+    if gsd_m is not None:
+        raise ConfigError(
+            f"--gsd {plain_number(gsd_m, 6)} was given, but {buildings.path} holds no pixels.",
+            remedy="Leave --gsd out.",
+        )
+    plane = metric_crs(buildings.crs, buildings.bounds_xy)
+    moved = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+    left, bottom, right, top = shapely.total_bounds(moved).tolist()
+    cells = CellGrid.over((left, bottom, right, top), cell_m, plane)
+    return density_of_polygons([moved[shapely.area(moved) >= min_area_m2]], cells)
+
+
+def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
+    notes = []
+    plane, figures = density.grid.crs, density.figures
+    if own is not None and plane is not None and own != plane:
+        notes.append(f"cells lie on {crs_text(plane)}: metres of {own.name} are not true here")
+    if density.outside:
+        notes.append(f"{density.outside} of the buildings lie outside the mask and are not counted")
+    crowded = int((figures.built_m2 > figures.observed_m2 * (1 + 1e-6)).sum())
+    if crowded:
+        notes.append(
+            f"in {crowded} cells overlapping buildings cover more than the cell; their built-up "
+            "share is set to 1"
+        )
+    return notes
+
+
+Polygons = NDArray[np.object_]
+
+
+def run_zone_density(
+    inputs: Sequence[Path],
+    zones: Path,
+    out: Path,
+    *,
+    building: str | None = None,
+    min_area_m2: float = 0.0,
+    threshold: DensityThreshold = DEFAULT_THRESHOLD,
+    progress: Progress | None = None,
+) -> DensityReport:
+    """Measure density by zones; write OUT.gpkg, OUT.csv and OUT.png.
+
+    Areas are exact; those of a mask follow the edges of its pixels. Zones may overlap.
+
+    Args:
+        inputs, out, building, min_area_m2, threshold, progress: See `run_density`.
+        zones: File of polygons; their attributes are kept.
+
+    Raises:
+        GeoreferenceError: The mask has no coordinate system.
+        DataError: No zone touches the observed area.
+        ConfigError, LabelError, ExportError: See `run_density`.
+    """
+    mask_path, polygons_path = sort_inputs(inputs)
+    stem = stem_of(out, inputs[0].resolve().stem)
+    file = VectorFile(zones)
+    layer = file.read(file.fields)
+    if not len(layer):
+        raise DataError(
+            f"{zones} holds no zone with an outline; expected polygons.",
+            remedy="Draw the zones as polygons, or remove --zones to measure by cells.",
+        )
+    notes = []
+    if layer.repaired:
+        notes.append(f"{layer.repaired} zones had invalid outlines, which were repaired")
+    traced, observed = np.empty(0, np.object_), None
+    if mask_path is not None:
+        mask = MaskFile.of(mask_path, building)
+        ground = _ground(mask)
+        plane, place = ground.crs, (mask.grid.bounds_xy, mask.grid.crs)
+        traced, observed = _regions(mask, ground, progress, buildings=polygons_path is None)
+    if polygons_path is not None:
+        buildings = read_buildings(polygons_path, None if mask_path else building)
+        notes += buildings.notes
+        if mask_path is None:
+            plane = metric_crs(buildings.crs, buildings.bounds_xy)
+            place = buildings.bounds_xy, buildings.crs
+            notes.append(
+                f"{buildings.path.name} does not contain the observed area: all of the "
+                "zones count as observed"
+            )
+        assert plane is not None
+        traced = reprojected(buildings.geometry, buildings.crs, plane, _BEND_M)
+    assert plane is not None
+    outlines = reprojected(layer.geometry, layer.crs, plane, _BEND_M)
+    if not np.isfinite(shapely.total_bounds(outlines)).all():
+        raise _no_overlap(zones, layer, *place)
+    figures = density_of_zones(outlines, traced[shapely.area(traced) >= min_area_m2], observed)
+    if not (figures.built_m2 if observed is None else figures.observed_m2).any():
+        raise _no_overlap(zones, layer, *place)
+    files = tuple(beside(stem, suffix) for suffix in (".gpkg", ".csv", ".png"))
+    columns = density_columns(figures, threshold, layer.values)
+    write_polygons(files[0], layer.geometry, columns, layer.crs)
+    write_table(files[1], list(columns), zip(*(values.tolist() for values in columns.values())))
+    write_png(files[2], draw_zones(outlines, figures, threshold, stem.name))
+    return DensityReport.of(files, "zones", plane, figures, threshold, notes)
+
+
+def _ground(mask: MaskFile) -> GroundPlane:
+    if mask.grid.crs is None:
+        raise GeoreferenceError(
+            f"{mask.path} has no coordinate system, so zones cannot be placed on it.",
+            remedy="Assign one (gdal_edit -a_srs), or remove --zones to measure by cells.",
+        )
+    return GroundPlane.of(mask.grid, name=str(mask.path))
+
+
+def _regions(
+    mask: MaskFile, ground: GroundPlane, progress: Progress | None, *, buildings: bool
+) -> tuple[Polygons, Polygons]:
+    """Return the buildings, if requested, and the valid area, on the plane of the figures."""
+    shape = mask.grid.shape
+    found = [np.empty(0, np.object_)]
+    if buildings:
+        built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
+        found += [ground.reproject(regions, None) for regions in trace_regions(shape, built)]
+    known = (
+        (window, (values != NODATA).view(np.uint8)) for window, values in mask.blocks(progress)
+    )
+    observed = [ground.reproject(regions, None) for regions in trace_regions(shape, known)]
+    return np.concatenate(found), np.concatenate(observed)
+
+
+def _no_overlap(zones: Path, layer: VectorLayer, bounds: Bounds, crs: CRS | None) -> DataError:
+    assert crs is not None
+    return DataError(
+        f"No zone of {zones} ({degrees_text(layer.bounds_xy, layer.crs)}) touches the observed "
+        f"area ({degrees_text(bounds, crs)}).",
+        remedy="Give zones of the same place, or check both coordinate systems.",
+    )

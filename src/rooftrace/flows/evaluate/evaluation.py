@@ -1,0 +1,144 @@
+"""Result of an evaluation: a report of each model or tool, and comparisons between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rooftrace.core.text import list_first
+from rooftrace.flows.evaluate.leakage import LeakageReport
+from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.resampling import PairedTest
+
+__all__ = ["Evaluation", "ModelComparison"]
+
+_COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
+_COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
+
+_ALPHA = 0.05
+"""Probability of at least one wrong finding among all pairs of models."""
+
+_LISTED = 5
+"""Maximum number of scenes listed in a note; the report has all."""
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Comparison of one model with another on the same scenes.
+
+    Args:
+        first, second: Positions of the two among the reports. A difference is positive where the
+            first is better.
+        figures: Test of each figure, such as `pixel.iou`.
+    """
+
+    first: int
+    second: int
+    figures: dict[str, PairedTest]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Reports of models and tools on the same scenes.
+
+    Args:
+        reports: Report of each, in the order in which they were given.
+        leaks: Training data leakage of each model; empty where it was not checked.
+        baseline: Position of the report with which the others are compared.
+    """
+
+    reports: tuple[EvalReport, ...]
+    leaks: tuple[LeakageReport, ...] = ()
+    baseline: int = 0
+
+    @property
+    def first(self) -> EvalReport:
+        """Report of the first model, which has pictures."""
+        return self.reports[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the user, starting with those that put the figures in doubt."""
+        notes = [
+            f"{len(leak.scenes)} of {leak.checked} scenes show ground that {report.name} was "
+            f"trained on: {list_first(leak.scenes, _LISTED)}"
+            for leak, report in zip(self.leaks, self.reports)
+            if leak.scenes
+        ]
+        notes += [note for leak in self.leaks for note in leak.notes]
+        notes += [note for report in self.reports for note in report.notes]
+        return tuple(dict.fromkeys(notes))
+
+    @cached_property
+    def comparisons(self) -> tuple[ModelComparison, ...]:
+        """Comparison of each other model with the baseline."""
+        names = _COMPARED if self.first.is_binary else _COMPARED_CLASSES
+        others = [number for number in range(len(self.reports)) if number != self.baseline]
+        return tuple(self._compare(number, self.baseline, names) for number in others)
+
+    @property
+    def headline(self) -> str:
+        """Figure by which all pairs are compared."""
+        return (_COMPARED if self.first.is_binary else _COMPARED_CLASSES)[0]
+
+    @cached_property
+    def pairs(self) -> tuple[ModelComparison, ...]:
+        """Comparison of all pairs of three models or more, by the headline figure alone.
+
+        Each pair is there once; the earlier model is the second of the two.
+        """
+        count = len(self.reports) if len(self.reports) > 2 else 0
+        return tuple(
+            self._compare(late, early, (self.headline,))
+            for early in range(count)
+            for late in range(early + 1, count)
+        )
+
+    @cached_property
+    def clear_pairs(self) -> frozenset[tuple[int, int]]:
+        """Pairs that clearly differ: p below 0.05 in Holm's correction for the number of pairs.
+
+        Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+        """
+        by_p = sorted(self.pairs, key=lambda one: one.figures[self.headline].p_value)
+        clear = []
+        for number, one in enumerate(by_p):
+            if not one.figures[self.headline].p_value <= _ALPHA / (len(by_p) - number):
+                break
+            clear.append((one.first, one.second))
+        return frozenset(clear)
+
+    def _compare(self, first: int, second: int, figures: Sequence[str]) -> ModelComparison:
+        counts = [self.reports[number].scene_counts for number in (first, second)]
+        return ModelComparison(first, second, counts[0].against(counts[1], figures))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints.
+
+        For one model it is the report. For several it has `reports`, and in `comparisons` each
+        other model against the baseline. For three or more, `pairs` has all pairs.
+        """
+        beside = {
+            "leaks": [leak.to_json() for leak in self.leaks],
+            "notes": list(self.notes),
+        }
+        if len(self.reports) == 1:
+            return self.first.to_json() | beside
+        return {
+            "reports": [report.to_json() for report in self.reports],
+            "comparisons": [self._comparison_json(one) for one in self.comparisons],
+            **({"pairs": [self._pair_json(one) for one in self.pairs]} if self.pairs else {}),
+            **beside,
+        }
+
+    def _comparison_json(self, one: ModelComparison) -> dict[str, Any]:
+        return {
+            "first": self.reports[one.first].name,
+            "second": self.reports[one.second].name,
+            "figures": {name: test.to_json() for name, test in one.figures.items()},
+        }
+
+    def _pair_json(self, one: ModelComparison) -> dict[str, Any]:
+        return self._comparison_json(one) | {"clear": (one.first, one.second) in self.clear_pairs}

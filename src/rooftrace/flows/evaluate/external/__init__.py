@@ -1,0 +1,1 @@
+"""Predictions that other tools have written to files, evaluated as those of a model."""

@@ -1,0 +1,257 @@
+"""Files of predictions: their kind, and the scene of each by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rooftrace.core.errors import DataError, LayoutError
+from rooftrace.core.names import result_name
+from rooftrace.core.text import list_first
+from rooftrace.io.vector_read import is_vector_file
+from rooftrace.labels.footprints import vector_files
+from rooftrace.labels.image_files import images_under, is_image_file
+from rooftrace.labels.rle.table import is_table
+
+__all__ = [
+    "NameMatches",
+    "PredictionFiles",
+    "find_predictions",
+    "listed",
+    "match_names",
+    "plain_name",
+]
+
+_WORDS = (
+    "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
+    "|labels?|gt|buildings?|polygons?|footprints?|out|outputs?|results?"
+)
+_AFFIXES = re.compile(rf"[_\-. ](?:{_WORDS})$|^(?:{_WORDS})[_\-. ]", re.IGNORECASE)
+_ENDINGS = frozenset(("png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "jp2"))
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class NameMatches:
+    """Predictions matched to scenes by name.
+
+    Args:
+        number: Position of the prediction of each scene that has one, by the id of the scene.
+        missing: Scenes without a prediction.
+        surplus: Predictions without a scene.
+    """
+
+    number: Mapping[str, int]
+    missing: tuple[str, ...]
+    surplus: tuple[str, ...]
+
+    def check(self, what: str, count: int, *, chosen: bool) -> None:
+        """Check that the predictions fit the scenes.
+
+        Args:
+            what: Name of the predictions, for errors.
+            count: Number of predictions.
+            chosen: True if the scenes are a selection, so that there may be predictions of other
+                scenes.
+
+        Raises:
+            LayoutError: Scenes or predictions are missing; the message lists them.
+        """
+        surplus = () if chosen and self.number else self.surplus
+        if not (self.missing or surplus):
+            return
+        problems = []
+        if self.missing:
+            scenes = len(self.missing) + len(self.number)
+            problems.append(
+                f"{len(self.missing):,} of {scenes:,} labelled scenes have no prediction: "
+                f"{listed(self.missing)}"
+            )
+        if surplus:
+            problems.append(
+                f"{len(surplus):,} of {count:,} predictions belong to no labelled scene: "
+                f"{listed(surplus)}"
+            )
+        raise LayoutError(
+            f"{what} does not fit the labels: {'; '.join(problems)}.",
+            remedy="Give each labelled scene a prediction of the same name. With --part or --split "
+            'fewer scenes are compared, and other predictions are ignored: --part "[:]"',
+        )
+
+
+def match_names(ids: Sequence[str], names: Sequence[str], what: str) -> NameMatches:
+    """Match scenes and predictions by name.
+
+    The forms of a name are tried in this order: unchanged, without the ending of an image, with
+    folders as part of the name (`a/b` is `a__b`), without folders, without words such as `_mask`
+    and `pred_`, and with `_` in place of characters that no result can have. The first form that
+    fits counts.
+
+    Args:
+        ids: Ids of the scenes.
+        names: Names of the predictions.
+        what: Name of the predictions, for errors.
+
+    Raises:
+        LayoutError: A name fits several scenes, or a scene has two predictions.
+    """
+    by_form: list[dict[str, list[str]]] = []
+    for scene_id in ids:
+        for level, form in enumerate(_forms(scene_id)):
+            while len(by_form) <= level:
+                by_form.append({})
+            fitting = by_form[level].setdefault(form, [])
+            if scene_id not in fitting[-1:]:
+                fitting.append(scene_id)
+    number: dict[str, int] = {}
+    surplus = []
+    for index, name in enumerate(names):
+        fitting = next(
+            (found for form in _forms(name) for level in by_form if (found := level.get(form))), []
+        )
+        if len(fitting) > 1:
+            raise LayoutError(
+                f"{what}: {name!r} may belong to {len(fitting)} scenes: {listed(fitting)}.",
+                remedy="Put predictions into the same folders as their scenes.",
+            )
+        if not fitting:
+            surplus.append(name)
+            continue
+        other = number.setdefault(fitting[0], index)
+        if other != index:
+            raise LayoutError(
+                f"{what}: {names[other]!r} and {name!r} both belong to the scene {fitting[0]!r}.",
+                remedy="Remove one of them.",
+            )
+    missing = tuple(scene_id for scene_id in ids if scene_id not in number)
+    return NameMatches(number, missing, tuple(surplus))
+
+
+def plain_name(name: str) -> str:
+    """Return a name without the ending of an image file."""
+    stem, point, ending = name.rpartition(".")
+    return stem if stem and point and ending.lower() in _ENDINGS else name
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names as text, with an ellipsis if there are more."""
+    return list_first(names, _LISTED)
+
+
+def _forms(name: str) -> list[str]:
+    """Return the forms of a name from the strictest to the loosest."""
+    whole = name.replace("\\", "/").removeprefix("./")
+    plain = plain_name(whole)
+    forms = [plain, plain.replace("/", "__"), plain.rpartition("/")[2]]
+    forms += [_bare(form) for form in forms]
+    # The results of an image may have another name than the image.
+    return [whole, *forms, result_name(forms[-1])]
+
+
+def _bare(name: str) -> str:
+    """Return a name without words that describe the kind of a file; never empty."""
+    while (shorter := _AFFIXES.sub("", name)) and shorter != name:
+        name = shorter
+    return name
+
+
+_HEAD_BYTES = 512
+_OTHER_OUTPUTS = ("_preview", "_density")
+"""Endings of files written by `rooftrace predict` that are no predictions."""
+
+_KINDS = (
+    "masks or probabilities (PNG, GeoTIFF, …), polygons (GPKG, GeoJSON, FlatGeobuf, GeoParquet, "
+    "Shapefile), a table of run lengths (CSV), or COCO results (JSON)"
+)
+
+
+@dataclass(frozen=True)
+class PredictionFiles:
+    """Files of predictions of one kind.
+
+    Args:
+        path: The path that was given.
+        rasters: Masks or probabilities.
+        vectors: Files of polygons; beside rasters, they are the outlines.
+        table: Table of run lengths.
+        results: COCO results.
+    """
+
+    path: Path
+    rasters: tuple[Path, ...] = ()
+    vectors: tuple[Path, ...] = ()
+    table: Path | None = None
+    results: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """Short name of the kind."""
+        if self.table is not None:
+            return "run lengths"
+        if self.results is not None:
+            return "COCO results"
+        both = [name for name, files in (("rasters", self.rasters), ("polygons", self.vectors))
+                if files]  # fmt: skip
+        return " and ".join(both)
+
+    def names(self, files: tuple[Path, ...]) -> list[str]:
+        """Return the names of files below the path, without their endings."""
+        top = self.path if self.path.is_dir() else self.path.parent
+        return [file.relative_to(top).with_suffix("").as_posix() for file in files]
+
+
+def find_predictions(path: Path) -> PredictionFiles:
+    """Find out what kind of predictions a file or a folder holds.
+
+    Other files that `rooftrace predict` writes beside masks and polygons are ignored.
+
+    Raises:
+        DataError: The path does not exist.
+        LayoutError: It holds no known kind, or several kinds.
+    """
+    if not path.exists():
+        raise DataError(f"There are no predictions at {path}.", remedy="Check the path.")
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix.lower() == ".csv":
+        return PredictionFiles(path, table=path)
+    if is_vector_file(path):
+        return PredictionFiles(path, vectors=(path,))
+    if path.suffix.lower() == ".json" and _is_list(path):
+        return PredictionFiles(path, results=path)
+    if is_image_file(path):
+        return PredictionFiles(path, rasters=(path,))
+    raise LayoutError(
+        f"{path} holds no predictions; expected {_KINDS}.",
+        remedy="Name the file or folder that holds them.",
+    )
+
+
+def _in_folder(path: Path) -> PredictionFiles:
+    tables = [file for file in sorted(path.glob("*.csv")) if is_table(file)]
+    vectors = [file for file in vector_files(path) if _is_prediction(file)]
+    rasters = [file for file in images_under(path) if _is_prediction(file) and file not in vectors]
+    if len(tables) > 1 or (tables and (vectors or rasters)):
+        held = [*tables, *vectors, *rasters]
+        raise LayoutError(
+            f"{path} holds predictions of several kinds: {', '.join(f.name for f in held[:4])}, …; "
+            "one kind was expected.",
+            remedy="Name the table itself, or move it to another folder.",
+        )
+    if not (tables or vectors or rasters):
+        raise LayoutError(
+            f"The folder {path} holds no predictions; expected {_KINDS}.",
+            remedy="Name the file or folder that holds them.",
+        )
+    return PredictionFiles(path, tuple(rasters), tuple(vectors), tables[0] if tables else None)
+
+
+def _is_prediction(file: Path) -> bool:
+    return not plain_name(file.stem).endswith(_OTHER_OUTPUTS)
+
+
+def _is_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")

@@ -1,0 +1,606 @@
+"""Evaluation report as one offline HTML page: protocol, figures, curves and pictures.
+
+The pictures show scenes from the worst to the best: image, truth, prediction and errors.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Mask, RasterSource, Scene, Window
+from rooftrace.flows.evaluate.evaluation import Evaluation, ModelComparison
+from rooftrace.flows.evaluate.predictions import PredictionSource
+from rooftrace.io.files import write_atomically
+from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
+from rooftrace.io.sources import BlankSource
+from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.image_counts import ImageCounts
+from rooftrace.metrics.objects import F1_IOUS
+from rooftrace.metrics.report import EvalReport
+from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
+from rooftrace.predict.side_by_side import PANEL_PX, side_by_side
+
+__all__ = [
+    "Gallery",
+    "GalleryPicture",
+    "draw_charts",
+    "draw_gallery",
+    "draw_pictures",
+    "pair_table",
+    "ranked",
+    "render",
+    "spread_places",
+]
+
+_QUALITY = 80
+_PANEL_PX = 360
+"""Longest side in pixels of a panel on the page, which holds a dozen pictures."""
+
+_READ_PX = 1 << 22
+"""Maximum number of pixels of an image that are read at once."""
+
+
+@dataclass(frozen=True)
+class GalleryPicture:
+    """One picture on a page.
+
+    Args:
+        id: Id of the scene.
+        caption: Figures of the scene.
+        address: Data URL that holds the picture.
+    """
+
+    id: str
+    caption: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures of scenes.
+
+    Args:
+        named: Title and pictures of each group; a scene is in one group only.
+        shown: All pictures by scene id.
+    """
+
+    named: tuple[tuple[str, tuple[GalleryPicture, ...]], ...]
+    shown: dict[str, GalleryPicture]
+
+
+def ranked(report: EvalReport, *, judged: bool = False) -> list[tuple[str, float]]:
+    """Return images with their headline figure, from the worst to the best.
+
+    Images with nothing to compare (NaN) count as right.
+
+    Args:
+        report: The report.
+        judged: True leaves out images with nothing to compare.
+    """
+    figures = {image.id: report.headline(image.counts) for image in report.images}
+    if judged:
+        figures = {name: value for name, value in figures.items() if not np.isnan(value)}
+    return sorted(figures.items(), key=lambda one: (1.0 if np.isnan(one[1]) else one[1], one[0]))
+
+
+def spread_places(count: int, most: int) -> list[int]:
+    """Return up to `most` positions in 0 … count - 1, evenly spaced from the first to the last."""
+    chosen = min(most, count)
+    return sorted({round(place) for place in np.linspace(0, count - 1, chosen).tolist()})
+
+
+def draw_gallery(
+    predictions: PredictionSource,
+    source: SceneSet,
+    report: EvalReport,
+    count: int,
+    also: Sequence[str] = (),
+) -> Gallery:
+    """Draw the worst, the median and the best scenes, up to `count` each; of few scenes a third
+    each.
+
+    Scenes with nothing to find and nothing found are left out, unless there are no others.
+
+    Args:
+        predictions: Predictions to show.
+        source: The scenes.
+        report: Report of these predictions.
+        count: Maximum number of pictures in a group.
+        also: Ids of further scenes to draw.
+    """
+    chosen = _chosen(ranked(report, judged=True), count)
+    if not chosen:
+        chosen = {"Nothing to find, and nothing found": [i for i, _ in ranked(report)[:count]]}
+    taken = [one for ids in chosen.values() for one in ids]
+    figures = dict(ranked(report))
+    shown = {}
+    for scene in source.subset([*taken, *also]):
+        picture = _draw_panels(predictions, scene, "", report.building_class, _PANEL_PX)
+        good, encoded = cv2.imencode(
+            ".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+        )
+        assert good
+        address = f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+        shown[scene.id] = GalleryPicture(scene.id, _title(report, figures[scene.id]), address)
+    named = tuple((name, tuple(shown[one] for one in ids)) for name, ids in chosen.items())
+    return Gallery(named, shown)
+
+
+def _chosen(order: Sequence[tuple[str, float]], count: int) -> dict[str, list[str]]:
+    """Choose the images of each group from a list from the worst to the best, each once."""
+    ids = [name for name, _ in order]
+    worst = min(count, -(-len(ids) // 3))
+    best = min(count, (len(ids) - worst + 1) // 2)
+    rest = ids[worst : len(ids) - best]
+    middle = min(count, len(rest))
+    start = (len(rest) - middle) // 2
+    chosen = {
+        "The worst" if len(ids) > 1 else "The scene": ids[:worst],
+        "From the middle": rest[start : start + middle],
+        "The best": ids[len(ids) - best :][::-1],
+    }
+    return {name: some for name, some in chosen.items() if some}
+
+
+def draw_pictures(
+    predictions: PredictionSource, source: SceneSet, report: EvalReport, folder: Path, most: int
+) -> None:
+    """Write NAME.png for a choice of images; the number in front is the rank from the worst."""
+    order = ranked(report)
+    places = spread_places(len(order), most)
+    rank = {order[place][0]: place + 1 for place in places}
+    figures = dict(order)
+    for scene in source.subset(list(rank)):
+        title = _title(report, figures[scene.id])
+        picture = _draw_panels(predictions, scene, title, report.building_class)
+        good, encoded = cv2.imencode(".png", picture[..., ::-1])
+        assert good
+        name = scene.id.replace("/", "_")
+        write_atomically(folder / f"{rank[scene.id]:04d}_{name}.png", encoded.tobytes())
+
+
+def _title(report: EvalReport, figure: float) -> str:
+    name = "IoU" if report.is_binary else "mean IoU"
+    return f"{name} -" if np.isnan(figure) else f"{name} {figure:.3f}"
+
+
+def _draw_panels(
+    predictions: PredictionSource,
+    scene: Scene,
+    title: str,
+    building_class: int,
+    panel_px: int = PANEL_PX,
+) -> NDArray[np.uint8]:
+    """Draw image, truth, prediction and errors side by side; for a large scene every n-th pixel."""
+    assert scene.label is not None
+    truth = scene.label.read(Window.whole(scene.image.grid.shape))
+    predicted = predictions.predict(scene).mask
+    # Twice as many pixels as are shown, so that edges are smooth.
+    step = max(1, max(truth.data.shape) // (2 * panel_px))
+    has_image = not isinstance(scene.image, BlankSource)
+    return side_by_side(
+        _thin_image(scene.image, step) if has_image else None,
+        _thin_mask(truth, step), _thin_mask(predicted, step), title, predictions.legend,
+        building_class=building_class, panel_px=panel_px,
+    )  # fmt: skip
+
+
+def _thin_image(image: RasterSource, step: int) -> NDArray[np.generic]:
+    """Return every n-th pixel of an image as (band, y, x), read strip by strip."""
+    whole = Window.whole(image.grid.shape)
+    rows = max(1, _READ_PX // whole.width // step) * step
+    strips = [image.read(strip).data[:, ::step, ::step].copy() for strip in whole.strips(rows)]
+    return np.concatenate(strips, axis=1)
+
+
+def _thin_mask(mask: Mask, step: int) -> Mask:
+    data = mask.data[::step, ::step]
+    grid = mask.grid.resampled((data.shape[0], data.shape[1]), (step, step))
+    return Mask(data, mask.valid[::step, ::step], grid)
+
+
+def draw_charts(reports: Sequence[EvalReport]) -> dict[str, Markup]:
+    """Draw every chart that has data; all models are in each.
+
+    The charts are `precision_recall`, `iou` over the threshold, `f1` over the IoU that a match
+    needs, and `reliability`.
+    """
+    made: dict[str, Markup] = {}
+    # A model without data gets an empty series, because colours follow the order of the reports.
+    if any(report.curve is not None for report in reports):
+        recall_precision, over_threshold = [], []
+        for report in reports:
+            if (curve := report.curve) is None:
+                recall_precision.append(Series(report.name, (), ()))
+                over_threshold.append(Series(report.name, (), ()))
+                continue
+            at = report.context.get("threshold")
+            precision, recall = curve.precision().tolist(), curve.recall().tolist()
+            iou, thresholds = curve.iou().tolist(), curve.thresholds.tolist()
+            step = _nearest(thresholds, at)
+            mark = None if step is None else (recall[step], precision[step])
+            recall_precision.append(Series(report.name, recall, precision, mark=mark))
+            mark = None if step is None else (thresholds[step], iou[step])
+            over_threshold.append(Series(report.name, thresholds, iou, mark=mark))
+        made["precision_recall"] = draw_chart(
+            recall_precision, Axis.between("recall"), Axis.between("precision")
+        )
+        made["iou"] = draw_chart(over_threshold, Axis.between("threshold"), Axis.between("IoU"))
+    if any(report.objects.labelled or report.objects.predicted for report in reports):
+        lines = [
+            Series(r.name, F1_IOUS, [r.objects.f1_at(iou) for iou in F1_IOUS], dots=True)
+            for r in reports
+        ]
+        made["f1"] = draw_chart(
+            lines, Axis.between("IoU that a match needs", 0.5), Axis.between("F1")
+        )
+    if any(report.reliability is not None for report in reports):
+        lines = [
+            Series(report.name, one.mean_score.tolist(), one.share_right.tolist(), dots=True)
+            if (one := report.reliability) is not None
+            else Series(report.name, (), ())
+            for report in reports
+        ]
+        made["reliability"] = draw_chart(
+            lines, Axis.between("score"), Axis.between("share that is right"), diagonal=True
+        )
+    return made
+
+
+def _nearest(thresholds: Sequence[float], at: float | None) -> int | None:
+    if at is None:
+        return None
+    return min(range(len(thresholds)), key=lambda step: abs(thresholds[step] - at))
+
+
+_IN_A_GALLERY = 4
+_ROWS = 100
+"""Maximum number of scenes in the table; report.json has all."""
+
+_LISTED_LEAKS = 12
+
+_POOLED = (
+    "counts of pixels and buildings are added over all scenes, then ratios are taken; “mean per "
+    "image” averages the ratios of the scenes, and a scene without the class in truth and "
+    "prediction counts as 1"
+)
+_MATCHED = (
+    "matched one to one where their IoU is above 0.5; where labels do not separate buildings, "
+    "connected regions count; buildings with less than half of their area known are left out"
+)
+
+_FIRST_OF_MANY = ("pixel.mean_iou", "pixel.accuracy")
+"""Figures in the first rows if there are several classes."""
+
+_FIGURES = {
+    "pixel.iou": "IoU, pooled",
+    "pixel.dice": "Dice, pooled",
+    "pixel.precision": "Precision, pooled",
+    "pixel.recall": "Recall, pooled",
+    "pixel.accuracy": "Accuracy, pooled",
+    "pixel.mean_iou": "Mean IoU, pooled",
+    "per_image.iou": "IoU, mean per image",
+    "per_image.dice": "Dice, mean per image",
+    "per_image.dice_nonempty": "Dice, mean per image with buildings",
+    "boundary.boundary_iou": "Boundary IoU, pooled",
+    "objects.f1": "F1 of buildings",
+    "objects.precision": "Precision of buildings",
+    "objects.recall": "Recall of buildings",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One figure of every model.
+
+    Args:
+        name: Name of the figure.
+        cells: Value and limits of each model.
+        best: Position of the model with the highest value; -1 where there is only one model, or no
+            single best.
+    """
+
+    name: str
+    cells: tuple[tuple[str, str], ...]
+    best: int = -1
+
+
+def render(
+    evaluation: Evaluation, predictions: Sequence[PredictionSource], source: SceneSet
+) -> str:
+    """Return the whole page as text for UTF-8.
+
+    Args:
+        evaluation: The result to show.
+        predictions: The evaluated models and tools, in the order of the reports; the first predicts
+            the scenes of the galleries again.
+        source: The scenes.
+    """
+    first = evaluation.first
+    reports = _columns(evaluation)
+    leaked = [scene for leak in evaluation.leaks for scene in leak.scenes][:_IN_A_GALLERY]
+    pictures = draw_gallery(predictions[0], source, first, _IN_A_GALLERY, also=leaked)
+    return render_page(
+        "evaluation.html",
+        {"number": _number, "share": _share, "figure": _figure, "p_value": _p_value},
+        first=first,
+        reports=reports,
+        several=len(reports) > 1,
+        leaks=[
+            (report.name, leak, leak.pairs[:_LISTED_LEAKS])
+            for report, leak in zip(reports, evaluation.leaks)
+        ],
+        leaked=[pictures.shown[i] for i in leaked if i in pictures.shown],
+        rows=_rows(reports),
+        comparisons=[_comparison(reports, one) for one in _compared(evaluation)],
+        pairs=pair_table(evaluation),
+        headline=_FIGURES[evaluation.headline],
+        protocol=_protocol(reports, predictions),
+        charts=draw_charts(reports),
+        legend=draw_legend([report.name for report in reports]) if len(reports) > 1 else "",
+        thresholds=_thresholds(reports, predictions),
+        places=[(report.name, _places(report)) for report in reports],
+        scenes=_scenes(reports, [name for name, _ in ranked(first)[:_ROWS]]),
+        cell_m=first.context.get("cell_m"),
+        galleries=pictures.named,
+        notes=evaluation.notes,
+        version=metadata.version("rooftrace"),
+        confusions=[(report.name, _row_shares(report)) for report in reports],
+    )
+
+
+def pair_table(evaluation: Evaluation) -> list[list[str]]:
+    """Return the difference of each model (row) to each other model (column), as text.
+
+    A star marks pairs that clearly differ. The table is empty for fewer than three models.
+    """
+    count = len(evaluation.reports) if evaluation.pairs else 0
+    table = [["" for _ in range(count)] for _ in range(count)]
+    for one in evaluation.pairs:
+        gap = one.figures[evaluation.headline].difference.value
+        star = "*" if (one.first, one.second) in evaluation.clear_pairs else ""
+        for row, column, value in ((one.first, one.second, gap), (one.second, one.first, -gap)):
+            table[row][column] = "–" if math.isnan(value) else f"{value:+.3f}{star}"
+    return table
+
+
+def _columns(evaluation: Evaluation) -> tuple[EvalReport, ...]:
+    """Return the reports to show side by side, each with a unique name.
+
+    For a single refined model, they are those of the model and of its segmenter alone.
+    """
+    first = evaluation.first
+    if len(evaluation.reports) == 1 and first.coarse is not None:
+        return replace(first, name=f"{first.name}, refined"), replace(
+            first.coarse, name="its segmenter alone"
+        )
+    names = [report.name for report in evaluation.reports]
+    return tuple(
+        replace(report, name=f"{report.name} ({number})")
+        if names.count(report.name) > 1
+        else report
+        for number, report in enumerate(evaluation.reports, start=1)
+    )
+
+
+def _compared(evaluation: Evaluation) -> tuple[ModelComparison, ...]:
+    """Return each other model against the baseline, or a refined model against its segmenter."""
+    first = evaluation.first
+    if len(evaluation.reports) == 1 and first.coarse is not None:
+        (found,) = Evaluation((first.coarse, first)).comparisons
+        return (replace(found, first=0, second=1),)
+    return evaluation.comparisons
+
+
+def _rows(reports: Sequence[EvalReport]) -> list[_Row]:
+    """Return the headline figures with intervals."""
+    keys = list(_FIGURES)
+    if not reports[0].is_binary:
+        keys.sort(key=lambda key: key not in _FIRST_OF_MANY)
+    return [
+        _row(_FIGURES[key], [report.intervals[key] for report in reports])
+        for key in keys
+        if all(key in report.intervals for report in reports)
+    ]
+
+
+def _row(name: str, each: Sequence[Interval]) -> _Row:
+    cells = tuple(
+        (_figure(one.value), f"{one.low:.3f} – {one.high:.3f}" if one.is_known else one.reason)
+        for one in each
+    )
+    values = [one.value for one in each]
+    highest = max((v for v in values if not math.isnan(v)), default=math.nan)
+    is_best = len(each) > 1 and sum(value == highest for value in values) == 1
+    return _Row(name, cells, values.index(highest) if is_best else -1)
+
+
+def _comparison(reports: Sequence[EvalReport], one: ModelComparison) -> dict[str, Any]:
+    """Return a comparison as a sentence and as table rows."""
+    name, base = (reports[i].name for i in (one.first, one.second))
+    headline = "pixel.iou" if reports[0].is_binary else "pixel.mean_iou"
+    return {
+        "sentence": _sentence(name, base, _FIGURES[headline], one.figures[headline]),
+        "name": name,
+        "rows": [(_FIGURES[key], test, _limits(test)) for key, test in one.figures.items()],
+    }
+
+
+def _sentence(name: str, base: str, figure: str, test: PairedTest) -> str:
+    gap = test.difference
+    if not gap.is_known:
+        return f"{name} and {base} cannot be compared by {figure}: {gap.reason}."
+    p = _p_value(test.p_value)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    limits = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), {p}"
+    if gap.low > 0 and test.p_value < 0.05:
+        return f"{name} is better than {base} on scenes like these, by {figure}: {limits}."
+    if gap.high < 0 and test.p_value < 0.05:
+        return f"{name} is worse than {base} on scenes like these, by {figure}: {limits}."
+    return f"There is no clear difference between {name} and {base} by {figure}: {limits}."
+
+
+def _limits(test: PairedTest) -> str:
+    gap = test.difference
+    return f"{gap.low:+.3f} … {gap.high:+.3f}" if gap.is_known else gap.reason
+
+
+def _protocol(
+    reports: Sequence[EvalReport], predictions: Sequence[PredictionSource]
+) -> list[tuple[str, str]]:
+    """Return the protocol as names and texts."""
+    first = reports[0]
+    context = first.context
+    units = next(iter(first.intervals.values()), None)
+    lines = [
+        ("data", str(context.get("data", "–"))),
+        ("part", str(context.get("split") or context.get("part") or "all of it")),
+        (
+            "scenes",
+            f"{len(first.images):,}, with {first.pooled.pixels:,} pixels that were compared",
+        ),
+        ("classes", ", ".join(first.classes)),
+        ("pooled", _POOLED),
+        ("buildings", _MATCHED),
+        ("edges", "the edges of images and of nodata are no outlines; nodata is left out"),
+    ]
+    lines.append(("boundary IoU", f"inner bands {first.outlines.width} wide"))
+    if context.get("min_area_m2"):
+        lines.append(("minimum area", f"buildings below {context['min_area_m2']:g} m² are ignored"))
+    if context.get("cell_m"):
+        lines.append(("density", f"cells of {context['cell_m']:g} m"))
+    lines += [(report.name, ", ".join(_made_by(one))) for report, one in zip(reports, predictions)]
+    if units is not None:
+        lines.append(("intervals", _interval_text(units)))
+    versions = context.get("versions") or {}
+    lines.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items()) or "–"))
+    return lines
+
+
+def _interval_text(one: Interval) -> str:
+    if one.count < 2:
+        return f"none: there is only one {one.units}"
+    drawn = f"95 %, from {DRAWS:,} draws of {one.count} {one.units}s with replacement, seed 0"
+    return f"{drawn}; {one.note}" if one.note else drawn
+
+
+def _made_by(predictions: PredictionSource) -> list[str]:
+    context = predictions.context
+    parts = []
+    if predictions.threshold is not None:
+        parts.append(f"threshold {predictions.threshold:g} ({predictions.threshold_from})")
+    else:
+        parts.append(predictions.threshold_from)
+    if context.get("gsd_m"):
+        parts.append(f"{context['gsd_m']:g} m per pixel")
+    engine = context.get("engine") or {}
+    if engine:
+        parts.append(f"{engine['name']} {engine['precision']}")
+    if "tta" in context:
+        parts.append(f"mirrored tiles: {context['tta'] or 'none'}")
+    if bundle := context.get("bundle"):
+        parts.append(f"sha256 {bundle['sha256'][:12]}")
+    return parts
+
+
+def _thresholds(
+    reports: Sequence[EvalReport], predictions: Sequence[PredictionSource]
+) -> list[dict[str, Any]]:
+    """Return the threshold used and the best threshold here, for each model with probabilities."""
+    return [
+        {
+            "name": report.name,
+            "used": report.context["threshold"],
+            "origin": predictions[min(number, len(predictions) - 1)].threshold_from,
+            "iou": report.pooled.iou(report.building_class),
+            "best": report.curve.best("iou"),
+            "best_iou": float(report.curve.iou().max()),
+            "average_precision": report.curve.average_precision(),
+        }
+        for number, report in enumerate(reports)
+        if report.curve is not None and report.context.get("threshold") is not None
+    ]
+
+
+def _places(report: EvalReport) -> list[dict[str, Any]]:
+    index = report.building_class
+    return [
+        {
+            "name": name or "(no group)",
+            "scenes": len(place.images),
+            "pixels": place.pooled.pixels,
+            "iou": place.pooled.iou(index),
+            "dice": place.pooled.dice(index),
+            "precision": place.pooled.precision(index),
+            "recall": place.pooled.recall(index),
+            "boundary_iou": place.outlines.iou,
+            "f1": place.objects.f1,
+            "labelled": place.objects.labelled,
+        }
+        for name, place in report.places.items()
+    ]
+
+
+def _scenes(reports: Sequence[EvalReport], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return figures of some scenes: all figures of the first model, the headline of the others."""
+    images = [{image.id: image for image in report.images} for report in reports]
+    return [
+        _scene(reports[0], images[0][name])
+        | {
+            "others": [
+                report.headline(of[name].counts) for report, of in zip(reports[1:], images[1:])
+            ]
+        }
+        for name in names
+    ]
+
+
+def _scene(report: EvalReport, image: ImageCounts) -> dict[str, Any]:
+    index = report.building_class
+    return {
+        "id": image.id,
+        "group": image.group,
+        "figure": report.headline(image.counts),
+        "precision": image.counts.precision(index),
+        "recall": image.counts.recall(index),
+        "boundary_iou": image.outlines.iou,
+        "f1": image.objects.f1,
+        "labelled": image.objects.labelled,
+        "predicted": image.objects.predicted,
+        "pixels": image.counts.pixels,
+    }
+
+
+def _row_shares(report: EvalReport) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Return for each true class its pixels by predicted class, with shares."""
+    return [
+        (name, [(count, count / max(sum(row), 1)) for count in row])
+        for name, row in zip(report.classes, report.pooled.matrix.tolist())
+    ]
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else _figure(value)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}%}"

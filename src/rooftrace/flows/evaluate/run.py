@@ -1,0 +1,424 @@
+"""`rooftrace evaluate`: agreement of models, or of predictions of other tools, with labels.
+
+`run_evaluate` is the whole road: open the predictions and the labels, predict scene by scene,
+count, and write the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.cache import Prefetcher
+from rooftrace.core.config import expand_path
+from rooftrace.core.errors import BundleError, ConfigError, DataError, MissingExtraError
+from rooftrace.core.text import plural
+from rooftrace.core.types import Scene, Window
+from rooftrace.density.threshold import DEFAULT_THRESHOLD
+from rooftrace.flows.evaluate.assumptions import ScaleCounts, note_on_masks
+from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.external.files import PredictionFiles, find_predictions
+from rooftrace.flows.evaluate.external.labels_without_images import has_imagery, open_truth
+from rooftrace.flows.evaluate.external.predictions import (
+    ExternalPredictions,
+    ReadOptions,
+    open_predictions,
+)
+from rooftrace.flows.evaluate.leakage import check_leakage_of_each
+from rooftrace.flows.evaluate.page import draw_pictures, render
+from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
+from rooftrace.flows.labelled_predictions import select_part, training_labels
+from rooftrace.io.files import replacing, write_atomically, write_json
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.ground_truth import GroundTruth
+from rooftrace.labels.rle.codec import Order
+from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth
+from rooftrace.metrics.coco import CocoCollector
+from rooftrace.metrics.curves import ThresholdCurve
+from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_polygons, score_scene
+from rooftrace.metrics.pixel import confusion_csv, draw_confusion
+from rooftrace.metrics.report import EvalReport
+from rooftrace.predict.ensemble import Combine
+from rooftrace.predict.model_set import Models, Tta, load_models
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
+
+__all__ = ["EvalOptions", "compare_with_labels", "run_evaluate"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Options of an evaluation.
+
+    Args:
+        split: `FILE:PART` to choose scenes; None for all.
+        threshold: Threshold on the building's probability, for two classes. Default: that of the
+            bundle; for files 0.5.
+        engine, precision: Engine and precision; default as in `rooftrace predict`.
+        pictures: Maximum number of side-by-side pictures of the first model, evenly chosen from the
+            worst image to the best.
+        ensemble: Method that combines several bundles into one model. None: each is evaluated by
+            itself, and they are compared.
+        weights: Weights of the ensemble `weighted`.
+        tta: Mirroring of tiles for each model, see `Tta`.
+        min_area_m2: Area below which buildings are ignored.
+        cell_m: Side in metres of the cells of the built-up share.
+        pixels_only: True leaves out buildings and polygons.
+        order: Order of run lengths in predictions; None to deduce it.
+        size_yx: Rows and columns of the images of a label table that has no images.
+        boundary: Width of the bands of boundary IoU.
+        baseline: Name or position (from 1) of the model with which the others are compared; default
+            the first.
+        images: Bands, stretch and scale with which models read images.
+    """
+
+    split: str | None = None
+    threshold: float | None = None
+    engine: str | None = None
+    precision: str | None = None
+    pictures: int = 24
+    ensemble: Combine | None = None
+    weights: tuple[float, ...] | None = None
+    tta: Tta | None = None
+    min_area_m2: float = 0.0
+    cell_m: float = 100.0
+    pixels_only: bool = False
+    order: Order | None = None
+    size_yx: tuple[int, int] | None = None
+    boundary: BandWidth = DEFAULT_WIDTH
+    baseline: str | None = None
+    images: SceneOptions = AS_FOUND
+
+
+def run_evaluate(
+    bundles: Models,
+    folder: SourceConfig,
+    out: Path | None,
+    options: EvalOptions,
+    *,
+    predictions: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Predict every labelled image as `rooftrace predict` does, and compare with the labels.
+
+    For a refined bundle, its segmenter alone is evaluated, too. Predictions that exist as files are
+    evaluated in the same way.
+
+    Args:
+        bundles: One bundle, several, an empty list for none, or None for the default model.
+        folder: The labelled data, see `SourceConfig`; for `predictions` without a bundle it may be
+            labels without imagery, see `open_truth`.
+        out: Folder for report.html, report.json, confusion.csv, confusion.png and pictures/; None
+            writes nothing.
+        options: Options of the evaluation.
+        predictions: Files and folders with predictions of the same scenes by other tools or by
+            `rooftrace predict`; each is evaluated by itself.
+        progress: Function called with the number of images done and their total number.
+
+    Raises:
+        ConfigError: There is nothing to evaluate; the engine or precision does not exist; a
+            threshold is given for more than two classes; a model needs images, and the labels have
+            none.
+        DataError: No image is labelled, the split contains no image of the folder, files cannot be
+            read, or predictions do not fit the labels.
+        BundleError: A bundle cannot be read, or classes cannot be compared.
+    """
+    files = [find_predictions(path) for path in predictions]
+    models, coarse = _load_models(bundles, options)
+    scenes = _open_scenes(models, files, folder, options)
+    external = _open_files(models, files, folder, scenes, options)
+    shown: list[PredictionSource] = [*models, *external]
+    evaluated: list[PredictionSource] = [*shown, *coarse]
+    baseline = _find_baseline(options.baseline, [one.name for one in shown])
+
+    context = {
+        "data": folder.path,
+        "part": folder.part,
+        "split": options.split,
+        "min_area_m2": options.min_area_m2,
+        "cell_m": options.cell_m,
+    }
+    reports = compare_with_labels(evaluated, scenes, options, context=context, progress=progress)
+    for report in reports[len(shown) :]:
+        threshold = {"threshold": report.context["threshold"]}
+        reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
+    leaks = check_leakage_of_each([model.predictor.bundle for model in models], scenes, folder)
+    evaluation = Evaluation(tuple(reports[: len(shown)]), leaks, baseline)
+
+    if out is not None:
+        write_evaluation(evaluation, evaluated, scenes, out, options)
+    return evaluation
+
+
+def _load_models(
+    bundles: Models, options: EvalOptions
+) -> tuple[list[ModelPredictions], list[ModelPredictions]]:
+    """Return the models, and the segmenter alone of a single refined model."""
+    paths = [bundles] if bundles is None or isinstance(bundles, Path) else list(bundles)
+    if options.ensemble is None and options.weights is not None:
+        raise ConfigError(
+            "Weights were given, but the models are not combined.",
+            remedy="Add --ensemble weighted.",
+        )
+
+    def load(models: Models, **more: str) -> ModelPredictions:
+        how, weights = options.ensemble or "average", options.weights
+        predictor = load_models(
+            models, how, weights=weights, tta=options.tta, engine=options.engine,
+            precision=options.precision, **more,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return ModelPredictions(
+            predictor, options.threshold, options.tta, options.pixels_only, options.images
+        )
+
+    if options.ensemble is not None and paths:
+        return [load(paths)], []
+    models = [load(path) for path in paths]
+    if len(models) == 1 and models[0].predictor.bundle.spec.is_refined:
+        return models, [load(paths, output="coarse")]
+    return models, []
+
+
+def _find_baseline(wanted: str | None, names: Sequence[str]) -> int:
+    """Return the position of the model with which the others are compared.
+
+    Args:
+        wanted: Name of a model, or its position from 1; None for the first.
+        names: Names of the models and tools, in their order.
+    """
+    if wanted is None:
+        return 0
+    if names.count(wanted) == 1:
+        return names.index(wanted)
+    if wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted) <= len(names):
+        return int(wanted) - 1
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
+    raise ConfigError(
+        f"The baseline is {wanted!r}; expected the name or the number of one of: {listed}.",
+        remedy="Give the number: --baseline 2",
+    )
+
+
+def _open_scenes(
+    models: Sequence[ModelPredictions],
+    files: Sequence[PredictionFiles],
+    folder: SourceConfig,
+    options: EvalOptions,
+) -> SceneSet:
+    """Open the labelled scenes."""
+    if not (models or files):
+        raise ConfigError(
+            "There is nothing to evaluate.",
+            remedy="Name a bundle before DATA (default is the one that comes with rooftrace), or "
+            "files with --predictions.",
+        )
+    labels = training_labels(models[0].predictor.bundle) if models else None
+    scenes = open_truth(folder, labels, files, options.size_yx)
+    scenes = select_part(scenes, options.split, folder.path)
+    if not len(scenes):
+        found = plural(len(scenes.with_unlabelled()), "image")
+        raise DataError(
+            f"{folder.path} has {found} and no label for any; expected labelled images.",
+            remedy="Put the masks beside the images, or name their layout with --layout.",
+        )
+    if models and not has_imagery(scenes):
+        raise ConfigError(
+            f"{folder.path} is labels without imagery, but {models[0].name} needs images.",
+            remedy="Evaluate --predictions alone, or give the images with --images.",
+        )
+    return scenes
+
+
+def _open_files(
+    models: Sequence[ModelPredictions],
+    files: Sequence[PredictionFiles],
+    folder: SourceConfig,
+    scenes: SceneSet,
+    options: EvalOptions,
+) -> list[ExternalPredictions]:
+    """Open the predictions in files, matched to the scenes."""
+    labels = training_labels(models[0].predictor.bundle) if models else None
+    reading = ReadOptions(
+        options.threshold, options.order,
+        is_selection=bool(options.split or folder.part or folder.glob),
+        with_objects=not options.pixels_only,
+    )  # fmt: skip
+    data = expand_path(folder.path, Path(), key="path")
+    return open_predictions(files, scenes, folder.labels or labels or LabelConfig(), data, reading)
+
+
+def compare_with_labels(
+    predictions: Sequence[PredictionSource],
+    scenes: SceneSet,
+    options: EvalOptions,
+    *,
+    context: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[EvalReport]:
+    """Compare predictions of several models or tools with the labels of a set.
+
+    Every scene is read once. While one scene is counted, the next is predicted.
+
+    Args:
+        predictions: Models and tools with equal classes.
+        scenes: Labelled scenes.
+        options: Options of the evaluation.
+        context: Entries for the context of each report.
+        progress: Function called with the number of images done and their total number.
+
+    Returns:
+        One report for each of `predictions`.
+
+    Raises:
+        BundleError: The classes differ.
+    """
+    _check_classes(predictions)
+    counters = [_Counter(one, options) for one in predictions]
+    with Prefetcher(_predict_scenes(predictions, scenes, options), 1, "predictions") as predicted:
+        masks = 0
+        for number, (scene, truth, pairs) in enumerate(predicted):
+            masks += truth.is_mask and len(truth.outlines) > 0
+            for counter, (prediction, pair) in zip(counters, pairs):
+                counter.add(scene, prediction, pair)
+            if progress is not None:
+                progress(number + 1, len(scenes))
+    notes = (*scenes.notes, *note_on_masks(masks, len(scenes)))
+    return [counter.report(notes, context or {}) for counter in counters]
+
+
+def _check_classes(predictions: Sequence[PredictionSource]) -> None:
+    first = predictions[0]
+    for other in predictions[1:]:
+        if (other.classes, other.building_class) != (first.classes, first.building_class):
+            raise BundleError(
+                f"The classes of {other.name} are {', '.join(other.classes)}, but those of "
+                f"{first.name} are {', '.join(first.classes)}.",
+                remedy="Compare models with the same classes.",
+            )
+
+
+def _predict_scenes(
+    predictions: Sequence[PredictionSource], scenes: SceneSet, options: EvalOptions
+) -> Iterator[tuple[Scene, GroundTruth, list[tuple[ScenePrediction, ScenePair]]]]:
+    """Yield each scene with its label and its predictions, each paired with the label.
+
+    All reading and drawing happens here, in one thread: GDAL's bindings silence warnings in a way
+    that another thread would undo.
+    """
+    for scene in scenes:
+        if options.pixels_only:
+            truth = _pixel_truth(scene)
+        else:
+            truth = GroundTruth.of(scene, predictions[0].building_class)
+        numbers = rasterize_polygons(truth.outlines, truth.instances.shape)
+        predicted = [one.predict(scene) for one in predictions]
+        yield scene, truth, [(one, _pair(scene, truth, numbers, one)) for one in predicted]
+
+
+def _pixel_truth(scene: Scene) -> GroundTruth:
+    """Return the label of a scene without its buildings."""
+    assert scene.label is not None
+    mask = scene.label.read(Window.whole(scene.image.grid.shape))
+    return GroundTruth(mask, np.zeros(mask.data.shape, np.int32), np.zeros(0, np.object_), False)
+
+
+def _pair(
+    scene: Scene, truth: GroundTruth, truth_numbers: NDArray[np.int32], predicted: ScenePrediction
+) -> ScenePair:
+    return ScenePair(
+        truth=truth.mask.data,
+        predicted=predicted.mask.data,
+        valid=truth.mask.valid & predicted.mask.valid,
+        instances=truth.instances,
+        truth_outlines=truth.outlines,
+        outlines=predicted.outlines,
+        truth_numbers=truth_numbers,
+        numbers=rasterize_polygons(predicted.outlines, truth.instances.shape),
+        score=predicted.score,
+        gsd_m=scene.gsd_m or scene.image.grid.gsd_m,
+        predicted_instances=predicted.instances,
+    )
+
+
+class _Counter:
+    """Counts of one model or tool, scene after scene."""
+
+    def __init__(self, predictions: PredictionSource, options: EvalOptions) -> None:
+        self._predictions = predictions
+        self._options = options
+        self._images: list[ImageCounts] = []
+        self._curve: ThresholdCurve | None = None
+        self._coco: CocoCollector | None = None
+        self._notes: tuple[str, ...] = ()
+        self._scales = ScaleCounts()
+        if options.pixels_only:
+            self._notes = ("Only pixels were compared, not single buildings.",)
+            return
+        try:
+            self._coco = CocoCollector()
+        except MissingExtraError as error:
+            self._notes = (f"without COCO's AP and AR: {error.message} {error.remedy}",)
+
+    def add(self, scene: Scene, prediction: ScenePrediction, pair: ScenePair) -> None:
+        """Count one scene."""
+        building_class, options = self._predictions.building_class, self._options
+        self._scales.add(scene)
+        self._images.append(
+            score_scene(
+                pair, scene_id=scene.id, classes=len(self._predictions.classes),
+                building_class=building_class, min_area_m2=options.min_area_m2,
+                cell_m=options.cell_m, dense_from=DEFAULT_THRESHOLD.threshold,
+                group=scene.group, pixels_only=options.pixels_only, boundary=options.boundary,
+            )
+        )  # fmt: skip
+        if self._coco is not None and prediction.score is not None:
+            self._coco.add(scene.id, pair.instances, pair.buildings, prediction.score, pair.valid)
+        if prediction.probability is not None:
+            self._curve = self._curve or ThresholdCurve()
+            self._curve.add(pair.truth == building_class, prediction.probability, pair.valid)
+
+    def report(self, notes: tuple[str, ...], context: Mapping[str, Any]) -> EvalReport:
+        """Return the report over all scenes.
+
+        Args:
+            notes: Notes on the scenes.
+            context: Entries for the report's context.
+        """
+        predictions, coco = self._predictions, self._coco
+        model_gsd_m = predictions.context.get("gsd_m")
+        if model_gsd_m is not None:
+            self._notes = (*self._scales.notes(model_gsd_m, self._options.images), *self._notes)
+        return EvalReport(
+            tuple(self._images), predictions.classes, predictions.building_class,
+            {**context, **predictions.context},
+            notes=(*notes, *predictions.notes, *self._notes), name=predictions.name,
+            curve=self._curve, coco=coco.figures() if coco is not None and len(coco) else None,
+        )  # fmt: skip
+
+
+def write_evaluation(
+    evaluation: Evaluation,
+    predictions: Sequence[PredictionSource],
+    scenes: SceneSet,
+    out: Path,
+    options: EvalOptions,
+) -> None:
+    """Write report.json and report.html, and confusion matrix and pictures of the first model."""
+    report = evaluation.first
+    of_images: dict[str, object] = {"by_image": report.by_image()}
+    if len(evaluation.reports) > 1:
+        of_images = {"by_image": [one.by_image() for one in evaluation.reports]}
+    write_json(out / "report.json", evaluation.to_json() | of_images)
+    write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
+    with replacing(out / "confusion.png") as partial:
+        draw_confusion(report.pooled, report.classes).save(partial, format="PNG")
+    page = render(evaluation, predictions[: len(evaluation.reports)], scenes)
+    write_atomically(out / "report.html", page.encode())
+    draw_pictures(predictions[0], scenes, report, out / "pictures", options.pictures)

@@ -1,0 +1,304 @@
+"""Convert the graph of a bundle to an exported model, and draw tiles for calibration and checks."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.cache import LruCache
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.machine import installed_versions
+from rooftrace.core.types import Scene, Window
+from rooftrace.engines.tensorrt import build_plan, built_with
+from rooftrace.io.resample import Resampler
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.exported import Target, part_names
+from rooftrace.models.quantize import (
+    convert_to_fp16,
+    fix_side,
+    quantize_onnx,
+    quantize_openvino,
+    simplify_graph,
+)
+from rooftrace.models.spec import BundleSpec, Precision
+from rooftrace.predict.plan import SceneOptions, plan_scene
+from rooftrace.testing import generate_scene
+
+__all__ = [
+    "RUNS_IN",
+    "TileSet",
+    "check_precision",
+    "convert",
+    "draw_tiles",
+    "for_tiles_of",
+    "generated_tiles",
+    "has_variant",
+    "made_with",
+    "tile_side",
+]
+
+RUNS_IN: dict[Target, dict[Precision, Precision]] = {
+    "onnx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    # Weights in fp16 halve the file; a processor computes with them in fp32.
+    "openvino": {"fp32": "fp32", "bf16": "bf16", "fp16": "fp32", "int8": "int8"},
+    "tensorrt": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+}
+"""Precisions in which each format can be exported, and the precision of its arithmetic."""
+
+_MADE_BY = ("rooftrace", "openvino", "onnx", "onnxruntime", "nncf")
+
+
+def has_variant(bundle: ModelBundle, to: Target, precision: str) -> bool:
+    """Return True if a bundle holds the requested model as a variant."""
+    return _variant(bundle, to, precision) is not None
+
+
+def convert(
+    bundle: ModelBundle,
+    to: Target,
+    precision: Precision,
+    samples: Sequence[NDArray[Any]],
+) -> dict[str, bytes]:
+    """Return the parts of an exported model by the names of `part_names`.
+
+    Args:
+        bundle: Bundle that holds the graph.
+        to: Format of the exported model.
+        precision: Precision of the exported model.
+        samples: Images (band, y, x) in pixel values for the calibration of int8; none if the
+            bundle's own variant is exported unchanged.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+        ConfigError: TensorRT without a GPU.
+        ExportError: the network cannot be converted.
+    """
+    graph, names = bundle.part(GRAPH_NAME), part_names(to, precision)
+    given = [sample.astype(np.float32) for sample in samples]
+    if to == "openvino":
+        ready = _variant(bundle, to, precision)
+        if precision != "int8":
+            return dict(zip(names, _openvino(graph, half=precision == "fp16")))
+        if ready is not None and not given:
+            return dict(zip(names, (bundle.part(name) for name in ready)))
+        return dict(zip(names, quantize_openvino(graph, given)))
+    if precision == "fp16":
+        graph = convert_to_fp16(simplify_graph(graph))
+    elif precision == "int8":
+        graph = quantize_onnx(simplify_graph(graph), given, symmetric=to == "tensorrt")
+    return {names[0]: build_plan(graph, bundle.spec) if to == "tensorrt" else graph}
+
+
+def for_tiles_of(bundle: ModelBundle, to: Target, tile_px: int) -> ModelBundle:
+    """Return a bundle whose graph takes square tiles of one size alone.
+
+    Raises:
+        ConfigError: the format is not ONNX, or the network does not accept the size.
+        MissingExtraError: a package is not installed.
+    """
+    spec = bundle.spec
+    if to != "onnx":
+        raise ConfigError(
+            f"--tile {tile_px} was given for {to}; expected it for onnx alone.",
+            remedy="Leave out --tile.",
+        )
+    if spec.input_px not in (None, tile_px) or tile_px % spec.input_multiple_px:
+        multiple = spec.input_multiple_px
+        accepted = f"multiples of {multiple}" if spec.input_px is None else f"{spec.input_px} alone"
+        below = max(tile_px // multiple, 1) * multiple
+        raise ConfigError(
+            f"--tile {tile_px} was given; {spec.name} accepts tiles of {accepted} pixels.",
+            remedy=f"Use --tile {spec.input_px or below}.",
+        )
+    graph = fix_side(bundle.part(GRAPH_NAME), tile_px)
+    spec = spec.model_copy(update={"input_px": tile_px, "variants": ()})
+    return ModelBundle(spec, {GRAPH_NAME: graph}, bundle.source)
+
+
+def made_with(to: Target) -> dict[str, str]:
+    """Return the versions of the packages, and the GPU of a TensorRT plan."""
+    return installed_versions(_MADE_BY) | (built_with() if to == "tensorrt" else {})
+
+
+def _variant(bundle: ModelBundle, to: str, precision: str) -> tuple[str, ...] | None:
+    for variant in bundle.spec.variants:
+        if (variant.engine, variant.precision, len(variant.files)) == (to, precision, 2):
+            return variant.files
+    return None
+
+
+def _openvino(graph: bytes, *, half: bool) -> tuple[bytes, bytes]:
+    import openvino
+
+    model = openvino.Core().read_model(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "model.xml"
+        openvino.save_model(model, xml, compress_to_fp16=half)
+        return xml.read_bytes(), xml.with_suffix(".bin").read_bytes()
+
+
+def check_precision(to: Target, precision: str) -> Precision:
+    """Return the precision, or raise ConfigError if the format does not support it."""
+    for known in RUNS_IN[to]:
+        if known == precision:
+            return known
+    raise ConfigError(
+        f"--precision {precision} was given for {to}; expected one of {', '.join(RUNS_IN[to])}.",
+        remedy="Choose one of these precisions.",
+    )
+
+
+_SIDE_PX = 256
+_MAX_SCENES = 512
+_MIN_VALID = 0.5
+"""Minimum share of valid pixels of a tile."""
+
+_OPEN = 16
+_SEEDS = (301, 302, 303)
+_GENERATED_GSD_M = 0.3
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """Tiles at a model's resolution.
+
+    Args:
+        name: Name of the data.
+        images: Tiles (band, y, x) in pixel values, all of one size.
+        notes: Assumptions to report to the user.
+    """
+
+    name: str
+    images: tuple[NDArray[Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def split(self, first: int) -> tuple[TileSet, TileSet]:
+        """Split into `first` tiles, or half of them if there are too few, and the others.
+
+        A single tile is in both sets.
+        """
+        cut = min(first, len(self.images) // 2)
+        if not cut:
+            return self, self
+        head, tail = self.images[:cut], self.images[cut:]
+        return TileSet(self.name, head, self.notes), TileSet(self.name, tail)
+
+
+def tile_side(spec: BundleSpec) -> int:
+    """Return the side in pixels of the tiles on which a model is checked."""
+    return spec.input_px or -(-_SIDE_PX // spec.input_multiple_px) * spec.input_multiple_px
+
+
+def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:
+    """Draw tiles from all over a data set, the same ones each time; labels are not read.
+
+    Args:
+        source: Data set; of more than 512 scenes an even selection is used.
+        spec: Contract of the model; scenes are resampled to its metres per pixel.
+        count: Maximum number of tiles; fewer are returned if the data has no more valid tiles.
+
+    Raises:
+        DataError: there is no image, or no tile with enough valid pixels.
+        BandMismatch: the bands of an image differ from those of the model.
+        GsdMismatch: the metres per pixel of an image differ too much from those of the model.
+    """
+    entries = source.with_unlabelled().entries
+    chosen = np.linspace(0, len(entries) - 1, min(len(entries), _MAX_SCENES)).round().astype(int)
+    opened = _Scenes(source, [entries[number] for number in chosen], spec)
+    side = tile_side(spec)
+    laid = [
+        (number, Window(row, col, side, side))
+        for number in range(len(chosen))
+        for row, col in _corners(opened.shape_yx(number), side)
+    ]
+    order = np.random.default_rng(0).permutation(len(laid))
+    found: list[NDArray[Any]] = []
+    for place in order:
+        tile, valid = opened.read(*laid[place])
+        if valid >= _MIN_VALID:
+            found.append(tile)
+        if len(found) == count:
+            break
+    if not found:
+        raise DataError(
+            f"{source.name} has no tile of {side} px with at least half of its pixels valid; "
+            f"number of images: {len(entries)}.",
+            remedy="Use other data.",
+        )
+    return TileSet(source.name, tuple(found), opened.notes)
+
+
+def generated_tiles(spec: BundleSpec, count: int) -> TileSet:
+    """Return tiles of synthetic images of a town.
+
+    Raises:
+        ConfigError: the model needs other bands or another type of pixels.
+    """
+    if len(spec.bands) != 3 or spec.dtype != "uint8":
+        raise ConfigError(
+            f"The model {spec.name} takes {len(spec.bands)} bands of {spec.dtype}; synthetic "
+            "images have three bands of uint8.",
+            remedy="Give images for the check with --check.",
+        )
+    side = tile_side(spec)
+    gsd_m = min(max(spec.gsd_m or _GENERATED_GSD_M, 0.05), 2.0)
+    across = math.ceil(math.sqrt(count / len(_SEEDS)))
+    tiles = []
+    for seed in _SEEDS:
+        image = generate_scene(seed, (side * across, side * across), gsd_m).image
+        tiles += [
+            image[:, row : row + side, col : col + side]
+            for row in range(0, image.shape[1], side)
+            for col in range(0, image.shape[2], side)
+        ]
+    note = "checked on synthetic images only: use --check for a check on real images"
+    return TileSet("generated town", tuple(tiles[:count]), (note,))
+
+
+class _Scenes:
+    """Scenes at the model's resolution; the ones used last stay open."""
+
+    def __init__(self, source: SceneSet, entries: list[SceneEntry], spec: BundleSpec) -> None:
+        self._source, self._entries, self._spec = source, entries, spec
+        self._open: LruCache[int, Resampler] = LruCache(_OPEN)
+        self._notes: dict[str, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The note of the first scene that has one; those of others are alike."""
+        return tuple(self._notes)[:1]
+
+    def shape_yx(self, number: int) -> tuple[int, int]:
+        return self._at(number).shape_yx
+
+    def read(self, number: int, window: Window) -> tuple[NDArray[Any], float]:
+        """Return a tile, mirrored beyond its scene, and the share of its pixels that is valid."""
+        scene = self._at(number)
+        inside = window.intersection(Window.whole(scene.shape_yx))
+        assert inside is not None, "laid over the scene"
+        data, valid = scene.read(inside)
+        beyond = (0, window.height - inside.height), (0, window.width - inside.width)
+        return np.pad(data, ((0, 0), *beyond), mode="symmetric"), float(valid.mean())
+
+    def _at(self, number: int) -> Resampler:
+        return self._open.get_or_make(number, lambda: self._opened(number))
+
+    def _opened(self, number: int) -> Resampler:
+        scene: Scene = self._source.open_scene(self._entries[number])
+        plan = plan_scene(scene.image, self._spec, SceneOptions(gsd_m=scene.stated_gsd_m))
+        self._notes.update(dict.fromkeys(plan.notes))
+        return Resampler(plan.source, plan.scaling, self._spec.mean)
+
+
+def _corners(shape_yx: tuple[int, int], side: int) -> Iterator[tuple[int, int]]:
+    """Yield the corners of adjacent tiles; the rest is left out, except in small scenes."""
+    rows, cols = (max(1, length // side) for length in shape_yx)
+    return ((row * side, col * side) for row in range(rows) for col in range(cols))

@@ -1,0 +1,519 @@
+"""`rooftrace export`: write a bundle in the format of an engine, and compare it with the bundle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import ConfigError, ExportError, MissingExtraError
+from rooftrace.engines.base import Engine
+from rooftrace.engines.select import ENGINES, load_engine
+from rooftrace.flows.export.convert import (
+    RUNS_IN,
+    TileSet,
+    check_precision,
+    convert,
+    draw_tiles,
+    for_tiles_of,
+    generated_tiles,
+    has_variant,
+    made_with,
+    tile_side,
+)
+from rooftrace.flows.labelled_predictions import training_labels
+from rooftrace.io.files import export_error
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.tiled_evaluation import evaluate_scenes
+from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
+from rooftrace.models.exported import (
+    SUFFIXES,
+    Contract,
+    Target,
+    exported_files,
+    part_names,
+    read_model,
+)
+from rooftrace.models.spec import BundleSpec, Output, Precision, Variant
+from rooftrace.predict.predictor import Predictor
+
+__all__ = ["TOLERANCES", "ExportReport", "Parity", "measure_parity", "parity_rows", "run_export"]
+
+TOLERANCES = {"fp32": 0.002, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
+"""Maximum of `Parity.mask_change` by precision: 3 to 15 times the value of the default model."""
+
+_BATCH = 4
+_MIN_SHARE = 0.01
+"""Minimum share of all pixels that a change is related to, for tiles with few buildings."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Comparison of one engine on one file with the bundle's graph in fp32 on OpenVINO.
+
+    Args:
+        engine: Engine that ran the file.
+        precision: Precision of its arithmetic.
+        output: Output of the model that was compared.
+        max_difference: Maximum difference of probabilities.
+        mean_difference: Mean difference of probabilities.
+        changed_share: Share of all pixels whose class changes at the model's threshold.
+        mask_iou: IoU of the two masks without background; 1 if both masks are empty.
+        mask_change: Number of changed pixels divided by the number that either mask does not call
+            background, or by 1 % of all pixels if that is more. The tolerance applies to it.
+        label_iou: IoU against labels over whole images, if the data has labels: of buildings, or
+            the mean over classes if there are more than two.
+        label_iou_before: The same IoU of the bundle's graph.
+    """
+
+    engine: str
+    precision: str
+    output: Output
+    max_difference: float
+    mean_difference: float
+    changed_share: float
+    mask_iou: float
+    mask_change: float
+    label_iou: float | None = None
+    label_iou_before: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures, rounded to five significant digits."""
+        return {
+            key: float(f"{value:.5g}") if isinstance(value, float) else value
+            for key, value in asdict(self).items()
+        }
+
+    def figures(self) -> dict[str, float]:
+        """Return the numbers for the metadata of the exported model."""
+        return {key: value for key, value in self.to_json().items() if isinstance(value, float)}
+
+
+def measure_parity(
+    reference: Engine,
+    engine: Engine,
+    spec: BundleSpec,
+    tiles: Sequence[NDArray[Any]],
+    output: Output = "probabilities",
+    labelled: SceneSet | None = None,
+) -> Parity:
+    """Run two engines on the same tiles and compare their answers.
+
+    Args:
+        reference: The bundle's graph.
+        engine: The exported model, loaded from its file.
+        spec: Contract, with the threshold of the output.
+        tiles: Tiles (band, y, x) in pixel values, all of one size.
+        output: Output of the model that is compared.
+        labelled: Data set with labels on which both are evaluated; None for no evaluation.
+    """
+    most = total = 0.0
+    answered = changed = pixels = both = either = 0
+    for first in range(0, len(tiles), _BATCH):
+        batch = np.stack(tiles[first : first + _BATCH])
+        before, after = reference.run(batch), engine.run(batch)
+        difference = np.abs(before - after)
+        # NaN compares as False and would look like no difference.
+        most = max(most, float(difference.max()) if np.isfinite(difference).all() else math.inf)
+        total += float(difference.sum(dtype=np.float64))
+        answered += difference.size
+        old, new = _mask(before, spec), _mask(after, spec)
+        changed += int(np.count_nonzero(old != new))
+        both += int(np.count_nonzero((old > 0) & (new > 0)))
+        either += int(np.count_nonzero((old > 0) | (new > 0)))
+        pixels += old.size
+    mean = total / answered
+    finite = math.isfinite(most) and math.isfinite(mean)
+    old_iou = new_iou = None
+    if labelled is not None and finite:
+        old_iou = _label_iou(labelled, spec, reference)
+        new_iou = _label_iou(labelled, spec, engine)
+    return Parity(
+        engine=engine.name,
+        precision=engine.precision,
+        output=output,
+        max_difference=most if finite else 1.0,
+        mean_difference=mean if finite else 1.0,
+        changed_share=changed / pixels,
+        mask_iou=both / either if either else 1.0,
+        # A network that answers NaN or infinity counts as completely changed.
+        mask_change=changed / max(either, _MIN_SHARE * pixels) if finite else 1.0,
+        label_iou=new_iou,
+        label_iou_before=old_iou,
+    )
+
+
+def _mask(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
+    """Return the class indices (n, y, x)."""
+    if spec.is_binary:
+        return (answer[:, 0] >= spec.threshold).astype(np.uint8)
+    best: NDArray[np.uint8] = answer[:, : spec.channels].argmax(axis=1).astype(np.uint8)
+    return best
+
+
+def _label_iou(labelled: SceneSet, spec: BundleSpec, engine: Engine) -> float | None:
+    counts = evaluate_scenes(labelled, spec, engine.run)
+    value = counts.iou(1) if spec.is_binary else counts.mean_iou
+    return None if math.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Result of an export.
+
+    Args:
+        path: The exported file; for OpenVINO the .xml file.
+        report: JSON file beside it with this report.
+        to: Format of the file.
+        precision: Precision of the file.
+        bundle: Name and hash of the bundle.
+        size_bytes: Size of all exported files.
+        tolerance: Maximum allowed `Parity.mask_change`.
+        checked: Name of the data and number of tiles of the check.
+        calibrated: Name of the data and number of tiles of the calibration, or None.
+        tile_px: Side of the tiles in pixels.
+        parities: Comparison for each engine and output; the main engine comes first.
+        notes: Assumptions and omissions to report to the user.
+    """
+
+    path: Path
+    report: Path
+    to: Target
+    precision: str
+    bundle: tuple[str, str]
+    size_bytes: int
+    tolerance: float
+    checked: tuple[str, int]
+    calibrated: tuple[str, int] | None
+    tile_px: int
+    parities: tuple[Parity, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints and that is written beside the model."""
+        name, sha256 = self.bundle
+        return {
+            "path": str(self.path),
+            "report": str(self.report),
+            "to": self.to,
+            "precision": self.precision,
+            "bundle": {"name": name, "sha256": sha256},
+            "size_bytes": self.size_bytes,
+            "tolerance": {"mask_change": self.tolerance},
+            "check": _data_json(self.checked, self.tile_px),
+            "calibration": _data_json(self.calibrated, self.tile_px),
+            "parity": [parity.to_json() for parity in self.parities],
+            "notes": list(self.notes),
+        }
+
+
+def _data_json(data: tuple[str, int] | None, tile_px: int) -> dict[str, Any] | None:
+    return None if data is None else {"data": data[0], "tiles": data[1], "tile_px": tile_px}
+
+
+def parity_rows(parities: Sequence[Parity]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of each comparison, for a table."""
+    for one in parities:
+        where = one.engine if one.output == "probabilities" else f"{one.engine}, {one.output}"
+        labels = (
+            "–"
+            if one.label_iou is None or one.label_iou_before is None
+            else f"{one.label_iou_before:.3f} → {one.label_iou:.3f}"
+        )
+        yield (
+            where, one.precision, f"{one.max_difference:.4f}", f"{one.mean_difference:.5f}",
+            f"{one.changed_share:.3%}", f"{one.mask_iou:.4f}", labels,
+        )  # fmt: skip
+
+
+_CALIBRATION_TILES = 128
+_CHECK_TILES = 48
+_FEW_TILES = 16
+
+_TARGET_ENGINES: dict[Target, tuple[str, ...]] = {
+    "onnx": ("onnxruntime", "openvino"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+}
+"""Engines that may run each format; the first one is the main engine."""
+
+_MAIN_ONLY = ("fp16",)
+"""Precisions whose ONNX files are for ONNX Runtime alone: OpenVINO would compute in fp32."""
+
+
+def run_export(
+    bundle: Path | None,
+    to: Target,
+    out: Path,
+    *,
+    precision: str = "fp32",
+    tile_px: int | None = None,
+    calibration: SourceConfig | None = None,
+    check: SourceConfig | None = None,
+    tolerance: float | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> ExportReport:
+    """Write a model for one engine, if its answers agree with those of the bundle.
+
+    The file is read again and compared with the bundle's graph in fp32 on tiles. If the difference
+    exceeds the tolerance, no file is written.
+
+    Args:
+        bundle: Model; None for the default model of rooftrace.
+        to: Format of the file.
+        out: File to write.
+        precision: Precision of the file.
+        tile_px: The only side of the input that an ONNX file accepts; default any that the network
+            accepts.
+        calibration: Images for the calibration of int8; not needed if the bundle has such a
+            variant.
+        check: Images for the check, with labels if available; default other tiles of
+            `calibration`, or synthetic images.
+        tolerance: Maximum allowed `Parity.mask_change`; default by precision.
+        notify: Function called with a message at each step.
+
+    Raises:
+        ConfigError: the precision or the tile is not supported, int8 has no images, the suffix is
+            wrong, or TensorRT has no GPU.
+        MissingExtraError: a package is not installed.
+        DataError: the images cannot be used.
+        BundleError: the model cannot be used.
+        ExportError: the difference exceeds the tolerance, or the file cannot be written.
+    """
+    wanted = check_precision(to, precision)
+    source = default_bundle() if bundle is None else read_model(bundle)
+    _check_request(source, to, wanted, out, calibration)
+    reference = source
+    if tile_px is not None:
+        source = for_tiles_of(source, to, tile_px)
+    if (to, wanted) != ("onnx", "fp32"):
+        _check_engine(_TARGET_ENGINES[to][0])
+    tolerance = TOLERANCES[wanted] if tolerance is None else tolerance
+    given, checked, labelled = _tiles(source, calibration, check)
+    samples = () if given is None else given.images
+    notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(given) if given else ""))
+    parts = convert(source, to, wanted, samples)
+    contract = Contract(
+        to=to,
+        precision=wanted,
+        bundle_sha256=reference.sha256,
+        made_with=made_with(to),
+        spec=source.spec,
+    )
+    notes = list(dict.fromkeys((*(given.notes if given else ()), *checked.notes)))
+    if given is not None and len(given.images) < _FEW_TILES:
+        notes.append(f"calibrated with only {len(given.images)} tiles: more images are better")
+    with _staging_folder(out) as folder:
+        notify(f"checked{_of(checked)}")
+        engines = _engines(to, wanted)
+        _write(folder / out.name, _for_engines(contract, {name: {} for name in engines}), parts)
+        comparison = _ExportComparison(reference, read_model(folder / out.name), checked, labelled)
+        parities, held = [], {}
+        for name in engines:
+            try:
+                found = comparison.measure(name, RUNS_IN[to][wanted])
+            except MissingExtraError as error:
+                notes.append(f"not checked on {name}: {error}")
+                continue
+            worst = max(found, key=lambda parity: parity.mask_change)
+            if worst.mask_change > tolerance:
+                if name == engines[0] or wanted == "fp32":
+                    raise _refused(worst, tolerance, out, checked)
+                notes.append(
+                    f"not for {name}: {worst.mask_change:.4f} of the mask changes, tolerance "
+                    f"{tolerance:g}"
+                )
+            else:
+                held[name] = found[0].figures()
+            parities += found
+        contract = _for_engines(contract, held)
+        size = _write(folder / out.name, contract, parts)
+        read_model(folder / out.name)
+        report = ExportReport(
+            path=out,
+            report=out.with_name(f"{out.name}.report.json"),
+            to=to,
+            precision=wanted,
+            bundle=(source.spec.name, reference.sha256),
+            size_bytes=size,
+            tolerance=tolerance,
+            checked=(checked.name, len(checked.images)),
+            calibrated=None if given is None else (given.name, len(given.images)),
+            tile_px=tile_side(source.spec),
+            parities=tuple(parities),
+            notes=tuple(notes),
+        )
+        text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+        (folder / report.report.name).write_text(text, encoding="utf-8")
+    return report
+
+
+def _check_engine(name: str) -> None:
+    """Raise MissingExtraError if the engine that checks a file is missing.
+
+    The message names the extra with all packages of exports.
+    """
+    try:
+        ENGINES[name].check()
+    except MissingExtraError as error:
+        if name != "onnxruntime":
+            raise
+        raise MissingExtraError.of("export", "rooftrace export", name) from error
+
+
+def _check_request(
+    source: ModelBundle,
+    to: Target,
+    precision: Precision,
+    out: Path,
+    calibration: SourceConfig | None,
+) -> None:
+    if out.suffix.lower() != SUFFIXES[to]:
+        raise ConfigError(
+            f"The output {out} was given for {to}; expected a name that ends with {SUFFIXES[to]}.",
+            remedy=f"Use -o {out.with_suffix(SUFFIXES[to]).name}.",
+        )
+    if GRAPH_NAME not in source.parts:
+        raise ConfigError(
+            f"{source.source} was exported for {source.spec.variants[0].engine} and holds no "
+            "ONNX graph, which an export needs.",
+            remedy="Give the .rooftrace file from which it was made.",
+        )
+    if precision != "int8" and calibration is not None:
+        raise ConfigError(
+            f"--calibration was given, but a model in {precision} is not calibrated.",
+            remedy="Leave it out, or use --check for the images of the check.",
+        )
+    ready = has_variant(source, to, precision)
+    if precision == "int8" and calibration is None and not ready:
+        raise ConfigError(
+            f"int8 for {to} needs images for its calibration, and none were given.",
+            remedy="Give representative images: --calibration DATA (no labels needed).",
+        )
+
+
+def _tiles(
+    source: ModelBundle, calibration: SourceConfig | None, check: SourceConfig | None
+) -> tuple[TileSet | None, TileSet, SceneSet | None]:
+    """Return the tiles for calibration, those for the check, and the data with labels."""
+    spec = source.spec
+    opened = {}
+    for key, config in (("calibration", calibration), ("check", check)):
+        if config is not None:
+            predictor = Predictor(source, load_engine(source, engine="openvino", precision="fp32"))
+            opened[key] = open_source(config, training_labels(predictor.bundle))
+    checked_on = opened.get("check", opened.get("calibration"))
+    labelled = checked_on if checked_on is not None and len(checked_on) else None
+    given = None
+    if "calibration" in opened:
+        more = 0 if "check" in opened else _CHECK_TILES
+        given = draw_tiles(opened["calibration"], spec, _CALIBRATION_TILES + more)
+        if not more:
+            return given, draw_tiles(opened["check"], spec, _CHECK_TILES), labelled
+        checked, given = given.split(_CHECK_TILES)
+        if checked is given:
+            note = f"{given.name} has one tile, which serves both calibration and check"
+            checked = replace(checked, notes=(*checked.notes, note))
+        return given, checked, labelled
+    if "check" in opened:
+        return None, draw_tiles(opened["check"], spec, _CHECK_TILES), labelled
+    return None, generated_tiles(spec, _CHECK_TILES), None
+
+
+class _ExportComparison:
+    """Comparison of an exported file with its bundle."""
+
+    def __init__(
+        self, source: ModelBundle, made: ModelBundle, tiles: TileSet, labelled: SceneSet | None
+    ) -> None:
+        self._source, self._made = source, made
+        self._tiles, self._labelled = tiles, labelled
+        outputs: tuple[Output, ...] = ("probabilities", "coarse")
+        self._outputs = outputs if source.spec.is_refined else outputs[:1]
+
+    def measure(self, engine: str, precision: str) -> list[Parity]:
+        """Return the comparison for each output, with the file on one engine."""
+        found = []
+        for output in self._outputs:
+            reference = load_engine(
+                self._source, engine="openvino", precision="fp32", output=output
+            )
+            loaded = load_engine(self._made, engine=engine, precision=precision, output=output)
+            spec = self._source.for_output(output).spec
+            labelled = self._labelled if output == "probabilities" else None
+            found.append(
+                measure_parity(reference, loaded, spec, self._tiles.images, output, labelled)
+            )
+        return found
+
+
+def _engines(to: Target, precision: Precision) -> tuple[str, ...]:
+    return _TARGET_ENGINES[to][:1] if precision in _MAIN_ONLY else _TARGET_ENGINES[to]
+
+
+def _for_engines(contract: Contract, engines: dict[str, dict[str, float]]) -> Contract:
+    """Return the contract with the engines of the file and the figures measured with each."""
+    variants = tuple(
+        Variant.model_validate(
+            {
+                "engine": name,
+                "precision": RUNS_IN[contract.to][contract.precision],
+                "files": part_names(contract.to, contract.precision),
+                "parity": figures,
+            }
+        )
+        for name, figures in engines.items()
+    )
+    spec = contract.spec.model_copy(update={"variants": variants})
+    return contract.model_copy(update={"spec": spec})
+
+
+def _write(path: Path, contract: Contract, parts: dict[str, bytes]) -> int:
+    """Write the files and return their size in bytes."""
+    size = 0
+    for ending, data in exported_files(contract, parts).items():
+        path.with_suffix(ending).write_bytes(data)
+        size += len(data)
+    return size
+
+
+@contextmanager
+def _staging_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files move beside `out` if the block succeeds."""
+    folder = out.with_name(f".{out.stem}.{os.getpid()}.part")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        # The main file comes last: it never exists without the others.
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+            file.replace(out.with_name(file.name))
+    except OSError as error:
+        raise export_error(out, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refused(parity: Parity, tolerance: float, out: Path, tiles: TileSet) -> ExportError:
+    return ExportError(
+        f"{out} was not written: on {parity.engine} in {parity.precision} "
+        f"{parity.mask_change:.4f} of the mask changes; the tolerance is {tolerance:g} "
+        f"(mask IoU {parity.mask_iou:.4f}, probabilities differ by up to "
+        f"{parity.max_difference:.4f}, on {len(tiles.images)} tiles of {tiles.name}).",
+        remedy="Choose another precision, calibrate with more representative images, or allow "
+        "more with --tolerance.",
+    )
+
+
+def _of(tiles: TileSet) -> str:
+    return f", on {len(tiles.images)} tiles of {tiles.name}"

@@ -1,0 +1,435 @@
+"""`rooftrace finetune`: a model of one's own from a start model and a few labelled images.
+
+`run_finetune` is the whole road: check the data, hold a part out, train within the minutes, and
+compare the tuned model with the start model on the part that was held out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
+from rooftrace.core.text import plural, print_plain
+from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.flows.labelled_predictions import training_labels
+from rooftrace.flows.replay import (
+    REPLAY_SHARE,
+    ReplayReport,
+    ReplaySet,
+    compare_on_replay,
+    prepare_replay,
+)
+from rooftrace.flows.split import run_split
+from rooftrace.flows.threshold import run_threshold
+from rooftrace.flows.train import TrainReport, alone_in, train_config
+from rooftrace.io.files import write_json
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import Split, SplitBy, read_split
+from rooftrace.metrics.resampling import PairedTest
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.model_set import load_models
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
+
+if TYPE_CHECKING:
+    from rooftrace.train.config import TrainConfig
+
+__all__ = ["LEAST_FOR_VERDICT", "FinetuneReport", "Verdict", "run_finetune"]
+
+Verdict = Literal["better", "no different", "worse"]
+"""Result of the comparison of the tuned model with the start model."""
+
+LEAST_SCENES = 4
+"""Minimum number of labelled images: one or more are held out, the others are trained on."""
+
+_LEAST_FOR_BLOCKS = 12
+"""Minimum number of georeferenced images that are divided by block of ground."""
+
+_LATE_SHARE = 0.25
+"""Share of the epochs at the end of a run; if the best one is among them, a longer run may help."""
+
+LEAST_FOR_VERDICT = 6
+"""Minimum number of held-out images for a verdict to rely on.
+
+With fewer, a sign test finds no difference at 5 %, even if all images have the same sign: 2 / 2^5.
+"""
+
+_FIGURES = (
+    ("IoU", "pixel", "iou"),
+    ("precision", "pixel", "precision"),
+    ("recall", "pixel", "recall"),
+    ("F1 of buildings", "objects", "f1"),
+    ("expected calibration error", "calibration", "ece"),
+)
+"""Figures of the comparison: name, and the keys under which a report has it."""
+
+
+@dataclass(frozen=True)
+class FinetuneReport:
+    """Result of a fine-tuning run.
+
+    Args:
+        trained: Result of the training.
+        evaluation: Tuned model and start model on the scenes that were held out; the tuned model is
+            the first.
+        split: `FILE:PART` of these scenes.
+        page: Report with pictures.
+        replay: Comparison on replay images; None without them.
+        notes: Notes on how the data was divided.
+    """
+
+    trained: TrainReport
+    evaluation: Evaluation
+    split: str
+    page: Path
+    replay: ReplayReport | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bundle(self) -> Path:
+        """The tuned model."""
+        return self.trained.best["best_iou"][2]
+
+    @cached_property
+    def tests(self) -> dict[str, PairedTest]:
+        """Paired comparison of each figure; a difference is positive where the tuned model is
+        better.
+        """
+        return self.evaluation.comparisons[0].figures
+
+    @property
+    def verdict(self) -> Verdict:
+        """Result of the comparison of IoU, by the 95 % interval of the difference."""
+        gap = self.tests[self.evaluation.headline].difference
+        if gap.is_known and gap.low > 0:
+            return "better"
+        return "worse" if gap.is_known and gap.high < 0 else "no different"
+
+    @property
+    def figures(self) -> dict[str, tuple[float | None, float | None]]:
+        """Figures of the start model and of the tuned model; None where one is not defined."""
+        tuned, base = (report.to_json() for report in self.evaluation.reports)
+
+        def value(report: dict[str, Any], group: str, key: str) -> float | None:
+            return (report[group] or {}).get(key)
+
+        return {
+            name: (value(base, group, key), value(tuned, group, key))
+            for name, group, key in _FIGURES
+        }
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """95 % intervals of the tuned model as text, by the names of `figures` that have one."""
+        known = self.evaluation.first.intervals
+        named = {name: known.get(f"{group}.{key}") for name, group, key in _FIGURES}
+        return {
+            name: f"{one.low:.3f} … {one.high:.3f}"
+            for name, one in named.items()
+            if one is not None and one.is_known
+        }
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Sentences on what would help, where the tuned model is not clearly better."""
+        test = self.tests[self.evaluation.headline]
+        gap, advice = test.difference, []
+        if self.verdict != "no different" and test.scenes < LEAST_FOR_VERDICT:
+            advice.append(
+                f"This verdict is from {plural(test.scenes, 'image')} only: do not rely on it with "
+                f"fewer than {LEAST_FOR_VERDICT}. Label more, or raise --val."
+            )
+        if self.verdict == "better":
+            return tuple(advice)
+        if self.verdict == "no different" and gap.is_known and gap.value > 0:
+            half = (gap.high - gap.low) / 2
+            needed = math.ceil(test.scenes * (half / gap.value) ** 2)
+            advice.append(
+                f"The difference may be due to the choice of {plural(test.scenes, 'scene')}: with "
+                f"about {needed} held-out scenes, a difference of this size would be clear."
+            )
+        elif self.verdict == "no different" and not gap.is_known:
+            advice.append(f"There is no interval of the difference: {gap.reason}.")
+        advice.append(
+            "Label more tiles, above all of the kinds in which the pictures of the report show "
+            "errors; check the labels with rooftrace inspect."
+        )
+        best, epochs = self.trained.best["best_iou"][0], self.trained.epochs
+        is_late = best > (1 - _LATE_SHARE) * epochs
+        advice.append(
+            f"The best epoch was {best} of {epochs}: more --minutes "
+            f"{'may help' if is_late else 'are unlikely to help'}."
+        )
+        if self.verdict == "worse":
+            advice.append("Keep the start model, or lower the rates: --config optimizer.lr=1e-4.")
+        return tuple(advice)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return {
+            **self.trained.to_json(),
+            "verdict": self.verdict,
+            "held_out": self.split,
+            "scenes": self.tests[self.evaluation.headline].scenes,
+            "figures": {
+                name: {"start": base, "tuned": tuned}
+                for name, (base, tuned) in self.figures.items()
+            },
+            "intervals": {
+                name: {key: one.to_json() for key, one in report.intervals.items()}
+                for name, report in zip(("tuned", "start"), self.evaluation.reports)
+            },
+            "differences": {name: test.to_json() for name, test in self.tests.items()},
+            "replay": None if self.replay is None else self.replay.to_json(),
+            "report": str(self.page),
+            "advice": list(self.advice),
+            "notes": list(self.notes),
+        }
+
+
+def run_finetune(
+    data: SourceConfig,
+    run: Path,
+    *,
+    model: str = "default",
+    replay: SourceConfig | None = None,
+    minutes: float = 10.0,
+    val: float = 0.2,
+    by: SplitBy | None = None,
+    split: Path | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    resume: bool = False,
+    images: SceneOptions = AS_FOUND,
+    console: Console | None = None,
+) -> FinetuneReport:
+    """Train a start model on labelled images, and compare both on images that were held out.
+
+    The folder of the run is that of `rooftrace train`, with `split.json`, `verdict.json` and
+    `comparison/report.html`, and `replay/` if replay images are given.
+
+    Args:
+        data: Labelled data.
+        run: Folder of the run.
+        model: Model to start from, see `models.start.read_start`.
+        replay: Images of other places, with or without labels, on which the answers of the start
+            model are kept, see `flows.replay`.
+        minutes: Limit of the training in minutes, with its validation.
+        val: Share of the scenes that is held out.
+        by: Unit that is kept together; default blocks of ground where all images have a
+            georeference, else groups where there are enough, else images.
+        split: Split file with the parts `train` and `val`; default: a split is made. If it has a
+            part `test`, the models are compared there.
+        overrides: `key.path=value` settings of the training configuration.
+        seed: Seed of the split and of all random draws.
+        resume: Continue the run that is in the folder, with its settings.
+        images: Bands, stretch and scale with which images are read for the comparison.
+        console: Console for progress; None prints nothing.
+
+    Raises:
+        MissingExtraError: PyTorch or a package that comes with it is not installed.
+        ConfigError: The start model cannot be used, its classes are others, or a setting is wrong.
+        DataError: There are too few labelled images, no building in them, or too few replay images.
+        ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
+    """
+    try:
+        from rooftrace.models.start import DEFAULT_START, read_start
+        from rooftrace.train.finetune import finetune_config, fit_to_minutes
+    except ImportError as error:
+        raise MissingExtraError.of("train", "rooftrace finetune", error.name or "torch") from error
+
+    base = Path.cwd()
+    start = read_start(model)
+    spec, labels = start.bundle.spec, _labels(start.bundle, data)
+    data = data.model_copy(update={"labels": None})
+    replayed = None if replay is None else ReplaySet.of(replay, run)
+    if replayed is not None:
+        data = data.model_copy(update={"share": 1 - REPLAY_SHARE})
+    scenes = _open(data, labels)
+    start_model = None if model == DEFAULT_START else Path(start.bundle.source)
+    part_file = run / "split.json" if split is None else split
+    notes: tuple[str, ...] = ()
+    config = _recorded(run, data, model, replayed) if resume else None
+    if resume and replayed is not None:
+        replayed.check_recorded(labels)
+    if config is None:
+        _check_new(run)
+    with alone_in(run):
+        if config is None:
+            if split is None:
+                made = _divide(data, labels, scenes, part_file, val=val, by=by, seed=seed)
+                notes = made.notes
+            try:
+                if replayed is not None:
+                    print_plain(console, f"predicting the replay images of {replayed.given.path}")
+                    more = prepare_replay(replayed, labels, load_models(start_model), seed=seed)
+                    notes = (*notes, *more)
+                config = finetune_config(
+                    model, spec, data, scenes, labels, part_file.absolute(),
+                    replay=None if replayed is None else replayed.train,
+                    minutes=minutes, seed=seed, overrides=overrides,
+                )  # fmt: skip
+                config = fit_to_minutes(config, spec, base, overrides)
+            except BaseException:
+                # A run that fails before it begins leaves no folder.
+                if split is None:
+                    part_file.unlink(missing_ok=True)
+                if replayed is not None:
+                    shutil.rmtree(replayed.folder, ignore_errors=True)
+                raise
+            print_plain(console, _plan(config))
+        trained = train_config(config, run, base=base, resume=resume, console=console)
+        assert config.data.split is not None
+        bundle = trained.best["best_iou"][2]
+        if spec.is_binary:
+            part = f"{config.data.split}:val"
+            chosen = run_threshold(bundle, [data], bundle, metric="iou", split=part, images=images)
+            for note in (f"threshold {chosen.after:.3f} on whole images", *chosen.notes):
+                print_plain(console, note)
+        parts = read_split(Path(config.data.split)).parts
+        held_out = f"{config.data.split}:{'test' if parts.get('test') else 'val'}"
+        print_plain(console, f"comparing with the start model on {held_out}")
+        evaluation = run_evaluate(
+            [bundle, start_model],
+            data,
+            run / "comparison",
+            EvalOptions(split=held_out, baseline="2", images=images),
+        )
+        page = run / "comparison" / "report.html"
+        elsewhere = None
+        if replayed is not None:
+            models = load_models(bundle), load_models(start_model)
+            elsewhere = compare_on_replay(replayed, labels, *models, images)
+        report = FinetuneReport(trained, evaluation, held_out, page, elsewhere, notes)
+        write_json(run / "verdict.json", report.to_json())
+    return report
+
+
+def _labels(bundle: ModelBundle, data: SourceConfig) -> LabelConfig:
+    """Return the meaning of the labels: the data's own, or that of the start model's training.
+
+    Raises:
+        ConfigError: The data has other classes than the start model.
+    """
+    labels = data.labels or training_labels(bundle)
+    if labels.classes != bundle.spec.classes:
+        raise ConfigError(
+            f"The classes of {data.path} are {', '.join(labels.classes)}, but those of the start "
+            f"model are {', '.join(bundle.spec.classes)}.",
+            remedy="Map them onto its classes, such as --set labels.values.building=1; or train "
+            "other classes with rooftrace train and model.start.",
+        )
+    return labels
+
+
+def _open(data: SourceConfig, labels: LabelConfig) -> SceneSet:
+    scenes = open_source(data, labels)
+    if not len(scenes):
+        raise DataError(
+            f"{data.path} is read as {scenes.kind}: it has no label to train on (images: "
+            f"{len(scenes.unlabelled)}).",
+            remedy="Give a folder with masks, or the file of the labels.",
+        )
+    if len(scenes) < LEAST_SCENES:
+        raise DataError(
+            f"{data.path} has {plural(len(scenes), 'labelled image')}; expected at least "
+            f"{LEAST_SCENES}, since some are held out to compare the models.",
+            remedy="Label more images; cut a large one into tiles with --set chip_px=512.",
+        )
+    return scenes
+
+
+def _check_new(run: Path) -> None:
+    if (run / "checkpoints" / "last.ckpt").exists():
+        raise ConfigError(
+            f"{run} already holds a run.",
+            remedy="Add --resume to continue it, or choose another folder.",
+        )
+
+
+def _divide(
+    data: SourceConfig, labels: LabelConfig, scenes: SceneSet, path: Path, *,
+    val: float, by: SplitBy | None, seed: int,
+) -> Split:  # fmt: skip
+    """Hold a part of the scenes out, and write the split file.
+
+    Raises:
+        DataError: No building is labelled in one of the parts.
+    """
+    unit = _unit(scenes) if by is None else by
+    # Few tiles are precious: parts by block may touch, but share no ground.
+    made = run_split(
+        data.model_copy(update={"labels": labels.model_copy(update={"colours": None})}),
+        path, val=val, test=0.0, by=unit, gap_m=0.0 if unit == "block" else None, seed=seed,
+    )  # fmt: skip
+    for part, purpose in (("train", "train on"), ("val", "compare the models on")):
+        if not made.built_up.get(part, 0.0) > 0:
+            path.unlink(missing_ok=True)
+            raise DataError(
+                f"{data.path}: no pixel is labelled as {labels.building} in the "
+                f"{plural(len(made.parts[part]), 'image')} to {purpose}.",
+                remedy="Check the labels with rooftrace inspect; or divide the images yourself, "
+                "with buildings in each part: --split FILE.",
+            )
+    return made
+
+
+def _unit(scenes: SceneSet) -> SplitBy:
+    """Return the unit that is kept together, by what is known of the scenes."""
+    placed = len(scenes) >= _LEAST_FOR_BLOCKS
+    if placed and all(scene.image.grid.crs is not None for scene in scenes):
+        return "block"
+    groups = {entry.group for entry in scenes.entries}
+    return "group" if len(groups) >= LEAST_SCENES else "image"
+
+
+def _recorded(run: Path, data: SourceConfig, model: str, replay: ReplaySet | None) -> TrainConfig:
+    """Return the configuration of a run to resume.
+
+    Raises:
+        ConfigError: There is nothing to resume; or the run has other data, another start model or
+            other replay images.
+    """
+    from rooftrace.train.config import TrainConfig
+
+    path = run / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw.pop("base", None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"There is nothing to resume in {run}: {path} cannot be read ({error}).",
+            remedy="Start without --resume; the first checkpoint is written after an epoch.",
+        ) from error
+    config = parse_config(raw, TrainConfig, source=str(path))
+    for name, now, before in (
+        ("use of --replay", () if replay is None else (replay.train,), config.data.replay),
+        ("data", (data,), config.data.train), ("start model", model, config.model.start)
+    ):  # fmt: skip
+        if now != before:
+            raise ConfigError(
+                f"The {name} of the run in {run} is not the one given.",
+                remedy="Resume with the DATA, its options, the model and the --replay that the run "
+                "began with.",
+            )
+    return config
+
+
+def _plan(config: TrainConfig) -> str:
+    stop = config.stop
+    return (
+        f"up to {plural(config.epochs, 'epoch')} of {config.samples_per_epoch} samples of "
+        f"{config.crop_px} px within {stop.minutes:g} minutes"
+    )

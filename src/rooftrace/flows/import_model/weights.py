@@ -1,0 +1,349 @@
+"""Import of a state dict into a network that rooftrace can build."""
+
+from __future__ import annotations
+
+import rooftrace.models._torch  # noqa: F401  (before all that imports torchvision)
+
+# isort: split
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from rooftrace.core.config import apply_override, parse_config
+from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.core.text import list_first, plural
+from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.flows.import_model.contract import (
+    Channels,
+    ImportOptions,
+    make_spec,
+    pixel_statistics,
+    resolve_channels,
+)
+from rooftrace.flows.import_model.graph import DrawTiles, ImportedModel
+from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME
+from rooftrace.models.export import ExportableModel, export_onnx
+from rooftrace.models.foreign_graph import Activation
+from rooftrace.models.start import LoadedWeights, load_matching
+from rooftrace.models.state_dict import match_names, read_state_dict
+from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
+
+__all__ = ["import_weights", "parse_network"]
+
+_LISTED = 4
+_SEED = 0
+"""Seed of the weights that the file does not hold, where only an encoder is imported."""
+
+
+def parse_network(
+    architecture: str, encoder: str | None, overrides: tuple[str, ...]
+) -> ModelConfig:
+    """Return the choice of the network that a state dict belongs to.
+
+    Args:
+        architecture: Name of the architecture.
+        encoder: Name of its encoder; default that of the architecture.
+        overrides: `KEY=VALUE` of further keys of `[model]`, such as `options.decoder_channels`.
+
+    Raises:
+        ConfigError: There is no such network.
+    """
+    raw: dict[str, object] = {"architecture": architecture}
+    if encoder is not None:
+        raw["encoder"] = encoder
+    for override in overrides:
+        apply_override(raw, override)
+    if raw.get("encoder_weights", "none") != "none":
+        raise ConfigError(
+            "--set encoder_weights was given, but the weights come from the file.",
+            remedy="Leave it out.",
+        )
+    remedy = "Correct --architecture, --encoder or --set."
+    config = parse_config(raw, ModelConfig, source="the network", remedy=remedy)
+    if config.encoder is None:
+        return config
+    return parse_config(
+        {**raw, "encoder_weights": "none"}, ModelConfig, source="the network", remedy=remedy
+    )
+
+
+def import_weights(
+    path: Path,
+    config: ModelConfig,
+    options: ImportOptions,
+    draw: DrawTiles,
+    *,
+    encoder_only: bool,
+) -> ImportedModel:
+    """Return a bundle's content with the weights of a state dict.
+
+    The network of the file, with all its channels, is built and run by PyTorch beside the graph of
+    the bundle.
+
+    Args:
+        path: File with the weights.
+        config: Network that they belong to.
+        options: Contract of the model.
+        draw: Function that returns the tiles of the check.
+        encoder_only: The file holds an encoder alone; the rest of the network gets random weights,
+            to train from.
+
+    Raises:
+        BundleError: The file cannot be read, or holds the weights of another network.
+        ConfigError: The options do not fit the file.
+    """
+    mean, std = pixel_statistics(options)
+    bands, source = len(options.bands), str(path)
+    file = read_state_dict(path)
+    notes = []
+    if file.entry:
+        also = f"; it also holds {list_first(file.others, _LISTED)}" if file.others else ""
+        notes.append(f"the weights are those of its entry {file.entry!r}{also}")
+    if encoder_only:
+        original, result = _with_encoder(file.tensors, config, options, source)
+        channels = resolve_channels(
+            _outputs(options), options, options.activation or _default(_outputs(options)), source
+        )
+        net = original
+        notes.append(
+            "the file holds an encoder alone, and the decoder has random weights: train from this "
+            "model before you predict with it"
+        )
+    else:
+        original, result = _with_all(file.tensors, config, bands, source)
+        count = _channels_of(original, bands)
+        activation = options.activation or _default(count)
+        if activation == "none":
+            raise ConfigError(
+                "--activation none was given for a state dict; expected sigmoid or softmax, which "
+                "follow the last layer of the network.",
+                remedy="Leave --activation out, or give the function that the training used.",
+            )
+        channels = resolve_channels(count, options, activation, source)
+        net = _reduced(original, config, channels, bands)
+    if result.surplus:
+        notes.append(
+            f"not used of the file: {plural(len(result.surplus), 'weight')} "
+            f"({list_first(result.surplus, _LISTED)})"
+        )
+    multiple = multiple_px(net)
+    fixed = needs_fixed_size(net, bands, multiple)
+    if fixed and options.input_px is None:
+        raise ConfigError(
+            f"{config.architecture} with {config.encoder} accepts inputs of one size only.",
+            remedy="Give the side that it was trained with: --input-px N.",
+        )
+    if options.input_px is not None:
+        check_side(net, bands, options.input_px, "--input-px")
+    spec = make_spec(
+        options,
+        channels,
+        multiple_px=multiple,
+        input_px=options.input_px if fixed else None,
+        name=path.stem,
+        training={"model": config.model_dump(mode="json")},
+    )
+    tiles = draw(spec)
+    batch = np.stack(tiles.images).astype(np.float32)
+    expected = _run_original(original, batch, mean, std, channels)
+    if not np.isfinite(expected).all():
+        raise BundleError(
+            f"{source} answers values that are not finite (NaN or infinity) on a tile.",
+            remedy="Check --mean, --std and --input-range; else its weights are damaged.",
+        )
+    model = ExportableModel(net, mean, std).eval()
+    graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
+    found = OpenVinoEngine(spec, [graph], "fp32", source).run(batch)
+    weights = save({name: weight.contiguous() for name, weight in net.state_dict().items()})
+    record = {
+        "kind": "state dict",
+        "architecture": config.architecture,
+        "encoder": config.encoder,
+        "encoder_only": encoder_only,
+        "activation": channels.activation,
+        "channels": channels.count,
+        "weights": result.to_json(),
+    }
+    return ImportedModel(
+        spec, {GRAPH_NAME: graph, WEIGHTS_NAME: weights}, "torch", expected, found, tiles, record,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _default(channels: int) -> Activation:
+    return "sigmoid" if channels == 1 else "softmax"
+
+
+def _outputs(options: ImportOptions) -> int:
+    return 1 if len(options.classes) == 2 else len(options.classes)
+
+
+def _built(config: ModelConfig, bands: int, channels: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        return build_model(config, bands=bands, channels=channels).eval()
+
+
+def _head(config: ModelConfig, bands: int) -> tuple[nn.Module, dict[str, torch.Size]]:
+    """Return the network with two channels, and its weights that depend on their number."""
+    two = _built(config, bands, 2)
+    shapes = {name: weight.shape for name, weight in _built(config, bands, 1).state_dict().items()}
+    return two, {
+        name: weight.shape
+        for name, weight in two.state_dict().items()
+        if weight.shape != shapes[name]
+    }
+
+
+def _with_all(
+    tensors: Mapping[str, Tensor], config: ModelConfig, bands: int, source: str
+) -> tuple[nn.Module, LoadedWeights]:
+    """Return the network of the file with all its weights, and what was found."""
+    net, head = _head(config, bands)
+    found = _floating(match_names(tensors, list(net.state_dict())), net)
+    counts = {
+        found[name].shape[0] for name, shape in head.items()
+        if name in found and found[name].shape[1:] == shape[1:] and found[name].ndim
+    }  # fmt: skip
+    if len(counts) == 1 and counts != {2} and 0 < min(counts) <= 256:
+        net = _built(config, bands, counts.pop())
+    result = load_matching(net, found)
+    network = f"{config.architecture}{f' with {config.encoder}' if config.encoder else ''}"
+    own = net.state_dict()
+    if other := _other_bands(found, own, result):
+        raise ConfigError(
+            f"{source} holds weights for {plural(other, 'band')}, but --bands names {bands}.",
+            remedy="Give --bands in the order of the network's input.",
+        )
+    if result.missing or result.of_another_shape:
+        raise BundleError(
+            f"{source} does not hold the weights of {network}: {result.describe()}.",
+            remedy="Give --architecture, --encoder and --set options.… as the network was built; "
+            "for the weights of an encoder alone add --encoder-only.",
+        )
+    return net, result
+
+
+def _with_encoder(
+    tensors: Mapping[str, Tensor], config: ModelConfig, options: ImportOptions, source: str
+) -> tuple[nn.Module, LoadedWeights]:
+    """Return the network with the encoder of the file, and what was found."""
+    net = _built(config, len(options.bands), _outputs(options))
+    encoder = getattr(net, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise ConfigError(
+            f"--encoder-only was given, but {config.architecture} has no encoder.",
+            remedy="Leave it out, or choose another --architecture.",
+        )
+    found = _floating(match_names(tensors, list(encoder.state_dict())), encoder)
+    # The encoders of segmentation-models-pytorch refuse, in a method of their own, what they do not
+    # have; the plain method takes what fits.
+    result = load_matching(_Outer(encoder), {f"{_OUTER}{k}": v for k, v in found.items()})
+    result = replace(
+        result,
+        loaded=_without_outer(result.loaded),
+        adapted=_without_outer(result.adapted),
+        missing=_without_outer(result.missing),
+        surplus=_without_outer(result.surplus),
+        of_another_shape=_without_outer(result.of_another_shape),
+    )
+    if result.missing or result.of_another_shape:
+        raise BundleError(
+            f"{source} does not hold the weights of the encoder {config.encoder}: "
+            f"{result.describe()}.",
+            remedy="Give the --encoder that the file was made for; tu-NAME is a model of timm.",
+        )
+    return net, result
+
+
+_OUTER = "encoder."
+
+
+class _Outer(nn.Module):
+    """A module around an encoder, whose own `load_state_dict` is not called."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+
+def _without_outer(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.removeprefix(_OUTER) for name in names)
+
+
+def _floating(found: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """Return the weights in fp32; those of another shape than the network's stay as they are."""
+    # A damaged file may state a size that no memory holds: only what fits is converted.
+    own = net.state_dict()
+    return {
+        name: tensor.float()
+        if name in own and own[name].shape == tensor.shape and tensor.is_floating_point()
+        else tensor
+        for name, tensor in found.items()
+    }
+
+
+def _other_bands(
+    found: dict[str, Tensor], own: dict[str, Tensor], result: LoadedWeights
+) -> int | None:
+    """Return the bands of the file's first convolution if only their number differs."""
+    names = [*result.adapted, *(text.split(" ")[0] for text in result.of_another_shape)]
+    for name in names:
+        here, there = found[name].shape, own[name].shape
+        if len(here) == 4 and (here[0], *here[2:]) == (there[0], *there[2:]) and len(names) == 1:
+            return int(here[1])
+    return None
+
+
+def _channels_of(net: nn.Module, bands: int) -> int:
+    side = max(128, multiple_px(net))
+    with torch.no_grad():
+        answer: Tensor = net(torch.zeros(1, bands, side, side))
+    return int(answer.shape[1])
+
+
+def _reduced(original: nn.Module, config: ModelConfig, channels: Channels, bands: int) -> nn.Module:
+    """Return the network with the channels of the bundle.
+
+    Two channels of softmax are one of sigmoid: the difference of their logits. As all after the
+    last convolution is linear, the difference of its weights gives it.
+    """
+    if channels.keep is None:
+        return original
+    net = _built(config, bands, 1)
+    own, weights = net.state_dict(), original.state_dict()
+    for name, weight in weights.items():
+        if weight.shape == own[name].shape:
+            continue
+        kept = weight[channels.keep : channels.keep + 1]
+        weights[name] = kept - weight[:1] if channels.activation == "softmax" else kept
+    net.load_state_dict(weights)
+    return net
+
+
+@torch.no_grad()
+def _run_original(
+    net: nn.Module,
+    batch: NDArray[np.float32],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    channels: Channels,
+) -> NDArray[np.float32]:
+    """Return the probabilities of the network of the file, as its own program computes them."""
+    per_band = [torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+                for values in (mean, std)]  # fmt: skip
+    logits = net((torch.from_numpy(batch) - per_band[0]) / per_band[1])
+    if channels.activation == "sigmoid":
+        probability = torch.sigmoid(logits)
+    else:
+        probability = torch.softmax(logits, dim=1)
+    if channels.keep is not None:
+        probability = probability[:, channels.keep : channels.keep + 1]
+    answer: NDArray[np.float32] = probability.numpy()
+    return answer

@@ -1,0 +1,372 @@
+"""Labelled scenes with the probabilities that a model predicts for them.
+
+The network runs once over every scene. Its probabilities are kept on disk, so that a search for a
+threshold or for weights can read them many times.
+
+Probabilities are stored in the 255ths from which tiles are blended. At the thresholds of
+`threshold_at`, the mask made from them equals that of `rooftrace predict` bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rooftrace.core.config import invalid_values
+from rooftrace.core.errors import BundleError, ConfigError, DataError
+from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene, Window
+from rooftrace.io.files import export_error
+from rooftrace.io.masks import NODATA, NullMask
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.ground_truth import building_instances, label_instances
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import parse_reference, read_split
+from rooftrace.metrics.curves import ThresholdCurve
+from rooftrace.metrics.image_counts import rasterize_polygons
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.block import Block
+from rooftrace.predict.outputs import MemorySink, SceneOutputs
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.plan import AS_FOUND, SceneOptions, plan_scene
+from rooftrace.predict.predictor import Predictor
+from rooftrace.tiling.blend import PROB_ONE
+
+__all__ = [
+    "Progress",
+    "ProgressCounter",
+    "SceneProbabilities",
+    "SetProbabilities",
+    "check_threshold_data",
+    "footprints_at",
+    "labelled_instances",
+    "level_of",
+    "open_labelled",
+    "predict_set",
+    "rasterize_footprints",
+    "select_part",
+    "threshold_at",
+    "training_labels",
+]
+
+Progress = Callable[[int, int], None]
+"""Function called with the number of scenes done and their total number."""
+
+_KNOWN, _INSIDE, _TRUTH, _LABELLED = 1, 2, 4, 8
+"""Bits of a pixel: predicted, inside a building away from its neighbours, labelled as a building,
+labelled."""
+
+
+class ProgressCounter:
+    """Progress over several sets of scenes and several rounds.
+
+    Args:
+        progress: Function to call after each scene, if any.
+        total: Number of scenes over all sets and rounds.
+    """
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def advance(self, scenes: int = 1) -> None:
+        """Count further scenes as done."""
+        self._done += scenes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+@dataclass(frozen=True)
+class SceneProbabilities:
+    """Probabilities and label of one scene.
+
+    Args:
+        score: (y, x) uint8 probability of the building in 255ths.
+        bits: (y, x) uint8, see the properties.
+    """
+
+    score: NDArray[np.uint8]
+    bits: NDArray[np.uint8]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(y, x) pixels that the model predicted."""
+        return (self.bits & _KNOWN) > 0
+
+    @property
+    def inside(self) -> NDArray[np.uint8]:
+        """(y, x) 1 inside of buildings, away from places where they touch, by a second head;
+        otherwise 0.
+        """
+        return ((self.bits & _INSIDE) > 0).view(np.uint8)
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """(y, x) pixels labelled as a building."""
+        return (self.bits & _TRUTH) > 0
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(y, x) pixels that both the model and the label know."""
+        both = np.uint8(_KNOWN | _LABELLED)
+        return np.asarray((self.bits & both) == both)
+
+
+@dataclass(frozen=True)
+class SetProbabilities:
+    """Probabilities and labels of the scenes of one set.
+
+    Args:
+        source: The scenes.
+        folder: Folder with one array for each scene.
+        images: Bands, stretch and scale with which the images were read.
+    """
+
+    source: SceneSet
+    folder: Path
+    images: SceneOptions = AS_FOUND
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: int) -> SceneProbabilities:
+        score, bits = np.load(_path(self.folder, number), mmap_mode="r")
+        return SceneProbabilities(score, bits)
+
+    def __iter__(self) -> Iterator[SceneProbabilities]:
+        return (self[number] for number in range(len(self)))
+
+    def curve(self) -> ThresholdCurve:
+        """Return the curve over all judged pixels, with one level for each value from 1 to 255."""
+        # There are as many bins as values: a value k reaches exactly the first k limits.
+        curve = ThresholdCurve(PROB_ONE + 1)
+        for scene in self:
+            judged = scene.judged
+            curve.add(scene.truth[judged], scene.score[judged])
+        return curve
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number}.npy"
+
+
+def threshold_at(level: int) -> float:
+    """Return the threshold that pixels of at least `level` 255ths reach.
+
+    Probabilities are rounded to 255ths from finer steps, half way between two of them. The last
+    decimals are cut off, so that rounding does not put the threshold above.
+    """
+    return math.floor((level - 0.5) / PROB_ONE * 1e6) / 1e6
+
+
+def level_of(threshold: float) -> int:
+    """Return the level, 1 to 255, whose threshold is nearest."""
+    return int(np.clip(round(threshold * PROB_ONE + 0.5), 1, PROB_ONE))
+
+
+def check_threshold_data(predictor: Predictor, source: SceneSet) -> None:
+    """Check that a threshold can be chosen for a model on a set of scenes.
+
+    Raises:
+        ConfigError: The model has more than two classes.
+        DataError: The set has no labelled image.
+    """
+    spec = predictor.bundle.spec
+    if not spec.is_binary:
+        raise ConfigError(
+            f"The model {spec.name!r} has {len(spec.classes)} classes, and each pixel gets the "
+            "most probable one; a threshold needs two classes.",
+            remedy="Choose a model of background and one class.",
+        )
+    if not len(source):
+        raise DataError(
+            f"{source.name} has no labelled image.",
+            remedy="Name data with labels; rooftrace inspect shows what was found.",
+        )
+
+
+def predict_set(
+    predictor: Predictor,
+    source: SceneSet,
+    folder: Path,
+    on_scene: Callable[[], None] = lambda: None,
+    *,
+    images: SceneOptions = AS_FOUND,
+) -> SetProbabilities:
+    """Run the network over every scene as `rooftrace predict` does.
+
+    Args:
+        predictor: Model with two classes.
+        source: Labelled scenes.
+        folder: New folder for the arrays, which take two bytes per pixel.
+        on_scene: Function called after each scene.
+        images: Bands, stretch and scale with which the images are read.
+
+    Raises:
+        DataError: A scene or a label cannot be read.
+        BandMismatch, GsdMismatch, PredictError: The model cannot predict a scene.
+        ExportError: The folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise export_error(folder, error) from error
+    planes: deque[NDArray[np.uint8]] = deque()
+
+    def scenes() -> Iterator[SceneBlocks]:
+        # In the thread that reads images, because a label may be in the same file.
+        for scene in source:
+            # At threshold 0 every pixel is a building, so the second head is kept for all pixels.
+            options = replace(images, gsd_m=scene.stated_gsd_m, threshold=0.0, outputs=("mask",))
+            plan = plan_scene(scene.image, predictor.bundle.spec, options)
+            planes.append(_label_planes(predictor, scene, plan.shape_yx))
+            yield SceneBlocks(plan)
+
+    for number, blocks in enumerate(run_scenes(scenes(), predictor.engine)):
+        probabilities = planes.popleft()
+        for block in blocks:
+            rows, cols = block.window.slices()
+            probabilities[0, rows, cols] = block.score
+            probabilities[1, rows, cols] |= (block.mask != NODATA) * np.uint8(_KNOWN)
+            if block.markers is not None:
+                probabilities[1, rows, cols] |= (block.markers > 0) * np.uint8(_INSIDE)
+        path = _path(folder, number)
+        try:
+            np.save(path, probabilities)
+        except OSError as error:
+            raise export_error(path, error) from error
+        on_scene()
+    return SetProbabilities(source, folder, images)
+
+
+def _label_planes(
+    predictor: Predictor, scene: Scene, shape_yx: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return the arrays of a scene with the flags of its label: (2, y, x)."""
+    assert scene.label is not None
+    label = scene.label.read(Window.whole(shape_yx))
+    planes = np.zeros((2, *shape_yx), np.uint8)
+    planes[1] = (label.data == predictor.bundle.spec.building_class) * np.uint8(_TRUTH)
+    planes[1][label.valid] |= _LABELLED
+    return planes
+
+
+def footprints_at(
+    spec: BundleSpec,
+    scene: Scene,
+    scored: SceneProbabilities,
+    level: int,
+    images: SceneOptions = AS_FOUND,
+) -> Footprints:
+    """Return the building footprints that `rooftrace predict` draws at `threshold_at(level)`.
+
+    Args:
+        spec: Contract of the model; its calibration is applied to the scores.
+        scene: The scene; its pixels are not read.
+        scored: Probabilities of the scene.
+        level: Threshold as a level, 1 to 255.
+        images: Bands, stretch and scale with which the scene was read.
+    """
+    options = replace(
+        images, gsd_m=scene.stated_gsd_m, threshold=threshold_at(level), outputs=("polygons",)
+    )
+    plan = plan_scene(scene.image, spec, options)
+    sink = MemorySink(NullMask())
+    with SceneOutputs(plan, sink) as outputs:
+        for window in plan.blocks:
+            part = window.slices()
+            score, known = np.asarray(scored.score[part]), scored.known[part]
+            mask = np.where(known, (score >= level).view(np.uint8), np.uint8(NODATA))
+            markers = None if spec.separation is None else scored.inside[part] & (mask == 1)
+            outputs.feed(Block.of(window, mask, score, markers))
+        outputs.finish()
+    buildings = Footprints.joined(sink.chunks) if sink.chunks else _none(scene)
+    return buildings.of_class(spec.building_class)
+
+
+def _none(scene: Scene) -> Footprints:
+    none = np.zeros(0)
+    crs = scene.image.grid.crs
+    return Footprints(none.astype(np.object_), none.astype(np.float32), none, crs)
+
+
+def open_labelled(predictor: Predictor, folder: SourceConfig, split: str | None) -> SceneSet:
+    """Open labelled scenes, with labels read as in the training of a model.
+
+    Args:
+        predictor: Model whose bundle records the labels, for example a palette.
+        folder: Configuration of the data.
+        split: `FILE:PART`, or None for all scenes.
+
+    Raises:
+        DataError: The split contains no image of the folder.
+        BundleError: The record of the labels cannot be read.
+    """
+    return select_part(open_source(folder, training_labels(predictor.bundle)), split, folder.path)
+
+
+def select_part(source: SceneSet, split: str | None, data: str) -> SceneSet:
+    """Return the scenes of one part of a split.
+
+    Args:
+        source: All scenes.
+        split: `FILE:PART`, or None for all scenes.
+        data: Location of the scenes, for error messages.
+
+    Raises:
+        ConfigError: There is no such split or part.
+        DataError: The part contains none of the scenes, or is ambiguous.
+    """
+    if split is None:
+        return source
+    path, part = parse_reference(split)
+    parts = read_split(path).match(source.all_ids, path=path, data=data)
+    chosen = source.subset(parts.ids(part))
+    if not len(chosen):
+        raise DataError(
+            f"None of the scenes of {split} is a labelled image of {data}.",
+            remedy="Make the split from this data: rooftrace split DATA -o split.json",
+        )
+    return replace(chosen, notes=(*chosen.notes, *parts.notes(part)))
+
+
+def training_labels(bundle: ModelBundle) -> LabelConfig:
+    """Return the meaning of labels in the training of a model.
+
+    Raises:
+        BundleError: The record in the bundle cannot be read.
+    """
+    spec = bundle.spec
+    recorded = spec.training.get("data", {}).get("labels")
+    if recorded is None:
+        return LabelConfig(classes=spec.classes, building=spec.classes[spec.building_class])
+    try:
+        return LabelConfig.model_validate(recorded)
+    except ValidationError as error:
+        raise BundleError(
+            f"The label settings in the bundle {bundle.source} cannot be read: "
+            f"{invalid_values(error, LabelConfig)}.",
+            remedy="Export it again with rooftrace train.",
+        ) from error
+
+
+def labelled_instances(scene: Scene, truth: Mask, building_class: int) -> NDArray[np.int32]:
+    """Return the (y, x) number of the labelled building at each pixel, from 1; 0 for none."""
+    return building_instances(truth.data == building_class, label_instances(scene.label))
+
+
+def rasterize_footprints(grid: GeoGrid, buildings: Footprints) -> NDArray[np.int32]:
+    """Return the (y, x) number of the footprint at each pixel of a grid, from 1; 0 for none."""
+    # Footprints without a CRS are in pixels.
+    transform = Affine.identity() if buildings.crs is None else grid.transform
+    return rasterize_polygons(buildings.geometry, grid.shape, transform)

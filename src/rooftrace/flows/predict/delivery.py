@@ -1,0 +1,220 @@
+"""Results in object storage: written to a local folder, and uploaded when they are complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.machine import user_cache
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.run import OnDone
+from rooftrace.io.files import export_error, write_json
+from rooftrace.io.remote import ObjectAddress, import_store, is_object_url, upload
+
+__all__ = ["Delivery", "Results", "results_in", "work_folder"]
+
+_UPLOADS = 2
+"""Number of files that are uploaded at the same time."""
+
+_LAST = ("run.json", "manifest.json")
+"""Files that are uploaded last: where they exist, all files that they name exist too."""
+
+_KINDS = r"_(mask|buildings|polygons|preview|density)\.[a-z]+"
+"""Pattern of what follows an image's name in the names of its results."""
+
+_SENT = ".sent.jsonl"
+"""File that lists the uploaded files with their versions."""
+
+
+def work_folder(address: str) -> Path:
+    """Return the local folder in which results are written before they are uploaded.
+
+    It is the same for each run with this address, so that the same command resumes a stopped run.
+
+    Args:
+        address: `s3://bucket/prefix`.
+    """
+    return user_cache() / "runs" / hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+class Results(Protocol):
+    """Destination of a run's results.
+
+    Args:
+        folder: Local folder in which the run writes.
+        is_remote: Whether the results are uploaded to object storage.
+    """
+
+    folder: Path
+    is_remote: bool
+
+    @property
+    def on_done(self) -> OnDone | None:
+        """Function called with each finished image; None if nothing is to be done."""
+        ...
+
+    def shown(self, value: Any) -> Any:
+        """Return plain data in which local paths are replaced by those that the user knows."""
+        ...
+
+
+@contextmanager
+def results_in(out: str, work: Path | None) -> Iterator[Results]:
+    """Open the destination of results: a folder, or object storage.
+
+    Args:
+        out: Path of a folder, or `s3://bucket/prefix`.
+        work: Local folder for results on their way to object storage.
+
+    Raises:
+        ConfigError: A work folder was given, but `out` is not in object storage.
+        DataError, MissingExtraError: See `Delivery`.
+    """
+    if is_object_url(out):
+        with Delivery(out, work) as delivery:
+            yield delivery
+        return
+    if work is not None:
+        raise ConfigError(
+            f"--work {work} was given, but the results in {out} are not uploaded.",
+            remedy="Leave --work out, or give -o an s3:// address.",
+        )
+    yield LocalFolder(Path(out))
+
+
+@dataclass
+class LocalFolder:
+    """Results that stay in a folder of this machine; see `Results`."""
+
+    folder: Path
+    is_remote: bool = False
+
+    @property
+    def on_done(self) -> OnDone | None:
+        return None
+
+    def shown(self, value: Any) -> Any:
+        return value
+
+
+class Delivery:
+    """Local folder of results that are uploaded to object storage. Use it in a `with` block.
+
+    The files of an image are uploaded when it is finished, while other images are computed;
+    `run.json` and the manifest are uploaded last. Uploaded files are recorded, so that a resumed
+    run does not upload them again. The folder is removed when all files are uploaded.
+
+    Args:
+        address: `s3://bucket/prefix`.
+        work: Local folder; default: `work_folder`.
+
+    Raises:
+        DataError: The address is not one of object storage.
+        MissingExtraError: The extra `s3` is not installed.
+    """
+
+    def __init__(self, address: str, work: Path | None = None) -> None:
+        import_store()
+        self.is_remote = True
+        self.address = ObjectAddress.parse(address)
+        self.folder = work or work_folder(address)
+        self._pool = ThreadPoolExecutor(_UPLOADS, "send")
+        self._sending: list[Future[None]] = []
+        self._sent: dict[str, str] = {}
+        self._failure: RooftraceError | None = None
+
+    def __enter__(self) -> Delivery:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            notes = self.folder / _SENT
+            for line in notes.read_text().splitlines() if notes.exists() else ():
+                self._sent |= json.loads(line) if line.endswith("}") else {}
+        except (OSError, ValueError) as error:
+            raise export_error(self.folder, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, RooftraceError):
+            # If some images failed, the results of the others are uploaded.
+            self._finish(complete=error is None)
+        else:
+            self._pool.shutdown(cancel_futures=True)
+
+    def on_done(self, job: SceneInput, record: Mapping[str, Any]) -> None:
+        """Upload the files of an image, in another thread."""
+        name = re.compile(re.escape(job.name) + _KINDS)
+        output = record["output"]
+        known = next(
+            (Path(output[kind]) for kind in ("mask", "polygons", "preview") if output[kind]), None
+        )
+        if known is not None:
+            for path in sorted(known.parent.iterdir()):
+                if name.fullmatch(path.name):
+                    self._sending.append(self._pool.submit(self._send, path))
+
+    def shown(self, value: Any) -> Any:
+        """Return plain data in which local paths are replaced by their addresses."""
+        if isinstance(value, str):
+            here = f"{self.folder}{os.sep}"
+            return str(self.address / value.removeprefix(here)) if value.startswith(here) else value
+        if isinstance(value, Mapping):
+            return {key: self.shown(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.shown(one) for one in value]
+        return value
+
+    def _finish(self, *, complete: bool) -> None:
+        for future in self._sending:
+            future.result()
+        left = [path for path in sorted(self.folder.rglob("*")) if self._is_result(path)]
+        for path in left:
+            if path.name not in _LAST:
+                self._sending.append(self._pool.submit(self._send, path))
+        self._pool.shutdown(wait=True)
+        for name in _LAST:
+            for path in (one for one in left if one.name == name):
+                shown = self.shown(json.loads(path.read_bytes()))
+                write_json(path, shown)
+                self._send(path)
+        if self._failure is not None:
+            raise self._failure
+        if complete:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_result(self, path: Path) -> bool:
+        inside = path.relative_to(self.folder)
+        return path.is_file() and not any(part.startswith(".") for part in inside.parts)
+
+    def _send(self, path: Path) -> None:
+        if self._failure is not None:
+            return
+        name = path.relative_to(self.folder).as_posix()
+        try:
+            status = path.stat()
+            version = f"{status.st_size} {status.st_mtime_ns}"
+            if self._sent.get(name) == version:
+                return
+            upload(path, self.address / name)
+            self._sent[name] = version
+            with (self.folder / _SENT).open("a") as notes:
+                notes.write(json.dumps({name: version}) + "\n")
+        except OSError as error:
+            self._failure = export_error(path, error)
+        except RooftraceError as error:
+            self._failure = error

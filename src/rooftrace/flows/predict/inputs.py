@@ -1,0 +1,433 @@
+"""Inputs of `rooftrace predict`: images, folders, addresses, and tiles that form one scene."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.core.names import result_name
+from rooftrace.core.text import escape_surrogates, list_and_count, plural
+from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.io.area import Area, AreaSource, limit_to_area
+from rooftrace.io.gdal import is_raster
+from rooftrace.io.georeferenced import GeoreferencedSource, innermost
+from rooftrace.io.map_service import without_secrets
+from rooftrace.io.mosaic import AdjacentImages, TileMosaic
+from rooftrace.io.nodata import NodataRule, nodata_to_json
+from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raster
+from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
+from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, is_service, open_service
+from rooftrace.io.vector_write import check_vector_path
+from rooftrace.io.web_mercator import TileName
+from rooftrace.labels.image_files import image_name, is_image_file, is_sidecar
+from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
+
+__all__ = ["CATALOGUE_SUFFIXES", "PredictInputs", "SceneInput", "find_inputs"]
+
+CATALOGUE_SUFFIXES = (".txt", ".lst", ".json", ".geojson", ".parquet", ".geoparquet")
+"""Suffixes of files that `rooftrace catalogue` reads; none of them is an image."""
+
+_MAX_LISTED = 3
+"""Maximum number of images outside of the area that a note lists."""
+
+_MAX_SKIPPED_LISTED = 10
+"""Maximum number of skipped files that a note lists."""
+
+_HEADER_REQUESTS = 16
+"""Number of headers of images on servers that are requested at the same time."""
+
+_TIFFS = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class SceneInput:
+    """One image to predict, or several images that form one scene.
+
+    Args:
+        name: First part of the names of its results.
+        path: Path of the file or folder; for an image on a server, its name.
+        source: Opened image, to be closed after prediction.
+        url: Address of the image, without secrets; "" for an image on disk.
+        notes: Decisions about the input that the user should know.
+        provenance: Origin of the image, where it is known better than from the source.
+    """
+
+    name: str
+    path: Path
+    source: (
+        RasterFile | GeoreferencedSource | TileMosaic | AdjacentImages | AreaSource | ServiceRaster
+    )
+    url: str = ""
+    notes: tuple[str, ...] = ()
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE
+    _opened: str = field(init=False, default="", repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The version on a server is known when the image is first requested.
+        object.__setattr__(self, "_opened", "" if self.url else self.read_stamp())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a worker gets, which opens the image again."""
+        return self.__dict__ | {"_opened": ""}
+
+    @property
+    def stamp(self) -> str:
+        """Result of `read_stamp` when the image was opened."""
+        return self._opened or self.read_stamp()
+
+    def read_stamp(self) -> str:
+        """Return a text that changes when the image changes.
+
+        For an address it contains the version that the server reports; for a file or folder,
+        names, sizes and times of change.
+        """
+        if self.url:
+            image = innermost(self.source)
+            version = image.version if isinstance(image, RemoteRaster | ServiceRaster) else ""
+            return f"{self.url} {version}"
+        path = self.path
+        is_folder = path.is_dir()
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if is_folder else [path]
+        digest = hashlib.sha256(os.fsencode(path.resolve()))
+        for file in files:
+            if file.exists():
+                status = file.stat()
+                digest.update(os.fsencode(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+        return digest.hexdigest()
+
+    def check_unchanged(self, stamp: str) -> None:
+        """Check that the image has not changed since its stamp was taken.
+
+        Raises:
+            DataError: It has changed.
+        """
+        if self.read_stamp() != stamp:
+            raise DataError(
+                f"{self.shown} was changed while it was predicted, so that its results would be a "
+                "mixture of both versions.",
+                remedy="Run the same command again when the image is complete.",
+            )
+
+    @classmethod
+    def opened(
+        cls,
+        name: str,
+        location: Path | str,
+        nodata: NodataRule | None,
+        tile: TileName | None = None,
+    ) -> SceneInput:
+        """Return the image at a path or an address; see `open_image`."""
+        source = open_image(location, nodata=nodata, tile=tile)
+        is_remote = isinstance(location, str) and is_url(location)
+        return cls(name, Path(source.name), source, source.name if is_remote else "")
+
+    @property
+    def shown(self) -> str:
+        """Path or address, as the user knows it."""
+        return self.url or escape_surrogates(str(self.path))
+
+
+@dataclass(frozen=True)
+class PredictInputs:
+    """All images of a run.
+
+    Args:
+        scenes: Images, each predicted by itself.
+        skipped: Files in the given folders that are not images.
+        settings: Settings for reading the images, on which the results depend; plain data for
+            `run.json`.
+    """
+
+    scenes: Sequence[SceneInput]
+    skipped: Sequence[Path] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def services(self) -> tuple[ServiceRaster, ...]:
+        """Map services among the images."""
+        images = (innermost(scene.source) for scene in self.scenes)
+        return tuple(image for image in images if isinstance(image, ServiceRaster))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Note on the skipped files, if there are any."""
+        if not self.skipped:
+            return ()
+        names = [escape_surrogates(path.name) for path in self.skipped]
+        reason = "it is not an image" if len(names) == 1 else "they are not images"
+        return (f"skipped, because {reason}: {list_and_count(names, _MAX_SKIPPED_LISTED)}",)
+
+    def sizes_px(self) -> dict[str, int]:
+        """Return the number of pixels of each image by name; requests to servers run in parallel.
+
+        An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
+        """
+
+        def pixels(scene: SceneInput) -> int:
+            try:
+                return scene.source.grid.height * scene.source.grid.width
+            except RooftraceError:
+                return 0
+
+        remote = [scene for scene in self.scenes if scene.url]
+        with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
+            sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
+        return sizes | {scene.name: pixels(scene) for scene in self.scenes if not scene.url}
+
+    def check_results(self, out: Path, outputs: Sequence[str]) -> None:
+        """Check before the work that the results of all images can be written to a folder.
+
+        Args:
+            out: Folder for the results.
+            outputs: Names of the results.
+
+        Raises:
+            ConfigError: The results of two images would have the same name, or an image would be
+                overwritten.
+            ExportError: See `check_vector_path`.
+        """
+        by_name: dict[str, Path] = {}
+        for scene in self.scenes:
+            other = by_name.setdefault(scene.name, scene.path)
+            if other != scene.path:
+                raise ConfigError(
+                    f"{other} and {scene.path} would both be written as {scene.name}_… in {out}.",
+                    remedy="Predict them into different folders, or rename one of them.",
+                )
+        given = {scene.path.resolve() for scene in self.scenes}
+        for scene in self.scenes:
+            if {"polygons", "density"} & {*outputs}:
+                check_vector_path(out / f"{scene.name}.gpkg")
+            for ending in ("_mask.tif", "_mask.png", "_preview.png"):
+                target = out / (scene.name + ending)
+                if target.resolve() in given:
+                    raise ConfigError(
+                        f"The result of {scene.path} would be written over the input {target}.",
+                        remedy="Choose another folder with -o.",
+                    )
+
+
+def find_inputs(
+    inputs: Sequence[Path | str],
+    nodata: NodataRule | None = None,
+    *,
+    mosaic: bool = False,
+    zoom: int | None = None,
+    area: Area | None = None,
+    provenance: ResultProvenance | None = None,
+    services: ServiceOptions | None = None,
+) -> PredictInputs:
+    """Find and open all images that the user names.
+
+    Slippy tiles are georeferenced by their names: `OAM-x-y-z.png`, or `z/x/y.png` in a folder of
+    zoom levels.
+
+    Args:
+        inputs: Images, folders, addresses of GeoTIFFs on a web server or in object storage. An
+            address in object storage that ends with a slash stands for all GeoTIFFs below it.
+        nodata: Pixel values that mean nodata, in addition to those that the files declare.
+        mosaic: Whether each input is a folder of slippy tiles or of adjacent georeferenced images
+            that form one scene.
+        zoom: Zoom level of the slippy tiles of a mosaic, where there are several, or of a map
+            service.
+        area: Area to predict; images outside of it are left out.
+        provenance: Origin of all images, which replaces what the files state.
+        services: Options of map services; None if they are not accepted.
+
+    Raises:
+        ConfigError: An input is a catalogue; the tiles of a mosaic have several zoom levels; a zoom
+            level was given without tiles; a map service was given without an area.
+        DataError: An input does not exist or holds no image; the area misses all images.
+    """
+    addresses = [one for one in inputs if isinstance(one, str) and is_service(one)]
+    images = [one for one in inputs if one not in addresses]
+    if mosaic:
+        scenes, skipped = _mosaics(images, zoom, nodata)
+    elif zoom is not None and images:
+        raise ConfigError(
+            f"--zoom {zoom} was given, but each image is predicted by itself.",
+            remedy="Add --mosaic to predict the tiles of one zoom level as one scene.",
+        )
+    else:
+        scenes, skipped = _images(images, nodata)
+    scenes += [_service(url, zoom, nodata, area, services) for url in addresses]
+    if area is not None:
+        limited = limit_to_area([scene.source for scene in scenes], area)
+        missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]
+        scenes = [replace(scene, source=one) for scene, one in zip(scenes, limited) if one]
+        if missed:
+            listed = list_and_count(missed, _MAX_LISTED)
+            note = f"outside of {area.name} and left out: {listed}"
+            scenes[0] = replace(scenes[0], notes=(*scenes[0].notes, note))
+    if provenance is not None:
+        scenes = [
+            replace(scene, provenance=provenance.filled(scene.provenance)) for scene in scenes
+        ]
+    settings = {
+        "nodata": nodata_to_json(nodata),
+        "mosaic": mosaic,
+        "zoom": zoom,
+        "area": None if area is None else [area.name, area.digest],
+        "provenance": None if provenance is None else asdict(provenance),
+    }
+    return PredictInputs(scenes, skipped, settings)
+
+
+def _images(
+    inputs: Sequence[Path | str], nodata: NodataRule | None
+) -> tuple[list[SceneInput], list[Path]]:
+    """Return the images of all inputs, each as one scene, and the files that were skipped.
+
+    An address in object storage that ends with a slash is a folder of GeoTIFFs.
+    """
+    found: dict[Path | str, TileName | None] = {}
+    skipped: list[Path] = []
+    images: Mapping[Path | str, TileName | None] | None
+    for given in inputs:
+        if not isinstance(given, str) or not is_url(given):
+            images, others = _at_path(Path(given))
+            skipped += others
+        elif not is_object_url(given) or not given.lower().endswith((*CATALOGUE_SUFFIXES, "/")):
+            images = {given: None}
+        elif given.endswith("/"):
+            images = dict.fromkeys(list_objects(given, _TIFFS))
+            if not images:
+                raise DataError(
+                    f"{given} has no object that ends with {' or '.join(_TIFFS)}.",
+                    remedy="Check the address; only GeoTIFFs are read from object storage.",
+                )
+        else:
+            images = None
+        if images is None:
+            raise ConfigError(
+                f"{given} is a catalogue of scenes, not an image or a folder of images.",
+                remedy=f"Predict its scenes as one layer: rooftrace catalogue {given} -o OUT",
+            )
+        for location, tile in images.items():
+            # A file may be given twice, by itself and by its folder.
+            found.setdefault(location, tile)
+    scenes = []
+    for location, tile in found.items():
+        name = url_stem(location) if isinstance(location, str) else location.stem
+        if tile is not None and name.isdecimal():
+            name = image_name(str(tile))
+        scenes.append(_named(SceneInput.opened(name, location, nodata, tile)))
+    return scenes, skipped
+
+
+def _named(scene: SceneInput) -> SceneInput:
+    """Return the scene with a name that its results can have, and a note if that is another one."""
+    name = result_name(scene.name)
+    if name == scene.name:
+        return scene
+    note = f"{scene.shown}: its results are called {name}, because no result can have its name."
+    return replace(scene, name=name, notes=(*scene.notes, note))
+
+
+def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, list[Path]]:
+    """Return an image, or the images in a folder with their tiles, and the other files there.
+
+    The images are None for a catalogue: a file that lists scenes, or a folder whose images are all
+    in subfolders.
+    """
+    if not path.is_dir():
+        if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file():
+            return None, []
+        if not path.exists():
+            raise DataError(f"There is no image at {path}.", remedy="Check the path.")
+        return {path: None}, []
+    images, others = _images_in(path)
+    if images:
+        return dict.fromkeys(images), others
+    folders = [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    # A folder of zoom levels holds the tiles of a map, each of which is an image by itself.
+    if not all(one.name.isdecimal() for one in folders):
+        return None, []
+    tiles = {} if any(map(is_image_file, others)) else find_tiles(path).paths
+    if not tiles:
+        raise _no_image(path, others)
+    return {file: tile for tile, file in tiles.items()}, []
+
+
+def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images directly in a folder, and its other files, without hidden ones."""
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and not file.name.startswith(".") and not is_sidecar(file)
+    ]
+    images = [file for file in files if is_raster(file)]
+    return images, sorted(set(files) - set(images))
+
+
+def _no_image(folder: Path, files: Sequence[Path]) -> DataError:
+    return DataError(
+        f"The folder {folder} has no image among its {plural(len(files), 'file')}.",
+        remedy="Give the folder that holds the images themselves.",
+    )
+
+
+def _service(
+    url: str,
+    zoom: int | None,
+    nodata: NodataRule | None,
+    area: Area | None,
+    options: ServiceOptions | None,
+) -> SceneInput:
+    """Return the tiles of a map service in an area as one scene."""
+    shown = without_secrets(url)
+    if options is None:
+        raise ConfigError(
+            f"{shown} is a map service, which only rooftrace predict reads.",
+            remedy="Predict it on the command line.",
+        )
+    if area is None:
+        raise ConfigError(
+            f"{shown} is a map service of any size, and no area was given.",
+            remedy="Limit it to a vector file of polygons: --area town.geojson",
+        )
+    raster = open_service(url, area, options, zoom=zoom, nodata=nodata)
+    title = raster.service.title
+    return _named(SceneInput(title, Path(raster.name), raster, raster.name, raster.service.notes))
+
+
+def _mosaics(
+    inputs: Sequence[Path | str], zoom: int | None, nodata: NodataRule | None
+) -> tuple[list[SceneInput], list[Path]]:
+    scenes: list[SceneInput] = []
+    skipped: list[Path] = []
+    for given in inputs:
+        folder = Path(given)
+        if not folder.is_dir():
+            raise DataError(
+                f"{given} is not a folder; with --mosaic, each input must be a folder of tiles or "
+                "images that form one scene.",
+                remedy="Give the path of the folder, or leave out --mosaic.",
+            )
+        name = folder.resolve().name
+        if find_tiles(folder).paths:
+            scenes.append(_named(SceneInput(name, folder, open_mosaic(folder, zoom, nodata))))
+            continue
+        if zoom is not None:
+            raise ConfigError(
+                f"--zoom {zoom} was given, but {folder} has no tiles called OAM-x-y-z.png or "
+                "z/x/y.png.",
+                remedy="Leave out --zoom, or give the folder that holds the tiles.",
+            )
+        paths, others = _images_in(folder)
+        if not paths:
+            raise _no_image(folder, others)
+        tiles = [open_raster(path, nodata=nodata) for path in paths]
+        # A mosaic file beside its images shows them a second time.
+        parts = [tile for tile in tiles if tile.file_format != "VRT"]
+        skipped += others + [tile.path for tile in tiles if tile.file_format == "VRT"]
+        note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
+        joined = AdjacentImages(parts, str(folder))
+        scenes.append(_named(SceneInput(name, folder, joined, notes=(note,))))
+    return scenes, skipped

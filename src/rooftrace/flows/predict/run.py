@@ -1,0 +1,646 @@
+"""`rooftrace predict`: predict images, and write masks, polygons, previews and a record.
+
+`predict_inputs` is one run over many images. Its `PredictRun` plans one image after the other,
+sends them through the pipeline of an `Executor`, and gathers outputs, failures and notes. The
+executor of this process is here; that of a cluster is in `flows.predict.cluster`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shapely import to_wkb
+
+from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
+from rooftrace.core.text import escape_surrogates, merge_notes, plural
+from rooftrace.core.types import RasterSource
+from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
+from rooftrace.flows.predict.run_folder import RunFolder
+from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
+from rooftrace.io.area import select_overview
+from rooftrace.io.files import write_json
+from rooftrace.io.georeferenced import close_source
+from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.predict.checkpoint import CheckpointStore
+from rooftrace.predict.model_set import ModelSet, Tta
+from rooftrace.predict.outputs import FileSink, SceneOutputs
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
+from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.refine_outlines import check_refinable
+from rooftrace.predict.result import ClassFigures, OutputPaths, SceneResult
+
+if TYPE_CHECKING:
+    from rooftrace.predict.cluster.pool import ClusterOptions
+
+__all__ = [
+    "Executor",
+    "LocalExecutor",
+    "OnDone",
+    "PredictOutput",
+    "PredictReport",
+    "PredictRun",
+    "Progress",
+    "RunStore",
+    "executing",
+    "predict_inputs",
+    "run_predict",
+]
+
+Progress = Callable[[int, int, int], None]
+"""Function called with the pixels done, the pixels in total and the buildings found so far."""
+
+OnDone = Callable[[SceneInput, Mapping[str, Any]], None]
+"""Function called with each finished image and its record."""
+
+_MAX_NOTES = 10
+"""Maximum number of notes in a report; run.json lists all."""
+
+_MAX_FIGURES = 1000
+"""Maximum number of images in a run whose figures are written to run.json."""
+
+
+@dataclass(frozen=True)
+class PredictOutput:
+    """Paths and figures of the results of one image.
+
+    Args:
+        input: Path or address of the image.
+        mask: Path of the mask; None if it was not requested.
+        polygons, preview, density: Paths of the other results; None for a result that was not
+            made.
+        buildings: Number of buildings; None if polygons were not requested.
+        built_up_share: Share of the valid pixels that are buildings, 0..1.
+        pixels: Number of pixels of the image.
+        seconds: Time of this image: from its first pixel to its last file, without the time before
+            the previous image of the run was finished.
+        classes: Figures of each class.
+    """
+
+    input: str
+    mask: str | None
+    polygons: str | None
+    preview: str | None
+    density: str | None
+    buildings: int | None
+    built_up_share: float
+    pixels: int
+    seconds: float
+    classes: tuple[ClassFigures, ...]
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> PredictOutput:
+        """Return the output that `asdict` has turned into a mapping."""
+        classes = tuple(ClassFigures(**one) for one in record["classes"])
+        return cls(**{**record, "classes": classes})
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """Result of a prediction run.
+
+    Args:
+        outputs: Output of each image, in order.
+        mpx_per_s: Megapixels per second over all images that this run predicted, with the time for
+            reading and writing files.
+        peak_rss_mb: Peak memory of the process in MB.
+        resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
+        notes: Assumptions and skipped files that the user should know.
+        failures: Names of the images that failed, and their errors.
+    """
+
+    outputs: tuple[PredictOutput, ...]
+    mpx_per_s: float
+    peak_rss_mb: float
+    resumed_images: int = 0
+    resumed_blocks: int = 0
+    notes: tuple[str, ...] = ()
+    failures: tuple[tuple[str, RooftraceError], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `--json`."""
+        return {
+            "outputs": [asdict(output) for output in self.outputs],
+            "mpx_per_s": self.mpx_per_s,
+            "peak_rss_mb": self.peak_rss_mb,
+            "resumed_images": self.resumed_images,
+            "resumed_blocks": self.resumed_blocks,
+        }
+
+
+def run_predict(
+    inputs: PredictInputs,
+    models: ModelSet,
+    out: Path,
+    options: SceneOptions | None = None,
+    *,
+    cluster: ClusterOptions | None = None,
+    keep: bool = False,
+    stac: bool = False,
+    segmenter: PromptSegmenter | None = None,
+    on_done: OnDone | None = None,
+    progress: Progress | None = None,
+) -> PredictReport:
+    """Predict all images, and write the results of each.
+
+    An image that fails does not stop the others. Its error is raised after they are finished, and
+    `run.json` lists the results that were written. The same call resumes a run that was stopped
+    for any reason, and writes the same bytes as a run that was not stopped.
+
+    Args:
+        inputs: Images to predict.
+        models: Models to predict with.
+        out: Folder for the results, created if missing.
+        options: Options of every scene.
+        cluster: Cluster to run on; default: this process. The results are identical.
+        keep, on_done: See `predict_inputs`.
+        stac: Whether the results are described by a STAC collection; see `write_stac`.
+        segmenter: Network that refines the outlines of buildings; None to keep those of the model.
+        progress: See `Progress`.
+
+    Raises:
+        ConfigError: The results of two images would have the same name; an image would be
+            overwritten; a threshold was given for a model of more than two classes; outlines cannot
+            be refined with these options.
+        DataError, BundleError, PredictError, ExportError: An image or the model cannot be used.
+        MissingExtraError: A package is not installed: the cluster's, or pystac for `stac`.
+    """
+    options = options or SceneOptions()
+    if segmenter is not None:
+        for bundle in models.bundles:
+            check_refinable(bundle.spec, options)
+        if cluster is not None:
+            raise ConfigError(
+                "Outlines are refined in one process, but a cluster was given.",
+                remedy="Leave out --cluster, or leave out --refine.",
+            )
+    described: dict[str, PredictedScene | None] = {}
+
+    def take(scene: SceneInput, record: Mapping[str, Any]) -> None:
+        if stac:
+            described[scene.name] = predicted_scene(scene.name, scene.source.grid.crs, record)
+        if on_done is not None:
+            on_done(scene, record)
+
+    if stac:
+        check_stac()
+        options = replace(options, outline=True)
+    with executing(models, cluster) as executor:
+        report = predict_inputs(
+            inputs, executor, out, options, keep=keep, segmenter=segmenter, on_done=take,
+            progress=progress,
+        )  # fmt: skip
+        if stac:
+            bundle = executor.predictor.bundle
+            model = {"name": bundle.spec.name, "sha256": bundle.sha256}
+            done = [described.get(scene.name) for scene in inputs.scenes]
+            notes = write_stac(
+                out, "the given imagery", [one for one in done if one is not None], model,
+                "run.json",
+            )  # fmt: skip
+            report = replace(report, notes=(*report.notes, *notes))
+    if not report.failures:
+        return report
+    shown, error = report.failures[0]
+    if len(inputs.scenes) == 1:
+        raise error
+    message = error.message if shown in error.message else f"{shown}: {error.message}"
+    failed = f"{len(report.failures)} of {len(inputs.scenes)} images failed; run.json lists them."
+    raise type(error)(f"{message} {failed}", remedy=error.remedy)
+
+
+def predict_inputs(
+    inputs: PredictInputs,
+    executor: Executor,
+    out: Path,
+    options: SceneOptions,
+    *,
+    strict: bool = False,
+    keep: bool = False,
+    segmenter: PromptSegmenter | None = None,
+    on_done: OnDone | None = None,
+    progress: Progress | None = None,
+) -> PredictReport:
+    """Predict any number of images as one run; the same call resumes it.
+
+    The report lists failed images in `failures`. If there are any, finished blocks and images are
+    kept for the next run.
+
+    Args:
+        inputs: Images with distinct names.
+        executor: Model and the machines that run it, see `executing`.
+        out: Folder for the results, created if missing.
+        options: Options of every scene.
+        strict: Whether the run stops starting images after one has failed.
+        keep: Whether the list of finished images is kept, so that a later run can add images.
+        segmenter: See `run_predict`.
+        on_done: Function called with each finished image and its record, see `RunFolder`.
+        progress: See `Progress`.
+
+    Raises:
+        ConfigError: The results of two images would have the same name; an image would be
+            overwritten; a threshold was given for a model of more than two classes.
+        ExportError: Another run writes to the folder, or the folder is not writable.
+    """
+    scenes, predictor = inputs.scenes, executor.predictor
+    inputs.check_results(out, options.outputs)
+    spec = predictor.bundle.spec
+    settings = {
+        **asdict(options),
+        "threshold": predictor.threshold_for(options.threshold),
+        "tta": executor.tta,
+        **inputs.settings,
+    }
+    if segmenter is not None:
+        settings["refine"] = segmenter.record
+    with RunFolder(out, {"with": _identity(predictor), "options": settings}) as folder:
+        run = PredictRun(predictor, out, options, folder, progress, on_done, segmenter)
+        is_changed = settings["threshold"] not in (None, spec.threshold)
+        if spec.calibration is not None and (is_changed or settings["tta"] is not None):
+            run.notes.append(
+                "Scores were calibrated for the model's own threshold, without mirrored tiles. "
+                "With these settings they only approximate probabilities."
+            )
+        sizes = inputs.sizes_px()
+        run.total_px = sum(sizes.values())
+        rest = executor.predict_whole(run, folder, scenes, sizes, strict=strict)
+        run.predict(rest, executor.run_scenes, strict=strict)
+        # The engine adds notes while it runs.
+        notes = getattr(predictor.engine, "notes", ())
+        run.notes += [*notes, *executor.notes, *inputs.notes, *folder.notes]
+        report = run.report(scenes)
+        record = _record(run, report, inputs) | {"options": settings} | executor.record()
+        write_json(out / "run.json", record)
+        if not report.failures and not keep:
+            folder.discard()
+    return report
+
+
+def _identity(predictor: Predictor) -> dict[str, Any]:
+    """Return the properties of model and program on which results depend, as plain data."""
+    return {
+        "bundle": predictor.bundle.sha256,
+        "engine": [predictor.engine.name, predictor.engine.precision],
+        "settings": getattr(predictor.engine, "settings", {}),
+        "versions": installed_versions(
+            ("rooftrace", "openvino", "onnxruntime", "numpy", "shapely")
+        ),
+    }
+
+
+def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> dict[str, Any]:
+    """Return the content of run.json, without the options and the executor."""
+    bundle, engine = run.predictor.bundle, run.predictor.engine
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "inputs": [scene.shown for scene in inputs.scenes],
+        "bundle": {
+            "name": bundle.spec.name,
+            "sha256": bundle.sha256,
+            "file": bundle.source,
+            "gsd_m": bundle.spec.gsd_m,
+        },
+        "engine": {
+            "name": engine.name,
+            "precision": engine.precision,
+            "settings": getattr(engine, "settings", {}),
+        },
+        **report.to_json(),
+        "figures": run.figures(inputs.scenes),
+        "failed": [{"input": shown, **error.to_json()} for shown, error in report.failures],
+        "skipped": [escape_surrogates(str(path)) for path in inputs.skipped],
+        "notes": run.notes,
+        "versions": versions(),
+    }
+
+
+class RunStore(Protocol):
+    """Store of the finished images and blocks of a run, see `RunFolder`."""
+
+    @property
+    def spill(self) -> Path | None: ...
+    def finished(self, scene: SceneInput) -> Mapping[str, Any] | None: ...
+    def record(self, scene: SceneInput) -> Mapping[str, Any]: ...
+    def checkpoints(self, scene: SceneInput, plan: ScenePlan) -> CheckpointStore: ...
+    def add(
+        self, scene: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str
+    ) -> None: ...
+
+
+@dataclass(eq=False)
+class PredictRun:
+    """Prediction of images one by one: all images of a run, or one image on a worker.
+
+    Args:
+        predictor: Model to predict with.
+        out: Folder for the results.
+        options: Options of every scene.
+        store: Store of finished images and blocks.
+        progress: See `Progress`.
+        on_done: See `OnDone`.
+        segmenter: See `run_predict`.
+        total_px: Number of pixels of all images, for `progress`.
+        outputs: Outputs of finished images by name.
+        failed: Shown names and errors of failed images by name.
+        notes: Notes for the user.
+        resumed_images, resumed_blocks: Numbers of images and blocks that an earlier run finished.
+    """
+
+    predictor: Predictor
+    out: Path
+    options: SceneOptions
+    store: RunStore
+    progress: Progress | None = None
+    on_done: OnDone | None = None
+    segmenter: PromptSegmenter | None = None
+    total_px: int = 0
+    outputs: dict[str, PredictOutput] = field(default_factory=dict)
+    failed: dict[str, tuple[str, RooftraceError]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    resumed_images: int = 0
+    resumed_blocks: int = 0
+    _begun: dict[SceneBlocks, tuple[SceneInput, str]] = field(default_factory=dict)
+    """Scenes that are planned and not yet finished, with their stamps."""
+
+    _done_px: int = 0
+    _ahead_px: Counter[tuple[SceneBlocks, int]] = field(default_factory=Counter)
+    """Pixels of the tiles that were run, by unfinished block."""
+
+    _lock: RLock = field(default_factory=RLock)
+    _ended: float = 0.0
+    _resumed_px: int = 0
+    _buildings: int = 0
+    _started: float = field(default_factory=time.perf_counter)
+
+    def predict(
+        self,
+        scenes: Sequence[SceneInput],
+        run_scenes: Callable[[Iterable[SceneBlocks]], Iterator[SceneBlocks]],
+        *,
+        strict: bool,
+    ) -> None:
+        """Predict images and write their results; errors of images are stored in `failed`.
+
+        Args:
+            scenes: Images to predict.
+            run_scenes: Function of the pipeline or of a cluster that yields the scenes with their
+                blocks.
+            strict: Whether the run stops starting images after one has failed.
+        """
+        for blocks in run_scenes(self._planned(scenes, strict=strict)):
+            (scene, stamp), plan = self._begun.pop(blocks), blocks.plan
+            paths = self.predictor.paths_for(plan.source, self.out, scene.name)
+            try:
+                # Images are read while others are finished, which is no time of their own.
+                started = max(blocks.started, self._ended)
+                with SceneOutputs(
+                    plan, FileSink(paths, plan), spill=self.store.spill, started=started,
+                    segmenter=self.segmenter, answers=blocks.folder,
+                ) as outputs:  # fmt: skip
+                    before = 0
+                    for number, block in enumerate(blocks):
+                        outputs.feed(block)
+                        with self._lock:
+                            del self._ahead_px[blocks, number]
+                            self._advance(block.window.area_px, outputs.buildings - before)
+                        before = outputs.buildings
+                    scene.check_unchanged(stamp)
+                    result = outputs.finish()
+                self._add(scene, plan, paths, result, stamp)
+            except RooftraceError as error:
+                self.failed[scene.name] = scene.shown, error
+            finally:
+                self._ended = time.perf_counter()
+                with self._lock:
+                    for number in range(plan.block_count):
+                        del self._ahead_px[blocks, number]
+                self.notes += getattr(plan.source, "notes", ())
+                close_source(plan.source)
+
+    def _planned(self, scenes: Sequence[SceneInput], *, strict: bool) -> Iterator[SceneBlocks]:
+        """Yield the scenes to predict, and add them to `_begun`."""
+        spec = self.predictor.bundle.spec
+        for scene in scenes:
+            if strict and self.failed:
+                return
+            try:
+                if self.resume(scene):
+                    continue
+                self.notes += scene.notes
+                stamp = scene.stamp
+                source: RasterSource = scene.source
+                if self.options.gsd_m is None and self.options.scale is None:
+                    source, note = select_overview(source, spec.gsd_m)
+                    self.notes += [note] if note else []
+                plan = plan_scene(source, spec, self.options, provenance=scene.provenance)
+                is_kept = plan.block_count > 1 or self.segmenter is not None
+                kept = self.store.checkpoints(scene, plan) if is_kept else None
+            except RooftraceError as error:
+                self.failed[scene.name] = scene.shown, error
+                scene.source.close()
+                continue
+            blocks = SceneBlocks(plan, kept)
+            blocks.on_tile = partial(self._add_tile, blocks)
+            self._begun[blocks] = scene, stamp
+            yield blocks
+
+    def resume(self, scene: SceneInput) -> bool:
+        """Add the output of an image that an earlier run has finished; return whether it exists."""
+        record = self.store.finished(scene)
+        if record is None:
+            return False
+        self.resumed_images += 1
+        self._resumed_px += int(record["output"]["pixels"])
+        self.take(scene, record)
+        return True
+
+    def take(self, scene: SceneInput, record: Mapping[str, Any]) -> None:
+        """Add the output of an image that another process has finished, by its record."""
+        output = PredictOutput.from_json(record["output"])
+        self.outputs[scene.name] = output
+        self._advance(output.pixels, output.buildings or 0)
+        if self.on_done is not None:
+            self.on_done(scene, record)
+
+    def _add_tile(self, blocks: SceneBlocks, index: TileIndex) -> None:
+        """Add a tile that was run to the progress, as a part of its block."""
+        plan = blocks.plan
+        number = plan.blocks_needing(index)[0]
+        with self._lock:
+            share_px = plan.blocks[number].area_px // len(plan.own_tiles(number))
+            self._ahead_px[blocks, number] += share_px
+            self._advance(0, 0)
+
+    def _advance(self, pixels: int, buildings: int) -> None:
+        with self._lock:
+            self._done_px += pixels
+            self._buildings += buildings
+            if self.progress is not None:
+                done_px = self._done_px + self._ahead_px.total()
+                self.progress(done_px, self.total_px, self._buildings)
+
+    def _add(
+        self,
+        scene: SceneInput,
+        plan: ScenePlan,
+        paths: OutputPaths,
+        result: SceneResult,
+        stamp: str,
+    ) -> None:
+        """Add a predicted image, whose files are written."""
+        summary = result.summary
+        self.notes += summary.notes
+        self.resumed_blocks += summary.blocks_resumed
+        output = PredictOutput(
+            input=scene.shown,
+            mask=str(paths.mask) if "mask" in self.options.outputs else None,
+            polygons=str(paths.polygons) if "polygons" in self.options.outputs else None,
+            preview=None if result.preview is None else str(paths.preview),
+            density=None if result.density is None else f"{paths.density}.tif",
+            buildings=None if summary.regularized is None else summary.buildings,
+            built_up_share=summary.built_up_share,
+            pixels=summary.pixels,
+            seconds=summary.seconds,
+            classes=summary.classes,
+        )
+        failed_tiles = list(result.tiles.errors)
+        figures = summary.to_json() | {
+            "input": scene.shown,
+            "provenance": asdict(plan.provenance),
+            "failed_tiles": failed_tiles,
+        }
+        self.outputs[scene.name] = output
+        files = [output.mask, output.polygons, output.preview, output.density]
+        record: dict[str, Any] = {"output": asdict(output), "figures": figures}
+        if result.outline is not None:
+            record["outline"] = to_wkb(result.outline, hex=True)
+        self.store.add(scene, [file for file in files if file is not None], record, stamp)
+        if self.on_done is not None:
+            self.on_done(scene, record)
+
+    def figures(self, scenes: Sequence[SceneInput]) -> list[dict[str, Any]] | None:
+        """Return all figures of each image; None for more than 1,000 images."""
+        done = [scene for scene in scenes if scene.name in self.outputs]
+        if len(done) > _MAX_FIGURES:
+            return None
+        return [self.store.record(scene)["figures"] for scene in done]
+
+    def report(self, scenes: Sequence[SceneInput]) -> PredictReport:
+        """Return the report of the run. Many images often cause the same note."""
+        seconds = time.perf_counter() - self._started
+        outputs = tuple(self.outputs[one.name] for one in scenes if one.name in self.outputs)
+        pixels = sum(output.pixels for output in outputs) - self._resumed_px
+        notes = merge_notes(
+            self.notes, {name for one in scenes for name in (one.shown, one.source.name)}
+        )
+        if len(notes) > _MAX_NOTES:
+            more = plural(len(notes) - _MAX_NOTES, "more note")
+            notes = [*notes[:_MAX_NOTES], f"… and {more} in run.json."]
+        return PredictReport(
+            outputs=outputs,
+            mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
+            peak_rss_mb=peak_rss_mb(),
+            resumed_images=self.resumed_images,
+            resumed_blocks=self.resumed_blocks,
+            notes=tuple(notes),
+            failures=tuple(self.failed[one.name] for one in scenes if one.name in self.failed),
+        )
+
+
+class Executor(Protocol):
+    """Runs the network on scenes, in this process or on a cluster."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """Model of the run; its engine may be on other machines."""
+        ...
+
+    @property
+    def tta(self) -> Tta | None:
+        """Test-time augmentation of the models."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes on the run for the user."""
+        ...
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
+        sizes: Mapping[str, int], *, strict: bool,
+    ) -> Sequence[SceneInput]:  # fmt: skip
+        """Predict the scenes that one worker predicts by itself, and return the others.
+
+        Args:
+            run: Run that receives the results.
+            folder: Folder of the run.
+            scenes: All scenes of the run.
+            sizes: Number of pixels of the scenes by name.
+            strict: Whether the run stops starting scenes after one has failed.
+        """
+        ...
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields that describe the executor in run.json."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Runs the network in this process; see `Executor`."""
+
+    predictor: Predictor
+    tta: Tta | None = None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return ()
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
+        sizes: Mapping[str, int], *, strict: bool,
+    ) -> Sequence[SceneInput]:  # fmt: skip
+        return scenes
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        return run_scenes(scenes, self.predictor.engine)
+
+    def record(self) -> dict[str, Any]:
+        return {}
+
+
+@contextmanager
+def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterator[Executor]:
+    """Load the engines of models, and keep them ready while the context is open.
+
+    Args:
+        models: Models to run.
+        cluster: Cluster to run on; None for this process.
+
+    Raises:
+        MissingExtraError: The cluster's package is not installed.
+        ConfigError: No cluster answers, or it does not have the requested resources.
+        PredictError: No worker starts.
+        BundleError, GsdMismatch: See `ModelSet.ready`.
+    """
+    if cluster is None:
+        yield LocalExecutor(models.ready(), models.tta)
+        return
+    from rooftrace.flows.predict.cluster import cluster_executor
+
+    with cluster_executor(models, cluster) as executor:
+        yield executor

@@ -1,0 +1,260 @@
+"""Results folder of a run: locked during the run, with a manifest of the finished images."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import IO, Any
+
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.io.files import export_error, locked
+from rooftrace.predict.checkpoint import CheckpointStore
+from rooftrace.predict.plan import ScenePlan
+
+__all__ = [
+    "MADE",
+    "RunFolder",
+    "checkpoint_key",
+    "checkpoints_of",
+    "is_shared",
+    "work_of",
+]
+
+_WORK = ".rooftrace"
+"""Name of the hidden folder for checkpoints and manifest."""
+
+MADE = "made."
+"""Prefix of the folders in which workers of a cluster write results."""
+
+_RUN_ID = "run"
+"""Name of the file that holds the id of the run."""
+
+_LEFT_OVER = re.compile(
+    r"\.(.+_(mask|buildings|polygons|preview|density)(\..+)?|run)\.(\d+\.part(\..+)?|[a-z0-9_]{8})"
+)
+"""Names of half-written results of a killed run, see `io.files.replacing` and
+`io.vector_write`. Other hidden files in the folder are not touched."""
+
+
+def work_of(out: Path) -> Path:
+    """Return the hidden folder of a run inside of its results folder."""
+    return out / _WORK
+
+
+def checkpoints_of(out: Path, job: SceneInput) -> Path:
+    """Return the folder of an image's checkpoints."""
+    return work_of(out) / f"{job.name}.parts"
+
+
+def is_shared(out: Path, run_id: str) -> bool:
+    """Return whether this machine sees the folder of a run.
+
+    Args:
+        out: Results folder.
+        run_id: Id of the run; this machine may have a different folder of the same name.
+    """
+    try:
+        return (work_of(out) / _RUN_ID).read_text() == run_id
+    except OSError:
+        return False
+
+
+class RunFolder:
+    """Results folder to which one run writes.
+
+    A hidden folder inside keeps finished blocks and the list of finished images after the process
+    ends. A run with the same model and options resumes from there; any other run starts from the
+    beginning.
+
+    Args:
+        out: Results folder, created if missing.
+        made_with: Everything except the images on which results depend, as plain data.
+
+    Raises:
+        ExportError: Another run writes to the folder, or it is not writable.
+    """
+
+    def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
+        self._out = out
+        self._work = work_of(out)
+        self._made_with = dict(made_with)
+        self._open = ExitStack()
+        # Offset of each image's line in the file; the lines themselves would need too much memory.
+        self._known: dict[str, int] = {}
+        self._file: IO[bytes] | None = None
+        # One thread reads the manifest while another one adds to it.
+        self._lock = Lock()
+        self.run_id = uuid.uuid4().hex
+        """Id of this run; see `is_shared`."""
+
+        self.replaced = False
+        """True if checkpoints or the manifest of another run were removed."""
+
+    def __enter__(self) -> RunFolder:
+        with self._open:
+            self._open.enter_context(locked(self._out / f"{_WORK}.lock", str(self._out)))
+            try:
+                self._sweep()
+                self._work.mkdir(exist_ok=True)
+                self._drop_made()
+                (self._work / _RUN_ID).write_text(self.run_id)
+                self._open_manifest()
+            except OSError as error:
+                raise export_error(self._out, error) from error
+            self._open = self._open.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        if not self._known and not any(self._work.glob("*.parts/*.part")):
+            self.discard()
+        self._drop_made()
+        self._open.close()
+
+    def finished(self, job: SceneInput) -> dict[str, Any] | None:
+        """Return the record of an image that an earlier run finished; None if there is none.
+
+        There is none for an image that has changed since, or whose results are missing.
+        """
+        if job.name not in self._known:
+            return None
+        known = self._line(job.name)
+        if known["stamp"] != job.stamp or not all(Path(file).exists() for file in known["files"]):
+            return None
+        record: dict[str, Any] = known["record"]
+        return record
+
+    def record(self, job: SceneInput) -> dict[str, Any]:
+        """Return the record of a finished image."""
+        record: dict[str, Any] = self._line(job.name)["record"]
+        return record
+
+    def _line(self, name: str) -> dict[str, Any]:
+        assert self._file is not None
+        with self._lock:
+            self._file.seek(self._known[name])
+            line: dict[str, Any] = json.loads(self._file.readline())
+        return line
+
+    def add(self, job: SceneInput, files: list[str], record: Mapping[str, Any], stamp: str) -> None:
+        """Add a finished image to the manifest, and remove its checkpoints.
+
+        Args:
+            job: Image.
+            files: Paths of its results.
+            record: Its record for run.json.
+            stamp: Stamp of the image before it was read.
+
+        Raises:
+            ExportError: The manifest cannot be written.
+        """
+        line = {"name": job.name, "stamp": stamp, "files": files, "record": dict(record)}
+        assert self._file is not None
+        try:
+            with self._lock:
+                self._known[job.name] = self._file.seek(0, 2)
+                self._file.write(json.dumps(line).encode() + b"\n")
+                self._file.flush()
+        except OSError as error:
+            raise export_error(self._work, error) from error
+        shutil.rmtree(checkpoints_of(self._out, job), ignore_errors=True)
+
+    def checkpoints(self, job: SceneInput, plan: ScenePlan) -> CheckpointStore:
+        """Return the store of an image's checkpoints; those of another plan are removed."""
+        made_with = checkpoint_key(self._made_with, job, plan)
+        store = CheckpointStore(checkpoints_of(self._out, job), made_with)
+        self.replaced |= store.replaced
+        return store
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Note on the work of another run that was removed, if there was any."""
+        if not self.replaced:
+            return ()
+        note = (
+            f"An earlier run in {self._out} used another model, image or option. It cannot be "
+            "resumed, so this run starts from the beginning."
+        )
+        return (note,)
+
+    @property
+    def spill(self) -> Path:
+        """Folder for polygons that do not fit into memory."""
+        return self._work
+
+    def discard(self) -> None:
+        """Remove checkpoints and manifest; nothing is left to resume."""
+        if self._file is not None:
+            self._file.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    @property
+    def made_with(self) -> Mapping[str, Any]:
+        """Everything except the images on which results depend."""
+        return self._made_with
+
+    def _drop_made(self) -> None:
+        """Remove the results of lost or slower workers; workers no longer write."""
+        with suppress(OSError):
+            (self._work / _RUN_ID).unlink()
+        for path in self._work.glob(f"{MADE}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove the half-written files of a killed run; the lock excludes other runs."""
+        for path in self._out.iterdir():
+            if _LEFT_OVER.fullmatch(path.name):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _open_manifest(self) -> None:
+        """Read the manifest of the same settings, or replace that of other settings."""
+        path = self._work / "journal.jsonl"
+        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
+        begun = path.exists()
+        self._file = path.open("r+b" if begun else "w+b")
+        if begun and self._file.readline() == head:
+            end = len(head)
+            for line in self._file:
+                # An incomplete line is overwritten.
+                if not line.endswith(b"\n"):
+                    break
+                self._known[json.loads(line)["name"]] = end
+                end += len(line)
+            self._file.seek(end)
+            self._file.truncate()
+            return
+        self.replaced = begun
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(head)
+        self._file.flush()
+
+
+def checkpoint_key(
+    made_with: Mapping[str, Any], scene: SceneInput, plan: ScenePlan
+) -> dict[str, Any]:
+    """Return everything on which the checkpoints of an image depend, as plain data."""
+    grid = plan.source.grid
+    placed = {
+        "shape": list(grid.shape),
+        "transform": [*grid.transform][:6],
+        "crs": None if grid.crs is None else grid.crs.to_wkt(),
+        "rows": list(plan.rows.edges),
+        "cols": list(plan.cols.edges),
+        "tile": list(plan.tiles.tile_shape_yx),
+    }
+    return {**made_with, "image": scene.stamp, "grid": placed}

@@ -1,0 +1,303 @@
+"""Results described as a STAC collection, whose items lead back to those of the imagery.
+
+OUT/collection.json             licence, providers and extent, and the files of the whole run
+NAME_item.json                  beside the results of a scene, with a link `derived_from`
+
+STAC 1.1: https://github.com/radiantearth/stac-spec
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import shapely
+from pyproj import CRS
+
+from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.text import list_and_count, plural
+from rooftrace.io.files import write_atomically
+from rooftrace.io.remote import is_url
+from rooftrace.io.reproject import CRS84, transform_points
+from rooftrace.io.stac_item import Json, Provenance, moment_of
+
+__all__ = ["COLLECTION", "PredictedScene", "check_stac", "predicted_scene", "write_stac"]
+
+COLLECTION = "collection.json"
+_COLLECTION_ID = "rooftrace-buildings"
+_ITEM = "_item.json"
+_JSON = "application/json"
+_GEOJSON = "application/geo+json"
+_GEOTIFF = "image/tiff; application=geotiff"
+_COG = f"{_GEOTIFF}; profile=cloud-optimized"
+_PARQUET = "application/vnd.apache.parquet"
+_TYPES = {
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": _GEOJSON,
+    ".json": _JSON,
+    ".parquet": _PARQUET,
+    ".png": "image/png",
+    ".tif": _GEOTIFF,
+}
+_KINDS = ("mask", "polygons", "density", "preview")
+_LICENSE = re.compile(r"[\w.+-]+")
+"""Pattern of STAC for the identifier of a licence."""
+
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class PredictedScene:
+    """Results of a scene.
+
+    Args:
+        id: First part of the names of its results.
+        outline: Outline of the valid data, in degrees.
+        gsd_m: Ground sample distance in metres per pixel.
+        buildings: Number of buildings in the scene.
+        files: Path of each result by its kind: mask, polygons, density, preview.
+        provenance: Origin of the image, if a STAC item states one.
+        imagery_date: Date of the image, see `ResultProvenance`; it counts if there is no origin
+            with a date.
+    """
+
+    id: str
+    outline: shapely.Geometry
+    gsd_m: float
+    buildings: int
+    files: Mapping[str, Path]
+    provenance: Provenance | None = None
+    imagery_date: str | None = None
+
+
+def check_stac() -> None:
+    """Check that the results can be described.
+
+    Raises:
+        MissingExtraError: The extra `stac` is not installed.
+    """
+    try:
+        import pystac  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("stac", "STAC items", "pystac") from error
+
+
+def predicted_scene(name: str, crs: CRS | None, record: Mapping[str, Any]) -> PredictedScene | None:
+    """Return the results of an image of `rooftrace predict`; None if it is not georeferenced.
+
+    Args:
+        name: First part of the names of its results.
+        crs: Coordinate system of the image.
+        record: Its record, with the outline of its valid data.
+    """
+    output, figures = record["output"], record["figures"]
+    if crs is None or not figures["gsd_m"]:
+        return None
+    outline = shapely.transform(
+        shapely.from_wkb(record["outline"]), lambda xy: transform_points(xy, crs, CRS84)
+    )
+    buildings = sum(int(one["polygons"]) for one in figures["classes"])
+    files = {kind: Path(output[kind]) for kind in _KINDS if output[kind] is not None}
+    date = figures.get("provenance", {}).get("imagery_date")
+    return PredictedScene(
+        name, outline, float(figures["gsd_m"]), buildings, files, imagery_date=date
+    )
+
+
+def write_stac(
+    out: Path, name: str, scenes: Sequence[PredictedScene], model: Mapping[str, Any],
+    record: str, partitions: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:  # fmt: skip
+    """Write a STAC collection of the results, and an item for each scene with a known date.
+
+    Items of an earlier collection in the folder that are not written again are removed.
+
+    Args:
+        out: Folder of the results.
+        name: Name of the imagery, for the description.
+        scenes: Results of the scenes.
+        model: Name and sha256 of the model.
+        record: Name of the file in the folder that records the run.
+        partitions: Files of the layer, as its manifest lists them.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        MissingExtraError: The extra `stac` is not installed.
+        ExportError: The folder is not writable.
+    """
+    check_stac()
+    before = _listed_items(out / COLLECTION)
+    written = []
+    undated = []
+    for scene in scenes:
+        item = _item(scene, model, out)
+        if item is None:
+            undated.append(scene.id)
+            continue
+        path = _item_path(scene, out)
+        _write(out / path, item)
+        written.append((scene, path))
+    if written:
+        _write(out / COLLECTION, _collection(name, written, record, partitions))
+    for path in sorted(before - {one for _, one in written}):
+        (out / path).unlink(missing_ok=True)
+    if not written:
+        (out / COLLECTION).unlink(missing_ok=True)
+    if not undated:
+        return []
+    note = (
+        f"No STAC item was written for {plural(len(undated), 'scene')} whose imagery has no date: "
+        f"{list_and_count(undated, _MAX_LISTED)}."
+    )
+    return [note]
+
+
+def _write(path: Path, document: Json) -> None:
+    write_atomically(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _item_path(scene: PredictedScene, out: Path) -> str:
+    """Return the path of an item, beside the results of its scene, relative to the folder."""
+    folder = next(iter(scene.files.values())).parent
+    return (folder / f"{scene.id}{_ITEM}").relative_to(out).as_posix()
+
+
+def _listed_items(path: Path) -> set[str]:
+    """Return the relative paths of the items of an earlier collection."""
+    try:
+        links = json.loads(path.read_bytes())["links"]
+        found = {str(one["href"]).removeprefix("./") for one in links if one["rel"] == "item"}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    return {one for one in found if re.fullmatch(rf"([^/]+/)?[^/]+{re.escape(_ITEM)}", one)}
+
+
+def _item(scene: PredictedScene, model: Mapping[str, Any], out: Path) -> Json | None:
+    """Return the item of a scene; None if its imagery has no date."""
+    import pystac
+
+    origin = scene.provenance or Provenance(scene.id)
+    moment, start, end = _times(scene)
+    if moment is None and (start is None or end is None):
+        return None
+    # The convex hull has few corners where the outline follows the pixels of a rotated image.
+    hull = shapely.orient_polygons(shapely.convex_hull(scene.outline))
+    hull = shapely.transform(hull, lambda xy: xy.round(7))
+    item = pystac.Item(
+        id=scene.id,
+        geometry=json.loads(shapely.to_geojson(hull)),
+        bbox=[float(edge) for edge in shapely.bounds(hull)],
+        datetime=moment,
+        start_datetime=start,
+        end_datetime=end,
+        properties={
+            "title": f"Buildings in {origin.item}",
+            "gsd": round(scene.gsd_m, 6),
+            "rooftrace:buildings": scene.buildings,
+            "rooftrace:model": model["name"],
+            "rooftrace:model_sha256": model["sha256"],
+        },
+    )
+    if origin.license:
+        item.properties["license"] = _license(origin.license)
+    if origin.providers:
+        item.properties["providers"] = list(origin.providers)
+    for kind in _KINDS:
+        for key, path in _files(kind, scene.files.get(kind)):
+            roles = ["overview"] if path.suffix == ".png" and kind != "mask" else ["data"]
+            asset = pystac.Asset(f"./{path.name}", media_type=_media_type(path), roles=roles)
+            item.add_asset(key, asset)
+    here = next(iter(scene.files.values())).parent
+    up = "." if here == out else ".."
+    for rel in ("root", "parent", "collection"):
+        item.add_link(pystac.Link(rel, f"{up}/{COLLECTION}", _JSON))
+    item.collection_id = _COLLECTION_ID
+    if origin.href:
+        source = origin.href if is_url(origin.href) else os.path.relpath(origin.href, here)
+        item.add_link(pystac.Link("derived_from", source, _GEOJSON, origin.item))
+    document: Json = item.to_dict(include_self_link=False, transform_hrefs=False)
+    return document
+
+
+def _times(scene: PredictedScene) -> tuple[datetime | None, datetime | None, datetime | None]:
+    """Return the moment of an image, and the first and last moment of a period."""
+    origin = scene.provenance
+    if origin is not None and (origin.datetime or origin.start):
+        texts = origin.datetime, origin.start, origin.end
+    else:
+        first, _, last = (scene.imagery_date or "").partition("/")
+        texts = (None, first, last) if last else (first, None, None)
+    moment, start, end = (moment_of(text) for text in texts)
+    return moment, start, end
+
+
+def _files(kind: str, path: Path | None) -> list[tuple[str, Path]]:
+    """Return the files of a result with their keys: several formats have one stem."""
+    if path is None:
+        return []
+    others = [path.with_suffix(suffix) for suffix in _TYPES if suffix != path.suffix]
+    return [
+        (kind, path),
+        *((f"{kind}_{one.suffix[1:]}", one) for one in others if one.exists()),
+    ]
+
+
+def _media_type(path: Path) -> str:
+    if path.suffix == ".tif":
+        with rasterio.open(path) as image:
+            return _COG if image.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG" else _GEOTIFF
+    return _TYPES.get(path.suffix, "application/octet-stream")
+
+
+def _license(text: str) -> str:
+    """Return the identifier of a licence as STAC writes it."""
+    plain = "-".join(text.split())
+    return plain if _LICENSE.fullmatch(plain) else "other"
+
+
+def _collection(
+    name: str, written: Sequence[tuple[PredictedScene, str]], record: str,
+    partitions: Sequence[Mapping[str, Any]],
+) -> Json:  # fmt: skip
+    import pystac
+
+    origins = [one.provenance or Provenance(one.id) for one, _ in written]
+    licenses = {_license(origin.license) if origin.license else "other" for origin in origins}
+    providers = {str(one["name"]): one for origin in origins for one in origin.providers}
+    bounds = shapely.total_bounds([one.outline for one, _ in written])
+    known = [moment for one, _ in written for moment in _times(one) if moment is not None]
+    moments: list[datetime | None] = [*sorted(known)]
+    collection = pystac.Collection(
+        id=_COLLECTION_ID,
+        description=f"Buildings that rooftrace predicted in images of {name}.",
+        title="Buildings",
+        extent=pystac.Extent(
+            pystac.SpatialExtent([[round(float(edge), 7) for edge in bounds]]),
+            pystac.TemporalExtent([[moments[0], moments[-1]]]),
+        ),
+        license=licenses.pop() if len(licenses) == 1 else "other",
+        providers=[pystac.Provider.from_dict(dict(one)) for one in providers.values()] or None,
+    )
+    collection.add_asset(
+        Path(record).stem, pystac.Asset(f"./{record}", media_type=_JSON, roles=["metadata"])
+    )
+    for part in partitions:
+        collection.add_asset(
+            f"buildings-{part['quadkey']}",
+            pystac.Asset(f"./{part['path']}", media_type=_PARQUET, roles=["data"]),
+        )
+    for scene, path in written:
+        collection.add_link(pystac.Link("item", f"./{path}", _GEOJSON, scene.id))
+    document: Json = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    links = [link for link in document["links"] if link["rel"] != "root"]
+    document["links"] = [{"rel": "root", "href": f"./{COLLECTION}", "type": _JSON}, *links]
+    return document

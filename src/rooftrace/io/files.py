@@ -1,0 +1,210 @@
+"""Files that appear under their name only when they are complete, and locks between processes.
+
+`replacing` writes a file atomically; `locked` keeps other processes from writing to a folder;
+`try_lock` takes a lock if it is free.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from rooftrace.core.errors import ExportError
+
+__all__ = [
+    "DISK_FULL",
+    "NOT_WRITABLE",
+    "export_error",
+    "locked",
+    "replacing",
+    "try_lock",
+    "write_atomically",
+    "write_json",
+]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Codes of the system's errors that say that a disk is full."""
+
+NOT_WRITABLE = (*DISK_FULL, errno.EFBIG, errno.EROFS)
+"""Codes of the system's errors that say that a file cannot be written."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it if the block succeeds.
+
+    The suffix is kept, because drivers choose the format by it. If the block fails, the temporary
+    file is deleted and `path` is as before. The permissions of the file follow the umask, also
+    where a library writes a file of its own that only its owner may read.
+
+    Raises:
+        ExportError: the folder cannot be created or written to, or `path` is a device or a pipe.
+    """
+    _check_replaceable(path)
+    # Processes on several machines may have the same number.
+    unique = f"{os.getpid()}{secrets.randbelow(10**9):09d}"
+    partial = path.with_name(f".{path.stem}.{unique}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened once here, so that an error has the reason of the system, not of a driver.
+        partial.open("wb").close()
+        mode = partial.stat().st_mode
+        yield partial
+        if partial.stat().st_mode != mode:
+            partial.chmod(stat.S_IMODE(mode))
+        partial.replace(path)
+    except OSError as error:
+        raise export_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def write_atomically(path: Path, data: bytes | memoryview, *, sync: bool = False) -> None:
+    """Write a whole file, which appears under its name when it is complete.
+
+    Args:
+        path: File to write.
+        data: Content of the file.
+        sync: Wait until the disk has the data, so that the file survives a power failure.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write plain data as indented JSON, see `write_atomically`."""
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse devices and pipes: root may replace /dev/null, and breaks the whole system by it."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ExportError(
+                f"{path} is a device or a pipe, and a result is a file that appears when complete.",
+                remedy="Choose the name of a file.",
+            )
+
+
+def export_error(path: Path, error: Exception) -> ExportError:
+    """Return the error for a file that could not be written."""
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+    return ExportError(
+        f"{path} could not be written: {reason.rstrip('.')}.",
+        remedy="Choose a folder with write permission and free space.",
+    )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: IO[str]) -> None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock while the block runs; the system releases it when the process ends.
+
+    Args:
+        path: File of the lock, which exists only while the lock is held.
+        what: Name of the locked folder in messages.
+
+    Raises:
+        ExportError: another process holds the lock, or the file cannot be created.
+    """
+    file = _held(path, what)
+    _LOCKS.add(file)
+    try:
+        # The name only explains the error of another process, and a full disk may have no space
+        # for it. Nothing is buffered that closing the file would write again.
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        # Deleted before the release: no process may lock a file that is about to be deleted.
+        with suppress(OSError):
+            path.unlink()
+        _LOCKS.discard(file)
+        file.close()
+
+
+_LOCKS: set[IO[str]] = set()
+"""Files of the locks that this process holds."""
+
+
+def _close_locks() -> None:
+    """Close the locks in a child, which would keep them after the death of this process."""
+    for file in _LOCKS:
+        file.close()
+    _LOCKS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
+
+
+def _held(path: Path, what: str) -> IO[str]:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise export_error(path, error) from error
+        try:
+            _take(file)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise ExportError(
+                f"{what} is being written to by {holder}.",
+                remedy="Wait until that run has ended, stop it, or choose another folder with -o.",
+            ) from error
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        # The previous holder has just deleted the file, so this lock protects nothing.
+        file.close()
+
+
+def try_lock(path: Path) -> IO[str] | None:
+    """Return the open file whose lock this process now holds; None if another one holds it.
+
+    Closing the file releases the lock. The file stays, so that its time can be read.
+
+    Raises:
+        ExportError: the file cannot be created.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise export_error(path, error) from error
+    try:
+        _take(file)
+    except OSError:
+        file.close()
+        return None
+    return file

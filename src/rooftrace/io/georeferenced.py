@@ -1,0 +1,181 @@
+"""Raster sources that show another source with another grid, or only a window of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.types import (
+    GeoGrid,
+    InstanceReader,
+    LabelReader,
+    Mask,
+    OutlineReader,
+    Raster,
+    RasterSource,
+    SparseSource,
+    Window,
+)
+from rooftrace.io.image_header import BandInfo
+
+__all__ = [
+    "GeoreferencedSource",
+    "WindowLabel",
+    "WindowSource",
+    "WrappedSource",
+    "close_source",
+    "innermost",
+]
+
+
+class WrappedSource:
+    """Base of a source that shows the pixels of another source."""
+
+    def __init__(self, source: RasterSource) -> None:
+        self.source = source
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.source.grid
+
+    @property
+    def bands(self) -> int:
+        return self.source.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    @property
+    def band_info(self) -> tuple[BandInfo, ...]:
+        """Descriptions of the bands, if the other source has them."""
+        return tuple(getattr(self.source, "band_info", ()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes of the other source for the user."""
+        return tuple(getattr(self.source, "notes", ()))
+
+    def close(self) -> None:
+        """Close the file of the other source, if there is one."""
+        close_source(self.source)
+
+
+def close_source(source: RasterSource) -> None:
+    """Close the file of an image, if it has one."""
+    getattr(source, "close", lambda: None)()
+
+
+def innermost(source: RasterSource) -> RasterSource:
+    """Return the image under the wrappers that show it."""
+    while isinstance(source, WrappedSource):
+        source = source.source
+    return source
+
+
+class GeoreferencedSource(WrappedSource):
+    """A `RasterSource` whose grid comes from elsewhere: the name of a tile, a table.
+
+    Args:
+        source: Source of the pixels.
+        place: Function from the source's own grid to the grid to use, of the same shape. It is
+            called when the grid is first needed. It must be picklable if the source is pickled.
+    """
+
+    def __init__(self, source: RasterSource, place: Callable[[GeoGrid], GeoGrid]) -> None:
+        super().__init__(source)
+        self._place = place
+
+    def __repr__(self) -> str:
+        return f"GeoreferencedSource({self.source!r})"
+
+    @cached_property
+    def grid(self) -> GeoGrid:
+        return self._place(self.source.grid)
+
+    def read(self, window: Window | None = None) -> Raster:
+        raster = self.source.read(window)
+        grid = self.grid if window is None else self.grid.crop(window)
+        return Raster(raster.data, raster.valid, grid)
+
+    def is_empty(self, window: Window) -> bool:
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
+
+
+class WindowSource(WrappedSource):
+    """A `RasterSource` that shows one window of another: a chip of a scene.
+
+    Args:
+        source: The scene.
+        window: Window inside the scene.
+    """
+
+    def __init__(self, source: RasterSource, window: Window) -> None:
+        super().__init__(source)
+        self._window = window
+
+    def __repr__(self) -> str:
+        return f"WindowSource({self.source!r}, {self._window})"
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name} ({self._window})"
+
+    @property
+    def grid(self) -> GeoGrid:
+        return self.source.grid.crop(self._window)
+
+    def read(self, window: Window | None = None) -> Raster:
+        return self.source.read(_shifted(window, self._window))
+
+
+class WindowLabel:
+    """The `LabelReader` of a `WindowSource`.
+
+    Args:
+        label: Label of the scene.
+        window: Window inside the scene.
+    """
+
+    def __init__(self, label: LabelReader, window: Window) -> None:
+        self.label = label
+        self.window = window
+
+    def read(self, window: Window | None = None) -> Mask:
+        return self.label.read(_shifted(window, self.window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """Return the object numbers of the scene; None if its label does not separate objects."""
+        if not isinstance(self.label, InstanceReader):
+            return None
+        return self.label.read_instances(_shifted(window, self.window))
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
+        found = self.label.read_outlines() if isinstance(self.label, OutlineReader) else None
+        if found is None:
+            return None
+        window, (geometry, classes) = self.window, found
+        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        inside = shapely.intersects(frame, geometry)
+        corner = np.array([window.col, window.row])
+        shifted = shapely.transform(geometry[inside], lambda xy: xy - corner)
+        return np.asarray(shifted, np.object_), classes[inside]
+
+
+def _shifted(window: Window | None, outer: Window) -> Window:
+    if window is None:
+        return outer
+    shifted = Window(window.row + outer.row, window.col + outer.col, window.height, window.width)
+    if shifted.intersection(outer) != shifted:
+        raise ValueError(f"{window} is not inside a chip of {outer.shape_yx}")
+    return shifted

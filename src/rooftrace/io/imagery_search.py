@@ -1,0 +1,456 @@
+"""Search for imagery in STAC APIs, static STAC catalogs, and OpenAerialMap.
+
+Every kind of server gives the same: STAC items as plain JSON, the newest first. Images are not
+opened here.
+
+STAC API 1.0: https://github.com/radiantearth/stac-api-spec
+OpenAerialMap: https://docs.openaerialmap.org/api/api/
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cached_property
+from urllib.parse import quote, urljoin
+
+import shapely
+
+from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
+from rooftrace.core.text import list_and_count
+from rooftrace.io.json_documents import JsonReader, explained, linked_address, not_stac
+from rooftrace.io.openaerialmap import is_openaerialmap, openaerialmap_items
+from rooftrace.io.remote import Retry, is_url, without_query
+from rooftrace.io.stac_item import (
+    Json,
+    Times,
+    bounds_of,
+    features_of,
+    item_key,
+    item_times,
+    link_of,
+    links_of,
+    list_in,
+    meets,
+    moment_of,
+    object_in,
+    overlap,
+)
+
+__all__ = ["MAX_ITEMS", "FoundImagery", "ImagerySearch", "search_imagery"]
+
+MAX_ITEMS = 10_000
+"""Maximum number of items of a search for which the user gives no limit."""
+
+_PAGE_ITEMS = 100
+_MAX_DOCUMENTS = 100_000
+"""Maximum number of documents that are read of a static catalog."""
+
+_MAX_LISTED = 20
+"""Maximum number of collections that a message lists."""
+
+_PARALLEL_REQUESTS = 8
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(frozen=True)
+class ImagerySearch:
+    """Conditions of a search.
+
+    Args:
+        address: Address of a STAC API, of one of its collections, of a static catalog or
+            collection, of an item collection, or of OpenAerialMap; or path of a static catalog.
+        collections: Ids of the collections; empty for all.
+        datetime: Moment or period of the imagery as STAC APIs take it, such as `2024`, `2024-06` or
+            `2023-01-01/2024-06-30`; None for any.
+        area: Polygon or multipolygon in degrees that images must overlap; None for any.
+        max_items: Maximum number of items; None if more than `MAX_ITEMS` are an error.
+    """
+
+    address: str
+    collections: tuple[str, ...] = ()
+    datetime: str | None = None
+    area: shapely.Geometry | None = None
+    max_items: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """Address or path for messages, without keys."""
+        return without_query(self.address) if is_url(self.address) else self.address
+
+    @cached_property
+    def period(self) -> Times:
+        """First and last moment that `datetime` describes.
+
+        Raises:
+            ConfigError: It describes none.
+        """
+        if self.datetime is None:
+            return None, None
+        from pystac_client import ItemSearch
+
+        try:
+            query = ItemSearch("https://localhost", datetime=self.datetime)
+            start, _, end = str(query.get_parameters()["datetime"]).partition("/")
+            times = moment_of(start), moment_of(end or start)
+            if times == (None, None):
+                raise ValueError(self.datetime)
+        except Exception as error:  # pystac_client raises errors of several types, also Exception
+            raise ConfigError(
+                f"--datetime {self.datetime} is not a moment or a period.",
+                remedy="Write it as 2024, 2024-06, 2024-06-30, or with a slash between the first "
+                "and the last: 2023-01-01/2024-06-30; .. is an open end.",
+            ) from error
+        return times
+
+    @property
+    def conditions(self) -> str:
+        """Conditions of the search for a message."""
+        named = f" of {', '.join(self.collections)}" if self.collections else ""
+        when = f" from {self.datetime}" if self.datetime else ""
+        return named + when + (" in the area" if self.area is not None else "")
+
+
+@dataclass(frozen=True)
+class FoundImagery:
+    """Result of a search.
+
+    Args:
+        kind: Kind of the server.
+        items: STAC items, newest first, then by collection and id.
+        collections: STAC collections of the items by id, as far as the server has them.
+        is_cut: Whether the server has more items than were asked for.
+    """
+
+    kind: str
+    items: tuple[Json, ...]
+    collections: Mapping[str, Json]
+    is_cut: bool = False
+
+
+def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundImagery:
+    """Return the items that match a search.
+
+    Raises:
+        ConfigError: The period cannot be read, or no or an unknown collection was given.
+        DataError: The server does not answer, refuses the search, or finds nothing.
+        MissingExtraError: The extra `stac` is not installed.
+    """
+    try:
+        import pystac_client  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("stac", "A search for imagery", "pystac_client") from error
+    _ = search.period  # raises the error before a request
+    reader = JsonReader(retry or Retry(attempts=4))
+    with warnings.catch_warnings():
+        # Libraries warn of servers that differ from the specification in ways that do not matter.
+        warnings.simplefilter("ignore")
+        # A document may differ from its specification in any place.
+        with explained(search.address):
+            found = _search(search, reader)
+    if not found.items:
+        raise DataError(
+            f"{search.shown} has no images{search.conditions}.{_coverage(search, found)}",
+            remedy="Check the area in a GIS, the period of --datetime and the --collection.",
+        )
+    if search.max_items is None and found.is_cut:
+        raise DataError(
+            f"{search.shown} has more than {MAX_ITEMS:,} images{search.conditions}.",
+            remedy="Give a smaller --area, a shorter --datetime, or the number of images to take "
+            "with --max-items.",
+        )
+    return found
+
+
+def _search(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
+    if is_openaerialmap(search.address):
+        return _openaerialmap(search, reader)
+    document = reader.read(search.address)
+    kind = document.get("type")
+    if kind in ("Feature", "FeatureCollection"):
+        pages = reader.pages(search.address, document)
+        items = (item for page in pages for item in features_of(page))
+        return _gathered("STAC items", items, search, {})
+    if "conformsTo" in document or link_of(document, "search"):
+        return _api(search, search.address, document, reader)
+    root = link_of(document, "root")
+    if kind == "Collection" and is_url(search.address) and root:
+        top = urljoin(search.address, root)
+        found = reader.read(top) if top != search.address else document
+        if "conformsTo" in found or link_of(found, "search"):
+            collections = search.collections or (str(document.get("id")),)
+            return _api(replace(search, collections=collections), top, found, reader)
+    if kind in ("Catalog", "Collection"):
+        return _static(search, document, reader)
+    keys = ", ".join(list(document)[:8]) or "nothing"
+    raise DataError(
+        f"{search.shown} is a JSON document with {keys}; expected a STAC API, catalog, collection "
+        "or items.",
+        remedy="Give the address of the API's first page, which often ends with /stac or /v1.",
+    )
+
+
+def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader) -> FoundImagery:
+    from pystac import STACError
+    from pystac_client import Client
+    from pystac_client.errors import ClientTypeError
+    from pystac_client.exceptions import ParametersError
+
+    with explained(address):
+        try:
+            client = Client.from_dict(landing, href=address)
+        except (STACError, ClientTypeError, *_MALFORMED) as error:
+            raise not_stac(address, error) from error
+        client._stac_io = reader.web
+        if not client.has_conforms_to():
+            client.add_conforms_to("ITEM_SEARCH")
+        if not client.conforms_to("ITEM_SEARCH"):
+            raise DataError(
+                f"{without_query(address)} is a STAC API without item search.",
+                remedy="Give the address of a static catalog or collection of the same data, or "
+                "save its items as a .json file and give that.",
+            )
+    link = link_of(landing, "data")
+    listing = (
+        urljoin(address, link) if link else f"{address.partition('?')[0].rstrip('/')}/collections"
+    )
+    collections = _asked_collections(search, listing, reader)
+    methods = {
+        str(one.get("method", "GET")).upper()
+        for one in links_of(landing)
+        if one.get("rel") == "search"
+    }
+    try:
+        query = client.search(
+            method="POST" if "POST" in methods or not methods else "GET",
+            collections=list(search.collections) or None,
+            bbox=None if search.area is None else list(shapely.bounds(search.area).tolist()),
+            datetime=search.datetime,
+            limit=min(_PAGE_ITEMS, search.max_items or _PAGE_ITEMS),
+        )
+    except (ParametersError, ValueError, TypeError) as error:
+        raise not_stac(address, error) from error
+    items = _paged(reader.searched(address, query))
+    # The server has compared the dates.
+    found = _gathered("STAC API", items, replace(search, datetime=None), collections)
+    # The licence and the providers of an item are often those of its collection.
+    for name in {str(item["collection"]) for item in found.items if "collection" in item}:
+        if name not in collections:
+            collections[name] = reader.tried(_collection_url(listing, name)) or {}
+    return found
+
+
+def _asked_collections(search: ImagerySearch, listing: str, reader: JsonReader) -> dict[str, Json]:
+    """Return the named collections of an API, as far as it has a page for each.
+
+    Raises:
+        ConfigError: One of them does not exist, or none was named and the API has several.
+    """
+    known = {}
+    for name in search.collections:
+        document = reader.tried(_collection_url(listing, name))
+        if document is not None:
+            known[name] = document
+    if known.keys() >= {*search.collections} and search.collections:
+        return known
+    ids = []
+    try:
+        for page in reader.pages(listing, reader.read(listing)):
+            for one in list_in(page, "collections"):
+                if isinstance(one, dict) and isinstance(one.get("id"), str):
+                    ids.append(one["id"])
+                    known.setdefault(one["id"], one)
+    except DataError:
+        # An API need not have pages of collections; the search itself decides.
+        return known
+    _check_collections(search, ids)
+    if not search.collections and len(ids) > 1:
+        raise ConfigError(
+            f"{search.shown} has {len(ids)} collections, and none was chosen: {_listed(ids)}.",
+            remedy="Choose one with --collection.",
+        )
+    return known
+
+
+def _check_collections(search: ImagerySearch, ids: Sequence[str]) -> None:
+    for name in search.collections:
+        if name not in ids:
+            near = get_close_matches(name, ids, n=3)
+            first = [*near, *(one for one in ids if one not in near)]
+            raise ConfigError(
+                f"{search.shown} has no collection {name!r}; it has {_listed(first)}.",
+                remedy="Give one of them with --collection.",
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return list_and_count(names, _MAX_LISTED) or "none"
+
+
+def _collection_url(listing: str, name: str) -> str:
+    return f"{listing.partition('?')[0].rstrip('/')}/{quote(name, safe='')}"
+
+
+def _paged(pages: Iterable[Json]) -> Iterator[Json]:
+    """Yield the items of pages; a server that repeats a page ends the search."""
+    seen: set[tuple[str, str]] = set()
+    for page in pages:
+        features = features_of(page)
+        keys = {item_key(item) for item in features}
+        if keys <= seen:
+            return
+        seen |= keys
+        yield from features
+
+
+def _static(search: ImagerySearch, document: Json, reader: JsonReader) -> FoundImagery:
+    collections: dict[str, Json] = {}
+    items = _crawled(search, document, reader, collections)
+    found = _gathered("static STAC catalog", items, search, collections)
+    if not found.items:
+        _check_collections(search, sorted(collections))
+    return found
+
+
+def _openaerialmap(search: ImagerySearch, reader: JsonReader) -> FoundImagery:
+    if search.collections:
+        raise ConfigError(
+            f"--collection {search.collections[0]} was given; OpenAerialMap has no collections.",
+            remedy="Leave out --collection.",
+        )
+    items = openaerialmap_items(search.address, search.area, reader)
+    return _gathered("OpenAerialMap", items, search, {})
+
+
+def _gathered(
+    kind: str, items: Iterable[Json], search: ImagerySearch, collections: Mapping[str, Json]
+) -> FoundImagery:
+    """Return the items that match the search, up to its limit, in a fixed order."""
+    limit = MAX_ITEMS if search.max_items is None else search.max_items
+    kept: dict[tuple[str, str], Json] = {}
+    is_cut = False
+    for item in items:
+        if not meets(item, search.area, search.period):
+            continue
+        if len(kept) == limit and item_key(item) not in kept:
+            is_cut = True
+            break
+        kept.setdefault(item_key(item), item)
+    ordered = [kept[key] for key in sorted(kept)]
+    ordered.sort(key=_newest_first)
+    return FoundImagery(kind, tuple(ordered), collections, is_cut)
+
+
+def _newest_first(item: Json) -> float:
+    known = [one for one in item_times(item) if one is not None]
+    return -max(one.timestamp() for one in known) if known else math.inf
+
+
+def _coverage(search: ImagerySearch, found: FoundImagery) -> str:
+    """Return what the named collections cover, for the message of a search without a hit."""
+    parts = []
+    for name in search.collections:
+        extent = object_in(found.collections.get(name, {}), "extent")
+        period = next(iter(list_in(object_in(extent, "temporal"), "interval")), None)
+        shown = []
+        if isinstance(period, list) and len(period) == 2:
+            first, last = (str(one)[:10] if one else "today" for one in period)
+            shown.append(f"{first if period[0] else 'any date'} to {last}")
+        bounds = bounds_of(next(iter(list_in(object_in(extent, "spatial"), "bbox")), None))
+        if bounds is not None:
+            shown.append(_degrees(*bounds))
+        if shown:
+            parts.append(f" {name} covers {', '.join(shown)}.")
+    if search.area is not None:
+        parts.append(f" The area is {_degrees(*shapely.bounds(search.area).tolist())}.")
+    return "".join(parts)
+
+
+def _degrees(west: float, south: float, east: float, north: float) -> str:
+    return f"{west:.4g}° to {east:.4g}° east and {south:.4g}° to {north:.4g}° north"
+
+
+def _crawled(
+    search: ImagerySearch, document: Json, reader: JsonReader, collections: dict[str, Json]
+) -> Iterator[Json]:
+    """Yield the items below a catalog, depth first in the order of its links.
+
+    Collections whose extents miss the search are not read further.
+    """
+    seen = {search.address}
+    waiting: list[tuple[str, Json | None, str | None]] = [(search.address, document, None)]
+    with ThreadPoolExecutor(_PARALLEL_REQUESTS, "stac") as pool:
+        while waiting:
+            address, page, collection = waiting.pop()
+            page = reader.read(address) if page is None else page
+            if page.get("type") == "FeatureCollection":
+                yield from _owned(features_of(page), collection, search)
+                continue
+            if page.get("type") == "Collection" and isinstance(page.get("id"), str):
+                collection = page["id"]
+                collections[collection] = page
+                wanted = collection in search.collections or not search.collections
+                if wanted and not _may_hold(page, search.area, search.period):
+                    continue
+            links = [
+                (str(link.get("rel")), linked_address(address, str(link.get("href"))))
+                for link in links_of(page)
+                if link.get("rel") in ("child", "item", "items") and link.get("href")
+            ]
+            fresh = [(rel, to) for rel, to in dict.fromkeys(links) if to not in seen]
+            seen |= {to for _, to in fresh}
+            if len(seen) > _MAX_DOCUMENTS:
+                raise DataError(
+                    f"{search.shown} links to more than {_MAX_DOCUMENTS:,} documents.",
+                    remedy="Give the address of one of its collections.",
+                )
+            deeper: list[tuple[str, Json | None, str | None]] = [
+                (to, None, collection) for rel, to in fresh if rel != "item"
+            ]
+            waiting += reversed(deeper)
+            if collection is None or collection in search.collections or not search.collections:
+                own = [to for rel, to in fresh if rel == "item"]
+                for start in range(0, len(own), _PAGE_ITEMS):
+                    part = own[start : start + _PAGE_ITEMS]
+                    read = [
+                        _with_self(item, to) for to, item in zip(part, pool.map(reader.read, part))
+                    ]
+                    yield from _owned(read, collection, search)
+
+
+def _owned(items: Iterable[Json], collection: str | None, search: ImagerySearch) -> Iterator[Json]:
+    """Yield the items of the wanted collections, each with the name of its collection."""
+    for item in items:
+        own = item.get("collection", collection)
+        if not search.collections or own in search.collections:
+            yield item if own is None else {**item, "collection": own}
+
+
+def _with_self(item: Json, address: str) -> Json:
+    """Return an item with the address from which it was read, where relative hrefs start."""
+    links = [link for link in links_of(item) if link.get("rel") != "self"]
+    return {**item, "links": [*links, {"rel": "self", "href": address}]}
+
+
+def _may_hold(collection: Json, area: shapely.Geometry | None, times: Times) -> bool:
+    """Return False if the extents of a collection exclude that it has matching items."""
+    extent = object_in(collection, "extent")
+    boxes = list_in(object_in(extent, "spatial"), "bbox") if area is not None else []
+    if boxes:
+        found = [bounds_of(box) for box in boxes]
+        known = [shapely.box(*box) for box in found if box is not None]
+        if len(known) == len(boxes) and not any(shapely.intersects(one, area) for one in known):
+            return False
+    periods = list_in(object_in(extent, "temporal"), "interval")
+    if periods:
+        spans = [
+            (moment_of(one[0]), moment_of(one[1]))
+            for one in periods
+            if isinstance(one, list) and len(one) == 2
+        ]
+        return not spans or any(overlap(span, times) for span in spans)
+    return True

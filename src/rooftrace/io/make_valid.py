@@ -1,0 +1,152 @@
+"""Repair polygons that rounding has made invalid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.io.reproject import CRS84, transform_points
+
+__all__ = ["largest_parts", "make_polygons_valid", "rounded"]
+
+Polygons = NDArray[np.object_]
+
+_ROUNDS = 4
+"""Maximum number of repairs: new vertices are rounded, too, and may make a polygon invalid."""
+
+_METHODS: tuple[dict[str, Any], ...] = (
+    {"method": "structure", "keep_collapsed": False},
+    {"method": "linework"},
+)
+"""Methods of `shapely.make_valid`. At crossings narrower than the precision of numbers the first
+may lose the polygon and the second its holes: the result with the most similar area is used."""
+
+
+def make_polygons_valid(polygons: Polygons) -> Polygons:
+    """Return valid polygons; of a polygon that falls into parts, the largest part.
+
+    A ring may touch itself. A transform, or fewer digits, rounds its coordinates, and what touched
+    may cross by some 1e-10 of a pixel: enough for a database to refuse the polygon. The parts that
+    are cut off are as small.
+
+    Args:
+        polygons: (n,) shapely polygons, most of them valid.
+
+    Returns:
+        (n,) polygons: valid ones unchanged, the others with exterior rings counter-clockwise.
+        Polygons without an area or with infinite coordinates are unchanged.
+    """
+    result = polygons
+    for _ in range(_ROUNDS):
+        invalid = np.flatnonzero(~shapely.is_valid(result))
+        invalid = invalid[np.isfinite(shapely.bounds(result[invalid])).all(axis=1)]
+        if not len(invalid):
+            break
+        if result is polygons:
+            result = polygons.copy()
+        _repair(result, invalid)
+    return result
+
+
+def rounded(geometry: Polygons, crs: CRS | None, digits: int) -> Polygons:
+    """Return polygons that are valid when their coordinates are written with few digits.
+
+    Args:
+        geometry: (n,) shapely polygons and multipolygons in `crs`.
+        crs: Coordinate system of the geometry, which is written as longitude and latitude; None
+            for pixels, which are written as they are.
+        digits: Decimal places of the degrees or pixels.
+
+    Returns:
+        (n,) polygons in `crs`. Those that rounding would make invalid are repaired and have
+        rounded vertices; of a polygon that falls into parts, the largest part. All others are
+        unchanged, pixels apart from the rounding, also polygons across the antimeridian, and
+        polygons that rounding would remove.
+    """
+    if not len(geometry):
+        return geometry
+    written = geometry
+    if crs is not None:
+        written = shapely.transform(geometry, lambda xy: transform_points(xy, crs, CRS84))
+    coarse = shapely.transform(written, lambda xy: np.round(xy, digits))
+    index = np.flatnonzero(~shapely.is_valid(coarse))
+    bounds = shapely.bounds(coarse[index])
+    known = np.isfinite(bounds).all(axis=1)
+    index, bounds = index[known], bounds[known]
+    if crs is not None:
+        index = index[bounds[:, 2] - bounds[:, 0] < 180]
+    # Degrees are rounded by GDAL, which also transforms the coordinates and divides polygons.
+    result = coarse if crs is None else geometry
+    if not len(index):
+        return result
+    repaired, owner = _snapped(written[index], digits)
+    if crs is not None:
+        repaired = shapely.transform(repaired, lambda xy: transform_points(xy, CRS84, crs))
+    result = result.copy()
+    result[index[owner]] = shapely.orient_polygons(repaired)
+    return result
+
+
+def largest_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
+    """Return the largest polygon of each geometry that has an area, and the geometry's index."""
+    parts, owner = _solid_parts(geometry)
+    order = np.lexsort((-shapely.area(parts), owner))
+    largest = order[np.diff(owner[order], prepend=-1) > 0]
+    return parts[largest], owner[largest]
+
+
+def _snapped(geometry: Polygons, digits: int) -> tuple[Polygons, NDArray[np.intp]]:
+    """Return valid geometry with rounded vertices, and the index in `geometry` of each.
+
+    Geometry that rounding removes is missing.
+    """
+    made, owner = [], []
+    multi = shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON
+    for index, repair, kept in (
+        (np.flatnonzero(~multi), make_polygons_valid, largest_parts),
+        (np.flatnonzero(multi), _valid_multipolygons, _solid),
+    ):
+        snapped = shapely.set_precision(repair(geometry[index]), 10.0**-digits, mode="valid_output")
+        part, of = kept(snapped)
+        made.append(part)
+        owner.append(index[of])
+    return np.concatenate(made), np.concatenate(owner)
+
+
+def _valid_multipolygons(geometry: Polygons) -> Polygons:
+    valid = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    return np.asarray(valid, np.object_)
+
+
+def _repair(polygons: Polygons, invalid: NDArray[np.intp]) -> None:
+    given = polygons[invalid]
+    area = np.asarray(shapely.area(given))
+    best = area.copy()
+    for method in _METHODS:
+        largest, owner = largest_parts(shapely.make_valid(given, **method))
+        difference = np.abs(shapely.area(largest) - area[owner])
+        # An invalid result is better than none: the next round repairs it further.
+        difference += np.where(shapely.is_valid(largest), 0, area[owner] / 2)
+        better = difference < best[owner]
+        owner = owner[better]
+        best[owner] = difference[better]
+        polygons[invalid[owner]] = shapely.orient_polygons(largest[better])
+
+
+def _solid(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
+    """Return the polygons of each geometry that has an area as a multipolygon, and the geometry's
+    index.
+    """
+    parts, owner = _solid_parts(geometry)
+    index, number = np.unique(owner, return_inverse=True)
+    return np.asarray(shapely.multipolygons(parts, indices=number), np.object_), index
+
+
+def _solid_parts(geometry: Any) -> tuple[Polygons, NDArray[np.intp]]:
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    solid = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)
+    return parts[solid], owner[solid]

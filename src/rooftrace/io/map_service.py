@@ -1,0 +1,411 @@
+"""Map services: addresses of tiles, the zoom levels of a service, and the tiles under an area.
+
+A service is described by one template of addresses, which `xyz_service` takes from the user and
+`io.capabilities` from the document of a WMTS or WMS. Nothing is requested here.
+
+Placeholders are those of OpenStreetMap's editors: https://josm.openstreetmap.de/wiki/Maps
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil, floor
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.types import GeoGrid
+from rooftrace.io.area import Area, no_area_crs
+from rooftrace.io.reproject import reprojected
+from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
+
+__all__ = [
+    "MapService",
+    "TileLevel",
+    "check_web_address",
+    "is_capabilities",
+    "is_secret",
+    "is_template",
+    "projected_area",
+    "slippy_level",
+    "tiles_in_area",
+    "without_secrets",
+    "xyz_service",
+]
+
+_TILE_PX = 256
+"""Side in pixels that XYZ tiles are assumed to have until one of them is read."""
+
+_FINE_ENOUGH = 1.01
+"""Ratio of metres per pixel of a zoom and the model up to which the zoom is fine enough: levels are
+nominal, and 0.2986 m stands for 0.3 m."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_SWITCH = re.compile(r"switch:([^{}]+)")
+_KNOWN = ("z", "x", "y", "-y", "q")
+_SAFE = "/:?#[]@!$&'()*+,;=%{}"
+"""Characters of a template that stay as they are in addresses."""
+
+_SECRET = re.compile(
+    r"key|token|secret|signature|password|auth|credential|^sig$|^se$|expires|policy", re.I
+)
+"""Names of parameters of an address whose values are kept out of messages and files."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TileLevel:
+    """Tiles of one zoom level, on a grid in EPSG:3857.
+
+    Args:
+        zoom: Number of the level, as XYZ counts them: pixels of 156,543 m / 2^zoom at 256 px.
+        left, top: Corner of the tile in row 0 and column 0, in EPSG:3857.
+        pixel_m: Side of a pixel, in metres of EPSG:3857.
+        tile_px: Rows and columns of pixels of a tile.
+        rows, cols: Half-open ranges of the rows and columns that the service has.
+        name: Name of the level in addresses; "" for its number.
+    """
+
+    zoom: int
+    left: float
+    top: float
+    pixel_m: float
+    tile_px: tuple[int, int]
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+    name: str = ""
+
+    @property
+    def tile_m(self) -> tuple[float, float]:
+        """Height and width of a tile, in metres of EPSG:3857."""
+        return self.tile_px[0] * self.pixel_m, self.tile_px[1] * self.pixel_m
+
+    def grid(self, first: tuple[int, int], count: tuple[int, int]) -> GeoGrid:
+        """Return the grid of `count` rows and columns of tiles from the tile `first`."""
+        # As `TileName.grid` does it, so that a service has the grid of its tiles on disk.
+        left, bottom, right, top = self.bounds_xy(*first)
+        rows, cols = self.tile_px
+        transform = Affine((right - left) / cols, 0.0, left, 0.0, -(top - bottom) / rows, top)
+        shape = (count[0] * self.tile_px[0], count[1] * self.tile_px[1])
+        return GeoGrid(shape, transform, web_mercator())
+
+    def bounds_xy(self, row: int, col: int) -> tuple[float, float, float, float]:
+        """Return the bounds (left, bottom, right, top) of a tile in EPSG:3857."""
+        height_m, width_m = self.tile_m
+        left, top = self.left + col * width_m, self.top - row * height_m
+        return left, top - height_m, left + width_m, top
+
+    def limited(self, bounds_xy: tuple[float, float, float, float]) -> TileLevel:
+        """Return the level without the tiles outside (left, bottom, right, top) in EPSG:3857."""
+        height_m, width_m = self.tile_m
+        left, bottom, right, top = bounds_xy
+        rows = floor((self.top - top) / height_m + 1e-6), ceil((self.top - bottom) / height_m)
+        cols = floor((left - self.left) / width_m + 1e-6), ceil((right - self.left) / width_m)
+        return replace(
+            self,
+            rows=(max(self.rows[0], rows[0]), min(self.rows[1], rows[1])),
+            cols=(max(self.cols[0], cols[0]), min(self.cols[1], cols[1])),
+        )
+
+
+def slippy_level(zoom: int, tile_px: int = _TILE_PX) -> TileLevel:
+    """Return the level of XYZ tiles at a zoom; larger tiles have more pixels on the same ground."""
+    side = 1 << zoom
+    pixel_m = WORLD_M / side / tile_px
+    return TileLevel(
+        zoom, -WORLD_M / 2, WORLD_M / 2, pixel_m, (tile_px, tile_px), (0, side), (0, side)
+    )
+
+
+@dataclass(frozen=True)
+class MapService:
+    """A service of map tiles. It can be pickled.
+
+    Args:
+        template: Address of a tile with placeholders: `{z}` (name of the level), `{x}`, `{y}`,
+            `{-y}` (row from the south), `{q}` (quadkey), `{switch:a,b}` (servers in turn) and
+            `{bbox}` (bounds in EPSG:3857).
+        name: Address as the user knows it, without secrets.
+        title: Short name for results.
+        levels: Levels by zoom; empty if the service has all XYZ levels.
+        attribution: Attribution that the service asks for; "" if it does not say.
+        imagery_date: Date of the imagery according to the service; "" if it does not say.
+        notes: Choices that the user should know.
+    """
+
+    template: str
+    name: str
+    title: str
+    levels: Mapping[int, TileLevel] = field(default_factory=dict)
+    attribution: str = ""
+    imagery_date: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> str:
+        """Host of the tiles, with `{switch:…}` as it stands."""
+        return urlsplit(self.template).netloc
+
+    @property
+    def zooms(self) -> tuple[int, ...]:
+        """Zooms of the service in ascending order."""
+        return tuple(sorted(self.levels)) if self.levels else tuple(range(MAX_ZOOM + 1))
+
+    def level(self, zoom: int, tile_px: int = _TILE_PX) -> TileLevel:
+        """Return one level.
+
+        Args:
+            zoom: Zoom of the level.
+            tile_px: Side of XYZ tiles in pixels; other services state it.
+
+        Raises:
+            ConfigError: The service does not have this zoom.
+        """
+        if not self.levels:
+            return slippy_level(zoom, tile_px)
+        if zoom not in self.levels:
+            listed = ", ".join(map(str, self.zooms))
+            raise ConfigError(
+                f"--zoom {zoom} was given, but {self.name} has the zoom levels {listed}.",
+                remedy="Choose one of them, or leave out --zoom.",
+            )
+        return self.levels[zoom]
+
+    def level_for(self, gsd_m: float, latitude: float, tile_px: int = _TILE_PX) -> TileLevel:
+        """Return the coarsest level whose pixels are fine enough for a model, else the finest.
+
+        Args:
+            gsd_m: Metres per pixel of the model.
+            latitude: Latitude of the area in degrees.
+            tile_px: Side of XYZ tiles in pixels.
+        """
+        levels = [self.level(zoom, tile_px) for zoom in self.zooms]
+        shrunk = float(np.cos(np.radians(latitude)))
+        for level in levels:
+            if level.pixel_m * shrunk <= gsd_m * _FINE_ENOUGH:
+                return level
+        return levels[-1]
+
+    def url(self, level: TileLevel, row: int, col: int) -> str:
+        """Return the address of a tile."""
+
+        def value(match: re.Match[str]) -> str:
+            name = match[1]
+            if switch := _SWITCH.fullmatch(name):
+                servers = switch[1].split(",")
+                return servers[(row + col) % len(servers)]
+            if name == "bbox":
+                return ",".join(f"{edge:.9g}" if edge == 0 else f"{edge:.10f}"
+                                for edge in level.bounds_xy(row, col))  # fmt: skip
+            tile = TileName(level.zoom, row, col)
+            values = {
+                "z": lambda: level.name or str(level.zoom),
+                "x": lambda: str(col),
+                "y": lambda: str(row),
+                "-y": lambda: str(tile.flipped().row),
+                "q": lambda: _quadkey(tile),
+            }
+            return values[name]()
+
+        return _PLACEHOLDER.sub(value, self.template)
+
+
+def _quadkey(tile: TileName) -> str:
+    return "".join(
+        str((tile.col >> bit & 1) | (tile.row >> bit & 1) << 1)
+        for bit in range(tile.zoom - 1, -1, -1)
+    )
+
+
+def is_template(text: str) -> bool:
+    """Return True if an input is meant as an address with placeholders of tiles."""
+    is_web = text.lower().startswith(("http://", "https://"))
+    return is_web and bool(re.search(r"\{-?[A-Za-z]|%7B-?[A-Za-z]", text))
+
+
+def is_capabilities(text: str) -> bool:
+    """Return True if an input is the address of the capabilities of a WMTS or WMS."""
+    if not text.lower().startswith(("http://", "https://")):
+        return False
+    parts = urlsplit(text)
+    given = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
+    is_asked = given.get("request") == "getcapabilities" or given.get("service") in ("wms", "wmts")
+    return is_asked or parts.path.lower().endswith("capabilities.xml")
+
+
+def xyz_service(template: str) -> MapService:
+    """Return the service of XYZ or TMS tiles with an address such as `https://…/{z}/{x}/{y}.png`.
+
+    Raises:
+        ConfigError: A placeholder is unknown or missing, or the address is not of a web server.
+    """
+    template = re.sub("%7B", "{", re.sub("%7D", "}", template, flags=re.I), flags=re.I)
+    shown = without_secrets(template)
+    names = _PLACEHOLDER.findall(template)
+    unknown = [name for name in names if name not in _KNOWN and not _SWITCH.fullmatch(name)]
+    if unknown:
+        listed = ", ".join(f"{{{name}}}" for name in dict.fromkeys(unknown))
+        hint = {"s": "Write the servers, such as {switch:a,b,c}.", "r": "Remove {r}."}
+        raise ConfigError(
+            f"{shown} has {listed}; the placeholders of tiles are {{z}}, {{x}}, {{y}}, {{-y}}, "
+            "{q} and {switch:a,b}.",
+            remedy=hint.get(unknown[0], "Replace it by one of these, or by its value."),
+        )
+    complete = "q" in names or ({"z", "x"} <= {*names} and {"y", "-y"} & {*names})
+    if not complete or "{" in _PLACEHOLDER.sub("", template):
+        raise ConfigError(
+            f"{shown} does not name a tile: {{z}}, {{x}} and {{y}} (or {{-y}} for rows from the "
+            "south), or {q}, were expected.",
+            remedy="For example: https://host/{z}/{x}/{y}.png",
+        )
+    check_web_address(template)
+    first_server = re.sub(r"\{switch:([^,{}]*)[^{}]*\}", r"\1", template)
+    host = urlsplit(first_server).hostname
+    return MapService(quote(template, safe=_SAFE), shown, host or "tiles")
+
+
+def check_web_address(url: str) -> None:
+    """Check that an address is of a web server and holds no user name.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+        raise ConfigError(
+            f"{without_secrets(url)} cannot be used: the address of a map service begins with "
+            "https:// or http://, followed by a server without a user name.",
+            remedy="Correct the address; keys of a service belong into its parameters.",
+        )
+
+
+def without_secrets(url: str) -> str:
+    """Return an address without user name and without the values of keys and tokens."""
+    head, mark, query = url.partition("?")
+    head = re.sub(r"(://)[^/@]*@", r"\1", head)
+    if not mark:
+        return head
+    shown = []
+    for part in query.split("&"):
+        name, equals, _ = part.partition("=")
+        shown.append(f"{name}=…" if equals and is_secret(name) else part)
+    return head + mark + "&".join(shown)
+
+
+def is_secret(parameter: str) -> bool:
+    """Return True if the name of a parameter is that of a key or token."""
+    return bool(_SECRET.search(parameter))
+
+
+def tiles_in_area(level: TileLevel, area: Area, most: int) -> Ints:
+    """Return the (n, 2) rows and columns of the tiles that an area touches, row by row.
+
+    Args:
+        level: Level of the tiles.
+        area: Area with a CRS.
+        most: Maximum number of tiles.
+
+    Raises:
+        ConfigError: There are more tiles.
+        DataError: The area has no CRS, or lies outside of the service.
+    """
+    polygons = projected_area(area)
+    height_m, width_m = level.tile_m
+    left, bottom, right, top = (float(edge) for edge in shapely.total_bounds(polygons))
+    north, south = (level.top - top) / height_m, (level.top - bottom) / height_m
+    west, east = (left - level.left) / width_m, (right - level.left) / width_m
+    rows, cols = _overlap(level.rows, north, south), _overlap(level.cols, west, east)
+    found = np.empty((0, 2), np.int64)
+    if rows[0] < rows[1] and cols[0] < cols[1]:
+        found = _descend(level, polygons, rows, cols, most, area.name)
+    if not len(found):
+        raise DataError(
+            f"The map service has no tile of zoom {level.zoom} in the area {area.name}: it has the "
+            f"rows {level.rows[0]} to {level.rows[1] - 1} and columns {level.cols[0]} to "
+            f"{level.cols[1] - 1}, and the area lies in the rows {floor(north)} to {floor(south)} "
+            f"and columns {floor(west)} to {floor(east)}.",
+            remedy="Check the area in a GIS, or use a service that covers it.",
+        )
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
+
+
+def projected_area(area: Area) -> NDArray[np.object_]:
+    """Return the (n,) polygons of an area in EPSG:3857.
+
+    Raises:
+        GeoreferenceError: The area has no CRS.
+        DataError: It has coordinates that the projection does not have.
+    """
+    if area.crs is None:
+        raise no_area_crs(area, ", so that its tiles are not known")
+    polygons = reprojected(area.geometry, area.crs, web_mercator(), 0.01)
+    corners = shapely.get_coordinates(polygons)
+    # Written so that NaN counts as outside as well.
+    if not np.abs(corners).max() <= WORLD_M:
+        raise DataError(
+            f"The area {area.name} has coordinates outside the range of Web Mercator, the system "
+            "of map services.",
+            remedy="Assign the right coordinate system to the area, or leave out the poles.",
+        )
+    return np.asarray(polygons, np.object_)
+
+
+def _overlap(known: tuple[int, int], start: float, stop: float) -> tuple[int, int]:
+    """Return the part of a half-open range of tiles between two positions in tiles."""
+    # An overlap of less than a millionth of a tile is a rounding error.
+    return max(known[0], floor(start + 1e-6)), min(known[1], ceil(stop - 1e-6))
+
+
+def _descend(
+    level: TileLevel,
+    polygons: NDArray[np.object_],
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    most: int,
+    name: str,
+) -> Ints:
+    """Return the tiles that polygons touch: squares of tiles are quartered where they do."""
+    shapely.prepare(polygons)
+    tree = shapely.STRtree(polygons)
+    height_m, width_m = level.tile_m
+    side = 1 << max(rows[1] - rows[0], cols[1] - cols[0]).bit_length()
+    squares = np.array([[rows[0], cols[0]]], np.int64)
+    while True:
+        left = level.left + squares[:, 1] * width_m
+        top = level.top - squares[:, 0] * height_m
+        # Tiles that only share an edge with the area have none of its pixels.
+        slack_y, slack_x = height_m * 1e-6, width_m * 1e-6
+        boxes = shapely.box(
+            left + slack_x, top - side * height_m + slack_y,
+            left + side * width_m - slack_x, top - slack_y,
+        )  # fmt: skip
+        inside = (squares[:, 0] < rows[1]) & (squares[:, 1] < cols[1])
+        squares, boxes = squares[inside], boxes[inside]
+        square, polygon = tree.query(boxes)
+        touched = shapely.intersects(polygons[polygon], boxes[square])
+        squares = np.asarray(squares[np.unique(square[touched])], np.int64)
+        if side == 1:
+            if len(squares) > most:
+                raise _too_many(f"{len(squares):,}", most, name, level.zoom)
+            return squares
+        if len(squares) > most:
+            about = int(shapely.area(polygons).sum() / (height_m * width_m))
+            raise _too_many(f"about {max(about, len(squares)):,}", most, name, level.zoom)
+        side //= 2
+        steps = np.array([[0, 0], [0, side], [side, 0], [side, side]], np.int64)
+        squares = (squares[:, None] + steps).reshape(-1, 2)
+
+
+def _too_many(count: str, most: int, name: str, zoom: int) -> ConfigError:
+    return ConfigError(
+        f"The area {name} needs {count} tiles of zoom {zoom}; at most {most:,} are requested.",
+        remedy="Choose a smaller area or a lower --zoom, or raise the limit with --max-tiles if "
+        "the terms of the service permit it.",
+    )

@@ -1,0 +1,501 @@
+"""Pixel values in the range that a model expects.
+
+`Stretch` turns values of any type into those of the model. It is found once for a scene, from its
+header and from a sample of the whole scene, so that it is the same for every block, worker, resumed
+run and area. `PreparedSource` applies it, and the choice of bands, where pixels are read.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import ceil, sqrt
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError, ServiceError
+from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
+from rooftrace.io.bands import BandMap, find_bands
+from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
+from rooftrace.io.image_header import BandInfo
+
+__all__ = [
+    "PreparedSource",
+    "Stretch",
+    "parse_stretch",
+    "prepare",
+]
+
+PERCENTILES = (0.1, 99.9)
+"""Percentiles of a scene's values that become the ends of the model's range."""
+
+DARK_LEVEL = 96
+"""Value of 8-bit images below which nearly all values of a very dark scene lie."""
+
+_BRIGHT_SHARE = 0.02
+"""Share of brighter values from which an image is not very dark."""
+
+_SAMPLE_PX = 2**15
+"""Maximum number of pixels in the sample of an image that is read whole."""
+
+_OVERVIEW_PX = 2**16
+"""Minimum number of pixels of an overview that is sampled."""
+
+_MIN_SAMPLE_PX = 2**12
+"""Number of valid pixels below which a denser lattice of windows is read."""
+
+_HELD_PX = 2**20
+"""Maximum size of an image that is read whole for the sample and kept for its first reads."""
+
+_WINDOW_PX = 64
+"""Side of a window of the lattice in pixels."""
+
+_CHUNK_PX = 2**14
+"""Number of pixels that are stretched at a time."""
+
+_LATTICES = (8, 16, 32)
+"""Windows along a side of the lattices, which are read until the sample is large enough."""
+
+StretchName = Literal["auto", "none", "per-band"]
+
+
+def parse_stretch(text: str) -> StretchName | tuple[float, float]:
+    """Return the name of a stretch, or the two values of `LOW,HIGH`.
+
+    Raises:
+        ConfigError: The text is neither, or LOW is not below HIGH.
+    """
+    if text in get_args(StretchName):
+        return text  # type: ignore[return-value]  # checked by the line above
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ConfigError(
+            f"--stretch received {text!r}; expected {', '.join(get_args(StretchName))} or two "
+            "values, the first one below the second.",
+            remedy="For example: --stretch per-band, or --stretch 200,2500",
+        )
+    return low, high
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Linear map from the values of an image to those of a model, the same for a whole scene.
+
+    Args:
+        low, high: Values of the image, one for each of the model's bands, that become `to`.
+        to: Ends of the model's range, one pair for each band; values beyond them are cut off.
+        dtype: Type of the result.
+        how: Way in which it was found: `percentiles`, `per-band`, `given`, `dark` or `bits`.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    to: tuple[tuple[float, float], ...]
+    dtype: str
+    how: str
+
+    def apply(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Return (band, y, x) values of the model for values of the image."""
+        out = np.empty(data.shape, self.dtype)
+        is_exact = data.dtype.itemsize <= 2 or data.dtype == np.float32
+        kind = np.dtype(np.float32 if is_exact else np.float64)
+        # Few rows at a time stay in the processor's cache, which is several times as fast.
+        rows = max(1, _CHUNK_PX // max(1, data.shape[2]))
+        buffer = np.empty((rows, data.shape[2]), kind)
+        ends = zip(data, out, self.low, self.high, self.to)
+        for pixels, target, low, high, (first, last) in ends:
+            for top in range(0, data.shape[1], rows):
+                part = pixels[top : top + rows]
+                mapped = buffer[: len(part)]
+                np.subtract(part, kind.type(low), out=mapped, dtype=kind)
+                mapped *= kind.type((last - first) / (high - low))
+                if first:
+                    mapped += kind.type(first)
+                if data.dtype.kind == "f":
+                    # NaN becomes the lower end.
+                    np.fmax(mapped, kind.type(first), out=mapped)
+                np.clip(mapped, kind.type(first), kind.type(last), out=mapped)
+                if out.dtype.kind in "ui":
+                    np.rint(mapped, out=mapped)
+                np.copyto(target[top : top + rows], mapped, casting="unsafe")
+        return out
+
+    def record(self) -> dict[str, Any]:
+        """Return the stretch as plain data."""
+        to = [list(ends) for ends in self.to]
+        return asdict(self) | {"low": list(self.low), "high": list(self.high), "to": to}
+
+    def note(self, name: str, dtype: np.dtype[Any]) -> str:
+        """Return a sentence for the user."""
+        ends = [f"{low:.6g} to {high:.6g}" for low, high in zip(self.low, self.high)]
+        values = ", ".join(dict.fromkeys(ends))
+        first, last = self.to[0]
+        what = f"{name} has values of type {dtype}"
+        if self.how == "dark":
+            what = f"{name} is very dark"
+        elif self.how == "bits":
+            what = f"{name} has fewer than 8 bits per value"
+        into = f"{values} become {first:.6g} to {last:.6g}"
+        return f"{what}: {into}, the range of the model. --stretch sets other values."
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Sample of a scene.
+
+    Args:
+        values: (band, n) values of valid pixels.
+        held: The whole scene, if it is small.
+    """
+
+    values: NDArray[Any]
+    held: Raster | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Result of looking at the sample of a scene."""
+
+    stretch: Stretch | None
+    alpha: int | None
+    note: str
+
+
+_FOUND: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDictionary()
+"""Results by the source that was sampled: many windows of one scene share its sample."""
+
+_FOUND_LOCK = threading.Lock()
+
+
+class PreparedSource(WrappedSource):
+    """A `RasterSource` that shows the bands and values of another one as a model expects them.
+
+    The scene is sampled when its pixels are first read. It can be pickled; one thread at a time may
+    read from it.
+
+    Args:
+        source: Image.
+        bands: Bands to read.
+        dtype: Type of the values that the model expects.
+        to: Ends of the model's range, one pair for each of its bands.
+        how: Result of `parse_stretch`.
+    """
+
+    def __init__(
+        self,
+        source: RasterSource,
+        bands: BandMap,
+        dtype: np.dtype[Any],
+        to: tuple[tuple[float, float], ...],
+        how: StretchName | tuple[float, float],
+    ) -> None:
+        super().__init__(source)
+        self.band_map = bands
+        self._dtype = dtype
+        self._to = to
+        self._how = how
+        self._held: Raster | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with what was found, so that no worker samples the scene again."""
+        _ = self._found
+        return self.__dict__ | {"_held": None}
+
+    def __repr__(self) -> str:
+        return f"PreparedSource({self.source!r})"
+
+    @property
+    def bands(self) -> int:
+        return len(self.band_map.indexes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def is_prepared(self) -> bool:
+        """True: the values are those of the model."""
+        return True
+
+    @property
+    def stretch(self) -> Stretch | None:
+        """Map of the values; None if they are read as they are. The scene is sampled for it."""
+        return self._found.stretch
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Choices of bands and values that the user should know."""
+        return tuple(note for note in (self.band_map.note, self._found.note) if note)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return the bands and the stretch as plain data for `run.json`."""
+        stretch = self.stretch
+        return {
+            "bands": list(self.band_map.numbers),
+            "stretch": None if stretch is None else stretch.record(),
+        }
+
+    def read(self, window: Window | None = None) -> Raster:
+        """Return the pixels of `window` as the model expects them.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        found, held = self._found, self._held
+        if held is not None and window is not None:
+            rows, cols = window.slices()
+            raster = Raster(
+                held.data[:, rows, cols], held.valid[rows, cols], held.grid.crop(window)
+            )
+        else:
+            raster = held or self.source.read(window)
+        data, valid = raster.data, raster.valid
+        if found.alpha is not None:
+            valid = valid & (data[found.alpha] > 0)
+        first = tuple(range(self.bands))
+        indexes = self.band_map.indexes
+        data = data[: self.bands] if indexes == first else data[list(indexes)]
+        if found.stretch is not None:
+            data = found.stretch.apply(data)
+        elif data.dtype != self._dtype:
+            data = self._cast(data)
+        return Raster(data, valid, raster.grid)
+
+    def is_empty(self, window: Window) -> bool:
+        return isinstance(self.source, SparseSource) and self.source.is_empty(window)
+
+    def close(self) -> None:
+        self._held = None
+        super().close()
+
+    def _cast(self, data: NDArray[Any]) -> NDArray[Any]:
+        if self._dtype.kind in "ui":
+            limits = np.iinfo(self._dtype)
+            data = np.nan_to_num(data).clip(limits.min, limits.max)
+            if data.dtype.kind == "f":
+                data = np.rint(data)
+        return data.astype(self._dtype)
+
+    @cached_property
+    def _found(self) -> _Found:
+        scene = innermost(self.source)
+        key = (self.band_map.indexes, self.band_map.maybe_alpha, self._dtype, self._to, self._how)
+        with _FOUND_LOCK:
+            known = _FOUND.setdefault(scene, {}).get(key)
+        if known is None:
+            known = self._find(scene)
+            with _FOUND_LOCK:
+                _FOUND[scene][key] = known
+        return known
+
+    def _find(self, scene: RasterSource) -> _Found:
+        alpha = self.band_map.maybe_alpha
+        needs_values = self._how in ("auto", "per-band")
+        if alpha is None and not needs_values:
+            return self._without_sample()
+        is_whole = scene is self.source or isinstance(self.source, GeoreferencedSource)
+        sample = _sample_of(scene, hold=is_whole)
+        if sample.held is not None:
+            self._held = Raster(sample.held.data, sample.held.valid, self.grid)
+        values = sample.values
+        note = ""
+        if alpha is not None:
+            is_alpha = _is_two_valued(values[alpha])
+            kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
+            note = f"Band {alpha + 1} is taken as {kind}."
+            values = values[:, values[alpha] > 0] if is_alpha else values
+            alpha = alpha if is_alpha else None
+        if needs_values:
+            made = self._from_values(values[list(self.band_map.indexes)])
+        else:
+            made = self._without_sample()
+        return _Found(made.stretch, alpha, " ".join(filter(None, (note, made.note))))
+
+    def _without_sample(self) -> _Found:
+        if isinstance(self._how, tuple):
+            low, high = self._how
+            made = self._stretch([low] * self.bands, [high] * self.bands, "given")
+            return _Found(made, None, "")
+        if self._dtype != self.source.dtype:
+            note = f"{self.name} has values of type {self.source.dtype}, which are not stretched."
+            return _Found(None, None, note)
+        return _Found(None, None, "")
+
+    def _from_values(self, values: NDArray[Any]) -> _Found:
+        """Return the stretch for the sampled (band, n) values of the model's bands."""
+        own, is_byte = self.source.dtype, self._dtype == np.uint8
+        if not values.size:
+            return self._without_sample()
+        if self._how == "per-band":
+            low, high = np.percentile(values, PERCENTILES, axis=1)
+            made = self._stretch(low.tolist(), high.tolist(), "per-band")
+            return _Found(made, None, made.note(self.name, own))
+        bits = _bits_of(self.source)
+        if is_byte and own == np.uint8 and bits < 8:
+            made = self._stretch([0.0] * self.bands, [2.0**bits - 1] * self.bands, "bits")
+            return _Found(made, None, made.note(self.name, own))
+        as_bytes = own == np.uint8 or _holds_bytes(values)
+        if is_byte and as_bytes:
+            if not _is_dark(values):
+                note = "" if own == np.uint8 else f"{self.name} has 8-bit values of type {own}."
+                return _Found(None, None, note)
+        elif own == self._dtype or self._dtype.kind == "f":
+            return _Found(None, None, "")
+        low, high = np.percentile(values, PERCENTILES)
+        if low == high:
+            return self._without_sample()
+        ends = [float(low)] * self.bands, [float(high)] * self.bands
+        made = self._stretch(*ends, "dark" if as_bytes else "percentiles")
+        return _Found(made, None, made.note(self.name, own))
+
+    def _stretch(self, low: Sequence[float], high: Sequence[float], how: str) -> Stretch:
+        # A band with one value has no contrast to stretch.
+        above = (one if one > least else least + 1 for least, one in zip(low, high))
+        return Stretch(tuple(low), tuple(above), self._to, self._dtype.name, how)
+
+
+def prepare(
+    source: RasterSource,
+    wanted: Sequence[str],
+    dtype: np.dtype[Any],
+    usual: Sequence[tuple[float, float]],
+    *,
+    bands: str | None = None,
+    stretch: str = "auto",
+) -> RasterSource:
+    """Return an image with the bands and values that a model expects.
+
+    Its pixels are not read here.
+
+    Args:
+        source: Image; one that is prepared already is returned as it is.
+        wanted: Names of the model's bands.
+        dtype: Type of the model's values.
+        usual: Mean and standard deviation of each band in the training of the model.
+        bands: Bands of the image that the user chose, see `parse_bands`.
+        stretch: Way in which values are stretched, see `parse_stretch`.
+
+    Raises:
+        ConfigError, BandMismatch: See `find_bands`.
+        DataError: The values are complex numbers.
+    """
+    if getattr(source, "is_prepared", False):
+        return source
+    how = parse_stretch(stretch)
+    found = find_bands(_infos_of(source), wanted, bands, source.name)
+    own = source.dtype
+    if own.kind not in "uif":
+        raise DataError(
+            f"{source.name} has values of type {own}; expected whole or decimal numbers.",
+            remedy="Convert it, for example to amplitudes with gdal_calc.",
+        )
+    kept = own if dtype.kind == "f" and how in ("auto", "none") else dtype
+    to = ((0.0, 255.0),) * len(wanted)
+    if dtype != np.uint8:
+        least = 0.0 if dtype.kind == "u" else -np.inf
+        to = tuple((max(mean - 2 * std, least), mean + 2 * std) for mean, std in usual)
+    return PreparedSource(source, found, kept, to, how)
+
+
+def _infos_of(source: RasterSource) -> tuple[BandInfo, ...]:
+    infos: tuple[BandInfo, ...] = getattr(source, "band_info", ())
+    return infos or tuple(BandInfo(index + 1) for index in range(source.bands))
+
+
+def _bits_of(source: RasterSource) -> int:
+    """Return the bits of a value, as the file states them."""
+    return min((info.bits for info in _infos_of(source)), default=0) or source.dtype.itemsize * 8
+
+
+def _is_two_valued(values: NDArray[Any]) -> bool:
+    """Return True if the values of a band are those of an alpha band: nothing and everything."""
+    if not values.size:
+        return False
+    full = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else (1, 255, 65535)
+    return bool(np.isin(values, (0, *np.atleast_1d(full))).all())
+
+
+def _is_dark(values: NDArray[Any]) -> bool:
+    """Return True if nearly all values of an 8-bit image are low."""
+    return bool(np.count_nonzero(values >= DARK_LEVEL) < _BRIGHT_SHARE * values.size)
+
+
+def _holds_bytes(values: NDArray[Any]) -> bool:
+    """Return True if values of a wider type are those of an 8-bit image."""
+    if values.min() < 0 or values.max() > 255 or values.max() < 2:
+        return False
+    return values.dtype.kind in "ui" or bool((values == np.rint(values)).all())
+
+
+def _sample_of(scene: RasterSource, *, hold: bool) -> _Sample:
+    """Return a sample of a scene, the same in every process.
+
+    A small scene is read whole, an overview of a larger one if it has a suitable one, and otherwise
+    a lattice of windows. Parts that cannot be read are left out: reading them as tiles reports it.
+
+    Args:
+        scene: The scene.
+        hold: Whether the pixels of a small scene are kept in the sample.
+    """
+    shape = scene.grid.shape
+    none = np.zeros((scene.bands, 0), scene.dtype)
+    if shape[0] * shape[1] <= _HELD_PX:
+        whole = _read_if_possible(scene)
+        if whole is None:
+            return _Sample(none)
+        return _Sample(_thinned(whole), whole if hold else None)
+    overview = getattr(scene, "read_overview", None)
+    small: Raster | None = None if overview is None else overview(_OVERVIEW_PX, _HELD_PX)
+    if small is not None and np.count_nonzero(small.valid) >= _MIN_SAMPLE_PX:
+        return _Sample(_thinned(small))
+    parts = [none]
+    for side in _LATTICES:
+        for window in _lattice(shape, side):
+            raster = _read_if_possible(scene, window)
+            if raster is not None:
+                parts.append(raster.data[:, raster.valid])
+        if sum(part.shape[1] for part in parts) >= _MIN_SAMPLE_PX:
+            break
+    return _Sample(np.concatenate(parts, axis=1))
+
+
+def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Raster | None:
+    """Return the pixels of a window; None if it is known to be empty or cannot be read."""
+    try:
+        if window is not None and isinstance(scene, SparseSource) and scene.is_empty(window):
+            return None
+        return scene.read(window)
+    except ServiceError:
+        # A stretch from the tiles before a refusal would differ from that of a later run.
+        raise
+    except RooftraceError:
+        return None
+
+
+def _thinned(raster: Raster) -> NDArray[Any]:
+    """Return at most `_SAMPLE_PX` valid pixels of a raster: (band, n)."""
+    step = max(1, ceil(sqrt(raster.valid.size / _SAMPLE_PX)))
+    if raster.valid.all():
+        return raster.data[:, ::step, ::step].reshape(len(raster.data), -1)
+    return raster.data[:, ::step, ::step][:, raster.valid[::step, ::step]]
+
+
+def _lattice(shape_yx: tuple[int, int], side: int) -> list[Window]:
+    """Return windows at the centres of `side` × `side` cells of a scene, row by row."""
+    places = []
+    for length in shape_yx:
+        size = min(_WINDOW_PX, length)
+        centres = [(2 * cell + 1) * length // (2 * side) for cell in range(side)]
+        starts = dict.fromkeys(min(max(c - size // 2, 0), length - size) for c in centres)
+        places.append([(start, size) for start in starts])
+    rows, cols = places
+    return [Window(row, col, height, width) for row, height in rows for col, width in cols]

@@ -1,0 +1,417 @@
+"""Tiles of a map service as one image: `open_service` plans them, `ServiceRaster` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from rasterio.io import MemoryFile
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import plural
+from rooftrace.core.types import Raster, RasterSource, ResultProvenance, Window
+from rooftrace.io.area import Area
+from rooftrace.io.capabilities import capabilities_url, read_capabilities
+from rooftrace.io.gdal import environment, open_quietly
+from rooftrace.io.map_service import (
+    MapService,
+    TileLevel,
+    is_capabilities,
+    is_template,
+    projected_area,
+    tiles_in_area,
+    without_secrets,
+    xyz_service,
+)
+from rooftrace.io.mosaic import Mosaic
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import RasterFile
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
+from rooftrace.io.web_mercator import latitude_of
+
+__all__ = ["ServiceOptions", "ServiceRaster", "is_service", "open_service"]
+
+_BANDS = 3
+_SAMPLES = 32
+"""Number of tiles, spread over the area, that are requested before the work."""
+
+_MAX_PX = 2**33
+_MIN_COVERED = 1000
+"""Scenes of more than `_MAX_PX` pixels are refused if fewer than one in 1000 pixels has a tile."""
+
+_CACHE_BYTES = 96 * 2**20
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """Options for the tiles of map services.
+
+    Args:
+        gsd_m: Metres per pixel of the model, from which the zoom is chosen; None if it has none.
+        layer: Name of the layer of a WMTS or WMS; may be omitted if there is only one.
+        max_tiles: Maximum number of tiles of an area.
+        allow_missing: Whether half of the tiles or more may be missing.
+        requests: Limits and identity of the requests.
+    """
+
+    gsd_m: float | None = None
+    layer: str | None = None
+    max_tiles: int = 20_000
+    allow_missing: bool = False
+    requests: RequestOptions = field(default_factory=RequestOptions)
+
+
+def is_service(text: str) -> bool:
+    """Return True if an input is the address of a map service and not of one image."""
+    return is_template(text) or is_capabilities(text)
+
+
+class _TileImage(RasterFile):
+    """A `RasterFile` over the bytes of a tile."""
+
+    def __init__(self, name: str, data: bytes, nodata: NodataRule | None) -> None:
+        super().__init__(Path("tile"), nodata=nodata)
+        self._name = name
+        self._data = data
+        self._memory: MemoryFile | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def _check_present(self) -> None:
+        """Do nothing: the bytes are there."""
+
+    def _check_sidecars(self, header: Any) -> None:
+        """Do nothing: a tile has no files beside it."""
+
+    def _environment(self) -> Any:
+        whole = self._data.startswith(b"\x89PNG") and self._data.endswith(b"IEND\xaeB`\x82")
+        return environment(GDAL_PNG_WHOLE_IMAGE_OPTIM="YES" if whole else "NO")
+
+    def _open(self) -> Any:
+        self._memory = MemoryFile(self._data)
+        return open_quietly(self._memory.name)
+
+    def _close_file(self, handle: Any) -> None:
+        handle.close()
+        if self._memory is not None:
+            self._memory.close()
+
+
+class ServiceRaster(Mosaic):
+    """A `RasterSource` over the tiles of a map service in an area.
+
+    Tiles are requested when a window needs them, several at a time. Where the service has no tile,
+    there is nodata. It can be pickled; one thread at a time may read from it.
+
+    Args:
+        service: Service of the tiles.
+        level: Level of the tiles.
+        tiles: (n, 2) rows and columns of the tiles to read, at least one.
+        options: Limits and identity of the requests.
+        nodata: Rule for pixels that count as nodata besides those that the tiles mark.
+    """
+
+    _overlap = False
+    bands = _BANDS
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        service: MapService,
+        level: TileLevel,
+        tiles: Sequence[tuple[int, int]],
+        options: RequestOptions,
+        nodata: NodataRule | None = None,
+    ) -> None:
+        first = min(row for row, _ in tiles), min(col for _, col in tiles)
+        last = max(row for row, _ in tiles), max(col for _, col in tiles)
+        count = (last[0] - first[0] + 1, last[1] - first[1] + 1)
+        grid = level.grid(first, count)
+        super().__init__(grid, service.name, len(tiles), _CACHE_BYTES)
+        self.service = service
+        self.level = level
+        self.requests = TileRequests(service.name, options)
+        self._first = first
+        self._tiles = {(row - first[0], col - first[1]) for row, col in tiles}
+        self._rule = nodata
+        self._fetched: dict[tuple[int, int], bytes] = {}
+        self._missing: set[tuple[int, int]] = set()
+        self._read: set[tuple[int, int]] = set()
+
+    @property
+    def version(self) -> str:
+        """Text that changes when other tiles are read; a service does not say when images change.
+
+        A key that was renewed does not change it.
+        """
+        return f"{without_secrets(self.service.template)} {self.level}"
+
+    @property
+    def provenance(self) -> ResultProvenance:
+        """Attribution and date that the service states, else its address."""
+        service = self.service
+        source = service.attribution or service.name
+        return ResultProvenance(service.imagery_date or None, source)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Tiles that are needed, and requests that they take at most, as plain data."""
+        cached = sum(self.requests.is_cached(self._url(tile)) for tile in self._tiles)
+        return {
+            "service": self.name,
+            "zoom": self.level.zoom,
+            "gsd_m": self.grid.gsd_m,
+            "tile_px": list(self.level.tile_px),
+            "tiles": len(self._tiles),
+            "cached": cached,
+            "requests": len(self._tiles) - cached,
+        }
+
+    @property
+    def preview(self) -> str:
+        """Text that says how many tiles are needed and how many requests they take."""
+        counts, options = self.counts, self.requests.options
+        requests = counts["requests"]
+        minutes = requests / options.per_second / 60
+        asked = plural(requests, "request") if requests else "no request"
+        time = f", at least {minutes:.1f} minutes" if minutes >= 1 else ""
+        rows, cols = self.level.tile_px
+        return (
+            f"{self.name}: zoom {self.level.zoom}, {counts['gsd_m']:.3g} m per pixel, "
+            f"{plural(counts['tiles'], 'tile')} of {rows} × {cols} pixels, {counts['cached']:,} of "
+            f"them in the cache: {asked} with at most {options.per_second:g} per second{time}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Traffic so far, and how many of the tiles do not exist."""
+        client = self.requests
+        repeated = f", {client.repeated} of them repeated" if client.repeated else ""
+        fetched = (
+            f"{self.name}: {len(self._read):,} of {plural(len(self._tiles), 'tile')} read, "
+            f"{plural(client.requests, 'request')}{repeated}, {client.nbytes / 1e6:.1f} MB fetched."
+        )
+        if not self._missing:
+            return (fetched,)
+        share = len(self._missing) / max(len(self._read), 1)
+        missing = (
+            f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
+            f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata."
+        )
+        return (fetched, missing)
+
+    def close(self) -> None:
+        super().close()
+        self.requests.close()
+
+    def is_empty(self, window: Window) -> bool:
+        """Return True if no tile of the area lies under a window; nothing is requested."""
+        return next(self._under(window), None) is None
+
+    def read(self, window: Window | None = None) -> Raster:
+        """Return the pixels of `window`; 0 where there is no tile.
+
+        Raises:
+            ServiceError: the service refuses, does not answer or sends no images.
+            DataError: a tile is damaged, or its size, type or number of bands is wrong.
+            ExportError: the cache folder cannot be written to.
+        """
+        window = window or Window.whole(self._grid.shape)
+        needed = [key for key, _ in self._under(window) if self._decoded.get(key) is None]
+        self.load(needed)
+        try:
+            return super().read(window)
+        finally:
+            self._fetched.clear()
+
+    def load(self, tiles: Sequence[tuple[int, int]]) -> int:
+        """Fetch tiles, by row and column in the mosaic; return how many of them are missing."""
+        urls = {key: self._url(key) for key in tiles}
+        found = self.requests.fetch(urls.values())
+        self._fetched.update({key: found[url] for key, url in urls.items()})
+        return sum(not found[url] for url in urls.values())
+
+    def sample(self) -> tuple[int, int]:
+        """Fetch some tiles, spread over the area; return their number and how many are missing."""
+        chosen = self._samples()
+        missing = self.load(chosen)
+        for key in chosen:
+            self._image(key).read()
+        self._fetched.clear()
+        return len(chosen), missing
+
+    def tile_shape(self) -> tuple[int, int] | None:
+        """Return the size of a tile; None if none of the samples exists."""
+        samples = self._samples()
+        # One tile is enough, mostly.
+        for chosen in (samples[len(samples) // 2 :][:1], samples):
+            urls = [self._url(key) for key in chosen]
+            for url, data in self.requests.fetch(urls).items():
+                if data:
+                    return _TileImage(f"The tile {self._shown(url)}", data, None).grid.shape
+        return None
+
+    def _samples(self) -> list[tuple[int, int]]:
+        ordered = sorted(self._tiles)
+        places = np.unique(np.linspace(0, len(ordered) - 1, _SAMPLES).round().astype(int))
+        return [ordered[place] for place in places]
+
+    def _url(self, key: tuple[int, int]) -> str:
+        return self.service.url(self.level, key[0] + self._first[0], key[1] + self._first[1])
+
+    @staticmethod
+    def _shown(url: str) -> str:
+        return without_secrets(url)
+
+    def _under(self, window: Window) -> Iterator[tuple[tuple[int, int], Window]]:
+        height, width = self.level.tile_px
+        for row in range(window.row // height, -(-window.row_stop // height)):
+            for col in range(window.col // width, -(-window.col_stop // width)):
+                if (row, col) in self._tiles:
+                    yield (row, col), Window(row * height, col * width, height, width)
+
+    def _image(self, key: Hashable) -> RasterSource:
+        assert isinstance(key, tuple)
+        url = self._url(key)
+        data = self._fetched.pop(key, None)
+        if data is None:
+            data = self.requests.fetch([url])[url]
+        self._read.add(key)
+        grid = self.level.grid((key[0] + self._first[0], key[1] + self._first[1]), (1, 1))
+        if not data:
+            self._missing.add(key)
+            pixels = np.zeros((_BANDS, *grid.shape), np.uint8)
+            return ArraySource(pixels, grid, np.zeros(grid.shape, np.bool_))
+        name = f"The tile {self._shown(url)}"
+        image = _TileImage(name, data, self._rule)
+        if image.grid.shape != grid.shape:
+            raise DataError(
+                f"{name} has {image.grid.width} × {image.grid.height} pixels; the other tiles have "
+                f"{grid.width} × {grid.height}.",
+                remedy="Choose another --zoom or layer of the service.",
+            )
+        if image.bands not in (1, _BANDS) or image.dtype != np.uint8:
+            raise DataError(
+                f"{name} has {image.bands} bands of {image.dtype}; an 8-bit image in colour or "
+                "grey was expected.",
+                remedy="Choose a layer with imagery.",
+            )
+        raster = image.read()
+        pixels = np.ascontiguousarray(np.broadcast_to(raster.data, (_BANDS, *grid.shape)))
+        return ArraySource(pixels, grid, raster.valid)
+
+
+def open_service(
+    url: str,
+    area: Area,
+    options: ServiceOptions,
+    *,
+    zoom: int | None = None,
+    nodata: NodataRule | None = None,
+) -> ServiceRaster:
+    """Return the tiles of a map service in an area as one image.
+
+    Some tiles are requested, spread over the area, so that a wrong address, zoom or area is found
+    before the work. They stay in the cache.
+
+    Args:
+        url: Address with the placeholders of tiles, or of the capabilities of a WMTS or WMS.
+        area: Area whose tiles are read.
+        options: Options of the service.
+        zoom: Zoom of the tiles; default: the coarsest that is fine enough for the model.
+        nodata: Rule for pixels that count as nodata besides those that the tiles mark.
+
+    Raises:
+        ConfigError: The address, zoom or layer does not exist, the area has too many tiles, or the
+            zoom cannot be chosen.
+        DataError: The area has no tile, half of the tiles are missing, or tiles cannot be read.
+        ServiceError, ExportError, MissingExtraError: See `TileRequests.fetch`.
+    """
+    check_client()
+    service = _service(url, options)
+    if zoom is None and options.gsd_m is None:
+        raise ConfigError(
+            f"The model states no metres per pixel, so that no zoom of {service.name} follows.",
+            remedy="Choose one with --zoom.",
+        )
+    bounds = shapely.total_bounds(projected_area(area))
+    latitude = latitude_of(float(bounds[1] + bounds[3]) / 2)
+    tile_px: int | None = None
+    while True:
+        sized = {} if tile_px is None else {"tile_px": tile_px}
+        if zoom is not None:
+            level = service.level(zoom, **sized)
+        else:
+            assert options.gsd_m is not None
+            level = service.level_for(options.gsd_m, latitude, **sized)
+        found = tiles_in_area(level, area, options.max_tiles)
+        tiles = [(int(row), int(col)) for row, col in found]
+        raster = ServiceRaster(service, level, tiles, options.requests, nodata)
+        _check_dense(raster, len(tiles), area)
+        # Only XYZ tiles have a size that nothing states.
+        shape = None if service.levels else raster.tile_shape()
+        if shape is None or shape == level.tile_px or tile_px is not None:
+            break
+        tile_px = shape[0]
+    _check_sample(raster, area, options)
+    return raster
+
+
+def _service(url: str, options: ServiceOptions) -> MapService:
+    if is_template(url):
+        if options.layer is not None:
+            raise ConfigError(
+                f"--layer {options.layer} was given, but {without_secrets(url)} is the address of "
+                "tiles, which have no layers.",
+                remedy="Leave out --layer.",
+            )
+        return xyz_service(url)
+    address = capabilities_url(url)
+    client = TileRequests(without_secrets(address), options.requests)
+    try:
+        return read_capabilities(address, client.document(address), options.layer)
+    finally:
+        client.close()
+
+
+def _check_dense(raster: ServiceRaster, count: int, area: Area) -> None:
+    height, width = raster.grid.shape
+    tile_px = raster.level.tile_px[0] * raster.level.tile_px[1]
+    if height * width > max(_MAX_PX, _MIN_COVERED * count * tile_px):
+        raise DataError(
+            f"The polygons of {area.name} lie scattered over {width:,} × {height:,} pixels, of "
+            f"which {plural(count, 'tile')} of {raster.name} are needed.",
+            remedy="Put the polygons of each place into a file of their own.",
+        )
+
+
+def _check_sample(raster: ServiceRaster, area: Area, options: ServiceOptions) -> None:
+    """Check that tiles exist, by some of them.
+
+    Raises:
+        DataError: None of them exists, or at most half of them although this was not allowed.
+    """
+    count, missing = raster.sample()
+    zoom = raster.level.zoom
+    if missing == count:
+        raise DataError(
+            f"{raster.name} has no tile in the area {area.name} at zoom {zoom}: "
+            f"{plural(count, 'tile was', 'tiles were')} requested, spread over the area, and none "
+            "exists.",
+            remedy="Choose another zoom with --zoom; if rows are counted from the south (TMS), "
+            "write {-y} in place of {y}.",
+        )
+    if missing * 2 >= count and not options.allow_missing:
+        raise DataError(
+            f"{raster.name} lacks many tiles of the area {area.name} at zoom {zoom}: of {count} "
+            f"that were requested, spread over the area, {missing} do not exist.",
+            remedy="Choose another zoom with --zoom or a smaller area; --allow-missing takes "
+            "missing tiles as nodata.",
+        )

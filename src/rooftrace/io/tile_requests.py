@@ -1,0 +1,474 @@
+"""Requests for the tiles of a map service: limited, repeated where they fail, and cached on disk.
+
+The limits hold for all processes of this machine that share a cache folder: each request takes one
+of the slots of its server, which are locked files, and a slot starts a request only some time after
+its last one. A pause that a server asks for (RFC 9110, section 10.2.3) stops all of them.
+
+https://operations.osmfoundation.org/policies/tiles/ is an example of what servers expect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rooftrace.core.errors import ExportError, MissingExtraError, ServiceError
+from rooftrace.core.machine import installed_versions, user_cache
+from rooftrace.io.files import try_lock, write_atomically
+from rooftrace.io.map_service import without_secrets
+from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["RequestOptions", "TileRequests", "check_client"]
+
+_SLOT_POLL_S = 0.01
+_LONGEST_PAUSE_S = 120.0
+"""Maximum pause in seconds; a server that asks for a longer one ends the run."""
+
+_LONGEST_ANSWER_S = 60.0
+"""Maximum time in seconds for one answer, also from a server that keeps sending single bytes."""
+
+_MAX_BYTES = 32 * 2**20
+"""Maximum size of a tile in bytes."""
+
+_MAX_AGE_S = 30 * 86400.0
+_MAX_AGE_MISSING_S = 86400.0
+"""Age in seconds from which a cached tile, and a tile that did not exist, is requested again."""
+
+_KEPT_SHARE = 0.9
+"""Share of the cache's limit that is kept when old tiles are removed."""
+
+_MISSING = frozenset({204, 404, 410})
+_REFUSED = frozenset({401, 402, 403, 407, 451})
+_TOO_MANY = 429
+
+_IMAGE = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|II\*\x00|MM\x00\*|II\+\x00|MM\x00\+|GIF8|BM|RIFF....WEBP",
+    re.S,
+)
+"""First bytes of PNG, JPEG, TIFF, BigTIFF, GIF, BMP and WebP."""
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """Limits and identity of the requests to a map service.
+
+    Args:
+        connections: Maximum number of requests at the same time.
+        per_second: Maximum number of requests per second.
+        attempts: Maximum number of attempts for a tile, the first one included.
+        delay_s: Seconds before the second attempt; the delay doubles each time.
+        timeout_s: Seconds without a byte from the server after which an attempt has failed.
+        user_agent: Name under which the service sees the requests; default: rooftrace and its
+            version.
+        cache: Folder of the cache; default: in the user's cache.
+        cache_bytes: Maximum size of the cache; the tiles that were used longest ago are removed.
+    """
+
+    connections: int = 4
+    per_second: float = 10.0
+    attempts: int = 5
+    delay_s: float = 1.0
+    timeout_s: float = 20.0
+    user_agent: str = ""
+    cache: Path | None = None
+    cache_bytes: int = 2 * 10**9
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the cache."""
+        return self.cache or user_cache() / "tiles"
+
+    @property
+    def agent(self) -> str:
+        """Value of the header User-Agent."""
+        version = installed_versions(("rooftrace",)).get("rooftrace") or "0"
+        return self.user_agent or f"rooftrace/{version} (building maps from imagery)"
+
+
+class TileRequests:
+    """Client for the tiles of one service; several threads and processes may use the same cache.
+
+    A tile that does not exist is remembered, too. It can be pickled; the copy has its own counters.
+
+    Args:
+        name: Name of the service in messages.
+        options: Limits and identity.
+    """
+
+    def __init__(self, name: str, options: RequestOptions) -> None:
+        self.name = name
+        self.options = options
+        self.requests = 0
+        """Number of requests so far, the repeated ones included."""
+
+        self.repeated = 0
+        """Number of requests that repeat a failed one."""
+
+        self.nbytes = 0
+        """Received bytes, without headers."""
+
+        self._cache = _Cache(options.folder, options.cache_bytes)
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._pid = 0
+        self._answered = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (TileRequests, (self.name, self.options))
+
+    def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            _close(client, self._pid)
+
+    def is_cached(self, url: str) -> bool:
+        """Return True if a tile is in the cache, so that it is not requested."""
+        return self._cache.get(url) is not None
+
+    def fetch(self, urls: Iterable[str]) -> dict[str, bytes]:
+        """Return the tiles at addresses, from the cache or from the server; b"" where none exists.
+
+        Raises:
+            ServiceError: The service refuses, does not answer or sends something else than images.
+            ExportError: The cache folder cannot be written to.
+            MissingExtraError: The package for requests is not installed.
+        """
+        found: dict[str, bytes] = {}
+        missing = []
+        for url in dict.fromkeys(urls):
+            data = self._cache.get(url)
+            if data is None:
+                missing.append(url)
+            else:
+                found[url] = data
+        if not missing:
+            return found
+        client = self._opened()
+        stopped = threading.Event()
+
+        def one(url: str) -> bytes | None:
+            if stopped.is_set():
+                return None
+            try:
+                data = self._request(client, url, stopped)
+            except _Stopped:
+                return None
+            except BaseException:
+                stopped.set()
+                raise
+            # A full disk loses the cache, not the run.
+            with suppress(ExportError):
+                self._cache.put(url, data)
+            return data
+
+        with ThreadPoolExecutor(min(self.options.connections, len(missing)), "tiles") as pool:
+            futures = [pool.submit(one, url) for url in missing]
+        # All have ended: what arrived before an error is in the cache.
+        for future in futures:
+            if (error := future.exception()) is not None:
+                raise error
+        return found | {url: future.result() or b"" for url, future in zip(missing, futures)}
+
+    def document(self, url: str) -> bytes:
+        """Return the capabilities of a service, which are not cached.
+
+        Raises:
+            ServiceError, ExportError, MissingExtraError: See `fetch`.
+        """
+        return self._request(self._opened(), url, threading.Event(), image=False)
+
+    def _opened(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._client = httpx.Client(
+                    headers={"User-Agent": self.options.agent},
+                    timeout=self.options.timeout_s,
+                    follow_redirects=True,
+                    max_redirects=5,
+                )
+                weakref.finalize(self, _close, self._client, self._pid)
+            return self._client
+
+    def _request(
+        self, client: httpx.Client, url: str, stopped: threading.Event, *, image: bool = True
+    ) -> bytes:
+        import httpx
+
+        options = self.options
+        slots = _Slots(options.folder / "limits", urlsplit(url).netloc, options)
+        delay_s, reason, status = options.delay_s, "", 0
+        for attempt in range(options.attempts):
+            if attempt:
+                # Clients that failed together must not return together.
+                stopped.wait(delay_s * random.uniform(1.0, 1.25))  # noqa: S311  # nosec B311
+                delay_s *= 2
+            with slots.one(stopped):
+                if stopped.is_set():
+                    raise _Stopped
+                with self._lock:
+                    self.requests += 1
+                    self.repeated += attempt > 0
+                try:
+                    answer = self._ask(client, url)
+                except (httpx.TimeoutException, TimeoutError):
+                    reason, status = f"it sent nothing for {options.timeout_s:g} seconds", 0
+                    continue
+                except httpx.TransportError as error:
+                    reason, status = self._unreachable(error), 0
+                    continue
+                except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                    raise self._error(_line(error), "Check the address.") from None
+                self._answered = True
+                status, headers, data = answer
+                pause_s = retry_after_s(headers.get("retry-after", ""))
+                if status in TRANSIENT_STATUSES:
+                    reason = f"it answered {status} {httpx.codes.get_reason_phrase(status)}"
+                    if pause_s > _LONGEST_PAUSE_S:
+                        raise self._error(
+                            f"{reason} and asks to wait for {pause_s:,.0f} seconds", _LATER
+                        )
+                    slots.pause(pause_s)
+                    delay_s = max(delay_s, pause_s)
+                    continue
+            return self._accepted(status, headers, data, image=image)
+        remedy = _LATER
+        if status == _TOO_MANY:
+            remedy = f"{_LATER} Fewer requests are made with --connections and --per-second."
+        raise self._error(f"{reason} ({options.attempts} attempts)", remedy)
+
+    def _ask(self, client: httpx.Client, url: str) -> tuple[int, Any, bytes]:
+        """Return status, headers and body of an answer."""
+        started = time.monotonic()
+        body = bytearray()
+        with client.stream("GET", url) as answer:
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > _MAX_BYTES:
+                    raise ValueError(f"it sends more than {_MAX_BYTES / 1e6:.0f} MB for one tile")
+                if time.monotonic() - started > max(_LONGEST_ANSWER_S, self.options.timeout_s):
+                    raise TimeoutError
+        # No state is kept between requests, and none is sent.
+        client.cookies.clear()
+        with self._lock:
+            self.nbytes += len(body)
+        return answer.status_code, answer.headers, bytes(body)
+
+    def _accepted(self, status: int, headers: Any, data: bytes, *, image: bool) -> bytes:
+        """Return the data of an answer that is final, b"" for no tile, or raise its error."""
+        if image and status in _MISSING:
+            return b""
+        if status in _REFUSED:
+            raise self._error(
+                f"it answered {status}: access is refused{_quoted(data)}",
+                "Check the key in the address and the terms of the service.",
+            )
+        if not 200 <= status < 300:
+            raise self._error(f"it answered {status}{_quoted(data)}", "Check the address.")
+        if image and data and not _IMAGE.match(data):
+            kind = str(headers.get("content-type", "")).partition(";")[0] or "unknown content"
+            raise self._error(
+                f"it sent {kind} in place of an image{_quoted(data)}",
+                "Open the address of a tile in a browser; the service may need a key or another "
+                "address.",
+            )
+        return data
+
+    def _unreachable(self, error: Exception) -> str:
+        """Return the reason of a failed connection, or raise it if no attempt can succeed.
+
+        Raises:
+            ServiceError: The certificate is not valid, or the server was never reached.
+        """
+        text = _line(error)
+        if "CERTIFICATE" in text.upper():
+            detail = re.sub(r".*certificate verify failed: |\(_ssl.*", "", text).strip()
+            raise self._error(
+                f"its certificate is not valid: {detail}",
+                "Check the address; for a server with its own authority, set SSL_CERT_FILE to its "
+                "certificate.",
+            ) from None
+        reason = f"it cannot be reached: {text}"
+        if not self._answered and not _is_broken_off(error):
+            raise self._error(reason, "Check the address and the network connection.") from None
+        return reason
+
+    def _error(self, reason: str, remedy: str) -> ServiceError:
+        return ServiceError(
+            f"The map service {self.name} stops the work: {reason.rstrip('.')}.",
+            remedy=f"{remedy} Tiles that were received are in the cache, and the same command "
+            "resumes the run.",
+        )
+
+
+_LATER = "Run the command again later."
+
+
+def _close(client: httpx.Client, pid: int) -> None:
+    # A forked child shares the connections of its parent.
+    if pid == os.getpid():
+        client.close()
+
+
+class _Stopped(Exception):
+    """Another request of the same call has failed."""
+
+
+def check_client() -> None:
+    """Check that the package for requests is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    try:
+        import httpx  # noqa: F401
+        import owslib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError.of("services", "A map service", error.name or "httpx") from error
+
+
+def _is_broken_off(error: Exception) -> bool:
+    import httpx
+
+    return not isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(without_secrets(str(error)).split()) or type(error).__name__
+
+
+def _quoted(data: bytes) -> str:
+    """Return the beginning of a text answer as `: "…"`, without markup; "" if there is none."""
+    text = data[:4000].decode("utf-8", "replace")
+    title = re.search(r"<title[^>]*>([^<]+)", text, re.I)
+    plain = title[1] if title else re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S)
+    plain = " ".join(re.sub(r"[^\x20-\x7e\u00a0-\uffef]", " ", plain).split())[:120]
+    return f': "{plain}"' if plain and "\ufffd" not in plain else ""
+
+
+class _Slots:
+    """Permits for requests to one server, shared by the processes of this machine."""
+
+    def __init__(self, folder: Path, host: str, options: RequestOptions) -> None:
+        self._folder = folder / hashlib.sha256(host.encode()).hexdigest()[:16]
+        self._count = options.connections
+        self._interval_s = options.connections / options.per_second
+
+    @contextmanager
+    def one(self, stopped: threading.Event) -> Iterator[None]:
+        """Hold a slot, from the time at which its next request may start."""
+        file = None
+        while file is None:
+            if stopped.is_set():
+                yield
+                return
+            for number in range(self._count):
+                path = self._folder / str(number)
+                is_new = not path.exists()
+                if (file := try_lock(path)) is not None:
+                    break
+            else:
+                stopped.wait(_SLOT_POLL_S)
+        try:
+            now = time.time()
+            last = 0.0 if is_new else path.stat().st_mtime
+            # A clock that was set back must not stop the requests.
+            wait_s = min(last + self._interval_s - now, self._interval_s)
+            wait_s = max(wait_s, min(self._paused_until() - now, _LONGEST_PAUSE_S))
+            if wait_s > 0:
+                stopped.wait(wait_s)
+            os.utime(path)
+            yield
+        finally:
+            file.close()
+
+    def pause(self, seconds: float) -> None:
+        """Let no process start a request before some seconds have passed."""
+        until = time.time() + seconds
+        if seconds > 0 and until > self._paused_until():
+            path = self._folder / "pause"
+            path.touch()
+            os.utime(path, (until, until))
+
+    def _paused_until(self) -> float:
+        with suppress(OSError):
+            return (self._folder / "pause").stat().st_mtime
+        return 0.0
+
+
+class _Cache:
+    """Tiles on disk by address. An empty file stands for a tile that does not exist."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder, limit
+        self._size: int | None = None
+        self._lock = threading.Lock()
+
+    def get(self, url: str) -> bytes | None:
+        """Return a tile; None if it is not in the cache or too old."""
+        path = self._path(url)
+        try:
+            status = path.stat()
+            age_s = time.time() - status.st_mtime
+            if age_s > (_MAX_AGE_S if status.st_size else _MAX_AGE_MISSING_S):
+                return None
+            data = path.read_bytes()
+            # Times of access order the tiles by use; mtime is the time of arrival.
+            os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))
+        except OSError:
+            return None
+        return data
+
+    def put(self, url: str, data: bytes) -> None:
+        """Add a tile, and remove old ones if the limit is exceeded.
+
+        Raises:
+            ExportError: The folder cannot be written to.
+        """
+        write_atomically(self._path(url), data)
+        with self._lock:
+            if self._size is None:
+                self._size = sum(status.st_size for _, status in self._files())
+            else:
+                self._size += len(data)
+            if self._size > self._limit:
+                self._prune()
+
+    def _prune(self) -> None:
+        files = sorted(self._files(), key=lambda one: one[1].st_atime)
+        size = sum(status.st_size for _, status in files)
+        for path, status in files:
+            if size <= self._limit * _KEPT_SHARE:
+                break
+            with suppress(OSError):
+                path.unlink()
+                size -= status.st_size
+        self._size = size
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.glob("??/*"):
+            with suppress(OSError):
+                yield path, path.stat()
+
+    def _path(self, url: str) -> Path:
+        # A key that was renewed leads to the same tile, and is not in the name of the file.
+        digest = hashlib.sha256(without_secrets(url).encode()).hexdigest()
+        return self._folder / digest[:2] / digest[2:]

@@ -1,0 +1,255 @@
+"""Configuration of data: where it lies, how it is read, and what its labels mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from rooftrace.core.config import Config, did_you_mean
+from rooftrace.io.legend import NODATA, filled_colours
+from rooftrace.io.nodata import NodataRule
+from rooftrace.labels.mask_values import Colour, LabelRule, NameRule
+
+V = TypeVar("V", str, int)
+K = TypeVar("K", bound=Hashable)
+Value = Annotated[int, Field(ge=0, le=65535)]
+
+__all__ = ["DataConfig", "LabelConfig", "SourceConfig", "nodata_rule"]
+
+
+def _colour(text: str) -> Colour:
+    match = re.fullmatch(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a colour such as #3C1098")
+    red, green, blue = (int(part, 16) for part in match.groups())
+    return red, green, blue
+
+
+def _format_key(key: object) -> str:
+    return "#{:02X}{:02X}{:02X}".format(*key) if isinstance(key, tuple) else repr(key)
+
+
+def _as_tuples(table: Mapping[str, V | tuple[V, ...]] | None) -> dict[str, tuple[V, ...]]:
+    """Return each value of a table as a tuple, also if it is a single value."""
+    return {
+        name: given if isinstance(given, tuple) else (given,)
+        for name, given in (table or {}).items()
+    }
+
+
+class LabelConfig(Config):
+    """Meaning of labels.
+
+    Args:
+        classes: Class names; index 0 is the background.
+        building: Class whose footprints are drawn.
+        palette: Mapping from class name to `#RRGGBB`, or to a list of such colours, for RGB masks.
+        values: Mapping from class name to a value, or to a list of values, for masks whose values
+            are not the class indices. Classes can be merged, reordered and (as background) dropped
+            in this way.
+        names: Mapping from class name to a name, or to a list of names, for labels that have names
+            (Label Studio, COCO, an attribute of footprints). A label with the name of a class, in
+            upper or lower case, needs no entry.
+        drop: Names of labels whose shapes are not drawn.
+        ignore: Values, colours (`#RRGGBB`) or names that are left out of loss and metrics.
+        colours: Mapping from class name to the `#RRGGBB` in which the model draws it; default the
+            first colour of its palette, otherwise a colour of a fixed table.
+    """
+
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)] = (
+        "background",
+        "building",
+    )
+    building: str = "building"
+    palette: dict[str, str | tuple[str, ...]] | None = None
+    values: dict[str, Value | tuple[Value, ...]] | None = None
+    names: dict[str, str | tuple[str, ...]] | None = None
+    drop: tuple[str, ...] = ()
+    ignore: tuple[int | str, ...] = ()
+    colours: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelConfig:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes contains a name twice: {list(self.classes)}")
+        if self.building not in self.classes[1:]:
+            raise ValueError(
+                f"building = {self.building!r} is not one of the classes {list(self.classes[1:])}. "
+                + did_you_mean(self.building, self.classes)
+            )
+        if self.palette is not None and self.values is not None:
+            raise ValueError("palette and values mean the same; give only one of them")
+        # Errors in the rules should appear now, and not with the first mask.
+        self.rule()
+        self.name_rule()
+        self.class_colours()
+        return self
+
+    @property
+    def building_class(self) -> int:
+        return self.classes.index(self.building)
+
+    @property
+    def channels(self) -> int:
+        """Number of output channels of a network: 1 for two classes."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+    def rule(self) -> LabelRule:
+        """Return the rule that reads pixels as classes."""
+        colours = tuple(v for v in self.ignore if isinstance(v, str) and v.startswith("#"))
+        numbers = tuple(v for v in self.ignore if isinstance(v, int))
+        if self.palette is None:
+            if colours:
+                raise ValueError(f"ignore has colours {list(colours)}, but there is no palette")
+            values = (
+                None if self.values is None else self._inverse("values", _as_tuples(self.values))
+            )
+            return LabelRule(self.classes, None, numbers, values)
+        if numbers:
+            raise ValueError(f"ignore has values {list(numbers)}, but the masks are colours")
+        palette = {
+            name: tuple(_colour(text) for text in texts)
+            for name, texts in _as_tuples(self.palette).items()
+        }
+        ignored = tuple(_colour(text) for text in colours)
+        return LabelRule(self.classes, self._inverse("palette", palette), ignored)
+
+    def class_colours(self) -> tuple[str, ...]:
+        """Return `#RRGGBB` of each class, at most 255; empty if no class has a colour."""
+        first = {name: texts[0] for name, texts in _as_tuples(self.palette).items() if texts}
+        given = first | (self.colours or {})
+        inverse = self._inverse("colours", {name: (_colour(t),) for name, t in given.items()})
+        known = {index: _format_key(colour) for colour, index in inverse}
+        return filled_colours(known, min(len(self.classes), NODATA)) if known else ()
+
+    def name_rule(self) -> NameRule:
+        """Return the rule that reads names of labels as classes."""
+        given = dict(self._inverse("names", _as_tuples(self.names)))
+        for index, name in enumerate(self.classes):
+            given.setdefault(name, index)
+        ignored = {v for v in self.ignore if isinstance(v, str) and not v.startswith("#")}
+        if twice := (ignored | set(self.drop)) & set(given) or ignored & set(self.drop):
+            raise ValueError(f"{sorted(twice)} are in more than one of names, drop and ignore")
+        return NameRule(
+            self.classes, tuple(given.items()), frozenset(self.drop), frozenset(ignored)
+        )
+
+    def _inverse(self, key: str, named: Mapping[str, tuple[K, ...]]) -> tuple[tuple[K, int], ...]:
+        """Return pairs of a value, colour or name and the class index that it stands for."""
+        entries: dict[K, int] = {}
+        for name, given in named.items():
+            if name not in self.classes:
+                suggestion = did_you_mean(name, self.classes)
+                raise ValueError(f"{key} names {name!r}, which is not a class. {suggestion}")
+            index = self.classes.index(name)
+            for one in given:
+                if entries.setdefault(one, index) != index:
+                    raise ValueError(f"{key}: {_format_key(one)} is given to two classes")
+        return tuple(entries.items())
+
+
+class SourceConfig(Config):
+    """One set of data: a folder of image/mask pairs, or another kind of `labels.kinds`.
+
+    Args:
+        path: Folder or file; `$NAME` and `~` are expanded. Relative to the configuration's folder.
+        kind: Kind of data, see `labels.kinds`; detected by default.
+        name: Name of the set in reports; default the name of the path.
+        images: Folder of the images that a label file names, or one scene; default the folder of
+            the label file. Relative to the configuration's folder.
+        glob: Patterns for image file names, such as `"*-21.png"`.
+        part: Slice of the names in sorted order, such as `"[:15]"`.
+        gsd_m: Ground sample distance in metres per pixel; default from the georeference.
+        share: Weight of this set when training samples are drawn; default its share of the pixels.
+        nodata: `"alpha"` (default: the file's own alpha or nodata), a value, or a colour.
+        labels: Meaning of this set's labels if it differs from the run's; the classes must be the
+            same.
+        label_shift_px: Shift of all labels in pixels, down and to the right, for labels that are
+            offset from their images. Pixels that come in at the edge are unknown.
+        chip_px: Side in pixels of the squares into which scenes are cut on demand.
+        min_built_up: Minimum share of the building class among the valid pixels of a scene; scenes
+            below it are left out.
+        max_built_up: Maximum of that share; scenes above it are left out.
+        layout: Layout of a folder: `IMAGE_PATTERN=MASK_PATTERN` with `{id}`; detected by default.
+        order: Order of the runs of an RLE table: along rows or down columns.
+        annotator: Annotator of a Label Studio export whose labels are used, or `"union"` or
+            `"majority"` of all.
+        field: Attribute of footprints that names the class; by default all are buildings. For a
+            Label Studio export, the key of a task's data that names its image.
+        zoom: Zoom of the slippy tiles that are used; default all.
+    """
+
+    path: str
+    kind: str | None = None
+    name: str = ""
+    images: str | None = None
+    glob: str | tuple[str, ...] = ()
+    part: str | None = None
+    gsd_m: Annotated[float, Field(gt=0)] | None = None
+    share: Annotated[float, Field(gt=0)] | None = None
+    nodata: str | float | tuple[float, ...] = "alpha"
+    labels: LabelConfig | None = None
+    label_shift_px: tuple[int, int] = (0, 0)
+    chip_px: Annotated[int, Field(ge=16)] | None = None
+    min_built_up: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_built_up: Annotated[float, Field(ge=0, le=1)] = 1.0
+    layout: str | None = None
+    order: Literal["row", "column"] | None = None
+    annotator: str | None = None
+    field: str | None = None
+    zoom: Annotated[int, Field(ge=0, le=30)] | None = None
+
+    @field_validator("nodata")
+    @classmethod
+    def _known_nodata(cls, value: object) -> object:
+        if isinstance(value, str) and value != "alpha":
+            raise ValueError('expected "alpha", a number or a colour such as [255, 255, 255]')
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SourceConfig:
+        if self.min_built_up > self.max_built_up:
+            raise ValueError(
+                f"min_built_up = {self.min_built_up} is above max_built_up = {self.max_built_up}"
+            )
+        if self.labels is not None and self.labels.colours is not None:
+            raise ValueError("labels.colours belongs to the model, not to a set: use [data.labels]")
+        return self
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        return (self.glob,) if isinstance(self.glob, str) else self.glob
+
+
+class DataConfig(Config):
+    """Sets for training and validation.
+
+    Args:
+        train: Sets from which training samples are drawn.
+        val: Sets on which progress is measured; without them `split` divides the training sets.
+        split: File of `rooftrace split`, relative to the configuration's folder.
+        replay: Sets that are trained on as a whole besides `train`, such as answers of the start
+            model; `split` does not apply to them.
+        labels: Meaning of labels.
+        cache_mb: Memory limit in megabytes for decoded images; beyond it, images are read by
+            window.
+    """
+
+    train: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    val: tuple[SourceConfig, ...] = ()
+    split: str | None = None
+    replay: tuple[SourceConfig, ...] = ()
+    labels: LabelConfig = LabelConfig()
+    cache_mb: Annotated[int, Field(ge=0)] = 4096
+
+
+def nodata_rule(nodata: str | float | tuple[float, ...]) -> NodataRule:
+    """Return the rule of image readers for `"alpha"`, a value or a colour."""
+    if isinstance(nodata, str):
+        return NodataRule()
+    if isinstance(nodata, tuple):
+        return NodataRule(colour=nodata)
+    return NodataRule(value=nodata)

@@ -1,0 +1,495 @@
+"""Read the footprints of a vector file over georeferenced scenes, and write labels as footprints.
+
+Tiles with footprints (`labels.slippy_tiles`) share the set and the layer of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.core.types import GeoGrid, LabelReader, RasterSource, Scene, Window
+from rooftrace.io.files import export_error
+from rooftrace.io.raster import open_image, open_raster
+from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, check_vector_path, write_polygons
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.image_files import (
+    SceneOpener,
+    entries_below,
+    images_folder,
+    images_in,
+    images_under,
+    write_image,
+)
+from rooftrace.labels.mask_values import IGNORED
+from rooftrace.labels.shapes import (
+    IGNORE_NAME,
+    OWN_FIELDS,
+    LayerFile,
+    ShapeLayer,
+    ShapesLabel,
+    polygon_parts,
+    valid_geometry,
+)
+from rooftrace.labels.source import (
+    Progress,
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+)
+from rooftrace.tiling.plan import plan_blocks
+from rooftrace.vector.trace_blocks import BlockPolygonizer
+
+__all__ = [
+    "DIGITS",
+    "FOOTPRINTS",
+    "LONLAT",
+    "LayerBuilder",
+    "georeferenced_set",
+    "one_vector_file",
+    "out_of_reach",
+    "scene_crs",
+    "vector_files",
+]
+
+_BLOCK_PX = 2048
+"""Side in pixels of the blocks in which masks are traced."""
+
+_BEND_PX = 0.1
+"""Maximum error in pixels at the middle of a reprojected edge."""
+
+_METRES_PER_DEGREE = 111_320.0
+
+Polygons = NDArray[np.object_]
+
+
+def scene_crs(scene: Scene) -> CRS:
+    """Return the coordinate system of a scene.
+
+    Raises:
+        GeoreferenceError: The scene has none.
+    """
+    crs = scene.image.grid.crs
+    if crs is None:
+        raise GeoreferenceError(
+            f"{scene.image.name} has no coordinate system, so its labels have no position on "
+            "the ground.",
+            remedy="Write the data as a kind without georeference, such as folder, rle or coco.",
+        )
+    return crs
+
+
+class LayerBuilder:
+    """Collects the labels of scenes as one layer with the attributes `OWN_FIELDS`.
+
+    Args:
+        classes: Class names by class index.
+        crs: Coordinate system of the layer.
+    """
+
+    def __init__(self, classes: tuple[str, ...], crs: CRS) -> None:
+        self.crs = crs
+        self._names = dict(enumerate(classes))
+        self._geometry: list[Polygons] = [np.empty(0, np.object_)]
+        self._classes: list[str] = []
+        self._scenes: list[str | None] = []
+
+    def add(
+        self, scene: Scene, *, scene_id: str | None, within: shapely.Geometry | None = None
+    ) -> None:
+        """Add the label of a scene.
+
+        A label of shapes keeps its shapes, clipped at the edge of the image. For any other label,
+        outlines follow the edges of its pixels, so that drawing them gives the same mask again.
+
+        Args:
+            scene: Labelled scene.
+            scene_id: Scene to which the outlines belong; None for every scene at that place.
+            within: Area in `crs` from which labels are taken; default all.
+
+        Raises:
+            GeoreferenceError: The scene has no CRS, or it cannot be transformed to the layer's.
+            LabelError: Some areas are unknown, and the name for them is also a class.
+        """
+        assert scene.label is not None
+        crs, grid = scene_crs(scene), scene.image.grid
+        if isinstance(scene.label, ShapesLabel):
+            pixels, classes = scene.label.read_outlines()
+        else:
+            pixels, classes = _traced(scene.label, grid.shape)
+        if IGNORED in classes and IGNORE_NAME in self._names.values():
+            raise LabelError(
+                f"{scene.id} has unknown areas, which are written as {IGNORE_NAME!r}, but that is "
+                "also a class.",
+                remedy="Rename the class.",
+            )
+        geometry = reprojected(_to_world(pixels, grid), crs, self.crs, self._tolerance(scene))
+        if within is not None:
+            geometry = shapely.intersection(valid_geometry(geometry), within)
+        geometry, owner = polygon_parts(geometry)
+        self._geometry.append(geometry)
+        self._classes += [self._names.get(index, IGNORE_NAME) for index in classes[owner].tolist()]
+        self._scenes += [scene_id] * len(geometry)
+
+    def layer(self) -> tuple[Polygons, dict[str, NDArray[np.object_] | NDArray[np.int64]]]:
+        """Return (n,) polygons, and (n,) values of each attribute."""
+        geometry = np.concatenate(self._geometry)
+        values = (
+            np.arange(1, len(geometry) + 1, dtype=np.int64),
+            np.array(self._classes, np.object_),
+            np.array(self._scenes, np.object_),
+        )
+        return geometry, dict(zip(OWN_FIELDS, values))
+
+    def _tolerance(self, scene: Scene) -> float:
+        grid = scene.image.grid
+        if not self.crs.is_geographic or (grid.crs is not None and grid.crs.is_geographic):
+            return _BEND_PX * float(np.sqrt(abs(grid.transform.determinant)))
+        # The scene is in metres, the layer in degrees.
+        return _BEND_PX * (grid.gsd_m or 1.0) / _METRES_PER_DEGREE
+
+
+def _traced(label: LabelReader, shape: tuple[int, int]) -> tuple[Polygons, NDArray[np.int16]]:
+    """Trace the regions of each class block by block; return (n,) polygons and class indices."""
+    windows: list[Window] = []
+    tracers: dict[int, BlockPolygonizer] = {}
+    for window in plan_blocks(shape, block_px=_BLOCK_PX):
+        mask = label.read(window)
+        values = np.where(mask.valid, mask.data.astype(np.int16), np.int16(IGNORED))
+        blank = np.zeros(window.shape_yx, np.uint8)
+        for index in set(np.unique(values).tolist()) - {0} - set(tracers):
+            tracers[index] = BlockPolygonizer(shape)
+            for earlier in windows:
+                nothing = np.zeros(earlier.shape_yx, np.uint8)
+                tracers[index].feed(earlier, nothing, nothing)
+        for index, tracer in tracers.items():
+            tracer.feed(window, values == index, blank)
+        windows.append(window)
+    traced = {index: tracer.finish().polygons for index, tracer in sorted(tracers.items())}
+    classes = [np.full(len(found), index, np.int16) for index, found in traced.items()]
+    return (
+        np.concatenate([np.empty(0, np.object_), *traced.values()]),
+        np.concatenate([np.empty(0, np.int16), *classes]),
+    )
+
+
+def _to_world(pixels: Polygons, grid: GeoGrid) -> Polygons:
+    def to_world(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(grid.to_world(xy[:, 0], xy[:, 1]), axis=1)
+
+    return np.asarray(shapely.transform(pixels, to_world), np.object_)
+
+
+def _label_of(
+    entry: SceneEntry, image: RasterSource, file: LayerFile, *, by_scene: bool
+) -> ShapesLabel:
+    if image.grid.crs is None:
+        raise GeoreferenceError(
+            f"The image {entry.image} has no coordinate system, so the footprints of {file.path} "
+            "cannot be placed in it.",
+            remedy="Assign its coordinate system: gdal_edit.py -a_srs EPSG:… -a_ullr …; or choose "
+            "the images that have one with --glob.",
+        )
+    return file.label(image.grid, entry.id if by_scene else None)
+
+
+def georeferenced_set(
+    kind: str,
+    name: str,
+    entries: Sequence[SceneEntry],
+    file: LayerFile,
+    config: SourceConfig,
+    labels: LabelConfig,
+    *,
+    notes: tuple[str, ...] = (),
+) -> SceneSet:
+    """Return the set of georeferenced images whose labels are drawn from a layer.
+
+    Args:
+        kind: Name of the kind of data.
+        name: Name of the set, unless `config` gives one.
+        entries: Entries whose key is the tile that the image shows, or None if the image file is
+            georeferenced.
+        file: Layer of polygons.
+        config, labels: Options of the data and meaning of its labels.
+        notes: Notes for the user.
+    """
+    layer = file.load()
+    by_scene = file.own and layer.names_any(entry.id for entry in entries)
+    if not len(layer):
+        notes = (*notes, f"{file.path} has no footprints: every label is empty.")
+    return SceneSet.of(
+        kind,
+        name,
+        config,
+        labels,
+        sorted(entries, key=lambda entry: entry.id),
+        SceneOpener.of(config, partial(_label_of, file=file, by_scene=by_scene), key_is_tile=True),
+        reading=f"{len(layer)} footprints of {file.path.name} in {layer.crs.name}",
+        notes=(*notes, *layer.notes),
+        label_file=file.path,
+    )
+
+
+def vector_files(folder: Path) -> list[Path]:
+    """Return the vector files in a folder, sorted, without hidden ones."""
+    if not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in files if is_vector_file(path)]
+
+
+def one_vector_file(found: Sequence[Path], missing: str) -> Path:
+    """Return the only one of the vector files that were found for images.
+
+    Args:
+        found: Vector files of one folder.
+        missing: Message of the error if there is none.
+
+    Raises:
+        LayoutError: There is none, or there are several.
+    """
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(path.name for path in found)
+        raise LayoutError(
+            f"{found[0].parent} contains {len(found)} vector files ({listed}); one was expected.",
+            remedy="Give the right file as DATA, and its images with --images.",
+        )
+    raise LayoutError(
+        missing,
+        remedy="Put the footprints there as GeoPackage or GeoJSON; or give their file as DATA and "
+        "the images with --images.",
+    )
+
+
+LONLAT = CRS.from_epsg(4326)
+DIGITS = 7
+"""Decimal places of degrees in a GeoJSON of labels: a centimetre, as in all other GeoJSON."""
+
+
+def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read a vector file with its images, or a folder that contains both."""
+    vector = path
+    if path.is_dir():
+        vector = one_vector_file(vector_files(path), f"There is no vector file in {path}.")
+    given = None if config.images is None else Path(config.images)
+    files, top = _images_of(vector, given, config.globs)
+    file = LayerFile.of(vector, labels, config.field)
+    name = path.resolve().name if path.is_dir() else path.stem
+    source = georeferenced_set(
+        FOOTPRINTS.name, name, entries_below(top, files), file, config, labels
+    )
+    _check_reach(source, file)
+    return source
+
+
+def _images_of(vector: Path, given: Path | None, globs: tuple[str, ...]) -> tuple[list[Path], Path]:
+    """Return the images of a vector file, and the folder to which their ids are relative."""
+    if given is not None and not given.exists():
+        raise LayoutError(f"There are no images at {given}.", remedy="Correct images.")
+    if given is not None and given.is_file():
+        return [given], given.parent
+    own = images_folder(vector)
+    if given is not None or own.is_dir():
+        folders = [own if given is None else given]
+    else:
+        folders = [vector.parent / "images", vector.parent]
+    found = {
+        folder: images_beside(folder, globs) if folder == vector.parent and given is None
+        else images_under(folder, globs)
+        for folder in folders if folder.is_dir()
+    }  # fmt: skip
+    filled = [folder for folder, files in found.items() if files]
+    if len(filled) == 1:
+        return found[filled[0]], filled[0]
+    if filled:
+        raise LayoutError(
+            f"There are images beside {vector} ({found[filled[1]][0].name}) and in {filled[0]}.",
+            remedy="Choose one of the folders with --images.",
+        )
+    raise LayoutError(
+        f"There is no image{f' that matches {list(globs)}' if globs else ''} for {vector} in "
+        f"{' or '.join(map(str, folders))}.",
+        remedy="Give the folder of the images with --images.",
+    )
+
+
+def images_beside(folder: Path, globs: tuple[str, ...] = ()) -> list[Path]:
+    """Return the images directly in a folder, sorted, without hidden ones."""
+    return [
+        path
+        for path in images_in(folder, globs)
+        if not path.name.startswith(".") and not is_vector_file(path)
+    ]
+
+
+def _check_reach(source: SceneSet, file: LayerFile) -> None:
+    """Raise the error of `out_of_reach` if no image has footprints; read headers until one has."""
+    layer = file.load()
+    if not len(layer):
+        return
+    bounds = []
+    for entry in source.entries:
+        scene = source.open_scene(entry)
+        assert scene.image.grid.crs is not None
+        if len(layer.label(scene.image.grid)):
+            return
+        found = outline_bounds(scene.image.grid, LONLAT)
+        bounds += [] if found is None else [found]
+    raise out_of_reach(file.path, layer, bounds, "images")
+
+
+def out_of_reach(
+    path: Path,
+    layer: ShapeLayer,
+    bounds: Sequence[tuple[float, float, float, float]],
+    what: str,
+    remedy: str = "",
+) -> GeoreferenceError:
+    """Return the error for footprints that touch none of the images.
+
+    Args:
+        path: Vector file.
+        layer: Its footprints.
+        bounds: Bounds of the images in degrees: west, south, east, north.
+        what: Name for the images in the message.
+        remedy: Remedy; default a hint about coordinate systems.
+    """
+    corners = np.array(bounds).reshape(-1, 4)
+    west, south = corners[:, :2].min(axis=0, initial=180)
+    east, north = corners[:, 2:].max(axis=0, initial=-180)
+    return GeoreferenceError(
+        f"The footprints of {path} touch none of the {what}. They lie at "
+        f"{degrees_text(layer.bounds_xy, layer.crs)}; the {what} at "
+        f"{degrees_text((west, south, east, north), LONLAT)}.",
+        remedy=remedy
+        or f"Correct the coordinate system of one of them ({path.name} says "
+        f"{layer.crs.name}), or choose the images that belong to it.",
+    )
+
+
+def _write(
+    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
+) -> WriteResult:
+    """Write one vector file; images stay in place, or are copied to `OUT_images/` beside it."""
+    check_vector_path(out)
+    systems = list(dict.fromkeys(scene_crs(scene) for scene in source))
+    geojson = out.suffix.lower() == ".geojson"
+    crs = systems[0] if len(systems) == 1 and not geojson else LONLAT
+    notes = []
+    if len(systems) > 1:
+        listed = ", ".join(system.name for system in systems)
+        notes.append(f"The scenes have {len(systems)} systems ({listed}); {out} is in EPSG:4326.")
+    folder, why_copy = _images_in_place(source, options)
+    is_data = out.suffix.lower() in VECTOR_SUFFIXES
+    copies = images_folder(out) if folder is None and is_data else None
+    if copies is not None:
+        _check_copies(copies, source)
+        notes += why_copy
+    outlines = LayerBuilder(source.classes, crs)
+    for entry, scene in source.opened(progress):
+        outlines.add(scene, scene_id=entry.id)
+        if copies is not None:
+            write_image(scene.image, entry.image, copies, entry.id)
+    geometry, columns = outlines.layer()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise export_error(out, error) from error
+    write_polygons(out, geometry, columns, crs, digits=DIGITS)
+    if not is_data:
+        notes.append(f"{out} is for maps: no command reads it as labels, so no image was copied.")
+    elif copies is not None:
+        notes.append(f"The images are in {copies}, where reading {out} finds them.")
+    else:
+        notes.append(f"The images stay where they are; read it again with --images {folder}.")
+    return WriteResult(out, len(source), tuple(notes))
+
+
+def _images_in_place(
+    source: SceneSet, options: WriteOptions
+) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the `images` option that finds exactly these scenes, or the reason to copy them."""
+    if options.images == "copy":
+        return None, ()
+    files = [entry.image for entry in source.entries]
+    if any(file is None or open_image(file).grid.crs is None for file in files):
+        return None, ("The images are copied, since their files are not georeferenced.",)
+    images = [file for file in files if file is not None]
+    if len(images) == 1 and images[0].stem == source.entries[0].id:
+        return images[0], ()
+    folders = {_folder_of(file, entry.id) for file, entry in zip(images, source.entries)}
+    folder = folders.pop()
+    if folder is None or folders:
+        return None, ("The images are copied, since no single folder has them under their ids.",)
+    others = len(images_under(folder)) - len(source)
+    if others:
+        reason = f"{folder} has {others} more images, which would be scenes without buildings"
+        return None, (f"The images are copied, since {reason}.",)
+    return folder, ()
+
+
+def _folder_of(image: Path, scene_id: str) -> Path | None:
+    """Return the folder below which the path of an image is its id; None if there is none."""
+    steps = scene_id.split("/")
+    if list(image.with_suffix("").parts[-len(steps) :]) != steps:
+        return None
+    return image.parents[len(steps) - 1]
+
+
+def _check_copies(folder: Path, source: SceneSet) -> None:
+    """Refuse a folder with other images, which would be read as scenes of this set."""
+    if not folder.is_dir():
+        return
+    ids = set(source.ids)
+    for path in images_under(folder):
+        if path.relative_to(folder).with_suffix("").as_posix() not in ids:
+            raise ExportError(
+                f"{folder} contains {path.name}, which is not one of the {len(source)} images to "
+                "be copied there.",
+                remedy="Choose another name with -o, or remove that folder.",
+            )
+
+
+def _recognises(path: Path) -> bool:
+    if path.is_file():
+        return is_vector_file(path)
+    if len(vector_files(path)) != 1:
+        return False
+    within = path / "images"
+    first = next(
+        iter(images_beside(path) or (images_under(within) if within.is_dir() else [])), None
+    )
+    return first is not None and _is_georeferenced(first)
+
+
+def _is_georeferenced(image: Path) -> bool:
+    try:
+        grid: GeoGrid = open_raster(image).grid
+    except DataError:
+        # Reading the image later raises the error.
+        return True
+    return grid.crs is not None
+
+
+FOOTPRINTS = SourceKind(
+    "footprints",
+    "georeferenced images and the polygons of a vector file",
+    _recognises,
+    _read,
+    _write,
+    frozenset({"images", "field"}),
+)

@@ -1,0 +1,231 @@
+"""Find, open and copy the image files of a set of labelled data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import LabelReader, RasterSource, Scene
+from rooftrace.io.files import replacing
+from rooftrace.io.gdal import is_raster
+from rooftrace.io.image_write import write_raster
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import RasterFile, open_image
+from rooftrace.labels.config import SourceConfig, nodata_rule
+from rooftrace.labels.source import SceneEntry, WriteOptions
+
+__all__ = [
+    "LabelFileImages",
+    "SceneOpener",
+    "check_single_file",
+    "entries_below",
+    "has_images_under",
+    "image_name",
+    "images_folder",
+    "images_in",
+    "images_under",
+    "is_file",
+    "is_image_file",
+    "is_sidecar",
+    "matches_glob",
+    "relative_name",
+    "write_image",
+]
+
+_IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
+)
+
+
+def images_under(root: Path, glob: Sequence[str] = ()) -> list[Path]:
+    """Return all images in a folder and its subfolders, sorted, without hidden ones."""
+    return sorted(_images_below(root, glob))
+
+
+def has_images_under(root: Path) -> bool:
+    """Return whether `images_under` would find an image; stops at the first."""
+    return next(_images_below(root, ()), None) is not None
+
+
+def _images_below(root: Path, glob: Sequence[str]) -> Iterator[Path]:
+    for path in root.rglob("*"):
+        if (
+            path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and matches_glob(path, glob)
+            and is_image_file(path)
+        ):
+            yield path
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file is an image: by its suffix, or by its content if that is unknown.
+
+    Opening each of 100,000 files would take minutes; reading a damaged image raises the error.
+    """
+    if is_sidecar(path):
+        return False
+    return path.suffix.lower() in _IMAGE_SUFFIXES or is_raster(path)
+
+
+def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
+    """Return the images directly in a folder, sorted; empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    # Querying each of 100,000 paths, and sorting them as paths, would take many seconds.
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file())
+    paths = (folder / name for name in names)
+    return [path for path in paths if matches_glob(path, glob) and is_image_file(path)]
+
+
+def is_sidecar(path: Path) -> bool:
+    """Return whether a file is GDAL's overview or validity of an image (TIFFs themselves)."""
+    return path.suffix.lower() in (".ovr", ".msk") and path.with_suffix("").exists()
+
+
+def matches_glob(path: Path, glob: Sequence[str]) -> bool:
+    """Return whether a file name matches one of the patterns; True without patterns."""
+    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a file exists; False also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def image_name(scene_id: str) -> str:
+    """Return the file name of a scene, in which folders become part of the name."""
+    return scene_id.replace("/", "__")
+
+
+def write_image(image: RasterSource, file: Path | None, folder: Path, name: str) -> Path:
+    """Write an image of a set to a folder; copy its file if the file describes it fully.
+
+    Args:
+        image: Image to write.
+        file: File from which the image was opened; None if it is a part of a scene.
+        folder: Folder to write to.
+        name: File name without suffix.
+
+    Raises:
+        DataError, ExportError: See `io.image_write.write_raster`.
+    """
+    whole = isinstance(image, RasterFile) and image.is_self_describing
+    if file is None or not whole or not _stands_alone(file):
+        return write_raster(folder, name, image)
+    target = folder / (name + file.suffix)
+    with replacing(target) as partial:
+        shutil.copyfile(file, partial)
+    return target
+
+
+def _stands_alone(file: Path) -> bool:
+    """Return whether GDAL reads no other file for it: a mask, a georeference or mosaic parts."""
+    sidecars = (file.with_name(file.name + ending) for ending in (".msk", ".aux.xml"))
+    return file.suffix.lower() != ".vrt" and not any(path.exists() for path in sidecars)
+
+
+def images_folder(label_file: Path) -> Path:
+    """Return the folder beside a label file for the images that belong only to that file."""
+    return label_file.with_name(f"{label_file.stem}_images")
+
+
+class LabelFileImages:
+    """Images of a label file: used where they lie, or copied to `NAME_images/` beside it.
+
+    Args:
+        label_file: Label file to write.
+        options: Options, of which `images` is used.
+    """
+
+    def __init__(self, label_file: Path, options: WriteOptions) -> None:
+        self._folder = images_folder(label_file)
+        self._copy = options.images == "copy"
+        self._needs_rule = False
+
+    def path_of(self, entry: SceneEntry, scene: Scene) -> Path:
+        """Return the image file of a scene; copy or write the image if necessary."""
+        if entry.image is None or self._copy:
+            return write_image(scene.image, entry.image, self._folder, image_name(entry.id))
+        if isinstance(scene.image, RasterFile):
+            self._needs_rule |= not scene.image.is_self_describing
+        return entry.image
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Facts about the images that a label file cannot hold."""
+        note = "The nodata rule of the images must be given again: --nodata."
+        return (note,) if self._needs_rule else ()
+
+
+def check_single_file(out: Path, what: str, example: str) -> None:
+    """Raise ConfigError if `out` does not have the suffix of the file name `example`."""
+    suffix = Path(example).suffix
+    if out.suffix.lower() != suffix:
+        raise ConfigError(
+            f"{what} written as one file, but {out} does not end in {suffix}.",
+            remedy=f"Write -o {out / example}.",
+        )
+
+
+def relative_name(path: Path, base: Path) -> str:
+    """Return the relative path by which a file in the folder `base` names an image.
+
+    The path is POSIX, so that a table made on one system can be read on another.
+    """
+    try:
+        return Path(os.path.relpath(path.resolve(), base.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+@dataclass(frozen=True)
+class SceneOpener:
+    """Opens the scene of an entry whose image is a file.
+
+    Args:
+        read_label: Picklable function (entry, image) that returns the label, or None.
+        nodata: Nodata rule of the images.
+        gsd_m: Metres per pixel that the user gave, or None.
+        key_is_tile: Whether the key of an entry is the tile that its image shows, or None.
+    """
+
+    read_label: Callable[[SceneEntry, RasterSource], LabelReader | None]
+    nodata: NodataRule
+    gsd_m: float | None
+    key_is_tile: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        config: SourceConfig,
+        read_label: Callable[[SceneEntry, RasterSource], LabelReader | None],
+        *,
+        key_is_tile: bool = False,
+    ) -> SceneOpener:
+        """Return an opener with the nodata rule and metres per pixel of a configuration."""
+        return cls(read_label, nodata_rule(config.nodata), config.gsd_m, key_is_tile)
+
+    def __call__(self, entry: SceneEntry) -> Scene:
+        assert entry.image is not None
+        tile = entry.key if self.key_is_tile else None
+        image = open_image(entry.image, nodata=self.nodata, tile=tile, trusted=True)
+        gsd_m = self.gsd_m or image.grid.gsd_m or entry.gsd_m
+        return Scene(entry.id, image, self.read_label(entry, image), entry.group, gsd_m)
+
+
+def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
+    """Return entries for images; ids are paths below `top`, without suffix if still unique."""
+    names = [path.relative_to(top).with_suffix("").as_posix() for path in files]
+    if len(set(names)) < len(names):
+        names = [path.relative_to(top).as_posix() for path in files]
+    return [SceneEntry(name, path, name.rpartition("/")[0]) for name, path in zip(names, files)]

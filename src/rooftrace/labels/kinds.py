@@ -1,0 +1,354 @@
+"""Registry of the kinds of labelled data, and the function that opens data of any kind.
+
+Two options derive one scene set from another: scenes are cut into chips, and labels that are offset
+are shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.config import Registry, expand_path, load_config, parse_config
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.names import check_utf8
+from rooftrace.core.text import is_utf8
+from rooftrace.core.types import (
+    GeoGrid,
+    InstanceReader,
+    LabelReader,
+    Mask,
+    OutlineReader,
+    Scene,
+    Window,
+)
+from rooftrace.io.georeferenced import WindowLabel, WindowSource
+from rooftrace.labels.coco import COCO
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
+from rooftrace.labels.footprints import FOOTPRINTS
+from rooftrace.labels.image_files import matches_glob
+from rooftrace.labels.labelstudio import LABELSTUDIO
+from rooftrace.labels.rle.source import RLE
+from rooftrace.labels.slippy_tiles import TILES
+from rooftrace.labels.source import (
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    filter_by_built_up,
+)
+
+__all__ = [
+    "KINDS",
+    "ShiftedLabel",
+    "check_write_options",
+    "cut_into_chips",
+    "open_source",
+    "shift_labels",
+]
+
+
+KINDS: Registry[SourceKind] = Registry("kind of data")
+"""Kinds in the order in which they are tried: the most distinctive first."""
+
+for _kind in (COCO, LABELSTUDIO, FOLDER, RLE, TILES, FOOTPRINTS, IMAGES):
+    KINDS.add(_kind.name, _kind)
+
+_SPECIFIC_FIELDS = ("layout", "order", "annotator", "field", "zoom", "images")
+"""Fields of `SourceConfig` that only some kinds accept."""
+
+
+def open_source(
+    config: SourceConfig, labels: LabelConfig | None = None, base: Path = Path()
+) -> SceneSet:
+    """Open labelled data of any kind.
+
+    `config.path` may also be a data card: a TOML file of a `SourceConfig`, or a folder with such a
+    file named `rooftrace.toml`. Fields of `config` itself take precedence over the card.
+
+    Args:
+        config: Location of the data and how it is read.
+        labels: Meaning of labels, unless `config` defines it.
+        base: Folder in which relative paths start.
+
+    Raises:
+        DataError: The data does not fit its kind, no scene is left, or the name of an image is not
+            UTF-8. The error may be of a subclass.
+        ConfigError: The kind is unknown or does not have a given option.
+    """
+    config, base = _with_card(config, base)
+    if labels is not None and config.labels is not None and labels.classes != config.labels.classes:
+        raise ConfigError(
+            f"{config.path} is read with the classes {list(config.labels.classes)}, but "
+            f"{list(labels.classes)} are expected.",
+            remedy="Use the same classes in the same order; names, values or palette may differ.",
+        )
+    path = expand_path(config.path, base, key="path")
+    if not path.exists():
+        raise LayoutError(f"There is no data at {path}.", remedy="Check the path.")
+    kind, notes = _kind_of(path, config)
+    _check_options(kind, config)
+    if config.images is not None:
+        images = str(expand_path(config.images, base, key="images"))
+        config = config.model_copy(update={"images": images})
+    source = kind.read(path, config, config.labels or labels or LabelConfig())
+    for entry in (*source.entries, *source.unlabelled):
+        if entry.image is not None:
+            check_utf8(entry.image)
+        # An id of a label file, which results are named after and which reports list.
+        if not is_utf8(entry.id + entry.group):
+            raise LabelError(
+                f"{path} has a scene with the id {entry.id!r} in the group {entry.group!r}, which "
+                "cannot be written as UTF-8.",
+                remedy="Correct the file, or export it again.",
+            )
+    source = replace(source, notes=(*notes, *source.notes))
+    return _apply_options(source, config, path)
+
+
+def check_write_options(kind: SourceKind, options: WriteOptions) -> None:
+    """Raise ConfigError if the kind cannot be written, or not with these options."""
+    if kind.write is None:
+        writable = ", ".join(name for name, entry in KINDS.items() if entry.write is not None)
+        raise ConfigError(
+            f"Data cannot be written as {kind.name}.", remedy=f"Choose one of {writable}."
+        )
+    for name in ("order", "columns", "zoom"):
+        if getattr(options, name) is not None and name not in kind.options:
+            raise ConfigError(
+                f"The option {name} was given, but data written as {kind.name} does not have it.",
+                remedy=_remedy_for(name),
+            )
+
+
+def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
+    """Return the configuration of the data card, if there is one, overridden by `config`."""
+    path = expand_path(config.path, base, key="path")
+    card = path / CARD if path.is_dir() else path
+    if card.suffix != ".toml" or not card.is_file():
+        return config, base
+    read = load_config(card, SourceConfig)
+    given = config.model_dump(exclude_unset=True, exclude_none=True, exclude={"path"})
+    if config.images is not None:
+        # The path is relative to where it was given, not to the card.
+        given["images"] = str(expand_path(config.images, base, key="images").absolute())
+    if not read.name and not config.name:
+        given["name"] = card.resolve().parent.name if card.name == CARD else card.stem
+    # The card of the folder that this card describes would be found again.
+    inner = expand_path(read.path, card.parent, key="path")
+    if inner.is_dir() and (inner / CARD).is_file() and inner.resolve() != card.parent.resolve():
+        raise ConfigError(
+            f"{card} names {inner}, which has its own {CARD}.",
+            remedy="Name that folder instead, or remove one of the two files.",
+        )
+    both = {**read.model_dump(exclude_unset=True), **given}
+    return parse_config(both, SourceConfig, source=str(card)), card.parent
+
+
+def _kind_of(path: Path, config: SourceConfig) -> tuple[SourceKind, tuple[str, ...]]:
+    if config.kind is not None:
+        return KINDS[config.kind], ()
+    if config.layout is not None:
+        return FOLDER, ()
+    fitting = [kind for kind in KINDS.values() if kind.recognises(path)]
+    if not fitting:
+        # Its error lists what was looked for.
+        return FOLDER, ()
+    others = [kind.name for kind in fitting[1:] if kind is not IMAGES]
+    if not others:
+        return fitting[0], ()
+    note = (
+        f"{path} is read as {fitting[0].name}; it could also be read as {' or '.join(others)} "
+        f"(kind = {others[0]!r})."
+    )
+    return fitting[0], (note,)
+
+
+def _check_options(kind: SourceKind, config: SourceConfig) -> None:
+    for name in _SPECIFIC_FIELDS:
+        if getattr(config, name) is not None and name not in kind.options:
+            raise ConfigError(
+                f"The option {name} was given, but {config.path} is read as {kind.name}, which "
+                "does not have it.",
+                remedy=_remedy_for(name),
+            )
+
+
+def _remedy_for(option: str) -> str:
+    kinds = ", ".join(name for name, kind in KINDS.items() if option in kind.options)
+    return f"Leave it out; it belongs to: {kinds}."
+
+
+def _apply_options(source: SceneSet, config: SourceConfig, path: Path) -> SceneSet:
+    """Apply glob, part, label shift, chips and the built-up filter to a set."""
+    if config.globs and source.kind != FOLDER.name:
+
+        def matching(entries: tuple[SceneEntry, ...]) -> tuple[SceneEntry, ...]:
+            return tuple(e for e in entries if e.image and matches_glob(e.image, config.globs))
+
+        source = replace(
+            source, entries=matching(source.entries), unlabelled=matching(source.unlabelled)
+        )
+    if not (source.entries or source.unlabelled):
+        raise DataError(
+            f"{path} has no image"
+            + (f" that matches {list(config.globs)}." if config.globs else "."),
+            remedy="Correct the patterns, or the path.",
+        )
+    if config.part is not None:
+        # If no scene is labelled, the images themselves are meant.
+        among = source.entries or source.unlabelled
+        chosen = select(among, config.part)
+        if not chosen:
+            raise DataError(
+                f"part = {config.part!r} leaves none of the {len(among)} scenes of {path}.",
+                remedy="Correct the slice.",
+            )
+        labelled = bool(source.entries)
+        source = replace(source, entries=chosen) if labelled else replace(source, unlabelled=chosen)
+    if any(config.label_shift_px):
+        source = shift_labels(source, config.label_shift_px)
+    if config.chip_px is not None:
+        source = cut_into_chips(source, config.chip_px)
+    # The filter reads every label, so it is not applied without need.
+    if config.min_built_up > 0 or config.max_built_up < 1:
+        source = filter_by_built_up(source, config.min_built_up, config.max_built_up)
+    return source
+
+
+class _OpenChip:
+    """Opens the chip of an entry whose key is (entry of the scene, window).
+
+    A window of None means the whole scene. The last scene is kept, so that the data needed to draw
+    its labels is prepared once for all its chips.
+    """
+
+    def __init__(self, open_scene: Callable[[SceneEntry], Scene]) -> None:
+        self._open_scene = open_scene
+        self._last: tuple[SceneEntry, Scene] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open_scene": self._open_scene, "_last": None}
+
+    def __call__(self, entry: SceneEntry) -> Scene:
+        parent, window = entry.key
+        if window is None:
+            return replace(self._open_scene(parent), group=entry.group)
+        if self._last is None or self._last[0] is not parent:
+            self._last = (parent, self._open_scene(parent))
+        scene = self._last[1]
+        label = None if scene.label is None else WindowLabel(scene.label, window)
+        image = WindowSource(scene.image, window)
+        return replace(scene, id=entry.id, image=image, label=label, group=entry.group)
+
+
+def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:
+    """Return a set in which every scene is cut into squares of `chip_px`, side by side.
+
+    Chips at the right and lower edge are smaller. A chip keeps the group of its scene; if the scene
+    has none, its id becomes the group, so that a split by group keeps the scene in one part. Only
+    the headers of images are read.
+
+    A scene that is not larger than a chip keeps its id and its file.
+    """
+
+    def cut(entry: SceneEntry) -> list[SceneEntry]:
+        height, width = source.open_scene(entry).image.grid.shape
+        if max(height, width) <= chip_px:
+            return [replace(entry, group=entry.group or entry.id, key=(entry, None))]
+        whole = Window.whole((height, width))
+        windows = [
+            Window(row, col, chip_px, chip_px).intersection(whole)
+            for row in range(0, height, chip_px)
+            for col in range(0, width, chip_px)
+        ]
+        return [
+            SceneEntry(f"{entry.id}@{w.row}_{w.col}", None, entry.group or entry.id, (entry, w))
+            for w in windows
+            if w is not None
+        ]
+
+    return replace(
+        source,
+        entries=tuple(chip for entry in source.entries for chip in cut(entry)),
+        unlabelled=tuple(chip for entry in source.unlabelled for chip in cut(entry)),
+        open_scene=_OpenChip(source.open_scene),
+    )
+
+
+@dataclass(frozen=True)
+class ShiftedLabel:
+    """A `LabelReader` that shows another label shifted by whole pixels.
+
+    Args:
+        label: Label of a scene.
+        grid: Grid of the scene's image.
+        rows, cols: Number of pixels to shift down and to the right; negative values shift up and
+            to the left. Pixels that come in from beyond the image are unknown.
+    """
+
+    label: LabelReader
+    grid: GeoGrid
+    rows: int
+    cols: int
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(self.grid.shape)
+        data = np.zeros(window.shape_yx, dtype=np.uint8)
+        valid = np.zeros(window.shape_yx, dtype=bool)
+        wanted, there = self._unshifted(window)
+        if there is not None:
+            mask = self.label.read(there)
+            into = there.slices(wanted)
+            data[into], valid[into] = mask.data, mask.valid
+        return Mask(data, valid, self.grid.crop(window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
+        """Return the shifted object numbers; None if the label does not number its objects."""
+        window = window or Window.whole(self.grid.shape)
+        if not isinstance(self.label, InstanceReader):
+            return None
+        shifted = np.zeros(window.shape_yx, dtype=np.int32)
+        wanted, there = self._unshifted(window)
+        if there is not None:
+            ids = self.label.read_instances(there)
+            if ids is None:
+                return None
+            shifted[there.slices(wanted)] = ids
+        return shifted
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]] | None:
+        """Return the shifted outlines; None if the label has none."""
+        label = self.label
+        found = label.read_outlines() if isinstance(label, OutlineReader) else None
+        if found is None:
+            return None
+        shift = np.array([self.cols, self.rows])
+        return np.asarray(shapely.transform(found[0], lambda xy: xy + shift), np.object_), found[1]
+
+    def _unshifted(self, window: Window) -> tuple[Window, Window | None]:
+        """Return the window before the shift, and its part inside the image."""
+        wanted = Window(window.row - self.rows, window.col - self.cols, *window.shape_yx)
+        return wanted, wanted.intersection(Window.whole(self.grid.shape))
+
+
+def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
+    """Return the set with all labels shifted by (rows down, columns to the right)."""
+    return replace(source, open_scene=partial(_open_shifted, source.open_scene, shift_yx))
+
+
+def _open_shifted(
+    open_scene: Callable[[SceneEntry], Scene], shift_yx: tuple[int, int], entry: SceneEntry
+) -> Scene:
+    scene = open_scene(entry)
+    if scene.label is None:
+        return scene
+    return replace(scene, label=ShiftedLabel(scene.label, scene.image.grid, *shift_yx))

@@ -1,0 +1,517 @@
+"""Read Label Studio's JSON and JSON-MIN exports: tasks, annotations, and labels drawn from them.
+
+The format: https://labelstud.io/guide/export#Label-Studio-JSON-format
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from rooftrace.core.config import did_you_mean
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.text import size_text
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, RasterSource, Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.image_files import SceneOpener
+from rooftrace.labels.labelstudio.references import (
+    FILE_KEY,
+    GROUP_KEY,
+    GSD_KEY,
+    ID_KEY,
+    ImageFinder,
+    image_key,
+    original_name,
+    upload_name,
+)
+from rooftrace.labels.labelstudio.regions import (
+    BrushError,
+    BrushShape,
+    Region,
+    decode_brush,
+    find_regions,
+    malformed,
+)
+from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
+from rooftrace.labels.shapes import ShapesLabel
+from rooftrace.labels.source import SceneEntry, SceneSet
+
+__all__ = [
+    "UNKNOWN_LABEL",
+    "ClassRegion",
+    "LabelAnnotation",
+    "LabelTask",
+    "PaintedLabel",
+    "Vote",
+    "is_export",
+    "label_of",
+    "read_export",
+    "read_tasks",
+]
+
+Canvas = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRegion:
+    """A region and the class index of its name, or IGNORED."""
+
+    region: Region
+    index: int
+
+
+Vote = tuple[ClassRegion, ...]
+"""Regions of one annotation, in the order in which they were drawn."""
+
+
+def label_of(votes: Sequence[Vote], grid: GeoGrid, image_name: str) -> LabelReader:
+    """Return the label of an image: each pixel has the class of more than half of the votes.
+
+    Without such a majority, a pixel is background. With one vote, everything drawn counts.
+
+    Raises:
+        LabelError: A region was drawn on an image of another size.
+    """
+    for vote in votes:
+        for drawn in vote:
+            _check_size(drawn.region, grid, image_name)
+    if len(votes) == 1:
+        shapes = [drawn.region.shape for drawn in votes[0]]
+        outlines = [s.outline(grid.shape) for s in shapes if not isinstance(s, BrushShape)]
+        if len(outlines) == len(shapes):
+            geometry = np.array([*outlines, None], np.object_)[:-1]
+            return ShapesLabel(geometry, [drawn.index for drawn in votes[0]], grid)
+    return PaintedLabel(tuple(votes), grid)
+
+
+class PaintedLabel:
+    """The `LabelReader` of brushes and of several votes; painted whole at the first read.
+
+    Args:
+        votes: At least one vote, see `label_of`.
+        grid: Grid of the image.
+    """
+
+    def __init__(self, votes: tuple[Vote, ...], grid: GeoGrid) -> None:
+        self._votes = votes
+        self._grid = grid
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_painted", None)
+        return state
+
+    def read(self, window: Window | None = None) -> Mask:
+        """Return the classes inside `window` (default all).
+
+        Raises:
+            LabelError: A brush cannot be decoded. The message names its task and result.
+        """
+        window = window or Window.whole(self._grid.shape)
+        return mask_of(self._painted[window.slices()], self._grid.crop(window))
+
+    @cached_property
+    def _painted(self) -> Canvas:
+        if len(self._votes) == 1:
+            return _paint(self._votes[0], self._grid.shape)
+        canvases = [_paint(vote, self._grid.shape) for vote in self._votes]
+        result = np.zeros(self._grid.shape, dtype=np.int16)
+        for index in {drawn.index for vote in self._votes for drawn in vote}:
+            count = sum((canvas == index).astype(np.int16) for canvas in canvases)
+            result[2 * count > len(canvases)] = index
+        return result
+
+
+def _paint(vote: Vote, shape_yx: tuple[int, int]) -> Canvas:
+    """Return (y, x) class indices or IGNORED, later regions on top; 0 where nothing was drawn."""
+    canvas = np.zeros(shape_yx, dtype=np.int16)
+    for drawn in vote:
+        shape = drawn.region.shape
+        if isinstance(shape, BrushShape):
+            try:
+                canvas[decode_brush(shape.rle, shape_yx)] = drawn.index
+            except BrushError as error:
+                raise LabelError(
+                    f"The brush mask of {drawn.region.where} cannot be read: {error}.",
+                    remedy="Export it from Label Studio again, or remove that result.",
+                ) from error
+        else:
+            rasterize([(shape.outline(shape_yx), drawn.index)], out=canvas)
+    return canvas
+
+
+def _check_size(region: Region, grid: GeoGrid, image_name: str) -> None:
+    if region.size_yx is not None and region.size_yx != grid.shape:
+        raise LabelError(
+            f"{region.where} was drawn on an image of {size_text(region.size_yx)}, but "
+            f"{image_name} has {size_text(grid.shape)}.",
+            remedy="Give the images that were used in Label Studio.",
+        )
+
+
+_PEEK_BYTES = 1 << 16
+"""Number of bytes read to recognise an export."""
+
+_KEYS = re.compile(
+    rb'"(annotations|completions|annotation_id|lead_time|original_width|'
+    rb'(brush|polygon|rectangle|ellipse)labels)"\s*:|"format"\s*:\s*"rle"'
+)
+_BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
+
+_JSON_MIN_KEYS = (
+    "id",
+    "annotator",
+    "annotation_id",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "agreement",
+)
+"""Keys of JSON-MIN that are neither data nor labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAnnotation:
+    """Annotation of one image by one annotator.
+
+    Args:
+        where: Location for error messages.
+        annotator: Name of the person in error messages: e-mail address, or else the number.
+        names: Names by which the user may choose the person, in lower case.
+        regions: Regions in the order in which they were drawn; empty if there is nothing to label.
+    """
+
+    where: str
+    annotator: str
+    names: frozenset[str]
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTask:
+    """One image to label.
+
+    Args:
+        where: File and number for error messages.
+        data: Data of the task, including the image's name.
+        annotations: Annotations that were not skipped.
+    """
+
+    where: str
+    data: Mapping[str, Any]
+    annotations: tuple[LabelAnnotation, ...]
+
+
+def is_export(path: Path) -> bool:
+    """Return whether the beginning of a file looks like an export of Label Studio."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        beginning = file.read(_PEEK_BYTES)
+    return bool(_BEGINNING.match(beginning) and _KEYS.search(beginning))
+
+
+def read_tasks(path: Path, name: str = "") -> tuple[list[LabelTask], dict[str, int]]:
+    """Read the tasks of an export, in its order.
+
+    Args:
+        path: JSON file.
+        name: Name of the export in messages; default the path.
+
+    Returns:
+        The tasks, and the number of results that were left out by type, since they are not areas.
+
+    Raises:
+        DataError: The file is not JSON, or not a list.
+        LabelError: A task, an annotation or a result does not follow Label Studio's format.
+    """
+    name = name or str(path)
+    loaded = _load(path, name)
+    if not isinstance(loaded, list):
+        raise DataError(
+            f"{name} contains {type(loaded).__name__}; expected a list of tasks.",
+            remedy="Export it from Label Studio as JSON or JSON-MIN.",
+        )
+    left_out: dict[str, int] = {}
+    tasks: list[LabelTask] = []
+    rows: dict[int | str, int] = {}
+    for number, item in enumerate(loaded):
+        if not isinstance(item, Mapping):
+            raise malformed(f"{name}, task {number + 1}", "it", item, "an object")
+        task_id = item.get("id")
+        if not isinstance(task_id, int | str):
+            task_id = None
+        where = f"{name}, task {number + 1 if task_id is None else task_id}"
+        if "annotations" in item or "completions" in item or isinstance(item.get("data"), Mapping):
+            tasks.append(_task(item, where, left_out))
+            continue
+        task = _row(item, where, left_out)
+        # JSON-MIN has a row for each annotation of a task.
+        if task_id is not None and task_id in rows:
+            before = tasks[rows[task_id]]
+            merged = before.annotations + task.annotations
+            tasks[rows[task_id]] = LabelTask(where, before.data, merged)
+            continue
+        if task_id is not None:
+            rows[task_id] = len(tasks)
+        tasks.append(task)
+    return tasks, left_out
+
+
+def _load(path: Path, name: str) -> Any:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return json.loads(text, object_hook=_compact, parse_constant=_refuse)
+    except OSError as error:
+        raise DataError(
+            f"{name} cannot be read: {error.strerror or error}.", remedy="Check the path."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{name} is not JSON: {error}.", remedy="Export it from Label Studio again."
+        ) from error
+
+
+def _compact(item: dict[str, Any]) -> dict[str, Any]:
+    """Convert brush masks to bytes: a list of numbers takes eight times the memory."""
+    rle = item.get("rle")
+    if isinstance(rle, list):
+        try:
+            item["rle"] = bytes(rle)
+        except (TypeError, ValueError):
+            return item  # `find_regions` raises the error, with task and result
+    return item
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it contains {constant}, which is not a JSON number")
+
+
+def _task(item: Mapping[str, Any], where: str, left_out: dict[str, int]) -> LabelTask:
+    data = item.get("data")
+    if not isinstance(data, Mapping):
+        raise malformed(where, "data", data, "an object")
+    given = item.get("annotations", item.get("completions")) or []
+    if not isinstance(given, list):
+        raise malformed(where, "annotations", given, "a list")
+    found = []
+    for number, one in enumerate(given):
+        if not isinstance(one, Mapping):
+            raise malformed(where, f"annotation {number + 1}", one, "an object")
+        if one.get("was_cancelled") or one.get("skipped"):
+            continue
+        name = one.get("id", number + 1)
+        results = one.get("result") or []
+        found.append(
+            _annotation(results, one.get("completed_by"), f"{where}, annotation {name}", left_out)
+        )
+    return LabelTask(where, data, tuple(found))
+
+
+def _row(item: Mapping[str, Any], where: str, left_out: dict[str, int]) -> LabelTask:
+    """Return the task of a JSON-MIN row: data, and the results of each control by its name."""
+    results: list[Any] = []
+    for value in item.values():
+        if isinstance(value, list) and all(isinstance(part, Mapping) for part in value):
+            results += value
+    data = {key: value for key, value in item.items() if key not in _JSON_MIN_KEYS}
+    if not results and item.get("annotation_id") is None:
+        return LabelTask(where, data, ())
+    where_one = f"{where}, annotation {item.get('annotation_id')}"
+    return LabelTask(
+        where, data, (_annotation(results, item.get("annotator"), where_one, left_out),)
+    )
+
+
+def _annotation(
+    results: object, by: object, where: str, left_out: dict[str, int]
+) -> LabelAnnotation:
+    regions, others = find_regions(results, where)
+    for kind in others:
+        left_out[kind] = left_out.get(kind, 0) + 1
+    given = [by.get("email"), by.get("id")] if isinstance(by, Mapping) else [by]
+    names = [str(name) for name in given if isinstance(name, int | str) and name != ""]
+    return LabelAnnotation(
+        where,
+        names[0] if names else "unknown",
+        frozenset(name.casefold() for name in names),
+        tuple(regions),
+    )
+
+
+UNKNOWN_LABEL = "rooftrace:unknown"
+"""Label of unknown pixels, which is understood with any classes."""
+
+UNION, MAJORITY = "union", "majority"
+_LISTED = 5
+
+
+def _label_of(entry: SceneEntry, image: RasterSource) -> LabelReader | None:
+    """Return the label of an entry whose key is its votes, or None."""
+    return None if entry.key is None else label_of(entry.key, image.grid, image.name)
+
+
+def read_export(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read the tasks of a JSON or JSON-MIN export. Images are looked for, but not opened.
+
+    Raises:
+        DataError: The file is not a Label Studio export; see `read_tasks`.
+        LabelError: A label is not a class, or a task has several annotations and none was chosen.
+        LayoutError: An image is not found, is ambiguous, or belongs to two tasks.
+        ConfigError: No annotator has the name `config.annotator`.
+    """
+    tasks, left_out = read_tasks(path)
+    rule = labels.name_rule()
+    images = None if config.images is None else Path(config.images)
+    if images is not None and not images.exists():
+        raise LayoutError(f"There are no images at {images}.", remedy="Check --images.")
+    finder = ImageFinder.beside(path, images)
+    asked = config.annotator
+    if asked is None:
+        _check_single(tasks, path)
+    elif asked not in (UNION, MAJORITY):
+        _check_known(tasks, asked, path)
+    entries: list[SceneEntry] = []
+    unlabelled: list[SceneEntry] = []
+    for task, image, entry_id in zip(tasks, *_images_of(tasks, finder, config.field)):
+        votes = _votes(task, asked, rule)
+        group, gsd_m = _text_of(task.data, GROUP_KEY), _gsd_of(task.data)
+        entry = SceneEntry(entry_id, image, group, votes, gsd_m)
+        (unlabelled if votes is None else entries).append(entry)
+    return SceneSet.of(
+        "labelstudio",
+        path.stem,
+        config,
+        labels,
+        sorted(entries, key=_by_id),
+        SceneOpener.of(config, _label_of),
+        reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
+        unlabelled=sorted(unlabelled, key=_by_id),
+        notes=(
+            f"{path} has {count} results of the type {kind} that are left out: no areas."
+            for kind, count in left_out.items()
+        ),
+        label_file=path,
+    )
+
+
+def _by_id(entry: SceneEntry) -> str:
+    return entry.id
+
+
+def _votes(task: LabelTask, asked: str | None, rule: NameRule) -> tuple[Vote, ...] | None:
+    """Return the votes of the chosen annotations; None if there are none."""
+    chosen: Sequence[LabelAnnotation] = task.annotations
+    if asked not in (None, UNION, MAJORITY):
+        chosen = [one for one in chosen if asked.casefold() in one.names]
+        if len(chosen) > 1:
+            raise LabelError(
+                f"{task.where} has {len(chosen)} annotations by {asked}: "
+                f"{', '.join(one.where.rpartition(', ')[2] for one in chosen)}; expected one.",
+                remedy=f"Delete all but one in Label Studio, or choose {UNION} or {MAJORITY}.",
+            )
+    if not chosen:
+        return None
+    votes = tuple(_vote(one.regions, rule) for one in chosen)
+    return votes if asked == MAJORITY else (tuple(drawn for vote in votes for drawn in vote),)
+
+
+def _vote(regions: Sequence[Region], rule: NameRule) -> Vote:
+    drawn = ((region, _index_of(region, rule)) for region in regions)
+    return tuple(ClassRegion(region, index) for region, index in drawn if index is not None)
+
+
+def _index_of(region: Region, rule: NameRule) -> int | None:
+    """Return the class index of a region, IGNORED, or None if it is not drawn."""
+    if UNKNOWN_LABEL in region.labels:
+        return IGNORED
+    # A shape without a label is addressed by the empty name.
+    found = {name: rule.index_of(name, region.where) for name in region.labels or ("",)}
+    indices = set(found.values()) - {None}
+    if len(indices) > 1:
+        raise LabelError(
+            f"{region.where} has the labels {', '.join(map(repr, found))}, which are different "
+            "classes; expected one class.",
+            remedy="Exclude all but one with drop in [labels].",
+        )
+    return indices.pop() if indices else None
+
+
+def _check_single(tasks: Sequence[LabelTask], path: Path) -> None:
+    several = [task for task in tasks if len(task.annotations) > 1]
+    if not several:
+        return
+    first = several[0]
+    who = list(dict.fromkeys(one.annotator for task in several for one in task.annotations))
+    raise LabelError(
+        f"{len(several)} tasks of {path} have several annotations, first "
+        f"{first.where.rpartition(', ')[2]} ({len(first.annotations)}); the annotators are "
+        f"{', '.join(who[:_LISTED])}{'…' if len(who) > _LISTED else ''}.",
+        remedy=f"Choose whose labels to use: --annotator NAME, --annotator {UNION} or --annotator "
+        f"{MAJORITY}.",
+    )
+
+
+def _check_known(tasks: Sequence[LabelTask], asked: str, path: Path) -> None:
+    annotations = [one for task in tasks for one in task.annotations]
+    if any(asked.casefold() in one.names for one in annotations):
+        return
+    who = list(dict.fromkeys(one.annotator for one in annotations))
+    raise ConfigError(
+        f"{path} has no annotation by {asked!r}. {did_you_mean(asked, who)}".strip(),
+        remedy=f"Annotators: {', '.join(who) or 'none'}; or choose {UNION} or {MAJORITY}.",
+    )
+
+
+def _images_of(
+    tasks: Sequence[LabelTask], finder: ImageFinder, asked: str | None
+) -> tuple[list[Path], list[str]]:
+    """Return the image of each task, and its scene id: rooftrace's own, or the image's name."""
+    by_image: dict[Path, LabelTask] = {}
+    images: list[Path] = []
+    ids: list[str] = []
+    for task in tasks:
+        reference = task.data[image_key(task.data, task.where, asked)]
+        pushed_from = _text_of(task.data, FILE_KEY)
+        image = finder.find(reference, task.where, pushed_from=pushed_from)
+        other = by_image.setdefault(image.resolve(), task)
+        if other is not task:
+            raise LayoutError(
+                f"{other.where} and {task.where} both have the image {image}.",
+                remedy="Delete one of the two tasks in Label Studio.",
+            )
+        images.append(image)
+        upload = upload_name(reference)
+        name = original_name(upload) if upload else image.name
+        ids.append(_text_of(task.data, ID_KEY) or PurePosixPath(name).stem)
+    if len(set(ids)) < len(ids):
+        # Several folders have the same names, so ids are paths below their common folder.
+        top = os.path.commonpath([image.absolute().parent for image in images])
+        paths = [image.absolute().relative_to(top) for image in images]
+        ids = [path.with_suffix("").as_posix() for path in paths]
+        if len(set(ids)) < len(ids):
+            ids = [path.as_posix() for path in paths]
+    return images, ids
+
+
+def _text_of(data: Mapping[str, Any], key: str) -> str:
+    """Return a text that rooftrace wrote; a key is rooftrace's only beside a scene id."""
+    value = data.get(key) if isinstance(data.get(ID_KEY), str) else None
+    return value if isinstance(value, str) else ""
+
+
+def _gsd_of(data: Mapping[str, Any]) -> float | None:
+    value = data.get(GSD_KEY) if isinstance(data.get(ID_KEY), str) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        return None
+    return float(value)

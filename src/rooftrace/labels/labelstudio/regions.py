@@ -1,0 +1,482 @@
+"""Parse regions of a Label Studio result: shapes with labels, in percent of the image.
+
+The format: https://labelstud.io/guide/task_format and the pages of the tags. Coordinates are those
+of the image as its file has it: `image_rotation` only states how it was rotated on the screen.
+
+A brush mask is encoded as run lengths, packed by the bit. It is the bit stream of @thi.ng/rle-pack,
+which Label Studio's editor writes: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack
+
+    32 bits   number of words: 4 for each pixel, red, green, blue and alpha, row by row
+     5 bits   bits of a word, minus one
+    4×4 bits  bits of a count, minus one, for each of four sizes
+    chunks    1 bit: whether one word is repeated; 2 bits: size of the count; the count minus one;
+              then the one word, or as many words as the count
+
+The mask is the alpha channel; the editor writes the same value into all four channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import LabelError
+from rooftrace.core.text import size_text
+from rooftrace.core.types import BoolArray
+
+__all__ = [
+    "BrushError",
+    "BrushShape",
+    "EllipseShape",
+    "PolygonShape",
+    "RectangleShape",
+    "Region",
+    "Shape",
+    "decode_alpha",
+    "decode_brush",
+    "encode_brush",
+    "find_regions",
+]
+
+_FARTHEST_PERCENT = 1e5
+"""Maximum absolute value of a coordinate, in percent."""
+
+_MOST_PX = 2**31 - 1
+
+_CHORD_PX = 0.02
+"""Maximum distance in pixels between an ellipse and the polygon that replaces it."""
+
+_SHAPES = ("polygon", "rectangle", "ellipse", "brush")
+_LABEL_KEYS = ("labels", *(f"{shape}labels" for shape in _SHAPES))
+
+
+@dataclass(frozen=True, slots=True)
+class PolygonShape:
+    """A ring of points (x, y) in percent, filled by the even-odd rule."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
+        """Return the outline in pixels of an image of `shape_yx`."""
+        return shapely.Polygon(np.array(self.points) * _scale_xy(shape_yx))
+
+
+@dataclass(frozen=True, slots=True)
+class RectangleShape:
+    """A rectangle from its corner (x, y) in percent, rotated clockwise about that corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation_deg: float
+
+    def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
+        """Return the outline in pixels of an image of `shape_yx`, where angles are true."""
+        scale = _scale_xy(shape_yx)
+        sides = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (self.width, self.height) * scale
+        return shapely.Polygon(np.array((self.x, self.y)) * scale + _rotated(sides, self))
+
+
+@dataclass(frozen=True, slots=True)
+class EllipseShape:
+    """An ellipse about its centre (x, y) in percent, rotated clockwise about it."""
+
+    x: float
+    y: float
+    radius_x: float
+    radius_y: float
+    rotation_deg: float
+
+    def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
+        """Return the outline in pixels of an image of `shape_yx`."""
+        scale = _scale_xy(shape_yx)
+        radii = np.array((self.radius_x, self.radius_y)) * scale
+        # The sagitta of one of n chords of a circle is r (1 - cos(pi / n)).
+        longest = max(float(np.abs(radii).max()), 1.0)
+        chords = min(max(math.ceil(math.pi / math.acos(1 - _CHORD_PX / longest)), 16), 720)
+        turn = np.linspace(0, 2 * math.pi, chords, endpoint=False)
+        ring = np.stack((np.cos(turn), np.sin(turn)), axis=1) * radii
+        return shapely.Polygon(np.array((self.x, self.y)) * scale + _rotated(ring, self))
+
+
+@dataclass(frozen=True, slots=True)
+class BrushShape:
+    """A painted mask, packed as `decode_brush` reads it."""
+
+    rle: bytes
+
+
+Shape = PolygonShape | RectangleShape | EllipseShape | BrushShape
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A shape and its labels.
+
+    Args:
+        shape: Shape in percent of the image, or a mask of its pixels.
+        labels: Names as the annotator saw them; may be empty.
+        size_yx: Rows and columns of the image, or None if not stated.
+        where: Location of the result for error messages.
+    """
+
+    shape: Shape
+    labels: tuple[str, ...]
+    size_yx: tuple[int, int] | None
+    where: str
+
+
+def find_regions(results: object, where: str) -> tuple[list[Region], list[str]]:
+    """Return the regions of one annotation, in the order in which they were drawn.
+
+    If the shape and the label of a region are separate results (`<Polygon>` beside `<Labels>`),
+    they are merged.
+
+    Args:
+        results: `annotations[].result`, or the value of a control's name in JSON-MIN.
+        where: Location of the annotation for error messages.
+
+    Returns:
+        The regions, and the types of the results that are not areas.
+
+    Raises:
+        LabelError: A result does not follow Label Studio's format. The message names it.
+    """
+    if not isinstance(results, list):
+        raise malformed(where, "its result", results, "a list")
+    merged: dict[tuple[str, Shape], Region] = {}
+    others: list[str] = []
+    for number, result in enumerate(results):
+        if not isinstance(result, Mapping):
+            raise malformed(where, f"result {number + 1}", result, "an object")
+        name = result.get("id")
+        name = name if isinstance(name, str) else ""
+        here = f"{where}, result {name or number + 1}"
+        value = result.get("value", result)
+        if not isinstance(value, Mapping):
+            raise malformed(here, "its value", value, "an object")
+        kind = _kind_of(result.get("type"), value)
+        if kind not in _SHAPES:
+            _refuse_bitmask(kind, here)
+            others.append(kind)
+            continue
+        shape = _parse_shape(kind, value, here)
+        key = (name, shape)
+        labels = _labels_of(value, here)
+        if key in merged:
+            before = merged[key]
+            labels = tuple(dict.fromkeys((*before.labels, *labels)))
+        merged[key] = Region(shape, labels, _size_of(result, here), here)
+    return list(merged.values()), others
+
+
+def malformed(where: str, what: str, received: object, expected: str) -> LabelError:
+    """Return the error for a part of a label file that does not follow Label Studio's format."""
+    shown = repr(received)
+    shown = f"{shown[:40]}…" if len(shown) > 40 else shown
+    return LabelError(
+        f"{where}: {what} is {shown}; expected {expected}.",
+        remedy="Export it from Label Studio again, or correct that result.",
+    )
+
+
+def _kind_of(given: object, value: Mapping[str, Any]) -> str:
+    """Return the kind of a result: its type, or without one (JSON-MIN) inferred from its keys."""
+    kind = given.casefold() if isinstance(given, str) else ""
+    named = [key.casefold() for key in value if key.endswith("labels") and key != "labels"]
+    if not kind and named:
+        kind = named[0]
+    kind = kind.removesuffix("labels")
+    if kind:
+        return kind
+    for key, shape in (("rle", "brush"), ("points", "polygon"), ("radiusX", "ellipse")):
+        if key in value:
+            return shape
+    return "rectangle" if {"x", "y", "width", "height"} <= set(value) else "other"
+
+
+def _refuse_bitmask(kind: str, where: str) -> None:
+    if kind.startswith("bitmask"):
+        raise LabelError(
+            f"{where} is a {kind}, which cannot be read; expected one of {', '.join(_SHAPES)}.",
+            remedy="Paint it with <BrushLabels> instead.",
+        )
+
+
+def _parse_shape(kind: str, value: Mapping[str, Any], where: str) -> Shape:
+    if kind == "brush":
+        return BrushShape(_rle_of(value, where))
+    if kind == "polygon":
+        return PolygonShape(_points_of(value, where))
+    rotation = _number(value.get("rotation") or 0, "rotation", where)
+    x, y = (_number(value.get(key), key, where) for key in ("x", "y"))
+    if kind == "ellipse":
+        radii = [_number(value.get(key), key, where) for key in ("radiusX", "radiusY")]
+        return EllipseShape(x, y, radii[0], radii[1], rotation)
+    sides = [_number(value.get(key), key, where) for key in ("width", "height")]
+    return RectangleShape(x, y, sides[0], sides[1], rotation)
+
+
+def _points_of(value: Mapping[str, Any], where: str) -> tuple[tuple[float, float], ...]:
+    points = value.get("points")
+    if not isinstance(points, list) or len(points) < 3:
+        raise malformed(where, "points", points, "a list of three or more points")
+    if not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise malformed(where, "points", points, "pairs of x and y")
+    return tuple((_number(x, "x", where), _number(y, "y", where)) for x, y in points)
+
+
+def _rle_of(value: Mapping[str, Any], where: str) -> bytes:
+    form, rle = value.get("format", "rle"), value.get("rle")
+    if form != "rle":
+        raise malformed(where, "format", form, "'rle'")
+    if isinstance(rle, bytes):
+        return rle
+    try:
+        # bytes(5) would be five zero bytes.
+        return bytes(rle if isinstance(rle, list) else None)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise malformed(where, "rle", rle, "a list of numbers from 0 to 255") from None
+
+
+def _labels_of(value: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for key in _LABEL_KEYS:
+        names = value.get(key) or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise malformed(where, key, names, "a list of names")
+        found += names
+    return tuple(dict.fromkeys(found))
+
+
+def _size_of(result: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    height, width = result.get("original_height"), result.get("original_width")
+    if height is None and width is None:
+        return None
+    sides = []
+    for name, side in (("original_height", height), ("original_width", width)):
+        if isinstance(side, float) and side.is_integer():
+            side = int(side)
+        if not isinstance(side, int) or isinstance(side, bool) or not 0 < side <= _MOST_PX:
+            raise malformed(where, name, side, "a number of pixels")
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def _number(given: object, name: str, where: str) -> float:
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not -_FARTHEST_PERCENT <= given <= _FARTHEST_PERCENT
+    ):
+        raise malformed(where, name, given, f"a number up to {_FARTHEST_PERCENT:g}")
+    return float(given)
+
+
+def _scale_xy(shape_yx: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the number of pixels per percent along x and y."""
+    return np.array((shape_yx[1], shape_yx[0])) / 100
+
+
+def _rotated(xy: NDArray[np.float64], shape: RectangleShape | EllipseShape) -> NDArray[np.float64]:
+    """Rotate points about the origin; y points down, so positive angles are clockwise."""
+    angle = math.radians(shape.rotation_deg)
+    cos, sin = math.cos(angle), math.sin(angle)
+    rotated: NDArray[np.float64] = xy @ np.array([[cos, sin], [-sin, cos]])
+    return rotated
+
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+
+_HEADER_BITS = 32 + 5 + 4 * 4
+_MOST_WORDS = 2**32 - 1
+_CHANNELS = 4
+_OPAQUE = 255
+
+_SIZES = np.array([3, 4, 8, 16])
+"""Numbers of bits of the counts that are written; the editor uses the same."""
+
+_WORD_BITS = 8
+_LONGEST_RUN = 1 << int(_SIZES[-1])
+
+_BLOCK_BYTES = 1 << 16
+"""Number of bytes read at a time; each byte is examined from each of its eight bits."""
+
+_PADDING = np.zeros(8, dtype=np.uint8)
+
+
+class BrushError(ValueError):
+    """The bytes are not a brush mask of the expected size; the message states the reason."""
+
+
+def encode_brush(mask: BoolArray) -> bytes:
+    """Encode a mask (y, x) as the editor stores it, opaque white where it is True.
+
+    Raises:
+        BrushError: The mask has no pixel, or 2^30 pixels or more, which the format cannot count.
+    """
+    words = mask.size * _CHANNELS
+    if words > _MOST_WORDS or not words:
+        raise BrushError(f"it has {mask.size:,} pixels; a brush mask holds 1 to 2^30 - 1")
+    flat = mask.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    lengths = np.diff(starts, append=flat.size) * _CHANNELS
+    values = np.where(flat[starts], _OPAQUE, 0)
+    # A run that is too long for one count is divided into several.
+    full = (lengths - 1) // _LONGEST_RUN
+    last = np.cumsum(full + 1) - 1
+    counts = np.full(int(last[-1]) + 1, _LONGEST_RUN, dtype=np.int64)
+    counts[last] = lengths - full * _LONGEST_RUN
+    values = np.repeat(values, full + 1)
+    which = np.searchsorted(1 << _SIZES, counts)
+    code = ((0b100 | which) << _SIZES[which] | (counts - 1)) << _WORD_BITS | values
+    width = 3 + _SIZES[which] + _WORD_BITS
+    at = _HEADER_BITS + np.cumsum(width) - width
+    bits = np.zeros(_HEADER_BITS + int(width.sum()), dtype=np.uint8)
+    header = words << 5 | (_WORD_BITS - 1)
+    for size in _SIZES.tolist():
+        header = header << 4 | (size - 1)
+    bits[:_HEADER_BITS] = [header >> shift & 1 for shift in reversed(range(_HEADER_BITS))]
+    for index in range(len(_SIZES)):
+        chosen = which == index
+        span = np.arange(3 + _SIZES[index] + _WORD_BITS)
+        bits[at[chosen][:, None] + span] = code[chosen][:, None] >> span[::-1] & 1
+    return np.packbits(bits).tobytes()
+
+
+def decode_brush(rle: bytes, shape_yx: tuple[int, int]) -> BoolArray:
+    """Decode the mask (y, x) of a brush: True where alpha exceeds half of its maximum.
+
+    The editor smooths the edge of a stroke, and some scripts write 1 instead of 255.
+
+    Raises:
+        BrushError: See `decode_alpha`.
+    """
+    alpha = decode_alpha(rle, shape_yx)
+    mask: BoolArray = alpha > alpha.max(initial=0) // 2
+    return mask
+
+
+def decode_alpha(rle: bytes, shape_yx: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode the alpha channel (y, x) of a brush.
+
+    The size that the bytes state is checked before memory is allocated.
+
+    Args:
+        rle: Bytes that Label Studio lists as numbers.
+        shape_yx: Shape of the image.
+
+    Raises:
+        BrushError: The bytes are for another size, are too few, or extend beyond the image.
+    """
+    pixels = shape_yx[0] * shape_yx[1]
+    data = np.frombuffer(rle, dtype=np.uint8)
+    if len(data) * 8 < _HEADER_BITS:
+        raise BrushError(f"it has {len(data)} bytes, less than its header of {_HEADER_BITS} bits")
+    header = int.from_bytes(rle[:7], "big") >> (56 - _HEADER_BITS)
+    words = header >> 21
+    word_bits = (header >> 16 & 31) + 1
+    if words != pixels * _CHANNELS:
+        raise BrushError(
+            f"it is for {words:,} values, not for the {_CHANNELS} × {pixels:,} of "
+            f"{size_text(shape_yx)}"
+        )
+    if word_bits > 8:
+        raise BrushError(f"its values have {word_bits} bits; expected 8 or less")
+    sizes = np.array([(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)], dtype=np.uint64)
+    chunks = _find_chunks(data, sizes, word_bits, words)
+    ends = np.cumsum(chunks.counts)
+    starts = ends - chunks.counts
+    # Every fourth word is alpha, so the words from start to end cover a quarter as many pixels.
+    first, last = starts // _CHANNELS, ends // _CHANNELS
+    alpha = np.repeat(chunks.values, last - first)
+    if not chunks.repeated.all():
+        literal = ~chunks.repeated
+        n = (last - first)[literal]
+        pixel = np.repeat(first[literal] - np.cumsum(n) + n, n) + np.arange(n.sum())
+        origin = np.repeat(chunks.data_bit[literal] - starts[literal] * word_bits, n)
+        bit = origin + (pixel * _CHANNELS + _CHANNELS - 1) * word_bits
+        alpha[pixel] = _words_at(data, bit, word_bits)
+    return alpha.reshape(shape_yx)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """Chunks of a stream, (n,) each: word counts, repeated or listed, value, and data position."""
+
+    counts: Ints
+    repeated: BoolArray
+    values: NDArray[np.uint8]
+    data_bit: Ints
+
+
+def _find_chunks(data: NDArray[np.uint8], sizes: Words, word_bits: int, words: int) -> _Chunks:
+    """Return the chunks that together hold `words` words.
+
+    The start of a chunk is known only after the previous one is read. So every bit of a block is
+    parsed at once as if a chunk began there, and only the steps between chunks are sequential.
+    """
+    padded = np.concatenate((data, _PADDING))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 8)
+    end_bit = len(data) * 8
+    bit, left = _HEADER_BITS, words
+    found: list[_Chunks] = []
+    while left > 0:
+        byte = bit // 8
+        block = np.ascontiguousarray(windows[byte : min(byte + _BLOCK_BYTES, len(data))])
+        # For each bit of the block, the 64 bits that follow it, highest bit first.
+        ahead = block.view(">u8").astype(np.uint64) << np.arange(8, dtype=np.uint64)
+        ahead = ahead.ravel()
+        repeated = ahead >> np.uint64(63) == 1
+        size = sizes[(ahead >> np.uint64(61)).astype(np.intp) & 3]
+        counts = ((ahead << np.uint64(3)) >> (64 - size)).astype(np.int64) + 1
+        head = size.astype(np.int64) + 3
+        step = (head + np.where(repeated, word_bits, counts * word_bits)).tolist()
+        here: list[int] = []
+        at = bit - byte * 8
+        while at < len(step):
+            here.append(at)
+            at += step[at]
+        chosen = np.array(here, dtype=np.int64)
+        # Bits after the last word only fill its byte.
+        needed = int(np.searchsorted(np.cumsum(counts[chosen]), left)) + 1
+        if needed < len(here):
+            at, chosen = here[needed], chosen[:needed]
+        left -= int(counts[chosen].sum())
+        value = ahead[chosen] << (size[chosen] + np.uint64(3)) >> np.uint64(64 - word_bits)
+        found.append(
+            _Chunks(
+                counts[chosen],
+                repeated[chosen],
+                value.astype(np.uint8),
+                byte * 8 + chosen + head[chosen],
+            )
+        )
+        bit = byte * 8 + at
+        if bit > end_bit or (left > 0 and bit == end_bit):
+            raise BrushError(f"it ends after {words - max(left, 0):,} of {words:,} values")
+    if left < 0:
+        raise BrushError(f"its last run goes {-left:,} values beyond the image")
+    return _Chunks(
+        np.concatenate([part.counts for part in found]),
+        np.concatenate([part.repeated for part in found]),
+        np.concatenate([part.values for part in found]),
+        np.concatenate([part.data_bit for part in found]),
+    )
+
+
+def _words_at(data: NDArray[np.uint8], bit: Ints, word_bits: int) -> NDArray[np.uint8]:
+    """Return words of up to 8 bits that begin at any bit."""
+    padded = np.concatenate((data, _PADDING))
+    byte = bit // 8
+    pair = padded[byte].astype(np.uint16) << 8 | padded[byte + 1]
+    shift = (16 - word_bits - bit % 8).astype(np.uint16)
+    return (pair >> shift & ((1 << word_bits) - 1)).astype(np.uint8)

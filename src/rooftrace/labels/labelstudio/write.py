@@ -1,0 +1,353 @@
+"""Write what Label Studio imports: tasks with annotations or predictions, and label configurations.
+
+Images are written as browsers show them, since annotators see them in a browser.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from shapely.geometry.polygon import orient
+
+from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.text import size_text
+from rooftrace.core.types import Footprints, GeoGrid, Mask, RasterSource, Scene
+from rooftrace.io.files import replacing, write_atomically
+from rooftrace.io.legend import class_colours
+from rooftrace.labels.image_files import LabelFileImages, check_single_file, relative_name
+from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
+from rooftrace.labels.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY
+from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
+from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions, WriteResult
+
+__all__ = [
+    "BrowserImage",
+    "Control",
+    "browser_image",
+    "brush_results",
+    "is_shown_by_browsers",
+    "label_config",
+    "polygon_results",
+    "predictions",
+    "rectangle_results",
+    "scene_data",
+    "write_export",
+]
+
+Floats = NDArray[np.float64]
+
+_IMAGE = "image"
+_TOOLS = ("Polygon", "Brush", "Rectangle", "Ellipse")
+
+
+@dataclass(frozen=True)
+class Control:
+    """Control of a project to which results belong.
+
+    Args:
+        name: Name of the control, `from_name`.
+        to_name: Name of the image that it labels.
+    """
+
+    name: str
+    to_name: str = _IMAGE
+
+
+POLYGON, BRUSH, RECTANGLE = Control("polygon"), Control("brush"), Control("rectangle")
+"""Controls of `label_config`."""
+
+
+def label_config(classes: Sequence[str], *, unknown: bool = True) -> str:
+    """Return the labelling configuration of a project for these classes, as XML.
+
+    Args:
+        classes: Class names by class index; the background, index 0, is not labelled.
+        unknown: Whether there is a label for unknown pixels, which brushes may have.
+    """
+    colours = class_colours()
+    labels = [
+        f'    <Label value={quoteattr(name)} background="#{bytes(colours[index][:3]).hex()}"/>'
+        for index, name in enumerate(classes)
+        if index
+    ]
+    if unknown:
+        labels.append(f'    <Label value={quoteattr(UNKNOWN_LABEL)} background="#888888"/>')
+    lines = ["<View>", f'  <Image name="{_IMAGE}" value="${_IMAGE}" zoom="true"/>']
+    for tool in _TOOLS:
+        lines.append(f'  <{tool}Labels name="{tool.lower()}" toName="{_IMAGE}">')
+        lines += [*labels, f"  </{tool}Labels>"]
+    return "\n".join([*lines, "</View>"])
+
+
+def predictions(
+    found: Footprints | Mask,
+    grid: GeoGrid,
+    classes: Sequence[str],
+    model_version: str,
+    *,
+    building_class: int = 1,
+    control: Control | None = None,
+) -> list[dict[str, Any]]:
+    """Return the `predictions` of one task, from which annotators start.
+
+    Args:
+        found: Buildings, which become polygons with their scores; or a mask, which becomes one
+            brush for each class.
+        grid: Grid of the image.
+        classes: Class names by class index; the background, index 0, is left out.
+        model_version: Name of the model in Label Studio.
+        building_class: Class index of footprints.
+        control: Control of the project; default that of `label_config`.
+
+    Returns:
+        One prediction; its score is the mean score of its polygons.
+    """
+    if isinstance(found, Mask):
+        results = list(brush_results(found, classes, control or BRUSH))
+        return [{"model_version": model_version, "result": results}]
+    results = polygon_results(found, grid, classes[building_class], control or POLYGON)
+    prediction: dict[str, Any] = {"model_version": model_version, "result": results}
+    if results:
+        prediction["score"] = float(np.mean([result["score"] for result in results]))
+    return [prediction]
+
+
+def polygon_results(
+    footprints: Footprints, grid: GeoGrid, label: str, control: Control = POLYGON
+) -> list[dict[str, Any]]:
+    """Return footprints as `polygonlabels`, in percent of the image.
+
+    Polygons of Label Studio have no holes: a hole is connected to the outer ring by a seam without
+    width, so that the area stays the same.
+    """
+    results = []
+    for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
+        rings = _rings_px(polygon, grid, georeferenced=footprints.crs is not None)
+        for part, ring in enumerate(rings):
+            percent = np.clip(ring / (grid.width, grid.height) * 100, 0, 100)
+            value = {"points": percent.tolist(), "closed": True, "polygonlabels": [label]}
+            result = _result(f"p{number}.{part}", "polygonlabels", value, grid.shape, control)
+            results.append(result | {"score": float(score)})
+    return results
+
+
+def rectangle_results(
+    footprints: Footprints, grid: GeoGrid, label: str, control: Control = RECTANGLE
+) -> list[dict[str, Any]]:
+    """Return footprints as `rectanglelabels`: bounding boxes in percent of the image."""
+    results = []
+    for number, (polygon, score) in enumerate(zip(footprints.geometry, footprints.score)):
+        xy = shapely.get_coordinates(polygon)
+        if footprints.crs is not None:
+            xy = grid.to_pixels(xy)
+        percent = np.clip(xy / (grid.width, grid.height) * 100, 0, 100)
+        (left, top), (right, bottom) = percent.min(axis=0).tolist(), percent.max(axis=0).tolist()
+        value = {"x": left, "y": top, "width": right - left, "height": bottom - top,
+                 "rotation": 0, "rectanglelabels": [label]}  # fmt: skip
+        result = _result(f"r{number}", "rectanglelabels", value, grid.shape, control)
+        results.append(result | {"score": float(score)})
+    return results
+
+
+def brush_results(
+    mask: Mask, classes: Sequence[str], control: Control = BRUSH
+) -> Iterator[dict[str, Any]]:
+    """Yield a mask as one brush for each class, and one for unknown pixels, without loss.
+
+    Raises:
+        LabelError: The image is too large for a brush mask.
+    """
+    layers = {
+        classes[index]: (mask.data == index) & mask.valid
+        for index in np.unique(mask.data[mask.valid]).tolist()
+        if index
+    }
+    if not mask.valid.all():
+        layers[UNKNOWN_LABEL] = ~mask.valid
+    for number, (name, layer) in enumerate(layers.items()):
+        try:
+            rle = list(encode_brush(layer))
+        except BrushError as error:
+            raise LabelError(
+                f"An image of {size_text(layer.shape)} cannot have a brush mask: {error}.",
+                remedy="Cut it into chips with --set chip_px=1024.",
+            ) from error
+        value = {"format": "rle", "rle": rle, "brushlabels": [name]}
+        yield _result(f"b{number}", "brushlabels", value, mask.grid.shape, control)
+
+
+def scene_data(
+    entry: SceneEntry,
+    scene: Scene,
+    reference: str,
+    *,
+    key: str = _IMAGE,
+    georeferenced: bool = True,
+) -> dict[str, Any]:
+    """Return the data of a task: its image, and what is needed to read the scene back unchanged.
+
+    Args:
+        entry, scene: Scene to label.
+        reference: Name of the image in the task.
+        key: Key of that name in the data.
+        georeferenced: Whether the image that the task names has the scene's georeference.
+    """
+    data: dict[str, Any] = {key: reference, ID_KEY: entry.id}
+    if entry.group:
+        data[GROUP_KEY] = entry.group
+    if scene.gsd_m is not None and not (georeferenced and scene.image.grid.crs is not None):
+        data[GSD_KEY] = scene.gsd_m
+    return data
+
+
+def write_export(
+    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
+) -> WriteResult:
+    """Write tasks with one annotation each, made of brushes, as Label Studio imports and exports.
+
+    The labelling configuration that a project needs for them is written beside them as `.xml`.
+
+    Raises:
+        ConfigError: `out` does not end in `.json`.
+        DataError: A scene cannot be read.
+        ExportError: A file cannot be written.
+    """
+    check_single_file(out, "Label Studio tasks are", "tasks.json")
+    files = LabelFileImages(out, options)
+    with replacing(out) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        for number, (entry, scene) in enumerate(source.opened(progress)):
+            image = files.path_of(entry, scene)
+            assert scene.label is not None
+            data = scene_data(entry, scene, relative_name(image, out.parent))
+            drawn = [*brush_results(scene.label.read(), source.classes)]
+            annotation = {"id": number + 1, "result": drawn}
+            task = {"id": number + 1, "data": data, "annotations": [annotation]}
+            text = json.dumps(task, separators=(",", ":"))
+            file.write(("[\n" if number == 0 else ",\n") + text)
+        file.write("\n]\n")
+    write_atomically(out.with_suffix(".xml"), label_config(source.classes).encode() + b"\n")
+    note = f"A project for these tasks needs the labelling interface {out.with_suffix('.xml')}."
+    return WriteResult(out, len(source), (note, *files.notes))
+
+
+def _result(
+    result_id: str, kind: str, value: dict[str, Any], shape_yx: tuple[int, int], control: Control
+) -> dict[str, Any]:
+    return {
+        "id": result_id,
+        "type": kind,
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "original_width": shape_yx[1],
+        "original_height": shape_yx[0],
+        "image_rotation": 0,
+        "value": value,
+    }
+
+
+def _rings_px(polygon: shapely.Polygon, grid: GeoGrid, *, georeferenced: bool) -> Iterator[Floats]:
+    """Yield one ring (n, 2) of x and y in pixels for each part of a polygon, without its holes."""
+    for part in shapely.get_parts(polygon):
+        # A hole runs against the outer ring, so that both fill rules leave it empty.
+        wound = orient(part)
+        rings = [np.asarray(ring.coords)[:-1] for ring in (wound.exterior, *wound.interiors)]
+        if georeferenced:
+            rings = [grid.to_pixels(ring) for ring in rings]
+        outer, holes = rings[0], rings[1:]
+        seams: list[tuple[int, Floats]] = []
+        for hole in holes:
+            distance = np.hypot(*(outer[:, None] - hole[None]).transpose(2, 0, 1))
+            start, entry = np.unravel_index(int(distance.argmin()), distance.shape)
+            around = np.roll(hole, -int(entry), axis=0)
+            there_and_back = np.concatenate((around, around[:1], outer[start : start + 1]))
+            seams.append((int(start) + 1, there_and_back))
+        for at, seam in sorted(seams, key=lambda one: -one[0]):
+            outer = np.insert(outer, at, seam, axis=0)
+        yield outer
+
+
+_MOST_PX = 64_000_000
+"""Maximum number of pixels in an image that Label Studio's editor shows."""
+
+_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
+_ENDINGS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+
+
+@dataclass(frozen=True)
+class BrowserImage:
+    """An image file for a browser, pixel by pixel on the image's grid.
+
+    Args:
+        name: File name with suffix.
+        content: Bytes of the file.
+        media_type: Media type such as `image/png`.
+    """
+
+    name: str
+    content: bytes
+    media_type: str
+
+
+def browser_image(image: RasterSource, file: Path | None, name: str) -> BrowserImage:
+    """Return the image's own file if a browser shows it unchanged, otherwise a PNG.
+
+    A PNG has the first three bands, or the first; values of more than 8 bits are stretched from the
+    2nd to the 98th percentile of the valid pixels.
+
+    Args:
+        image: Image to show.
+        file: File from which the image was opened; None if it is a part of a scene.
+        name: File name without suffix.
+
+    Raises:
+        DataError: The image has too many pixels for the editor, or cannot be read.
+    """
+    height, width = image.grid.shape
+    if height * width > _MOST_PX:
+        raise DataError(
+            f"{image.name} has {height * width / 1e6:,.0f} million pixels; Label Studio's editor "
+            f"accepts up to {_MOST_PX / 1e6:,.0f}.",
+            remedy="Cut it into chips: --set chip_px=2048.",
+        )
+    kind = None if file is None else is_shown_by_browsers(file)
+    if file is not None and kind is not None:
+        # A server goes by the suffix, so it must fit the content.
+        suffix = file.suffix if file.suffix.lower() in _ENDINGS[kind] else _ENDINGS[kind][0]
+        return BrowserImage(name + suffix, file.read_bytes(), _MEDIA_TYPES[kind])
+    raster = image.read()
+    data = raster.data[: 3 if image.bands >= 3 else 1]
+    if data.dtype != np.uint8:
+        known = data[:, raster.valid] if raster.valid.any() else data.reshape(len(data), -1)
+        finite = np.where(np.isfinite(known), known, 0).astype(np.float64)
+        low, high = np.percentile(finite, (2, 98), axis=1)[..., None, None]
+        share = (np.nan_to_num(data.astype(np.float64)) - low) / np.maximum(high - low, 1e-9)
+        data = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+    pixels = np.moveaxis(data, 0, -1) if len(data) == 3 else data[0]
+    encoded = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, format="PNG", compress_level=3)
+    return BrowserImage(f"{name}.png", encoded.getvalue(), _MEDIA_TYPES["PNG"])
+
+
+def is_shown_by_browsers(file: Path) -> str | None:
+    """Return `PNG` or `JPEG` if a browser shows the file unchanged, judging by content; else None.
+
+    A photograph with a rotation tag does not count: its annotations would have swapped sides.
+    """
+    try:
+        with Image.open(file) as image:
+            upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+            return image.format if upright and image.format in _MEDIA_TYPES else None
+    except (OSError, ValueError, SyntaxError):
+        return None

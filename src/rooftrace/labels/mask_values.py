@@ -1,0 +1,374 @@
+"""Convert the pixels of mask files, and the names of labels, to class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.config import did_you_mean
+from rooftrace.core.errors import LabelError
+from rooftrace.core.text import size_text
+from rooftrace.core.types import GeoGrid, Mask, Raster, Window
+from rooftrace.io.raster import RasterFile, open_raster
+
+__all__ = ["IGNORED", "LabelFile", "LabelRule", "NameRule", "mask_of"]
+
+Colour = tuple[int, int, int]
+
+IGNORED = -1
+"""Value in place of a class index for pixels that are left out of loss and metrics."""
+
+_LISTED = 6
+"""Maximum number of invalid values that an error lists."""
+
+_FULL = 255
+"""Value of the building in a mask of two classes, unless the file contains a 1."""
+
+_ROWS = 1024
+"""Number of rows of a mask that are examined at a time."""
+
+
+def mask_of(indices: NDArray[np.int16], grid: GeoGrid) -> Mask:
+    """Return class indices (y, x) as a mask in which pixels that are IGNORED are not valid."""
+    valid = indices != IGNORED
+    return Mask(np.where(valid, indices, 0).astype(np.uint8), valid, grid)
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Rule that reads pixel values as classes.
+
+    Without a palette or values, and with two classes, a file may contain 0/1 or 0/255; if it
+    contains a 1 anywhere, 255 is not a class. With more classes, values are class indices.
+
+    Args:
+        classes: Class names by class index. Index 0 is the background.
+        palette: Pairs of RGB colour and class index; None for masks of single values. Each colour
+            belongs to one class.
+        ignore: Values (or, with a palette, colours) that are left out of loss and metrics.
+        values: Pairs of value and class index, if values are not the indices themselves.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[Colour, int], ...] | None = None
+    ignore: tuple[int, ...] | tuple[Colour, ...] = ()
+    values: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def is_255_ambiguous(self) -> bool:
+        """True if only the whole file can show that 255 is a class."""
+        return (
+            self.palette is None
+            and self.values is None
+            and len(self.classes) == 2
+            and _FULL not in self.ignore
+        )
+
+    def decode(
+        self,
+        data: NDArray[Any],
+        name: str,
+        valid: NDArray[np.bool_] | None = None,
+        *,
+        by_index: bool = False,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """Convert pixels (band, y, x) to classes (y, x) and validity (y, x).
+
+        The validity is None if all pixels are valid. The class of an invalid pixel is 0.
+
+        Args:
+            data: Pixels of the mask.
+            name: Name of the file, for error messages.
+            valid: (y, x) False where the file itself has nodata, where any value may occur;
+                default all True.
+            by_index: Whether 255 is not a class, as the rest of the file shows.
+
+        Raises:
+            LabelError: A value or colour is not a class. The message names the file, the values and
+                their number.
+        """
+        if self.palette is not None:
+            return self._by_colour(data, name, valid)
+        if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
+            raise LabelError(
+                f"The mask {name} is coloured ({len(data)} bands that differ), but no palette "
+                "is given.",
+                remedy="Give the colour of each class in the configuration: "
+                '[data.labels] palette = { building = "#3C1098" }.',
+            )
+        return self._by_value(data[0], name, valid, by_index)
+
+    def check_nodata(
+        self, nodata: tuple[float | None, ...], name: str, *, by_index: bool = False
+    ) -> None:
+        """Refuse a file whose nodata value is one of the classes.
+
+        Tools that rasterise often mark the background as nodata. Read literally, such a file leaves
+        the class out of loss and metrics, and the model learns that everything is a building.
+
+        Args:
+            nodata: Nodata value of each band of the file.
+            name: Name of the file, for error messages.
+            by_index: See `decode`.
+
+        Raises:
+            LabelError: The nodata value is a class and is not named under `ignore`.
+        """
+        if self.palette is not None:
+            clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
+        else:
+            clash = nodata[0] in set(self._known_values(by_index)) - set(self.ignore)
+        if clash:
+            raise LabelError(
+                f"The mask {name} has the nodata value {nodata[0]:g}, which is a class.",
+                remedy="If the class is meant, unset nodata: gdal_edit.py -unsetnodata FILE, or "
+                "save a PNG without transparency. If these pixels are unknown, name the value "
+                "under ignore.",
+            )
+
+    def _known_values(self, by_index: bool) -> dict[int, int]:
+        """Return the class index of every value that a file may contain."""
+        if self.values is not None:
+            return dict(self.values)
+        known = {index: index for index in range(len(self.classes))}
+        return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
+
+    def _by_value(
+        self,
+        values: NDArray[Any],
+        name: str,
+        valid: NDArray[np.bool_] | None,
+        by_index: bool,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        if self.ignore:
+            valid = ~np.isin(values, self.ignore) & _known(valid)
+        seen = values if valid is None else values[valid]
+        # A file uses only one of the two ways to write a binary mask.
+        by_index |= self.values is None and len(_unknown_values(seen, (0, _FULL))) > 0
+        known = self._known_values(by_index)
+        # A mask of only 0 and 255 need not be examined again.
+        if by_index or self.values is not None or _FULL not in known:
+            invalid = _unknown_values(seen, known)
+            if len(invalid):
+                raise self._invalid_values(invalid.tolist(), name)
+        table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
+        for value, index in known.items():
+            table[value] = index
+        if valid is None:
+            return _looked_up(values, table), None
+        classes = np.zeros(values.shape, dtype=np.uint8)
+        classes[valid] = table[seen.astype(np.intp, copy=False)]
+        return classes, valid
+
+    def _invalid_values(self, invalid: list[Any], name: str) -> LabelError:
+        if self.values is not None:
+            allowed = ", ".join(str(value) for value, _ in self.values)
+        elif len(self.classes) == 2:
+            allowed = "0 and 1, or 0 and 255"
+        else:
+            allowed = f"0 to {len(self.classes) - 1}"
+        shown = ", ".join(str(value) for value in invalid[:_LISTED])
+        return LabelError(
+            f"The mask {name} contains {len(invalid)} values that are not classes "
+            f"({shown}{'…' if len(invalid) > _LISTED else ''}); "
+            f"expected {allowed} for the classes {', '.join(self.classes)}.",
+            remedy="Correct the mask (a JPEG blurs it: save it as PNG or TIFF), give a palette or "
+            "values, or name the value under ignore.",
+        )
+
+    def _by_colour(
+        self, data: NDArray[Any], name: str, valid: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        if len(data) != 3 or data.dtype != np.uint8:
+            raise LabelError(
+                f"The mask {name} has {len(data)} bands of {data.dtype}; a palette is given, so "
+                "8-bit RGB was expected.",
+                remedy="Remove the palette from the configuration if the masks hold class indices.",
+            )
+        assert self.palette is not None
+        packed = _pack(data)
+        classes = np.zeros(packed.shape, dtype=np.uint8)
+        found = np.zeros(packed.shape, dtype=bool)
+        for colour, index in self.palette:
+            here = packed == _pack_one(colour)
+            classes[here] = index
+            found |= here
+        if self.ignore:
+            wanted = [_pack_one(colour) for colour in self.ignore if isinstance(colour, tuple)]
+            left_out = np.isin(packed, wanted)
+            valid = ~left_out & _known(valid) if left_out.any() else valid
+        if valid is not None:
+            classes[~valid] = 0
+            found |= ~valid
+        if not found.all():
+            raise self._invalid_colours(packed[~found], name)
+        return classes, valid
+
+    def _invalid_colours(self, invalid: NDArray[np.int64], name: str) -> LabelError:
+        assert self.palette is not None
+        colours, counts = np.unique(invalid, return_counts=True)
+        unknown = [f"#{colour:06X} ({count} px)" for colour, count in zip(colours, counts)]
+        return LabelError(
+            f"The mask {name} contains {len(unknown)} colours that are not in the palette: "
+            f"{', '.join(unknown[:_LISTED])}{'…' if len(unknown) > _LISTED else ''}; known: "
+            + ", ".join(f"#{_pack_one(c):06X} {self.classes[i]}" for c, i in self.palette)
+            + ".",
+            remedy="Add the colour to [data.labels] palette, or to ignore.",
+        )
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """Rule that reads names of labels as classes.
+
+    Args:
+        classes: Class names by class index.
+        known: Pairs of name and class index.
+        dropped: Names whose shapes are not drawn.
+        ignored: Names whose shapes are left out of loss and metrics.
+    """
+
+    classes: tuple[str, ...]
+    known: tuple[tuple[str, int], ...]
+    dropped: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
+
+    def index_of(self, name: str, where: str) -> int | None:
+        """Return the class index of a label, IGNORED, or None if it is not drawn.
+
+        Args:
+            name: Name of the label. An exact match goes before one that differs in case.
+            where: Location of the label for error messages.
+
+        Raises:
+            LabelError: The name is not a class, and the rule does not define it.
+        """
+        for convert in (str, str.casefold):
+            wanted = convert(name)
+            for known, index in self.known:
+                if convert(known) == wanted:
+                    return index
+            if wanted in map(convert, self.ignored):
+                return IGNORED
+            if wanted in map(convert, self.dropped):
+                return None
+        raise LabelError(
+            f"{where} has the label {name!r}, which is not a class; expected one of "
+            f"{', '.join(known for known, _ in self.known)}. "
+            + did_you_mean(name, (known for known, _ in self.known)),
+            remedy=f"Define it in the configuration: [labels.names] {self.classes[-1]} = "
+            f'"{name}"; or leave it out with drop = ["{name}"].',
+        )
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The mask file of one scene (a `LabelReader`).
+
+    Args:
+        path: File of the mask.
+        rule: Rule that reads its values.
+        grid: Grid of the image; the mask must have its shape.
+        image_name: Name of the image, for the message about a different shape.
+    """
+
+    path: Path
+    rule: LabelRule
+    grid: GeoGrid
+    image_name: str
+
+    def read(self, window: Window | None = None) -> Mask:
+        """Return the classes inside `window` of the image.
+
+        Raises:
+            LabelError: The size differs from the image's, or a value is not a class.
+            DataError: The file cannot be read.
+        """
+        palette: Literal["colours", "indices"] = "indices"
+        if self.rule.palette is not None:
+            palette = "colours"
+        source = open_raster(self.path, palette=palette, trusted=True)
+        if source.grid.shape != self.grid.shape:
+            raise LabelError(
+                f"The mask {self.path} has {size_text(source.grid.shape)}, "
+                f"but its image {self.image_name} has {size_text(self.grid.shape)}.",
+                remedy="Export the mask again at the size of its image.",
+            )
+        raster = source.read(window)
+        by_index = self._is_indexed(source, raster)
+        self.rule.check_nodata(source.nodata, str(self.path), by_index=by_index)
+        known = None if raster.valid.all() else raster.valid
+        classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
+        grid = self.grid if window is None else self.grid.crop(window)
+        return Mask(classes, raster.valid if valid is None else valid, grid)
+
+    def _is_indexed(self, source: RasterFile, raster: Raster) -> bool:
+        """Return whether the whole file shows that 255 is not a class, also if a part is read."""
+        if not self.rule.is_255_ambiguous:
+            return False
+        one, full = _holds(raster)
+        if one or not (full or source.nodata[0] == _FULL):
+            return one
+        if raster.grid.shape != self.grid.shape:
+            one, full = self._whole_holds
+        # If the file contains no 255, it may declare 255 as nodata.
+        return one or not full
+
+    @cached_property
+    def _whole_holds(self) -> tuple[bool, bool]:
+        source = open_raster(self.path, palette="indices", trusted=True)
+        height, width = self.grid.shape
+        full = False
+        for row in range(0, height, _ROWS):
+            found = _holds(source.read(Window(row, 0, min(_ROWS, height - row), width)))
+            full |= found[1]
+            if found[0]:
+                return True, full
+        return False, full
+
+
+def _holds(raster: Raster) -> tuple[bool, bool]:
+    """Return whether a binary mask contains a 1, and whether it contains a 255."""
+    one = (raster.data[0] == 1) & raster.valid
+    return bool(one.any()), bool((raster.data[0] == _FULL).any())
+
+
+def _unknown_values(values: NDArray[Any], known: Iterable[int]) -> NDArray[Any]:
+    """Return the sorted values that are not among `known`."""
+    if values.dtype == np.uint8:
+        invalid = np.ones(256, dtype=np.uint8)
+        invalid[[value for value in known if value < len(invalid)]] = 0
+        if not _looked_up(values, invalid).any():
+            return values[:0].ravel()
+        present: NDArray[Any] = np.bincount(values.ravel()).nonzero()[0]
+    else:
+        present = np.unique(values)
+    return present[~np.isin(present, list(known))]
+
+
+def _looked_up(values: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return table[values]; for bytes this is several times faster than NumPy."""
+    if values.dtype == np.uint8 and values.size:
+        return np.asarray(cv2.LUT(values, table[:256]), dtype=np.uint8).reshape(values.shape)
+    return table[values.astype(np.intp, copy=False)]
+
+
+def _known(valid: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    return np.ones((), dtype=bool) if valid is None else valid
+
+
+def _pack(data: NDArray[Any]) -> NDArray[np.int64]:
+    red, green, blue = data.astype(np.int64)
+    packed: NDArray[np.int64] = (red << 16) | (green << 8) | blue
+    return packed
+
+
+def _pack_one(colour: Colour) -> int:
+    return (colour[0] << 16) | (colour[1] << 8) | colour[2]

@@ -1,0 +1,333 @@
+"""Deduce whether the runs of a table go along rows or down columns, if the data proves it.
+
+If an image is not square, the runs prove it by themselves. Buildings are compact, so a mask hardly
+changes from one line of pixels to the next; cut into lines of the wrong length it shears, and
+changes everywhere.
+
+If an image is square, they cannot: read in the other order, any mask is its own transpose, with the
+same number of pieces, edges and runs at the ends of lines. There the image decides. A building's
+outline lies where the image changes; that of the transpose lies anywhere. One image may mislead by
+chance, so a sign test over many images is used. The test only assumes that a mask unrelated to its
+image is equally likely to fit better in either order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rooftrace.core.errors import LabelError, RooftraceError
+from rooftrace.core.types import BoolArray, Scene, Window
+from rooftrace.io.image_write import as_rgb
+from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, is_empty, parse_runs
+from rooftrace.labels.rle.table import RleTable
+from rooftrace.labels.source import SceneEntry
+
+__all__ = [
+    "DIRECTION",
+    "MOST_SCENES",
+    "OrderEvidence",
+    "deduce_order",
+    "judge_order",
+    "scenes_with_runs",
+    "write_order_previews",
+]
+
+DIRECTION: dict[Order, str] = {"row": "along rows", "column": "down columns"}
+"""Description of each order."""
+
+MOST_SCENES = 64
+"""Maximum number of scenes with a mask that are examined, spread over the table."""
+
+_LEAST_RUNS = 50
+"""Minimum number of runs in a mask that votes; with fewer, a single building might decide."""
+
+_LEAST_RUNS_IN_ALL = 200
+"""Minimum number of runs in all voting masks for a proof."""
+
+_LEAST_RATIO = 2.0
+"""Minimum ratio of changes from line to line, wrong order to right order.
+
+The ratio is 8 to 120 on real towns whose images are not square.
+"""
+
+_LEAST_OUTLINE_PX = 50
+"""Minimum length in pixels of the outlines in a mask that votes."""
+
+_PROOF = 1e-6
+_DOUBT = 0.01
+"""Probabilities of votes this uneven if the images said nothing.
+
+Below `_PROOF` the votes prove the order; below `_DOUBT` they only cast doubt on the other order.
+"""
+
+_LARGEST_PX = 1024
+"""Maximum side in pixels of the part of an image that is examined."""
+
+_ORDERS: tuple[Order, ...] = ("row", "column")
+
+_MOST_PREVIEWS = 4
+"""Maximum number of scenes in a preview."""
+
+_PREVIEW_PX = 512
+"""Longer side in pixels of each scene in a preview."""
+
+_PREVIEW_SOURCE_PX = 2048
+"""Maximum side in pixels of the part of an image that a preview shows."""
+
+_GAP_PX = 8
+_COLOUR = np.array([255, 0, 255], dtype=np.uint8)
+"""Magenta, which does not occur on roofs or in meadows."""
+
+
+@dataclass(frozen=True)
+class OrderEvidence:
+    """Evidence in the data for the order of runs.
+
+    Args:
+        proven: Order that is proven, or None.
+        leaning: Order that fits better, if that is unlikely to be chance; otherwise None.
+        reason: Explanation for people.
+    """
+
+    proven: Order | None
+    leaning: Order | None
+    reason: str
+
+
+def deduce_order(
+    table: RleTable,
+    scenes: Sequence[tuple[Scene, Bounds]],
+    remedy: str = "Say which it is: order = row, or order = column.",
+) -> tuple[Order, str]:
+    """Deduce the order of a table's runs from its columns and some of its scenes.
+
+    Args:
+        table: Table of run lengths.
+        scenes: Scenes of the table with their runs; see `judge_order`.
+        remedy: Instruction to the user for stating the order.
+
+    Returns:
+        The order, and a note that explains it.
+
+    Raises:
+        LabelError: The order cannot be deduced. The message names preview images of both orders.
+    """
+    evidence = judge_order(scenes)
+    custom = table.columns.custom
+    if evidence.proven is not None:
+        note = f"{table.name}: runs go {DIRECTION[evidence.proven]}: {evidence.reason}."
+        if custom not in (None, evidence.proven):
+            note += f" In tables with these columns they usually go {DIRECTION[custom]}."
+        return evidence.proven, note
+    if custom is not None and evidence.leaning in (None, custom):
+        return custom, (
+            f"{table.name}: runs are assumed to go {DIRECTION[custom]}, as in most tables with the "
+            f"column {table.columns.header[table.columns.runs]}; the data does not prove it "
+            f"({evidence.reason})."
+        )
+    against = f", although {evidence.reason}" if evidence.leaning else f": {evidence.reason}"
+    expected = f"are expected to go {DIRECTION[custom]}" if custom else "may go either way"
+    message = f"The runs of {table.name} {expected}{against}."
+    if not scenes:
+        raise LabelError(message, remedy=remedy)
+    previews = write_order_previews(scenes)
+    raise LabelError(
+        f"{message} The masks read along rows: {previews['row']}; down columns: "
+        f"{previews['column']}.",
+        remedy=f"Look at both. {remedy}",
+    )
+
+
+def scenes_with_runs(
+    entries: Iterable[SceneEntry],
+    open_scene: Callable[[SceneEntry], Scene],
+    cells_of: Callable[[SceneEntry], Sequence[tuple[str, str]]],
+) -> Iterator[tuple[Scene, Bounds]]:
+    """Yield scenes with the runs of their first row that has any, for `deduce_order`.
+
+    A scene that cannot be read is skipped; reading it later raises the error.
+
+    Args:
+        entries: Entries with at least one row that has runs.
+        open_scene: Function that opens an entry.
+        cells_of: Function that returns location and runs of each row of an entry.
+    """
+    for entry in entries:
+        try:
+            scene = open_scene(entry)
+            where, text = next(cell for cell in cells_of(entry) if not is_empty(cell[1]))
+            yield scene, parse_runs(text, scene.image.grid.shape, where=where)
+        except RooftraceError:
+            continue
+
+
+def judge_order(scenes: Iterable[tuple[Scene, Bounds]]) -> OrderEvidence:
+    """Judge the order by scenes and their runs.
+
+    A scene whose image cannot be read is skipped here; reading the scene later raises the error.
+
+    Args:
+        scenes: Scenes with runs, at most `MOST_SCENES`; more would make chance findings likelier.
+    """
+    by_shape: list[int] = []
+    runs = 0
+    by_image: list[int] = []
+    for scene, bounds in scenes:
+        shape_yx = scene.image.grid.shape
+        if shape_yx[0] != shape_yx[1]:
+            vote = _shape_vote(bounds, shape_yx)
+            runs += len(bounds) if vote else 0
+            by_shape.append(vote)
+        else:
+            try:
+                by_image.append(_image_vote(bounds, scene))
+            except RooftraceError:
+                continue
+    if any(by_shape):
+        return _judge_shapes(by_shape, runs)
+    return _judge_images(by_image)
+
+
+def _judge_shapes(votes: list[int], runs: int) -> OrderEvidence:
+    row, column = votes.count(1), votes.count(-1)
+    leaning: Order = "row" if row > column else "column"
+    reason = (
+        f"{max(row, column)} of {row + column} masks on images that are not square are compact "
+        f"only in {leaning} order"
+    )
+    unanimous = not (row and column)
+    proven = leaning if unanimous and runs >= _LEAST_RUNS_IN_ALL else None
+    return OrderEvidence(proven, leaning if unanimous else None, reason)
+
+
+def _judge_images(votes: list[int]) -> OrderEvidence:
+    row, column = votes.count(1), votes.count(-1)
+    count, most = row + column, max(row, column)
+    if not count:
+        return OrderEvidence(None, None, "no mask gives evidence of the order")
+    chance = 2 * sum(comb(count, k) for k in range(most, count + 1)) / 2**count
+    fits: Order = "row" if row > column else "column"
+    reason = f"the outlines of {most} of {count} masks fit their images better in {fits} order"
+    proven = fits if chance < _PROOF else None
+    return OrderEvidence(proven, fits if chance < _DOUBT else None, reason)
+
+
+def _shape_vote(bounds: Bounds, shape_yx: tuple[int, int]) -> int:
+    """Return 1 if the mask is compact along rows, -1 if down columns, 0 if undecided."""
+    if len(bounds) < _LEAST_RUNS:
+        return 0
+    height, width = shape_yx
+    flat = draw_runs(bounds, shape_yx, "row").ravel()
+    by_row = _share(flat[width:] != flat[:-width])
+    by_column = _share(flat[height:] != flat[:-height])
+    if by_column >= _LEAST_RATIO * by_row:
+        return 1
+    return -1 if by_row >= _LEAST_RATIO * by_column else 0
+
+
+def _share(changes: BoolArray) -> float:
+    return float(np.count_nonzero(changes) / max(changes.size, 1))
+
+
+def _image_vote(bounds: Bounds, scene: Scene) -> int:
+    """Return 1 if the outlines fit the image better along rows, -1 if down columns, else 0."""
+    shape_yx = scene.image.grid.shape
+    side = min(shape_yx[0], _LARGEST_PX)
+    # The window lies on the diagonal, so the transpose shows the same part.
+    first = (shape_yx[0] - side) // 2
+    window = Window(first, first, side, side)
+    by_row = draw_runs(bounds, shape_yx, "row", window)
+    edges = [_edges(mask) for mask in (by_row, by_row.T)]
+    if sum(map(np.count_nonzero, edges[0])) < _LEAST_OUTLINE_PX or np.array_equal(by_row, by_row.T):
+        return 0
+    raster = scene.image.read(window)
+    known = raster.valid & raster.valid.T
+    grey = raster.data[:3].astype(np.float32).mean(axis=0)
+    grey = cv2.GaussianBlur(np.where(raster.valid, grey, np.float32(0)), (0, 0), 1.0)
+    slopes = (
+        np.abs(np.diff(grey, axis=0)) * (known[1:] & known[:-1]),
+        np.abs(np.diff(grey, axis=1)) * (known[:, 1:] & known[:, :-1]),
+    )
+    row, column = (_mean_slope(slopes, outline) for outline in edges)
+    return int(np.sign(row - column))
+
+
+def _edges(mask: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """Return where the mask changes to the pixel below, and to the next pixel in the row."""
+    return mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+
+
+def _mean_slope(
+    slopes: tuple[NDArray[np.float32], NDArray[np.float32]], edges: tuple[BoolArray, BoolArray]
+) -> float:
+    """Return the mean change of the image across the outline."""
+    total = sum(float(slope[edge].sum(dtype=np.float64)) for slope, edge in zip(slopes, edges))
+    return total / sum(int(np.count_nonzero(edge)) for edge in edges)
+
+
+def write_order_previews(scenes: Sequence[tuple[Scene, Bounds]]) -> dict[Order, Path]:
+    """Write one picture for each order, with a few scenes side by side under their masks.
+
+    The pictures are written to a new folder among the system's temporary files, since the folder
+    of the data may be read-only and belongs to the user.
+
+    Args:
+        scenes: Scenes with their runs. Scenes whose mask differs between the orders are shown
+            first, at most four scenes in all.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="rooftrace-order-"))
+    strips: dict[Order, list[NDArray[np.uint8]]] = {order: [] for order in _ORDERS}
+    for scene, bounds in sorted(scenes, key=_is_symmetric)[:_MOST_PREVIEWS]:
+        window = _middle(scene.image.grid.shape)
+        picture = as_rgb(np.nan_to_num(scene.image.read(window).data))
+        for order, strip in strips.items():
+            mask = draw_runs(bounds, scene.image.grid.shape, order, window)
+            strip.append(_overlay(picture, mask))
+    paths: dict[Order, Path] = {order: folder / f"{order}.png" for order in strips}
+    for order, strip in strips.items():
+        Image.fromarray(_side_by_side(strip)).save(paths[order])
+    return paths
+
+
+def _is_symmetric(pair: tuple[Scene, Bounds]) -> bool:
+    scene, bounds = pair
+    shape_yx = scene.image.grid.shape
+    row, column = (draw_runs(bounds, shape_yx, order, _middle(shape_yx)) for order in _ORDERS)
+    return np.array_equal(row, column)
+
+
+def _middle(shape_yx: tuple[int, int]) -> Window:
+    height, width = (min(side, _PREVIEW_SOURCE_PX) for side in shape_yx)
+    return Window((shape_yx[0] - height) // 2, (shape_yx[1] - width) // 2, height, width)
+
+
+def _overlay(picture: NDArray[np.uint8], mask: BoolArray) -> NDArray[np.uint8]:
+    """Return the picture with the mask tinted and outlined, its longer side `_PREVIEW_PX`."""
+    scale = _PREVIEW_PX / max(mask.shape)
+    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
+    shown = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    outline = (inside != cv2.erode(inside, np.ones((3, 3), np.uint8))) & (inside > 0)
+    tinted = np.where(inside[..., None] > 0, shown * 0.7 + _COLOUR * 0.3, shown)
+    tinted[outline] = _COLOUR
+    return np.asarray(tinted, dtype=np.uint8)
+
+
+def _side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    height = max((len(picture) for picture in pictures), default=1)
+    width = sum(picture.shape[1] + _GAP_PX for picture in pictures)
+    strip = np.full((height, max(width, 1), 3), 255, dtype=np.uint8)
+    left = 0
+    for picture in pictures:
+        strip[: len(picture), left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + _GAP_PX
+    return strip

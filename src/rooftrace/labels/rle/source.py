@@ -1,0 +1,352 @@
+"""Read labelled data from tables of run lengths, and write it as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.types import GeoGrid, Mask, RasterSource, Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.image_files import (
+    LabelFileImages,
+    SceneOpener,
+    check_single_file,
+    image_name,
+    images_under,
+    is_file,
+    relative_name,
+)
+from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, encode_runs, is_empty, parse_runs
+from rooftrace.labels.rle.order import DIRECTION, MOST_SCENES, deduce_order, scenes_with_runs
+from rooftrace.labels.rle.table import ROW_TABLE, RleTable, TableColumns, TableRow, is_table
+from rooftrace.labels.source import (
+    Progress,
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+)
+
+__all__ = [
+    "RLE",
+    "NamedImages",
+    "RunsLabel",
+    "find_images",
+    "write_rle",
+]
+
+_LISTED = 3
+"""Maximum number of files that an error lists."""
+
+
+def find_images(table: RleTable, path: Path, folder: Path | None) -> dict[str, Path]:
+    """Find the image of each id of a table, without opening images.
+
+    If the table has a column of paths, they are followed from `folder` or, if that is None, from
+    the table's folder. Otherwise the names are looked for there and in subfolders, with any suffix.
+
+    Args:
+        table: Table whose images are wanted.
+        path: File of the table.
+        folder: Folder of the images that the user gave, or None.
+
+    Raises:
+        DataError: An image is missing. The message names the first row and the number of rows.
+        LayoutError: Two images have the same name, one id has two paths, or one image two ids.
+    """
+    if folder is not None and not folder.is_dir():
+        raise LayoutError(
+            f"{folder}, given as the folder of the images of {path}, is not a folder.",
+            remedy="Correct images, or leave it out if they lie beside the table.",
+        )
+    top = folder or path.parent
+    by_name = None if table.columns.path is not None else NamedImages(images_under(top))
+    found: dict[str, Path] = {}
+    missing: list[tuple[TableRow, str]] = []
+    for row in table.rows:
+        name = table.image_id(row)
+        if by_name is not None:
+            if name in found:
+                continue
+            image = by_name.find(name)
+            expected = f"{top / name} with the suffix of an image"
+        else:
+            image = _followed(table.image_path(row), path, folder)
+            expected = str(image)
+        if image is None or not is_file(image):
+            missing.append((row, expected))
+        elif found.setdefault(name, image) != image:
+            raise LayoutError(
+                f"{path}, row {row.line}: the image {name!r} is {image}, but {found[name]} in "
+                "an earlier row.",
+                remedy="Give an image one path, and each image its own name.",
+            )
+    if missing:
+        raise _missing(path, missing, len(table.rows))
+    _check_one_name_each(path, found)
+    return found
+
+
+class NamedImages:
+    """Index of images by their name, with or without suffix.
+
+    Args:
+        images: Files to search.
+    """
+
+    def __init__(self, images: Iterable[Path]) -> None:
+        self._by_name: dict[str, list[Path]] = {}
+        for path in images:
+            for name in {path.stem, path.name}:
+                self._by_name.setdefault(name, []).append(path)
+
+    def find(self, name: str) -> Path | None:
+        """Return the image with a name such as `a`, `a.png` or `place/a`; None if there is none.
+
+        Raises:
+            LayoutError: Several images have the name.
+        """
+        wanted = PurePosixPath(name)
+        fitting = [
+            path
+            for path in self._by_name.get(wanted.name, ())
+            if path.parts[-len(wanted.parts) : -1] == wanted.parts[:-1]
+        ]
+        if len(fitting) > 1:
+            raise LayoutError(
+                f"{len(fitting)} images are called {name!r}: "
+                f"{', '.join(str(path) for path in fitting[:_LISTED])}.",
+                remedy="Include the folder in the name, or add a column img_path.",
+            )
+        return fitting[0] if fitting else None
+
+
+def _followed(text: str, table: Path, folder: Path | None) -> Path:
+    relative = Path(text.replace("\\", "/"))
+    if folder is None:
+        return table.parent / relative
+    # `folder` may hold the images, or may be where the paths start.
+    by_name = folder / relative.name
+    return by_name if is_file(by_name) else folder / relative
+
+
+def _missing(path: Path, missing: list[tuple[TableRow, str]], count: int) -> DataError:
+    row, expected = missing[0]
+    return DataError(
+        f"{path}, row {row.line}: there is no image {expected}"
+        + (f" ({len(missing)} of {count} rows have none)." if len(missing) > 1 else "."),
+        remedy="Give the folder of the images with images = FOLDER, or remove the rows.",
+    )
+
+
+def _check_one_name_each(path: Path, found: dict[str, Path]) -> None:
+    names: dict[Path, str] = {}
+    for name, image in found.items():
+        other = names.setdefault(image, name)
+        if other != name:
+            raise LayoutError(
+                f"{path} calls the image {image} both {other!r} and {name!r}.",
+                remedy="Use one name for an image in all of its rows.",
+            )
+
+
+def write_rle(
+    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
+) -> WriteResult:
+    """Write one row for each scene, with the runs of its buildings; `-1` if it has none.
+
+    Raises:
+        ConfigError: `out` does not end in `.csv`, or the columns are not those of such a table.
+        DataError: A scene cannot be read.
+        ExportError: A file cannot be written.
+    """
+    check_single_file(out, "A table of run lengths is", "masks.csv")
+    columns = _columns(options.columns or ROW_TABLE)
+    order = options.order or columns.custom or "row"
+    files = LabelFileImages(out, options)
+    unknown = 0
+    gsds_m: set[float] = set()
+    rows = []
+    for number, (entry, scene) in enumerate(source.opened(progress)):
+        assert scene.label is not None
+        mask = scene.label.read()
+        unknown += not mask.valid.all()
+        if scene.gsd_m is not None and scene.image.grid.crs is None:
+            gsds_m.add(scene.gsd_m)
+        cells = [""] * len(columns.header)
+        cells[columns.runs] = encode_runs((mask.data == source.building_class) & mask.valid, order)
+        image = files.path_of(entry, scene)
+        if columns.id is not None:
+            copied = image != entry.image and columns.path is None
+            cells[columns.id] = image_name(entry.id) if copied else entry.id
+        if columns.path is not None:
+            cells[columns.path] = relative_name(image, out.parent)
+        rows.append(TableRow(number + 2, tuple(cells)))
+    RleTable(columns, tuple(rows), name=str(out)).write(out)
+    notes = []
+    if unknown:
+        notes.append(f"{unknown} masks have unknown pixels, which are background in a table.")
+    if gsds_m:
+        gsds = ", ".join(f"{gsd_m:g}" for gsd_m in sorted(gsds_m))
+        notes.append(f"Metres per pixel ({gsds}) must be given again: --gsd.")
+    notes += files.notes
+    if options.images == "refer" and columns.path is None:
+        notes.append("The table has no paths: when reading it, give the folder of its images.")
+    if order != columns.custom:
+        notes.append(f"Runs go {DIRECTION[order]}; read the table with order = {order}.")
+    if len(source.classes) > 2:
+        building = source.classes[source.building_class]
+        notes.append(f"Only the class {building} is written: a table holds the masks of one class.")
+    return WriteResult(out, len(rows), tuple(notes))
+
+
+def _columns(names: tuple[str, ...]) -> TableColumns:
+    try:
+        columns = TableColumns.of(names, "The table to write")
+    except LabelError as error:
+        raise ConfigError(error.message, remedy=error.remedy) from error
+    if columns.extra:
+        raise ConfigError(
+            f"There is nothing to write into the columns {', '.join(columns.extra)}.",
+            remedy="Leave them out.",
+        )
+    return columns
+
+
+Cells = tuple[tuple[str, str], ...]
+"""Pairs (location for error messages, text of runs), one for each row of an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunsLabel:
+    """The `LabelReader` of run lengths; the mask is the union of all rows of an image.
+
+    Args:
+        cells: Cells of the image.
+        order: Pixel order of the runs.
+        class_index: Class index of the pixels inside runs.
+        grid: Grid of the image.
+    """
+
+    cells: Cells
+    order: Order
+    class_index: int
+    grid: GeoGrid
+
+    def read(self, window: Window | None = None) -> Mask:
+        """Return the classes inside `window` (default all).
+
+        Raises:
+            LabelError: See `labels.rle.codec.parse_runs`.
+        """
+        window = window or Window.whole(self.grid.shape)
+        drawn = np.zeros(window.shape_yx, dtype=np.bool_)
+        for bounds in self._bounds:
+            drawn |= draw_runs(bounds, self.grid.shape, self.order, window)
+        data = drawn.view(np.uint8) * np.uint8(self.class_index)
+        return Mask(data, np.ones_like(drawn), self.grid.crop(window))
+
+    @cached_property
+    def _bounds(self) -> list[Bounds]:
+        return [parse_runs(text, self.grid.shape, where=where) for where, text in self.cells]
+
+
+def _label_of(entry: SceneEntry, image: RasterSource, order: Order, class_index: int) -> RunsLabel:
+    return RunsLabel(entry.key, order, class_index, image.grid)
+
+
+def _recognises(path: Path) -> bool:
+    return bool(_tables_in(path)) if path.is_dir() else is_table(path)
+
+
+def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read a table, or a folder that holds one. Runs are decoded when their scene is read.
+
+    Raises:
+        LabelError: The file is not a table, or the order of the runs is neither given nor deduced.
+        DataError, LayoutError: See `find_images`.
+    """
+    path = _one_table(path)
+    table = RleTable.read(path)
+    folder = None if config.images is None else Path(config.images)
+    images = find_images(table, path, folder)
+    entries = _entries(table, images)
+    notes = []
+    if table.columns.extra:
+        notes.append(f"{path}: unused columns: {', '.join(table.columns.extra)}.")
+    drawn = [entry for entry in entries if not all(is_empty(text) for _, text in entry.key)]
+    if entries and not drawn:
+        notes.append(f"All {len(entries)} masks of {path} are empty.")
+    order: Order = config.order or "row"
+    read_label = partial(_label_of, class_index=labels.building_class)
+    if config.order is None and drawn:
+        opener = SceneOpener.of(config, partial(read_label, order=order))
+        spread = sorted({i * len(drawn) // MOST_SCENES for i in range(MOST_SCENES)})
+        some = [drawn[index] for index in spread]
+        scenes = list(scenes_with_runs(some, opener, lambda entry: entry.key))
+        order, note = deduce_order(table, scenes)
+        notes.append(note)
+    return SceneSet.of(
+        RLE.name,
+        path.stem,
+        config,
+        labels,
+        entries,
+        SceneOpener.of(config, partial(read_label, order=order)),
+        reading=f"{len(table.rows)} rows, runs {DIRECTION[order]}",
+        notes=notes,
+        label_file=path,
+    )
+
+
+def _one_table(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    tables = _tables_in(path)
+    if len(tables) == 1:
+        return tables[0]
+    found = ", ".join(table.name for table in tables) or "none"
+    raise LayoutError(
+        f"{path} is a folder; expected one table of run lengths in it, found {found}.",
+        remedy="Name the table itself.",
+    )
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.csv") if is_table(path))
+
+
+def _entries(table: RleTable, images: dict[str, Path]) -> tuple[SceneEntry, ...]:
+    """Return one entry for each image, with all its rows; ids drop the suffix if still unique."""
+    cells = table.cells()
+    plain = _path_as_id if table.columns.id is None else str
+    ids = [plain(name.removesuffix(images[name].suffix)) for name in cells]
+    if len(set(ids)) < len(ids):
+        ids = list(cells)
+    entries = (
+        SceneEntry(scene_id, images[name], scene_id.rpartition("/")[0], cells[name])
+        for scene_id, name in zip(ids, cells)
+    )
+    return tuple(sorted(entries, key=lambda entry: entry.id))
+
+
+def _path_as_id(name: str) -> str:
+    """Return a path as an id, without root and parent steps."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "/".join(part for part in parts if part not in ("/", ".."))
+
+
+RLE = SourceKind(
+    "rle",
+    "tables of run lengths (CSV)",
+    _recognises,
+    _read,
+    write_rle,
+    frozenset({"images", "order", "columns"}),
+)

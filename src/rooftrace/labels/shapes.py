@@ -1,0 +1,403 @@
+"""Labels made of polygons, which are drawn on the image's grid when a window is read.
+
+`ShapesLabel` has the polygons of one scene. `ShapeLayer` has those of a vector layer, which labels
+every scene that it covers in part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS
+from rasterio.features import rasterize
+
+from rooftrace.core.config import did_you_mean
+from rooftrace.core.errors import ConfigError, GeoreferenceError
+from rooftrace.core.types import GeoGrid, LabelReader, Mask, Window
+from rooftrace.io.georeferenced import WindowLabel
+from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.labels.config import LabelConfig
+from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
+
+__all__ = [
+    "IGNORE_NAME",
+    "OWN_FIELDS",
+    "LayerFile",
+    "ShapeLayer",
+    "ShapesLabel",
+    "clip_outlines",
+    "count_vanished",
+    "polygon_parts",
+    "valid_geometry",
+    "valid_polygons",
+]
+
+V = TypeVar("V", np.int16, np.int32)
+
+_FEW = 64
+"""Maximum number of pixel centres in a shape's box that are tested singly instead of drawn."""
+
+
+class ShapesLabel:
+    """The `LabelReader` of polygons. A pixel belongs to a shape if its centre lies inside.
+
+    Args:
+        geometry: (n,) shapely polygons or multipolygons in pixels of the image, x right and y
+            down; 0 is the outer edge of the first pixel. If two overlap, the later one wins.
+        classes: (n,) class index of each shape, or IGNORED.
+        grid: Grid of the image.
+    """
+
+    def __init__(
+        self, geometry: NDArray[np.object_], classes: Sequence[int], grid: GeoGrid
+    ) -> None:
+        self.geometry = np.asarray(geometry, dtype=object)
+        self.classes: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
+        self.grid = grid
+        if self.geometry.shape != self.classes.shape:
+            raise ValueError(f"{self.geometry.shape} shapes, but {self.classes.shape} classes")
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_tree", None)
+        return state
+
+    def read(self, window: Window | None = None) -> Mask:
+        """Return the classes inside `window` (default all), drawn from the shapes in it."""
+        window = window or Window.whole(self.grid.shape)
+        drawn = self._draw(self.classes, window)
+        return mask_of(drawn, self.grid.crop(window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
+        """Return (y, x) the number of the shape that gives each pixel its class, from 1; else 0."""
+        numbers = np.where(self.classes > 0, np.arange(1, len(self) + 1), 0)
+        return self._draw(numbers.astype(np.int32), window or Window.whole(self.grid.shape))
+
+    def read_outlines(self) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+        """Return the shapes as drawn, clipped at the edges of the image, and their classes."""
+        frame = shapely.box(0, 0, self.grid.width, self.grid.height)
+        return clip_outlines(self.geometry, self.classes, frame)
+
+    def _draw(self, values: NDArray[V], window: Window) -> NDArray[V]:
+        """Return the value of the topmost shape at each pixel of `window`, 0 without a shape."""
+        inside = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        chosen = np.sort(self._tree.query(inside))
+        drawn = np.zeros(window.shape_yx, dtype=values.dtype)
+        if len(chosen):
+            rasterize(
+                zip(self.geometry[chosen], values[chosen].tolist()),
+                out=drawn,
+                transform=Affine.translation(window.col, window.row),
+            )
+        return drawn
+
+    def vanished(self) -> NDArray[np.intp]:
+        """Return the indices of the shapes that colour no pixel because they are too small.
+
+        Shapes outside the image are not included, nor are shapes of which the image's edge leaves
+        too little: on a larger image they would be visible.
+        """
+        left, top, right, bottom = shapely.bounds(self.geometry).T
+        height, width = self.grid.shape
+        inside = (right > 0) & (bottom > 0) & (left < width) & (top < height)
+        doubtful = np.flatnonzero(inside)
+        # Most shapes cover the centre of the pixel in which their own centre lies.
+        for middle_of in (shapely.centroid, shapely.point_on_surface):
+            middle = middle_of(self.geometry[doubtful])
+            x, y = np.floor(shapely.get_x(middle)) + 0.5, np.floor(shapely.get_y(middle)) + 0.5
+            doubtful = doubtful[~shapely.contains_xy(self.geometry[doubtful], x, y)]
+        # For the others, all pixel centres in their box are tested if there are few.
+        col0, row0 = np.ceil(left[doubtful] - 0.5), np.ceil(top[doubtful] - 0.5)
+        cols = np.floor(right[doubtful] - 0.5) - col0 + 1
+        rows = np.floor(bottom[doubtful] - 0.5) - row0 + 1
+        counts = (rows * cols).astype(np.int64)
+        few = np.flatnonzero((counts > 0) & (counts <= _FEW))
+        owner = np.repeat(few, counts[few])
+        place = np.arange(len(owner)) - np.repeat(np.cumsum(counts[few]) - counts[few], counts[few])
+        x = col0[owner] + place % cols[owner] + 0.5
+        y = row0[owner] + place // cols[owner] + 0.5
+        shapes = self.geometry[doubtful]
+        held = np.zeros(len(doubtful), dtype=bool)
+        held[owner[shapely.contains_xy(shapes[owner], x, y)]] = True
+        # Only GDAL decides to which side a pixel centre on an outline belongs.
+        touched = counts > _FEW
+        touched[owner[shapely.intersects_xy(shapes[owner], x, y)]] = True
+        for index in np.flatnonzero(touched & ~held):
+            held[index] = _colours_any(shapes[index])
+        found: NDArray[np.intp] = doubtful[~held]
+        return found
+
+    @cached_property
+    def _vanished_xy(self) -> NDArray[np.float64]:
+        """(n, 2) centres of the shapes that colour no pixel."""
+        return shapely.get_coordinates(shapely.centroid(self.geometry[self.vanished()]))
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self.geometry)
+
+
+def clip_outlines(
+    geometry: NDArray[np.object_], classes: NDArray[np.int16], frame: shapely.Geometry
+) -> tuple[NDArray[np.object_], NDArray[np.int16]]:
+    """Return the parts of (n,) shapes inside a frame, as (m,) valid polygons with (m,) classes.
+
+    A shape that has several parts, or is cut into several, becomes one polygon for each part.
+    """
+    # Invalid shapes can be drawn, but their intersection would fail.
+    valid = valid_geometry(geometry)
+    outside = ~shapely.covered_by(valid, frame)
+    valid[outside] = shapely.intersection(valid[outside], frame)
+    parts, owner = polygon_parts(valid)
+    return parts, classes[owner]
+
+
+def valid_geometry(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) geometries made valid; their type may change."""
+    valid = geometry.copy()
+    invalid = ~shapely.is_valid(valid)
+    valid[invalid] = shapely.make_valid(valid[invalid])
+    return valid
+
+
+def valid_polygons(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) polygons made valid.
+
+    If a polygon falls into several parts, the largest is kept. A polygon without area becomes
+    empty.
+    """
+    valid = valid_geometry(polygons)
+    for index in np.flatnonzero(shapely.get_type_id(valid) != shapely.GeometryType.POLYGON):
+        parts = polygon_parts(valid[[index]])[0]
+        valid[index] = parts[shapely.area(parts).argmax()] if len(parts) else shapely.Polygon()
+    return valid
+
+
+def polygon_parts(
+    geometry: NDArray[np.object_],
+) -> tuple[NDArray[np.object_], NDArray[np.intp]]:
+    """Return (m,) the polygons inside (n,) geometries, and (m,) the index of their geometry."""
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():
+        parts, inner = shapely.get_parts(parts, return_index=True)
+        owner = owner[inner]
+    areal = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    return np.asarray(parts[areal], np.object_), owner[areal]
+
+
+def count_vanished(label: LabelReader | None) -> int:
+    """Return how many shapes of a scene or window colour no pixel; 0 for labels without shapes."""
+    whole = label.label if isinstance(label, WindowLabel) else label
+    if not isinstance(whole, ShapesLabel):
+        return 0
+    x, y = whole._vanished_xy.T
+    if not isinstance(label, WindowLabel):
+        return len(x)
+    window = label.window
+    cols, rows = np.floor(x), np.floor(y)
+    inside = (cols >= window.col) & (cols < window.col_stop)
+    return int((inside & (rows >= window.row) & (rows < window.row_stop)).sum())
+
+
+def _colours_any(shape: shapely.Geometry) -> bool:
+    left, top, right, bottom = shapely.bounds(shape).tolist()
+    col, row = math.floor(left) - 1, math.floor(top) - 1
+    size = math.ceil(bottom) - row + 1, math.ceil(right) - col + 1
+    return bool(rasterize([shape], size, transform=Affine.translation(col, row)).any())
+
+
+OWN_FIELDS = ("id", "class", "scene")
+"""Attributes of a layer that rooftrace wrote: order, class name, and one scene or null."""
+
+IGNORE_NAME = "ignore"
+"""Class name of unknown areas in a layer that rooftrace wrote."""
+
+_BEND_PX = 0.1
+"""Maximum error in pixels at the middle of a reprojected edge."""
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """A vector file and the meaning of its attribute.
+
+    It is small to pickle, and each process reads the file once.
+
+    Args:
+        path: Vector file.
+        building: Class index of every polygon, if no attribute names the class.
+        field: Attribute that names the class, or None.
+        rule: Meaning of the names.
+        own: Whether the layer has `OWN_FIELDS` and is read by them.
+        stamp: Modification time and size of the file, so that a changed file is read again.
+    """
+
+    path: Path
+    building: int
+    field: str | None
+    rule: NameRule
+    own: bool
+    stamp: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path, labels: LabelConfig, field: str | None = None) -> LayerFile:
+        """Examine the attributes of a file; with `field` None all polygons are buildings.
+
+        Raises:
+            ConfigError: There is no such attribute.
+            DataError: The file cannot be read, or does not have exactly one layer of polygons.
+        """
+        file = VectorFile(path)
+        own = field is None and set(OWN_FIELDS) <= set(file.fields)
+        # A GeoJSON without features has no attributes.
+        if field is not None and field not in file.fields and len(file.read()):
+            raise ConfigError(
+                f"{path} has no attribute {field!r}; it has "
+                f"{', '.join(file.fields) or 'none'}. {did_you_mean(field, file.fields)}".strip(),
+                remedy="Correct field, or leave it out: then every polygon is a building.",
+            )
+        status = path.stat()
+        return cls(
+            path,
+            labels.building_class,
+            "class" if own else field if field in file.fields else None,
+            labels.name_rule(),
+            own,
+            (status.st_mtime_ns, status.st_size),
+        )
+
+    def load(self) -> ShapeLayer:
+        """Return its polygons, from memory if this process has read them before.
+
+        Raises:
+            LabelError: A name is not a class.
+            DataError, GeoreferenceError: See `io.vector_read.VectorFile.read`.
+        """
+        return _load(self)
+
+    def label(self, grid: GeoGrid, scene_id: str | None = None) -> ShapesLabel:
+        """Return `ShapeLayer.label`; the label of a scene is cached for all its chips."""
+        return _label(self, grid, scene_id)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeLayer:
+    """The polygons of a layer.
+
+    Args:
+        geometry: (n,) valid shapely polygons and multipolygons in `crs`.
+        classes: (n,) int16 class index of each, or IGNORED.
+        scenes: (n,) id of the one scene to which each polygon belongs, or "".
+        crs: Coordinate system of the geometry.
+        notes: Repairs and omissions that the user should see.
+    """
+
+    geometry: NDArray[np.object_]
+    classes: NDArray[np.int16]
+    scenes: NDArray[np.object_]
+    crs: CRS
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+    @property
+    def bounds_xy(self) -> tuple[float, float, float, float]:
+        """Bounds (left, bottom, right, top) in the CRS; NaN without polygons."""
+        left, bottom, right, top = shapely.total_bounds(self.geometry)
+        return float(left), float(bottom), float(right), float(top)
+
+    def names_any(self, ids: Iterable[str]) -> bool:
+        """Return whether a polygon names one of these scenes as its own."""
+        return not frozenset(self.scenes.tolist()).isdisjoint(ids)
+
+    def label(self, grid: GeoGrid, scene_id: str | None = None) -> ShapesLabel:
+        """Return the polygons that intersect an image, in its pixels.
+
+        Args:
+            grid: Grid of the image; it has a CRS.
+            scene_id: Scene of the image; polygons of other scenes are left out. None keeps all.
+
+        Raises:
+            GeoreferenceError: The layer's CRS cannot be transformed to the image's.
+        """
+        assert grid.crs is not None
+        bounds = outline_bounds(grid, self.crs)
+        # If the image has no bounds in the layer's CRS, no polygon is near.
+        near = shapely.Point() if bounds is None else shapely.box(*bounds)
+        chosen = np.sort(self.tree.query(near))
+        if scene_id is not None:
+            chosen = chosen[np.isin(self.scenes[chosen].astype(str), ["", scene_id])]
+        pixel = float(np.sqrt(abs(grid.transform.determinant)))
+        in_image_crs = reprojected(self.geometry[chosen], self.crs, grid.crs, _BEND_PX * pixel)
+        pixels = np.asarray(shapely.transform(in_image_crs, grid.to_pixels), np.object_)
+        if not np.isfinite(shapely.get_coordinates(pixels)).all():
+            raise GeoreferenceError(
+                f"Footprints in {self.crs.name!r} cannot be transformed to {grid.crs.name!r}, the "
+                "coordinate system of an image that they intersect.",
+                remedy="Reproject the footprints with ogr2ogr -t_srs, or correct those that are "
+                "far away.",
+            )
+        inside = shapely.intersects(pixels, shapely.box(0, 0, grid.width, grid.height))
+        return ShapesLabel(pixels[inside], self.classes[chosen][inside].tolist(), grid)
+
+    @cached_property
+    def tree(self) -> shapely.STRtree:
+        """Spatial index of `geometry`."""
+        return shapely.STRtree(self.geometry)
+
+
+# One layer serves a whole set; a training run may have one layer for each place.
+@lru_cache(maxsize=16)
+def _load(file: LayerFile) -> ShapeLayer:
+    fields = OWN_FIELDS if file.own else () if file.field is None else (file.field,)
+    layer = VectorFile(file.path).read(fields)
+    count = len(layer)
+    classes: NDArray[np.int16] = np.full(count, file.building, np.int16)
+    drawn = np.ones(count, np.bool_)
+    if file.field is not None:
+        names = layer.values[file.field]
+        for name in sorted(set(names.tolist())):
+            where = f"{file.path}, attribute {file.field!r},"
+            unknown = file.own and name == IGNORE_NAME
+            index = IGNORED if unknown else file.rule.index_of(name, where)
+            chosen = names == name
+            if index is None:
+                drawn[chosen] = False
+            else:
+                classes[chosen] = index
+    order = np.flatnonzero(drawn)
+    if file.own:
+        # FlatGeobuf reorders features, but the later of two overlapping polygons must win.
+        ids = [int(text) if text.isdecimal() else count for text in layer.values["id"].tolist()]
+        order = order[np.argsort(np.array(ids)[order], kind="stable")]
+    empty = np.full(count, "", np.object_)
+    scenes = layer.values["scene"] if file.own else empty
+    notes = []
+    if layer.repaired:
+        notes.append(
+            f"{layer.repaired} of {count} outlines in {file.path} were invalid and are repaired."
+        )
+    if layer.without_outline:
+        notes.append(
+            f"{layer.without_outline} features in {file.path} have no outline and are left out."
+        )
+    return ShapeLayer(layer.geometry[order], classes[order], scenes[order], layer.crs, tuple(notes))
+
+
+# The chips of a scene are read one after another; labels may be large, so few are kept.
+@lru_cache(maxsize=8)
+def _label(file: LayerFile, grid: GeoGrid, scene_id: str | None) -> ShapesLabel:
+    return file.load().label(grid, scene_id)

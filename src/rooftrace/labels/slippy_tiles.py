@@ -1,0 +1,527 @@
+"""Read slippy tiles with footprints, georeferenced by their names; write scenes as such tiles."""
+
+from __future__ import annotations
+
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log2
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
+from rooftrace.core.types import Raster, RasterSource
+from rooftrace.io.files import replacing
+from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.image_write import write_raster
+from rooftrace.io.mosaic import TileMosaic
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import RasterFile, open_raster
+from rooftrace.io.reproject import outline_bounds, reprojected
+from rooftrace.io.resample import warped
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.vector_write import write_polygons
+from rooftrace.io.web_mercator import WORLD_M, TileName, tiles_over, web_mercator
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.footprints import (
+    DIGITS,
+    LONLAT,
+    LayerBuilder,
+    georeferenced_set,
+    one_vector_file,
+    out_of_reach,
+    scene_crs,
+    vector_files,
+)
+from rooftrace.labels.image_files import is_image_file, matches_glob
+from rooftrace.labels.shapes import LayerFile, ShapeLayer
+from rooftrace.labels.source import (
+    Progress,
+    SceneEntry,
+    SceneSet,
+    SourceKind,
+    WriteOptions,
+    WriteResult,
+)
+
+__all__ = ["TILES", "TileFolder", "find_tiles", "open_mosaic", "write_tiles"]
+
+_TILE_PX = 256
+_MOST_FINER = 3
+"""Maximum number of zooms finer than the scenes; each zoom multiplies the tiles by four."""
+
+_KEPT_OPEN = 16
+"""Maximum number of images that stay open."""
+
+_BEND = 1e-7
+"""Maximum error in degrees along the edge of a scene: a centimetre."""
+
+
+def write_tiles(
+    source: SceneSet, out: Path, options: WriteOptions, progress: Progress | None
+) -> WriteResult:
+    """Write `OUT/images/z/x/y.png` of 256 px and `OUT/labels.geojson`.
+
+    Partly covered tiles are RGBA. Scenes that are already tiles of the zoom are copied. If several
+    scenes show the same ground, the one whose pixel size is nearest to the zoom's goes first.
+    Images that PNG cannot store (more bands, other types) become GeoTIFFs.
+
+    Args:
+        source: Georeferenced scenes.
+        out: Folder to write.
+        options: Options, of which `zoom` is used. The default is the zoom nearest to the scenes'
+            metres per pixel. If all scenes are tiles, it is the finest of their zooms, and scenes
+            of other zooms are left out.
+        progress: Called with the number of finished tiles and the total number.
+
+    Raises:
+        GeoreferenceError: A scene has no CRS, or lies outside Web Mercator.
+        ConfigError: The zoom is much finer than the scenes.
+        DataError: Scenes with different bands or types fall into one tile.
+        ExportError: A file cannot be written.
+    """
+    extents = [_SceneExtent.of(source, entry) for entry in source.entries]
+    zoom = _zoom(extents, options.zoom)
+    notes = []
+    exact = [g for g in extents if g.tile is not None and g.tile.zoom == zoom]
+    if exact and len(exact) < len(extents) and all(g.tile is not None for g in extents):
+        others = len(extents) - len(exact)
+        notes.append(f"{others} scenes are tiles of other zooms than {zoom}, and are left out.")
+        extents = exact
+    extents.sort(key=lambda g: (g.tile is None or g.tile.zoom != zoom, abs(g.zoom - zoom)))
+    plan = _plan(extents, zoom)
+    images = _OpenImages(source)
+    written = copied = 0
+    for number, (tile, over) in enumerate(sorted(plan.items())):
+        path = out / "images" / str(tile.zoom) / str(tile.col) / str(tile.row)
+        if over[0].tile == tile and _copy_tile(images.of(over[0].entry), over[0].entry, path):
+            copied += 1
+            written += 1
+        else:
+            written += _write_tile(tile, [images.of(extent.entry) for extent in over], path)
+        if progress is not None:
+            progress(number + 1, len(plan))
+    outlines = LayerBuilder(source.classes, LONLAT)
+    for extent, within in zip(extents, _shares(extents)):
+        scene = source.open_scene(extent.entry)
+        outlines.add(scene, scene_id=None, within=within)
+    geometry, columns = outlines.layer()
+    write_polygons(out / "labels.geojson", geometry, columns, LONLAT, digits=DIGITS)
+    kept = f", {copied} of them copied as they are" if copied else ""
+    notes.append(f"{len(extents)} scenes became {written} tiles of zoom {zoom}{kept}.")
+    return WriteResult(out, written, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _SceneExtent:
+    """Position and resolution of a scene.
+
+    Args:
+        entry: Entry of the scene.
+        polygon: Outline in EPSG:3857.
+        zoom: Fractional zoom at which tiles of 256 px have the scene's pixel size.
+        tile: Tile that the scene shows exactly, or None.
+    """
+
+    entry: SceneEntry
+    polygon: shapely.Polygon
+    zoom: float
+    tile: TileName | None
+
+    @classmethod
+    def of(cls, source: SceneSet, entry: SceneEntry) -> _SceneExtent:
+        scene = source.open_scene(entry)
+        crs, grid = scene_crs(scene), scene.image.grid
+        corners = np.array([[0, 0], [grid.width, 0], [grid.width, grid.height], [0, grid.height]])
+        xs, ys = grid.to_world(corners[:, 0].astype(float), corners[:, 1].astype(float))
+        frame = np.empty(1, np.object_)
+        frame[0] = shapely.Polygon(np.stack([xs, ys], axis=1))
+        polygon = reprojected(frame, crs, web_mercator(), 0.01)[0]
+        # Written so that NaN counts as outside as well.
+        if not np.abs(shapely.get_coordinates(polygon)).max() <= WORLD_M / 2 + 1:
+            raise GeoreferenceError(
+                f"{scene.image.name} lies outside Web Mercator, the system of slippy tiles.",
+                remedy="Leave out scenes beyond 85° north or south, or correct the coordinate "
+                "system.",
+            )
+        pixel = (polygon.area / (grid.height * grid.width)) ** 0.5
+        return cls(entry, polygon, log2(WORLD_M / _TILE_PX / pixel), TileName.of(grid))
+
+
+def _zoom(extents: Sequence[_SceneExtent], asked: int | None) -> int:
+    tiles = [extent.tile.zoom for extent in extents if extent.tile is not None]
+    if asked is None and len(tiles) == len(extents):
+        return max(tiles)
+    native = max(0, round(median(extent.zoom for extent in extents)))
+    finest = round(max(extent.zoom for extent in extents))
+    if asked is not None and asked > finest + _MOST_FINER:
+        raise ConfigError(
+            f"zoom = {asked} was given, but the pixel size of the scenes is that of zoom {native}.",
+            remedy=f"Choose a zoom up to {finest + _MOST_FINER}, or leave it out.",
+        )
+    return native if asked is None else asked
+
+
+def _plan(extents: Sequence[_SceneExtent], zoom: int) -> dict[TileName, list[_SceneExtent]]:
+    """Return the scenes from which each tile is made, in order of precedence."""
+    plan: dict[TileName, list[_SceneExtent]] = {}
+    for extent in extents:
+        if extent.tile is not None and extent.tile.zoom == zoom:
+            plan.setdefault(extent.tile, []).append(extent)
+            continue
+        shapely.prepare(extent.polygon)
+        for tile in tiles_over(extent.polygon.bounds, zoom):
+            if extent.polygon.intersects(shapely.box(*tile.bounds_xy)):
+                plan.setdefault(tile, []).append(extent)
+    return plan
+
+
+class _OpenImages:
+    """Least-recently-used cache of open images."""
+
+    def __init__(self, source: SceneSet) -> None:
+        self._source = source
+        self._open: OrderedDict[str, RasterSource] = OrderedDict()
+
+    def of(self, entry: SceneEntry) -> RasterSource:
+        if entry.id not in self._open:
+            self._open[entry.id] = self._source.open_scene(entry).image
+            if len(self._open) > _KEPT_OPEN:
+                _, old = self._open.popitem(last=False)
+                if isinstance(old, (RasterFile, GeoreferencedSource)):
+                    old.close()
+        self._open.move_to_end(entry.id)
+        return self._open[entry.id]
+
+
+def _copy_tile(image: RasterSource, entry: SceneEntry, path: Path) -> bool:
+    """Copy the file of a tile if it describes itself fully; return whether it was copied."""
+    file = image.source if isinstance(image, GeoreferencedSource) else image
+    if entry.image is None or not (isinstance(file, RasterFile) and file.is_self_describing):
+        return False
+    with replacing(path.with_name(path.name + entry.image.suffix.lower())) as partial:
+        shutil.copyfile(entry.image, partial)
+    return True
+
+
+def _write_tile(tile: TileName, images: Sequence[RasterSource], path: Path) -> bool:
+    """Write a tile that has a valid pixel; return whether it was written."""
+    grid = tile.grid((_TILE_PX, _TILE_PX))
+    whole = warped(images[0], grid)
+    for image in images[1:]:
+        if whole.valid.all():
+            break
+        more = warped(image, grid)
+        if (more.data.shape, more.data.dtype) != (whole.data.shape, whole.data.dtype):
+            raise DataError(
+                f"{images[0].name} has {images[0].bands} bands of {images[0].dtype} and "
+                f"{image.name} has {image.bands} of {image.dtype}; both fall into the tile {tile}.",
+                remedy="Write them into different folders, selected with --glob.",
+            )
+        fill = more.valid & ~whole.valid
+        whole.data[:, fill] = more.data[:, fill]
+        whole.valid[fill] = True
+    if not whole.valid.any():
+        return False
+    if whole.data.dtype == np.uint8 and len(whole.data) in (1, 3):
+        with replacing(path.with_name(path.name + ".png")) as partial:
+            _to_pil(whole).save(partial, format="PNG")
+    else:
+        write_raster(path.parent, path.name, ArraySource(whole.data, grid, whole.valid))
+    return True
+
+
+def _to_pil(raster: Raster) -> Image.Image:
+    bands: list[NDArray[np.uint8]] = [*raster.data]
+    if not raster.valid.all():
+        bands.append(np.where(raster.valid, np.uint8(255), np.uint8(0)))
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[len(bands)]
+    return Image.merge(mode, [Image.fromarray(band) for band in bands])
+
+
+def _shares(extents: Sequence[_SceneExtent]) -> list[shapely.Geometry | None]:
+    """Return the part of each scene that no earlier scene shows, in degrees; None for all of it.
+
+    Ground that two scenes show has one label: that of the scene with precedence.
+    """
+    polygons = np.array([extent.polygon for extent in extents], np.object_)
+    shares: list[shapely.Geometry | None] = []
+    tree = shapely.STRtree(polygons)
+    for index, polygon in enumerate(polygons):
+        near = np.sort(tree.query(polygon, predicate="intersects"))
+        before = polygons[near[near < index]]
+        # Neighbours that only share an edge do not count.
+        before = before[shapely.area(shapely.intersection(before, polygon)) > polygon.area * 1e-6]
+        if not len(before):
+            shares.append(None)
+            continue
+        own = np.empty(1, np.object_)
+        own[0] = polygon.difference(shapely.union_all(before))
+        shares.append(reprojected(own, web_mercator(), LONLAT, _BEND)[0])
+    return shares
+
+
+_MOST_PX = 2**33
+"""Number of pixels up to which a mosaic may be arbitrarily sparse."""
+
+_LEAST_COVERED = 1000
+"""Maximum number of tile places per existing tile in a larger mosaic."""
+
+
+@dataclass(frozen=True)
+class TileFolder:
+    """Contents of a folder of tiles.
+
+    Args:
+        root: Folder that was given.
+        top: Folder of its images: `root/images`, or `root` itself.
+        paths: Image files by tile.
+        others: Images whose names are not tiles.
+    """
+
+    root: Path
+    top: Path
+    paths: dict[TileName, Path]
+    others: tuple[Path, ...] = ()
+
+    @cached_property
+    def zooms(self) -> tuple[int, ...]:
+        """Zooms of the tiles in ascending order."""
+        return tuple(sorted({tile.zoom for tile in self.paths}))
+
+    def of_zoom(self, zoom: int) -> dict[TileName, Path]:
+        """Return the tiles of one zoom.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        if zoom not in self.zooms:
+            raise ConfigError(
+                f"zoom = {zoom} was given, but {self.top} has tiles of zoom {_listed(self.zooms)}.",
+                remedy="Choose one of them.",
+            )
+        return {tile: path for tile, path in self.paths.items() if tile.zoom == zoom}
+
+
+def find_tiles(root: Path) -> TileFolder:
+    """Find the images of `root/images` or else `root` named `OAM-x-y-z.ext` or `z/x/y.ext`.
+
+    Only subfolders whose name is a number are searched.
+
+    Raises:
+        LayoutError: Two images show one tile.
+    """
+    top = root / "images" if (root / "images").is_dir() else root
+    paths: dict[TileName, Path] = {}
+    others: list[Path] = []
+    for path in _files(top):
+        tile = TileName.parse(path.absolute())
+        if not is_image_file(path):
+            continue
+        if tile is None:
+            others.append(path)
+            continue
+        other = paths.setdefault(tile, path)
+        if other is not path:
+            raise LayoutError(
+                f"Two images show the tile {tile}: {other} and {path}.",
+                remedy="Keep one of them.",
+            )
+    return TileFolder(root, top, dict(sorted(paths.items())), tuple(others))
+
+
+def open_mosaic(
+    folder: Path, zoom: int | None = None, nodata: NodataRule | None = None
+) -> TileMosaic:
+    """Open a folder of tiles as one georeferenced scene; the header of one tile is read.
+
+    Args:
+        folder: Folder of tiles, see `find_tiles`.
+        zoom: Zoom of the tiles; may be omitted if all have the same.
+        nodata: Nodata rule besides each tile's own nodata.
+
+    Raises:
+        ConfigError: There are several zooms and none was chosen, or the chosen one does not exist.
+        DataError: There are no tiles, or they are so scattered that the scene is almost empty.
+    """
+    found = find_tiles(folder) if folder.is_dir() else TileFolder(folder, folder, {})
+    if not found.paths:
+        raise DataError(
+            f"{folder} has no tiles: no image is named OAM-x-y-z.png or z/x/y.png.",
+            remedy="Give the folder of the tiles or of their zooms.",
+        )
+    if zoom is None and len(found.zooms) > 1:
+        raise ConfigError(
+            f"{folder} has tiles of zoom {_listed(found.zooms)}; a mosaic has only one zoom.",
+            remedy=f"Choose one, for example --zoom {found.zooms[-1]}.",
+        )
+    tiles = found.of_zoom(found.zooms[0] if zoom is None else zoom)
+    rows, cols = {tile.row for tile in tiles}, {tile.col for tile in tiles}
+    first = TileName(next(iter(tiles)).zoom, min(rows), min(cols))
+    count = (max(rows) - first.row + 1, max(cols) - first.col + 1)
+    sources = {
+        (tile.row - first.row, tile.col - first.col): open_raster(path, nodata=nodata, trusted=True)
+        for tile, path in tiles.items()
+    }
+    height, width = next(iter(sources.values())).grid.shape
+    shape = (count[0] * height, count[1] * width)
+    if shape[0] * shape[1] > max(_MOST_PX, _LEAST_COVERED * len(tiles) * height * width):
+        raise DataError(
+            f"The {len(tiles)} tiles of {folder} are scattered over {count[0]} × {count[1]} places "
+            f"({shape[0]} × {shape[1]} pixels).",
+            remedy="Put the tiles of each place into a separate folder.",
+        )
+    grid = first.grid((height, width)).resampled(shape, (1.0, 1.0))
+    return TileMosaic(sources, (height, width), grid, str(folder))
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name.isdecimal():
+                yield from _files(path)
+        elif not path.name.startswith("."):
+            yield path
+
+
+def _label_files(root: Path) -> list[Path]:
+    """Return the vector files that may hold the footprints of a folder of tiles.
+
+    These are the files of the first folder that has one: the given folder, then the folder of its
+    zooms. Of the folder around that, only `labels.*` and files with the name of the folder of tiles
+    count: other files there may be areas, results or labels of other images.
+    """
+    absolute = root.absolute()
+    while absolute.name.isdecimal():
+        absolute = absolute.parent
+    for folder in dict.fromkeys([root, absolute]):
+        if found := vector_files(folder):
+            return found
+    known = {"labels", absolute.name.casefold()}
+    if absolute.name != "images" and (absolute.parent / "images").is_dir():
+        # `labels.*` belongs to the folder `images`.
+        known.discard("labels")
+    return [path for path in vector_files(absolute.parent) if path.stem.casefold() in known]
+
+
+def _label_file(root: Path) -> Path:
+    """Return the vector file of a folder of tiles.
+
+    Raises:
+        LayoutError: There is none, or there are several.
+    """
+    return one_vector_file(
+        _label_files(root),
+        f"There is no vector file of footprints in {root}, nor labels.geojson or labels.gpkg "
+        "beside the folder of tiles.",
+    )
+
+
+def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
+    """Read a folder of tiles with a vector file, or the vector file with `images`."""
+    if path.is_dir():
+        found, vector = find_tiles(path), _label_file(path)
+    else:
+        given = Path(config.images or "")
+        if config.images is None or not given.is_dir():
+            raise LayoutError(
+                f"{path} is a file; images is {'not a folder' if config.images else 'not given'}.",
+                remedy="Give the folder of its tiles with --images.",
+            )
+        found, vector = find_tiles(given), path
+    tiles = found.paths if config.zoom is None else found.of_zoom(config.zoom)
+    tiles = {tile: file for tile, file in tiles.items() if matches_glob(file, config.globs)}
+    if not tiles:
+        raise DataError(
+            f"{found.top} has no tiles{f' that match {list(config.globs)}' * bool(config.globs)}:"
+            " no matching image is named OAM-x-y-z.png or z/x/y.png.",
+            remedy="Give the folder of the tiles or of their zooms.",
+        )
+    file = LayerFile.of(vector, labels, config.field)
+    _check_reach(tiles, file)
+    # The group of a tile does not depend on the chosen zoom.
+    lowest = found.zooms[0]
+    entries = [
+        SceneEntry(
+            image.relative_to(found.top).with_suffix("").as_posix(),
+            image,
+            str(tile.parent(lowest)),
+            tile,
+        )
+        for tile, image in tiles.items()
+    ]
+    return georeferenced_set(
+        TILES.name,
+        path.resolve().name if path.is_dir() else path.stem,
+        entries,
+        file,
+        config,
+        labels,
+        notes=_notes(found, tiles),
+    )
+
+
+def _notes(found: TileFolder, tiles: dict[TileName, Path]) -> tuple[str, ...]:
+    notes = []
+    zooms = {tile.zoom for tile in tiles}
+    if any(tile.parent(zoom) in tiles for tile in tiles for zoom in zooms if zoom < tile.zoom):
+        notes.append(
+            f"The same ground is present at zooms {_listed(sorted(zooms))}: split with --by group, "
+            "or choose one zoom."
+        )
+    if found.others:
+        names = ", ".join(path.name for path in found.others[:3])
+        notes.append(f"{len(found.others)} images in {found.top} are not named as tiles: {names}.")
+    return tuple(notes)
+
+
+def _check_reach(tiles: dict[TileName, Path], file: LayerFile) -> None:
+    layer = file.load()
+    if not len(layer) or _reaches(tiles, layer):
+        return
+    bounds = [outline_bounds(tile.grid((1, 1)), LONLAT) for tile in tiles]
+    remedy = ""
+    if _reaches([tile.flipped() for tile in tiles], layer):
+        remedy = (
+            "They match if rows are counted from the south, as in TMS: rename each tile to row "
+            "2^zoom - 1 - row."
+        )
+    known = [found for found in bounds if found is not None]
+    raise out_of_reach(file.path, layer, known, "tiles", remedy)
+
+
+def _reaches(tiles: Iterable[TileName], layer: ShapeLayer) -> bool:
+    for tile in tiles:
+        bounds = outline_bounds(tile.grid((1, 1)), layer.crs)
+        if bounds is not None and len(layer.tree.query(shapely.box(*bounds), "intersects")):
+            return True
+    return False
+
+
+def _listed(zooms: Iterable[int]) -> str:
+    return ", ".join(map(str, zooms))
+
+
+def _recognises(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    top = path / "images" if (path / "images").is_dir() else path
+    tiles = (file for file in _files(top) if TileName.parse(file.absolute()) is not None)
+    return any(map(is_image_file, tiles)) and bool(_label_files(path))
+
+
+TILES = SourceKind(
+    "tiles",
+    "slippy tiles by name, and the polygons of a vector file",
+    _recognises,
+    _read,
+    write_tiles,
+    frozenset({"images", "field", "zoom"}),
+)

@@ -1,0 +1,470 @@
+"""Define the scene set, into which every kind of labelled data is read, and map over its scenes.
+
+Scenes are opened one at a time. `map_entries` applies a function to all of them on all cores;
+`count_classes` counts the pixels of each class in this way, and `filter_by_built_up` keeps scenes
+by their share of buildings.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import Scene, Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+
+__all__ = [
+    "BLOCK_PX",
+    "ClassCounts",
+    "Progress",
+    "SceneEntry",
+    "SceneSet",
+    "SourceKind",
+    "WriteOptions",
+    "WriteResult",
+    "built_up_shares",
+    "count_classes",
+    "filter_by_built_up",
+    "map_entries",
+]
+
+Progress = Callable[[int, int], None]
+"""Callback that receives the number of finished items and the total number."""
+
+
+@dataclass(frozen=True, slots=True)
+class SceneEntry:
+    """One scene, known before its image is opened.
+
+    Args:
+        id: Name that is unique within the set; contains `/` if the scene lies in folders.
+        image: Image file, or None if the image is not a file of its own (a chip of a scene).
+        group: See `Scene.group`.
+        key: Picklable data that the set's opener needs to find the label.
+        gsd_m: Metres per pixel that the label file states, for images without georeference.
+    """
+
+    id: str
+    image: Path | None
+    group: str = ""
+    key: Any = None
+    gsd_m: float | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of this scene alone: its image and, if it has one, its mask."""
+        if isinstance(self.key, tuple) and self.key and isinstance(self.key[0], SceneEntry):
+            # A chip, whose key is the entry of its scene and a window.
+            return self.key[0].files
+        return tuple(part for part in (self.image, self.key) if isinstance(part, Path))
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """A `LabelSource`: scenes of one kind of data, opened one at a time.
+
+    Creating a set reads label files, but no image. Iteration opens the header of each image in
+    turn; pixels are read when a scene is read. A set can be pickled.
+
+    Args:
+        name: Name of the set in reports.
+        kind: Name of the `SourceKind` that read it.
+        classes: Class names by class index.
+        building_class: Index of the class whose footprints are drawn.
+        entries: Labelled scenes that are used, sorted by id.
+        open_scene: Picklable callable that opens the scene of an entry.
+        share: Weight of the set when training samples are drawn, if the user gave one.
+        reading: Description of how the data was interpreted.
+        unlabelled: Images without a label.
+        notes: Assumptions and omissions that the user should see.
+        class_counts: Pixels of each class in the scenes, if they were counted.
+        label_file: File that holds the labels of all scenes, if they are not in files of their own.
+    """
+
+    name: str
+    kind: str
+    classes: tuple[str, ...]
+    building_class: int
+    entries: tuple[SceneEntry, ...]
+    open_scene: Callable[[SceneEntry], Scene]
+    share: float | None = None
+    reading: str = ""
+    unlabelled: tuple[SceneEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+    class_counts: ClassCounts | None = None
+    label_file: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        default_name: str,
+        config: SourceConfig,
+        labels: LabelConfig,
+        entries: Iterable[SceneEntry],
+        open_scene: Callable[[SceneEntry], Scene],
+        *,
+        reading: str,
+        unlabelled: Iterable[SceneEntry] = (),
+        notes: Iterable[str] = (),
+        label_file: Path | None = None,
+    ) -> SceneSet:
+        """Return a set whose name, classes and share are those of its configuration."""
+        return cls(
+            config.name or default_name, kind, labels.classes, labels.building_class,
+            tuple(entries), open_scene, config.share, reading, tuple(unlabelled), tuple(notes),
+            label_file=label_file,
+        )  # fmt: skip
+
+    @property
+    def files(self) -> Iterator[Path]:
+        """Files that the labelled scenes are read from; those of a chip's scene come repeatedly."""
+        if self.label_file is not None:
+            yield self.label_file
+        for entry in self.entries:
+            yield from entry.files
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self.entries)
+
+    @property
+    def all_ids(self) -> tuple[str, ...]:
+        """Ids of the labelled scenes and of the images without a label."""
+        return tuple(entry.id for entry in (*self.entries, *self.unlabelled))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self.open_scene(entry) for entry in self.entries)
+
+    def opened(self, progress: Progress | None = None) -> Iterator[tuple[SceneEntry, Scene]]:
+        """Yield each entry with its scene, and report progress after each scene."""
+        for number, entry in enumerate(self.entries):
+            yield entry, self.open_scene(entry)
+            if progress is not None:
+                progress(number + 1, len(self))
+
+    def subset(self, ids: Sequence[str]) -> SceneSet:
+        """Return the set with only those scenes whose id is in `ids`."""
+        return self.where(frozenset(ids).__contains__)
+
+    def where(self, keep: Callable[[str], bool]) -> SceneSet:
+        """Return the set with only those scenes whose id `keep` accepts."""
+        return replace(self, entries=tuple(entry for entry in self.entries if keep(entry.id)))
+
+    def only_unlabelled(self) -> SceneSet:
+        """Return the images without a label as a set; its scenes have the label None."""
+        return replace(self, entries=self.unlabelled, unlabelled=())
+
+    def with_unlabelled(self) -> SceneSet:
+        """Return labelled and unlabelled images as one set, sorted by id."""
+        both = sorted((*self.entries, *self.unlabelled), key=lambda entry: entry.id)
+        return replace(self, entries=tuple(both), unlabelled=())
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """Options for writing a set.
+
+    Args:
+        images: `refer` makes label files name the images where they lie (relative where
+            possible); `copy` copies the images beside the labels. An image that is not a file is
+            always written.
+        order: Pixel order of run lengths in RLE tables.
+        columns: Columns of an RLE table: `img_id,img_path,mask_rle` or `ImageId,EncodedPixels`.
+        zoom: Zoom of slippy tiles.
+    """
+
+    images: Literal["refer", "copy"] = "refer"
+    order: Literal["row", "column"] | None = None
+    columns: tuple[str, ...] | None = None
+    zoom: int | None = None
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """Result of writing a set.
+
+    Args:
+        path: File or folder that `rooftrace` accepts as DATA again.
+        scenes: Number of scenes written.
+        notes: Facts that the format could not hold, for the user to see.
+    """
+
+    path: Path
+    scenes: int
+    notes: tuple[str, ...] = ()
+
+
+Reader = Callable[[Path, SourceConfig, LabelConfig], SceneSet]
+Writer = Callable[[SceneSet, Path, WriteOptions, Progress | None], WriteResult]
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of labelled data.
+
+    Args:
+        name: Value of `kind` in a configuration.
+        summary: One-line description.
+        recognises: Function that decides whether a path holds this kind of data. It reads only
+            names and the beginnings of files.
+        read: Function (path, config, labels) that returns a set. Paths in `config` are resolved.
+        write: Function (set, out, options, progress); None if the kind cannot be written.
+        options: Fields of `SourceConfig` and `WriteOptions` that the kind accepts besides the
+            common ones. Any other field that is given is an error; none is ignored.
+    """
+
+    name: str
+    summary: str
+    recognises: Callable[[Path], bool]
+    read: Reader
+    write: Writer | None = None
+    options: frozenset[str] = frozenset()
+
+
+T = TypeVar("T")
+
+_TRIAL_S = 0.3
+"""Seconds of work in this process from which the duration of the rest is estimated."""
+
+_WORTH_S = 4.0
+"""Estimated seconds of remaining work from which starting more processes pays off."""
+
+_CHUNK = 32
+"""Number of entries that are sent to a process at a time."""
+
+_CHUNKS_AHEAD = 4
+"""Maximum number of pending chunks per process, which bounds the memory."""
+
+
+def map_entries(
+    source: SceneSet,
+    work: Callable[[SceneSet, SceneEntry], T],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[T, ...]:
+    """Return `work` applied to every entry of a set; the same on any number of processes.
+
+    A script that calls this function must be guarded by `if __name__ == "__main__":`, as
+    `multiprocessing` requires.
+
+    Args:
+        work: Function (set without its entries, entry). It must be defined at module level, as
+            it is sent to other processes.
+        workers: Number of processes; 1 does everything in this process. The default is the number
+            of cores if there is enough work, otherwise 1.
+        progress: Called with the number of finished entries and the total number.
+
+    Raises:
+        DataError: A process ended unexpectedly, most likely for lack of memory.
+    """
+    bare = replace(source, entries=(), unlabelled=(), class_counts=None)
+    started = time.monotonic()
+    done: list[T] = []
+    for entry in source.entries:
+        spent = time.monotonic() - started
+        left_s = spent / max(len(done), 1) * (len(source) - len(done))
+        if workers != 1 and spent > _TRIAL_S and left_s > _WORTH_S:
+            break
+        done.append(work(bare, entry))
+        if progress is not None:
+            progress(len(done), len(source))
+    rest = source.entries[len(done) :]
+    if rest:
+        for chunk in _in_processes(bare, rest, work, workers or _cores()):
+            done += chunk
+            if progress is not None:
+                progress(len(done), len(source))
+    return tuple(done)
+
+
+def _in_processes(
+    source: SceneSet,
+    entries: Sequence[SceneEntry],
+    work: Callable[[SceneSet, SceneEntry], T],
+    workers: int,
+) -> Iterator[list[T]]:
+    """Yield the results of all entries in order, a chunk at a time."""
+    # A fork of this process would share the locks of its threads.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(source, work))
+    chunks = (entries[i : i + _CHUNK] for i in range(0, len(entries), _CHUNK))
+    waiting: deque[Future[list[T]]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_work_on, chunk))
+            if len(waiting) >= workers * _CHUNKS_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "A process that read images ended unexpectedly.",
+            remedy="Check whether the memory was used up. This also happens in a script that is "
+            'not guarded by if __name__ == "__main__":.',
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_TASK: tuple[SceneSet, Callable[[SceneSet, SceneEntry], Any]] | None = None
+"""Set and function of a worker process. Labels may be large, so they are sent only once."""
+
+
+def _begin(source: SceneSet, work: Callable[[SceneSet, SceneEntry], Any]) -> None:
+    global _TASK  # noqa: PLW0603
+    cv2.setNumThreads(1)
+    _TASK = source, work
+
+
+def _work_on(entries: Sequence[SceneEntry]) -> list[Any]:
+    assert _TASK is not None
+    source, work = _TASK
+    return [work(source, entry) for entry in entries]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+BLOCK_PX = 256
+"""Side in pixels of the squares of a scene that are counted separately."""
+
+_STRIP_PX = 2**24
+"""Approximate number of pixels in a strip; larger scenes are read in strips of this size."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Pixels of each class in scenes.
+
+    Args:
+        blocks: Mapping from scene id to (block row, block column, class) int32. Each value is the
+            number of pixels of a class that are valid in both image and label, in squares of
+            `BLOCK_PX`. Squares at the right and lower edge are cut.
+    """
+
+    blocks: Mapping[str, NDArray[np.int32]]
+
+    def counts(self, scene_id: str) -> NDArray[np.int64]:
+        """Return the (class,) pixel counts of one scene."""
+        total: NDArray[np.int64] = self.blocks[scene_id].sum(axis=(0, 1), dtype=np.int64)
+        return total
+
+
+def count_classes(source: SceneSet, *, progress: Progress | None = None) -> ClassCounts:
+    """Count the pixels of every labelled scene of a set, several scenes at a time.
+
+    All labels and images are read once; an image says where nodata is. Scenes that were counted
+    before (`SceneSet.class_counts`) are not counted again.
+
+    Raises:
+        DataError: An image or a label cannot be read. The error may be of a subclass.
+    """
+    known = dict(source.class_counts.blocks) if source.class_counts is not None else {}
+    missing = tuple(entry for entry in source.entries if entry.id not in known)
+    found = map_entries(replace(source, entries=missing), _count, progress=progress)
+    known.update(zip((entry.id for entry in missing), found))
+    return ClassCounts({entry.id: known[entry.id] for entry in source.entries})
+
+
+def built_up_shares(source: SceneSet, counted: ClassCounts) -> NDArray[np.float64]:
+    """Return the (n,) share of building pixels among the known pixels of each scene.
+
+    The share of a scene without known pixels is NaN.
+    """
+    counts = np.array([counted.counts(scene_id) for scene_id in source.ids]).reshape(
+        len(source), len(source.classes)
+    )
+    total = counts.sum(axis=1)
+    shares = np.full(len(source), np.nan)
+    np.divide(counts[:, source.building_class], total, out=shares, where=total > 0)
+    return shares
+
+
+def filter_by_built_up(source: SceneSet, least: float, most: float) -> SceneSet:
+    """Return the set with only the labelled scenes whose built-up share is in a range.
+
+    A scene without known pixels has no share and is left out.
+
+    Args:
+        source: Set of scenes.
+        least, most: Limits of the share, 0..1, inclusive.
+
+    Raises:
+        DataError: No scene is left (the message states the shares that occur), or no scene has a
+            label.
+    """
+    if not source.entries:
+        raise DataError(
+            f"The built-up share of the images of {source.name} is unknown, since none has a "
+            "label.",
+            remedy="Leave out min_built_up and max_built_up.",
+        )
+    counted = count_classes(source)
+    shares = built_up_shares(source, counted)
+    inside = (shares >= least) & (shares <= most)
+    kept = tuple(entry for entry, keep in zip(source.entries, inside) if keep)
+    if not kept:
+        raise DataError(
+            f"None of the {len(source)} labelled scenes of {source.name} has a built-up share "
+            f"from {least:.1%} to {most:.1%}. {_describe(shares)}",
+            remedy="Widen min_built_up and max_built_up; rooftrace inspect shows what each leaves.",
+        )
+    notes = list(source.notes)
+    if dropped := len(source) - len(kept):
+        notes.append(
+            f"{source.name}: {dropped} of {len(source)} scenes are left out because their built-up "
+            f"share is below {least:.1%} or above {most:.1%}."
+        )
+    return replace(source, entries=kept, notes=tuple(notes), class_counts=counted)
+
+
+def _describe(shares: NDArray[np.float64]) -> str:
+    known = shares[~np.isnan(shares)]
+    if not len(known):
+        return "All of their pixels are nodata."
+    low, quarter, middle, three_quarters, high = np.quantile(known, (0, 0.25, 0.5, 0.75, 1))
+    return (
+        f"Their shares range from {low:.1%} to {high:.1%}; half of them lie between {quarter:.1%} "
+        f"and {three_quarters:.1%}, and the median is {middle:.1%}."
+    )
+
+
+def _count(source: SceneSet, entry: SceneEntry) -> NDArray[np.int32]:
+    scene, classes = source.open_scene(entry), len(source.classes)
+    height, width = scene.image.grid.shape
+    found = np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX), classes), dtype=np.int32)
+    assert scene.label is not None
+    rows = max(1, _STRIP_PX // (width * BLOCK_PX)) * BLOCK_PX
+    for strip in Window.whole((height, width)).strips(rows):
+        mask = scene.label.read(strip)
+        known = mask.valid & scene.image.read(strip).valid
+        for row in range(0, strip.height, BLOCK_PX):
+            for col in range(0, width, BLOCK_PX):
+                square = slice(row, row + BLOCK_PX), slice(col, col + BLOCK_PX)
+                counts = np.bincount(mask.data[square][known[square]], minlength=classes)
+                found[(strip.row + row) // BLOCK_PX, col // BLOCK_PX] = counts
+    return found

@@ -1,0 +1,520 @@
+"""Divide scenes into training, validation and test parts, and read and write split files.
+
+Scenes can be divided by image, by group, or by place: `labels.scene_extents` cuts the ground into
+square blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rooftrace.core.config import Config, did_you_mean, parse_config
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import list_first, plural
+from rooftrace.io.files import write_atomically
+from rooftrace.labels.scene_extents import connected
+
+__all__ = [
+    "PARTS",
+    "SceneParts",
+    "Split",
+    "SplitBy",
+    "group_by_pattern",
+    "make_split",
+    "mean_by_part",
+    "parse_reference",
+    "read_split",
+    "write_split",
+]
+
+PARTS = ("train", "val", "test")
+
+SplitBy = Literal["image", "group", "block"]
+
+_SYNONYMS = {
+    **{part: part for part in PARTS},
+    "training": "train", "valid": "val", "validation": "val", "testing": "test",
+}  # fmt: skip
+
+_DROPPED = "dropped"
+"""Key of the scenes that are in no part."""
+
+_LISTED = 3
+"""Maximum number of names that a message lists."""
+
+_EXTENSION = re.compile(r"\.(png|jpe?g|tiff?|jp2|webp|bmp|gif|vrt|npy|json)$", re.IGNORECASE)
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+_NEIGHBOURS = 4
+"""Number of units with neighbouring built-up shares that are shuffled among themselves."""
+
+
+class Split(Config):
+    """Scene ids by part. Every id is in one part only.
+
+    Args:
+        schema_version: Version of the file; version 1 has only `by`, `seed` and `parts`.
+        by: Unit that was kept together.
+        seed: Seed of the random division.
+        parts: Scene ids by part.
+        dropped: Scene ids that are in no part, since they are too close to another part.
+        block_m: Side of the blocks in metres.
+        gap_m: Minimum distance between two parts in metres.
+        built_up: Mean share of the building class over the images of each part.
+        copies: Number of images that are near-duplicates of another image in the same part.
+        notes: Facts that the user should know.
+    """
+
+    schema_version: Literal[1, 2] = 2
+    by: SplitBy = "image"
+    seed: int = 0
+    parts: dict[str, tuple[str, ...]]
+    dropped: tuple[str, ...] = ()
+    block_m: float | None = None
+    gap_m: float | None = None
+    built_up: dict[str, float] = Field(default_factory=dict)
+    copies: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each scene id."""
+        return {scene_id: part for part, ids in self.parts.items() for scene_id in ids}
+
+    def match(self, scenes: Iterable[str], *, path: Path, data: str = "the data") -> SceneParts:
+        """Return the scenes of data by part. If no part is named `train`, all scenes that are in
+        no part are its scenes.
+
+        A name stands for the scene with this id. Otherwise the extension of an image, and leading
+        folders of either the name or the id, are ignored.
+
+        Args:
+            scenes: Ids of all scenes of the data.
+            path: Location of the split file, for messages.
+            data: Location of the data, for messages.
+
+        Raises:
+            DataError: A name stands for several scenes, or a scene is in two parts.
+        """
+        known = tuple(dict.fromkeys(scenes))
+        listed = [*self.parts.items(), (_DROPPED, self.dropped)]
+        exact = {name for _, names in listed for name in names} & set(known)
+        index = _NameIndex(known, exact)
+        part_of: dict[str, tuple[str, str]] = {}
+        chosen: list[tuple[str, ...]] = []
+        unmatched: dict[str, tuple[str, ...]] = {}
+        ambiguous: dict[str, list[str]] = {}
+        for part, names in listed:
+            found = {name: [name] if name in exact else index.find(name) for name in names}
+            unmatched[part] = tuple(name for name, scene in found.items() if not scene)
+            ambiguous |= {name: scene for name, scene in found.items() if len(scene) > 1}
+            single = {name: scene[0] for name, scene in found.items() if len(scene) == 1}
+            chosen.append(tuple(dict.fromkeys(single.values())))
+            for name, scene in single.items():
+                other, first = part_of.setdefault(scene, (part, name))
+                if other != part:
+                    raise DataError(
+                        f"{path}: {first!r} of the part {other!r} and {name!r} of the part "
+                        f"{part!r} both stand for the scene {scene!r} of {data}.",
+                        remedy="Write the ids of the scenes, with their folders.",
+                    )
+        if ambiguous:
+            shown = [f"{name!r} ({_some(found)})" for name, found in ambiguous.items()]
+            raise DataError(
+                f"{path}: {plural(len(ambiguous), 'name')} may stand for several scenes of {data}: "
+                f"{'; '.join(shown[:_LISTED])}{'; …' * (len(shown) > _LISTED)}.",
+                remedy="Write the ids of the scenes, with their folders.",
+            )
+        parts = dict(zip(self.parts, chosen))
+        if parts and "train" not in parts:
+            parts["train"] = tuple(scene for scene in known if scene not in part_of)
+        return SceneParts(path, data, known, parts, unmatched)
+
+
+@dataclass(frozen=True)
+class SceneParts:
+    """The scenes of data by part, as a split file divides them.
+
+    Args:
+        path: Location of the split file, for messages.
+        data: Location of the data, for messages.
+        scenes: Ids of all scenes.
+        parts: Ids of the scenes of each part.
+        unmatched: Names of each part that stand for no scene.
+    """
+
+    path: Path
+    data: str
+    scenes: tuple[str, ...]
+    parts: dict[str, tuple[str, ...]]
+    unmatched: dict[str, tuple[str, ...]]
+
+    def ids(self, part: str) -> tuple[str, ...]:
+        """Return the ids of the scenes of one part.
+
+        Raises:
+            ConfigError: There is no such part.
+            DataError: The part has names, but none stands for a scene.
+        """
+        part = _part_name(part)
+        if part not in self.parts:
+            raise ConfigError(
+                f"{self.path} has no part {part!r}; it has {', '.join(self.parts) or 'none'}.",
+                remedy=f"Add the list {part!r} to the file, or write {self.path}:PART with one of "
+                "these.",
+            )
+        if not self.parts[part] and (names := self.unmatched.get(part)):
+            raise DataError(
+                f"None of the ids in the part {part!r} of {self.path} is a scene of {self.data}, "
+                f"whose scenes are {_some(self.scenes)}. Its ids are {self._shown(names)}.",
+                remedy="Name the scenes by their ids, or make the split from this data: rooftrace "
+                "split DATA -o split.json",
+            )
+        return self.parts[part]
+
+    def notes(self, part: str) -> list[str]:
+        """Return a note on the names of one part that stand for no scene, if there are any."""
+        names = self.unmatched.get(_part_name(part), ())
+        if not names:
+            return []
+        listed = plural(len(names), "id")
+        note = f"{self.path}: {listed} of the part {part!r} not in {self.data}, ignored: "
+        return [f"{note}{self._shown(names)}."]
+
+    def _shown(self, names: Sequence[str]) -> str:
+        """Return the first names, each with the ids of similar scenes."""
+        near = [did_you_mean(name, self.scenes, 2) for name in names[:_LISTED]]
+        shown = [
+            f"{name!r:.80} ({text[0].lower()}{text[1:]})" if text else f"{name!r:.80}"
+            for name, text in zip(names, near)
+        ]
+        return list_first([*shown, *names[_LISTED:]], _LISTED)
+
+
+def _some(names: Sequence[str]) -> str:
+    return list_first([repr(name) for name in names], _LISTED)
+
+
+class _NameIndex:
+    """Scene ids by the names that people write for them.
+
+    Args:
+        scenes: Ids of the scenes.
+        listed: Ids that a split file lists as they are; names with other folders are not theirs.
+    """
+
+    def __init__(self, scenes: Iterable[str], listed: Collection[str]) -> None:
+        self._whole: dict[str, list[str]] = {}
+        self._free: dict[str, list[str]] = {}
+        self._ends: dict[str, list[str]] = {}
+        for scene in scenes:
+            for form in _forms(scene):
+                self._whole.setdefault(form, []).append(scene)
+                if scene in listed:
+                    continue
+                self._free.setdefault(form, []).append(scene)
+                for end in _ends_of(form):
+                    self._ends.setdefault(end, []).append(scene)
+
+    def find(self, name: str) -> list[str]:
+        """Return the scenes that a name may stand for."""
+        for form in _forms(name):
+            found = self._whole.get(form) or self._ends.get(form)
+            ends = [end for end in _ends_of(form) if end in self._free]
+            if found or ends:
+                return found or self._free[ends[0]]
+        return []
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """Return a name in normal form, also without the extension of an image."""
+    plain = unicodedata.normalize("NFC", name).replace("\\", "/").strip().strip("/")
+    plain = plain.removeprefix("./")
+    return tuple(dict.fromkeys((plain, _EXTENSION.sub("", plain))))
+
+
+def _ends_of(form: str) -> list[str]:
+    """Return what is left of a name without its first folder, its first two, and so on."""
+    steps = form.split("/")
+    return ["/".join(steps[number:]) for number in range(1, len(steps))]
+
+
+def make_split(
+    ids: Sequence[str],
+    groups: Sequence[str],
+    *,
+    val: float,
+    test: float,
+    by: SplitBy = "image",
+    seed: int = 0,
+    built_up: Mapping[str, float] | None = None,
+    together: Sequence[Sequence[str]] = (),
+) -> Split:
+    """Divide scenes at random, keeping units whole: images, or groups of images.
+
+    Each part is as close to its share as whole units in a random order allow, and has at least one
+    unit. The order of `ids` does not matter: the same ids and seed give the same split on any
+    machine.
+
+    Args:
+        ids: Unique scene ids.
+        groups: Group or block of each scene, in the same order; not used if `by` is `image`.
+        val, test: Shares of the scenes, each in 0..1, with a sum below 1.
+        by: Unit that is kept together.
+        seed: Seed of the random division.
+        built_up: Share of the building class, 0..1, by id of the scenes for which it is known. If
+            given, each part gets a similar mix of empty, sparse and dense scenes.
+        together: Lists of ids that stay in one part in addition; their units are merged.
+
+    Raises:
+        ConfigError: The shares are out of range.
+        DataError: There are too few scenes or groups for each part to get one.
+    """
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise ConfigError(
+            f"The shares val = {val} and test = {test} leave nothing to train on, or are negative.",
+            remedy="Give shares between 0 and 1 whose sum is below 1, such as 0.05 and 0.05.",
+        )
+    unit_of = dict(zip(ids, ids if by == "image" else groups))
+    if len(unit_of) != len(ids):
+        raise DataError("An id occurs twice in the data.", remedy="Rename one of the two.")
+    members = _units(unit_of, together)
+    asked = [(part, share) for part, share in (("test", test), ("val", val)) if share > 0]
+    if len(members) < len(asked) + 1:
+        raise _too_few(len(members), len(set(unit_of.values())), len(asked) + 1, by)
+    units = _in_order(members, built_up, seed)
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for number, (part, share) in enumerate(asked):
+        quota = share * len(ids)
+        left_for_others = len(asked) - number  # one unit for each later part, and one for training
+        left: list[str] = []
+        for position, unit in enumerate(units):
+            have, gain = len(parts[part]), len(members[unit])
+            enough = len(left) + len(units) - position > left_for_others
+            if enough and abs(have + gain - quota) < abs(have - quota):
+                parts[part] += members[unit]
+            else:
+                left.append(unit)
+        units = left
+        if not parts[part]:
+            smallest = min(units, key=lambda unit: len(members[unit]))
+            parts[part] += members[smallest]
+            units.remove(smallest)
+    parts["train"] = [scene_id for unit in units for scene_id in members[unit]]
+    ordered = {part: tuple(sorted(parts[part])) for part in PARTS}
+    return Split(by=by, seed=seed, parts=ordered)
+
+
+def mean_by_part(
+    parts: Mapping[str, Sequence[str]], built_up: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the mean built-up share of each part, over the scenes for which it is known."""
+    means = {part: _mean(ids, built_up) for part, ids in parts.items()}
+    return {part: round(mean, 6) for part, mean in means.items() if mean is not None}
+
+
+def _units(unit_of: Mapping[str, str], together: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Return sorted ids by unit; a merged unit has the first of its names."""
+    names = sorted(set(unit_of.values()))
+    number = {name: index for index, name in enumerate(names)}
+    merged = (
+        (number[unit_of[ids[0]]], number[unit_of[other]]) for ids in together for other in ids
+    )
+    first = connected(len(names), merged).tolist()
+    members: dict[str, list[str]] = {}
+    for scene_id in sorted(unit_of):
+        members.setdefault(names[first[number[unit_of[scene_id]]]], []).append(scene_id)
+    return members
+
+
+def _in_order(
+    members: Mapping[str, Sequence[str]], built_up: Mapping[str, float] | None, seed: int
+) -> list[str]:
+    """Return units in random order; if shares are known, any section of the list has a mix of them.
+
+    Units are sorted by share, and each gets its rank times the golden ratio, modulo 1. Every
+    interval of this sequence contains ranks at even distances (L. Kuipers and H. Niederreiter,
+    Uniform Distribution of Sequences, 1974, chapter 2). The start of the sequence and the order of
+    neighbours in rank are random; otherwise a few units could be divided in few ways only.
+    """
+    rng = np.random.default_rng(seed)
+    units = list(members)
+    rng.shuffle(units)
+    if not built_up:
+        return units
+    means = {unit: _mean(members[unit], built_up) for unit in units}
+    units.sort(key=lambda unit: (means[unit] is None, means[unit] or 0.0))
+    for start in range(0, len(units), _NEIGHBOURS):
+        some = units[start : start + _NEIGHBOURS]
+        rng.shuffle(some)
+        units[start : start + _NEIGHBOURS] = some
+    places = (rng.random() + _GOLDEN * np.arange(len(units))) % 1
+    return [units[rank] for rank in np.argsort(places, kind="stable")]
+
+
+def _mean(ids: Sequence[str], built_up: Mapping[str, float]) -> float | None:
+    known = [built_up[scene_id] for scene_id in ids if scene_id in built_up]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _too_few(count: int, before: int, parts: int, by: SplitBy) -> DataError:
+    remedies = {
+        "image": "Add images, or leave a part out with a share of 0.",
+        "group": "Divide by image, or define groups with --group-pattern.",
+        "block": "Choose smaller blocks with --block-m, or leave a part out with a share of 0.",
+    }
+    merged = f" ({before} before near-duplicates were merged)" if before > count else ""
+    return DataError(
+        f"The data has {plural(count, by)}{merged}, too few for {parts} parts.",
+        remedy=remedies[by],
+    )
+
+
+def group_by_pattern(ids: Sequence[str], pattern: str) -> list[str]:
+    """Return the match of a regular expression's first group in each id.
+
+    Raises:
+        ConfigError: The pattern is not a regular expression with a group.
+        DataError: The pattern does not match an id.
+    """
+    try:
+        rule = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"The group pattern {pattern!r} is not a regular expression: {error}.",
+            remedy="For example: --group-pattern '^([a-z]+)_'",
+        ) from error
+    if rule.groups < 1:
+        raise ConfigError(
+            f"The group pattern {pattern!r} has no parentheses.",
+            remedy="Put parentheses around the part of the name that is the group: '^([a-z]+)_'",
+        )
+    found = [rule.search(scene_id) for scene_id in ids]
+    for scene_id, match in zip(ids, found):
+        if match is None or match.group(1) is None:
+            raise DataError(
+                f"The group pattern {pattern!r} finds no group in the name {scene_id!r}.",
+                remedy="Write a pattern that matches every name.",
+            )
+    return [match.group(1) for match in found if match is not None]
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split as JSON, atomically; raise ExportError if the folder is not writable."""
+    write_atomically(path, (split.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_split(path: Path) -> Split:
+    """Read a split file: one of `write_split`, or lists of names as other tools write them.
+
+    Lists are `{"train": [...], "val": [...], "test": [...]}` with any of these keys, or one list,
+    which is the part `val`. See docs/data.md.
+
+    Raises:
+        ConfigError: The file is invalid, or an id is in two parts.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is not a split file: {error}.",
+            remedy="Make one with: rooftrace split DATA -o split.json",
+        ) from error
+    remedy = 'Write lists of image names: {"train": [...], "val": [...], "test": [...]}'
+    source = f"{path} is not a split file"
+    split = parse_config(_with_parts(raw, source, remedy), Split, source=source, remedy=remedy)
+    seen: dict[str, str] = {}
+    for part, ids in (*split.parts.items(), (_DROPPED, split.dropped)):
+        for scene_id in ids:
+            if seen.setdefault(scene_id, part) != part:
+                raise ConfigError(
+                    f"{path}: {scene_id!r} is in the parts {seen[scene_id]!r} and {part!r}.",
+                    remedy="Each image may be in one part only; make the split again.",
+                )
+    return split
+
+
+def _with_parts(raw: Any, source: str, remedy: str) -> dict[str, Any]:
+    """Return the content of a split file with the lists of names below `parts`.
+
+    Raises:
+        ConfigError: There is no such list, or two lists are the same part.
+    """
+    if isinstance(raw, list):
+        raw = {"val": raw}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{source}: it is {str(raw)[:40]!r}.", remedy=remedy)
+    rest: dict[str, Any] = {}
+    lists = raw.get("parts")
+    if "parts" in raw:
+        rest = {key: value for key, value in raw.items() if key != "parts"}
+    else:
+        # Other tools write remarks and settings beside the lists.
+        known = {key: value for key, value in raw.items() if _part_name(key) in PARTS}
+        if not known:
+            raise ConfigError(
+                f"{source}: it has the keys {', '.join(map(repr, list(raw)[:_LISTED])) or 'none'}; "
+                f"expected 'parts', or one of {', '.join(map(repr, PARTS))}.",
+                remedy=remedy,
+            )
+        lists = {key: value for key, value in raw.items() if key in known or _is_part(key, value)}
+        rest = {_DROPPED: raw[_DROPPED]} if _DROPPED in raw else {}
+    if not isinstance(lists, dict):
+        raise ConfigError(
+            f"{source}: 'parts' is {str(lists)[:40]!r}; expected lists of names by part.",
+            remedy=remedy,
+        )
+    parts: dict[str, Any] = {}
+    for key, names in lists.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            wrong = names
+            if isinstance(names, list):
+                wrong = next(name for name in names if not isinstance(name, str))
+            raise ConfigError(
+                f"{source}: the part {key!r} {'has' if wrong is not names else 'is'} "
+                f"{str(wrong)[:40]!r}; expected a list of image names, as texts.",
+                remedy=remedy,
+            )
+        if _part_name(key) in parts:
+            raise ConfigError(
+                f"{source}: {key!r} is the second list for the part {_part_name(key)!r}.",
+                remedy="Make one list of both.",
+            )
+        parts[_part_name(key)] = names
+    if not any(parts.values()) and "parts" not in raw:
+        raise ConfigError(f"{source}: its lists are empty.", remedy=remedy)
+    return {**rest, "parts": parts}
+
+
+def _is_part(key: str, value: Any) -> bool:
+    return (
+        key not in Split.model_fields
+        and isinstance(value, list)
+        and all(isinstance(name, str) for name in value)
+    )
+
+
+def _part_name(name: str) -> str:
+    """Return the usual name of a part: `val` for `validation`, for example."""
+    return _SYNONYMS.get(name.strip().lower(), name)
+
+
+def parse_reference(text: str) -> tuple[Path, str]:
+    """Parse `split.json:test` to the file and the part; raise ConfigError without a part."""
+    path, colon, part = text.rpartition(":")
+    if not colon or not path or not part:
+        raise ConfigError(
+            f"--split received {text!r}; expected FILE:PART.", remedy="For example: split.json:test"
+        )
+    return Path(path), part

@@ -1,0 +1,128 @@
+"""Evaluation of whole images as `rooftrace predict` processes them: overlapping tiles, blended.
+
+A training tile is cut out by itself, and the edges of the tile distort its answers. Decisions that
+concern prediction are therefore evaluated here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import GsdMismatch
+from rooftrace.core.types import Raster, Scene, Window
+from rooftrace.io.resample import Resampler, enlarge, scaling_for
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.source import SceneSet
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.models.spec import BundleSpec
+from rooftrace.samples.dataset import model_scale
+from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise
+from rooftrace.tiling.plan import plan_tiles
+
+__all__ = ["evaluate_scenes", "predict_mask"]
+
+_TILE_PX, _OVERLAP_PX, _TRIM_PX = 1664, 128, 48
+"""Tile grid of `rooftrace predict`."""
+
+_WINDOW_PX = 2048
+"""Side of the windows of a larger image, in pixels at the model's resolution."""
+
+_MAX_PX = 16 * 2**20
+"""Maximum number of pixels per folder, at the model's resolution: a few seconds of a small network.
+"""
+
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+
+
+def evaluate_scenes(source: SceneSet, spec: BundleSpec, run: Run) -> PixelCounts:
+    """Count the pixels of a labelled folder at the contract's threshold.
+
+    Large images are evaluated in windows, and an evenly spread part is taken of many. Images whose
+    ground sample distance is too far from the model's are left out.
+
+    Args:
+        run: Function from (n, band, y, x) pixel values to (n, channel, y, x) probabilities.
+    """
+    counts = PixelCounts.zero(len(spec.classes))
+    for scene, window in _windows(source, spec):
+        assert scene.label is not None
+        pixels, truth = scene.image.read(window), scene.label.read(window)
+        try:
+            # The georeference knows both axes, which is better than one number for the two.
+            gsd_m = None if scene.gsd_m == scene.image.grid.gsd_m else scene.gsd_m
+            predicted = predict_mask(pixels, spec, run, gsd_m=gsd_m)
+        except GsdMismatch:
+            continue
+        counts += PixelCounts.of(
+            truth.data, predicted, truth.valid & pixels.valid, classes=len(spec.classes)
+        )
+    return counts
+
+
+def predict_mask(
+    pixels: Raster, spec: BundleSpec, run: Run, *, gsd_m: float | None = None
+) -> NDArray[np.uint8]:
+    """Return the (y, x) class indices of one image that fits in memory, including its nodata
+    pixels.
+
+    Raises:
+        GsdMismatch: The image is too far from the model's ground sample distance.
+    """
+    scaling = scaling_for(pixels.grid, spec.gsd_m, gsd_m=gsd_m)
+    source = ArraySource(pixels.data, pixels.grid, pixels.valid)
+    resampler = Resampler(source, scaling, spec.mean)
+    tile_px = spec.input_px or max(_TILE_PX, spec.input_multiple_px)
+    overlap_px = min(_OVERLAP_PX, tile_px // 4)
+    tiles = plan_tiles(
+        resampler.shape_yx,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        trim_px=min(spec.context_px, overlap_px * _TRIM_PX // _OVERLAP_PX),
+        multiple_px=spec.input_multiple_px,
+        exact=spec.input_px is not None,
+    )
+    whole = Window.whole(resampler.shape_yx)
+    blender = Blender(tiles, whole, spec.outputs)
+    for index in tiles.tiles_for(whole):
+        wanted = tiles.tile(index).read
+        inside = wanted.intersection(whole)
+        assert inside is not None
+        data, _ = resampler.read(inside)
+        beyond = (0, wanted.height - inside.height), (0, wanted.width - inside.width)
+        tile = np.pad(data, ((0, 0), *beyond), mode="reflect")
+        blender.feed(index, quantise(run(tile[None])[0]))
+    blended = enlarge(blender.finish(), whole, Window.whole(pixels.grid.shape), scaling)
+    mask: NDArray[np.uint8]
+    if spec.is_binary:
+        mask = (blended[0] >= math.ceil(spec.threshold * BLEND_ONE)).astype(np.uint8)
+    else:
+        mask = blended[: spec.channels].argmax(axis=0).astype(np.uint8)
+    return mask
+
+
+def _windows(source: SceneSet, spec: BundleSpec) -> Iterator[tuple[Scene, Window]]:
+    """Yield the scenes and windows of a folder that are evaluated."""
+    windows: list[tuple[int, Window]] = []
+    area_px = 0.0
+    for number, scene in enumerate(source):
+        scale = model_scale(scene, spec.gsd_m)
+        side = max(1, int(_WINDOW_PX * scale))
+        height, width = scene.image.grid.shape
+        windows += [
+            (number, Window(row, col, min(side, height - row), min(side, width - col)))
+            for row in range(0, height, side)
+            for col in range(0, width, side)
+        ]
+        area_px += height * width / scale**2
+    count = max(1, min(len(windows), int(len(windows) * _MAX_PX / area_px)))
+    places = np.linspace(0, len(windows) - 1, count).round().astype(int)
+    chosen = {windows[place] for place in places}
+    for number, scene in enumerate(source):
+        for of_scene, window in windows:
+            if of_scene == number and (of_scene, window) in chosen:
+                yield scene, window

@@ -1,0 +1,139 @@
+"""Clicks as the input of a network, and simulated clicks.
+
+A click network takes the bands of an image and `CLICK_BANDS`, and answers with the probability that
+a pixel belongs to the building that was clicked. The answer to the earlier clicks is an input
+(Sofiiuk et al. 2022, "Reviving Iterative Training with Mask Guidance for Interactive
+Segmentation"). A simulated annotator clicks in the middle of the largest error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import BoolArray
+from rooftrace.models.spec import BundleSpec
+
+__all__ = [
+    "CLICK_BANDS",
+    "Click",
+    "draw_clicks",
+    "is_click_network",
+    "largest_error",
+    "middle",
+    "next_click",
+]
+
+CLICK_BANDS = ("earlier_answer", "positive_clicks", "negative_clicks")
+"""Bands after those of the image: a probability and two maps, all in 0..1."""
+
+_HALF_PX = 8.0
+"""Distance from a click in pixels of the network's input at which its map has fallen to half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """A click on an image.
+
+    Args:
+        row, col: Position in pixels, counted from the upper left corner of the first pixel, so that
+            the middle of that pixel is (0.5, 0.5).
+        positive: True for a place in the building, False for a place outside.
+    """
+
+    row: float
+    col: float
+    positive: bool = True
+
+
+def is_click_network(spec: BundleSpec) -> bool:
+    """Return whether a model takes clicks besides an image."""
+    return len(spec.bands) > len(CLICK_BANDS) and spec.bands[-3:] == CLICK_BANDS
+
+
+def draw_clicks(clicks: Sequence[Click], shape_yx: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return (2, y, x) maps of the positive and the negative clicks.
+
+    A map is 1 at a click, half of it `_HALF_PX` away, and falls with the distance to the nearest
+    click, so that every pixel knows how far away it is. Without a click it is 0.
+    """
+    maps = np.zeros((2, *shape_yx), dtype=np.float32)
+    for kind, drawn in zip((True, False), maps):
+        given = [click for click in clicks if click.positive == kind]
+        if not given:
+            continue
+        rows, cols = np.ogrid[: shape_yx[0], : shape_yx[1]]
+        distance = np.full(shape_yx, np.inf, np.float32)
+        for click in given:
+            one = np.hypot(rows + 0.5 - click.row, cols + 0.5 - click.col)
+            np.minimum(distance, one, out=distance, casting="same_kind")
+        drawn[:] = _HALF_PX / (_HALF_PX + distance)
+    return maps
+
+
+def largest_error(truth: BoolArray, predicted: BoolArray, valid: BoolArray) -> BoolArray | None:
+    """Return the largest connected region of missing or of surplus pixels; None without any."""
+    best, best_px = None, 0
+    for wrong in (truth & ~predicted & valid, predicted & ~truth & valid):
+        _, numbers, stats, _ = cv2.connectedComponentsWithStats(
+            wrong.astype(np.uint8), connectivity=4
+        )
+        if len(stats) > 1:
+            number = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+            area_px = int(stats[number, cv2.CC_STAT_AREA])
+            if area_px > best_px:
+                best, best_px = numbers == number, area_px
+    return best
+
+
+def middle(
+    region: BoolArray, depth: float = 1.0, rng: np.random.Generator | None = None
+) -> tuple[float, float]:
+    """Return the row and column of the pixel that lies deepest in a region.
+
+    Args:
+        region: (y, x) mask with at least one pixel.
+        depth: With `rng`: a random pixel at least this share of the largest depth inside.
+        rng: Random generator; None takes the deepest pixel, the first of several.
+
+    Returns:
+        Position of the middle of that pixel, see `Click`.
+    """
+    inside = cv2.distanceTransform(
+        np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )[1:-1, 1:-1]
+    if rng is None:
+        row, col = divmod(int(inside.argmax()), region.shape[1])
+    else:
+        found = np.flatnonzero((inside >= depth * inside.max()) & region)
+        row, col = divmod(int(found[rng.integers(len(found))]), region.shape[1])
+    return row + 0.5, col + 0.5
+
+
+def next_click(
+    truth: BoolArray,
+    predicted: BoolArray,
+    valid: BoolArray,
+    depth: float = 1.0,
+    rng: np.random.Generator | None = None,
+) -> Click | None:
+    """Return the click of a simulated annotator: in the largest error, see `middle`.
+
+    Args:
+        truth: (y, x) mask of the building.
+        predicted: (y, x) mask of the answer; all False before the first click.
+        valid: (y, x) pixels whose truth is known.
+        depth, rng: See `middle`.
+
+    Returns:
+        The click; None if there is no error.
+    """
+    region = largest_error(truth, predicted, valid)
+    if region is None:
+        return None
+    row, col = middle(region, depth, rng)
+    return Click(row, col, bool(truth[int(row), int(col)]))

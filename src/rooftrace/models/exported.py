@@ -1,0 +1,311 @@
+"""An exported model: one file in the format of an engine that carries the contract of its bundle.
+
+    model.onnx             the contract is the entry `rooftrace` of its `metadata_props`; further
+                           entries are for Deepness, a plugin of QGIS
+    model.xml, model.bin   OpenVINO's two files; the contract is in the `rt_info` of the first
+    model.engine           a TensorRT plan behind a line that names it, and the contract
+
+The contract is one JSON object: the bundle that it was made from, how it was made, and the bundle's
+own `BundleSpec` with the sha256 of the graph without the contract. Reading returns a `ModelBundle`,
+so that an exported model can be used wherever a bundle can.
+
+ONNX and OpenVINO files of any origin are as safe as bundles: nothing in them names another file
+that is opened. A TensorRT plan holds code for one GPU, which runs when it is loaded: load only
+plans that you made yourself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from xml.sax.saxutils import escape
+
+from pydantic import Field, ValidationError
+
+from rooftrace.core.config import Config, invalid_values
+from rooftrace.core.errors import BundleError
+from rooftrace.engines.graph import cut_metadata, refuse_external_data, with_metadata
+from rooftrace.models.bundle import (
+    GRAPH_NAME,
+    MAX_PART_BYTES,
+    MAX_SPEC_BYTES,
+    ModelBundle,
+    read_bundle,
+)
+from rooftrace.models.spec import BundlePart, BundleSpec, Precision
+
+__all__ = ["SUFFIXES", "Contract", "Target", "exported_files", "part_names", "read_model"]
+
+Target = Literal["onnx", "openvino", "tensorrt"]
+"""Formats that a bundle can be exported to."""
+
+SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine"}
+
+_READ_BY: dict[Target, tuple[str, ...]] = {
+    "onnx": ("onnxruntime", "openvino"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+}
+"""Engines that can read each format."""
+
+_KEY = "rooftrace"
+_DEEPNESS_KEYS = (
+    "model_type", "class_names", "resolution", "tile_size", "tiles_overlap", "seg_thresh",
+    "standardization_mean", "standardization_std", "normalization",
+)  # fmt: skip
+_DEEPNESS_TILE_PX = 512
+"""Side of Deepness' tiles in pixels for a graph that accepts several."""
+
+_PLAN_LINE = b"rooftrace tensorrt 1\n"
+_PLAN_LENGTH = struct.Struct("<I")
+_IN_XML = re.compile(rb'\t\t<info name="rooftrace" value="([^"<>]*)" />\n')
+_XML_END = re.compile(rb"\t</rt_info>\s*</net>\s*\Z")
+_REMEDY = "Make it again from its bundle: rooftrace export BUNDLE --to …"
+
+
+class Contract(Config):
+    """The contract inside an exported model.
+
+    Args:
+        to: Format of the file.
+        precision: Precision that was asked for; `spec.variants` has the one that each engine uses.
+        bundle_sha256: Hash of the bundle that it was made from.
+        made_with: Versions of packages and, for a TensorRT plan, the GPU that it was made for.
+        spec: Contract of the bundle, with the parts and variants of this file.
+    """
+
+    schema_version: Literal[1] = 1
+    to: Target
+    precision: Precision
+    bundle_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    made_with: dict[str, str] = Field(default_factory=dict)
+    spec: BundleSpec
+
+    def with_parts(self, parts: Mapping[str, bytes]) -> Contract:
+        """Return the contract with the sizes and hashes of its parts."""
+        hashed = {
+            name: BundlePart(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            for name, data in parts.items()
+        }
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"parts": hashed})})
+
+
+def part_names(to: Target, precision: Precision) -> tuple[str, ...]:
+    """Return the names of the parts of an exported model in its bundle."""
+    if to == "onnx":
+        # In fp32 it is the bundle's graph, which engines may optimise as they do that graph.
+        return (GRAPH_NAME,) if precision == "fp32" else ("variants/model.onnx",)
+    if to == "openvino":
+        return "variants/model.xml", "variants/model.bin"
+    return ("variants/model.engine",)
+
+
+def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of an exported model by their suffix.
+
+    Args:
+        contract: The contract; its parts need not be filled in.
+        parts: Parts under the names of `part_names`; an OpenVINO model without a contract.
+    """
+    names = part_names(contract.to, contract.precision)
+    if contract.to == "openvino":
+        parts = {**parts, names[0]: _with_rt_info(parts[names[0]])}
+    if contract.to == "onnx":
+        parts = {names[0]: _without_deepness(parts[names[0]])}
+    contract = contract.with_parts(parts)
+    text = contract.model_dump_json()
+    if contract.to == "onnx":
+        graph = parts[names[0]]
+        for key, value in _for_deepness(contract.spec).items():
+            graph = with_metadata(graph, key, json.dumps(value))
+        return {".onnx": with_metadata(graph, _KEY, text)}
+    if contract.to == "openvino":
+        return {".xml": _with_contract(parts[names[0]], text), ".bin": parts[names[1]]}
+    encoded = text.encode()
+    return {".engine": _PLAN_LINE + _PLAN_LENGTH.pack(len(encoded)) + encoded + parts[names[0]]}
+
+
+def read_model(path: Path) -> ModelBundle:
+    """Open a bundle or an exported model, and check it.
+
+    Raises:
+        BundleError: The file is neither, is damaged, or is a graph without a contract.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(64)
+    except (OSError, ValueError):
+        # It raises an error that gives the reason.
+        return read_bundle(path)
+    if head.startswith(_PLAN_LINE):
+        return _bundle_of(path, "tensorrt", *_cut_plan(_read(path), path))
+    if path.suffix.lower() == ".onnx" or head[:1] == b"\x08":
+        return _bundle_of(path, "onnx", *_cut_onnx(_read(path), path))
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return _bundle_of(path, "openvino", *_cut_xml(_read(path), path))
+    return read_bundle(path)
+
+
+def _read(path: Path) -> bytes:
+    limit = MAX_PART_BYTES + MAX_SPEC_BYTES
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except (OSError, MemoryError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.", remedy=_REMEDY) from error
+    if len(data) > limit:
+        raise BundleError(
+            f"{path} is larger than the {limit} bytes that a model may have.", remedy=_REMEDY
+        )
+    return data
+
+
+def _cut_onnx(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
+    try:
+        rest, contracts = cut_metadata(data, _KEY)
+    except ValueError as error:
+        raise BundleError(f"{path} is not an ONNX file: {error}.", remedy=_REMEDY) from error
+    return _single_contract(contracts, path, "ONNX graph"), [_without_deepness(rest)]
+
+
+def _for_deepness(spec: BundleSpec) -> dict[str, object]:
+    """Return the metadata by which Deepness sets its options; none for models that it cannot run.
+
+    Names and types are those of its `ModelBase` and `Segmentor`:
+    https://github.com/PUTvision/qgis-plugin-deepness. It gives 8-bit pixels divided by 255, less a
+    mean, divided by a deviation. The values here undo the division, as normalisation is inside the
+    graph. Of several classes it takes the most probable one, to which no threshold applies.
+    The threshold of two classes is that of probabilities which are not rounded to 255ths first.
+    """
+    if spec.dtype != "uint8" or spec.separation is not None:
+        return {}
+    multiple = spec.input_multiple_px
+    tile_px = spec.input_px or -(-_DEEPNESS_TILE_PX // multiple) * multiple
+    names = dict(enumerate(spec.classes))
+    resolution = {} if spec.gsd_m is None else {"resolution": round(spec.gsd_m * 100, 4)}
+    return {
+        "model_type": "Segmentor",
+        "class_names": [names, names] if spec.is_refined else names,
+        **resolution,
+        "tile_size": tile_px,
+        # Per cent of the tile; half of the overlap is cut off on each side.
+        "tiles_overlap": min(math.ceil(200 * spec.context_px / tile_px), 90),
+        "seg_thresh": _unrounded(spec.threshold) if spec.is_binary else 0.0,
+        "standardization_mean": [0.0] * len(spec.bands),
+        "standardization_std": [1 / 255] * len(spec.bands),
+        "normalization": "inside the graph, which takes pixel values of 0 to 255",
+    }
+
+
+def _unrounded(threshold: float) -> float:
+    """Return the smallest probability that is at least a threshold when rounded to 255ths."""
+    return round(max(math.ceil(threshold * 255) - 0.5, 0) / 255, 6)
+
+
+def _without_deepness(graph: bytes) -> bytes:
+    for key in _DEEPNESS_KEYS:
+        graph, _ = cut_metadata(graph, key)
+    return graph
+
+
+def _cut_xml(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
+    found = [unescape(one.decode("utf-8", "replace")).encode() for one in _IN_XML.findall(data)]
+    text = _single_contract(found, path, "XML file")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise BundleError(
+            f"{path} has no {weights.name} beside it, which must hold its weights.",
+            remedy="Copy both files of the exported model.",
+        )
+    return text, [_IN_XML.sub(b"", data), _read(weights)]
+
+
+def _cut_plan(data: bytes, path: Path) -> tuple[bytes, list[bytes]]:
+    begin = len(_PLAN_LINE) + _PLAN_LENGTH.size
+    if len(data) < begin:
+        raise BundleError(f"{path} ends within its first line.", remedy=_REMEDY)
+    (length,) = _PLAN_LENGTH.unpack(data[len(_PLAN_LINE) : begin])
+    return data[begin : begin + length], [data[begin + length :]]
+
+
+def _single_contract(found: list[bytes], path: Path, kind: str) -> bytes:
+    if not found:
+        raise BundleError(
+            f"{path} is an {kind} without rooftrace's contract, which gives its bands, its metres "
+            "per pixel and the meaning of its outputs.",
+            remedy="Export it from its bundle: rooftrace export BUNDLE --to onnx -o model.onnx",
+        )
+    if len(found) > 1:
+        raise BundleError(f"{path} holds {len(found)} contracts, expected one.", remedy=_REMEDY)
+    return found[0]
+
+
+def _bundle_of(path: Path, to: Target, text: bytes, parts: list[bytes]) -> ModelBundle:
+    if len(text) > MAX_SPEC_BYTES:
+        raise BundleError(
+            f"{path} holds a contract of {len(text)} bytes; at most {MAX_SPEC_BYTES} are read.",
+            remedy=_REMEDY,
+        )
+    try:
+        contract = Contract.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleError(
+            f"{path}: its contract cannot be read: {invalid_values(error, Contract, 1)}.",
+            remedy="Update rooftrace if the file is newer than it; else export it again.",
+        ) from error
+    names = part_names(to, contract.precision)
+    spec = contract.spec
+    readers = {variant.engine for variant in spec.variants}
+    files = {variant.files for variant in spec.variants}
+    if contract.to != to or set(spec.parts) != set(names) or not spec.variants:
+        raise BundleError(
+            f"{path} is a file for {to}, but its contract is for {contract.to} with the parts "
+            f"{sorted(spec.parts)[:4]}; expected {list(names)}.",
+            remedy=_REMEDY,
+        )
+    if not readers <= set(_READ_BY[to]) or files != {names}:
+        raise BundleError(
+            f"{path} names the engines {sorted(readers)} with the files {sorted(files)[:4]}; "
+            f"expected some of {list(_READ_BY[to])} with {list(names)}.",
+            remedy=_REMEDY,
+        )
+    for name, data in zip(names, parts):
+        said, digest = spec.parts[name], hashlib.sha256(data).hexdigest()
+        if (said.size, said.sha256) != (len(data), digest):
+            raise BundleError(
+                f"{path}: its {name.rpartition('/')[2]} has changed since it was exported: "
+                f"{len(data)} bytes with sha256 {digest[:12]}…, expected {said.size} with "
+                f"{said.sha256[:12]}….",
+                remedy=_REMEDY,
+            )
+    if to == "onnx":
+        refuse_external_data(parts[0], str(path))
+    return ModelBundle(spec, dict(zip(names, parts)), str(path))
+
+
+def _with_rt_info(xml: bytes) -> bytes:
+    """Return an OpenVINO model with an empty `rt_info` at its end, for a contract."""
+    if _XML_END.search(xml):
+        return xml
+    body, end, _ = xml.rpartition(b"</net>")
+    if not end:
+        raise BundleError("The OpenVINO model to export has no </net>.", remedy=_REMEDY)
+    return body + b"\t<rt_info>\n\t</rt_info>\n</net>\n"
+
+
+def _with_contract(xml: bytes, text: str) -> bytes:
+    end = _XML_END.search(xml)
+    assert end is not None, "made by _with_rt_info"
+    value = escape(text, {'"': "&quot;"}).encode("ascii", "xmlcharrefreplace")
+    line = b'\t\t<info name="rooftrace" value="' + value + b'" />\n'
+    return xml[: end.start()] + line + xml[end.start() :]
+
+
+assert set(SUFFIXES) == set(_READ_BY) == set(get_args(Target))

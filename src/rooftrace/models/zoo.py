@@ -1,0 +1,592 @@
+"""Networks by name: every architecture and encoder of segmentation-models-pytorch, and our own.
+
+An architecture is an entry of `ARCHITECTURES`; it builds a network from a `ModelConfig`.
+"""
+
+from __future__ import annotations
+
+import rooftrace.models._torch  # noqa: F401  (before all that imports torchvision)
+
+# isort: split
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torchvision
+from huggingface_hub import constants, get_session
+from pydantic import Field, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.segmentation import DeepLabV3
+
+from rooftrace.core.config import Config, Registry, did_you_mean, expand_path, parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.models.unet import PlainUnet, PlainUnetConfig
+
+__all__ = [
+    "ARCHITECTURES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Architecture",
+    "ModelConfig",
+    "SmpArchitecture",
+    "adapt_bands",
+    "build_model",
+    "check_side",
+    "fail_fast_offline",
+    "load_encoder",
+    "multiple_px",
+    "needs_fixed_size",
+    "recorded_network",
+    "weight_names",
+]
+
+# Normalisation of nearly every published encoder, in shares of the full scale.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_PROBE_TIMEOUT_S = 5.0
+_REMEDY = "Choose the encoder that the file was made for."
+
+
+@contextmanager
+def fail_fast_offline() -> Iterator[None]:
+    """Make the hub's client fail at once inside the block if the hub cannot be reached.
+
+    By itself the client tries for up to a minute, and prints each attempt. Cached files still load.
+    """
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _is_hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_hub_reachable() -> bool:
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PROBE_TIMEOUT_S)
+    except Exception:  # the HTTP library of the hub's client is not known here
+        return False
+    return True
+
+
+def weight_names(path: Path) -> list[str]:
+    """Return the names of the weights in a .safetensors file.
+
+    Raises:
+        ConfigError: The file does not exist, or is not of that kind.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"There are no encoder weights at {path}.",
+            remedy='Give a .safetensors file, or encoder_weights = "none".',
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path} does not hold weights of an encoder: {error}.",
+            remedy="Give a .safetensors file.",
+        ) from error
+
+
+def load_encoder(model: nn.Module, path: Path) -> None:
+    """Load the weights of an encoder; all of them must be there, and no others.
+
+    A first layer for three bands is adapted to the bands of the model.
+
+    Raises:
+        ConfigError: The file is not safetensors; or weights are missing, surplus or of another
+            shape.
+    """
+    encoder = model.encoder
+    assert isinstance(encoder, nn.Module)
+    try:
+        found = adapt_bands(load_file(path), encoder.state_dict())
+        # smp's own method drops keys and does not report missing ones.
+        result = nn.Module.load_state_dict(encoder, found, strict=False)
+    except Exception as error:  # safetensors and torch raise several kinds
+        raise ConfigError(
+            f"{path} does not hold weights of this encoder: {str(error)[:300]}.", remedy=_REMEDY
+        ) from error
+    # Counters of batches are not weights; files leave them out.
+    missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
+    if missing or result.unexpected_keys:
+        raise ConfigError(
+            f"{path} does not fit this encoder: missing {missing[:5]} ({len(missing)}), "
+            f"surplus {result.unexpected_keys[:5]} ({len(result.unexpected_keys)}).",
+            remedy=_REMEDY,
+        )
+
+
+def adapt_bands(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Adapt a first layer for three colours to another number of bands.
+
+    More bands take the three colours in turn; one band takes their sum. The weights are scaled so
+    that the output keeps its magnitude.
+    """
+    adapted = {}
+    for name, weight in found.items():
+        wanted = own[name].shape if name in own else weight.shape
+        if weight.ndim == 4 and weight.shape[1] == 3 != wanted[1]:
+            bands = wanted[1]
+            taken = torch.stack([weight[:, i % 3] for i in range(bands)], dim=1) * (3 / bands)
+            weight = weight.sum(dim=1, keepdim=True) if bands == 1 else taken
+        adapted[name] = weight
+    return adapted
+
+
+class Architecture(ABC):
+    """A kind of network.
+
+    Args:
+        defaults: Defaults of keys of `ModelConfig` that have none of their own.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {}
+
+    def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return `ModelConfig.options` with defaults filled in, as far as we choose them.
+
+        Raises:
+            ConfigError: An option is unknown, or a value is out of range.
+        """
+        return options
+
+    @abstractmethod
+    def check(self, config: ModelConfig) -> None:
+        """Raise ConfigError for settings that this architecture does not support, before it is
+        built.
+        """
+
+    @abstractmethod
+    def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
+        """Build the network, see `build_model`."""
+
+
+ARCHITECTURES: Registry[Architecture] = Registry("architecture")
+
+
+class ModelConfig(Config):
+    """Choice of a network.
+
+    Args:
+        architecture: An architecture of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN,
+            DeepLabV3Plus, …; TorchvisionDeepLabV3 for weights of torchvision; or PlainUnet, which
+            has no encoder: see `PlainUnet`. Case does not matter.
+        encoder: One of its encoders, or a timm model as `tu-NAME`; default `mobilenet_v2`.
+        encoder_weights: `"imagenet"` (downloaded, default), `"none"`, or the path of a .safetensors
+            file.
+        start: Model to start from: `"default"` for the bundled model, or the path of a bundle, a
+            run's folder, or an ONNX file of `rooftrace export`. Encoder, decoder and heads are
+            loaded as far as they fit; architecture, encoder, dropout and options default to those
+            of that model. See `models.start`.
+        dropout: Share of the channels that are set to 0 in training before the last convolution of
+            the segmentation head (Tompson et al. 2015). It is added to dropout of the architecture
+            itself, such as `decoder_dropout` of FPN. PlainUnet has `options.dropout` instead.
+        options: Further arguments of the architecture, such as `decoder_channels`.
+    """
+
+    architecture: str = "Unet"
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    start: str | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolved(cls, raw: Any) -> Any:
+        """Fill in the exact spelling of the architecture, and the defaults that it chooses."""
+        if not isinstance(raw, dict):
+            return raw
+        name = raw.get("architecture", cls.model_fields["architecture"].default)
+        if not isinstance(name, str):
+            return raw
+        spelt = {known.lower(): known for known in ARCHITECTURES}.get(name.lower(), name)
+        chosen = ARCHITECTURES[spelt]
+        given = {key: value for key, value in raw.items() if value is not None}
+        options = given.get("options", {})
+        if isinstance(options, dict):
+            given["options"] = chosen.resolved(options)
+        defaults = dict(chosen.defaults)
+        if "start" in given and "encoder_weights" in defaults:
+            defaults["encoder_weights"] = "none"
+        return {**defaults, **given, "architecture": spelt}
+
+    @model_validator(mode="after")
+    def _possible(self) -> ModelConfig:
+        if self.start is not None and self.encoder_weights not in (None, "none"):
+            raise ConfigError(
+                f"model.start = {self.start!r} and model.encoder_weights = "
+                f"{self.encoder_weights!r} both give weights of the encoder.",
+                remedy="Leave one of them out.",
+            )
+        ARCHITECTURES[self.architecture].check(self)
+        return self
+
+
+_LOADING_OPTIONS = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+)
+"""Options of an encoder that make its library open files; a bundle must not set them."""
+
+
+def recorded_network(recorded: object, source: str) -> ModelConfig:
+    """Return the network that a bundle records, without weights: none are downloaded or opened.
+
+    Args:
+        recorded: `training.model` of the bundle.
+        source: Name of the bundle in messages.
+
+    Raises:
+        ConfigError: The record is damaged, or its options open files.
+    """
+    if not isinstance(recorded, dict):
+        raise ConfigError(f"training.model of {source} is {recorded!r}; expected a table.")
+    ways = ("encoder_weights", "start")
+    keys = {key: value for key, value in recorded.items() if key not in ways and value is not None}
+    options = keys.get("options", {})
+    if isinstance(options, dict) and (named := _LOADING_OPTIONS & options.keys()):
+        raise ConfigError(
+            f"The options of the network in {source} name {', '.join(sorted(named))}, which would "
+            "open other files."
+        )
+    config = parse_config(keys, ModelConfig, source=f"training.model of {source}")
+    return config.model_copy(update={"encoder_weights": "none" if config.encoder else None})
+
+
+_DEFAULT_STRIDE_PX = 32
+
+
+def build_model(
+    config: ModelConfig, *, bands: int, channels: int, base: Path = Path()
+) -> nn.Module:
+    """Build a network from (n, band, y, x) normalised pixels to (n, channel, y, x) logits.
+
+    Args:
+        bands: Bands of the image; the first convolution of a pretrained encoder is adapted to them.
+        channels: Channels of the answer.
+        base: Folder that the path of a weights file starts from.
+
+    Raises:
+        ConfigError: Options contradict each other; or weights are not available or do not fit.
+    """
+    architecture = ARCHITECTURES[config.architecture]
+    return architecture.build(config, bands=bands, channels=channels, base=base)
+
+
+def multiple_px(net: nn.Module) -> int:
+    """Return the number that height and width of a network's input must be multiples of.
+
+    It is the network's own `multiple_px`, else the stride of its encoder, else 32.
+    """
+    stride = getattr(getattr(net, "encoder", None), "output_stride", _DEFAULT_STRIDE_PX)
+    return int(getattr(net, "multiple_px", stride))
+
+
+def check_side(net: nn.Module, bands: int, side_px: int, key: str) -> None:
+    """Check that a network accepts squares of this size, by running an empty one.
+
+    Args:
+        key: Key of the configuration that gives the size, for the message.
+
+    Raises:
+        ConfigError: The network does not accept it, or its answer has another size.
+    """
+    multiple = multiple_px(net)
+    net.eval()
+    with torch.no_grad():
+        try:
+            rows, columns = net(torch.zeros(1, bands, side_px, side_px)).shape[-2:]
+            problem = f"the answer has {rows} × {columns} px"
+        except (RuntimeError, ValueError, AssertionError) as error:
+            rows = columns = 0
+            reason = str(error)[:200].rstrip(".")
+            problem = f"it is not a multiple of {multiple}" if side_px % multiple else reason
+    if (rows, columns) != (side_px, side_px):
+        raise ConfigError(
+            f"The network cannot take {key} = {side_px}: {problem}.",
+            remedy=f"Choose a multiple of {multiple}; a transformer with a fixed size may have "
+            "model.options.img_size.",
+        )
+
+
+def needs_fixed_size(net: nn.Module, bands: int, multiple_px: int) -> bool:
+    """Return whether a network must be exported for inputs of only one size."""
+    # Pooling to a fixed number of cells has windows of uneven sizes: no ONNX operator supports that
+    # for an input of unknown size.
+    for module in net.modules():
+        if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+            size = module.output_size
+            if any(side != 1 for side in (size if isinstance(size, tuple) else (size,))):
+                return True
+    net.eval()
+    with torch.no_grad():
+        try:
+            for shape in ((2 * multiple_px, 3 * multiple_px), (5 * multiple_px, 4 * multiple_px)):
+                if net(torch.zeros(1, bands, *shape)).shape[-2:] != shape:
+                    return True
+        except (RuntimeError, ValueError):
+            return True
+    return False
+
+
+_TIMM = "tu-"
+_RESERVED = (
+    "encoder_name",
+    "encoder_weights",
+    "in_channels",
+    "classes",
+    "activation",
+    "aux_params",
+)
+"""Arguments that other settings decide, or with which the network would no longer return
+logits.
+"""
+
+
+@dataclass(frozen=True)
+class SmpArchitecture(Architecture):
+    """One class of segmentation-models-pytorch."""
+
+    kind: type[nn.Module]
+
+    defaults: ClassVar[dict[str, str]] = {"encoder": "mobilenet_v2", "encoder_weights": "imagenet"}
+
+    def check(self, config: ModelConfig) -> None:
+        encoder = _encoder_of(config)
+        _check_encoder(encoder)
+        known = self._options()
+        # Other options are passed to the encoder; only timm's encoders refuse unknown ones.
+        unknown = [
+            name
+            for name in config.options
+            if name in _RESERVED or (name not in known and not encoder.startswith(_TIMM))
+        ]
+        if unknown:
+            raise ConfigError(
+                f"{config.architecture} with {encoder} has no option {unknown[0]!r}. "
+                f"{did_you_mean(unknown[0], known)}".strip(),
+                remedy=f"Known in [model.options]: {', '.join(known)}.",
+            )
+
+    def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
+        encoder, weights = _encoder_of(config), config.encoder_weights
+        options: dict[str, Any] = dict(config.options)
+        path = None
+        if weights not in ("imagenet", "none"):
+            path = expand_path(str(weights), base, key="model.encoder_weights")
+            if encoder.startswith(_TIMM) and not _is_of_smp(weight_names(path)):
+                options["pretrained_cfg_overlay"] = {"file": str(path)}
+        by_library = weights == "imagenet" or "pretrained_cfg_overlay" in options
+        pretrained: str | bool | None = None
+        if by_library:
+            pretrained = True if encoder.startswith(_TIMM) else "imagenet"
+        try:
+            with fail_fast_offline() if weights == "imagenet" else nullcontext():
+                net: nn.Module = self.kind(
+                    encoder_name=encoder,
+                    encoder_weights=pretrained,
+                    in_channels=bands,
+                    classes=channels,
+                    **options,
+                )
+        except OSError as error:
+            raise ConfigError(
+                f"The weights 'imagenet' of {encoder} could not be downloaded: {error}",
+                remedy="Without internet access give a file: encoder_weights = "
+                '"encoder.safetensors", or start from random weights with "none".',
+            ) from error
+        except Exception as error:  # the library raises many kinds for wrong options
+            raise ConfigError(
+                f"{config.architecture} with {encoder} cannot be built with encoder_weights = "
+                f"{weights!r} and options {config.options}: {str(error)[:300]}.",
+                remedy="Correct [model] and [model.options].",
+            ) from error
+        if path is not None and not by_library:
+            load_encoder(net, path)
+        if config.dropout:
+            _add_dropout(net, config)
+        return net
+
+    def _options(self) -> list[str]:
+        names = inspect.signature(self.kind).parameters
+        return [name for name in names if name not in (*_RESERVED, "kwargs")]
+
+
+def _encoder_of(config: ModelConfig) -> str:
+    assert config.encoder is not None, "there is a default"
+    return config.encoder
+
+
+def _check_encoder(name: str) -> None:
+    own = smp.encoders.get_encoder_names()
+    if name in own:
+        return
+    timm_name = name.removeprefix(_TIMM)
+    exists = timm.is_model(timm_name)
+    if exists and name.startswith(_TIMM):
+        return
+    if exists:
+        near = f"Did you mean {_TIMM + name!r} of timm?"
+    elif name.startswith(_TIMM):
+        near = did_you_mean(name, [_TIMM + other for other in timm.list_models()])
+    else:
+        near = did_you_mean(name, own)
+    raise ConfigError(
+        f"There is no encoder {name!r}. {near}".strip(),
+        remedy="See the encoders of segmentation-models-pytorch, or use a timm model as tu-NAME.",
+    )
+
+
+def _is_of_smp(names: list[str]) -> bool:
+    """Return whether names of weights are smp's, which puts timm's own names after `model.`."""
+    return any(name.startswith("model.") for name in names)
+
+
+def _add_dropout(net: nn.Module, config: ModelConfig) -> None:
+    head = getattr(net, "segmentation_head", None)
+    layers = [] if head is None else [m for m in head.modules() if isinstance(m, nn.Conv2d)]
+    if not layers:
+        raise ConfigError(
+            f"model.dropout = {config.dropout}, but {config.architecture} has no segmentation "
+            "head to drop channels in.",
+            remedy="Leave dropout out, or choose another architecture.",
+        )
+    # The convolution is not wrapped, so that the names of the weights do not change.
+    layers[-1].add_module("dropout", nn.Dropout2d(config.dropout))
+    layers[-1].register_forward_pre_hook(_apply_dropout)
+
+
+def _apply_dropout(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    assert isinstance(layer.dropout, nn.Dropout2d)
+    return (layer.dropout(inputs[0]),)
+
+
+def _smp_architectures() -> Iterator[type[nn.Module]]:
+    base = smp.base.SegmentationModel
+    for name in sorted(dir(smp)):
+        kind = getattr(smp, name)
+        if isinstance(kind, type) and issubclass(kind, base) and kind is not base:
+            yield kind
+
+
+for _kind in _smp_architectures():
+    ARCHITECTURES.add(_kind.__name__, SmpArchitecture(_kind))
+
+
+class _TorchvisionNet(DeepLabV3):  # type: ignore[misc]  # torchvision has no types
+    """DeepLabV3 of torchvision (Chen et al. 2017), without its auxiliary classifier.
+
+    Its weights have the names of torchvision.
+    """
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The backbone, for its own learning rate."""
+        backbone: nn.Module = self.backbone
+        return backbone
+
+    @property
+    def segmentation_head(self) -> nn.Module:
+        """The classifier, for dropout before its last convolution."""
+        classifier: nn.Module = self.classifier
+        return classifier
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the (n, channel, y, x) logits."""
+        logits: Tensor = super().forward(image)["out"]
+        return logits
+
+
+class _TorchvisionArchitecture(Architecture):
+    """DeepLabV3 of torchvision, for weights that were trained with torchvision."""
+
+    defaults: ClassVar[dict[str, str]] = {"encoder": "resnet50", "encoder_weights": "none"}
+    _ENCODERS: ClassVar = ("mobilenet_v3_large", "resnet50", "resnet101")
+
+    def check(self, config: ModelConfig) -> None:
+        encoder = _encoder_of(config)
+        if encoder not in self._ENCODERS:
+            raise ConfigError(
+                f"{config.architecture} has no encoder {encoder!r}. "
+                f"{did_you_mean(encoder, self._ENCODERS)}".strip(),
+                remedy=f"Known: {', '.join(self._ENCODERS)}.",
+            )
+        if config.encoder_weights != "none":
+            raise ConfigError(
+                f'{config.architecture} takes encoder_weights = "none", but '
+                f"{config.encoder_weights!r} was given.",
+                remedy="Use rooftrace import for weights of torchvision, or the architecture "
+                "DeepLabV3, which has pretrained encoders.",
+            )
+        if config.options:
+            raise ConfigError(
+                f"{config.architecture} has no options, but {sorted(config.options)} were given.",
+                remedy="Leave [model.options] out.",
+            )
+
+    def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
+        del base
+        make = getattr(torchvision.models.segmentation, f"deeplabv3_{config.encoder}")
+        made = make(weights=None, weights_backbone=None, num_classes=channels, aux_loss=False)
+        net = _TorchvisionNet(made.backbone, made.classifier)
+        if bands != 3:
+            _set_bands(net, bands)
+        if config.dropout:
+            _add_dropout(net, config)
+        return net
+
+
+def _set_bands(net: nn.Module, bands: int) -> None:
+    """Replace the first convolution of a network by one for another number of bands."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d):
+            parent = net.get_submodule(name.rpartition(".")[0])
+            own = {
+                key: getattr(module, key)
+                for key in ("out_channels", "kernel_size", "stride", "padding", "dilation")
+            }
+            first = nn.Conv2d(bands, **own, bias=module.bias is not None)
+            setattr(parent, name.rpartition(".")[2], first)
+            return
+
+
+ARCHITECTURES.add("TorchvisionDeepLabV3", _TorchvisionArchitecture())
+
+
+class _PlainUnetArchitecture(Architecture):
+    def resolved(self, options: dict[str, Any]) -> dict[str, Any]:
+        return parse_config(options, PlainUnetConfig, source="model.options").model_dump()
+
+    def check(self, config: ModelConfig) -> None:
+        for key in ("encoder", "encoder_weights"):
+            value = getattr(config, key)
+            if value is not None:
+                raise ConfigError(
+                    f"model.{key} = {value!r}, but PlainUnet has no encoder.",
+                    remedy=f"Leave model.{key} out, or choose another architecture.",
+                )
+        if config.dropout:
+            raise ConfigError(
+                f"model.dropout = {config.dropout}, but PlainUnet has its own dropout option.",
+                remedy=f"Write model.options.dropout = {config.dropout}.",
+            )
+
+    def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
+        del base
+        return PlainUnet(PlainUnetConfig(**config.options), bands, channels)
+
+
+ARCHITECTURES.add("PlainUnet", _PlainUnetArchitecture())

@@ -1,0 +1,214 @@
+"""Checkpoints: finished blocks of a scene on disk, from which a killed run resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.types import Window
+from rooftrace.io.files import export_error, write_atomically
+from rooftrace.io.masks import NODATA
+from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
+
+__all__ = ["Checkpoint", "CheckpointStore", "pack", "unpack"]
+
+_MAGIC = b"rooftrace part 2\n"
+"""First line of a checkpoint file, with the version of the format."""
+
+_KEY = "scene.json"
+"""Name of the file that records what the checkpoints of a folder depend on."""
+
+_LEVEL = 1
+"""Level of the zlib compression."""
+
+_COUNTS = ("tiles_run", "tiles_empty", "tiles_failed")
+"""Fields of `TileStats` that are stored."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Finished block, and the contributions of its tiles to later blocks.
+
+    Args:
+        block: Finished block. Scores of the background are not stored. If all pixels are nodata,
+            only the window is stored.
+        halo: Outputs of its tiles that contribute to later blocks.
+    """
+
+    block: Block
+    halo: Halo
+
+
+class CheckpointStore:
+    """Folder of checkpoints of one scene.
+
+    If the folder contains checkpoints of another image or model, they are removed.
+
+    Args:
+        folder: Folder of the checkpoints, created if missing.
+        made_with: Everything on which a checkpoint depends, as plain data.
+
+    Raises:
+        ExportError: The folder is not writable.
+    """
+
+    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._made_with = wanted = (json.dumps(made_with, sort_keys=True, indent=1) + "\n").encode()
+        key = folder / _KEY
+        try:
+            known = key.read_bytes() if key.exists() else None
+            if known != wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+                write_atomically(key, wanted)
+        except OSError as error:
+            raise export_error(folder, error) from error
+        self.replaced = known is not None and known != wanted
+        """True if checkpoints of another run were removed."""
+
+    def load(self, number: int) -> Checkpoint | None:
+        """Return the checkpoint of a block; None if it is missing or damaged."""
+        try:
+            data = self._path(number).read_bytes()
+        except OSError:
+            return None
+        with suppress(ValueError):
+            return unpack(data)
+        return None
+
+    def save(self, number: int, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint of a block; after a crash it is complete or absent.
+
+        Raises:
+            ExportError: The file cannot be written, for example because the disk is full.
+        """
+        self.save_packed(number, pack(checkpoint))
+
+    def save_packed(self, number: int, packed: bytes) -> None:
+        """Write the bytes of a checkpoint that `pack` has returned; see `save`."""
+        write_atomically(self._path(number), packed, sync=True)
+
+    @property
+    def is_visible(self) -> bool:
+        """True if this machine has access to the folder."""
+        try:
+            return (self.folder / _KEY).read_bytes() == self._made_with
+        except OSError:
+            return False
+
+    def discard(self) -> None:
+        """Remove the folder, after the results of the scene are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:07d}.part"
+
+
+def pack(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes of a checkpoint, with a checksum."""
+    block = checkpoint.block
+    found = np.flatnonzero(block.count[1:]) + 1
+    planes: list[int] = [] if block.is_empty else found.tolist()
+    # One bit for each pixel and class compresses ten times as fast as bytes.
+    kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
+    kept.append(None if block.is_empty else block.score[_scored(block.mask)])
+    kept.append(None if block.markers is None else np.packbits(block.markers))
+    kept += [None, None] if block.is_empty or block.thumbnail is None else [*block.thumbnail]
+    kept += [output.answer for _, output in checkpoint.halo]
+    # Scores hardly compress.
+    levels = [0 if number == len(planes) else _LEVEL for number in range(len(kept))]
+    body = [
+        None if one is None else zlib.compress(np.ascontiguousarray(one).data, level)
+        for one, level in zip(kept, levels)
+    ]
+    head = {
+        "window": _numbers(block.window),
+        "figures": {name: getattr(block.tiles, name) for name in _COUNTS},
+        "planes": planes,
+        "handed_on": [
+            [number, *output.index, *_numbers(output.extent)] for number, output in checkpoint.halo
+        ],
+        "arrays": [
+            None if one is None else [one.dtype.str, list(one.shape), len(packed or b"")]
+            for one, packed in zip(kept, body)
+        ],
+    }
+    line = json.dumps(head).encode() + b"\n"
+    payload = line + b"".join(packed for packed in body if packed is not None)
+    return _MAGIC + f"{zlib.crc32(payload):08x}\n".encode() + payload
+
+
+def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the pixels whose scores are stored: neither background nor nodata."""
+    scored: NDArray[np.bool_] = (mask != 0) & (mask != NODATA)
+    return scored
+
+
+def unpack(data: bytes, *, with_scores: bool = True) -> Checkpoint:
+    """Return the checkpoint that `pack` has turned into bytes.
+
+    Args:
+        data: Bytes of the checkpoint.
+        with_scores: Whether scores are read. Otherwise they are 0, which suffices for blocks whose
+            polygons exist.
+
+    Raises:
+        ValueError: The bytes are not those of a checkpoint, or are damaged.
+    """
+    at = len(_MAGIC) + 9
+    if data[:at] != _MAGIC + f"{zlib.crc32(data[at:]):08x}\n".encode():
+        raise ValueError("damaged")
+    stop = data.index(b"\n", at)
+    head = json.loads(data[at:stop])
+    at = stop + 1
+    arrays: list[NDArray[Any] | None] = []
+    for entry in head["arrays"]:
+        if entry is None:
+            arrays.append(None)
+            continue
+        kind, shape, size = entry
+        values = np.frombuffer(zlib.decompress(data[at : at + size]), dtype=kind)
+        arrays.append(values.reshape(shape))
+        at += size
+    count = len(head["planes"])
+    planes, (scores, markers, pixels, valid, *answers) = arrays[:count], arrays[count:]
+    halo = tuple(
+        (entry[0], TileOutput((entry[1], entry[2]), Window(*entry[3:]), answer))
+        for entry, answer in zip(head["handed_on"], answers)
+    )
+    window = Window(*head["window"])
+    block = Block.empty(window)
+    if scores is not None:
+        mask = np.zeros(window.shape_yx, dtype=np.uint8)
+        for index, plane in zip(head["planes"], planes):
+            bits = _bits(plane, window).view(np.uint8)
+            # A pixel has one class, so that planes can be added; choosing takes ten times as long.
+            mask += bits if index == 1 else bits * np.uint8(index)
+        score: NDArray[np.uint8] = np.broadcast_to(np.uint8(0), window.shape_yx)
+        if with_scores:
+            score = np.zeros(window.shape_yx, dtype=np.uint8)
+            score[_scored(mask)] = scores
+        inside = None if markers is None else _bits(markers, window).view(np.uint8)
+        block = Block.of(window, mask, score, inside)
+    thumbnail = None if pixels is None or valid is None else (pixels, valid)
+    tiles = TileStats(**head["figures"])
+    return Checkpoint(replace(block, thumbnail=thumbnail, tiles=tiles), halo)
+
+
+def _bits(packed: NDArray[np.uint8] | None, window: Window) -> NDArray[np.bool_]:
+    assert packed is not None
+    bits = np.unpackbits(packed, count=window.area_px)
+    return np.asarray(bits.reshape(window.shape_yx), dtype=np.bool_)
+
+
+def _numbers(window: Window) -> Sequence[int]:
+    return [int(n) for n in (window.row, window.col, window.height, window.width)]

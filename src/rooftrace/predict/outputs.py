@@ -1,0 +1,311 @@
+"""Outputs of one scene: mask, polygons, preview, density and figures, made from its blocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.cache import Prefetcher
+from rooftrace.core.errors import GeoreferenceError
+from rooftrace.core.text import plural
+from rooftrace.core.types import Footprints
+from rooftrace.density.accumulate import DensityAccumulator
+from rooftrace.io.masks import NODATA, MaskSink, NullMask, mask_sink
+from rooftrace.models.prompts import PromptSegmenter
+from rooftrace.predict.block import Block, TileStats
+from rooftrace.predict.plan import ScenePlan
+from rooftrace.predict.preview import Preview
+from rooftrace.predict.refine_outlines import OutlineRefiner
+from rooftrace.predict.result import ClassFigures, OutputPaths, PredictionSummary, SceneResult
+from rooftrace.vector.assemble import FootprintAssembler, FootprintSet, Refine, Tracing
+from rooftrace.vector.footprints import ValidOutline
+
+__all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "tracing_of"]
+
+_CHUNK = 4000
+"""Number of footprints in a chunk, which are made, drawn, counted and written together."""
+
+_MIN_CELLS = 3
+"""Minimum number of density cells along the longer side of a scene."""
+
+
+class SceneSink(Protocol):
+    """Destination of the outputs of a scene."""
+
+    def open_mask(self) -> AbstractContextManager[MaskSink]:
+        """Open the mask; an error in the context discards it."""
+        ...
+
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+        """Write all footprints, chunk by chunk. All chunks must be consumed."""
+        ...
+
+    def write(self, result: SceneResult) -> None:
+        """Write the other outputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileSink:
+    """Sink that writes the outputs of a scene to files; see `SceneSink`."""
+
+    paths: OutputPaths
+    plan: ScenePlan
+
+    def open_mask(self) -> AbstractContextManager[MaskSink]:
+        if "mask" not in self.plan.options.outputs:
+            return nullcontext(NullMask())
+        plan = self.plan
+        return mask_sink(self.paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
+
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+        if "polygons" in self.plan.options.outputs:
+            self.paths.write_polygons(chunks)
+            return
+        for _ in chunks:
+            pass
+
+    def write(self, result: SceneResult) -> None:
+        self.paths.write(result)
+
+
+@dataclass
+class MemorySink:
+    """Sink that keeps mask and footprints of a scene in memory; see `SceneSink`."""
+
+    mask: MaskSink
+    chunks: list[Footprints] = field(default_factory=list)
+
+    def open_mask(self) -> AbstractContextManager[MaskSink]:
+        return nullcontext(self.mask)
+
+    def write_polygons(self, chunks: Iterable[Footprints]) -> None:
+        self.chunks.extend(chunks)
+
+    def write(self, result: SceneResult) -> None:
+        pass
+
+
+class SceneOutputs:
+    """Outputs of one scene: feed all of its blocks in order, then finish. Use it in a `with` block.
+
+    After an error in the `with` block, no half-written files remain.
+
+    Args:
+        plan: Plan of the scene.
+        sink: Destination of the outputs.
+        spill: Folder for polygons that do not fit into memory; default: the system's folder for
+            temporary files.
+        started: Start time of the work on the scene, by `time.perf_counter`.
+        segmenter: Network that refines the outlines of buildings; None to keep those of the model.
+        answers: Folder that keeps its answers; None to keep none.
+
+    Raises:
+        ConfigError, GeoreferenceError: See `VectorOptions.check` and `check_refinable`.
+    """
+
+    def __init__(
+        self,
+        plan: ScenePlan,
+        sink: SceneSink,
+        *,
+        spill: Path | None = None,
+        started: float | None = None,
+        segmenter: PromptSegmenter | None = None,
+        answers: Path | None = None,
+    ) -> None:
+        self._started = time.perf_counter() if started is None else started
+        self._plan = plan
+        self._sink = sink
+        self._refine: Refine | None = None
+        if segmenter is not None:
+            self._refine = OutlineRefiner.of(plan, segmenter, answers).refine
+        self._mask: MaskSink | None = None
+        self._stack = ExitStack()
+        self._assembler: FootprintAssembler | None = None
+        if plan.has_polygons:
+            self._assembler = self._stack.enter_context(_assembler(plan, spill))
+        source, outputs = plan.source, plan.options.outputs
+        self._preview: Preview | None = None
+        if "preview" in outputs:
+            self._preview = Preview(source.grid, source.bands, source.dtype, plan.spec.legend)
+        self._density = _density(plan) if "density" in outputs else None
+        self._outline = ValidOutline(source.grid) if plan.options.outline else None
+        self._found: FootprintSet | None = None
+        self._class_px: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
+        self._tiles = TileStats()
+        self._blocks_resumed = 0
+
+    def __enter__(self) -> SceneOutputs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def buildings(self) -> int:
+        """Number of buildings found so far."""
+        return 0 if self._assembler is None else self._assembler.found
+
+    def feed(self, block: Block) -> None:
+        """Add the next block.
+
+        Raises:
+            ExportError: A file cannot be written.
+        """
+        if self._mask is None:
+            self._mask = self._stack.enter_context(self._sink.open_mask())
+        self._mask.write(block.window, block.mask)
+        self._class_px += block.count
+        self._tiles = self._tiles.plus(block.tiles)
+        self._blocks_resumed += block.resumed
+        if self._density is not None and not block.is_empty:
+            self._density.feed(block.window, block.mask)
+        if self._assembler is not None:
+            self._assembler.feed(
+                block.window, block.mask, block.score, block.occurring, block.markers,
+                outlines=block.outlines,
+            )  # fmt: skip
+        if self._preview is not None and block.thumbnail is not None:
+            self._preview.thumbnail.paste(block.window, *block.thumbnail)
+        if self._outline is not None:
+            self._outline.feed(block.window, block.mask)
+
+    def finish(self) -> SceneResult:
+        """Make and write the outputs that need all blocks.
+
+        Raises:
+            ExportError: A file cannot be written.
+        """
+        if self._assembler is not None:
+            # Polygons, preview and density share one pass, because making footprints takes longest.
+            self._sink.write_polygons(self._footprints(self._assembler))
+        result = self._result()
+        self._sink.write(result)
+        return result
+
+    def _footprints(self, assembler: FootprintAssembler) -> Iterator[Footprints]:
+        """Yield the footprints, and draw and count them; meanwhile the next chunk is made.
+
+        Overlaps are resolved when the first chunk is requested, after the writer has been prepared.
+        """
+        self._found = found = self._stack.enter_context(assembler.finish(self._refine))
+        with Prefetcher(found.chunks(_CHUNK), 1, "footprints") as chunks:
+            for chunk in chunks:
+                chunk = replace(chunk, provenance=self._plan.provenance)
+                if self._density is not None:
+                    self._density.add(chunk.of_class(self._plan.spec.building_class))
+                if self._preview is not None:
+                    self._preview.paint(chunk)
+                yield chunk
+
+    def _result(self) -> SceneResult:
+        plan, found, tiles = self._plan, self._found, self._tiles
+        valid_px = int(self._class_px[:NODATA].sum())
+        classes = self._class_figures(valid_px)
+        building = classes[plan.spec.building_class]
+        picture = None
+        if self._preview is not None:
+            caption = f"{plural(building.polygons, 'building')} · {building.share:.1%} built up"
+            picture = self._preview.draw([one.share for one in classes], caption, plan.gsd_m)
+        density = None if self._density is None else self._density.finish()
+        seconds = time.perf_counter() - self._started
+        pixels = plan.source.grid.height * plan.source.grid.width
+        notes = [*plan.notes]
+        if tiles.tiles_failed:
+            notes.append(
+                f"{plan.source.name}: "
+                f"{plural(tiles.tiles_failed, 'tile')} failed and became nodata, see run.json."
+            )
+        refined = None if found is None else found.refined
+        if refined is not None:
+            count = plural(building.polygons, "building")
+            notes.append(f"{plan.source.name}: the outlines of {refined} of {count} were refined.")
+        summary = PredictionSummary(
+            buildings=building.polygons,
+            built_up_share=building.share,
+            pixels=pixels,
+            valid_pixels=valid_px,
+            seconds=seconds,
+            mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
+            engine_mpx_per_s=tiles.engine_px / 1e6 / max(tiles.engine_seconds, 1e-9),
+            gsd_m=plan.gsd_m,
+            threshold=plan.threshold,
+            classes=classes,
+            regularized=None if found is None else found.regularized,
+            refined=refined,
+            blocks_resumed=self._blocks_resumed,
+            tiles_failed=tiles.tiles_failed,
+            notes=tuple(notes),
+            values=getattr(plan.source, "record", None),
+        )
+        outline = None if self._outline is None else self._outline.finish()
+        return SceneResult(picture, summary, tiles, density, outline)
+
+    def _class_figures(self, valid_px: int) -> tuple[ClassFigures, ...]:
+        gsd_m = self._plan.gsd_m
+        counts = {} if self._found is None else self._found.counts
+        return tuple(
+            ClassFigures(
+                name=name,
+                class_id=index,
+                polygons=counts.get(index, 0),
+                pixels=int(self._class_px[index]),
+                share=int(self._class_px[index]) / max(valid_px, 1),
+                area_m2=None if gsd_m is None else int(self._class_px[index]) * gsd_m**2,
+            )
+            for index, name in enumerate(self._plan.spec.classes)
+        )
+
+
+def tracing_of(plan: ScenePlan) -> Tracing | None:
+    """Return the settings for tracing single blocks; None if no output needs polygons."""
+    if not plan.has_polygons:
+        return None
+    with _assembler(plan, None) as assembler:
+        return assembler.tracing
+
+
+def _assembler(plan: ScenePlan, spill: Path | None) -> FootprintAssembler:
+    spec = plan.spec
+    return FootprintAssembler(
+        plan.source.grid,
+        range(1, len(spec.classes)),
+        spec.building_class,
+        plan.vector_options,
+        folder=spill,
+        gsd_m=plan.options.gsd_m,
+        calibrate=None if spec.calibration is None else spec.calibration.apply,
+        class_names=() if spec.is_binary else spec.classes,
+    )
+
+
+def _density(plan: ScenePlan) -> DensityAccumulator | None:
+    """Return the accumulator; None if metres are unknown or the scene is too small."""
+    grid, cell_m, gsd_m = plan.source.grid, plan.options.cell_m, plan.gsd_m
+    if gsd_m is None or max(grid.shape) * gsd_m < _MIN_CELLS * cell_m or cell_m < 2 * gsd_m:
+        return None
+    has_metres = grid.crs is not None and grid.gsd_m is not None
+    try:
+        return DensityAccumulator(
+            grid,
+            cell_m,
+            building_class=plan.spec.building_class,
+            gsd_m=None if has_metres else plan.options.gsd_m,
+            name=plan.source.name,
+        )
+    except GeoreferenceError:
+        return None

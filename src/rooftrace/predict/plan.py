@@ -1,0 +1,469 @@
+"""Plan of one scene: its bands, scale, tiles and blocks, made before any pixel is read.
+
+A block is the unit that is finished, stored and resumed: the part of the scene that belongs to a
+number of whole tiles. Each tile is read and run for one block only. Where a tile extends into the
+blocks to the right and below, they receive the few rows and columns in which it has weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from math import ceil
+from typing import Literal, get_args
+
+from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
+from rooftrace.core.text import plain_number
+from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
+from rooftrace.io.masks import NODATA
+from rooftrace.io.pixels import prepare
+from rooftrace.io.provenance import provenance_of
+from rooftrace.io.resample import Scaling, scaling_for
+from rooftrace.models.spec import BundleSpec
+from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles
+from rooftrace.vector.mask_record import MaskRecord
+from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.separate import MIN_MARKER_PX
+from rooftrace.vector.watershed import WatershedOptions
+
+__all__ = [
+    "AS_FOUND",
+    "OUTPUTS",
+    "BlockAxis",
+    "SceneOptions",
+    "SceneOutput",
+    "ScenePlan",
+    "TileIndex",
+    "plan_scene",
+    "prepared",
+    "threshold_for",
+]
+
+TileIndex = tuple[int, int]
+"""Row and column of a tile in the plan."""
+
+TILE_PX = 1664
+"""Side of the largest tile in pixels. Larger tiles save little overlap and need more memory. The
+stride equals three tiles of the output file, so that blocks begin at the edges of those tiles."""
+
+OVERLAP_PX = 128
+"""Tile overlap in pixels for large tiles; small tiles use a quarter of their side.
+
+bench/seams.py measures how many building pixels of a town change when the tiles are shifted: 0.3 %
+with an overlap of 128 px, 0.7 % with 64 px and 0.13 % with 192 px."""
+
+_TRIM_SHARE = 3 / 8
+"""Largest share of the overlap that is trimmed at either end. The trimmed width is at most the
+distance within which the edge of a tile affects the network's output."""
+
+BLOCK_PX = 3072
+"""Approximate side of a block in pixels."""
+
+_FINE_SCALE = 4.2
+"""Pixels of the image per pixel of the model above which tiles and blocks are smaller, to limit
+memory: half as large up to twice this scale, a third up to three times, and so on."""
+
+_SMALL_TILE_PX = 128
+"""Side in pixels below which tiles are not reduced for a fine image."""
+
+_MAX_TILE_SIDE_PX = 2**15
+"""Maximum side in pixels of the image under a tile of a model that takes only one size."""
+
+_FEW_CHANNELS = 4
+"""Number of channels above which tiles and blocks have half the side, to limit memory."""
+
+_ALIGN_PX = 512
+"""Side of the output file's tiles in pixels; blocks begin at a multiple of it where possible."""
+
+MIN_BUILDING_PX = 9.0
+"""Minimum area of a building, in pixels of the model."""
+
+SIMPLIFY_PX = 1.25
+"""Tolerance for simplifying outlines, in pixels of the model."""
+
+
+SceneOutput = Literal["mask", "polygons", "preview", "density"]
+"""Kind of output of a scene."""
+
+OUTPUTS: tuple[SceneOutput, ...] = get_args(SceneOutput)
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Options for the prediction of a scene.
+
+    Args:
+        gsd_m: Metres per pixel of the scene, if its georeference is missing or wrong.
+        scale: Scale factor applied to the scene before prediction, in place of metres; 0.5 halves
+            its sides.
+        threshold: Building probability from which a pixel is a building; default: the model's own.
+        min_area_m2: Minimum area of polygons in m²; smaller ones are dropped.
+        min_hole_m2: Minimum area of holes in buildings in m²; smaller ones are filled.
+        regularize: Whether buildings get right angles where their outline has them.
+        separate: Whether buildings that touch are separated.
+        forgiving: Whether a tile that cannot be read or run becomes nodata, instead of failing the
+            scene.
+        cell_m: Side of a density cell in metres; used if metres per pixel are known.
+        outputs: Outputs to make. Without polygons, buildings are not counted.
+        outline: Whether the result contains the outline of the scene's valid data.
+        bands: Bands of the image that are read, by number or name, such as `3,2,1`; default: found
+            in the file, see `io.pixels`.
+        stretch: Way in which values are stretched to the model's range: `auto`, `none`, `per-band`
+            or `LOW,HIGH`.
+    """
+
+    gsd_m: float | None = None
+    scale: float | None = None
+    threshold: float | None = None
+    min_area_m2: float | None = None
+    min_hole_m2: float | None = None
+    regularize: bool = True
+    separate: bool = True
+    forgiving: bool = False
+    cell_m: float = 100.0
+    outputs: tuple[SceneOutput, ...] = OUTPUTS
+    outline: bool = False
+    bands: str | None = None
+    stretch: str = "auto"
+
+
+AS_FOUND = SceneOptions()
+"""Options of images whose bands, values and scale are those that their files state."""
+
+
+@dataclass(frozen=True)
+class BlockAxis:
+    """Blocks along one axis.
+
+    Args:
+        tiles: Tiles of the axis, in pixels of the model.
+        per_block: Number of tiles in each block; the last block may have fewer.
+        edges: (blocks + 1,) edges of the blocks, in pixels of the source.
+        spans: (blocks,) half-open range of the model's pixels from which each block is made.
+    """
+
+    tiles: TileAxis
+    per_block: int
+    edges: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def own(self, block: int) -> range:
+        """Return the tiles that are run for a block."""
+        first = block * self.per_block
+        return range(first, min(first + self.per_block, self.tiles.count))
+
+    @cached_property
+    def _needing(self) -> tuple[range, ...]:
+        needed = [self.tiles.touching(*span) for span in self.spans]
+        owner = [tile // self.per_block for tile in range(self.tiles.count)]
+        last = list(owner)
+        for block, tiles in enumerate(needed):
+            for tile in tiles:
+                last[tile] = block
+        return tuple(range(first, stop + 1) for first, stop in zip(owner, last))
+
+    def contributing(self, block: int) -> range:
+        """Return the blocks whose tiles have weight in a block, including the block itself."""
+        tiles = self.tiles.touching(*self.spans[block])
+        return range(tiles[0] // self.per_block, block + 1)
+
+    def needing(self, tile: int) -> range:
+        """Return the blocks in which a tile has weight: its own block and later ones."""
+        return self._needing[tile]
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """Plan for the prediction of one scene. Blocks are numbered row by row.
+
+    Args:
+        source: Image, with the bands and values that the model expects.
+        spec: Contract of the model.
+        options: Options of the scene.
+        threshold: Building probability from which a pixel is a building; None if each pixel takes
+            the most probable class.
+        scaling: Scaling between the source and the model.
+        tiles: Tiles over the scene at the model's resolution.
+        rows, cols: Blocks of the source along either axis.
+        provenance: Origin of the results, which the polygons carry.
+    """
+
+    source: RasterSource
+    spec: BundleSpec
+    options: SceneOptions
+    threshold: float | None
+    scaling: Scaling
+    tiles: TilePlan
+    rows: BlockAxis
+    cols: BlockAxis
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Height and width of the source."""
+        return self.source.grid.shape
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Metres per pixel of the source; None if they are unknown."""
+        given = self.options.gsd_m
+        return given if given is not None else self.source.grid.gsd_m
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Assumptions about scale, bands and values; the scene may be sampled for them."""
+        scale = (self.scaling.note,) if self.scaling.note else ()
+        return (*scale, *getattr(self.source, "choices", ()))
+
+    @property
+    def has_polygons(self) -> bool:
+        """True if any output needs the polygons."""
+        return bool({"polygons", "preview", "density"} & {*self.options.outputs})
+
+    @property
+    def vector_options(self) -> VectorOptions:
+        """Options for tracing the polygons of the mask."""
+        # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
+        scale_y, scale_x = self.scaling.scale_yx
+        area, stairs = scale_y * scale_x, max(1.0, scale_y, scale_x)
+        options = self.options
+        # A separation channel locates the walls of buildings better than the watershed.
+        watershed = WatershedOptions().scaled(stairs) if self.spec.separation is None else None
+        return VectorOptions(
+            min_area_m2=options.min_area_m2,
+            min_hole_m2=options.min_hole_m2,
+            min_area_px=MIN_BUILDING_PX * area,
+            simplify_px=SIMPLIFY_PX * stairs,
+            regularize=options.regularize,
+            separate=options.separate,
+            min_marker_px=MIN_MARKER_PX * area,
+            watershed=watershed,
+        )
+
+    @property
+    def mask_tags(self) -> dict[str, str]:
+        """Tags of the mask, from which `rooftrace vectorize` makes the same polygons."""
+        spec = self.spec
+        return MaskRecord.of(
+            self.vector_options, spec.building_class, gsd_m=self.options.gsd_m,
+            has_markers=spec.separation is not None, origin=self.provenance,
+        ).tags()  # fmt: skip
+
+    def for_source(self, source: RasterSource) -> ScenePlan:
+        """Return the same plan for another source with the same grid."""
+        return replace(self, source=source)
+
+    @property
+    def block_count(self) -> int:
+        """Number of blocks."""
+        return len(self.rows) * len(self.cols)
+
+    @cached_property
+    def blocks(self) -> tuple[Window, ...]:
+        """Windows of the source, in the order in which they are finished."""
+        tops, lefts = self.rows.edges, self.cols.edges
+        return tuple(
+            Window(top, left, bottom - top, right - left)
+            for top, bottom in pairwise(tops)
+            for left, right in pairwise(lefts)
+        )
+
+    def model_window(self, number: int) -> Window:
+        """Return the window of the model's pixels from which a block is made."""
+        row, col = divmod(number, len(self.cols))
+        (top, bottom), (left, right) = self.rows.spans[row], self.cols.spans[col]
+        return Window(top, left, bottom - top, right - left)
+
+    def own_tiles(self, number: int) -> list[TileIndex]:
+        """Return the tiles that are run for a block, row by row."""
+        row, col = divmod(number, len(self.cols))
+        return [(i, j) for i in self.rows.own(row) for j in self.cols.own(col)]
+
+    def contributing(self, number: int) -> frozenset[int]:
+        """Return the earlier blocks whose tiles have weight in a block."""
+        across = len(self.cols)
+        row, col = divmod(number, across)
+        found = {
+            i * across + j for i in self.rows.contributing(row) for j in self.cols.contributing(col)
+        }
+        return frozenset(found - {number})
+
+    def blocks_needing(self, index: TileIndex) -> list[int]:
+        """Return the blocks in which a tile has weight; the first is the tile's own block."""
+        across = len(self.cols)
+        return [
+            row * across + col
+            for row in self.rows.needing(index[0])
+            for col in self.cols.needing(index[1])
+        ]
+
+
+def plan_scene(
+    source: RasterSource,
+    spec: BundleSpec,
+    options: SceneOptions | None = None,
+    *,
+    tile_px: int | None = None,
+    block_px: int | None = None,
+    provenance: ResultProvenance = UNKNOWN_PROVENANCE,
+) -> ScenePlan:
+    """Check a scene against a model's contract, and plan its tiles and blocks.
+
+    Args:
+        source: Image.
+        spec: Contract of the model.
+        options: Options of the scene.
+        tile_px: Side of the largest tile, for a model that takes any size; default: TILE_PX, or
+            half of it for many classes.
+        block_px: Approximate side of a block in pixels of the model, at least one tile; default:
+            BLOCK_PX, or half of it for many classes.
+        provenance: Origin of the image, where it is known better than from the source.
+
+    Raises:
+        BandMismatch: The bands of the model cannot be found in the scene.
+        DataError: The values are complex numbers, or the scene is too large.
+        GsdMismatch: The metres per pixel are too different from those of the model, or too fine for
+            its fixed tiles.
+        ConfigError, GeoreferenceError: The options do not fit the model or the scene.
+    """
+    options = options or SceneOptions()
+    threshold = threshold_for(spec, options.threshold)
+    _check_size(source, spec)
+    shape_yx = source.grid.shape
+    scaling = scaling_for(
+        source.grid, spec.gsd_m, gsd_m=options.gsd_m, scale=options.scale, name=source.name
+    )
+    source = prepared(source, spec, options)
+    part = 1 if spec.channels <= _FEW_CHANNELS else 2
+    part *= ceil(max(*scaling.scale_yx, 1.0) / _FINE_SCALE)
+    tile_px = tile_px or max(TILE_PX // part, _SMALL_TILE_PX)
+    block_px = block_px or BLOCK_PX // part
+    _check_fixed_tile(source, spec, scaling)
+    model_shape_yx = scaling.model_shape(shape_yx)
+    tile_px = spec.input_px or max(tile_px, spec.input_multiple_px)
+    overlap_px = min(OVERLAP_PX, tile_px // 4)
+    tiles = plan_tiles(
+        model_shape_yx,
+        tile_px=tile_px,
+        overlap_px=overlap_px,
+        trim_px=min(spec.context_px, int(overlap_px * _TRIM_SHARE)),
+        multiple_px=spec.input_multiple_px,
+        exact=spec.input_px is not None,
+    )
+    rows, cols = (
+        _cut(axis, scaling, which, shape_yx, block_px)
+        for which, axis in enumerate((tiles.rows, tiles.cols))
+    )
+    origin = provenance.filled(provenance_of(source)).filled(ResultProvenance(model=spec.name))
+    plan = ScenePlan(source, spec, options, threshold, scaling, tiles, rows, cols, origin)
+    if plan.has_polygons:
+        plan.vector_options.check(source.grid, options.gsd_m)
+    return plan
+
+
+def prepared(source: RasterSource, spec: BundleSpec, options: SceneOptions) -> RasterSource:
+    """Return an image with the bands and values that a model expects; see `io.pixels`.
+
+    Raises:
+        ConfigError, BandMismatch, DataError: See `prepare`.
+    """
+    usual = list(zip(spec.mean, spec.std))
+    return prepare(
+        source, spec.bands, spec.numpy_dtype, usual, bands=options.bands, stretch=options.stretch
+    )
+
+
+def threshold_for(spec: BundleSpec, threshold: float | None) -> float | None:
+    """Return the building probability from which a pixel is a building.
+
+    Args:
+        spec: Contract of the model.
+        threshold: Threshold that the user chose; None for the model's own.
+
+    Returns:
+        Threshold; None for a model of several classes, where the most probable class is chosen.
+
+    Raises:
+        ConfigError: A threshold was chosen, but the model has more than two classes.
+    """
+    if spec.is_binary:
+        return spec.threshold if threshold is None else threshold
+    if threshold is not None:
+        raise ConfigError(
+            f"A threshold of {threshold:g} was given, but the model {spec.name!r} has "
+            f"{len(spec.classes)} classes, and each pixel takes the most probable one.",
+            remedy="Leave out the threshold.",
+        )
+    return None
+
+
+def _cut(
+    axis: TileAxis, scaling: Scaling, which: int, shape_yx: tuple[int, int], block_px: int
+) -> BlockAxis:
+    """Return blocks of whole tiles along the rows (0) or the columns (1)."""
+
+    def span(start: int, stop: int) -> tuple[int, int]:
+        wanted = Window(start, start, stop - start, stop - start)
+        needed = scaling.to_model(wanted, (shape_yx[which], shape_yx[which]))
+        along_rows, along_cols = (needed.row, needed.row_stop), (needed.col, needed.col_stop)
+        return along_cols if which else along_rows
+
+    per_block = max(1, block_px // axis.stride_px)
+    scale = scaling.scale_yx[which]
+    # Distance that the resampling filter reads beyond the first pixel of a tile.
+    reach = 0 if scaling.is_identity else int(scale) + 1
+    edges = [0]
+    for tile in range(per_block, axis.count, per_block):
+        # The tile has no weight before this edge; tiles of the new block cover everything after it.
+        latest = int(axis.support(tile)[0] * scale)
+        while span(edges[-1], latest)[1] > axis.support(tile)[0]:
+            latest -= 1
+        earliest = int(axis.start(tile) * scale) - reach
+        assert latest >= earliest
+        aligned = latest // _ALIGN_PX * _ALIGN_PX
+        edges.append(aligned if aligned >= max(earliest, edges[-1] + 1) else latest)
+    edges.append(shape_yx[which])
+    spans = tuple(span(start, stop) for start, stop in pairwise(edges))
+    return BlockAxis(axis, per_block, tuple(edges), spans)
+
+
+def _check_fixed_tile(source: RasterSource, spec: BundleSpec, scaling: Scaling) -> None:
+    """Raise GsdMismatch if the fixed tile of a model covers too many pixels of the image."""
+    scale = max(scaling.scale_yx)
+    if spec.input_px is None or spec.input_px * scale <= _MAX_TILE_SIDE_PX:
+        return
+    raise GsdMismatch(
+        f"{source.name} has {plain_number(scale)} times as many pixels in a row as the model "
+        f"{spec.name!r} sees, and the model takes only tiles of {spec.input_px} px; expected at "
+        f"most {plain_number(_MAX_TILE_SIDE_PX / spec.input_px)} times as many.",
+        remedy="Average it first, with gdal_translate -r average -outsize 10% 10%.",
+    )
+
+
+def _check_size(source: RasterSource, spec: BundleSpec) -> None:
+    height, width = source.grid.shape
+    if height * width > _MAX_SCENE_PX or max(height, width) > _MAX_SIDE_PX:
+        raise DataError(
+            f"{source.name} has {width:,} × {height:,} pixels; at most {_MAX_SCENE_PX:,} pixels, "
+            f"and {_MAX_SIDE_PX:,} in a row or column, are planned as one scene.",
+            remedy="Check its size with gdalinfo; cut a scene of this size into parts with "
+            "gdal_translate -srcwin.",
+        )
+    if len(spec.classes) > NODATA:
+        raise DataError(
+            f"The model {spec.name!r} has {len(spec.classes)} classes; an 8-bit mask can hold "
+            f"{NODATA} classes and nodata.",
+            remedy="Train with fewer classes.",
+        )
+
+
+_MAX_SCENE_PX = 2**44
+"""Maximum number of pixels of a scene, with which planning takes a second: 1,200 km square at 0.3 m
+per pixel. A small file can state a size of 10^18 pixels."""
+
+_MAX_SIDE_PX = 2**27
+"""Maximum number of pixels in a row or column: the Earth's circumference at 0.3 m per pixel."""

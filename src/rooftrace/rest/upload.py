@@ -1,0 +1,362 @@
+"""The image of a request: in memory for a prediction, on disk for a job.
+
+`UploadLimiter` shares the places for uploads between clients.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+from fastapi import HTTPException, Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from rooftrace.core.errors import BusyError, DataError, ExportError, TooLargeError
+from rooftrace.core.names import UNNAMED
+from rooftrace.io.files import DISK_FULL
+from rooftrace.rest.problems import ProblemError
+
+__all__ = [
+    "Upload",
+    "UploadLimiter",
+    "cannot_store",
+    "disk_full",
+    "read_upload",
+    "save_upload",
+]
+
+_WRITE_BYTES = 2**20
+"""Bytes per write: chunks arrive more often, and each write needs another thread."""
+
+_FORM_BYTES = 2**14
+"""Bytes that a form may have besides its file. The parser limits the headers of a part."""
+
+_LOG = logging.getLogger(__name__)
+
+_RETRY_S = 60.0
+"""Maximum number of seconds after which a refused client is asked to try again."""
+
+
+class UploadLimiter:
+    """Limit of the uploads in progress, shared fairly by the addresses of clients.
+
+    The share of a client shrinks as places fill up: dynamic thresholds of Choudhury and Hahne,
+    https://doi.org/10.1109/90.664262. A client gets a place unless it has more than are free, so
+    that one client alone has half of them. The rest is for others, also while a client that
+    reconnects keeps its own places taken.
+
+    It is used only in the event loop.
+
+    Args:
+        limit: Maximum number of uploads in progress.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: Counter[str] = Counter()
+        self._seconds = 1.0
+
+    @contextmanager
+    def place(self, request: Request) -> Iterator[None]:
+        """Hold a place for one request.
+
+        Raises:
+            BusyError: All places are taken, or the share of this client is.
+        """
+        client = _client_of(request)
+        own, total = self._taken[client], self._taken.total()
+        free = self._limit - total
+        if not free or own > free:
+            raise BusyError(
+                f"{total} of at most {self._limit} requests are in progress already, {own} of them "
+                "from this address.",
+                remedy="Retry in a few seconds.",
+                # A quarter of the places is free again by then, on average.
+                retry_after_s=min(self._seconds / 4, _RETRY_S),
+            )
+        self._taken[client] += 1
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += (time.monotonic() - started - self._seconds) / 16
+            self._taken[client] -= 1
+            if not self._taken[client]:
+                del self._taken[client]
+
+
+def _client_of(request: Request) -> str:
+    """Return the address of a client, or its network for IPv6: a client has all its addresses."""
+    host = "" if request.client is None else request.client.host
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    return str(address.ipv4_mapped or int(address) >> 64)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded image.
+
+    Args:
+        data: Bytes of the file, not empty.
+        name: File name that the client gave.
+    """
+
+    data: bytes
+    name: str
+
+
+async def read_upload(request: Request, filename: str | None, max_bytes: int) -> Upload:
+    """Read the image of a request into memory.
+
+    Args:
+        request: Request with the image as its body, or in the field `file` of a form.
+        filename: Name of the image, if the client gave it as a parameter.
+        max_bytes: Maximum size of the image.
+
+    Raises:
+        ProblemError: The body has another type, is a form without a file, or ends early.
+        DataError: The image is empty.
+        TooLargeError: The image has more than `max_bytes` bytes.
+    """
+    form = _form_of(request)
+    chunks, size = [], 0
+    async for data in _image_chunks(request, form):
+        size += len(data)
+        if size > max_bytes:
+            raise TooLargeError(
+                f"The image has more than the {max_bytes:,} bytes that one request may have.",
+                remedy="Send a part of the image, or start a job for a large scene.",
+            )
+        chunks.append(data)
+    if not size:
+        raise _empty()
+    return Upload(b"".join(chunks), filename or (form and form.name) or UNNAMED)
+
+
+async def save_upload(request: Request, path: Path, max_bytes: int) -> str:
+    """Write the image of a request to disk while it arrives; it may be larger than the memory.
+
+    Args:
+        request: Request with the image as its body, or in the field `file` of a form.
+        path: File to create.
+        max_bytes: Maximum size of the image.
+
+    Returns:
+        File name in the form, or "" without one.
+
+    Raises:
+        ProblemError: The body has another type, is a form without a file, or ends early.
+        DataError: The image is empty.
+        TooLargeError: The image has more than `max_bytes` bytes.
+        HTTPException: The disk is full, or cannot be written.
+    """
+    form = _form_of(request)
+    content_length = request.headers.get("content-length", "")
+    if content_length.isdecimal():
+        if int(content_length) > max_bytes + (_FORM_BYTES if form else 0):
+            raise _scene_too_large(max_bytes)
+        try:
+            free = shutil.disk_usage(path.parent).free
+        except OSError as error:
+            raise cannot_store(error) from error
+        if int(content_length) > free:
+            raise disk_full()
+    size, buffer = 0, bytearray()
+    try:
+        with path.open("xb") as file:
+            async for data in _image_chunks(request, form):
+                size += len(data)
+                if size > max_bytes:
+                    raise _scene_too_large(max_bytes)
+                buffer += data
+                if len(buffer) >= _WRITE_BYTES:
+                    await run_in_threadpool(file.write, bytes(buffer))
+                    buffer.clear()
+            await run_in_threadpool(file.write, bytes(buffer))
+    except OSError as error:
+        raise cannot_store(error) from error
+    if not size:
+        raise _empty()
+    return form.name if form else ""
+
+
+def _form_of(request: Request) -> _FormParser | None:
+    """Return the parser of a body that is a form, or None for an image.
+
+    Raises:
+        ProblemError: The body is neither, or the form has no boundary.
+    """
+    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        return _FormParser(parameters.get(b"boundary", b""))
+    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+        return None
+    received = f"has the type {kind.decode('latin-1')!r}" if kind else "has no Content-Type"
+    raise ProblemError(
+        "unsupported-media-type",
+        f"The body {received}; multipart/form-data, image/… or application/octet-stream was "
+        "expected.",
+    )
+
+
+async def _image_chunks(request: Request, form: _FormParser | None) -> AsyncIterator[bytes]:
+    """Yield the bytes of the image while the body arrives."""
+    try:
+        async for chunk in request.stream():
+            yield form.feed(chunk) if form else chunk
+    except ClientDisconnect as error:
+        raise ProblemError("bad-request", "The upload broke off.") from error
+    if form:
+        form.end()
+
+
+class _FormParser:
+    """Incremental parser of a form with one file (RFC 7578)."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.name = ""
+        self._files = 0
+        self._header = bytearray()
+        self._value = bytearray()
+        self._disposition = b""
+        self._data: list[bytes] = []
+        self._ended = False
+        if not boundary:
+            raise _unreadable("it has no boundary")
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._add_to_header,
+                    "on_header_value": self._add_to_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._add_data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise _unreadable(str(error).rstrip(".")) from error
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Parse a chunk; return the bytes of the file in it."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise _unreadable(str(error).rstrip(".")) from error
+        data = b"".join(self._data)
+        self._data.clear()
+        return data
+
+    def end(self) -> None:
+        """Check that the form is complete and has a file."""
+        if not self._ended:
+            raise _unreadable("it breaks off")
+        if not self._files:
+            raise _no_file()
+
+    def _begin_part(self) -> None:
+        self._disposition = b""
+
+    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        field = options.get(b"name", b"").decode("utf-8", "replace")
+        if field != "file":
+            raise _unexpected_field(field)
+        if b"filename" not in options:
+            raise _text_file()
+        self._files += 1
+        if self._files > 1:
+            raise _wrong_field(
+                "file", "The form has several files; one was expected.",
+                "Send each file in a request of its own.",
+            )  # fmt: skip
+        self.name = options[b"filename"].decode("utf-8", "replace")
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        self._data.append(data[start:end])
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _unreadable(why: str) -> ProblemError:
+    return ProblemError("bad-request", f"The form cannot be read: {why}.")
+
+
+def _wrong_field(
+    name: str,
+    message: str,
+    remedy: str = "Send the image as a file, for example with curl -F file=@scene.tif.",
+) -> ProblemError:
+    wrong = {"parameter": name, "in": "body", "message": message}
+    return ProblemError("invalid-request", message, remedy=remedy, errors=[wrong])
+
+
+def _unexpected_field(name: str) -> ProblemError:
+    return _wrong_field(
+        name, f"The form has the field {name!r}; only file was expected.",
+        "Send options as query parameters, such as ?threshold=0.4.",
+    )  # fmt: skip
+
+
+def _no_file() -> ProblemError:
+    return _wrong_field("file", "The form has no field file; a file was expected.")
+
+
+def _text_file() -> ProblemError:
+    return _wrong_field("file", "The field file is a text; a file was expected.")
+
+
+def _empty() -> DataError:
+    return DataError("The upload is empty.", remedy="Send the bytes of an image.")
+
+
+def cannot_store(error: OSError | ExportError) -> HTTPException:
+    """Return the error of an image that the server cannot write, and log the reason."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+        return disk_full()
+    # The reason names a folder of the server, which is not for clients.
+    _LOG.error("an upload cannot be stored: %s", error)
+    return HTTPException(507, "The server cannot store the image; its log has the reason.")
+
+
+def disk_full() -> HTTPException:
+    """Return the error of an image that does not fit on the disk."""
+    return HTTPException(507, "The server has no room for the image.")
+
+
+def _scene_too_large(max_bytes: int) -> TooLargeError:
+    return TooLargeError(
+        f"The image has more than the {max_bytes:,} bytes that the server accepts.",
+        remedy="Send the scene in parts, or compressed.",
+    )

@@ -1,0 +1,216 @@
+"""The work of a training: fetch the labels of a project, fine-tune the start model, and compare.
+
+Each step leaves its files in the folder of the job. A training that was killed resumes with the
+labels that it has fetched, after its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rooftrace.core.errors import DataError
+from rooftrace.core.text import plural
+from rooftrace.flows.finetune import LEAST_SCENES, FinetuneReport, run_finetune
+from rooftrace.flows.label import run_pull
+from rooftrace.io.files import write_json
+from rooftrace.io.nodata import NodataRule
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.labelstudio.client import LabelStudio
+from rooftrace.labels.labelstudio.references import GSD_KEY, ID_KEY
+from rooftrace.labels.split import Split, read_split, write_split
+from rooftrace.models.bundle import ModelBundle, read_bundle
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.store import LABELS, TASKS
+from rooftrace.service.jobs.training import (
+    BUNDLE,
+    HELD_OUT,
+    START,
+    LabelServer,
+    TrainingOptions,
+    TrainingProgress,
+    progress_of_run,
+)
+from rooftrace.service.labelling.interface import read_interface, read_labels
+
+__all__ = ["extended_split", "finetune_project"]
+
+_PROGRESS_EVERY_S = 1.0
+
+_VAL_SHARE = 0.2
+"""Share of the images that is held out."""
+
+Send = Callable[[dict[str, Any]], None]
+
+
+def finetune_project(
+    folder: Path,
+    training: TrainingOptions,
+    labels: LabelServer,
+    options: SceneOptions,
+    nodata: NodataRule | None,
+    send: Send,
+) -> dict[str, Any]:
+    """Fine-tune a model on the labels of a project, and return the figures of the result.
+
+    The folder `results` then has the new model, `verdict.json`, `report.html` and `split.json`.
+
+    Args:
+        folder: Folder of the job, with the start model and perhaps an earlier split.
+        training: Options of the training.
+        labels: Server of the labels.
+        options: Bands, stretch and metres per pixel of images that do not state them.
+        nodata: Pixel values that mean nodata, in addition to those that the files declare.
+        send: Function that sends progress to the server.
+
+    Raises:
+        ConfigError, DataError, BundleError, ExportError, MissingExtraError: See `run_pull` and
+            `run_finetune`.
+    """
+    run, start = folder / "run", folder / START
+    send({"progress": asdict(TrainingProgress())})
+    data, notes = _fetched(folder, training.project, labels, read_bundle(start), options)
+    if nodata is not None:
+        rule = nodata.value if nodata.colour is None else nodata.colour
+        data = data.model_copy(update={"nodata": "alpha" if rule is None else rule})
+    resume = (run / "config.json").exists() and (run / "checkpoints" / "last.ckpt").exists()
+    if not resume:
+        shutil.rmtree(run, ignore_errors=True)
+    with _reporting(run, send):
+        report = run_finetune(
+            data, run, model=str(start), minutes=training.minutes, val=_VAL_SHARE,
+            split=_extended(folder, data), overrides=[f"export.name={training.name}"],
+            resume=resume, images=replace(options, gsd_m=None), console=Console(file=sys.stderr),
+        )  # fmt: skip
+    return _published(folder, report, notes)
+
+
+def _fetched(
+    folder: Path, project: int, labels: LabelServer, start: ModelBundle, options: SceneOptions
+) -> tuple[SourceConfig, list[str]]:
+    """Return the labels of a project as data, with notes; fetch them unless that was done before.
+
+    The data of a run must not change, so a resumed training does not see newer labels.
+    """
+    fetched = folder / "labels.json"
+    if not fetched.exists():
+        server = LabelStudio(labels.url, labels.token)
+        path = folder / LABELS / TASKS
+        path.parent.mkdir(exist_ok=True)
+        images = None if labels.images is None else Path(labels.images)
+        interface = str(server.project(project).get("label_config", ""))
+        control = read_interface(interface, start.spec)
+        pulled = run_pull(server, str(project), path, images=images)
+        if pulled.annotated < LEAST_SCENES:
+            raise DataError(
+                f"Project {project} of {labels.url} has {plural(pulled.annotated, 'task')} with an "
+                f"annotation; expected at least {LEAST_SCENES}, since some are held out to compare "
+                "the models.",
+                remedy="Label more tasks, and start the training again.",
+            )
+        tasks = json.loads(path.read_text(encoding="utf-8"))
+        # A scale of the data would replace that of each task.
+        stated = any({ID_KEY, GSD_KEY} <= set(task["data"]) for task in tasks)
+        data = SourceConfig(
+            path=str(path), kind="labelstudio", images=labels.images, field=control.key,
+            gsd_m=None if stated else control.settings.gsd_m or options.gsd_m,
+            annotator="majority",
+            labels=read_labels(interface, start.spec),
+        )  # fmt: skip
+        source = data.model_dump(mode="json", exclude_none=True)
+        write_json(fetched, {"data": source, "notes": list(pulled.notes)})
+    known = json.loads(fetched.read_text(encoding="utf-8"))
+    return SourceConfig.model_validate(known["data"]), known["notes"]
+
+
+def _extended(folder: Path, data: SourceConfig) -> Path | None:
+    """Return the split file of the run; None if there is no earlier one to extend."""
+    earlier, path = folder / HELD_OUT, folder / "split.json"
+    if earlier.exists() and not path.exists():
+        split = extended_split(read_split(earlier), open_source(data).ids)
+        # The images of a part may have been removed from the project.
+        if all(split.parts.values()):
+            write_split(path, split)
+    return path if path.exists() else None
+
+
+def extended_split(earlier: Split, ids: tuple[str, ...]) -> Split:
+    """Return a split of all images in which those of an earlier split stay in their parts.
+
+    Otherwise the start model would be compared on images that it was trained on.
+
+    Args:
+        earlier: Split of an earlier training, with the parts `train` and `val`.
+        ids: Ids of all labelled images.
+    """
+    part_of = earlier.part_of | dict.fromkeys(earlier.dropped, "dropped")
+    parts = {part: [one for one in ids if part_of.get(one) == part] for part in ("train", "val")}
+    new = [one for one in ids if one not in part_of]
+    wanted = min(max(round(_VAL_SHARE * len(ids)) - len(parts["val"]), 0), len(new))
+    # Evenly spread over the new images, whose order is that of their tasks.
+    held_out = {new[number * len(new) // wanted] for number in range(wanted)}
+    for one in new:
+        parts["val" if one in held_out else "train"].append(one)
+    return Split(seed=earlier.seed, parts={part: tuple(one) for part, one in parts.items()})
+
+
+@contextmanager
+def _reporting(run: Path, send: Send) -> Iterator[None]:
+    """Send the progress of a run from a thread; a training has no callback across its steps."""
+    ended = threading.Event()
+
+    def report() -> None:
+        last = None
+        while not ended.wait(_PROGRESS_EVERY_S):
+            now = progress_of_run(run)
+            if now != last:
+                send({"progress": asdict(now)})
+                last = now
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _published(folder: Path, report: FinetuneReport, notes: list[str]) -> dict[str, Any]:
+    """Copy what clients may download to `results`, and return the figures of the training."""
+    results = folder / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    shutil.copyfile(report.bundle, results / BUNDLE)
+    shutil.copyfile(report.page, results / "report.html")
+    shutil.copyfile(Path(report.split.rpartition(":")[0]), results / "split.json")
+    verdict: Mapping[str, Any] = report.to_json()
+    write_json(results / "verdict.json", _without(verdict, str(folder)))
+    test = report.tests[report.evaluation.headline].difference
+    known = test.is_known
+    return {
+        "version": read_bundle(report.bundle).version,
+        "verdict": report.verdict,
+        "difference": test.value,
+        "interval": [test.low, test.high] if known else None,
+        "scenes": verdict["scenes"],
+        "epochs": report.trained.epochs,
+        "figures": verdict["figures"],
+        "notes": [*notes, *report.notes],
+    }
+
+
+def _without(value: Any, folder: str) -> Any:
+    """Return a JSON value without the folder of the job in its texts."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.replace(json.dumps(folder, ensure_ascii=False)[1:-1] + "/", ""))

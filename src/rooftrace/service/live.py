@@ -1,0 +1,475 @@
+"""Cameras that are shown with their buildings while they play.
+
+A camera is read only while it has viewers, once for all of them. Only the newest frame is kept at
+each step (read, drawn), so a slow network or a slow viewer drops frames and never falls behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.flows.video.frames import FrameAsker, Shot, Stage
+from rooftrace.flows.video.paint import FramePainter, VideoOptions
+from rooftrace.io.remote import is_url
+from rooftrace.io.video_read import (
+    AudioPacket,
+    VideoFrame,
+    VideoReader,
+    is_camera,
+    is_stream,
+    source_name,
+)
+from rooftrace.predict.predictor import Predictor
+
+__all__ = ["CameraFigures", "CameraSource", "LiveCamera", "LiveCameras", "LiveFrame"]
+
+_MAX_VIEWERS = 8
+"""Default maximum number of viewers of all cameras together."""
+
+_RETRY_S = 3.0
+"""Seconds until a source that broke off or cannot be opened is opened again."""
+
+_NAP_S = 0.2
+"""Maximum seconds that a thread sleeps before it checks for viewers again."""
+
+_MAX_SIDE_PX = 1920
+"""Longer side in pixels above which a picture is reduced before it is sent."""
+
+_JPEG_QUALITY = 80
+_FIGURES_S = 5.0
+"""Period in seconds over which frames per second and latency are measured."""
+
+_NAMED = re.compile(r"([\w][\w .-]{0,39})=(.+)")
+
+_LOG = logging.getLogger(__name__)
+
+State = Literal["idle", "opening", "playing", "broken"]
+
+
+@dataclass(frozen=True)
+class CameraSource:
+    """A source of `--camera`.
+
+    Args:
+        name: Name on the page.
+        source: A file, a camera such as `camera:1` or `/dev/video0`, or an address of a stream.
+    """
+
+    name: str
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> CameraSource:
+        """Return the source of `SOURCE` or `NAME=SOURCE`.
+
+        Raises:
+            DataError: There is no such file, or the address is not one of a stream.
+        """
+        named = None if Path(text).exists() else _NAMED.fullmatch(text)
+        name, source = ("", text) if named is None else (named[1].strip(), named[2])
+        shown = source_name(source)
+        if is_url(source):
+            if not is_stream(source):
+                raise DataError(
+                    f"The camera {shown} is no stream; expected rtsp, rtsps, http, https or udp.",
+                    remedy="Check the address.",
+                )
+        elif not is_camera(source) and not Path(source).is_file():
+            raise DataError(
+                f"The camera {shown}: there is no such file.",
+                remedy="Give a video file, camera:0, /dev/video0, or an address such as "
+                "rtsp://HOST/PATH.",
+            )
+        default = shown.partition("://")[2] if is_url(source) else Path(source).name
+        return cls(name or default, source)
+
+    @property
+    def is_file(self) -> bool:
+        """Return whether the source is a file, which is played at its own rate and repeated."""
+        return not is_camera(self.source) and not is_url(self.source)
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A frame with its buildings.
+
+    Args:
+        jpeg: The frame as a JPEG file.
+        read_s: Time at which it was read, by `time.monotonic`.
+    """
+
+    jpeg: bytes
+    read_s: float
+
+
+@dataclass(frozen=True)
+class CameraFigures:
+    """State of a camera.
+
+    Args:
+        name: Name of the camera.
+        state: `idle` without viewers, `opening`, `playing`, or `broken` until the next attempt.
+        message: Reason and remedy while the camera is broken, otherwise "".
+        fps: Frames shown per second during the last seconds.
+        latency_ms: Mean time from the reading of a frame to its sending; None before the first.
+        frames: Number of frames that were read since the first viewer came.
+        dropped: Number of these frames that were not shown.
+        buildings: Number of buildings in the newest frame.
+        built_up_share: Built-up share of the newest frame, 0 to 1.
+        viewers: Number of viewers.
+    """
+
+    name: str
+    state: State
+    message: str
+    fps: float
+    latency_ms: float | None
+    frames: int
+    dropped: int
+    buildings: int
+    built_up_share: float
+    viewers: int
+
+
+class _NewestFrame:
+    """Place for one frame between the thread that reads and the one that asks the network."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._frame: VideoFrame | None = None
+        self._error: BaseException | None = None
+        self.read_s: dict[int, float] = {}
+        self.closed = self.left = False
+        self.frames = self.dropped = 0
+
+    def put(self, frame: VideoFrame) -> None:
+        """Replace the frame; one that was not taken is dropped."""
+        with self._changed:
+            if self._frame is not None:
+                self.dropped += 1
+                del self.read_s[self._frame.number]
+            self._frame = frame
+            self.frames += 1
+            self.read_s[frame.number] = time.monotonic()
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        with self._changed:
+            self.closed = True
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def taken(self) -> Iterator[VideoFrame]:
+        """Yield the newest frame again and again, until the reading ends.
+
+        Raises:
+            The error of the reading thread.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frame is not None or self.closed)
+                if self._error is not None:
+                    raise self._error
+                if self._frame is None:
+                    return
+                frame, self._frame = self._frame, None
+            yield frame
+
+
+class LiveCamera:
+    """A camera that plays while it has viewers.
+
+    Args:
+        source: Name and source.
+        predictor: Model; its engine is shared with the requests of the server.
+        options: Options of the video.
+    """
+
+    def __init__(
+        self, source: CameraSource, predictor: Predictor, options: VideoOptions | None = None
+    ) -> None:
+        self.source = source
+        self._predictor = predictor
+        self._options = options or VideoOptions()
+        self._changed = threading.Condition()
+        self._viewers: list[Callable[[], None]] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._state: State = "idle"
+        self._message = ""
+        self._newest = _NewestFrame()
+        self._frames = self._dropped = 0
+        self._seen = (0, 0.0)
+        self._shown_s: deque[float] = deque(maxlen=1000)
+        self._delays: deque[tuple[float, float]] = deque(maxlen=1000)
+        self.frame: LiveFrame | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the server stops, so that viewers must leave."""
+        return self._closed
+
+    @property
+    def viewers(self) -> int:
+        """Return the number of viewers."""
+        return len(self._viewers)
+
+    @contextmanager
+    def watch(self, notify: Callable[[], None]) -> Iterator[None]:
+        """Play the camera, at least for this viewer.
+
+        Args:
+            notify: Function called from another thread when `frame` is new or the server stops.
+        """
+        with self._changed:
+            self._viewers.append(notify)
+            if self._thread is None and not self._closed:
+                self._frames = self._dropped = 0
+                self._state = "opening"
+                self._thread = threading.Thread(
+                    target=self._run, name=f"camera {self.source.name}", daemon=True
+                )
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._viewers.remove(notify)
+                self._changed.notify_all()
+
+    def sends(self, frame: LiveFrame) -> None:
+        """Record that a viewer gets a frame now."""
+        now = time.monotonic()
+        with self._changed:
+            self._delays.append((now, now - frame.read_s))
+
+    def figures(self) -> CameraFigures:
+        """Return the state of the camera."""
+        with self._changed:
+            now = time.monotonic()
+            shown = [one for one in self._shown_s if now - one < _FIGURES_S]
+            delays = [delay for at, delay in self._delays if now - at < _FIGURES_S]
+            return CameraFigures(
+                name=self.source.name,
+                state=self._state,
+                message=self._message,
+                fps=(len(shown) - 1) / (shown[-1] - shown[0]) if len(shown) > 1 else 0.0,
+                latency_ms=1000 * sum(delays) / len(delays) if delays else None,
+                frames=self._frames + self._newest.frames,
+                dropped=self._dropped + self._newest.dropped,
+                buildings=self._seen[0],
+                built_up_share=self._seen[1],
+                viewers=len(self._viewers),
+            )
+
+    def close(self) -> None:
+        """Let all viewers leave and the threads end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._notify()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the threads have ended."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _is_over(self) -> bool:
+        return self._closed or not self._viewers
+
+    def _run(self) -> None:
+        """Play until the last viewer leaves; a source that breaks off is opened again."""
+        while True:
+            message = self._attempt()
+            left = self._newest.left
+            with self._changed:
+                self._frames += self._newest.frames
+                self._dropped += self._newest.dropped
+                self._newest = _NewestFrame()
+                if message and not left:
+                    self._state, self._message = "broken", message
+                    self._changed.wait_for(self._is_over, _RETRY_S)
+                if self._is_over():
+                    self._thread, self._state, self._message = None, "idle", ""
+                    self.frame = None
+                    self._shown_s.clear()
+                    self._delays.clear()
+                    return
+                self._state = "opening" if message else self._state
+
+    def _attempt(self) -> str:
+        """Play the source once; return why it broke off, "" for the end of a file."""
+        try:
+            self._play()
+        except RooftraceError as error:
+            return f"{error.message} {error.remedy}".strip()
+        except Exception:
+            _LOG.exception("the camera %s failed", self.source.name)
+            return "The server cannot process this video. The log of the server has the reason."
+        if self.source.is_file:
+            return ""
+        return f"{source_name(self.source.source)} has stopped sending."
+
+    def _play(self) -> None:
+        newest, shown = self._newest, source_name(self.source.source)
+
+        def stop() -> bool:
+            newest.left = newest.left or self._is_over()
+            return newest.left or newest.closed
+
+        with VideoReader(self.source.source, stop=stop, streams=True) as reader:
+            painter = FramePainter(shown, reader.info.shape_yx, self._predictor, self._options)
+
+            def draw(shot: Shot) -> None:
+                seen = painter.paint(shot)
+                read_s = newest.read_s.pop(shot.picture.number)
+                self._show(LiveFrame(_jpeg(shot.picture.rgb), read_s), seen.buildings, seen.share)
+
+            def hand_on(item: Shot | AudioPacket) -> None:
+                if isinstance(item, Shot):
+                    drawing.put(item)
+
+            drawing: Stage[Shot] = Stage("draw", draw, lambda _: 1)
+            # One frame at a time goes through the network, so that each is the newest; the frame
+            # before it is drawn at the same time.
+            asker = FrameAsker(
+                self._predictor, painter.plan, stride=1, probable=painter.probable, name=shown,
+                hand_on=hand_on, is_crowded=lambda: True,
+            )  # fmt: skip
+            reading = threading.Thread(
+                target=self._read, args=(reader, stop), name=f"read {shown}", daemon=True
+            )
+            reading.start()
+            try:
+                asker.run(newest.taken(), lambda: drawing.wait(1))
+                drawing.finish()
+            except BaseException:
+                asker.cancel()
+                drawing.abandon()
+                raise
+            finally:
+                newest.close()
+                reading.join()
+
+    def _read(self, reader: VideoReader, stop: Callable[[], bool]) -> None:
+        """Read frames as they come, or those of a file at its own rate."""
+        newest, began = self._newest, time.monotonic()
+
+        def wait_until(second: float) -> None:
+            while self.source.is_file and not stop():
+                early_s = began + second - time.monotonic()
+                if early_s <= 0:
+                    break
+                time.sleep(min(early_s, _NAP_S))
+
+        error = None
+        try:
+            for item in reader.items():
+                if isinstance(item, VideoFrame):
+                    wait_until(item.seconds)
+                    newest.put(item)
+            wait_until(reader.info.duration_s or 0.0)
+        except BaseException as raised:
+            error = raised
+        newest.close(error)
+
+    def _show(self, frame: LiveFrame, buildings: int, share: float) -> None:
+        with self._changed:
+            self.frame = frame
+            self._seen = buildings, share
+            self._state, self._message = "playing", ""
+            self._shown_s.append(time.monotonic())
+        self._notify()
+
+    def _notify(self) -> None:
+        for notify in list(self._viewers):
+            # The viewer may have left, and its event loop may be closed.
+            with suppress(RuntimeError):
+                notify()
+
+
+class LiveCameras:
+    """The cameras of a server.
+
+    Args:
+        sources: Names and sources.
+        predictor: Model; its engine is shared with the requests of the server.
+        options: Options of the videos.
+        max_viewers: Maximum number of viewers of all cameras together.
+
+    Raises:
+        ConfigError: Two cameras have the same name.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[CameraSource],
+        predictor: Predictor,
+        options: VideoOptions | None = None,
+        *,
+        max_viewers: int = _MAX_VIEWERS,
+    ) -> None:
+        self.max_viewers = max_viewers
+        self.cameras = tuple(LiveCamera(one, predictor, options) for one in sources)
+        self._lock = threading.Lock()
+        names = [one.name for one in sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"Two cameras have the name {name!r}.",
+                    remedy="Name them: NAME=SOURCE.",
+                )
+
+    @contextmanager
+    def watch(self, camera: LiveCamera, notify: Callable[[], None]) -> Iterator[None]:
+        """Play a camera for a viewer, see `LiveCamera.watch`.
+
+        Raises:
+            BusyError: There are too many viewers.
+            PredictError: The server is stopping.
+        """
+        with ExitStack() as stack:
+            with self._lock:
+                if camera.closed:
+                    raise PredictError("The server is stopping.")
+                if sum(one.viewers for one in self.cameras) >= self.max_viewers:
+                    raise BusyError(
+                        f"{self.max_viewers} viewers watch the cameras of this server already.",
+                        remedy="Retry when another viewer has left.",
+                        retry_after_s=5.0,
+                    )
+                stack.enter_context(camera.watch(notify))
+            yield
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """Let all viewers leave, and wait for the threads for at most this time."""
+        for camera in self.cameras:
+            camera.close()
+        for camera in self.cameras:
+            camera.join(timeout_s)
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    longest = max(rgb.shape[:2])
+    if longest > _MAX_SIDE_PX:
+        scale = _MAX_SIDE_PX / longest
+        size = round(rgb.shape[1] * scale), round(rgb.shape[0] * scale)
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data.tobytes()

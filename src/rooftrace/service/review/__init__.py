@@ -1,0 +1,1 @@
+"""Review of predicted buildings by people: what they accept, reject and correct."""

@@ -1,0 +1,207 @@
+"""Versions of a server's model: its own, and those that trainings made from it.
+
+Label Studio's predictions are made by one of them. The page and the API keep the server's own
+model, so that an annotator does not change the results of other people.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from rooftrace.core.errors import ConfigError, RooftraceError
+from rooftrace.flows.finetune import LEAST_FOR_VERDICT
+from rooftrace.models.bundle import write_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.service.jobs.runner import path_of
+from rooftrace.service.jobs.store import Job, JobStateError, JobStore
+from rooftrace.service.jobs.training import BUNDLE, HELD_OUT, START, TrainingOptions
+from rooftrace.service.service import Service
+
+__all__ = ["MAX_PROJECT", "ModelVersions", "TrainingSettings"]
+
+MAX_PROJECT = 2**31 - 1
+"""Largest number of a Label Studio project."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of trainings.
+
+    Args:
+        minutes: Limit of a training in minutes, with its validation.
+        take_better: Whether a version is taken at once if its verdict is "better", from at least
+            `LEAST_FOR_VERDICT` images.
+    """
+
+    minutes: float
+    take_better: bool = False
+
+
+class ModelVersions:
+    """The model that Label Studio's predictions are made by, and the trainings that improve it.
+
+    A version is taken by a person, or at once if the settings say so. The list of jobs has which
+    versions are taken, so a restart keeps them; versions of another own model are not used.
+
+    Args:
+        service: Service with the server's own model.
+        store: Store of the trainings; None for a server without jobs.
+        settings: Settings of trainings; None if the server does not train.
+    """
+
+    def __init__(
+        self, service: Service, store: JobStore | None = None,
+        settings: TrainingSettings | None = None,
+    ) -> None:  # fmt: skip
+        self._service = service
+        self._store = store
+        self._settings = settings
+        self._lock = threading.RLock()
+        self._served: Job | None = None
+        self._predictor = service.predictor
+        if store is None:
+            return
+        self._base = service.bundle.sha256
+        try:
+            self._serve(self._latest())
+        except RooftraceError as error:
+            _LOG.error("the version that was taken cannot be used, so the own model is: %s", error)
+        store.watch(self._changed)
+
+    @property
+    def predictor(self) -> Predictor:
+        """The predictor of the version in use."""
+        return self._predictor
+
+    @property
+    def served(self) -> Job | None:
+        """The training whose version is in use; None for the server's own model."""
+        return self._served
+
+    def trainings(self) -> list[Job]:
+        """Return the trainings of all versions of the server's own model, newest first."""
+        jobs = [] if self._store is None else self._store.trainings()
+        return [one for one in jobs if one.training and one.training.base == self._base]
+
+    def start(self, project: int, title: str = "") -> Job:
+        """Queue a training of the version in use on the labels of a project.
+
+        If such a training waits or runs already, it is returned.
+
+        Args:
+            project: Number of the Label Studio project.
+            title: Title of the project, only for display.
+
+        Raises:
+            ConfigError: The server does not train, or its model is an ensemble.
+            BusyError: Too many jobs are waiting.
+            ExportError: The start model cannot be written to the folder of the job.
+        """
+        if self._store is None or self._settings is None:
+            raise ConfigError(
+                "This server does not train models.",
+                remedy="Its owner can start it with rooftrace serve --label-studio URL "
+                "--train-minutes 10 and a token.",
+            )
+        own, start = self._service.bundle, self.predictor.bundle
+        if start.members:
+            raise ConfigError(
+                f"The model {start.spec.name} is an ensemble; only a single model can be trained.",
+                remedy="Serve one of its models.",
+            )
+        training = TrainingOptions(
+            project, self._settings.minutes, start.version, self._base,
+            f"{own.spec.name}-project{project}",
+        )  # fmt: skip
+        earlier = next(
+            (one for one in self.trainings() if one.training and one.training.project == project),
+            None,
+        )
+
+        def prepare(folder: Path) -> None:
+            write_bundle(folder / START, start.spec, start.parts)
+            if earlier is not None:
+                split = path_of(self._folder(earlier), "split.json")
+                (folder / HELD_OUT).write_bytes(split.read_bytes())
+
+        name = f"project {project}" + (f", {title}" if title else "")
+        return self._store.add_training(name, self._service.defaults.images, training, prepare)
+
+    def take(self, job: Job) -> None:
+        """Use the version of a training from now on.
+
+        Raises:
+            JobStateError: The training is not done, or belongs to another model of the server.
+            BundleError, PredictError: The version cannot be loaded.
+        """
+        with self._lock:
+            if job.training is None or job.state != "done":
+                kind = "a prediction" if job.training is None else job.state
+                raise JobStateError(
+                    f"The job {job.id} is {kind}; only a training that is done has a version.",
+                    remedy="See /v1/versions.",
+                )
+            if job.training.base != self._base:
+                raise JobStateError(
+                    f"The version of {job.id} was made from another model than this server has.",
+                    remedy=f"Start the server with the model of {job.training.start}.",
+                )
+            assert self._store is not None
+            if self._served is None or self._served.id != job.id:
+                self._serve(job)
+                self._store.set_taken(job.id, taken=True)
+
+    def go_back(self) -> None:
+        """Use the version that was in use before the current one.
+
+        Raises:
+            JobStateError: The server's own model is in use.
+            BundleError, PredictError: The earlier version cannot be loaded.
+        """
+        with self._lock:
+            served = self._served
+            if served is None or self._store is None:
+                raise JobStateError(
+                    f"The server's own model, {self._service.bundle.version}, is in use; there is "
+                    "no earlier version.",
+                    remedy="See /v1/versions.",
+                )
+            self._serve(self._latest(but=served.id))
+            self._store.set_taken(served.id, taken=False)
+
+    def _folder(self, job: Job) -> Path:
+        assert self._store is not None
+        return self._store.folder_of(job.id)
+
+    def _latest(self, but: str = "") -> Job | None:
+        """Return the training whose version was taken last."""
+        taken = [one for one in self.trainings() if one.taken_s is not None and one.id != but]
+        return max(taken, key=lambda one: one.taken_s or 0.0, default=None)
+
+    def _serve(self, job: Job | None) -> None:
+        """Load the version of a training; None for the server's own model."""
+        before = self._predictor
+        if job is None:
+            self._predictor = self._service.predictor
+        else:
+            self._predictor = self._service.open_model(path_of(self._folder(job), BUNDLE))
+        self._served = job
+        self._service.close_model(before)
+
+    def _changed(self, job_id: str, job: Job | None) -> None:
+        """Take the version of a training that has just ended, if the settings say so."""
+        if self._settings is None or not self._settings.take_better:
+            return
+        if job is None or job.training is None or job.state != "done":
+            return
+        figures = job.figures or {}
+        if figures.get("verdict") == "better" and figures.get("scenes", 0) >= LEAST_FOR_VERDICT:
+            try:
+                self.take(job)
+            except RooftraceError as error:
+                _LOG.error("the version of the training %s cannot be used: %s", job_id, error)

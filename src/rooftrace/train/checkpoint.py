@@ -1,0 +1,238 @@
+"""The checkpoint that a resumed run starts from: a file that is safe to read.
+
+A checkpoint is a safetensors file. It holds the tensors of the run under names, and under the name
+`$state` the bytes of a JSON text with everything else. There a tensor is `{"$tensor": NAME}`. The
+header holds a SHA-256 of the whole content. Nothing in the file is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins import CheckpointIO
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.text import plural
+from rooftrace.io.files import export_error, replacing
+
+__all__ = [
+    "UNUSABLE",
+    "SafeCheckpointIO",
+    "check_epochs",
+    "last_checkpoint",
+    "read_checkpoint",
+    "save_tensors",
+]
+
+_STATE = "$state"
+"""Name of the tensor with the bytes of the JSON text."""
+
+_FORMAT = "rooftrace checkpoint 1"
+
+UNUSABLE = (
+    "Restore it from a copy, or start a new run in another folder. The weights of the best epochs "
+    "are in separate files beside it."
+)
+"""Remedy for a checkpoint from which no run can be resumed."""
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Return the path of the checkpoint that a resumed run starts from."""
+    return run / "checkpoints" / "last.ckpt"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors to a .safetensors file, which appears when it is complete.
+
+    Raises:
+        ExportError: The file cannot be written. A file that was there before stays as it was.
+    """
+    with replacing(path) as partial:
+        try:
+            save_file(dict(tensors), partial, metadata=dict(metadata))
+        except SafetensorError as error:
+            raise export_error(path, error) from error
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Lightning's plugin for checkpoints in the format of this module."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            ExportError: See `save_tensors`.
+            TypeError: The checkpoint holds an object that is neither a tensor nor plain data.
+        """
+        encoder = _Encoder()
+        text = json.dumps(encoder.encode(checkpoint), allow_nan=False).encode()
+        state = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        tensors = {**encoder.tensors, _STATE: state}
+        save_tensors(Path(path), tensors, {"format": _FORMAT, "sha256": _sha256(tensors)})
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint; see `read_checkpoint`. Its tensors are on the CPU."""
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, and check that it is complete and unchanged.
+
+    Pickled checkpoints of earlier versions are read if they hold nothing but tensors and plain
+    data; code in them does not run.
+
+    Raises:
+        DataError: The file cannot be read, is truncated or damaged, or is no checkpoint.
+    """
+    read = _read_pickled if zipfile.is_zipfile(path) else _read
+    # Content that is hashed correctly may still be nonsense, and torch raises errors of many types.
+    try:
+        checkpoint = read(path)
+        if not isinstance(checkpoint.get("state_dict"), dict):
+            raise ValueError("it holds no weights")
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"The checkpoint {path} cannot be used: {reason[:300]}.",
+            remedy=UNUSABLE,
+        ) from error
+    return checkpoint
+
+
+def check_epochs(checkpoint: Mapping[str, Any], run: Path, epochs: int, key: str) -> None:
+    """Raise ConfigError if a run already has more epochs than its configuration now asks for.
+
+    Args:
+        checkpoint: Content of the checkpoint to resume from.
+        run: Folder of the run.
+        epochs: Number of epochs that is asked for.
+        key: Name of that setting.
+    """
+    last = checkpoint.get("epoch")
+    if isinstance(last, int) and last + 1 > epochs:
+        raise ConfigError(
+            f"The run in {run} has {plural(last + 1, 'finished epoch')}, and {key} = {epochs}.",
+            remedy=f"Set {key} to {last + 1} or more. With {last + 1}, nothing is trained, and the "
+            "bundles are written again.",
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        # Copies: slices of the file would change if another program wrote to it.
+        names: list[str] = file.keys()
+        tensors = {name: file.get_tensor(name).clone() for name in names}
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"its format is {metadata.get('format')!r}, not {_FORMAT!r}")
+    if metadata.get("sha256") != _sha256(tensors):
+        raise ValueError("it is damaged: its content does not have the recorded SHA-256")
+    state = json.loads(tensors[_STATE].numpy().tobytes())
+    checkpoint: dict[str, Any] = _decode(state, tensors)
+    return checkpoint
+
+
+def _read_pickled(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the message of torch advises to run the code
+        raise ValueError("it is a damaged pickle, or one that holds code") from error
+    return checkpoint
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class _Encoder:
+    """Turns a checkpoint into plain data for JSON, and collects the tensors in it.
+
+    Attributes:
+        tensors: Tensors by name, contiguous and on the CPU.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._storages: set[int] = set()
+
+    def encode(self, value: Any, name: str = "") -> Any:
+        """Return plain data for a value.
+
+        Args:
+            value: Tensors, numbers, texts, None, and lists, tuples and dicts of them.
+            name: Path of keys to the value, which becomes the name of a tensor.
+        """
+
+        def inner(key: object, part: Any) -> Any:
+            return self.encode(part, f"{name}/{key}".lstrip("/"))
+
+        if value is None or isinstance(value, (bool, int, str)):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else {"$float": str(value)}
+        if isinstance(value, Tensor):
+            return self._encode_tensor(value, name)
+        if isinstance(value, list):
+            return [inner(i, part) for i, part in enumerate(value)]
+        if isinstance(value, tuple):
+            return {"$tuple": [inner(i, part) for i, part in enumerate(value)]}
+        if isinstance(value, dict):
+            if all(isinstance(key, str) and not key.startswith("$") for key in value):
+                return {key: inner(key, part) for key, part in value.items()}
+            return {"$dict": [[inner("key", key), inner(key, part)] for key, part in value.items()]}
+        raise TypeError(f"a checkpoint cannot hold {name}, a {type(value).__name__}")
+
+    def _encode_tensor(self, value: Tensor, name: str) -> dict[str, str]:
+        # Fused optimisers compute in the order of the memory, which must be the same again.
+        last = not value.is_contiguous() and value.is_contiguous(memory_format=_CHANNELS_LAST)
+        tensor = value.detach().cpu().contiguous()
+        # A network may hold one tensor under two names; safetensors refuses that.
+        storage = tensor.untyped_storage().data_ptr()
+        self.tensors[name] = tensor.clone() if storage in self._storages else tensor
+        self._storages.add(storage)
+        return {"$channels_last" if last else "$tensor": name}
+
+
+_CHANNELS_LAST = torch.channels_last
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((tag, part),) = value.items()
+        if tag in _DECODERS:
+            return _DECODERS[tag](part, tensors)
+    return {key: _decode(part, tensors) for key, part in value.items()}
+
+
+_DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
+    "$float": lambda part, _: float(part),
+    "$tensor": lambda part, tensors: tensors[part],
+    "$channels_last": lambda part, tensors: tensors[part].to(memory_format=_CHANNELS_LAST),
+    "$tuple": lambda part, tensors: tuple(_decode(part, tensors)),
+    "$dict": lambda part, tensors: dict(_decode(part, tensors)),
+}

@@ -1,1 +1,0 @@
-"""Runs held against one another; none of it imports torch, so that it works on any machine."""

@@ -1,0 +1,588 @@
+"""The data of a training run: sets that are opened and checked first, and batches of samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from rooftrace.core.config import expand_path
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.core.types import Sample
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.folders import CARD
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import SceneParts, read_split
+from rooftrace.models.spec import Separation
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
+from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
+from rooftrace.train.config import NormaliseConfig, TrainConfig
+from rooftrace.train.data_record import names_of
+
+__all__ = [
+    "Batch",
+    "BorderTarget",
+    "DistanceTarget",
+    "PixelStatistics",
+    "SampleShare",
+    "Samples",
+    "SeparationTarget",
+    "TrainingData",
+    "choose_workers",
+    "collate",
+    "make_loader",
+    "measure_pixels",
+    "open_data",
+    "separation_target",
+    "training_share",
+    "validation_share",
+]
+
+
+Values = tuple[float, ...]
+
+_MEASURED_SAMPLES = 128
+"""Number of samples from which pixel statistics are measured."""
+
+_MAX_OUTSIDE = 1e-3
+"""Maximum share of values beyond the full scale; so few are taken for bright spots."""
+
+_DARK = 1 / 8
+"""Share of the full scale below which the brightest value of a set is reported as dark."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The sets of a run.
+
+    Args:
+        train, val: Labelled scenes; `train` ends with the sets of `data.replay`.
+        samples: Training samples.
+        tiles: Validation tiles of each folder.
+        statistics: Mean and standard deviation per band, in pixel values, that normalise the input
+            of the network.
+        notes: Assumptions and omissions, as sentences.
+        files: Files that the scenes are read from, by their names for a record.
+    """
+
+    train: tuple[SceneSet, ...]
+    val: tuple[SceneSet, ...]
+    samples: TrainSamples
+    tiles: tuple[EvalTiles, ...]
+    statistics: tuple[Values, Values]
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Decode the images that fit in memory; processes that are forked later share them."""
+        self.samples.load()
+        for tiles in self.tiles:
+            tiles.load()
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Statistics of the valid pixels of samples.
+
+    Args:
+        mean, std: One value per band.
+        low, high: Smallest and largest value of all bands.
+        outside: Share of the values below 0 or above the full scale.
+    """
+
+    mean: Values
+    std: Values
+    low: float
+    high: float
+    outside: float
+
+
+def open_data(config: TrainConfig, base: Path) -> TrainingData:
+    """Open all sets of a configuration and report mistakes before anything is computed.
+
+    Raises:
+        DataError and its kinds: See `labels.kinds.open_source` and `samples.dataset`; also for a
+            set without labels, and if there is nothing to validate on.
+        BandMismatch: The images of two sets differ in bands or dtype.
+        ConfigError: Two validation sets have the same name; or a normalisation or full scale does
+            not fit the images.
+    """
+    train = [_open(given, config, base) for given in config.data.train]
+    val = [_open(given, config, base) for given in config.data.val]
+    replay = [_open(given, config, base) for given in config.data.replay]
+    opened = (*train, *val, *replay)
+    notes = [note for source in opened for note in source.notes]
+    notes += [_unlabelled_note(source) for source in opened if source.unlabelled]
+    if config.data.split is not None:
+        path = expand_path(config.data.split, base, key="data.split")
+        parts = read_split(path).match([name for one in train for name in one.all_ids], path=path)
+        notes += _left_out(train, parts, path)
+        if not val:
+            val = [source.subset(parts.ids("val")) for source in train]
+            notes += parts.notes("val")
+        train = [source.subset(parts.ids("train")) for source in train]
+        notes += parts.notes("train")
+    train += replay
+    files: dict[str, Path] = {}
+    both = config.data.val or config.data.train
+    trained = (*config.data.train, *config.data.replay)
+    for given, source in (*zip(trained, train), *zip(both, val)):
+        files |= _files_of(given, source, base)
+    val = [source for source in val if len(source)]
+    if not val:
+        raise DataError(
+            "There is nothing to validate on: no labelled scene of these folders is in the "
+            f"validation part of {config.data.split}.",
+            remedy="Name scenes in its list val, or make the split of this data again with "
+            "rooftrace split --val above 0.",
+        )
+    names = [source.name for source in val]
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"Two validation folders have the same name: {names}.",
+            remedy='Give each of them another name: name = "…".',
+        )
+    # Each process that trains on this machine has its own cache.
+    cache = config.data.cache_mb * 2**20 // config.devices
+    samples = TrainSamples(
+        train,
+        crop_px=config.crop_px,
+        gsd_m=config.gsd_m,
+        augment=config.augment,
+        samples=config.samples_per_epoch,
+        at_least=config.samples_per_step,
+        seed=config.seed,
+        cache_bytes=cache,
+        balance=config.balance,
+        full_scale=config.full_scale,
+        instances=config.has_instances,
+    )
+    tiles = tuple(
+        EvalTiles(
+            source,
+            crop_px=config.val_crop_px or config.crop_px,
+            gsd_m=config.gsd_m,
+            cache_bytes=cache // 4,
+            limit=config.val_tiles,
+            instances=config.has_instances,
+        )
+        for source in val
+    )
+    check_alike([samples.scenes[0], *(part.scenes[0] for part in tiles)])
+    needed = _is_measured(config, samples) or _uses_full_scale(config, samples)
+    found = measure_pixels(samples) if needed else None
+    if found is not None and _uses_full_scale(config, samples):
+        notes += _check_full_scale(config, samples, found)
+    statistics = _statistics(config, samples, found)
+    unique = tuple(dict.fromkeys(notes))
+    return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, unique, files)
+
+
+def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> PixelStatistics:
+    """Measure pixel values on `count` samples without augmentation, always the same ones."""
+    plain = samples.unchanged(count)
+    total, squares, pixels, outside = 0.0, 0.0, 0, 0
+    low, high = math.inf, -math.inf
+    for number in range(count):
+        sample = plain[number]
+        values = sample.image[:, sample.valid].astype(np.float64)
+        if not values.size:
+            continue
+        total = total + values.sum(axis=1)
+        squares = squares + (values**2).sum(axis=1)
+        pixels += values.shape[1]
+        outside += int(((values < 0) | (values > samples.full_scale)).sum())
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if not pixels:
+        raise DataError(
+            f"None of {count} samples has a valid pixel; there is nothing to measure.",
+            remedy="Check nodata and ignore in the configuration.",
+        )
+    mean = np.asarray(total / pixels)
+    spread = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    # A constant band has no spread; it is divided by the full scale instead.
+    std = np.where(spread > 1e-6 * samples.full_scale, spread, samples.full_scale)
+    return PixelStatistics(
+        tuple(float(f"{value:.6g}") for value in mean),
+        tuple(float(f"{value:.6g}") for value in std),
+        low,
+        high,
+        outside / (pixels * len(mean)),
+    )
+
+
+def _open(given: SourceConfig, config: TrainConfig, base: Path) -> SceneSet:
+    source = open_source(given, config.data.labels, base)
+    if not len(source):
+        raise DataError(
+            f"{given.path} is read as {source.kind}: it has no label to train on (images: "
+            f"{len(source.unlabelled)}).",
+            remedy="Give a folder with masks, or the file of the labels.",
+        )
+    return source
+
+
+def _files_of(given: SourceConfig, source: SceneSet, base: Path) -> dict[str, Path]:
+    """Return the files of a set by their names for a record."""
+    root = expand_path(given.path, base, key="path")
+    card = root / CARD if root.is_dir() else root
+    return names_of(given.path, root, (*([card] if card.is_file() else []), *source.files))
+
+
+def _unlabelled_note(source: SceneSet) -> str:
+    count = len(source.unlabelled)
+    if count == 1:
+        return f"{source.name}: 1 image has no label and is not used."
+    return f"{source.name}: {count} images have no label and are not used."
+
+
+def _left_out(sources: Sequence[SceneSet], split: SceneParts, path: Path) -> list[str]:
+    """Return notes on scenes that are in no part of a split: training, validation or test."""
+    placed = {scene_id for ids in split.parts.values() for scene_id in ids}
+    missing = [(source, len(set(source.ids) - placed)) for source in sources]
+    return [
+        f"{source.name}: {count} of {len(source)} scenes are in no part of {path.name}, and are "
+        "not used."
+        for source, count in missing
+        if count
+    ]
+
+
+def _is_measured(config: TrainConfig, samples: TrainSamples) -> bool:
+    """Return whether the normalisation is measured on the data."""
+    return config.normalise == "dataset" or (config.normalise == "auto" and samples.bands != 3)
+
+
+def _uses_full_scale(config: TrainConfig, samples: TrainSamples) -> bool:
+    """Return whether the full scale matters and the dtype does not determine it."""
+    from_imagenet = config.normalise in ("auto", "imagenet") and not _is_measured(config, samples)
+    unsure = samples.dtype != np.uint8 or config.full_scale is not None
+    return unsure and (config.augment.changes_colours or from_imagenet)
+
+
+def _check_full_scale(
+    config: TrainConfig, samples: TrainSamples, found: PixelStatistics
+) -> list[str]:
+    """Return notes on the full scale, of which colour changes and ImageNet's statistics are shares.
+
+    Raises:
+        ConfigError: Too many values lie outside of the full scale.
+    """
+    scale = samples.full_scale
+    if found.outside > _MAX_OUTSIDE:
+        raise ConfigError(
+            f"The training images have pixel values from {found.low:g} to {found.high:g}; expected "
+            f"0 to {scale:g}, the full scale, but {found.outside:.1%} of the values lie outside.",
+            remedy='For negative values set normalise = "dataset", and switch colour changes off '
+            '(augment.policy = "none" and none of its keys).'
+            if found.low < 0
+            else f"Give the brightest value: full_scale = {_round_scale(samples, found.high)}.",
+        )
+    if config.full_scale is None and found.high < _DARK * scale:
+        note = (
+            f"The training images have pixel values up to {found.high:g}, which is dark for a full "
+            f"scale of {scale:g}. Brightness and noise are shares of it: set full_scale = "
+            f"{_round_scale(samples, found.high)} if the values end there."
+        )
+        return [note]
+    return []
+
+
+def _round_scale(samples: TrainSamples, high: float) -> str:
+    """Return the full scale of the fewest bits that hold an integer value."""
+    if samples.dtype.kind == "f":
+        return f"{high:.3g}"
+    return str(2 ** math.ceil(math.log2(high + 1)) - 1)
+
+
+def _statistics(
+    config: TrainConfig, samples: TrainSamples, found: PixelStatistics | None
+) -> tuple[Values, Values]:
+    bands, scale = samples.bands, samples.full_scale
+    if isinstance(config.normalise, NormaliseConfig):
+        if len(config.normalise.mean) != bands:
+            raise ConfigError(
+                f"normalise has {len(config.normalise.mean)} values, but the images have {bands} "
+                "bands.",
+                remedy="Give mean and std one value per band.",
+            )
+        return config.normalise.mean, config.normalise.std
+    if config.normalise == "imagenet" and bands != 3:
+        raise ConfigError(
+            f'normalise = "imagenet" is for three bands, but the images have {bands}.',
+            remedy='Write normalise = "dataset".',
+        )
+    if _is_measured(config, samples):
+        assert found is not None
+        return found.mean, found.std
+    return (
+        tuple(round(m * scale, 6) for m in IMAGENET_MEAN),
+        tuple(round(s * scale, 6) for s in IMAGENET_STD),
+    )
+
+
+_MAX_WORKERS = 8
+"""Maximum number of worker processes; more would prepare thousands of samples per second, which no
+network here can use.
+"""
+
+_FORK = "fork" if sys.platform == "linux" else None
+"""Start method of workers: forked processes share the decoded images; others decode them again."""
+
+
+class Samples(Protocol):
+    """Samples that are read by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+class Batch(NamedTuple):
+    """Several samples as tensors.
+
+    Args:
+        images: (n, band, y, x) float32, pixel values.
+        targets: (n, y, x) uint8, class indices.
+        valid: (n, y, x) bool.
+        separation: (n, y, x) float32 in 0..1, target of the second head; None without one.
+        instances: (n, y, x) int32 building numbers, 0 for background; None if samples have none.
+    """
+
+    images: Tensor
+    targets: Tensor
+    valid: Tensor
+    separation: Tensor | None = None
+    instances: Tensor | None = None
+
+
+def collate(samples: Sequence[Sample], separation: SeparationTarget | None = None) -> Batch:
+    """Return samples of one size as a batch whose images are channels-last.
+
+    Args:
+        samples: Samples, with instances if `separation` is given.
+        separation: Function that makes the target of the second head.
+    """
+    bands, height, width = samples[0].image.shape
+    # OpenCV interleaves the bands in place; torch takes thirty times as long.
+    images = np.empty((len(samples), height, width, bands), dtype=np.float32)
+    for sample, pixels in zip(samples, images):
+        cv2.merge(list(sample.image), pixels)
+    targets = torch.from_numpy(np.stack([s.target for s in samples]))
+    valid = torch.from_numpy(np.stack([s.valid for s in samples]))
+    batch = Batch(torch.from_numpy(images).permute(0, 3, 1, 2), targets, valid)
+    instances = [s.instances for s in samples if s.instances is not None]
+    if instances:
+        batch = batch._replace(instances=torch.from_numpy(np.stack(instances)))
+    if separation is None:
+        return batch
+    made = torch.from_numpy(np.stack([separation(one) for one in instances]))
+    return batch._replace(separation=made)
+
+
+class SampleShare:
+    """Selected samples of a set, in a given order.
+
+    Args:
+        numbers: Numbers of the samples.
+        blank: Mark every pixel of them as not valid.
+    """
+
+    def __init__(self, samples: Samples, numbers: Sequence[int], *, blank: bool = False) -> None:
+        self._samples, self._numbers, self._blank = samples, numbers, blank
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._samples[self._numbers[index]]
+        if self._blank:
+            return dataclasses.replace(sample, valid=np.zeros_like(sample.valid))
+        return sample
+
+
+def training_share(
+    samples: Samples, *, batch: int, accumulate: int, rank: int, processes: int
+) -> SampleShare:
+    """Return the samples that one process trains on: its part of each batch, in whole steps.
+
+    Args:
+        batch: Samples of a batch over all processes; a multiple of `processes`.
+        accumulate: Batches per step of the optimiser.
+    """
+    batches = len(samples) // (batch * accumulate) * accumulate
+    numbers = np.arange(batches * batch).reshape(batches, processes, batch // processes)
+    return SampleShare(samples, numbers[:, rank].ravel().tolist())
+
+
+def validation_share(tiles: Samples, *, batch: int, rank: int, processes: int) -> SampleShare:
+    """Return the tiles that one process validates: whole batches, each with the loss that it has
+    in a single process.
+
+    If there are fewer batches than processes, the others get a tile that counts nothing: a process
+    without a batch would not wait for the others at the end of the epoch.
+    """
+    firsts = range(rank * batch, len(tiles), processes * batch)
+    numbers = [n for first in firsts for n in range(first, min(first + batch, len(tiles)))]
+    return SampleShare(tiles, numbers) if numbers else SampleShare(tiles, [0], blank=True)
+
+
+def choose_workers(config: TrainConfig, accelerator: Literal["cpu", "cuda"]) -> int:
+    """Return the number of processes that prepare samples for each process that trains."""
+    if config.workers != "auto":
+        return config.workers
+    if accelerator == "cpu":
+        # The network computes on all cores; workers would only slow it down.
+        return 0
+    cores = os.cpu_count() or 1
+    return min(_MAX_WORKERS, max(1, cores // config.devices - 1))
+
+
+def make_loader(
+    samples: Samples,
+    config: TrainConfig,
+    batch_size: int,
+    *,
+    workers: int,
+    persistent: bool = False,
+) -> DataLoader[Any]:
+    """Return a loader of batches in the order of the samples, which is already random for training.
+
+    Args:
+        workers: Number of processes that prepare samples; 0 prepares them in this process, on the
+            cores that the network also uses.
+        persistent: Start the processes once, not once per epoch.
+    """
+    head = config.separation
+    separation = None if head is None else separation_target(head.kind, head.reach)
+    threads = 1 if workers else min(batch_size, torch.get_num_threads())
+    return DataLoader(
+        _TorchDataset(samples, threads),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=partial(collate, separation=separation),
+        worker_init_fn=_initialise_worker,
+        multiprocessing_context=_FORK if workers else None,
+        persistent_workers=persistent and workers > 0,
+        pin_memory=torch.cuda.is_available() and config.device != "cpu",
+    )
+
+
+class _TorchDataset(Dataset[Sample]):
+    """Samples as a torch dataset; the samples of a batch are prepared on several threads."""
+
+    def __init__(self, samples: Samples, threads: int = 1) -> None:
+        self._samples = samples
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        each = map if self._pool is None else self._pool.map
+        return list(each(self._samples.__getitem__, indices))
+
+
+def _initialise_worker(number: int) -> None:
+    """Prepare a process that loads samples.
+
+    OpenCV's threads do not survive the fork, and there are several workers already. The thread that
+    hands batches over prints a traceback where Ctrl-C has ended the process that takes them; an
+    error of the worker itself is not printed but raised there.
+    """
+    del number
+    cv2.setNumThreads(0)
+    sys.excepthook = _print_unless_stopped
+
+
+def _print_unless_stopped(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
+
+
+Instances = NDArray[np.int32]
+
+
+SeparationTarget = Callable[[Instances], NDArray[np.float32]]
+"""Function from building instances (y, x), 0 for background, to a target (y, x) float32 in 0..1."""
+
+
+@dataclass(frozen=True)
+class BorderTarget:
+    """1 within `reach_px` of two buildings, else 0 (the touching borders of Iglovikov et al. 2018,
+    "TernausNetV2").
+
+    The border covers the pixels on both sides of a shared wall, and gaps up to twice the reach,
+    which alone separate such houses.
+
+    Args:
+        reach_px: Reach in model pixels, along rows and columns.
+    """
+
+    reach_px: int
+
+    def __call__(self, instances: Instances) -> NDArray[np.float32]:
+        low, high = _extremes(instances, self.reach_px)
+        border: NDArray[np.float32] = ((high > 0) & (low != high)).astype(np.float32)
+        return border
+
+
+@dataclass(frozen=True)
+class DistanceTarget:
+    """Clipped depth of a pixel in its building: 0 on the outline, 1 from `reach_px` inwards.
+
+    Audebert et al. 2019, "Distance transform regression for spatially-aware deep semantic
+    segmentation".
+
+    Args:
+        reach_px: Depth in model pixels at which the target reaches 1.
+    """
+
+    reach_px: int
+
+    def __call__(self, instances: Instances) -> NDArray[np.float32]:
+        low, high = _extremes(instances, 1, background=0)
+        inside = ((instances > 0) & (low == high)).astype(np.uint8)
+        depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return np.asarray(np.minimum(depth / np.float32(self.reach_px), 1), dtype=np.float32)
+
+
+def separation_target(kind: Separation, reach_px: int) -> SeparationTarget:
+    """Return the target of one kind of head; it can be pickled."""
+    return BorderTarget(reach_px) if kind == "border" else DistanceTarget(reach_px)
+
+
+def _extremes(
+    instances: Instances, reach_px: int, *, background: float = np.inf
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the lowest and the highest building number in the square around each pixel.
+
+    Args:
+        background: Number that stands for background in the minimum; infinity leaves it out.
+    """
+    # OpenCV has these filters for floats, which hold the numbers of 2^24 buildings.
+    numbers = instances.astype(np.float32)
+    square = np.ones((2 * reach_px + 1, 2 * reach_px + 1), np.uint8)
+    high = cv2.dilate(numbers, square)
+    low = cv2.erode(np.where(instances > 0, numbers, np.float32(background)), square)
+    return np.asarray(low, dtype=np.float32), np.asarray(high, dtype=np.float32)

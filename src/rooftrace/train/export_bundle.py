@@ -1,0 +1,621 @@
+"""Export of the best epoch to a bundle: thresholds, figures, graph and variants.
+
+`export_bundle` reads from top to bottom. Everything that a bundle records of a model is measured
+here on the validation folders.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.machine import installed_versions
+from rooftrace.core.types import GeoGrid, Sample, Window
+from rooftrace.engines.openvino import OpenVinoEngine, capabilities
+from rooftrace.labels.ground_truth import building_instances
+from rooftrace.metrics.boundary import BoundaryCounts
+from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
+from rooftrace.metrics.curves import ThresholdCurve, best_threshold
+from rooftrace.metrics.image_counts import rasterize_polygons
+from rooftrace.metrics.objects import ObjectCounts, match_predicted
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.tiled_evaluation import evaluate_scenes
+from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, write_bundle
+from rooftrace.models.clicks import CLICK_BANDS, Click, draw_clicks
+from rooftrace.models.export import (
+    ExportableModel,
+    RefinedModel,
+    export_onnx,
+    round_weights_to_fp16,
+    store_weights_as_fp16,
+)
+from rooftrace.models.pix2pix import RefinedNet
+from rooftrace.models.quantize import quantize_openvino
+from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Output, Variant
+from rooftrace.models.zoo import multiple_px, needs_fixed_size
+from rooftrace.samples.dataset import EvalTiles
+from rooftrace.tiling.blend import quantise
+from rooftrace.train.config import ExportConfig, TrainConfig
+from rooftrace.train.datamodule import TrainingData
+from rooftrace.train.loop import FitResult
+from rooftrace.train.refine import RefineResult
+from rooftrace.train.task import load_weights
+from rooftrace.vector.assemble import FootprintAssembler
+from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.separate import MIN_MARKER_PX, separate
+from rooftrace.vector.trace import TracedPolygons, trace
+from rooftrace.vector.watershed import WatershedOptions
+
+__all__ = [
+    "BuildingEvaluator",
+    "SeparationFigures",
+    "choose_separation",
+    "export_bundle",
+    "export_click_bundle",
+    "int8_variant",
+]
+
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""
+
+OnTile = Callable[[int, Sample, NDArray[np.float32]], None]
+"""Function called with the number of a tile, the tile, and its (output, y, x) probabilities."""
+
+Notify = Callable[[str], None]
+"""Function called with each line of progress."""
+
+_VERSIONS = ("rooftrace", "torch", "segmentation-models-pytorch", "onnx", "openvino", "nncf")
+
+_MAX_PARITY = 1e-3
+"""Largest difference of probabilities that rounding explains; beyond it the graph is wrong."""
+
+_INT8_FILES = ("variants/openvino-int8.xml", "variants/openvino-int8.bin")
+
+_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Thresholds of the second head that are tried."""
+
+_MIN_BUILDING_PX = 9.0
+"""Smallest area of a building in pixels, as in `rooftrace predict`."""
+
+
+def export_bundle(
+    config: TrainConfig,
+    result: FitResult,
+    name: str,
+    path: Path,
+    *,
+    refined: RefineResult | None = None,
+    notify: Notify,
+) -> ModelBundle:
+    """Write the bundle of one of the run's best epochs (`best_iou`, `best_loss`).
+
+    The threshold is the one with the highest mean IoU over the validation folders; that of a
+    second head has the highest mean F1 of buildings. Scores of buildings are calibrated on the
+    same folders if these have enough buildings.
+
+    Args:
+        refined: Refiner to include, at its own best epoch: one graph has both outputs.
+
+    Raises:
+        ExportError: The exported graph does not give the answers of the network; or the file
+            cannot be written.
+    """
+    epoch, _, weights = result.trained.best[name]
+    load_weights(result.net, weights)
+    epochs = {"epoch": epoch}
+    net, kind, multiple = result.net, ExportableModel, multiple_px(result.net)
+    fixed = needs_fixed_size(result.net, result.data.samples.bands, multiple)
+    if refined is not None:
+        epochs["refine_epoch"] = refined.load_best()
+        net, kind = RefinedNet(result.net, refined.generator), RefinedModel
+        multiple = math.lcm(multiple, refined.generator.multiple_px)
+    if config.export.half_weights:
+        round_weights_to_fp16(net)
+    mean, std = result.data.statistics
+    separation = config.separation
+    model = kind(net, mean, std, separated=separation is not None).eval()
+    bands = result.data.samples.bands
+    spec = BundleSpec(
+        bands=_band_names(bands),
+        dtype=str(result.data.samples.dtype),  # type: ignore[arg-type]  # checked by pydantic
+        mean=mean,
+        std=std,
+        colours=config.data.labels.class_colours(),
+        separation=None if separation is None else separation.kind,
+        fingerprint=result.fingerprint,
+        input_multiple_px=multiple,
+        input_px=config.crop_px if fixed else None,
+        **_described(config, path, {**epochs, **_start(result)}),
+    )
+    name = path.stem
+    notify(f"{name} (epoch {epoch}): evaluated on the validation folders")
+    spec, separations = _with_thresholds(model, result.data, spec)
+    folders, buildings = [], []
+    for tiles in result.data.tiles:
+        evaluator = BuildingEvaluator(spec, tiles)
+        folders.append(_evaluate_folder(model.run, tiles, spec, evaluator.feed))
+        buildings.append(evaluator.finish())
+    coarse: list[_FolderMetrics] = []
+    if spec.coarse_threshold is not None:
+        coarse_spec = spec.model_copy(update={"threshold": spec.coarse_threshold})
+        run = partial(model.run, output="coarse")
+        coarse = [_evaluate_folder(run, tiles, coarse_spec) for tiles in result.data.tiles]
+    for after, before in zip(folders, coarse):
+        notify(
+            f"{after.name}: IoU {after.iou(spec):.3f} refined, {before.iou(spec):.3f} coarse; "
+            f"boundary IoU {after.outlines.iou:.3f} and {before.outlines.iou:.3f}"
+        )
+    for one in separations:
+        notify(
+            f"{one.name}: F1 of buildings {one.with_head.f1:.3f} separated by {spec.separation} "
+            f"from {spec.separation_threshold}, {one.without_head.f1:.3f} as connected regions"
+        )
+    spec = spec.model_copy(update={"calibration": _calibration(buildings, config, notify)})
+    threshold = f"threshold {spec.threshold:.3f}; " if spec.is_binary else ""
+    notify(f"{name}: {threshold}exporting the graph")
+    graph = export_onnx(model, bands=bands, multiple_px=multiple, fixed_px=spec.input_px)
+    if config.export.half_weights:
+        graph = store_weights_as_fp16(graph)
+    for output in model.outputs:
+        engine = OpenVinoEngine(spec, [graph], "fp32", name, output)
+        _check_parity(partial(model.run, output=output), engine.run, _tiles(result.data), name)
+    parts = {GRAPH_NAME: graph}
+    if config.export.weights:
+        parts[WEIGHTS_NAME] = save({k: v.contiguous() for k, v in net.state_dict().items()})
+    if config.export.int8:
+        made = int8_variant(config.export, result.data, spec, graph, notify)
+        if made is not None:
+            variant, files = made
+            parts |= files
+            spec = spec.model_copy(update={"variants": (variant,)})
+    figures = [one.measured(spec, config) for one in folders]
+    figures += [one.measured(spec) for one in separations]
+    figures += [one.measured(spec, config, "coarse") for one in coarse]
+    return write_bundle(path, spec.model_copy(update={"metrics": tuple(figures)}), parts)
+
+
+def export_click_bundle(
+    config: TrainConfig, result: FitResult, name: str, path: Path, *, notify: Notify
+) -> ModelBundle:
+    """Write the bundle of one of a click network's best epochs: a model of the bands of the images
+    and `CLICK_BANDS`. Its figures are those of the validation in training.
+
+    Raises:
+        ExportError: See `export_bundle`.
+    """
+    epoch, value, weights = result.trained.best[name]
+    load_weights(result.net, weights)
+    if config.export.half_weights:
+        round_weights_to_fp16(result.net)
+    (mean, std), extra = result.data.statistics, len(CLICK_BANDS)
+    mean, std = (*mean, *[0.0] * extra), (*std, *[1.0] * extra)
+    model = ExportableModel(result.net, mean, std).eval()
+    assert config.clicks is not None
+    figure = "iou" if name == "best_iou" else "loss"
+    measured = MeasuredMetrics(
+        data=", ".join(tiles.name for tiles in result.data.tiles),
+        split="val",
+        protocol=f"mean over the sets after {config.clicks.rounds} simulated clicks on one "
+        f"building of each tile of {config.val_crop_px or config.crop_px} px",
+        values={figure: round(value, 5)},
+    )
+    spec = BundleSpec(
+        bands=(*_band_names(result.data.samples.bands), *CLICK_BANDS),
+        dtype="float32",
+        mean=mean,
+        std=std,
+        threshold=0.5,
+        input_multiple_px=multiple_px(result.net),
+        metrics=(measured,),
+        **_described(config, path, {"epoch": epoch}),
+    )
+    notify(f"{path.stem} (epoch {epoch}): exporting the graph")
+    graph = export_onnx(model, bands=len(spec.bands), multiple_px=spec.input_multiple_px)
+    if config.export.half_weights:
+        graph = store_weights_as_fp16(graph)
+    engine = OpenVinoEngine(spec, [graph], "fp32", path.stem)
+    _check_parity(model.run, engine.run, _clicked_tiles(result.data, config), path.stem)
+    return write_bundle(path, spec, {GRAPH_NAME: graph})
+
+
+def _described(config: TrainConfig, path: Path, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a contract that the configuration gives.
+
+    Args:
+        more: Further entries of the training record.
+    """
+    return {
+        "name": config.export.name or path.parent.name,
+        "gsd_m": config.gsd_m,
+        "classes": config.data.labels.classes,
+        "building_class": config.data.labels.building_class,
+        # Where a run was reported to is no part of a model that others receive.
+        "training": {**config.model_dump(mode="json", exclude={"watch"}), **more},
+        "versions": installed_versions(_VERSIONS),
+        "licence": config.export.licence,
+        "attribution": config.export.attribution,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _start(result: FitResult) -> dict[str, Any]:
+    """Return the entry of the training record that identifies the start model."""
+    if result.start is None:
+        return {}
+    return {"start": {key: result.start[key] for key in ("model", "sha256")}}
+
+
+def _band_names(count: int) -> tuple[str, ...]:
+    return ("red", "green", "blue") if count == 3 else tuple(f"band{i + 1}" for i in range(count))
+
+
+def _with_thresholds(
+    model: ExportableModel, data: TrainingData, spec: BundleSpec
+) -> tuple[BundleSpec, list[SeparationFigures]]:
+    """Return the contract with its thresholds, and the figures of a second head."""
+    update: dict[str, float] = {}
+    if "coarse" in model.outputs:
+        run = partial(model.run, output="coarse")
+        update["coarse_threshold"] = _threshold(run, data, spec)
+    update["threshold"] = _threshold(model.run, data, spec)
+    spec = spec.model_copy(update=update)
+    if spec.separation is None:
+        return spec, []
+    threshold, separations = choose_separation(model.run, data.tiles, spec)
+    return spec.model_copy(update={"separation_threshold": threshold}), separations
+
+
+def _threshold(run: Run, data: TrainingData, spec: BundleSpec) -> float:
+    """Return the best threshold; more than two classes need none and keep the default."""
+    if not spec.is_binary:
+        return spec.threshold
+    return best_threshold([_curve(run, tiles, spec) for tiles in data.tiles])
+
+
+def _curve(run: Run, tiles: EvalTiles, spec: BundleSpec) -> ThresholdCurve:
+    """Count the pixels of one folder at every threshold."""
+    curve = ThresholdCurve()
+    for sample, probability in _predictions(run, tiles):
+        truth = sample.target == spec.building_class
+        curve.add(truth, probability[spec.building_channel], sample.valid)
+    return curve
+
+
+def _predictions(
+    run: Run, tiles: EvalTiles, size: int = 8
+) -> Iterator[tuple[Sample, NDArray[np.float32]]]:
+    """Yield each tile with the probabilities of the model."""
+    for first in range(0, len(tiles), size):
+        batch = [tiles[i] for i in range(first, min(first + size, len(tiles)))]
+        yield from zip(batch, run(np.stack([sample.image for sample in batch])))
+
+
+@dataclass(frozen=True)
+class _FolderMetrics:
+    """Pixels and outlines of one validation folder."""
+
+    name: str
+    counts: PixelCounts
+    outlines: BoundaryCounts
+
+    def iou(self, spec: BundleSpec) -> float:
+        return _iou(self.counts, spec)
+
+    def measured(
+        self, spec: BundleSpec, config: TrainConfig, output: Output = "probabilities"
+    ) -> MeasuredMetrics:
+        """Return the record for the bundle."""
+        index = spec.building_class
+        values = {
+            "accuracy": self.counts.accuracy,
+            "iou": self.counts.iou(index),
+            "mean_iou": self.counts.mean_iou,
+            "precision": self.counts.precision(index),
+            "recall": self.counts.recall(index),
+            **self.outlines.figures(),
+        }
+        return MeasuredMetrics(
+            data=self.name,
+            split="val",
+            protocol=(
+                f"pooled over pixels, tiles of {config.val_crop_px or config.crop_px} px without "
+                f"overlap{f' at {config.gsd_m} m' if config.gsd_m else ''}, PyTorch fp32; the "
+                "threshold was chosen on these folders"
+                f"{'; the segmenter alone, without the refiner' if output == 'coarse' else ''}"
+            ),
+            values={k: round(v, 5) for k, v in values.items() if not np.isnan(v)},
+        )
+
+
+def _evaluate_folder(
+    run: Run, tiles: EvalTiles, spec: BundleSpec, on_tile: OnTile | None = None
+) -> _FolderMetrics:
+    """Count pixels and outlines of one folder at the contract's threshold.
+
+    Args:
+        on_tile: Function that receives each tile with its probabilities, too.
+    """
+    counts = PixelCounts.zero(len(spec.classes))
+    outlines = BoundaryCounts.zero()
+    for number, (sample, probability) in enumerate(_predictions(run, tiles)):
+        if spec.is_binary:
+            predicted = (probability[spec.building_channel] >= spec.threshold).astype(np.uint8)
+        else:
+            predicted = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
+        counts += PixelCounts.of(sample.target, predicted, sample.valid, classes=len(spec.classes))
+        truth = sample.target == spec.building_class
+        outlines += BoundaryCounts.of(truth, predicted == spec.building_class, sample.valid)
+        if on_tile is not None:
+            on_tile(number, sample, probability)
+    return _FolderMetrics(tiles.name, counts, outlines)
+
+
+def _iou(counts: PixelCounts, spec: BundleSpec) -> float:
+    """Return the IoU; 1 if there is no building in the labels and none was predicted."""
+    value = counts.iou(1) if spec.is_binary else counts.mean_iou
+    return 1.0 if math.isnan(value) else value
+
+
+class BuildingEvaluator:
+    """Buildings as `rooftrace predict` writes them, tile by tile, and which of them are correct.
+
+    A building that touches the edge of its tile is left out, because the tile may have cut it.
+
+    Args:
+        spec: Contract with its thresholds.
+        tiles: Tiles of one folder; they are fed in order.
+    """
+
+    def __init__(self, spec: BundleSpec, tiles: EvalTiles) -> None:
+        self._spec = spec
+        self._tiles = tiles
+        self._score = [np.zeros(0, np.float32)]
+        self._correct = [np.zeros(0, np.bool_)]
+        self._scene = [np.zeros(0, np.int64)]
+
+    def feed(self, number: int, sample: Sample, probability: NDArray[np.float32]) -> None:
+        """Evaluate one tile.
+
+        Args:
+            number: Number of the tile.
+            sample: The tile with its label.
+            probability: (output, y, x) probabilities of the model.
+        """
+        spec, values = self._spec, quantise(probability)
+        if spec.is_binary:
+            mask = (probability[0] >= spec.threshold).astype(np.uint8)
+        else:
+            mask = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
+        mask[~sample.valid] = 0
+        cores = None
+        if spec.separation is not None:
+            above = probability[-1] >= spec.separation_threshold
+            inside = ~above if spec.separation == "border" else above
+            cores = (inside & (mask == spec.building_class)).astype(np.uint8)
+        building = spec.building_class
+        options = VectorOptions(watershed=WatershedOptions() if spec.separation is None else None)
+        assembler = FootprintAssembler(GeoGrid(mask.shape), [building], building, options)
+        whole = Window.whole((mask.shape[0], mask.shape[1]))
+        with assembler:
+            assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), cores)
+            found = assembler.finish()
+        try:
+            footprints = found.whole()
+        finally:
+            found.close()
+        shape = rasterize_polygons(footprints.geometry, mask.shape)
+        labelled = building_instances((sample.target == building) & sample.valid, sample.instances)
+        numbers, correct = match_predicted(labelled, shape, sample.valid)
+        edge = np.concatenate([shape[0], shape[-1], shape[:, 0], shape[:, -1]])
+        inner = ~np.isin(numbers, edge)
+        self._score.append(footprints.score[numbers[inner] - 1])
+        self._correct.append(correct[inner])
+        self._scene.append(np.full(int(inner.sum()), self._tiles.scene_of(number), np.int64))
+
+    def finish(self) -> BuildingOutcomes:
+        """Return all buildings of the tiles that were fed."""
+        return BuildingOutcomes(
+            data=self._tiles.name,
+            split="val",
+            score=np.concatenate(self._score),
+            right=np.concatenate(self._correct),
+            scene=np.concatenate(self._scene),
+            scenes=len(self._tiles.scenes),
+        )
+
+
+def _calibration(
+    folders: Sequence[BuildingOutcomes], config: TrainConfig, notify: Notify
+) -> Calibration | None:
+    fit = fit_calibration(
+        folders,
+        protocol=f"tiles of {config.val_crop_px or config.crop_px} px, without the buildings that "
+        "reach to the edge of one, PyTorch fp32",
+    )
+    made = fit.calibration
+    if made is None:
+        notify(f"scores of buildings are not calibrated: {fit.reason}")
+    else:
+        notify(
+            f"scores of buildings calibrated ({made.map.kind}): expected calibration error "
+            f"{made.ece_before:.3f} before, {made.ece_after:.3f} after"
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class SeparationFigures:
+    """Figures of one validation folder with and without the second head.
+
+    Args:
+        name: Name of the folder.
+        without_head: Buildings as connected regions of the mask.
+        with_head: Buildings separated at the chosen threshold.
+    """
+
+    name: str
+    without_head: ObjectCounts
+    with_head: ObjectCounts
+
+    def measured(self, spec: BundleSpec) -> MeasuredMetrics:
+        """Return the record for the bundle; a folder without buildings has no values."""
+        values = {
+            "f1": self.with_head.f1,
+            "precision": self.with_head.precision,
+            "recall": self.with_head.recall,
+            "f1_without": self.without_head.f1,
+        }
+        return MeasuredMetrics(
+            data=self.name,
+            split="val",
+            protocol=(
+                f"buildings separated by {spec.separation}, matched one to one at IoU > 0.5, "
+                "against connected regions (f1_without); PyTorch fp32; the thresholds were chosen "
+                "on these folders"
+            ),
+            values={k: round(v, 5) for k, v in values.items() if not np.isnan(v)},
+        )
+
+
+def choose_separation(
+    run: Run, folders: Sequence[EvalTiles], spec: BundleSpec
+) -> tuple[float, list[SeparationFigures]]:
+    """Choose the threshold of the second head with the highest mean F1 of buildings.
+
+    Args:
+        run: Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities.
+        folders: Tiles with instances.
+        spec: Contract with the threshold of the building.
+    """
+    counts = [_count_buildings(run, tiles, spec) for tiles in folders]
+    # A folder without a building gives no reason to prefer any threshold.
+    f1 = [np.nan_to_num([one[t].f1 for t in _THRESHOLDS]) for one in counts]
+    best = _THRESHOLDS[int(np.mean(f1, axis=0).argmax())]
+    figures = [
+        SeparationFigures(tiles.name, one[None], one[best]) for tiles, one in zip(folders, counts)
+    ]
+    return best, figures
+
+
+def _count_buildings(
+    run: Run, tiles: EvalTiles, spec: BundleSpec
+) -> dict[float | None, ObjectCounts]:
+    """Count the buildings of one folder at each threshold; None is without the second head."""
+    counts: dict[float | None, ObjectCounts] = dict.fromkeys((None, *_THRESHOLDS), ObjectCounts())
+    for number in range(len(tiles)):
+        sample = tiles[number]
+        for threshold, found in _separated(run(sample.image[None])[0], sample, spec).items():
+            assert sample.instances is not None
+            counts[threshold] += ObjectCounts.of(sample.instances, found, sample.valid)
+    return counts
+
+
+def _separated(
+    probability: NDArray[np.float32], sample: Sample, spec: BundleSpec
+) -> dict[float | None, NDArray[np.int32]]:
+    """Return the (y, x) building numbers of one tile at each threshold."""
+    if spec.is_binary:
+        mask = probability[0] >= spec.threshold
+    else:
+        mask = probability[: spec.channels].argmax(axis=0) == spec.building_class
+    mask &= sample.valid
+    buildings = trace(mask)
+    found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, mask.shape)}
+    for threshold in _THRESHOLDS:
+        above = probability[-1] >= threshold
+        cores = trace(mask & (~above if spec.separation == "border" else above))
+        pieces = separate(buildings, cores, smallest_px=MIN_MARKER_PX)
+        found[threshold] = _rasterize(pieces, mask.shape)
+    return found
+
+
+def _rasterize(traced: TracedPolygons, shape_yx: tuple[int, ...]) -> NDArray[np.int32]:
+    return rasterize_polygons(traced.polygons[traced.area_px >= _MIN_BUILDING_PX], shape_yx)
+
+
+def _tiles(data: TrainingData, count: int = 8) -> NDArray[np.float32]:
+    """Return some validation tiles (n, band, y, x)."""
+    tiles = data.tiles[0]
+    images = [tiles[number].image for number in range(min(count, len(tiles)))]
+    # Pixel values as they are read from a file, which is what an engine takes.
+    return np.stack(images).astype(data.samples.dtype).astype(np.float32)
+
+
+def _clicked_tiles(data: TrainingData, config: TrainConfig) -> NDArray[np.float32]:
+    """Return some validation tiles with a click in the middle of each, (n, band, y, x)."""
+    images = _tiles(data, 4)
+    side = config.val_crop_px or config.crop_px
+    clicks = [Click(side / 2, side / 2), Click(1, 1, positive=False)]
+    maps = np.zeros((len(images), len(CLICK_BANDS), side, side), np.float32)
+    maps[:, 1:] = draw_clicks(clicks, (side, side))
+    return np.concatenate([images, maps], axis=1)
+
+
+def _check_parity(network: Run, engine: Run, batch: NDArray[Any], name: str) -> None:
+    worst = float(np.abs(network(batch) - engine(batch)).max())
+    if not worst <= _MAX_PARITY:
+        raise ExportError(
+            f"The exported graph of {name} does not give the answers of the network: probabilities "
+            f"differ by up to {worst:.4f}, expected at most {_MAX_PARITY}.",
+            remedy="The weights are kept in the run's checkpoints. Report the architecture; "
+            "export.half_weights = false may help.",
+        )
+
+
+def int8_variant(
+    config: ExportConfig, data: TrainingData, spec: BundleSpec, graph: bytes, notify: Notify
+) -> tuple[Variant, dict[str, bytes]] | None:
+    """Return the int8 variant if it is nearly as good as the graph on every validation folder.
+
+    Both are evaluated on whole images at the contract's threshold. The graph is evaluated in each
+    precision that the processor has and that would be used without the variant: fp32, and bf16,
+    whose IoU differs from fp32 on some data by as much as that of int8.
+
+    Args:
+        config: Number of training samples for the quantisation, and the maximum loss of IoU.
+        spec: Contract with its threshold.
+        graph: The graph of the bundle.
+        notify: Function called with each line of progress.
+
+    Returns:
+        The variant with the loss of IoU on each folder, and its parts; None if that is too much.
+    """
+    plain = data.samples.unchanged(config.int8_samples)
+    notify(f"quantising to int8 with {len(plain)} samples")
+    files = quantize_openvino(graph, [plain[i].image for i in range(len(plain))])
+    after = _iou_by_folder(data, spec, OpenVinoEngine(spec, files, "int8", "int8"))
+    unmeasured = [source.name for source in data.val if source.name not in after]
+    if unmeasured:
+        notify(f"int8 left out: nothing in {', '.join(unmeasured)} can be predicted and compared")
+        return None
+    drops: dict[str, float] = {}
+    for precision in ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",):
+        before = _iou_by_folder(data, spec, OpenVinoEngine(spec, [graph], precision, GRAPH_NAME))
+        for name, iou in before.items():
+            drops[f"{name}/{precision}"] = iou - after[name]
+    listed = ", ".join(f"{name} {drop:+.4f}" for name, drop in drops.items())
+    if max(drops.values()) > config.int8_max_drop:
+        notify(f"int8 left out: IoU falls by {listed}, allowed {config.int8_max_drop}")
+        return None
+    notify(f"int8 kept: IoU falls by {listed}")
+    parity = {f"iou_drop/{name}": round(drop, 5) for name, drop in drops.items()}
+    variant = Variant(engine="openvino", precision="int8", files=_INT8_FILES, parity=parity)
+    return variant, dict(zip(_INT8_FILES, files))
+
+
+def _iou_by_folder(
+    data: TrainingData, spec: BundleSpec, engine: OpenVinoEngine
+) -> dict[str, float]:
+    """Return the IoU by folder; a folder without a comparable pixel is left out."""
+    found = {source.name: evaluate_scenes(source, spec, engine.run) for source in data.val}
+    return {name: _iou(counts, spec) for name, counts in found.items() if counts.pixels}

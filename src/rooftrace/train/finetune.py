@@ -1,0 +1,226 @@
+"""Fine-tuning: the training configuration that follows from a start model, the data and a limit
+of minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rooftrace.core.config import apply_override, parse_config
+from rooftrace.core.errors import BandMismatch
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.source import SceneSet
+from rooftrace.models.spec import BundleSpec
+from rooftrace.models.start import fill_from_start
+from rooftrace.models.zoo import build_model
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.datamodule import TrainingData, collate, open_data, separation_target
+from rooftrace.train.device import choose_accelerator, tune_allocator
+from rooftrace.train.task import SegmentationTask, make_optimizer
+
+__all__ = ["finetune_config", "fit_to_minutes"]
+
+_BATCH = 16
+
+_DECODER_LR, _ENCODER_LR = 5e-4, 1e-4
+"""Learning rates; the encoder's general features should change less than the decoder."""
+
+_EPOCH_S = 15.0
+"""Length of an epoch in seconds; with validation there are at least two evaluations a minute."""
+
+_MOST_STEPS = 100
+"""Maximum number of steps per epoch, on devices that are much faster than a CPU."""
+
+_MOST_EPOCHS = 60
+
+_WARMUP_STEPS = 10
+"""Steps in which the learning rate rises, in a run that is at least ten times as long."""
+
+_LEAST_PATIENCE = 5
+"""Minimum number of epochs without a better figure before the run stops early."""
+
+_USED_SHARE = 0.9
+"""Share of the minutes that is planned for; the rest covers a machine that becomes slower."""
+
+_SHORTEST_CROP, _CROP_STEP = 64, 32
+"""Smallest side of a crop in pixels, and the multiple that it is rounded up to."""
+
+
+def finetune_config(
+    start: str,
+    spec: BundleSpec,
+    data: SourceConfig,
+    scenes: SceneSet,
+    labels: LabelConfig,
+    split: Path,
+    *,
+    minutes: float,
+    replay: SourceConfig | None = None,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+) -> TrainConfig:
+    """Return the configuration of a fine-tuning run, except its length.
+
+    Loss, second head and scale are those of the start model. Crops are as large as its own, or as
+    the images if these are smaller. Augmentation is that of the recipe of the bundled model, with
+    a narrower range of scales, since all images come from the same place.
+
+    Args:
+        start: Value of `model.start`.
+        spec: Contract of the start model.
+        data: Labelled data.
+        scenes: Its scenes.
+        labels: Meaning of the labels.
+        split: Split file of the data, with the parts `train` and `val`.
+        minutes: Limit of minutes of the training.
+        replay: Images of other places with the answers of the start model; both it and `data` have
+            a share.
+        seed: Seed of all random draws.
+        overrides: `key.path=value` settings that replace values.
+
+    Raises:
+        ConfigError: An override does not fit.
+    """
+    recorded = spec.training
+    replays = () if replay is None else (replay,)
+    raw: dict[str, Any] = {
+        "seed": seed,
+        "crop_px": _crop_px(spec, scenes),
+        "batch_size": _BATCH,
+        "model": {"start": start},
+        "data": {
+            "train": [data.model_dump(mode="json", exclude_none=True)],
+            "split": str(split),
+            "replay": [one.model_dump(mode="json", exclude_none=True) for one in replays],
+            "labels": labels.model_dump(mode="json", exclude_none=True),
+        },
+        "augment": {"policy": "aerial"},
+        "optimizer": {
+            "lr": _DECODER_LR, "encoder_lr": _ENCODER_LR, "weight_decay": 1e-2,
+            "ema_decay": 0.99, "freeze_statistics": True,
+        },
+        "schedule": {"kind": "cosine"},
+        "stop": {"minutes": minutes},
+        "export": {"licence": spec.licence, "attribution": spec.attribution},
+    }  # fmt: skip
+    if spec.gsd_m is None:
+        raw["augment"]["scale_range"] = [0.75, 1.35]
+    else:
+        raw["gsd_m"] = spec.gsd_m
+        raw["augment"]["gsd_range_m"] = [0.75 * spec.gsd_m, 1.35 * spec.gsd_m]
+    for key in ("loss", "separation"):
+        if recorded.get(key) is not None:
+            raw[key] = recorded[key]
+    if recorded.get("model", {}).get("encoder") is None:
+        del raw["optimizer"]["encoder_lr"]
+    for override in overrides:
+        apply_override(raw, override)
+    return parse_config(
+        fill_from_start(raw, Path()),
+        TrainConfig,
+        source="rooftrace finetune",
+        remedy="Correct --config KEY=VALUE.",
+    )
+
+
+def _crop_px(spec: BundleSpec, scenes: SceneSet) -> int:
+    """Return the side of a crop: the start model's, or that of the images if it is smaller."""
+    sides = []
+    for scene in scenes:
+        scale = 1.0
+        if spec.gsd_m is not None and scene.gsd_m is not None:
+            scale = scene.gsd_m / spec.gsd_m
+        sides.append(max(scene.image.grid.shape) * scale)
+    trained = spec.training.get("crop_px")
+    largest = trained if isinstance(trained, int) else 256
+    step = math.lcm(spec.input_multiple_px, _CROP_STEP)
+    if spec.input_px is not None:
+        return spec.input_px
+    wanted = math.ceil(round(statistics.median(sides)) / step) * step
+    return max(step, min(largest, max(_SHORTEST_CROP, wanted)))
+
+
+def fit_to_minutes(
+    config: TrainConfig, spec: BundleSpec, base: Path, overrides: Sequence[str] = ()
+) -> TrainConfig:
+    """Return the configuration with as many epochs and samples as its minutes allow here.
+
+    A few steps are timed with a network of the same kind.
+
+    Args:
+        config: Configuration with `stop.minutes`.
+        spec: Contract of the start model.
+        base: Folder that relative paths start from.
+        overrides: Settings that are given; those among them stay as they are.
+
+    Raises:
+        BandMismatch: The images have another number of bands than the start model.
+        ConfigError, DataError: See `train.datamodule.open_data`.
+    """
+    assert config.stop.minutes is not None
+    given = {override.partition("=")[0].strip() for override in overrides}
+    data = open_data(config.model_copy(update={"samples_per_epoch": config.samples_per_step}), base)
+    if data.samples.bands != len(spec.bands):
+        raise BandMismatch(
+            f"The images have {data.samples.bands} bands, but {spec.name} has {len(spec.bands)}: "
+            f"{', '.join(spec.bands)}.",
+            remedy="Give images with these bands; or use rooftrace train with model.start, which "
+            "adapts the first layer.",
+        )
+    step_s, validation_s = _measure(config, data)
+    steps = int(min(_MOST_STEPS, max(1, (_EPOCH_S - validation_s) / step_s)))
+    samples = config.samples_per_epoch or steps * config.samples_per_step
+    epoch_s = samples / config.samples_per_step * step_s + validation_s
+    possible = int(_USED_SHARE * 60 * config.stop.minutes / epoch_s)
+    epochs = config.epochs if "epochs" in given else min(_MOST_EPOCHS, max(1, possible))
+    stop = config.stop
+    if "stop.patience" not in given:
+        # The learning rate falls until the end, so a pause in the middle is no reason to stop.
+        stop = stop.model_copy(update={"patience": max(_LEAST_PATIENCE, epochs // 2)})
+    schedule = config.schedule
+    if not any(key.startswith("schedule") for key in given):
+        steps = samples // config.samples_per_step * epochs
+        warmup = min(_WARMUP_STEPS, steps // 10)
+        schedule = schedule.model_copy(update={"warmup_steps": warmup})
+    update = {"samples_per_epoch": samples, "epochs": epochs, "stop": stop, "schedule": schedule}
+    return config.model_copy(update=update)
+
+
+def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:
+    """Return the seconds of a step of the optimiser, and of a validation."""
+    tune_allocator()
+    device = torch.device(choose_accelerator(config.device, config.devices))
+    net = build_model(config.model, bands=data.samples.bands, channels=config.outputs)
+    mean, std = data.statistics
+    names = [tiles.name for tiles in data.tiles]
+    task = SegmentationTask(net, config, mean=mean, std=std, val_names=names, total_steps=1)
+    task = task.to(device).train()
+    optimizer = make_optimizer(config.optimizer, task.net)
+    head = config.separation
+    separation = None if head is None else separation_target(head.kind, head.reach)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for _ in range(config.optimizer.accumulate):
+            samples = [data.samples[n % len(data.samples)] for n in range(config.batch_size)]
+            batch = collate(samples, separation)
+            batch = task.transfer_batch_to_device(batch, device, 0)
+            torch.autograd.backward(task.training_step(batch, 0))
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    # The first step also decodes images; forward alone takes about a third of a step.
+    step_s = min(times)
+    tiles = sum(len(one) for one in data.tiles)
+    side = config.val_crop_px or config.crop_px
+    share = tiles / config.samples_per_step * (side / config.crop_px) ** 2
+    return step_s, step_s * share / 2

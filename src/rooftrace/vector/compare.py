@@ -1,0 +1,365 @@
+"""Compare two layers of buildings: the status of each building of a new and of an old layer.
+
+`compare_layers` gives `same`, `changed`, `moved`, `split`, `merged`, `new`, `gone`. The page
+docs/compare.md has the conditions as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.vector.match import (
+    PackedPolygons,
+    PolygonOverlaps,
+    find_overlaps,
+    join_by_block,
+    one_to_one,
+    pair_iou,
+    shifted,
+)
+
+__all__ = [
+    "CHANGED",
+    "GONE",
+    "MERGED",
+    "MOVED",
+    "NEW",
+    "OUTSIDE",
+    "SAME",
+    "SPLIT",
+    "STATUSES",
+    "CompareRules",
+    "LayerComparison",
+    "SideStatus",
+    "compare_layers",
+    "shape_ious",
+]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Polygons = NDArray[np.object_]
+Codes = NDArray[np.uint8]
+
+STATUSES = ("same", "changed", "moved", "split", "merged", "new", "gone", "outside")
+"""Names of the statuses by code."""
+
+SAME, CHANGED, MOVED, SPLIT, MERGED, NEW, GONE, OUTSIDE = range(8)
+
+_MOST_PILED = 1.05
+"""Maximum total area of the pieces of a building, as a share of its area; pieces that cover each
+other are no pieces."""
+
+_PAIRS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class CompareRules:
+    """Limits of the statuses.
+
+    Args:
+        same_iou: Minimum IoU of a pair that is the same.
+        shape_iou: Minimum IoU of the outlines of a moved building, once their centroids lie upon
+            each other.
+        match_iou: Minimum IoU of a pair, and of a building with its pieces.
+        piece_share: Minimum share of a building that each of two pieces covers where the building
+            was split or merged.
+        move_m: Minimum distance of the centroids of a building that has moved.
+        max_move_m: Maximum distance of the centroids of a building that has moved.
+    """
+
+    same_iou: float = 0.6
+    shape_iou: float = 0.7
+    match_iou: float = 0.5
+    piece_share: float = 0.1
+    move_m: float = 3.0
+    max_move_m: float = 10.0
+
+
+@dataclass(frozen=True)
+class SideStatus:
+    """Status of each of the (n,) buildings of one layer, and its partner in the other layer.
+
+    Args:
+        status: Code of the status, an index of `STATUSES`.
+        partner: Index of the partner in the other layer, -1 without one. The partner of a piece is
+            the building that it is a piece of; the partner of that building is its largest piece.
+            A building without a match has the one that it overlaps most, if any.
+        iou: IoU with the partner, of a building with pieces with all of them together; 0 without.
+        overlap: Share of the building's own area that lies in the partner, or in all pieces.
+        overlap_other: Share of the partner's, or of all pieces' area that lies in the building.
+    """
+
+    status: Codes
+    partner: Ints
+    iou: Floats
+    overlap: Floats
+    overlap_other: Floats
+
+    @classmethod
+    def empty(cls, count: int, status: int) -> SideStatus:
+        """Return `count` buildings without a partner."""
+        return cls(
+            np.full(count, status, np.uint8), np.full(count, -1, np.int64),
+            *(np.zeros(count) for _ in range(3)),
+        )  # fmt: skip
+
+    @property
+    def is_linked(self) -> Bools:
+        """(n,) True if more than half of the building lies in its partner, or vice versa."""
+        return (self.partner >= 0) & (np.maximum(self.overlap, self.overlap_other) > 0.5)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of buildings by name of the status."""
+        found = np.bincount(self.status, minlength=len(STATUSES)).tolist()
+        return dict(zip(STATUSES, found))
+
+    def put(self, index: Ints, status: int, partner: Ints, figures: tuple[Floats, ...]) -> None:
+        """Set the status, the partner and the figures of some buildings."""
+        self.status[index] = status
+        self.partner[index] = partner
+        for column, values in zip((self.iou, self.overlap, self.overlap_other), figures):
+            column[index] = values
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """Result of `compare_layers`.
+
+    Args:
+        new, old: Statuses of both layers; none is `outside`.
+        matched: Number of pairs with an IoU of at least `match_iou`, each building in one pair at
+            most, as `match_polygons` counts them.
+    """
+
+    new: SideStatus
+    old: SideStatus
+    matched: int
+
+
+def compare_layers(
+    new: PackedPolygons,
+    old: PackedPolygons,
+    rules: CompareRules | None = None,
+    workers: int = 1,
+) -> LayerComparison:
+    """Find the status of each building of two layers.
+
+    Args:
+        new, old: Buildings on the same plane in metres.
+        rules: Limits of the statuses.
+        workers: Number of threads; the result does not depend on it.
+
+    Raises:
+        DataError: Hundreds of polygons lie on top of each other.
+    """
+    rules = rules or CompareRules()
+    pairs = find_overlaps(new, old, workers)
+    sides = SideStatus.empty(len(new), NEW), SideStatus.empty(len(old), GONE)
+    free = np.ones(len(new), np.bool_), np.ones(len(old), np.bool_)
+    _put_groups(pairs, rules, sides, free)
+    left = pairs.where(free[0][pairs.one] & free[1][pairs.other])
+    matches = left.matches(rules.match_iou)
+    status = _status_of_matches(matches, new, old, rules)
+    _put_pairs(matches, status, sides, free)
+    moves = _moves(new, old, free, rules, workers)
+    _put_pairs(_with_common(moves, left), np.full(len(moves[0]), MOVED, np.uint8), sides, free)
+    _put_linked(pairs, sides, free)
+    return LayerComparison(*sides, len(pairs.matches(rules.match_iou).one))
+
+
+def shape_ious(new: PackedPolygons, old: PackedPolygons, one: Ints, other: Ints) -> Floats:
+    """Return the IoU of each pair after a shift that makes their centroids equal.
+
+    Args:
+        new, old: Buildings on the same plane.
+        one, other: (pairs,) indices in the two layers.
+    """
+    found = [np.zeros(0)]
+    for start in range(0, len(one), _PAIRS_AT_ONCE):
+        part, part_other = (ends[start : start + _PAIRS_AT_ONCE] for ends in (one, other))
+        aligned = shifted(new.unpack(part), old.centre[part_other] - new.centre[part])
+        found.append(pair_iou(aligned, old.unpack(part_other)))
+    return np.concatenate(found)
+
+
+Sides = tuple[SideStatus, SideStatus]
+Free = tuple[Bools, Bools]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A building of one layer (`whole`) that consists of two or more of the other layer.
+
+    Args:
+        side: Layer of the whole: 0 for the new one, where buildings merged; 1 for the old one.
+        whole: Index of the building.
+        pairs: Pairs of the building and each piece.
+        iou: IoU of the building and all pieces together.
+        overlap: Share of the building that lies in the pieces.
+        overlap_pieces: Share of the pieces' area that lies in the building.
+    """
+
+    side: int
+    whole: int
+    pairs: Ints
+    iou: float
+    overlap: float
+    overlap_pieces: float
+
+
+def _put_groups(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free) -> None:
+    """Set the status of buildings that were split or merged: the group of the largest IoU first.
+
+    A building belongs to one group.
+    """
+    groups = [*_groups(pairs, rules, 1), *_groups(pairs, rules, 0)]
+    groups.sort(key=lambda group: (-group.iou, 1 - group.side, group.whole))
+    iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
+    ends = pairs.one, pairs.other
+    for group in groups:
+        side = group.side
+        pieces = ends[1 - side][group.pairs]
+        if not free[side][group.whole] or not free[1 - side][pieces].all():
+            continue
+        status = SPLIT if side else MERGED
+        figures = (share[group.pairs], share_other[group.pairs])
+        own, other = figures if side else figures[::-1]
+        sides[1 - side].put(
+            pieces, status, np.full(len(pieces), group.whole), (iou[group.pairs], own, other)
+        )
+        largest = pieces[np.argmax(pairs.common[group.pairs])]
+        of_group = tuple(
+            np.array([value]) for value in (group.iou, group.overlap, group.overlap_pieces)
+        )
+        sides[side].put(np.array([group.whole]), status, np.array([largest]), of_group)
+        free[side][group.whole] = False
+        free[1 - side][pieces] = False
+
+
+def _groups(pairs: PolygonOverlaps, rules: CompareRules, side: int) -> Iterator[_Group]:
+    """Yield the buildings of one side that hold the larger part of two or more of the other side.
+
+    This is how `ObjectCounts` counts them, but two of the pieces must be large. A piece in several
+    buildings, which then overlap, belongs to the first one that holds most of it.
+    """
+    if side:
+        piece, whole, area, area_piece = pairs.one, pairs.other, pairs.area_other, pairs.area
+    else:
+        piece, whole, area, area_piece = pairs.other, pairs.one, pairs.area, pairs.area_other
+    near = np.flatnonzero(pairs.common > area_piece[piece] / 2)
+    near = near[np.lexsort((whole[near], -pairs.common[near], piece[near]))]
+    near = near[np.diff(piece[near], prepend=-1) != 0]
+    near = near[np.lexsort((piece[near], whole[near]))]
+    starts = np.flatnonzero(np.diff(whole[near], prepend=-1) != 0)
+    common = np.add.reduceat(pairs.common[near], starts) if len(near) else np.zeros(0)
+    pieces = np.add.reduceat(area_piece[piece[near]], starts) if len(near) else np.zeros(0)
+    size = np.diff(starts, append=len(near))
+    is_large = pairs.common[near] >= rules.piece_share * area[whole[near]]
+    large = np.add.reduceat(is_large.astype(np.int64), starts) if len(near) else size
+    own = area[whole[near[starts]]]
+    iou = common / (own + pieces - common)
+    good = (large > 1) & (iou >= rules.match_iou) & (common <= _MOST_PILED * own)
+    for number in np.flatnonzero(good).tolist():
+        members = near[starts[number] : starts[number] + size[number]]
+        yield _Group(
+            side, int(whole[members[0]]), members, float(iou[number]),
+            float(common[number] / own[number]), float(common[number] / pieces[number]),
+        )  # fmt: skip
+
+
+def _status_of_matches(
+    matches: PolygonOverlaps, new: PackedPolygons, old: PackedPolygons, rules: CompareRules
+) -> Codes:
+    """Return the status of each matched pair: same, changed or moved.
+
+    A building has moved if its shift explains at least half of the difference of the outlines.
+    """
+    iou = matches.iou
+    status = np.where(iou >= rules.same_iou, SAME, CHANGED).astype(np.uint8)
+    away = np.hypot(*(new.centre[matches.one] - old.centre[matches.other]).T)
+    far = np.flatnonzero((away >= rules.move_m) & (away <= rules.max_move_m))
+    aligned = shape_ious(new, old, matches.one[far], matches.other[far])
+    moved = (aligned >= rules.shape_iou) & (1 - aligned <= (1 - iou[far]) / 2)
+    status[far[moved]] = MOVED
+    return status
+
+
+def _moves(
+    new: PackedPolygons, old: PackedPolygons, free: Free, rules: CompareRules, workers: int
+) -> tuple[Ints, Ints]:
+    """Return pairs of buildings without a match that have one shape: the nearest pair first."""
+    index, index_other = np.flatnonzero(free[0]), np.flatnonzero(free[1])
+
+    def work(near: Ints, near_other: Ints) -> tuple[Ints, Ints, Floats]:
+        one, other = index[near], index_other[near_other]
+        places = np.asarray(shapely.points(new.centre[one]), np.object_)
+        tree = shapely.STRtree(np.asarray(shapely.points(old.centre[other]), np.object_))
+        at, at_other = tree.query(places, predicate="dwithin", distance=rules.max_move_m)
+        # The IoU of two polygons is at most the ratio of their areas.
+        areas = new.area[one[at]], old.area[other[at_other]]
+        alike = np.minimum(*areas) >= rules.shape_iou * np.maximum(*areas)
+        at, at_other = at[alike], at_other[alike]
+        aligned = shape_ious(new, old, one[at], other[at_other])
+        kept = aligned >= rules.shape_iou
+        at, at_other = at[kept], at_other[kept]
+        away = np.hypot(*(new.centre[one[at]] - old.centre[other[at_other]]).T)
+        return near[at], near_other[at_other], away
+
+    # A little more than the maximum, so that rounding loses no pair.
+    reach = 1.001 * rules.max_move_m
+    boxes = np.tile(new.centre[index], 2) + np.array([-reach, -reach, reach, reach])
+    points = np.tile(old.centre[index_other], 2)
+    one, other, away = join_by_block(boxes, points, work, workers)
+    chosen = one_to_one(one, other, away)
+    return index[one[chosen]], index_other[other[chosen]]
+
+
+def _with_common(moves: tuple[Ints, Ints], pairs: PolygonOverlaps) -> PolygonOverlaps:
+    """Return pairs with the area that they have in common, 0 where they do not overlap."""
+    count = np.int64(max(len(pairs.area_other), 1))
+    codes, wanted = pairs.one * count + pairs.other, moves[0] * count + moves[1]
+    common = np.zeros(len(wanted))
+    if len(codes):
+        # The codes are ordered, as the pairs are.
+        place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+        common = np.where(codes[place] == wanted, pairs.common[place], 0.0)
+    return PolygonOverlaps(pairs.area, pairs.area_other, *moves, common)
+
+
+def _put_pairs(pairs: PolygonOverlaps, status: Codes, sides: Sides, free: Free) -> None:
+    iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
+    for code in np.unique(status).tolist():
+        kept = status == code
+        one, other = pairs.one[kept], pairs.other[kept]
+        sides[0].put(one, code, other, (iou[kept], share[kept], share_other[kept]))
+        sides[1].put(other, code, one, (iou[kept], share_other[kept], share[kept]))
+    free[0][pairs.one] = False
+    free[1][pairs.other] = False
+
+
+def _put_linked(pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
+    """Set the partner of all others: the building of the other layer with the largest IoU.
+
+    They have changed if more than half of one of the two lies in the other.
+    """
+    iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
+    linked = np.maximum(share, share_other) > 0.5
+    layers = (pairs.one, pairs.other, share, share_other), (
+        pairs.other, pairs.one, share_other, share,
+    )  # fmt: skip
+    for side, is_free, (own, others, overlap, overlap_other) in zip(sides, free, layers):
+        order = np.lexsort((others, -iou, ~linked, own))
+        order = order[np.diff(own[order], prepend=-1) != 0]
+        best = order[is_free[own[order]]]
+        for chosen, status in ((best[linked[best]], CHANGED), (best[~linked[best]], None)):
+            index = own[chosen]
+            side.put(
+                index, side.status[index] if status is None else status, others[chosen],
+                (iou[chosen], overlap[chosen], overlap_other[chosen]),
+            )  # fmt: skip

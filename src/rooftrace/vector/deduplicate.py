@@ -1,0 +1,486 @@
+"""One polygon for each building that several overlapping scenes show.
+
+Scenes that overlap show a building twice, and a building at the edge of a scene is cut off. The
+rules are:
+
+1.  A polygon is *cut* if it comes within 1.5 px of the edge of its scene's valid data, otherwise
+    *whole*. Only polygons within 2 px of another scene's valid data are compared.
+2.  Polygons of different scenes that share at least half of the smaller one show the same building,
+    unless both are cut. Whole polygons rank before cut ones, then the one farther from its
+    scene's edge, then the one of the finer scene, then that of the earlier scene of the
+    catalogue. In this order each polygon is kept unless a kept one shows the same building.
+3.  Kept polygons of different scenes that are both cut, and adjoin along 3 px or more or overlap,
+    are pieces of one building. They become their union, with the gap between them closed.
+4.  A kept polygon that still overlaps a higher-ranking one by less than half loses the common part.
+    If less than a quarter remains, it is dropped. So no ground is counted twice.
+
+The result depends on the polygons that such pairs connect, never on the order of the scenes.
+Polygons of one scene are not compared with each other. `DetectionAccumulator` applies the rules
+scene after scene and holds only the polygons that later scenes may still change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from rooftrace.core.types import GeoGrid
+from rooftrace.io.reproject import CRS84
+from rooftrace.vector.footprints import make_footprints, metres_per_px
+from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
+from rooftrace.vector.trace_blocks import components
+
+__all__ = [
+    "CUT_PX",
+    "NEAR_PX",
+    "CandidateDetections",
+    "DetectionAccumulator",
+    "DetectionPairs",
+    "deduplicate",
+    "distances_m",
+    "find_pairs",
+    "metres_per_degree",
+]
+
+CUT_PX = 1.5
+NEAR_PX = 2.0
+_SAME_SHARE = 0.5
+_MEET_PX = 3.0
+_MIN_REST_SHARE = 0.25
+
+_DEGREES = GeoGrid((1, 1), Affine.identity(), CRS84)
+
+
+@dataclass(frozen=True)
+class CandidateDetections:
+    """Polygons of any scenes, in degrees of longitude and latitude.
+
+    Args:
+        geometry: (n,) polygons.
+        scene: (n,) index of each polygon's scene in the catalogue.
+        number: (n,) index of each polygon in its scene.
+        score: (n,) float32, as in `Footprints`.
+        class_id: (n,) uint8; polygons of different classes are not compared.
+        area_m2, perimeter_m, orientation_deg, rectangularity: (n,) as in `Footprints`.
+        cut: (n,) bool, True where the edge of the scene cuts the polygon.
+        edge_m: (n,) distance to the edge of the valid data where another scene is near, else NaN.
+        gsd_m: (n,) metres per pixel of the scene.
+        seen: (n,) number of scenes that show the building.
+    """
+
+    geometry: Polygons
+    scene: Ints
+    number: Ints
+    score: NDArray[np.float32]
+    class_id: NDArray[np.uint8]
+    area_m2: Floats
+    perimeter_m: Floats
+    orientation_deg: Floats
+    rectangularity: Floats
+    cut: Bools
+    edge_m: Floats
+    gsd_m: Floats
+    seen: Ints
+
+    def __len__(self) -> int:
+        return len(self.geometry)
+
+    def of(self, chosen: Ints | Bools) -> CandidateDetections:
+        """Return some of the polygons."""
+        return CandidateDetections(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[CandidateDetections]) -> CandidateDetections:
+        """Return one or more parts, one after the other."""
+        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+@dataclass(frozen=True)
+class DetectionPairs:
+    """Pairs of polygons that may show one building.
+
+    Args:
+        one, other: (m,) positions of the two polygons.
+        same: (m,) True where both show one building.
+        meet: (m,) True where they are pieces of one building; otherwise they overlap a little.
+    """
+
+    one: Ints
+    other: Ints
+    same: Bools
+    meet: Bools
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def of(self, chosen: Bools) -> DetectionPairs:
+        """Return some of the pairs."""
+        return DetectionPairs(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[DetectionPairs]) -> DetectionPairs:
+        """Return one or more parts, one after the other."""
+        columns = ([getattr(part, one.name) for part in parts] for one in fields(cls))
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+def find_pairs(new: CandidateDetections, known: CandidateDetections) -> DetectionPairs:
+    """Return the pairs of a scene's polygons with polygons of other scenes.
+
+    Args:
+        new: Polygons of one scene.
+        known: Polygons of other scenes.
+
+    Returns:
+        Pairs with `one` in `new` and `other` in `known`.
+    """
+    if not len(new) or not len(known):
+        none = np.zeros(0, np.int64)
+        return DetectionPairs(none, none, none.astype(np.bool_), none.astype(np.bool_))
+    reach = CUT_PX * max(new.gsd_m.max(), known.gsd_m.max())
+    steps = _steps(new.geometry[:1])[0]
+    low, high = np.split(shapely.bounds(new.geometry), 2, axis=1)
+    # Twice the needed distance, since the length of a degree of longitude varies.
+    boxes = shapely.box(*(low - 2 * reach / steps).T, *(high + 2 * reach / steps).T)
+    one, other = shapely.STRtree(known.geometry).query(boxes)
+    alike = (new.class_id[one] == known.class_id[other]) & (new.scene[one] != known.scene[other])
+    one, other = one[alike], other[alike]
+    first, second = new.geometry[one], known.geometry[other]
+    common = shapely.area(shapely.intersection(first, second))
+    smaller = np.minimum(shapely.area(first), shapely.area(second))
+    same = common >= _SAME_SHARE * smaller
+    meet = np.zeros(len(one), np.bool_)
+    both = np.flatnonzero(new.cut[one] & known.cut[other])
+    if len(both):
+        gsd_m = np.maximum(new.gsd_m[one[both]], known.gsd_m[other[both]])
+        meet[both] = _contact_m(first[both], second[both], gsd_m) >= _MEET_PX * gsd_m
+    same &= ~meet
+    chosen = same | meet | (common > 0)
+    return DetectionPairs(one[chosen], other[chosen], same[chosen], meet[chosen])
+
+
+def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateDetections:
+    """Return one polygon for each building.
+
+    Args:
+        known: Polygons of some scenes.
+        pairs: All pairs among them.
+    """
+    kept = np.ones(len(known), np.bool_)
+    seen = known.seen.copy()
+    partners: dict[int, list[tuple[int, bool, bool]]] = {}
+    for one, other, same, meet in zip(
+        pairs.one.tolist(), pairs.other.tolist(), pairs.same.tolist(), pairs.meet.tolist()
+    ):
+        partners.setdefault(one, []).append((other, same, meet))
+        partners.setdefault(other, []).append((one, same, meet))
+    keys = (known.number, known.scene, known.gsd_m, -known.edge_m, known.cut)
+    rank = np.empty(len(known), np.int64)
+    rank[np.lexsort(keys)] = np.arange(len(known))
+    scenes: dict[int, set[int]] = {}
+    for index in sorted(partners, key=lambda at: int(rank[at])):
+        before = [
+            other
+            for other, same, _ in partners[index]
+            if same and rank[other] < rank[index] and kept[other]
+        ]
+        if before:
+            kept[index] = False
+            first = min(before, key=lambda at: int(rank[at]))
+            shown = scenes.setdefault(first, {int(known.scene[first])})
+            shown.add(int(known.scene[index]))
+            seen[first] = len(shown)
+    known = replace(known, seen=seen)
+    groups = _pieces(partners, kept)
+    merged = _merged(known, groups)
+    alone = kept.copy()
+    for group in groups:
+        alone[group] = False
+    rest = _without_common(known, partners, kept, alone, rank)
+    parts = [rest, *([merged] if len(merged) else [])]
+    return CandidateDetections.joined(parts)
+
+
+def _pieces(partners: dict[int, list[tuple[int, bool, bool]]], kept: Bools) -> list[list[int]]:
+    """Return groups of two or more kept polygons that are pieces of one building."""
+    found: list[list[int]] = []
+    visited: set[int] = set()
+    for index in partners:
+        if index in visited or not kept[index]:
+            continue
+        group, todo = [], [index]
+        visited.add(index)
+        while todo:
+            at = todo.pop()
+            group.append(at)
+            for other, _, meet in partners[at]:
+                if meet and kept[other] and other not in visited:
+                    visited.add(other)
+                    todo.append(other)
+        if len(group) > 1:
+            found.append(sorted(group))
+    return found
+
+
+def _merged(known: CandidateDetections, groups: Sequence[list[int]]) -> CandidateDetections:
+    """Return one polygon for each group of pieces."""
+    made = []
+    for group in groups:
+        own = known.of(np.array(group))
+        reach = CUT_PX * float(own.gsd_m.max()) / 2
+        steps = np.tile(_steps(own.geometry[:1]), (len(own), 1))
+        grown = shapely.buffer(_scaled(own.geometry, steps), reach, join_style="mitre")
+        closed = shapely.buffer(shapely.union_all(grown), -reach, join_style="mitre")
+        pieces = shapely.get_parts(np.array([closed], np.object_))
+        whole = _scaled(pieces, np.tile(1 / steps[:1], (len(pieces), 1)))
+        for piece in whole:
+            # Attributes come from the highest-ranking piece; the score is the mean by area.
+            first = int(np.lexsort((own.number, own.scene))[0])
+            score = float(np.average(own.score, weights=np.maximum(own.area_m2, 1e-9)))
+            one = own.of(np.array([first]))
+            made.append(
+                replace(
+                    one,
+                    geometry=np.array([piece], np.object_),
+                    score=np.array([score], np.float32),
+                    cut=np.zeros(1, np.bool_),
+                    seen=np.array([len(set(own.scene.tolist()))]),
+                )
+            )
+    if not made:
+        return known.of(np.zeros(0, np.int64))
+    return _measured(CandidateDetections.joined(made))
+
+
+def _without_common(
+    known: CandidateDetections, partners: dict[int, list[tuple[int, bool, bool]]], kept: Bools,
+    alone: Bools, rank: Ints,
+) -> CandidateDetections:  # fmt: skip
+    """Return the kept polygons without the parts that higher-ranking ones cover."""
+    geometry = known.geometry.copy()
+    changed: list[int] = []
+    lost: list[int] = []
+    for index in sorted(partners, key=lambda at: int(rank[at])):
+        if not alone[index]:
+            continue
+        others = [
+            other
+            for other, same, _ in partners[index]
+            if not same and kept[other] and (rank[other] < rank[index] or not alone[other])
+        ]
+        if not others:
+            continue
+        rest = geometry[index]
+        for other in others:
+            rest = shapely.difference(rest, geometry[other])
+        polygons = [one for one in shapely.get_parts(rest) if one.geom_type == "Polygon"]
+        largest = max(polygons, key=lambda one: float(one.area), default=None)
+        if largest is None or largest.area < _MIN_REST_SHARE * geometry[index].area:
+            lost.append(index)
+        elif not largest.equals(geometry[index]):
+            geometry[index] = largest
+            changed.append(index)
+    alone = alone.copy()
+    alone[lost] = False
+    as_it_is = alone.copy()
+    as_it_is[changed] = False
+    known = replace(known, geometry=geometry)
+    parts = [known.of(as_it_is)]
+    if changed:
+        parts.append(_measured(known.of(np.array(changed))))
+    return CandidateDetections.joined(parts)
+
+
+def _measured(detections: CandidateDetections) -> CandidateDetections:
+    """Return the polygons with figures of their present shapes."""
+    made = make_footprints(detections.geometry, detections.score, _DEGREES)
+    assert made.perimeter_m is not None
+    assert made.orientation_deg is not None
+    assert made.rectangularity is not None
+    return replace(
+        detections, area_m2=made.area_m2, perimeter_m=made.perimeter_m,
+        orientation_deg=made.orientation_deg, rectangularity=made.rectangularity,
+    )  # fmt: skip
+
+
+def _contact_m(first: Polygons, second: Polygons, gsd_m: Floats) -> Floats:
+    """Return (n,) lengths in metres along which two polygons lie side by side.
+
+    The length is larger for polygons that overlap.
+    """
+    # The scale is the same for both polygons, in either order.
+    places = (shapely.bounds(first) + shapely.bounds(second))[:, :2] / 2
+    steps = metres_per_degree(places)
+    one, other = (_scaled(polygons, steps) for polygons in (first, second))
+    reach = CUT_PX * gsd_m
+    near = shapely.intersection(shapely.buffer(one, reach, join_style="mitre"), other)
+    back = shapely.intersection(shapely.buffer(other, reach, join_style="mitre"), one)
+    return np.asarray((shapely.area(near) + shapely.area(back)) / (2 * reach), np.float64)
+
+
+def _scaled(polygons: Polygons, steps: Floats) -> Polygons:
+    xy, owner = shapely.get_coordinates(polygons, return_index=True)
+    return np.asarray(shapely.set_coordinates(polygons.copy(), xy * steps[owner]), np.object_)
+
+
+def _steps(polygons: Polygons) -> Floats:
+    return metres_per_degree(shapely.bounds(polygons)[:, :2])
+
+
+def metres_per_degree(lonlat: Floats) -> Floats:
+    """Return (n, 2) metres per degree of longitude and of latitude on the ellipsoid."""
+    local = metres_per_px(_DEGREES, lonlat)
+    return np.stack([local[:, 0, 0], local[:, 1, 1]], axis=1)
+
+
+def distances_m(polygons: Polygons, edge: shapely.Geometry) -> Floats:
+    """Return (n,) distances from polygons to a line in metres; both are in degrees.
+
+    The scale is that at the first polygon.
+    """
+    if not len(polygons):
+        return np.zeros(0)
+    steps = _steps(polygons[:1])[0]
+    line = shapely.transform(edge, lambda xy: xy * steps)
+    return np.asarray(
+        shapely.distance(_scaled(polygons, np.tile(steps, (len(polygons), 1))), line), np.float64
+    )
+
+
+_MIN_HELD = 20_000
+"""Number of polygons that are held before the first search for final ones."""
+
+
+class DetectionAccumulator:
+    """Accumulate the buildings of scenes, and return those that no later scene can change.
+
+    It holds the polygons that lie near another scene, until all scenes near those connected with
+    them have arrived. If scenes arrive in spatial order, these are the polygons along the line
+    between scenes that have arrived and scenes that have not.
+
+    Args:
+        outlines: (n,) outlines of the valid data of each scene in degrees; None where there is
+            none.
+        gsd_m: (n,) metres per pixel of each scene.
+    """
+
+    def __init__(self, outlines: Sequence[Any], gsd_m: Sequence[float]) -> None:
+        self.most_held = 0
+        self._outlines = np.array(
+            [shapely.Polygon() if one is None else one for one in outlines], np.object_
+        )
+        self._gsd_m = np.array(gsd_m, float)
+        self._near = self._neighbours()
+        self._arrived = np.zeros(len(self._outlines), np.bool_)
+        self._held: CandidateDetections | None = None
+        self._ids = np.zeros(0, np.int64)
+        self._count = 0
+        self._pairs: list[DetectionPairs] = []
+        """Pairs of polygons by their ids."""
+
+        self._search_at = _MIN_HELD
+
+    def add(self, scene: int, found: CandidateDetections) -> list[CandidateDetections]:
+        """Add the buildings of a scene; each scene once.
+
+        Args:
+            scene: Index of the scene.
+            found: Polygons of the scene; their `cut` and `edge_m` are ignored.
+
+        Returns:
+            Polygons that are final, of this scene and of others.
+        """
+        assert not self._arrived[scene]
+        self._arrived[scene] = True
+        contested = self._contested(scene, found)
+        final = [found.of(~contested)]
+        new = self._with_edges(scene, found.of(contested))
+        if len(new):
+            ids = np.arange(self._count, self._count + len(new))
+            self._count += len(new)
+            if self._held is None:
+                self._held, self._ids = new, ids
+            else:
+                pairs = find_pairs(new, self._held)
+                self._pairs.append(replace(pairs, one=ids[pairs.one], other=self._ids[pairs.other]))
+                self._held = CandidateDetections.joined([self._held, new])
+                self._ids = np.concatenate([self._ids, ids])
+            self.most_held = max(self.most_held, len(self._held))
+        if self._held is not None and len(self._held) > self._search_at:
+            final += self._take_final()
+            self._search_at = max(_MIN_HELD, 2 * len(self._ids))
+        return [part for part in final if len(part)]
+
+    def finish(self) -> list[CandidateDetections]:
+        """Return the polygons that were held, after all scenes have arrived or failed."""
+        self._arrived[:] = True
+        return self._take_final()
+
+    def _neighbours(self) -> list[NDArray[np.int64]]:
+        """Return, for each scene, the other scenes near it."""
+        near: list[list[int]] = [[] for _ in self._outlines]
+        known = np.flatnonzero(~shapely.is_empty(self._outlines))
+        if len(known):
+            bounds = shapely.bounds(self._outlines[known])
+            reach = self._reach(known)
+            low, high = bounds[:, :2] - reach, bounds[:, 2:] + reach
+            boxes: NDArray[np.object_] = np.asarray(shapely.box(*low.T, *high.T))
+            for one, other in shapely.STRtree(boxes).query(boxes).T.tolist():
+                if one != other:
+                    near[known[one]].append(int(known[other]))
+        return [np.array(sorted(own), np.int64) for own in near]
+
+    def _reach(self, scenes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return (n, 2) distances in degrees within which scenes are near."""
+        corners = shapely.bounds(self._outlines[scenes])[:, :2]
+        return NEAR_PX * self._gsd_m[scenes, None] / metres_per_degree(corners)
+
+    def _contested(self, scene: int, found: CandidateDetections) -> NDArray[np.bool_]:
+        """Return True for polygons of a scene that lie near another scene's valid data."""
+        contested = np.zeros(len(found), np.bool_)
+        for other in self._near[scene].tolist():
+            reach = max(self._reach(np.array([scene, other])).max(axis=1))
+            grown = shapely.buffer(self._outlines[other], reach, join_style="mitre")
+            shapely.prepare(grown)
+            contested |= shapely.intersects(grown, found.geometry)
+        return contested
+
+    def _with_edges(self, scene: int, found: CandidateDetections) -> CandidateDetections:
+        edge_m = distances_m(found.geometry, shapely.boundary(self._outlines[scene]))
+        return replace(found, cut=edge_m <= CUT_PX * self._gsd_m[scene], edge_m=edge_m)
+
+    def _take_final(self) -> list[CandidateDetections]:
+        """Return the final polygons: no scene to come is near them or those connected with them."""
+        held = self._held
+        if held is None:
+            return []
+        pairs = self._joined_pairs()
+        complete = np.array([bool(self._arrived[near].all()) for near in self._near])
+        place = np.searchsorted(self._ids, np.stack([pairs.one, pairs.other]))
+        group = components(len(held), *place)
+        open_groups = np.unique(group[~complete[held.scene]])
+        ready = ~np.isin(group, open_groups)
+        if not ready.any():
+            return []
+        number = np.cumsum(ready) - 1
+        own = ready[place[0]]
+        known = replace(pairs.of(own), one=number[place[0][own]], other=number[place[1][own]])
+        final = deduplicate(held.of(ready), known)
+        left = ~ready
+        self._held = held.of(left) if left.any() else None
+        self._ids = self._ids[left]
+        self._pairs = [pairs.of(~own)]
+        return [final]
+
+    def _joined_pairs(self) -> DetectionPairs:
+        if not self._pairs:
+            none = np.zeros(0, np.int64)
+            return DetectionPairs(none, none, none.astype(np.bool_), none.astype(np.bool_))
+        return DetectionPairs.joined(self._pairs)

@@ -1,0 +1,224 @@
+"""Systematic offset between two layers of buildings, such as imagery against a map.
+
+It is the median shift of buildings with one shape in both layers. Where it varies over the ground,
+each cell of a grid has its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.vector.compare import shape_ious
+from rooftrace.vector.match import PackedPolygons, find_overlaps, join_by_block, one_to_one
+
+__all__ = ["LayerOffset", "estimate_offset"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_MAX_SHIFT_M = 15.0
+"""Maximum offset in x and in y that is looked for."""
+
+_BIN_M = 0.5
+_VOTERS = 20_000
+"""Maximum number of new buildings whose neighbours vote for the first estimate."""
+
+_SAMPLE = 100_000
+"""Maximum number of new buildings that are matched, evenly chosen in the order of the layer."""
+
+_LIKE_AREA = 0.8
+"""Minimum ratio of the areas of two buildings that may be one."""
+
+_LIKE_SHAPE = 0.8
+"""Minimum IoU of two outlines on each other that may be one."""
+
+_MIN_PAIRS = 20
+"""Minimum number of pairs for an estimate, and for that of a cell."""
+
+_MIN_IOU = 0.3
+_CELL_M = 500.0
+_MAX_CELLS = 10_000
+
+_VARIES = 2.0
+"""Ratio of the spread of the cells' offsets to that expected by chance, from which it varies."""
+
+_MIN_SPREAD_M = 0.3
+"""Minimum spread of the cells' offsets that is removed cell by cell."""
+
+
+@dataclass(frozen=True)
+class LayerOffset:
+    """Shift from the old to the new layer, in metres on the plane of the comparison.
+
+    Args:
+        xy: (2,) median shift to the east and to the north.
+        spread: Median absolute deviation from it, in metres, of the larger of the two axes.
+        pairs: Number of buildings that it comes from.
+        corner: (2,) lower left corner of the grid of cells.
+        cells: (rows, columns, 2) shift of each cell; None where one offset serves everywhere.
+        cell_m: Side of a cell.
+    """
+
+    xy: Floats
+    spread: float
+    pairs: int
+    corner: Floats
+    cells: Floats | None = None
+    cell_m: float = _CELL_M
+
+    @property
+    def length_m(self) -> float:
+        """Length of the median shift."""
+        return float(np.hypot(*self.xy))
+
+    def at(self, places: Floats) -> Floats:
+        """Return the (n, 2) shift at (n, 2) places, between cells by bilinear interpolation."""
+        if self.cells is None:
+            return np.tile(self.xy, (len(places), 1))
+        rows, cols = self.cells.shape[:2]
+        at = (places - self.corner) / self.cell_m - 0.5
+        at = np.clip(at, 0, (cols - 1, rows - 1))
+        low = np.minimum(np.floor(at).astype(np.int64), (max(cols - 2, 0), max(rows - 2, 0)))
+        high = np.minimum(low + 1, (cols - 1, rows - 1))
+        (u, v), shift = (at - low).T[:, :, None], self.cells
+        below = shift[low[:, 1], low[:, 0]] * (1 - u) + shift[low[:, 1], high[:, 0]] * u
+        above = shift[high[:, 1], low[:, 0]] * (1 - u) + shift[high[:, 1], high[:, 0]] * u
+        return np.asarray(below * (1 - v) + above * v)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries of the report."""
+        cells = None
+        if self.cells is not None:
+            lengths = np.hypot(self.cells[..., 0], self.cells[..., 1])
+            cells = {
+                "cell_m": self.cell_m,
+                "shape": list(lengths.shape),
+                "shortest_m": round(float(lengths.min()), 2),
+                "longest_m": round(float(lengths.max()), 2),
+            }
+        return {
+            "east_m": round(float(self.xy[0]), 2),
+            "north_m": round(float(self.xy[1]), 2),
+            "spread_m": round(self.spread, 2),
+            "pairs": self.pairs,
+            "cells": cells,
+        }
+
+
+def estimate_offset(
+    new: PackedPolygons, old: PackedPolygons, workers: int = 1
+) -> LayerOffset | None:
+    """Return the offset of the new layer from the old one; None with fewer than 20 pairs.
+
+    A first estimate is the shift for which most neighbours vote. The new layer is moved back by it
+    and matched; the offset is the median shift of the pairs with one shape.
+
+    Args:
+        new, old: Buildings on the same plane in metres.
+        workers: Number of threads; the result does not depend on it.
+
+    Raises:
+        DataError: Hundreds of polygons lie on top of each other.
+    """
+    step = -(-len(new) // _SAMPLE)
+    if step > 1:
+        new = new.take(np.arange(0, len(new), step))
+    candidates = [np.zeros(2)]
+    voted = _voted_shift(new, old, workers)
+    if voted is not None and np.hypot(*voted) > 2 * _BIN_M:
+        candidates.append(voted)
+    found = [_pairs_at(new, old, shift, workers) for shift in candidates]
+    one, other = max(found, key=lambda pairs: len(pairs[0]))
+    if len(one) < _MIN_PAIRS:
+        return None
+    shift = new.centre[one] - old.centre[other]
+    median = np.median(shift, axis=0)
+    spread = float(np.median(np.abs(shift - median), axis=0).max())
+    corner = new.centre.min(axis=0)
+    cells = _by_cell(shift, new.centre[one], corner, median, spread)
+    return LayerOffset(median, spread, len(one), corner, cells)
+
+
+def _voted_shift(new: PackedPolygons, old: PackedPolygons, workers: int) -> Floats | None:
+    """Return the shift that most pairs of neighbours of one size have; None without neighbours."""
+    step = max(1, -(-len(new) // _VOTERS))
+    chosen = np.arange(0, len(new), step)
+    reach = np.array([-_MAX_SHIFT_M, -_MAX_SHIFT_M, _MAX_SHIFT_M, _MAX_SHIFT_M])
+
+    def work(index: Ints, index_other: Ints) -> tuple[Ints, Ints, Floats]:
+        places = np.asarray(shapely.points(old.centre[index_other]), np.object_)
+        boxes = shapely.box(*(np.tile(new.centre[chosen[index]], 2) + reach).T)
+        at, at_other = shapely.STRtree(places).query(np.asarray(boxes, np.object_))
+        near, near_other = index[at], index_other[at_other]
+        areas = new.area[chosen[near]], old.area[near_other]
+        alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
+        return near[alike], near_other[alike], np.zeros(int(alike.sum()))
+
+    boxes = np.tile(new.centre[chosen], 2) + reach
+    one, other, _ = join_by_block(boxes, np.tile(old.centre, 2), work, workers)
+    if len(one) < _MIN_PAIRS:
+        return None
+    shift = new.centre[chosen[one]] - old.centre[other]
+    edges = np.arange(-_MAX_SHIFT_M, _MAX_SHIFT_M + _BIN_M, _BIN_M)
+    votes, _, _ = np.histogram2d(shift[:, 0], shift[:, 1], bins=[edges, edges])
+    # Each bin with its neighbours, so that a peak on an edge between bins counts as a whole.
+    padded = np.pad(votes, 1)
+    around = sum(
+        padded[row : row + len(votes), col : col + len(votes)]
+        for row in range(3)
+        for col in range(3)
+    )
+    peak = np.unravel_index(int(np.argmax(around)), votes.shape)
+    return edges[list(peak)] + _BIN_M / 2
+
+
+def _pairs_at(
+    new: PackedPolygons, old: PackedPolygons, shift: Floats, workers: int
+) -> tuple[Ints, Ints]:
+    """Return pairs of buildings with one shape after the new layer was moved back."""
+    moved = new.shifted(np.tile(-shift, (len(new), 1))) if shift.any() else new
+    pairs = find_overlaps(moved, old, workers)
+    near = pairs.where(pairs.iou >= _MIN_IOU)
+    chosen = near.where(one_to_one(near.one, near.other, -near.iou))
+    areas = new.area[chosen.one], old.area[chosen.other]
+    alike = np.minimum(*areas) >= _LIKE_AREA * np.maximum(*areas)
+    one, other = chosen.one[alike], chosen.other[alike]
+    good = shape_ious(new, old, one, other) >= _LIKE_SHAPE
+    return one[good], other[good]
+
+
+def _by_cell(
+    shift: Floats, places: Floats, corner: Floats, median: Floats, spread: float
+) -> Floats | None:
+    """Return the (rows, columns, 2) median shift of cells; None where it does not vary.
+
+    Cells with few pairs get the shift of the nearest other cell.
+    """
+    index = np.floor((places - corner) / _CELL_M).astype(np.int64)
+    index = np.maximum(index, 0)
+    cols, rows = (index.max(axis=0) + 1).tolist()
+    if rows * cols < 2 or rows * cols > _MAX_CELLS:
+        return None
+    code = index[:, 1] * cols + index[:, 0]
+    order = np.argsort(code, kind="stable")
+    starts = np.flatnonzero(np.diff(code[order], prepend=-1))
+    own = [part for part in np.split(order, starts[1:]) if len(part) >= _MIN_PAIRS]
+    if len(own) < 2:
+        return None
+    medians = np.array([np.median(shift[part], axis=0) for part in own])
+    count = np.median([len(part) for part in own])
+    # A median of n values deviates by about 1.25 times their standard deviation over √n.
+    chance = 1.25 * 1.48 * spread / np.sqrt(count)
+    varies = float(medians.std(axis=0).max())
+    if varies < max(_VARIES * chance, _MIN_SPREAD_M):
+        return None
+    known = np.array([index[part[0]] for part in own])
+    tree = shapely.STRtree(np.asarray(shapely.points(known.astype(np.float64)), np.object_))
+    every = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), -1).astype(np.float64)
+    nearest = tree.nearest(np.asarray(shapely.points(every.reshape(-1, 2)), np.object_))
+    return np.asarray(medians[nearest].reshape(rows, cols, 2))

@@ -1,0 +1,124 @@
+"""Record in a mask of how `rooftrace predict` makes its polygons, so that others can make the same.
+
+The record is the tag `ROOFTRACE` of a GeoTIFF, or a text of this name in a PNG, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from rooftrace.core.config import Config
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
+from rooftrace.io.gdal import environment, open_quietly, reading_errors
+from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.watershed import WatershedOptions
+
+__all__ = ["TAG", "MaskRecord"]
+
+TAG = "ROOFTRACE"
+"""Name of the tag that holds the record."""
+
+_MAX_CHARACTERS = 100_000
+
+Amount = Annotated[float, Field(ge=0)]
+Pixels = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class _Watershed(Config):
+    """See `WatershedOptions`."""
+
+    ratio: Amount
+    smallest_depth_px: Pixels
+    level_px: Pixels
+
+
+class _Polygons(Config):
+    """See `VectorOptions`."""
+
+    min_area_m2: Amount | None
+    min_hole_m2: Amount | None
+    min_area_px: Amount
+    simplify_px: Amount
+    regularize: bool
+    separate: bool
+    min_marker_px: Amount
+    watershed: _Watershed | None
+
+
+class MaskRecord(Config):
+    """Options from which the polygons of a mask were made.
+
+    Args:
+        polygons: See `VectorOptions`.
+        gsd_m: Metres per pixel that the user gave; None for those of the georeference.
+        building: Class index of the buildings.
+        has_markers: True if a channel of the model separated touching buildings; the mask does not
+            contain it.
+        origin: Origin of the mask.
+    """
+
+    polygons: _Polygons
+    gsd_m: Annotated[float, Field(gt=0)] | None = None
+    building: Annotated[int, Field(ge=0, le=254)]
+    has_markers: bool = False
+    origin: ResultProvenance = UNKNOWN_PROVENANCE
+
+    @classmethod
+    def of(
+        cls,
+        options: VectorOptions,
+        building: int,
+        *,
+        gsd_m: float | None,
+        has_markers: bool,
+        origin: ResultProvenance = UNKNOWN_PROVENANCE,
+    ) -> MaskRecord:
+        """Return the record of a prediction; see the class for the arguments."""
+        return cls(
+            polygons=_Polygons(**asdict(options)),
+            gsd_m=gsd_m,
+            building=building,
+            has_markers=has_markers,
+            origin=origin,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> MaskRecord | None:
+        """Return the record of a raster; None if `rooftrace predict` has not written it.
+
+        Raises:
+            DataError: The raster cannot be opened, or its record is damaged.
+        """
+        with reading_errors(path, "tags"), environment(), open_quietly(path) as dataset:
+            text = dataset.tags().get(TAG)
+        if text is None:
+            return None
+        try:
+            if len(text) > _MAX_CHARACTERS:
+                raise ValueError(f"it has {len(text)} characters")
+            return cls.model_validate(json.loads(text))
+        except (ValidationError, ValueError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"{path} has a damaged tag {TAG}, from which rooftrace makes its polygons: "
+                f"{reason}.",
+                remedy=f"Remove the tag: gdal_edit.py -unsetmd {path.name}",
+            ) from error
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags to write to the mask."""
+        return {TAG: json.dumps(self.model_dump(mode="json"), separators=(",", ":"))}
+
+    @property
+    def options(self) -> VectorOptions:
+        """Options of the polygons."""
+        values: dict[str, Any] = self.polygons.model_dump()
+        if values["watershed"] is not None:
+            values["watershed"] = WatershedOptions(**values["watershed"])
+        return VectorOptions(**values)

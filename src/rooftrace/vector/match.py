@@ -1,0 +1,336 @@
+"""Overlaps of two layers of polygons, and pairs of polygons that show the same building.
+
+`PolygonOverlaps` has the pairs that intersect. `PackedPolygons` and `find_overlaps` do the same for
+layers of millions of polygons, block of ground by block of ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import DataError
+
+__all__ = [
+    "PackedPolygons",
+    "PolygonOverlaps",
+    "find_overlaps",
+    "join_by_block",
+    "one_to_one",
+    "pair_iou",
+    "shifted",
+]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Polygons = NDArray[np.object_]
+
+
+def one_to_one(one: Ints, other: Ints, cost: Floats) -> Ints:
+    """Choose pairs so that each end occurs once: the pair with the lowest cost first.
+
+    Args:
+        one, other: (pairs,) ends of each pair in the two layers.
+        cost: (pairs,) cost; of equal costs the lower end in `one`, then in `other`, comes first.
+
+    Returns:
+        (m,) indices of the chosen pairs, ordered by their end in `one`.
+    """
+    # A pair whose ends occur in no other pair is chosen in any order.
+    single = np.ones(len(one), np.bool_)
+    for ends in (one, other):
+        if len(ends):
+            single &= np.bincount(ends)[ends] == 1
+    kept = np.flatnonzero(single).tolist()
+    rest = np.flatnonzero(~single)
+    taken: tuple[set[int], set[int]] = set(), set()
+    for pair in rest[np.lexsort((other[rest], one[rest], cost[rest]))].tolist():
+        ends_of = int(one[pair]), int(other[pair])
+        if ends_of[0] not in taken[0] and ends_of[1] not in taken[1]:
+            taken[0].add(ends_of[0])
+            taken[1].add(ends_of[1])
+            kept.append(pair)
+    chosen = np.array(kept, np.int64)
+    return chosen[np.argsort(one[chosen], kind="stable")]
+
+
+def shifted(geometry: Polygons, by: Floats) -> Polygons:
+    """Return the (n,) polygons after a shift by (n, 2) in x and y."""
+    xy, owner = shapely.get_coordinates(geometry, return_index=True)
+    # shapely replaces the elements of the array that it is given.
+    return np.asarray(shapely.set_coordinates(geometry.copy(), xy + by[owner]), np.object_)
+
+
+def pair_iou(one: Polygons, other: Polygons) -> Floats:
+    """Return the (n,) intersection over union of each pair of valid polygons."""
+    common = shapely.area(shapely.intersection(one, other))
+    return np.asarray(common / (shapely.area(one) + shapely.area(other) - common))
+
+
+@dataclass(frozen=True)
+class PolygonOverlaps:
+    """All pairs of a polygon of one layer and a polygon of another layer that intersect.
+
+    Args:
+        area, area_other: (n,) and (k,) area of each polygon.
+        one, other: (pairs,) indices in the two layers.
+        common: (pairs,) area of the intersection.
+    """
+
+    area: Floats
+    area_other: Floats
+    one: Ints
+    other: Ints
+    common: Floats
+
+    @classmethod
+    def of(cls, one: Polygons, other: Polygons) -> PolygonOverlaps:
+        """Find the pairs among (n,) and (k,) valid polygons of the same plane."""
+        index, index_other = shapely.STRtree(one).query(other, predicate="intersects")[::-1]
+        common = shapely.area(shapely.intersection(one[index], other[index_other]))
+        return cls(shapely.area(one), shapely.area(other), index, index_other, common)
+
+    @property
+    def share(self) -> Floats:
+        """(pairs,) part of the first polygon's area that lies in the second one."""
+        return np.asarray(self.common / self.area[self.one])
+
+    @property
+    def share_other(self) -> Floats:
+        """(pairs,) part of the second polygon's area that lies in the first one."""
+        return np.asarray(self.common / self.area_other[self.other])
+
+    @property
+    def iou(self) -> Floats:
+        """(pairs,) intersection over union."""
+        union = self.area[self.one] + self.area_other[self.other] - self.common
+        return np.asarray(self.common / union)
+
+    def where(self, kept: Bools | Ints) -> PolygonOverlaps:
+        """Return some of the pairs, of the same layers."""
+        return PolygonOverlaps(
+            self.area, self.area_other, self.one[kept], self.other[kept], self.common[kept]
+        )
+
+    def matches(self, min_iou: float) -> PolygonOverlaps:
+        """Return pairs with an IoU of at least `min_iou`: largest IoU first, each polygon once.
+
+        They are ordered by the index in the first layer.
+        """
+        near = self.where(self.iou >= min_iou)
+        # Pairs above a half are unique where neither layer overlaps itself; layers may do so.
+        return near.where(one_to_one(near.one, near.other, -near.iou))
+
+    def without(self, usable: Bools, usable_other: Bools) -> tuple[Bools, Bools]:
+        """Return the polygons left in both layers after unusable ones are removed.
+
+        Polygons with more than half of their area in an unusable polygon of the other layer are
+        removed, too. A match lies in its partner by more than that.
+        """
+        inside = self.common > self.area[self.one] / 2
+        inside_other = self.common > self.area_other[self.other] / 2
+        left, left_other = usable.copy(), usable_other.copy()
+        left[self.one[inside & ~usable_other[self.other]]] = False
+        left_other[self.other[inside_other & ~usable[self.one]]] = False
+        return left, left_other
+
+
+@dataclass(frozen=True)
+class PackedPolygons:
+    """Polygons of a plane in a form that takes a third of the memory of shapely's objects.
+
+    Args:
+        wkb: (n,) well-known binary of each polygon or multipolygon.
+        bounds: (n, 4) left, bottom, right and top.
+        area: (n,) areas.
+        centre: (n, 2) x and y of the centroids.
+    """
+
+    wkb: NDArray[np.object_]
+    bounds: Floats
+    area: Floats
+    centre: Floats
+
+    @classmethod
+    def of(cls, geometry: Polygons) -> PackedPolygons:
+        """Pack (n,) valid polygons with an area."""
+        return cls(
+            np.asarray(shapely.to_wkb(geometry), np.object_),
+            shapely.bounds(geometry).reshape(-1, 4),
+            shapely.area(geometry),
+            shapely.get_coordinates(shapely.centroid(geometry)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.wkb)
+
+    def unpack(self, index: Ints | slice | Bools) -> Polygons:
+        """Return some of the polygons."""
+        return np.asarray(shapely.from_wkb(self.wkb[index]), np.object_)
+
+    def take(self, index: Ints) -> PackedPolygons:
+        """Return some of the polygons as a layer of their own."""
+        return PackedPolygons(
+            self.wkb[index], self.bounds[index], self.area[index], self.centre[index]
+        )
+
+    def shifted(self, by: Floats) -> PackedPolygons:
+        """Return the polygons after a shift by (n, 2) in x and y."""
+        moved = np.empty(len(self), np.object_)
+        for start in range(0, len(self), _PACKED_AT_ONCE):
+            rows = slice(start, start + _PACKED_AT_ONCE)
+            moved[rows] = shapely.to_wkb(shifted(self.unpack(rows), by[rows]))
+        return PackedPolygons(moved, self.bounds + np.tile(by, 2), self.area, self.centre + by)
+
+
+_PACKED_AT_ONCE = 50_000
+
+
+_PER_BLOCK = 4000
+"""Mean number of polygons of both layers in a block of ground."""
+
+_MOST_COPIES = 3
+"""Maximum number of blocks, on average, in which a polygon lies."""
+
+_CANDIDATES_AT_ONCE = 2_000_000
+_MOST_PER_POLYGON = 200
+"""Maximum number of polygons, on average, whose bounds overlap those of one polygon in a block."""
+
+BlockWork = Callable[[Ints, Ints], tuple[Ints, Ints, Floats]]
+"""Function from the (n,) and (k,) indices of the polygons in a block to the pairs among them: their
+(pairs,) indices in both layers, and a value of each."""
+
+
+def find_overlaps(one: PackedPolygons, other: PackedPolygons, workers: int = 1) -> PolygonOverlaps:
+    """Find all pairs that have an area in common, block by block of ground.
+
+    Args:
+        one, other: Polygons of the same plane.
+        workers: Number of threads; the result does not depend on it.
+
+    Returns:
+        The pairs, ordered by their indices.
+
+    Raises:
+        DataError: Hundreds of polygons lie on top of each other.
+    """
+
+    def work(index: Ints, index_other: Ints) -> tuple[Ints, Ints, Floats]:
+        geometry, geometry_other = one.unpack(index), other.unpack(index_other)
+        tree = shapely.STRtree(geometry_other)
+        found: list[tuple[Ints, Ints, Floats]] = []
+        most = _MOST_PER_POLYGON * (len(index) + len(index_other)) + _CANDIDATES_AT_ONCE
+        step = max(1, _CANDIDATES_AT_ONCE // len(index_other))
+        seen = 0
+        for start in range(0, len(index), step):
+            near, near_other = tree.query(geometry[start : start + step])
+            near += start
+            seen += len(near)
+            if seen > most:
+                x, y = one.centre[index[0]]
+                raise DataError(
+                    f"Around {x:.0f}, {y:.0f} on the plane of the comparison, {len(index):,} and "
+                    f"{len(index_other):,} polygons lie on top of each other; expected buildings "
+                    "side by side.",
+                    remedy="Remove polygons that cover others from the two layers.",
+                )
+            common = shapely.area(shapely.intersection(geometry[near], geometry_other[near_other]))
+            kept = common > 0
+            found.append((index[near[kept]], index_other[near_other[kept]], common[kept]))
+        return _concat(found)
+
+    pairs = join_by_block(one.bounds, other.bounds, work, workers)
+    return PolygonOverlaps(one.area, other.area, *pairs)
+
+
+def join_by_block(
+    bounds: Floats, bounds_other: Floats, work: BlockWork, workers: int = 1
+) -> tuple[Ints, Ints, Floats]:
+    """Join two layers by blocks of ground: a pair is found where the bounds of both overlap.
+
+    A polygon lies in all blocks that its bounds overlap. A pair belongs to the block of the lower
+    left corner of the overlap of its bounds, so it is found once.
+
+    Args:
+        bounds, bounds_other: (n, 4) and (k, 4) left, bottom, right and top.
+        work: Function that finds the pairs of a block.
+        workers: Number of threads.
+
+    Returns:
+        (pairs,) indices in both layers and values, ordered by the indices.
+    """
+    if not len(bounds) or not len(bounds_other):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    side = _block_side(bounds, bounds_other)
+    blocks = _grouped(bounds, side), _grouped(bounds_other, side)
+
+    def run(block: tuple[int, Ints, Ints]) -> tuple[Ints, Ints, Floats]:
+        code, index, index_other = block
+        near, near_other, value = work(index, index_other)
+        corner = np.maximum(bounds[near, :2], bounds_other[near_other, :2])
+        own = _code(*np.floor(corner / side).astype(np.int64).T) == code
+        return near[own], near_other[own], value[own]
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = _concat(list(pool.map(run, _shared_blocks(*blocks))))
+    order = np.lexsort((found[1], found[0]))
+    return found[0][order], found[1][order], found[2][order]
+
+
+def _block_side(bounds: Floats, bounds_other: Floats) -> float:
+    """Return the side of blocks in which there are some thousands of polygons."""
+    both = np.concatenate([bounds, bounds_other])
+    # A polygon far away, such as one at 0, 0, does not count.
+    low, high = np.quantile((both[:, :2] + both[:, 2:]) / 2, (0.01, 0.99), axis=0)
+    side = float(np.sqrt(np.prod(np.maximum(high - low, 1.0)) * _PER_BLOCK / len(both)))
+    while True:
+        span = np.floor(both[:, 2:] / side) - np.floor(both[:, :2] / side) + 1
+        if np.prod(span, axis=1).sum() <= _MOST_COPIES * len(both):
+            return side
+        side *= 2
+
+
+def _grouped(bounds: Floats, side: float) -> tuple[Ints, Ints]:
+    """Return the codes of blocks, ascending, and the index of the polygon that lies in each."""
+    low = np.floor(bounds[:, :2] / side).astype(np.int64)
+    span = np.floor(bounds[:, 2:] / side).astype(np.int64) - low + 1
+    times = span[:, 0] * span[:, 1]
+    owner = np.repeat(np.arange(len(bounds)), times)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(times) - times, times)
+    row, col = np.divmod(place, span[owner, 0])
+    code = _code(low[owner, 0] + col, low[owner, 1] + row)
+    order = np.argsort(code, kind="stable")
+    return code[order], owner[order]
+
+
+def _code(col: Ints, row: Ints) -> Ints:
+    return (row << 32) + col
+
+
+def _shared_blocks(
+    first: tuple[Ints, Ints], second: tuple[Ints, Ints]
+) -> Iterator[tuple[int, Ints, Ints]]:
+    """Yield the code of each block with polygons of both layers, and their indices."""
+    codes = np.intersect1d(first[0], second[0])
+    edges = [
+        (np.searchsorted(code, codes, "left"), np.searchsorted(code, codes, "right"))
+        for code, _ in (first, second)
+    ]
+    for number, code in enumerate(codes.tolist()):
+        yield (
+            code,
+            first[1][edges[0][0][number] : edges[0][1][number]],
+            second[1][edges[1][0][number] : edges[1][1][number]],
+        )
+
+
+def _concat(parts: list[tuple[Ints, Ints, Floats]]) -> tuple[Ints, Ints, Floats]:
+    none = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    one, other, value = (np.concatenate(column) for column in zip(none, *parts))
+    return one, other, value

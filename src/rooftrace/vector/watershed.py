@@ -1,0 +1,599 @@
+"""Separate buildings that touch by a watershed, where no model gives markers.
+
+The watershed of the distance to the outline (Beucher and Lantuéjoul 1979) is flooded level by level
+from the deepest (Vincent and Soille 1991, doi:10.1109/34.87344). Two basins remain two where the
+neck between them is narrow in proportion to both. Elsewhere the shallower basin merges into the
+deeper one, which avoids the usual over-segmentation. `cv2.watershed` and
+`skimage.segmentation.watershed` do not apply this rule: at several places they lowered F1 of
+buildings by 0.02 to 0.2 and took longer, and their pieces depend on blocks (docs/touching.md).
+
+The file has three parts. `Peaks` finds the peaks of a raster of heights and the saddles between
+them, so that a few numbers replace a search for connected components at each level. `merge_basins`
+decides which peaks remain separate. `LabelAtlas` packs many regions into one raster without
+contact, so that one call processes all of them; each region is flooded independently, so the result
+does not depend on the blocks of the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.vector.trace import Bools, Floats, Ints, Labels, TracedPolygons, trace
+
+__all__ = [
+    "LabelAtlas",
+    "Peaks",
+    "WatershedOptions",
+    "batches",
+    "merge_basins",
+    "pack_rectangles",
+    "separate_by_watershed",
+]
+
+Heights = NDArray[np.uint8]
+
+_ABOVE_ALL = 256
+"""Height above any peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Peaks of a raster of heights, to which every ascending path leads.
+
+    From each pixel a path ascends to the highest of its four neighbours until it ends on a peak.
+    Above a given height two peaks are connected if a path between them has only higher saddles. A
+    plateau may have several peaks, with saddles of the same height between them.
+
+    Args:
+        land: (pixels,) flat indices of pixels higher than 0, ascending.
+        of_land: (pixels,) peak that the path from each of these pixels leads to.
+        pixel: (n,) flat index of each peak, ascending.
+        one, other: (saddles,) the two peaks on either side of each saddle; each pair once.
+        height: (saddles,) height of the highest saddle between the two.
+    """
+
+    land: Ints
+    of_land: Labels
+    pixel: Ints
+    one: Ints
+    other: Ints
+    height: Ints
+
+    @classmethod
+    def of(cls, height: Heights) -> Peaks:
+        """Return the peaks of a raster (y, x) with a border of 0."""
+        width, flat = height.shape[1], height.reshape(-1)
+        land = np.flatnonzero(flat)
+        peak_of = _climbed(flat, land, width)
+        own = np.flatnonzero(peak_of == np.arange(len(land)))
+        number = np.empty(len(land), np.int32)
+        number[own] = np.arange(len(own))
+        of_land = number[peak_of]
+        return cls(land, of_land, land[own], *_saddles(flat, land, of_land, width, len(own)))
+
+    def __len__(self) -> int:
+        return len(self.pixel)
+
+
+def _climbed(flat: Heights, land: Ints, width: int) -> Labels:
+    """Return (pixels,) the index of the pixel on which each path ends.
+
+    Among equal neighbours the first is taken, and among pixels as high as the current one only
+    those that come before it, so that no path is a cycle.
+    """
+    here, around = flat[width:-width], len(flat) - width
+    above, below = flat[: -2 * width], flat[2 * width :]
+    left, right = flat[width - 1 : around - 1], flat[width + 1 : around + 1]
+    highest = np.maximum(np.maximum(above, below), np.maximum(left, right))
+    np.maximum(highest, here, out=highest)
+    turn = np.zeros(len(here), np.uint8)
+    for number, side in enumerate((right, here, left, above), start=1):
+        np.maximum(turn, (side == highest).view(np.uint8) * np.uint8(number), out=turn)
+    step = np.array([width, 1, 0, -1, -width])
+    place = np.empty(len(flat), np.int32)
+    place[land] = np.arange(len(land))
+    way: Labels = place[land + step[turn[land - width]]]
+    while True:
+        further = way[way]
+        if np.array_equal(further, way):
+            return way
+        way = further
+
+
+def _saddles(
+    flat: Heights, land: Ints, of_land: Labels, width: int, count: int
+) -> tuple[Ints, Ints, Ints]:
+    """Return pairs of peaks with a saddle between them, and the height of each pair's highest
+    saddle.
+    """
+    peak = np.zeros(len(flat), np.int32)
+    peak[land] = of_land + 1
+    keys = []
+    for aside in (1, width):
+        pixel = np.flatnonzero(peak[aside:] != peak[:-aside])
+        one, other = peak[pixel], peak[pixel + aside]
+        both = np.flatnonzero((one > 0) & (other > 0))
+        pixel, one, other = pixel[both], one[both] - 1, other[both] - 1
+        keys.append(_key(one, other, np.minimum(flat[pixel], flat[pixel + aside]), count))
+    return _highest(np.concatenate(keys), count)
+
+
+def _key(one: Labels | Ints, other: Labels | Ints, height: Heights | Ints, count: int) -> Ints:
+    """Return numbers of which the smallest for each pair stands for its highest saddle."""
+    pair = np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other)
+    return np.asarray((pair << 8) + (_ABOVE_ALL - 1 - height), np.int64)
+
+
+def _highest(key: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+    """Return pairs of peaks and the heights of their highest saddles, in descending order of
+    height.
+    """
+    key = np.sort(key)
+    key = key[np.flatnonzero(np.diff(key >> 8, prepend=-1))]
+    one, other = np.divmod(key >> 8, max(count, 1))
+    height = _ABOVE_ALL - 1 - (key & 255)
+    order = np.argsort(-height, kind="stable")
+    return one[order], other[order], height[order]
+
+
+def merge_basins(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Decide which peaks stay separate from one another.
+
+    As the water level falls, islands join at the saddles between them. The lower peak then merges
+    into the higher one, unless the saddle is low enough to keep the two apart from each other.
+
+    Args:
+        rank: (n,) heights of the peaks.
+        limit: (n,) maximum height of a saddle that separates each peak from a higher one.
+        one, other: (saddles,) the two peaks of each saddle.
+        height: (saddles,) heights of the saddles.
+
+    Returns:
+        (n,) the height down to which each peak is an island of its own, -1 where nothing separates
+        it; (n,) the separated peak that each peak belongs to, if any; and (n,) the height of the
+        lowest saddle on the way there.
+    """
+    count = len(rank)
+    into, fell = np.arange(count), np.full(count, _ABOVE_ALL)
+    # Most peaks merge at their own highest saddle: all of these at once, so that few remain.
+    best = np.full(count, -1)
+    for here, there in ((one, other), (other, one)):
+        # Among equal saddles the one to the highest peak is taken, and among these the first.
+        np.maximum.at(best, here, (height << 48) + (rank[there] << 40) + count - there)
+    peak = np.flatnonzero(best >= 0)
+    passed, to = best[peak] >> 48, count - (best[peak] & ((1 << 40) - 1))
+    goes = (rank[to] > rank[peak]) | ((rank[to] == rank[peak]) & (to < peak))
+    goes &= passed > limit[peak]
+    into[peak[goes]], fell[peak[goes]] = to[goes], passed[goes]
+    top = _ends(into)
+    one, other = top[one], top[other]
+    left = one != other
+    one, other, height = _highest(_key(one[left], other[left], height[left], count), count)
+    level = _joined(rank, limit, one, other, height, into, fell)
+    into[level >= 0] = np.flatnonzero(level >= 0)
+    fell[level >= 0] = _ABOVE_ALL
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return level, into, fell
+        fell = np.minimum(fell, fell[into])
+        into = further
+
+
+def _ends(into: Ints) -> Ints:
+    """Return (n,) where each path of successors ends."""
+    while True:
+        further = into[into]
+        if np.array_equal(further, into):
+            return into
+        into = further
+
+
+def _joined(
+    rank: Ints, limit: Ints, one: Ints, other: Ints, height: Ints, into: Ints, fell: Ints
+) -> Ints:
+    """Return (n,) the levels of `merge_basins`, processing saddles one by one from the highest
+    down.
+
+    Args:
+        rank, limit, one, other, height: See `merge_basins`.
+        into, fell: (n,) peak that each merged peak goes to and height of that saddle; changed in
+            place.
+    """
+    ranks, limits = rank.tolist(), limit.tolist()
+    top, level = into.tolist(), [-1] * len(rank)
+    gone: list[tuple[int, int, int]] = []
+    for here, there, saddle in zip(one.tolist(), other.tolist(), height.tolist()):
+        while top[here] != here:
+            top[here] = here = top[top[here]]
+        while top[there] != there:
+            top[there] = there = top[top[there]]
+        if here == there:
+            continue
+        if ranks[here] < ranks[there]:
+            here, there = there, here
+        if saddle <= limits[there]:
+            # Peaks that were separated before keep their level.
+            for peak in (here, there):
+                if level[peak] < 0:
+                    level[peak] = saddle
+        top[there] = here
+        gone.append((there, here, saddle))
+    peak, to, passed = np.array(gone, np.int64).reshape(-1, 3).T
+    into[peak], fell[peak] = to, passed
+    return np.array(level, np.int64)
+
+
+_SIDE_PX = 512
+"""Approximate width of an atlas, unless its widest region is wider."""
+
+
+def pack_rectangles(size_yx: Ints) -> tuple[Ints, tuple[int, int]]:
+    """Return positions of rectangles in an atlas with at least one free pixel between any two.
+
+    Rectangles are placed on shelves, from the highest down to the lowest.
+
+    Args:
+        size_yx: (n, 2) rows and columns of each rectangle.
+
+    Returns:
+        (n, 2) row and column of each rectangle's first pixel, and the shape of the atlas, whose
+        border is free.
+    """
+    order = np.argsort(-size_yx[:, 0], kind="stable")
+    height, width = (size_yx[order] + 1).T
+    start = np.cumsum(width) - width
+    # A rectangle that begins on a shelf also ends on it, so the atlas may be wider.
+    shelf = start // _SIDE_PX
+    first = np.flatnonzero(np.diff(shelf, prepend=-1))
+    level, step = np.zeros((2, int(shelf.max(initial=0)) + 1), np.int64)
+    step[shelf[first]] = height[first]
+    level[1:] = np.cumsum(step)[:-1]
+    origin = np.empty_like(size_yx)
+    origin[order, 0] = 1 + level[shelf]
+    origin[order, 1] = 1 + start - shelf * _SIDE_PX
+    rows, columns = (origin + size_yx + 1).max(axis=0, initial=1).tolist()
+    return origin, (rows, columns)
+
+
+def batches(area_px: Ints, most_px: int) -> Iterator[Ints]:
+    """Yield indices of regions (n,) that share an atlas of about `most_px` pixels, in their order.
+
+    Args:
+        area_px: (n,) area of the rectangle around each region.
+        most_px: Approximate size of an atlas; a larger region has an atlas of its own.
+    """
+    total = np.cumsum(area_px)
+    first = 0
+    while first < len(total):
+        before = total[first] - area_px[first]
+        stop = max(int(np.searchsorted(total, before + most_px, side="right")), first + 1)
+        yield np.arange(first, stop)
+        first = stop
+
+
+@dataclass(frozen=True, slots=True)
+class LabelAtlas:
+    """The pixels of many regions, side by side in one raster.
+
+    Args:
+        number: (y, x) int32, number of the region that a pixel belongs to, from 1; 0 outside.
+        origin_yx: (n, 2) row and column of the atlas's first pixel in each region's own
+            coordinates.
+    """
+
+    number: Labels
+    origin_yx: Ints
+
+    @classmethod
+    def of(cls, polygons: NDArray[np.object_], step_px: int = 1) -> LabelAtlas:
+        """Return the atlas of regions (n,) from `trace`, each aligned to a grid of `step_px`
+        pixels.
+        """
+        left, top, right, bottom = shapely.bounds(polygons).astype(np.int64).T
+        size = np.stack([bottom - top, right - left], axis=1)
+        place, cells = pack_rectangles(-(-size // step_px))
+        moved = place * step_px - np.stack([top, left], axis=1)
+        rings, owner = shapely.get_rings(polygons, return_index=True)
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        kept = np.diff(ring, append=-1) == 0
+        col, row = xy[kept].astype(np.int64).T
+        region = owner[ring[kept]]
+        down, along = moved[region].T
+        # The vertices are corners with alternating weights of 1 and -1 (`vector.trace`), which are
+        # the second differences of the pixels.
+        sign = np.ones(len(row), np.float32)
+        sign[1::2] = -1
+        height, width = cells[0] * step_px, cells[1] * step_px
+        weight = np.zeros(height * width, np.float32)
+        value = (region + 1).astype(np.float32) * sign
+        np.add.at(weight, (row + down) * width + col + along, value)
+        number = cv2.integral(weight.reshape(height, width), sdepth=cv2.CV_32F)[1:, 1:]
+        return cls(number.astype(np.int32), -moved)
+
+
+_MAX_SIDE_PX = 4096
+"""Maximum side of a region that is processed; the raster of a larger one would need too much
+memory.
+"""
+
+_MAX_LEVELS = 64
+"""Maximum number of levels of a flood; deeper buildings get coarser levels."""
+
+_ATLAS_PX = 1 << 19
+"""Approximate number of pixels of regions that are flooded together."""
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+_CELL_LEVELS = 0.75
+"""Size of a cell relative to a level; pixels finer than their levels add no precision."""
+
+
+@dataclass(frozen=True)
+class WatershedOptions:
+    """Options that decide where a region is divided, in pixels of the mask.
+
+    The defaults are for a mask at the resolution of its model. They gave the largest increase of F1
+    of buildings among values for which F1 rose at every measured place (docs/touching.md).
+
+    Args:
+        ratio: Maximum width of a neck relative to the narrower of the two parts that it joins.
+        smallest_depth_px: Half of the minimum width of a building.
+        level_px: Difference between two levels of the flood.
+    """
+
+    ratio: float = 0.6
+    smallest_depth_px: float = 5.0
+    level_px: float = 0.75
+
+    def scaled(self, px: float) -> WatershedOptions:
+        """Return the options for a mask on which a pixel of the model is `px` pixels wide and
+        high.
+        """
+        return WatershedOptions(self.ratio, self.smallest_depth_px * px, self.level_px * px)
+
+
+def separate_by_watershed(buildings: TracedPolygons, options: WatershedOptions) -> TracedPolygons:
+    """Divide each building that has a neck into pieces, which tile it.
+
+    Args:
+        buildings: Regions of a mask, in pixels.
+        options: Options of the watershed.
+
+    Returns:
+        All buildings, ordered by their first pixel. A piece has the score of the whole building.
+    """
+    left, top, right, bottom = shapely.bounds(buildings.polygons).T
+    height, width = bottom - top, right - left
+    possible = buildings.area_px >= 2 * (2 * options.smallest_depth_px) ** 2
+    possible &= np.minimum(height, width) > 2 * (options.smallest_depth_px - options.level_px)
+    possible &= np.maximum(height, width) <= _MAX_SIDE_PX
+    chosen = np.flatnonzero(possible)
+    around = (height * width).astype(np.int64)
+    promising = [
+        chosen[part][_Flood.of(buildings.of(chosen[part]), options).may_divide()]
+        for part in batches(around[chosen], _ATLAS_PX)
+    ]
+    chosen = np.concatenate([chosen[:0], *promising])
+    whole = np.ones(len(buildings), np.bool_)
+    parts = []
+    for part in batches(around[chosen], _ATLAS_PX):
+        cut, pieces = _pieces(buildings.of(chosen[part]), options)
+        whole[chosen[part][cut]] = False
+        parts.append(pieces)
+    if whole.all():
+        return buildings
+    return TracedPolygons.concatenated([buildings.of(whole), *parts])
+
+
+def _pieces(regions: TracedPolygons, options: WatershedOptions) -> tuple[Bools, TracedPolygons]:
+    """Return (n,) which regions are divided, and the pieces of all of them."""
+    flood = _Flood.of(regions, options)
+    basins = flood.basins()
+    cut = np.bincount(basins.region, minlength=len(regions) + 1)[1:] > 0
+    labels = flood.grown(basins)
+    pixel = np.flatnonzero(labels)
+    row, col = np.divmod(pixel, labels.shape[1])
+    piece = labels.reshape(-1)[pixel] - 1
+    # Each piece moves to its own position, so that one trace follows all outlines.
+    low = np.full((2, len(basins)), np.iinfo(np.int64).max)
+    high = np.zeros((2, len(basins)), np.int64)
+    for axis, at in enumerate((row, col)):
+        np.minimum.at(low[axis], piece, at)
+        np.maximum.at(high[axis], piece, at)
+    place, shape = pack_rectangles((high - low + 1).T)
+    moved = place - low.T
+    down, along = moved[piece].T
+    number = np.zeros(shape, np.int32)
+    number[row + down, col + along] = piece + 1
+    traced = trace((number > 0).view(np.uint8))
+    own = number[tuple(traced.first_pixel_yx.T)] - 1
+    region = basins.region[own] - 1
+    back = flood.atlas.origin_yx[region] - moved[own]
+    xy, owner = shapely.get_coordinates(traced.polygons, return_index=True)
+    return cut, TracedPolygons(
+        np.asarray(shapely.set_coordinates(traced.polygons, xy + back[owner, ::-1]), np.object_),
+        regions.score[region],
+        traced.area_px,
+        traced.first_pixel_yx + back,
+    )
+
+
+@dataclass(frozen=True)
+class _Basins:
+    """Basins of the flood that necks separate.
+
+    Args:
+        region: (n,) region of each basin, from 1; each region that occurs has two or more.
+        level: (n,) level down to which the basin is an island of its own.
+        island: (y, x) number, from 1, of the basin on whose island at that level a pixel lies; else
+            0.
+    """
+
+    region: Ints
+    level: Ints
+    island: Labels
+
+    def __len__(self) -> int:
+        return len(self.region)
+
+
+@dataclass(frozen=True)
+class _Flood:
+    """Regions, their depths and the levels of the flood.
+
+    Args:
+        atlas: Atlas of all regions.
+        cell_px: Side of the squares of pixels that are one cell here, sampled at their centres.
+        number: (y, x) number of the region of each cell, from 1; 0 outside.
+        rank: (y, x) number of levels below the cell's depth; 0 outside. Cells above the water of a
+            level have a rank higher than its number.
+        rows: (levels,) number of rows of `rank` up to the last that rises above a level.
+        step_px: (n + 1,) pixels from one level to the next for each region by its number.
+        options: Options of the watershed.
+    """
+
+    atlas: LabelAtlas
+    cell_px: int
+    number: Labels
+    rank: Heights
+    rows: list[int]
+    step_px: Floats
+    options: WatershedOptions
+
+    @classmethod
+    def of(cls, regions: TracedPolygons, options: WatershedOptions) -> _Flood:
+        cell = max(1, int(options.level_px / _CELL_LEVELS))
+        atlas = LabelAtlas.of(regions.polygons, cell)
+        number = np.ascontiguousarray(atlas.number[cell // 2 :: cell, cell // 2 :: cell])
+        # Chamfer distances (Borgefors 1986) are within 2 %, in a tenth of the time.
+        inside = (number > 0).view(np.uint8)
+        depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
+        level = np.float32(options.level_px / cell)
+        step = np.full(len(regions) + 1, level)
+        deep = np.flatnonzero(depth > _MAX_LEVELS * level)
+        if len(deep):
+            np.maximum.at(
+                step, number.reshape(-1)[deep], depth.reshape(-1)[deep] / np.float32(_MAX_LEVELS)
+            )
+            rank = np.ceil(depth / step[number]).astype(np.uint8)
+        else:
+            rank = np.ceil(depth / level).astype(np.uint8)
+        highest = np.maximum.accumulate(rank.max(axis=1)[::-1])
+        rows = len(rank) - np.searchsorted(highest, np.arange(int(highest[-1])), side="right")
+        return cls(
+            atlas, cell, number, rank, rows.tolist(), step.astype(np.float64) * cell, options
+        )
+
+    def may_divide(self) -> Bools:
+        """Return (n,) False for regions without two basins that a neck could separate.
+
+        Two such basins are separate islands at every level from that of the neck to that of the
+        shallower one's peak. So a few levels suffice, one within each such range.
+        """
+        options = self.options
+        found = self.step_px > self.step_px[0]
+        peak = max(int(np.ceil(options.smallest_depth_px / self.step_px[0])), 1)
+        while peak <= len(self.rows):
+            level = peak - 1
+            count, island = self._islands(level)
+            region = np.zeros(count, np.int32)
+            # The pixels where a row enters an island are enough.
+            enters = np.flatnonzero(island[1:] != island[:-1]) + 1
+            region[island[enters]] = self.number.reshape(-1)[enters]
+            found |= np.bincount(region[1:], minlength=len(found)) > 1
+            peak += 1
+            while options.ratio * peak < level:
+                peak += 1
+        return np.asarray(found[1:], np.bool_)
+
+    def basins(self) -> _Basins:
+        """Return the basins that necks separate.
+
+        As the water level falls, islands join at the saddles between them. The shallower basin then
+        merges, unless the saddle is narrow in proportion to it.
+        """
+        peaks = Peaks.of(self.rank)
+        rank = self.rank.reshape(-1)[peaks.pixel].astype(np.int64)
+        region = self.number.reshape(-1)[peaks.pixel].astype(np.int64)
+        one, other, height = peaks.one, peaks.other, peaks.height
+        if self.cell_px > 1:
+            # Basins that are joined only by pixels between the cells are separated there.
+            _, first, own = np.unique(region, return_index=True, return_inverse=True)
+            one, other = np.append(one, first[own]), np.append(other, np.arange(len(peaks)))
+            height = np.append(height, np.zeros(len(peaks), np.int64))
+        # The height of a saddle is one above the water level at which it joins two islands.
+        limit = np.minimum(np.floor(self.options.ratio * rank).astype(np.int64) + 1, rank - 1)
+        limit[rank * self.step_px[region] < self.options.smallest_depth_px] = -1
+        level, owner, fell = merge_basins(rank, limit, one, other, height)
+        separate = level >= 0
+        basin = np.cumsum(separate, dtype=np.int32)
+        # The ascending path from a pixel does not leave its island.
+        reached = np.where(separate[owner] & (fell > level[owner]), level[owner], 255)
+        seen = self.rank.reshape(-1)[peaks.land] > reached[peaks.of_land]
+        labels = np.zeros(self.rank.shape, np.int32)
+        labels.reshape(-1)[peaks.land] = np.where(seen, basin[owner][peaks.of_land], 0)
+        return _Basins(region[separate], level[separate], labels)
+
+    def grown(self, basins: _Basins) -> Labels:
+        """Return (y, x) the number of the basin of each pixel, from 1; 0 in regions that have
+        none.
+        """
+        labels, number = basins.island, self.number
+        count = len(self.step_px)
+        highest = np.full(count, -1)
+        np.maximum.at(highest, basins.region, basins.level)
+        for level in np.unique(basins.level)[::-1].tolist():
+            # Where a region's first basins appear, there is nothing between them that could grow.
+            again = np.zeros(count, np.bool_)
+            again[basins.region[basins.level == level]] = True
+            again &= highest > level
+            if again.any():
+                rows = slice(self.rows[level] + 1)
+                _grow(labels[rows], ((self.rank[rows] > level) & again[number[rows]]).reshape(-1))
+        if self.cell_px > 1:
+            labels = labels.repeat(self.cell_px, axis=0).repeat(self.cell_px, axis=1)
+            labels[self.atlas.number == 0] = 0
+        cut = np.zeros(count, np.bool_)
+        cut[basins.region] = True
+        _grow(labels, cut[self.atlas.number].reshape(-1))
+        return labels
+
+    def _islands(self, level: int) -> tuple[int, Labels]:
+        """Return the number of labels, and (pixels,) the label of each pixel's island, from 1; 0
+        below water.
+
+        The labels cover the first rows only, as far as there are islands.
+        """
+        above = (self.rank[: self.rows[level]] > level).view(np.uint8)
+        count, island = cv2.connectedComponents(above, connectivity=4)
+        return count, np.asarray(island, np.int32).reshape(-1)
+
+
+def _grow(labels: Labels, above: NDArray[np.bool_]) -> None:
+    """Grow basins along rows and columns over pixels above water, in place.
+
+    No pixel of the border is above water.
+    """
+    width, flat = labels.shape[1], labels.reshape(-1)
+    free = above & (flat == 0)
+    beside = cv2.dilate(free.view(np.uint8).reshape(labels.shape), _CROSS).reshape(-1)
+    front = np.flatnonzero((beside > 0) & (flat > 0))
+    while len(front):
+        taken = []
+        for aside in (-width, -1, 1, width):
+            near = front + aside
+            found = free[near]
+            near = near[found]
+            flat[near] = flat[front[found]]
+            free[near] = False
+            taken.append(near)
+        front = np.concatenate(taken)

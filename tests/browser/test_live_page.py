@@ -1,0 +1,142 @@
+"""The page of live video, with a file played as a camera."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rooftrace.app.server import create_server
+from rooftrace.service.live import CameraSource, LiveCameras
+from rooftrace.service.service import Service
+from tiny_models import write_tiny_bundle
+from video_files import town, write_video
+
+pytestmark = pytest.mark.campaign
+
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    frames = (town(n, (360, 640), step_px=2) for n in range(50))
+    return write_video(tmp_path / "flight.mp4", frames)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service.load(write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5))
+
+
+@pytest.fixture
+def cameras(service: Service, clip: Path) -> Iterator[LiveCameras]:
+    sources = [
+        CameraSource("Yard <b>", str(clip)),
+        CameraSource("Gate", "rtsp://me:s3cret@127.0.0.1:9/x?token=s3cret"),
+    ]
+    made = LiveCameras(sources, service.predictor, max_viewers=2)
+    yield made
+    made.close(PATIENCE_S)
+
+
+@pytest.fixture
+def url(service: Service, cameras: LiveCameras, serve_app: Callable[[Any], str]) -> str:
+    return serve_app(create_server(service, cameras=cameras))
+
+
+def pixels(page: Any) -> str:
+    """Return a hash of what the picture shows now."""
+    data = page.evaluate(
+        "() => { const image = document.getElementById('picture');"
+        " const canvas = document.createElement('canvas');"
+        " canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;"
+        " if (!canvas.width) return '';"
+        " canvas.getContext('2d').drawImage(image, 0, 0); return canvas.toDataURL('image/png'); }"
+    )
+    return hashlib.sha256(data.encode()).hexdigest() if data else ""
+
+
+def until(fact: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not fact():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_picture_moves_and_the_figures_are_shown(
+    page: Any, url: str, cameras: LiveCameras
+) -> None:
+    yard, _ = cameras.cameras
+    page.goto(f"{url}/live")
+    page.get_by_role("button", name="Yard <b>").wait_for()
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
+    page.wait_for_function("() => parseFloat(document.getElementById('fps').textContent) > 0")
+    page.wait_for_function(
+        r"() => /^[\d,]+ ms$/.test(document.getElementById('latency').textContent)"
+    )
+    assert re.fullmatch(r"[\d,]+ of [\d,]+", page.locator("#dropped").inner_text())
+    assert page.locator("#viewers").inner_text() == "1"
+    seen: set[str] = set()
+    until(lambda: len(seen.add(pixels(page)) or seen) > 3)  # type: ignore[func-returns-value]
+    # Paused, the last picture stays, and the camera stops.
+    page.get_by_role("button", name="Pause").click()
+    until(lambda: yard.figures().state == "idle")
+    still = pixels(page)
+    assert still
+    page.wait_for_timeout(300)
+    assert pixels(page) == still
+    page.get_by_role("button", name="Play").click()
+    until(lambda: yard.figures().state == "playing")
+    # Leaving the page stops the camera, too.
+    page.goto("about:blank")
+    until(lambda: yard.figures().state == "idle")
+
+
+def test_a_camera_that_cannot_be_opened_is_explained(
+    page: Any, url: str, cameras: LiveCameras
+) -> None:
+    yard, gate = cameras.cameras
+    page.goto(f"{url}/live")
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
+    page.get_by_role("button", name="Gate").click()
+    page.get_by_text("The stream rtsp://127.0.0.1:9/x cannot be opened").wait_for()
+    assert "s3cret" not in page.content()
+    until(lambda: yard.figures().state == "idle")
+    assert gate.viewers == 1
+    page.get_by_role("button", name="Yard <b>").click()
+    page.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
+    page.locator("#message").wait_for(state="hidden")
+    page.goto("about:blank")
+
+
+def test_a_viewer_too_many_waits_for_a_place(
+    page: Any, url: str, cameras: LiveCameras, browser: Any
+) -> None:
+    yard, _ = cameras.cameras
+    with yard.watch(lambda: None):
+        others = browser.new_context()
+        other = others.new_page()
+        other.goto(f"{url}/live")
+        other.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
+        waiting = others.new_page()
+        waiting.goto(f"{url}/live")
+        waiting.get_by_text("2 viewers watch already.").wait_for()
+    waiting.bring_to_front()
+    waiting.wait_for_function("() => document.getElementById('picture').naturalWidth === 640")
+    waiting.locator("#message").wait_for(state="hidden")
+    others.close()
+    until(lambda: yard.viewers == 0)
+
+
+def test_a_server_without_cameras_says_how_to_get_one(
+    page: Any, serve_app: Callable[[Any], str], service: Service
+) -> None:
+    page.goto(f"{serve_app(create_server(service))}/live")
+    page.get_by_text("rooftrace serve --camera SOURCE").wait_for()
+    assert page.locator("#stage").is_hidden()
+    page.goto("about:blank")

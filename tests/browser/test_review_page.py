@@ -1,0 +1,240 @@
+"""The review of the map in a browser, by keyboard alone, with a server that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("playwright")
+
+import shapely
+from fastapi import FastAPI
+
+from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.review import review_router
+from rooftrace.app.map.router import map_router
+from rooftrace.core.types import Footprints, Window
+from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.rest.face import face_router
+from rooftrace.rest.problems import install_problems
+from rooftrace.testing import generate_scene
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+Serve = Callable[[Any], str]
+
+REVIEWED = "() => window.rooftrace?.review?.current"
+PROGRAM = """
+import sys, threading, time, uvicorn
+from pathlib import Path
+from test_review_page import app_of
+app = app_of(Path(sys.argv[1]))
+server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, ws="none"))
+threading.Thread(target=server.run).start()
+while not server.started:
+    time.sleep(0.02)
+print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+"""
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """Results of a small scene, without compression of the scores."""
+    folder = tmp_path / "town"
+    folder.mkdir()
+    scene = generate_scene(3, (256, 256), 0.3)
+    image, _ = scene.write(tmp_path, "scene")
+    geometry = np.array(scene.buildings, np.object_)
+    assert len(geometry) > 12
+    buildings = Footprints(
+        geometry, np.linspace(0.3, 0.9, len(geometry), dtype=np.float32), shapely.area(geometry),
+        scene.grid.crs,
+    )  # fmt: skip
+    write_footprints(folder / "scene_buildings.gpkg", buildings)
+    with mask_sink(folder / "scene_mask.tif", scene.grid) as sink:
+        sink.write(Window.whole(scene.grid.shape), scene.mask())
+    outputs = [{"input": str(image), "mask": "scene_mask.tif", "buildings": len(geometry)}]
+    record = {"outputs": outputs, "options": {"threshold": 0.3}}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def app_of(folder: Path) -> FastAPI:
+    app = FastAPI()
+    install_problems(app)
+    catalogue = FolderCatalogue([folder])
+    app.include_router(face_router())
+    app.include_router(map_router(catalogue))
+    app.include_router(review_router(catalogue))
+    return app
+
+
+@contextmanager
+def killed_server(folder: Path) -> Iterator[str]:
+    """Run a server that is killed at the end of the block, and yield its address."""
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path},
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.send_signal(signal.SIGKILL)
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+    page.evaluate("() => rooftrace.review.settled()")
+
+
+def progress(page: Page) -> str:
+    return page.locator("#review-progress").inner_text()
+
+
+@pytest.mark.campaign
+def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
+    page: Page, serve_app: Serve, town: Path, tmp_path: Path
+) -> None:
+    total = len(VectorFile(town / "scene_buildings.gpkg").read())
+    before = (town / "scene_buildings.gpkg").read_bytes()
+    with killed_server(town) as address:
+        page.goto(f"{address}/map")
+        page.locator("#review-on").wait_for()
+        page.locator("#review-on").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(REVIEWED)
+        # The lowest score is nearest to the threshold.
+        assert page.evaluate("rooftrace.review.current.id") == 1
+        press(page, *"aaaarraaa")
+        # One corner of the tenth is moved.
+        press(page, "e", "n", *["ArrowRight"] * 5, "Enter")
+        assert progress(page) == f"10 of {total} reviewed"
+        assert "corrected" in page.locator("#review-now").inner_text()
+        press(page, "n", "r")
+        assert progress(page) == f"11 of {total} reviewed"
+        press(page, "z")
+        assert progress(page) == f"10 of {total} reviewed"
+        page.reload()
+        page.wait_for_function(REVIEWED)
+        assert progress(page) == f"10 of {total} reviewed"
+        # The page looks for changes of others, and must not do so while there is no server.
+        page.goto("about:blank")
+    page.goto(f"{serve_app(app_of(town))}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    assert progress(page) == f"10 of {total} reviewed"
+    press(page, "s", "Space", "Enter")
+    assert "at least 2 corners" in page.locator("#review-message").inner_text()
+    press(page, "Escape", "?")
+    assert page.locator("#review-keys").is_visible()
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        page.locator("[data-format=gpkg]").focus()
+        page.keyboard.press("Enter")
+    path = tmp_path / "labels.gpkg"
+    download.value.save_as(path)
+    read = VectorFile(path).read(("review",)).values["review"].tolist()
+    assert sorted(read) == ["accepted"] * 7 + ["changed"]
+    assert (town / "scene_buildings.gpkg").read_bytes() == before
+    # The export is labels for the next training.
+    (scene,) = open_source(SourceConfig(path=str(path), images=str(tmp_path / "scene.tif")))
+    assert scene.label is not None
+    assert scene.label.read().data.any()
+
+
+@pytest.mark.campaign
+def test_two_reviewers_at_once_see_the_conflict(
+    browser: Browser, page: Page, serve_app: Serve, town: Path
+) -> None:
+    address = f"{serve_app(app_of(town))}/map#town/scene/review"
+    other = browser.new_page()
+    for one, name in ((page, "Ada"), (other, "Bo")):
+        one.goto(address)
+        one.wait_for_function(REVIEWED)
+        one.fill("#review-name", name)
+        one.locator("#review-name").blur()
+    press(page, "a")
+    press(other, "r")
+    message = other.locator("#review-message").inner_text()
+    assert re.match(r"Nothing was saved: Ada has changed building 1.*accepted now", message)
+    # The reviewer sees the building as it is now, and may decide again.
+    assert "accepted by Ada" in other.locator("#review-now").inner_text()
+    press(other, "r")
+    assert other.locator("#review-message").is_hidden()
+    other.close()
+
+
+@pytest.mark.campaign
+def test_buildings_are_drawn_split_merged_and_added(
+    page: Page, serve_app: Serve, town: Path
+) -> None:
+    page.goto(f"{serve_app(app_of(town))}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    left, top, right, bottom = page.evaluate(
+        """() => {
+            const map = rooftrace.map, [ring] = rooftrace.review.current.outline.coordinates;
+            const points = ring.map((at) => map.project(at));
+            const [x, y] = ["x", "y"].map((axis) => points.map((one) => one[axis]));
+            const box = map.getCanvas().getBoundingClientRect();
+            return [Math.min(...x) + box.left, Math.min(...y) + box.top,
+                    Math.max(...x) + box.left, Math.max(...y) + box.top];
+        }"""
+    )
+    middle = (top + bottom) / 2
+    press(page, "s")
+    page.mouse.click(left - 20, middle)
+    page.mouse.click(right + 20, middle)
+    press(page, "Enter")
+    counts = """async () =>
+        (await (await fetch("v1/results/town/images/scene/review")).json()).counts"""
+    found = page.evaluate(counts)
+    assert (found["changed"], found["added"]) == (1, 1)
+    # Both pieces become one again.
+    page.wait_for_function("() => rooftrace.map.loaded()")
+    press(page, "m")
+    page.wait_for_function("() => rooftrace.review.mode?.kind === 'merge'")
+    piece = page.evaluate("rooftrace.review.mode.near.findIndex((one) => one.status === 'added')")
+    press(page, *"n" * piece, "Enter")
+    assert page.evaluate(counts)["rejected"] == 1
+    press(page, "z", "z")
+    assert page.evaluate(counts)["reviewed"] == 0
+    # A corner is dragged with the mouse.
+    press(page, "e")
+    page.wait_for_function("() => rooftrace.map.loaded()")
+    page.wait_for_timeout(300)
+    x, y = page.evaluate(
+        """() => {
+            const {x, y} = rooftrace.map.project(rooftrace.review.mode.rings[0][2]);
+            const {left, top} = rooftrace.map.getCanvas().getBoundingClientRect();
+            return [left + x, top + y];
+        }"""
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 12, y + 9)
+    page.mouse.up()
+    press(page, "Enter")
+    assert page.evaluate(counts)["changed"] == 1
+    # A new building by keyboard: corners under the cross.
+    right, down = ["Shift+ArrowRight"] * 3, ["Shift+ArrowDown"] * 3
+    press(page, "b", *right, "Space", *right, "Space", *down, "Space", "Enter")
+    assert page.evaluate(counts)["added"] == 1

@@ -1,0 +1,283 @@
+"""Models and images of an attacker, or damaged ones, through the real command."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.control import GroundControlPoint
+from rasterio.enums import Resampling
+
+from command_line import call
+from raster_files import write_geotiff
+from rooftrace.io.masks import NODATA
+from rooftrace.io.nodata import nodata_from_json
+from rooftrace.io.raster import RasterFile
+from rooftrace.testing import write_pairs
+from tiny_models import write_tiny_bundle, write_with_weight
+from video_files import town, write_video
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A grey scene of 96 × 96 pixels with a bright house."""
+    data = np.full((3, 96, 96), 30, dtype=np.uint8)
+    data[:, 20:60, 20:60] = 220
+    return write_geotiff(tmp_path / "scene.tif", data)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny.rooftrace")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf, 1.0])
+def test_a_model_that_answers_no_probabilities_fails_with_its_tile_named(
+    scene: Path, tmp_path: Path, engine: str, weight: float
+) -> None:
+    model = write_with_weight(tmp_path / "model.rooftrace", weight)
+    given = ("predict", scene, "-m", model, "-o", tmp_path / "out", "--engine", engine)
+    code, done = call(*given)
+    assert (code, done["error"]["type"]) == (5, "PredictError")
+    message = done["error"]["message"]
+    assert "scene.tif: the network failed on the tile at rows 0:96, columns 0:96" in message
+    assert "(model brightness)" in message
+    assert "expected probabilities from 0 to 1" in message
+    assert "--precision fp32" in done["error"]["remedy"]
+    code, done = call(*given, "--on-error", "nodata")
+    assert code == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "became nodata" in str(run["notes"])
+    with rasterio.open(done["outputs"][0]["mask"]) as mask:
+        assert (mask.read(1) == NODATA).all()
+
+
+@pytest.mark.parametrize("options", [("--ensemble", "average"), ("--ensemble", "vote")])
+def test_an_ensemble_names_the_member_that_answers_nan(
+    scene: Path, tiny: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    model = write_with_weight(tmp_path / "model.rooftrace", math.nan)
+    given = ("predict", scene, "-m", tiny, "-m", model, "-o", tmp_path / "out")
+    code, done = call(*given, *options)
+    assert (code, done["error"]["type"]) == (5, "PredictError")
+    assert "brightness answered NaN" in done["error"]["message"]
+
+
+def test_test_time_augmentation_does_not_hide_nan(scene: Path, tmp_path: Path) -> None:
+    model = write_with_weight(tmp_path / "model.rooftrace", math.nan)
+    code, done = call("predict", scene, "-m", model, "-o", tmp_path / "out", "--tta", "flips")
+    assert code == 5
+    assert "answered NaN" in done["error"]["message"]
+
+
+def test_an_evaluation_and_a_video_do_not_hide_nan(tmp_path: Path) -> None:
+    model = write_with_weight(tmp_path / "model.rooftrace", math.nan)
+    write_pairs(tmp_path / "data", range(1), shape_yx=(96, 128), gsd_m=0.3)
+    code, done = call("evaluate", model, tmp_path / "data")
+    assert code == 5
+    assert "answered NaN" in done["error"]["message"]
+    video = write_video(tmp_path / "in.mp4", map(town, range(2)))
+    code, done = call("video", video, "-o", tmp_path / "out.mp4", "-m", model)
+    assert code == 5
+    assert "answered NaN" in done["error"]["message"]
+
+
+def predicted(image: Path, model: Path, *options: object) -> tuple[int, str]:
+    """Return the exit code, and the message of the error with its remedy."""
+    code, done = call("predict", image, "-m", model, "-o", image.parent / "out", *options)
+    error = done.get("error", {"message": "", "remedy": ""})
+    return code, f"{error['message']} {error['remedy']}"
+
+
+def with_mask(scene: Path) -> Path:
+    """Write the lower half of a scene as nodata into a mask beside it."""
+    valid = np.full((96, 96), 255, np.uint8)
+    valid[48:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(scene, "r+") as file:
+        file.write_mask(valid)
+    return scene.with_name(scene.name + ".msk")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
+def test_a_mask_that_was_cut_off_is_named_and_nodata_never_becomes_ground(
+    scene: Path, tiny: Path, share: float
+) -> None:
+    mask = with_mask(scene)
+    data = mask.read_bytes()
+    assert predicted(scene, tiny)[0] == 0
+    mask.write_bytes(data[: int(len(data) * share)])
+    code, text = predicted(scene, tiny, "-o", scene.parent / "again")
+    assert code == 3
+    assert "scene.tif.msk" in text
+
+
+def test_a_mask_that_is_a_broken_link_is_named(scene: Path, tiny: Path) -> None:
+    mask = with_mask(scene)
+    mask.unlink()
+    mask.symlink_to("moved_away.msk")
+    code, text = predicted(scene, tiny)
+    assert code == 3
+    assert "scene.tif.msk" in text
+
+
+@pytest.mark.parametrize("content", ["", "<PAMDataset>", "<PAMDataset><SRS>EPSG:3"])
+def test_metadata_that_was_cut_off_is_named(scene: Path, tiny: Path, content: str) -> None:
+    scene.with_name("scene.tif.aux.xml").write_text(content)
+    code, text = predicted(scene, tiny)
+    assert code == 3
+    assert "scene.tif.aux.xml is damaged" in text
+
+
+WORLD = "0.5\n0\n0\n-0.5\n100\n200\n"
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "content",
+    ["", "a\nb\nc\nd\ne\nf\n", "0.5\n0\n0\n", "nan\n0\n0\n-0.5\n100\n200\n", "\0\1\2",
+     "0\n0\n0\n0\n100\n200\n", "0.5\n0\n0\n0\n100\n200\n", "inf\n0\n0\n-0.5\n100\n200\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["scene.jgw", "scene.jpgw", "scene.wld", "scene.JGW"])
+def test_a_damaged_world_file_is_named(tiny: Path, tmp_path: Path, name: str, content: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "scene.jpg")
+    (tmp_path / name).write_text(content)
+    code, text = predicted(tmp_path / "scene.jpg", tiny, "--gsd", "0.4")
+    assert code == 3
+    assert f"{name} is damaged" in text
+
+
+@pytest.mark.parametrize("content", [WORLD, WORLD.replace(".", ","), WORLD + "a remark\n"])
+def test_a_world_file_places_an_image(tmp_path: Path, content: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "scene.png")
+    (tmp_path / "scene.pgw").write_text(content)
+    # GDAL takes the centre of the first pixel; the bounds are those of its corners.
+    assert RasterFile(tmp_path / "scene.png").grid.bounds_xy == (99.75, 168.25, 131.75, 200.25)
+
+
+def test_a_damaged_world_file_beside_a_georeference_changes_nothing(scene: Path) -> None:
+    expected = RasterFile(scene).grid
+    scene.with_suffix(".tfw").write_text("a\nb\n")
+    assert RasterFile(scene).grid == expected
+
+
+@pytest.mark.campaign
+def test_damaged_overviews_change_no_pixel(scene: Path, tiny: Path) -> None:
+    assert predicted(scene, tiny)[0] == 0
+    expected = (scene.parent / "out" / "scene_mask.tif").read_bytes()
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(scene, "r+") as file:
+        file.build_overviews([2], Resampling.average)
+    overviews = scene.with_name("scene.tif.ovr")
+    for number, content in enumerate((overviews.read_bytes()[:200], b"")):
+        overviews.write_bytes(content)
+        out = scene.parent / str(number)
+        assert predicted(scene, tiny, "-o", out)[0] == 0
+        assert (out / "scene_mask.tif").read_bytes() == expected
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tiny: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tif")
+    code, text = predicted(tmp_path / "a.tif", tiny)
+    assert code == 3
+    assert "a.tif is a pipe, a device or a socket" in text
+
+
+@pytest.mark.parametrize("height", ["2,000,000,000", "1"])
+def test_a_small_file_that_states_an_impossible_size_is_refused(
+    tiny: Path, tmp_path: Path, height: str
+) -> None:
+    bands = "".join(f'<VRTRasterBand dataType="Byte" band="{i}"/>' for i in (1, 2, 3))
+    size = f'rasterXSize="2000000000" rasterYSize="{height.replace(",", "")}"'
+    (tmp_path / "huge.vrt").write_text(f"<VRTDataset {size}>{bands}</VRTDataset>")
+    code, text = predicted(tmp_path / "huge.vrt", tiny, "--gsd", "0.3")
+    assert code == 3
+    assert f"2,000,000,000 × {height} pixels" in text
+
+
+def test_a_nodata_value_that_no_pixel_can_have_is_refused(scene: Path, tiny: Path) -> None:
+    code, text = predicted(scene, tiny, "--nodata", "300")
+    assert code == 3
+    assert "whole numbers from 0 to 255 (uint8)" in text
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf"])
+def test_a_nodata_value_that_json_does_not_have_is_text_in_the_record(
+    scene: Path, tiny: Path, tmp_path: Path, value: str
+) -> None:
+    with rasterio.open(scene) as file:
+        pixels = file.read().astype(np.float32)
+    pixels[:, :5] = float(value)
+    image = write_geotiff(tmp_path / "a.tif", pixels)
+    code, _ = predicted(image, tiny, "--nodata", value, "--gsd", "0.3")
+    assert code == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = (tmp_path / "out" / "run.json").read_text()
+    record = json.loads(text, parse_constant=refuse)
+    assert record["options"]["nodata"]["value"] == value
+    rule = nodata_from_json(record["options"]["nodata"])
+    assert rule is not None
+    np.testing.assert_equal(rule.value, float(value))
+
+
+def test_more_bands_than_any_camera_has_are_refused(tiny: Path, tmp_path: Path) -> None:
+    image = write_geotiff(tmp_path / "a.tif", np.zeros((5000, 2, 2), np.uint8))
+    code, text = predicted(image, tiny)
+    assert code == 3
+    assert "has 5,000 bands; at most 4,096" in text
+
+
+def test_complex_pixels_are_refused(tiny: Path, tmp_path: Path) -> None:
+    image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 32, 32), np.complex64),
+                          dtype="complex_int16")  # fmt: skip
+    code, text = predicted(image, tiny)
+    assert code == 3
+    assert "complex_int16" in text
+
+
+@pytest.mark.parametrize(("lon", "lat"), [(400, 10), (20, 95), (-361, 0)])
+def test_an_image_beyond_all_longitudes_is_refused(
+    tiny: Path, tmp_path: Path, lon: float, lat: float
+) -> None:
+    place = {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, lon, 0, -1e-5, lat)}
+    image = write_geotiff(tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint8), **place)
+    code, text = predicted(image, tiny)
+    assert code == 3
+    assert "expected -360 to 360 and -90 to 90" in text
+
+
+def test_ground_control_points_are_not_applied_silently(tiny: Path, tmp_path: Path) -> None:
+    points = [GroundControlPoint(row, col, 5e5 + col, 9e6 - row)
+              for row, col in ((0, 0), (0, 32), (32, 0), (32, 32))]  # fmt: skip
+    image = write_geotiff(
+        tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint8), transform=None, gcps=points
+    )
+    assert predicted(image, tiny)[0] == 0
+    notes = json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
+    assert "ground control points" in str(notes)
+    assert "gdalwarp -tps" in str(notes)
+
+
+@pytest.mark.parametrize("given", ["inf", "1e300", "nan"])
+def test_metres_per_pixel_that_no_image_has_are_refused(
+    scene: Path, tiny: Path, given: str
+) -> None:
+    code, text = predicted(scene, tiny, "--gsd", given)
+    assert code == 2
+    assert "--gsd" in text
+    assert "Traceback" not in text
+
+
+def test_infinity_is_refused_where_an_option_has_no_limit(scene: Path, tiny: Path) -> None:
+    code, text = predicted(scene, tiny, "--min-area", "inf")
+    assert code == 2
+    assert "--min-area is inf; expected a finite number" in text

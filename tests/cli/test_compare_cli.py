@@ -1,0 +1,522 @@
+"""`rooftrace compare` through the real command: true changes are found, bad inputs explained."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from affine import Affine
+from shapely import affinity, box
+
+from command_line import call, command
+from raster_files import write_geotiff
+from rooftrace.flows.compare import seen_ground
+from rooftrace.flows.compare.page import MEANINGS
+from rooftrace.io.vector_read import VectorFile, VectorLayer
+from rooftrace.vector.compare import STATUSES
+
+UTM = 32633
+EAST, NORTH = 500_000.0, 5_000_000.0
+SIDE = 12
+
+
+def houses() -> list[shapely.Polygon]:
+    """Return houses of different sizes and directions, 25 m from each other."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), -1).reshape(-1, 2)
+    corner = grid * 25.0 + (EAST, NORTH)
+    size = rng.uniform(8, 14, corner.shape)
+    return [
+        affinity.rotate(box(*c, *(c + s)), a)
+        for c, s, a in zip(corner, size, rng.uniform(0, 90, len(corner)))
+    ]
+
+
+def changed(old: list[shapely.Polygon]) -> list[shapely.Polygon]:
+    """Return the houses after 12 true changes of each kind, every one of another house."""
+    new = []
+    for number, house in enumerate(old):
+        kind = number % SIDE
+        if kind == 1:
+            house = affinity.translate(house, 5, 0)
+        elif kind == 2:
+            house = affinity.scale(house, 1.7, 1.0)
+        elif kind == 3:
+            middle = house.centroid
+            half = box(middle.x - 50, middle.y - 50, middle.x, middle.y + 50)
+            new.append(house - half)
+            house &= half
+        elif kind == 5:
+            new.append(box(house.centroid.x + 11, house.centroid.y, house.centroid.x + 15,
+                           house.centroid.y + 5))  # fmt: skip
+        if kind != 4:
+            new.append(house)
+    return new
+
+
+def write(path: Path, polygons: list[shapely.Polygon], crs: int = UTM, **columns: Any) -> Path:
+    frame = gpd.GeoDataFrame(columns, geometry=polygons, crs=UTM).to_crs(crs)
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_file(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Write the new layer in metres, and the old one in degrees with attributes."""
+    folder = tmp_path_factory.mktemp("layers")
+    old = houses()
+    new = changed(old)
+    score = np.random.default_rng(1).random(len(new))
+    return (
+        write(folder / "new.gpkg", new, id=[f"n{i}" for i in range(len(new))], score=score),
+        write(
+            folder / "old.geojson", old, 4326, id=np.arange(100, 100 + len(old)),
+            name=[f"house {i}" for i in range(len(old))], levels=np.arange(len(old)) / 2,
+        ),
+    )  # fmt: skip
+
+
+def counts(answer: dict[str, Any], side: str) -> dict[str, int]:
+    return {name: row[side] for name, row in answer["statuses"].items() if row[side]}
+
+
+TRUTH_OLD = {"same": 96, "changed": 12, "moved": 12, "split": 12, "gone": 12}
+TRUTH_NEW = {"same": 96, "changed": 12, "moved": 12, "split": 24, "new": 12}
+
+
+def test_true_changes_are_found_each_as_such(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    code, answer = call("compare", *layers, "-o", tmp_path, "--cell", 100)
+    assert code == 0
+    assert counts(answer, "old") == TRUTH_OLD
+    assert counts(answer, "new") == TRUTH_NEW
+    sides = gpd.read_file(tmp_path / "compare.gpkg")
+    assert sides.crs.to_epsg() == 4326
+    assert len(sides) == sum(counts(answer, "old").values()) + sum(counts(answer, "new").values())
+    moved = sides[(sides.status == "moved") & (sides.side == "new")]
+    np.testing.assert_allclose(moved.offset_east_m, 5, atol=0.01)
+    np.testing.assert_allclose(moved.area_ratio, 1, atol=0.001)
+    assert set(moved.partner_id) == {str(100 + i) for i in range(1, SIDE**2, SIDE)}
+    grown = sides[(sides.status == "changed") & (sides.side == "new")]
+    assert ((grown.iou > 0.5) & (grown.iou <= 1 / 1.7 + 1e-6)).all()
+    np.testing.assert_allclose(grown.area_ratio, 1.7, rtol=1e-3)
+    review = gpd.read_file(tmp_path / "review.geojson")
+    assert set(review.status) == {"changed", "moved", "split", "new", "gone"}
+    cells = pd.read_csv(tmp_path / "cells.csv")
+    assert cells.to_review.sum() == 5 * SIDE
+    assert [cells.new_new.sum(), cells.old_gone.sum(), cells.old_split.sum()] == [SIDE] * 3
+    saved = json.loads((tmp_path / "compare.json").read_text())
+    assert saved["statuses"] == answer["statuses"]
+    page = (tmp_path / "report.html").read_text()
+    assert all(meaning in page for meaning in MEANINGS.values())
+    assert page.count('class="example"') == 5 * 6
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_results_are_the_same_bytes_again(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        code, _ = call("compare", *layers, "-o", tmp_path / name, "--keep", "new", "--to", "osm")
+        assert code == 0
+    pairs = [(file, tmp_path / "two" / file.name) for file in (tmp_path / "one").iterdir()]
+    different = [one.name for one, two in pairs if one.read_bytes() != two.read_bytes()]
+    assert (len(pairs), different) == (7, [])
+
+
+def test_an_offset_is_noted_and_removed(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    old = houses()
+    shifted = [affinity.translate(house, 4, -3) for house in changed(old)]
+    new = write(tmp_path / "shifted.gpkg", shifted)
+    _, answer = call("compare", new, layers[1], "-o", tmp_path / "a")
+    assert answer["offset"]["east_m"] == pytest.approx(4, abs=0.05)
+    assert any("4.0 m to the east and 3.0 m to the south" in note for note in answer["notes"])
+    assert counts(answer, "old") != TRUTH_OLD
+    _, answer = call("compare", new, layers[1], "-o", tmp_path / "b", "--remove-offset")
+    assert counts(answer, "old") == TRUTH_OLD
+    sides = gpd.read_file(tmp_path / "b" / "compare.gpkg").to_crs(UTM)
+    same = sides[(sides.status == "same") & (sides.side == "new")]
+    np.testing.assert_allclose(same.centroid.x.min(), min(h.centroid.x for h in old), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("keep", "from_old", "from_new"),
+    [("old", 144, 12), ("new", 0, 156), ("both", 96 + 12, 12 + 12 + 24 + 12)],
+)
+def test_a_conflated_layer_has_each_building_once_with_the_old_attributes(
+    layers: tuple[Path, Path], tmp_path: Path, keep: str, from_old: int, from_new: int
+) -> None:
+    _, answer = call("compare", *layers, "-o", tmp_path, "--keep", keep)
+    assert answer["conflated"] == {"old": from_old, "new": from_new}
+    made = gpd.read_file(tmp_path / "conflated.gpkg")
+    assert len(made) == from_old + from_new
+    # No building lies in another one.
+    metres = made.to_crs(UTM)
+    pairs = metres.sindex.query(metres.geometry, predicate="intersects").T
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    geometry = metres.geometry.to_numpy()
+    common = shapely.area(shapely.intersection(geometry[pairs[:, 0]], geometry[pairs[:, 1]]))
+    smaller = np.minimum(shapely.area(geometry[pairs[:, 0]]), shapely.area(geometry[pairs[:, 1]]))
+    assert (common < 0.5 * smaller).all()
+    known = made[made.compare_status.isin(["same", "changed", "moved", "split", "gone"])]
+    np.testing.assert_array_equal(known.id, known.compare_old_id.astype(int))
+    np.testing.assert_array_equal(known.name, [f"house {i - 100:.0f}" for i in known.id])
+    np.testing.assert_array_equal(known.levels, (known.id - 100) / 2)
+    added = made[made.compare_status == "new"]
+    assert len(added) == 12
+    assert added[["id", "name", "levels", "compare_old_id"]].isna().all(axis=None)
+    assert added.compare_score.notna().all()
+    assert ("gone" in set(made.compare_status)) == (keep != "new")
+
+
+def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    call("compare", *layers, "-o", tmp_path, "--keep", "old")
+    made = gpd.read_file(tmp_path / "conflated.gpkg")
+    own = VectorFile(layers[1]).read().geometry
+    assert shapely.equals_exact(made.geometry.to_numpy()[: len(own)], own, 0).all()
+
+
+def osm_truth() -> list[shapely.Polygon]:
+    """Return two houses with one wall of which a third one has a part, and one with a court."""
+    row = [box(0, 0, 10, 10), box(10, 0, 20, 10), box(5, 10, 15, 20)]
+    court = box(40, 0, 70, 30) - box(50, 10, 60, 20)
+    bent = shapely.Polygon([(80, 0), (85, 0.05), (90, 0), (90, 10), (80, 10)])
+    return [affinity.translate(one, EAST, NORTH) for one in (*row, court, bent)]
+
+
+def test_new_buildings_are_written_for_josm(tmp_path: Path) -> None:
+    new = write(tmp_path / "new.gpkg", osm_truth())
+    old = write(tmp_path / "old.gpkg", [box(EAST + 30, NORTH, EAST + 35, NORTH + 5)])
+    _, answer = call(
+        "compare", new, old, "-o", tmp_path / "out", "--to", "osm", "--source", 'A "B" & C',
+        "--imagery-date", "2024-05-17",
+    )  # fmt: skip
+    assert answer["osm"] == 5
+    path = tmp_path / "out" / "new.osm"
+    root = ElementTree.parse(path).getroot()
+    assert root.attrib["version"] == "0.6"
+    tags = {tag.attrib["k"]: tag.attrib["v"] for tag in root.findall("changeset/tag")}
+    assert tags == {
+        "created_by": "rooftrace", "source": 'A "B" & C', "imagery_date": "2024-05-17",
+    }  # fmt: skip
+    ids = [int(one.attrib["id"]) for one in root if "id" in one.attrib]
+    assert max(ids) < 0
+    assert len(set(ids)) == len(ids)
+    ways = [[nd.attrib["ref"] for nd in way.findall("nd")] for way in root.findall("way")]
+    assert all(way[0] == way[-1] for way in ways)
+    # Two corners of each house are those of its neighbour; the third has one wall with both, whose
+    # ends are nodes of the lower houses, and the corner between them is a node of the third.
+    assert len(set(ways[0]) & set(ways[1])) == 2
+    assert len(set(ways[0]) & set(ways[2])) == len(set(ways[1]) & set(ways[2])) == 2
+    # The bend of 5 cm is below the tolerance of the simplification.
+    assert len(ways[-1]) == 5
+    assert len(root.findall("relation")) == 1
+    members = root.findall("relation/member")
+    assert [member.attrib["role"] for member in members] == ["outer", "inner"]
+    tagged = [*root.findall("way/tag"), *root.findall("relation/tag")]
+    building = [one for one in tagged if one.attrib == {"k": "building", "v": "yes"}]
+    assert len(building) == 5
+    again = VectorFile(path).read()
+    assert len(again) == 5
+    areas = shapely.area(gpd.GeoSeries(again.geometry, crs=again.crs).to_crs(UTM).to_numpy())
+    np.testing.assert_allclose(sorted(areas), [100, 100, 100, 100, 800], rtol=5e-3)
+
+
+def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:
+    osmium = pytest.importorskip("osmium")
+    new = write(tmp_path / "new.gpkg", osm_truth())
+    old = write(tmp_path / "old.gpkg", [box(EAST + 30, NORTH, EAST + 35, NORTH + 5)])
+    call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
+    nodes, kinds = set(), {"n": 0, "w": 0, "r": 0}
+    for one in osmium.FileProcessor(str(tmp_path / "out" / "new.osm")):
+        kind = one.type_str()
+        if kind not in kinds:
+            continue  # the changeset
+        kinds[kind] += 1
+        if kind == "n":
+            nodes.add(one.id)
+        elif kind == "w":
+            assert one.is_closed()
+            assert {node.ref for node in one.nodes} <= nodes
+    assert (kinds["w"], kinds["r"]) == (6, 1)
+
+
+def test_a_building_is_gone_only_where_the_imagery_shows_ground(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    left, top = EAST - 10, NORTH + 25.0 * SIDE + 10
+    height, width = 320, 320
+    image = np.full((height, width), 90, np.uint8)
+    # Six of the twelve rows of houses lie under nodata.
+    image[:160] = 0
+    scene = write_geotiff(
+        tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", transform=Affine(1, 0, left, 0, -1, top),
+        nodata=0,
+    )  # fmt: skip
+    _, answer = call("compare", *layers, "-o", tmp_path / "a", "--imagery", scene)
+    assert answer["coverage"] == "imagery"
+    assert counts(answer, "old") == TRUTH_OLD | {"changed": 6, "gone": 6, "outside": 12}
+    area = write(tmp_path / "area.gpkg", [box(left, NORTH - 10, left + 400, NORTH + 145)], 3857)
+    _, answer = call("compare", *layers, "-o", tmp_path / "b", "--area", area)
+    assert answer["coverage"] == "area"
+    assert counts(answer, "old") == TRUTH_OLD | {"changed": 6, "gone": 6, "outside": 12}
+    assert counts(answer, "new") == TRUTH_NEW | {"changed": 6, "new": 6, "outside": 12}
+    _, answer = call("compare", *layers, "-o", tmp_path / "c")
+    assert answer["coverage"] == "bounds"
+    assert any("does not say which ground was seen" in note for note in answer["notes"])
+
+
+@pytest.mark.parametrize("keep", ["old", "new", "both"])
+def test_a_building_that_the_edge_of_the_imagery_cuts_is_no_change(
+    tmp_path: Path, keep: str
+) -> None:
+    whole = box(EAST + 10, NORTH + 10, EAST + 50, NORTH + 30)
+    cut = box(EAST + 32, NORTH + 10, EAST + 50, NORTH + 30)
+    apart = box(EAST + 60, NORTH + 10, EAST + 70, NORTH + 20)
+    new, old = write(tmp_path / "new.gpkg", [cut, apart]), write(tmp_path / "old.gpkg", [whole])
+    image = np.full((60, 100), 90, np.uint8)
+    image[:, :32] = 0
+    scene = write_geotiff(
+        tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", nodata=0,
+        transform=Affine(1, 0, EAST, 0, -1, NORTH + 50),
+    )  # fmt: skip
+    area = write(tmp_path / "area.gpkg", [box(EAST + 32, NORTH, EAST + 100, NORTH + 50)])
+    for seen in (("--imagery", scene), ("--area", area)):
+        _, answer = call("compare", new, old, "-o", tmp_path / "out", *seen, "--keep", keep)
+        assert counts(answer, "new") == {"new": 1, "outside": 1}
+        assert counts(answer, "old") == {"outside": 1}
+        assert answer["conflated"] == {"old": 1, "new": 1}
+        assert len(gpd.read_file(tmp_path / "out" / "review.geojson")) == 1
+    _, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert counts(answer, "old") == {"changed": 1}
+
+
+def test_too_many_cells_are_refused_before_anything_is_written(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old = write(
+        tmp_path / "old.gpkg", [*houses(), box(EAST + 9e4, NORTH, EAST + 9e4 + 9, NORTH + 9)]
+    )
+    code, answer = call(
+        "compare",
+        layers[0],
+        old,
+        "-o",
+        tmp_path / "a",
+        "--cell",
+        1,
+        "--area",
+        write(tmp_path / "area.gpkg", [box(EAST, NORTH, EAST + 1e5, NORTH + 5e4)]),
+    )
+    assert (code, "--cell" in answer["error"]["remedy"]) == (2, True)
+    assert not list((tmp_path / "a").iterdir())
+    # A building that is outside needs no cells.
+    code, answer = call("compare", layers[0], old, "-o", tmp_path / "b", "--cell", 1)
+    assert (code, counts(answer, "old")["outside"]) == (0, 1)
+
+
+def test_masks_are_vectorised_and_say_what_they_cover(tmp_path: Path) -> None:
+    mask = np.zeros((100, 200), np.uint8)
+    mask[10:30, 10:40] = 1
+    mask[50:80, 60:90] = 1
+    mask[:, 150:] = 255
+    place = {"crs": f"EPSG:{UTM}", "transform": Affine(0.5, 0, EAST, 0, -0.5, NORTH), "nodata": 255}
+    new = write_geotiff(tmp_path / "mask.tif", mask, **place)
+    blocks = [(5, -15, 20, -5), (30, -40, 45, -25), (55, -10, 60, -5), (80, -30, 85, -25)]
+    old = write(
+        tmp_path / "old.parquet",
+        [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks],
+    )
+    _, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert answer["coverage"] == "mask"
+    assert counts(answer, "new") == {"same": 2}
+    assert counts(answer, "old") == {"same": 2, "gone": 1, "outside": 1}
+    # The mask of a prediction lies beside its polygons.
+    polygons = write(
+        tmp_path / "buildings.gpkg",
+        [box(EAST + a, NORTH + b, EAST + c, NORTH + d) for a, b, c, d in blocks[:2]],
+    )
+    polygons = polygons.rename(tmp_path / "town_buildings.gpkg")
+    new.rename(tmp_path / "town_mask.tif")
+    _, again = call("compare", polygons, old, "-o", tmp_path / "out")
+    assert (again["coverage"], again["statuses"]["gone"]["old"]) == ("mask", 1)
+    assert any("town_mask.tif" in note for note in again["notes"])
+
+
+def test_other_layouts_are_read(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    old = houses()
+    frame = gpd.GeoSeries(old, crs=UTM).to_crs(4326)
+    google = tmp_path / "google.csv.gz"
+    rows = ["latitude,longitude,area_in_meters,confidence,geometry,full_plus_code"]
+    rows += [f'{g.centroid.y},{g.centroid.x},9,0.8,"{g.wkt}",6G+{n}' for n, g in enumerate(frame)]
+    google.write_bytes(gzip.compress("\n".join(rows).encode()))
+    microsoft = tmp_path / "microsoft.csv.gz"
+    lines = [
+        json.dumps({"type": "Feature", "properties": {"height": -1.0, "confidence": -1.0},
+                    "geometry": shapely.geometry.mapping(g)})
+        for g in frame
+    ]  # fmt: skip
+    microsoft.write_bytes(gzip.compress("\n".join(lines).encode()))
+    folder = tmp_path / "overture"
+    for number, part in enumerate(np.array_split(np.arange(len(old)), 3)):
+        path = folder / f"quadkey={number}" / "buildings.parquet"
+        path.parent.mkdir(parents=True)
+        gpd.GeoDataFrame(
+            {"id": [f"o{i}" for i in part], "names": [{"primary": "x"}] * len(part)},
+            geometry=frame.iloc[part].to_list(), crs=4326,
+        ).to_parquet(path)  # fmt: skip
+    for path in (google, microsoft, folder):
+        code, answer = call("compare", layers[0], path, "-o", tmp_path / "out", "--keep", "old")
+        assert (code, counts(answer, "old")) == (0, TRUTH_OLD), path
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert made.id[0] == "o0"
+    sides = gpd.read_file(tmp_path / "out" / "compare.gpkg")
+    assert sides[sides.side == "new"].score.notna().all()
+
+
+def test_a_folder_under_a_hidden_folder_is_read_without_its_own_hidden_files(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / ".cache" / "map"
+    folder.mkdir(parents=True)
+    write(folder / "a.parquet", houses())
+    (folder / ".a.parquet.part").mkdir()
+    write(folder / ".a.parquet.part" / "b.parquet", changed(houses()))
+    code, answer = call("compare", layers[0], folder, "-o", tmp_path / "out")
+    assert (code, counts(answer, "old")) == (0, TRUTH_OLD)
+
+
+def test_images_are_closed_when_another_one_cannot_be_read(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((20, 20), 90, np.uint8)
+    place = {"transform": Affine(1, 0, EAST, 0, -1, NORTH + 20), "nodata": 0}
+    seen = write_geotiff(tmp_path / "a.tif", pixels, crs=f"EPSG:{UTM}", **place)
+    nowhere = write_geotiff(tmp_path / "b.tif", pixels, crs=None, **place)
+    closed = []
+    monkeypatch.setattr(seen_ground, "close_source", lambda source: closed.append(source.name))
+    images = ("--imagery", seen, "--imagery", nowhere)
+    code, answer = call("compare", *layers, "-o", tmp_path / "out", *images)
+    assert (code, "has no coordinate system" in answer["error"]["message"]) == (3, True)
+    assert sorted(Path(name).name for name in closed) == ["a.tif", "b.tif"]
+
+
+def test_an_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
+    corners = [(0, 0), (0.0002, 0), (0.0002, 0.0002), (0, 0.0002)]
+    nodes = "".join(
+        f"<node id='{n + 1}' lat='{lat}' lon='{lon}'/>" for n, (lon, lat) in enumerate(corners)
+    )
+    way = "<nd ref='1'/><nd ref='2'/><nd ref='3'/><nd ref='4'/><nd ref='1'/>"
+    extract = tmp_path / "map.osm"
+    extract.write_text(
+        f"<osm version='0.6'>{nodes}<way id='7'>{way}<tag k='building' v='house'/></way>"
+        f"<way id='8'>{way}<tag k='landuse' v='residential'/></way>"
+        f"<way id='9'>{way}<tag k='building' v='no'/></way></osm>"
+    )
+    new = tmp_path / "new.geojson"
+    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
+    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
+    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
+
+
+def test_an_empty_layer_is_an_answer_two_are_an_error(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    empty = write(tmp_path / "empty.gpkg", [])
+    _, answer = call("compare", empty, layers[1], "-o", tmp_path / "a", "--keep", "new")
+    assert counts(answer, "old") == {"gone": SIDE**2}
+    _, answer = call("compare", layers[0], empty, "-o", tmp_path / "b", "--to", "osm")
+    assert list(counts(answer, "new")) == ["new"]
+    other = write(tmp_path / "other.gpkg", [])
+    code, answer = call("compare", empty, other, "-o", tmp_path / "c")
+    assert code == 3
+    assert "Neither" in answer["error"]["message"]
+
+
+def test_repeated_and_invalid_polygons_are_noted(tmp_path: Path) -> None:
+    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
+    bow = shapely.Polygon(
+        [(EAST + 30, NORTH), (EAST + 40, NORTH + 10), (EAST + 40, NORTH), (EAST + 30, NORTH + 10)]
+    )
+    new = write(tmp_path / "new.gpkg", [house] * 2000 + [bow])
+    old = write(tmp_path / "old.gpkg", [house, bow])
+    code, answer = call("compare", new, old, "-o", tmp_path / "out")
+    assert code == 0
+    assert counts(answer, "new") == {"same": 2}
+    assert any("1,999 polygons lie exactly on another one" in note for note in answer["notes"])
+    assert any("1 polygon had invalid outlines" in note for note in answer["notes"])
+
+
+def test_bad_inputs_are_explained_before_anything_is_written(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    far = write(tmp_path / "far.gpkg", [affinity.translate(h, 90_000, 0) for h in houses()])
+    plain = tmp_path / "plain.shp"
+    write(plain, [box(0, 0, 1, 1)])
+    plain.with_suffix(".prj").unlink()
+    points = tmp_path / "points.gpkg"
+    gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=UTM).to_file(points)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "file").touch()
+    cases = [
+        ((layers[0], far), 3, "show different places"),
+        ((layers[0], plain), 3, "has no coordinate system"),
+        ((layers[0], points), 3, "polygons"),
+        ((layers[0], tmp_path / "missing.gpkg"), 3, "does not exist"),
+        ((layers[0], tmp_path / "none"), 3, "has no GeoParquet"),
+        ((layers[0], layers[0]), 2, "two layers"),
+        ((*layers, "--source", "x"), 2, "which is not written"),
+        ((*layers, "--move", 20), 2, "more than --max-move"),
+        ((*layers, "--area", tmp_path / "no.gpkg"), 3, "does not exist"),
+        ((*layers, "--imagery", tmp_path / "no.tif"), 3, "does not exist"),
+        ((*layers, "--to", "osm", "--imagery-date", "May"), 2, "imagery date"),
+    ]
+    for arguments, code, words in cases:
+        found, answer = call("compare", *arguments, "-o", tmp_path / "out")
+        assert (found, words in answer["error"]["message"]) == (code, True), answer
+        assert not list((tmp_path / "out").glob("*")), arguments
+    found, answer = call("compare", *layers, "-o", tmp_path / "file")
+    assert (found, "is a file" in answer["error"]["message"]) == (2, True)
+
+
+def test_a_layer_that_changes_while_it_is_read_is_refused(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new.gpkg"
+    new.write_bytes(layers[0].read_bytes())
+    read = VectorFile.read
+
+    def read_late(self: VectorFile, *given: Any, **options: Any) -> VectorLayer:
+        layer = read(self, *given, **options)
+        if self.path == new:
+            new.write_bytes(new.read_bytes() + bytes(8))
+        return layer
+
+    monkeypatch.setattr(VectorFile, "read", read_late)
+    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
+    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
+
+
+def test_an_input_is_not_replaced(layers: tuple[Path, Path], tmp_path: Path) -> None:
+    old = tmp_path / "compare.gpkg"
+    old.write_bytes(layers[0].read_bytes())
+    code, answer = call("compare", layers[0], old, "-o", tmp_path)
+    assert (code, "would replace" in answer["error"]["message"]) == (2, True)
+
+
+def test_the_terminal_shows_a_line_for_each_status(
+    layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = command("compare", *layers, "-o", tmp_path)
+    assert done.code == 0
+    assert not done.out
+    assert [line.split()[0] for line in done.err.splitlines() if " of OLD" in line] == [
+        name for name in STATUSES if name not in ("merged", "outside")
+    ]

@@ -1,0 +1,194 @@
+"""`rooftrace import` of state dicts, and what it wrote as a model of other commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import call, command
+
+torch = pytest.importorskip("torch")
+
+from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.models.bundle import read_bundle  # noqa: E402
+from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from tiny_training import write_tiny_training  # noqa: E402
+
+# After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
+smp = pytest.importorskip("segmentation_models_pytorch")
+timm = pytest.importorskip("timm")
+torchvision = pytest.importorskip("torchvision")
+
+CONTRACT = ("--gsd", 0.3, "--normalise", "imagenet")
+DECODER = [32, 16, 16, 8, 8]
+UNET = ("--architecture", "unet", "--encoder", "tu-test_resnet",
+        "--set", f"options.decoder_channels={DECODER}")  # fmt: skip
+TORCHVISION = ("--architecture", "TorchvisionDeepLabV3", "--encoder", "mobilenet_v3_large")
+
+
+def settled(net: Any) -> Any:
+    """Give BatchNorm statistics of pixels, or all answers are near one half."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for _ in range(10):
+            net.train()(torch.randn(4, 3, 64, 64))
+    return net.eval()
+
+
+def unet(channels: int) -> Any:
+    torch.manual_seed(channels)
+    return settled(smp.Unet("tu-test_resnet", encoder_weights=None, classes=channels,
+                            decoder_channels=DECODER))  # fmt: skip
+
+
+def probabilities(net: Any, image: Any) -> Any:
+    """Return what the program of the network would call its probabilities, in 0..1 pixels."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad():
+        logits = net((torch.from_numpy(image) / 255 - mean) / std)
+    if isinstance(logits, dict):
+        logits = logits["out"]
+    if logits.shape[1] == 1:
+        return torch.sigmoid(logits).numpy()
+    shares = torch.softmax(logits, dim=1).numpy()
+    return shares[:, 1:] if shares.shape[1] == 2 else shares
+
+
+def check_answers(bundle: Path, net: Any, engine: str) -> None:
+    """Compare a bundle with the library's network, on an image of another size than the check."""
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96)).astype(np.uint8)
+    loaded = load_engine(read_bundle(bundle), engine=engine, precision="fp32")
+    np.testing.assert_allclose(loaded.run(image), probabilities(net, image), atol=1e-3)
+
+
+@pytest.mark.campaign
+def test_import_predict_evaluate_and_train_on(tmp_path: Path) -> None:
+    """The chain of a team with a checkpoint of Lightning, whose network has two channels."""
+    write_tiny_training(tmp_path)
+    net = unet(2)
+    weights = {f"model.{name}": weight for name, weight in net.state_dict().items()}
+    torch.save({"state_dict": weights, "epoch": 7}, tmp_path / "town.ckpt")
+    out = tmp_path / "town.rooftrace"
+    code, answer = call("import", tmp_path / "town.ckpt", "-o", out, *UNET, *CONTRACT)
+    assert code == 0, answer
+    assert answer["parity"]["original"] == "torch"
+    assert 0 <= answer["parity"]["max_difference"] < 1e-3
+    assert answer["weights"]["share"] == 1.0
+    assert "entry 'state_dict'" in answer["notes"][0]
+    check_answers(out, net, "openvino")
+    check_answers(out, net, "torch")
+    image = next((tmp_path / "data/images").iterdir())
+    code, answer = call("predict", image, "-m", out, "-o", tmp_path / "predicted")
+    assert code == 0, answer
+    code, answer = call("evaluate", out, tmp_path / "data")
+    assert code == 0, answer
+    code, answer = call("train", tmp_path / "tiny.toml", "-o", tmp_path / "run", "--set",
+                        f"model.start={out}", "--set", "epochs=1")  # fmt: skip
+    assert code == 0, answer
+    trained = read_bundle(tmp_path / "run/best_iou.rooftrace")
+    assert trained.spec.training["model"]["start"] == str(out)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_channel_and_three_classes(channels: int, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    net = unet(channels)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    out = tmp_path / "m.rooftrace"
+    classes = ("--classes", "background,road,building") if channels == 3 else ()
+    code, answer = call("import", tmp_path / "w.safetensors", "-o", out, *UNET, *CONTRACT, *classes)
+    assert code == 0, answer
+    assert read_bundle(out).spec.building_class == max(1, channels - 1)
+    check_answers(out, net, "openvino")
+
+
+@pytest.mark.campaign
+def test_deeplab_of_torchvision(tmp_path: Path) -> None:
+    """The file has the auxiliary classifier, which only training uses."""
+    make = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large
+    torch.manual_seed(0)
+    net = settled(make(weights=None, weights_backbone=None, num_classes=2, aux_loss=True))
+    torch.save({"model": net.state_dict()}, tmp_path / "w.pth")
+    out = tmp_path / "m.rooftrace"
+    code, answer = call("import", tmp_path / "w.pth", "-o", out, *TORCHVISION, *CONTRACT)
+    assert code == 0, answer
+    assert {name.split(".")[0] for name in answer["weights"]["surplus"]} == {"aux_classifier"}
+    check_answers(out, net, "openvino")
+
+
+@pytest.mark.campaign
+def test_an_encoder_of_timm(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    original = timm.create_model("test_resnet")
+    torch.save(original.state_dict(), tmp_path / "w.pth")
+    out = tmp_path / "m.rooftrace"
+    code, answer = call("import", tmp_path / "w.pth", "-o", out, *UNET, *CONTRACT, "--encoder-only")
+    assert code == 0, answer
+    assert answer["weights"]["surplus"] == ["fc.weight", "fc.bias"]
+    assert "random weights" in answer["notes"][0]
+    from safetensors.torch import load
+
+    held = load(read_bundle(out).parts["weights.safetensors"])
+    for name, weight in original.state_dict().items():
+        if not name.startswith("fc."):
+            assert torch.equal(held[f"encoder.model.{name}"], weight)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(unet(3).state_dict(), folder / "w.pth")
+    return folder / "w.pth"
+
+
+BAD = [
+    ((*UNET,), 2, "answers 3 channels, but --classes names 2"),
+    ((*UNET, "--classes", "background,building,road", "--activation", "none"), 2,
+     "expected sigmoid or softmax"),
+    ((*UNET, "--classes", "a,b,c"), 2, "Name the class of the buildings"),
+    (("--architecture", "unet", "--encoder", "tu-test_convnext"), 4,
+     "does not hold the weights of Unet with tu-test_convnext"),
+    (("--architecture", "Unet", "--encoder", "tu-test_resnet"), 4, "of another shape"),
+    (("--architecture", "Unett"), 2, "Unet"),
+    (("--architecture", "TorchvisionDeepLabV3", "--encoder", "resnet18"), 2, "Known: mobilenet"),
+    (("--architecture", "PlainUnet", "--encoder-only"), 2, "has no encoder"),
+    (("--architecture", "FPN", "--encoder", "tu-test_convnext", "--encoder-only"), 4,
+     "weights of the encoder tu-test_convnext"),
+    ((), 2, "Give --architecture"),
+    ((*UNET, "--output", "x"), 2, "is no ONNX file"),
+    ((*UNET, "--multiple", 8), 2, "the architecture decides it"),
+    ((*UNET, "--set", "encoder_weights=imagenet"), 2, "the weights come from the file"),
+    ((*UNET, "--set", "options.nonsense=1"), 2, "nonsense"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "code", "message"), BAD, ids=[case[2] for case in BAD])
+def test_a_wrong_description_is_an_error(
+    options: Any, code: int, message: str, file: Path, tmp_path: Path
+) -> None:
+    done = command("import", file, "-o", tmp_path / "m.rooftrace", *CONTRACT, *options)
+    assert done.code == code, done.err
+    assert message in done.err.replace("\n", " ")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_other_bands_are_an_error(file: Path, tmp_path: Path) -> None:
+    done = command("import", file, "-o", tmp_path / "m.rooftrace", *UNET, "--gsd", "none",
+                   "--bands", "r,g,b,n", "--mean", "0,0,0,0", "--std", "1,1,1,1")  # fmt: skip
+    assert (done.code, "holds weights for 3 bands, but --bands names 4" in done.err) == (2, True)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_weights_that_are_not_numbers_are_an_error(file: Path, tmp_path: Path) -> None:
+    weights = torch.load(file, weights_only=True)
+    weights["segmentation_head.0.bias"][0] = float("nan")
+    torch.save(weights, tmp_path / "w.pth")
+    done = command("import", tmp_path / "w.pth", "-o", tmp_path / "m.rooftrace", *UNET, *CONTRACT,
+                   "--classes", "background,building,road")  # fmt: skip
+    assert (done.code, "not finite" in done.err) == (4, True), done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]

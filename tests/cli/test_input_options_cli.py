@@ -1,0 +1,144 @@
+"""Commands that predict labelled images take the input options of `rooftrace predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from command_line import call
+from raster_files import PLACE, write_geotiff
+from tiny_models import write_tiny_bundle
+
+SIDE = 20
+OPTIONS = ("--bands", "2,3,4", "--stretch", "0,2550")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose probability is the brightness of a pixel."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("model") / "m.rooftrace", gsd_m=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three 16-bit images whose first band is dark; bright squares are buildings."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for number in range(3):
+        image = np.full((4, 5 * SIDE, 5 * SIDE), 400, np.uint16)
+        mask = np.zeros(image.shape[1:], np.uint8)
+        for row, col in np.ndindex(5, 5):
+            place = np.s_[row * SIDE + 4 : (row + 1) * SIDE - 4, col * SIDE + 4 : col * SIDE + 16]
+            image[1:, *place] = brightness = rng.integers(1400, 2500)
+            mask[place] = 255 * (brightness > 1800)
+        image[0] = 0
+        write_geotiff(folder / "images" / f"{number}.tif", image)
+        write_geotiff(folder / "masks" / f"{number}.tif", mask)
+    return folder
+
+
+def evaluated(*arguments: object) -> dict[str, Any]:
+    code, answer = call("evaluate", *arguments, "--precision", "fp32")
+    assert code == 0, answer
+    return answer
+
+
+def test_evaluate_reads_the_given_bands_and_values(model: Path, data: Path) -> None:
+    found = evaluated(model, data, *OPTIONS, "--threshold", 0.7)
+    assert found["pixel"]["iou"] > 0.95
+    assert found["images_read"] == {"bands": "2,3,4", "stretch": "0,2550", "scale": None}
+    dark = evaluated(model, data, "--bands", "1,1,1", "--stretch", "0,2550", "--threshold", 0.7)
+    assert dark["pixel"]["iou"] == 0
+
+
+@pytest.mark.campaign
+def test_threshold_and_calibrate_read_them(model: Path, data: Path, tmp_path: Path) -> None:
+    better = tmp_path / "better.rooftrace"
+    code, answer = call("threshold", model, data, "-o", better, *OPTIONS, "--precision", "fp32")
+    assert code == 0, answer
+    assert answer["data"][0]["after"]["iou"] > 0.95
+    code, answer = call(
+        "calibrate", better, data, "-o", tmp_path / "c.rooftrace", *OPTIONS, "--precision", "fp32"
+    )
+    assert code == 0, answer
+    for command in (
+        ("threshold", model, data, "-o", better), ("calibrate", model, data, "-o", better),
+        ("evaluate", model, data),
+    ):  # fmt: skip
+        code, answer = call(*command, "--bands", "7,3,2", "--precision", "fp32")
+        assert code == 2
+        assert "has no band 7" in answer["error"]["message"] or "7" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "Scale: 3 images at 0.5 m per pixel, by their georeference."),
+        (("--gsd", 0.4), "Scale: 3 images at 0.4 m per pixel, as given."),
+        (("--scale", 0.8), "Scale: 3 images resized by the factor 0.8, as given."),
+    ],
+)
+def test_evaluate_says_what_scale_it_assumed(
+    model: Path, data: Path, options: tuple[object, ...], expected: str
+) -> None:
+    assert expected in evaluated(model, data, *OPTIONS, *options)["notes"]
+
+
+def test_images_without_metres_are_named(model: Path, data: Path, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+        with rasterio.open(data / part / "0.tif") as file:
+            write_geotiff(tmp_path / part / "0.tif", file.read(), crs=None, transform=None)
+    (note,) = (
+        one for one in evaluated(model, tmp_path, *OPTIONS)["notes"] if one.startswith("Scale")
+    )
+    assert "1 image without metres per pixel, assumed to have the model's 0.5 m" in note
+    assert "--gsd" in note
+
+
+def squares(offsets: list[tuple[int, int]]) -> dict[str, Any]:
+    """Return squares of 8 m at metres from the corner of `PLACE`, as GeoJSON in its CRS."""
+    left, top = PLACE["transform"].c, PLACE["transform"].f  # type: ignore[attr-defined]
+    features = []
+    for x, y in offsets:
+        ring = [(x, y), (x + 8, y), (x + 8, y + 8), (x, y + 8), (x, y)]
+        features.append({
+            "type": "Feature", "properties": {},
+            "geometry": {
+                "type": "Polygon", "coordinates": [[(left + a, top - b) for a, b in ring]]
+            },
+        })  # fmt: skip
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32737"}}
+    return {"type": "FeatureCollection", "crs": crs, "features": features}
+
+
+def test_touching_buildings_are_two_as_polygons_and_one_as_pixels(
+    model: Path, tmp_path: Path
+) -> None:
+    image = np.full((3, 100, 100), 40, np.uint8)
+    image[:, 20:36, 20:52] = 230
+    image[:, 60:76, 60:76] = 230
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
+    write_geotiff(images / "a.tif", image)
+    write_geotiff(masks / "a.tif", np.where(image[0] > 128, 255, 0).astype(np.uint8))
+    labels = tmp_path / "labels.geojson"
+    labels.write_text(json.dumps(squares([(10, 10), (18, 10), (30, 30)])))
+    as_vectors = evaluated(model, labels, "--images", images)
+    as_pixels = evaluated(model, tmp_path, "--layout", "images/{id}.tif=masks/{id}.tif")
+    note = "The labels are masks of pixels: touching buildings count as one."
+    assert note in as_pixels["notes"]
+    assert note not in as_vectors["notes"]
+    assert as_vectors["pixel"]["iou"] == as_pixels["pixel"]["iou"] == 1
+    # One outline of the model stands for both houses: one of three is right.
+    assert as_pixels["objects"]["f1"] == 1
+    assert as_vectors["objects"]["f1"] < 0.9

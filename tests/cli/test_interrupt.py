@@ -1,0 +1,171 @@
+"""Ctrl-C ends a training at any moment, and the run can be resumed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+NET = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
+
+
+def start(folder: Path, run: Path, *options: str, python: tuple[str, ...] = ()) -> subprocess.Popen:
+    sets = [part for one in (NET, "watch.panel=0", "stop.patience=0") for part in ("--set", one)]
+    command = [sys.executable, *python, "-m", "rooftrace", "train", str(folder / "tiny.toml")]
+    return subprocess.Popen(
+        [*command, "-o", str(run), *sets, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Tests that run in the background ignore it, and so would all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def interrupt(process: subprocess.Popen) -> tuple[int, str]:
+    """Send the signal to all processes, as a terminal does; return exit code and output."""
+    os.killpg(process.pid, signal.SIGINT)
+    _, output = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "rooftrace.cli",
+        *(
+            pytest.param(name, marks=pytest.mark.campaign)
+            for name in ("numpy", "rasterio", "torch.nn", "lightning")
+        ),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported(tiny_folder: Path, tmp_path: Path, module: str) -> None:
+    process = start(tiny_folder, tmp_path / "run", python=("-X", "importtime"))
+    assert process.stderr is not None
+    # Python prints the name of each module when its import has ended.
+    while line := process.stderr.readline():
+        if line.split("|")[-1].strip() == module:
+            break
+    code, output = interrupt(process)
+    lines = [line for line in output.splitlines() if not line.startswith("import time:")]
+    assert (code, lines) == (130, ["stopped"])
+    assert not (tmp_path / "run").exists()
+
+
+WAITS_FOR_EVER = """
+import signal, sys, threading, time
+import rooftrace.__main__ as program
+program._END_S = 1.0
+
+def command():
+    lock = threading.Lock()
+    lock.acquire()
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does while it cleans up
+        lock.acquire()
+
+program._Interruption().run(command)
+"""
+
+
+IN_A_DESTRUCTOR = """
+import threading, time
+import rooftrace.__main__ as program
+
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(60)
+
+def start(thread, original=threading.Thread.start):
+    original(thread)
+    time.sleep(0.3)  # as on a busy machine
+
+def command():
+    threading.Thread.start = start
+    Slow()
+    time.sleep(60)
+
+program._Interruption().run(command)
+"""
+
+
+@pytest.mark.parametrize("program", [WAITS_FOR_EVER, IN_A_DESTRUCTOR])
+def test_ctrl_c_ends_a_command_whose_library_does_not_let_it_end(program: str) -> None:
+    """A lock is never released, or Python drops the exception in a destructor."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGINT)
+    try:
+        _, output = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, output) == (130, "stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "printed"),
+    [(ConnectionResetError("by peer"), ""), (EOFError(), ""), (ValueError("wrong"), "ValueError")],
+)
+def test_a_worker_prints_no_traceback_of_a_process_that_has_ended(
+    error: Exception,
+    printed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from rooftrace.train import datamodule
+
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    threads = datamodule.cv2.getNumThreads()
+    try:
+        datamodule._initialise_worker(0)
+    finally:
+        datamodule.cv2.setNumThreads(threads)
+    sys.excepthook(type(error), error, None)
+    shown = capfd.readouterr().err
+    assert shown == "" if not printed else printed in shown
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_at_any_moment(tiny_folder: Path, tmp_path: Path, workers: int) -> None:
+    rng = random.Random(workers)
+    resumed = 0
+    for number in range(9 if workers else 6):
+        run = tmp_path / str(number)
+        process = start(tiny_folder, run, "--set", "epochs=400", "--set", f"workers={workers}")
+        if number % 3:
+            # Before, Python itself is starting, and has not begun with our code.
+            time.sleep(rng.uniform(0.5, 8.0))
+        else:  # on a busy machine, the imports alone may take longer
+            while process.poll() is None and not (run / "checkpoints/last.ckpt").exists():
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0.0, 1.0))
+        code, output = interrupt(process)
+        assert code == 130, output
+        assert "Traceback" not in output
+        assert not list(run.rglob(".*"))
+        if (run / "checkpoints/last.ckpt").exists() and resumed < 3:
+            resumed += 1
+            done = len((run / "metrics.csv").read_text().splitlines())
+            again = start(tiny_folder, run, "--resume", "--set", f"epochs={done}")
+            _, output = again.communicate(timeout=300)
+            assert again.returncode == 0, output
+    assert resumed

@@ -1,0 +1,175 @@
+"""`rooftrace predict` on the map services of a TiTiler, through the real command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from command_line import call, command
+from map_servers import TiTiler, serving, titiler
+from rooftrace.io.web_mercator import TileName
+from tiny_models import write_tiny_bundle
+
+pytest.importorskip("httpx")
+pytest.importorskip("owslib")
+pytest.importorskip("titiler.extensions")
+
+FIRST = TileName(19, 261_000, 309_606)
+ROWS, COLS = 2, 4
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with titiler() as base:
+        yield base
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model, a scene of houses on the pixels of zoom 19 with a corner of nodata, and its area."""
+    write_tiny_bundle(tmp_path / "tiny.rooftrace")
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(1, 256, (3, 16, 32), dtype=np.uint8)
+    data = np.kron(coarse, np.ones((1, 32, 32), np.uint8))
+    data[:, -100:, -120:] = 0
+    grid = FIRST.grid((256, 256))
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=ROWS * 256, width=COLS * 256, dtype="uint8",
+        nodata=0, crs="EPSG:3857", transform=grid.transform, tiled=True, compress="deflate",
+    ) as out:  # fmt: skip
+        out.write(data)
+        box = shapely.box(*out.bounds).buffer(-0.05)
+    frame = geopandas.GeoDataFrame(geometry=[box], crs=3857)
+    frame.to_file(tmp_path / "town.gpkg")
+    return tmp_path
+
+
+def options(folder: Path, out: str) -> list[object]:
+    return [
+        "--area", folder / "town.gpkg", "-m", folder / "tiny.rooftrace", "-o", folder / out,
+        "--per-second", 500, "--tile-cache", folder / "cache",
+    ]  # fmt: skip
+
+
+def same_ground(mask: str, other: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels of both masks under the second one, which may be the smaller."""
+    with rasterio.open(mask) as large, rasterio.open(other) as small:
+        window = large.window(*small.bounds).round_offsets().round_lengths()
+        return large.read(1, window=window), small.read(1)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", ["xyz", "wmts", "wms"])
+def test_a_titiler_gives_what_the_scene_on_disk_gives(server: str, folder: Path, kind: str) -> None:
+    code, disk = call(
+        "predict", folder / "scene.tif", "-m", folder / "tiny.rooftrace", "-o", folder / "disk"
+    )
+    assert code == 0
+    url = getattr(TiTiler(server, folder / "scene.tif"), kind)
+    code, served = call("predict", url, "--zoom", 19, *options(folder, "served"))
+    assert code == 0
+    expected, found = same_ground(served["outputs"][0]["mask"], disk["outputs"][0]["mask"])
+    assert (expected == found).all()
+    assert (found == 255).sum() >= 100 * 120 * 0.9
+    assert 0.2 < (found == 1).mean() < 0.9
+    assert served["outputs"][0]["buildings"] == disk["outputs"][0]["buildings"]
+    polygons = geopandas.read_file(served["outputs"][0]["polygons"])
+    assert set(polygons["source"]) <= {url.partition("?")[0], "TiTiler", served_name(folder)}
+
+
+def served_name(folder: Path) -> str:
+    """Return the address of the service as the record has it."""
+    record = json.loads((folder / "served" / "run.json").read_text())
+    return str(record["inputs"][0])
+
+
+def test_tiles_are_counted_before_the_work(server: str, folder: Path) -> None:
+    url = TiTiler(server, folder / "scene.tif").xyz
+    arguments = ["predict", url, "--zoom", 19, "--count-tiles", *options(folder, "none")]
+    done = command(*arguments)
+    assert done.code == 0
+    assert f"{ROWS * COLS} tiles of 256 × 256 pixels" in done.err
+    code, counts = call(*arguments)
+    assert code == 0
+    (service,) = counts["services"]
+    assert (service["tiles"], service["zoom"], service["cached"]) == (8, 19, 8)
+    assert not (folder / "none" / "run.json").exists()
+
+
+@pytest.mark.campaign
+def test_an_address_and_a_date_of_the_user_go_into_the_polygons(server: str, folder: Path) -> None:
+    url = TiTiler(server, folder / "scene.tif").xyz
+    given = ["--source", "City of Test, CC BY 4.0", "--imagery-date", "2024-05-17"]
+    code, done = call("predict", url, "--zoom", 19, *options(folder, "out"), *given)
+    assert code == 0
+    polygons = geopandas.read_file(done["outputs"][0]["polygons"])
+    assert set(polygons["source"]) == {"City of Test, CC BY 4.0"}
+    assert set(polygons["imagery_date"].astype(str).str[:10]) == {"2024-05-17"}
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "code", "message"),
+    [
+        ("https://host.invalid/{z}/{x}.png", [], 2, "does not name a tile"),
+        ("https://host.invalid/{s}/{z}/{x}/{y}.png", [], 2, "{s}"),
+        ("https://host.invalid/{z}/{x}/{y}.png", ["--layer", "photo"], 2, "have no layers"),
+        ("https://host.invalid/{z}/{x}/{y}.png", ["--max-tiles", "3"], 2, "--max-tiles"),
+        ("http://127.0.0.1:9/{z}/{x}/{y}.png", [], 3, "cannot be reached"),
+    ],
+)
+def test_a_wrong_address_is_a_clear_error(
+    folder: Path, url: str, more: list[str], code: int, message: str
+) -> None:
+    done = command("predict", url, "--zoom", 19, *options(folder, "out"), *more)
+    assert done.code == code
+    assert message in done.err
+    assert "Traceback" not in done.err
+
+
+def test_without_an_area_the_option_is_named(folder: Path) -> None:
+    done = command("predict", "https://host.invalid/{z}/{x}/{y}.png", "-o", folder / "out")
+    assert done.code == 2
+    assert "--area" in done.err
+
+
+def test_a_layer_must_exist_and_be_chosen(server: str, folder: Path) -> None:
+    url = TiTiler(server, folder / "scene.tif").wmts
+    done = command("predict", url, "--layer", "photo", *options(folder, "out"))
+    assert done.code == 2
+    assert "--layer photo was given" in done.err
+    with serving(lambda path: (200, {"Content-Type": "text/html"}, b"<p>Hello</p>")) as plain:
+        done = command("predict", plain.url + "/wmts?SERVICE=WMTS", *options(folder, "out"))
+    assert done.code == 3
+    assert 'begins with "Hello"' in done.err
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_a_town_from_a_titiler_equals_the_scene_on_disk(
+    server: str, realdata: Path, tmp_path: Path
+) -> None:
+    scene = realdata / "scenes" / "kampala_z20.tif"
+    with rasterio.open(scene) as image:
+        box = shapely.box(*image.bounds).buffer(-0.05)
+    geopandas.GeoDataFrame(geometry=[box], crs=3857).to_file(tmp_path / "town.gpkg")
+    code, disk = call("predict", scene, "-o", tmp_path / "disk")
+    assert code == 0
+    code, served = call(
+        "predict", TiTiler(server, scene).xyz, "--zoom", 20, "--allow-missing", "--per-second", 500,
+        "--area", tmp_path / "town.gpkg", "-o", tmp_path / "out", "--tile-cache", tmp_path / "c",
+    )  # fmt: skip
+    assert code == 0
+    masks = []
+    for report in (disk, served):
+        with rasterio.open(report["outputs"][0]["mask"]) as mask:
+            masks.append(mask.read(1))
+    assert (masks[0] == masks[1]).mean() >= 0.995
+    assert (masks[0] == 1).sum() > 100_000

@@ -1,0 +1,328 @@
+"""Test `rooftrace catalogue` with a STAC API, a static catalog and OpenAerialMap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas
+import pytest
+import shapely
+
+from command_line import Finished, command
+from folder_server import Answer, FolderServer, serving_folder
+from stac_scenes import (
+    PROVIDERS,
+    collection,
+    stac_item,
+    with_hrefs,
+    write_area,
+    write_catalog,
+    write_scenes,
+)
+from tiny_models import write_tiny_bundle
+
+pytest.importorskip("pystac_client")
+
+Json = dict[str, Any]
+
+
+class Town(NamedTuple):
+    """A server with scenes, and their items with the addresses of the images."""
+
+    server: FolderServer
+    items: list[Json]
+
+
+@pytest.fixture
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+    """Serve the scenes, and make `tmp_path` the current folder, with a model and an area."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny_bundle(tmp_path / "tiny.rooftrace")
+    items = write_scenes(tmp_path / "web")
+    write_area(tmp_path / "town.geojson", items[:2])
+    write_catalog(tmp_path / "web", items)
+    with serving_folder(tmp_path / "web") as server:
+        yield Town(server, with_hrefs(items, server.url))
+
+
+def catalogue(*arguments: object) -> Finished:
+    return command("catalogue", *arguments, "-m", "tiny.rooftrace", "-o", "out")
+
+
+def manifest_scenes() -> dict[str, Json]:
+    return {one["id"]: one for one in json.loads(Path("out/manifest.json").read_text())["scenes"]}
+
+
+@pytest.mark.campaign
+def test_a_static_catalog_on_a_server_and_on_disk(town: Town) -> None:
+    done = catalogue(f"{town.server.url}/catalog.json", "--area", "town.geojson", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["scenes"], done.json["failed"], done.json["buildings"]) == (2, [], 2)
+    scenes = manifest_scenes()
+    assert [*scenes] == ["east", "west"]
+    assert scenes["west"]["imagery"] == {
+        "item": "west", "href": f"{town.server.url}/town/west/item.json", "collection": "town",
+        "datetime": "2023-05-01T10:00:00Z", "license": "CC-BY-4.0", "providers": PROVIDERS,
+    }  # fmt: skip
+    layer = {path.name: path.read_bytes() for path in Path("out/buildings").rglob("*.parquet")}
+    again = command(
+        "catalogue", "web/catalog.json", "--area", "town.geojson", "-m", "tiny.rooftrace", "-o",
+        "disk", "--json",
+    )  # fmt: skip
+    assert again.code == 0, again.err
+    same = {path.name: path.read_bytes() for path in Path("disk/buildings").rglob("*.parquet")}
+    assert same == layer
+
+
+class Api(NamedTuple):
+    """A STAC API over the items of a town."""
+
+    url: str
+    client: Any
+    town: Town
+
+
+@pytest.fixture
+def api(town: Town) -> Iterator[Api]:
+    """Serve a STAC API with two collections and pages of one item."""
+    pytest.importorskip("stac_fastapi.api")
+    from stac_server import MemoryClient, serving_app, stac_app
+
+    collections = {"town": collection(town.items), "sea": collection(town.items, "sea")}
+    client = MemoryClient(collections=collections, items=[*town.items], page=1)
+    with serving_app(stac_app(client)) as url:
+        yield Api(url, client, town)
+
+
+def test_a_stac_api(api: Api) -> None:
+    options = ("--collection", "town", "--area", "town.geojson")
+    done = catalogue(api.url, *options, "--json")
+    assert done.code == 0, done.err
+    assert (done.json["scenes"], done.json["failed"], done.json["buildings"]) == (2, [], 2)
+    imagery = manifest_scenes()["east"]["imagery"]
+    assert (imagery["license"], imagery["providers"]) == ("CC-BY-4.0", PROVIDERS)
+    assert geopandas.read_parquet("out/buildings")["scene"].nunique() >= 1
+    # The same command takes the recorded items, although the API has new ones, and needs no API.
+    record = Path("out/search.json").read_bytes()
+    api.client.items[:] = []
+    done = catalogue(api.url, *options)
+    assert done.code == 0, done.err
+    text = " ".join(done.err.split())
+    assert "2 images found" in text
+    assert "are used again. Remove out/search.json to search again." in text
+    assert "Resumed an earlier run: 2 scenes were already finished" in text
+    assert Path("out/search.json").read_bytes() == record
+
+
+@pytest.mark.campaign
+def test_a_period_and_a_maximum_of_items(api: Api) -> None:
+    asked = (api.url, "--collection", "town", "--no-stac", "--json")
+    done = catalogue(*asked, "--datetime", "2023")
+    assert done.code == 0, done.err
+    assert [*manifest_scenes()] == ["west"]
+    assert not Path("out/collection.json").exists()
+    done = catalogue(*asked, "--max-items", 2)
+    assert done.code == 0, done.err
+    assert [*manifest_scenes()] == ["east", "west"]
+    done = catalogue(*asked[:-1], "--max-items", 2)
+    assert "has more than the 2 images of --max-items" in " ".join(done.err.split())
+
+
+def test_the_results_are_stac_items(api: Api) -> None:
+    pystac = pytest.importorskip("pystac")
+    pytest.importorskip("jsonschema")
+    outputs = ("--outputs", "mask,polygons,preview,density", "--cell", 20)
+    options = ("--collection", "town", *outputs, "--json")
+    api.client.items[0]["links"] = [
+        {"rel": "self", "href": f"{api.url}/collections/town/items/west"}
+    ]
+    assert catalogue(api.url, *options).code == 0
+    # The schemas of the specification are part of pystac; nothing is fetched.
+    found = pystac.Collection.from_file("out/collection.json")
+    found.validate_all()
+    assert found.license == "CC-BY-4.0"
+    assert [one.name for one in found.providers] == ["Survey of Lindi"]
+    for asset in found.assets.values():
+        assert (Path("out") / asset.href).is_file()
+    items = {item.id: item for item in found.get_items()}
+    assert {*items} == {"west", "east", "far"}
+    west = items["west"]
+    assert west.get_parent().id == found.id
+    assert west.datetime.isoformat() == "2023-05-01T10:00:00+00:00"
+    assert (west.properties["license"], west.properties["providers"]) == ("CC-BY-4.0", PROVIDERS)
+    assert west.get_single_link("derived_from").href.endswith("/collections/town/items/west")
+    assert west.bbox == pytest.approx(api.town.items[0]["bbox"], abs=2e-5)
+    kinds = {key: (asset.media_type, asset.roles) for key, asset in west.assets.items()}
+    assert kinds["mask"][0].startswith("image/tiff; application=geotiff")
+    assert kinds["polygons"] == ("application/geopackage+sqlite3", ["data"])
+    assert kinds["density"][0].startswith("image/tiff; application=geotiff")
+    assert kinds["preview"] == ("image/png", ["overview"])
+    for asset in west.get_assets().values():
+        assert Path(asset.get_absolute_href()).is_file()
+    # An item whose scene is no longer in the catalogue goes.
+    assert catalogue(api.url, *options, "--datetime", "2024").code == 0
+    assert sorted(path.name for path in Path("out/scenes").glob("*_item.json")) == [
+        "east_item.json", "far_item.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.campaign
+def test_an_item_without_an_image_does_not_stop_the_others(api: Api) -> None:
+    api.client.items[0] = {**api.client.items[0], "assets": {"meta": {"href": "https://x/a.xml"}}}
+    done = catalogue(api.url, "--collection", "town", "--json")
+    assert done.code == 0, done.err
+    assert [one["scene"] for one in done.json["failed"]] == ["west"]
+    assert "has no GeoTIFF among its assets: meta" in done.json["failed"][0]["message"]
+    assert catalogue(api.url, "--collection", "town", "--asset", "visual", "--json").code == 0
+    done = catalogue(api.url, "--collection", "town", "--asset", "nir")
+    assert done.code == 3
+    assert "has no asset 'nir'; it has" in " ".join(done.err.split())
+
+
+@pytest.mark.campaign
+def test_keys_in_addresses_are_not_written(api: Api) -> None:
+    server = api.town.server
+    server.keys["/"] = "first"
+    plain = with_hrefs(write_scenes(server.folder), server.url, "first")
+    api.client.items[:] = plain
+    assert catalogue(api.url, "--collection", "town", "--json").code == 0
+    written = [path for path in Path("out").rglob("*") if path.suffix in (".json", ".jsonl")]
+    assert not [path for path in written if "sig=" in path.read_text()]
+    # Another run needs new keys, which the same search gives.
+    server.keys["/"] = "second"
+    api.client.items[:] = with_hrefs(write_scenes(server.folder), server.url, "second")
+    done = catalogue(api.url, "--collection", "town", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["resumed_scenes"], done.json["failed"]) == (3, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--collection", "town", "--datetime", "1999"], 3,
+         "has no images of town from 1999. town covers 2023-01-01 to 2024-12-31"),
+        (["--collection", "twon"], 2, "has no collection 'twon'; it has town, sea"),
+        ([], 2, "has 2 collections, and none was chosen: town, sea"),
+        (["--collection", "town", "--datetime", "yesterday"], 2, "--datetime yesterday is not a"),
+        (["--collection", "sea"], 3, "has no images of sea"),
+        (["--path-column", "x"], 2, "--path-column x is for GeoParquet"),
+    ],
+)  # fmt: skip
+def test_searches_that_fail(options: list[str], code: int, message: str, api: Api) -> None:
+    done = catalogue(api.url, *options)
+    assert done.code == code
+    assert message in " ".join(done.err.split())
+    assert not Path("out").exists() or not [*Path("out").iterdir()]
+
+
+def openaerialmap(town: Town, asked: list[dict[str, list[str]]], *, size: int = 1) -> Any:
+    """Return the documented answer of OpenAerialMap's /meta, in pages of `size` images."""
+    images = [
+        {
+            "_id": f"59e62b{number}", "uuid": item["assets"]["visual"]["href"], "title": item["id"],
+            "projection": "EPSG:32737", "gsd": 1.0, "file_size": 1000, "platform": "uav",
+            "bbox": item["bbox"],
+            "footprint": shapely.to_wkt(shapely.from_geojson(json.dumps(item["geometry"])), 9),
+            "acquisition_start": item["properties"]["datetime"].replace("Z", ".000Z"),
+            "acquisition_end": item["properties"]["datetime"].replace("T10", "T12"),
+            "provider": "Drone School", "contact": "a@b.c",
+            "properties": {"license": "CC-BY 4.0", "sensor": "camera", "tms": "https://x"},
+            "meta_uri": item["assets"]["visual"]["href"].replace(".tif", "_meta.json"),
+            "geojson": item["geometry"] | {"bbox": item["bbox"]},
+        }
+        for number, item in enumerate(town.items)
+    ]  # fmt: skip
+    del images[0]["geojson"]
+
+    def answer(query: dict[str, list[str]]) -> Answer:
+        asked.append(query)
+        box = shapely.box(*(float(edge) for edge in query["bbox"][0].split(",")))
+        met = [one for one in images if shapely.from_wkt(one["footprint"]).intersects(box)]
+        page = int(query["page"][0])
+        meta = {"provided_by": "OpenAerialMap", "license": "CC-BY 4.0", "page": page,
+                "limit": size, "found": len(met)}  # fmt: skip
+        results = met[(page - 1) * size : page * size]
+        return Answer(json.dumps({"meta": meta, "results": results}).encode())
+
+    return answer
+
+
+@pytest.mark.campaign
+def test_openaerialmap(town: Town) -> None:
+    asked: list[dict[str, list[str]]] = []
+    town.server.answers["/meta"] = openaerialmap(town, asked)
+    done = catalogue(f"{town.server.url}/meta", "--area", "town.geojson", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["scenes"], done.json["failed"], done.json["buildings"]) == (2, [], 2)
+    assert [query["page"] for query in asked] == [["1"], ["2"]]
+    imagery = manifest_scenes()["59e62b0"]["imagery"]
+    assert (imagery["license"], imagery["providers"][0]["name"]) == ("CC-BY 4.0", "Drone School")
+    item = json.loads(Path("out/scenes/59e62b0_item.json").read_text())
+    assert item["properties"]["license"] == "CC-BY-4.0"
+    assert item["properties"]["datetime"] is None
+    assert item["properties"]["start_datetime"] == "2023-05-01T10:00:00Z"
+    pytest.importorskip("pystac").Collection.from_file("out/collection.json").validate_all()
+    done = catalogue(f"{town.server.url}/meta", "--collection", "x")
+    assert (done.code, "OpenAerialMap has no collections" in done.err) == (2, True)
+    done = catalogue(f"{town.server.url}/meta", "--area", "town.geojson", "--datetime", "2019")
+    assert done.code == 3
+    assert "has no images from 2019 in the area" in " ".join(done.err.split())
+
+
+@pytest.mark.campaign
+def test_the_results_of_predict_are_stac_items(town: Town) -> None:
+    pystac = pytest.importorskip("pystac")
+    images = [f"{town.server.url}/west.tif", "web/east.tif"]
+    made_with = ("-m", "tiny.rooftrace", "-o", "out")
+    done = command("predict", *images, *made_with, "--imagery-date", "2024-05-17", "--stac")
+    assert done.code == 0, done.err
+    found = pystac.Collection.from_file("out/collection.json")
+    found.validate_all()
+    assert Path("out", found.assets["run"].href).is_file()
+    items = {item.id: item for item in found.get_items()}
+    assert {*items} == {"west", "east"}
+    west = items["west"]
+    assert west.datetime.isoformat() == "2024-05-17T00:00:00+00:00"
+    assert west.bbox == pytest.approx(town.items[0]["bbox"], abs=2e-5)
+    assert {*west.assets} == {"mask", "polygons", "preview"}
+    for asset in west.get_assets().values():
+        assert Path(asset.get_absolute_href()).is_file()
+    done = command("predict", *images, *made_with, "--stac")
+    assert done.code == 0, done.err
+    assert "No STAC item was written for 2 scenes" in " ".join(done.err.split())
+    assert not Path("out/collection.json").exists()
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_real_scenes_of_a_search_equal_those_on_disk(
+    realdata: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predict two real scenes with the default model from a server and from a folder."""
+    monkeypatch.chdir(tmp_path)
+    items = [
+        stac_item(path, "2024-06-01") for path in sorted((realdata / "scenes").glob("*_z20.tif"))
+        if path.stem in ("kampala_z20", "nairobi_z20")
+    ]  # fmt: skip
+    assert len(items) == 2
+    write_catalog(tmp_path / "web", items)
+    for item in items:
+        name = item["assets"]["visual"]["href"]
+        (tmp_path / "web" / name).write_bytes((realdata / "scenes" / name).read_bytes())
+    with serving_folder(tmp_path / "web") as server:
+        done = command("catalogue", f"{server.url}/catalog.json", "-o", "searched", "--json")
+    assert done.code == 0, done.err
+    for path in list((tmp_path / "web").rglob("*.json")):
+        path.unlink()
+    assert command("catalogue", "web", "-o", "folder", "--json").code == 0
+    searched, folder = (
+        geopandas.read_parquet(f"{out}/buildings") for out in ("searched", "folder")
+    )
+    assert len(searched) > 100
+    assert searched["id"].tolist() == folder["id"].tolist()
+    assert searched.geometry.geom_equals(folder.geometry).all()
+    assert set(searched["imagery_date"]) == {"2024-06-01T10:00:00Z"}
+    assert set(searched["source"]) == {"Survey of Lindi"}

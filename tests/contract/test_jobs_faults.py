@@ -1,0 +1,124 @@
+"""Uploads that end early, a folder that cannot be written, a damaged list: the server goes on."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from jobs_server import PATIENCE_S, jobs_app, serving, wait_until, write_model, write_town
+
+from rooftrace.service.decode import Limits
+
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A model, and the bytes of an image."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return write_model(folder), write_town(folder / "town.tif", 400).read_bytes()
+
+
+@pytest.fixture
+def server(inputs: tuple[Path, bytes], tmp_path: Path) -> Iterator[tuple[httpx.Client, FastAPI]]:
+    """Serve jobs whose processes end at once, since only what comes before them is examined."""
+    app = jobs_app(tmp_path / "jobs", inputs[0], Limits(), command=("/bin/false",))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        yield client, app
+
+
+def folder_of(app: FastAPI) -> Path:
+    found: Path = app.state.store.folder / "jobs"
+    return found
+
+
+def send(client: httpx.Client, data: bytes) -> httpx.Response:
+    return client.post("/v1/jobs", content=data, headers=RAW)
+
+
+def check_works(client: httpx.Client, data: bytes) -> dict[str, Any]:
+    """Check that the server takes a job and shows it."""
+    answer = send(client, data)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    assert client.get(job["links"]["self"]).json()["id"] == job["id"]
+    return job
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_upload_that_ends_early_leaves_nothing(
+    server: tuple[httpx.Client, FastAPI], inputs: tuple[Path, bytes], *, chunked: bool
+) -> None:
+    client, app = server
+    data = inputs[1]
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(data)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: image/tiff\r\n" + length
+    body = (b"%x\r\n" % len(data) if chunked else b"") + data[: len(data) // 2]
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.sendall(head + b"\r\n\r\n" + body)
+        wait_until(lambda: any(folder_of(app).iterdir()), "the upload begins")
+    wait_until(lambda: not any(folder_of(app).iterdir()), "the upload is removed")
+    assert client.get("/v1/jobs").json()["jobs"] == []
+    check_works(client, data)
+
+
+@pytest.mark.campaign
+def test_a_folder_that_cannot_be_written(
+    server: tuple[httpx.Client, FastAPI],
+    inputs: tuple[Path, bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, app = server
+    folder = folder_of(app)
+    folder.rename(folder.with_name("aside"))
+    folder.write_text("a file in place of the folder")
+    with caplog.at_level(logging.ERROR):
+        answer = send(client, inputs[1])
+    assert answer.status_code == 507
+    assert answer.json()["detail"] == "The server cannot store the image; its log has the reason."
+    assert str(folder) in caplog.text
+    assert client.get("/v1/jobs").json()["jobs"] == []
+    folder.unlink()
+    folder.with_name("aside").rename(folder)
+    check_works(client, inputs[1])
+
+
+@pytest.mark.campaign
+def test_a_list_that_becomes_full(
+    server: tuple[httpx.Client, FastAPI], inputs: tuple[Path, bytes]
+) -> None:
+    client, app = server
+    database = app.state.store._database
+    database.execute("PRAGMA query_only = 1")
+    assert send(client, inputs[1]).status_code == 507
+    wait_until(lambda: not any(folder_of(app).iterdir()), "the upload is removed")
+    database.execute("PRAGMA query_only = 0")
+    check_works(client, inputs[1])
+
+
+def test_a_damaged_entry_is_an_error_and_other_jobs_go_on(
+    server: tuple[httpx.Client, FastAPI],
+    inputs: tuple[Path, bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, app = server
+    job = check_works(client, inputs[1])
+    wait_until(lambda: app.state.store.get(job["id"]).ended, "the job ends")
+    with sqlite3.connect(app.state.store.folder / "jobs.sqlite") as other:
+        other.execute("UPDATE jobs SET options = '{'")
+    other.close()
+    with caplog.at_level(logging.ERROR):
+        for path in ("/v1/jobs", job["links"]["self"], job["links"]["results"]):
+            answer = client.get(path)
+            assert answer.status_code == 500
+            assert answer.json()["type"] == "/problems/server-error"
+    assert f"The job {job['id']} in the list of jobs is damaged" in caplog.text
+    check_works(client, inputs[1])

@@ -1,0 +1,49 @@
+"""The files for conda, Docker and citations say what pyproject.toml says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"opencv-python-headless": "opencv"}
+"""Names of packages on conda-forge that differ from those on PyPI."""
+
+
+def test_the_conda_recipe_has_the_dependencies_of_the_core_install() -> None:
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert recipe["context"]["version"] == PROJECT["version"]
+    wanted = [f"python {PROJECT['requires-python']}"]
+    for one in PROJECT["dependencies"]:
+        name, limit = re.fullmatch(r"([\w-]+)(>=[\d.]+)", one).groups()
+        wanted.append(f"{CONDA_NAMES.get(name, name)} {limit}")
+    assert recipe["requirements"]["run"] == wanted
+    assert recipe["about"]["summary"] == PROJECT["description"]
+    [script] = recipe["build"]["python"]["entry_points"]
+    assert script == f"rooftrace = {PROJECT['scripts']['rooftrace']}"
+
+
+def test_the_citation_has_the_version_and_the_licence() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+
+
+def test_the_docker_image_has_extras_that_exist() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [extras] = re.findall(r"\.whl\)\[([\w,]+)\]", text)
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_workflows_run_what_the_makefile_has() -> None:
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    steps = yaml.safe_load(text)["jobs"]["test"]["steps"]
+    goals = {goal for step in steps for goal in step.get("run", "").split()[1:]}
+    rules = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    assert goals == {"test", "lint", "types", "layers"}
+    assert goals <= rules

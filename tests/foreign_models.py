@@ -1,0 +1,83 @@
+"""Small ONNX graphs as other programs write them, without a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def conv_graph(
+    channels: int,
+    *,
+    names: tuple[str, str] = ("input", "out"),
+    sizes: Sequence[int | str] = ("n", 3, "y", "x"),
+    stride: int = 1,
+    opset: int = 17,
+    bias: float = 0.0,
+    seed: int = 0,
+) -> bytes:
+    """Return a graph of one 3 × 3 convolution, whose answers are logits.
+
+    Args:
+        channels: Channels of the answer.
+        names: Names of the input and of the output.
+        sizes: Sizes (n, band, y, x) of the input; a text stands for any.
+        stride: Stride of the convolution.
+        opset: Version of the operators.
+        bias: Value added to every answer.
+        seed: Seed of the weights.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    bands = sizes[1]
+    assert isinstance(bands, int)
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(channels, bands, 3, 3)).astype(np.float32)
+    held = [numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.full(channels, bias, np.float32), "bias")]  # fmt: skip
+    conv = helper.make_node(
+        "Conv", [names[0], "weight", "bias"], [names[1]],
+        kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[stride, stride],
+    )  # fmt: skip
+    out = [sizes[0], channels, *(sizes[2:] if stride == 1 else ("h", "w"))]
+    graph = helper.make_graph(
+        [conv], "conv",
+        [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, list(sizes))],
+        [helper.make_tensor_value_info(names[1], TensorProto.FLOAT, out)], held,
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def endless_graph(graph: bytes) -> bytes:
+    """Return a graph with a loop without an end in front of its first node."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_from_string(graph)
+    given = model.graph.input[0]
+    kind = given.type.tensor_type.elem_type
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still_goes_on"]),
+            helper.make_node("Neg", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", kind, None),
+        ],
+        [
+            helper.make_tensor_value_info("still_goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", kind, None),
+        ],
+    )
+    for node in model.graph.node:
+        node.input[:] = ["looped" if name == given.name else name for name in node.input]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    loop = helper.make_node("Loop", ["", "always", given.name], ["looped"], body=body)
+    model.graph.node.insert(0, loop)
+    return bytes(model.SerializeToString())

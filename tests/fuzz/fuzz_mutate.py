@@ -1,0 +1,209 @@
+"""Seeded mutations of small valid files: of bytes, of numbers in text, and of JSON or TOML values.
+
+A mutation depends on the random generator alone, so a try is repeated by its seed and number.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["mutate", "mutate_bytes", "mutate_json", "mutate_text", "zipped"]
+
+Rng = np.random.Generator
+
+ODD: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 255, 256, 65536, 2**31 - 1, 2**31, 2**53 + 1, 2**63, 2**64,
+    10**40, -(2**63), 0.5, -0.0, 1e-300, 1e308, 5e-324, float("nan"), float("inf"), float("-inf"),
+    "", " ", "0", "1e3", "nan", "-1", "a", "\0", "\ud800", "é", "\u202e", "../../x", "/", ".",
+    "a" * 3000, "http://127.0.0.1:1/", "/vsicurl/http://127.0.0.1:1/a.tif", [], {}, [[]], [None],
+    {"": None}, [1, 2, 3], ["a", 1], [[0, 0], [1, 1]], {"a": {"a": {}}}, "@DEEP90@", "@DEEP900@",
+    "@DEEP90000@",
+)  # fmt: skip
+"""Values that replace others. `@DEEP90@` becomes a list nested 90 times."""
+
+NUMBERS = ("0", "-1", "1", "1e999", "-1e308", "nan", "NaN", "inf", "4294967296", "9" * 400, "0x10",
+           "1_000", "0.1.2", "", "1e-320", "９")  # fmt: skip
+"""Texts that replace a number."""
+
+INTEGERS = (0, 1, 2, 7, 8, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
+"""Numbers that replace two, four or eight bytes."""
+
+
+def mutate(rng: Rng, name: str, data: bytes, others: list[bytes]) -> bytes:
+    """Return a mutated copy of a file, by the ways that suit its suffix.
+
+    Args:
+        name: Name of the file.
+        data: Content of a valid file.
+        others: Contents of other valid files, of which pieces are spliced in.
+    """
+    suffix = name.rpartition(".")[2]
+    if suffix in ("json", "geojson") and rng.random() < 0.75:
+        return mutate_json(rng, data)
+    if suffix == "toml" and rng.random() < 0.6:
+        return mutate_toml(rng, data)
+    if suffix in ("json", "geojson", "csv", "toml", "txt", "vrt", "xml") and rng.random() < 0.7:
+        return mutate_text(rng, data)
+    return mutate_bytes(rng, data, others)
+
+
+def mutate_bytes(rng: Rng, data: bytes, others: list[bytes]) -> bytes:
+    """Return a copy with one to four changes; half of them lie in the first 400 bytes."""
+    made = bytearray(data)
+    for _ in range(int(rng.integers(1, 5))):
+        if not made:
+            break
+        end = min(len(made), 400) if rng.random() < 0.5 else len(made)
+        at = int(rng.integers(0, end))
+        size = min(int(2 ** rng.uniform(0, 10)), len(made) - at)
+        way = int(rng.integers(0, 11))
+        if way == 0:
+            made[at] ^= 1 << int(rng.integers(0, 8))
+        elif way == 1:
+            for place in rng.integers(0, len(made), max(1, len(made) // 100)):
+                made[place] = int(rng.integers(0, 256))
+        elif way in (2, 3):
+            width, order = int(rng.choice([2, 4, 8])), "<>"[int(rng.integers(0, 2))]
+            number = int(rng.choice(INTEGERS[: {2: 11, 4: 14, 8: 15}[width]]))
+            at -= at % 2
+            made[at : at + width] = struct.pack(order + {2: "H", 4: "I", 8: "Q"}[width], number)
+        elif way == 4:
+            del made[at:]
+        elif way == 5:
+            del made[at : at + size]
+        elif way == 6:
+            made[at : at + size] = bytes([int(rng.choice([0, 255]))]) * size
+        elif way == 7:
+            made[at:at] = made[at : at + size] * int(rng.integers(1, 20))
+        elif way == 8:
+            other = others[int(rng.integers(0, len(others)))]
+            start = int(rng.integers(0, max(len(other), 1)))
+            made[at : at + size] = other[start : start + size]
+        elif way == 9:
+            made[at:at] = rng.bytes(size)
+        else:
+            made[at] = int(rng.choice([0, 1, 127, 128, 255, *rng.integers(0, 256, 3)]))
+    return bytes(made)
+
+
+def mutate_text(rng: Rng, data: bytes) -> bytes:
+    """Return a copy with numbers, words or lines replaced, removed, repeated or exchanged."""
+    text = data.decode("utf-8", "surrogateescape")
+    for _ in range(int(rng.integers(1, 4))):
+        way = int(rng.integers(0, 4))
+        if way < 2:
+            found = list(re.finditer(r"-?\d+(\.\d+)?" if way else r"[\w./-]+", text))
+            if found:
+                match = found[int(rng.integers(0, len(found)))]
+                odd = str(rng.choice(NUMBERS)) if way else str(ODD[int(rng.integers(0, len(ODD)))])
+                text = text[: match.start()] + odd + text[match.end() :]
+            continue
+        lines = text.splitlines(keepends=True)
+        if lines:
+            one, two = rng.integers(0, len(lines), 2)
+            if way == 2:
+                lines[one : one + 1] = [lines[one]] * int(rng.integers(0, 4))
+            else:
+                lines[one], lines[two] = lines[two], lines[one]
+            text = "".join(lines)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def mutate_json(rng: Rng, data: bytes) -> bytes:
+    """Return a copy with one to three values replaced, removed, repeated, renamed or wrapped."""
+    tree = mutate_tree(rng, json.loads(data))
+    text = json.dumps(tree)
+    return re.sub(r'"@DEEP(\d+)@"', lambda m: "[" * int(m[1]) + "]" * int(m[1]), text).encode()
+
+
+def mutate_toml(rng: Rng, data: bytes) -> bytes:
+    """Return a copy of a TOML file with its values mutated, as far as TOML can hold them."""
+    import tomllib
+
+    tree = mutate_tree(rng, tomllib.loads(data.decode()))
+    if not isinstance(tree, dict):
+        return mutate_text(rng, data)
+    lines = "".join(f"{_quoted(key)} = {_toml(value)}\n" for key, value in tree.items())
+    return lines.encode("utf-8", "surrogatepass")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(key)} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str) and (deep := re.fullmatch(r"@DEEP(\d+)@", value)):
+        return "[" * int(deep[1]) + "]" * int(deep[1])
+    if isinstance(value, str):
+        return _quoted(value)
+    return "nan" if value is None else str(value).lower()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii="\0" in text or not text.isprintable())
+
+
+def mutate_tree(rng: Rng, tree: Any) -> Any:
+    """Return a copy of plain data with one to three of its values changed."""
+    tree = [copy.deepcopy(tree)]
+    for _ in range(int(rng.integers(1, 4))):
+        places: list[tuple[Any, Any]] = []
+        _collect(tree, places)
+        # Values near the root are few, so half of the changes are among them.
+        among = places[:40] if rng.random() < 0.5 else places
+        holder, key = among[int(rng.integers(0, len(among)))]
+        value, way = holder[key], int(rng.integers(0, 9))
+        odd = copy.deepcopy(ODD[int(rng.integers(0, len(ODD)))])
+        if way < 3:
+            holder[key] = odd
+        elif way == 3 and holder is not tree:
+            del holder[key]
+        elif way == 4 and isinstance(holder, list):
+            holder[key:key] = [copy.deepcopy(value)] * int(rng.integers(1, 4))
+        elif way == 5 and isinstance(holder, dict):
+            holder[str(odd)[:20]] = holder.pop(key)
+        elif way == 6:
+            holder[key] = [value] if rng.random() < 0.5 else {"a": value}
+        elif way == 7 and isinstance(value, (int, float)) and not isinstance(value, bool):
+            factor = rng.choice([-1, 0.5, 1.5, 1e3, 1e12])
+            holder[key] = type(value)(value * factor) if abs(value) < 1e290 else value
+        elif way == 8 and isinstance(value, (int, float, bool)):
+            holder[key] = str(value)
+        else:
+            other, name = places[int(rng.integers(0, len(places)))]
+            holder[key] = copy.deepcopy(other[name])
+    return tree[0]
+
+
+def _collect(node: Any, into: list[tuple[Any, Any]]) -> None:
+    """List every place of a tree as its holder and the key there, the outer ones first."""
+    level = [node]
+    while level:
+        inner = []
+        for holder in level:
+            for key in holder if isinstance(holder, dict) else range(len(holder)):
+                into.append((holder, key))
+                if isinstance(holder[key], (dict, list)):
+                    inner.append(holder[key])
+        level = inner
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a zip of the files, deflated."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+Mutator = Callable[[Rng, str, bytes, list[bytes]], bytes]

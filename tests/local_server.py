@@ -1,0 +1,55 @@
+"""A web server of this machine, in a thread, whose answers a handler gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Handler that prints no line for a request, and keeps connections open."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+class LocalServer(ThreadingHTTPServer):
+    """A server on a free port.
+
+    Args:
+        handler: Class that answers the requests.
+    """
+
+    daemon_threads = True
+    scheme = "http"
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def handle_error(self, *_: object) -> None:
+        """Nothing: who asks may hang up."""
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
+
+
+Server = TypeVar("Server", bound=LocalServer)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Run a server in a thread of its own, for as long as the block lasts."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,308 @@
+"""The QGIS plugin in a real QGIS without a display, with the real command of this environment."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from shapely import box
+
+from local_server import LocalServer, QuietHandler, running
+from rooftrace.testing import generate_scene
+
+pytestmark = pytest.mark.campaign
+
+ROOT = Path(__file__).parents[2]
+# The script qgis_process of Debian adds an option that the program refuses.
+QGIS_PROCESS = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+SIDE_PX = 640
+
+
+class _KeyRefusing(QuietHandler):
+    """Handler that keeps the address and the key of an upload, and refuses it."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received = self.path, self.headers["Authorization"]
+        body = json.dumps({"detail": "That key is wrong."}).encode()
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Qgis(NamedTuple):
+    """A QGIS with a profile of its own.
+
+    Args:
+        folder: Folder with `scene.tif` and `scene_truth.gpkg`.
+        environment: Environment of its processes.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+    def process(self, algorithm: str, **parameters: object) -> tuple[dict[str, Any], str]:
+        """Run an algorithm and return its results and the log."""
+        assert QGIS_PROCESS is not None
+        given = [f"{name}={value}" for name, value in parameters.items()]
+        done = subprocess.run(
+            [QGIS_PROCESS, "--json", "run", f"rooftrace:{algorithm}", "--", *given],
+            env=self.environment, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        try:
+            results = json.loads(done.stdout[done.stdout.index("{") :])["results"]
+        except (ValueError, KeyError):
+            results = {}
+        return results, done.stdout + done.stderr
+
+    def script(self, text: str) -> dict[str, Any]:
+        """Run a script in the Python of QGIS and return the JSON that it prints last.
+
+        The script has no profile, and finds the command on PATH.
+        """
+        path = f"{self.folder / 'bin'}:{self.environment['PATH']}"
+        done = subprocess.run(
+            ["/usr/bin/python3", "-c", _BEFORE + text],
+            env=self.environment | {"PATH": path}, capture_output=True, text=True, check=False,
+            timeout=300, cwd=self.folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+_BEFORE = """
+import json, os, sys
+sys.path[:0] = ["/usr/share/qgis/python/plugins", os.environ["QGIS_PLUGINPATH"]]
+from qgis.core import *
+application = QgsApplication([], False)
+application.initQgis()
+from processing.core.Processing import Processing
+Processing.initialize()
+import processing
+from processing.gui.Postprocessing import handleAlgorithmResults
+from rooftrace_plugin import classFactory
+plugin = classFactory(None)
+plugin.initProcessing()
+
+def end(**found):
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # QGIS without a window sometimes crashes while it ends
+"""
+
+
+@pytest.fixture(scope="module")
+def qgis(tmp_path_factory: pytest.TempPathFactory) -> Qgis:
+    if QGIS_PROCESS is None:
+        pytest.skip("QGIS is not installed: apt-get install qgis python3-qgis")
+    folder = tmp_path_factory.mktemp("qgis")
+    generate_scene(3, shape_yx=(SIDE_PX, SIDE_PX)).write(folder, "scene")
+    # The command of this environment, which QGIS finds only by its path.
+    tool = folder / "bin" / "rooftrace"
+    tool.parent.mkdir()
+    python_path = os.environ.get("PYTHONPATH", "")
+    tool.write_text(
+        f"#!/bin/sh\nexport PYTHONPATH='{python_path}'\n"
+        f"exec '{sys.executable}' -m rooftrace \"$@\"\n"
+    )
+    tool.chmod(0o755)
+    settings = folder / "profile" / "profiles" / "default" / "QGIS" / "QGIS3.ini"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(
+        "[PythonPlugins]\nrooftrace_plugin=true\n\n"
+        f"[Processing]\nConfiguration\\ROOFTRACE_COMMAND={tool}\n"
+    )
+    (folder / "run").mkdir(mode=0o700)
+    dropped = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "DISPLAY")
+    environment = {name: text for name, text in os.environ.items() if name not in dropped}
+    environment |= {
+        "QGIS_CUSTOM_CONFIG_PATH": str(folder / "profile"),
+        "QGIS_PLUGINPATH": str(ROOT / "qgis"),
+        "QT_QPA_PLATFORM": "offscreen",
+        "XDG_RUNTIME_DIR": str(folder / "run"),
+        "PATH": "/usr/bin:/bin",
+    }
+    return Qgis(folder, environment)
+
+
+@pytest.fixture(scope="module")
+def predicted(qgis: Qgis) -> Path:
+    """The left half of the scene, predicted by QGIS."""
+    with rasterio.open(qgis.folder / "scene.tif") as image:
+        left, bottom, right, top = image.bounds
+        crs = image.crs.to_string()
+    out = qgis.folder / "predicted"
+    area = f"{left},{(left + right) / 2},{bottom},{top} [{crs}]"
+    results, log = qgis.process(
+        "predict", INPUT=qgis.folder / "scene.tif", AREA=area, CELL=10, OUTPUT=out
+    )
+    assert set(results) == {"BUILDINGS", "COUNT", "DENSITY", "MASK", "OUTPUT"}, log
+    buildings = gpd.read_file(results["BUILDINGS"])
+    assert results["COUNT"] == len(buildings) > 0
+    # Straightened outlines may leave the pixels of the area by a little.
+    assert buildings.within(box(left, bottom, (left + right) / 2, top).buffer(1)).all()
+    with rasterio.open(results["MASK"]) as mask:
+        assert (mask.read(1)[:, SIDE_PX // 2 + 1 :] == 255).all()
+        assert (mask.read(1)[:, : SIDE_PX // 2 - 1] == 255).sum() == 0
+    with rasterio.open(results["DENSITY"]) as density:
+        assert density.res == (10, 10)
+    return out
+
+
+def test_compare(qgis: Qgis, predicted: Path) -> None:
+    folder = qgis.folder
+    results, log = qgis.process(
+        "compare", NEW=predicted / "scene_buildings.gpkg", OLD=folder / "scene_truth.gpkg",
+        IMAGERY=folder / "scene.tif", KEEP=1, OUTPUT=folder / "compared",
+    )  # fmt: skip
+    assert set(results) == {"CONFLATED", "OUTPUT", "REPORT", "STATUSES"}, log
+    assert Path(results["REPORT"]).is_file()
+    compared = gpd.read_file(results["STATUSES"])
+    old = gpd.read_file(folder / "scene_truth.gpkg")
+    assert (compared["side"] == "old").sum() == len(old)
+    assert {"same", "gone"} <= set(compared["status"])
+
+
+def test_density_without_a_mask_by_zones(qgis: Qgis, predicted: Path) -> None:
+    results, log = qgis.process(
+        "density", BUILDINGS=qgis.folder / "scene_truth.gpkg",
+        ZONES=predicted / "scene_density.gpkg", OUTPUT=qgis.folder / "density",
+    )  # fmt: skip
+    assert set(results) == {"OUTPUT", "PLACES"}, log
+    zones = gpd.read_file(results["PLACES"])
+    assert zones["built_up_share"].between(0, 1).all()
+    assert zones["built_up_share"].max() > 0.3
+
+
+def test_reasons_are_in_words_of_the_dialog(qgis: Qgis) -> None:
+    results, log = qgis.process(
+        "predict", INPUT=qgis.folder / "scene.tif", GSD=50, OUTPUT=qgis.folder / "bad"
+    )
+    assert not results
+    assert "“Metres per pixel”" in log, log
+    reasons = [line for line in log.splitlines() if "“Metres per pixel”" in line]
+    assert all("--gsd" not in reason for reason in reasons)
+    assert "Traceback" not in log
+
+
+def test_missing_command_is_explained_before_the_work(qgis: Qgis, tmp_path: Path) -> None:
+    bare = qgis.environment | {"QGIS_CUSTOM_CONFIG_PATH": str(tmp_path)}
+    settings = tmp_path / "profiles" / "default" / "QGIS" / "QGIS3.ini"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[PythonPlugins]\nrooftrace_plugin=true\n")
+    results, log = Qgis(qgis.folder, bare).process(
+        "predict", INPUT=qgis.folder / "scene.tif", OUTPUT=tmp_path / "out"
+    )
+    assert not results
+    assert "was not found on PATH" in log
+    assert "pip install rooftrace" in log
+    assert not (tmp_path / "out").exists()
+
+
+def test_cancel_then_layers_with_styles(qgis: Qgis, predicted: Path) -> None:
+    """One QGIS for what needs a project, layers in memory, and a user who cancels."""
+    with rasterio.open(qgis.folder / "scene.tif") as image:
+        Image.fromarray(np.moveaxis(image.read(), 0, -1)).save(qgis.folder / "plain.png")
+    text = """
+import subprocess
+
+class Impatient(QgsProcessingFeedback):
+    texts = []
+    def setProgressText(self, text):
+        self.texts.append(text)
+        self.cancel()
+
+patient, canceled = QgsProcessingFeedback(), Impatient()
+project = QgsProject.instance()
+context = QgsProcessingContext()
+context.setProject(project)
+
+def run(name, feedback=patient, **parameters):
+    algorithm = QgsApplication.processingRegistry().algorithmById("rooftrace:" + name).create()
+    results, done = algorithm.run(parameters, context, feedback)
+    handleAlgorithmResults(algorithm, context, feedback)
+    log = feedback.textLog()
+    print(log, file=sys.stderr)
+    return results, done, log
+
+class Layer:
+    def __init__(self, name):
+        self.layer, = project.mapLayersByName(name)
+        self.shown = project.layerTreeRoot().findLayer(self.layer.id()).isVisible()
+
+pixels = QgsRasterLayer("plain.png", "plain")
+stopped = run("predict", canceled, INPUT="plain.png", GSD=0.3, OUTPUT="plain")
+running = subprocess.run(["pgrep", "-f", "[p]redict plain.png -o"], capture_output=True)
+left = pixels.extent().width() / 2
+run("predict", INPUT=pixels, GSD=0.3, OUTPUTS=[0, 1], OUTPUT="plain",
+    AREA=f"0,{left},-300,0")
+plain, mask = Layer("plain buildings"), Layer("plain mask")
+
+old = QgsVectorLayer("scene_truth.gpkg", "old", "ogr")
+memory = QgsVectorLayer("Polygon?crs=" + old.crs().authid(), "memory", "memory")
+memory.dataProvider().addFeatures([QgsFeature(feature) for feature in old.getFeatures()])
+for layer in (old, memory):
+    project.addMapLayer(layer)
+compare, done, log = run("compare", NEW=memory.id(), OLD=old.id(), OUTPUT="in memory")
+statuses = Layer("compared buildings")
+web = QgsRasterLayer("type=xyz&url=https://tiles.invalid/%7Bz%7D/%7Bx%7D/%7By%7D.png", "w", "wms")
+refused = run("predict", QgsProcessingFeedback(), INPUT=web, OUTPUT="web")
+
+manager = QgsApplication.authManager()
+manager.setMasterPassword("of the test", True)
+login = QgsAuthMethodConfig("Basic")
+login.setName("server")
+login.setConfig("username", "any")
+login.setConfig("password", "KEY")
+manager.storeAuthenticationConfig(login)
+server = run("predictonserver", QgsProcessingFeedback(), INPUT="scene.tif", OUTPUT="far",
+             SERVER="SERVER-ADDRESS", AUTH=login.id(), MIN_AREA=20)
+end(
+    stopped=stopped[0], texts=len(canceled.texts), log=stopped[2], running=running.stdout.decode(),
+    pixels=plain.layer.extent().toString(2), crs=plain.layer.crs().isValid(),
+    count=plain.layer.featureCount(), attribute=plain.layer.renderer().classAttribute(),
+    mask=[mask.shown, [one[0] for one in mask.layer.renderer().legendSymbologyItems()]],
+    rules=[rule.label() for rule in statuses.layer.renderer().rootRule().children()],
+    statuses=sorted({feature["status"] for feature in statuses.layer.getFeatures()}),
+    refused=refused, server=server,
+)
+"""
+    with running(LocalServer(_KeyRefusing)) as server:
+        found = qgis.script(text.replace("SERVER-ADDRESS", server.url))
+        path, authorization = server.received
+    assert found["stopped"] == {}
+    assert found["texts"] >= 1
+    assert "Stopped. To resume" in found["log"]
+    assert found["running"] == ""
+    # Polygons in pixels lie upon the image, which QGIS draws below 0; only the area has any.
+    left, bottom, right, top = (
+        float(number) for corner in found["pixels"].split(" : ") for number in corner.split(",")
+    )
+    assert 0 <= left < right <= SIDE_PX / 2 + 1
+    assert -301 <= bottom < top <= 0
+    assert found["count"] > 0
+    assert found["crs"] is False
+    assert found["attribute"] == "score"
+    assert found["mask"] == [False, ["background", "building"]]
+    assert {"new", "gone", "same", "moved: old outline"} <= set(found["rules"])
+    assert found["statuses"] == ["same"]
+    assert found["refused"][1] is False
+    assert "“Area”" in found["refused"][2]
+    assert found["server"][1] is False
+    assert "That key is wrong." in found["server"][2]
+    assert authorization == "Basic " + base64.b64encode(b"any:KEY").decode()
+    assert path == (
+        "/v1/jobs?filename=scene.tif&min_area=20.0&outputs=polygons&outputs=mask&outputs=density"
+    )

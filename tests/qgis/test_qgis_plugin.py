@@ -1,0 +1,310 @@
+"""The QGIS plugin, as far as it can be tested without QGIS."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import stat
+import sys
+import time
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from command_line import command
+from local_server import LocalServer, QuietHandler, running
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "qgis" / "rooftrace_plugin"
+REQUIRED = {
+    "name", "description", "about", "version", "qgisMinimumVersion", "author", "email",
+    "repository", "tracker",
+}  # fmt: skip
+"""Keys that plugins.qgis.org requires."""
+
+
+def load(name: str) -> Any:
+    """Return a module of the plugin that does not import QGIS."""
+    sys.path.insert(0, str(PLUGIN.parent))
+    try:
+        return importlib.import_module(f"rooftrace_plugin.{name}")
+    finally:
+        sys.path.remove(str(PLUGIN.parent))
+
+
+plugin_command, plugin_server = load("command"), load("server")
+
+
+def executable(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def run(
+    command: list[str], is_canceled: Any = lambda: False
+) -> tuple[dict[str, Any], list[Any], list[str]]:
+    progress: list[Any] = []
+    lines: list[str] = []
+    answer = plugin_command.run_command(
+        command, is_canceled=is_canceled, on_progress=progress.append, on_line=lines.append
+    )
+    return answer, progress, lines
+
+
+# The package.
+
+
+def test_zip_has_all_that_plugins_qgis_org_requires(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("qgis_zip", ROOT / "tools" / "qgis_plugin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    extra = {"repository": "https://e.org/r", "tracker": "https://e.org/t", "email": "m@e.org"}
+    made = tool.build_zip(tmp_path, extra)
+    again = tool.build_zip(tmp_path / "again", extra)
+    assert made.read_bytes() == again.read_bytes()
+    with zipfile.ZipFile(made) as archive:
+        names = archive.namelist()
+        metadata = archive.read("rooftrace_plugin/metadata.txt").decode()
+    kept = {
+        path.relative_to(PLUGIN.parent).as_posix()
+        for path in PLUGIN.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert set(names) == kept
+    assert {f"rooftrace_plugin/{name}" for name in ("__init__.py", "LICENSE", "icon.svg")} <= kept
+    parsed = ConfigParser(interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment, method-assign]
+    parsed.read_string(metadata)
+    general = parsed["general"]
+    assert set(general) >= REQUIRED
+    assert all(general[key].strip() for key in REQUIRED)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert general["version"] == project["version"]
+    assert general["qgisMinimumVersion"] == "3.22"
+    assert (PLUGIN / general["icon"]).is_file()
+    assert general["hasProcessingProvider"] == "yes"
+
+
+def test_styles_and_icon_are_xml() -> None:
+    styles = sorted((PLUGIN / "styles").glob("*.qml"))
+    for path in styles:
+        assert ElementTree.parse(path).getroot().tag == "qgis"
+    ElementTree.parse(PLUGIN / "icon.svg")
+    sources = "".join(path.read_text() for path in PLUGIN.glob("*.py"))
+    named = set(re.findall(r'LoadStyle\.named\(\s*"(\w+)"', sources))
+    assert named == {path.stem for path in styles}
+
+
+def test_statuses_and_attributes_of_the_styles_exist() -> None:
+    from rooftrace.vector.compare import STATUSES
+
+    text = (PLUGIN / "styles" / "compare.qml").read_text().replace("&quot;", '"')
+    assert set(re.findall(r"\"status\" = '(\w+)'", text.replace("&apos;", "'"))) == set(STATUSES)
+
+
+def test_plugin_imports_nothing_of_rooftrace() -> None:
+    allowed = {"qgis", "processing", *sys.stdlib_module_names}
+    for path in PLUGIN.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+# The command.
+
+
+def test_progress_of_a_real_command_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    for name in "ab":
+        Image.new("L", (8, 8), 255).save(tmp_path / f"{name}.png")
+    call = ("density", tmp_path, "--by-image", "-o", tmp_path / "shares", "--json")
+    monkeypatch.setenv("ROOFTRACE_PROGRESS", "json")
+    done = command(*call)
+    assert done.code == 0, done.out
+    found = [plugin_command.parse_progress(line) for line in done.err.splitlines()]
+    assert found
+    assert None not in found
+    assert (found[-1].step, found[-1].share) == ("density", 1.0)
+    monkeypatch.setenv("ROOFTRACE_PROGRESS", "yes")
+    done = command(*call)
+    assert done.code == 2
+    assert "ROOFTRACE_PROGRESS" in done.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "note: text",
+        '{"progress"',
+        '{"progress": 3}',
+        '{"progress": {"step": "a", "share": {}}}',
+    ],
+)
+def test_other_lines_are_no_progress(line: str) -> None:
+    assert plugin_command.parse_progress(line) is None
+
+
+def test_answer_progress_and_log_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", "/of/qgis")
+    monkeypatch.setenv("PROJ_LIB", "/of/qgis")
+    record = '{"progress": {"step": "predict", "done": 1, "total": 4, "share": 0.25, "text": "é"}}'
+    tool = executable(
+        tmp_path / "tool",
+        f"echo '{record}' >&2; echo careful >&2\n"
+        'echo "{\\"home\\": \\"$PYTHONHOME$PROJ_LIB\\",'
+        ' \\"arguments\\": \\"$*\\", \\"asked\\": \\"$ROOFTRACE_PROGRESS\\"}"',
+    )
+    answer, progress, lines = run([tool, "predict", "a b"])
+    assert answer == {"home": "", "arguments": "predict a b --json", "asked": "json"}
+    assert progress == [("predict", 0.25, "é")]
+    assert lines == ["careful"]
+
+
+def test_error_of_a_command_has_its_words(tmp_path: Path) -> None:
+    error = json.dumps({"error": {"type": "DataError", "message": "It is bad.", "remedy": "Mend."}})
+    tool = executable(tmp_path / "tool", f"echo '{error}'; exit 3")
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"^It is bad\. Mend\.$"):
+        run([tool])
+    tool = executable(tmp_path / "crash", "echo Segmentation >&2; kill -9 $$")
+    with pytest.raises(
+        plugin_command.RooftraceProblem, match=r"(?s)signal 9.*memory.*Segmentation"
+    ):
+        run([tool])
+
+
+def test_cancel_is_ctrl_c_for_the_whole_group(tmp_path: Path) -> None:
+    # Both have their traps when this one says that it has started.
+    inner = (
+        f"trap 'echo inner >> {tmp_path}/seen; exit' INT; echo started > {tmp_path}/started; "
+        "while :; do sleep 0.05; done"
+    )
+    executable(tmp_path / "inner", inner)
+    tool = executable(
+        tmp_path / "tool",
+        # A shell lets its background jobs ignore Ctrl-C.
+        f"trap 'echo outer >> {tmp_path}/seen; wait; exit 130' INT; "
+        f'{sys.executable} -c "import signal, subprocess as s; '
+        "signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        f"s.Popen(['{tmp_path}/inner'])\"; while :; do sleep 0.05; done",
+    )
+    with pytest.raises(plugin_command.Canceled):
+        run([tool], is_canceled=(tmp_path / "started").exists)
+    deadline = time.monotonic() + 10
+    while len(seen := sorted((tmp_path / "seen").read_text().split())) < 2:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.02)
+    assert seen == ["inner", "outer"]
+
+
+def test_command_that_ignores_ctrl_c_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin_command, "_STOP_S", 0.1)
+    monkeypatch.setattr(plugin_command, "_STOP_AGAIN_S", 0.1)
+    tool = executable(
+        tmp_path / "tool",
+        f"trap '' INT; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done",
+    )
+    with pytest.raises(plugin_command.Canceled):
+        run([tool], is_canceled=(tmp_path / "pid").exists)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_missing_command_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"(?s)PATH.*pip install.*Providers"):
+        plugin_command.find_command("")
+    with pytest.raises(plugin_command.RooftraceProblem, match="is a folder"):
+        plugin_command.find_command(str(tmp_path))
+    tool = executable(tmp_path / "rooftrace", "echo 0.1.0")
+    assert plugin_command.find_command("") == tool
+
+
+def test_old_and_foreign_commands_are_refused(tmp_path: Path) -> None:
+    old = executable(tmp_path / "old", "echo 0.0.9")
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"0\.0\.9.*needs 0\.1\.0.*upgrade"):
+        plugin_command.check_version(old)
+    foreign = executable(tmp_path / "foreign", "echo hello")
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"is not a rooftrace that works"):
+        plugin_command.check_version(foreign)
+    new = executable(tmp_path / "new", "echo 0.10.0rc1")
+    assert plugin_command.check_version(new) == "0.10.0rc1"
+
+
+# A server.
+
+
+class _Redirecting(QuietHandler):
+    """Handler that sends uploads elsewhere, and answers other requests without JSON."""
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.server.received = self.rfile.read(length), self.headers["Authorization"]
+        if self.path.startswith("/refused"):
+            body = json.dumps({"detail": "The key is missing.", "remedy": "Send it."}).encode()
+            self.send_response(401)
+        else:
+            body = b"no json"
+            self.send_response(302 if self.path.startswith("/moved") else 202)
+            self.send_header("Location", "http://elsewhere.invalid/")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/moved", "302.* enter the final address"),
+        ("/refused", r"^The key is missing\. Send it\. Choose an authentication"),
+        ("", "did not answer as a rooftrace server"),
+    ],
+)
+def test_answers_of_a_server_are_explained(tmp_path: Path, path: str, reason: str) -> None:
+    (tmp_path / "a.tif").write_bytes(bytes(100_000))
+    seen: list[Any] = []
+    with running(LocalServer(_Redirecting)) as server:
+        client = plugin_server.Server(server.url + path, {"Authorization": "K"}, lambda: False)
+        with pytest.raises(plugin_command.RooftraceProblem, match=reason):
+            client.predict(tmp_path / "a.tif", tmp_path / "out", {}, seen.append)
+        assert server.received == (bytes(100_000), "K")
+    assert seen[0].step == "upload"
+    assert not (tmp_path / "out").exists()
+
+
+def test_addresses_that_are_no_server(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"x")
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"expected an address such as"):
+        plugin_server.Server("localhost", {}, lambda: False)
+    client = plugin_server.Server("http://127.0.0.1:9", {}, lambda: False)
+    with pytest.raises(plugin_command.RooftraceProblem, match=r"does not answer.* rooftrace serve"):
+        client.predict(tmp_path / "a.tif", tmp_path / "out", {}, lambda _: None)
+    canceled = plugin_server.Server("http://127.0.0.1:9", {}, lambda: True)
+    with running(LocalServer(_Redirecting)) as server:
+        canceled = plugin_server.Server(server.url, {}, lambda: True)
+        with pytest.raises(plugin_command.Canceled):
+            canceled.predict(tmp_path / "a.tif", tmp_path / "out", {}, lambda _: None)

@@ -1,0 +1,215 @@
+"""Live video over HTTP: its page, the cameras, and viewers of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("av")
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from rooftrace.app.live import router as routing
+from rooftrace.app.live.router import live_router
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.rest.problems import install_problems
+from rooftrace.service.live import CameraSource, LiveCameras
+from video_files import town, write_video
+
+PATIENCE_S = 120
+STREAM = "/live/cameras/0/stream"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("live") / "flight.mp4"
+    return write_video(path, map(town, range(12)), rate=100)
+
+
+@pytest.fixture
+def cameras(clip: Path) -> Iterator[LiveCameras]:
+    predictor = Predictor(tiny_bundle(), PointwiseEngine())
+    made = LiveCameras([CameraSource("yard", str(clip))], predictor, max_viewers=2)
+    yield made
+    made.close(PATIENCE_S)
+
+
+@pytest.fixture
+def app(cameras: LiveCameras) -> FastAPI:
+    app = FastAPI()
+    install_problems(app)
+    app.include_router(live_router(cameras))
+    return app
+
+
+class Viewer:
+    """A viewer at the end of a connection, who reads one message when asked."""
+
+    def __init__(self) -> None:
+        self.start: dict[str, Any] = {}
+        self.held = 0
+        self._place: asyncio.Queue[bytes] = asyncio.Queue(1)
+        self._gone = asyncio.Event()
+
+    async def send(self, message: Any) -> None:
+        """Receive a message as a server does, which waits while the viewer does not read."""
+        if message["type"] == "http.response.start":
+            self.start = message
+            return
+        self.held += 1
+        await self._place.put(message.get("body", b""))
+        self.held -= 1
+
+    async def receive(self) -> dict[str, Any]:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def read(self) -> bytes:
+        return await asyncio.wait_for(self._place.get(), PATIENCE_S)
+
+    async def picture(self) -> bytes:
+        """Return the next picture; the first message is the first boundary."""
+        while b"\xff\xd8" not in (part := await self.read()):
+            pass
+        return part
+
+    def leave(self) -> None:
+        self._gone.set()
+
+
+@asynccontextmanager
+async def viewing(app: FastAPI, **headers: str) -> AsyncIterator[Viewer]:
+    viewer = Viewer()
+    named = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {
+        "type": "http", "method": "GET", "path": STREAM, "raw_path": STREAM.encode(),
+        "query_string": b"", "root_path": "", "scheme": "http", "server": ("localhost", 80),
+        "client": ("127.0.0.1", 1), "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "headers": [(b"host", b"localhost"), *named],
+    }  # fmt: skip
+    task = asyncio.create_task(app(scope, viewer.receive, viewer.send))  # type: ignore[arg-type]
+    try:
+        yield viewer
+    finally:
+        viewer.leave()
+        await asyncio.wait_for(task, PATIENCE_S)
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not fact():
+            await asyncio.sleep(0.002)
+
+
+def run(work: Awaitable[None]) -> None:
+    async def wrapped() -> None:
+        await work
+
+    asyncio.run(wrapped())
+
+
+def test_the_page_and_its_files(app: FastAPI) -> None:
+    client = TestClient(app)
+    page = client.get("/live")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in ("live.js", "live.css"):
+        assert f"live/static/{name}" in page.text
+        assert client.get(f"/live/static/{name}").status_code == 200
+    assert client.get("/live/static/router.py").status_code == 404
+
+
+def test_cameras_are_listed_without_their_sources(app: FastAPI, clip: Path) -> None:
+    answer = TestClient(app).get("/live/cameras")
+    camera = answer.json()["cameras"][0]
+    assert (camera["name"], camera["state"], camera["viewers"]) == ("yard", "idle", 0)
+    assert str(clip) not in answer.text
+
+
+def test_only_listed_cameras_are_shown_and_only_to_own_pages(
+    app: FastAPI, cameras: LiveCameras
+) -> None:
+    client = TestClient(app)
+    assert client.get("/live/cameras/1/stream").json()["type"] == "/problems/not-found"
+    assert client.get("/live/cameras/-1/stream").status_code == 404
+    assert client.get("/live/cameras/rtsp:%2F%2Fhost/stream").status_code in (404, 422)
+    for site in ("cross-site", "same-site"):
+        answer = client.get(STREAM, headers={"Sec-Fetch-Site": site})
+        assert answer.json()["type"] == "/problems/foreign-origin"
+    assert client.head(STREAM).status_code == 405
+    assert cameras.cameras[0].figures().frames == 0
+
+
+def test_two_viewers_share_a_camera_which_stops_without_them(
+    app: FastAPI, cameras: LiveCameras
+) -> None:
+    camera = cameras.cameras[0]
+
+    async def watch() -> None:
+        async with viewing(app, **{"sec-fetch-site": "same-origin"}) as one:
+            picture = await one.picture()
+            assert dict(one.start["headers"])[b"content-type"].startswith(b"multipart/x-mixed")
+            assert picture.startswith(b"Content-Type: image/jpeg\r\n")
+            assert picture.endswith(b"\r\n--rooftrace-frame\r\n")
+            async with viewing(app) as other:
+                await other.picture()
+                assert camera.viewers == 2
+                async with viewing(app) as third:
+                    refusal = await third.read()
+                assert third.start["status"] == 429
+                assert b"2 viewers watch" in refusal
+            await until(lambda: camera.viewers == 1)
+            assert await one.picture() != picture
+        await until(lambda: camera.figures().state == "idle")
+
+    run(watch())
+    assert camera.figures().latency_ms is None
+
+
+def test_a_viewer_that_does_not_read_holds_one_picture_and_delays_no_other(
+    app: FastAPI, cameras: LiveCameras, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = cameras.cameras[0]
+
+    async def watch() -> None:
+        async with viewing(app) as slow, viewing(app) as quick:
+            await quick.picture()
+            await until(lambda: slow.held == 1)
+            for _ in range(5):
+                await quick.picture()
+            assert slow.held == 1
+            # When it reads again, it gets what it held and then the newest picture.
+            await slow.picture()
+            await until(lambda: slow.held == 1)
+
+    run(watch())
+    monkeypatch.setattr(routing, "_STALLED_S", 0.01)
+
+    async def stall() -> None:
+        async with viewing(app):
+            await until(lambda: camera.viewers == 1)
+            await until(lambda: camera.viewers == 0)
+
+    run(stall())
+
+
+def test_viewers_leave_when_the_server_stops(app: FastAPI, cameras: LiveCameras) -> None:
+    async def watch() -> None:
+        async with viewing(app) as viewer:
+            await viewer.picture()
+            cameras.close()
+            while await viewer.read():
+                pass
+        async with viewing(app) as late:
+            assert b"stopping" in await late.read()
+
+    run(watch())

@@ -1,0 +1,176 @@
+"""A comparison on the map: its images, its layers and its statuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import shapely.affinity
+
+pytest.importorskip("fastapi")
+
+from affine import Affine
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pyproj import CRS
+
+from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.review import review_router
+from rooftrace.app.map.router import map_router
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.flows.compare.page import COLOURS
+from rooftrace.flows.compare.run import run_compare
+from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.io.web_mercator import unit_position
+from rooftrace.rest.problems import install_problems
+from rooftrace.testing import generate_scene
+from rooftrace.vector.compare import STATUSES
+
+LEFT, TOP = 524_000, 9_318_000
+GRID = GeoGrid((128, 128), Affine(0.5, 0, LEFT, 0, -0.5, TOP), CRS(32736))
+HOUSES = [shapely.box(LEFT + x, TOP - 20, LEFT + x + 8, TOP - 10) for x in (5, 20, 35, 50)]
+COMPARE = "/map/folders/out--compared/images/compare"
+
+
+def write_date(folder: Path, name: str, houses: list[Any]) -> Path:
+    """Results of one date of the scene, and its image beside the folder."""
+    folder.mkdir(exist_ok=True)
+    scene = generate_scene(1, (128, 128), 0.5)
+    image, _ = scene.write(folder.parent, name)
+    with mask_sink(folder / f"{name}_mask.tif", scene.grid) as sink:
+        sink.write(Window.whole(scene.grid.shape), np.zeros(scene.grid.shape, np.uint8))
+    moved = [
+        shapely.affinity.translate(
+            one, scene.grid.bounds_xy[0] - LEFT, scene.grid.bounds_xy[3] - TOP
+        )
+        for one in houses
+    ]
+    buildings = Footprints(
+        np.array(moved), np.full(len(houses), 0.9, np.float32), np.full(len(houses), 80.0),
+        scene.grid.crs,
+    )  # fmt: skip
+    write_footprints(folder / f"{name}_buildings.gpkg", buildings)
+    record = {"outputs": [{"input": str(image), "mask": f"{name}_mask.tif"}]}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder / f"{name}_buildings.gpkg"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A comparison in which two buildings are the same, one is new and two are gone."""
+    south = [shapely.affinity.translate(house, 0, -20) for house in HOUSES[:2]]
+    new = write_date(tmp_path / "out", "today", HOUSES[:3])
+    old = write_date(tmp_path / "before", "then", [*HOUSES[:2], *south])
+    run_compare(new, old, tmp_path / "out" / "compared")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def client(folder: Path) -> TestClient:
+    app = FastAPI()
+    install_problems(app)
+    app.include_router(map_router(FolderCatalogue([folder])))
+    app.include_router(review_router(FolderCatalogue([folder])))
+    return TestClient(app)
+
+
+def count(client: TestClient, **chosen: str) -> Any:
+    world = {"west": -180, "south": -85, "east": 180, "north": 85}
+    return client.get(f"{COMPARE}/count", params=world | chosen).json()
+
+
+def test_a_comparison_below_a_results_folder_is_listed(client: TestClient) -> None:
+    assert client.get("/map/folders").json() == [
+        {"id": "out", "title": "out"}, {"id": "out--compared", "title": "compared"}
+    ]  # fmt: skip
+    reported = client.get("/map/folders/out--compared").json()
+    assert (reported["state"], reported["images"]) == (
+        "ready", [{"name": "compare", "buildings": None}]
+    )  # fmt: skip
+
+
+def test_statuses_are_classes_with_the_colours_of_the_report(client: TestClient) -> None:
+    scene = client.get(COMPARE).json()
+    found = {name: scene["buildings"]["class_counts"][index]
+             for index, name in scene["buildings"]["classes"].items()}  # fmt: skip
+    assert found == {"same": 4, "new": 1, "gone": 2}
+    assert scene["colours"] == {
+        index: COLOURS[name] for index, name in scene["buildings"]["classes"].items()
+    }
+    assert scene["comparison"] == {"new": "today_buildings.gpkg", "old": "then_buildings.gpkg"}
+    assert scene["buildings"]["scores"] is None
+
+
+def test_both_images_are_shown(client: TestClient) -> None:
+    scene = client.get(COMPARE).json()
+    assert scene["image"]["kind"] == "image"
+    west, south, east, north = scene["old"]["bounds"]
+    x, y = unit_position((west + east) / 2, (south + north) / 2)
+    for layer in ("image", "old"):
+        tile = client.get(f"{COMPARE}/{layer}/19/{int(x * 2**19)}/{int(y * 2**19)}")
+        assert tile.headers["content-type"] == "image/webp"
+        assert len(tile.content) > 1000
+
+
+def test_filters_by_status_and_layer(client: TestClient) -> None:
+    new, gone = (str(STATUSES.index(name)) for name in ("new", "gone"))
+    assert count(client)["shown"] == 7
+    assert count(client, kinds=f"{new},{gone}")["shown"] == 3
+    assert count(client, side="old")["shown"] == 4
+    nothing = count(client, kinds="")
+    assert (nothing["shown"], nothing["bounds"]) == (0, None)
+    west, south, east, north = count(client, kinds=new)["bounds"]
+    assert 0 < east - west < 2e-4
+    assert 0 < north - south < 2e-4
+    assert client.get(f"{COMPARE}/cells/0/0/0?kinds=a").status_code == 422
+    merged = client.get(f"{COMPARE}/cells/14/0/0", params={"kinds": new})
+    assert merged.headers["etag"] != client.get(f"{COMPARE}/cells/14/0/0").headers["etag"]
+
+
+def test_layers_whose_images_are_not_known(folder: Path, client: TestClient) -> None:
+    record = folder / "compared" / "compare.json"
+    record.write_text("{}")
+    scene = client.get(COMPARE).json()
+    assert (scene["image"], scene["old"]) == (None, None)
+    assert scene["comparison"] == {"new": "new", "old": "old"}
+    # The buildings say where it is.
+    west, _, east, _ = scene["bounds"]
+    assert 2e-4 < east - west < 2e-3
+
+
+def test_images_that_were_compared_themselves(folder: Path, client: TestClient) -> None:
+    record = folder / "compared" / "compare.json"
+    record.write_text(json.dumps({"new": "today.tif", "old": "gone.tif"}))
+    scene = client.get(COMPARE).json()
+    assert scene["image"] is None
+    (folder / "today.tif").hardlink_to(folder.parent / "today.tif")
+    record.write_text(json.dumps({"new": "today.tif", "old": "today_mask.tif"}))
+    (folder / "compared" / "compare.gpkg").touch()
+    scene = client.get(COMPARE).json()
+    assert scene["image"]["kind"] == "image"
+    assert scene["old"] is not None
+
+
+def test_a_comparison_is_not_reviewed_itself(client: TestClient) -> None:
+    answer = client.get("/v1/results/out--compared/images/compare/review")
+    assert answer.status_code == 404
+    assert "no buildings" in answer.text
+
+
+def test_a_layer_of_another_tool(folder: Path, client: TestClient) -> None:
+    layer = folder / "compared" / "compare.gpkg"
+    layer.unlink()
+    other = Footprints(np.array(HOUSES[:1]), np.ones(1, np.float32), np.full(1, 80.0), GRID.crs)
+    write_footprints(layer, other)
+    scene = client.get(COMPARE).json()
+    assert scene["buildings"] is None
+    assert "has no" in scene["notes"][-1]
+    layer.unlink()
+    write_footprints(layer, Footprints(np.array(HOUSES[:1]), np.ones(1, np.float32),
+                                       np.full(1, 80.0), None))  # fmt: skip
+    assert "no coordinate system" in client.get(COMPARE).json()["detail"]

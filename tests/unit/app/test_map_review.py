@@ -1,0 +1,358 @@
+"""The review of a results folder over HTTP."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import shapely.affinity
+
+pytest.importorskip("fastapi")
+
+from affine import Affine
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pyproj import CRS
+
+from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.review import review_router
+from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.flows.compare.run import CompareOptions, run_compare
+from rooftrace.io.masks import mask_sink
+from rooftrace.io.vector_read import VectorFile
+from rooftrace.io.vector_write import write_footprints
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.rest.problems import install_problems
+from rooftrace.service.review import store as store_module
+from rooftrace.service.review.store import PROPOSED
+from rooftrace.testing import generate_scene
+
+GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
+SCORES = (0.95, 0.4, 0.6, 0.8)
+LEFT, TOP = 524_000, 9_318_000
+HOUSES = [shapely.box(LEFT + x, TOP - 20, LEFT + x + 8, TOP - 10) for x in (5, 20, 35, 50)]
+TOWN = "/v1/results/out/images/town/review"
+
+
+def write_results(folder: Path, grid: GeoGrid = GRID, houses: list[Any] = HOUSES) -> None:
+    folder.mkdir(exist_ok=True)
+    generate_scene(1, (128, 128), 0.5).write(folder.parent, "town")
+    with mask_sink(folder / "town_mask.tif", grid) as sink:
+        sink.write(Window.whole(grid.shape), np.zeros(grid.shape, np.uint8))
+    buildings = Footprints(
+        np.array(houses), np.array(SCORES, np.float32), np.array([80.0] * 4), grid.crs,
+        perimeter_m=np.array([36.0] * 4),
+    )  # fmt: skip
+    write_footprints(folder / "town_buildings.gpkg", buildings)
+    record = {"outputs": [{"mask": "town_mask.tif"}], "options": {"threshold": 0.45}}
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_results(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def client_of(folder: Path) -> TestClient:
+    app = FastAPI()
+    install_problems(app)
+    app.include_router(review_router(FolderCatalogue([folder])))
+    return TestClient(app)
+
+
+@pytest.fixture
+def client(folder: Path) -> TestClient:
+    return client_of(folder)
+
+
+def decide(client: TestClient, action: str, *seen: tuple[int, int], **more: Any) -> Any:
+    body = {
+        "action": action, "reviewer": "Ada",
+        "buildings": [{"id": number, "revision": revision} for number, revision in seen], **more,
+    }  # fmt: skip
+    return client.post(f"{TOWN}/changes", json=body)
+
+
+def following(client: TestClient, **query: Any) -> int | None:
+    found = client.get(f"{TOWN}/next", params=query).json()["building"]
+    return None if found is None else found["id"]
+
+
+def test_the_most_doubtful_come_first(client: TestClient) -> None:
+    order = [following(client)]
+    for _ in range(4):
+        order.append(following(client, start=order[-1]))
+    # Scores 0.4, 0.6, 0.8 and 0.95 against the threshold 0.45; then it begins again.
+    assert order == [2, 3, 4, 1, 2]
+    assert following(client, start=2, backwards=True) == 1
+    assert following(client, status="rejected") is None
+    decide(client, "reject", (3, 0))
+    assert following(client, start=2) == 4
+    assert following(client, status="rejected") == 3
+    assert following(client, status="accepted") is None
+
+
+def test_what_a_comparison_doubts_comes_first(client: TestClient, folder: Path) -> None:
+    old = Footprints(
+        np.array([HOUSES[0], HOUSES[1], HOUSES[3]]), np.ones(3, np.float32), np.full(3, 80.0),
+        GRID.crs,
+    )  # fmt: skip
+    write_footprints(folder.parent / "old.gpkg", old)
+    compare = folder / "compared"
+    run_compare(folder / "town_buildings.gpkg", folder.parent / "old.gpkg", compare)
+    first = client.get(f"{TOWN}/next").json()["building"]
+    assert (first["id"], first["compared"]) == (3, "new")
+    assert following(client, start=3) == 2
+    (compare / "compare.json").unlink()
+    assert following(client) == 2
+
+
+def test_gone_buildings_of_a_comparison_are_decided(
+    client: TestClient, folder: Path, tmp_path: Path
+) -> None:
+    lost = [shapely.affinity.translate(house, 0, -20) for house in HOUSES[:3]]
+    outside = shapely.affinity.translate(HOUSES[0], 500)
+    old = Footprints(
+        np.array([*HOUSES, *lost, outside]), np.ones(8, np.float32), np.full(8, 80.0), GRID.crs
+    )
+    write_footprints(folder.parent / "old.gpkg", old)
+    compared = folder / "compared"
+
+    def compare() -> None:
+        run_compare(
+            folder / "town_buildings.gpkg", folder.parent / "old.gpkg", compared,
+            CompareOptions(imagery=(folder / "town_mask.tif",)),
+        )  # fmt: skip
+
+    compare()
+    first = client.get(f"{TOWN}/next").json()["building"]
+    assert (first["compared"], first["row"], first["score"]) == ("gone", None, None)
+    assert client.get(TOWN).json()["counts"]["total"] == 7
+    queue = [first["id"]]
+    for _ in range(6):
+        queue.append(following(client, start=queue[-1]))
+    assert sorted(number for number in queue if number < PROPOSED) == [1, 2, 3, 4]
+    still, truly, undecided = queue[:3]
+    assert decide(client, "accept", (still, 0)).json()["buildings"][0]["status"] == "added"
+    assert decide(client, "reject", (truly, 0)).json()["buildings"][0]["status"] == "rejected"
+    assert following(client) == undecided
+    # The numbers of added buildings go on from those of the prediction.
+    ring = outline_of(client, 3)["coordinates"][0]
+    drawn = {"type": "Polygon", "coordinates": [[[x, y - 1e-4] for x, y in ring]]}
+    assert decide(client, "add", outline=drawn).json()["buildings"][0]["id"] == 5
+    counts = client.get(TOWN).json()["counts"]
+    assert (counts["total"], counts["open"], counts["added"], counts["rejected"]) == (8, 5, 2, 1)
+
+    def exported(treated: str) -> list[tuple[int, str]]:
+        path = tmp_path / "labels.gpkg"
+        path.write_bytes(client.get(f"{TOWN}/export", params={"open": treated}).content)
+        names = ("id", "review", "class") if treated == "ignore" else ("id", "review")
+        values = VectorFile(path).read(names, typed=True).values
+        return list(zip(values["id"].tolist(), values[names[-1]].tolist()))
+
+    assert exported("leave-out") == [(still, "added"), (5, "added")]
+    assert [number for number, _ in exported("include")] == [1, 2, 3, 4, still, 5]
+    assert dict(exported("ignore"))[undecided] == "ignore"
+    # Another comparison gives the same numbers, and undo opens the building again.
+    compare()
+    assert following(client) == undecided
+    client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
+    client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
+    assert {following(client), following(client, start=following(client))} == {truly, undecided}
+    assert decide(client, "accept", (truly, 5)).status_code == 200
+    # Without its layers the comparison says nothing; what was decided stays.
+    (compared / "compare.gpkg").unlink()
+    compared.joinpath("compare.json").touch()
+    counts = client.get(TOWN).json()["counts"]
+    assert (counts["total"], counts["added"]) == (6, 2)
+
+
+def test_accept_reject_and_undo(client: TestClient, folder: Path) -> None:
+    before = (folder / "town_buildings.gpkg").read_bytes()
+    answer = decide(client, "accept", (1, 0)).json()
+    assert answer["buildings"][0]["status"] == "accepted"
+    decide(client, "reject", (2, 0), (3, 0))
+    state = client.get(TOWN).json()
+    assert state["counts"] == {
+        "total": 4, "reviewed": 3, "open": 1, "accepted": 1, "rejected": 2, "changed": 0,
+        "added": 0,
+    }  # fmt: skip
+    assert [(one["id"], one["row"]) for one in state["buildings"]] == [(1, 0), (2, 1), (3, 2)]
+    assert state["buildings"][0]["outline"] is None
+    assert [one["id"] for one in client.get(TOWN, params={"after": 1}).json()["buildings"]] == [
+        2,
+        3,
+    ]
+    undone = client.post(f"{TOWN}/undo", json={"reviewer": "Ada"}).json()
+    assert [one["status"] for one in undone["buildings"]] == ["open", "open"]
+    assert client.post(f"{TOWN}/undo", json={"reviewer": "Bo"}).json()["buildings"] == []
+    assert (folder / "town_buildings.gpkg").read_bytes() == before
+
+
+def test_another_server_goes_on_where_one_ended(client: TestClient, folder: Path) -> None:
+    decide(client, "accept", (1, 0))
+    state = client_of(folder).get(TOWN).json()
+    assert (state["revision"], state["counts"]["accepted"]) == (1, 1)
+
+
+def test_a_conflict_shows_the_state_of_the_other(client: TestClient) -> None:
+    decide(client, "accept", (1, 0))
+    answer = decide(client, "reject", (1, 0))
+    assert answer.status_code == 409
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["type"] == "/problems/review-conflict"
+    assert "Ada has changed building 1" in problem["detail"]
+    (other,) = problem["buildings"]
+    assert (other["status"], other["revision"], other["reviewer"]) == ("accepted", 1, "Ada")
+    assert decide(client, "reject", (1, 1)).status_code == 200
+
+
+def test_a_file_that_another_program_holds(
+    client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_WAIT_S", 0.05)
+    decide(client, "accept", (1, 0))
+    other = sqlite3.connect(folder / "town_review.gpkg", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    answer = decide(client, "accept", (2, 0))
+    other.close()
+    assert answer.status_code == 423
+    assert answer.json()["detail"].startswith("town_review.gpkg is held by another program")
+    assert decide(client, "accept", (2, 0)).status_code == 200
+
+
+def outline_of(client: TestClient, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"{TOWN}/buildings/{number}").json()["outline"]
+    return found
+
+
+def test_one_corner_is_moved(client: TestClient) -> None:
+    outline = outline_of(client, 1)
+    ring = [list(xy) for xy in outline["coordinates"][0]]
+    ring[1][0] += 1e-5
+    outline["coordinates"] = [ring]
+    answer = decide(client, "redraw", (1, 0), outline=outline)
+    assert answer.json()["buildings"][0]["status"] == "changed"
+    state = client.get(TOWN).json()["buildings"]
+    assert state[0]["outline"]["type"] == "Polygon"
+    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    (feature,) = data["features"]
+    assert feature["properties"]["review"] == "changed"
+    assert feature["properties"]["perimeter_m"] is None
+    # The house has 8 × 10 metres, and a corner was moved by 1.1 m.
+    assert feature["properties"]["area_m2"] == pytest.approx(80, abs=6)
+    assert feature["properties"]["area_m2"] != 80
+
+
+def test_the_same_outline_again_is_no_change(client: TestClient) -> None:
+    answer = decide(client, "redraw", (1, 0), outline=outline_of(client, 1))
+    assert answer.json()["buildings"][0]["status"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("action", "seen", "more", "status", "words"),
+    [
+        ("redraw", [(1, 0)], {}, 422, "needs outline"),
+        ("accept", [], {}, 422, "expected 1 to 1000"),
+        ("add", [(1, 0)], {}, 422, "expected 0"),
+        ("accept", [(99, 0)], {}, 409, "not there any more"),
+        ("accept", [(1, 0)], {"reviewer": "  "}, 422, "reviewer"),
+        ("paint", [(1, 0)], {}, 422, "action"),
+        ("add", [], {"outline": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 0]]]}},
+         422, "outline"),
+        ("add", [], {"outline": {"type": "Polygon",
+         "coordinates": [[[0, 0], [1e-4, 0], [0, 1e-4], [0, 0]]]}}, 422, "outside of the scene"),
+        ("add", [], {"outline": {"type": "Polygon",
+         "coordinates": [[[0, 90], [1, 90], [0, -90], [0, 0]]]}}, 422, "outline"),
+    ],
+)  # fmt: skip
+def test_changes_that_are_refused(
+    client: TestClient, folder: Path, action: str, seen: list[Any], more: Any, status: int,
+    words: str,
+) -> None:  # fmt: skip
+    answer = decide(client, action, *seen, **more)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    assert client.get(TOWN).json()["revision"] == 0
+
+
+def test_names_are_looked_up(client: TestClient) -> None:
+    for address in ("/v1/results/x/images/town/review", "/v1/results/out/images/x/review"):
+        answer = client.get(address)
+        assert answer.status_code == 404
+        assert answer.json()["type"] == "/problems/not-found"
+    assert client.get(f"{TOWN}/buildings/99").status_code == 404
+
+
+def test_new_predictions_do_not_take_over_an_old_review(client: TestClient, folder: Path) -> None:
+    decide(client, "accept", (1, 0))
+    same = (folder / "town_buildings.gpkg").read_bytes()
+    write_results(folder, houses=HOUSES[::-1])
+    answer = client.get(TOWN)
+    assert answer.status_code == 422
+    assert "predicted again" in answer.json()["detail"]
+    (folder / "town_buildings.gpkg").write_bytes(same)
+    assert client.get(TOWN).json()["counts"]["accepted"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:The given matrix")
+def test_a_flat_scene(tmp_path: Path) -> None:
+    houses = [shapely.box(x, 20, x + 8, 30) for x in (5, 20, 35, 50)]
+    write_results(tmp_path / "out", GeoGrid((128, 128), Affine.identity()), houses)
+    client = client_of(tmp_path / "out")
+    answer = decide(client, "redraw", (1, 0), outline=outline_of(client, 1)).json()
+    assert answer["buildings"][0]["status"] == "accepted"
+    data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
+    assert shapely.geometry.shape(data["features"][0]["geometry"]).bounds == (5, 20, 13, 30)
+
+
+def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:
+    decide(client, "accept", (1, 0))
+    decide(client, "reject", (2, 0))
+    ring = outline_of(client, 3)["coordinates"][0]
+    south = [[x, y - 1.5e-4] for x, y in ring]
+    made = decide(client, "add", outline={"type": "Polygon", "coordinates": [south]})
+    assert made.json()["buildings"][0]["id"] == 5
+    for treated, ids in (("leave-out", [1, 5]), ("include", [1, 3, 4, 5])):
+        answer = client.get(f"{TOWN}/export", params={"open": treated})
+        assert answer.headers["content-disposition"].endswith('"town_reviewed.gpkg"')
+        path = tmp_path / "labels.gpkg"
+        path.write_bytes(answer.content)
+        read = VectorFile(path).read(("id", "review", "score", "reviewer"), typed=True)
+        assert read.values["id"].tolist() == ids
+        assert read.crs == GRID.crs
+    assert read.values["review"].tolist() == ["accepted", "open", "open", "added"]
+    assert read.values["reviewer"].tolist() == ["Ada", None, None, "Ada"]
+    assert np.isnan(read.values["score"][-1])
+    # An open building has the coordinates of the prediction.
+    assert shapely.equals_exact(read.geometry[1], HOUSES[2])
+    source = open_source(SourceConfig(path=str(path), images=str(folder / "town_mask.tif")))
+    (scene,) = source
+    assert scene.label is not None
+    # 8 × 10 m are 320 pixels of half a metre.
+    assert scene.label.read().data.sum() == pytest.approx(4 * 320, abs=20)
+
+
+def test_open_buildings_can_be_unknown_ground_in_labels(
+    client: TestClient, folder: Path, tmp_path: Path
+) -> None:
+    decide(client, "accept", (1, 0))
+    decide(client, "reject", (2, 0))
+    path = tmp_path / "labels.geojson"
+    query = {"open": "ignore", "format": "geojson"}
+    path.write_bytes(client.get(f"{TOWN}/export", params=query).content)
+    (scene,) = open_source(SourceConfig(path=str(path), images=str(folder / "town_mask.tif")))
+    assert scene.label is not None
+    mask = scene.label.read()
+    # House 1 is a building, house 2 is ground, houses 3 and 4 are unknown.
+    at = [(30, 25), (30, 50), (30, 80), (30, 110)]
+    assert [bool(mask.valid[place]) for place in at] == [True, True, False, False]
+    assert [int(mask.data[place]) for place in at[:2]] == [1, 0]

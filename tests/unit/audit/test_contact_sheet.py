@@ -1,0 +1,97 @@
+"""The choice of scenes on contact sheets, and their pictures."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rooftrace.audit.page import choose_scenes, draw_scene
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.sources import ArraySource
+
+from .test_statistics import scene
+
+
+class ArrayLabel:
+    def __init__(self, data: NDArray[np.uint8]) -> None:
+        self.data = data
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole((self.data.shape[0], self.data.shape[1]))
+        data = self.data[window.slices()]
+        return Mask(data, np.ones(data.shape, bool), GeoGrid(data.shape))
+
+
+def decoded(address: str) -> NDArray[np.uint8]:
+    kind, _, data = address.partition(",")
+    assert kind == "data:image/jpeg;base64"
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return pixels[..., ::-1]
+
+
+def test_emptiest_and_fullest_scenes() -> None:
+    facts = [scene(f"{n:02d}", area) for n, area in enumerate([0, 0, 0, 10, 500, 9000, 4000])]
+    sheets = choose_scenes(facts, 1, 2)
+    assert set(sheets) == {"emptiest", "fullest", "typical"}
+    assert {choice.id for choice in sheets["emptiest"]} <= {"00", "01", "02"}
+    assert [choice.id for choice in sheets["fullest"]] == ["05", "06"]
+    assert sheets["fullest"][0].reason == "90.0% built up"
+
+
+def test_the_strangest_scene_has_a_reason() -> None:
+    facts = [scene(f"{n:02d}", 100, brightness=0.4 + n / 1000) for n in range(20)]
+    facts.append(scene("night", 100, brightness=0.02))
+    (choice,) = choose_scenes(facts, 1, 4)["strangest"]
+    assert choice.id == "night"
+    assert choice.reason == "low brightness: 0.02, usual 0.41"
+
+
+def test_sets_without_labels_and_without_scenes() -> None:
+    facts = [scene(f"{n:02d}", 0, label=None) for n in range(9)]
+    assert len(choose_scenes(facts, 1, 4)["typical"]) == 4
+    assert choose_scenes([], 1, 4) == {}
+
+
+def test_the_picture_shows_image_label_and_nodata() -> None:
+    image = np.full((3, 232, 232), 90, np.uint8)
+    valid = np.ones((232, 232), bool)
+    valid[:40] = False
+    mask = np.zeros((232, 232), np.uint8)
+    mask[100:160, 60:180] = 1
+    made = Scene("a", ArraySource(image, valid=valid), ArrayLabel(mask))
+    shown = decoded(draw_scene(made, 1)).astype(int)
+    assert shown.shape == (232, 232, 3)
+    assert np.abs(shown[200, 20] - 90).max() < 12
+    red, _, blue = shown[130, 120]
+    assert red > blue + 20, "the building is tinted"
+    edge = shown[100, 70:170].mean(axis=0)
+    assert edge[0] > 150
+    assert edge[2] < 110, "its outline is yellow"
+    bare = decoded(draw_scene(made, 1, labelled=False)).astype(int)
+    assert np.abs(bare[130, 120] - 90).max() < 12
+    assert np.abs(bare[20].std(axis=0)).max() > 4, "nodata is striped"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 400), (1700, 30)])
+def test_any_size_and_kind_of_image(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for array in (
+        rng.integers(0, 60000, (1, *shape)).astype(np.uint16),
+        rng.random((5, *shape)).astype(np.float32),
+    ):
+        shown = decoded(draw_scene(Scene("a", ArraySource(array)), 1))
+        assert max(shown.shape) == 232
+
+
+def test_a_scene_that_cannot_be_read_has_no_picture() -> None:
+    class Broken(ArraySource):
+        def read(self, window: Window | None = None) -> object:  # type: ignore[override]
+            raise DataError("cut off")
+
+    assert draw_scene(Scene("a", Broken(np.zeros((3, 8, 8), np.uint8))), 1) == ""

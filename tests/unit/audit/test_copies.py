@@ -1,0 +1,102 @@
+"""Near-duplicates become findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from rooftrace.audit.duplicates import NO_HASH, duplicate_findings, phash
+from rooftrace.audit.facts import MOST_IDS, LabelFacts, SceneFacts
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.testing import generate_scene
+
+
+def tiles() -> list[NDArray[np.uint8]]:
+    image = np.moveaxis(generate_scene(4, (384, 384)).image, 0, -1)
+    return [image[r : r + 128, c : c + 128] for r in (0, 128, 256) for c in (0, 128, 256)]
+
+
+def facts(scene_id: str, value: int, class_px: tuple[int, ...] | None = None) -> SceneFacts:
+    label = None
+    if class_px is not None:
+        label = LabelFacts(class_px, np.zeros(0, dtype=np.int64), 0, 0, 0)
+    return SceneFacts(scene_id, scene_id, phash=value, label=label)
+
+
+def written(folder: Path, pictures: dict[str, NDArray[np.uint8]]) -> SceneSet:
+    folder.mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    return open_source(SourceConfig(path=str(folder))).only_unlabelled()
+
+
+def measured(source: SceneSet) -> list[SceneFacts]:
+    grey = (cv2.cvtColor(np.moveaxis(s.image.read().data, 0, -1), cv2.COLOR_RGB2GRAY)
+            for s in source)  # fmt: skip
+    return [facts(entry.id, phash(luma)) for entry, luma in zip(source.entries, grey)]
+
+
+def test_no_findings_without_copies() -> None:
+    assert duplicate_findings([]) == []
+    assert duplicate_findings([], []) == []
+    empty = [facts("a", NO_HASH), facts("b", NO_HASH)]
+    assert duplicate_findings(empty, empty) == []
+
+
+@pytest.mark.campaign
+def test_copies_inside_and_across(tmp_path: Path) -> None:
+    some = tiles()
+    good, coded = cv2.imencode(".jpg", some[2], [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert good
+    train = written(
+        tmp_path / "train",
+        {f"t{n}": tile for n, tile in enumerate(some[:6])}
+        | {"t1_turned": np.rot90(some[1]), "t2_again": cv2.imdecode(coded, cv2.IMREAD_COLOR)},
+    )
+    test = written(tmp_path / "test", {"u4": some[4][2:], "u7": some[7], "u8": some[8]})
+    found = duplicate_findings(measured(train), measured(test), source_a=train, source_b=test)
+    assert [finding.key for finding in found] == ["copies.inside", "copies.across"]
+    inside, across = found
+    pairs = {inside.ids[k : k + 2] for k in (0, 2)}
+    assert pairs == {("t1", "t1_turned"), ("t2", "t2_again")}
+    assert (inside.count, inside.severity) == (2, "warning")
+    assert inside.title == "2 of 8 images are near-duplicates of another image"
+    assert "1 of 2 pairs are rotated or mirrored" in inside.detail
+    assert (across.ids, across.count) == (("t4",), 1)
+    assert "t4 and u4" in across.detail
+    assert duplicate_findings(measured(test), source_a=test) == []
+
+
+def test_the_images_decide(tmp_path: Path) -> None:
+    source = written(tmp_path / "data", {f"t{n}": tile for n, tile in enumerate(tiles()[:2])})
+    same = [facts("t0", 77), facts("t1", 77)]
+    assert [finding.key for finding in duplicate_findings(same)] == ["copies.inside"]
+    assert duplicate_findings(same, same, source_a=source, source_b=source)[0].key == (
+        "copies.across"
+    )
+    assert duplicate_findings(same, source_a=source) == []
+
+
+@pytest.mark.parametrize(("built", "differ"), [(900, True), (50, False), (None, False)])
+def test_copies_whose_labels_differ(built: int | None, differ: bool) -> None:
+    other = None if built is None else (1000 - built, built)
+    found = duplicate_findings([facts("a", 5, (1000, 0)), facts("b", 5, other)])
+    assert [finding.key for finding in found] == ["copies.inside", "copies.labels"][: 1 + differ]
+    assert all(finding.ids == ("a", "b") for finding in found)
+
+
+def test_a_finding_stays_short() -> None:
+    many = [facts(f"{n:04d}", 5) for n in range(1000)]
+    (found,) = duplicate_findings(many)
+    assert found.count == 999
+    assert len(found.ids) == MOST_IDS
+    assert "and 996 more" in found.detail
+    (_, across) = duplicate_findings(many, many[:7])
+    assert (across.count, len(across.ids)) == (1000, MOST_IDS)

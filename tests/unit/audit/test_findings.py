@@ -1,0 +1,358 @@
+"""Each kind of fault, planted in a set of files, is found; a clean set has no findings."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
+from rooftrace.audit.label_checks import class_files
+from rooftrace.audit.measure import measure_set
+from rooftrace.audit.report import findings_of
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneEntry, SceneSet
+
+SIDE = 64
+COLOURS = {"building": (60, 16, 152), "land": (132, 41, 246), "road": (110, 193, 228)}
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(20, 230, (SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def houses() -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    mask[8:20, 8:20] = mask[30:44, 30:50] = 1
+    return mask
+
+
+class Folder:
+    """A folder of pairs in which the tests plant faults."""
+
+    def __init__(self, root: Path, count: int = 6, ending: str = "png") -> None:
+        self.root = root
+        for part in ("images", "masks"):
+            (root / part).mkdir()
+        for number in range(count):
+            Image.fromarray(picture(number)).save(self.image(number, ending))
+            Image.fromarray(houses()).save(self.mask(number))
+
+    def image(self, number: int, ending: str = "png") -> Path:
+        return self.root / "images" / f"{number}.{ending}"
+
+    def mask(self, number: int) -> Path:
+        return self.root / "masks" / f"{number}.png"
+
+    def found(self, labels: LabelConfig | None = None, **config: object) -> dict[str, Finding]:
+        given = {"path": str(self.root), "gsd_m": 0.3} | config
+        source = open_source(SourceConfig.model_validate(given), labels)
+        found = findings_of(measure_set(source.with_unlabelled(), workers=1), source)
+        assert len({finding.key for finding in found}) == len(found)
+        return {finding.key: finding for finding in found}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_a_clean_set_has_no_findings(folder: Folder) -> None:
+    assert folder.found() == {}
+
+
+def spoil_image(folder: Folder) -> None:
+    folder.image(3).write_bytes(folder.image(3).read_bytes()[:900])
+
+
+def spoil_bands(folder: Folder) -> None:
+    Image.fromarray(picture(3)[..., 0]).save(folder.image(3))
+
+
+def spoil_size(folder: Folder) -> None:
+    Image.fromarray(houses()[:50]).save(folder.mask(3))
+
+
+def spoil_values(folder: Folder) -> None:
+    Image.fromarray(houses() * np.uint8(7)).save(folder.mask(3))
+
+
+def spoil_mask(folder: Folder) -> None:
+    folder.mask(3).write_bytes(b"this is not an image")
+
+
+def spoil_full(folder: Folder) -> None:
+    Image.fromarray(np.ones((SIDE, SIDE), np.uint8)).save(folder.mask(3))
+
+
+def spoil_format(folder: Folder) -> None:
+    Image.fromarray(picture(3)).save(folder.image(3), format="JPEG", quality=98)
+
+
+def spoil_alpha(folder: Folder) -> None:
+    opaque = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+    Image.fromarray(np.dstack([picture(3), opaque])).save(folder.image(3))
+
+
+def spoil_nothing(folder: Folder) -> None:
+    Image.fromarray(np.full((SIDE, SIDE, 3), 90, np.uint8)).save(folder.image(3))
+
+
+def spoil_light(folder: Folder) -> None:
+    dark = np.where(picture(3)[..., :1] < 25, np.uint8(200), np.uint8(4))
+    Image.fromarray(np.repeat(dark, 3, axis=2)).save(folder.image(3))
+
+
+def spoil_flat(folder: Folder) -> None:
+    image = picture(3)
+    image[:, 40:] = 255
+    Image.fromarray(image).save(folder.image(3))
+
+
+def spoil_pierced(folder: Folder) -> None:
+    opaque = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+    opaque[20:25, 20:25] = 0
+    for number in range(6):
+        Image.fromarray(np.dstack([picture(number), opaque])).save(folder.image(number))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "key", "severity"),
+    [
+        (spoil_image, "image.unreadable", "error"),
+        (spoil_bands, "image.bands", "error"),
+        (spoil_size, "label.size", "error"),
+        (spoil_values, "label.values", "error"),
+        (spoil_mask, "label.unreadable", "error"),
+        (spoil_flat, "image.flat", "warning"),
+        (spoil_nothing, "image.nothing", "warning"),
+        (spoil_full, "label.full", "warning"),
+        (spoil_format, "image.format", "note"),
+        (spoil_alpha, "image.alpha", "note"),
+        (spoil_light, "image.light", "note"),
+    ],
+)
+def test_one_scene_of_six_is_named(
+    folder: Folder, spoil: Callable[[Folder], None], key: str, severity: str
+) -> None:
+    spoil(folder)
+    found = folder.found()
+    assert set(found) == {key}
+    assert found[key].severity == severity
+    assert (found[key].ids, found[key].count) == (("3",), 1)
+    assert "\n" not in found[key].title
+    assert re.search(r"\d", found[key].title)
+
+
+def test_the_proposed_nodata_line_removes_the_finding(folder: Folder) -> None:
+    spoil_flat(folder)
+    finding = folder.found()["image.flat"]
+    assert finding.title.startswith("38 % of the pixels of 1 image are white")
+    line = re.search(r"nodata = \[.*\]", finding.remedy)
+    assert line is not None
+    assert folder.found(**tomllib.loads(line.group())) == {}
+
+
+def test_nodata_inside_is_a_note(folder: Folder) -> None:
+    spoil_pierced(folder)
+    found = folder.found()
+    assert set(found) == {"image.pierced"}
+    assert found["image.pierced"].count == 6
+
+
+def paint(folder: Folder) -> None:
+    for number in range(6):
+        mask = np.empty((SIDE, SIDE, 3), dtype=np.uint8)
+        mask[:] = COLOURS["land"]
+        mask[:10] = COLOURS["road"]
+        mask[houses() > 0] = COLOURS["building"]
+        Image.fromarray(mask).save(folder.mask(number))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_colours_are_listed_and_lines_proposed(folder: Folder, indexed: bool) -> None:
+    paint(folder)
+    if indexed:
+        for number in range(6):
+            Image.open(folder.mask(number)).quantize(4).save(folder.mask(number))
+    (folder.root / "classes.json").write_text(
+        json.dumps({"classes": [
+            {"title": "Road", "color": "#6ec1e4"}, {"title": "Building", "color": "#D0021B"},
+        ]})
+    )  # fmt: skip
+    finding = folder.found()["label.colours"]
+    assert (finding.severity, finding.count) == ("error", 6)
+    assert "#8429F6 75 %, #6EC1E4" in finding.detail
+    assert "of its 2 colours the masks contain 1 (Road #6EC1E4), but not Building #D0021B" in (
+        finding.detail
+    )
+    line = re.search(r"palette = \{.*\}", finding.remedy)
+    assert line is not None
+    palette = tomllib.loads(line.group())["palette"]
+    assert palette["Road"] == "#6EC1E4"
+    assert set(palette.values()) == {"#8429F6", "#6EC1E4", "#3C1098"}
+    names = {"#8429F6": "land", "#3C1098": "building", "#6EC1E4": "Road"}
+    labels = LabelConfig(
+        classes=("land", "building", "Road"),
+        palette={names[colour]: colour for colour in palette.values()},
+    )
+    assert folder.found(labels) == {}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"classes": [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": "#00ff00"}]},
+        {"a": "#010203", "b": "#00FF00"},
+        [{"label": "a", "colour": "#010203"}, {"label": "b", "rgb": [0, 255, 0]}],
+    ],
+)
+def test_class_files_of_several_tools(folder: Folder, written: object) -> None:
+    (folder.root / "legend.json").write_text(json.dumps(written))
+    (folder.root / "broken.json").write_text('{"a": ')
+    (folder.root / "other.json").write_text('{"a": [1, 2, 3], "c": "red"}')
+    source = open_source(SourceConfig(path=str(folder.root)))
+    (file,) = class_files(source)
+    assert file.path.name == "legend.json"
+    assert file.colours == (("a", "#010203"), ("b", "#00FF00"))
+
+
+def test_masks_blurred_by_jpeg_are_recognised(folder: Folder) -> None:
+    blurred = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE), dtype=np.uint8)
+    Image.fromarray(blurred).save(folder.mask(1))
+    finding = folder.found()["label.values"]
+    assert "JPEG" in finding.remedy
+    assert "nearest" in finding.remedy
+
+
+def test_a_set_without_buildings_is_an_error(folder: Folder) -> None:
+    for number in range(6):
+        Image.fromarray(houses() * np.uint8(0)).save(folder.mask(number))
+    assert folder.found()["label.none"].severity == "error"
+
+
+def test_metres_known_of_some_images_or_of_none(folder: Folder) -> None:
+    assert folder.found(gsd_m=None)["gsd.unknown"].severity == "note"
+    folder.image(3).unlink()
+    with rasterio.open(
+        folder.image(3, "tif"), "w", driver="GTiff", width=SIDE, height=SIDE, count=3,
+        dtype="uint8", crs="EPSG:32636", transform=Affine(0.5, 0, 5e5, 0, -0.5, 1e6),
+    ) as file:  # fmt: skip
+        file.write(np.moveaxis(picture(3), -1, 0))
+    found = folder.found(gsd_m=None)
+    assert found["gsd.unknown"].severity == "warning"
+    assert (found["gsd.unknown"].count, "0.5" in found["gsd.unknown"].detail) == (5, True)
+
+
+def test_the_same_ground_at_several_zooms(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, count=0)
+    for name in ("OAM-4-8-5", "OAM-8-16-6", "OAM-9-17-6", "OAM-30-30-6"):
+        Image.fromarray(picture(1)).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(houses()).save(tmp_path / "masks" / f"{name}.png")
+    finding = folder.found()["leakage.zooms"]
+    assert finding.severity == "warning"
+    assert set(finding.ids) == {"OAM-4-8-5", "OAM-8-16-6", "OAM-9-17-6"}
+    assert "1 at zoom 5, 3 at zoom 6" in finding.detail
+    line = re.search(r'glob = "[^"]*"', finding.remedy)
+    assert line is not None
+    assert "leakage.zooms" not in folder.found(**tomllib.loads(line.group()))
+
+
+def facts_with(number: int = 0, **label: object) -> SceneFacts:
+    """Return the facts of a faultless scene, except for the given values."""
+    image = {key: label.pop(key) for key in list(label) if key in SceneFacts.__slots__}
+    default: dict[str, object] = {
+        "class_px": (9000, 1000), "buildings_px": np.array([400, 600]), "cut": 0, "specks": 0,
+        "holes": 0,
+    }  # fmt: skip
+    facts = SceneFacts(
+        str(number), "a.png", shape_yx=(100, 100), bands=3, dtype="uint8", file_format="PNG",
+        gsd_m=0.3, valid_share=1.0, mean=(0.4,) * 3, std=(0.2,) * 3, brightness=0.4,
+        contrast=0.2, saturation=0.1, sharpness=0.3, phash=7,
+        label=LabelFacts(**default | label),  # type: ignore[arg-type]
+    )  # fmt: skip
+    return replace(facts, **image)
+
+
+def findings_from(*facts: SceneFacts, classes: int = 2) -> dict[str, Finding]:
+    entries = tuple(SceneEntry(f.id, Path("a.png")) for f in facts)
+    names = tuple(f"class{n}" for n in range(classes))
+    source = SceneSet("s", "folder", names, 1, entries, lambda entry: pytest.fail(entry.id))
+    return {finding.key: finding for finding in findings_of(facts, source)}
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "figure"),
+    [
+        ({"class_px": (2000, 8000)}, "label.inverted", "80 %"),
+        ({"cut": 2}, "label.cut", "100 %"),
+        ({"vanished": 3}, "label.vanished", "9 buildings"),
+        ({"unknown_share": 0.25}, "label.unknown", "25 %"),
+        ({"specks": 1}, "label.specks", "3 buildings of 6"),
+        ({"holes": 40}, "label.holes", "120 holes"),
+        ({"buildings_px": np.array([40_000])}, "label.blocks", "3,600 m²"),
+        ({"buildings_px": np.array([12_000]), "gsd_m": None}, "label.blocks", "12,000 px"),
+        ({"sharpness": 0.01}, "image.soft", "3 images at 0.3 m"),
+        (
+            {"dtype": "uint16", "mean": (0.01,) * 3, "std": (0.01,) * 3},
+            "image.range",
+            "uint16 but use only 3 %",
+        ),
+        ({"contrast": 0.01}, "image.nothing", "3 images of 3"),
+    ],
+)
+def test_a_common_fault_is_a_finding(given: dict[str, object], key: str, figure: str) -> None:
+    assert findings_from(*(facts_with(n) for n in range(3))) == {}
+    found = findings_from(*(facts_with(n, **given) for n in range(3)))
+    assert set(found) - {"gsd.unknown"} == {key}
+    assert figure in found[key].title
+
+
+def test_empty_labels_are_judged_by_their_share() -> None:
+    nothing = {"class_px": (9000, 0), "buildings_px": np.zeros(0, np.int64)}
+    good = [facts_with(n) for n in range(20)]
+    bad = [facts_with(n, **nothing) for n in range(20, 45)]
+    assert findings_from(*good, bad[0]) == {}
+    assert findings_from(*good, *bad[:5])["label.empty"].severity == "note"
+    found = findings_from(*good, *bad)["label.empty"]
+    assert (found.severity, found.count) == ("warning", 25)
+    assert "25 labels of 45" in found.title
+
+
+def test_a_class_that_never_occurs() -> None:
+    found = findings_from(*(facts_with(n, class_px=(9000, 1000, 0)) for n in range(3)), classes=3)
+    assert set(found) == {"label.unused"}
+    assert "class2" in found["label.unused"].title
+
+
+def test_the_worst_comes_first() -> None:
+    facts = [facts_with(0), facts_with(1, has_alpha=True, cut=2), facts_with(2, image_error="no")]
+    found = list(findings_from(*facts, *(facts_with(n, cut=2) for n in range(3, 9))).values())
+    assert [f.severity for f in found] == ["error", "warning", "note"]
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_faults_of_real_data_are_found(realdata: Path) -> None:
+    def found(name: str, **config: object) -> dict[str, Finding]:
+        given = SourceConfig.model_validate({"path": str(realdata / name)} | config)
+        source = open_source(given)
+        return {f.key: f for f in findings_of(measure_set(source, workers=1), source)}
+
+    assert found("massachusetts", part="[:3]")["image.flat"].count == 3
+    dubai = found("dubai", part="[:8]")["label.colours"]
+    assert "classes.json does not fit" in dubai.detail
+    assert "#3C1098" in dubai.detail
+    kampala = found("oam/kampala")
+    assert {"leakage.zooms", "image.format", "image.alpha"} <= set(kampala)
+    assert kampala["leakage.zooms"].count == 147

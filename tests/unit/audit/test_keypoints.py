@@ -1,0 +1,254 @@
+"""Overlaps are found for any part of a scene, and other ground gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rooftrace.audit import keypoints
+from rooftrace.audit.duplicates import NO_HASH
+from rooftrace.audit.keypoints import (
+    PATCH_PX,
+    Keypoints,
+    detect_keypoints,
+    find_overlaps,
+    has_enough_keypoints,
+    thin_keypoints,
+)
+from rooftrace.core.types import GeoGrid, Scene, Window
+from rooftrace.io.raster import open_raster
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.testing import ArraySource, demo_scene_path
+
+GSD_M = 0.3
+LOOK_M = 0.6
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    """A quarter of the demo scene: 1024 × 1024 pixels of 0.3 m."""
+    return open_raster(demo_scene_path()).read(Window(0, 0, 1024, 1024)).data
+
+
+@pytest.fixture(scope="module")
+def other() -> Image:
+    return open_raster(demo_scene_path()).read(Window(1024, 1024, 1024, 1024)).data
+
+
+def looked(
+    image: NDArray[np.generic], gsd_m: float | None = GSD_M, valid: NDArray[np.bool_] | None = None
+) -> Keypoints:
+    source = ArraySource(np.ascontiguousarray(image), valid=valid)
+    return detect_keypoints(Scene("x", source, gsd_m=gsd_m), LOOK_M)
+
+
+def piece(image: Image, row: int, col: int, side: int = 300) -> Image:
+    return image[:, row : row + side, col : col + side]
+
+
+def jpeg(image: Image) -> Image:
+    rgb = np.ascontiguousarray(np.moveaxis(image, 0, -1))
+    coded = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    return np.moveaxis(np.asarray(cv2.imdecode(coded, 1), np.uint8), -1, 0)
+
+
+def lighter(image: Image) -> Image:
+    return np.clip(image * 1.15 + 10, 0, 255).astype(np.uint8)
+
+
+TURNS = {
+    f"{'transposed ' * transposed}{'down ' * down}{'along' * along}".strip() or "plain": (
+        transposed, down, along,
+    )
+    for transposed in (False, True) for down in (False, True) for along in (False, True)
+}  # fmt: skip
+
+
+def turned(image: Image, transposed: bool, down: bool, along: bool) -> Image:
+    image = np.swapaxes(image, 1, 2) if transposed else image
+    return image[:, :: -1 if down else 1, :: -1 if along else 1]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("change", [lambda a: a, jpeg, lighter])
+@pytest.mark.parametrize(("row", "col"), [(0, 0), (301, 477), (724, 13), (555, 724)])
+def test_a_part_is_recognised(
+    image: Image, other: Image, row: int, col: int, change: Callable[[Image], Image]
+) -> None:
+    found = find_overlaps([looked(change(piece(image, row, col)))], [looked(other), looked(image)])
+    assert [(one.first, one.second) for one in found] == [(0, 1)]
+    assert found[0].points >= 3
+    assert found[0].share > 0.4
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_a_rotated_part_is_recognised(image: Image, turn: tuple[bool, bool, bool]) -> None:
+    found = find_overlaps([looked(turned(piece(image, 301, 477), *turn))], [looked(image)])
+    assert len(found) == 1
+    assert found[0].points >= 3
+
+
+def test_metres_give_one_scale(image: Image) -> None:
+    part = piece(image, 301, 476)
+    half = np.moveaxis(
+        cv2.resize(np.moveaxis(part, 0, -1), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+        -1, 0,
+    )  # fmt: skip
+    train = [looked(image)]
+    assert len(find_overlaps([looked(np.asarray(half), 2 * GSD_M)], train)) == 1
+    # Read at the model's resolution, it shows other ground.
+    assert not find_overlaps([looked(np.asarray(half), None)], train)
+
+
+def test_other_ground_is_not_recognised(image: Image, other: Image) -> None:
+    pieces = [looked(piece(other, r, c)) for r in (0, 300, 600) for c in (0, 300, 600)]
+    assert all(has_enough_keypoints(one) for one in pieces)
+    assert find_overlaps(pieces, [looked(image)]) == []
+
+
+def test_a_copy_too_small_for_keypoints_is_recognised_without_metres(image: Image) -> None:
+    small = piece(image, 301, 477, 60)
+    big = np.repeat(np.repeat(small, 2, axis=1), 2, axis=2)
+    assert not has_enough_keypoints(looked(small))
+    (found,) = find_overlaps([looked(big, None)], [looked(other_one(image)), looked(small)])
+    assert (found.second, found.points) == (1, 0)
+    assert found.bits <= 4
+    assert found.share == 1 - found.bits / 64
+
+
+def other_one(image: Image) -> Image:
+    return piece(image, 700, 700, 60)
+
+
+def test_a_scene_without_detail_matches_no_other() -> None:
+    flat = looked(np.full((3, 300, 300), 90, np.uint8))
+    empty = looked(np.zeros((3, 300, 300), np.uint8), valid=np.zeros((300, 300), bool))
+    assert len(flat) == len(empty) == 0
+    assert flat.whole == empty.whole == NO_HASH
+    assert find_overlaps([flat, empty], [flat, empty]) == []
+    assert find_overlaps([], [flat]) == find_overlaps([flat], []) == []
+
+
+def test_blocks_leave_no_trace(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = looked(image)
+    monkeypatch.setattr(keypoints, "_BLOCK_PX", 128)
+    parts = looked(image)
+    order = np.lexsort((whole.places[:, 1], whole.places[:, 0]))
+    other = np.lexsort((parts.places[:, 1], parts.places[:, 0]))
+    assert (whole.places[order] == parts.places[other]).all()
+    assert (whole.hashes[order] == parts.hashes[other]).all()
+    assert whole.whole != NO_HASH
+    assert parts.whole == NO_HASH
+
+
+def test_a_share_of_blocks_is_spread(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keypoints, "_BLOCK_PX", 64)
+    scene = Scene("x", ArraySource(image), gsd_m=GSD_M)
+    every = detect_keypoints(scene, LOOK_M)
+    some = detect_keypoints(scene, LOOK_M, share=0.25)
+    blocks = {tuple(place) for place in (some.places // 64).tolist()}
+    assert 0.15 < len(blocks) / len({tuple(p) for p in (every.places // 64).tolist()}) < 0.35
+    assert {row for row, _ in blocks} == set(range(8))
+
+
+def test_squares_are_completely_valid(image: Image) -> None:
+    valid = np.zeros(image.shape[1:], bool)
+    valid[200:500, 100:600] = True
+    places = looked(image, valid=valid).places
+    assert len(places) > 20
+    half = PATCH_PX // 2
+    assert places.min(axis=0).tolist() >= [100 + half, 50 + half]
+    assert places[:, 0].max() < 250 - half
+    assert places[:, 1].max() < 300 - half
+
+
+def test_wide_pixels_are_made_square(image: Image) -> None:
+    """Degrees of longitude are shorter far from the equator."""
+    from affine import Affine
+    from pyproj import CRS
+
+    step = 0.3 / 111_320
+    grid = GeoGrid((1024, 1024), Affine(step, 0, 30, 0, -step, 60), CRS.from_epsg(4326))
+    assert grid.gsd_yx_m is not None
+    down, along = grid.gsd_yx_m
+    assert along < 0.6 * down
+    squashed = detect_keypoints(Scene("x", ArraySource(image, grid), gsd_m=grid.gsd_m), LOOK_M)
+    assert squashed.places[:, 0].max() < 1024 * down / LOOK_M
+    assert squashed.places[:, 1].max() < 1024 * along / LOOK_M
+    # The configured value outweighs it.
+    said = detect_keypoints(Scene("x", ArraySource(image, grid), gsd_m=0.3), LOOK_M)
+    assert (said.places == looked(image).places).all()
+
+
+def made(hashes: list[int], places: list[tuple[int, int]], whole: int = NO_HASH) -> Keypoints:
+    return Keypoints(
+        np.array(hashes, np.uint64), np.array(places, np.int32), np.ones(len(hashes), np.float32),
+        whole,
+    )  # fmt: skip
+
+
+FAR = [int(h) for h in np.random.default_rng(5).integers(1, 2**64 - 1, 80, dtype=np.uint64)]
+
+
+def test_places_must_agree() -> None:
+    train = made(FAR[:4], [(0, 0), (0, 90), (80, 10), (300, 300)])
+    shifted = [(r + 7, c - 5) for r, c in train.places.tolist()]
+    (found,) = find_overlaps([made(FAR[:4], shifted)], [train])
+    assert (found.points, found.bits, found.share) == (4, 0.0, 1.0)
+    inconsistent = [(0, 0), (40, 90), (80, 60), (500, 300)]
+    assert find_overlaps([made(FAR[:4], inconsistent)], [train]) == []
+
+
+def test_two_keypoints_need_very_similar_hashes() -> None:
+    train = made(FAR[:2], [(0, 0), (0, 90)])
+    for bits, expected in ((4, 1), (5, 0)):
+        flipped = [one ^ (2**bits - 1) for one in FAR[:2]]
+        assert len(find_overlaps([made(flipped, [(3, 3), (3, 93)])], [train])) == expected
+    three = made(FAR[:3], [(0, 0), (0, 90), (90, 0)])
+    flipped = [one ^ (2**5 - 1) for one in FAR[:3]]
+    (found,) = find_overlaps([made(flipped, [(0, 0), (0, 90), (90, 0)])], [three])
+    assert (found.points, found.bits) == (3, 5.0)
+
+
+def test_a_few_of_many_are_chance() -> None:
+    places = [(100 * (n // 6), 100 * (n % 6)) for n in range(36)]
+    first, second = made(FAR[:36], places), made([*FAR[:4], *FAR[40:72]], places)
+    assert find_overlaps([first], [second]) == []
+    (found,) = find_overlaps([first], [made([*FAR[:9], *FAR[40:67]], places)])
+    assert (found.points, found.share) == (9, 0.25)
+
+
+def test_points_are_thinned_evenly(image: Image, other: Image) -> None:
+    every = [looked(image), looked(other)]
+    assert thin_keypoints(every, 10**6)[1] == 16
+    kept, cell_px = thin_keypoints(every, 200)
+    assert 120 < sum(map(len, kept)) <= 200
+    for before, after in zip(every, kept):
+        cells = [tuple(place) for place in (after.places // cell_px).tolist()]
+        assert (
+            len(set(cells))
+            == len(cells)
+            == len({tuple(p) for p in (before.places // cell_px).tolist()})
+        )
+    none, _ = thin_keypoints(every, 1)
+    assert [len(one) for one in none] == [0, 0]
+    assert none[0].whole == every[0].whole
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_a_validation_tile_that_overlaps_a_training_tile(realdata: Path) -> None:
+    """Overlapping strips of one flight: the same roof lies 90 pixels further to the left."""
+    source = open_source(SourceConfig(path=str(realdata / "rotterdam"), gsd_m=0.5))
+    marks = [detect_keypoints(scene, 0.8) for scene in source]
+    train, val = marks[:150], marks[150:]
+    assert [
+        (source.ids[150 + f.first], source.ids[f.second]) for f in find_overlaps(val, train)
+    ] == [("rotterdam_174", "rotterdam_144")]

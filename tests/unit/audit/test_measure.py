@@ -1,0 +1,328 @@
+"""Measurements of a scene match what was painted, for any parts in which it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.audit import measure
+from rooftrace.audit.components import SPECK_PX, BuildingCounter
+from rooftrace.audit.facts import SceneFacts
+from rooftrace.audit.measure import flat_area
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+
+CLASSES = ("background", "building")
+
+
+class ArrayLabel:
+    """A `LabelReader` over an array."""
+
+    def __init__(self, mask: np.ndarray, valid: np.ndarray | None = None) -> None:
+        self.mask = mask
+        self.valid = np.ones(mask.shape, dtype=bool) if valid is None else valid
+
+    def read(self, window: Window | None = None) -> Mask:
+        rows, cols = (window or Window.whole(self.mask.shape)).slices()
+        return Mask(
+            self.mask[rows, cols].copy(), self.valid[rows, cols].copy(), GeoGrid(self.mask.shape)
+        )
+
+
+def scene_of(image: np.ndarray, mask: np.ndarray | None = None, **more: np.ndarray) -> Scene:
+    source = ArraySource(image, valid=more.get("valid"))
+    label = None if mask is None else ArrayLabel(mask, more.get("known"))
+    return Scene("a", source, label, "g", 0.5)
+
+
+def facts_of(*arrays: np.ndarray, **more: np.ndarray) -> SceneFacts:
+    return measure.measure_scene(scene_of(*arrays, **more), CLASSES, 1)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 255, (3, 60, 80), dtype=np.uint8)
+
+
+masks = st.tuples(
+    st.integers(1, 24), st.integers(2, 24), st.integers(0, 2**32 - 1), st.floats(0, 1)
+)
+
+
+def drawn(shape: tuple[int, int, int, float]) -> np.ndarray:
+    rows, cols, seed, share = shape
+    return (np.random.default_rng(seed).random((rows, cols)) < share).astype(np.uint8)
+
+
+@given(masks, st.integers(1, 9))
+def test_buildings_do_not_depend_on_the_strips(
+    shape: tuple[int, int, int, float], rows: int
+) -> None:
+    mask = drawn(shape)
+    counter = BuildingCounter(strips=True)
+    for row in range(0, len(mask), rows):
+        strip = mask[row : row + rows]
+        counter.feed(strip, (row == 0, row + rows >= len(mask), True, True))
+    found = counter.finish()
+    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    assert sorted(found.areas_px) == sorted(stats[:, cv2.CC_STAT_AREA])
+    at_edge = (
+        (stats[:, cv2.CC_STAT_LEFT] == 0)
+        | (stats[:, cv2.CC_STAT_TOP] == 0)
+        | (stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] == mask.shape[1])
+        | (stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] == mask.shape[0])
+    )
+    assert found.cut == at_edge.sum()
+    assert found.specks == ((stats[:, cv2.CC_STAT_AREA] < SPECK_PX) & ~at_edge).sum()
+
+
+def test_holes_are_small_and_closed_in() -> None:
+    mask = np.ones((30, 30), dtype=np.uint8)
+    mask[5, 5] = 0  # a hole
+    mask[10:12, 10:12] = 0  # another
+    mask[20:25, 20:25] = 0  # a courtyard
+    mask[0, 3] = 0  # a notch
+    counter = BuildingCounter(strips=True)
+    counter.feed(mask, (True, True, True, True))
+    assert counter.finish().holes == 2
+
+
+def test_windows_leave_out_buildings_that_reach_out() -> None:
+    mask = np.zeros((20, 20), dtype=np.uint8)
+    mask[0:3, 5:8] = 1  # cut by the image's own edge
+    mask[17:20, 5:8] = 1  # reaches into the next window
+    mask[8:10, 8:10] = 1
+    counter = BuildingCounter(strips=False)
+    counter.feed(mask, (True, False, True, False))
+    found = counter.finish()
+    assert sorted(found.areas_px) == [4, 9]
+    assert found.cut == 1
+
+
+def test_pixels_and_label(image: np.ndarray) -> None:
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[10:20, 10:20] = mask[50:, 70:] = 1
+    facts = facts_of(image, mask)
+    label = facts.label
+    assert label is not None
+    assert label.class_px == (4600, 200)
+    assert (label.buildings_px.tolist(), label.cut) == ([100, 100], 1)
+    assert facts.built_up(1) == 200 / 4800
+    assert (facts.shape_yx, facts.bands, facts.dtype) == ((60, 80), 3, "uint8")
+    assert (facts.group, facts.gsd_m, facts.valid_share, facts.measured_share) == ("g", 0.5, 1, 1)
+    np.testing.assert_allclose(facts.mean, image.mean((1, 2)) / 255, atol=1e-9)
+    np.testing.assert_allclose(facts.std, image.std((1, 2)) / 255, atol=1e-9)
+    luma = np.tensordot([0.299, 0.587, 0.114], image / 255, 1)
+    assert facts.brightness == pytest.approx(luma.mean(), abs=1e-3)
+    assert facts.contrast == pytest.approx(luma.std(), rel=1e-2)
+    spread = (image.max(0).astype(float) - image.min(0)) / 255
+    assert facts.saturation == pytest.approx(spread.mean(), abs=1e-9)
+
+
+def test_unknown_pixels_and_nodata_do_not_count(image: np.ndarray) -> None:
+    mask = np.ones((60, 80), dtype=np.uint8)
+    valid = np.ones((60, 80), dtype=bool)
+    valid[:, 40:] = False
+    known = np.ones((60, 80), dtype=bool)
+    known[:15, :] = False
+    hidden = image.copy()
+    hidden[:, :, 40:] = 77  # values under nodata
+    facts = facts_of(hidden, mask, valid=valid, known=known)
+    alone = facts_of(image[:, :, :40].copy(), mask[:, :40], known=known[:, :40])
+    assert facts.label is not None
+    assert facts.label.class_px == (0, 45 * 40)
+    assert facts.label.unknown_share == 0.25
+    assert facts.valid_share == 0.5
+    for name in ("mean", "std", "brightness", "contrast", "saturation"):
+        assert getattr(facts, name) == pytest.approx(getattr(alone, name), abs=1e-9)
+    assert facts.sharpness == pytest.approx(alone.sharpness, rel=0.02)
+    nothing = facts_of(image, mask, valid=np.zeros((60, 80), dtype=bool))
+    assert (nothing.valid_share, nothing.phash) == (0, 0)
+    assert nothing.built_up(1) is None
+
+
+def test_values_whose_squares_overflow_have_finite_figures() -> None:
+    image = np.random.default_rng(2).choice([0, 3e38, -3e38], (3, 40, 40)).astype(np.float32)
+    facts = facts_of(image)
+    assert np.isfinite([*facts.mean, *facts.std, facts.contrast, facts.sharpness]).all()
+
+
+def test_nodata_inside_differs_from_nodata_at_the_edge(image: np.ndarray) -> None:
+    valid = np.ones((60, 80), dtype=bool)
+    valid[:6] = False
+    assert facts_of(image, valid=valid).inner_nodata_share == 0
+    valid[20:25, 30:36] = False
+    assert facts_of(image, valid=valid).inner_nodata_share == 30 / 4800
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_strips_give_the_same_figures_as_the_whole(
+    dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(1)
+    small = cv2.resize(generator.random((9, 9)), (300, 260), interpolation=cv2.INTER_CUBIC)
+    full = 1.0 if dtype is np.float32 else np.iinfo(dtype).max
+    rough = np.stack([small, small**2, 1 - small]) + generator.normal(0, 0.05, (3, 260, 300))
+    image = (np.clip(rough, 0.05, 0.95) * full).astype(dtype)
+    mask = (small > 0.7).astype(np.uint8)
+    valid = small > 0.1
+    whole = facts_of(image, mask, valid=valid)
+    monkeypatch.setattr(measure, "_STRIP_PX", 300 * 64)
+    strips = facts_of(image, mask, valid=valid)
+    assert strips.label is not None
+    assert whole.label is not None
+    assert sorted(strips.label.buildings_px) == sorted(whole.label.buildings_px)
+    assert strips.label.class_px == whole.label.class_px
+    for name in ("mean", "std", "brightness", "contrast", "saturation", "valid_share"):
+        assert getattr(strips, name) == pytest.approx(getattr(whole, name), rel=1e-6)
+    assert strips.sharpness == pytest.approx(whole.sharpness, rel=0.02)
+    assert (strips.phash ^ whole.phash).bit_count() <= 4
+
+
+def test_a_large_scene_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "_EXACT_PX", 64 * 64)
+    monkeypatch.setattr(measure, "_WINDOW_PX", 32)
+    monkeypatch.setattr(measure, "_WINDOWS", 12)
+    image = np.full((3, 320, 320), 100, dtype=np.uint8)
+    mask = np.zeros((320, 320), dtype=np.uint8)
+    mask[np.arange(320) % 16 < 4] = 0
+    for row in range(0, 320, 16):
+        mask[row + 4 : row + 10, 4::16] = 1
+    valid = np.ones((320, 320), dtype=bool)
+    valid[:160] = False
+    facts = facts_of(image, mask, valid=valid)
+    assert facts.label is not None
+    assert facts.measured_share == pytest.approx(12 * 32**2 / 320**2)
+    assert facts.valid_share == pytest.approx(0.5, abs=0.15)
+    assert set(facts.label.buildings_px) == {6}
+    assert len(facts.label.buildings_px) == 12 * 4
+    assert facts.brightness == pytest.approx(100 / 255, abs=1e-3)
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+def test_unmarked_nodata_is_seen(image: np.ndarray, fill: int) -> None:
+    image[:, :, 50:] = fill
+    image[:, 30, 20] = fill  # one pixel within
+    facts = facts_of(image)
+    assert facts.flat_share == 0.375
+    assert facts.flat_colour == (fill,) * 3
+    marked = facts_of(image, valid=np.broadcast_to(np.arange(80) < 50, (60, 80)).copy())
+    assert (marked.flat_share, marked.flat_colour) == (0, None)
+
+
+def test_flat_is_at_the_edge_and_large(image: np.ndarray) -> None:
+    assert flat_area(image, None) == ((), 0)
+    inside = image.copy()
+    inside[:, 20:40, 20:40] = 255
+    assert flat_area(inside, None) == ((), 0)
+    magenta = image.copy()
+    magenta[:, :15] = np.array([255, 0, 255], dtype=np.uint8)[:, None, None]
+    assert flat_area(magenta, None) == ((255, 0, 255), 15 * 80)
+    wide = (image.astype(np.uint16)) * 9
+    wide[:, :30] = 0
+    assert flat_area(wide, None) == ((0, 0, 0), 30 * 80)
+
+
+def test_more_classes_are_counted(image: np.ndarray) -> None:
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[:10], mask[10:30] = 1, 2
+    known = np.ones((60, 80), dtype=bool)
+    known[:5] = False
+    facts = measure.measure_scene(scene_of(image, mask, known=known), ("a", "b", "c"), 2)
+    assert facts.label is not None
+    assert facts.label.class_px == (30 * 80, 5 * 80, 20 * 80)
+    assert facts.label.buildings_px.tolist() == [20 * 80]
+
+
+def write_pair(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(exist_ok=True)
+    Image.fromarray(image).save(folder / "images" / f"{name}.png")
+    Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+
+
+def measured(folder: Path, labels: LabelConfig | None = None) -> dict[str, SceneFacts]:
+    source = open_source(SourceConfig(path=str(folder)), labels)
+    return {
+        entry.id: measure.measure_scene(
+            source.open_scene(entry), source.classes, source.building_class
+        )
+        for entry in source.entries
+    }
+
+
+def test_unreadable_labels_report_their_values(tmp_path: Path, image: np.ndarray) -> None:
+    picture = np.moveaxis(image, 0, -1)
+    grey = np.zeros((60, 80), dtype=np.uint8)
+    grey[:20], grey[20:30] = 7, 90
+    write_pair(tmp_path, "values", picture, grey)
+    colours = np.zeros((60, 80, 3), dtype=np.uint8)
+    colours[:45] = (60, 16, 152)
+    write_pair(tmp_path, "colours", picture, colours)
+    indexed = Image.fromarray(grey // 7 * 3).convert("P")
+    indexed.putpalette([0, 0, 0, 9, 9, 9, 60, 16, 152, 132, 41, 246] + [1, 2, 3] * 252)
+    write_pair(tmp_path, "indexed", picture, grey)
+    indexed.save(tmp_path / "masks" / "indexed.png")
+    write_pair(tmp_path, "size", picture, grey[:50])
+    write_pair(tmp_path, "good", picture, (grey == 7).astype(np.uint8))
+    facts = measured(tmp_path)
+    assert facts["good"].label is not None
+    assert facts["good"].label_values == ()
+    assert "not classes (7, 90)" in facts["values"].label_error
+    assert facts["values"].label_values == (("0", 2400), ("7", 1600), ("90", 800))
+    assert "coloured" in facts["colours"].label_error
+    assert facts["colours"].label_values == (("#3C1098", 3600), ("#000000", 1200))
+    assert "not classes (3, 36)" in facts["indexed"].label_error
+    assert facts["indexed"].label_values == (("#000000", 2400), ("#8429F6", 1600), ("#010203", 800))
+    assert "50 rows" in facts["size"].label_error
+    for one in facts.values():
+        assert one.image_error == ""
+        assert one.brightness == pytest.approx(facts["good"].brightness)
+        assert (one.file_format, one.has_alpha) == ("PNG", False)
+
+
+def test_an_unreadable_image_is_reported(tmp_path: Path, image: np.ndarray) -> None:
+    picture = np.moveaxis(np.repeat(np.repeat(image, 4, 1), 4, 2), 0, -1)
+    write_pair(tmp_path, "cut", picture, picture[..., 0] // 128)
+    path = tmp_path / "images" / "cut.png"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    facts = measured(tmp_path)["cut"]
+    assert "cannot be read as an image" in facts.image_error
+    assert (facts.shape_yx, facts.label) == ((240, 320), None)
+
+
+def test_alpha_and_format_are_those_of_the_content(tmp_path: Path, image: np.ndarray) -> None:
+    picture = np.dstack([np.moveaxis(image, 0, -1), np.full((60, 80), 255, np.uint8)])
+    write_pair(tmp_path, "OAM-5-5-4", picture, picture[..., 0] // 128)
+    Image.fromarray(picture[..., :3]).save(
+        tmp_path / "images" / "OAM-5-6-4.png", format="JPEG", quality=95
+    )
+    Image.fromarray(picture[..., 0] // 128).save(tmp_path / "masks" / "OAM-5-6-4.png")
+    facts = measured(tmp_path)
+    assert (facts["OAM-5-5-4"].file_format, facts["OAM-5-5-4"].has_alpha) == ("PNG", True)
+    assert (facts["OAM-5-6-4"].file_format, facts["OAM-5-6-4"].has_alpha) == ("JPEG", False)
+
+
+@pytest.mark.campaign
+def test_a_wide_scene_is_read_within_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "wide.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=60_000, height=3_000, count=1, dtype="uint8",
+        tiled=True, compress="deflate", SPARSE_OK=True, crs="EPSG:32636",
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 1e6),
+    ):  # fmt: skip
+        pass
+    source = open_source(SourceConfig(path=str(path), kind="images")).only_unlabelled()
+    facts = measure.measure_scene(next(iter(source)), source.classes, source.building_class)
+    assert facts.shape_yx == (3_000, 60_000)
+    assert 0 < facts.measured_share < 0.5
+    assert facts.gsd_m == pytest.approx(0.5, rel=1e-2)

@@ -1,0 +1,211 @@
+"""Planted shifts of labels are found, and labels that fit give no finding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, reduce
+from itertools import pairwise
+from operator import add
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.audit.facts import Offset
+from rooftrace.audit.measure import measure_set
+from rooftrace.audit.offset import (
+    OFF_PX,
+    REACH_PX,
+    SURE,
+    Surface,
+    edge_surface,
+    estimate_offsets,
+    offset_findings,
+)
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.testing import generate_scene
+
+PLANTED = [(6, 0), (-6, 0), (0, 6), (0, -6), (4, 4), (-4, 4), (4, -4), (-4, -4)]
+Shift = tuple[int, int]
+
+
+class ShiftedLabel:
+    """A `LabelReader` whose mask is shifted down and right; the new edge is unknown."""
+
+    def __init__(self, mask: np.ndarray, shift: Shift) -> None:
+        matrix = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], dtype=np.float32)
+        size = mask.shape[::-1]
+        self.mask = cv2.warpAffine(mask.astype(np.uint8), matrix, size)
+        self.valid = cv2.warpAffine(np.ones_like(self.mask), matrix, size) > 0
+
+    def read(self, window: Window | None = None) -> Mask:
+        rows, cols = (window or Window.whole(self.mask.shape)).slices()
+        return Mask(self.mask[rows, cols], self.valid[rows, cols], GeoGrid(self.mask.shape))
+
+
+drawn = cache(generate_scene)
+
+
+def shifted_scene(number: int, shift: Shift, side_px: int = 256, gsd_m: float = 0.6) -> Scene:
+    town = drawn(number, (side_px, side_px), gsd_m)
+    label = ShiftedLabel(town.mask(), shift)
+    return Scene(str(number), ArraySource(town.image), label, "town", gsd_m)
+
+
+def open_shifted(shift: Shift) -> Callable[[SceneEntry], Scene]:
+    return lambda entry: shifted_scene(int(entry.id), shift)
+
+
+def set_of(count: int, open_scene: Callable[[SceneEntry], Scene]) -> SceneSet:
+    entries = tuple(SceneEntry(str(number), None, "town") for number in range(count))
+    return SceneSet("towns", "test", ("background", "building"), 1, entries, open_scene)
+
+
+def offsets_of(source: SceneSet, **more: int) -> tuple[Offset, ...]:
+    return estimate_offsets(source, measure_set(source, workers=1), workers=1, **more)
+
+
+def surface_of(scene: Scene) -> Surface:
+    image, mask = scene.image.read(), scene.label.read() if scene.label else None
+    assert mask is not None
+    luma = cv2.cvtColor(np.moveaxis(image.data, 0, -1).copy(), cv2.COLOR_RGB2GRAY)
+    return edge_surface(luma.astype(np.float32), image.valid, mask.data == 1, mask.valid)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("shift", PLANTED)
+def test_a_planted_shift_is_found(number: int, shift: Shift) -> None:
+    peak = surface_of(shifted_scene(number, shift)).peak()
+    assert np.hypot(peak.rows + shift[0], peak.cols + shift[1]) < 1
+    assert peak.confidence >= SURE
+
+
+@settings(max_examples=15)
+@given(st.integers(-20, 20), st.integers(-20, 20))
+def test_an_estimate_moves_with_the_label(down: int, right: int) -> None:
+    peak = surface_of(shifted_scene(1, (down, right))).peak()
+    assert peak.rows == pytest.approx(-down, abs=1)
+    assert peak.cols == pytest.approx(-right, abs=1)
+
+
+@pytest.mark.campaign
+def test_labels_of_other_images_have_low_confidence() -> None:
+    scenes = [shifted_scene(number, (0, 0)) for number in range(6)]
+    wrong = [
+        surface_of(replace(scene, label=other.label)).peak().confidence
+        for scene, other in pairwise(scenes)
+    ]
+    assert sum(confidence >= SURE for confidence in wrong) <= 1
+
+
+@pytest.mark.campaign
+def test_small_tiles_are_estimated_together() -> None:
+    whole = shifted_scene(3, (5, -3), 512)
+    image, label = whole.image.read(), whole.label.read() if whole.label else None
+    assert label is not None
+    luma = cv2.cvtColor(np.moveaxis(image.data, 0, -1).copy(), cv2.COLOR_RGB2GRAY)
+    tiles = [
+        edge_surface(
+            luma[area].astype(np.float32), image.valid[area], label.data[area] == 1,
+            label.valid[area],
+        )
+        for row in range(0, 512, 64)
+        for col in range(0, 512, 64)
+        if label.data[area := (slice(row, row + 64), slice(col, col + 64))].any()
+    ]  # fmt: skip
+    alone = [tile.peak().confidence >= SURE for tile in tiles]
+    together = reduce(add, tiles).peak()
+    assert np.mean(alone) < 0.3
+    assert (together.rows, together.cols) == pytest.approx((-5, 3), abs=1)
+    assert together.confidence >= SURE
+
+
+def test_borders_of_valid_and_known_areas_are_not_edges() -> None:
+    generator = np.random.default_rng(0)
+    luma = generator.normal(120, 1, (200, 200)).astype(np.float32)
+    luma[:, :90] = 0
+    valid = np.broadcast_to(np.arange(200) >= 90, (200, 200)).copy()
+    building = np.broadcast_to(np.arange(200) >= 95, (200, 200)).copy()
+    surface = edge_surface(luma, valid, building, np.ones_like(valid))
+    # The label's only edge lies 5 px from the border of the valid area and would fit there.
+    assert np.abs(surface.fit).max() < 0.2 * surface.weight.max()
+    surface = edge_surface(luma, valid, building, building)
+    assert surface.weight.max() < 1
+    assert surface.peak().confidence < 0.01
+
+
+def test_a_peak_at_the_end_of_the_reach_has_no_confidence() -> None:
+    fit = np.zeros((2 * REACH_PX + 1,) * 2)
+    fit[0, 10] = 1000.0
+    assert Surface(fit, np.full_like(fit, 1000.0)).peak().confidence == 0
+    fit = np.roll(fit, 3, axis=0)
+    peak = Surface(fit, np.full_like(fit, 1000.0)).peak()
+    assert (peak.rows, peak.cols) == (3 - REACH_PX, 10 - REACH_PX)
+    assert peak.confidence > 0.9
+
+
+@pytest.mark.campaign
+def test_a_set_that_is_off_is_one_finding() -> None:
+    offsets = offsets_of(set_of(6, open_shifted((6, 0))))
+    assert [o.level for o in offsets] == ["scene"] * 6 + ["group", "set"]
+    assert [o.id for o in offsets[-2:]] == ["town", "towns"]
+    for offset in offsets[-2:]:
+        assert (offset.rows, offset.cols) == pytest.approx((-6, 0), abs=0.7)
+        assert (offset.scenes, offset.gsd_m) == (6, 0.6)
+    (finding,) = offset_findings(offsets)
+    assert (finding.key, finding.severity) == ("label.offset", "warning")
+    match = re.search(r"are (\d\.\d) px \((\d\.\d) m\) off", finding.title)
+    assert match is not None
+    assert [float(number) for number in match.groups()] == pytest.approx([6, 3.6], abs=0.5)
+    assert re.match(r"They fit best when shifted \d\.\d px up", finding.detail)
+    assert re.match(r"Shift them: label_shift_px = \[-\d, -?\d\]", finding.remedy)
+    assert finding.count == len(finding.ids) >= 4
+
+
+@pytest.mark.campaign
+def test_labels_that_fit_are_no_finding() -> None:
+    offsets = offsets_of(set_of(5, open_shifted((0, 0))))
+    assert max(o.px for o in offsets if o.confidence >= SURE) < OFF_PX / 2
+    assert offset_findings(offsets) == []
+
+
+def test_one_of_many_is_named() -> None:
+    source = set_of(5, lambda e: shifted_scene(int(e.id), (5, 5) if e.id == "2" else (0, 0)))
+    (finding,) = offset_findings(offsets_of(source))
+    assert (finding.ids, finding.count) == (("2",), 1)
+    assert "1 of " in finding.title
+
+
+def test_a_sample_is_spread_evenly_and_skips_scenes_without_buildings() -> None:
+    def opened(entry: SceneEntry) -> Scene:
+        scene = shifted_scene(1, (0, 0), 64)
+        if int(entry.id) % 2:
+            scene = replace(scene, label=ShiftedLabel(np.zeros((64, 64)), (0, 0)))
+        return replace(scene, id=entry.id)
+
+    offsets = offsets_of(set_of(20, opened), most=5)
+    assert [o.id for o in offsets if o.level == "scene"] == ["0", "4", "8", "12", "16"]
+
+
+@pytest.mark.realdata
+def test_rotterdam_labels_lie_low_and_a_shift_adds_up(realdata: Path) -> None:
+    source = open_source(SourceConfig(path=str(realdata / "rotterdam"), part="[:60]"))
+    facts = measure_set(source, workers=1)
+    (whole,) = (o for o in estimate_offsets(source, facts, workers=1) if o.level == "set")
+    assert (whole.rows, whole.cols) == pytest.approx((-4, 0.5), abs=1.5)
+    scene = source.open_scene(source.entries[33])
+    before = surface_of(scene).peak()
+    assert scene.label is not None
+    moved = replace(scene, label=ShiftedLabel(scene.label.read().data, (-4, 4)))
+    after = surface_of(moved).peak()
+    assert after.rows - before.rows == pytest.approx(4, abs=1)
+    assert after.cols - before.cols == pytest.approx(-4, abs=1)

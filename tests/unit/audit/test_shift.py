@@ -1,0 +1,223 @@
+"""Planted differences between two sets are found, and the remedies are valid configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
+from rooftrace.audit.scale import ScaleEstimate, ScaleShift
+from rooftrace.audit.shift import SetComparison, compare, ks_distance, shift_findings
+from rooftrace.samples.augment import AugmentConfig
+
+NOTHING = ScaleShift()
+SAME = ScaleShift((ScaleEstimate("georeference", 1.0, 1.0, 1.0, True, "0.3 m.", "known"),))
+
+
+def estimate(method: str, factor: float, low: float, high: float, sure: bool = True) -> ScaleShift:
+    return ScaleShift((ScaleEstimate(method, factor, low, high, sure, "Seen.", "source"),))  # type: ignore[arg-type]
+
+
+def facts(count: int = 40, seed: int = 0, **changes: object) -> list[SceneFacts]:
+    rng = np.random.default_rng(seed)
+    made = [
+        SceneFacts(
+            id=f"{seed}-{i:02}",
+            image=f"{i}.png",
+            shape_yx=(512, 512),
+            bands=3,
+            dtype="uint8",
+            valid_share=1.0,
+            mean=tuple(rng.normal(0.4, 0.03, 3).tolist()),
+            std=(0.1, 0.1, 0.1),
+            brightness=float(rng.normal(0.4, 0.03)),
+            contrast=float(rng.normal(0.15, 0.01)),
+            saturation=float(rng.normal(0.2, 0.01)),
+            sharpness=float(rng.normal(0.3, 0.02)),
+        )
+        for i in range(count)
+    ]
+    return [replace(one, **changes) for one in made]  # type: ignore[arg-type]
+
+
+def found(
+    a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift = SAME
+) -> dict[str, Finding]:
+    return {finding.key: finding for finding in shift_findings(compare(a, b, scale))}
+
+
+def _toml(remedy: str) -> AugmentConfig:
+    """Return the [augment] lines of a remedy as a configuration."""
+    text = remedy.partition("[augment] ")[2]
+    lines = re.findall(r"\w+ = (?:\[[^\]]*\]|[\d.]+\d)", text)
+    values = tomllib.loads("\n".join(line for line in lines if not line.startswith("crop_px")))
+    assert values
+    return AugmentConfig.model_validate(values)
+
+
+def test_draws_of_one_distribution_give_no_finding() -> None:
+    assert found(facts(seed=1), facts(seed=2)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "words", "setting"),
+    [
+        ("brightness", 1.5, "brighter", "brightness"),
+        ("brightness", 0.5, "darker", "brightness"),
+        ("contrast", 2.0, "more contrast", "contrast"),
+        ("contrast", 0.5, "less contrast", "contrast"),
+        ("saturation", 0.5, "less colour", "saturation"),
+        ("saturation", 0.0, "no colour", "grey"),
+        ("sharpness", 0.3, "less sharpness", "blur"),
+        ("sharpness", 3.0, "more sharpness", "noise"),
+    ],
+)
+def test_a_planted_shift_is_found_with_a_setting_that_covers_it(
+    name: str, factor: float, words: str, setting: str
+) -> None:
+    b = [replace(one, **{name: getattr(one, name) * factor}) for one in facts(seed=2)]  # type: ignore[arg-type]
+    results = found(facts(seed=1), b)
+    assert list(results) == [f"shift.{name}"]
+    finding = results[f"shift.{name}"]
+    assert words in finding.title
+    assert finding.severity == "warning"
+    assert finding.count == 40
+    assert len(finding.ids) == finding.count == 40
+    assert getattr(_toml(finding.remedy), setting) != getattr(AugmentConfig(), setting)
+
+
+def test_the_brightness_that_is_recommended_reaches_the_other_set() -> None:
+    b = [replace(one, brightness=one.brightness + 0.25) for one in facts(seed=2)]
+    remedy = found(facts(seed=1), b)["shift.brightness"].remedy
+    assert _toml(remedy).brightness >= 0.25
+
+
+def test_images_outside_the_range_are_listed_farthest_first() -> None:
+    b = facts(seed=2)
+    b[3], b[7] = replace(b[3], brightness=0.9), replace(b[7], brightness=0.8)
+    (feature,) = (f for f in compare(facts(seed=1), b, SAME).features if f.name == "brightness")
+    assert feature.ids[:2] == (b[3].id, b[7].id)
+    assert feature.outside >= 2
+
+
+def test_a_few_odd_images_are_no_shift_of_the_set() -> None:
+    b = facts(seed=2)
+    b[3] = replace(b[3], brightness=0.9)
+    assert found(facts(seed=1), b) == {}
+
+
+def test_four_bands_against_three_is_an_error() -> None:
+    results = found(facts(seed=1), facts(seed=2, bands=4, mean=(0.4,) * 4))
+    assert results["shift.bands"].severity == "error"
+
+
+def test_another_dtype_is_a_warning() -> None:
+    results = found(facts(seed=1), facts(seed=2, dtype="uint16"))
+    assert list(results) == ["shift.dtype"]
+
+
+def test_the_scale_has_an_interval() -> None:
+    finding = found(facts(), facts(), estimate("images", 2.1, 1.8, 2.5))["shift.scale"]
+    assert finding.title == "The other images are 2.1 times coarser (1.8 to 2.5) than these"
+    limits = _toml(finding.remedy).scale_range
+    assert limits is not None
+    assert limits[0] <= 1.8 < 2.5 <= limits[1]
+    assert "crop_px = 160" in finding.remedy
+
+
+def test_finer_images() -> None:
+    finding = found(facts(), facts(), estimate("images", 0.5, 0.4, 0.625))["shift.scale"]
+    assert finding.title == "The other images are 2.0 times finer (1.6 to 2.5) than these"
+
+
+def test_with_metres_the_coarser_scale_is_recommended() -> None:
+    scale = replace(estimate("georeference", 2.0, 2.0, 2.0), gsd_a_m=0.3, gsd_b_m=0.6)
+    finding = found(facts(), facts(), scale)["shift.scale"]
+    assert "gsd_m = 0.6;" in finding.remedy
+    assert _toml(finding.remedy).gsd_range_m == (0.48, 0.75)
+    assert "--gsd" not in finding.remedy
+
+
+def test_metres_for_prediction_follow_from_those_of_training() -> None:
+    scale = replace(estimate("images", 2.0, 1.8, 2.2), gsd_a_m=0.3)
+    assert "--gsd 0.6" in found(facts(), facts(), scale)["shift.scale"].remedy
+
+
+def test_the_same_scale_is_no_finding() -> None:
+    assert found(facts(seed=1), facts(seed=2), estimate("images", 1.1, 0.95, 1.25)) == {}
+
+
+@pytest.mark.parametrize("scale", [NOTHING, estimate("images", 1.6, 0.4, 6.0, sure=False)])
+def test_an_unknown_scale_is_a_note(scale: ScaleShift) -> None:
+    (finding,) = found(facts(seed=1), facts(seed=2), scale).values()
+    assert finding.key == "shift.scale.unknown"
+    assert finding.severity == "note"
+
+
+def test_metres_that_the_images_contradict_are_a_finding() -> None:
+    (images,) = estimate("images", 2.0, 1.7, 2.4).estimates
+    scale = ScaleShift((*SAME.estimates, images))
+    assert list(found(facts(seed=1), facts(seed=2), scale)) == ["shift.scale.contradiction"]
+
+
+def test_another_balance_of_classes_is_found() -> None:
+    def label(building: int) -> LabelFacts:
+        return LabelFacts((1000 - building, building), np.zeros(0, np.int64), 0, 0, 0)
+
+    a = facts(seed=1, label=label(100))
+    comparison = compare(a, facts(seed=2, label=label(400)), SAME)
+    assert comparison.class_shift == pytest.approx(0.3)
+    assert [finding.key for finding in shift_findings(comparison)] == ["shift.classes"]
+    assert compare(a, facts(seed=2), SAME).class_shift is None
+
+
+def test_unmarked_white_does_not_count_as_brightness() -> None:
+    white = [replace(one, brightness=0.9, flat_share=0.5) for one in facts(10, seed=3)]
+    results = found(facts(seed=1), facts(seed=2) + white)
+    assert list(results) == ["shift.nodata"]
+    assert results["shift.nodata"].count == 10
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_sets_of_one_image_or_none_give_no_finding(count: int) -> None:
+    unread = [replace(one, image_error="torn") for one in facts(3)]
+    for a, b in ((facts(count), facts()), (facts(), facts(count)), (unread, facts(count))):
+        assert set(found(a, b)) <= {"shift.scale"}
+
+
+def test_the_comparison_is_plain_data_and_a_table() -> None:
+    comparison = compare(facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.8, 2.2))
+    data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
+    assert data["scale"]["best"] == "images"
+    assert {feature["name"] for feature in data["features"]} >= {"sharpness", "band 3"}
+    assert isinstance(comparison, SetComparison)
+    for _, cells in comparison.rows:
+        assert len(cells) == len(comparison.columns)
+
+
+VALUES = arrays(np.float64, st.integers(1, 30), elements=st.integers(-5, 5).map(float))
+
+
+@given(VALUES, VALUES)
+def test_the_distance_of_distributions_is_a_metric(a: np.ndarray, b: np.ndarray) -> None:
+    distance = ks_distance(a, b)
+    assert 0 <= distance <= 1
+    assert ks_distance(b, a) == distance
+    assert ks_distance(a, a) == 0
+    # Only the order of the values matters.
+    assert ks_distance(np.exp(a), np.exp(b)) == distance
+    assert ks_distance(a, b + 20) == 1
+
+
+def test_the_distance_matches_the_textbook() -> None:
+    # Shares below 1, 2, 3, 4: 1/4, 2/4, 3/4, 1 against 0, 0, 1/2, 1.
+    assert ks_distance(np.array([1.0, 2, 3, 4]), np.array([3.0, 4])) == 0.5

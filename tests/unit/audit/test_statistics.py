@@ -1,0 +1,81 @@
+"""The figures of a set add up those of its scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.audit.facts import FILTERS, Histogram, LabelFacts, SceneFacts, compute_statistics
+
+SIDE = 100
+
+
+def scene(name: str, building_px: int, **changes: object) -> SceneFacts:
+    areas = [] if building_px == 0 else [building_px]
+    label = LabelFacts((SIDE * SIDE - building_px, building_px), np.array(areas, np.int64), 0, 0, 0)
+    values: dict[str, object] = {
+        "id": name, "image": f"{name}.png", "shape_yx": (SIDE, SIDE), "bands": 3,
+        "dtype": "uint8", "file_format": "PNG", "valid_share": 1.0, "label": label,
+    }  # fmt: skip
+    return SceneFacts(**(values | changes))  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(0, SIDE * SIDE), max_size=12))
+def test_shares_and_filters_add_up(areas: list[int]) -> None:
+    made = compute_statistics([scene(str(n), area) for n, area in enumerate(areas)], 2, 1)
+    assert made.images == made.labelled == len(areas)
+    assert made.buildings == sum(area > 0 for area in areas)
+    if not areas:
+        assert made.built_up is None
+        assert made.filters == ()
+        return
+    shares = np.array(areas) / SIDE**2
+    assert made.built_up is not None
+    assert made.built_up.mean == pytest.approx(shares.mean())
+    assert made.low_share == pytest.approx((shares <= 0.01).mean())
+    assert made.empty == (shares == 0).sum()
+    assert made.class_share == pytest.approx((1 - shares.mean(), shares.mean()))
+    assert made.built_up_histogram is not None
+    assert sum(made.built_up_histogram.counts) == len(areas)
+    assert [row.least for row in made.filters] == list(FILTERS)
+    assert made.filters[0].images == len(areas)
+    for row in made.filters[1:]:
+        assert row.images == (shares >= row.least).sum()
+        if sum(areas):
+            kept = sum(a for a, s in zip(areas, shares) if s >= row.least)
+            assert row.building_share == pytest.approx(kept / sum(areas))
+
+
+def test_unreadable_files_are_counted_separately() -> None:
+    broken = SceneFacts("b", "b.png", image_error="cut off")
+    strange = scene("s", 50, label=None, label_error="value 7")
+    made = compute_statistics([scene("a", 100), broken, strange], 2, 1)
+    assert (made.images, made.unreadable, made.labelled, made.unreadable_labels) == (3, 1, 1, 1)
+    assert made.pixels == 2 * SIDE**2
+    assert made.sizes == ((SIDE, SIDE, 2),)
+    assert made.kinds == (("3 bands of uint8, PNG", 2),)
+
+
+def test_areas_in_metres_where_known() -> None:
+    made = compute_statistics([scene("a", 100, gsd_m=0.5), scene("b", 400)], 2, 1)
+    assert made.size_px is not None
+    assert made.size_px.count == 2
+    assert made.size_m2 is not None
+    assert (made.size_m2.count, made.size_m2.median) == (1, 25.0)
+    assert made.gsd_m is not None
+    assert made.gsd_m.median == 0.5
+    assert made.size_m2_histogram is not None
+    assert sum(made.size_m2_histogram.counts) == 1
+
+
+def test_an_empty_set() -> None:
+    made = compute_statistics([], 2, 1)
+    assert (made.images, made.built_up, made.size_px, made.class_share) == (0, None, None, (0, 0))
+    assert made.to_json()["images"] == 0
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_a_histogram_counts_everything_once(values: list[float]) -> None:
+    assert sum(Histogram.of(values, np.linspace(0, 1, 11)).counts) == len(values)

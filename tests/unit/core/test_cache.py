@@ -1,0 +1,73 @@
+"""Lazy values and LRU caches."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rooftrace.core.cache import LazyValue, LruCache
+
+
+def test_a_lazy_value_is_computed_once_by_one_of_many_threads() -> None:
+    calls = []
+    start = threading.Barrier(4)
+    value = LazyValue(lambda: calls.append(1) or len(calls))
+
+    def ask(_: int) -> int:
+        start.wait()
+        return value.get()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [1] * 4
+
+
+def test_a_lazy_value_that_failed_is_tried_again() -> None:
+    answers = iter([ValueError("not yet"), 7])
+
+    def make() -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    value = LazyValue(make)
+    with pytest.raises(ValueError, match="not yet"):
+        value.get()
+    assert value.get() == value.get() == 7
+
+
+def test_the_value_used_longest_ago_is_evicted() -> None:
+    evicted: list[int] = []
+    cache: LruCache[str, int] = LruCache(2, on_evict=evicted.append)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert cache.get("a") == 1
+    assert cache.get_or_make("c", lambda: 3) == 3
+    assert evicted == [2]
+    assert (cache.get("a"), cache.get("b"), cache.get("c")) == (1, None, 3)
+    cache.clear()
+    assert evicted == [2, 1, 3]
+
+
+def test_sizes_add_up_and_one_value_always_fits() -> None:
+    cache: LruCache[int, bytes] = LruCache(10, len)
+    cache.put(0, b"x" * 6)
+    cache.put(1, b"x" * 4)
+    assert len(cache) == 2
+    cache.put(0, b"x" * 7)
+    assert len(cache) == 1
+    cache.put(2, b"x" * 50)
+    assert (len(cache), cache.get(2)) == (1, b"x" * 50)
+
+
+def test_a_copy_is_an_empty_cache_with_the_same_limit() -> None:
+    cache: LruCache[int, bytes] = LruCache(10, len)
+    cache.put(0, b"x" * 6)
+    copied = copy.deepcopy(cache)
+    assert (len(cache), len(copied)) == (1, 0)
+    copied.put(0, b"x" * 6)
+    copied.put(1, b"x" * 6)
+    assert len(copied) == 1

@@ -1,0 +1,92 @@
+"""Messages reach the API and the page in the words of those faces."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import rooftrace
+from rooftrace.core.faces import API_PARAMETERS, in_api_terms, in_page_terms
+
+FOLDER = Path(rooftrace.__file__).parent
+REACHING = (
+    "core/**/*.py", "tiling/**/*.py", "vector/**/*.py", "density/**/*.py", "predict/**/*.py",
+    "service/**/*.py", "io/resample.py", "io/bands.py", "io/pixels.py", "io/raster.py",
+    "io/gdal.py", "io/image_header.py", "io/area.py", "io/masks.py", "io/orientation.py",
+    "io/georeferenced.py", "io/nodata.py",
+)  # fmt: skip
+"""Files whose messages a server shows. It accepts uploads, not addresses or catalogues."""
+
+NOT_SHOWN = {
+    "cluster", "workers", "gpus-per-worker", "address", "head", "mosaic", "weights", "set", "s",
+    "json", "fit", "paper", "ink", "precision", "schema",
+}  # fmt: skip
+"""Options of the command line alone: clusters, mosaics, ensembles and settings."""
+
+OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
+
+OF_THE_SERVER = re.compile(r"rooftrace serve [^.;]*")
+"""A command for its owner, which names itself: its options are in the right words."""
+
+
+def messages() -> list[str]:
+    found = []
+    for pattern in REACHING:
+        for file in sorted(FOLDER.glob(pattern)):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = [
+                        part.value if isinstance(part, ast.Constant) else "1"
+                        for part in node.values
+                    ]
+                    found.append("".join(map(str, parts)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    # Docstrings with drawings have line breaks; messages have none.
+    return [text for text in found if OPTION.search(text) and "\n" not in text]
+
+
+def test_no_message_of_a_server_names_an_option_of_the_command_line() -> None:
+    texts = messages()
+    assert sum("--gsd" in text for text in texts) >= 4
+    left = {
+        (name, text)
+        for text in texts
+        for name in OPTION.findall(OF_THE_SERVER.sub("", in_api_terms(text)))
+        if name not in NOT_SHOWN
+    }
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("text", "api", "page"),
+    [
+        (
+            "Give the right value with --gsd.",
+            "Give the right value with gsd.",
+            "Give the right value with the field “Metres per pixel”.",
+        ),
+        (
+            "Use --scale 0.5, or a smaller --min-area.",
+            "Use scale=0.5, or a smaller min_area.",
+            "Use rooftrace predict --scale 0.5, or a smaller rooftrace predict --min-area.",
+        ),
+        (
+            "Divide it: rooftrace split DATA --by block.",
+            "Divide it: rooftrace split DATA --by block.",
+            "Divide it: rooftrace split DATA --by block.",
+        ),
+    ],
+)
+def test_each_face_has_its_words(text: str, api: str, page: str) -> None:
+    assert in_api_terms(text) == api
+    assert in_page_terms(text) == page
+
+
+def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:
+    schemas = pytest.importorskip("rooftrace.rest.schemas")
+    known = {name.replace("_", "-") for name in schemas.SceneQuery.model_fields}
+    assert known >= API_PARAMETERS

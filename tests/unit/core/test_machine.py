@@ -1,0 +1,42 @@
+"""Memory of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+FRAGMENTS = """
+import sys
+import numpy as np
+from rooftrace.core.machine import limit_kept_memory
+
+def resident_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 1e6
+
+if sys.argv[1] == "returned":
+    limit_kept_memory()
+del_first = np.ones(20_000_000, np.uint8)
+del del_first
+before = resident_mb()
+buffers, kept = [], []
+for _ in range(40):
+    buffers.append(np.ones(4_000_000, np.uint8))
+    kept.append(np.ones(30_000, np.uint8))
+print(resident_mb() - before)
+buffers.clear()
+print(resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a function of glibc")
+@pytest.mark.parametrize(("how", "is_returned"), [("returned", True), ("kept", False)])
+def test_freed_buffers_are_returned_to_the_system(how: str, is_returned: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FRAGMENTS, how], capture_output=True, text=True, check=True
+    )
+    peak, left = map(float, done.stdout.split())
+    assert peak > 150
+    assert (left < 20) == is_returned

@@ -1,0 +1,46 @@
+"""Texts for the user: names that are listed, and texts that can be written."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rooftrace.core.text import escape_surrogates, is_utf8, list_and_count, list_first, plain_number
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "counted"),
+    [
+        (0, "", ""), (1, "1", "1"), (2, "1, 2", "1, 2"), (3, "1, 2, …", "1, 2 and 1 more"),
+        (9, "1, 2, …", "1, 2 and 7 more"),
+    ],
+)  # fmt: skip
+def test_lists_the_first_names(count: int, first: str, counted: str) -> None:
+    names = range(1, count + 1)
+    assert list_first(names, 2) == first
+    assert list_and_count(names, 2) == counted
+
+
+@pytest.mark.parametrize("text", ["", "plain", "café", "家"])
+def test_utf8_is_kept(text: str) -> None:
+    assert is_utf8(text)
+    assert escape_surrogates(text) == text
+
+
+@pytest.mark.parametrize(("text", "shown"), [("caf\udce9", r"caf\xe9"), ("\ud800", r"\ud800")])
+def test_surrogates_are_escaped(text: str, shown: str) -> None:
+    assert not is_utf8(text)
+    assert escape_surrogates(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.4, 3, "0.4"), (0.07416, 3, "0.0742"), (120.4, 3, "120"), (1_234_567.0, 3, "1234567"),
+        (0.0000345, 3, "0.0000345"), (-2.5, 3, "-2.5"), (0.0, 3, "0"), (100.0, 2, "100"),
+        (120.0, 2, "120"), (1.0, 3, "1"), (math.inf, 3, "inf"), (math.nan, 3, "nan"),
+    ],
+)  # fmt: skip
+def test_numbers_have_no_exponent(value: float, digits: int, expected: str) -> None:
+    assert plain_number(value, digits) == expected

@@ -1,0 +1,84 @@
+"""Pictures of density have the right colours for grids and zones of any shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+
+from rooftrace.core.types import DensityFigures, DensityGrid
+from rooftrace.density.cells import CellGrid
+from rooftrace.density.files import draw_cells, draw_zones
+from rooftrace.density.threshold import DensityThreshold
+
+NO_BUILDING, DARKEST, BRIGHTEST, PAPER, WHITE = (
+    (74, 74, 80), (68, 1, 84), (253, 231, 37), (24, 24, 28), (255, 255, 255),
+)  # fmt: skip
+
+
+def figures(share: np.ndarray) -> DensityFigures:
+    """Return figures of places of 100 m²; NaN is not observed."""
+    observed = np.where(np.isnan(share), 0.0, 100.0)
+    none = np.zeros(share.shape, np.int64)
+    return DensityFigures(
+        np.full(share.shape, 100.0), observed, np.nan_to_num(share) * observed, none,
+        none * 0.0, none * np.nan,
+    )  # fmt: skip
+
+
+def grid(share: np.ndarray) -> DensityGrid:
+    return DensityGrid(CellGrid(share.shape, 10.0, 0, 0, None).grid, 10.0, figures(share))
+
+
+def colours(picture: Image.Image) -> dict[tuple[int, ...], int]:
+    found = picture.getcolors(picture.width * picture.height)
+    assert found is not None
+    return {colour: count for count, colour in found}
+
+
+def test_each_cell_has_the_colour_of_its_share() -> None:
+    share = np.array([[0.0, 0.01], [0.9, np.nan]])
+    picture = draw_cells(grid(share), DensityThreshold(threshold=0.95), "a place")
+    left = (picture.width - 128) // 2
+    cell = 64
+    for (row, col), expected in zip(np.ndindex(2, 2), (NO_BUILDING, DARKEST, BRIGHTEST, PAPER)):
+        middle = left + col * cell + cell // 2, 62 + row * cell + cell // 2
+        assert picture.getpixel(middle) == expected
+
+
+def test_dense_cells_have_a_border() -> None:
+    share = np.array([[0.01, 0.9], [0.01, 0.01]])
+    some = colours(draw_cells(grid(share), DensityThreshold(threshold=0.5), ""))
+    none = colours(draw_cells(grid(share), DensityThreshold(threshold=1.0), ""))
+    # The border is two pixels wide along two edges of 64, plus the visible half of the other edges.
+    assert some[WHITE] - none[WHITE] > 2 * 2 * 64
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (1300, 20), (2500, 2500)])
+def test_any_shape(shape: tuple[int, int]) -> None:
+    picture = draw_cells(grid(np.full(shape, 0.9)), DensityThreshold(threshold=0.2), "x" * 500)
+    assert max(picture.size) < 1500
+    assert colours(picture)[BRIGHTEST] > 0.9 * shape[0] * shape[1] / 3**2
+
+
+@pytest.mark.campaign
+def test_cells_drawn_together_have_their_common_share() -> None:
+    share = np.zeros((2400, 2400))
+    share[::2, ::2] = 0.16  # 4 % of each cell that is drawn
+    assert colours(draw_cells(grid(share), DensityThreshold(threshold=1), ""))[DARKEST] > 1200**2
+
+
+def test_zones_with_holes_and_the_smaller_on_top() -> None:
+    ring = shapely.box(0, 0, 100, 100).difference(shapely.box(10, 10, 40, 40))
+    zones = np.array([shapely.box(60, 60, 90, 90), ring], object)
+    picture = draw_zones(zones, figures(np.array([0.9, 0.01])), DensityThreshold(threshold=1), "")
+    left = (picture.width - 1202) // 2
+
+    def at(x: float, y: float) -> object:
+        return picture.getpixel((left + int(x * 12), 62 + int((100 - y) * 12)))
+
+    assert at(75, 75) == BRIGHTEST
+    assert at(50, 50) == DARKEST
+    assert at(25, 25) == PAPER

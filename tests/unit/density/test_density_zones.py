@@ -1,0 +1,50 @@
+"""Figures of zones are exact, also for zones that overlap or exceed the observed area."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.density.accumulate import density_of_polygons, density_of_zones
+from rooftrace.density.cells import CellGrid
+
+
+def boxes(*bounds: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array([shapely.box(*b) for b in bounds], object)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_cells_as_zones_have_the_figures_of_cells(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corner = rng.random((9, 2)) * 30
+    houses = shapely.box(*corner.T, *(corner + 1 + rng.random((9, 2)) * 9).T)
+    cells = CellGrid.over((0, 0, 40, 40), 10.0, None)
+    by_cell = density_of_polygons([houses], cells).figures
+    by_zone = density_of_zones(cells.polygons(np.arange(cells.count)), houses)
+    for name in ("built_m2", "observed_m2", "buildings_m2", "nearest_m"):
+        np.testing.assert_allclose(
+            getattr(by_zone, name), getattr(by_cell, name).ravel(), atol=1e-5
+        )
+    np.testing.assert_array_equal(by_zone.buildings, by_cell.buildings.ravel())
+
+
+def test_zones_that_overlap_and_exceed_the_observed_area() -> None:
+    zones = boxes((0, 0, 10, 10), (5, 0, 15, 10), (20, 0, 30, 10))
+    houses = boxes((6, 2, 8, 4), (9, 5, 12, 6))
+    figures = density_of_zones(zones, houses, boxes((0, 0, 6, 10), (6, 0, 10, 10)))
+    np.testing.assert_allclose(figures.built_m2, [5, 7, 0])
+    np.testing.assert_allclose(figures.observed_share, [1, 0.5, 0])
+    np.testing.assert_array_equal(figures.buildings, [1, 2, 0])
+    assert figures.built_up_share[0] == pytest.approx(0.05)
+    assert np.isnan(figures.built_up_share[2])
+
+
+def test_a_hole_does_not_belong_to_its_zone() -> None:
+    ring = shapely.box(0, 0, 10, 10).difference(shapely.box(4, 4, 6, 6))
+    figures = density_of_zones(np.array([ring], object), boxes((4, 4, 6, 6), (1, 1, 2, 2)))
+    assert figures.built_m2.tolist() == [1]
+    assert figures.area_m2.tolist() == [96]
+    assert figures.buildings.tolist() == [1]

@@ -1,0 +1,171 @@
+"""Labels without imagery: masks, polygons or a table alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+from affine import Affine
+from external_scenes import (
+    HOUSES,
+    PLACE,
+    SHAPE,
+    houses,
+    judged,
+    write_png,
+    write_polygons,
+    write_table,
+    write_tiff,
+)
+
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
+from rooftrace.labels.config import SourceConfig
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_masks(tmp_path: Path, folder: bool) -> None:
+    write_tiff(tmp_path / "truth/a_gt.tif", houses())
+    write_tiff(tmp_path / "predicted/a_mask.tif", houses(0, 1) * np.uint8(255))
+    inner = ("", "") if folder else ("a_mask.tif", "a_gt.tif")
+    report = judged(tmp_path / "predicted" / inner[0], tmp_path / "truth" / inner[1])
+    assert (report.objects.labelled, report.objects.matched) == (3, 2)
+    assert report.built_up is not None, "the georeference gives metres"
+    assert any("its 1 rasters are labels" in note for note in report.notes)
+
+
+def test_nodata_of_a_label_is_not_judged(tmp_path: Path) -> None:
+    mask = houses()
+    mask[:30] = 255
+    write_tiff(tmp_path / "truth/a.tif", mask, nodata=255)
+    write_tiff(tmp_path / "predicted/a.tif", houses(0, 1, 2))
+    assert judged(tmp_path / "predicted", tmp_path / "truth").pooled.pixels == 30 * 80
+
+
+def test_images_by_mistake_are_no_masks(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (3, *SHAPE), np.uint8)
+    write_tiff(tmp_path / "truth/a.tif", noise)
+    write_tiff(tmp_path / "predicted/a.tif", houses())
+    with pytest.raises(LabelError, match="is coloured"):
+        judged(tmp_path / "predicted", tmp_path / "truth")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32736", "EPSG:4326"])
+def test_polygons_against_a_raster(tmp_path: Path, crs: str) -> None:
+    truth = write_polygons(tmp_path / "labels/truth.gpkg", crs=crs)
+    write_tiff(tmp_path / "predicted/scene.tif", houses(0, 1))
+    report = judged(tmp_path / "predicted/scene.tif", truth)
+    assert report.pooled.pixels == SHAPE[0] * SHAPE[1]
+    assert report.pooled.matrix[1].tolist() == [houses(2).sum(), houses(0, 1).sum()]
+    assert (report.objects.labelled, report.objects.matched) == (3, 2)
+    assert any("the grid of the rasters" in note for note in report.notes)
+
+
+def test_polygons_beside_the_raster_that_is_judged(tmp_path: Path) -> None:
+    mask = houses()
+    mask[:, 40:] = 255
+    path = write_tiff(tmp_path / "scene.tif", mask, nodata=255)
+    report = judged(path, write_polygons(tmp_path / "truth.gpkg"))
+    # It is not taken for the image, whose nodata would not be judged.
+    assert report.pooled.pixels == SHAPE[0] * SHAPE[1]
+    assert report.objects.matched == 2
+    assert any("only partly predicted" in note for note in report.notes)
+
+
+def test_polygons_that_no_raster_shows_are_reported(tmp_path: Path) -> None:
+    truth = write_polygons(tmp_path / "labels/truth.gpkg")
+    part = houses()[:, : HOUSES[0][2] + 2]
+    write_tiff(tmp_path / "predicted/a.tif", part)
+    report = judged(tmp_path / "predicted", truth)
+    assert any("1 of 3 polygons" in note for note in report.notes)
+    write_tiff(tmp_path / "predicted/a.tif", part, PLACE @ Affine.translation(9000, 0))
+    with pytest.raises(GeoreferenceError, match="touch none of the predictions"):
+        judged(tmp_path / "predicted", truth)
+    write_tiff(tmp_path / "predicted/a.tif", part, None)
+    with pytest.raises(
+        GeoreferenceError, match="has no georeference, so the polygons cannot be drawn"
+    ):
+        judged(tmp_path / "predicted", truth)
+
+
+def test_a_raster_against_polygons(tmp_path: Path) -> None:
+    truth = write_tiff(tmp_path / "truth.tif", houses())
+    report = judged(write_polygons(tmp_path / "predicted/p.gpkg", 0, 1, crs="EPSG:4326"), truth)
+    assert (report.objects.labelled, report.objects.matched) == (3, 2)
+    assert report.pooled.matrix[1].tolist() == [houses(2).sum(), houses(0, 1).sum()]
+
+
+def test_polygons_against_polygons(tmp_path: Path) -> None:
+    truth = write_polygons(tmp_path / "truth.gpkg")
+    predicted = write_polygons(tmp_path / "predicted/p.geojson", 0, 1, crs="EPSG:4326")
+    report = judged(predicted, truth, gsd_m=0.1)
+    areas = [(right - left) * (bottom - top) * 0.25 for left, top, right, bottom in HOUSES]
+    assert report.pooled.matrix[1].sum() * 0.01 == pytest.approx(sum(areas), rel=0.01)
+    assert (report.objects.labelled, report.objects.matched) == (3, 2)
+    assert report.to_json()["polygons"]["polis_m"] == pytest.approx(0, abs=1e-4)
+    with pytest.raises(ConfigError, match="size of a pixel is unknown") as raised:
+        judged(predicted, truth)
+    assert "--gsd" in raised.value.remedy
+    with pytest.raises(ConfigError, match=r"pixels of 0\.0001 m"):
+        judged(predicted, truth, gsd_m=0.0001)
+    gpd.read_file(truth).iloc[:0].to_file(tmp_path / "none.gpkg")
+    with pytest.raises(DataError, match="holds no polygon"):
+        judged(predicted, tmp_path / "none.gpkg", gsd_m=0.1)
+
+
+def test_a_table_has_the_size_of_the_rasters(tmp_path: Path) -> None:
+    tall = np.kron(houses(0), np.ones((4, 1), np.uint8))
+    truth = write_table(tmp_path / "truth.csv", {"a.png": houses(), "b.png": tall})
+    write_png(tmp_path / "predicted/a_mask.png", houses())
+    write_png(tmp_path / "predicted/b_mask.png", tall)
+    report = judged(tmp_path / "predicted", truth)
+    assert report.to_json()["per_image"]["dice"] == 1
+    assert [image.counts.pixels for image in report.images] == [60 * 80, 240 * 80]
+
+
+def test_options_that_would_be_passed_over(tmp_path: Path) -> None:
+    write_png(tmp_path / "truth/a.png", houses())
+    write_png(tmp_path / "predicted/a.png", houses())
+    with pytest.raises(ConfigError, match="nodata was given, but"):
+        judged(tmp_path / "predicted", tmp_path / "truth", nodata=0.0)
+    with pytest.raises(ConfigError, match="is no table of run lengths"):
+        judged(tmp_path / "predicted", tmp_path / "truth", EvalOptions(size_yx=(9, 9)))
+    assert judged(tmp_path / "predicted", tmp_path / "truth", part="[:1]").pooled.iou(1) == 1
+
+
+def test_a_part_of_a_split(tmp_path: Path) -> None:
+    for name in "ab":
+        write_png(tmp_path / f"truth/{name}.png", houses())
+        write_png(tmp_path / f"predicted/{name}.png", houses(0))
+    split = tmp_path / "split.json"
+    split.write_text('{"parts": {"test": ["b"]}}')
+    report = judged(tmp_path / "predicted", tmp_path / "truth", EvalOptions(split=f"{split}:test"))
+    assert [image.id for image in report.images] == ["b"]
+
+
+def test_several_predictions_are_compared(tmp_path: Path) -> None:
+    for number in range(4):
+        write_png(tmp_path / f"truth/{number}.png", houses())
+        write_png(tmp_path / f"good/masks/{number}.png", houses(0, 1))
+        write_png(tmp_path / f"bad/masks/{number}.png", houses(0))
+    paths = [tmp_path / name / "masks" for name in ("good", "bad")]
+    source = SourceConfig(path=str(tmp_path / "truth"))
+    evaluation = run_evaluate([], source, None, EvalOptions(), predictions=paths)
+    assert [report.name for report in evaluation.reports] == [str(path) for path in paths]
+    (comparison,) = evaluation.comparisons
+    assert comparison.figures["pixel.iou"].difference.value < 0
+    plain = evaluation.to_json()
+    assert [one["predictions"]["path"] for one in plain["reports"]] == [str(p) for p in paths]
+    twice = run_evaluate([], source, None, EvalOptions(), predictions=[paths[0]] * 2)
+    assert len({report.name for report in twice.reports}) == 2
+
+
+def test_a_report_is_written(tmp_path: Path) -> None:
+    write_png(tmp_path / "truth/a.png", houses())
+    write_png(tmp_path / "predicted/a.png", houses(0))
+    source = SourceConfig(path=str(tmp_path / "truth"))
+    run_evaluate([], source, tmp_path / "out", EvalOptions(), predictions=[tmp_path / "predicted"])
+    assert (tmp_path / "out/report.json").is_file()
+    assert len(list((tmp_path / "out/pictures").iterdir())) == 1

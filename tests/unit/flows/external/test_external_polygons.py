@@ -1,0 +1,161 @@
+"""Polygons of other tools are judged as they were drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from external_scenes import HOUSES, PLACE, houses, judged, write_png, write_polygons, write_tiff
+
+from rooftrace.core.errors import DataError, GeoreferenceError, LabelError, LayoutError
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """The three houses as polygons over their image."""
+    rgb = np.repeat(houses()[None] * np.uint8(200) + np.uint8(20), 3, axis=0)
+    write_tiff(tmp_path / "data/images/a.tif", rgb)
+    return write_polygons(tmp_path / "data/labels.gpkg")
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", ["p.gpkg", "p.geojson", "p.fgb", "p.shp", "p.parquet"])
+@pytest.mark.parametrize("crs", ["EPSG:32736", "EPSG:4326", "EPSG:3857"])
+def test_the_truth_itself_is_right(truth: Path, tmp_path: Path, name: str, crs: str) -> None:
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        gpd.read_file(truth).to_crs(crs).to_parquet(path)
+    else:
+        write_polygons(path, crs="EPSG:4326" if name.endswith("geojson") else crs)
+    plain = judged(path, truth).to_json()
+    assert plain["pixel"]["iou"] == plain["objects"]["f1"] == 1
+    assert plain["polygons"]["iou"] == pytest.approx(1, abs=1e-4)
+    assert plain["polygons"]["n_ratio"] == 1
+    assert plain["predictions"]["kind"] == "polygons"
+
+
+def test_polygons_are_not_traced_anew(truth: Path, tmp_path: Path) -> None:
+    # A corner cut by a tenth of a pixel is seen, though it changes no pixel.
+    left, top, right, bottom = HOUSES[0]
+    cut = shapely.Polygon(
+        [(left + 0.1, top), (right, top), (right, bottom), (left, bottom), (left, top + 0.1)]
+    )
+    world = shapely.transform(cut, lambda xy: np.stack(PLACE @ xy.T, axis=1))
+    gpd.GeoDataFrame(geometry=[world], crs="EPSG:32736").to_file(tmp_path / "p.gpkg")
+    report = judged(tmp_path / "p.gpkg", truth)
+    assert report.to_json()["polygons"]["corners"] == 5
+    assert report.objects.matched == 1
+
+
+def test_a_score_gives_calibration_and_average_precision(truth: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    path = write_polygons(tmp_path / "p.gpkg", Confidence=[0.9, 0.8, 0.4])
+    report = judged(path, truth)
+    assert report.reliability is not None
+    assert report.images[0].score.tolist() == pytest.approx([0.9, 0.8, 0.4])
+    assert report.images[0].right.all()
+    assert report.coco is not None
+    assert report.coco["ap50"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("values", [[90, 80, 40], [0.5, None, 0.5], ["high", "low", "low"]])
+def test_what_is_no_score_is_reported(truth: Path, tmp_path: Path, values: list[object]) -> None:
+    path = write_polygons(tmp_path / "p.gpkg", score=values)
+    report = judged(path, truth)
+    assert report.reliability is None
+    assert any("not read as a score" in note for note in report.notes)
+
+
+def test_the_class_of_a_polygon(truth: Path, tmp_path: Path) -> None:
+    mixed = write_polygons(tmp_path / "mixed.gpkg", **{"class": ["building", "road", "Building"]})
+    assert judged(mixed, truth).objects.predicted == 2
+    kinds = write_polygons(tmp_path / "kinds.gpkg", **{"class": ["hut", "house", "villa"]})
+    assert judged(kinds, truth).objects.predicted == 3
+
+
+def test_names_of_classes_have_to_be_those_of_the_labels(tmp_path: Path) -> None:
+    labels = {"classes": ["nothing", "building", "road"], "building": "building"}
+    write_tiff(tmp_path / "truth/a.tif", houses(0) + houses(1) * np.uint8(2))
+    path = write_polygons(tmp_path / "p.gpkg", 0, 1, **{"class": ["building", "road"]})
+    report = judged(path, tmp_path / "truth", labels=labels)
+    assert (report.pooled.iou(1), report.pooled.iou(2)) == (1, 1)
+    path = write_polygons(tmp_path / "p.gpkg", 0, 1, **{"class": ["building", "street"]})
+    with pytest.raises(LabelError, match="unknown classes 'street'"):
+        judged(path, tmp_path / "truth", labels=labels)
+
+
+def test_polygons_in_pixels(tmp_path: Path) -> None:
+    write_png(tmp_path / "data/images/a.png", np.zeros((*houses().shape, 3), np.uint8))
+    write_png(tmp_path / "data/masks/a.png", houses() * np.uint8(255))
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shapely.box(*h))}
+        for h in HOUSES
+    ]
+    path = tmp_path / "predicted/a_buildings.geojson"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    plain = judged(tmp_path / "predicted", tmp_path / "data").to_json()
+    assert plain["pixel"]["iou"] == plain["objects"]["f1"] == 1
+    write_polygons(tmp_path / "ground.gpkg")
+    with pytest.raises(GeoreferenceError, match="labelled scenes have no georeference"):
+        judged(tmp_path / "ground.gpkg", tmp_path / "data")
+
+
+def test_a_file_for_each_scene(tmp_path: Path) -> None:
+    for name, which in (("a", 0), ("b", 1)):
+        write_png(tmp_path / f"truth/{name}.png", houses(which))
+        feature = {
+            "type": "Feature",
+            "properties": {},
+            "geometry": shapely.geometry.mapping(shapely.box(*HOUSES[which])),
+        }
+        path = tmp_path / f"predicted/{name}.geojson"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    assert judged(tmp_path / "predicted", tmp_path / "truth").to_json()["pixel"]["iou"] == 1
+    (tmp_path / "predicted/b.geojson").unlink()
+    with pytest.raises(LayoutError, match="1 of 2 labelled scenes have no prediction: b"):
+        judged(tmp_path / "predicted", tmp_path / "truth")
+
+
+def test_a_mask_gives_the_pixels_and_polygons_the_buildings(truth: Path, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "predicted/a_mask.tif", houses(0))
+    write_polygons(tmp_path / "predicted/a_buildings.gpkg", 0, 1)
+    report = judged(tmp_path / "predicted", truth)
+    assert report.pooled.matrix[1, 1] == houses(0).sum()
+    assert report.objects.matched == 2
+    assert report.context["predictions"]["kind"] == "rasters and polygons"
+
+
+def test_polygons_that_reach_beyond_the_scene_are_cut(truth: Path, tmp_path: Path) -> None:
+    wide = shapely.transform(
+        shapely.box(70, 40, 120, 90), lambda xy: np.stack(PLACE @ xy.T, axis=1)
+    )
+    gpd.GeoDataFrame(geometry=[wide], crs="EPSG:32736").to_file(tmp_path / "p.gpkg")
+    report = judged(tmp_path / "p.gpkg", truth)
+    assert report.pooled.matrix[0, 1] == 10 * 20
+
+
+def test_rings_that_cross_leave_no_slivers(truth: Path, tmp_path: Path) -> None:
+    ring = [(5, 5), (25, 5), (25, 20), (5, 20), (5, 12), (5 - 1e-9, 12.5), (5 + 1e-9, 12)]
+    broken = shapely.transform(shapely.Polygon(ring), lambda xy: np.stack(PLACE @ xy.T, axis=1))
+    assert not broken.is_valid
+    gpd.GeoDataFrame(geometry=[broken], crs="EPSG:32736").to_file(tmp_path / "p.gpkg")
+    report = judged(tmp_path / "p.gpkg", truth)
+    assert report.built_up is not None
+    assert report.built_up.to_json()["predicted"] == report.objects.matched == 1
+    assert any("1 outlines" in note and "repaired" in note for note in report.notes)
+
+
+def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
+    far = gpd.read_file(truth).translate(9000, 0)
+    far.to_file(tmp_path / "far.gpkg")
+    with pytest.raises(GeoreferenceError, match="None of the polygons"):
+        judged(tmp_path / "far.gpkg", truth)
+    (tmp_path / "broken.gpkg").write_bytes(b"SQLite format 3\0nonsense")
+    with pytest.raises(DataError, match="cannot be read as vector data"):
+        judged(tmp_path / "broken.gpkg", truth)

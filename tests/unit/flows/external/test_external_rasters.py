@@ -1,0 +1,223 @@
+"""Rasters of other tools are judged on the grid of the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from external_scenes import (
+    CRS,
+    HOUSES,
+    PLACE,
+    SHAPE,
+    houses,
+    judged,
+    write_png,
+    write_tiff,
+)
+from pyproj import Transformer
+from rasterio.warp import Resampling, reproject
+
+from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
+from rooftrace.flows.evaluate.run import EvalOptions
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """An image of the three houses with its mask, in pairs."""
+    rgb = np.repeat(houses()[None] * np.uint8(200) + np.uint8(20), 3, axis=0)
+    write_tiff(tmp_path / "data/images/a.tif", rgb)
+    write_tiff(tmp_path / "data/masks/a.tif", houses() * np.uint8(255))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("full", [1, 255, 7])
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_the_truth_itself_is_right(truth: Path, tmp_path: Path, full: int, kind: str) -> None:
+    mask = houses() * np.uint8(full)
+    path = tmp_path / f"predicted/a_mask.{kind}"
+    write_png(path, mask) if kind == "png" else write_tiff(path, mask)
+    report = judged(tmp_path / "predicted", truth)
+    plain = report.to_json()
+    assert plain["pixel"]["iou"] == plain["objects"]["f1"] == plain["objects"]["mean_f1"] == 1
+    assert plain["objects"]["predicted"] == 3
+    assert plain["polygons"]["iou"] == 1
+    assert plain["predictions"] == {"path": str(tmp_path / "predicted"), "kind": "rasters"}
+
+
+def test_a_house_that_is_missing(truth: Path, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "predicted/a.tif", houses(0, 1))
+    report = judged(tmp_path / "predicted", truth)
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in HOUSES]
+    assert report.pooled.recall(1) == sum(areas[:2]) / sum(areas)
+    assert (report.objects.labelled, report.objects.matched, report.objects.predicted) == (3, 2, 2)
+
+
+def test_regions_that_meet_at_a_corner_are_one_as_in_the_labels(tmp_path: Path) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[2:4, 2:4] = mask[4:5, 4:5] = mask[10, 10] = mask[11, 11] = 1
+    for part in ("truth", "predicted"):
+        write_png(tmp_path / part / "a.png", mask)
+    report = judged(tmp_path / "predicted", tmp_path / "truth")
+    assert (report.objects.labelled, report.objects.matched, report.objects.f1) == (2, 2, 1)
+
+
+def test_probabilities_have_a_threshold_and_a_curve(truth: Path, tmp_path: Path) -> None:
+    sure = houses(0, 1) * np.float32(0.8) + houses(2) * np.float32(0.4)
+    write_tiff(tmp_path / "float/a.tif", sure)
+    write_tiff(tmp_path / "bytes/a.tif", np.rint(sure * 255).astype(np.uint8))
+    half = judged(tmp_path / "float", truth)
+    assert half.objects.matched == 2
+    assert any("reach 0.5" in note for note in half.notes)
+    for folder in ("float", "bytes"):
+        low = judged(tmp_path / folder, truth, EvalOptions(threshold=0.3))
+        assert low.to_json()["pixel"]["iou"] == 1
+        assert low.context["threshold"] == 0.3
+        assert low.curve is not None
+        assert low.curve.average_precision() == 1
+
+
+def test_a_mask_has_no_threshold(truth: Path, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "predicted/a.tif", houses())
+    report = judged(tmp_path / "predicted", truth, EvalOptions(threshold=0.5))
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert report.context["threshold"] is None
+    assert any("--threshold 0.5 has no effect" in note for note in report.notes)
+
+
+def test_nodata_is_not_judged_and_what_is_not_predicted_is_background(tmp_path: Path) -> None:
+    rgb = np.full((3, *SHAPE), 90, np.uint8)
+    rgb[:, :30] = 255
+    write_tiff(tmp_path / "data/images/a.tif", rgb)
+    write_tiff(tmp_path / "data/masks/a.tif", houses())
+    mask = houses()
+    mask[:, 60:] = 255
+    write_tiff(tmp_path / "predicted/a.tif", mask, nodata=255)
+    report = judged(tmp_path / "predicted", tmp_path / "data", nodata=(255.0, 255.0, 255.0))
+    # The lower half is judged, all of it; only the third house lies there.
+    assert report.pooled.pixels == 30 * 80
+    assert report.pooled.iou(1) == 1
+    assert any("only partly predicted" in note and "25.0%" in note for note in report.notes)
+    whole = judged(tmp_path / "predicted", tmp_path / "data")
+    # The second house is ten columns short, which are missed.
+    areas = [20 * 15, 30 * 20, 20 * 20]
+    assert whole.pooled.recall(1) == pytest.approx((sum(areas) - 10 * 20) / sum(areas))
+    assert whole.pooled.precision(1) == 1
+
+
+def test_255_beside_a_class_says_nothing(truth: Path, tmp_path: Path) -> None:
+    mask = houses()
+    mask[0] = 255
+    write_tiff(tmp_path / "predicted/a.tif", mask)
+    assert judged(tmp_path / "predicted", truth).to_json()["pixel"]["iou"] == 1
+
+
+def test_another_resolution_and_origin(truth: Path, tmp_path: Path) -> None:
+    # Twice as fine, ten metres farther up and to the left, larger on all sides.
+    fine = np.zeros((200, 240), np.uint8)
+    for left, top, right, bottom in HOUSES:
+        fine[2 * top + 40 : 2 * bottom + 40, 2 * left + 40 : 2 * right + 40] = 1
+    place = PLACE @ Affine.translation(-20, -20) @ Affine.scale(0.5)
+    write_tiff(tmp_path / "predicted/a.tif", fine, place)
+    report = judged(tmp_path / "predicted", truth)
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert any("another grid" in note for note in report.notes)
+
+
+def test_another_coordinate_system(truth: Path, tmp_path: Path) -> None:
+    moved = Transformer.from_crs(CRS, 4326, always_xy=True)
+    west, north = moved.transform(*(PLACE @ (-4, -4)))
+    east, south = moved.transform(*(PLACE @ (SHAPE[1] + 4, SHAPE[0] + 4)))
+    width, height = round((east - west) * 1e6), round((north - south) * 1e6)
+    place = Affine(1e-6, 0, west, 0, -1e-6, north)
+    degrees = np.zeros((height, width), np.float32)
+    reproject(
+        houses().astype(np.float32), degrees, src_transform=PLACE, src_crs=CRS,
+        dst_transform=place, dst_crs="EPSG:4326", resampling=Resampling.nearest,
+    )  # fmt: skip
+    write_tiff(tmp_path / "predicted/a.tif", degrees.astype(np.uint8), place, "EPSG:4326")
+    assert judged(tmp_path / "predicted", truth).pooled.iou(1) > 0.97
+
+
+def test_a_fine_mask_keeps_its_255_as_nodata_where_a_part_of_it_is_taken(
+    truth: Path, tmp_path: Path
+) -> None:
+    wide = np.zeros((60, 200), np.uint8)
+    wide[:, 70:80] = 255
+    wide[10:20, 150:160] = 1
+    write_tiff(tmp_path / "predicted/a.tif", wide)
+    report = judged(tmp_path / "predicted", truth)
+    # The 1 that says so lies outside of the scene.
+    assert report.pooled.matrix[:, 1].sum() == 0
+
+
+def test_tiles_are_found_by_their_place(truth: Path, tmp_path: Path) -> None:
+    mask = houses()
+    for number, (row, col) in enumerate([(0, 0), (0, 40), (30, 0), (30, 40)]):
+        part = mask[row : row + 30, col : col + 40]
+        write_tiff(
+            tmp_path / f"predicted/t{number}.tif", part, PLACE @ Affine.translation(col, row)
+        )
+    write_tiff(tmp_path / "predicted/far.tif", mask, PLACE @ Affine.translation(5000, 0))
+    report = judged(tmp_path / "predicted", truth)
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert any("1 rasters touch no labelled scene: far.tif" in note for note in report.notes)
+
+
+def test_files_of_rooftrace_beside_masks_are_left_aside(truth: Path, tmp_path: Path) -> None:
+    write_tiff(tmp_path / "predicted/a_mask.tif", houses())
+    write_png(tmp_path / "predicted/a_preview.png", np.zeros((9, 9), np.uint8))
+    write_tiff(tmp_path / "predicted/a_density.tif", np.zeros((4, 4), np.float32))
+    assert judged(tmp_path / "predicted", truth).to_json()["pixel"]["iou"] == 1
+
+
+def test_classes(tmp_path: Path) -> None:
+    labels = {"classes": ["nothing", "building", "road"], "building": "building"}
+    mask = houses(0) + houses(1) * np.uint8(2)
+    write_tiff(tmp_path / "truth/a.tif", mask)
+    guess = mask.copy()
+    guess[guess == 2] = 0
+    write_tiff(tmp_path / "predicted/a.tif", guess)
+    report = judged(tmp_path / "predicted", tmp_path / "truth", labels=labels)
+    assert report.pooled.iou(1) == 1
+    assert report.pooled.recall(2) == 0
+    write_tiff(tmp_path / "predicted/a.tif", guess.astype(np.float32))
+    with pytest.raises(ConfigError, match="probabilities of one class"):
+        judged(tmp_path / "predicted", tmp_path / "truth", labels=labels)
+
+
+def test_colours_are_read_by_the_palette_of_the_labels(tmp_path: Path) -> None:
+    palette = {"background": "#000000", "building": "#3C1098"}
+    colours = np.array([[0, 0, 0], [0x3C, 0x10, 0x98]], np.uint8)[houses()]
+    for part in ("truth", "predicted"):
+        write_png(tmp_path / part / "a.png", colours)
+    report = judged(tmp_path / "predicted", tmp_path / "truth", labels={"palette": palette})
+    assert report.to_json()["pixel"]["iou"] == 1
+    assert report.pooled.matrix[1, 1] == houses().sum()
+
+
+def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:
+    predicted = tmp_path / "predicted"
+    write_tiff(predicted / "a.tif", houses()[:50], None)
+    with pytest.raises(LayoutError, match="50 rows × 80 columns, but its scene has 60 × 80"):
+        judged(predicted, truth)
+    write_tiff(predicted / "a.tif", houses(), PLACE @ Affine.translation(9000, 0))
+    with pytest.raises(GeoreferenceError, match="lies at longitude"):
+        judged(predicted, truth)
+    shades = np.random.default_rng(0).integers(0, 250, SHAPE, np.uint8)
+    write_tiff(predicted / "a.tif", shades)
+    with pytest.raises(LabelError, match="besides 0; a mask of buildings has one"):
+        judged(predicted, truth)
+    write_tiff(predicted / "a.tif", shades.astype(np.float32))
+    with pytest.raises(LabelError, match="probabilities are fractions from 0 to 1"):
+        judged(predicted, truth)
+    write_tiff(predicted / "a.tif", np.stack([shades, shades[::-1], shades]))
+    with pytest.raises(LabelError, match="is coloured: 3 bands that differ"):
+        judged(predicted, truth)
+    (predicted / "a.tif").unlink()
+    write_tiff(predicted / "b.tif", houses(), None)
+    write_tiff(predicted / "c.tif", houses(), None)
+    with pytest.raises(GeoreferenceError, match="and no georeference"):
+        judged(predicted, truth)

@@ -1,0 +1,252 @@
+"""Tables of run lengths and COCO results are judged, a scene at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from external_scenes import HOUSES, SHAPE, houses, judged, write_png, write_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError, RooftraceError
+from rooftrace.flows.evaluate.run import EvalOptions
+
+SIZED = EvalOptions(size_yx=SHAPE)
+EMPTY = np.zeros(SHAPE, np.uint8)
+MASKS = {"a": houses(), "b": EMPTY, "c": houses(1), "d": EMPTY}
+
+
+def test_the_dice_of_each_image_as_the_contest_counts_it(tmp_path: Path) -> None:
+    truth = write_table(tmp_path / "truth.csv", MASKS)
+    guess = {"a": houses(0, 1), "b": EMPTY, "c": EMPTY, "d": houses(0)}
+    report = judged(write_table(tmp_path / "p.csv", guess), truth, SIZED)
+    a = 2 * houses(0, 1).sum() / (houses(0, 1).sum() + houses().sum())
+    # Both empty is right, one of them alone is all wrong.
+    assert [row["dice"] for row in report.by_image()] == [pytest.approx(a, abs=1e-6), None, 0, 0]
+    assert report.to_json()["per_image"]["dice"] == pytest.approx((a + 1 + 0 + 0) / 4, abs=1e-6)
+    assert (tmp_path / "p.csv").read_text().count(",-1\n") == 2
+
+
+@pytest.mark.parametrize(("here", "there"), [("", ".png"), (".png", ""), (".png", ".png")])
+def test_names_with_an_ending_and_without(tmp_path: Path, here: str, there: str) -> None:
+    truth = write_table(tmp_path / "t.csv", {name + here: mask for name, mask in MASKS.items()})
+    guess = {name + there: mask for name, mask in reversed(MASKS.items())}
+    report = judged(write_table(tmp_path / "p.csv", guess), truth, SIZED)
+    assert report.to_json()["per_image"]["dice"] == 1
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+def test_both_orders_of_runs(tmp_path: Path, order: Any) -> None:
+    truth = write_table(tmp_path / "t.csv", MASKS)
+    path = write_table(tmp_path / "p.csv", MASKS, order, "name,runs")
+    report = judged(path, truth, EvalOptions(size_yx=SHAPE, order=order))
+    assert report.to_json()["per_image"]["dice"] == 1
+    # Columns that say nothing, and too few runs to prove anything.
+    with pytest.raises(LabelError, match="may go either way") as raised:
+        judged(path, truth, SIZED)
+    assert "--order row or --order column" in raised.value.remedy
+
+
+def test_an_order_that_the_shape_of_the_images_proves(tmp_path: Path) -> None:
+    tall = np.kron(houses(), np.ones((4, 2), np.uint8))
+    masks = {"a": tall, "b": tall[::-1]}
+    truth = write_table(tmp_path / "t.csv", masks)
+    path = write_table(tmp_path / "p.csv", masks, "column")
+    report = judged(path, truth, EvalOptions(size_yx=tall.shape))
+    assert report.to_json()["per_image"]["dice"] == 1
+    assert any("runs go down columns" in note for note in report.notes)
+
+
+def test_several_rows_of_an_image_add_up(tmp_path: Path) -> None:
+    truth = write_table(tmp_path / "t.csv", {"a": houses()})
+    path = write_table(tmp_path / "p.csv", {"a": houses(0)})
+    rest = write_table(tmp_path / "q.csv", {"a": houses(1, 2)}).read_text().splitlines()[1]
+    path.write_text(path.read_text() + rest + "\n")
+    assert judged(path, truth, SIZED).to_json()["per_image"]["dice"] == 1
+
+
+def test_pixels_alone(tmp_path: Path) -> None:
+    truth = write_table(tmp_path / "t.csv", MASKS)
+    path = write_table(tmp_path / "p.csv", {**MASKS, "a": houses(0)})
+    both = [
+        judged(path, truth, EvalOptions(size_yx=SHAPE, pixels_only=only)) for only in (False, True)
+    ]
+    whole, pixels = (report.to_json() for report in both)
+    for key in ("pixel", "per_image", "boundary", "classes", "confusion"):
+        assert whole[key] == pixels[key]
+    assert whole["objects"]["f1"] == pytest.approx(2 * 2 / (4 + 2))
+    assert pixels["objects"]["f1"] is None
+    assert any("Only pixels" in note for note in both[1].notes)
+
+
+def test_what_does_not_fit_is_reported(tmp_path: Path) -> None:
+    truth = write_table(tmp_path / "t.csv", MASKS)
+    path = write_table(tmp_path / "p.csv", {"a": houses(), "x": EMPTY})
+    with pytest.raises(LayoutError, match="3 of 4 labelled scenes have no prediction: b, c, d; 1"):
+        judged(path, truth, SIZED)
+    with pytest.raises(LayoutError, match="1 of 1 predictions belong to no labelled scene: x"):
+        judged(write_table(path, {"x": EMPTY}), truth, SIZED)
+    path.write_text("img_id,mask_rle\na,4799 9\nb,-1\nc,-1\nd,-1\n")
+    with pytest.raises(LabelError, match=r"p\.csv, row 2, column 'mask_rle': run 1"):
+        judged(path, truth, SIZED)
+    path.write_text("img_id;mask_rle\na;-1\n")
+    with pytest.raises(LabelError, match="expected commas"):
+        judged(path, truth, SIZED)
+    with pytest.raises(DataError, match="there is no image") as raised:
+        judged(write_table(path, MASKS), truth)
+    assert "--size" in raised.value.remedy
+    write_png(tmp_path / "q/a.png", houses())
+    with pytest.raises(ConfigError, match="no prediction is a table"):
+        judged(tmp_path / "q", truth, EvalOptions(size_yx=SHAPE, order="row"))
+
+
+def test_of_a_part_of_the_labels_other_rows_are_left_out(tmp_path: Path) -> None:
+    truth = write_table(tmp_path / "t.csv", MASKS)
+    path = write_table(tmp_path / "p.csv", MASKS)
+    report = judged(path, truth, SIZED, part="[:2]")
+    assert [image.id for image in report.images] == ["a", "b"]
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_tables_of_a_contest(realdata: Path) -> None:
+    tables = realdata / "contest-csv"
+    options = EvalOptions(size_yx=(224, 224))
+    same = judged(tables / "validation.csv", tables / "validation.csv", options).to_json()
+    assert same["per_image"]["dice"] == same["objects"]["f1"] == same["objects"]["mean_f1"] == 1
+    # Fifteen of the hundred images have no building.
+    nothing = judged(tables / "validation_sample.csv", tables / "validation.csv", options)
+    assert nothing.to_json()["per_image"]["dice"] == 0.15
+
+
+def results(*boxes: tuple[int, tuple[int, ...], float], name: str = "a") -> list[dict[str, Any]]:
+    """COCO results of houses."""
+    return [
+        {
+            "image_id": name,
+            "category_id": category,
+            "score": score,
+            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+        }
+        for category, (x0, y0, x1, y1), score in boxes
+    ]
+
+
+def test_coco_results(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    write_png(tmp_path / "truth/a.png", houses())
+    write_png(tmp_path / "truth/b.png", EMPTY)
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(results(*((1, box, 0.9 - 0.4 * n) for n, box in enumerate(HOUSES)))))
+    whole = judged(path, tmp_path / "truth")
+    assert whole.to_json()["pixel"]["iou"] == 1
+    assert (whole.objects.matched, whole.images[0].score.tolist()) == (
+        3, pytest.approx([0.1, 0.5, 0.9]),
+    )  # fmt: skip
+    sure = judged(path, tmp_path / "truth", EvalOptions(threshold=0.3))
+    assert sure.objects.predicted == 2
+    assert sure.coco is not None
+
+
+def test_coco_results_by_the_numbers_of_coco_labels(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    write_png(tmp_path / "a.png", np.zeros((*SHAPE, 3), np.uint8))
+    left, top, right, bottom = HOUSES[1]
+    outline = [left, top, right, top, right, bottom, left, bottom]
+    truth = tmp_path / "truth.json"
+    truth.write_text(
+        json.dumps({
+            "images": [{"id": 17, "file_name": "a.png", "height": SHAPE[0], "width": SHAPE[1]}],
+            "annotations": [
+                {"id": 1, "image_id": 17, "category_id": 5, "segmentation": [outline]}
+            ],
+            "categories": [{"id": 5, "name": "building"}, {"id": 6, "name": "road"}],
+        })
+    )  # fmt: skip
+    guess = results((5, HOUSES[1], 0.9), (6, HOUSES[0], 0.9))
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([one | {"image_id": 17} for one in guess]))
+    report = judged(path, truth, labels={"drop": ["road"]})
+    assert report.to_json()["pixel"]["iou"] == 1
+    path.write_text(json.dumps([one | {"image_id": 18} for one in guess]))
+    with pytest.raises(LabelError, match="none of its images"):
+        judged(path, truth, labels={"drop": ["road"]})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**9) | st.floats() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["image_id", "category_id", "score", "segmentation", "counts", "size"]),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.campaign
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "image_id": st.just("a") | JSON,
+                "category_id": JSON,
+                "score": st.just(0.5) | JSON,
+                "segmentation": JSON,
+            },
+        )
+        | JSON,
+        max_size=3,
+    )
+)
+def test_results_by_strangers(tmp_path_factory: pytest.TempPathFactory, records: Any) -> None:
+    pytest.importorskip("pycocotools")
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_png(folder / "truth/a.png", houses())
+    (folder / "p.json").write_text(json.dumps(records))
+    try:
+        report = judged(folder / "p.json", folder / "truth", EvalOptions(pixels_only=True))
+    except RooftraceError:
+        return
+    assert report.pooled.pixels == SHAPE[0] * SHAPE[1]
+
+
+@given(st.text(max_size=60) | st.lists(st.text('ab,-1 2\n"', max_size=20)).map("\n".join))
+def test_tables_by_strangers(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    truth = write_table(folder / "t.csv", {"a": houses()})
+    (folder / "p.csv").write_text("img_id,mask_rle\n" + text, encoding="utf-8", newline="")
+    try:
+        report = judged(folder / "p.csv", truth, EvalOptions(size_yx=SHAPE, pixels_only=True))
+    except RooftraceError:
+        return
+    assert len(report.images) == 1
+
+
+def test_a_size_that_the_runs_contradict_is_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    masks = {}
+    for number in range(24):
+        mask = np.zeros((96, 128), np.uint8)
+        for row, col in zip(rng.integers(0, 80, 12), rng.integers(0, 110, 12)):
+            mask[row : row + 16, col : col + 18] = 1
+        masks[f"s{number}"] = mask
+    truth = write_table(tmp_path / "t.csv", masks)
+    prediction = write_table(tmp_path / "p.csv", masks)
+
+    def notes(size_yx: tuple[int, int]) -> list[str]:
+        options = EvalOptions(size_yx=size_yx, pixels_only=True, order="row")
+        report = judged(prediction, truth, options, order="row")
+        return [note for note in report.notes if "probably wrong" in note]
+
+    assert notes((96, 128)) == []
+    assert len(notes((128, 96))) == len(notes((128, 128))) == 1
+    assert "the last 5" in notes((200, 128))[0]

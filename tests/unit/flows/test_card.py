@@ -1,0 +1,171 @@
+"""The card of a model says what the bundle knows, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlm_rules import MLM_RULES
+from rooftrace.core.errors import ConfigError
+from rooftrace.flows.card import run_card
+from rooftrace.models.bundle import click_bundle, default_bundle, read_bundle
+from rooftrace.models.spec import MeasuredMetrics
+from tiny_models import write_tiny_bundle
+
+yaml = pytest.importorskip("yaml")
+
+METRICS = (
+    MeasuredMetrics(data="town", split="test", protocol="whole images", values={"iou": 0.71234}),
+    MeasuredMetrics(data="coast", split="val", protocol="tiles", values={"iou": 0.4, "f1": 0.5}),
+)
+TRAINING = {
+    "model": {"architecture": "Unet", "encoder": "resnet18"},
+    "epochs": 3,
+    "loss": "0.6*ce + 0.4*dice",
+    "data": {"train": [{"path": "/home/me/secret/town", "part": "[:9]", "share": 0.25}]},
+}
+CLASSES = ("ground", "house | <b>", "green roof")
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    """Return a bundle that knows much, with characters that mean something in Markdown."""
+    return write_tiny_bundle(
+        tmp_path / "known.rooftrace", name="a\n# b: <c>", gsd_m=0.5, metrics=METRICS,
+        training=TRAINING, licence="CC-BY-4.0", attribution="Survey of Lindi: maps",
+        created="2026-01-02T03:04:05+02:00", versions={"onnx": "1.2.3"},
+    )  # fmt: skip
+
+
+def card_of(model: Path | None, out: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Return front matter, text and STAC item of a model."""
+    report = run_card(model, out)
+    _, front, body = report.card.read_text("utf-8").split("---\n", 2)
+    item = json.loads(report.item.read_text("utf-8"))
+    check_item(item)
+    return yaml.safe_load(front), body, item
+
+
+def check_item(item: dict[str, Any]) -> None:
+    """Check an item against the schema of STAC, the rules of MLM, and by pystac's reader of it."""
+    pystac = pytest.importorskip("pystac")
+    jsonschema = pytest.importorskip("jsonschema")
+    mlm = pytest.importorskip("pystac.extensions.mlm")
+    jsonschema.validate(item, MLM_RULES, jsonschema.Draft7Validator)
+    # The schema of the core is part of pystac; that of the extension would be fetched.
+    core = pystac.Item.from_dict(copy.deepcopy(item) | {"stac_extensions": []})
+    core.validate()
+    read = mlm.MLMExtension.ext(pystac.Item.from_dict(copy.deepcopy(item)))
+    assert read.architecture
+    assert read.tasks == ["semantic-segmentation"]
+    assert len(read.input[0].bands) == read.input[0].input.shape[1]
+    assert read.output[0].result.dim_order == ["batch", "channel", "height", "width"]
+
+
+def test_the_card_has_the_facts_of_the_bundle(known: Path, tmp_path: Path) -> None:
+    front, body, item = card_of(known, tmp_path / "card")
+    assert front["license"] == "cc-by-4.0"
+    (index,) = front["model-index"]
+    assert index["name"] == "a\n# b: <c>"
+    for result, one in zip(index["results"], METRICS, strict=True):
+        assert (result["dataset"]["name"], result["dataset"]["split"]) == (one.data, one.split)
+        assert result["dataset"]["args"] == {"protocol": one.protocol}
+        assert {m["type"]: m["value"] for m in result["metrics"]} == one.values
+    assert "# a # b: &lt;c&gt;\n" in body
+    assert "| town | test | 0.712 |  | 1 |" in body
+    assert "| coast | val | 0.400 | 0.500 | 2 |" in body
+    assert "IoU is 0.400 for coast and 0.712 for town" in body
+    assert "| town \\[:9] | 0.25 of the samples |" in body
+    assert "| loss | 0.6\\*ce + 0.4\\*dice |" in body
+    assert "secret" not in body
+    assert "Survey of Lindi: maps" in body
+    assert read_bundle(known).sha256 in body
+    properties = item["properties"]
+    assert properties["datetime"] == "2026-01-02T01:04:05Z"
+    assert properties["license"] == "CC-BY-4.0"
+    assert properties["gsd"] == 0.5
+    assert properties["mlm:architecture"] == "Unet with the encoder resnet18"
+    assert properties["mlm:framework_version"] == "1.2.3"
+    assert properties["mlm:hyperparameters"] == {"epochs": 3, "loss": TRAINING["loss"]}
+    assert item["assets"]["model"]["href"] == "./known.rooftrace"
+
+
+def test_facts_that_are_absent_are_not_invented(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(
+        tmp_path / "bare.rooftrace", licence="", attribution="", created="", versions={},
+        training={}, metrics=(),
+    )  # fmt: skip
+    front, body, item = card_of(bundle, tmp_path)
+    assert {"license", "model-index"}.isdisjoint(front)
+    assert "## Licence\n\nUnknown" in body
+    assert "None were measured." in body
+    assert "does not record how it was trained" in body
+    assert item["properties"]["mlm:architecture"] == "unknown"
+    assert item["properties"]["datetime"] is None
+    assert "gsd" not in item["properties"]
+    assert len(run_card(bundle, tmp_path).notes) == 3
+
+
+def test_a_licence_with_conditions_is_quoted(tmp_path: Path) -> None:
+    text = "CC-BY-4.0; not for sale"
+    bundle = write_tiny_bundle(tmp_path / "m.rooftrace", licence=text)
+    front, body, item = card_of(bundle, tmp_path)
+    assert (front["license"], item["properties"]["license"]) == ("other", "other")
+    assert f"## Licence\n\n{text}\n" in body
+
+
+def test_names_of_classes_are_those_of_the_extension(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(
+        tmp_path / "m.rooftrace", classes=CLASSES, colours=("#000000", "#ff00aa", "#00ff00")
+    )
+    _, body, item = card_of(bundle, tmp_path)
+    classes = item["properties"]["mlm:output"][0]["classification:classes"]
+    assert classes[1] == {
+        "value": 1, "name": "house-b-", "description": "house | <b>", "color_hint": "FF00AA",
+    }  # fmt: skip
+    assert "| Classes | ground, house \\| &lt;b&gt;, green roof |" in body
+
+
+def test_the_bundled_models_have_cards(tmp_path: Path) -> None:
+    front, body, _ = card_of(None, tmp_path / "default")
+    measured = default_bundle().spec.metrics
+    assert len(front["model-index"][0]["results"]) == len(measured)
+    assert measured[0].data in body
+    clicks = click_bundle()
+    _, body, item = card_of(Path(clicks.source), tmp_path / "clicks")
+    assert "on which a person clicks" in body
+    assert len(item["properties"]["bands"]) == 6
+
+
+def test_hugging_face_reads_the_figures(known: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    read = hub.ModelCard.load(run_card(known, tmp_path / "card").card)
+    found = {
+        (one.dataset_name, one.metric_type): one.metric_value for one in read.data.eval_results
+    }
+    assert found == {(one.data, key): v for one in METRICS for key, v in one.values.items()}
+
+
+def test_another_readme_is_not_overwritten(known: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(ConfigError, match=r"README\.md exists and is no card"):
+        run_card(known, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
+    assert not (tmp_path / "item.json").exists()
+    run_card(known, tmp_path / "card")
+    run_card(known, tmp_path / "card")
+
+
+@pytest.mark.parametrize("broken", ["bands", "mlm:input", "mlm:tasks"])
+def test_the_rules_of_the_extension_notice_a_missing_field(
+    broken: str, known: Path, tmp_path: Path
+) -> None:
+    _, _, item = card_of(known, tmp_path / "card")
+    del item["properties"][broken]
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError, match=f"'{broken}' is a required property"):
+        jsonschema.validate(item, MLM_RULES, jsonschema.Draft7Validator)

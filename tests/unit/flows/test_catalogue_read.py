@@ -1,0 +1,291 @@
+"""Test that a catalogue of any kind gives scenes, or an error that names the place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.flows.catalogue.scenes import CatalogueScene, with_unique_ids
+from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.predict.inputs import find_inputs
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=8, width=8, dtype="uint8", crs=32737,
+        transform=rasterio.Affine(1, 0, 5e5, 0, -1, 9e6),
+    ) as out:  # fmt: skip
+        out.write(np.zeros((1, 8, 8), np.uint8))
+    return path
+
+
+def scenes(path: Path, **more: Any) -> dict[str, str]:
+    return {scene.id: scene.location for scene in read_catalogue(path, **more).scenes}
+
+
+def test_a_folder_tree(tmp_path: Path) -> None:
+    for name in ("a/x.tif", "a/b/x.tif", "y.tif", ".hidden/z.tif", "a/.z.tif"):
+        image(tmp_path / name)
+    (tmp_path / "a" / "readme.md").write_text("words")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    catalogue = read_catalogue(tmp_path)
+    assert [scene.id for scene in catalogue.scenes] == ["y", "a_x", "a_b_x"]
+    assert catalogue.skipped == (str(tmp_path / "a" / "readme.md"),)
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError, match="no image in"):
+        read_catalogue(tmp_path)
+
+
+def test_a_text_list(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes(
+        "\ufeff# all of them\r\n\r\n a/x.tif \r\nhttps://host/y.tif?sig=1\r\n/abs/x.tif\r\na/x.tif\r\n"
+        "file:///abs/with%20room.tif\r\ns3://bucket/k/z.tif".encode()
+    )
+    assert scenes(file) == {
+        "x": str(tmp_path / "a" / "x.tif"),
+        "y": "https://host/y.tif?sig=1",
+        "x-2": "/abs/x.tif",
+        "with_room": "/abs/with room.tif",
+        "z": "s3://bucket/k/z.tif",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(b"", "names no scenes"), (b"# nothing\n", "names no scenes"), (b"\xff\xfe", "as text"),
+     (b"ok.tif\na\0b.tif\n", "line 2"), (b"x" * 9000, "line 1")],
+)  # fmt: skip
+def test_invalid_lists_are_refused(text: bytes, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes(text)
+    with pytest.raises(DataError, match=expected):
+        read_catalogue(file)
+
+
+def item(**assets: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Feature", "stac_version": "1.1.0", "id": "one", "assets": assets}
+
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+def tiff(href: str) -> dict[str, Any]:
+    return {"href": href, "type": COG}
+
+
+THUMBNAIL = {"href": "t.tif", "type": COG, "roles": ["thumbnail"]}
+
+
+@pytest.mark.parametrize(
+    ("assets", "href"),
+    [
+        (
+            {"visual": {"href": "v.tif", "type": COG}, "B01": {"href": "b.tif", "type": COG}},
+            "v.tif",
+        ),
+        ({"image": {"href": "i.tif"}, "t": THUMBNAIL}, "i.tif"),
+        ({"x": {"href": "x.tif", "type": COG, "roles": ["data"]}, "y": {"href": "y.tif"}}, "x.tif"),
+        (
+            {"only": {"href": "o.TIF?token=1"}, "m": {"href": "m.json"}, "t": THUMBNAIL},
+            "o.TIF?token=1",
+        ),
+    ],
+)
+def test_the_asset_that_is_the_image(assets: dict[str, Any], href: str, tmp_path: Path) -> None:
+    file = tmp_path / "item.json"
+    file.write_text(json.dumps(item(**assets)))
+    assert scenes(file) == {"one": str(tmp_path / href)}
+
+
+def test_an_ambiguous_asset_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "item.json"
+    file.write_text(json.dumps(item(B02={"href": "2.tif"}, B03={"href": "3.tif"})))
+    with pytest.raises(DataError, match=r"item 1 \(one\): it is not clear .*B02, B03") as error:
+        read_catalogue(file)
+    assert "--asset" in error.value.remedy
+    assert scenes(file, asset="B03") == {"one": str(tmp_path / "3.tif")}
+    with pytest.raises(DataError, match="has no asset 'B04'; it has B02, B03"):
+        read_catalogue(file, asset="B04")
+
+
+def test_hrefs_start_from_the_address_of_the_item(tmp_path: Path) -> None:
+    file = tmp_path / "items.json"
+    links = {
+        "web": "https://host/c/item.json",
+        "bucket": "s3://bucket/c/item.json",
+        "disk": "./item.json",
+    }
+    features = [
+        item(visual={"href": "../v.tif", "type": COG})
+        | {"id": name, "links": [{"rel": "parent"}, {"rel": "self", "href": href}]}
+        for name, href in links.items()
+    ]
+    features.append(item(visual={"href": "s3://other/v.tif"}) | {"id": "own", "bbox": [1, 2, 3, 4]})
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    found = read_catalogue(file)
+    assert {scene.id: scene.location for scene in found.scenes} == {
+        "web": "https://host/v.tif",
+        "bucket": "s3://bucket/v.tif",
+        "disk": str(tmp_path / "../v.tif"),
+        "own": "s3://other/v.tif",
+    }
+    assert [scene.bounds for scene in found.scenes] == [None, None, None, (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("[1]", "of no type"), ('{"type": "Catalog"}', "of type 'Catalog'"), ("{", "as JSON"),
+        ('{"type": "FeatureCollection", "features": []}', "names no scenes"),
+        ('{"type": "Feature", "properties": {}}', "has no assets"),
+        ('{"type": "Feature", "assets": {}}', "has no id"),
+        ('{"type": "Feature", "id": "a", "assets": {"visual": {"type": "image/tiff"}}}', "no href"),
+        ("[" * 100_000, "as JSON"),
+    ],
+)  # fmt: skip
+def test_json_that_is_not_stac_is_refused(document: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "items.json"
+    file.write_text(document)
+    with pytest.raises(DataError, match=expected):
+        read_catalogue(file)
+
+
+def test_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "scenes.parquet"
+    frame = geopandas.GeoDataFrame(
+        {"id": ["n/1", None], "href": ["a.tif", "https://host/b.tif"], "other": ["c", "d"]},
+        geometry=[shapely.box(0, 0, 1e5, 1e5), None],
+        crs=3857,
+    )
+    frame.to_parquet(file)
+    found = read_catalogue(file).scenes
+    assert [scene.id for scene in found] == ["n_1", "b"]
+    assert found[0].bounds == pytest.approx((0, 0, 0.8983, 0.8983), abs=1e-3)
+    assert found[1].bounds is None
+    assert scenes(file, path_column="other")["n_1"] == str(tmp_path / "c")
+    with pytest.raises(DataError, match="no column missing; it has id, href"):
+        read_catalogue(file, path_column="missing")
+
+
+def test_a_table_without_geometry(tmp_path: Path) -> None:
+    file = tmp_path / "scenes.parquet"
+    pd.DataFrame({"path": ["a.tif", "b.tif"]}).to_parquet(file)
+    assert list(scenes(file)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("bad", [None, "", 3.5, "a\0b"])
+def test_rows_without_a_path_are_refused(bad: object, tmp_path: Path) -> None:
+    file = tmp_path / "scenes.parquet"
+    pd.DataFrame({"path": pd.Series([bad], dtype=float if bad == 3.5 else object)}).to_parquet(file)
+    with pytest.raises(DataError, match="row 1: path is"):
+        read_catalogue(file)
+
+
+def test_options_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("a.tif")
+    with pytest.raises(ConfigError, match="--asset"):
+        read_catalogue(file, asset="visual")
+    with pytest.raises(ConfigError, match="--path-column"):
+        read_catalogue(file, path_column="x")
+    with pytest.raises(DataError, match="no catalogue at"):
+        read_catalogue(tmp_path / "none.txt")
+    (tmp_path / "table.csv").write_text("a.tif")
+    with pytest.raises(DataError, match=r"ending '\.csv'"):
+        read_catalogue(tmp_path / "table.csv")
+
+
+def test_paths_that_are_catalogues(tmp_path: Path) -> None:
+    image(tmp_path / "flat" / "x.tif")
+    image(tmp_path / "tree" / "a" / "x.tif")
+    image(tmp_path / "tiles" / "17" / "3" / "4.tif")
+    (tmp_path / "list.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+
+    def is_catalogue(name: str) -> bool:
+        try:
+            find_inputs([tmp_path / name])
+        except ConfigError as error:
+            return "is a catalogue of scenes" in str(error)
+        except DataError:
+            return name not in ("empty", "none.txt")
+        return False
+
+    found = {
+        name: is_catalogue(name)
+        for name in ("flat", "tree", "tiles", "list.txt", "empty", "flat/x.tif", "none.txt")
+    }
+    assert found == {
+        "flat": False, "tree": True, "tiles": False, "list.txt": True, "empty": False,
+        "flat/x.tif": False, "none.txt": False,
+    }  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.integers(0, 40)), min_size=1, max_size=25))
+def test_ids_are_unique_and_valid_file_names(given_: list[tuple[str, int]]) -> None:
+    entries = [CatalogueScene(name, f"/{number}.tif") for name, number in given_]
+    made = with_unique_ids(entries, "c")
+    assert len({scene.id for scene in made}) == len(made) == len({n for _, n in given_})
+    for scene in made:
+        assert scene.id
+        assert not {*scene.id} & {*"/\\:\0 ;!"}
+        assert not scene.id.startswith(".")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_invalid_items_raise_only_our_errors(data: st.DataObject) -> None:
+    """Replace any part of an item by another value."""
+    whole: dict[str, Any] = item(visual={"href": "v.tif", "type": COG, "roles": ["data"]}) | {
+        "bbox": [1, 2, 3, 4],
+        "links": [{"rel": "self", "href": "https://host/i.json"}],
+    }
+    document: Any = {"type": "FeatureCollection", "features": [whole]}
+    at: Any = document
+    for _ in range(data.draw(st.integers(1, 5))):
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            at[key] = data.draw(VALUES)
+            break
+        at = at[key]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "items.json"
+        file.write_text(json.dumps(document))
+        with suppress(RooftraceError):
+            assert read_catalogue(file).scenes
+
+
+@given(st.binary(max_size=200), st.sampled_from([".json", ".txt", ".parquet"]))
+def test_random_bytes_raise_only_our_errors(data: bytes, suffix: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"c{suffix}"
+        file.write_bytes(data)
+        with suppress(RooftraceError):
+            assert read_catalogue(file).scenes

@@ -1,0 +1,222 @@
+"""Fine-tuning: from a few labelled images to a model and a comparison with the start model."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+
+from rich.console import Console  # noqa: E402
+
+from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError  # noqa: E402
+from rooftrace.flows.finetune import (  # noqa: E402
+    LEAST_FOR_VERDICT,
+    FinetuneReport,
+    run_finetune,
+)
+from rooftrace.labels.config import LabelConfig, SourceConfig  # noqa: E402
+from rooftrace.labels.kinds import open_source  # noqa: E402
+from rooftrace.labels.split import read_split  # noqa: E402
+from rooftrace.models.bundle import default_bundle, read_bundle  # noqa: E402
+from rooftrace.testing import write_pairs  # noqa: E402
+from rooftrace.train.callbacks import describe_end, is_out_of_time  # noqa: E402
+from rooftrace.train.config import StopConfig  # noqa: E402
+from rooftrace.train.finetune import finetune_config  # noqa: E402
+from rooftrace.train.task import SegmentationTask  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+FAST = ["epochs=2", "samples_per_epoch=16", "watch.panel=0"]
+
+
+def write_tiles(folder: Path, count: int, *, built: bool = True, bands: int = 3) -> SourceConfig:
+    """Write plain tiles of 64 px with a square building each."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        mask = np.zeros((64, 64), np.uint8)
+        if built:
+            mask[8:40, 8 + number : 40 + number] = 255
+        image = np.repeat(mask[..., None] // 2, bands, 2) + rng.integers(0, 60, (64, 64, bands))
+        image = image.astype(np.uint8)
+        Image.fromarray(image).save(folder / f"images/{number}.png")
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    return SourceConfig(path=str(folder), gsd_m=0.4)
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "error", "message"),
+    [
+        (1, {}, DataError, "has 1 labelled image; expected at least 4"),
+        (6, {"built": False}, DataError, "no pixel is labelled as building"),
+    ],
+)
+def test_too_little_data_is_an_error_before_the_work(
+    count: int, changes: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    data = write_tiles(tmp_path / "data", count, **changes)
+    with pytest.raises(error, match=message):
+        run_finetune(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_labels_or_with_other_classes_is_an_error(tmp_path: Path) -> None:
+    data = write_tiles(tmp_path / "data", 5)
+    other = LabelConfig(classes=("background", "road", "house"), building="house")
+    with pytest.raises(ConfigError, match="are background, road, house, but those of the start"):
+        run_finetune(data.model_copy(update={"labels": other}), tmp_path / "run")
+    with pytest.raises(ConfigError, match="there is no file"):
+        run_finetune(data, tmp_path / "run", model=str(tmp_path / "no.rooftrace"))
+    for mask in (tmp_path / "data/masks").iterdir():
+        mask.unlink()
+    with pytest.raises(DataError, match="it has no label to train on"):
+        run_finetune(data, tmp_path / "run")
+    with pytest.raises(ConfigError, match="There is nothing to resume"):
+        run_finetune(write_tiles(tmp_path / "b", 5), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_with_other_bands_are_an_error_before_the_work(tmp_path: Path) -> None:
+    from raster_files import write_geotiff
+
+    data = write_tiles(tmp_path / "data", 5)
+    for image in (tmp_path / "data/images").iterdir():
+        pixels = np.asarray(Image.open(image)).transpose(2, 0, 1)
+        write_geotiff(image.with_suffix(".tif"), np.concatenate([pixels, pixels[:2]]))
+        image.unlink()
+    with pytest.raises(BandMismatch, match="have 5 bands, but rooftrace-default has 3"):
+        run_finetune(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_configuration_follows_from_the_model_and_the_data(tmp_path: Path) -> None:
+    data = write_tiles(tmp_path / "data", 5)
+    spec = default_bundle().spec
+    labels = LabelConfig()
+    scenes = open_source(data, labels)
+    config = finetune_config(
+        "default", spec, data, scenes, labels, tmp_path / "split.json", minutes=3,
+        overrides=["optimizer.lr=1e-4"],
+    )  # fmt: skip
+    assert (config.gsd_m, config.loss, config.crop_px) == (0.4, "0.6*ce + 0.4*dice", 64)
+    assert config.model.options == {"decoder_channels": [128, 64, 32, 16, 8]}
+    assert config.optimizer.freeze_statistics
+    assert (config.optimizer.lr, config.optimizer.encoder_lr) == (1e-4, 1e-4)
+    assert config.stop.minutes == 3
+    again = parse_config(json.loads(config.model_dump_json()), type(config), source="again")
+    assert again == config
+
+
+def test_frozen_statistics_do_not_change() -> None:
+    from rooftrace.models.start import read_start
+    from rooftrace.models.zoo import build_model
+    from rooftrace.train.config import TrainConfig
+
+    start = read_start("default")
+    raw: dict[str, Any] = {
+        "model": {"start": "default", **start.config.model_dump(exclude={"start"})},
+        "data": {"train": [{"path": "a"}], "split": "s.json"},
+        "optimizer": {"freeze_statistics": True},
+    }
+    means = {}
+    for frozen in (True, False):
+        raw["optimizer"]["freeze_statistics"] = frozen
+        config = parse_config(raw, TrainConfig, source="test")
+        net = build_model(start.config, bands=3, channels=1)
+        start.load_into(net, start.config)
+        task = SegmentationTask(
+            net, config, mean=[0.0] * 3, std=[1.0] * 3, val_names=["a"], total_steps=1
+        ).train()
+        assert task.training
+        task.net(torch.zeros(2, 3, 64, 64))
+        means[frozen] = net.encoder.features[0][1].running_mean
+    expected = start.weights["encoder.features.0.1.running_mean"]
+    assert torch.equal(means[True], expected)
+    assert not torch.allclose(means[False], expected)
+    with pytest.raises(ConfigError, match="keeps the statistics of a start model"):
+        parse_config({**raw, "model": {}, "optimizer": {"freeze_statistics": True}},
+                     TrainConfig, source="test")  # fmt: skip
+
+
+def test_the_limit_of_minutes_ends_a_run_before_an_epoch_that_would_exceed_it() -> None:
+    stop = StopConfig(minutes=1, patience=0)
+    rows = [{"epoch": 1.0, "seconds": 25.0, "val_iou": 0.5, "val_loss": 1.0}]
+    assert not is_out_of_time(rows, stop)
+    rows.append({**rows[0], "epoch": 2.0})
+    assert is_out_of_time(rows, stop)
+    assert describe_end(rows, 9, stop) == "one more epoch would take longer than 1 minutes"
+    assert not is_out_of_time(rows, StopConfig())
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> FinetuneReport:
+    folder = tmp_path_factory.mktemp("tuned")
+    write_pairs(folder / "data", range(20, 28), shape_yx=(128, 128), gsd_m=0.3)
+    lines = io.StringIO()
+    return run_finetune(
+        SourceConfig(path=str(folder / "data")), folder / "run", model=str(tiny_run.bundle),
+        minutes=1, overrides=FAST, console=Console(file=lines),
+    )  # fmt: skip
+
+
+@pytest.mark.campaign
+def test_the_report_compares_both_models_on_what_was_held_out(tuned: FinetuneReport) -> None:
+    run = tuned.trained.run
+    split = read_split(run / "split.json")
+    ids = {image.id for image in tuned.evaluation.first.images}
+    assert ids == set(split.parts["val"])
+    assert [report.name for report in tuned.evaluation.reports] == ["run", "tiny"]
+    shown = tuned.to_json()
+    assert json.loads((run / "verdict.json").read_text()) == shown
+    assert shown["verdict"] in ("better", "no different", "worse")
+    gap = shown["differences"]["pixel.iou"]
+    assert gap["first"] - gap["second"] == pytest.approx(gap["difference"]["value"], abs=1e-6)
+    both = shown["figures"]["IoU"]
+    assert both["tuned"] == pytest.approx(gap["first"], abs=1e-4)
+    assert both["start"] == pytest.approx(gap["second"], abs=1e-4)
+    assert bool(shown["advice"]) == (shown["verdict"] != "better" or len(ids) < LEAST_FOR_VERDICT)
+    assert tuned.page.is_file()
+    made = read_bundle(tuned.bundle)
+    assert made.spec.training["start"]["model"] == "tiny"
+    assert any("threshold was chosen" in one.protocol for one in made.spec.metrics)
+
+
+@pytest.mark.campaign
+def test_a_finished_run_resumes_to_the_same_model(tuned: FinetuneReport) -> None:
+    run = tuned.trained.run
+    data = SourceConfig(path=str(run.parent / "data"))
+    start = json.loads((run / "config.json").read_text())["model"]["start"]
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run_finetune(data, run, model=start)
+    with pytest.raises(ConfigError, match="The start model of the run in"):
+        run_finetune(data, run, resume=True)
+    before = read_bundle(tuned.bundle)
+    again = run_finetune(data, run, model=start, resume=True)
+    after = read_bundle(again.bundle)
+    assert after.parts == before.parts
+    assert again.verdict == tuned.verdict
+
+
+def test_more_minutes_are_advised_if_the_best_epoch_is_late(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    gap = SimpleNamespace(is_known=True, low=-0.1, high=0.1, value=0.0)
+    evaluation = SimpleNamespace(
+        headline="iou",
+        comparisons=[SimpleNamespace(figures={"iou": SimpleNamespace(difference=gap, scenes=9)})],
+    )
+    for best, expected in ((3, "are unlikely to help"), (9, "may help")):
+        trained = SimpleNamespace(best={"best_iou": (best, 0.5, tmp_path)}, epochs=10)
+        report = FinetuneReport(trained, evaluation, "", tmp_path)  # type: ignore[arg-type]
+        assert report.verdict == "no different"
+        assert f"The best epoch was {best} of 10: more --minutes {expected}." in report.advice

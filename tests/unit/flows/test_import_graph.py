@@ -1,0 +1,205 @@
+"""`rooftrace import` of ONNX graphs: options, the run on tiles, and errors that write nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command_line import call, command
+from foreign_models import conv_graph, endless_graph
+from raster_files import write_geotiff
+from rooftrace.core.errors import BundleError, ConfigError
+from rooftrace.engines.select import load_engine
+from rooftrace.flows.import_model import run as flow
+from rooftrace.flows.import_model import trial as trials
+from rooftrace.flows.import_model.contract import (
+    ImportOptions,
+    pixel_statistics,
+    resolve_channels,
+)
+from rooftrace.flows.import_model.run import NetworkOptions, run_import
+from rooftrace.models.bundle import read_bundle
+
+pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+USUAL = ImportOptions(gsd_m=0.3, normalise="imagenet", activation="sigmoid")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the graphs here; `test_..._of_its_own` and the campaign use the other process."""
+    from rooftrace.flows.import_model import graph
+
+    def run_here(trial: Any, source: str, limit_s: float) -> Any:
+        del limit_s
+        return trials._answers(trial, source)
+
+    monkeypatch.setattr(graph, "run_trial", run_here)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
+    data = conv_graph(2)
+    given = write(tmp_path / "town.onnx", data)
+    code, answer = call("import", given, "-o", tmp_path / "m.rooftrace", "--gsd", 0.3,
+                        "--normalise", "imagenet", "--activation", "softmax", "--multiple", 8,
+                        "--licence", "CC0", "--threshold", 0.4)  # fmt: skip
+    assert code == 0, answer
+    made = read_bundle(tmp_path / "m.rooftrace")
+    spec = made.spec
+    assert (spec.name, spec.gsd_m, spec.threshold, spec.licence) == ("m", 0.3, 0.4, "CC0")
+    assert (spec.classes, spec.input_multiple_px) == (("background", "building"), 8)
+    assert spec.mean == pytest.approx((123.675, 116.28, 103.53))
+    record = spec.training["imported"]
+    assert record["file"] == "town.onnx"
+    assert record["parity"] == answer["parity"]
+    assert 0 <= record["parity"]["max_difference"] < 1e-3
+    image = np.random.default_rng(1).integers(0, 256, (1, 3, 16, 24)).astype(np.uint8)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    mean, std = (np.float32(v).reshape(1, 3, 1, 1) for v in (spec.mean, spec.std))
+    logits = session.run(None, {"input": (image - mean) / std})[0].astype(np.float64)
+    expected = 1 / (1 + np.exp(logits[:, :1] - logits[:, 1:]))
+    found = load_engine(made, engine="openvino", precision="fp32").run(image)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_check_uses_given_images(tmp_path: Path) -> None:
+    given = write(tmp_path / "m.onnx", conv_graph(1, sizes=("n", 4, "y", "x")))
+    options = ImportOptions(
+        gsd_m=None, bands=("red", "green", "blue", "nir"), mean=(0,) * 4, std=(1,) * 4,
+        input_range=255, activation="sigmoid",
+    )  # fmt: skip
+    out = tmp_path / "m.rooftrace"
+    with pytest.raises(ConfigError, match="Give images for the check with --check"):
+        run_import(given, out, NetworkOptions(), options)
+    (tmp_path / "images").mkdir()
+    pixels = np.random.default_rng(0).integers(1, 255, (4, 300, 300)).astype(np.uint8)
+    write_geotiff(tmp_path / "images/a.tif", pixels, photometric="MINISBLACK", alpha="NO")
+    report = run_import(given, out, NetworkOptions(), options, check=tmp_path / "images")
+    assert report.record["parity"]["data"] == "images"
+    assert read_bundle(out).spec.std == (1.0,) * 4
+
+
+@pytest.mark.campaign
+def test_a_graph_is_run_in_a_process_of_its_own(tmp_path: Path) -> None:
+    given = write(tmp_path / "m.onnx", conv_graph(1))
+    out = tmp_path / "m.rooftrace"
+    run_import(given, out, NetworkOptions(), USUAL)
+    before = out.read_bytes()
+    write(given, endless_graph(conv_graph(1)))
+    with pytest.raises(BundleError, match=r"did not answer for 3 tiles of 256 px within 8 s"):
+        run_import(given, out, NetworkOptions(), USUAL, limit_s=8)
+    assert out.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.rooftrace"}
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(
+    ("data", "options", "code", "message"),
+    [
+        (conv_graph(1), "--normalise imagenet", 2, r"on a tile it answers 1 channel with values"),
+        (conv_graph(2), "--normalise imagenet --activation none", 2, "which are no probabilities"),
+        (conv_graph(3), "--normalise imagenet --activation softmax", 2,
+         "answers 3 channels, but --classes names 2"),
+        (conv_graph(1, sizes=("n", 5, "y", "x")), "--normalise imagenet --activation sigmoid", 2,
+         "takes 5 bands, but --bands names 3"),
+        (conv_graph(1, sizes=(1, 3, 64, 96)), "--normalise imagenet --activation sigmoid", 2,
+         "64 rows × 96 columns"),
+        (conv_graph(1, stride=2), "--normalise imagenet --activation sigmoid", 4,
+         r"answers \(1, 1, 128, 128\) for an image of \(1, 3, 256, 256\)"),
+        (conv_graph(1, bias=np.nan), "--normalise imagenet --activation sigmoid", 4,
+         "values that are not finite"),
+        (conv_graph(1, bias=np.inf), "--normalise imagenet --activation sigmoid", 4,
+         "values that are not finite"),
+        (conv_graph(1), "--activation sigmoid", 2, "normalisation of the network's input"),
+        (conv_graph(1), "--mean 120,120,120 --std 50,50,50 --activation sigmoid", 2,
+         "do not suit pixels from 0 to 1"),
+        (conv_graph(1), "--mean 0.5,x,0.5 --std 1,1,1 --activation sigmoid", 2, "--mean is"),
+        (conv_graph(1), "--normalise imagenet --activation sigmoid --architecture Unet", 2,
+         "--architecture was given"),
+        (b"garbage", "--normalise imagenet --activation sigmoid", 4, "not an ONNX file"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_an_error_and_writes_nothing(
+    data: bytes, options: str, code: int, message: str, tmp_path: Path
+) -> None:
+    given = write(tmp_path / "m.onnx", data)
+    got, answer = call("import", given, "-o", tmp_path / "m.rooftrace", "--gsd", 0.3,
+                       *options.split())  # fmt: skip
+    assert got == code, answer
+    error = answer["error"]
+    assert re.search(message, f"{error['message']} {error['remedy']}"), error
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_missing_options_are_named(tmp_path: Path) -> None:
+    given = write(tmp_path / "m.onnx", conv_graph(1))
+    out = tmp_path / "m.rooftrace"
+    assert "--gsd" in command("import", given, "-o", out).err
+    assert "metres per pixel" in command("import", given, "-o", out, "--gsd", "x").err
+    done = command("import", given, "-o", tmp_path / "m.onnx2", "--gsd", 0.3)
+    assert (done.code, "ends with .rooftrace" in done.err) == (2, True)
+    done = command("import", tmp_path / "none.onnx", "-o", out, "--gsd", 0.3, "--normalise", "none")
+    assert (done.code, "cannot be read" in done.err) == (4, True)
+    assert not out.exists()
+
+
+def test_the_units_of_the_normalisation() -> None:
+    shares = ImportOptions(gsd_m=None, mean=(0.5,) * 3, std=(0.25,) * 3)
+    pixels = ImportOptions(gsd_m=None, mean=(127.5,) * 3, std=(63.75,) * 3, input_range=255)
+    twelve = ImportOptions(gsd_m=None, mean=(0.5,) * 3, std=(0.25,) * 3, dtype="uint16",
+                           full_scale=4095)  # fmt: skip
+    plain = ImportOptions(gsd_m=None, normalise="none", input_range=255)
+    assert pixel_statistics(shares) == pixel_statistics(pixels) == ((127.5,) * 3, (63.75,) * 3)
+    assert pixel_statistics(twelve) == ((2047.5,) * 3, (1023.75,) * 3)
+    assert pixel_statistics(plain) == ((0.0,) * 3, (1.0,) * 3)
+
+
+def test_the_meaning_of_channels() -> None:
+    three = ImportOptions(gsd_m=None, classes=("background", "road", "building"))
+    found = resolve_channels(3, three, "softmax", "x")
+    assert (found.keep, found.building_class, found.classes) == (None, 2, three.classes)
+    found = resolve_channels(3, three, "sigmoid", "x")
+    assert (found.keep, found.building_class) == (2, 1)
+    assert found.classes == ("background", "building")
+    one = resolve_channels(1, USUAL, "sigmoid", "x")
+    assert (one.keep, one.building_class) == (None, 1)
+    roofs = ImportOptions(gsd_m=None, classes=("other", "roof"))
+    assert resolve_channels(2, roofs, "softmax", "x").keep == 1
+    for classes, building, message in [
+        (("building", "other"), None, "is the first of --classes"),
+        (("other", "roof"), "house", "none of --classes"),
+        (("roof", "roof"), None, "twice"),
+    ]:
+        wrong = ImportOptions(gsd_m=None, classes=classes, building=building)
+        with pytest.raises(ConfigError, match=message):
+            resolve_channels(2, wrong, "softmax", "x")
+    with pytest.raises(ConfigError, match="always 1"):
+        resolve_channels(1, USUAL, "softmax", "x")
+
+
+def test_a_difference_from_the_original_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rooftrace.flows.import_model import graph
+
+    def run_wrongly(trial: Any, source: str, limit_s: float) -> Any:
+        found = trials._answers(trial, source)
+        return trials.TrialResult(found.runtime, found.original + 0.01, found.wrapped)
+
+    monkeypatch.setattr(graph, "run_trial", run_wrongly)
+    given = write(tmp_path / "m.onnx", conv_graph(1))
+    with pytest.raises(flow.ExportError, match="does not answer like"):
+        run_import(given, tmp_path / "m.rooftrace", NetworkOptions(), USUAL)
+    assert not (tmp_path / "m.rooftrace").exists()

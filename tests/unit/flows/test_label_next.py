@@ -1,0 +1,269 @@
+"""The choice of images to label, with the model whose probability is the brightness of a pixel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.flows.label_next import run_next, weighted_k_centre, write_list
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.config import SourceConfig
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.predict.model_set import MirroredEngine
+from rooftrace.predict.plan import AS_FOUND
+from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.uncertainty import image_features, measure_uncertainty
+from tiny_models import write_tiny_bundle
+
+SIDE = 64
+
+
+def picture(seed: int, brightness: int, spread: int = 20) -> np.ndarray:
+    """Return (y, x, 3) uint8 with a coarse pattern of its own around a brightness."""
+    coarse = np.random.default_rng(seed).uniform(-spread, spread, (6, 6)).astype(np.float32)
+    fine = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    return np.repeat((fine - fine.mean() + brightness).round().clip(1, 255), 3).reshape(
+        SIDE, SIDE, 3
+    ).astype(np.uint8)  # fmt: skip
+
+
+def save(folder: Path, name: str, pixels: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model to which pixels darker than 115 are nothing like a building."""
+    return write_tiny_bundle(tmp_path / "tiny.rooftrace", threshold=0.9)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Images that are unsure, sure, dark, mostly nodata, copies, and labelled."""
+    images = tmp_path / "data" / "images"
+    save(images, "unsure", picture(1, 128))
+    save(images, "unsure_copy", picture(1, 128)[:, ::-1])
+    save(images, "half_sure", picture(2, 180))
+    save(images, "sure", picture(3, 235))
+    save(images, "dark", picture(4, 104, spread=5))
+    save(images, "edge", np.where(np.arange(SIDE)[:, None, None] < 40, 0, picture(5, 128)))
+    save(images, "labelled", picture(6, 128))
+    save(images, "labelled_copy", picture(6, 130))
+    tasks = [
+        {"id": number, "data": {"image": path.name}, "annotations": annotations(path.stem)}
+        for number, path in enumerate(sorted(images.iterdir()))
+    ]
+    (images / "tasks.json").write_text(json.dumps(tasks), encoding="utf-8")
+    return images
+
+
+def annotations(name: str) -> list[dict[str, object]]:
+    """An annotation without a region says that the image shows no building."""
+    return [{"id": 1, "result": []}] if name == "labelled" else []
+
+
+def config(path: Path) -> SourceConfig:
+    return SourceConfig(path=str(path), nodata=0)
+
+
+def tasks(images: Path) -> SourceConfig:
+    return config(images / "tasks.json")
+
+
+def test_the_uncertain_first_and_none_without_worth(data: Path, model: Path) -> None:
+    report = run_next(tasks(data), 10, bundle=model)
+    names = [one.id for one in report.chosen]
+    assert set(names) == {"half_sure", "sure", "unsure"}
+    assert (report.images, report.labelled) == (8, 1)
+    assert (report.nodata, report.empty) == (("edge",), ("dark",))
+    # Of two copies the more uncertain one is left, and the first if they are equal.
+    assert report.near_duplicates == ("labelled_copy", "unsure_copy")
+    assert "Only 3 images could be chosen, 10 were asked for; cut large ones" in report.notes[-1]
+    by_name = {one.id: one for one in report.chosen}
+    # The labelled image has the brightness of "unsure", so there is little to learn from it.
+    assert names[-1] == "unsure"
+    assert by_name["unsure"].entropy > 0.95 > by_name["half_sure"].entropy
+    assert by_name["sure"].entropy < by_name["half_sure"].entropy
+    assert by_name["half_sure"].disagreement == 0.0
+    assert by_name["half_sure"].built_up == 0.0 < by_name["sure"].built_up
+
+
+@pytest.mark.campaign
+def test_without_labels_the_most_uncertain_is_first(data: Path, model: Path) -> None:
+    report = run_next(config(data), 2, bundle=model)
+    first, second = report.chosen
+    assert first.id in ("unsure", "unsure_copy", "labelled", "labelled_copy")
+    assert first.distance is None
+    assert second.distance is not None
+    assert second.distance > 0
+    # The first of one choice is the first of every longer one.
+    longer = run_next(config(data), 4, bundle=model)
+    assert longer.chosen[:2] == report.chosen
+
+
+def test_images_in_a_project_count_as_labelled(data: Path, model: Path) -> None:
+    report = run_next(tasks(data), 10, bundle=model, taken={"half_sure", "elsewhere"})
+    assert {one.id for one in report.chosen} == {"sure", "unsure"}
+    assert report.labelled == 2
+    everything = {path.stem for path in data.glob("*.png")}
+    with pytest.raises(DataError, match="8 images, and all are labelled"):
+        run_next(tasks(data), 10, bundle=model, taken=everything)
+
+
+@pytest.mark.campaign
+def test_labelled_data_in_another_place(data: Path, model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "round1" / "images", "first", picture(6, 128))
+    save(tmp_path / "round1" / "masks", "first", np.zeros((SIDE, SIDE), np.uint8))
+    labelled = config(tmp_path / "round1")
+    report = run_next(config(data), 10, bundle=model, labelled_data=labelled)
+    assert report.chosen == run_next(tasks(data), 10, bundle=model).chosen
+    assert (report.images, report.labelled) == (8, 0)
+    assert report.near_duplicates == ("labelled", "labelled_copy", "unsure_copy")
+
+
+def test_lists(data: Path, model: Path, tmp_path: Path) -> None:
+    report = run_next(config(data), 2, bundle=model)
+    write_list(tmp_path / "next.txt", report)
+    paths = (tmp_path / "next.txt").read_text().splitlines()
+    assert paths == [str(data / f"{one.id}.png") for one in report.chosen]
+    write_list(tmp_path / "next.csv", report)
+    head, *rows = (tmp_path / "next.csv").read_text().splitlines()
+    assert head == "order,id,image,uncertainty,entropy,disagreement,built_up,distance"
+    assert [row.split(",")[:2] for row in rows] == [
+        [str(number), one.id] for number, one in enumerate(report.chosen, start=1)
+    ]
+    with pytest.raises(ConfigError, match=r"next\.json; expected a name that ends in \.txt or"):
+        write_list(tmp_path / "next.json", report)
+
+
+def test_chips_of_a_scene_are_listed_by_id(tmp_path: Path, model: Path) -> None:
+    quarters = [picture(seed, brightness) for seed, brightness in enumerate((128, 150, 170, 200))]
+    rows = [np.concatenate(pair, axis=1) for pair in (quarters[:2], quarters[2:])]
+    save(tmp_path / "scenes", "town", np.concatenate(rows))
+    chips = SourceConfig(path=str(tmp_path / "scenes"), chip_px=SIDE)
+    report = run_next(chips, 4, bundle=model)
+    assert {one.id for one in report.chosen} == {
+        f"town@{row}_{col}" for row in (0, SIDE) for col in (0, SIDE)
+    }  # fmt: skip
+    write_list(tmp_path / "next.txt", report)
+    assert (tmp_path / "next.txt").read_text().splitlines() == [one.id for one in report.chosen]
+
+
+def test_the_views_disagree_where_the_network_is_not_symmetric() -> None:
+    class Slanted(PointwiseEngine):
+        """Calls the left half of each tile building."""
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            answer = np.zeros((len(batch), 1, *batch.shape[2:]), np.float32)
+            answer[..., : batch.shape[3] // 2] = 1
+            return answer
+
+        def features(self, batch: np.ndarray) -> np.ndarray:
+            return batch.mean(axis=(2, 3), dtype=np.float32)
+
+    image = ArraySource(np.moveaxis(picture(0, 128), 2, 0))
+    found = measure_uncertainty(Predictor(tiny_bundle(), Slanted()), image, AS_FOUND)
+    assert (found.disagreement, found.entropy) == (1.0, pytest.approx(0, abs=1e-6))
+    assert (found.built_up, found.valid_share, found.shows_building) == (0.5, 1.0, True)
+    assert found.features == pytest.approx(np.full(3, 128), abs=0.5)
+    assert found.total == pytest.approx(1.0)
+
+
+def test_features_do_not_need_a_prediction() -> None:
+    class Counted(ConstantEngine):
+        runs = 0
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            self.runs += 1
+            return super().run(batch)
+
+        def features(self, batch: np.ndarray) -> np.ndarray:
+            return batch.mean(axis=(2, 3), dtype=np.float32)
+
+    engine = Counted()
+    predictor = Predictor(tiny_bundle(), engine)
+    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
+    assert image_features(predictor, image, AS_FOUND) == pytest.approx(np.full(3, 90), abs=0.5)
+    assert engine.runs == 0
+    empty = replace_valid(image)
+    assert image_features(predictor, empty, AS_FOUND) is None
+    assert measure_uncertainty(predictor, empty, AS_FOUND).valid_share == 0
+
+
+def replace_valid(image: ArraySource) -> ArraySource:
+    return ArraySource(image.read().data, valid=np.zeros((SIDE, SIDE), bool))
+
+
+def test_many_classes_are_uncertain_by_their_best() -> None:
+    spec = tiny_bundle().spec.model_copy(update={"classes": ("ground", "building", "water")})
+
+    class Classes(ConstantEngine):
+        def features(self, batch: np.ndarray) -> np.ndarray:
+            return np.zeros((len(batch), 1), np.float32)
+
+    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
+    entropies = []
+    for probability in (0.95, 0.6, 0.34):
+        engine = Classes(probability, classes=3)
+        predictor = Predictor(ModelBundle(spec, {}, "three"), engine)
+        found = measure_uncertainty(predictor, image, AS_FOUND)
+        entropies.append(found.entropy)
+        # Among equal values the first class is chosen, which is no building.
+        assert not found.shows_building
+    assert entropies[0] < entropies[1] < entropies[2] == pytest.approx(1.0)
+
+
+def test_an_engine_without_features_is_refused() -> None:
+    image = ArraySource(np.moveaxis(picture(0, 90), 2, 0))
+    with pytest.raises(ConfigError, match="runs on the engine constant, which offers no features"):
+        measure_uncertainty(Predictor(tiny_bundle(), ConstantEngine()), image, AS_FOUND)
+
+
+def test_a_mirrored_engine_answers_for_the_tile_itself() -> None:
+    batch = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 12), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        MirroredEngine(PointwiseEngine()).run(batch), PointwiseEngine().run(batch)
+    )
+
+
+@given(
+    points=st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=12),
+    centres=st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=3),
+    count=st.integers(1, 14),
+    seed=st.integers(0, 99),
+)
+def test_every_choice_is_the_best_of_the_rest(
+    points: list[tuple[int, int]], centres: list[tuple[int, int]], count: int, seed: int
+) -> None:
+    features = np.array(points, np.float32)
+    given_centres = np.array(centres, np.float32).reshape(len(centres), 2)
+    weights = np.random.default_rng(seed).random(len(points))
+    order, distances = weighted_k_centre(features, weights, count, given_centres)
+    assert len(order) == len({*order.tolist()}) == min(count, len(points))
+    for step, (chosen, distance) in enumerate(zip(order, distances)):
+        before = np.concatenate([given_centres, features[order[:step]]])
+        rest = [n for n in range(len(points)) if n not in order[:step]]
+
+        def gain(n: int, before: np.ndarray = before) -> float:
+            if not len(before):
+                return float(weights[n])
+            return float(weights[n] * np.linalg.norm(features[n] - before, axis=1).min())
+
+        assert gain(int(chosen)) == pytest.approx(max(map(gain, rest)))
+        if len(before):
+            assert distance == pytest.approx(
+                np.linalg.norm(features[chosen] - before, axis=1).min()
+            )
+        else:
+            assert np.isinf(distance)

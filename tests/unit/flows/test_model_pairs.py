@@ -1,0 +1,52 @@
+"""All pairs of several models are compared, and clear differences survive Holm's correction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rooftrace.flows.evaluate.evaluation import Evaluation
+from rooftrace.metrics.image_counts import ImageCounts
+from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.metrics.report import EvalReport
+
+SCENES = 16
+
+
+def report_of(share: float, seed: int) -> EvalReport:
+    """Report of a model that finds about `share` of the buildings' pixels in each scene."""
+    rng = np.random.default_rng(seed)
+    truth, valid = np.ones((20, 20), np.uint8), np.ones((20, 20), bool)
+    images = tuple(
+        ImageCounts(
+            f"scene {number}",
+            PixelCounts.of(
+                truth, (rng.random((20, 20)) < share).astype(np.uint8), valid, classes=2
+            ),
+        )
+        for number in range(SCENES)
+    )
+    return EvalReport(images, ("background", "building"), 1, {}, name=f"model {seed}")
+
+
+def test_clear_pairs_survive_the_correction_and_equal_models_do_not() -> None:
+    shares = (0.9, 0.9, 0.5, 0.5)
+    evaluation = Evaluation(tuple(report_of(share, n) for n, share in enumerate(shares)))
+    assert [(one.first, one.second) for one in evaluation.pairs] == [
+        (1, 0), (2, 0), (3, 0), (2, 1), (3, 1), (3, 2)
+    ]  # fmt: skip
+    assert evaluation.clear_pairs == {(2, 0), (3, 0), (2, 1), (3, 1)}
+    p = {(one.first, one.second): one.figures["pixel.iou"].p_value for one in evaluation.pairs}
+    # The rule of Holm 1979: the k-th smallest p is compared with 0.05 / (count - k).
+    ordered = sorted(p, key=lambda pair: p[pair])
+    steps = [p[pair] <= 0.05 / (len(ordered) - k) for k, pair in enumerate(ordered)]
+    passed = steps.index(False) if False in steps else len(steps)
+    assert evaluation.clear_pairs == frozenset(ordered[:passed])
+
+
+def test_two_models_have_no_table_of_pairs() -> None:
+    evaluation = Evaluation((report_of(0.9, 0), report_of(0.5, 1)), baseline=1)
+    assert evaluation.pairs == ()
+    assert "pairs" not in evaluation.to_json()
+    (one,) = evaluation.comparisons
+    assert (one.first, one.second) == (0, 1)
+    assert one.figures["pixel.iou"].difference.value > 0.3

@@ -1,0 +1,82 @@
+"""Progress, times and notes of a run over several images."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raster_files import write_geotiff
+from rooftrace.cli import show
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+
+
+@pytest.mark.campaign
+def test_progress_moves_before_the_first_block_is_done(bundle: Path, tmp_path: Path) -> None:
+    side = 3400
+    image = write_geotiff(tmp_path / "large.tif", np.full((3, side, side), 40, np.uint8))
+    seen: list[int] = []
+    run_predict(
+        find_inputs([image]), read_models(bundle), tmp_path / "out",
+        SceneOptions(outputs=("mask",), scale=1.0), progress=lambda *now: seen.append(now[0]),
+    )  # fmt: skip
+    assert seen == sorted(seen)
+    assert seen[-1] == side**2
+    # The first of several tiles of the first block.
+    assert 0 < seen[0] <= side**2 / 4
+    assert len(seen) > 4
+
+
+@pytest.mark.campaign
+def test_seconds_of_an_image_are_its_own(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        write_geotiff(tmp_path / "in" / f"{number}.tif", np.full((3, 64, 64), 40, np.uint8))
+    models = read_models(bundle)
+    started = time.perf_counter()
+    report = run_predict(
+        find_inputs([tmp_path / "in"]), models, tmp_path / "out", SceneOptions(scale=1.0)
+    )
+    passed = time.perf_counter() - started
+    # All are read before the first is finished. Together they cannot take longer than the run.
+    assert sum(output.seconds for output in report.outputs) <= passed
+    assert all(output.seconds > 0 for output in report.outputs)
+
+
+def test_notes_of_many_images_are_one_with_a_count(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(5):
+        write_geotiff(tmp_path / "in" / f"{number}.tif", np.full((3, 64, 64), 40, np.uint8))
+    report = run_predict(
+        find_inputs([tmp_path / "in"]), read_models(bundle), tmp_path / "out",
+        SceneOptions(scale=0.5),
+    )  # fmt: skip
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    shared = [note for note in report.notes if "more images with such a note" in note]
+    assert len(record["notes"]) == len(report.notes) + 4 * len(shared)
+    assert len(shared) >= 1
+    assert all("0.tif" in note for note in shared)
+
+
+def test_progress_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lines = [0.0], []
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(show, "say", lines.append)
+    assert not show.people.is_terminal
+    with show.pixel_bar("predict", hidden=False) as progress:
+        assert progress is not None
+        for second in range(3600):
+            now[0] = second
+            progress(second * 10**6, 3600 * 10**6, second)
+    assert lines[0] == (
+        "predict: 0%, 10.0 of 3,600.0 Mpx, 1.0 Mpx/s, 10 buildings, 10 s, 3,590 s left"
+    )
+    assert 15 < len(lines) < 40
+    with show.pixel_bar("predict", hidden=True) as progress:
+        assert progress is None

@@ -1,0 +1,308 @@
+"""A map service is predicted like the same pixels on disk; what goes wrong loses nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+
+from map_servers import Answer, serving
+from rooftrace.core.errors import ConfigError, DataError, ServiceError
+from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.area import Area
+from rooftrace.io.service_raster import ServiceOptions
+from rooftrace.io.tile_requests import RequestOptions
+from rooftrace.io.web_mercator import TileName, web_mercator
+from rooftrace.predict import plan as scene_module
+from rooftrace.predict.model_set import ModelSet, read_models
+from rooftrace.predict.plan import SceneOptions
+from tiny_models import write_tiny_bundle
+
+pytest.importorskip("httpx")
+pytest.importorskip("owslib")
+
+FIRST = TileName(18, 131_000, 154_803)
+COUNT = (4, 5)
+SIDE = 128
+MISSING = (3, 4)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ModelSet:
+    folder = tmp_path_factory.mktemp("model")
+    return read_models(
+        write_tiny_bundle(folder / "tiny.rooftrace", input_multiple_px=32, context_px=8)
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene_module, "TILE_PX", 128)
+    monkeypatch.setattr(scene_module, "BLOCK_PX", 150)
+
+
+@pytest.fixture(scope="module")
+def tiles() -> dict[str, bytes]:
+    """Four rows and five columns of tiles with houses, by path; one of them is missing."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    drawn = np.kron(coarse, np.ones((1, 20, 20), np.uint8)).transpose(1, 2, 0)
+    made = {}
+    for row in range(COUNT[0]):
+        for col in range(COUNT[1]):
+            if (row, col) == MISSING:
+                continue
+            part = drawn[row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE]
+            # A tile of one grey is stored as grey by some servers.
+            image = Image.fromarray(part if (row, col) != (0, 0) else part[..., 0])
+            out = io.BytesIO()
+            image.save(out, "PNG")
+            tile = TileName(FIRST.zoom, FIRST.row + row, FIRST.col + col)
+            made[f"/{tile}.png"] = out.getvalue()
+    return made
+
+
+def area(shrunk: float = 1.0) -> Area:
+    """All tiles, without their outermost metre."""
+    left, _, _, top = FIRST.bounds_xy
+    last = TileName(FIRST.zoom, FIRST.row + COUNT[0] - 1, FIRST.col + COUNT[1] - 1)
+    _, bottom, right, _ = last.bounds_xy
+    box = np.empty(1, np.object_)
+    box[0] = shapely.box(left, bottom, right, top).buffer(-shrunk)
+    return Area(box, web_mercator(), "town.geojson")
+
+
+def options(folder: Path, **more: object) -> ServiceOptions:
+    requests = RequestOptions(
+        attempts=2, delay_s=0.01, timeout_s=20.0, per_second=1000.0, cache=folder / "cache"
+    )
+    return replace(ServiceOptions(0.3, requests=requests), **more)  # type: ignore[arg-type]
+
+
+def found(
+    url: str, folder: Path, *, where: Area | None = None, zoom: int | None = 18, **more: object
+) -> PredictInputs:
+    return find_inputs([url], zoom=zoom, area=where or area(), services=options(folder, **more))
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Return every file except the record, which holds times, by its kind."""
+    files = sorted(path for path in out.iterdir() if path.name != "run.json")
+    return {path.name.rpartition("_")[2]: path.read_bytes() for path in files if path.is_file()}
+
+
+def from_tiles(tiles: dict[str, bytes], path: str) -> Answer:
+    body = tiles.get(path.partition("?")[0])
+    return (404, {}, b"") if body is None else (200, {"Content-Type": "image/png"}, body)
+
+
+def write_folder(folder: Path, tiles: dict[str, bytes]) -> Path:
+    for path, data in tiles.items():
+        file = folder / path.strip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return folder
+
+
+def test_a_service_equals_its_tiles_on_disk_to_the_byte(
+    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path / "127.0.0.1", tiles)
+    inputs = find_inputs([folder], mosaic=True, area=area())
+    run_predict(inputs, models, tmp_path / "disk")
+    with serving(lambda path: from_tiles(tiles, path)) as server:
+        url = server.url + "/{z}/{x}/{y}.png?key=secret"
+        inputs = found(url, tmp_path)
+        assert "20 tiles of 128 × 128 pixels" in inputs.services[0].preview
+        report = run_predict(inputs, models, tmp_path / "served")
+        assert len(server.paths) == 20
+    served, disk = (results(tmp_path / name) for name in ("served", "disk"))
+    assert served.keys() == disk.keys() >= {"mask.tif", "preview.png", "density.tif"}
+    # Polygons have a column, and the mask has a tag, with the source of the imagery.
+    assert {name for name in disk if served[name] != disk[name]} == {"buildings.gpkg", "mask.tif"}
+    masks = []
+    for name in ("served", "disk"):
+        with rasterio.open(tmp_path / name / "127.0.0.1_mask.tif") as mask:
+            masks.append(mask.read())
+    assert np.array_equal(*masks)
+    shapes = [
+        geopandas.read_file(tmp_path / name / "127.0.0.1_buildings.gpkg").geometry
+        for name in ("served", "disk")
+    ]
+    assert len(shapes[0]) > 50
+    assert shapes[0].equals(shapes[1])
+    assert any("1 tile of 20 (5%) do not exist" in note for note in report.notes)
+    assert "secret" not in (tmp_path / "served" / "run.json").read_text()
+    with rasterio.open(report.outputs[0].mask or "") as mask:
+        assert mask.crs.to_epsg() == 3857
+
+
+@pytest.mark.campaign
+def test_403_in_the_midst_resumes_to_the_same_bytes(
+    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rooftrace.io.service_raster._SAMPLES", 5)
+    allowed: list[float] = [10]
+
+    def answer(path: str) -> Answer:
+        if len(server.paths) > allowed[0]:
+            return (403, {}, b"quota used up")
+        return from_tiles(tiles, path)
+
+    with serving(answer) as server:
+        url = server.url + "/{z}/{x}/{y}.png"
+        whole = SceneOptions(cell_m=50, forgiving=True, stretch="none")
+        out = tmp_path / "out"
+        with pytest.raises(ServiceError, match=r"403: access is refused: .quota used up") as failed:
+            run_predict(found(url + "?token=old", tmp_path), models, out, whole)
+        assert "same command" in failed.value.remedy
+        assert not list(out.glob("*_mask.tif"))
+        assert any(out.rglob("*.part"))
+        allowed[0] = float("inf")
+        before = len(server.paths)
+        # A renewed token is the same service.
+        report = run_predict(found(url + "?token=new", tmp_path), models, out, whole)
+        assert report.resumed_blocks > 0
+        assert len(server.paths) - before <= 10
+        other = replace(
+            options(tmp_path), requests=replace(options(tmp_path).requests, cache=tmp_path / "c2")
+        )
+        inputs = find_inputs([url + "?token=x"], zoom=18, area=area(), services=other)
+        run_predict(inputs, models, tmp_path / "whole", whole)
+    assert results(out) == results(tmp_path / "whole")
+
+
+def test_the_zoom_follows_from_the_model_and_the_size_of_tiles(
+    tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    # Tiles of 128 px at zoom 18 have 1.19 m per pixel, those of zoom 20 0.30 m.
+    out = io.BytesIO()
+    Image.new("RGB", (128, 128)).save(out, "PNG")
+    with serving(lambda path: (200, {}, out.getvalue())) as server:
+        (raster,) = found(server.url + "/{z}/{x}/{y}", tmp_path, zoom=None).services
+    assert raster.level.zoom == 20
+    assert raster.grid.gsd_m == pytest.approx(0.297, abs=0.003)
+
+
+def test_an_area_is_needed_and_the_api_takes_no_service(tmp_path: Path) -> None:
+    url = "https://tiles.example.org/{z}/{x}/{y}.png"
+    with pytest.raises(ConfigError, match="no area was given") as failed:
+        find_inputs([url], services=options(tmp_path))
+    assert "--area" in failed.value.remedy
+    with pytest.raises(ConfigError, match="only rooftrace predict reads"):
+        find_inputs([url], area=area())
+
+
+def test_no_tile_in_the_area(tmp_path: Path) -> None:
+    with (
+        serving(lambda path: (404, {}, b"")) as server,
+        pytest.raises(DataError, match=r"20 tiles were requested, .* none exists") as failed,
+    ):
+        found(server.url + "/{z}/{x}/{y}.png", tmp_path)
+    assert "{-y}" in failed.value.remedy
+
+
+@pytest.mark.campaign
+def test_half_of_the_tiles_missing_is_refused_unless_allowed(
+    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    def answer(path: str) -> Answer:
+        number = int(re.findall(r"\d+", path)[1])
+        return from_tiles(tiles, path) if number % 2 == 0 else (404, {}, b"")
+
+    with serving(answer) as server:
+        url = server.url + "/{z}/{x}/{y}.png"
+        with pytest.raises(DataError, match=r"of 20 .* 1[0-2] do not exist") as failed:
+            found(url, tmp_path)
+        assert "--allow-missing" in failed.value.remedy
+        asked = len(server.paths)
+        report = run_predict(found(url, tmp_path, allow_missing=True), models, tmp_path / "out")
+        # Nothing is requested twice.
+        assert len(server.paths) == asked
+    assert any("do not exist at zoom 18; they are nodata" in note for note in report.notes)
+
+
+def test_html_in_place_of_tiles(tmp_path: Path) -> None:
+    page = b"<html><title>Sign in to continue</title></html>"
+    with (
+        serving(lambda path: (200, {"Content-Type": "text/html"}, page)) as server,
+        pytest.raises(ServiceError, match='text/html in place of an image: "Sign in to continue"'),
+    ):
+        found(server.url + "/{z}/{x}/{y}.png", tmp_path)
+
+
+def test_a_tile_of_another_size_and_a_damaged_tile_are_named(
+    tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    changed = dict(tiles)
+    first, second = list(tiles)[1], list(tiles)[2]
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "PNG")
+    changed[first] = out.getvalue()
+    with serving(lambda path: from_tiles(changed, path)) as server:
+        with pytest.raises(DataError, match="has 64 × 64 pixels; the other tiles have 128 × 128"):
+            found(server.url + "/{z}/{x}/{y}.png", tmp_path / "a")
+        changed[first] = tiles[first]
+        changed[second] = tiles[second][:200]
+        with pytest.raises(DataError, match=re.escape(second)):
+            found(server.url + "/{z}/{x}/{y}.png", tmp_path / "b")
+
+
+def test_too_many_tiles_name_the_option_before_any_request(tmp_path: Path) -> None:
+    with (
+        serving(lambda path: (200, {}, b"")) as server,
+        pytest.raises(ConfigError, match=r"needs .* tiles of zoom 18; at most 5"),
+    ):
+        found(server.url + "/{z}/{x}/{y}.png", tmp_path, max_tiles=5)
+    assert server.paths == []
+
+
+@pytest.mark.campaign
+def test_tms_rows_and_quadkeys_give_the_same_pixels(
+    tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    by_name = {TileName.parse(Path(path)): data for path, data in tiles.items()}
+
+    def answer(path: str) -> Answer:
+        kind, name = path.strip("/").split("/", 1)
+        if kind == "q":
+            tile = TileName.from_quadkey(name)
+        else:
+            zoom, col, row = map(int, name.split("/"))
+            tile = TileName(zoom, row, col).flipped()
+        data = by_name.get(tile)
+        return (204, {}, b"") if data is None else (200, {}, data)
+
+    with serving(answer) as server:
+        read = [
+            found(server.url + template, tmp_path).services[0].read()
+            for template in ("/tms/{z}/{x}/{-y}", "/q/{q}")
+        ]
+    assert (read[0].data == read[1].data).all()
+    assert (read[0].valid == read[1].valid).all()
+    assert not read[0].valid[-SIDE:, -SIDE:].any()
+    assert read[0].valid[:-SIDE].all()
+    expected = np.asarray(
+        Image.open(io.BytesIO(tiles[f"/{FIRST.zoom}/{FIRST.col + 1}/{FIRST.row}.png"]))
+    )
+    assert (read[0].data[:, :SIDE, SIDE : 2 * SIDE] == expected.transpose(2, 0, 1)).all()
+
+
+@pytest.mark.campaign
+def test_the_record_says_what_was_read(
+    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path
+) -> None:
+    with serving(lambda path: from_tiles(tiles, path)) as server:
+        run_predict(found(server.url + "/{z}/{x}/{y}.png", tmp_path), models, tmp_path / "out")
+        record = json.loads((tmp_path / "out" / "run.json").read_text())
+        assert record["inputs"] == [server.url + "/{z}/{x}/{y}.png"]

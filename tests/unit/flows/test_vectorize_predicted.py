@@ -1,0 +1,120 @@
+"""`vectorize` makes the polygons of `predict` again from the mask alone, byte by byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from raster_files import write_geotiff
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import ResultProvenance
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.flows.vectorize import run_vectorize
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.testing import generate_scene
+from rooftrace.vector.mask_record import TAG, MaskRecord
+from rooftrace.vector.prepare import VectorOptions
+from rooftrace.vector.watershed import WatershedOptions
+
+
+def compared(image: Path, out: Path, options: SceneOptions, bundle: Path | None) -> int:
+    """Compare the polygons of a prediction with those of its mask; return their number."""
+    found = find_inputs([image], provenance=ResultProvenance("2024-05-17", "© Somebody"))
+    report = run_predict(found, read_models(bundle), out, options)
+    (output,) = report.outputs
+    assert output.mask is not None
+    assert output.polygons is not None
+    again = out / f"again{Path(output.polygons).suffix}"
+    run_vectorize(Path(output.mask), again)
+    predicted, made = geopandas.read_file(output.polygons), geopandas.read_file(again)
+    assert made.geometry.to_wkb().tolist() == predicted.geometry.to_wkb().tolist()
+    for column in set(predicted.columns) - {"geometry", "score"}:
+        assert made[column].tolist() == predicted[column].tolist(), column
+    # GDAL reads a text of this form in a GeoJSON as a date.
+    assert {*predicted["imagery_date"].astype(str).str[:10]} == {"2024-05-17"}
+    assert {*made["source"]} == {"© Somebody"}
+    return len(made)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "options",
+    [
+        SceneOptions(),
+        SceneOptions(scale=0.5),
+        SceneOptions(min_area_m2=30.0, min_hole_m2=10.0, regularize=False),
+        SceneOptions(separate=False, gsd_m=0.2),
+    ],
+    ids=["default", "halved", "areas", "whole"],
+)
+def test_polygons_of_a_mask_are_those_of_the_prediction(
+    options: SceneOptions, bundle: Path, tmp_path: Path
+) -> None:
+    scene = generate_scene(3, (512, 512), gsd_m=0.3)
+    # The model of the tests finds what is bright: touching houses, narrow necks, small specks.
+    bright = np.where(scene.mask() > 0, np.uint8(210), np.uint8(40))
+    image = write_geotiff(
+        tmp_path / "town.tif", np.stack([bright] * 3), transform=Affine(0.3, 0, 5e5, 0, -0.3, 9e6)
+    )
+    assert compared(image, tmp_path / "out", options, bundle) > 10
+
+
+def test_a_mask_in_a_png_has_the_same_polygons(bundle: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    bright = np.where(
+        generate_scene(3, (512, 512), gsd_m=0.3).mask() > 0, np.uint8(210), np.uint8(40)
+    )
+    Image.fromarray(np.stack([bright] * 3, axis=2)).save(tmp_path / "town.png")
+    assert compared(tmp_path / "town.png", tmp_path / "out", SceneOptions(scale=0.5), bundle) > 10
+
+
+@pytest.mark.realdata
+def test_a_real_scene(realdata: Path, tmp_path: Path) -> None:
+    image = realdata / "scenes" / "catanduanes_z20.tif"
+    assert compared(image, tmp_path, SceneOptions(), None) > 50
+
+
+def test_options_replace_those_of_the_mask(bundle: Path, tmp_path: Path) -> None:
+    pixels = np.full((3, 64, 64), 40, np.uint8)
+    pixels[:, 4:24, 4:24] = pixels[:, 40:46, 40:46] = 210
+    image = write_geotiff(tmp_path / "a.tif", pixels)
+    run_predict(find_inputs([image]), read_models(bundle), tmp_path, SceneOptions())
+    mask, out = tmp_path / "a_mask.tif", tmp_path / "again.gpkg"
+    assert run_vectorize(mask, out).polygons == 2
+    pixel_m2 = rasterio.open(mask).res[0] ** 2
+    assert run_vectorize(mask, out, changes={"min_area_m2": 100 * pixel_m2}).polygons == 1
+    assert run_vectorize(mask, out, changes={"regularize": False}).regularized is None
+
+
+def test_record_of_a_mask(tmp_path: Path) -> None:
+    options = VectorOptions(
+        min_area_m2=1 / 3, min_area_px=4.1, regularize=False, watershed=WatershedOptions(0.5)
+    )
+    origin = ResultProvenance("2024-05-17", None, "ü")
+    record = MaskRecord.of(options, 2, gsd_m=0.1, has_markers=True, origin=origin)
+    path = write_geotiff(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8))
+    assert MaskRecord.read(path) is None
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**record.tags())
+    found = MaskRecord.read(path)
+    assert found == record
+    assert found is not None
+    assert (found.options, found.origin) == (options, origin)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"polygons": 1}', "[" * 100_000])
+def test_a_damaged_record_is_an_error(text: str, tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(**{TAG: text or json.dumps({"polygons": {"min_area_px": "x" * 9}})})
+    with pytest.raises(DataError, match=f"damaged tag {TAG}"):
+        MaskRecord.read(path)

@@ -1,0 +1,41 @@
+"""Files that appear under their name when they are complete."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from rooftrace.core.errors import ExportError
+from rooftrace.io.files import replacing, write_atomically
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for files")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask_also_where_a_library_makes_its_own_file(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "plain.json", b"{}")
+        with replacing(tmp_path / "weights.safetensors") as partial:
+            # Safetensors writes so: a file that only its owner may read, then a rename.
+            handle, own = tempfile.mkstemp(dir=tmp_path)
+            os.close(handle)
+            Path(own).replace(partial)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"plain.json": mode, "weights.safetensors": mode}
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "null"
+    os.mkfifo(pipe)
+    with pytest.raises(ExportError, match="is a device or a pipe"):
+        write_atomically(pipe, b"x")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]

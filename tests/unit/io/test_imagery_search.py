@@ -1,0 +1,278 @@
+"""Test searches for imagery on servers that misbehave, and the order and limits of the items."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+
+from folder_server import Answer, FolderServer, serving_folder
+from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.io.imagery_search import ImagerySearch, search_imagery
+from rooftrace.io.json_documents import linked_address
+from rooftrace.io.remote import Retry
+from stac_scenes import collection, write_catalog, write_scenes
+
+pytest.importorskip("pystac_client")
+
+QUICK = Retry(attempts=2, delay_s=0.01, timeout_s=20)
+HASTY = Retry(attempts=2, delay_s=0.01, timeout_s=0.3)
+SEARCH_CLASS = "https://api.stacspec.org/v1.0.0/item-search"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FolderServer]:
+    with serving_folder(tmp_path) as served:
+        yield served
+
+
+def found(address: str, retry: Retry = QUICK, **more: Any) -> list[str]:
+    search = ImagerySearch(address, **more)
+    return [str(item["id"]) for item in search_imagery(search, retry).items]
+
+
+def answer(document: Any, **more: Any) -> Answer:
+    return Answer(json.dumps(document).encode(), **more)
+
+
+def landing(url: str, *conforms_to: str) -> dict[str, Any]:
+    links = [{"rel": "search", "href": f"{url}/search", "type": "application/geo+json"},
+             {"rel": "data", "href": f"{url}/collections"}]  # fmt: skip
+    return {"type": "Catalog", "stac_version": "1.0.0", "id": "x", "description": "x",
+            "links": links, "conformsTo": list(conforms_to)}  # fmt: skip
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("served", "message", "remedy"),
+    [
+        (Answer(b"<!doctype html><p>Hello", kind="text/html"), "is a web page (HTML); expected",
+         "first page"),
+        (Answer(b'{"a": ', kind="text/html"), "is no JSON; expected", "first page"),
+        (answer([1, 2]), "is a JSON document of type list; expected an object", "Check"),
+        (answer({"a": 1, "b": 2}), "is a JSON document with a, b; expected a STAC API", "/stac"),
+        (Answer(b"no", 401), "the server answered 401", "netrc"),
+        (Answer(b"no", 403), "the server answered 403", "netrc"),
+        (Answer(b"gone", 404), "the server answered 404", "The server says: gone"),
+        (Answer(b"busy", 503), "the server answered 503", "again later"),
+        (Answer(b"{}", wait_s=0.8), "the server does not answer in time", "again later"),
+        (answer({"type": "Catalog", "conformsTo": ["https://api.stacspec.org/v1.0.0/core"],
+                 "stac_version": "1.0.0", "id": "x", "description": "x", "links": []}),
+         "is a STAC API without item search", "static catalog"),
+        (answer({"conformsTo": [SEARCH_CLASS], "links": [{"rel": "search", "href": 5}]}),
+         "answers differently from the STAC specification", "STAC API 1.0"),
+    ],
+)  # fmt: skip
+def test_answers_that_are_no_search(
+    served: Answer, message: str, remedy: str, server: FolderServer
+) -> None:
+    server.answers["/stac"] = served
+    with pytest.raises(DataError) as caught:
+        found(f"{server.url}/stac?key=secret", HASTY if served.wait_s else QUICK)
+    assert message in caught.value.message
+    assert remedy in caught.value.remedy
+    assert "secret" not in str(caught.value)
+    assert len(server.asked) == (2 if served.status == 503 or served.wait_s else 1)
+
+
+def test_a_server_that_does_not_exist() -> None:
+    with pytest.raises(DataError, match="the server refuses connections"):
+        found("http://127.0.0.1:9/stac")
+    for address in (
+        "ftp://127.0.0.1/x",
+        "http://user:word@127.0.0.1/stac",
+        "http://[",
+        "file:///x",
+    ):
+        with pytest.raises(DataError, match="cannot be read: an address begins with") as caught:
+            found(address)
+        assert "word" not in str(caught.value)
+
+
+def test_a_search_that_breaks_off_between_pages(server: FolderServer) -> None:
+    page = {"type": "FeatureCollection", "features": [{"id": "a", "type": "Feature"}],
+            "links": [{"rel": "next", "href": f"{server.url}/next"}]}  # fmt: skip
+    server.answers |= {
+        "/stac": answer(landing(server.url, SEARCH_CLASS)), "/search": answer(page),
+        "/collections": answer({"collections": []}), "/next": Answer(b"<html>", kind="text/html"),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="a document that is not JSON"):
+        found(f"{server.url}/stac")
+    # A page that leads to itself ends the search.
+    server.answers["/next"] = answer(page)
+    assert found(f"{server.url}/stac") == ["a"]
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return the file of a certificate of 127.0.0.1 that no authority signed, and its server."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now, host = datetime.now(UTC), ip_address("127.0.0.1")
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(host)]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    file = folder / "tls.pem"
+    file.write_bytes(
+        made.public_bytes(pem)
+        + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return file, context
+
+
+@pytest.mark.campaign
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    write_catalog(tmp_path / "web", write_scenes(tmp_path / "web"))
+    file, tls = certificate(tmp_path)
+    with serving_folder(tmp_path / "web", tls) as server:
+        address = f"{server.url}/catalog.json"
+        with pytest.raises(DataError, match="its certificate is not trusted") as caught:
+            found(address)
+        assert "SSL_CERT_FILE" in caught.value.remedy
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        assert found(address) == ["east", "far", "west"]
+
+
+@pytest.mark.campaign
+def test_only_the_collections_that_may_match_are_read(tmp_path: Path, server: FolderServer) -> None:
+    items = write_scenes(tmp_path)
+    write_catalog(tmp_path, items)
+    address = f"{server.url}/catalog.json"
+    assert found(address, datetime="2024") == ["east", "far"]
+    # The grid of the scenes is turned a little against degrees.
+    inside = shapely.buffer(shapely.box(*items[0]["bbox"]), -1e-4)
+    assert found(address, area=inside) == ["west"]
+    assert found(address, collections=("town",), max_items=1) == ["west"]
+    server.asked.clear()
+    for more in ({"datetime": "1999"}, {"area": shapely.box(0, 0, 1, 1)}):
+        with pytest.raises(DataError, match="has no images"):
+            found(address, **more)
+    assert not [path for path in server.asked if "item" in path]
+    with pytest.raises(ConfigError, match="has no collection 'twn'; it has town"):
+        found(address, collections=("twn",))
+
+
+@pytest.mark.campaign
+def test_catalogs_that_lead_to_themselves_or_to_files(tmp_path: Path, server: FolderServer) -> None:
+    write_catalog(tmp_path, write_scenes(tmp_path))
+    (tmp_path / "secret.json").write_text('{"type": "Feature", "id": "secret", "assets": {}}')
+    file = tmp_path / "catalog.json"
+    catalog = json.loads(file.read_text())
+    catalog["links"] += [{"rel": "child", "href": "catalog.json"}, {"rel": "child"}]
+    file.write_text(json.dumps(catalog))
+    address = f"{server.url}/catalog.json"
+    assert found(address) == ["east", "far", "west"]
+    for href in (f"file://{tmp_path}/secret.json", "ftp://x/y", "gopher:x"):
+        file.write_text(json.dumps(catalog | {"links": [{"rel": "item", "href": href}]}))
+        with pytest.raises(DataError, match="expected an address that begins"):
+            found(address)
+    # The path belongs to the server.
+    assert linked_address(address, "/etc/passwd") == f"{server.url}/etc/passwd"
+    with pytest.raises(DataError, match="expected an address"):
+        linked_address("s3://bucket/a/catalog.json", "file:///etc/passwd")
+    assert linked_address("s3://bucket/a/c.json", "../b.tif") == "s3://bucket/b.tif"
+    # A catalog on disk may name any file there.
+    assert linked_address("a/c.json", "../b.tif") == "b.tif"
+    assert linked_address("a/c.json", "file:///x/b%20c.tif") == "/x/b c.tif"
+    assert linked_address("a/c.json", "https://host/b.tif") == "https://host/b.tif"
+
+
+def test_a_saved_search_on_a_server_is_read_page_by_page(
+    tmp_path: Path, server: FolderServer
+) -> None:
+    items = write_scenes(tmp_path)
+    first = {"type": "FeatureCollection", "features": items[:2],
+             "links": [{"rel": "next", "href": "more.json"}]}  # fmt: skip
+    (tmp_path / "items.json").write_text(json.dumps(first))
+    (tmp_path / "more.json").write_text(
+        json.dumps({"type": "FeatureCollection", "features": items[2:]})
+    )
+    assert found(f"{server.url}/items.json") == ["east", "far", "west"]
+    assert found(f"{server.url}/items.json", datetime="2023-01-01/2023-12-31") == ["west"]
+
+
+def test_malformed_items_do_not_end_a_search(tmp_path: Path, server: FolderServer) -> None:
+    items = write_scenes(tmp_path)
+    odd = [
+        {"id": 5, "properties": 7, "links": 8, "geometry": {"type": "Polygon"}, "bbox": ["a"]},
+        {"id": "b", "properties": {"datetime": "soon"}, "geometry": None},
+        {"id": "c", "bbox": [1e400, 0, 1, 1], "geometry": {"type": "Point", "coordinates": [0, 0]}},
+        items[0],
+    ]
+    (tmp_path / "items.json").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [*odd, 5, None]})
+    )
+    assert found(f"{server.url}/items.json") == ["west", "5", "b", "c"]
+    # Without a footprint, only reading the image can show whether it is in the area.
+    area = shapely.box(*items[0]["bbox"])
+    assert found(f"{server.url}/items.json", area=area) == ["west", "5", "b"]
+
+
+@pytest.mark.parametrize(
+    "extent",
+    [
+        "x", ["x"], {"spatial": "x", "temporal": 5}, {"spatial": {"bbox": "x"}},
+        {"spatial": {"bbox": 7}, "temporal": {"interval": {"a": 1}}},
+        {"spatial": {"bbox": ["x"]}, "temporal": {"interval": ["x", [1, 2, 3]]}},
+    ],
+)  # fmt: skip
+def test_a_malformed_extent_excludes_nothing(
+    extent: Any, tmp_path: Path, server: FolderServer
+) -> None:
+    items = write_scenes(tmp_path)
+    write_catalog(tmp_path, items)
+    path = tmp_path / "town" / "collection.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extent": extent}))
+    address = f"{server.url}/catalog.json"
+    inside = shapely.buffer(shapely.box(*items[0]["bbox"]), -1e-4)
+    assert found(address, area=inside, datetime="2023") == ["west"]
+    with pytest.raises(DataError, match="has no images of town from 1999"):
+        found(address, collections=("town",), datetime="1999")
+
+
+def test_more_items_than_a_search_may_have(
+    tmp_path: Path, server: FolderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_catalog(tmp_path, write_scenes(tmp_path))
+    monkeypatch.setattr("rooftrace.io.imagery_search.MAX_ITEMS", 2)
+    with pytest.raises(DataError, match="has more than 2 images") as caught:
+        found(f"{server.url}/catalog.json")
+    assert "--max-items" in caught.value.remedy
+    assert found(f"{server.url}/catalog.json", datetime="2024") == ["east", "far"]
+
+
+def test_a_collection_of_an_api_is_searched_by_its_address(server: FolderServer) -> None:
+    own = collection([{"bbox": [0, 0, 1, 1]}]) | {"links": [{"rel": "root", "href": "/stac"}]}
+    asked = []
+
+    def search(query: dict[str, list[str]]) -> Answer:
+        asked.append(query)
+        return answer(
+            {"type": "FeatureCollection", "features": [{"id": "a", "collection": "town"}]}
+        )
+
+    server.answers |= {
+        "/stac": answer(landing(server.url, SEARCH_CLASS)), "/search": search,
+        "/collections/town": answer(own),
+    }  # fmt: skip
+    assert found(f"{server.url}/collections/town") == ["a"]
+    assert asked[0]["collections"] == ["town"]

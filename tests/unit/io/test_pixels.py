@@ -1,0 +1,388 @@
+"""Bands and values of any image become those of a model, the same for every part of a scene."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from raster_files import write_geotiff
+from rooftrace.core.errors import BandMismatch, ConfigError, DataError
+from rooftrace.core.types import Window
+from rooftrace.io.area import Area, AreaSource
+from rooftrace.io.bands import find_bands
+from rooftrace.io.georeferenced import WindowSource
+from rooftrace.io.image_header import BandInfo
+from rooftrace.io.orientation import Orientation
+from rooftrace.io.pixels import PreparedSource, Stretch, parse_stretch, prepare
+from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
+
+RGB = ("red", "green", "blue")
+USUAL = ((120.0, 60.0),) * 3
+
+
+def prepared(source: object, wanted=RGB, dtype="uint8", **options: str) -> PreparedSource:
+    made = prepare(source, wanted, np.dtype(dtype), USUAL[: len(wanted)], **options)
+    assert isinstance(made, PreparedSource)
+    return made
+
+
+def infos(*names: str, colours: tuple[str, ...] = ()) -> list[BandInfo]:
+    shown = colours or ("undefined",) * len(names)
+    return [BandInfo(n, colour, name) for n, (name, colour) in enumerate(zip(names, shown), 1)]
+
+
+def noise(bands: int, side: int, top: int, dtype: str = "uint16", seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, top, (bands, side, side)).astype(dtype)
+
+
+GDAL_RGBA = ("red", "green", "blue", "alpha")
+SENTINEL = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
+PLANET = ("coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir")
+WORLDVIEW = tuple(f"BAND_{name}" for name in ("C", "B", "G", "Y", "R", "RE", "N", "N2"))
+
+
+@pytest.mark.parametrize(
+    ("bands", "expected"),
+    [
+        (infos("", "", ""), (0, 1, 2)),
+        (infos("", "", "", colours=("blue", "green", "red")), (2, 1, 0)),
+        (infos("", "", "", "", colours=("red", "green", "blue", "undefined")), (0, 1, 2)),
+        (infos("Blue", "Green", "Red", "NIR", colours=GDAL_RGBA), (2, 1, 0)),
+        (infos(*SENTINEL), (3, 2, 1)),
+        (infos("B02", "B03", "B04", "B08"), (2, 1, 0)),
+        (infos(*PLANET), (5, 3, 1)),
+        (infos(*WORLDVIEW), (4, 2, 1)),
+        (infos("B4 (red)", "B3 (green)", "B2 (blue)", "B8 (nir)"), (0, 1, 2)),
+        (infos("Band 1", "Band 2", "Band 3"), (0, 1, 2)),
+        (infos("B1", "B2", "B3", "B4"), (0, 1, 2)),
+        (infos("gray"), (0, 0, 0)),
+    ],
+)
+def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> None:
+    found = find_bands(bands, RGB, None, "scene.tif")
+    assert found.indexes == expected
+    # Anything but three bands in their order is a choice that is reported.
+    assert bool(found.note) == (expected != (0, 1, 2) or len(bands) > 3)
+
+
+def test_colour_infrared_is_read_with_a_note() -> None:
+    found = find_bands(infos("nir", "red", "green"), RGB, None, "cir.tif")
+    assert found.indexes == (0, 1, 2)
+    assert "bands 1 nir, 2 red, 3 green are read as red, green, blue" in found.note
+
+
+def test_planets_files_are_known_by_their_names() -> None:
+    found = find_bands(infos("", "", "", ""), RGB, None, "20200101_3B_AnalyticMS_SR.tif")
+    assert found.indexes == (2, 1, 0)
+
+
+def test_a_model_of_more_bands_finds_them_by_name() -> None:
+    wanted = (*RGB, "nir")
+    assert find_bands(infos(*SENTINEL), wanted, None, "s2.tif").indexes == (3, 2, 1, 7)
+    assert find_bands(infos("", "", "", ""), wanted, None, "x.tif").indexes == (0, 1, 2, 3)
+    with pytest.raises(BandMismatch, match=r"expects 4: red, green, blue, nir"):
+        find_bands(infos("", "", ""), wanted, None, "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3,2,1", (2, 1, 0)),
+        ("red, green, blue", (5, 3, 1)),
+        ("nir,red,green_i", (7, 5, 2)),
+        ("4", (3, 3, 3)),
+    ],
+)
+def test_bands_that_were_given(text: str, expected: tuple[int, ...]) -> None:
+    found = find_bands(infos(*PLANET), RGB, text, "planet.tif")
+    assert (found.indexes, found.note) == (expected, "")
+
+
+@pytest.mark.parametrize("text", ["9,2,1", "0,1,2", "swir,red,green", "3,2", "3,,1", "1,2,3,4"])
+def test_bands_that_do_not_exist_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--bands"):
+        find_bands(infos(*PLANET), RGB, text, "planet.tif")
+
+
+def test_bands_without_names_are_refused_with_the_remedy() -> None:
+    with pytest.raises(BandMismatch, match=r"x\.tif has 7 bands \(1, 2, 3") as caught:
+        find_bands(infos(*[""] * 7), RGB, None, "x.tif")
+    assert "--bands 1,2,3" in caught.value.remedy
+
+
+@pytest.mark.parametrize("text", ["5,1", "1,1", "a", "1", "nan,2", "1,inf", "", "1,2,3"])
+def test_a_stretch_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--stretch received"):
+        parse_stretch(text)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32"])
+def test_values_of_every_type_are_mapped(dtype: str) -> None:
+    stretch = Stretch((-20.0, 3.0), (90.0, 77.0), ((0.0, 255.0),) * 2, "uint8", "given")
+    limits = np.array([-128, -21, -20, 0, 3, 50, 77, 89, 90, 91, 127])
+    if np.dtype(dtype).kind == "u":
+        limits = np.abs(limits)
+    data = np.stack([limits, limits[::-1]]).astype(dtype)[:, None]
+    low, high = np.array([-20, 3])[:, None, None], np.array([90, 77])[:, None, None]
+    exact = ((data.astype(float) - low) * 255 / (high - low)).clip(0, 255)
+    # Half a value, and what float32 rounds.
+    assert np.abs(stretch.apply(data) - exact).max() <= 0.5 + 1e-4
+
+
+def test_a_plain_image_is_read_as_it_is() -> None:
+    data = noise(3, 200, 256, "uint8")
+    made = prepared(ArraySource(data))
+    assert made.stretch is None
+    assert made.choices == ()
+    assert np.array_equal(made.read().data, data)
+    assert made.record == {"bands": [1, 2, 3], "stretch": None}
+
+
+def test_values_of_sixteen_bits_are_stretched_jointly() -> None:
+    data = noise(3, 300, 4000)
+    data[2] //= 2
+    made = prepared(ArraySource(data, name="scene.tif"))
+    assert made.dtype == np.uint8
+    read = made.read().data
+    assert made.stretch is not None
+    assert len({*made.stretch.high}) == 1, "one stretch for all bands keeps the colours"
+    assert read[0].max() == 255
+    assert 120 < read[2].max() < 136
+    (note,) = made.choices
+    assert "scene.tif has values of type uint16" in note
+    assert json.loads(json.dumps(made.record))["stretch"]["how"] == "percentiles"
+    by_band = prepared(ArraySource(data), stretch="per-band")
+    assert by_band.read().data[2].max() == 255
+
+
+def test_the_ends_can_be_given() -> None:
+    data = np.array([0, 100, 200, 300, 900], np.uint16).reshape(1, 1, 5).repeat(3, 0)
+    made = prepared(ArraySource(data), stretch="100,355")
+    assert made.read().data[0, 0].tolist() == [0, 0, 100, 200, 255]
+    assert made.choices == ()
+
+
+def test_no_stretch_cuts_off_and_says_so() -> None:
+    data = np.array([-5, 0, 100, 300], np.int16).reshape(1, 1, 4).repeat(3, 0)
+    made = prepared(ArraySource(data, name="s.tif"), stretch="none")
+    assert made.read().data[0, 0].tolist() == [0, 0, 100, 255]
+    assert made.choices == ("s.tif has values of type int16, which are not stretched.",)
+
+
+def test_bytes_in_a_wider_type_stay() -> None:
+    data = noise(3, 64, 256, "uint8")
+    for dtype in ("uint16", "int16", "float32", "float64"):
+        made = prepared(ArraySource(data.astype(dtype)))
+        assert np.array_equal(made.read().data, data)
+        assert "8-bit values" in made.choices[0]
+
+
+def test_nodata_does_not_count_in_the_stretch(tmp_path: Path) -> None:
+    data = noise(3, 256, 3000, "int16") + np.int16(500)
+    data[:, :100] = -9999
+    source = open_raster(write_geotiff(tmp_path / "a.tif", data, nodata=-9999))
+    made = prepared(source)
+    assert made.stretch is not None
+    assert min(made.stretch.low) > 499
+    raster = made.read()
+    assert not raster.valid[:100].any()
+    assert raster.valid[100:].all()
+
+
+def test_no_valid_pixel_is_no_error() -> None:
+    data = np.full((3, 40, 40), np.nan, np.float32)
+    made = prepared(ArraySource(data, valid=np.zeros((40, 40), bool)))
+    assert made.read().data.max() == 0
+
+
+def test_a_very_dark_image_is_stretched() -> None:
+    dark = noise(3, 128, 60, "uint8")
+    made = prepared(ArraySource(dark, name="dark.tif"))
+    assert made.read().data.max() == 255
+    assert "dark.tif is very dark" in made.choices[0]
+    assert np.array_equal(prepared(ArraySource(dark), stretch="none").read().data, dark)
+
+
+def test_a_black_image_stays() -> None:
+    made = prepared(ArraySource(np.zeros((3, 40, 40), np.uint8)))
+    assert made.read().data.max() == 0
+
+
+def test_the_fourth_band_is_alpha_or_infrared_by_its_values() -> None:
+    data = noise(4, 64, 256, "uint8")
+    made = prepared(ArraySource(data))
+    assert made.read().valid.all()
+    assert "Band 4 is taken as near infrared" in made.choices[1]
+    data[3] = np.where(np.arange(64) < 10, 0, 255)
+    made = prepared(ArraySource(data))
+    assert not made.read().valid[:, :10].any()
+    assert made.read().valid[:, 10:].all()
+    assert made.bands == 3
+    assert "Band 4 is taken as alpha" in made.choices[1]
+
+
+def test_complex_values_are_refused() -> None:
+    with pytest.raises(DataError, match="complex64"):
+        prepared(ArraySource(np.zeros((3, 4, 4), np.complex64)))
+
+
+def test_models_of_other_types_get_their_range() -> None:
+    data = noise(3, 64, 4000)
+    # A model of the same type, or of decimal numbers, gets the values themselves.
+    assert np.array_equal(prepared(ArraySource(data), dtype="uint16").read().data, data)
+    assert prepared(ArraySource(data), dtype="float32").read().data.dtype == np.uint16
+    made = prepared(ArraySource(data.astype(np.float32) / 4000), dtype="uint16").read().data
+    assert made.dtype == np.uint16
+    assert (made.min(), made.max()) == (0, 240)
+
+
+def test_every_part_of_a_scene_is_stretched_alike(tmp_path: Path) -> None:
+    rows = np.linspace(0, 4000, 1500).astype(np.uint16)
+    data = np.broadcast_to(rows[:, None], (3, 1500, 1500)).copy()
+    path = write_geotiff(tmp_path / "a.tif", data, tiled=True, blockxsize=256, blockysize=256)
+    whole = prepared(open_raster(path)).read().data
+    part = Window(1100, 300, 200, 150)
+    again = prepared(open_raster(path))
+    assert np.array_equal(again.read(part).data, whole[:, *part.slices()])
+    copied = pickle.loads(pickle.dumps(again))
+    assert copied.__dict__["_found"] == again.__dict__["_found"], "a worker does not sample again"
+    assert np.array_equal(copied.read(part).data, whole[:, *part.slices()])
+    dark_corner = Area(np.array([shapely.box(0, 0, 200, 200)], object), None, "area", True)
+    inside = prepared(AreaSource(ArraySource(data), dark_corner))
+    seen = inside.read(Window(0, 0, 200, 200))
+    assert np.array_equal(seen.data, prepared(ArraySource(data)).read().data[:, :200, :200])
+    chip = prepared(WindowSource(open_raster(path), part))
+    assert np.array_equal(chip.read().data, whole[:, *part.slices()])
+
+
+def test_overviews_are_sampled_where_there_are_some(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", noise(3, 2048, 3000), tiled=True)
+    assert open_raster(path).read_overview(2**16, 2**20) is None
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4, 8])
+    raster = open_raster(path).read_overview(2**16, 2**20)
+    assert raster is not None
+    assert raster.data.shape == (3, 256, 256)
+    stretch = prepared(open_raster(path)).stretch
+    assert stretch is not None
+    assert 2900 < stretch.high[0] < 3000
+
+
+def test_scattered_data_is_found() -> None:
+    data = np.zeros((3, 4096, 1024), np.uint16)
+    valid = np.zeros((4096, 1024), bool)
+    data[:, 2000:2150, 300:450] = noise(3, 150, 3000)
+    valid[2000:2150, 300:450] = True
+    made = prepared(ArraySource(data, valid=valid)).stretch
+    assert made is not None
+    assert made.high[0] > 2900
+
+
+def test_a_damaged_image_fails_where_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise(3, 300, 256, "uint8").transpose(1, 2, 0)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    made = prepared(open_raster(path))
+    with pytest.raises(DataError, match=r"a\.png"):
+        made.read(Window(0, 0, 8, 8))
+
+
+def test_near_infrared_is_not_alpha(tmp_path: Path) -> None:
+    data = noise(4, 40, 256, "uint8")
+    data[3, :20] = 0
+    path = write_geotiff(tmp_path / "a.tif", data)
+    with rasterio.open(path, "r+") as file:
+        assert file.colorinterp[3].name == "alpha", "GDAL's default"
+        file.descriptions = ("blue", "green", "red", "nir")
+    made = prepared(open_raster(path))
+    raster = made.read()
+    assert raster.valid.all()
+    assert np.array_equal(raster.data, data[[2, 1, 0]])
+
+
+def test_inks_become_colours(tmp_path: Path) -> None:
+    rgb = noise(3, 32, 256, "uint8").transpose(1, 2, 0)
+    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "a.tif")
+    assert np.array_equal(open_raster(tmp_path / "a.tif").read().data, rgb.transpose(2, 0, 1))
+    inks = 65535 - noise(4, 32, 65536)
+    inks[3] = 0
+    path = write_geotiff(tmp_path / "b.tif", inks, photometric="cmyk")
+    source = open_raster(path)
+    assert source.bands == 3
+    assert np.array_equal(source.read().data, 65535 - inks[:3])
+
+
+@pytest.mark.parametrize("code", range(1, 9))
+def test_photographs_are_turned(tmp_path: Path, code: int) -> None:
+    rgb = np.kron(noise(3, 6, 256, "uint8").transpose(1, 2, 0)[:4], np.ones((16, 16, 1), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = code
+    path = tmp_path / "a.jpg"
+    Image.fromarray(rgb).save(path, exif=exif, quality=95, subsampling=0)
+    # Pillow turns pictures by code of its own.
+    from PIL import ImageOps
+
+    with Image.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened)).transpose(2, 0, 1)
+    source = open_raster(path)
+    assert source.grid.shape == expected.shape[1:]
+    read = source.read().data
+    # GDAL and Pillow round differently when they decode.
+    assert np.abs(read.astype(int) - expected).max() <= 4
+    window = Window(5, 9, 30, 40)
+    assert np.array_equal(source.read(window).data, read[:, *window.slices()])
+
+
+@given(code=st.integers(1, 8), data=st.data())
+def test_windows_of_a_turned_picture(code: int, data: st.DataObject) -> None:
+    stored = np.arange(7 * 11).reshape(7, 11)
+    turn = Orientation.from_exif(code)
+    picture = turn.turned(stored)
+    assert turn.shape(stored.shape) == picture.shape
+    row = data.draw(st.integers(0, picture.shape[0] - 1))
+    col = data.draw(st.integers(0, picture.shape[1] - 1))
+    height = data.draw(st.integers(1, picture.shape[0] - row))
+    width = data.draw(st.integers(1, picture.shape[1] - col))
+    window = Window(row, col, height, width)
+    part = stored[turn.stored(window, picture.shape).slices()]
+    assert np.array_equal(turn.turned(part), picture[window.slices()])
+
+
+def test_a_georeferenced_photograph_is_not_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.jgw").write_text("0.5\n0\n0\n-0.5\n500000\n9000000\n")
+    assert open_raster(tmp_path / "a.jpg").grid.shape == (40, 60)
+
+
+def test_bits_and_palettes(tmp_path: Path) -> None:
+    one = (noise(1, 64, 2, "uint8") > 0).astype(np.uint8)
+    Image.fromarray(one[0] > 0).save(tmp_path / "a.png")
+    made = prepared(open_raster(tmp_path / "a.png"))
+    assert np.array_equal(made.read().data, one.repeat(3, 0) * 255)
+    assert "fewer than 8 bits" in made.choices[1]
+    rgb = noise(3, 64, 256, "uint8").transpose(1, 2, 0)
+    palette = Image.fromarray(rgb).quantize(200)
+    palette.save(tmp_path / "p.png")
+    made = prepared(open_raster(tmp_path / "p.png"))
+    assert np.array_equal(made.read().data, np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
+    assert made.choices == ()
+
+
+def test_band_descriptions_are_plain_data(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", noise(2, 8, 9), nbits=12)
+    found = open_raster(path).band_info
+    assert [BandInfo(**json.loads(json.dumps(asdict(one)))) for one in found] == list(found)
+    assert [one.bits for one in found] == [12, 12]

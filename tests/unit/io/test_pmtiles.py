@@ -1,0 +1,215 @@
+"""Buildings as PMTiles, read again with GDAL."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from pyproj import CRS, Transformer
+from shapely import affinity
+
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.io.vector_read import is_vector_file
+from rooftrace.io.vector_tiles import tile_zooms, widened
+from rooftrace.io.vector_write import (
+    LayerChunk,
+    LayerSettings,
+    write_footprints,
+    write_footprints_chunks,
+    write_layer,
+    write_polygons,
+)
+
+UTM = CRS(32737)
+MERCATOR = CRS(3857)
+
+
+def town(count: int, seed: int = 0, least_m: float = 3) -> Footprints:
+    """Return turned rectangles, the smaller side of which is at least `least_m`."""
+    rng = np.random.default_rng(seed)
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    xy = corners * rng.uniform(least_m, 14, (count, 1, 2))
+    turn = rng.uniform(0, 2 * np.pi, (count, 1))
+    x = xy[..., 0] * np.cos(turn) - xy[..., 1] * np.sin(turn)
+    y = xy[..., 0] * np.sin(turn) + xy[..., 1] * np.cos(turn)
+    place = np.stack([np.arange(count) % 40, np.arange(count) // 40], axis=1) * 20.0
+    placed = np.stack([x, y], axis=2) + place[:, None] + (500_000, 9_800_000)
+    geometry = np.asarray(shapely.polygons(placed), object)
+    score = rng.random(count, np.float32)
+    return Footprints(geometry, score, shapely.area(geometry).astype(np.float64), UTM)
+
+
+def read(path: Path, **options: Any) -> dict[str, Any]:
+    """Return attributes and `geometry` of the highest zoom, or of another with ZOOM_LEVEL."""
+    meta, _, geometry, data = pyogrio.raw.read(path, **options)
+    return {**dict(zip(meta["fields"], data)), "geometry": shapely.from_wkb(geometry)}
+
+
+def header(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()[:127]
+    names = ("kind", "lowest", "highest", "west", "south", "east", "north")
+    assert data[:8] == b"PMTiles\3"
+    values = struct.unpack_from("<BBBiiii", data, 99)
+    return {**dict(zip(names, values)), "clustered": data[96]}
+
+
+def test_all_buildings_are_in_the_tiles_with_their_attributes(tmp_path: Path) -> None:
+    given = town(300)
+    path = tmp_path / "town.pmtiles"
+    notes = write_footprints_chunks(path, [given], gsd_m=0.5)
+    assert notes == ()
+    assert [file.name for file in tmp_path.iterdir()] == ["town.pmtiles"]
+    found = read(path)
+    ids, first = np.unique(found["id"], return_index=True)
+    np.testing.assert_array_equal(ids, np.arange(1, 301))
+    np.testing.assert_allclose(found["score"][first], given.score, atol=6e-4)
+    np.testing.assert_allclose(found["area_m2"][first], given.area_m2, atol=6e-4)
+    assert pyogrio.list_layers(path)[0, 0] == "town"
+    # Pieces of a building in two tiles are put together; a unit is at most half a metre.
+    move = Transformer.from_crs(UTM, MERCATOR, always_xy=True).transform
+    for number in range(1, 301):
+        pieces = shapely.union_all(shapely.buffer(found["geometry"][found["id"] == number], 0.01))
+        exact = shapely.transform(given.geometry[number - 1], lambda xy: np.stack(move(*xy.T), 1))
+        assert shapely.hausdorff_distance(pieces, exact) < 0.75
+
+
+def test_the_header_has_zooms_and_bounds(tmp_path: Path) -> None:
+    given = town(300)
+    write_footprints_chunks(tmp_path / "town.pmtiles", [given], gsd_m=0.5)
+    found = header(tmp_path / "town.pmtiles")
+    assert (found["kind"], found["clustered"]) == (1, 1)
+    assert (found["lowest"], found["highest"]) == (13, 15)
+    left, bottom, right, top = shapely.total_bounds(given.geometry)
+    move = Transformer.from_crs(UTM, 4326, always_xy=True).transform
+    west, south = move(left, bottom)
+    east, north = move(right, top)
+    bounds = [found[name] / 1e7 for name in ("west", "south", "east", "north")]
+    np.testing.assert_allclose(bounds, [west, south, east, north], atol=2e-6)
+
+
+def test_chunks_and_runs_give_the_same_bytes(tmp_path: Path) -> None:
+    given = town(120)
+    parts = [given.take(np.arange(50)), given.take(np.arange(50, 120))]
+    files = []
+    for folder, chunks in (("a", [given]), ("b", parts), ("c", parts)):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "town.pmtiles"
+        write_footprints_chunks(path, iter(chunks))
+        files.append(path.read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.parametrize("least_m", [0.01, 0.5])
+def test_slivers_and_single_pixels_are_not_lost(tmp_path: Path, least_m: float) -> None:
+    given = town(400, 1)
+    thin = affinity.scale
+    shapes = [
+        thin(one, least_m / 14, least_m / 14 if number % 2 else 1)
+        for number, one in enumerate(given.geometry)
+    ]
+    given = replace(given, geometry=np.array(shapes, object))
+    write_footprints_chunks(tmp_path / "thin.pmtiles", [given], gsd_m=0.5)
+    assert len(np.unique(read(tmp_path / "thin.pmtiles")["id"])) == 400
+
+
+def test_only_narrow_polygons_are_widened() -> None:
+    given = np.array([shapely.box(0, 0, 50, 50), shapely.box(100, 0, 130, 0.1)], object)
+    made = widened(given, 16)
+    assert made[0] is given[0]
+    unit = 2 * 20037508.342789244 / 2**16 / 4096
+    np.testing.assert_allclose(made[1].bounds, [100 - unit, -unit, 130 + unit, 0.1 + unit])
+
+
+@pytest.mark.parametrize(
+    ("gsd_m", "side_m", "zooms"),
+    [
+        (0.3, 500.0, (14, 15)),
+        (0.1, 500.0, (14, 17)),
+        (0.1, 30_000.0, (8, 17)),
+        (None, 3_000.0, (11, 16)),
+        (10.0, 3_000.0, (10, 10)),
+        (1e-6, 3_000.0, (11, 22)),
+        (1e6, 3_000.0, (0, 0)),
+    ],
+)
+def test_zooms_follow_pixels_and_size(
+    gsd_m: float | None, side_m: float, zooms: tuple[int, int]
+) -> None:
+    given = np.array([shapely.box(0, 0, 10, 10), shapely.box(side_m, side_m, side_m, 0)], object)
+    assert tile_zooms(given, gsd_m) == zooms
+
+
+def test_a_zoom_with_crowded_tiles_is_left_out() -> None:
+    x, y = (one.ravel() * 10.0 for one in np.meshgrid(np.arange(400), np.arange(400)))
+    given = np.asarray(shapely.box(x, y, x + 5, y + 5), object)
+    corners = given[[0, -1]]
+    assert tile_zooms(corners, 0.1) == (11, 17)
+    # A tile of zoom 14 is 2.4 km wide and holds 60,000 of them.
+    assert tile_zooms(given, 0.1) == (15, 17)
+
+
+def test_null_attributes_and_texts(tmp_path: Path) -> None:
+    given = replace(
+        town(3), score=np.array([0.5, np.nan, 1], np.float32), provenance=ResultProvenance(
+            imagery_date=None, source="© town", model="m"
+        ),
+    )  # fmt: skip
+    write_footprints(tmp_path / "town.pmtiles", given)
+    found = read(tmp_path / "town.pmtiles")
+    order = np.argsort(found["id"])
+    np.testing.assert_array_equal(found["score"][order], [0.5, np.nan, 1])
+    assert set(found["source"]) == {"© town"}
+    info = pyogrio.read_info(tmp_path / "town.pmtiles")
+    assert info["dataset_metadata"]["description"] == "© town"
+
+
+@pytest.mark.parametrize("suffix", [".pmtiles", ".fgb"])
+def test_masked_numbers_are_null(tmp_path: Path, suffix: str) -> None:
+    given = town(4).geometry
+    floors = np.ma.MaskedArray([1, 2, 3, 4], [False, True, False, False])
+    parts = [
+        LayerChunk(given[at], {"id": np.arange(4)[at], "floors": floors[at]})
+        for at in (slice(0, 3), slice(3, 4))
+    ]
+    write_layer(tmp_path / f"town{suffix}", LayerSettings(UTM), parts)
+    found = read(tmp_path / f"town{suffix}")
+    order = np.argsort(found["id"])
+    np.testing.assert_array_equal(found["floors"][order], [1, np.nan, 3, 4])
+
+
+def test_multipolygons_stay_one_feature(tmp_path: Path) -> None:
+    pair = shapely.MultiPolygon(
+        [shapely.box(500_000, 9_800_000, 500_010, 9_800_010),
+         shapely.box(500_020, 9_800_000, 500_030, 9_800_010)]
+    )  # fmt: skip
+    geometry = np.array([pair], object)
+    write_polygons(tmp_path / "pair.pmtiles", geometry, {"id": np.array([1])}, UTM)
+    found = read(tmp_path / "pair.pmtiles")
+    assert shapely.get_num_geometries(found["geometry"]).sum() >= 2
+    assert set(found["id"]) == {1}
+
+
+def test_what_has_no_place_in_tiles_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "town.pmtiles"
+    pixels = replace(town(2), crs=None)
+    arctic = np.array([shapely.box(10, 86, 10.1, 86.1)], object)
+    with pytest.raises(ExportError, match=r"^town\.pmtiles: .* no georeference") as caught:
+        write_footprints(path, pixels)
+    assert "GeoPackage" in caught.value.remedy
+    with pytest.raises(ExportError, match="no polygons"):
+        write_footprints(path, town(0))
+    with pytest.raises(ExportError, match=r"85\.05"):
+        write_polygons(path, arctic, {"id": np.array([1])}, CRS(4326))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tiles_are_not_taken_for_data(tmp_path: Path) -> None:
+    write_footprints(tmp_path / "town.pmtiles", town(2))
+    assert not is_vector_file(tmp_path / "town.pmtiles")

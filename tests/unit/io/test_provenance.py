@@ -1,0 +1,88 @@
+"""The origin of an image: dates in files, the name of the file, and what the user states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from pyproj import CRS
+from shapely import box
+
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import Footprints, ResultProvenance
+from rooftrace.io.area import Area, AreaSource
+from rooftrace.io.provenance import imagery_date, parse_imagery_date, provenance_of
+from rooftrace.io.raster import open_raster
+from rooftrace.io.sources import ArraySource
+
+
+@pytest.mark.parametrize(
+    ("tags", "date"),
+    [
+        ({"TIFFTAG_DATETIME": "2024:05:17 10:31:00"}, "2024-05-17T10:31:00"),
+        ({"TIFFTAG_DATETIME": "2024-05-17"}, "2024-05-17"),
+        ({"EXIF_DateTimeOriginal": "2023:01:02 03:04:05"}, "2023-01-02T03:04:05"),
+        ({"ACQUISITIONDATETIME": "2013-06-14T10:31:00.25Z"}, "2013-06-14T10:31:00Z"),
+        (
+            {"TIFFTAG_DATETIME": "2024:05:17 10:31:00", "ACQUISITIONDATETIME": "2013-06-14"},
+            "2013-06-14",
+        ),
+        ({"TIFFTAG_DATETIME": "0000:00:00 00:00:00"}, None),
+        ({"TIFFTAG_DATETIME": "2024:13:17 10:31:00"}, None),
+        ({"TIFFTAG_DATETIME": "last summer"}, None),
+        ({"AREA_OR_POINT": "Area"}, None),
+    ],
+)
+def test_imagery_date_of_tags(tags: dict[str, str], date: str | None) -> None:
+    assert imagery_date(tags) == date
+
+
+def test_stated_dates() -> None:
+    for text in ("2024-05-17", "2024-05-17T10:31:00Z", "2024-05-01/2024-05-31"):
+        assert parse_imagery_date(text) == text
+    for text in ("17.5.2024", "2024", "2024-05", "2024-05-01/2024-05-02/2024-05-03", "", "/"):
+        with pytest.raises(ConfigError, match="imagery date"):
+            parse_imagery_date(text)
+
+
+def test_file_states_its_name_and_date(tmp_path: Path) -> None:
+    path = tmp_path / "town.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=3, height=8, width=8, crs="EPSG:32636"
+    ) as out:
+        out.write(np.ones((3, 8, 8), np.uint8))
+        out.update_tags(TIFFTAG_DATETIME="2024:05:17 10:31:00")
+    found = provenance_of(open_raster(path))
+    assert found == ResultProvenance("2024-05-17T10:31:00", "town.tif")
+    area = Area("area", np.array([box(0, 0, 8, 8)], object), None)
+    assert provenance_of(AreaSource(open_raster(path), area)) == found
+    assert provenance_of(ArraySource(np.ones((3, 8, 8), np.uint8))) == ResultProvenance()
+
+
+def test_metadata_file_beside_a_satellite_image(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=3, height=8, width=8, crs="EPSG:32636"
+    ) as out:
+        out.write(np.ones((3, 8, 8), np.uint8))
+    # The metadata file of a DigitalGlobe product, which GDAL reads.
+    (tmp_path / "scene.IMD").write_text(
+        'version = "R";\nBEGIN_GROUP = IMAGE_1\n\tsatId = "WV02";\n'
+        "\tfirstLineTime = 2013-06-14T10:31:00.250000Z;\nEND_GROUP = IMAGE_1\nEND;\n"
+    )
+    assert provenance_of(open_raster(path)).imagery_date == "2013-06-14T10:31:00"
+
+
+def test_known_origin_becomes_columns() -> None:
+    square = np.array([box(0, 0, 1, 1)], object)
+    made = Footprints(
+        square, np.ones(1, np.float32), np.ones(1), CRS.from_epsg(32636),
+        provenance=ResultProvenance(source="© Somebody", model="m"),
+    )  # fmt: skip
+    columns = made.columns()
+    assert (columns["source"].tolist(), columns["model"].tolist()) == (["© Somebody"], ["m"])
+    assert "imagery_date" not in columns
+    known = ResultProvenance("2024-05-17").filled(ResultProvenance("2020-01-01", "town.tif"))
+    assert known == ResultProvenance("2024-05-17", "town.tif")

@@ -1,0 +1,283 @@
+"""Requests for tiles from a real server: limits, retries, the cache, and servers that misbehave."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import ssl
+import threading
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from map_servers import Answer, TileServer, serving
+from rooftrace.core.errors import ServiceError
+from rooftrace.io.tile_requests import RequestOptions, TileRequests
+
+pytest.importorskip("httpx")
+
+
+def picture(value: int = 90) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = picture()
+OK: Answer = (200, {"Content-Type": "image/png"}, PNG)
+
+
+def client(folder: Path, **options: object) -> TileRequests:
+    given = {
+        "attempts": 3, "delay_s": 0.01, "timeout_s": 20.0, "per_second": 1000.0,
+        "cache": folder / "cache", **options,
+    }  # fmt: skip
+    return TileRequests("the service", RequestOptions(**given))  # type: ignore[arg-type]
+
+
+def urls(server: TileServer, count: int) -> list[str]:
+    return [f"{server.url}/{number}.png" for number in range(count)]
+
+
+def test_a_tile_is_requested_once_and_then_cached(tmp_path: Path) -> None:
+    with serving(lambda path: OK) as server:
+        with_client = client(tmp_path)
+        assert set(with_client.fetch(urls(server, 5)).values()) == {PNG}
+        copy = pickle.loads(pickle.dumps(with_client))
+        assert copy.fetch(urls(server, 6)) == dict.fromkeys(urls(server, 6), PNG)
+        assert (with_client.requests, copy.requests) == (5, 1)
+        assert len(server.paths) == 6
+
+
+def test_a_renewed_key_finds_the_same_tile(tmp_path: Path) -> None:
+    with serving(lambda path: OK) as server:
+        client(tmp_path).fetch([f"{server.url}/1.png?key=old"])
+        renewed = client(tmp_path)
+        renewed.fetch([f"{server.url}/1.png?key=new"])
+        assert renewed.requests == 0
+        files = [str(path) for path in (tmp_path / "cache").rglob("*")]
+        assert not any("old" in name for name in files)
+
+
+@pytest.mark.parametrize("status", [204, 404, 410])
+def test_a_missing_tile_is_remembered(tmp_path: Path, status: int) -> None:
+    with serving(lambda path: (status, {}, b"")) as server:
+        assert client(tmp_path).fetch(urls(server, 2)) == dict.fromkeys(urls(server, 2), b"")
+        assert client(tmp_path).fetch(urls(server, 2)) == dict.fromkeys(urls(server, 2), b"")
+        assert len(server.paths) == 2
+
+
+def test_what_is_sent(tmp_path: Path) -> None:
+    answer = (200, {"Content-Type": "image/png", "Set-Cookie": "id=1"}, PNG)
+    with serving(lambda path: answer) as server:
+        client(tmp_path, connections=1, user_agent="Ada, ada@example.org").fetch(urls(server, 3))
+        names = {name.lower() for headers in server.headers for name in headers}
+        assert {headers["User-Agent"] for headers in server.headers} == {"Ada, ada@example.org"}
+    assert names == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+
+
+def test_failures_are_repeated(tmp_path: Path) -> None:
+    failing = [503, 500, 429]
+
+    def answer(path: str) -> Answer:
+        return (failing.pop(), {}, b"") if failing else OK
+
+    with serving(answer) as server:
+        repeated = client(tmp_path, connections=1, attempts=4)
+        assert repeated.fetch(urls(server, 1)) == {urls(server, 1)[0]: PNG}
+        assert (repeated.requests, repeated.repeated) == (4, 3)
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_obeyed_by_all_requests(tmp_path: Path, as_date: bool) -> None:
+    def answer(path: str) -> Answer:
+        if len(server.paths) > 1:
+            return OK
+        wanted = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
+        return (429, {"Retry-After": wanted}, b"")
+
+    with serving(answer) as server:
+        client(tmp_path, connections=1).fetch(urls(server, 3))
+        gaps = np.diff(server.times)
+    assert gaps[0] > 0.9
+    assert len(gaps) == 3
+
+
+def test_a_server_that_asks_for_an_hour_ends_the_work(tmp_path: Path) -> None:
+    with (
+        serving(lambda path: (429, {"Retry-After": "3600"}, b"")) as server,
+        pytest.raises(ServiceError, match="asks to wait for 3,600 seconds"),
+    ):
+        client(tmp_path).fetch(urls(server, 1))
+    assert len(server.paths) == 1
+
+
+def test_429_ends_the_work_after_the_retries(tmp_path: Path) -> None:
+    with (
+        serving(lambda path: (429, {}, b"")) as server,
+        pytest.raises(ServiceError, match=r"429 Too Many Requests \(3 attempts\)") as failed,
+    ):
+        client(tmp_path, connections=1).fetch(urls(server, 4))
+    assert len(server.paths) == 3
+    assert "--per-second" in failed.value.remedy
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_ends_the_work_and_keeps_what_was_received(tmp_path: Path, status: int) -> None:
+    def answer(path: str) -> Answer:
+        refused = (status, {"Content-Type": "text/html"}, b"<title>No key</title><p>x</p>")
+        return refused if path == "/3.png" else OK
+
+    with serving(answer) as server:
+        with pytest.raises(ServiceError, match=f'{status}: access is refused: "No key"'):
+            client(tmp_path, connections=1).fetch(urls(server, 6))
+        # Nothing is requested after the refusal.
+        assert server.paths == ["/0.png", "/1.png", "/2.png", "/3.png"]
+        server.answer = lambda path: OK
+        resumed = client(tmp_path)
+        assert set(resumed.fetch(urls(server, 6)).values()) == {PNG}
+        assert resumed.requests == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>", 'image: "Sign in"'),
+        (b"<ServiceException>LayerNotDefined: x</ServiceException>", "LayerNotDefined: x"),
+        (b'{"detail": "quota used up"}', "quota used up"),
+        (b"\x00\x01\x02\x03", "in place of an image"),
+    ],
+)  # fmt: skip
+def test_text_in_place_of_a_tile(tmp_path: Path, body: bytes, shown: str) -> None:
+    with (
+        serving(lambda path: (200, {"Content-Type": "text/html"}, body)) as server,
+        pytest.raises(ServiceError, match=shown),
+    ):
+        client(tmp_path).fetch(urls(server, 1))
+
+
+def test_a_server_that_hangs(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def answer(path: str) -> Answer:
+        release.wait(5)
+        return OK
+
+    started = time.monotonic()
+    with serving(answer) as server:
+        with pytest.raises(ServiceError, match=r"sent nothing for 0\.2 seconds \(2 attempts\)"):
+            client(tmp_path, attempts=2, timeout_s=0.2).fetch(urls(server, 1))
+        assert time.monotonic() - started < 4
+        release.set()
+
+
+def test_a_server_that_does_not_exist(tmp_path: Path) -> None:
+    with serving(lambda path: OK) as server:
+        address = urls(server, 1)
+    lost = client(tmp_path)
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        lost.fetch(address)
+    assert lost.requests == 1
+
+
+def test_a_certificate_that_no_authority_signed(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    certificate = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(lambda path: OK) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        address = [f"https://127.0.0.1:{server.server_port}/0.png"]
+        with pytest.raises(ServiceError, match="its certificate is not valid: self") as failed:
+            client(tmp_path).fetch(address)
+        assert "SSL_CERT_FILE" in failed.value.remedy
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(certificate))
+            assert client(tmp_path).fetch(address) == {address[0]: PNG}
+
+
+def write_certificate(folder: Path) -> Path:
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = folder / "server.pem"
+    path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_requests_at_a_time_and_per_second(tmp_path: Path) -> None:
+    def answer(path: str) -> Answer:
+        time.sleep(0.03)
+        return OK
+
+    with serving(answer) as server:
+        started = time.monotonic()
+        # Two clients, as of two processes, share the limits of the cache folder.
+        clients = [client(tmp_path, connections=3, per_second=30.0) for _ in range(2)]
+        lists = [[f"{server.url}/{name}/{i}" for i in range(15)] for name in "ab"]
+        threads = [
+            threading.Thread(target=one.fetch, args=(some,)) for one, some in zip(clients, lists)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - started
+        assert len(server.paths) == 30
+        assert server.most_running <= 3
+        # 3 requests start at once, the other 27 at 30 per second.
+        assert seconds > 0.85
+
+
+def test_the_cache_is_limited(tmp_path: Path) -> None:
+    bodies = {f"/{i}.png": PNG + bytes(10_000) for i in range(20)}
+    with serving(lambda path: (200, {}, bodies[path])) as server:
+        small = client(tmp_path, cache_bytes=50_000)
+        for url in urls(server, 20):
+            small.fetch([url])
+        files = [path for path in (tmp_path / "cache").glob("??/*") if path.is_file()]
+        assert 30_000 < sum(path.stat().st_size for path in files) <= 50_000
+        # What was used last is kept.
+        small.fetch(urls(server, 20)[-2:])
+        assert len(server.paths) == 20
+
+
+def test_old_tiles_are_requested_again(tmp_path: Path) -> None:
+    with serving(lambda path: OK) as server:
+        client(tmp_path).fetch(urls(server, 1))
+        (file,) = [path for path in (tmp_path / "cache").glob("??/*") if path.is_file()]
+        old = time.time() - 31 * 86400
+        os.utime(file, (old, old))
+        client(tmp_path).fetch(urls(server, 1))
+        assert len(server.paths) == 2

@@ -1,0 +1,133 @@
+"""Brush masks are decoded to what was encoded, and malformed bit streams are refused."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from rooftrace.labels.labelstudio.regions import (
+    BrushError,
+    decode_alpha,
+    decode_brush,
+    encode_brush,
+)
+
+shapes = st.tuples(st.integers(1, 40), st.integers(1, 40))
+masks = shapes.flatmap(lambda shape: arrays(np.bool_, shape))
+
+
+def pack(words: list[int], chunks: list[tuple[bool, int]], word_bits: int = 8) -> bytes:
+    """Encode a stream as @thi.ng/rle-pack defines it, from (repeated, count) for each chunk."""
+    sizes = (2, 5, 7, 12)
+    bits = f"{len(words):032b}{word_bits - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
+    at = 0
+    for repeated, count in chunks:
+        index = next(i for i, size in enumerate(sizes) if count <= 1 << size)
+        bits += f"{repeated:b}{index:02b}{count - 1:0{sizes[index]}b}"
+        for word in words[at : at + (1 if repeated else count)]:
+            bits += f"{word:0{word_bits}b}"
+        at += count
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+@given(masks)
+def test_what_is_encoded_is_decoded(mask: NDArray[np.bool_]) -> None:
+    packed = encode_brush(mask)
+    assert np.array_equal(decode_brush(packed, mask.shape), mask)
+    assert set(np.unique(decode_alpha(packed, mask.shape))) <= {0, 255}
+
+
+def test_runs_that_no_count_can_hold() -> None:
+    mask = np.zeros((300, 301), dtype=bool)
+    mask[120:, :] = True
+    assert np.array_equal(decode_brush(encode_brush(mask), mask.shape), mask)
+    # 4 × 65536 words fill whole counts, and one more pixel does not.
+    for extra in (0, 1):
+        full = np.ones((1, 65536 + extra), dtype=bool)
+        assert decode_brush(encode_brush(full), full.shape).all()
+
+
+@given(st.data(), st.integers(1, 8))
+def test_any_stream_of_the_format(data: st.DataObject, word_bits: int) -> None:
+    """Streams may list or repeat words, use other sizes, and have runs that end inside pixels."""
+    words: list[int] = []
+    chunks: list[tuple[bool, int]] = []
+    word = st.integers(0, (1 << word_bits) - 1)
+    for _ in range(data.draw(st.integers(1, 12))):
+        repeated, count = data.draw(st.booleans()), data.draw(st.integers(1, 150))
+        if len(words) + count > 1000:
+            break
+        drawn = (
+            [data.draw(word)] * count
+            if repeated
+            else data.draw(st.lists(word, min_size=count, max_size=count))
+        )
+        words += drawn
+        chunks.append((repeated, count))
+    while len(words) % 4:
+        words.append(data.draw(word))
+        chunks.append((False, 1))
+    expected = np.array(words, dtype=np.uint8).reshape(-1, 4)[:, 3]
+    found = decode_alpha(pack(words, chunks, word_bits), (1, len(expected)))
+    assert np.array_equal(found[0], expected)
+
+
+def test_a_stream_longer_than_a_block() -> None:
+    noise = np.random.default_rng(0).random((300, 400)) < 0.5
+    packed = encode_brush(noise)
+    assert len(packed) > 1 << 16
+    assert np.array_equal(decode_brush(packed, noise.shape), noise)
+
+
+def test_half_of_the_most_is_inside() -> None:
+    alpha = [0, 100, 127, 128, 255]
+    smooth = pack([a for a in alpha for _ in range(4)], [(False, 20)])
+    assert decode_brush(smooth, (1, 5)).tolist() == [[False, False, False, True, True]]
+    ones = pack([a for a in (0, 1, 1) for _ in range(4)], [(False, 12)])
+    assert decode_brush(ones, (1, 3)).tolist() == [[False, True, True]]
+
+
+@given(masks, st.integers(0, 10_000))
+def test_truncated(mask: NDArray[np.bool_], cut: int) -> None:
+    packed = encode_brush(mask)
+    with pytest.raises(BrushError, match=r"ends after|less than its header"):
+        decode_alpha(packed[: cut % len(packed)], mask.shape)
+
+
+@given(st.binary(max_size=60), shapes)
+def test_any_bytes(data: bytes, shape: tuple[int, int]) -> None:
+    with suppress(BrushError):
+        assert decode_alpha(data, shape).shape == shape
+
+
+@given(st.binary(max_size=60), shapes)
+def test_any_bytes_of_the_right_size(data: bytes, shape: tuple[int, int]) -> None:
+    claimed = (shape[0] * shape[1] * 4).to_bytes(4, "big")
+    with suppress(BrushError):
+        assert decode_alpha(claimed + data, shape).shape == shape
+
+
+def test_what_is_wrong_is_said() -> None:
+    packed = encode_brush(np.ones((4, 4), dtype=bool))
+    with pytest.raises(BrushError, match=r"for 64 values, not for the 4 × 20 of 4 rows × 5 col"):
+        decode_alpha(packed, (4, 5))
+    huge = bytes([255] * 4) + packed[4:]
+    with pytest.raises(BrushError, match="for 4,294,967,295 values"):
+        decode_alpha(huge, (4, 4))
+    with pytest.raises(BrushError, match="its values have 16 bits"):
+        decode_alpha(packed[:4] + bytes([0b01111_000]) + packed[5:], (4, 4))
+    with pytest.raises(BrushError, match="goes 4 values beyond the image"):
+        decode_alpha(pack([1] * 8, [(True, 12)]), (1, 2))
+
+
+def test_too_many_pixels_to_count() -> None:
+    mask = np.broadcast_to(np.bool_(True), (1 << 15, 1 << 15))
+    with pytest.raises(BrushError, match="1,073,741,824 pixels"):
+        encode_brush(mask)

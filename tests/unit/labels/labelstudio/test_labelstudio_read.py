@@ -1,0 +1,400 @@
+"""Exports of Label Studio become scenes."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.types import Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import KINDS, open_source
+from rooftrace.labels.labelstudio.regions import encode_brush
+from rooftrace.labels.source import SceneSet
+
+HEIGHT, WIDTH = 20, 40
+SIZES = {"original_width": WIDTH, "original_height": HEIGHT}
+
+
+def save_image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 80)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b", "c"):
+        save_image(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def box(col: int, row: int, width: int, height: int, name: str = "building") -> dict[str, Any]:
+    """Return a result with a rectangle, given in pixels."""
+    value = {
+        "x": col / WIDTH * 100, "y": row / HEIGHT * 100, "rotation": 0,
+        "width": width / WIDTH * 100, "height": height / HEIGHT * 100, "rectanglelabels": [name],
+    }  # fmt: skip
+    return {"id": "r", "type": "rectanglelabels", "value": value, **SIZES}
+
+
+def brush(mask: np.ndarray[Any, Any], name: str = "building") -> dict[str, Any]:
+    value = {"format": "rle", "rle": list(encode_brush(mask)), "brushlabels": [name]}
+    return {"id": "b", "type": "brushlabels", "value": value, **SIZES}
+
+
+def annotation(*results: dict[str, Any], by: object = 1, **more: Any) -> dict[str, Any]:
+    return {"id": 7, "completed_by": by, "was_cancelled": False, "result": [*results], **more}
+
+
+def task(image: str, *annotations: dict[str, Any], number: int = 1) -> dict[str, Any]:
+    return {"id": number, "data": {"image": image}, "annotations": [*annotations]}
+
+
+def write(folder: Path, *tasks: object) -> Path:
+    path = folder / "export.json"
+    path.write_text(json.dumps([*tasks]), encoding="utf-8")
+    return path
+
+
+def read(path: Path, labels: LabelConfig | None = None, **options: Any) -> SceneSet:
+    return open_source(SourceConfig(path=str(path), **options), labels)
+
+
+def classes_of(source: SceneSet, number: int = 0) -> np.ndarray[Any, Any]:
+    """Return (y, x) class indices of a scene, 255 where it is not valid."""
+    label = source.open_scene(source.entries[number]).label
+    assert label is not None
+    mask = label.read()
+    return np.where(mask.valid, mask.data, 255)
+
+
+def drawn(*boxes: tuple[int, int, int, int, int]) -> np.ndarray[Any, Any]:
+    expected = np.zeros((HEIGHT, WIDTH), dtype=int)
+    for col, row, width, height, index in boxes:
+        expected[row : row + height, col : col + width] = index
+    return expected
+
+
+def test_scenes_of_an_export(folder: Path) -> None:
+    skipped = annotation(box(0, 0, 9, 9), was_cancelled=True)
+    path = write(
+        folder,
+        task("b.png", annotation()),
+        task("a.png", skipped, annotation(box(2, 3, 10, 5)), number=2),
+        task("c.png", skipped, number=3),
+    )
+    source = read(path)
+    assert (source.kind, source.name, source.ids) == ("labelstudio", "export", ("a", "b"))
+    assert [entry.id for entry in source.unlabelled] == ["c"]
+    assert np.array_equal(classes_of(source), drawn((2, 3, 10, 5, 1)))
+    assert not classes_of(source, 1).any()
+    again = pickle.loads(pickle.dumps(source))
+    assert np.array_equal(classes_of(again), classes_of(source))
+    assert source.open_scene(source.unlabelled[0]).label is None
+
+
+def test_json_min_says_the_same(folder: Path) -> None:
+    def flat(result: dict[str, Any]) -> dict[str, Any]:
+        return result["value"] | SIZES
+
+    mask = drawn((0, 0, 7, 7, 1)).astype(bool)
+    row = {"image": "a.png", "id": 4, "annotator": 1, "annotation_id": 9, "lead_time": None}
+    path = write(
+        folder,
+        row | {"box": [flat(box(20, 10, 9, 9))], "brush": [flat(brush(mask))], "word": "x"},
+        row | {"annotator": "b@x.org", "annotation_id": 10, "box": [flat(box(1, 1, 2, 2))]},
+        row | {"id": 5, "image": "b.png"},
+        row | {"id": 6, "image": "c.png", "annotation_id": None, "annotator": None},
+    )
+    source = read(path, annotator="1")
+    assert source.ids == ("a", "b")
+    assert [entry.id for entry in source.unlabelled] == ["c"]
+    assert np.array_equal(classes_of(source), drawn((20, 10, 9, 9, 1), (0, 0, 7, 7, 1)))
+    assert np.array_equal(classes_of(read(path, annotator="B@x.org")), drawn((1, 1, 2, 2, 1)))
+
+
+def test_what_comes_later_lies_on_top(folder: Path) -> None:
+    labels = LabelConfig(
+        classes=("background", "building", "road"), ignore=("tree",), drop=("note",),
+        names={"road": ("street", "lane")},
+    )  # fmt: skip
+    shapes = [box(0, 0, 10, 10, "Building"), box(5, 5, 10, 10, "lane"), box(8, 8, 4, 4, "tree"),
+              box(9, 9, 20, 1, "note"), box(2, 2, 2, 2, "background")]  # fmt: skip
+    expected = drawn((0, 0, 10, 10, 1), (5, 5, 10, 10, 2), (8, 8, 4, 4, 255), (2, 2, 2, 2, 0))
+    source = read(write(folder, task("a.png", annotation(*shapes))), labels)
+    assert np.array_equal(classes_of(source), expected)
+    # The same through a brush in the middle: then all is painted.
+    below = brush(np.ones((HEIGHT, WIDTH), dtype=bool), "street")
+    painted = read(write(folder, task("a.png", annotation(shapes[0], below, *shapes[1:]))), labels)
+    expected[(expected == 0) | (expected == 1)] = 2
+    expected[2:4, 2:4] = 0
+    assert np.array_equal(classes_of(painted), expected)
+
+
+def test_a_window_is_a_part_of_the_whole(folder: Path) -> None:
+    mask = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.4
+    source = read(write(folder, task("a.png", annotation(brush(mask)))))
+    label = next(iter(source)).label
+    assert label is not None
+    window = Window(3, 5, 11, 22)
+    part = label.read(window)
+    assert np.array_equal(part.data.astype(bool), mask[window.slices()])
+    assert part.grid.shape == (11, 22)
+
+
+def test_a_label_that_is_no_class(folder: Path) -> None:
+    path = write(folder, task("a.png", annotation(box(0, 0, 3, 3, "Hut"))))
+    with pytest.raises(LabelError, match=r"task 1, annotation 7, result r has the label 'Hut'"):
+        read(path)
+    two = box(0, 0, 3, 3)
+    two["value"]["rectanglelabels"] = ["building", "road"]
+    road = LabelConfig(classes=("background", "building", "road"))
+    with pytest.raises(LabelError, match="'building', 'road', which are different classes"):
+        read(write(folder, task("a.png", annotation(two))), road)
+    nameless = box(0, 0, 3, 3)
+    nameless["value"]["rectanglelabels"] = []
+    path = write(folder, task("a.png", annotation(nameless)))
+    with pytest.raises(LabelError, match="has the label ''"):
+        read(path)
+    said = LabelConfig(names={"building": ""})
+    assert np.array_equal(classes_of(read(path, said)), drawn((0, 0, 3, 3, 1)))
+
+
+@pytest.fixture
+def disputed(folder: Path) -> Path:
+    """Three annotators agree in part on a.png, two disagree on b.png, and one labelled c.png."""
+    ann = {"id": 11, "email": "Ann@x.org"}
+    return write(
+        folder,
+        task(
+            "a.png",
+            annotation(box(0, 0, 10, 10), by=ann),
+            annotation(box(5, 0, 10, 10), by={"id": 12, "email": "bob@x.org"}),
+            annotation(box(5, 5, 10, 10), by=13),
+        ),
+        task(
+            "b.png",
+            annotation(box(0, 0, 4, 4), by=ann),
+            annotation(box(9, 9, 4, 4), by=13),
+            number=2,
+        ),
+        task("c.png", annotation(box(0, 0, 2, 2), by=13), number=3),
+    )
+
+
+def test_several_annotators_need_a_word(disputed: Path) -> None:
+    with pytest.raises(LabelError, match=r"2 tasks .* have several annotations") as raised:
+        read(disputed)
+    assert "the annotators are Ann@x.org, bob@x.org, 13" in raised.value.message
+    assert "--annotator majority" in raised.value.remedy
+
+
+@pytest.mark.parametrize("name", ["ann@x.org", "11"])
+def test_one_annotator(disputed: Path, name: str) -> None:
+    source = read(disputed, annotator=name)
+    assert source.ids == ("a", "b")
+    assert [entry.id for entry in source.unlabelled] == ["c"]
+    assert np.array_equal(classes_of(source), drawn((0, 0, 10, 10, 1)))
+
+
+def test_union(disputed: Path) -> None:
+    source = read(disputed, annotator="union")
+    expected = drawn((0, 0, 10, 10, 1), (5, 0, 10, 10, 1), (5, 5, 10, 10, 1))
+    assert np.array_equal(classes_of(source), expected)
+
+
+def test_majority_is_more_than_half(disputed: Path) -> None:
+    source = read(disputed, annotator="majority")
+    # Two of three: where any two of the boxes overlap.
+    expected = drawn((5, 0, 5, 10, 1), (5, 5, 10, 5, 1))
+    assert np.array_equal(classes_of(source), expected)
+    assert not classes_of(source, 1).any()
+    assert np.array_equal(classes_of(source, 2), drawn((0, 0, 2, 2, 1)))
+
+
+def test_an_annotator_who_is_not_there(disputed: Path, folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no annotation by 'anne@x\.org'\. Did you mean 'Ann@"):
+        read(disputed, annotator="anne@x.org")
+    twice = write(folder, task("a.png", annotation(by=1, id=3), annotation(by=1, id=4)))
+    with pytest.raises(LabelError, match="2 annotations by 1: annotation 3, annotation 4"):
+        read(twice, annotator="1")
+
+
+def test_the_image_has_another_size(folder: Path) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT + 1)).save(folder / "a.png")
+    source = read(write(folder, task("a.png", annotation(box(0, 0, 3, 3)))))
+    with pytest.raises(LabelError, match=r"20 rows × 40 columns, but .*a.png has 21 rows × 40"):
+        next(iter(source))
+
+
+def test_a_size_that_no_memory_holds(folder: Path) -> None:
+    giant = brush(np.ones((2, 2), dtype=bool)) | {"original_width": 10**9, "original_height": 10**9}
+    with pytest.raises(LabelError, match="1000000000 rows"):
+        next(iter(read(write(folder, task("a.png", annotation(giant))))))
+
+
+def test_a_brush_that_cannot_be_read_is_named(folder: Path) -> None:
+    broken = brush(np.ones((HEIGHT, WIDTH), dtype=bool))
+    broken["value"]["rle"] = broken["value"]["rle"][:9]
+    source = read(write(folder, task("a.png", annotation(broken), number=31)))
+    label = next(iter(source)).label
+    assert label is not None
+    with pytest.raises(LabelError, match=r"task 31, annotation 7, result b cannot be read: it end"):
+        label.read()
+
+
+def test_results_that_are_no_areas_are_noted(folder: Path) -> None:
+    choice = {"id": "x", "type": "choices", "value": {"choices": ["good"]}}
+    source = read(write(folder, task("a.png", annotation(choice, box(1, 1, 2, 2)))))
+    assert len(source.notes) == 1
+    assert "1 results of the type choices" in source.notes[0]
+    assert classes_of(source).any()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"annotations": 1}', "contains dict; expected a list"),
+        ('[{"annotations": ', "is not JSON"),
+        ('[{"annotations": NaN}]', "contains NaN, which is not a JSON number"),
+        ('[{"annotations": [], "data": 3}]', "data is 3; expected an object"),
+        ('[{"annotations": 3, "data": {"image": "a.png"}}]', "annotations is 3; expected a list"),
+        ('[{"annotations": [1], "data": {"image": "a.png"}}]', "annotation 1 is 1"),
+        ('[{"annotations": [], "data": {"image": 5}}]', "its image is 5; expected a path"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)  # fmt: skip
+def test_malformed_files(folder: Path, content: str, said: str) -> None:
+    path = folder / "export.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        read(path, kind="labelstudio")
+    assert said in raised.value.message
+    assert str(path) in raised.value.message
+
+
+def test_what_is_recognised(folder: Path) -> None:
+    kind = KINDS["labelstudio"]
+    assert kind.recognises(write(folder, task("a.png")))
+    assert kind.recognises(write(folder, {"image": "a.png", "id": 1, "annotation_id": None}))
+    for other in ({"images": [], "annotations": []}, {"type": "FeatureCollection"}, [1], []):
+        path = folder / "other.json"
+        path.write_text(json.dumps(other), encoding="utf-8")
+        assert not kind.recognises(path)
+    assert not kind.recognises(folder)
+    assert not kind.recognises(folder / "a.png")
+
+
+def test_options_of_other_kinds_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="order"):
+        read(write(folder, task("a.png")), order="row")
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+keys = st.sampled_from(
+    ["id", "data", "image", "annotations", "result", "value", "type", "points", "x", "y", "width",
+     "height", "rle", "format", "rotation", "radiusX", "radiusY", "labels", "polygonlabels",
+     "brushlabels", "original_width", "original_height", "completed_by", "email", "annotator",
+     "annotation_id", "scene_id", "group", "gsd_m"]
+)  # fmt: skip
+words = st.sampled_from(["a.png", "building", "rle", "polygonlabels", "brushlabels", "rectangle"])
+things = st.recursive(
+    leaves | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6),
+    max_leaves=30,
+)
+regions = st.fixed_dictionaries(
+    {"type": words | things, "value": st.dictionaries(keys, things, max_size=6)},
+    optional={"id": things, "original_width": things, "original_height": things},
+)
+likely = st.fixed_dictionaries(
+    {
+        "data": st.just({"image": "a.png"}) | things,
+        "annotations": things
+        | st.lists(st.fixed_dictionaries({"result": st.lists(regions, max_size=3) | things})),
+    }
+)
+
+
+@pytest.mark.campaign
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(likely | st.dictionaries(keys, things) | things, max_size=3), st.booleans())
+def test_anything_is_read_or_refused(folder: Path, given_tasks: list[Any], union: bool) -> None:
+    with suppress(DataError):
+        source = read(
+            write(folder, *given_tasks), kind="labelstudio", annotator="union" if union else None
+        )
+        for scene in source:
+            assert scene.label is not None
+            assert scene.label.read().data.shape == (HEIGHT, WIDTH)
+
+
+numbers = st.integers(-300, 300) | st.floats(-1e5, 1e5)
+outlines = st.builds(
+    lambda points: {"points": [[*p] for p in points], "polygonlabels": ["building"]},
+    st.lists(st.tuples(numbers, numbers), min_size=3, max_size=6),
+)
+ovals = st.fixed_dictionaries(
+    {"x": numbers, "y": numbers, "radiusX": numbers, "radiusY": numbers, "rotation": numbers,
+     "ellipselabels": st.just(["building"])}
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(outlines | ovals, min_size=1, max_size=4))
+def test_any_shape_is_drawn(folder: Path, values: list[dict[str, Any]]) -> None:
+    results = [
+        {"id": str(i), "type": "ellipse" if "x" in v else "polygon", "value": v}
+        for i, v in enumerate(values)
+    ]
+    source = read(write(folder, task("a.png", annotation(*results))))
+    assert set(np.unique(classes_of(source))) <= {0, 1}
+
+
+def test_missing_images_are_reported_at_once(folder: Path) -> None:
+    with pytest.raises(LayoutError, match=r"names the image 'gone\.png', which is not found"):
+        read(write(folder, task("a.png"), task("gone.png", number=2)))
+
+
+def test_two_tasks_of_one_image(folder: Path) -> None:
+    path = write(folder, task("a.png"), task("./a.png", number=2))
+    with pytest.raises(LayoutError, match=r"task 1 and .*task 2 both have the image .*a\.png"):
+        read(path)
+
+
+def test_images_that_are_called_alike(folder: Path) -> None:
+    for group in ("x", "y"):
+        save_image(folder / "set" / group / "1.png")
+    save_image(folder / "set" / "y" / "1.jpg")
+    references = [f"set/{name}" for name in ("x/1.png", "y/1.png", "y/1.jpg")]
+    path = write(folder, *(task(name, number=n) for n, name in enumerate(references)))
+    assert [entry.id for entry in read(path).unlabelled] == ["x/1.png", "y/1.jpg", "y/1.png"]
+    path = write(folder, *(task(name, number=n) for n, name in enumerate(references[:2])))
+    assert [entry.id for entry in read(path).unlabelled] == ["x/1", "y/1"]
+
+
+def test_where_the_images_are(folder: Path, tmp_path: Path) -> None:
+    path = write(tmp_path, task("/data/upload/1/0123abcd-far.png", annotation()))
+    save_image(tmp_path / "elsewhere" / "sub" / "far.png")
+    assert read(path, images=str(tmp_path / "elsewhere")).ids == ("far",)
+    with pytest.raises(LayoutError, match=r"There are no images at .*nowhere"):
+        read(path, images=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.campaign
+def test_ten_thousand_tasks_open_no_image(folder: Path) -> None:
+    for number in range(10_000):
+        (folder / f"{number}.png").touch()  # not an image, and never opened
+    shape = box(1, 1, 5, 5)
+    path = write(folder, *(task(f"{n}.png", annotation(shape), number=n) for n in range(10_000)))
+    assert len(read(path)) == 10_000

@@ -1,0 +1,138 @@
+"""References of tasks are resolved to local image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rooftrace.core.errors import LabelError, LayoutError
+from rooftrace.labels.labelstudio.references import (
+    ImageFinder,
+    image_key,
+    original_name,
+    stored_name,
+    upload_name,
+)
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    touch(folder, "chip.png", "sub/chip.png", "sub/deep/leaf.tif", "été ville (1).png", "100%.png")
+    return folder
+
+
+FOUND = [
+    ("/data/upload/3/0123abcd-chip.png", "chip.png"),
+    ("/data/upload/0123abcd-chip.png", "chip.png"),
+    ("https://labels.example.com/data/upload/3/0123abcd-chip.png", "chip.png"),
+    ("/data/upload/3/0123abcd-leaf.png", "sub/deep/leaf.tif"),
+    ("/data/upload/3/0123abcd-été_ville_1.png", "été ville (1).png"),
+    ("/data/upload/3/0123abcd-%C3%A9t%C3%A9_ville_1.png", "été ville (1).png"),
+    ("/data/local-files/?d=sub/chip.png", "sub/chip.png"),
+    ("/data/local-files/?d=root%2Fof%2Fserver%2Fsub%2Fchip.png", "sub/chip.png"),
+    ("/data/local-files/?d=C%3A%5Cserver%5Csub%5Cchip.png", "sub/chip.png"),
+    ("/data/local-files/?d=elsewhere/%C3%A9t%C3%A9%20ville%20%281%29.png", "été ville (1).png"),
+    ("s3://bucket/set/sub/chip.png", "sub/chip.png"),
+    ("gs://bucket/chip.png", "chip.png"),
+    ("https://example.com/a/%C3%A9t%C3%A9%20ville%20(1).png?size=2#x", "été ville (1).png"),
+    ("sub/chip.png", "sub/chip.png"),
+    ("/not/here/chip.png", "chip.png"),
+    ("100%.png", "100%.png"),
+    ("sub/../chip.png", "chip.png"),
+]
+
+
+@pytest.mark.parametrize(("reference", "expected"), FOUND)
+@pytest.mark.parametrize("given", [True, False])
+def test_found(images: Path, reference: str, expected: str, given: bool) -> None:
+    export = images.parent / "images.json"
+    if not given:
+        images.rename(images.with_name("images_images"))
+        images = images.with_name("images_images")
+    finder = ImageFinder.beside(export, images if given else None)
+    assert finder.find(reference, "task 1").resolve() == (images / expected).resolve()
+
+
+def test_an_upload_that_lies_there_as_it_is_goes_first(images: Path) -> None:
+    touch(images, "0123abcd-chip.png")
+    finder = ImageFinder.beside(images / "x.json", images)
+    assert finder.find("/data/upload/3/0123abcd-chip.png", "t").name == "0123abcd-chip.png"
+
+
+def test_an_absolute_path(images: Path, tmp_path: Path) -> None:
+    finder = ImageFinder.beside(tmp_path / "x.json", None)
+    assert finder.find(str(images / "sub/chip.png"), "t") == images / "sub/chip.png"
+
+
+def test_one_file_may_be_given(images: Path, tmp_path: Path) -> None:
+    finder = ImageFinder.beside(tmp_path / "x.json", images / "sub/deep/leaf.tif")
+    assert finder.find("/data/upload/1/0123abcd-leaf.png", "t").name == "leaf.tif"
+    with pytest.raises(LayoutError, match="not found"):
+        finder.find("/data/upload/1/0123abcd-chip.png", "t")
+
+
+def test_ambiguous(images: Path) -> None:
+    touch(images, "x/twin.png", "y/twin.png", "z/other.jpg", "z/other.tif")
+    finder = ImageFinder.beside(images.parent / "x.json", images)
+    with pytest.raises(
+        LayoutError, match=r"task 1 names the image .* which matches 2 files"
+    ) as one:
+        finder.find("/data/upload/1/0123abcd-twin.png", "task 1")
+    assert str(images / "x/twin.png") in one.value.message
+    with pytest.raises(LayoutError, match=r"z/other\.jpg, .*z/other\.tif"):
+        finder.find("other.png", "task 1")
+    touch(images.parent, "chip.png")
+    with pytest.raises(LayoutError, match="which matches 2 files"):
+        finder.find("chip.png", "task 1")
+
+
+def test_what_was_tried_is_listed(images: Path) -> None:
+    finder = ImageFinder.beside(images.parent / "x.json", images)
+    with pytest.raises(LayoutError) as raised:
+        finder.find("s3://b/set/none.png", "task 1")
+    assert "'set/none.png', 'none.png'" in raised.value.message
+    assert str(images) in raised.value.message
+    assert "--images" in raised.value.remedy
+
+
+@pytest.mark.parametrize("reference", ["", None, 3, ["a.png"]])
+def test_no_reference(images: Path, reference: object) -> None:
+    with pytest.raises(LabelError, match="expected a path or an address"):
+        ImageFinder.beside(images / "x.json", None).find(reference, "task 1")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["\0", "a\0b.png", "x" * 5000, "\ud800.png", "//[::1", "http://[", "/data/upload/1/", "..",
+     "/data/local-files/", "data:image/png;base64,AAAA", "/tasks/1/presign/?fileuri=aGk"],
+)  # fmt: skip
+def test_names_that_no_file_can_have(images: Path, reference: str) -> None:
+    with pytest.raises(LayoutError, match="not found"):
+        ImageFinder.beside(images.parent / "x.json", images).find(reference, "task 1")
+
+
+def test_names_of_uploads() -> None:
+    assert upload_name("/data/upload/3/0123abcd-a%20b.png") == "0123abcd-a b.png"
+    assert upload_name("/data/local-files/?d=/data/upload/3/x.png") is None
+    assert original_name("0123abcd-a.png") == "a.png"
+    assert original_name("0123abcx-a.png") == "0123abcx-a.png"
+    assert stored_name(" été ville (1).png") == "été_ville_1.png"
+
+
+def test_which_key_names_the_image() -> None:
+    assert image_key({"image": "x", "other": "a.png"}, "t") == "image"
+    assert image_key({"name": "tile", "photo": "/data/upload/1/x"}, "t") == "photo"
+    assert image_key({"a": "a.png", "b": "b.png"}, "t", "b") == "b"
+    with pytest.raises(LayoutError, match=r"'a' or 'b' names the image; expected exactly one"):
+        image_key({"a": "a.png", "b": "b.png"}, "t")
+    with pytest.raises(LayoutError, match=r"none names the image; expected 'c'"):
+        image_key({"a": "a.png"}, "t", "c")

@@ -1,0 +1,136 @@
+"""Regions of annotators are converted to pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import LabelError
+from rooftrace.labels.labelstudio.regions import (
+    BrushShape,
+    EllipseShape,
+    PolygonShape,
+    RectangleShape,
+    encode_brush,
+    find_regions,
+)
+
+SHAPE = (100, 200)
+SIZES = {"original_width": 200, "original_height": 100}
+BOX = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0}
+
+
+def result(kind: str, value: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": "r", "type": kind, "value": value, **SIZES, **more}
+
+
+def one(kind: str, value: dict[str, Any], **more: Any) -> Any:
+    regions, others = find_regions([result(kind, value, **more)], "f, task 1")
+    assert not others
+    assert len(regions) == 1
+    return regions[0]
+
+
+def test_a_polygon_is_in_percent() -> None:
+    points = [[0, 0], [50, 0], [50.0, 100]]
+    region = one("polygonlabels", {"points": points, "polygonlabels": ["Roof"]})
+    assert region.labels == ("Roof",)
+    assert region.size_yx == SHAPE
+    assert region.shape.outline(SHAPE).equals(shapely.Polygon([(0, 0), (100, 0), (100, 100)]))
+
+
+def test_a_rectangle_turns_about_its_corner_in_pixels() -> None:
+    flat = one("rectanglelabels", BOX | {"rectanglelabels": ["Roof"]}).shape
+    assert flat.outline(SHAPE).equals(shapely.box(20, 20, 80, 60))
+    right = one("rectanglelabels", BOX | {"rotation": 90}).shape.outline(SHAPE)
+    # Clockwise on the screen: the side that went right goes down, and that which went down left.
+    assert right.symmetric_difference(shapely.box(-20, 20, 20, 80)).area < 1e-6
+
+
+@given(st.floats(-400, 400), st.floats(1, 60), st.floats(1, 60))
+def test_turning_keeps_the_size(rotation: float, width: float, height: float) -> None:
+    box = RectangleShape(30, 30, width, height, rotation).outline(SHAPE)
+    assert box.area == pytest.approx(width * 2 * height, rel=1e-9)
+    assert shapely.distance(box.exterior, shapely.Point(60, 30)) == pytest.approx(0, abs=1e-9)
+    oval = EllipseShape(50, 50, width / 2, height / 2, rotation).outline(SHAPE)
+    assert oval.area == pytest.approx(math.pi * width * height / 2, rel=0.03)
+    assert oval.centroid.distance(shapely.Point(100, 50)) < 1e-6
+
+
+def test_an_ellipse_turns_too() -> None:
+    oval = EllipseShape(50, 50, 20, 10, 90).outline(SHAPE)
+    assert np.allclose(oval.bounds, (90, 10, 110, 90), atol=0.05)
+
+
+@pytest.mark.parametrize("image_rotation", [0, 90, 180, 270])
+def test_how_the_image_was_turned_on_the_screen_moves_nothing(image_rotation: int) -> None:
+    turned = one("rectanglelabels", BOX, image_rotation=image_rotation)
+    assert turned.shape == RectangleShape(10, 20, 30, 40, 0)
+
+
+def test_a_shape_and_its_name_may_be_two_results() -> None:
+    mask = list(encode_brush(np.ones((2, 2), dtype=bool)))
+    brush = {"format": "rle", "rle": mask}
+    given = [
+        result("rectangle", BOX),
+        result("brush", brush, id="b"),
+        result("labels", brush | {"labels": ["Roof"]}, id="b"),
+        result("labels", BOX | {"labels": ["Shed"]}),
+        result("rectanglelabels", BOX | {"rectanglelabels": ["Later"]}, id="other"),
+    ]
+    regions, _ = find_regions(given, "f")
+    assert [(type(r.shape), r.labels) for r in regions] == [
+        (RectangleShape, ("Shed",)), (BrushShape, ("Roof",)), (RectangleShape, ("Later",)),
+    ]  # fmt: skip
+
+
+def test_without_a_type_the_shape_is_known_by_its_keys() -> None:
+    rows = [
+        {"points": [[0, 0], [1, 0], [1, 1]], "closed": True, "polygonlabels": ["a"]},
+        {"points": [[0, 0], [1, 0], [1, 2]], "labels": ["b"]},
+        BOX | {"rectanglelabels": ["c"]},
+        BOX | {"y": 3, "labels": ["d"]},
+        {"x": 1, "y": 1, "radiusX": 1, "radiusY": 2, "rotation": 0, "ellipselabels": ["e"]},
+        {"format": "rle", "rle": b"\0" * 8, "brushlabels": ["f"]},
+        {"x": 1, "y": 1, "width": 0.5, "keypointlabels": ["left out"]},
+        {"text": ["no area"]},
+    ]
+    regions, others = find_regions([row | SIZES for row in rows], "f")
+    kinds = [PolygonShape, PolygonShape, RectangleShape, RectangleShape, EllipseShape, BrushShape]
+    assert [type(region.shape) for region in regions] == kinds
+    assert [region.labels for region in regions] == [(name,) for name in "abcdef"]
+    assert others == ["keypoint", "other"]
+
+
+BAD = [
+    ("polygonlabels", {"points": [[0, 0], [1, 1]]}, "three or more points"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1]]}, "pairs of x and y"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, "2"]]}, "y is '2'"),
+    ("polygonlabels", {"points": [[0, 0], [1, 1], [1, 1e9]]}, "a number up to 100000"),
+    ("rectanglelabels", {"x": 1, "y": 2, "width": 3}, "height is None"),
+    ("rectanglelabels", BOX | {"rectanglelabels": "Roof"}, "a list of names"),
+    ("ellipselabels", {"x": 1, "y": 2, "radiusX": True, "radiusY": 1}, "radiusX is True"),
+    ("brushlabels", {"format": "rle", "rle": [256]}, "numbers from 0 to 255"),
+    ("brushlabels", {"format": "rle", "rle": 5}, "numbers from 0 to 255"),
+    ("brushlabels", {"format": "png", "rle": []}, "format is 'png'"),
+    ("bitmasklabels", {"imageDataURL": "data:"}, "is a bitmask, which cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "said"), BAD)
+def test_what_is_malformed_is_named(kind: str, value: dict[str, Any], said: str) -> None:
+    with pytest.raises(LabelError, match="f, task 1, result r") as raised:
+        one(kind, value)
+    assert said in raised.value.message
+
+
+@pytest.mark.parametrize("width", [0, -1, 10**12, "200", 1.5, True, None])
+def test_sizes(width: object) -> None:
+    with pytest.raises(LabelError, match="original_width is"):
+        one("rectanglelabels", BOX, original_width=width)

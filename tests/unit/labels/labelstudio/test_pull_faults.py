@@ -1,0 +1,204 @@
+"""A pull that a server or a disk disturbs is a clear error, loses nothing, and can be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from fake_labelstudio import PNG, TOKEN, Answer, FakeServer, export_of
+from rooftrace.core.errors import ConfigError, DataError, ExportError, RooftraceError
+from rooftrace.flows.label import PullReport, run_pull
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.labelstudio import client
+from rooftrace.labels.labelstudio.client import LabelStudio
+
+resource = pytest.importorskip("resource")
+
+EXPORT = "/api/projects/1/export"
+NAMES = ("a.png", "b.png", "c.png")
+
+
+@pytest.fixture
+def project(fake: FakeServer) -> FakeServer:
+    """A project with three uploaded images."""
+    fake.says("/api/projects/1", {"id": 1})
+    fake.says(EXPORT, export_of(*(f"/data/upload/1/{name}" for name in NAMES)))
+    for name in NAMES:
+        fake.answers[f"/data/upload/1/{name}"] = (200, PNG, {})
+    return fake
+
+
+def pull(server: FakeServer, out: Path) -> PullReport:
+    return run_pull(LabelStudio(server.url, TOKEN), "1", out)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def check_repeated(server: FakeServer, out: Path, *, downloaded: int) -> None:
+    """Check that the same pull ends the work, and downloads only what is not there."""
+    report = pull(server, out)
+    assert (report.tasks, report.downloaded, report.notes) == (3, downloaded, ())
+    assert {*files(out)} == {
+        "tasks.json", "rooftrace.toml", *(f"tasks_images/{name}" for name in NAMES)
+    }  # fmt: skip
+    assert len(open_source(SourceConfig(path=str(out))).unlabelled) == 3
+
+
+def reset(handler: BaseHTTPRequestHandler) -> Answer:
+    """Close the connection before the answer."""
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    return 200, b"", {}
+
+
+def chunk_broken(handler: BaseHTTPRequestHandler) -> Answer:
+    return 200, b"5\r\nab", {"Transfer-Encoding": "chunked"}
+
+
+BROKEN: dict[str, tuple[Answer, str]] = {
+    "cut": ((200, b'[{"id": 1', {"Content-Length": "9999"}), "with 9 of 9999 bytes"),
+    "cut json": ((200, b'[{"id": 1', {}), "the export of project 1 .* is not JSON"),
+    "page": ((200, b"<html>Sign in</html>", {}), "the export of project 1 .* is not JSON"),
+    "no list": ((200, b'{"detail": "busy"}', {}), "contains dict; expected a list of tasks"),
+    "no task": ((200, b"[1]", {}), "the export of project 1 .*, task 1"),
+    "500": ((500, b"", {}), "with the status 500"),
+    "502": ((502, b"<html>Bad gateway</html>", {}), "with the status 502"),
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), BROKEN.values(), ids=BROKEN)
+def test_an_export_that_fails_leaves_the_earlier_one(
+    project: FakeServer, tmp_path: Path, answer: Answer, said: str
+) -> None:
+    out = tmp_path / "out"
+    pull(project, out)
+    before, good = files(out), project.answers[EXPORT]
+    project.answers[EXPORT] = answer
+    with pytest.raises(DataError, match=said) as raised:
+        pull(project, out)
+    assert raised.value.remedy
+    assert ".part" not in raised.value.message
+    assert files(out) == before
+    project.answers[EXPORT] = good
+    check_repeated(project, out, downloaded=0)
+
+
+@pytest.mark.parametrize("answer", [reset, chunk_broken], ids=["reset", "chunk"])
+@pytest.mark.parametrize("path", [EXPORT, "/data/upload/1/b.png"], ids=["export", "image"])
+def test_a_connection_that_ends_early(
+    project: FakeServer, tmp_path: Path, path: str, answer: Answer
+) -> None:
+    good = project.answers[path]
+    project.answers[path] = answer
+    with pytest.raises(DataError) as raised:
+        pull(project, tmp_path / "out")
+    assert raised.value.remedy
+    assert not [name for name in files(tmp_path) if ".part" in name]
+    project.answers[path] = good
+    check_repeated(project, tmp_path / "out", downloaded=3 if path == EXPORT else 2)
+
+
+def test_a_server_that_stops_in_the_midst_of_an_image(
+    project: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_TIMEOUT_S", 0.3)
+    good = project.answers["/data/upload/1/b.png"]
+
+    def wait(handler: BaseHTTPRequestHandler) -> Answer:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(PNG)))
+        handler.end_headers()
+        handler.wfile.write(PNG[:10])
+        handler.rfile.read(1)  # until the client leaves
+        return good if isinstance(good, tuple) else good(handler)
+
+    project.answers["/data/upload/1/b.png"] = wait
+    with pytest.raises(DataError, match=r"10 of \d+ bytes, and no more within the time limit"):
+        pull(project, tmp_path / "out")
+    assert {*files(tmp_path / "out")} == {"tasks.json", "tasks_images/a.png"}
+    project.answers["/data/upload/1/b.png"] = good
+    check_repeated(project, tmp_path / "out", downloaded=2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        ((200, PNG[:20], {"Content-Length": str(len(PNG))}), DataError, "with 20 of"),
+        ((500, b"", {}), DataError, "with the status 500"),
+        ((404, b"", {}), ConfigError, "has no /data/upload/1/b.png"),
+    ],
+)
+def test_an_image_that_fails_keeps_the_others(
+    project: FakeServer, tmp_path: Path, answer: Answer, kind: type[RooftraceError], said: str
+) -> None:
+    out = tmp_path / "out"
+    project.answers["/data/upload/1/b.png"] = answer
+    with pytest.raises(kind, match=said) as raised:
+        pull(project, out)
+    assert raised.value.remedy
+    assert {*files(out)} == {"tasks.json", "tasks_images/a.png"}
+    assert len(json.loads((out / "tasks.json").read_text())) == 3
+    project.answers["/data/upload/1/b.png"] = (200, PNG, {})
+    check_repeated(project, out, downloaded=2)
+
+
+def test_a_full_disk(project: FakeServer, tmp_path: Path) -> None:
+    """The limit on the size of files fails as a full disk does, in each of the files."""
+    out = tmp_path / "out"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most_bytes, kept in ((10, set()), (400, {"tasks.json"})):
+        if kept:
+            project.answers["/data/upload/1/a.png"] = (200, PNG * 10, {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limit[1]))
+        try:
+            with pytest.raises(ExportError, match="could not be written: File too large") as raised:
+                pull(project, out)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert "free space" in raised.value.remedy
+        assert ".part" not in raised.value.message
+        assert {*files(out)} == kept
+    project.answers["/data/upload/1/a.png"] = (200, PNG, {})
+    check_repeated(project, out, downloaded=3)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing can be written."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+        return
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(folder)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a folder cannot be made read-only for root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("below", [".", "new", "tasks.json"])
+def test_a_read_only_folder(project: FakeServer, read_only: Path, below: str) -> None:
+    with pytest.raises(ExportError, match=r"be written: (Read-only|Permission)") as raised:
+        pull(project, read_only / below)
+    assert "write permission" in raised.value.remedy
+    assert not [*read_only.iterdir()]

@@ -1,0 +1,84 @@
+"""Chips cover the scene without loss or overlap, and share its group."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rooftrace.core.types import Scene
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import cut_into_chips, open_source
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.testing import write_pairs
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> SceneSet:
+    folder = tmp_path_factory.mktemp("chips")
+    write_pairs(folder, range(2), shape_yx=(70, 100), gsd_m=0.5)
+    write_pairs(folder, [2], shape_yx=(64, 64), gsd_m=0.5, prefix="small")
+    return open_source(SourceConfig(path=str(folder)))
+
+
+def label(scene: Scene) -> np.ndarray:
+    assert scene.label is not None
+    return scene.label.read().data
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("chip_px", [16, 64, 70, 99, 100, 500])
+def test_the_chips_of_a_scene_are_the_scene(scenes: SceneSet, chip_px: int) -> None:
+    chips = list(cut_into_chips(scenes, chip_px))
+    assert len({chip.id for chip in chips}) == len(chips)
+    for scene in scenes:
+        image, mask = scene.image.read().data, label(scene)
+        seen = np.zeros(mask.shape, int)
+        found_image, found_mask = np.zeros_like(image), np.zeros_like(mask)
+        for chip in chips:
+            if chip.group != scene.id:
+                continue
+            height, width = chip.image.grid.shape
+            assert max(height, width) <= chip_px
+            row, col = 0, 0
+            if chip.id != scene.id:
+                row, col = map(int, chip.id.rpartition("@")[2].split("_"))
+            part = np.s_[row : row + height, col : col + width]
+            seen[part] += 1
+            found_image[:, *part], found_mask[part] = chip.image.read().data, label(chip)
+            assert chip.gsd_m == scene.gsd_m
+        assert (seen == 1).all()
+        np.testing.assert_array_equal(found_image, image)
+        np.testing.assert_array_equal(found_mask, mask)
+
+
+def test_a_scene_no_larger_than_a_chip_keeps_its_id_and_its_file(scenes: SceneSet) -> None:
+    chips = cut_into_chips(scenes, 64)
+    (small,) = (entry for entry in chips.entries if entry.id == "small_00002")
+    assert small.image is not None
+    assert [entry.image for entry in chips.entries if entry is not small] == [None] * 8
+    unlabelled = replace(scenes, entries=(), unlabelled=scenes.entries)
+    assert len(cut_into_chips(unlabelled, 64).unlabelled) == 9
+
+
+def test_chips_that_follow_one_another_share_their_scene(scenes: SceneSet) -> None:
+    opened: list[str] = []
+
+    def open_scene(entry: SceneEntry) -> Scene:
+        opened.append(entry.id)
+        return scenes.open_scene(entry)
+
+    chips = cut_into_chips(replace(scenes, open_scene=open_scene), 32)
+    opened.clear()
+    assert len(list(chips)) == 2 * 12 + 4
+    assert opened == ["small_00002", "synthetic_00000", "synthetic_00001"]
+
+
+def test_chips_are_pickled(scenes: SceneSet) -> None:
+    chips = cut_into_chips(scenes, 48)
+    first = next(iter(chips))
+    again: SceneSet = pickle.loads(pickle.dumps(chips))
+    assert again.ids == chips.ids
+    np.testing.assert_array_equal(label(next(iter(again))), label(first))

@@ -1,0 +1,159 @@
+"""The pixels of a set are counted once, and the filter keeps the scenes that it states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from memory_sets import scene_of, set_of
+from rooftrace.core.errors import DataError
+from rooftrace.core.types import Scene, Window
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels import source as module
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import BLOCK_PX, SceneEntry, SceneSet, built_up_shares, count_classes
+
+
+@given(
+    st.integers(1, 2 * BLOCK_PX + 9),
+    st.integers(1, 2 * BLOCK_PX + 9),
+    st.sampled_from([2, 3, 256]),
+    st.integers(0, 99),
+)
+def test_counts_are_those_of_the_pixels_that_image_and_label_know(
+    height: int, width: int, classes: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, classes, (height, width)).astype(np.uint8)
+    known, valid = rng.random((2, height, width)) < 0.8
+    counted = count_classes(set_of(scene_of("a", label, known, valid), classes=classes))
+    whole = np.bincount(label[known & valid], minlength=classes)
+    np.testing.assert_array_equal(counted.counts("a"), whole)
+    blocks = counted.blocks["a"]
+    assert blocks.shape == (-(-height // BLOCK_PX), -(-width // BLOCK_PX), classes)
+    last = (slice((blocks.shape[0] - 1) * BLOCK_PX, None), slice(0, BLOCK_PX))
+    corner = np.bincount(label[last][(known & valid)[last]], minlength=classes)
+    np.testing.assert_array_equal(blocks[-1, 0], corner)
+
+
+def test_a_large_scene_is_counted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.random.default_rng(0).integers(0, 2, (5 * BLOCK_PX + 30, 300)).astype(np.uint8)
+    source = set_of(scene_of("a", label))
+    whole = count_classes(source).blocks["a"]
+    windows: list[Window] = []
+    read = ArraySource.read
+
+    def noted(self: ArraySource, window: Window | None = None) -> object:
+        assert window is not None
+        windows.append(window)
+        return read(self, window)
+
+    monkeypatch.setattr(ArraySource, "read", noted)
+    monkeypatch.setattr(module, "_STRIP_PX", 2 * BLOCK_PX * 300)
+    np.testing.assert_array_equal(count_classes(source).blocks["a"], whole)
+    assert [(w.row, w.height) for w in windows] == [(0, 512), (512, 512), (1024, 286)]
+
+
+def counting(source: SceneSet, opened: list[str]) -> SceneSet:
+    inner: Callable[[SceneEntry], Scene] = source.open_scene
+
+    def noted(entry: SceneEntry) -> Scene:
+        opened.append(entry.id)
+        return inner(entry)
+
+    return replace(source, open_scene=noted)
+
+
+def test_what_was_counted_is_not_counted_again() -> None:
+    label = np.zeros((4, 4), np.uint8)
+    opened: list[str] = []
+    source = counting(set_of(*(scene_of(name, label) for name in "abc")), opened)
+    steps: list[tuple[int, int]] = []
+    known = replace(
+        source, class_counts=count_classes(source, progress=lambda *done: steps.append(done))
+    )
+    assert sorted(opened) == ["a", "b", "c"]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert list(count_classes(known.subset(["c", "a"])).blocks) == ["a", "c"]
+    assert len(opened) == 3
+
+
+def write_pairs(folder: Path, shares: dict[str, float], side: int = 40) -> None:
+    """Write pairs of PNG files in which the left part is a building."""
+    for name, share in shares.items():
+        mask = np.zeros((side, side), np.uint8)
+        mask[:, : round(share * side)] = 255
+        image = np.full((side, side, 3), 90, np.uint8)
+        for part, array in (("images", image), ("masks", mask)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / part / f"{name}.png")
+
+
+SHARES = {"a": 0.0, "b": 0.1, "c": 0.25, "d": 0.5, "e": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "left"),
+    [(0.0, 1.0, "abcde"), (0.1, 1.0, "bcde"), (0.0, 0.25, "abc"), (0.2, 0.6, "cd"), (1, 1, "e")],
+)
+def test_scenes_outside_of_the_range_are_left_out(
+    tmp_path: Path, least: float, most: float, left: str
+) -> None:
+    write_pairs(tmp_path, SHARES)
+    config = SourceConfig(path=str(tmp_path), name="n", min_built_up=least, max_built_up=most)
+    source = open_source(config, LabelConfig())
+    assert "".join(source.ids) == left
+    notes = [note for note in source.notes if "are left out" in note]
+    if left == "abcde":
+        assert not notes
+    else:
+        expected = (
+            f"n: {5 - len(left)} of 5 scenes are left out because their built-up share is below "
+            f"{least:.1%} or above {most:.1%}."
+        )
+        assert notes == [expected]
+
+
+def test_the_share_is_that_of_the_valid_pixels(tmp_path: Path) -> None:
+    write_pairs(tmp_path, {"a": 0.25})
+    pixels = np.full((40, 40, 4), 255, np.uint8)
+    pixels[:, 20:, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
+    source = open_source(SourceConfig(path=str(tmp_path)), LabelConfig())
+    assert built_up_shares(source, count_classes(source)).tolist() == [0.5]
+    pixels[..., 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
+    assert np.isnan(built_up_shares(source, count_classes(source))).all()
+    with pytest.raises(DataError, match=r"None of the 1 .* All of their pixels are nodata"):
+        open_source(SourceConfig(path=str(tmp_path), min_built_up=0.01), LabelConfig())
+
+
+def test_an_empty_result_states_the_shares(tmp_path: Path) -> None:
+    write_pairs(tmp_path, {"a": 0.0, "b": 0.25, "c": 0.5})
+    with pytest.raises(DataError) as caught:
+        open_source(SourceConfig(path=str(tmp_path), min_built_up=0.6), LabelConfig())
+    for part in ("None of the 3", "from 60.0% to 100.0%", "from 0.0% to 50.0%", "median is 25.0%"):
+        assert part in caught.value.message
+    config = SourceConfig(path=str(tmp_path / "images"), kind="images", min_built_up=0.1)
+    with pytest.raises(DataError, match="none has a label"):
+        open_source(config, LabelConfig())
+
+
+def test_chips_are_filtered_each_by_itself_and_nothing_is_read_without_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path, {"a": 0.5})
+    config = SourceConfig(path=str(tmp_path), chip_px=20, min_built_up=0.5)
+    source = open_source(config, LabelConfig())
+    assert source.ids == ("a@0_0", "a@20_0")
+    assert source.class_counts is not None
+    monkeypatch.setattr(module, "_count", None)
+    assert len(open_source(SourceConfig(path=str(tmp_path), chip_px=20), LabelConfig())) == 4

@@ -1,0 +1,440 @@
+"""COCO files of any tool are read as pycocotools reads them; errors name the record."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pycocotools import mask as tools
+
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    LabelError,
+    LayoutError,
+    MissingExtraError,
+    RooftraceError,
+)
+from rooftrace.core.types import Window
+from rooftrace.labels.coco import encode_regions
+from rooftrace.labels.coco_label import mask_tools
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import KINDS, open_source
+from rooftrace.labels.source import SceneSet, WriteOptions
+
+# What pycocotools does with NumPy 2 when it decodes; rooftrace leaves that to itself.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+HEIGHT, WIDTH = 20, 30
+
+
+def rle(mask: np.ndarray) -> dict[str, Any]:
+    encoded = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def runs(mask: np.ndarray) -> list[int]:
+    """Encode by the definition of the uncompressed form: down columns, zeros first."""
+    counts, value = [0], 0
+    for pixel in mask.T.ravel().tolist():
+        if pixel != value:
+            counts.append(0)
+            value = pixel
+        counts[-1] += 1
+    return counts
+
+
+def square(row: int, col: int, side: int = 4) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[row : row + side, col : col + side] = True
+    return mask
+
+
+def document(*annotations: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a document with one image `a.png` of 20 × 30 and the category 7, building."""
+    image = {"id": 3, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}
+    listed = [
+        {"id": 10 + n, "image_id": 3, "category_id": 7, "iscrowd": 0, **annotation}
+        for n, annotation in enumerate(annotations)
+    ]
+    return {"images": [image], "annotations": listed,
+            "categories": [{"id": 7, "name": "building"}], **changes}  # fmt: skip
+
+
+def save(folder: Path, raw: object, name: str = "coco.json") -> Path:
+    path = folder / name
+    path.write_text(raw if isinstance(raw, str) else json.dumps(raw), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("coco")
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)).save(made / f"{name}.png")
+    return made
+
+
+def read(path: Path, labels: LabelConfig | None = None, **options: Any) -> SceneSet:
+    return open_source(SourceConfig(path=str(path), **options), labels)
+
+
+def only_mask(source: SceneSet) -> Any:
+    (scene,) = source
+    assert scene.label is not None
+    return scene.label.read()
+
+
+# What it holds.
+
+
+@given(MASKS)
+def test_the_compressed_form_is_read_as_pycocotools_does(folder: Path, mask: np.ndarray) -> None:
+    height, width = mask.shape
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(folder / "any.png")
+    for segmentation in (rle(mask), {"size": [height, width], "counts": runs(mask)}):
+        raw = document({"segmentation": segmentation})
+        raw["images"] = [{"id": 3, "file_name": "any.png", "height": height, "width": width}]
+        found = only_mask(read(save(folder, raw, "any.json")))
+        np.testing.assert_array_equal(found.data, mask)
+        assert found.valid.all()
+
+
+@given(MASKS)
+def test_each_region_is_an_annotation_of_its_own(mask: np.ndarray) -> None:
+    regions = [tools.decode(one).astype(bool) for one in encode_regions(mask)]
+    assert all(region.any() for region in regions)
+    np.testing.assert_array_equal(np.sum([*regions, np.zeros(mask.shape)], axis=0), mask)
+    # No two of them touch at a side, and each hangs together.
+    for region in regions:
+        grown = region.copy()
+        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            padded = np.pad(region, 1)
+            grown |= np.roll(padded, step, axis)[1:-1, 1:-1]
+        np.testing.assert_array_equal(grown & mask, region)
+        assert len(encode_regions(region)) == 1
+
+
+def test_polygons_are_drawn_as_pycocotools_does(folder: Path) -> None:
+    polygons = [[2, 3, 11.5, 3, 11.5, 9, 2, 9], [20, 5, 35, 12, 22, 18.25]]
+    raw = document({"segmentation": polygons})
+    found = only_mask(read(save(folder, raw)))
+    expected = tools.decode(tools.merge(tools.frPyObjects(polygons, HEIGHT, WIDTH)))
+    np.testing.assert_array_equal(found.data, expected)
+    assert 60 < expected.sum() < 200
+
+
+@given(st.integers(0, 19), st.integers(0, 29), st.integers(1, 20), st.integers(1, 30))
+def test_a_window_is_a_part_of_the_whole(
+    folder: Path, row: int, col: int, height: int, width: int
+) -> None:
+    path = folder / "window.json"
+    if not path.exists():
+        save(folder, document({"segmentation": rle(square(2, 3))},
+                              {"segmentation": [[5, 5, 28, 5, 12, 19]]},
+                              {"segmentation": rle(square(8, 8)), "iscrowd": 1}),
+             path.name)  # fmt: skip
+    (scene,) = read(path)
+    assert scene.label is not None
+    window = Window(row, col, min(height, HEIGHT - row), min(width, WIDTH - col))
+    whole, part = scene.label.read(), scene.label.read(window)
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
+    assert part.grid == scene.image.grid.crop(window)
+
+
+def test_categories_are_classes_by_name(folder: Path) -> None:
+    raw = document({"segmentation": rle(square(0, 0))}, {"segmentation": rle(square(0, 8))},
+                   {"segmentation": rle(square(0, 16))},
+                   {"segmentation": rle(square(0, 24))})  # fmt: skip
+    raw["categories"] = [{"id": 90, "name": "House"}, {"id": 7, "name": "BUILDING"},
+                         {"id": 4, "name": "tree"}, {"id": 1, "name": "cloud"},
+                         {"id": 5, "name": "never used"}]  # fmt: skip
+    for annotation, category in zip(raw["annotations"], (90, 7, 4, 1)):
+        annotation["category_id"] = category
+    labels = LabelConfig(names={"building": "house"}, drop=("tree",), ignore=("cloud",))
+    mask = only_mask(read(save(folder, raw), labels))
+    np.testing.assert_array_equal(mask.data, square(0, 0) | square(0, 8))
+    np.testing.assert_array_equal(mask.valid, ~square(0, 24))
+    with pytest.raises(LabelError, match="has the label 'House', which is not a class"):
+        read(save(folder, raw), LabelConfig())
+
+
+def test_the_later_of_two_wins_and_what_is_drawn_over_a_crowd_is_known(folder: Path) -> None:
+    raw = document({"segmentation": rle(square(0, 0))}, {"segmentation": rle(square(2, 2))},
+                   {"segmentation": rle(square(3, 3, 10)), "iscrowd": 1})  # fmt: skip
+    raw["categories"].append({"id": 8, "name": "road"})
+    raw["annotations"][1]["category_id"] = 8
+    labels = LabelConfig(classes=("background", "building", "road"))
+    source = read(save(folder, raw), labels)
+    mask = only_mask(source)
+    expected = np.where(square(2, 2), 2, square(0, 0))
+    np.testing.assert_array_equal(mask.data, expected)
+    np.testing.assert_array_equal(mask.valid, ~square(3, 3, 10) | (expected > 0))
+    assert any("1 of 3 annotations are crowd regions" in note for note in source.notes)
+
+
+def test_images_without_annotations_are_empty_and_without_the_list_unlabelled(
+    folder: Path,
+) -> None:
+    raw = document()
+    raw["images"].append({"id": "x", "file_name": "b.png", "height": HEIGHT, "width": WIDTH})
+    source = read(save(folder, raw))
+    assert (source.ids, source.unlabelled) == (("a", "b"), ())
+    for scene in source:
+        assert scene.label is not None
+        assert not scene.label.read().data.any()
+        assert scene.label.read().valid.all()
+    del raw["annotations"]
+    source = read(save(folder, raw))
+    assert (source.ids, [e.id for e in source.unlabelled]) == ((), ["a", "b"])
+
+
+def test_where_images_lie_and_what_they_are_called(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "images" / "west").mkdir(parents=True)
+    for name in ("a.png", "west/a.png", "a.jpg"):
+        (tmp_path / "images" / name).write_bytes((folder / "a.png").read_bytes())
+    raw = document()
+    raw["images"] = [
+        {"id": n, "file_name": name, "height": HEIGHT, "width": WIDTH}
+        for n, name in enumerate(["a.png", "west/a.png"])
+    ]
+    source = read(save(tmp_path, raw))
+    assert source.ids == ("a", "west/a")
+    assert [entry.group for entry in source.entries] == ["", "west"]
+    raw["images"].append({"id": 9, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH})
+    assert read(save(tmp_path, raw)).ids == ("a.jpg", "a.png", "west/a.png")
+    (tmp_path / "far").mkdir()
+    away = save(tmp_path / "far", raw)
+    with pytest.raises(LayoutError, match=r"None of the 3 images of .*coco\.json is in"):
+        read(away)
+    assert len(read(away, images=str(tmp_path / "images"))) == 3
+    assert len(open_source(SourceConfig(path=str(away), images="images"), None, tmp_path)) == 3
+
+
+@pytest.mark.parametrize("images", ["refer", "copy"])
+def test_what_is_written_has_holes_gaps_classes_and_names(
+    folder: Path, tmp_path: Path, images: Any
+) -> None:
+    building = square(1, 1, 9) & ~square(3, 3, 3)
+    raw = document({"segmentation": rle(building)}, {"segmentation": rle(square(12, 2))},
+                   {"segmentation": rle(square(5, 20)), "iscrowd": 1},
+                   {"segmentation": rle(square(14, 9)), "category_id": 8})  # fmt: skip
+    raw["categories"].append({"id": 8, "name": "road"})
+    raw["images"][0] |= {"scene_id": "haus/5 ä", "group": "g", "gsd_m": 0.4}
+    labels = LabelConfig(classes=("background", "building", "road"))
+    source = read(save(folder, raw), labels)
+    write = KINDS["coco"].write
+    assert write is not None
+    written = write(source, tmp_path / "out" / "c.json", WriteOptions(images=images), None)
+    again = read(written.path, labels)
+    (one,), (two,) = source, again
+    assert (
+        (two.id, two.group, two.gsd_m) == (one.id, one.group, one.gsd_m) == ("haus/5 ä", "g", 0.4)
+    )
+    mask, found = only_mask(source), only_mask(again)
+    np.testing.assert_array_equal(found.data, mask.data)
+    np.testing.assert_array_equal(found.valid, mask.valid)
+    made = json.loads(written.path.read_bytes())
+    # Two buildings, each with the figures that COCO's own tools compute.
+    instances = [a for a in made["annotations"] if a["category_id"] == 1 and not a["iscrowd"]]
+    assert sorted(a["area"] for a in instances) == [16, 81 - 9]
+    assert sorted(a["bbox"] for a in instances) == [[1, 1, 9, 9], [2, 12, 4, 4]]
+    assert sum(a["iscrowd"] for a in made["annotations"]) == 1
+    assert again.entries[0].image is not None
+    copied = tmp_path / "out" / "c_images" in again.entries[0].image.parents
+    assert copied == (images == "copy")
+    with pytest.raises(ConfigError, match=r"does not end in \.json"):
+        write(source, tmp_path / "folder", WriteOptions(), None)
+
+
+# What is amiss.
+
+
+def broken(path: list[Any], value: Any) -> dict[str, Any]:
+    raw = document({"segmentation": rle(square(1, 1))}, {"segmentation": [[1, 1, 5, 1, 5, 5]]})
+    node: Any = raw
+    for step in path[:-1]:
+        node = node[step]
+    if value is None:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    return raw
+
+
+SEGMENTATION = ["annotations", 0, "segmentation"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        (["images", 0, "id"], None, [r"images[0]", "needs id"]),
+        (["images", 0, "id"], [1], [r"images[0]", "needs id"]),
+        (["images", 0, "file_name"], None, ["images[0] (id 3)", "needs file_name"]),
+        (["images", 0, "height"], 0, ["images[0] (id 3)", "needs height", "0"]),
+        (["images", 0, "width"], "30", ["images[0] (id 3)", "needs width", "'30'"]),
+        (["images", 0], 5, ["images[0] is 5; expected an object"]),
+        (["images"], {}, ["is not a COCO file"]),
+        (["annotations"], {"a": 1}, ["annotations is dict; expected a list"]),
+        (["annotations", 0, "image_id"], None, ["annotations[0] (id 10)", "needs image_id"]),
+        (["annotations", 1, "image_id"], 99, ["annotations[1] (id 11)", "image 99"]),
+        (["annotations", 0, "category_id"], 2, ["annotations[0] (id 10)", "category 2", "has 7"]),
+        (["categories"], None, ["category 7", "it has none"]),
+        (["categories", 0, "name"], None, ["categories[0] (id 7)", "needs name"]),
+        (SEGMENTATION, None, ["annotations[0] (id 10)", "expected polygons or run lengths"]),
+        (SEGMENTATION, [], ["annotations[0] (id 10)", "expected polygons or run lengths"]),
+        ([*SEGMENTATION, "size"], [30, 20], ["annotations[0] (id 10)", "[30, 20]", "[20, 30]"]),
+        ([*SEGMENTATION, "counts"], "~~~", ["annotations[0] (id 10)", "cannot be read", "~~~"]),
+        ([*SEGMENTATION, "counts"], "P", ["cannot be read"]),
+        ([*SEGMENTATION, "counts"], "", ["cannot be read"]),
+        ([*SEGMENTATION, "counts"], "0", ["0 pixels in total, but its image has 600"]),
+        ([*SEGMENTATION, "counts"], [5, 5], ["10 pixels in total, but its image has 600"]),
+        ([*SEGMENTATION, "counts"], [5, -5, 600], ["cannot be read"]),
+        ([*SEGMENTATION, "counts"], [5, 2.5], ["cannot be read"]),
+        ([*SEGMENTATION, "counts"], [10**30], ["pixels in total"]),
+        (["annotations", 1, "segmentation"], [[1, 1, 5, 1, 5]], ["annotations[1]", "polygon"]),
+        (["annotations", 1, "segmentation"], [1, 1, 5, 1, 5, 5], ["annotations[1]", "polygon"]),
+        (["annotations", 1, "segmentation"], [["x"] * 6], ["annotations[1]", "polygon"]),
+        (["annotations", 1, "segmentation"], [[float("nan")] * 6], ["polygon"]),
+        (["annotations", 1, "segmentation"], [[0, 0, 9e9, 0, 5, 5]], ["x = 9e+09", "far outside"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(
+    folder: Path, path: list[Any], value: Any, parts: list[str]
+) -> None:
+    file = save(folder, broken(path, value), "broken.json")
+    with pytest.raises(DataError) as caught:
+        only_mask(read(file, kind="coco"))
+    for part in ["broken.json", *parts]:
+        assert part in caught.value.message
+    assert caught.value.remedy
+
+
+def test_two_images_of_one_id_or_name(folder: Path) -> None:
+    raw = document()
+    raw["images"].append({"id": 3, "file_name": "b.png", "height": HEIGHT, "width": WIDTH})
+    with pytest.raises(LayoutError, match=r"a\.png and b\.png have one id, 3"):
+        read(save(folder, raw))
+    raw["images"][1] |= {"id": 4, "file_name": "./a.png"}
+    with pytest.raises(LayoutError, match=r"two images with the name a\.png"):
+        read(save(folder, raw))
+
+
+def test_a_size_that_differs_names_both(folder: Path) -> None:
+    raw = document()
+    raw["images"][0]["width"] = 31
+    with pytest.raises(LabelError) as caught:
+        only_mask(read(save(folder, raw)))
+    for part in ("coco.json", "a.png", "20 rows × 31 columns", "20 rows × 30 columns"):
+        assert part in caught.value.message
+
+
+def test_polygons_without_an_area_are_left_out_with_a_note(folder: Path) -> None:
+    raw = document({"segmentation": [[1, 1, 5, 5], [1, 1, 9, 1, 9, 9, 1, 9]]})
+    source = read(save(folder, raw))
+    assert only_mask(source).data.any()
+    assert source.notes == (
+        "1 polygons with fewer than three corners are left out: annotations[0] (id 10).",
+    )
+
+
+def test_what_is_no_json_and_what_is_no_coco(folder: Path) -> None:
+    for text in (
+        "{",
+        "[1, 2]",
+        '{"images": 3}',
+        "[" * 100_000,
+    ):
+        with pytest.raises(LabelError, match=r"is not (JSON|a COCO file)"):
+            read(save(folder, text, "odd.json"), kind="coco")
+    with pytest.raises(LayoutError, match="is a folder; a COCO file was expected"):
+        read(folder, kind="coco")
+    coco = KINDS["coco"]
+    assert coco.recognises(save(folder, document()))
+    assert coco.recognises(save(folder, '\n {"info": {}, "licenses": []}', "info.json"))
+    for text in ('{"type": "FeatureCollection"}', '[{"images": 1}]', ""):
+        assert not coco.recognises(save(folder, text, "odd.json"))
+
+
+def test_without_pycocotools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_import = builtins.__import__
+
+    def without(name: str, *rest: Any, **named: Any) -> Any:
+        if name.startswith("pycocotools"):
+            raise ImportError(name)
+        return given_import(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match="COCO data needs the package 'pycocotools'"):
+        mask_tools()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+SOUND = document({"segmentation": rle(square(1, 1))}, {"segmentation": [[1, 1, 5, 1, 5, 5]]},
+                 {"segmentation": {"size": [20, 30], "counts": runs(square(3, 3))}})  # fmt: skip
+
+
+@given(st.data())
+def test_any_file_is_read_or_refused(folder: Path, data: st.DataObject) -> None:
+    raw: Any = copy.deepcopy(SOUND)
+    for _ in range(data.draw(st.integers(1, 3))):
+        node = raw
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(keys))
+            if not isinstance(node[key], (dict, list)) or data.draw(st.integers(0, 3)) == 0:
+                node[key] = data.draw(JSON)
+                break
+            node = node[key]
+    path = save(folder, json.dumps(raw), "fuzz.json")
+    # What is raised besides, a crash above all, is the failure.
+    with suppress(RooftraceError):
+        for scene in read(path, kind="coco"):
+            assert scene.label is not None
+            assert scene.label.read().data.shape == scene.image.grid.shape
+
+
+@given(st.text(alphabet=[chr(n) for n in range(32, 127)], max_size=12))
+def test_any_text_of_run_lengths_is_read_or_refused(folder: Path, counts: str) -> None:
+    raw = document({"segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}})
+    try:
+        mask = only_mask(read(save(folder, raw, "fuzz.json")))
+    except LabelError:
+        return
+    np.testing.assert_array_equal(
+        mask.data, tools.decode({"size": [HEIGHT, WIDTH], "counts": counts.encode()})
+    )
+
+
+@pytest.mark.campaign
+def test_a_hundred_thousand_annotations_are_read_without_an_image(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = document()
+    raw["annotations"] = [
+        {"id": n, "image_id": 3, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+        for n in range(100_000)
+    ]
+    path = save(folder, raw, "large.json")
+    monkeypatch.setattr("rooftrace.io.gdal.rasterio.open", None)
+    assert "100,000 annotations" in read(path, kind="coco").reading

@@ -1,0 +1,105 @@
+"""A configuration of data is checked before the first file is opened."""
+
+from __future__ import annotations
+
+import pytest
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.labels.config import DataConfig, LabelConfig, SourceConfig
+
+DUBAI = {
+    "classes": ["land", "building", "road"],
+    "palette": {"land": ["#8429F6", "#000000"], "building": "#3C1098", "road": "#6ec1e4"},
+    "ignore": ["#9B9B9B"],
+}
+
+
+def labels(**changes: object) -> LabelConfig:
+    return parse_config(DUBAI | changes, LabelConfig, source="c.toml")
+
+
+def test_a_palette_becomes_a_rule() -> None:
+    rule = labels().rule()
+    assert rule.classes == ("land", "building", "road")
+    assert rule.palette == (
+        ((0x84, 0x29, 0xF6), 0),
+        ((0, 0, 0), 0),
+        ((0x3C, 0x10, 0x98), 1),
+        ((0x6E, 0xC1, 0xE4), 2),
+    )
+    assert rule.ignore == ((0x9B, 0x9B, 0x9B),)
+    assert labels(building="road").building_class == 2
+
+
+def test_values_without_a_palette() -> None:
+    rule = LabelConfig(ignore=(7,)).rule()
+    assert rule.palette is None
+    assert rule.ignore == (7,)
+    assert rule.classes == ("background", "building")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"palette": {"land": "purple"}}, "'purple' is not a colour such as #3C1098"),
+        ({"palette": {"land": "#12345"}}, "'#12345' is not a colour"),
+        ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding'"),
+        ({"palette": {"bulding": "#3C1098"}}, "Did you mean 'building'"),
+        ({"palette": {"land": "#3C1098", "road": "#3c1098"}}, "is given to two classes"),
+        ({"ignore": [155]}, "ignore has values [155], but the masks are colours"),
+        ({"palette": None}, "ignore has colours"),
+        ({"building": "house"}, "building = 'house' is not one of the classes"),
+        ({"building": "land"}, "building = 'land' is not one of the classes"),
+        ({"classes": ["land", "building", "road", "road"]}, "a name twice"),
+        ({"classes": ["building"]}, "classes"),
+        ({"clases": []}, "Did you mean 'classes'"),
+        ({"colours": {"house": "#102030"}}, "colours names 'house', which is not a class"),
+        ({"colours": {"building": "blue"}}, "'blue' is not a colour"),
+        ({"colours": {"land": "#ABCDEF", "building": "#abcdef"}}, "#ABCDEF is given to two"),
+    ],
+)
+def test_what_does_not_fit_together_is_a_config_error(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        labels(**changes)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodata": "white"}, 'expected "alpha", a number or a colour'),
+        ({"gsd_m": 0}, "gsd_m"),
+        ({"gsd_m": -1}, "gsd_m"),
+        ({"share": 0}, "share"),
+        ({"glb": "*"}, "Did you mean 'glob'"),
+        ({"path": 3}, "path"),
+        ({"labels": {"colours": {"building": "#102030"}}}, "labels.colours belongs to the model"),
+    ],
+)
+def test_a_folder_that_is_none(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"train": [{"path": "a"} | changes]}, DataConfig, source="c.toml")
+    assert message in caught.value.message
+    assert "train.0" in caught.value.message
+
+
+def test_classes_are_drawn_in_their_own_colours() -> None:
+    assert LabelConfig().class_colours() == ()
+    palette = {"background": ("#ffffff", "#000000"), "building": "#3c1098"}
+    assert LabelConfig(palette=palette).class_colours() == ("#FFFFFF", "#3C1098")
+    named = LabelConfig(palette=palette, colours={"building": "#ff0000"})
+    assert named.class_colours() == ("#FFFFFF", "#FF0000")
+    some = LabelConfig(classes=("land", "building", "road"), colours={"road": "#102030"})
+    assert some.class_colours() == ("#141418", "#EE6677", "#102030")
+
+
+def test_one_glob_or_several() -> None:
+    assert SourceConfig(path="a").globs == ()
+    assert SourceConfig(path="a", glob="*-21.png").globs == ("*-21.png",)
+    assert SourceConfig(path="a", glob=("a", "b")).globs == ("a", "b")
+
+
+def test_a_data_section_needs_a_folder() -> None:
+    with pytest.raises(ConfigError, match="train"):
+        parse_config({"train": []}, DataConfig, source="c.toml")

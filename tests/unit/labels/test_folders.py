@@ -1,0 +1,170 @@
+"""Folders become scenes; every labelled set of the real imagery loads unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError, DataError, LayoutError
+from rooftrace.core.types import Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.source import SceneSet
+from rooftrace.testing import write_pairs
+
+BINARY = LabelConfig()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    write_pairs(folder, range(3), shape_yx=(64, 96), gsd_m=0.4)
+    return folder
+
+
+def open_folder(path: Path, **options: object) -> SceneSet:
+    return open_source(SourceConfig(path=str(path), **options), BINARY)  # type: ignore[arg-type]
+
+
+def test_scenes_of_a_generated_folder(pairs: Path) -> None:
+    source = open_folder(pairs)
+    scenes = list(source)
+    assert len(source) == len(scenes) == 3
+    assert source.ids == tuple(s.id for s in scenes)
+    assert source.classes == ("background", "building")
+    assert source.name == pairs.name
+    for scene in scenes:
+        assert scene.gsd_m == pytest.approx(0.4, rel=2e-3)
+        assert scene.label is not None
+        mask = scene.label.read()
+        assert mask.data.shape == scene.image.grid.shape == (64, 96)
+        assert mask.valid.all()
+        assert set(np.unique(mask.data)) == {0, 1}
+
+
+def test_what_the_person_says_goes_before_the_georeference(pairs: Path) -> None:
+    source = open_folder(pairs, gsd_m=2.0, name="town", share=0.5, part="[1:]", glob="*_0000?.tif")
+    assert [s.gsd_m for s in source] == [2.0, 2.0]
+    assert (source.name, source.share) == ("town", 0.5)
+    assert source.ids == ("synthetic_00001", "synthetic_00002")
+
+
+def test_subsets(pairs: Path) -> None:
+    source = open_folder(pairs)
+    assert source.subset(["synthetic_00002", "absent"]).ids == ("synthetic_00002",)
+    assert [s.id for s in source.where(lambda i: i.endswith("0"))] == ["synthetic_00000"]
+    with pytest.raises(DataError, match=r"part = '\[5:\]' leaves none of the 3 scenes"):
+        open_folder(pairs, part="[5:]")
+
+
+def test_a_relative_path_starts_from_the_configuration(
+    pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SourceConfig(path=pairs.name)
+    assert len(open_source(config, BINARY, pairs.parent)) == 3
+    monkeypatch.chdir(pairs)
+    assert open_source(SourceConfig(path="."), BINARY).name == pairs.name
+    monkeypatch.delenv("ROOFTRACE_ABSENT", raising=False)
+    with pytest.raises(ConfigError, match="ROOFTRACE_ABSENT"):
+        open_source(SourceConfig(path="$ROOFTRACE_ABSENT/x"), BINARY)
+
+
+@pytest.mark.parametrize(
+    ("nodata", "invalid"),
+    [("alpha", []), (7, [(0, 0)]), ((255, 255, 255), [(1, 1)]), ((7, 7, 8), [])],
+)
+def test_nodata_by_value_and_by_colour(
+    tmp_path: Path, nodata: object, invalid: list[tuple[int, int]]
+) -> None:
+    pixels = np.full((3, 4, 3), 100, np.uint8)
+    pixels[0, 0], pixels[0, 1], pixels[1, 1] = 7, (7, 7, 9), 255
+    for part, array in (("images", pixels), ("masks", np.zeros((3, 4), np.uint8))):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / "a.png")
+    (scene,) = open_folder(tmp_path, nodata=nodata)
+    assert list(zip(*np.nonzero(~scene.image.read().valid))) == invalid
+
+
+def check(source: SceneSet, count: int, *, read: int) -> None:
+    """Check that all pairs are found, and that `read` of them can be read as labelled scenes."""
+    assert len(source) == count
+    chosen = [source.ids[i] for i in np.linspace(0, count - 1, min(read, count)).astype(int)]
+    for scene in source.subset(chosen):
+        whole = Window.whole(scene.image.grid.shape)
+        image = scene.image.read(whole)
+        assert scene.image.bands == 3
+        assert image.data.dtype == np.uint8
+        assert scene.label is not None
+        assert scene.label.read(whole).data.shape == image.valid.shape
+        assert image.valid.any()
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "count", "read", "gsd_m"),
+    [
+        ("massachusetts", 19, 2, 1.0),
+        ("rotterdam", 185, 12, 0.5),
+        ("khartoum", 10, 10, 0.39),
+        ("vegas", 10, 10, 0.39),
+    ],
+)
+def test_real_folders(realdata: Path, name: str, count: int, read: int, gsd_m: float) -> None:
+    nodata = (255, 255, 255) if name == "massachusetts" else "alpha"
+    source = open_folder(realdata / name, gsd_m=gsd_m, nodata=nodata)
+    check(source, count, read=read)
+    assert {scene.gsd_m for scene in source.subset(source.ids[:1])} == {gsd_m}
+
+
+@pytest.mark.realdata
+def test_real_groups(realdata: Path) -> None:
+    source = open_folder(realdata / "oam")
+    places = [pair.group for pair in source.entries]
+    assert {place: places.count(place) for place in set(places)} == {
+        "banepa": 168,
+        "catanduanes": 84,
+        "kampala": 147,
+        "nairobi": 504,
+        "zanzibar": 966,
+    }
+    check(source, 1869, read=8)
+    one = open_folder(realdata / "oam/kampala", glob="*-21.png")
+    assert all(pair.id.endswith("-21") for pair in one.entries)
+    assert 0 < len(one) < 147
+
+
+@pytest.mark.realdata
+def test_real_palette(realdata: Path) -> None:
+    config = parse_config(
+        {
+            "classes": ["land", "building", "road", "vegetation", "water"],
+            "palette": {
+                "building": "#3C1098",
+                "land": "#8429F6",
+                "road": "#6EC1E4",
+                "vegetation": "#FEDD3A",
+                "water": "#E2A929",
+            },
+            "ignore": ["#9B9B9B", "#000000"],
+        },
+        LabelConfig,
+        source="dubai.toml",
+    )
+    source = open_source(SourceConfig(path=str(realdata / "dubai")), config)
+    assert {p.group for p in source.entries} == {f"Tile {n}" for n in (1, 2, 3, 4, 7, 8)}
+    check(source, 54, read=4)
+    seen: set[int] = set()
+    for scene in source.subset([i for i in source.ids if i.startswith("Tile 1/")][:3]):
+        assert scene.label is not None
+        seen |= set(np.unique(scene.label.read().data).tolist())
+    assert 1 in seen
+
+
+@pytest.mark.realdata
+def test_real_chips_have_no_masks_to_pair(realdata: Path) -> None:
+    with pytest.raises(LayoutError, match="no image/mask pairs in a known layout"):
+        open_folder(realdata / "banepa-chips", kind="folder")

@@ -1,0 +1,430 @@
+import pickle
+from pathlib import Path
+from typing import Literal
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pyproj import CRS
+from shapely.geometry import Point, box
+
+from rooftrace.core.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    GeoreferenceError,
+    LabelError,
+    LayoutError,
+)
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.flows.convert import run_convert
+from rooftrace.io.sources import ArraySource
+from rooftrace.io.vector_write import VECTOR_SUFFIXES
+from rooftrace.labels import shapes as layer
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.footprints import FOOTPRINTS
+from rooftrace.labels.kinds import open_source
+from rooftrace.labels.shapes import ShapesLabel, count_vanished
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.testing import generate_scene
+
+UTM = CRS.from_epsg(32736)
+THREE = ("background", "building", "road")
+
+
+def write_tif(path: Path, grid: GeoGrid) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=3, height=grid.height, width=grid.width,
+        transform=grid.transform, crs=grid.crs.to_wkt(),
+    ) as out:  # fmt: skip
+        out.write(np.full((3, *grid.shape), 90, np.uint8))
+    return path
+
+
+def grid_at(col: int = 0, row: int = 0, side: int = 40) -> GeoGrid:
+    """Return a grid of half a metre per pixel, `col` and `row` pixels from one corner."""
+    return GeoGrid(
+        (side, side), Affine(0.5, 0, 500_000 + col / 2, 0, -0.5, 9_300_000 - row / 2), UTM
+    )
+
+
+def house(col: float, row: float, width: float = 6, height: float = 4) -> shapely.Polygon:
+    """Return a box in the system of `grid_at`, given in its pixels."""
+    left, top = 500_000 + col / 2, 9_300_000 - row / 2
+    return box(left, top - height / 2, left + width / 2, top)
+
+
+def write_layer(path: Path, *houses: object, crs: CRS | int = UTM, **columns: list) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = geopandas.GeoDataFrame(columns, geometry=list(houses), crs=crs)
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_file(path)
+    return path
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """Two images side by side with one house in each and one on both, and one image without."""
+    write_tif(tmp_path / "images" / "a.tif", grid_at())
+    write_tif(tmp_path / "images" / "b ü.tif", grid_at(40))
+    write_tif(tmp_path / "images" / "far.tif", grid_at(4000))
+    write_layer(tmp_path / "houses.gpkg", house(5, 5), house(37, 20), house(60, 30))
+    return tmp_path
+
+
+def masks(source: SceneSet) -> dict[str, np.ndarray]:
+    found = {}
+    for scene in source:
+        mask = scene.label.read()
+        found[scene.id] = np.where(mask.valid, mask.data, 255)
+    return found
+
+
+def assert_same(one: dict[str, np.ndarray], two: dict[str, np.ndarray]) -> None:
+    assert list(one) == list(two)
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_houses_are_drawn_on_each_image(town: Path) -> None:
+    for data in (town, town / "houses.gpkg"):
+        source = open_source(SourceConfig(path=str(data)))
+        assert source.kind == "footprints"
+        assert source.ids == ("a", "b ü", "far")
+        found = masks(source)
+        expected = np.zeros((40, 40), np.uint8)
+        expected[5:9, 5:11] = 1
+        expected[20:24, 37:] = 1
+        np.testing.assert_array_equal(found["a"], expected)
+        assert found["b ü"].sum() == 4 * 3 + 4 * 6
+        assert found["far"].sum() == 0
+        scene = next(iter(source))
+        assert scene.gsd_m == pytest.approx(0.5, rel=2e-3)
+        assert scene.image.grid.crs == UTM
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("crs", [4326, 3857, 32737])
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_any_format_in_any_system_gives_the_same_mask(
+    tmp_path: Path, suffix: str, crs: int
+) -> None:
+    scene = generate_scene(3, shape_yx=(96, 128))
+    scene.write(tmp_path, "scene")
+    frame = geopandas.GeoDataFrame(geometry=list(scene.buildings), crs=scene.grid.crs).to_crs(crs)
+    write_layer(tmp_path / f"layer{suffix}", *frame.geometry, crs=crs)
+    read = SourceConfig(path=str(tmp_path / f"layer{suffix}"), images=str(tmp_path / "scene.tif"))
+    found = masks(open_source(read))["scene"]
+    differs = found != scene.mask()
+    # GeoJSON has seven digits: a pixel's centre that lies on an edge may change sides.
+    assert differs.sum() <= (2 if suffix == ".geojson" else 1)
+
+
+def test_a_long_wall_is_bent_as_the_image_is(tmp_path: Path) -> None:
+    """A straight edge of 40 km along a parallel lies 5 pixels off in its middle, in UTM."""
+    grid = GeoGrid((400, 4000), Affine(10, 0, 480_000, 0, -10, 6_672_000), CRS.from_epsg(32633))
+    write_tif(tmp_path / "wide.tif", grid)
+    lonlat = box(14.65, 60.1600, 15.35, 60.1700)
+    write_layer(tmp_path / "wall.gpkg", lonlat, crs=4326)
+    source = open_source(SourceConfig(path=str(tmp_path / "wall.gpkg")))
+    found = masks(source)["wide"]
+    dense = shapely.segmentize(lonlat, 0.0005)
+    write_layer(tmp_path / "wall.gpkg", dense, crs=4326)
+    expected = masks(open_source(SourceConfig(path=str(tmp_path / "wall.gpkg"))))["wide"]
+    assert expected.any()
+    # A tenth of a pixel along two edges; unbent it would be five pixels in the middle.
+    assert (found != expected).sum() < 0.1 * 2 * 4000
+
+
+def test_an_attribute_names_the_class(town: Path) -> None:
+    names = ["Building", None, "tank"]
+    layer = write_layer(
+        town / "classes.gpkg", house(5, 5), house(25, 20), house(60, 30), kind=names
+    )
+    labels = LabelConfig(names={"building": "house"}, drop=("",), ignore=("tank",))
+    read = SourceConfig(path=str(layer), field="kind", labels=labels)
+    found = masks(open_source(read))
+    assert found["a"].sum() == 24
+    assert np.unique(found["b ü"]).tolist() == [0, 255]
+    with pytest.raises(LabelError, match=r"classes\.gpkg, attribute 'kind', has the label ''"):
+        open_source(SourceConfig(path=str(layer), field="kind"))
+    with pytest.raises(ConfigError, match=r"no attribute 'kid'; it has kind\. Did you mean 'kind'"):
+        open_source(SourceConfig(path=str(layer), field="kid"))
+
+
+def test_a_missing_georeference_is_an_error(town: Path) -> None:
+    (town / "plain").mkdir()
+    Image.new("RGB", (40, 40)).save(town / "plain" / "x.png")
+    with pytest.raises(GeoreferenceError, match=r"x\.png has no coordinate system") as caught:
+        open_source(SourceConfig(path=str(town / "houses.gpkg"), images=str(town / "plain")))
+    assert "gdal_edit" in caught.value.remedy
+    write_layer(town / "nowhere.shp", house(5, 5))
+    (town / "nowhere.prj").unlink()
+    with pytest.raises(GeoreferenceError, match=r"nowhere\.shp has no coordinate system"):
+        open_source(SourceConfig(path=str(town / "nowhere.shp")))
+
+
+def test_footprints_elsewhere_are_reported_in_degrees(town: Path) -> None:
+    write_layer(town / "paris.geojson", box(2.3, 48.8, 2.4, 48.9), crs=4326)
+    with pytest.raises(GeoreferenceError, match=r"touch none of the images.*longitude 2\.30000"):
+        open_source(SourceConfig(path=str(town / "paris.geojson")))
+
+
+def test_an_empty_layer_gives_empty_labels_and_says_so(town: Path) -> None:
+    layer = write_layer(town / "none.gpkg", Point(0, 0)).with_name("none.geojson")
+    layer.write_text('{"type": "FeatureCollection", "features": []}')
+    source = open_source(SourceConfig(path=str(layer), field="kind"))
+    assert not any(mask.any() for mask in masks(source).values())
+    assert any("no footprints" in note for note in source.notes)
+
+
+def test_where_images_are_looked_for(town: Path, tmp_path: Path) -> None:
+    write_tif(town / "beside.tif", grid_at())
+    with pytest.raises(LayoutError, match=r"beside\.tif.*and in .*images") as caught:
+        open_source(SourceConfig(path=str(town / "houses.gpkg")))
+    assert "--images" in caught.value.remedy
+    only = SourceConfig(path=str(town / "houses.gpkg"), glob="beside*")
+    assert open_source(only).ids == ("beside",)
+    write_layer(town / "alone" / "houses.gpkg", house(5, 5))
+    for images in (None, "nowhere"):
+        with pytest.raises(LayoutError, match="no image"):
+            FOOTPRINTS.read(
+                town / "alone" / "houses.gpkg",
+                SourceConfig(path="x", images=images and str(tmp_path / images)),
+                LabelConfig(),
+            )
+    write_layer(town / "more.gpkg", house(5, 5))
+    with pytest.raises(LayoutError, match=r"2 vector files \(houses\.gpkg, more\.gpkg\)"):
+        open_source(SourceConfig(path=str(town), kind="footprints"))
+
+
+@pytest.mark.campaign
+def test_a_layer_is_read_once_and_is_small_to_pickle(
+    town: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    whole = layer.VectorFile.read
+    monkeypatch.setattr(
+        layer.VectorFile, "read", lambda self, *rest: reads.append(1) or whole(self, *rest)
+    )
+    write_layer(town / "houses.gpkg", *(house(5 + n % 30, n % 30) for n in range(3000)))
+    source = open_source(SourceConfig(path=str(town / "houses.gpkg"), chip_px=20))
+    assert len(source) == 12
+    moved = pickle.loads(pickle.dumps(source))
+    assert len(pickle.dumps(source)) < 10_000
+    assert_same(masks(source), masks(moved))
+    assert len(reads) == 1
+    labels = [source.open_scene(entry).label for entry in source.entries[:4]]
+    # All chips of a scene draw from the same shapes in the same pixels.
+    assert len({id(label.label) for label in labels}) == 1
+    # A file that was written anew is read anew.
+    write_layer(town / "houses.gpkg", house(0, 0))
+    assert masks(open_source(SourceConfig(path=str(town / "houses.gpkg"))))["a"].sum() == 24
+
+
+def test_chips_are_parts_of_the_whole(town: Path) -> None:
+    config = SourceConfig(path=str(town / "houses.gpkg"))
+    whole = masks(open_source(config))["a"]
+    chips = masks(open_source(config.model_copy(update={"chip_px": 25})))
+    rows = [np.hstack([chips[f"a@{row}_{col}"] for col in (0, 25)]) for row in (0, 25)]
+    np.testing.assert_array_equal(np.vstack(rows), whole)
+
+
+def test_what_is_smaller_than_a_pixel_is_counted(town: Path) -> None:
+    write_layer(town / "houses.gpkg", house(5, 5), house(8.1, 20.1, 0.2, 0.2))
+    config = SourceConfig(path=str(town / "houses.gpkg"))
+    scene = next(iter(open_source(config)))
+    assert scene.label.vanished().tolist() == [1]
+    assert count_vanished(scene.label) == 1
+    chips = open_source(config.model_copy(update={"chip_px": 25}))
+    assert sum(count_vanished(chip.label) for chip in chips if chip.id.startswith("a@")) == 1
+    done = run_convert(config, "folder", town / "pairs")
+    assert "1 shape is too small to colour a pixel of its image." in done.notes
+
+
+class _Painted:
+    """A label in memory."""
+
+    def __init__(self, mask: np.ndarray, grid: GeoGrid) -> None:
+        self.mask, self.grid = mask, grid
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(self.mask.shape)
+        part = self.mask[window.slices()]
+        return Mask(np.where(part == 255, 0, part), part != 255, self.grid.crop(window))
+
+
+def painted_set(paintings: dict[str, tuple[np.ndarray, GeoGrid]], classes=THREE) -> SceneSet:
+    def open_scene(entry: SceneEntry) -> Scene:
+        mask, grid = paintings[entry.id]
+        image = ArraySource(np.zeros((3, *mask.shape), np.uint8), grid, name=entry.id)
+        return Scene(entry.id, image, _Painted(mask, grid))
+
+    entries = tuple(SceneEntry(name, None) for name in sorted(paintings))
+    return SceneSet("painted", "memory", classes, 1, entries, open_scene)
+
+
+PIXELS = st.integers(0, 2**32 - 1).map(
+    lambda seed: np.random.default_rng(seed).choice(
+        np.array([0, 0, 1, 1, 2, 255], np.uint8), (9, 14)
+    )
+)
+
+
+@pytest.mark.campaign
+@settings(max_examples=12)
+@given(PIXELS, PIXELS, st.sampled_from([4326, 32633, 3857]), st.floats(0, 0.6))
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_a_mask_comes_back_from_its_outlines(
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    one: np.ndarray,
+    two: np.ndarray,
+    epsg: int,
+    turn: float,
+) -> None:
+    """Labels are equal bit for bit in every format, rotated, and in one system or two."""
+    folder = tmp_path_factory.mktemp("round")
+    near = Affine(0.3, 0, 500_000, 0, -0.3, 5_000_000) @ Affine.rotation(np.degrees(turn))
+    crs = CRS.from_epsg(epsg)
+    at = Affine(2e-6, 0, 15, 0, -2e-6, 45) if crs.is_geographic else near
+    placed = {
+        "x/one é": (one, GeoGrid(one.shape, near, CRS.from_epsg(32633))),
+        "x/two": (two, GeoGrid(two.shape, at, crs)),
+    }
+    source = painted_set(placed)
+    written = FOOTPRINTS.write(source, folder / f"out{suffix}", WriteOptions(), None)
+    assert written.scenes == 2
+    read = open_source(
+        SourceConfig(path=str(written.path)), LabelConfig(classes=THREE, building="building")
+    )
+    assert read.kind == "footprints"
+    assert_same(masks(source), masks(read))
+
+
+@pytest.mark.parametrize("images", ["copy", "refer"])
+def test_tiles_for_a_map_need_no_images(tmp_path: Path, images: Literal["copy", "refer"]) -> None:
+    mask = np.zeros((90, 80), np.uint8)
+    mask[20:50, 10:60] = 1
+    source = painted_set({"one": (mask, GeoGrid(mask.shape, grid_at().transform, UTM))})
+    path = tmp_path / "out.pmtiles"
+    written = FOOTPRINTS.write(source, path, WriteOptions(images=images), None)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.pmtiles"]
+    assert written.notes == (
+        f"{path} is for maps: no command reads it as labels, so no image was copied.",
+    )
+    assert set(geopandas.read_file(path)["class"]) == {"building"}
+
+
+def test_a_large_mask_is_traced_by_blocks(tmp_path: Path) -> None:
+    mask = np.zeros((2100, 4100), np.uint8)
+    mask[2000:2090, 30:4090] = 1
+    mask[5:9, 4090:4095] = 2
+    source = painted_set({"wide": (mask, GeoGrid(mask.shape, grid_at().transform, UTM))})
+    FOOTPRINTS.write(source, tmp_path / "out.gpkg", WriteOptions(), None)
+    frame = geopandas.read_file(tmp_path / "out.gpkg")
+    assert frame["class"].tolist() == ["building", "road"]
+    assert frame["scene"].tolist() == ["wide", "wide"]
+    assert frame.area.tolist() == [90 * 4060 / 4, 20 / 4]
+
+
+def test_shapes_stay_shapes(town: Path, tmp_path: Path) -> None:
+    """An outline that was drawn does not become a pixel staircase."""
+    slanted = shapely.affinity.rotate(house(8, 8, 12, 9), 30)
+    config = SourceConfig(path=str(write_layer(town / "houses.gpkg", slanted, house(37, 20))))
+    source = open_source(config)
+    out = tmp_path / "out" / "again.gpkg"
+    written = FOOTPRINTS.write(source, out, WriteOptions(), None)
+    frame = geopandas.read_file(out)
+    assert shapely.equals_exact(frame.geometry[0], slanted, 1e-6, normalize=True)
+    # The house on two images is two, each in its own.
+    assert frame["scene"].tolist() == ["a", "a", "b ü"]
+    images = str(town / "images")
+    assert any(f"--images {images}" in note for note in written.notes)
+    assert not (tmp_path / "out" / "again_images").exists()
+    again = open_source(SourceConfig(path=str(out), images=images))
+    assert_same(masks(source), masks(again))
+    # Drawn by hand, for every scene in which it lies.
+    frame.loc[0, "scene"] = None
+    frame.to_file(out)
+    assert_same(masks(source), masks(open_source(SourceConfig(path=str(out), images=images))))
+
+
+def test_an_outline_that_crosses_itself_is_written(tmp_path: Path) -> None:
+    """A shape may extend over the edge of the image, as in a labelling tool."""
+    bowtie = shapely.Polygon([(-4, 2), (20, 18), (20, 2), (-4, 18)])
+    label = ShapesLabel(np.array([bowtie], object), [1], grid_at())
+    image = ArraySource(np.zeros((3, 40, 40), np.uint8), grid_at(), name="a")
+    source = SceneSet(
+        "drawn",
+        "memory",
+        THREE[:2],
+        1,
+        (SceneEntry("a", None),),
+        lambda _: Scene("a", image, label),
+    )
+    FOOTPRINTS.write(source, tmp_path / "out.gpkg", WriteOptions(), None)
+    found = masks(open_source(SourceConfig(path=str(tmp_path / "out.gpkg"))))["a"]
+    assert found.any()
+    np.testing.assert_array_equal(found, label.read().data)
+
+
+def test_images_are_copied_where_others_lie_among_them(town: Path, tmp_path: Path) -> None:
+    source = open_source(SourceConfig(path=str(town / "houses.gpkg")))
+    part = source.subset(["a", "far"])
+    written = FOOTPRINTS.write(part, tmp_path / "o" / "part.fgb", WriteOptions(), None)
+    assert any("1 more images" in note for note in written.notes)
+    assert_same(masks(part), masks(open_source(SourceConfig(path=str(written.path)))))
+    FOOTPRINTS.write(part, tmp_path / "o" / "part.fgb", WriteOptions(), None)
+    with pytest.raises(ExportError, match=r"part_images contains far\.tif"):
+        FOOTPRINTS.write(
+            source.subset(["a"]), tmp_path / "o" / "part.fgb", WriteOptions(images="copy"), None
+        )
+
+
+def test_one_scene_is_read_with_its_image(town: Path, tmp_path: Path) -> None:
+    source = open_source(SourceConfig(path=str(town / "houses.gpkg"))).subset(["a"])
+    written = FOOTPRINTS.write(source, tmp_path / "a.geojson", WriteOptions(), None)
+    image = str(town / "images" / "a.tif")
+    assert any(image in note for note in written.notes)
+    assert_same(
+        masks(source), masks(open_source(SourceConfig(path=str(written.path), images=image)))
+    )
+
+
+def test_labels_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    mask = np.full((4, 4), 255, np.uint8)
+    nowhere = painted_set({"plain": (mask, GeoGrid((4, 4)))})
+    with pytest.raises(GeoreferenceError, match="plain has no coordinate system"):
+        FOOTPRINTS.write(nowhere, tmp_path / "out.gpkg", WriteOptions(), None)
+    with pytest.raises(ExportError, match=r"suffix '\.txt'"):
+        FOOTPRINTS.write(nowhere, tmp_path / "out.txt", WriteOptions(), None)
+    clash = painted_set({"a": (mask, grid_at(side=4))}, ("background", "ignore"))
+    with pytest.raises(LabelError, match="'ignore', but that is also a class"):
+        FOOTPRINTS.write(clash, tmp_path / "out.gpkg", WriteOptions(), None)
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_a_broken_image_is_found_when_it_is_read(town: Path) -> None:
+    (town / "images" / "a.tif").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"a\.tif cannot be read"):
+        open_source(SourceConfig(path=str(town)))
+
+
+@pytest.mark.realdata
+def test_chips_of_a_town(realdata: Path) -> None:
+    """Tiles by their names, labels beside them; neighbours agree along their common edge."""
+    source = open_source(SourceConfig(path=str(realdata / "banepa-chips"), kind="footprints"))
+    assert len(source) == 48
+    labels = {scene.id: scene.label for scene in source}
+    assert all(isinstance(label, ShapesLabel) for label in labels.values())
+    assert sum(map(len, labels.values())) >= 1466
+    left = labels["OAM-386690-220241-19"].read().data[:, -1]
+    right = labels["OAM-386691-220241-19"].read().data[:, 0]
+    assert (left == right).mean() > 0.9

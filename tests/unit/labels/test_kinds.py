@@ -1,0 +1,255 @@
+"""Data of any kind is opened by one function: kinds, cards and misplaced options."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.io.masks import mask_sink
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.folders import CARD
+from rooftrace.labels.kinds import KINDS, check_write_options, open_source
+from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.testing import write_pairs
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kinds") / "pairs"
+    write_pairs(folder, range(4), shape_yx=(64, 72), gsd_m=0.4)
+    return folder
+
+
+def source(path: Path, labels: LabelConfig | None = None, **options: Any) -> SceneSet:
+    return open_source(SourceConfig(path=str(path), **options), labels)
+
+
+def save_pair(folder: Path, name: str, mask: np.ndarray) -> None:
+    for part, array in (("images", np.zeros((*mask.shape, 3), np.uint8)), ("masks", mask)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(folder / part / f"{name}.png")
+
+
+# Which kind.
+
+
+def test_an_option_of_another_kind_is_refused(pairs: Path) -> None:
+    for option, value in (("order", "row"), ("annotator", "a"), ("field", "f"), ("zoom", 19)):
+        with pytest.raises(ConfigError) as caught:
+            source(pairs, kind="folder", **{option: value})
+        assert f"The option {option} was given" in caught.value.message
+        assert "read as folder, which does not have it" in caught.value.message
+    with pytest.raises(ConfigError, match=r"no kind of data named 'foldr'\. Did you mean 'folder'"):
+        source(pairs, kind="foldr")
+    with pytest.raises(LayoutError, match="There is no data at"):
+        source(pairs / "absent")
+
+
+def test_writing_takes_the_options_of_the_kind() -> None:
+    check_write_options(KINDS["folder"], WriteOptions(images="copy"))
+    check_write_options(KINDS["rle"], WriteOptions(order="row"))
+    with pytest.raises(ConfigError, match="option zoom was given, but data written as folder"):
+        check_write_options(KINDS["folder"], WriteOptions(zoom=19))
+    with pytest.raises(ConfigError, match="cannot be written as images") as caught:
+        check_write_options(KINDS["images"], WriteOptions())
+    assert "folder" in caught.value.remedy
+
+
+def test_images_alone_are_unlabelled_and_a_part_of_them_can_be_chosen(pairs: Path) -> None:
+    found = source(pairs / "images", part="[1:3]", glob="*.tif")
+    assert (found.kind, len(found)) == ("images", 0)
+    assert [entry.id for entry in found.unlabelled] == ["synthetic_00001", "synthetic_00002"]
+    scenes = list(found.only_unlabelled())
+    assert [scene.label for scene in scenes] == [None, None]
+    (one,) = source(pairs / "images" / "synthetic_00001.tif").unlabelled
+    assert one.id == "synthetic_00001"
+    with pytest.raises(DataError, match=r"has no image that matches|holds no image that matches"):
+        source(pairs / "images", glob="*.jpg")
+    with pytest.raises(DataError, match=r"leaves none of the 4 scenes"):
+        source(pairs / "images", part="[9:]")
+
+
+# The card.
+
+
+def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
+    save_pair(tmp_path / "data", "a", np.array([[0, 2], [7, 7]], np.uint8))
+    save_pair(tmp_path / "data", "b", np.array([[2, 2]], np.uint8))
+    card = tmp_path / "data" / CARD
+    card.write_text(
+        'path = "."\ngsd_m = 0.5\npart = "[:1]"\n[labels]\nclasses = ["other", "house"]\n'
+        'building = "house"\nvalues = { house = 2, other = 0 }\nignore = [7]\n',
+        encoding="utf-8",
+    )
+    read = source(tmp_path / "data")
+    assert (read.name, read.ids, read.classes) == ("data", ("a",), ("other", "house"))
+    (scene,) = read
+    assert scene.gsd_m == 0.5
+    assert scene.label is not None
+    mask = scene.label.read()
+    np.testing.assert_array_equal(mask.valid, [[True, True], [False, False]])
+    np.testing.assert_array_equal(mask.data, [[0, 1], [0, 0]])
+
+    said = source(tmp_path / "data", gsd_m=0.2, part="[1:]", name="mine")
+    assert (said.name, said.ids, next(iter(said)).gsd_m) == ("mine", ("b",), 0.2)
+    labels = LabelConfig(classes=("other", "house"), building="house", values={"house": 7})
+    (other,) = open_source(SourceConfig(path=str(tmp_path / "data"), labels=labels))
+    assert other.label is not None
+    with pytest.raises(LabelError, match="values that are not classes"):
+        other.label.read()
+    # The classes of a run must be those of the card; how they are written may differ.
+    same = LabelConfig(classes=("other", "house"), building="house")
+    assert source(tmp_path / "data", same).classes == ("other", "house")
+    with pytest.raises(ConfigError, match=r"read with the classes \['other', 'house'\]"):
+        source(tmp_path / "data", LabelConfig())
+
+
+def test_a_card_elsewhere_names_data_relative_to_itself(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {
+        "images": [{"id": 1, "file_name": "synthetic_00000.tif", "height": 64, "width": 72}],
+        "annotations": [],
+        "categories": [],
+    }
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "c.json").write_text(json.dumps(raw), encoding="utf-8")
+    card = tmp_path / "labels" / "town.toml"
+    card.write_text(f'path = "c.json"\nimages = "{pairs / "images"}"\n', encoding="utf-8")
+    read = source(card)
+    assert (read.name, read.kind, read.ids) == ("town", "coco", ("synthetic_00000",))
+    # What is said on the command line is relative to where that is.
+    card.write_text('path = "c.json"\nimages = "absent"\n', encoding="utf-8")
+    monkeypatch.chdir(pairs)
+    assert len(source(card, images="images")) == 1
+    config = SourceConfig(path=str(card), images="images")
+    assert len(open_source(config, None, pairs)) == 1
+    with pytest.raises(LayoutError, match="absent"):
+        source(card)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path = 3", "path"),
+        ('path = "."\nlayuot = "a"', "unknown key 'layuot'. Did you mean 'layout'"),
+        ("path = [", "is not TOML"),
+        ('path = "../other"', "has its own rooftrace.toml"),
+        ('path = "."\nmin_built_up = 0.5', "min_built_up = 0.5 is above max_built_up = 0.1"),
+    ],
+)
+def test_a_card_that_cannot_be_followed(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / CARD).write_text('path = "."')
+    (tmp_path / "data" / CARD).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        source(tmp_path / "data", max_built_up=0.1)
+    assert CARD in caught.value.message
+    assert message in caught.value.message
+
+
+# What a folder is written as.
+
+
+class Stored:
+    """A label in memory."""
+
+    def __init__(self, data: np.ndarray, valid: np.ndarray, grid: GeoGrid) -> None:
+        self.data, self.valid, self.grid = data, valid, grid
+
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(self.grid.shape)
+        part = window.slices()
+        return Mask(self.data[part], self.valid[part], self.grid.crop(window))
+
+
+def in_memory(images: SceneSet, classes: int, draw: np.ndarray, valid: np.ndarray) -> SceneSet:
+    """The images of a set, all with one label."""
+
+    def open_scene(entry: SceneEntry) -> Scene:
+        scene = images.open_scene(entry)
+        return replace(scene, label=Stored(draw, valid, scene.image.grid))
+
+    names = ("background", "building", *(f"c{n}" for n in range(2, classes)))
+    return replace(images, classes=names, open_scene=open_scene)
+
+
+@pytest.mark.parametrize("georeferenced", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 256])
+@pytest.mark.parametrize("buildings", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_masks_with_unknown_pixels_are_read_again(
+    pairs: Path, tmp_path: Path, georeferenced: bool, classes: int, buildings: bool, known: bool
+) -> None:
+    if georeferenced:
+        images = source(pairs, part="[:1]")
+    else:
+        save_pair(tmp_path / "plain", "a", np.zeros((64, 72), np.uint8))
+        images = source(tmp_path / "plain", gsd_m=0.25)
+    draw = np.zeros((64, 72), np.uint8)
+    if buildings:
+        draw[3:9, 4:20] = 1
+        draw[30:] = classes - 1 if classes < 256 else 254
+    valid = np.ones((64, 72), np.bool_)
+    valid[:, 50:] = known
+    given = in_memory(images, classes, draw, valid)
+    write = KINDS["folder"].write
+    assert write is not None
+    out = tmp_path / "out"
+    assert write(given, out, WriteOptions(), None).scenes == 1
+    again = source(out)
+    assert again.classes == given.classes
+    (scene,) = again
+    assert scene.gsd_m == pytest.approx(0.4 if georeferenced else 0.25, rel=2e-3)
+    assert scene.label is not None
+    for window in (None, Window(40, 40, 20, 30)):
+        mask = scene.label.read(window)
+        part = (window or Window(0, 0, 64, 72)).slices()
+        np.testing.assert_array_equal(mask.valid, valid[part])
+        np.testing.assert_array_equal(mask.data, np.where(valid, draw, 0)[part])
+
+
+def test_a_class_of_the_index_that_means_unknown_cannot_be_written(
+    pairs: Path, tmp_path: Path
+) -> None:
+    draw = np.full((64, 72), 255, np.uint8)
+    given = in_memory(source(pairs, part="[:1]"), 256, draw, np.ones(draw.shape, np.bool_))
+    write = KINDS["folder"].write
+    assert write is not None
+    with pytest.raises(LabelError, match="uses the class index 255"):
+        write(given, tmp_path / "out", WriteOptions(), None)
+
+
+def test_predicted_masks_serve_as_labels_with_a_card(tmp_path: Path) -> None:
+    array = np.zeros((8, 9), np.uint8)
+    array[:, 5:] = 255
+    save_pair(tmp_path, "a", array)
+    with mask_sink(tmp_path / "masks" / "a.png", GeoGrid(array.shape)) as sink:
+        sink.write(Window.whole(array.shape), array)
+    (scene,) = source(tmp_path)
+    assert scene.label is not None
+    with pytest.raises(LabelError, match="nodata value 255") as caught:
+        scene.label.read()
+    assert "name the value under ignore" in caught.value.remedy
+    (tmp_path / CARD).write_text('path = "."\nlabels.ignore = [255]\n')
+    (scene,) = source(tmp_path)
+    assert scene.label is not None
+    np.testing.assert_array_equal(scene.label.read().valid, array == 0)
+
+
+def test_a_scene_id_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 4, "scene_id": "a\ud800"}
+    document = {"images": [image], "categories": [], "annotations": []}
+    (tmp_path / "coco.json").write_text(json.dumps(document))
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(LabelError, match="cannot be written as UTF-8"):
+        open_source(SourceConfig(path=str(tmp_path / "coco.json")))

@@ -1,0 +1,377 @@
+"""Masks are read as classes, or an error names the file and its invalid values."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pyproj import CRS
+
+from rooftrace.core.errors import DataError, LabelError
+from rooftrace.core.types import GeoGrid, LabelReader, Window
+from rooftrace.io.masks import mask_sink
+from rooftrace.labels.config import LabelConfig
+from rooftrace.labels.mask_values import LabelFile, LabelRule
+
+BINARY = LabelRule(("background", "building"))
+LAND = LabelRule(("other", "building", "road"))
+COLOURS = LabelRule(
+    ("other", "building", "road"),
+    palette=(((132, 41, 246), 0), ((60, 16, 152), 1), ((110, 193, 228), 2), ((0, 0, 9), 1)),
+    ignore=((155, 155, 155),),
+)
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8)
+
+
+@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 1)), st.sampled_from([1, 255]))
+def test_0_1_and_0_255_say_the_same(truth: np.ndarray, one: int) -> None:
+    classes, valid = BINARY.decode((truth * one)[None], "m")
+    np.testing.assert_array_equal(classes, truth)
+    assert classes.dtype == np.uint8
+    assert valid is None
+
+
+@given(
+    hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 2)), st.sampled_from(["u1", "i4", "f4"])
+)
+def test_indices_of_any_dtype(truth: np.ndarray, dtype: str) -> None:
+    classes, valid = LAND.decode(truth.astype(dtype)[None], "m")
+    np.testing.assert_array_equal(classes, truth)
+    assert classes.dtype == np.uint8
+    assert valid is None
+
+
+@given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 4)))
+def test_a_palette_undoes_its_colouring(drawn: np.ndarray) -> None:
+    assert COLOURS.palette is not None
+    table = np.array([colour for colour, _ in COLOURS.palette] + list(COLOURS.ignore), np.uint8)
+    meaning = np.array([index for _, index in COLOURS.palette] + [0])
+    classes, valid = COLOURS.decode(np.moveaxis(table[drawn], -1, 0), "m")
+    np.testing.assert_array_equal(classes, meaning[drawn])
+    if (drawn == 4).any():
+        assert valid is not None
+        np.testing.assert_array_equal(valid, drawn != 4)
+    else:
+        assert valid is None
+
+
+@given(hnp.arrays(np.uint8, (6, 6), elements=st.sampled_from([0, 128, 255])))
+def test_an_ignored_value_is_not_valid(drawn: np.ndarray) -> None:
+    rule = LabelRule(("background", "building"), ignore=(128,))
+    classes, valid = rule.decode(drawn[None], "m")
+    assert valid is not None
+    np.testing.assert_array_equal(valid, drawn != 128)
+    np.testing.assert_array_equal(classes[valid], drawn[valid] == 255)
+    assert classes.max() <= 1
+
+
+def test_grey_in_three_bands_is_one_band() -> None:
+    band = np.array([[0, 255], [255, 0]], np.uint8)
+    classes, _ = BINARY.decode(np.stack([band] * 3), "m")
+    np.testing.assert_array_equal(classes, band == 255)
+    coloured = np.stack([band, band, band.T[::-1]])
+    with pytest.raises(LabelError, match=r"The mask m\.png is coloured") as caught:
+        BINARY.decode(coloured, "m.png")
+    assert "palette" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "parts"),
+    [
+        (BINARY, [0, 2], ["1 values", "(2)", "0 and 1, or 0 and 255"]),
+        (BINARY, [0, 1, 255], ["1 values", "(255)"]),
+        (BINARY, [0, 7, 9, 255], ["3 values", "(7, 9, 255)"]),
+        (LAND, [0, 1, 2, 3], ["1 values", "(3)", "0 to 2", "other, building, road"]),
+        (LAND, [0, 255], ["(255)"]),
+        (BINARY, list(range(30)), ["28 values", "(2, 3, 4, 5, 6, 7…)"]),
+        (BINARY, [-1.0, 0.0], ["(-1.0)"]),
+        (BINARY, [0.0, 0.5, np.nan], ["2 values", "0.5", "nan"]),
+    ],
+)
+def test_values_that_are_no_classes_are_named(
+    rule: LabelRule, values: list[float], parts: list[str]
+) -> None:
+    with pytest.raises(LabelError) as caught:
+        rule.decode(np.array([[values]]), "folder/m.png")
+    for part in ["folder/m.png", *parts]:
+        assert part in caught.value.message
+
+
+def test_colours_that_are_not_in_the_palette_are_named_with_their_pixels() -> None:
+    data = np.zeros((3, 2, 3), np.uint8)
+    data[:, 0, 0] = 60, 16, 152
+    data[:, 1] = np.array([1, 2, 255])[:, None]
+    with pytest.raises(LabelError) as caught:
+        COLOURS.decode(data, "m.png")
+    for part in ("m.png", "2 colours", "#000000 (2 px)", "#0102FF (3 px)", "#3C1098 building"):
+        assert part in caught.value.message
+    with pytest.raises(LabelError, match="1 bands of uint8; a palette is given"):
+        COLOURS.decode(data[:1], "m.png")
+    with pytest.raises(LabelError, match="3 bands of uint16"):
+        COLOURS.decode(data.astype(np.uint16), "m.png")
+
+
+def save(path: Path, array: np.ndarray, **options: object) -> Path:
+    Image.fromarray(array).save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def label(path: Path, rule: LabelRule, shape: tuple[int, int]) -> LabelFile:
+    return LabelFile(path, rule, GeoGrid(shape), "image.tif")
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    square = np.zeros((40, 50), np.uint8)
+    square[10:31, 7:22] = 1
+    return square
+
+
+@given(st.integers(0, 39), st.integers(0, 49), st.integers(1, 40), st.integers(1, 50))
+def test_a_window_is_a_part_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, row: int, col: int, height: int, width: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "window.png"
+    if not path.exists():
+        save(path, np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (40, 50)))
+    file = label(path, BINARY, (40, 50))
+    window = Window(row, col, min(height, 40 - row), min(width, 50 - col))
+    part, whole = file.read(window), file.read()
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    assert part.valid.all()
+    assert part.grid == file.grid.crop(window)
+    assert isinstance(file, LabelReader)
+
+
+def test_a_palette_file_by_index_and_by_colour(tmp_path: Path, truth: np.ndarray) -> None:
+    image = Image.fromarray(truth, mode="L").convert("P")
+    image.putpalette([132, 41, 246, 60, 16, 152])
+    path = tmp_path / "m.png"
+    image.save(path)
+    for rule in (BINARY, COLOURS):
+        np.testing.assert_array_equal(label(path, rule, truth.shape).read().data, truth)
+
+
+def test_transparent_parts_of_a_mask_are_not_valid(tmp_path: Path, truth: np.ndarray) -> None:
+    alpha = np.full(truth.shape, 255, np.uint8)
+    alpha[:, 40:] = 0
+    mask = save(tmp_path / "m.png", np.dstack([truth * np.uint8(255), alpha]))
+    read = label(mask, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(read.valid, alpha > 0)
+    np.testing.assert_array_equal(read.data[read.valid], truth[read.valid])
+
+
+def test_a_mask_blurred_by_jpeg_is_refused(tmp_path: Path, truth: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    slanted = np.array(Image.fromarray(truth * np.uint8(255)).rotate(20))
+    path = save(tmp_path / "m.png", slanted, format="JPEG", quality=80)
+    values = np.unique(np.array(Image.open(path)))
+    assert len(values) > 4
+    rng.shuffle(values)
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, truth.shape).read()
+    assert str(path) in caught.value.message
+    assert "values that are not classes" in caught.value.message
+    assert "JPEG" in caught.value.remedy
+
+
+def test_a_size_that_differs_names_both_files_and_sizes(tmp_path: Path, truth: np.ndarray) -> None:
+    path = save(tmp_path / "m.png", truth)
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, (50, 40)).read(Window(0, 0, 10, 10))
+    for part in (str(path), "image.tif", "40 rows × 50 columns", "50 rows × 40 columns"):
+        assert part in caught.value.message
+
+
+@pytest.mark.parametrize("nodata", [0, 1])
+def test_a_class_that_the_mask_calls_nodata_is_refused(
+    tmp_path: Path, truth: np.ndarray, nodata: int
+) -> None:
+    # Left to itself it would take the whole background, or all buildings, out of the loss.
+    path = tmp_path / "m.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=nodata,
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
+    ) as out:  # fmt: skip
+        out.write(truth[None])
+    with pytest.raises(LabelError) as caught:
+        label(path, BINARY, truth.shape).read()
+    assert str(path) in caught.value.message
+    assert f"nodata value {nodata}" in caught.value.message
+    assert "unset" in caught.value.remedy
+
+
+def test_nodata_that_is_no_class_is_not_valid(tmp_path: Path, truth: np.ndarray) -> None:
+    path = tmp_path / "m.tif"
+    truth[:, 40:] = 99
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=40, width=50, dtype="uint8", nodata=99,
+        transform=rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), crs="EPSG:32633",
+    ) as out:  # fmt: skip
+        out.write(truth[None])
+    read = label(path, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(read.valid, truth != 99)
+    np.testing.assert_array_equal(read.data, truth == 1)
+
+
+def test_a_broken_mask_is_named(tmp_path: Path, truth: np.ndarray) -> None:
+    path = save(tmp_path / "m.png", np.random.default_rng(0).integers(0, 2, (400, 400), np.uint8))
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(DataError, match=r"m\.png cannot be read"):
+        label(path, BINARY, (400, 400)).read()
+
+
+# A file is read in the same way, also by window.
+
+UTM = {"transform": rasterio.Affine(0.5, 0, 5e5, 0, -0.5, 5e6), "crs": "EPSG:32633"}
+
+
+def geotiff(path: Path, array: np.ndarray, nodata: float | None = None) -> Path:
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=array.shape[0], width=array.shape[1],
+        dtype=array.dtype.name, nodata=nodata, **UTM,
+    ) as out:  # fmt: skip
+        out.write(array[None])
+    return path
+
+
+RULES = {
+    "binary": (BINARY, st.sampled_from([0, 1, 255])),
+    "ignored": (LabelRule(("a", "b"), ignore=(255, 7)), st.sampled_from([0, 1, 7, 255])),
+    "values": (
+        LabelRule(("a", "b", "c"), values=((300, 0), (40, 1), (41, 1), (9, 2)), ignore=(255,)),
+        st.sampled_from([9, 40, 41, 255]),
+    ),
+}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", RULES)
+@given(st.data())
+def test_a_window_is_read_or_refused_as_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    rule, values = RULES[name]
+    array = data.draw(hnp.arrays(np.uint8, (5, 6), elements=values))
+    nodata = data.draw(st.sampled_from([None, 255, 7]))
+    path = geotiff(tmp_path_factory.getbasetemp() / f"{name}.tif", array, nodata)
+    row, col = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 5))
+    window = Window(row, col, 5 - row, data.draw(st.integers(1, 6 - col)))
+    file = label(path, rule, (5, 6))
+    try:
+        whole = file.read()
+    except LabelError:
+        # What is strange may lie outside of the window; what is there is not read otherwise.
+        with suppress(LabelError):
+            part = label(path, rule, (5, 6)).read(window)
+            values_there = array[window.slices()]
+            assert not (part.valid & (values_there == 255)).any() or not (array == 1).any()
+        return
+    part = label(path, rule, (5, 6)).read(window)
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
+
+
+def test_a_window_without_buildings_knows_that_255_means_unknown(tmp_path: Path) -> None:
+    array = np.zeros((2000, 8), np.uint8)
+    array[3], array[1990:] = 255, 1
+    window = Window(0, 0, 10, 8)
+    tagged = label(geotiff(tmp_path / "tagged.tif", array, 255), BINARY, array.shape).read(window)
+    np.testing.assert_array_equal(tagged.valid, array[:10] != 255)
+    assert not tagged.data.any()
+    with pytest.raises(LabelError, match=r"values that are not classes \(255\)"):
+        label(geotiff(tmp_path / "plain.tif", array), BINARY, array.shape).read(window)
+
+
+@pytest.mark.parametrize("georeferenced", [False, True])
+@pytest.mark.parametrize("classes", [2, 3, 256])
+@pytest.mark.parametrize("holds_one", [False, True])
+def test_masks_that_rooftrace_writes_are_labels(
+    tmp_path: Path, georeferenced: bool, classes: int, holds_one: bool
+) -> None:
+    array = np.zeros((6, 8), np.uint8)
+    array[2:4], array[0, :3] = int(holds_one), 255
+    grid = (
+        GeoGrid((6, 8), UTM["transform"], CRS.from_epsg(32633))
+        if georeferenced
+        else GeoGrid((6, 8))
+    )
+    path = tmp_path / f"m{'.tif' if georeferenced else '.png'}"
+    with mask_sink(path, grid) as sink:
+        sink.write(Window(0, 0, 6, 8), array)
+    names = tuple(f"c{n}" for n in range(classes))
+    for ignore in ((), (255,)):
+        file = label(path, LabelRule(names, ignore=ignore), (6, 8))
+        if not ignore and (classes == 256 or (classes == 2 and not holds_one)):
+            # Here 255 may be a class, and nothing says that it is not.
+            with pytest.raises(LabelError, match="nodata value 255, which is a class"):
+                file.read()
+            continue
+        mask = file.read()
+        np.testing.assert_array_equal(mask.valid, array != 255)
+        np.testing.assert_array_equal(mask.data, np.where(mask.valid, array, 0))
+
+
+# What files hold.
+
+
+def test_values_are_merged_moved_and_left_out(tmp_path: Path) -> None:
+    rule = LabelConfig(
+        classes=("other", "building", "road"),
+        values={"building": (10, 300), "road": 2, "other": (0, 65535)},
+        ignore=(77,),
+    ).rule()
+    array = np.array([[10, 300, 2], [0, 65535, 77]], np.uint16)
+    mask = label(geotiff(tmp_path / "m.tif", array), rule, (2, 3)).read()
+    np.testing.assert_array_equal(mask.data, [[1, 1, 2], [0, 0, 0]])
+    np.testing.assert_array_equal(mask.valid, array != 77)
+    array[0, 0] = 11
+    with pytest.raises(LabelError, match=r"\(11\).*expected 10, 300, 2, 0, 65535"):
+        label(geotiff(tmp_path / "m.tif", array), rule, (2, 3)).read()
+
+
+def test_nodata_where_no_class_is_0_and_where_values_do_not_fit(tmp_path: Path) -> None:
+    rule = LabelRule(("a", "b"), values=((300, 0), (20, 1)))
+    array = np.array([[20, 99], [99, 20]], np.uint8)
+    mask = label(geotiff(tmp_path / "m.tif", array, 99), rule, (2, 2)).read()
+    np.testing.assert_array_equal(mask.valid, array == 20)
+    np.testing.assert_array_equal(mask.data, array == 20)
+
+
+def test_all_256_classes_of_a_palette_by_index(tmp_path: Path) -> None:
+    array = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(array, mode="L").convert("P")
+    image.putpalette(np.random.default_rng(0).integers(0, 255, 768).tolist())
+    image.save(tmp_path / "m.png")
+    rule = LabelRule(tuple(f"c{n}" for n in range(256)))
+    np.testing.assert_array_equal(label(tmp_path / "m.png", rule, (16, 16)).read().data, array)
+
+
+def test_a_transparent_background_is_refused_and_not_left_out(
+    tmp_path: Path, truth: np.ndarray
+) -> None:
+    image = Image.fromarray(truth, mode="L").convert("P")
+    image.save(tmp_path / "m.png", transparency=0)
+    with pytest.raises(LabelError, match="nodata value 0, which is a class") as caught:
+        label(tmp_path / "m.png", BINARY, truth.shape).read()
+    assert "save a PNG without transparency" in caught.value.remedy
+
+
+@pytest.mark.parametrize("mode", ["1", "L;2"])
+def test_masks_of_few_bits(tmp_path: Path, truth: np.ndarray, mode: str) -> None:
+    path = tmp_path / "m.png"
+    if mode == "1":
+        Image.fromarray(truth.astype(bool)).save(path)
+    else:
+        image = Image.fromarray(truth, mode="L").convert("P")
+        image.save(path, bits=2)
+    mask = label(path, BINARY, truth.shape).read()
+    np.testing.assert_array_equal(mask.data, truth)
+    assert mask.valid.all()

@@ -1,0 +1,214 @@
+"""A folder is read in the only way that fits; otherwise an error names the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rooftrace.core.errors import LayoutError
+from rooftrace.labels.folders import find_pairs, select
+from rooftrace.labels.source import SceneEntry
+
+
+def put(root: Path, *names: str, kind: str | None = None) -> None:
+    """Write small images under these names; the suffix gives the format, unless `kind` does."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(path, format=kind)
+
+
+def shown(root: Path, **options: object) -> list[tuple[str, str, str, str]]:
+    """Return (id, group, image, mask) of each pair, with paths below the root."""
+    found = find_pairs(root, **options)  # type: ignore[arg-type]
+    return [
+        (p.id, p.group, *(path.relative_to(root).as_posix() for path in (p.image, p.key) if path))
+        for p in found.pairs
+    ]  # type: ignore[misc]
+
+
+def test_side_by_side(tmp_path: Path) -> None:
+    put(tmp_path, "images/b.png", "images/a.tif", "masks/a.png", "masks/b.png")
+    assert shown(tmp_path) == [
+        ("a", "", "images/a.tif", "masks/a.png"),
+        ("b", "", "images/b.png", "masks/b.png"),
+    ]
+
+
+def test_groups(tmp_path: Path) -> None:
+    put(tmp_path, "Tile 2/images/a.png", "Tile 2/masks/a.png")
+    put(tmp_path, "Tile 1/images/a.jpg", "Tile 1/masks/a.png")
+    (tmp_path / "classes.json").write_text("{}")
+    assert shown(tmp_path) == [
+        ("Tile 1/a", "Tile 1", "Tile 1/images/a.jpg", "Tile 1/masks/a.png"),
+        ("Tile 2/a", "Tile 2", "Tile 2/images/a.png", "Tile 2/masks/a.png"),
+    ]
+
+
+def test_numbered_with_an_unlabelled_test_folder(tmp_path: Path) -> None:
+    put(tmp_path, "train/images/img_7.tif", "train/images/img_12.tif")
+    put(tmp_path, "train/masks/mask_7.tif", "train/masks/mask_12.tif")
+    put(tmp_path, "test/x2.tif", "test/x1.tif")
+    found = find_pairs(tmp_path)
+    assert [(p.id, p.image.name, p.key and p.key.name) for p in found.pairs] == [
+        ("12", "img_12.tif", "mask_12.tif"),
+        ("7", "img_7.tif", "mask_7.tif"),
+    ]
+    assert [(p.id, p.key, p.group) for p in found.unlabelled] == [
+        ("x1", None, "test"),
+        ("x2", None, "test"),
+    ]
+
+
+def test_suffixed(tmp_path: Path) -> None:
+    put(tmp_path, "images/images/a.tif", "label/label/a_label.tif")
+    assert shown(tmp_path) == [("a", "", "images/images/a.tif", "label/label/a_label.tif")]
+
+
+def test_explicit_pattern_reaches_over_folders(tmp_path: Path) -> None:
+    put(tmp_path, "a/x.jpg", "a/deep/y.jpg", "a/z.png", "b/x_gt.png", "b/deep/y_gt.png")
+    assert shown(tmp_path, layout="a/{id}.jpg=b/{id}_gt.png") == [
+        ("deep/y", "deep", "a/deep/y.jpg", "b/deep/y_gt.png"),
+        ("x", "", "a/x.jpg", "b/x_gt.png"),
+    ]
+    assert shown(tmp_path, layout="a/{id}.jpg=b/{id}_gt.png", glob=["y*"]) == [
+        ("deep/y", "deep", "a/deep/y.jpg", "b/deep/y_gt.png")
+    ]
+
+
+def test_an_explicit_pattern_is_no_regular_expression(tmp_path: Path) -> None:
+    put(tmp_path, "a+(1)/x.png", "aa1/y.png", "m/x.png", "m/y.png")
+    assert [row[0] for row in shown(tmp_path, layout="a+(1)/{id}.png=m/{id}.png")] == ["x"]
+
+
+def test_an_explicit_pattern_settles_what_looking_cannot(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", "images/images/b.png", "label/label/b_label.png")
+    with pytest.raises(LayoutError) as caught:
+        find_pairs(tmp_path)
+    assert "2 ways" in caught.value.message
+    assert "images/NAME.ext + masks/NAME.ext (1 pairs)" in caught.value.message
+    assert "label/label/NAME_label.ext (1 pairs)" in caught.value.message
+    assert "--layout" in caught.value.remedy
+    layout = "images/images/{id}.png=label/label/{id}_label.png"
+    assert [row[0] for row in shown(tmp_path, layout=layout)] == ["b"]
+
+
+def test_names_with_spaces_dots_and_other_scripts(tmp_path: Path) -> None:
+    names = ["Dar es Salaam 1", "北京.v2", "ñandú", "a=b", "[x]"]
+    for name in names:
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.tif")
+    assert [row[0] for row in shown(tmp_path)] == sorted(names)
+
+
+def test_content_counts_not_the_ending(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", kind="JPEG")
+    put(tmp_path, "masks/a.tif", kind="PNG")
+    (tmp_path / "images/Thumbs.db").write_bytes(b"not an image")
+    (tmp_path / "images/notes").write_text("not an image")
+    assert [row[0] for row in shown(tmp_path)] == ["a"]
+
+
+def test_overviews_beside_an_image_are_part_of_it(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.tif", "masks/a.tif")
+    for side in ("images/a.tif.ovr", "images/a.tif.msk", "masks/a.tif.ovr"):
+        put(tmp_path, side, kind="TIFF")
+    assert [row[0] for row in shown(tmp_path)] == ["a"]
+
+
+def test_glob_is_on_the_image_alone(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{d}/a-{z}.png" for d in ("images", "masks") for z in (19, 20, 21)))
+    put(tmp_path, "images/b-19.png")  # without a mask, and not asked for
+    assert [row[0] for row in shown(tmp_path, glob=["*-20.png", "*-21.png"])] == ["a-20", "a-21"]
+    with pytest.raises(LayoutError, match="that match"):
+        find_pairs(tmp_path, glob=["*.jpg"])
+
+
+def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
+    with pytest.raises(LayoutError) as caught:
+        find_pairs(tmp_path)
+    assert str(tmp_path / "images/b.png") in caught.value.message
+    assert str(tmp_path / "masks/b") in caught.value.message
+    with pytest.raises(LayoutError, match=r"b\.png has no mask"):
+        find_pairs(tmp_path, layout="images/{id}.png=masks/{id}.png")
+
+
+def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", "masks/b.png")
+    with pytest.raises(LayoutError, match=r"masks/b\.png has no image"):
+        find_pairs(tmp_path)
+
+
+def test_an_image_that_is_not_numbered_among_numbered_ones_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "train/images/img_1.tif", "train/images/other.tif", "train/masks/mask_1.tif")
+    with pytest.raises(LayoutError, match=r"other\.tif has no mask"):
+        find_pairs(tmp_path)
+
+
+def test_a_group_without_masks_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    put(tmp_path, "p/images/a.png", "p/masks/a.png", "q/images/b.png", "r/images/c.png")
+    (tmp_path / "q/masks").mkdir()
+    with pytest.raises(LayoutError, match=r"q/images/b\.png has no mask"):
+        find_pairs(tmp_path)
+    (tmp_path / "q/masks").rmdir()
+    found = find_pairs(tmp_path)
+    assert [p.id for p in found.pairs] == ["p/a"]
+    assert [(p.id, p.group) for p in found.unlabelled] == [("q/b", "q"), ("r/c", "r")]
+
+
+@pytest.mark.parametrize("part", ["images", "masks"])
+def test_two_files_of_one_name_are_named(tmp_path: Path, part: str) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", f"{part}/a.tif")
+    with pytest.raises(LayoutError) as caught:
+        find_pairs(tmp_path)
+    assert str(tmp_path / part / "a.png") in caught.value.message
+    assert str(tmp_path / part / "a.tif") in caught.value.message
+
+
+def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="it contains nothing"):
+        find_pairs(tmp_path)
+    put(tmp_path, "loose.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(LayoutError) as caught:
+        find_pairs(tmp_path)
+    assert "loose.png" in caught.value.message
+    assert "including 1 image" in caught.value.message
+    with pytest.raises(LayoutError, match="There is no folder"):
+        find_pairs(tmp_path / "absent")
+    with pytest.raises(LayoutError, match="There is no folder"):
+        find_pairs(tmp_path / "loose.png")
+
+
+@pytest.mark.parametrize("layout", ["a/{id}.png", "a=b", "{id}=b", "a={id}", "{id}{id}=b{id}", ""])
+def test_a_layout_that_is_none_is_repeated(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(LayoutError, match="is not IMAGE=MASK") as caught:
+        find_pairs(tmp_path, layout=layout)
+    assert repr(layout) in caught.value.message
+
+
+def test_a_layout_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"matches 'a/\{id\}\.png'"):
+        find_pairs(tmp_path, layout="a/{id}.png=b/{id}.png")
+
+
+PAIRS = tuple(SceneEntry(f"{n:02d}", Path(f"{n}.png")) for n in range(12))
+EDGE = st.none() | st.integers(-15, 15)
+
+
+@given(EDGE, EDGE)
+def test_a_part_is_a_slice_of_the_sorted_names(start: int | None, stop: int | None) -> None:
+    text = f"[{'' if start is None else start} : {'' if stop is None else stop}]"
+    assert select(PAIRS, text) == PAIRS[start:stop]
+    assert select(PAIRS, None) == PAIRS
+
+
+@pytest.mark.parametrize("part", ["", "3", "[3]", "[1:2:3]", "1:2", "[a:b]", "[-:]", "[:-]"])
+def test_what_is_no_slice_is_refused(part: str) -> None:
+    with pytest.raises(LayoutError, match="is not a slice"):
+        select(PAIRS, part)

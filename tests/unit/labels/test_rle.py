@@ -1,0 +1,393 @@
+"""Tables of run lengths as data: images, order of runs, several rows, writing."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
+from rooftrace.core.types import Window
+from rooftrace.labels.config import LabelConfig, SourceConfig
+from rooftrace.labels.kinds import KINDS, open_source
+from rooftrace.labels.rle.codec import Order, encode_runs, parse_runs
+from rooftrace.labels.rle.order import judge_order
+from rooftrace.labels.rle.source import RunsLabel
+from rooftrace.labels.source import SceneSet, WriteOptions
+from rooftrace.testing import write_pairs
+
+ROW, COLUMN = "img_id,img_path,mask_rle", "ImageId,EncodedPixels"
+GREY = np.full((8, 10, 3), 90, dtype=np.uint8)
+
+
+def write_table(folder: Path, header: str, rows: Sequence[str], name: str = "t.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def write_image(path: Path, pixels: np.ndarray = GREY) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def read(path: Path, **given: object) -> SceneSet:
+    return open_source(SourceConfig.model_validate({"path": str(path), **given}))
+
+
+def masks_of(source: SceneSet) -> dict[str, np.ndarray]:
+    return {scene.id: scene.label.read().data for scene in source if scene.label}
+
+
+@pytest.fixture(autouse=True)
+def _pictures_go_to_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[int, int], int], SceneSet]:
+    """Return a folder of generated scenes and masks of one size, made once for each size."""
+    made: dict[tuple[int, int], SceneSet] = {}
+
+    def make(shape_yx: tuple[int, int], count: int) -> SceneSet:
+        if shape_yx not in made:
+            folder = tmp_path_factory.mktemp("town")
+            write_pairs(folder, range(count), shape_yx=shape_yx, gsd_m=0.3)
+            made[shape_yx] = read(folder)
+        return made[shape_yx]
+
+    return make
+
+
+def tabled(source: SceneSet, folder: Path, order: Order, header: str = "name,path,rle") -> Path:
+    """Return the table of a set, under column names that do not imply an order."""
+    columns = tuple(header.split(","))
+    out = folder / "t.csv"
+    KINDS["rle"].write(source, out, WriteOptions(order=order, columns=columns), None)
+    return out
+
+
+def order_of(source: SceneSet) -> str:
+    """Return the order in which a set reads its runs."""
+    label = next(iter(source)).label
+    assert isinstance(label, RunsLabel)
+    return label.order
+
+
+class TestImages:
+    def test_by_path_from_the_tables_folder(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "img/a b.png")
+        write_image(tmp_path / "img/ü.png")
+        path = write_table(tmp_path, ROW, ["ü.png,img\\ü.png,1 3", "a b,./img/a b.png,-1"])
+        source = read(path)
+        assert source.ids == ("a b", "ü")
+        assert [scene.label.read().data.sum() for scene in source] == [0, 3]
+
+    def test_paths_alone_are_ids_without_what_leads_there(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "img/a.png")
+        path = write_table(tmp_path / "tables", "file,rle", ["../img\\a.png,1 3"])
+        assert read(path, order="row").ids == ("img/a",)
+
+    def test_by_path_or_name_from_a_folder_that_is_said(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "elsewhere/a.png")
+        write_image(tmp_path / "elsewhere/train/b.png")
+        path = write_table(tmp_path / "t", ROW, ["a,x/a.png,1 3", "b,train/b.png,1 1"])
+        source = read(path, images=str(tmp_path / "elsewhere"))
+        assert [entry.image.name for entry in source.entries] == ["a.png", "b.png"]
+        with pytest.raises(LayoutError, match="is not a folder"):
+            read(path, images=str(tmp_path / "nowhere"))
+
+    @pytest.mark.parametrize("name", ["a", "a.png", "img/a", "deep/img/a.png"])
+    def test_by_name_in_folders_beside_the_table(self, tmp_path: Path, name: str) -> None:
+        write_image(tmp_path / "deep/img/a.png")
+        path = write_table(tmp_path, COLUMN, [f"{name},1 3"])
+        assert read(path).ids == (name.removesuffix(".png"),)
+
+    def test_a_missing_image_names_row_and_path(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        path = write_table(tmp_path, ROW, ["a,a.png,1 3", "b,img/b.png,-1", "c,c.png,-1"])
+        with pytest.raises(DataError, match="row 3: there is no image") as caught:
+            read(path)
+        assert str(tmp_path / "img/b.png") in caught.value.message
+        assert "(2 of 3 rows have none)" in caught.value.message
+        path = write_table(tmp_path, COLUMN, ["a,1 3", "q,-1"])
+        with pytest.raises(DataError, match=r"row 3: there is no image .*q with the suffix of an"):
+            read(path)
+
+    def test_a_name_that_no_file_can_have_is_missing(self, tmp_path: Path) -> None:
+        path = write_table(tmp_path, ROW, [f"a,{'x' * 5000},-1"])
+        with pytest.raises(DataError, match="row 2: there is no image"):
+            read(path)
+
+    def test_two_images_of_a_name_are_not_guessed_between(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "one/a.png")
+        write_image(tmp_path / "two/a.png")
+        path = write_table(tmp_path, COLUMN, ["a,1 3"])
+        with pytest.raises(LayoutError, match=r"2 images are called 'a': .*one.*two"):
+            read(path)
+        assert len(read(path, images=str(tmp_path / "two"))) == 1
+
+    def test_one_id_is_one_image(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        write_image(tmp_path / "b.png")
+        path = write_table(tmp_path, ROW, ["a,a.png,1 3", "a,b.png,5 1"])
+        with pytest.raises(LayoutError, match=r"row 3: the image 'a' is .*b\.png, but .*a\.png"):
+            read(path)
+        path = write_table(tmp_path, ROW, ["a,a.png,1 3", "a.png,a.png,5 1"])
+        with pytest.raises(LayoutError, match=r"both 'a' and 'a\.png'"):
+            read(path)
+
+    def test_ids_keep_endings_where_two_would_be_one(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        write_image(tmp_path / "a.bmp")
+        path = write_table(tmp_path, ROW, ["a.png,a.png,1 3", "a.bmp,a.bmp,5 1"])
+        assert read(path).ids == ("a.bmp", "a.png")
+
+    def test_many_rows_open_only_a_few_images(self, tmp_path: Path) -> None:
+        (tmp_path / "img").mkdir()
+        for number in range(500):
+            (tmp_path / f"img/{number}.png").write_bytes(b"")
+        # None of these can be opened: examining them skips them, and reading them is an error.
+        path = write_table(tmp_path, ROW, [f"{n},img/{n}.png,1 3" for n in range(500)])
+        source = read(path)
+        assert len(source) == 500
+        with pytest.raises(DataError, match="cannot be read as an image"):
+            next(iter(source)).label.read()
+
+
+class TestMasks:
+    def test_rows_of_an_image_add_up(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        path = write_table(tmp_path, COLUMN, ["a,1 3", "a,-1", "a,3 2"])
+        (scene,) = read(path)
+        assert np.flatnonzero(scene.label.read().data.ravel("F")).tolist() == [0, 1, 2, 3]
+        window = Window(1, 0, 3, 2)
+        assert np.array_equal(
+            scene.label.read(window).data, scene.label.read().data[window.slices()]
+        )
+
+    def test_an_error_names_table_row_and_column(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        path = write_table(tmp_path, COLUMN, ["a,1 3", "a,80 2"])
+        (scene,) = read(path)
+        with pytest.raises(LabelError) as caught:
+            scene.label.read()
+        assert caught.value.message.startswith(f"{path}, row 3, column 'EncodedPixels': run 1")
+
+    def test_the_building_class_is_drawn(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        path = write_table(tmp_path, COLUMN, ["a,1 3"])
+        labels = LabelConfig(classes=("background", "road", "house"), building="house")
+        (scene,) = open_source(SourceConfig(path=str(path)), labels)
+        assert np.unique(scene.label.read().data).tolist() == [0, 2]
+
+    def test_a_set_can_be_pickled(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        source = read(write_table(tmp_path, COLUMN, ["a,1 3"]))
+        again = pickle.loads(pickle.dumps(source))
+        assert masks_of(again)["a"].sum() == 3
+
+
+class TestOrder:
+    @pytest.mark.parametrize("shape_yx", [(160, 224), (224, 160)])
+    @pytest.mark.parametrize("order", ["row", "column"])
+    def test_runs_prove_it_where_images_are_not_square(
+        self, town, tmp_path: Path, shape_yx: tuple[int, int], order: Order
+    ) -> None:
+        source = town(shape_yx, 4)
+        read_again = read(tabled(source, tmp_path, order))
+        assert order_of(read_again) == order
+        assert "are compact" in read_again.notes[0]
+        assert all(
+            np.array_equal(mask, again)
+            for mask, again in zip(masks_of(source).values(), masks_of(read_again).values())
+        )
+
+    @pytest.mark.campaign
+    @pytest.mark.parametrize("order", ["row", "column"])
+    def test_images_prove_it_where_they_are_square(
+        self, town, tmp_path: Path, order: Order
+    ) -> None:
+        read_again = read(tabled(town((96, 96), 32), tmp_path, order))
+        assert order_of(read_again) == order
+        assert "fit their images better" in read_again.notes[0]
+
+    @pytest.mark.campaign
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3])
+    @pytest.mark.parametrize("order", ["row", "column"])
+    def test_turned_masks_never_prove_the_wrong_order(self, town, turns: int, order: Order) -> None:
+        # Without their own image the masks of square images have nothing to say; of the others
+        # the shape still does.
+        for shape_yx, proven in (((96, 96), None), ((160, 224), order)):
+            scenes = list(town(shape_yx, 32 if proven is None else 4))
+            others = [np.rot90(scene.label.read().data, turns) for scene in scenes]
+            others = [m if m.shape == shape_yx else m.T for m in [*others[1:], others[0]]]
+            evidence = judge_order(
+                (scene, parse_runs(encode_runs(mask, order), shape_yx, where="here"))
+                for scene, mask in zip(scenes, others)
+            )
+            assert evidence.proven == proven
+
+    @pytest.mark.parametrize("header", [ROW, COLUMN])
+    def test_what_the_data_does_not_say_is_taken_from_the_columns(
+        self, tmp_path: Path, header: str
+    ) -> None:
+        write_image(tmp_path / "a.png")
+        row = "a,a.png,1 3" if header == ROW else "a,1 3"
+        source = read(write_table(tmp_path, header, [row]))
+        assert order_of(source) == ("row" if header == ROW else "column")
+        assert "are assumed to go" in source.notes[0]
+        assert "does not prove it" in source.notes[0]
+
+    @pytest.mark.parametrize("order", ["row", "column"])
+    def test_proof_outweighs_the_columns(self, town, tmp_path: Path, order: Order) -> None:
+        header = COLUMN if order == "row" else ROW
+        # Read by path in both: the images lie elsewhere.
+        header = header if "path" in header else "ImageId,img_path,EncodedPixels"
+        source = read(tabled(town((160, 224), 4), tmp_path, order, header))
+        assert order_of(source) == order
+        assert "In tables with these columns they usually go" in source.notes[0]
+
+    @pytest.mark.campaign
+    def test_doubt_is_an_error(self, town, tmp_path: Path) -> None:
+        # Ten square images are too few for proof, and enough to doubt what the columns say.
+        few = town((96, 96), 32)
+        few = replace(few, entries=few.entries[:12])
+        path = tabled(few, tmp_path, "column", ROW)
+        with pytest.raises(LabelError, match="are expected to go along rows, although the outl"):
+            read(path)
+        assert read(path, order="column").notes == ()
+
+    def test_pictures_are_shown_where_nothing_says_it(self, tmp_path: Path) -> None:
+        square = np.full((40, 40, 3), 90, dtype=np.uint8)
+        for name in "abcdef":
+            write_image(tmp_path / f"{name}.png", square)
+        rows = [f"{name},{name}.png,10 {5 + n}" for n, name in enumerate("abcdef")]
+        path = write_table(tmp_path, "name,path,rle", rows)
+        with pytest.raises(LabelError, match="may go either way") as caught:
+            read(path)
+        shown = [
+            np.asarray(Image.open(word.rstrip(".;"))).astype(int)
+            for word in caught.value.message.split()
+            if word.rstrip(".;").endswith(".png")
+        ]
+        assert len(shown) == 2
+        assert shown[0].shape == shown[1].shape == (512, 4 * 520, 3)
+        magenta = [(picture == (255, 0, 255)).all(axis=-1)[:, :512] for picture in shown]
+        assert magenta[0].any()
+        # One is the other's transpose, up to the outline's own pixels.
+        assert np.count_nonzero(magenta[0] ^ magenta[1].T) < 0.1 * magenta[0].sum()
+        assert order_of(read(path, order="row")) == "row"
+
+    def test_symmetric_masks_prove_nothing(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        blob = np.zeros((40, 40), dtype=np.uint8)
+        blob[10:30, 10:30] = 1
+        rows = []
+        for number in range(30):
+            write_image(tmp_path / f"{number}.png", rng.integers(0, 255, (40, 40, 3), np.uint8))
+            rows.append(f"{number},{number}.png,{encode_runs(blob, 'row')}")
+        with pytest.raises(LabelError, match="no mask gives evidence"):
+            read(write_table(tmp_path, "name,path,rle", rows))
+
+    def test_a_table_that_contradicts_itself_is_not_read(self, town, tmp_path: Path) -> None:
+        source = town((160, 224), 4)
+        lines = []
+        for order, half in (("row", slice(0, 2)), ("column", slice(2, 4))):
+            part = replace(source, entries=source.entries[half])
+            lines += tabled(part, tmp_path, order).read_text().split("\n")[1:-1]
+        with pytest.raises(LabelError, match="may go either way"):
+            read(write_table(tmp_path, "name,path,rle", [line.strip() for line in lines]))
+
+    def test_an_empty_table_needs_no_order(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        source = read(write_table(tmp_path, "name,path,rle", ["a,a.png,-1"]))
+        assert source.notes == (f"All 1 masks of {tmp_path / 't.csv'} are empty.",)
+        assert not masks_of(source)["a"].any()
+
+
+class TestKind:
+    def test_a_folder_with_one_table_is_read(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "img/a.png")
+        write_table(tmp_path, COLUMN, ["a,1 3"])
+        (tmp_path / "test.csv").write_text("img_id,img_path\n")
+        assert read(tmp_path).kind == "rle"
+        write_table(tmp_path, COLUMN, ["a,-1"], "sample.csv")
+        with pytest.raises(LayoutError, match=r"found sample\.csv, t\.csv"):
+            read(tmp_path)
+
+    def test_unused_columns_are_listed(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.png")
+        source = read(write_table(tmp_path, "id,width,rle", ["a,10,-1"]), order="row")
+        assert f"{tmp_path / 't.csv'}: unused columns: width." in source.notes
+
+    @pytest.mark.parametrize("images", ["refer", "copy"])
+    @pytest.mark.parametrize("header", [ROW, COLUMN])
+    def test_what_is_written_is_read_again(
+        self, town, tmp_path: Path, images: str, header: str
+    ) -> None:
+        source = town((160, 224), 4)
+        out = tmp_path / "out/t.csv"
+        options = WriteOptions(images=images, columns=tuple(header.split(",")))
+        seen: list[tuple[int, int]] = []
+        written = KINDS["rle"].write(source, out, options, lambda *done: seen.append(done))
+        assert (written.path, written.scenes, seen[-1]) == (out, 4, (4, 4))
+        elsewhere = {}
+        if images == "refer" and header == COLUMN:
+            assert any("has no paths" in note for note in written.notes)
+            elsewhere = {"images": str(source.entries[0].image.parent)}
+        again = read(out, **elsewhere)
+        assert again.ids == source.ids
+        for before, after in zip(source, again):
+            assert np.array_equal(before.image.read().data, after.image.read().data)
+            assert np.array_equal(before.label.read().data, after.label.read().data)
+
+    def test_losses_of_the_format_are_noted(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "in/images/a.png")
+        mask = np.zeros((8, 10), dtype=np.uint8)
+        mask[:2], mask[2:4], mask[4:6] = 1, 2, 9
+        write_image(tmp_path / "in/masks/a.png", mask)
+        source = read(
+            tmp_path / "in", gsd_m=0.5, nodata=7.0,
+            labels={"classes": ["none", "road", "house"], "building": "house", "ignore": [9]},
+        )  # fmt: skip
+        written = KINDS["rle"].write(source, tmp_path / "t.csv", WriteOptions(order="column"), None)
+        assert "a,in/images/a.png,3 2 11 2" in (tmp_path / "t.csv").read_text()
+        notes = " ".join(written.notes)
+        for part in (
+            "1 masks have unknown pixels", "(0.5) must be given again", "nodata rule of the images",
+            "order = column", "Only the class house is written",
+        ):  # fmt: skip
+            assert part in notes
+
+    def test_what_cannot_be_written_is_refused(self, town, tmp_path: Path) -> None:
+        write = KINDS["rle"].write
+        source = town((160, 224), 4)
+        with pytest.raises(ConfigError, match=r"does not end in \.csv"):
+            write(source, tmp_path / "out", WriteOptions(), None)
+        with pytest.raises(ConfigError, match="There is nothing to write into the columns score"):
+            write(source, tmp_path / "t.csv", WriteOptions(columns=("id", "rle", "score")), None)
+        with pytest.raises(ConfigError, match="The table to write has the columns 'id', 'score'"):
+            write(source, tmp_path / "t.csv", WriteOptions(columns=("id", "score")), None)
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize("place", ["rotterdam", "oam/kampala", "vegas"])
+def test_real_towns_prove_their_order(
+    realdata: Path, tmp_path: Path, place: str, order: Order
+) -> None:
+    source = read(realdata / place, kind="folder")
+    source = replace(source, entries=source.entries[::2])
+    read_again = read(tabled(source, tmp_path, order))
+    assert order_of(read_again) == order
+    assert len(read_again.notes) == 1

@@ -1,0 +1,145 @@
+"""Tables of run lengths are written back to the byte, and errors name the row."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import LabelError
+from rooftrace.labels.rle.codec import encode_runs
+from rooftrace.labels.rle.table import CsvStyle, RleTable, TableColumns, TableRow, is_table
+
+SIDE = 224
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["validation.csv", "validation_sample.csv"])
+def test_a_contests_table_is_the_same_bytes_after_decoding_each_mask(
+    realdata: Path, tmp_path: Path, name: str
+) -> None:
+    source = realdata / "contest-csv" / name
+    table = RleTable.read(source)
+    masks = [table.mask(row, (SIDE, SIDE), "row") for row in table.rows]
+    assert len(masks) == 100
+    assert sum(mask.any() for mask in masks) == (85 if name == "validation.csv" else 0)
+    table.write(tmp_path / name, (encode_runs(mask, "row") for mask in masks))
+    assert (tmp_path / name).read_bytes() == source.read_bytes()
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_a_contests_sample_is_the_same_bytes(realdata: Path, tmp_path: Path) -> None:
+    source = realdata / "contest-csv" / "sample_submission.csv"
+    table = RleTable.read(source)
+    assert len(table.rows) == 60_640
+    table.write(tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == source.read_bytes()
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+
+
+@given(
+    st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6),
+    st.builds(
+        CsvStyle, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans(), st.booleans()
+    ),
+)
+def test_what_is_written_is_read_again(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str, str]], style: CsvStyle
+) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    columns = TableColumns.of(("img_id", "note", "mask_rle"), "here")
+    table = RleTable(columns, tuple(TableRow(0, row) for row in cells), style)
+    table.write(folder / "a.csv")
+    read = RleTable.read(folder / "a.csv")
+    assert [row.cells for row in read.rows] == cells
+    assert read.style == style
+    read.write(folder / "b.csv")
+    assert (folder / "b.csv").read_bytes() == (folder / "a.csv").read_bytes()
+
+
+def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", '\ufeffid,note,rle\r\n\r\na,"x\ny",-1\r\nb,,1 2 3\r\n')
+    table = RleTable.read(path)
+    assert [(row.line, table.image_id(row)) for row in table.rows] == [(3, "a"), (5, "b")]
+    assert table.columns.extra == ("note",)
+    with pytest.raises(LabelError, match=r"t\.csv, row 5, column 'rle' holds 3 numbers"):
+        table.mask(table.rows[1], (4, 4), "row")
+
+
+@pytest.mark.parametrize(
+    ("header", "indices", "order"),
+    [
+        ("img_id,img_path,mask_rle", (0, 1, 2), "row"),
+        ("ImageId,EncodedPixels", (0, None, 1), "column"),
+        ("EncodedPixels,ImageId", (1, None, 0), "column"),
+        ("filename,RLE", (None, 0, 1), None),
+        ("image_id,width,height,rle_mask", (0, None, 3), None),
+    ],
+)
+def test_columns_are_identified_by_name(
+    header: str, indices: tuple[int | None, int | None, int], order: str | None
+) -> None:
+    columns = TableColumns.of(header.split(","), "t.csv")
+    assert (columns.id, columns.path, columns.runs) == indices
+    assert columns.custom == order
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("img_id;mask_rle\na;-1\n", "separated by ';'; expected commas"),
+        ("img_id\tmask_rle\na\t-1\n", r"separated by '\\t'; expected commas"),
+        ("img_id,img_path\na,b\n", "expected one for the image's name or file, and one for the"),
+        ("mask_rle,x\n-1,b\n", "has the columns 'mask_rle', 'x'"),
+        ("id,img_id,mask_rle\n", "has 2 columns that could be the id: 'id', 'img_id'"),
+        ("ImageId,ClassId,EncodedPixels\n", "has a column of classes, 'ClassId'"),
+        ("img_id,mask_rle\na,-1\nb\n", "row 3 has 1 cells; expected 2"),
+        ("img_id,mask_rle\na,1,2\n", "row 2 has 3 cells; expected 2"),
+        ('img_id,mask_rle\na,"-1\n', "row 2 is not CSV"),
+    ],
+)
+def test_what_is_no_table_is_said(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "t.csv", text)
+    with pytest.raises(LabelError, match=message) as caught:
+        RleTable.read(path)
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+
+
+def test_another_encoding_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "img_id,mask_rle\nHäuser,-1\n", "latin-1")
+    with pytest.raises(LabelError, match="row 2: the byte 0xe4 is not UTF-8"):
+        RleTable.read(path)
+    with pytest.raises(LabelError, match="cannot be read"):
+        RleTable.read(tmp_path / "none.csv")
+
+
+def test_a_cell_may_be_large_and_the_limit_of_others_stays(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    runs = " ".join(f"{n} 1" for n in range(1, 80_000, 2))
+    assert len(runs) > limit
+    table = RleTable.read(write(tmp_path / "t.csv", f"img_id,mask_rle\na,{runs}\n"))
+    assert table.runs(table.rows[0]) == runs
+    assert csv.field_size_limit() == limit
+
+
+def test_tables_are_known_by_their_header(tmp_path: Path) -> None:
+    assert is_table(write(tmp_path / "a.csv", '\ufeff"ImageId","EncodedPixels"\r\n'))
+    # To be read and refused with what is amiss, and not as something else.
+    assert is_table(write(tmp_path / "b.csv", "img_id;mask_rle\n"))
+    assert not is_table(write(tmp_path / "c.csv", "img_id,img_path\n"))
+    assert not is_table(write(tmp_path / "d.txt", "img_id,mask_rle\n"))
+    assert not is_table(write(tmp_path / "e.csv", ""))
+    assert not is_table(tmp_path)

@@ -1,0 +1,140 @@
+"""Encoding and decoding runs is the identity, text is canonical, and any text is handled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from rooftrace.core.errors import LabelError
+from rooftrace.core.types import Window
+from rooftrace.labels.rle.codec import Order, decode_runs, draw_runs, encode_runs, parse_runs
+
+ORDERS = st.sampled_from(["row", "column"])
+MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=24))
+
+
+@given(MASKS, ORDERS)
+def test_what_was_encoded_is_decoded(mask: np.ndarray, order: Order) -> None:
+    text = encode_runs(mask, order)
+    assert np.array_equal(decode_runs(text, mask.shape, order, where="here"), mask)
+
+
+@given(MASKS, ORDERS)
+def test_text_is_what_a_loop_over_pixels_writes(mask: np.ndarray, order: Order) -> None:
+    flat = mask.ravel("C" if order == "row" else "F")
+    runs: list[list[int]] = []
+    for pixel in np.flatnonzero(flat) + 1:
+        if runs and sum(runs[-1]) == pixel:
+            runs[-1][1] += 1
+        else:
+            runs.append([int(pixel), 1])
+    assert encode_runs(mask, order) == (" ".join(str(n) for run in runs for n in run) or "-1")
+
+
+@given(st.data(), MASKS, ORDERS)
+def test_split_and_shuffled_runs_are_the_same_mask(
+    data: st.DataObject, mask: np.ndarray, order: Order
+) -> None:
+    canonical = encode_runs(mask, order)
+    pixels = np.flatnonzero(mask.ravel("C" if order == "row" else "F")) + 1
+    shuffled = data.draw(st.permutations(pixels.tolist()))
+    text = "  ".join(f"{pixel}\t1" for pixel in shuffled)
+    assert encode_runs(decode_runs(text, mask.shape, order, where="here"), order) == canonical
+
+
+@given(st.data(), MASKS, ORDERS)
+def test_a_window_is_the_part_of_the_whole(
+    data: st.DataObject, mask: np.ndarray, order: Order
+) -> None:
+    height, width = mask.shape
+    row, col = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    window = Window(
+        row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col))
+    )
+    bounds = parse_runs(encode_runs(mask, order), mask.shape, where="here")
+    drawn = draw_runs(bounds, mask.shape, order, window)
+    assert drawn.flags.c_contiguous
+    assert np.array_equal(drawn, mask[window.slices()])
+
+
+@pytest.mark.campaign
+def test_numbers_of_nine_digits() -> None:
+    side = 10_000
+    mask = np.zeros((side, side), dtype=np.uint8)
+    mask[-1, -3:] = 7
+    mask[0, 0] = 1
+    last = side * side
+    assert encode_runs(mask, "row") == f"1 1 {last - 2} 3"
+    assert encode_runs(mask, "column") == f"1 1 {last - 2 * side} 1 {last - side} 1 {last} 1"
+    mask[:] = 1
+    assert encode_runs(mask, "row") == f"1 {last}"
+
+
+ALPHABET = st.sampled_from("0123456789 \t\n\r\x0b\x0c-+.,;eE\xa0\u0663\x1c\0na")
+
+
+@given(st.one_of(st.text(ALPHABET, max_size=60), st.text(max_size=20)), ORDERS)
+@example("1 " + "0" * 30 + "1", "row")
+@example("9" * 5000 + " 1", "row")
+@example("1 999999999999999999", "row")
+@example("1\xa01", "row")
+def test_any_text_is_a_mask_or_an_error(text: str, order: Order) -> None:
+    outcome = decoded_or_error(text, order)
+    if isinstance(outcome, LabelError):
+        assert outcome.message.startswith("t.csv, row 2")
+        assert outcome.remedy
+    else:
+        assert outcome.shape == (7, 9)
+        assert outcome.dtype == np.bool_
+        numbers = text.split()
+        assert outcome.sum() == (sum(map(int, numbers[1::2])) if len(numbers) > 1 else 0)
+
+
+def decoded_or_error(text: str, order: Order) -> np.ndarray | LabelError:
+    try:
+        return decode_runs(text, (7, 9), order, where="t.csv, row 2")
+    except LabelError as error:
+        return error
+
+
+@pytest.mark.parametrize("text", ["-1", "", "  ", " -1\n", "nan", "NaN", "None", "NULL", "<NA>"])
+def test_what_stands_for_nothing(text: str) -> None:
+    assert not decode_runs(text, (3, 3), "row", where="here").any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2 x 3", "the start of run 2 is 'x'; expected a whole number from 1"),
+        ("1 2 3 4.0", "the length of run 2 is '4.0'; expected"),
+        ("0 2", "the start of run 1 is '0'"),
+        ("3 -1", "the length of run 1 is '-1'"),
+        ("3 0", "the length of run 1 is '0'"),
+        ("[1, 2]", "the start of run 1 is '[1,'"),
+        ("1 2 5", "holds 3 numbers, expected pairs of start and length: the last start, 5, has no"),
+        ("62 3", "run 1 (62 3) ends at pixel 64, but the image has 63 (7 rows × 9 columns)"),
+        ("64 1", "run 1 (64 1) ends at pixel 64"),
+        ("1 5 4 2", "run 1 (1 5) and run 2 (4 2) overlap"),
+        ("20 2 4 2 1 5", "run 3 (1 5) and run 2 (4 2) overlap"),
+        ("4 2 4 2", "run 1 (4 2) and run 2 (4 2) overlap"),
+        ("1 " + "7" * 40, f"the length of run 1 is '{'7' * 24}…'"),
+    ],
+)
+def test_errors_name_the_run(text: str, message: str) -> None:
+    with pytest.raises(LabelError) as caught:
+        decode_runs(text, (7, 9), "row", where="t.csv, row 5, column 'mask_rle'")
+    assert "t.csv, row 5, column 'mask_rle'" in caught.value.message
+    assert message in caught.value.message
+
+
+def test_runs_that_touch_are_merged() -> None:
+    mask = decode_runs("1 2 3 2", (2, 3), "row", where="here")
+    assert encode_runs(mask, "row") == "1 4"
+
+
+def test_column_order_goes_down() -> None:
+    mask = decode_runs("2 2", (2, 3), "column", where="here")
+    assert mask.astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]

@@ -1,0 +1,122 @@
+"""Shapes are drawn in any window of the image, and shapes that colour no pixel are counted."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.features import rasterize
+from shapely import Polygon, affinity, box
+
+from rooftrace.core.types import GeoGrid, LabelReader, Window
+from rooftrace.labels.mask_values import IGNORED
+from rooftrace.labels.shapes import ShapesLabel
+
+SIDE = 24
+# Eighths are exact in floating point, so that a tie is one in every window.
+EIGHTHS = st.integers(-40, 8 * SIDE + 40).map(lambda n: n / 8)
+SMALL = st.integers(0, 60).map(lambda n: n / 8)
+
+
+@st.composite
+def polygons(draw: st.DrawFn, sides: st.SearchStrategy[float] = SMALL) -> shapely.Geometry:
+    """Draw valid boxes, triangles, rings and shapes of two parts; some are slivers."""
+    x, y, width, height = draw(EIGHTHS), draw(EIGHTHS), draw(sides) + 0.125, draw(sides) + 0.125
+    shape = draw(st.sampled_from(["box", "triangle", "ring", "two", "thin"]))
+    whole = box(x, y, x + width, y + height)
+    if shape == "triangle":
+        return Polygon([(x, y), (x + width, y), (x, y + height)])
+    if shape == "ring":
+        return whole.difference(box(x + width / 4, y + height / 4, x + width / 2, y + height / 2))
+    if shape == "two":
+        return shapely.union_all([whole, affinity.translate(whole, width + 1, 0.5)])
+    if shape == "thin":
+        return Polygon([(x, y), (x + width, y + height), (x + width + 0.125, y + height)])
+    return whole
+
+
+@given(
+    st.lists(st.tuples(polygons(), st.sampled_from([0, 1, 2, IGNORED])), max_size=6),
+    st.integers(0, SIDE - 1), st.integers(0, SIDE - 1), st.integers(1, SIDE), st.integers(1, SIDE),
+)  # fmt: skip
+def test_a_window_is_a_part_of_the_whole(
+    drawn: list[tuple[shapely.Geometry, int]], row: int, col: int, height: int, width: int
+) -> None:
+    grid = GeoGrid((SIDE, SIDE))
+    label = ShapesLabel(
+        np.array([shape for shape, _ in drawn], dtype=object), [c for _, c in drawn], grid
+    )
+    window = Window(row, col, min(height, SIDE - row), min(width, SIDE - col))
+    whole, part = label.read(), label.read(window)
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
+    assert part.grid == grid.crop(window)
+    # The whole is what one would draw by hand, the later over the earlier.
+    expected = np.zeros(grid.shape, np.int16)
+    for shape, index in drawn:
+        expected[drawn_alone(shape, 0)] = index
+    np.testing.assert_array_equal(whole.valid, expected != IGNORED)
+    np.testing.assert_array_equal(whole.data, np.where(whole.valid, expected, 0))
+
+
+def drawn_alone(shape: shapely.Geometry, margin: int) -> np.ndarray:
+    size = SIDE + 2 * margin
+    moved = affinity.translate(shape, margin, margin)
+    return np.asarray(rasterize([moved], (size, size), dtype="uint8")).astype(bool)
+
+
+@given(
+    st.lists(polygons(st.integers(0, 200).map(lambda n: n / 8)), min_size=1, max_size=8),
+)
+def test_what_vanishes_is_what_colours_no_pixel(shapes: list[shapely.Geometry]) -> None:
+    label = ShapesLabel(np.array(shapes, dtype=object), [1] * len(shapes), GeoGrid((SIDE, SIDE)))
+    image = box(0, 0, SIDE, SIDE)
+    # With a margin, so that what the edge of the image cuts is whole.
+    expected = [
+        index
+        for index, shape in enumerate(shapes)
+        if box(*shape.bounds).intersection(image).area > 0 and not drawn_alone(shape, 64).any()
+    ]
+    assert label.vanished().tolist() == expected
+
+
+def test_many_small_buildings_are_counted_without_drawing_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 4000, (20_000, 2))
+    sides = rng.uniform(0.1, 4, (20_000, 2))
+    shapes = shapely.box(*corner.T, *(corner + sides).T)
+    label = ShapesLabel(shapes, [1] * len(shapes), GeoGrid((4096, 4096)))
+    monkeypatch.setattr("rooftrace.labels.shapes.rasterize", None)
+    seen = np.floor(corner + sides + 0.5) > np.floor(corner + 0.5)
+    np.testing.assert_array_equal(label.vanished(), np.flatnonzero(~seen.all(axis=1)))
+
+
+def test_no_shapes_and_shapes_far_away_are_an_empty_label() -> None:
+    grid = GeoGrid((5, 7))
+    far = np.array([box(100, 100, 110, 110), box(-0.0001, -3, 0, 9), Polygon()], dtype=object)
+    for label in (
+        ShapesLabel(np.empty(0, dtype=object), [], grid),
+        ShapesLabel(far, [1] * 3, grid),
+    ):
+        mask = label.read()
+        assert mask.valid.all()
+        assert not mask.data.any()
+        assert len(label.vanished()) == 0
+        assert isinstance(label, LabelReader)
+    assert len(ShapesLabel(far, [1] * 3, grid)) == 3
+    with pytest.raises(ValueError, match="shapes, but"):
+        ShapesLabel(far, [1], grid)
+
+
+def test_a_label_is_pickled_without_what_it_looked_up() -> None:
+    label = ShapesLabel(np.array([box(1, 1, 3, 3)], dtype=object), [1], GeoGrid((5, 7)))
+    before = label.read()
+    again: ShapesLabel = pickle.loads(pickle.dumps(label))
+    np.testing.assert_array_equal(again.read().data, before.data)
+    assert before.data.sum() == 4

@@ -1,0 +1,79 @@
+"""Labels that are offset are shifted to their place, in whole and by window."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.audit.measure import measure_set
+from rooftrace.core.types import GeoGrid, Mask, Window
+from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.kinds import ShiftedLabel, open_source
+from rooftrace.testing import write_pairs
+
+SHAPE = (9, 13)
+GRID = GeoGrid(SHAPE)
+RNG = np.random.default_rng(0)
+DATA = RNG.integers(0, 3, SHAPE, dtype=np.uint8)
+KNOWN = RNG.random(SHAPE) < 0.8
+
+
+class Painted:
+    def read(self, window: Window | None = None) -> Mask:
+        window = window or Window.whole(SHAPE)
+        assert window.intersection(Window.whole(SHAPE)) == window
+        here = window.slices()
+        return Mask(DATA[here], KNOWN[here], GRID.crop(window))
+
+
+@given(st.integers(-15, 15), st.integers(-15, 15), st.data())
+def test_every_pixel_comes_from_its_place(rows: int, cols: int, draw: st.DataObject) -> None:
+    row, col = draw.draw(st.integers(0, 8)), draw.draw(st.integers(0, 12))
+    window = Window(
+        row, col, draw.draw(st.integers(1, 9 - row)), draw.draw(st.integers(1, 13 - col))
+    )
+    label = ShiftedLabel(Painted(), GRID, rows, cols)
+    whole, part = label.read(), label.read(window)
+    for r, c in np.ndindex(SHAPE):
+        inside = 0 <= r - rows < SHAPE[0] and 0 <= c - cols < SHAPE[1]
+        assert whole.valid[r, c] == (inside and KNOWN[r - rows, c - cols])
+        if whole.valid[r, c]:
+            assert whole.data[r, c] == DATA[r - rows, c - cols]
+    np.testing.assert_array_equal(part.data, whole.data[window.slices()])
+    np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
+    assert part.grid == GRID.crop(window)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    """Labels that lie 3 rows too low and 2 columns too far left."""
+    write_pairs(tmp_path, range(2), shape_yx=(64, 64))
+    for path in (tmp_path / "masks").iterdir():
+        with rasterio.open(path, "r+") as mask:
+            mask.write(np.roll(mask.read(1), (3, -2), (0, 1)), 1)
+    return tmp_path
+
+
+def test_a_set_is_moved_back(town: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    right = tmp_path_factory.mktemp("right")
+    write_pairs(right, range(2), shape_yx=(64, 64))
+    config = SourceConfig(path=str(town), label_shift_px=(-3, 2))
+    source = pickle.loads(pickle.dumps(open_source(config)))
+    for ours, theirs in zip(source, open_source(SourceConfig(path=str(right)))):
+        assert ours.label is not None
+        assert theirs.label is not None
+        mask, truth = ours.label.read(), theirs.label.read()
+        assert not mask.valid[-3:].any()
+        assert not mask.valid[:, :2].any()
+        assert mask.valid[:-3, 2:].all()
+        np.testing.assert_array_equal(mask.data[mask.valid], truth.data[mask.valid])
+    chips = open_source(config.model_copy(update={"chip_px": 32}))
+    facts = measure_set(chips)
+    assert len(facts) == 8
+    assert not any(f.label_error for f in facts)

@@ -1,0 +1,373 @@
+"""Every image is in one part, groups stay whole, and the same seed gives the same parts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.errors import ConfigError, DataError, ExportError
+from rooftrace.labels.split import (
+    SceneParts,
+    SplitBy,
+    group_by_pattern,
+    make_split,
+    mean_by_part,
+    parse_reference,
+    read_split,
+    write_split,
+)
+
+IDS = st.sets(st.text(min_size=1, max_size=6), min_size=3, max_size=60).map(sorted)
+SHARES = st.tuples(st.floats(0, 0.45), st.floats(0, 0.45))
+
+
+@given(IDS, SHARES, st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_disjoint_complete_and_independent_of_order(ids, shares, seed, rng) -> None:  # type: ignore[no-untyped-def]
+    val, test = shares
+    split = make_split(ids, ids, val=val, test=test, seed=seed)
+    together = [i for part in split.parts.values() for i in part]
+    assert sorted(together) == ids
+    assert list(split.parts) == ["train", "val", "test"]
+    assert split.parts["train"]
+    for name, share in (("val", val), ("test", test)):
+        count = len(split.parts[name])
+        assert (count == 0) == (share == 0)
+        # As near as whole images can be; each part gets at least one, and so does training.
+        least = count == 1 or len(split.parts["train"]) == 1
+        assert abs(count - share * len(ids)) <= 0.5 + 1e-9 or least
+    shuffled = list(ids)
+    rng.shuffle(shuffled)
+    assert make_split(shuffled, shuffled, val=val, test=test, seed=seed) == split
+
+
+def test_another_seed_gives_another_split() -> None:
+    ids = [f"{n:03d}" for n in range(100)]
+    splits = {make_split(ids, ids, val=0.2, test=0.2, seed=s).parts["val"] for s in range(5)}
+    assert len(splits) == 5
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=12, max_size=80).filter(lambda g: len(set(g)) >= 3),
+    SHARES,
+    st.integers(0, 1000),
+)
+def test_groups_never_straddle(numbers: list[int], shares: tuple[float, float], seed: int) -> None:
+    ids = [f"i{n:03d}" for n in range(len(numbers))]
+    groups = [f"g{n}" for n in numbers]
+    val, test = shares
+    split = make_split(ids, groups, val=val, test=test, by="group", seed=seed)
+    group_of = dict(zip(ids, groups))
+    found = [{group_of[i] for i in part} for part in split.parts.values()]
+    assert sum(len(part) for part in found) == len(set(groups))
+    assert sum(len(part) for part in split.parts.values()) == len(ids)
+    in_train, in_val, in_test = found
+    assert in_train
+    assert (not in_val, not in_test) == (val == 0, test == 0)
+    have, quota = len(split.parts["val"]), val * len(ids)
+    if len(in_val) > 1 and len(in_train) > 1:
+        for group in in_train:
+            assert abs(have + groups.count(group) - quota) >= abs(have - quota)
+
+
+def test_group_shares_are_those_of_the_images() -> None:
+    # One group of 50 and fifty of one: whole groups, yet near a fifth of the images.
+    ids = [f"{n:03d}" for n in range(100)]
+    groups = ["big"] * 50 + ids[50:]
+    for seed in range(20):
+        split = make_split(ids, groups, val=0.2, test=0.0, by="group", seed=seed)
+        assert len(split.parts["val"]) == 20
+        assert split.by == "group"
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(-0.1, 0.1), (1.0, 0.0), (0.5, 0.5), (0.1, 1.5), (float("nan"), 0.1)]
+)
+def test_shares_that_leave_nothing_are_refused(val: float, test: float) -> None:
+    with pytest.raises(ConfigError, match="leave nothing to train on, or are negative"):
+        make_split(["a", "b", "c"], ["", "", ""], val=val, test=test)
+
+
+def test_too_few_for_the_parts() -> None:
+    with pytest.raises(DataError, match="The data has 2 images, too few for 3 parts"):
+        make_split(["a", "b"], ["", ""], val=0.1, test=0.1)
+    with pytest.raises(DataError, match="The data has 2 groups, too few for 3 parts"):
+        make_split(list("abcd"), list("xxyy"), val=0.1, test=0.1, by="group")
+    with pytest.raises(DataError, match=r"2 images \(3 before near-duplicates were merged\)"):
+        make_split(list("abc"), list("abc"), val=0.1, test=0.1, together=[["a", "b"]])
+    # A part with the share 0 needs no scene.
+    split = make_split(["a", "b"], ["", ""], val=0.1, test=0.0)
+    assert [len(split.parts[p]) for p in ("train", "val", "test")] == [1, 1, 0]
+
+
+def shares_of(seed: int, count: int) -> dict[str, float]:
+    """Return shares of a set in which half of the images are empty, as is common."""
+    rng = np.random.default_rng(seed)
+    shares = np.where(rng.random(count) < 0.5, 0, rng.beta(1, 4, count))
+    return {f"{n:04d}": float(share) for n, share in enumerate(shares)}
+
+
+@given(IDS, SHARES, st.integers(0, 1000), st.randoms(use_true_random=False))
+def test_stratified_parts_are_as_large_as_others(ids, shares, seed, rng) -> None:  # type: ignore[no-untyped-def]
+    val, test = shares
+    built_up = {i: rng.random() for i in ids if rng.random() < 0.8}
+    plain = make_split(ids, ids, val=val, test=test, seed=seed)
+    split = make_split(ids, ids, val=val, test=test, seed=seed, built_up=built_up)
+    assert sorted(i for part in split.parts.values() for i in part) == ids
+    for part in ("train", "val", "test"):
+        assert len(split.parts[part]) == len(plain.parts[part])
+    shuffled = list(ids)
+    rng.shuffle(shuffled)
+    assert make_split(shuffled, shuffled, val=val, test=test, seed=seed, built_up=built_up) == split
+
+
+@pytest.mark.parametrize(("count", "at_most"), [(40, 0.9), (200, 0.5), (1000, 0.4)])
+def test_stratified_parts_are_alike(count: int, at_most: float) -> None:
+    """Return the largest difference of two parts, averaged over draws, relative to chance."""
+
+    def spread(seed: int, stratify: bool) -> float:
+        built_up = shares_of(seed, count)
+        ids = list(built_up)
+        split = make_split(
+            ids, ids, val=0.1, test=0.1, seed=seed, built_up=built_up if stratify else None
+        )
+        means = mean_by_part(split.parts, built_up).values()
+        return max(means) - min(means)
+
+    by_chance, stratified = (
+        np.mean([spread(seed, stratify) for seed in range(40)]) for stratify in (False, True)
+    )
+    assert stratified < at_most * by_chance
+
+
+def test_another_seed_gives_another_stratified_split() -> None:
+    built_up = shares_of(0, 100)
+    ids = list(built_up)
+    splits = {
+        make_split(ids, ids, val=0.1, test=0.1, seed=seed, built_up=built_up).parts["test"]
+        for seed in range(6)
+    }
+    assert len(splits) == 6
+
+
+def test_means_are_of_what_is_known() -> None:
+    parts = {"train": ("a", "b", "c"), "val": ("d",), "test": ()}
+    assert mean_by_part(parts, {"a": 0.1, "b": 0.3}) == {"train": 0.2}
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 29), min_size=2, max_size=4), max_size=4),
+    st.sampled_from(["image", "group"]),
+    st.integers(0, 99),
+)
+def test_what_belongs_together_stays_together(
+    copies: list[set[int]], by: SplitBy, seed: int
+) -> None:
+    ids = [f"{n:02d}" for n in range(30)]
+    groups = [f"g{n // 2}" for n in range(30)]
+    together = [sorted(ids[n] for n in some) for some in copies]
+    split = make_split(ids, groups, val=0.2, test=0.2, by=by, seed=seed, together=together)
+    assert sorted(i for part in split.parts.values() for i in part) == ids
+    assert all(split.parts.values())
+    part_of = split.part_of
+    if by == "group":
+        together += [[ids[n], ids[n + 1]] for n in range(0, 30, 2)]
+    for some in together:
+        assert len({part_of[i] for i in some}) == 1
+
+
+def test_an_id_twice_is_refused() -> None:
+    with pytest.raises(DataError, match="twice"):
+        make_split(["a", "a", "b", "c"], [""] * 4, val=0.1, test=0.1)
+
+
+def test_groups_by_pattern() -> None:
+    assert group_by_pattern(["oslo_1", "bergen_2"], "^([a-z]+)_") == ["oslo", "bergen"]
+    with pytest.raises(DataError, match="finds no group in the name '7'"):
+        group_by_pattern(["oslo_1", "7"], "^([a-z]+)_")
+    with pytest.raises(DataError, match="finds no group in the name 'x'"):
+        group_by_pattern(["x"], "^(a)?")
+    with pytest.raises(ConfigError, match="is not a regular expression"):
+        group_by_pattern(["a"], "([a-z]")
+    with pytest.raises(ConfigError, match="has no parentheses"):
+        group_by_pattern(["a"], "[a-z]")
+
+
+@given(IDS)
+def test_written_and_read_again(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    split = make_split(ids, ids, val=0.2, test=0.2, seed=5)
+    path = tmp_path_factory.getbasetemp() / "split.json"
+    write_split(path, split)
+    assert read_split(path) == split
+
+
+def test_a_split_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    split = make_split(list("abc"), list("abc"), val=0.3, test=0.3)
+    with pytest.raises(ExportError, match="could not be written"):
+        write_split(tmp_path / "file" / "split.json", split)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not a split file"),
+        ("[]", "its lists are empty"),
+        ("3", "it is '3'"),
+        ('{"vall": ["a"]}', "it has the keys 'vall'"),
+        ('{"val": [154]}', "the part 'val' has '154'"),
+        ('{"val": "val.txt"}', "the part 'val' is 'val.txt'"),
+        ('{"val": ["a"], "valid": ["b"]}', "'valid' is the second list for the part 'val'"),
+        ('{"parts": ["a"]}', "expected lists of names by part"),
+        ('{"parts": {"train": "abc"}}', "is not a split file"),
+        ('{"parts": {}, "sead": 1}', "is not a split file"),
+        ('{"schema_version": 3, "parts": {}}', "is not a split file"),
+        ("[" * 100_000, "is not a split file"),
+        ('{"parts": {"train": ["a", "b"], "val": ["b"]}}', "'b' is in the parts 'train' and 'val'"),
+    ],
+)
+def test_what_is_no_split_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_split(path)
+    assert message in caught.value.message
+    assert "pydantic" not in str(caught.value)
+    assert "valid tuple" not in str(caught.value)
+    assert str(path) in caught.value.message
+
+
+def test_a_split_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.json is not a split file"):
+        read_split(tmp_path / "absent.json")
+    binary = tmp_path / "binary.json"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.json is not a split file"):
+        read_split(binary)
+
+
+def test_a_split_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(
+        '{"schema_version": 1, "by": "group", "seed": 3, "parts": {"train": ["a"], "val": ["b"]}}'
+    )
+    split = read_split(path)
+    assert (split.by, split.seed, split.parts["val"]) == ("group", 3, ("b",))
+    assert (split.dropped, split.notes, split.gap_m) == ((), (), None)
+
+
+def test_what_is_dropped_is_in_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text('{"parts": {"train": ["a"], "val": ["b"]}, "dropped": ["c", "a"]}')
+    with pytest.raises(ConfigError, match="'a' is in the parts 'train' and 'dropped'"):
+        read_split(path)
+
+
+def _matched(raw: object, scenes: Iterable[str]) -> SceneParts:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "s.json")
+        path.write_text(json.dumps(raw))
+        return read_split(path).match(scenes, path=Path("s.json"), data="tiles")
+
+
+def test_a_part_by_name() -> None:
+    parts = _matched({"parts": {"train": ["a"], "test": ["b"]}}, "ab")
+    assert parts.ids("test") == ("b",)
+    with pytest.raises(ConfigError, match=r"s\.json has no part 'val'; it has train, test"):
+        parts.ids("val")
+
+
+SCENES = ("img_1", "img_2", "img_3", "img_4")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ["img_2"], {"val": ["img_2"]}, {"valid": ["img_2.png"]}, {"Validation": ["img_2.TIF"]},
+        ["images/img_2.jpg"], ["C:\\data\\img_2.png"], ["./img_2"], ["/home/me/d/img_2.png"],
+        {"val": ["img_2"], "seed": 3, "note": "by hand", "train": ["img_1", "img_3", "img_4"]},
+        {"parts": {"val": ["img_2"]}}, {"val": ["img_2", "img_2.png"]},
+    ],
+)  # fmt: skip
+def test_lists_of_other_tools_are_splits(raw: object) -> None:
+    parts = _matched(raw, SCENES)
+    assert parts.ids("val") == parts.ids("validation") == ("img_2",)
+    assert parts.ids("train") == ("img_1", "img_3", "img_4")
+    assert parts.notes("val") == []
+
+
+def test_scenes_in_no_list_are_no_training_scenes_if_there_is_a_list_train() -> None:
+    parts = _matched({"training": ["img_1"], "testing": ["img_2"]}, SCENES)
+    assert (parts.ids("train"), parts.ids("test")) == (("img_1",), ("img_2",))
+    parts = _matched({"val": ["img_1"], "dropped": ["img_2.png"]}, SCENES)
+    assert parts.ids("train") == ("img_3", "img_4")
+
+
+def test_a_name_without_folders_stands_for_the_only_scene_of_this_name() -> None:
+    scenes = ("a/img_1", "b/img_1", "b/img_2")
+    parts = _matched({"val": ["img_2", "b/img_1.png"]}, scenes)
+    assert parts.ids("val") == ("b/img_2", "b/img_1")
+    assert parts.ids("train") == ("a/img_1",)
+    with pytest.raises(DataError, match=r"'img_1\.png' \('a/img_1', 'b/img_1'\)"):
+        _matched(["img_1.png"], scenes)
+    # Another folder is another scene.
+    assert _matched({"val": ["c/img_2"]}, scenes).unmatched["val"] == ("c/img_2",)
+    # A scene that is named by its id belongs to no other name.
+    parts = _matched({"train": ["img_1"], "val": ["sub/img_1"]}, ("sub/img_1",))
+    assert (parts.ids("val"), parts.unmatched["train"]) == (("sub/img_1",), ("img_1",))
+
+
+def test_the_longest_name_that_fits_is_the_scene() -> None:
+    assert _matched(["x/a/1"], ("1", "a/1", "y/x/a/1")).ids("val") == ("y/x/a/1",)
+    assert _matched(["x/a/1.png"], ("1", "a/1")).ids("val") == ("a/1",)
+
+
+def test_ids_with_extensions_are_found_without_them() -> None:
+    assert _matched(["0001"], ("0001.png", "0002.png")).ids("val") == ("0001.png",)
+    assert _matched(["tile_0.5"], ("tile_0.5", "tile_0")).ids("val") == ("tile_0.5",)
+    assert _matched(["cafe\u0301.png"], ("caf\u00e9",)).ids("val") == ("caf\u00e9",)
+
+
+def test_names_in_two_parts_for_one_scene_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"'img_1' of the part 'train' and 'img_1\.png' of the"):
+        _matched({"train": ["img_1"], "val": ["img_1.png"]}, SCENES)
+    with pytest.raises(DataError, match="both stand for the scene 'img_1'"):
+        _matched({"train": ["a/img_1"], "val": ["b/img_1"]}, SCENES)
+
+
+def test_names_of_no_scene_are_listed_with_similar_scenes() -> None:
+    parts = _matched({"val": ["img_1", "imgg_2", "zzz"]}, SCENES)
+    assert parts.ids("val") == ("img_1",)
+    [note] = parts.notes("val")
+    assert "2 ids of the part 'val' not in tiles" in note
+    assert "'imgg_2' (did you mean 'img_2'" in note
+    assert "'zzz'" in note
+    with pytest.raises(DataError, match=r"None of the ids in the part 'val'.*'img_1', 'img_2'"):
+        _matched(["kampala"], SCENES).ids("val")
+
+
+@given(st.dictionaries(st.sampled_from(["train", "val", "test"]), IDS), IDS)
+def test_no_scene_is_in_two_parts(raw: dict[str, list[str]], scenes: list[str]) -> None:
+    try:
+        parts = _matched({"parts": raw}, scenes).parts
+    except (ConfigError, DataError):
+        return
+    placed = [scene for ids in parts.values() for scene in ids]
+    assert len(set(placed)) == len(placed)
+    assert set(placed) <= set(scenes)
+    for part, names in raw.items():
+        assert set(names) & set(scenes) <= set(parts[part])
+
+
+def test_references() -> None:
+    assert parse_reference("split.json:test") == (Path("split.json"), "test")
+    assert parse_reference("a:b/split.json:val") == (Path("a:b/split.json"), "val")
+    for wrong in ("split.json", ":test", "split.json:", ""):
+        with pytest.raises(ConfigError, match="expected FILE:PART"):
+            parse_reference(wrong)

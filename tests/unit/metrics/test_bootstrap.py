@@ -1,0 +1,217 @@
+"""Intervals over scenes: by hand, as SciPy draws them, and how often they hold the truth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.metrics.resampling import (
+    LEAST_GROUPS,
+    MEAN,
+    ResamplingUnits,
+    bootstrap_mean,
+    bootstrap_pooled,
+    draw,
+    expanded,
+    mean_counts,
+    quotient,
+    resample,
+)
+
+IOU = quotient((1, 0), (0, 1))
+
+
+def town(scenes: int, seed: int = 0, spread: float = 1.0) -> np.ndarray:
+    """(scenes, 2) pixels in both masks, and in one at least."""
+    rng = np.random.default_rng(seed)
+    union = rng.lognormal(8, spread, scenes).round()
+    return np.stack([(union * rng.beta(5, 2, scenes)).round(), union], axis=1)
+
+
+def test_by_hand() -> None:
+    # Two scenes: the mean of a draw is 0, 1/2 or 1, with the chances 1/4, 1/2, 1/4.
+    found = resample(mean_counts([0.0, 1.0]), draws=4000)
+    values, count = np.unique(MEAN(found.drawn), return_counts=True)
+    assert values.tolist() == [0, 0.5, 1]
+    assert count / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    interval = found.interval(MEAN)
+    assert (interval.low, interval.value, interval.high) == (0, 0.5, 1)
+    assert (interval.units, interval.count, interval.draws) == ("scene", 2, 4000)
+    assert interval.is_known
+
+
+def test_every_draw_is_of_as_many_as_there_are() -> None:
+    weights = np.concatenate(list(draw(7, 500, seed=3)))
+    assert weights.shape == (500, 7)
+    assert (weights.sum(axis=1) == 7).all()
+    assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.2)
+    np.testing.assert_array_equal(weights, np.concatenate(list(draw(7, 500, seed=3))))
+    assert (weights != np.concatenate(list(draw(7, 500, seed=4)))).any()
+
+
+def test_many_scenes_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = resample(town(40), draws=100)
+    monkeypatch.setattr("rooftrace.metrics.resampling.CHUNK", 40 * 7)
+    parts = [len(part) for part in draw(40, 100, seed=0)]
+    assert parts == [7] * 14 + [2]
+    np.testing.assert_array_equal(resample(town(40), draws=100).drawn, whole.drawn)
+
+
+@given(
+    hnp.arrays(np.int64, st.tuples(st.integers(2, 30), st.just(2)), elements=st.integers(0, 10**6))
+)
+def test_limits_are_figures_of_draws(counts: np.ndarray) -> None:
+    counts[:, 1] += counts[:, 0] + 1
+    found = bootstrap_pooled(counts, IOU, draws=200)
+    each = counts[:, 0] / counts[:, 1]
+    assert found.value == pytest.approx(counts[:, 0].sum() / counts[:, 1].sum())
+    assert each.min() - 1e-12 <= found.low <= found.high <= each.max() + 1e-12
+    narrow = bootstrap_pooled(counts, IOU, draws=200, level=0.5)
+    assert found.low <= narrow.low <= narrow.high <= found.high
+
+
+def test_as_scipy_draws_them() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    counts = town(30)
+    outside = expanded(0.025, 30)
+    reference = stats.bootstrap(
+        (counts[:, 0], counts[:, 1]),
+        lambda both, either, axis=-1: both.sum(axis=axis) / either.sum(axis=axis),
+        paired=True, vectorized=True, n_resamples=20_000, method="percentile",
+        confidence_level=1 - 2 * outside, rng=np.random.default_rng(5),
+    ).confidence_interval  # fmt: skip
+    found = bootstrap_pooled(counts, IOU, draws=20_000)
+    width = reference.high - reference.low
+    assert (found.low, found.high) == pytest.approx(tuple(reference), abs=0.02 * width)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 11, 1000])
+def test_percentiles_lie_as_far_out_as_students_t(count: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for outside in (0.05, 0.025, 0.005):
+        wide = math.sqrt(count / (count - 1)) * stats.t.ppf(outside, count - 1)
+        assert expanded(outside, count) == pytest.approx(stats.norm.cdf(wide), abs=2e-5)
+
+
+def test_of_a_mean_the_interval_is_students() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(2).normal(0.7, 0.1, 12)
+    found = bootstrap_mean(values, draws=20_000)
+    low, high = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_the_truth_is_held_nearly_as_often_as_is_said() -> None:
+    true = town(1_000_000, seed=1)
+    true_iou = true[:, 0].sum() / true[:, 1].sum()
+    held = {10: 0, 50: 0}
+    for count in held:
+        for seed in range(300):
+            found = bootstrap_pooled(town(count, seed=100 + seed), IOU, draws=400)
+            held[count] += found.low <= true_iou <= found.high
+    # By chance alone a share of 0.95 would be below 0.92 once in a hundred times.
+    assert 0.88 <= held[10] / 300 <= 0.99
+    assert 0.91 <= held[50] / 300 <= 0.99
+
+
+def test_groups_are_drawn_whole_where_there_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    share = np.repeat(rng.beta(5, 2, 12), 20)
+    counts = np.stack([1000 * share, np.full(240, 1000)], axis=1)
+    places = [f"place {number}" for number in np.repeat(range(12), 20)]
+    by_scene = bootstrap_pooled(counts, IOU)
+    by_group = bootstrap_pooled(counts, IOU, groups=places)
+    assert (by_scene.units, by_scene.count) == ("scene", 240)
+    assert (by_group.units, by_group.count, by_group.note) == ("group", 12, "")
+    assert by_group.value == pytest.approx(by_scene.value)
+    # Twenty equal scenes of a place hold no more information than one.
+    ratio = (by_group.high - by_group.low) / (by_scene.high - by_scene.low)
+    assert ratio == pytest.approx(math.sqrt(20), rel=0.4)
+
+
+def test_too_few_groups_are_said() -> None:
+    few = [str(number % (LEAST_GROUPS - 1)) for number in range(40)]
+    found = bootstrap_pooled(town(40), IOU, groups=few)
+    assert (found.units, found.count) == ("scene", 40)
+    assert "fewer than 10 groups (9)" in found.note
+    assert found.to_json()["note"] == found.note
+    alone = bootstrap_pooled(town(40), IOU, groups=[str(number) for number in range(40)])
+    assert (alone.units, alone.note) == ("scene", "")
+
+
+def test_few_scenes_are_said() -> None:
+    assert bootstrap_pooled(town(9), IOU).note.startswith("only 9 scenes")
+    both = bootstrap_pooled(town(6), IOU, groups=["a"] * 3 + ["b"] * 3).note
+    assert both.startswith("only 6 scenes: the limits are likely too narrow; drawn over scenes")
+    assert bootstrap_pooled(town(10), IOU).note == ""
+    # Without limits there is nothing to doubt.
+    assert bootstrap_pooled(town(1), IOU).note == ""
+
+
+def test_a_scene_without_a_group_stands_alone() -> None:
+    counts = town(21)
+    units = ResamplingUnits.of(counts, ["a", "b", "a"] + [""] * 9 + ["b"] * 9)
+    assert (units.kind, len(units)) == ("group", 11)
+    np.testing.assert_array_equal(units.sums[0], counts[0] + counts[2])
+    np.testing.assert_array_equal(units.sums[1], counts[1] + counts[12:].sum(axis=0))
+    np.testing.assert_array_equal(units.sums[2:], counts[3:12])
+
+
+def test_without_limits_the_reason_is_said() -> None:
+    one = bootstrap_pooled(town(1), IOU)
+    assert not one.is_known
+    assert (one.reason, one.count) == ("there is only one scene", 1)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    plain = one.to_json()
+    assert (plain["low"], plain["reason"]) == (None, "there is only one scene")
+    assert plain["value"] == pytest.approx(one.value, abs=1e-6)
+    nothing = bootstrap_pooled(np.zeros((5, 2)), IOU)
+    assert nothing.reason == "the figure is not defined on these scenes"
+    assert nothing.to_json()["value"] is None
+    assert not bootstrap_pooled(np.zeros((0, 2)), IOU).is_known
+    rare = np.zeros((50, 2))
+    rare[:2] = 3, 4
+    # Of fifty scenes two have a building: (1 - 2/50)^50 of the draws have neither.
+    assert bootstrap_pooled(rare, IOU).reason.startswith("too few scenes bear on it: 13%")
+
+
+def test_a_mean_leaves_out_what_is_not_known() -> None:
+    found = bootstrap_mean([0.5, math.nan, 0.7, 0.9])
+    assert found.value == pytest.approx(0.7)
+    assert 0.5 <= found.low < 0.7 < found.high <= 0.9
+
+
+def test_a_quotient_by_hand() -> None:
+    f1 = quotient((2, 0, 0), (0, 1, 1))
+    found = f1(np.array([[3, 4, 6], [0, 0, 0]], float))
+    assert found[0] == pytest.approx(6 / 10)
+    assert math.isnan(found[1])
+
+
+def test_all_figures_are_of_the_same_draws() -> None:
+    counts = town(20)
+    drawn = resample(np.hstack([counts, mean_counts(counts[:, 0] / counts[:, 1])]))
+    parts = (
+        drawn.interval(lambda sums: IOU(sums[:, :2])),
+        drawn.interval(lambda sums: MEAN(sums[:, 2:])),
+    )
+    alone = bootstrap_pooled(counts, IOU), bootstrap_mean(counts[:, 0] / counts[:, 1])
+    for part, expected in zip(parts, alone):
+        assert (part.low, part.value, part.high) == pytest.approx(
+            (expected.low, expected.value, expected.high)
+        )
+
+
+def test_counts_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"counts of shape \(3,\)"):
+        resample([1, 2, 3])
+    with pytest.raises(ValueError, match="expected finite"):
+        resample([[1, math.nan]])
+    with pytest.raises(ValueError, match="2 groups for 3 scenes"):
+        resample(town(3), groups=["a", "b"])

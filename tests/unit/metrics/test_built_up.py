@@ -1,0 +1,207 @@
+"""Errors of density: by hand, against a plain loop, and on scenes that no cell fits."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.metrics.built_up import BUILT_UP_COLUMNS, BUILT_UP_FIGURES, BuiltUpCounts
+from rooftrace.metrics.resampling import bootstrap_pooled
+
+NOWHERE = np.zeros((0, 2))
+
+
+def mask(shape: tuple[int, int], *boxes: tuple[int, int, int, int]) -> np.ndarray:
+    """Buildings from row and column to row and column."""
+    made = np.zeros(shape, bool)
+    for top, left, bottom, right in boxes:
+        made[top:bottom, left:right] = True
+    return made
+
+
+def counted(truth: np.ndarray, predicted: np.ndarray, valid=None, **options) -> BuiltUpCounts:  # type: ignore[no-untyped-def]
+    places = options.pop("truth_yx", NOWHERE), options.pop("predicted_yx", NOWHERE)
+    return BuiltUpCounts.of(
+        truth, predicted, valid, *places, **{"cell_px": 10, "threshold": 0.2, **options}
+    )
+
+
+# Two cells, 10 by 10: shares 0.30 and 0.10; predicted 0.10 and 0.25.
+TRUTH = mask((10, 20), (0, 0, 3, 10), (0, 10, 1, 20))
+GUESS = mask((10, 20), (0, 0, 1, 10), (0, 10, 5, 15))
+
+
+def test_by_hand() -> None:
+    counts = counted(
+        TRUTH, GUESS,
+        truth_yx=[(1.5, 2), (1.5, 8), (0.5, 15)],
+        predicted_yx=[(0.5, 5), (1, 11), (2, 12), (4, 13)],
+    )  # fmt: skip
+    assert counts.cells == 2
+    # Cell by cell -0.20 and +0.15 of the area, 1 instead of 2 buildings and 3 instead of 1.
+    assert counts.figures() == {
+        "share_mae": pytest.approx(0.175),
+        "share_bias": pytest.approx(-0.025),
+        "share_rmse": pytest.approx(math.sqrt((0.2**2 + 0.15**2) / 2)),
+        "buildings_per_cell_mae": 1.5,
+        "buildings_per_cell_bias": 0.5,
+        "buildings_per_cell_rmse": pytest.approx(math.sqrt(5 / 2)),
+        "buildings_per_scene_mae": 1,
+        "buildings_excess": pytest.approx(1 / 3),
+        "sparse_dense_accuracy": 0,
+    }
+    # The dense cell is called sparse, and the sparse one dense.
+    assert counts.confusion.tolist() == [[0, 1], [1, 0]]
+    assert (counts.count("labelled"), counts.count("predicted")) == (3, 4)
+    plain = counts.to_json()
+    assert (plain["cells"], plain["labelled"], plain["dense_from"]) == (2, 3, 0.2)
+    assert plain["confusion"] == [[0, 1], [1, 0]]
+    json.dumps(plain, allow_nan=False)
+
+
+def test_scenes_are_added() -> None:
+    one = counted(TRUTH, GUESS, predicted_yx=[(1, 1)])
+    other = counted(GUESS, GUESS, truth_yx=[(1, 1), (2, 2), (3, 3)])
+    both = one + other
+    assert both.cells == 4
+    assert both.figures()["share_mae"] == pytest.approx(0.175 / 2)
+    assert both.figures()["buildings_per_scene_mae"] == (1 + 3) / 2
+    assert both.figures()["buildings_excess"] == pytest.approx((1 - 3) / 3)
+    assert both.confusion.tolist() == [[1, 1], [1, 1]]
+    zero = BuiltUpCounts.zero(0.2)
+    np.testing.assert_array_equal((zero + both).sums, both.sums)
+    with pytest.raises(ValueError, match=r"0\.2 and 0\.3 cannot be added"):
+        one + BuiltUpCounts.zero(0.3)
+
+
+def test_at_the_threshold_a_cell_is_dense() -> None:
+    fifth = mask((10, 10), (0, 0, 2, 10))
+    assert counted(fifth, fifth).confusion.tolist() == [[0, 0], [0, 1]]
+    fifth[0, 0] = False
+    assert counted(fifth, fifth).confusion.tolist() == [[1, 0], [0, 0]]
+
+
+def test_shares_are_of_what_is_known() -> None:
+    valid = mask((10, 20), (0, 0, 6, 10), (0, 10, 5, 20))
+    counts = counted(TRUTH, GUESS, valid)
+    assert counts.cells == 2
+    assert counts.figures()["share_bias"] == pytest.approx(((10 - 30) / 60 + (25 - 10) / 50) / 2)
+    # Less than half of the second cell.
+    valid[4, 15] = False
+    assert counted(TRUTH, GUESS, valid).cells == 1
+    unknown = counted(TRUTH, GUESS, np.zeros_like(valid))
+    assert unknown.cells == 0
+    assert math.isnan(unknown.figures()["share_mae"])
+    assert unknown.to_json()["share_mae"] is None
+
+
+def test_buildings_are_counted_where_they_are_known() -> None:
+    valid = mask((10, 20), (0, 0, 10, 14))
+    places = [(0, 0), (9.99, 13.99), (5, 14), (-0.1, 3), (3, 20), (10, 3), (2, 10)]
+    counts = counted(TRUTH, TRUTH, valid, truth_yx=places)
+    assert counts.count("labelled") == 3
+    # Of the second cell too little is known for it to be judged.
+    assert counts.cells == 1
+    assert counts.figures()["buildings_per_cell_bias"] == -1
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells"),
+    [((10, 10), 1), ((6, 7), 1), ((4, 30), 3), ((3, 35), 4), ((3, 34), 3), ((14, 14), 1),
+     ((15, 15), 3), ((16, 16), 3), ((17, 18), 4), ((1, 1), 1)],
+)  # fmt: skip
+def test_what_the_edge_leaves_is_a_cell_if_it_is_half_of_one(
+    shape: tuple[int, int], cells: int
+) -> None:
+    # Of a scene of 15 by 15 pixels: 10 by 10, 10 by 5, 5 by 10, and not 5 by 5.
+    everywhere = np.ones(shape, bool)
+    counts = counted(everywhere, np.zeros_like(everywhere))
+    assert counts.cells == cells
+    assert counts.figures()["share_bias"] == -1
+
+
+@given(
+    st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
+        lambda shape: st.tuples(*(hnp.arrays(np.bool_, shape) for _ in range(3)))
+    ),
+    st.floats(1, 30),
+    hnp.arrays(np.float64, (6, 2), elements=st.floats(-2, 26)),
+)
+def test_against_a_plain_loop(
+    masks: tuple[np.ndarray, ...], cell_px: float, places: np.ndarray
+) -> None:
+    truth, guess, valid = masks
+    counts = counted(
+        truth, guess, valid, truth_yx=places[:3], predicted_yx=places[3:], cell_px=cell_px
+    )
+    cells: dict[tuple[int, int], list[list[float]]] = {}
+    # Centres are compared with edges: a quotient may be rounded across one (16.5 / 1.1 < 15).
+    edges = np.arange(25) * cell_px
+    for y, x in np.ndindex(truth.shape):
+        row, col = (int((edges <= place + 0.5).sum()) - 1 for place in (y, x))
+        cell = cells.setdefault((row, col), [])
+        inside = [
+            sum((math.floor(a), math.floor(b)) == (y, x) for a, b in part)
+            for part in (places[:3], places[3:])
+        ]
+        if valid[y, x]:
+            cell.append([truth[y, x], guess[y, x], *inside])
+    whole = math.prod(min(cell_px, size) for size in truth.shape)
+    judged = [np.array(cell, float) for cell in cells.values() if cell and len(cell) >= whole / 2]
+    assert counts.cells == len(judged)
+    share = [cell[:, 1].mean() - cell[:, 0].mean() for cell in judged]
+    more = [cell[:, 3].sum() - cell[:, 2].sum() for cell in judged]
+    figures = counts.figures()
+    if judged:
+        assert figures["share_mae"] == pytest.approx(np.mean(np.abs(share)))
+        assert figures["share_bias"] == pytest.approx(np.mean(share))
+        assert figures["share_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(share))))
+        assert figures["buildings_per_cell_mae"] == pytest.approx(np.mean(np.abs(more)))
+        assert figures["buildings_per_cell_bias"] == pytest.approx(np.mean(more))
+        assert figures["buildings_per_cell_rmse"] == pytest.approx(
+            np.sqrt(np.mean(np.square(more)))
+        )
+        assert counts.confusion.sum() == counts.cells
+    known = [cell for cell in cells.values() if cell]
+    assert counts.count("labelled") == sum(row[2] for cell in known for row in cell)
+    assert counts.count("predicted") == sum(row[3] for cell in known for row in cell)
+
+
+def test_errors_are_scikit_learns() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    truth, guess = (rng.random((60, 80)) < rng.random((6, 8)).repeat(10, 0).repeat(10, 1) * 0.5
+                    for _ in range(2))  # fmt: skip
+    found = counted(truth, guess)
+    shares = [side.reshape(6, 10, 8, 10).mean(axis=(1, 3)).ravel() for side in (truth, guess)]
+    figures = found.figures()
+    assert figures["share_mae"] == pytest.approx(metrics.mean_absolute_error(*shares))
+    assert figures["share_rmse"] == pytest.approx(metrics.root_mean_squared_error(*shares))
+    called = [share >= 0.2 for share in shares]
+    np.testing.assert_array_equal(found.confusion, metrics.confusion_matrix(*called))
+    assert figures["sparse_dense_accuracy"] == metrics.accuracy_score(*called)
+
+
+def test_figures_have_intervals_over_scenes() -> None:
+    rng = np.random.default_rng(1)
+    scenes = [counted(rng.random((20, 20)) < 0.3, rng.random((20, 20)) < share)
+              for share in rng.uniform(0.1, 0.5, 25)]  # fmt: skip
+    pooled = sum(scenes[1:], scenes[0])
+    for name, ratio in BUILT_UP_FIGURES.items():
+        found = bootstrap_pooled(np.stack([one.sums for one in scenes]), ratio)
+        assert found.value == pytest.approx(pooled.figures()[name], nan_ok=True)
+        assert found.is_known == (name != "buildings_excess")
+    assert len(pooled.sums) == len(BUILT_UP_COLUMNS)
+
+
+def test_what_cannot_be_counted_is_refused() -> None:
+    with pytest.raises(ValueError, match="truth has shape"):
+        counted(TRUTH, GUESS[:5])
+    with pytest.raises(ValueError, match=r"cells of 0\.5 pixels"):
+        counted(TRUTH, GUESS, cell_px=0.5)

@@ -1,0 +1,141 @@
+"""Two models on the same scenes: by hand, as SciPy has it, and how often chance is a finding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rooftrace.metrics.resampling import MEAN, mean_counts, paired_permutation_test, quotient
+
+IOU = quotient((1, 0), (0, 1))
+
+
+def models(scenes: int, gain: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of two models that share what is hard in a scene; the first is better by `gain`."""
+    rng = np.random.default_rng(seed)
+    union = rng.lognormal(8, 0.8, scenes).round()
+    shared = rng.beta(5, 2, scenes)
+    sides = (np.clip(shared + g + rng.normal(0, 0.03, scenes), 0, 1) for g in (gain, 0))
+    first, second = (np.stack([(union * side).round(), union], axis=1) for side in sides)
+    return first, second
+
+
+def test_by_hand() -> None:
+    found = paired_permutation_test(
+        mean_counts([0.9, 0.8, 0.7]), mean_counts([0.5, 0.7, 0.7]), MEAN
+    )
+    assert (found.first, found.second) == pytest.approx((2.4 / 3, 1.9 / 3))
+    assert found.difference.value == pytest.approx(0.5 / 3)
+    assert (found.scenes, found.better, found.worse, found.equal) == (3, 2, 0, 1)
+    # Of the eight exchanges those that part the two gains undo some of the difference: four.
+    assert found.p_value == 0.5
+    assert found.is_exact
+    back = paired_permutation_test(mean_counts([0.5, 0.7, 0.7]), mean_counts([0.9, 0.8, 0.7]), MEAN)
+    assert (back.better, back.worse, back.p_value) == (0, 2, 0.5)
+    assert back.difference.low == pytest.approx(-found.difference.high)
+
+
+def test_the_smallest_p_value_of_few_scenes() -> None:
+    better = mean_counts(np.full(6, 0.8) + np.arange(6) / 100)
+    found = paired_permutation_test(better, mean_counts(np.full(6, 0.5)), MEAN)
+    assert found.p_value == 2 / 2**6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_as_scipy_has_it(seed: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    first, second = models(8, 0.01, seed)
+    both = np.concatenate([first, second])
+
+    def difference(one, other, axis):  # type: ignore[no-untyped-def]
+        sums = [both[np.asarray(which, int)].sum(axis=-2) for which in (one, other)]
+        ious = [part[..., 0] / part[..., 1] for part in sums]
+        return ious[0] - ious[1]
+
+    reference = stats.permutation_test(
+        (np.arange(8.0), np.arange(8.0, 16.0)), difference, permutation_type="samples",
+        vectorized=True, n_resamples=np.inf,
+    )  # fmt: skip
+    found = paired_permutation_test(first, second, IOU)
+    assert found.difference.value == pytest.approx(reference.statistic)
+    assert found.p_value == pytest.approx(reference.pvalue)
+
+
+def test_a_sample_of_the_exchanges_is_near_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = models(12, 0.008, seed=3)
+    exact = paired_permutation_test(first, second, IOU)
+    assert exact.is_exact
+    monkeypatch.setattr("rooftrace.metrics.resampling._EXACT_UNITS", 0)
+    sampled = paired_permutation_test(first, second, IOU, draws=20_000)
+    assert not sampled.is_exact
+    assert sampled.p_value == pytest.approx(exact.p_value, abs=0.015)
+    assert 0.001 < exact.p_value < 0.999
+
+
+def test_a_p_value_is_never_0() -> None:
+    found = paired_permutation_test(*models(40, 0.2), IOU, draws=99)
+    assert found.p_value == 1 / 100
+    assert found.difference.low > 0.1
+    assert found.better == 40
+
+
+def test_chance_is_a_finding_as_often_as_is_said() -> None:
+    found = [paired_permutation_test(*models(30, 0, seed), IOU, draws=199) for seed in range(300)]
+    rate = np.mean([one.p_value <= 0.05 for one in found])
+    # Of 300, a twentieth is 15 ± 3.8.
+    assert 0.02 <= rate <= 0.09
+    held = np.mean([one.difference.low <= 0 <= one.difference.high for one in found])
+    assert 0.90 <= held <= 0.99
+
+
+def test_pairs_show_what_two_intervals_cannot() -> None:
+    first, second = models(30, 0.05)
+    found = paired_permutation_test(first, second, IOU)
+    assert found.p_value < 0.01
+    assert found.difference.low > 0
+    # Scenes differ by more than the models do; that is the same for both.
+    width = found.difference.high - found.difference.low
+    apart = paired_permutation_test(first, second[::-1], IOU).difference
+    assert width < 0.5 * (apart.high - apart.low)
+
+
+def test_places_are_exchanged_whole() -> None:
+    first, second = models(60, 0.01)
+    places = [f"{number % 12}" for number in range(60)]
+    found = paired_permutation_test(first, second, IOU, groups=places)
+    assert (found.difference.units, found.difference.count) == ("group", 12)
+    assert found.is_exact
+    assert found.scenes == found.better + found.worse + found.equal == 60
+    assert paired_permutation_test(first, second, IOU).difference.units == "scene"
+
+
+def test_the_same_model_is_no_better() -> None:
+    first, _ = models(20, 0)
+    found = paired_permutation_test(first, first, IOU)
+    assert (found.p_value, found.equal) == (1.0, 20)
+    assert (found.difference.low, found.difference.high) == (0, 0)
+
+
+def test_nothing_to_find_and_nothing_found_is_right() -> None:
+    empty, false_alarm, hit = [0.0, 0.0], [0.0, 5.0], [4.0, 5.0]
+    found = paired_permutation_test([empty, empty, hit], [empty, false_alarm, hit], IOU)
+    assert (found.better, found.worse, found.equal) == (1, 0, 2)
+
+
+def test_without_a_figure() -> None:
+    found = paired_permutation_test(np.zeros((3, 2)), np.zeros((3, 2)), IOU)
+    assert math.isnan(found.p_value)
+    plain = found.to_json()
+    assert plain["p_value"] is None
+    assert plain["first"] is None
+    assert plain["difference"]["reason"]
+    single = paired_permutation_test([[1, 2]], [[2, 2]], IOU)
+    assert (single.p_value, single.worse) == (1.0, 1)
+    assert not single.difference.is_known
+
+
+def test_other_scenes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(2, 2\)"):
+        paired_permutation_test(np.ones((3, 2)), np.ones((2, 2)), IOU)

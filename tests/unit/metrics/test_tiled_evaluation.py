@@ -1,0 +1,117 @@
+"""Whole images are judged as they are predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rooftrace.core.errors import GsdMismatch
+from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.io.masks import NODATA
+from rooftrace.io.sources import ArraySource
+from rooftrace.labels.source import SceneEntry, SceneSet
+from rooftrace.metrics import tiled_evaluation as whole
+from rooftrace.metrics.tiled_evaluation import evaluate_scenes, predict_mask
+from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.spec import BundleSpec
+from rooftrace.predict.predictor import Predictor
+
+SPEC = BundleSpec(
+    name="x", bands=("a",), mean=(90.0,), std=(1.0,), classes=("no", "yes"), threshold=0.4,
+    gsd_m=0.4,
+)  # fmt: skip
+
+
+class Blurred(PointwiseEngine):
+    """The answer for a pixel depends on those around it, and on the edges of its tile."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return np.stack([[cv2.blur(x, (31, 31))] for x in super().run(batch)[:, 0]])
+
+
+class ThreeClasses(PointwiseEngine):
+    """The darker, the lower the class."""
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        share = super().run(batch)[:, 0]
+        return np.stack([1 - share, np.full_like(share, 0.45), share / 2], axis=1)
+
+
+def image(shape_yx: tuple[int, int], seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (shape_yx[0] // 20 + 1, shape_yx[1] // 20 + 1), np.uint8)
+    return np.kron(coarse, np.ones((20, 20), np.uint8))[None, : shape_yx[0], : shape_yx[1]]
+
+
+@pytest.mark.parametrize(
+    ("engine", "spec"),
+    [
+        (Blurred(), SPEC),
+        (Blurred(), SPEC.model_copy(update={"input_px": 256})),
+        (ThreeClasses(), SPEC.model_copy(update={"classes": ("no", "yes", "road")})),
+    ],
+)
+def test_an_image_is_answered_as_it_is_predicted(engine: PointwiseEngine, spec: BundleSpec) -> None:
+    # Two tiles at the model's resolution; a corner is nodata.
+    pixels, valid = image((1500, 130)), np.ones((1500, 130), bool)
+    valid[600:, 70:] = False
+    source = ArraySource(pixels, valid=valid)
+    expected, _ = Predictor(ModelBundle(spec, {}, "x"), engine).predict_mask(source, gsd_m=0.5)
+    found = predict_mask(source.read(), spec, engine.run, gsd_m=0.5)
+    assert len(np.unique(found)) == len(spec.classes)
+    np.testing.assert_array_equal(np.where(valid, found, NODATA), expected.data)
+    with pytest.raises(GsdMismatch):
+        predict_mask(source.read(), spec, engine.run, gsd_m=5)
+
+
+@dataclass(frozen=True)
+class Label:
+    data: np.ndarray
+
+    def read(self, window: Window | None = None) -> Mask:
+        part = (window or Window.whole(self.data.shape)).slices()
+        known = self.data[part] != NODATA
+        return Mask(self.data[part], known, GeoGrid(known.shape))
+
+
+def folder(*scenes: Scene) -> SceneSet:
+    by_id = {scene.id: scene for scene in scenes}
+    entries = tuple(SceneEntry(scene.id, None) for scene in scenes)
+    return SceneSet("made", "memory", SPEC.classes, 1, entries, lambda e: by_id[e.id])
+
+
+def test_pixels_are_counted_where_image_and_label_are_known() -> None:
+    pixels = np.repeat(np.uint8([[[255, 255, 255, 0, 0, 0]]]), 4, axis=1)
+    valid = np.ones((4, 6), bool)
+    valid[0, 0] = False
+    label = np.repeat(np.uint8([[1, 1, 0, 1, 0, 0]]), 4, axis=0)
+    label[1, 1] = NODATA
+    scene = Scene("a", ArraySource(pixels, valid=valid), Label(label), gsd_m=0.4)
+    far = Scene("b", ArraySource(pixels), Label(label), gsd_m=8.0)
+    # The second image is too coarse for the model to be predicted.
+    counts = evaluate_scenes(folder(scene, far), SPEC, PointwiseEngine().run)
+    assert counts.pixels == 22
+    assert counts.iou(1) == pytest.approx(6 / (6 + 4 + 4))
+
+
+def test_what_is_judged_is_bounded_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = [
+        Scene(name, ArraySource(image((100, 40), seed)), Label(np.ones((100, 40), np.uint8)),
+              gsd_m=0.8)
+        for seed, name in enumerate("abc")
+    ]  # fmt: skip
+    monkeypatch.setattr(whole, "_WINDOW_PX", 100)
+    whole_set = folder(*scenes)
+    assert evaluate_scenes(whole_set, SPEC, PointwiseEngine().run).pixels == 3 * 4000
+    # Half of the 3 * 200 * 80 model pixels: three of six pieces, of every image one.
+    monkeypatch.setattr(whole, "_MAX_PX", 24_000)
+    seen = [(scene.id, window) for scene, window in whole._windows(whole_set, SPEC)]
+    assert [name for name, _ in seen] == ["a", "b", "c"]
+    assert {window.shape_yx for _, window in seen} == {(50, 40)}
+    assert evaluate_scenes(whole_set, SPEC, PointwiseEngine().run).pixels == 3 * 2000

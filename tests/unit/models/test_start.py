@@ -1,0 +1,212 @@
+"""Training starts from a bundle, a run or an exported file; weights that do not fit are listed."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from rooftrace.core.config import parse_config  # noqa: E402
+from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
+from rooftrace.engines.select import load_engine  # noqa: E402
+from rooftrace.flows.train import run_train  # noqa: E402
+from rooftrace.models.bundle import (  # noqa: E402
+    WEIGHTS_NAME,
+    default_bundle,
+    read_bundle,
+    write_bundle,
+)
+from rooftrace.models.export import ExportableModel  # noqa: E402
+from rooftrace.models.start import (  # noqa: E402
+    StartModel,
+    bundle_weights,
+    fill_from_start,
+    load_matching,
+    read_start,
+)
+from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.conftest import TinyRun
+
+
+def network(start: StartModel, **changes: int) -> nn.Module:
+    return build_model(start.config, **{"bands": 3, "channels": 1, **changes})
+
+
+def difference(start: StartModel, side_px: int = 64) -> float:
+    """Return the largest difference of probabilities between the network and its bundle."""
+    spec = start.bundle.spec
+    net = network(start, bands=len(spec.bands), channels=spec.outputs)
+    assert start.load_into(net, start.config).share == 1
+    tile = np.random.default_rng(0).integers(0, 256, (1, 3, side_px, side_px), np.uint8)
+    ours = ExportableModel(net, spec.mean, spec.std).eval().run(tile)
+    theirs = load_engine(start.bundle, engine="openvino", precision="fp32").run(tile)
+    assert np.ptp(theirs) > 0.01  # a constant answer would agree with anything
+    return float(np.abs(ours - theirs).max())
+
+
+def test_the_default_model_goes_back_into_pytorch() -> None:
+    start = read_start("default")
+    assert WEIGHTS_NAME not in start.bundle.parts
+    assert difference(start, 256) < 1e-4
+
+
+@pytest.mark.campaign
+def test_a_run_a_bundle_and_an_exported_graph_hold_the_same_weights(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from rooftrace.flows.export.run import run_export
+
+    run_export(tiny_run.bundle, "onnx", tmp_path / "model.onnx")
+    graph = read_start("model.onnx", tmp_path)
+    bundle = read_start(str(tiny_run.bundle))
+    assert difference(bundle) < 1e-4
+    for other in (graph, read_start(str(tiny_run.run))):
+        assert {**other.weights}.keys() >= {
+            name for name in bundle.weights if "num_batches" not in name
+        }
+        assert all(torch.equal(weight, bundle.weights[n]) for n, weight in other.weights.items())
+
+
+def test_other_classes_and_bands_keep_what_fits() -> None:
+    start = read_start("default")
+    net = network(start, bands=4, channels=3)
+    head = net.segmentation_head[0].weight.detach().clone()
+    result = start.load_into(net, start.config)
+    assert result.adapted == ("encoder.features.0.0.weight",)
+    assert result.of_another_shape == (
+        "segmentation_head.0.weight (1, 8, 3, 3) for (3, 8, 3, 3)",
+        "segmentation_head.0.bias (1,) for (3,)",
+    )
+    assert (result.missing, result.surplus) == ((), ())
+    assert torch.equal(net.segmentation_head[0].weight, head)
+    first = start.weights["encoder.features.0.0.weight"]
+    assert torch.allclose(net.encoder.features[0][0].weight[:, 3], first[:, 0] * 3 / 4)
+    assert "of another shape: segmentation_head.0.weight" in result.describe()
+    assert json.loads(json.dumps(result.to_json()))["loaded"] == len(result.loaded)
+
+
+def test_names_that_only_one_side_has_are_listed() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    found = {**net.state_dict(), "2.weight": torch.ones(1)}
+    del found["1.bias"]
+    result = load_matching(net, found)
+    assert (result.missing, result.surplus) == (("1.bias",), ("2.weight",))
+    assert result.share == pytest.approx((12 + 4 + 4 + 4 + 4) / (12 + 4 + 4 * 4))
+
+
+def test_the_network_of_the_start_model_is_the_default() -> None:
+    raw = fill_from_start({"model": {"start": "default"}}, Path())
+    config = parse_config(raw["model"], ModelConfig, source="test")
+    assert (config.architecture, config.encoder) == ("Unet", "mobilenet_v2")
+    assert config.options == {"decoder_channels": [128, 64, 32, 16, 8]}
+    assert config.encoder_weights == "none"
+    other = fill_from_start({"model": {"start": "default", "architecture": "FPN"}}, Path())
+    assert other["model"].get("options") is None
+    assert other["model"]["encoder"] == "mobilenet_v2"
+    without = {"model": {"architecture": "Unet"}}
+    assert fill_from_start(without, Path()) is without
+
+
+def test_another_architecture_takes_the_encoder() -> None:
+    start = read_start("default")
+    config = ModelConfig(architecture="FPN", encoder_weights="none")
+    net = build_model(config, bands=3, channels=1)
+    result = start.load_into(net, config)
+    encoder = {name for name in net.state_dict() if name.startswith("encoder.")}
+    assert {name for name in encoder if "num_batches" not in name} <= set(result.loaded)
+    assert any(name.startswith("decoder.") for name in result.missing)
+
+
+def test_a_network_of_another_kind_is_refused() -> None:
+    with pytest.raises(ConfigError, match="encoder = 'resnet18', but the start model default has"):
+        fill_from_start({"model": {"start": "default", "encoder": "resnet18"}}, Path())
+    config = ModelConfig(architecture="PlainUnet")
+    with pytest.raises(ConfigError, match=r"fit only 0% of the values of PlainUnet\."):
+        read_start("default").load_into(build_model(config, bands=3, channels=1), config)
+    with pytest.raises(ConfigError, match="both give weights of the encoder"):
+        ModelConfig(start="default", encoder_weights="imagenet")
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("evil"),))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("nothing.rooftrace", ConfigError, "there is no file"),
+        ("empty", ConfigError, "is a folder without best_iou.rooftrace"),
+        ("evil.pth", ConfigError, "is a file of weights without a contract, or a pickle"),
+        ("evil.rooftrace", BundleError, "cannot be read as a bundle"),
+        ("set.json", ConfigError, "is an ensemble"),
+        ("$NO_SUCH_VARIABLE/a", ConfigError, "environment variable that is not set"),
+    ],
+)
+def test_files_that_are_no_start_are_refused(
+    name: str, error: type[Exception], message: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "set.json").write_text("{}")
+    for evil in ("evil.pth", "evil.rooftrace"):
+        (tmp_path / evil).write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(error, match=message):
+        read_start(name, tmp_path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_bundle_whose_options_open_files_is_refused(tmp_path: Path) -> None:
+    bundle = default_bundle()
+    training = {"model": {"architecture": "Unet", "options": {"checkpoint_path": "/etc/passwd"}}}
+    spec = bundle.spec.model_copy(update={"training": training})
+    write_bundle(tmp_path / "bad.rooftrace", spec, bundle.parts)
+    with pytest.raises(BundleError, match="name checkpoint_path"):
+        read_start("bad.rooftrace", tmp_path)
+
+
+def test_a_bundle_without_weights_or_record_is_refused() -> None:
+    bundle = default_bundle()
+    with pytest.raises(ConfigError, match="holds no weights"):
+        bundle_weights(replace(bundle, parts={}))
+    damaged = {**bundle.parts, WEIGHTS_NAME: b"no tensors"}
+    with pytest.raises(BundleError, match="cannot be read"):
+        bundle_weights(replace(bundle, parts=damaged))
+
+
+@pytest.mark.campaign
+def test_a_run_starts_from_another_and_records_it(tiny_run: TinyRun, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    lines = io.StringIO()
+    sets = [
+        f"model={{start = '{tiny_run.run}'}}", "epochs=1", "optimizer.lr=1e-9", "watch.panel=0",
+    ]  # fmt: skip
+    run_train(tiny_run.config, tmp_path / "run", overrides=sets, console=Console(file=lines))
+    record = json.loads((tmp_path / "run/start.json").read_text())
+    base = read_bundle(tiny_run.bundle)
+    assert record["sha256"] == base.sha256
+    assert record["share"] == 1
+    made = read_bundle(tmp_path / "run/best_iou.rooftrace")
+    assert made.spec.training["start"] == {"model": "tiny", "sha256": base.sha256}
+    assert made.spec.training["model"]["encoder"] == "tu-test_resnet"
+    assert "100.0% of the network's values" in lines.getvalue()
+    # With this learning rate nothing is learnt: the weights are still those of the start.
+    before, after = bundle_weights(base), bundle_weights(made)
+    assert torch.allclose(
+        after["segmentation_head.0.weight"], before["segmentation_head.0.weight"], atol=1e-6
+    )

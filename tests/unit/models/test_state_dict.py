@@ -1,0 +1,145 @@
+"""State dicts of other programs: read without running code, and matched by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from rooftrace.core.errors import BundleError  # noqa: E402
+from rooftrace.models.state_dict import match_names, read_state_dict  # noqa: E402
+from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
+
+# After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
+timm = pytest.importorskip("timm")
+
+WEIGHTS = {"encoder.first.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.ones(2)}
+NAMES = list(WEIGHTS)
+
+
+def prefixed(prefix: str) -> dict[str, Any]:
+    return {f"{prefix}{name}": weight for name, weight in WEIGHTS.items()}
+
+
+WRAPPED = {
+    "plain": WEIGHTS,
+    "lightning": {"state_dict": prefixed("model."), "epoch": 3, "hyper_parameters": {"lr": 1e-3}},
+    "data parallel": {"model_state_dict": prefixed("module."), "optimizer": {"lr": 1e-3}},
+    "both": {"state_dict": prefixed("model.module.")},
+    "with a loss": {"state_dict": {**prefixed("net."), "criterion.weight": torch.ones(2)}},
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
+def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
+    torch.save(wrapped, tmp_path / "w.pth")
+    found = read_state_dict(tmp_path / "w.pth")
+    matched = match_names(found.tensors, NAMES)
+    for name, weight in WEIGHTS.items():
+        assert torch.equal(matched[name], weight)
+    assert set(matched) - set(NAMES) <= {"criterion.weight"}
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(prefixed("model."), tmp_path / "w.safetensors")
+    matched = match_names(read_state_dict(tmp_path / "w.safetensors").tensors, NAMES)
+    assert list(matched) == sorted(NAMES)
+    assert torch.equal(matched["head.bias"], WEIGHTS["head.bias"])
+
+
+def test_the_entry_is_named_and_so_are_others(tmp_path: Path) -> None:
+    torch.save({"state_dict": WEIGHTS, "state_dict_ema": WEIGHTS}, tmp_path / "w.pth")
+    found = read_state_dict(tmp_path / "w.pth")
+    assert (found.entry, found.others) == ("state_dict", ("state_dict_ema",))
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
+def test_names_of_timm_are_those_of_its_encoder(encoder: str) -> None:
+    torch.manual_seed(0)
+    original = timm.create_model(encoder)
+    config = ModelConfig(encoder=f"tu-{encoder}", encoder_weights="none")
+    net: Any = build_model(config, bands=3, channels=1).encoder
+    own = net.state_dict()
+    matched = match_names(original.state_dict(), list(own))
+    assert set(own) <= set(matched)
+    torch.nn.Module.load_state_dict(net, {name: matched[name] for name in own})
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = original.eval().forward_features(image)
+        found = net.eval()(image)[-1]
+    if encoder != "test_convnext":  # whose last norm is part of its head
+        assert found.shape[-2:] == expected.shape[-2:]
+    if encoder == "test_resnet":
+        torch.testing.assert_close(found, expected)
+
+
+class Runs:
+    """An object whose pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_code_in_a_pickle_does_not_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    torch.save({"state_dict": {**WEIGHTS, "x": Runs(trap)}}, tmp_path / "w.pth")
+    with pytest.raises(BundleError, match=r"asks Python to load \w+\.mkdir, which may run code"):
+        read_state_dict(tmp_path / "w.pth")
+    assert not trap.exists()
+
+
+def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1)), tmp_path / "w.pt")
+    with pytest.raises(BundleError, match=r"torch\.nn\.modules\.container\.Sequential"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+OTHERS: dict[str, tuple[Any, str]] = {
+    "a list": ([1, 2], "an object of type list"),
+    "no weights": ({"epoch": 3, "lr": 0.1}, "the keys epoch, lr"),
+    "empty": ({}, "expected a state dict"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), OTHERS.values(), ids=OTHERS)
+def test_what_holds_no_weights_is_refused(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(BundleError, match=message):
+        read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_damaged_files_are_errors_of_ours(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with pytest.raises(BundleError, match="There is no file"):
+        read_state_dict(path)
+    if name.endswith(".pth"):
+        torch.save(WEIGHTS, path)
+    else:
+        save_file(WEIGHTS, path)
+    whole = path.read_bytes()
+    for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BundleError, match=r"Get the file again|Give a"):
+            read_state_dict(path)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), 4):
+            data[at] = rng.integers(256)
+        path.write_bytes(bytes(data))
+        try:
+            found = read_state_dict(path)
+        except BundleError:
+            continue
+        assert all(isinstance(tensor, torch.Tensor) for tensor in found.tensors.values())

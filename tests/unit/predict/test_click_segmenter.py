@@ -1,0 +1,179 @@
+"""Clicks on images, with an engine that takes every bright pixel for a building."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from affine import Affine
+from pyproj import CRS
+
+from rooftrace.core.errors import BundleError, DataError
+from rooftrace.core.types import GeoGrid
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.io.sources import ArraySource
+from rooftrace.models.bundle import write_bundle
+from rooftrace.models.clicks import CLICK_BANDS, Click
+from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter, load_clicks
+
+SHAPE = (300, 400)
+HOUSES = {"shed": (20, 30, 12, 10), "house": (120, 180, 40, 60), "hall": (200, 20, 90, 140)}
+"""Top, left, height and width."""
+
+
+class ObedientEngine(PointwiseEngine):
+    """Bright pixels are building, but not near a negative click; it counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        assert batch.shape[1:] == (6, 160, 160)
+        return np.where(batch[:, 5:] > 0.5, 0, super().run(batch)).astype(np.float32)
+
+
+def model(gsd_m: float = 0.3) -> ClickModel:
+    bundle = tiny_bundle()
+    extra = len(CLICK_BANDS)
+    spec = bundle.spec.model_copy(
+        update={
+            "bands": ("red", "green", "blue", *CLICK_BANDS),
+            "dtype": "float32",
+            "mean": (*bundle.spec.mean[:3], *[0.0] * extra),
+            "std": (*bundle.spec.std[:3], *[1.0] * extra),
+            "gsd_m": gsd_m,
+            "threshold": 0.5,
+        }
+    )
+    return ClickModel(replace(bundle, spec=spec), ObedientEngine())
+
+
+def picture() -> np.ndarray:
+    pixels = np.full((3, *SHAPE), 20, np.uint8)
+    for top, left, height, width in HOUSES.values():
+        pixels[:, top : top + height, left : left + width] = 240
+    return pixels
+
+
+def whole(answer: ClickAnswer) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[answer.window.slices()] = answer.mask
+    return mask
+
+
+def truth(*names: str) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.bool_)
+    for top, left, height, width in map(HOUSES.__getitem__, names):
+        mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def centre(name: str) -> tuple[float, float]:
+    top, left, height, width = HOUSES[name]
+    return top + height / 2, left + width / 2
+
+
+@pytest.mark.parametrize("gsd_m", [0.1, 0.3, 0.8])
+@pytest.mark.parametrize("name", HOUSES)
+def test_a_click_gives_the_outline_of_its_building(name: str, gsd_m: float) -> None:
+    answer = ClickSegmenter(picture(), model(), gsd_m=gsd_m).click(*centre(name))
+    assert iou(whole(answer), truth(name)) > 0.93
+    [outline] = answer.outlines
+    top, left, height, width = HOUSES[name]
+    assert outline.bounds == pytest.approx((left, top, left + width, top + height), abs=1.5)
+    assert answer.score > 0.8
+
+
+def test_the_view_is_fitted_to_the_building() -> None:
+    """A hall that is longer than the first view is seen whole."""
+    segmenter = ClickSegmenter(picture(), model(), gsd_m=0.1)
+    answer = segmenter.click(*centre("hall"))
+    assert whole(answer)[200:290, 20:160].mean() > 0.95
+    assert answer.window.width > 140
+
+
+def test_more_clicks_add_and_remove() -> None:
+    segmenter = ClickSegmenter(picture(), model(), gsd_m=0.3)
+    segmenter.click(*centre("house"))
+    both = segmenter.click(*centre("hall"))
+    assert iou(whole(both), truth("house", "hall")) > 0.95
+    less = segmenter.click(130, 190, positive=False)
+    assert not whole(less)[130, 190]
+    assert whole(less)[150, 230]
+    assert segmenter.clicks == (
+        Click(*centre("house")), Click(*centre("hall")), Click(130, 190, positive=False)
+    )  # fmt: skip
+    assert np.array_equal(segmenter.answer().mask, less.mask)
+
+
+def test_a_click_runs_the_network_a_few_times() -> None:
+    loaded = model()
+    engine = loaded.engine
+    assert isinstance(engine, ObedientEngine)
+    segmenter = ClickSegmenter(picture(), loaded, gsd_m=0.3)
+    segmenter.click(*centre("house"))
+    first = engine.calls
+    assert 1 <= first <= 3
+    segmenter.click(125, 185)
+    assert engine.calls == first + 1
+
+
+def test_metres_come_from_the_image() -> None:
+    """Metres of the georeference and metres that are given lead to equal answers."""
+    grid = GeoGrid(SHAPE, Affine(0.1, 0, 5e5, 0, -0.1, 9e6), CRS.from_epsg(32737))
+    own = ClickSegmenter(ArraySource(picture(), grid), model()).click(*centre("house"))
+    given = ClickSegmenter(picture(), model(), gsd_m=0.1).click(*centre("house"))
+    assumed = ClickSegmenter(picture(), model()).click(*centre("house"))
+    assert own.window == given.window
+    assert np.array_equal(own.mask, given.mask)
+    assert iou(whole(assumed), truth("house")) > 0.93
+
+
+def test_at_the_edge_and_on_nodata() -> None:
+    pixels, valid = picture(), np.ones(SHAPE, np.bool_)
+    pixels[:, :40, :40] = 240
+    valid[:, 200:] = False
+    source = ArraySource(pixels, valid=valid)
+    corner = ClickSegmenter(source, model(), gsd_m=0.3).click(0, 0)
+    assert whole(corner)[:40, :40].mean() > 0.95
+    half = ClickSegmenter(source, model(), gsd_m=0.3).click(140, 190)
+    assert whole(half)[125:155, 185:198].all()
+    assert not whole(half)[:, 202:].any()
+    nothing = ClickSegmenter(source, model(), gsd_m=0.3).click(10, 390)
+    assert (nothing.score, len(nothing.outlines)) == (0.0, 0)
+
+
+def test_where_there_is_nothing() -> None:
+    answer = ClickSegmenter(np.full((3, *SHAPE), 20, np.uint8), model()).click(50, 50)
+    assert not answer.mask.any()
+    assert len(answer.outlines) == 0
+
+
+def test_clicks_that_cannot_be() -> None:
+    segmenter = ClickSegmenter(picture(), model())
+    for row, col in ((-1, 5), (5, 400.5), (float("nan"), 5)):
+        with pytest.raises(DataError, match="lies outside of array, which has 300 rows and 400"):
+            segmenter.click(row, col)
+    with pytest.raises(DataError, match="The first click says what is not in the building"):
+        segmenter.click(5, 5, positive=False)
+    with pytest.raises(DataError, match="There was no click on array yet"):
+        segmenter.answer()
+    assert segmenter.clicks == ()
+
+
+def test_a_model_without_clicks_is_refused(tmp_path: object) -> None:
+    bundle = tiny_bundle()
+    path = f"{tmp_path}/tiny.rooftrace"
+    from pathlib import Path
+
+    write_bundle(Path(path), bundle.spec, bundle.parts)
+    with pytest.raises(BundleError, match="expected one that takes earlier_answer, positive"):
+        load_clicks(path)

@@ -1,0 +1,332 @@
+"""Outlines are refined by themselves, do not overlap, and stay where the answer disagrees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raster_files import write_geotiff
+from rooftrace.core.errors import ConfigError, PredictError
+from rooftrace.flows.predict.inputs import find_inputs
+from rooftrace.flows.predict.run import run_predict
+from rooftrace.io.sources import ArraySource
+from rooftrace.models.prompts import Prompt, Segment
+from rooftrace.predict import plan as scene_module
+from rooftrace.predict.cluster.pool import ClusterOptions
+from rooftrace.predict.model_set import read_models
+from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.predictor import load
+from rooftrace.predict.refine_outlines import CROP_PX, MAX_CROP_PX, crops_around
+from tiny_models import write_tiny_bundle
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
+
+Answer = Callable[[np.ndarray, Prompt], np.ndarray]
+"""Function that returns the mask (y, x) of an image (3, y, x) and a prompt."""
+
+
+@dataclass
+class FakeSegmenter:
+    """Answers prompts by a function; see `PromptSegmenter`."""
+
+    answer: Answer
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    prompts: int = 0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"kind": "fake"}
+
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        assert image.dtype == np.uint8
+        self.shapes.append(image.shape)
+        return image
+
+    def segment(self, image: np.ndarray, prompt: Prompt) -> Segment:
+        self.prompts += 1
+        return Segment(self.answer(image, prompt), 1.0)
+
+
+def boxes(grown_px: int = 0) -> Answer:
+    """Return the answer that fills the box, grown on all sides."""
+
+    def answer(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+        assert prompt.box is not None
+        # The point lies inside the outline, which is bright.
+        (click,) = prompt.clicks
+        row, col = int(click.row), int(click.col)
+        assert image[:, row, col].mean() > 127
+        mask = np.zeros(image.shape[1:], np.bool_)
+        around = prompt.box.padded(grown_px)
+        mask[max(around.row, 0) : around.row_stop, max(around.col, 0) : around.col_stop] = True
+        return mask
+
+    return answer
+
+
+def nothing(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+    return np.zeros(image.shape[1:], np.bool_)
+
+
+def everything(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+    return np.ones(image.shape[1:], np.bool_)
+
+
+def town_pixels() -> np.ndarray:
+    """Houses with a corner cut off, a long one, and a corner of nodata: (3, y, x)."""
+    rng = np.random.default_rng(3)
+    image = np.full((700, 800), 40, np.uint8)
+    for row in range(30, 660, 50):
+        for col in range(30, 760, 50):
+            height, width = rng.integers(16, 44, 2)
+            image[row : row + height, col : col + width] = 220
+            image[row : row + height // 3, col : col + width // 3] = 40
+    image[300:330, 20:780] = 40
+    image[305:325, 40:600] = 220
+    image[305:309, 40:90] = 40
+    image[600:, 700:] = 0
+    return np.stack([image] * 3)
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("town") / "town.tif"
+    return write_geotiff(path, town_pixels(), nodata=0, tiled=True, compress="deflate")
+
+
+def predicted(
+    town: Path, wide_bundle: Path, out: Path, segmenter: FakeSegmenter | None, **options: Any
+) -> geopandas.GeoDataFrame:
+    run_predict(
+        find_inputs([town]),
+        read_models(wide_bundle),
+        out,
+        SceneOptions(**options),
+        segmenter=segmenter,
+    )
+    return geopandas.read_file(out / "town_buildings.gpkg")
+
+
+def test_answers_that_agree_become_the_outlines(
+    town: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
+    own = predicted(town, wide_bundle, tmp_path / "own", None)
+    segmenter = FakeSegmenter(boxes())
+    refined = predicted(town, wide_bundle, tmp_path / "refined", segmenter)
+    assert len(own) == len(refined) == segmenter.prompts > 100
+    assert "refined" not in own.columns
+    assert refined["refined"].dtype == bool
+    assert refined["refined"].mean() > 0.95
+    np.testing.assert_array_equal(own["score"], refined["score"])
+    boxed = shapely.box(*shapely.bounds(own.geometry.to_numpy()).T)
+    # The outline of the model, from which the box is taken, lies up to a pixel beside its pixels.
+    changed = refined["refined"].to_numpy()
+    shared = shapely.area(shapely.intersection(refined.geometry.to_numpy(), boxed))
+    joined = shapely.area(shapely.union(refined.geometry.to_numpy(), boxed))
+    assert ((shared / joined)[changed] > 0.85).all()
+    assert (refined["area_m2"][changed] > own["area_m2"][changed]).mean() > 0.9
+    record = json.loads((tmp_path / "refined" / "run.json").read_text())
+    assert record["options"]["refine"] == {"kind": "fake"}
+    assert record["figures"][0]["refined"] == changed.sum()
+    counted = f"the outlines of {changed.sum()} of {len(own)} buildings were refined."
+    assert any(counted in note for note in record["notes"])
+
+
+def test_neighbours_share_a_crop_that_is_seen_once(
+    town: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
+    segmenter = FakeSegmenter(boxes())
+    predicted(town, wide_bundle, tmp_path, segmenter)
+    small = [shape for shape in segmenter.shapes if shape == (3, CROP_PX, CROP_PX)]
+    assert len(small) <= 30 < segmenter.prompts
+    # The long house needs a larger crop, which the scene ends.
+    assert [shape for shape in segmenter.shapes if shape not in small] == [(3, 700, 800)]
+
+
+def test_outlines_that_meet_do_not_overlap(wide_bundle: Path) -> None:
+    image = np.full((3, 400, 400), 40, np.uint8)
+    for row, col in np.ndindex(5, 5):
+        image[:, 20 + 64 * row :, 20 + 64 * col :][:, :60, :60] = 220
+    own = load(wide_bundle).predict(image).footprints.geometry.to_numpy()
+    left, top, right, bottom = shapely.bounds(own).T
+    assert shared_areas(shapely.box(left - 4, top - 4, right + 4, bottom + 4)).size == 72
+    found = load(wide_bundle).predict(image, segmenter=FakeSegmenter(boxes(grown_px=4))).footprints
+    assert found.refined.sum() > 10
+    assert shared_areas(found.geometry.to_numpy()).max(initial=0) < 1e-3
+    assert found.geometry.area.sum() > 1.05 * shapely.area(own).sum()
+
+
+def shared_areas(shapes: np.ndarray) -> np.ndarray:
+    """Return the areas that pairs of polygons share, without those that do not."""
+    one, other = shapely.STRtree(shapes).query(shapes)
+    one, other = one[one < other], other[one < other]
+    shared = shapely.area(shapely.intersection(shapes[one], shapes[other]))
+    return shared[shared > 0]
+
+
+@pytest.mark.parametrize("answer", [nothing, everything])
+def test_outlines_stay_where_the_answer_disagrees(
+    town: Path, wide_bundle: Path, tmp_path: Path, answer: Answer
+) -> None:
+    own = predicted(town, wide_bundle, tmp_path / "own", None)
+    kept = predicted(town, wide_bundle, tmp_path / "kept", FakeSegmenter(answer))
+    assert not kept["refined"].any()
+    assert own.geometry.geom_equals_exact(kept.geometry, 0).all()
+    figures = [
+        json.loads((tmp_path / name / "run.json").read_text())["figures"][0]
+        for name in ("own", "kept")
+    ]
+    assert figures[0]["regularized"] == figures[1]["regularized"]
+
+
+def test_blocks_do_not_show(
+    town: Path, wide_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = []
+    for block_px in (300, 600, 4096):
+        monkeypatch.setattr(scene_module, "BLOCK_PX", block_px)
+        out = tmp_path / str(block_px)
+        table = predicted(town, wide_bundle, out, FakeSegmenter(boxes(grown_px=3)))
+        assert table["refined"].any()
+        files.append({p.name: p.read_bytes() for p in out.iterdir() if p.name != "run.json"})
+    assert files[0] == files[1] == files[2]
+
+
+def test_a_run_that_failed_is_resumed_with_the_same_bytes(
+    town: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
+    predicted(town, wide_bundle, tmp_path / "whole", FakeSegmenter(boxes(grown_px=3)))
+
+    def breaks(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+        if broken.prompts > 120:
+            raise RuntimeError("out of memory")
+        return boxes(grown_px=3)(image, prompt)
+
+    broken = FakeSegmenter(breaks)
+    with pytest.raises(PredictError, match=r"failed at rows .*: out of memory"):
+        predicted(town, wide_bundle, tmp_path / "broken", broken)
+    assert broken.prompts == 121
+    parts = sorted((tmp_path / "broken").rglob("refined_*.part"))
+    assert len(parts) == 2
+    # A damaged file of answers counts as none.
+    parts[1].write_bytes(parts[1].read_bytes()[:-9])
+    resumed = FakeSegmenter(boxes(grown_px=3))
+    report = run_predict(
+        find_inputs([town]), read_models(wide_bundle), tmp_path / "broken", segmenter=resumed
+    )
+    assert report.resumed_blocks > 1
+    assert 50 < resumed.prompts == report.outputs[0].buildings - 50
+    assert not list((tmp_path / "broken").rglob("refined_*.part"))
+    for path in (tmp_path / "whole").iterdir():
+        if path.name != "run.json":
+            assert path.read_bytes() == (tmp_path / "broken" / path.name).read_bytes(), path.name
+
+
+def test_refinement_starts_a_run_anew(town: Path, wide_bundle: Path, tmp_path: Path) -> None:
+    """An image that was finished without refinement is not taken for a refined one."""
+    run_predict(find_inputs([town]), read_models(wide_bundle), tmp_path, keep=True)
+    report = run_predict(
+        find_inputs([town]), read_models(wide_bundle), tmp_path, keep=True,
+        segmenter=FakeSegmenter(boxes()),
+    )  # fmt: skip
+    assert report.resumed_images == 0
+    assert geopandas.read_file(tmp_path / "town_buildings.gpkg")["refined"].any()
+
+
+def test_outlines_do_not_cover_nodata(wide_bundle: Path) -> None:
+    """The right third of the house is nodata, which the network does not know."""
+    image = np.full((3, 300, 300), 40, np.uint8)
+    image[:, 100:160, 80:120] = 220
+    valid = np.ones((300, 300), np.bool_)
+    valid[:, 120:] = False
+
+    def beyond(image: np.ndarray, prompt: Prompt) -> np.ndarray:
+        mask = np.zeros(image.shape[1:], np.bool_)
+        # In the crop of the whole columns 0 to 256.
+        mask[44:116, 75:140] = True
+        return mask
+
+    found = (
+        load(wide_bundle)
+        .predict(ArraySource(image, valid=valid), segmenter=FakeSegmenter(beyond))
+        .footprints
+    )
+    assert found.refined.tolist() == [True]
+    assert found.geometry[0].bounds[2] <= 120.01
+    assert found.geometry[0].bounds[0] < 76
+
+
+def test_arrays_without_buildings_are_predicted(wide_bundle: Path) -> None:
+    segmenter = FakeSegmenter(boxes())
+    result = load(wide_bundle).predict(np.zeros((3, 64, 64), np.uint8), segmenter=segmenter)
+    assert (len(result.footprints), segmenter.prompts, result.summary.refined) == (0, 0, 0)
+
+
+def test_what_cannot_be_refined_is_refused_before_the_work(
+    town: Path, wide_bundle: Path, tmp_path: Path
+) -> None:
+    segmenter = FakeSegmenter(boxes())
+    inputs = find_inputs([town])
+    with pytest.raises(ConfigError, match="only the mask was requested"):
+        predicted(town, wide_bundle, tmp_path, segmenter, outputs=("mask",))
+    with pytest.raises(ConfigError, match="Outlines are refined in one process"):
+        run_predict(
+            inputs,
+            read_models(wide_bundle),
+            tmp_path,
+            cluster=ClusterOptions(),
+            segmenter=segmenter,
+        )
+    other = write_tiny_bundle(tmp_path / "nir.rooftrace", bands=("nir", "green", "blue"))
+    with pytest.raises(ConfigError, match="sees nir, green, blue as uint8; expected red"):
+        run_predict(inputs, read_models(other), tmp_path, segmenter=segmenter)
+    assert segmenter.shapes == []
+
+
+bounds = st.tuples(
+    st.floats(0, 5000), st.floats(0, 5000), st.floats(0.5, 3000), st.floats(0.5, 3000)
+)
+
+
+@given(bounds, st.tuples(st.integers(1, 8000), st.integers(1, 8000)))
+def test_a_crop_holds_its_outline(
+    place: tuple[float, float, float, float], shape_yx: tuple[int, int]
+) -> None:
+    height, width = shape_yx
+    left, top = min(place[0], width - 1), min(place[1], height - 1)
+    right, bottom = min(left + place[2], width), min(top + place[3], height)
+    (found,) = crops_around(np.array([[left, top, right, bottom]]), shape_yx)
+    side, row, col = found.tolist()
+    longest = max(right - left, bottom - top)
+    if not side:
+        assert longest > MAX_CROP_PX / 2 - 64
+        return
+    assert CROP_PX <= side <= MAX_CROP_PX
+    assert side == CROP_PX or longest > side / 4 - 64
+    assert 0 <= row <= max(height - side, 0)
+    assert 0 <= col <= max(width - side, 0)
+    # An outline keeps its distance from the edges of its crop, except where the scene ends.
+    assert row <= max(top - 16, 0)
+    assert col <= max(left - 16, 0)
+    assert min(row + side, height) >= min(bottom + 16, height)
+    assert min(col + side, width) >= min(right + 16, width)
+
+
+def test_a_crop_depends_on_its_outline_alone() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 3000, (200, 2))
+    bounds = np.concatenate([low, low + rng.uniform(5, 300, (200, 2))], axis=1)
+    together = crops_around(bounds, (3400, 3500))
+    for one, expected in zip(bounds, together):
+        np.testing.assert_array_equal(crops_around(one[None], (3400, 3500))[0], expected)
+    assert len(crops_around(bounds[:0], (10, 10))) == 0

@@ -1,0 +1,79 @@
+"""The shared stylesheet and header: contrast of its colours, one link marked, and problem pages."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from rooftrace.io.html import read_asset
+from rooftrace.rest.face import HEADER_MARK, PAGES, face_router, page_header, with_header
+from rooftrace.rest.problems import install_problems
+
+COLOURS = {
+    name: pair
+    for name, *pair in re.findall(
+        r"--([a-z-]+): light-dark\((#\w{6}), (#\w{6})\)", read_asset("face.css")
+    )
+}
+TEXT = ("ink", "faint", "strong", "good", "care", "bad")
+PAIRS = [
+    *product(TEXT, ("ground", "paper", "field"), [4.5]),
+    ("on-strong", "strong", 4.5),
+    ("alert", "alert-paper", 4.5),
+    ("edge", "paper", 3.0),
+]
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of `#RRGGBB`, as WCAG 2.2 defines it."""
+    channels = [one / 255 for one in bytes.fromhex(colour[1:])]
+    red, green, blue = (
+        one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("text", "ground", "least"), PAIRS)
+@pytest.mark.parametrize("mode", [0, 1])
+def test_colours_have_the_contrast_of_aa(text: str, ground: str, least: float, mode: int) -> None:
+    low, high = sorted(luminance(COLOURS[name][mode]) for name in (text, ground))
+    assert (high + 0.05) / (low + 0.05) >= least
+
+
+def test_the_header_links_all_pages_and_marks_one() -> None:
+    html = with_header(f"<body>{HEADER_MARK}</body>", "jobs", "../")
+    assert html == f"<body>{page_header('jobs', '../')}</body>"
+    assert [f'href="../{address}"' in html for _, address in PAGES.values()] == [True] * len(PAGES)
+    assert re.findall(r'<a href="([^"]+)" aria-current="page">', html) == ["../jobs"]
+
+
+@pytest.fixture
+def client() -> TestClient:
+    app = FastAPI()
+    install_problems(app)
+    app.include_router(face_router())
+    return TestClient(app)
+
+
+def test_the_stylesheet_is_served(client: TestClient) -> None:
+    answer = client.get("/face.css")
+    assert answer.headers["content-type"].startswith("text/css")
+    assert answer.text == read_asset("face.css")
+
+
+def test_a_problem_is_a_page_for_a_browser_and_json_for_a_program(client: TestClient) -> None:
+    page = client.get("/no<b>there", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<h1>Not found</h1>" in page.text
+    assert "There is nothing at" in page.text
+    assert "<b>" not in page.text
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        answer = client.get("/nothere", headers=headers)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "/problems/not-found"

@@ -1,0 +1,488 @@
+"""Image, target and validity use one affine map; colours stay in range."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import Sample, Window
+from rooftrace.samples.augment import (
+    POLICIES,
+    AugmentConfig,
+    change_colours,
+    crop_transform,
+    warp,
+    window_under,
+)
+
+HEIGHT, WIDTH, CROP = 90, 120, 24
+# Beyond the rounding of warpAffine, 1/32 of a pixel.
+CLOSE = 0.07
+
+CONFIGS = st.builds(
+    AugmentConfig,
+    rotate_90=st.sampled_from([0.0, 0.5, 1.0]),
+    rotate_deg=st.sampled_from([0.0, 20.0, 180.0]),
+    flip_horizontal=st.sampled_from([0.0, 0.5]),
+    flip_vertical=st.sampled_from([0.0, 0.5]),
+)
+BENT = st.builds(
+    AugmentConfig,
+    rotate_deg=st.just(180.0),
+    flip_vertical=st.just(0.5),
+    ratio_range=st.sampled_from([None, (0.6, 1.7)]),
+    shear_deg=st.sampled_from([0.0, 15.0]),
+)
+CENTRES = st.tuples(st.floats(-5, HEIGHT + 5), st.floats(-5, WIDTH + 5))
+SEEDS = st.integers(0, 10_000)
+
+
+def coded() -> Sample:
+    """Return a scene whose image, target and validity encode row and column."""
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    image = np.stack([rows, cols, rows + cols]).astype(np.float32)
+    return Sample(image, target_at(rows, cols), valid_at(rows, cols))
+
+
+def target_at(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    return ((rows // 7 * 31 + cols // 5 * 17) % 256).astype(np.uint8)
+
+
+def valid_at(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    return np.asarray((rows % 31 < 25) & (cols % 37 < 30))
+
+
+def places(to_scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows, cols) of the scene that the pixels of a crop should show."""
+    ys, xs = np.mgrid[:CROP, :CROP]
+    cols, rows = np.tensordot(to_scene[:, :2], np.stack([xs, ys]), 1) + to_scene[:, 2, None, None]
+    return rows, cols
+
+
+@given(CENTRES, st.floats(0.3, 6), CONFIGS, SEEDS)
+def test_the_map_is_a_similarity_about_the_centre(
+    centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
+) -> None:
+    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    linear = to_scene[:, :2]
+    np.testing.assert_allclose(linear.T @ linear, np.eye(2) * scale**2, atol=1e-9)
+    middle = linear @ np.full(2, (CROP - 1) / 2) + to_scene[:, 2]
+    np.testing.assert_allclose(middle[::-1], centre, atol=1e-9)
+    if not config.flip_horizontal + config.flip_vertical:
+        assert np.linalg.det(linear) > 0
+    if config.rotate_deg == 0:
+        turned = np.abs(linear) / scale
+        assert np.isclose(turned, [[0, 1], [1, 0]]).all() or np.isclose(turned, np.eye(2)).all()
+    if config.rotate_deg + config.rotate_90 == 0:
+        assert np.abs(linear[1, 1]) == pytest.approx(scale)
+
+
+def linear_parts(config: AugmentConfig, count: int = 400) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.array([crop_transform((0, 0), 1, CROP, config, rng)[:, :2] for _ in range(count)])
+
+
+def test_flips_and_angles_come_in_their_shares() -> None:
+    maps = linear_parts(AugmentConfig(rotate_deg=180, flip_horizontal=0.5))
+    assert 150 < (np.linalg.det(maps) < 0).sum() < 250
+    angles = np.arctan2(-maps[:, 0, 1], maps[:, 1, 1])
+    counts, _ = np.histogram(angles, bins=8, range=(-np.pi, np.pi))
+    assert counts.min() > 20
+    across = linear_parts(AugmentConfig(flip_horizontal=0.25))
+    assert set(across[:, 1, 1]) == {1.0}
+    assert 70 < (across[:, 0, 0] < 0).sum() < 130
+    down = linear_parts(AugmentConfig(flip_vertical=1.0))
+    assert (down == np.diag([1.0, -1.0])).all()
+    quarters = np.arctan2(*linear_parts(AugmentConfig(rotate_90=1.0))[:, 0].T)
+    values, counts = np.unique(np.round(np.degrees(quarters)) % 360, return_counts=True)
+    assert values.tolist() == [0, 90, 180, 270]
+    assert counts.min() > 60
+    tilted = linear_parts(AugmentConfig(rotate_deg=10, rotate_p=0.5))
+    degrees = np.degrees(np.arctan2(-tilted[:, 0, 1], tilted[:, 1, 1]))
+    assert 8 < np.abs(degrees).max() <= 10
+    assert 150 < (degrees == 0).sum() < 250
+
+
+def test_ratio_and_shear_keep_the_area() -> None:
+    stretched = linear_parts(AugmentConfig(ratio_range=(0.5, 2.0), ratio_p=0.5))
+    np.testing.assert_allclose(np.linalg.det(stretched), 1)
+    ratios = stretched[:, 0, 0] / stretched[:, 1, 1]
+    assert 0.5 <= ratios.min() < 0.6
+    assert 1.7 < ratios.max() <= 2
+    assert 150 < (ratios == 1).sum() < 250
+    sheared = linear_parts(AugmentConfig(shear_deg=20))
+    np.testing.assert_allclose(np.linalg.det(sheared), 1)
+    degrees = np.degrees(np.arctan(sheared[:, 0, 1]))
+    assert -20 <= degrees.min() < -17
+    assert 17 < degrees.max() <= 20
+
+
+@given(SEEDS, st.integers(0, 3), st.booleans(), st.booleans())
+def test_flips_and_quarter_turns_are_exact(
+    seed: int, quarters: int, across: bool, down: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 2**16, (3, CROP, CROP), np.uint16)
+    target = rng.integers(0, 256, (CROP, CROP), np.uint8)
+    turn = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), quarters)
+    linear = turn @ np.diag([-1.0 if across else 1.0, -1.0 if down else 1.0])
+    middle = np.full(2, (CROP - 1) / 2)
+    to_scene = np.column_stack([linear, middle - linear @ middle])
+    crop = warp(Sample(image, target, np.ones((CROP, CROP), bool)), to_scene, CROP)
+
+    def expected(array: np.ndarray) -> np.ndarray:
+        # The map leads from the crop to the scene: the crop is the scene turned back.
+        turned = np.rot90(array, quarters, axes=(-2, -1))
+        turned = turned[..., ::-1] if across else turned
+        return turned[..., ::-1, :] if down else turned
+
+    np.testing.assert_array_equal(crop.image, expected(image))
+    np.testing.assert_array_equal(crop.target, expected(target))
+    assert crop.valid.all()
+
+
+@given(CENTRES, st.floats(0.3, 5), BENT, SEEDS)
+def test_the_window_under_a_crop_is_all_that_it_needs(
+    centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
+) -> None:
+    scene = coded()
+    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    window = window_under(to_scene, CROP).intersection(Window.whole(scene.valid.shape))
+    # Averaging goes by blocks, which begin where the window does.
+    factor = max(1, int(scale))
+    if window is None:
+        assert not warp(scene, to_scene, CROP).valid.any()
+        return
+    row, col = window.row // factor * factor, window.col // factor * factor
+    rows, cols = slice(row, window.row_stop), slice(col, window.col_stop)
+    part = Sample(scene.image[:, rows, cols], scene.target[rows, cols], scene.valid[rows, cols])
+    shifted = to_scene.copy()
+    shifted[:, 2] -= col, row
+    whole, found = warp(scene, to_scene, CROP), warp(part, shifted, CROP)
+    np.testing.assert_array_equal(found.valid, whole.valid)
+    np.testing.assert_array_equal(found.target, whole.target)
+    np.testing.assert_allclose(found.image, whole.image, atol=2 * scale * CLOSE)
+
+
+@given(st.floats(0.3, 5), BENT, SEEDS, st.sampled_from([np.uint8, np.uint16, np.float32]))
+def test_nodata_never_leaks_into_what_is_known(
+    scale: float, config: AugmentConfig, seed: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(90, 111, (4, HEIGHT, WIDTH)).astype(dtype)
+    valid = np.kron(rng.random((15, 20)) < 0.6, np.ones((6, 6), bool))
+    image[:, ~valid] = 255
+    sample = Sample(image, np.ones((HEIGHT, WIDTH), np.uint8), valid)
+    to_scene = crop_transform((HEIGHT / 2, WIDTH / 2), scale, CROP, config, rng)
+    crop = warp(sample, to_scene, CROP)
+    assert (crop.image[:, crop.valid] >= 89.99).all()
+    assert (crop.image[:, crop.valid] <= 110.01).all()
+    assert not crop.image[:, ~crop.valid].any()
+    smoothing = AugmentConfig(blur=1.0, blur_sigma_px=4.0, coarsen=0.7, coarsen_factor=5.0)
+    smooth = change_colours(crop.image, crop.valid, 255.0, smoothing, rng)
+    assert (smooth[:, crop.valid] >= 89.9).all()
+    assert (smooth[:, crop.valid] <= 110.1).all()
+    # The pixels under nodata do not change the rest.
+    other = np.where(crop.valid, crop.image, dtype(rng.integers(256)))
+    for part in (smoothing, EVERYTHING):
+        one, two = (
+            change_colours(pixels, crop.valid, 255.0, part, np.random.default_rng(seed))
+            for pixels in (crop.image, other)
+        )
+        np.testing.assert_allclose(one, two, atol=1e-3)
+        assert not one[:, ~crop.valid].any()
+
+
+@given(CENTRES, st.floats(0.3, 1.95), CONFIGS, SEEDS)
+def test_image_target_and_validity_go_through_the_same_map(
+    centre: tuple[float, float], scale: float, config: AugmentConfig, seed: int
+) -> None:
+    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    crop = warp(coded(), to_scene, CROP)
+    rows, cols = places(to_scene)
+    # Where the nearest pixel is not in doubt.
+    sure = (np.abs(rows % 1 - 0.5) > CLOSE) & (np.abs(cols % 1 - 0.5) > CLOSE)
+    near = np.round(rows).astype(int), np.round(cols).astype(int)
+    inside = (near[0] >= 0) & (near[0] < HEIGHT) & (near[1] >= 0) & (near[1] < WIDTH)
+    np.testing.assert_array_equal(crop.valid[sure], (inside & valid_at(*near))[sure])
+    seen = crop.valid & sure
+    np.testing.assert_array_equal(crop.target[seen], target_at(*near)[seen])
+    expected = np.stack([rows.clip(0, HEIGHT - 1), cols.clip(0, WIDTH - 1)])
+    # Beside nodata a pixel is interpolated from what is known, as beside the edge of the scene.
+    floor = np.floor(rows).astype(int), np.floor(cols).astype(int)
+    around = [valid_at(floor[0] + down, floor[1] + along) for down in (0, 1) for along in (0, 1)]
+    deep = seen & np.all(around, axis=0)
+    for part, atol in ((deep, CLOSE), (seen, 1.0)):
+        np.testing.assert_allclose(crop.image[:2][:, part], expected[:, part], atol=atol)
+        total = expected.sum(axis=0)
+        np.testing.assert_allclose(crop.image[2][part], total[part], atol=2 * atol)
+    assert not crop.image[:, ~crop.valid].any()
+    assert not crop.target[~crop.valid].any()
+
+
+@given(st.floats(2, 5), CONFIGS, SEEDS)
+def test_a_coarse_crop_is_averaged_in_its_place(
+    scale: float, config: AugmentConfig, seed: int
+) -> None:
+    scene = coded()
+    row_numbers = np.repeat(np.arange(HEIGHT, dtype=np.uint8)[:, None], WIDTH, axis=1)
+    everywhere = Sample(scene.image, row_numbers, np.ones_like(scene.valid))
+    centre = (HEIGHT / 2, WIDTH / 2)
+    to_scene = crop_transform(centre, scale, CROP, config, np.random.default_rng(seed))
+    crop = warp(everywhere, to_scene, CROP)
+    rows, cols = places(to_scene)
+    reach = 2 * scale
+    deep = (
+        (rows > reach) & (rows < HEIGHT - 1 - reach) & (cols > reach) & (cols < WIDTH - 1 - reach)
+    )
+    assert crop.valid[deep].all()
+    np.testing.assert_allclose(crop.image[0][deep], rows[deep], atol=scale * CLOSE)
+    np.testing.assert_allclose(crop.image[1][deep], cols[deep], atol=scale * CLOSE)
+    # A label is that of one of the pixels that were averaged.
+    assert (np.abs(crop.target[deep] - rows[deep]) <= scale).all()
+
+
+def test_averaging_leaves_no_pattern() -> None:
+    stripes = np.zeros((1, 96, 96), np.uint8)
+    stripes[:, :, ::2] = 200
+    sample = Sample(stripes, np.zeros((96, 96), np.uint8), np.ones((96, 96), bool))
+    to_scene = np.array([[4.0, 0, 1.5], [0, 4.0, 1.5]])
+    assert set(np.unique(warp(sample, to_scene, 24).image)) == {100}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("bands", [1, 3, 4, 5, 9])
+def test_any_number_of_bands_and_dtype(bands: int, dtype: type) -> None:
+    image = np.random.default_rng(bands).integers(0, 255, (bands, 30, 30)).astype(dtype)
+    sample = Sample(image, np.ones((30, 30), np.uint8), np.ones((30, 30), bool))
+    crop = warp(sample, np.array([[1.0, 0, 3], [0, 1.0, 5]]), 20)
+    assert crop.image.dtype == dtype
+    np.testing.assert_array_equal(crop.image, image[:, 5:25, 3:23])
+
+
+EVERYTHING = AugmentConfig(
+    gamma=2.0, brightness=0.3, contrast=2.0, saturation=2.0, hue_deg=90.0, channels=1.5, grey=0.3,
+    blur=0.5, coarsen=0.5, sharpen=0.5, noise=0.1, jpeg=0.5, cutout=0.5,
+)  # fmt: skip
+
+
+@given(SEEDS, st.sampled_from([255.0, 65535.0, 1.0]), st.integers(1, 5))
+def test_without_changes_values_stay_and_may_be_any(seed: int, full: float, bands: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = ((rng.random((bands, 8, 8)) * 3 - 1) * full).astype(np.float32)
+    valid = rng.random((8, 8)) < 0.7
+    found = change_colours(image, valid, full, AugmentConfig(), rng)
+    np.testing.assert_array_equal(found, image * valid)
+    # To double what is grey changes nothing either.
+    grey = np.broadcast_to(image[:1].clip(0, full), (3, 8, 8))
+    turned = AugmentConfig(saturation=2.0, hue_deg=180.0)
+    np.testing.assert_allclose(
+        change_colours(grey, valid, full, turned, rng), grey * valid, atol=full * 1e-5
+    )
+
+
+@given(
+    SEEDS,
+    st.integers(1, 6),
+    st.sampled_from([(np.uint8, 255.0), (np.uint16, 65535.0), (np.float32, 1.0)]),
+    st.builds(
+        AugmentConfig,
+        gamma=st.floats(1, 3), brightness=st.floats(0, 1), contrast=st.floats(1, 3),
+        saturation=st.floats(1, 3), hue_deg=st.floats(0, 180), channels=st.floats(1, 3),
+        grey=st.floats(0, 1), blur=st.floats(0, 1), coarsen=st.floats(0, 1),
+        sharpen=st.floats(0, 1), sharpen_amount=st.floats(0.1, 3),
+        noise=st.floats(0, 1), jpeg=st.floats(0, 1), cutout=st.floats(0, 1),
+    ),
+)  # fmt: skip
+def test_changed_colours_stay_in_range_and_depend_on_the_seed_alone(
+    seed: int, bands: int, kind: tuple[type, float], config: AugmentConfig
+) -> None:
+    dtype, full = kind
+    rng = np.random.default_rng(seed)
+    image = (rng.random((bands, 9, 7)) * full).astype(dtype)
+    valid = rng.random((9, 7)) < 0.8
+    before = image.copy(), valid.copy()
+    changed = [
+        change_colours(image, valid, full, config, np.random.default_rng(seed)) for _ in range(2)
+    ]
+    np.testing.assert_array_equal(changed[0], changed[1])
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(valid, before[1])
+    assert changed[0].dtype == np.float32
+    assert changed[0].shape == image.shape
+    assert changed[0].min() >= 0
+    assert changed[0].max() <= full
+
+
+FLAT = np.full((3, 8, 8), 100, np.uint8)
+NOISY = np.random.default_rng(0).integers(60, 190, (3, 40, 40), np.uint8)
+
+
+def changes(image: np.ndarray, config: AugmentConfig, count: int = 60) -> np.ndarray:
+    """Return (sample, band, y, x) of several draws."""
+    rng = np.random.default_rng(1)
+    valid = np.ones(image.shape[1:], bool)
+    return np.stack([change_colours(image, valid, 255.0, config, rng) for _ in range(count)])
+
+
+def test_light_and_colour_do_what_they_say() -> None:
+    shift = changes(FLAT, AugmentConfig(brightness=0.2)).mean(axis=(1, 2, 3)) - 100
+    assert shift.min() < -30
+    assert shift.max() > 30
+    assert np.abs(shift).max() <= 0.2 * 255 + 1e-3
+    factors = changes(FLAT, AugmentConfig(channels=1.5)).mean(axis=(2, 3)) / 100
+    assert factors.std(axis=1).min() > 0
+    assert factors.min() >= 1 / 1.5 - 1e-4
+    assert factors.max() <= 1.5 + 1e-4
+    spread = changes(NOISY, AugmentConfig(contrast=1.4)).std(axis=(1, 2, 3)) / NOISY.std()
+    assert spread.min() < 0.8
+    assert 1.2 < spread.max() <= 1.4 + 1e-3
+    means = changes(NOISY, AugmentConfig(contrast=1.4)).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(means, NOISY.mean(), rtol=1e-2)
+    grey = changes(NOISY, AugmentConfig(grey=1.0))
+    np.testing.assert_allclose(grey[:, 0], grey[:, 2], atol=1e-3)
+    some = changes(NOISY, AugmentConfig(grey=0.5), 200)
+    assert 60 < np.isclose(some[:, 0], some[:, 1], atol=1e-3).all(axis=(1, 2)).sum() < 140
+    gamma = changes(FLAT, AugmentConfig(gamma=2.0)).mean(axis=(1, 2, 3)) / 255
+    assert gamma.min() >= (100 / 255) ** 2 - 1e-4
+    assert gamma.max() <= (100 / 255) ** 0.5 + 1e-4
+    assert gamma.std() > 0.05
+
+
+def test_saturation_and_hue_turn_colours_about_grey_at_the_same_brightness() -> None:
+    image = np.full((4, 8, 8), 100, np.uint8)
+    image[0] = 130
+    luma = np.array([0.299, 0.587, 0.114])
+    before = image[:3, 0, 0] @ luma
+    for config in (AugmentConfig(saturation=2.0), AugmentConfig(hue_deg=120.0)):
+        found = changes(image, config)[:, :, 0, 0]
+        np.testing.assert_allclose(found[:, :3] @ luma, before, atol=0.1)
+        np.testing.assert_allclose(found[:, 3], 100, atol=1e-3)  # no colour, no change
+    colourful = np.ptp(changes(image, AugmentConfig(saturation=2.0))[:, :3, 0, 0], axis=1)
+    assert 15 <= colourful.min() < 18
+    assert 50 < colourful.max() <= 60
+    reddest = changes(image, AugmentConfig(hue_deg=180.0))[:, :3, 0, 0].argmax(axis=1)
+    assert set(reddest) == {0, 1, 2}
+
+
+def test_sharpening_steepens_edges_and_leaves_even_areas() -> None:
+    edge = np.full((2, 24, 24), 100, np.uint8)
+    edge[:, :, 12:] = 150
+    sharpened = changes(edge, AugmentConfig(sharpen=1.0, sharpen_amount=2.0))
+    steps = sharpened[..., 12] - sharpened[..., 11]
+    assert (steps >= 50 - 1e-3).all()
+    assert 80 < steps.max() <= 50 * (1 + 2)
+    assert np.ptp(steps[:, 0, 5]) > 20  # the amount is drawn for each sample
+    np.testing.assert_allclose(sharpened[..., :6], 100, atol=0.01)
+    np.testing.assert_allclose(sharpened[..., 18:], 150, atol=0.01)
+
+
+def test_a_worse_sensor_does_what_it_says() -> None:
+    blurred = changes(NOISY, AugmentConfig(blur=1.0, blur_sigma_px=2.0)).std(axis=(1, 2, 3))
+    assert blurred.min() < 0.5 * NOISY.std()
+    coarse = changes(NOISY, AugmentConfig(coarsen=1.0, coarsen_factor=4.0)).std(axis=(1, 2, 3))
+    assert coarse.min() < 0.4 * NOISY.std()
+    assert np.ptp(coarse) > 0.2 * NOISY.std()
+    noise = changes(FLAT, AugmentConfig(noise=0.1))
+    assert 15 < noise.std(axis=(1, 2, 3)).max() < 0.1 * 255 * 1.2
+    assert np.abs(np.corrcoef(noise[:, 0].ravel() - 100, noise[:, 1].ravel() - 100)[0, 1]) < 0.1
+    rows, cols = np.mgrid[:40, :40]
+    smooth = np.stack([rows * 2 + 60, cols * 2 + 60, rows + cols + 60, rows + 60]).astype(np.uint8)
+    moved = changes(smooth, AugmentConfig(coarsen=1.0, coarsen_factor=4.0)) - smooth
+    assert np.abs(moved[..., 4:-4, 4:-4].mean(axis=(2, 3))).max() < 1
+    good, bad = (
+        np.abs(changes(smooth, AugmentConfig(jpeg=1.0, jpeg_quality=(q, q)), 1)[0] - smooth)
+        for q in (95, 5)
+    )
+    assert 0 < good.max() < 12
+    assert good.mean() < bad.mean() < 30
+
+
+def test_cutouts_cover_no_more_than_they_may() -> None:
+    config = AugmentConfig(cutout=1.0, cutout_count=3, cutout_share=0.5)
+    cut = np.abs(changes(NOISY, config, 100) - NOISY).max(axis=1) > 1e-2
+    shares = cut.mean(axis=(1, 2))
+    assert 0 < shares.max() <= 3 * 0.25
+    assert shares.std() > 0.05
+    rows, cols = (np.ptp(np.nonzero(one)[0]) for one in (cut[0], cut[0].T))
+    assert max(rows, cols) < 40
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"gamma": 2.0}, {"brightness": 0.3}, {"contrast": 2.0}, {"saturation": 2.0},
+        {"hue_deg": 90.0}, {"channels": 2.0}, {"noise": 0.2},
+    ],
+    ids=lambda limits: next(iter(limits)),
+)  # fmt: skip
+def test_a_share_says_how_often(limits: dict[str, float]) -> None:
+    name = next(iter(limits)).removesuffix("_deg")
+    config = AugmentConfig(**limits, **{f"{name}_p": 0.5})  # type: ignore[arg-type]
+    found = changes(NOISY, config, 200)
+    same = np.isclose(found, NOISY, atol=1e-2).all(axis=(1, 2, 3)).sum()
+    assert 60 < same < 140
+
+
+def test_policies_are_values_that_others_go_over() -> None:
+    assert AugmentConfig() == AugmentConfig(policy="none")
+    for name, values in POLICIES.items():
+        config = AugmentConfig(policy=name)  # type: ignore[arg-type]
+        assert {key: getattr(config, key) for key in values} == values
+        assert config.model_fields_set == {"policy", *values}
+    over = AugmentConfig(policy="strong", blur=0.0, gsd_range_m=(0.1, 0.2))
+    assert (over.blur, over.gsd_range_m, over.scale_range) == (0.0, (0.1, 0.2), None)
+    assert over.jpeg == POLICIES["strong"]["jpeg"]
+    # A record is whole: it says the same when policies have changed.
+    record = over.model_dump(mode="json")
+    assert parse_config(record, AugmentConfig, source="record") == over
+    assert set(record) == set(AugmentConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"gsd_range_m": [0.6, 0.2]}, "gsd_range_m = [0.6, 0.2] is not an ascending range"),
+        ({"scale_range": [0, 1]}, "is not an ascending range above 0"),
+        ({"jpeg_quality": [90, 40]}, "jpeg_quality = [90, 40] is not an ascending range"),
+        ({"scale_range": [1, 2], "gsd_range_m": [1, 2]}, "give only one of them"),
+        ({"policy": "arial"}, "policy: it should be 'none', 'light', 'aerial' or 'strong'"),
+        ({"policy": 3}, "policy"),
+        ({"rotate": "any"}, 'rotate is no longer a key: rotate = "any" is rotate_deg = 180'),
+        ({"flip": True}, "flip = true is flip_horizontal = 0.5"),
+        ({"rotate_deg": 200}, "rotate_deg"),
+        ({"gamma": 0.5}, "gamma"),
+        ({"blurr": 0.5}, "Did you mean 'blur'"),
+        ({"hue_p": 1.5}, "hue_p"),
+    ],
+)
+def test_a_setting_that_is_none(raw: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw, AugmentConfig, source="c.toml")
+    assert message in caught.value.message
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "augmentation.md"
+
+
+def test_the_table_of_the_docs_is_what_the_policies_are() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\| (.+) \|$", PAGE.read_text(), re.M)
+    table = {key: [cell.strip() for cell in cells] for key, *cells in rows}
+    assert list(table) == [key for key in AugmentConfig.model_fields if key != "policy"]
+    for number, policy in enumerate(POLICIES):
+        config = AugmentConfig(policy=policy)  # type: ignore[arg-type]
+        for key, cells in table.items():
+            value = cells[number] or cells[0]
+            wanted = getattr(config, key)
+            expected = None if value == "–" else json.loads(value)
+            assert (list(wanted) if isinstance(wanted, tuple) else wanted) == expected, key
+            # What differs from the first is written out, and nothing else is.
+            assert number == 0 or bool(cells[number]) == (wanted != getattr(AugmentConfig(), key))

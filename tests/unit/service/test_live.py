@@ -1,0 +1,254 @@
+"""Cameras that play while they are watched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("av")
+
+from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError
+from rooftrace.engines.base import PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.predict.predictor import Predictor
+from rooftrace.service import live
+from rooftrace.service.live import CameraSource, LiveCamera, LiveCameras, LiveFrame
+from video_files import town, write_video
+
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("live") / "flight.mp4"
+    return write_video(path, map(town, range(12)), rate=100)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_RETRY_S", 0.02)
+
+
+def predictor(engine: PointwiseEngine | None = None) -> Predictor:
+    return Predictor(tiny_bundle(), engine or PointwiseEngine())
+
+
+def until(fact: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (value := fact()):
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    return value
+
+
+@contextmanager
+def camera_of(source: str | Path, engine: PointwiseEngine | None = None) -> Iterator[LiveCamera]:
+    made = LiveCamera(CameraSource("here", str(source)), predictor(engine))
+    try:
+        yield made
+    finally:
+        made.close()
+        made.join(PATIENCE_S)
+
+
+def nothing() -> None:
+    """Ignore a new frame."""
+
+
+def next_frame(camera: LiveCamera, before: LiveFrame | None = None) -> LiveFrame:
+    until(lambda: camera.frame is not None and camera.frame is not before)
+    assert camera.frame is not None
+    return camera.frame
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "source", "is_file"),
+    [
+        ("camera:1", "camera:1", "camera:1", False),
+        ("Roof = east=/dev/video3", "Roof", "east=/dev/video3", None),
+        ("yard=/dev/video3", "yard", "/dev/video3", False),
+        ("gate 2=rtsp://u:p@host/a?k=s", "gate 2", "rtsp://u:p@host/a?k=s", False),
+        ("rtsp://u:p@host:554/a?k=s", "host:554/a", "rtsp://u:p@host:554/a?k=s", False),
+    ],
+)
+def test_a_source_has_a_name_without_credentials(
+    text: str, name: str, source: str, is_file: bool | None
+) -> None:
+    if is_file is None:
+        with pytest.raises(DataError, match="no such file"):
+            CameraSource.parse(text)
+        return
+    parsed = CameraSource.parse(text)
+    assert (parsed.name, parsed.source, parsed.is_file) == (name, source, is_file)
+
+
+def test_a_file_is_a_source_also_with_an_equals_sign(clip: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "a=b.mp4"
+    odd.write_bytes(clip.read_bytes())
+    assert CameraSource.parse(str(odd)) == CameraSource("a=b.mp4", str(odd))
+    assert CameraSource.parse(f"north={clip}").name == "north"
+    assert CameraSource.parse(str(clip)).is_file
+
+
+def test_wrong_sources_are_refused_without_their_passwords() -> None:
+    with pytest.raises(DataError, match="is no stream") as error:
+        CameraSource.parse("ftp://me:hidden@host/x?token=hidden")
+    assert "hidden" not in str(error.value)
+    with pytest.raises(ConfigError, match="the name 'camera'"):
+        LiveCameras([CameraSource("camera", "camera:0")] * 2, predictor())
+
+
+def test_a_file_repeats_for_two_viewers_and_stops_when_both_have_left(clip: Path) -> None:
+    with camera_of(clip) as camera:
+        assert camera.figures().state == "idle"
+        heard = threading.Event()
+        with camera.watch(heard.set):
+            first = next_frame(camera)
+            assert first.jpeg.startswith(b"\xff\xd8")
+            assert heard.wait(PATIENCE_S)
+            with camera.watch(nothing):
+                reading = [t for t in threading.enumerate() if t.name == "camera here"]
+                assert len(reading) == 1
+                assert camera.figures().viewers == 2
+            # More frames than the file has: it is repeated.
+            until(lambda: camera.figures().frames > 14)
+            camera.sends(next_frame(camera))
+            figures = camera.figures()
+            assert figures.state == "playing"
+            assert figures.buildings > 0
+            assert figures.fps > 0
+            assert figures.latency_ms is not None
+        until(lambda: camera.figures().state == "idle")
+        assert camera.frame is None
+        assert not [t for t in threading.enumerate() if t.name.startswith(("camera", "read"))]
+        # It starts again for the next viewer.
+        with camera.watch(nothing):
+            assert next_frame(camera) is not first
+
+
+class SlowEngine(PointwiseEngine):
+    """An engine that waits until the camera is many frames ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait: Callable[[], object] = lambda: None
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        self.wait()
+        return super().run(batch)
+
+
+def test_frames_are_dropped_when_the_network_is_slow(clip: Path) -> None:
+    engine = SlowEngine()
+    with camera_of(clip, engine) as camera:
+        engine.wait = lambda: until(
+            lambda: camera.closed or not camera.viewers or camera._newest.closed
+            or camera._newest.dropped >= 5
+        )  # fmt: skip
+        with camera.watch(nothing):
+            first = next_frame(camera)
+            assert camera.figures().dropped >= 5
+            # The frame after it was read when the network was free, and not queued before.
+            second = next_frame(camera, first)
+            assert second.read_s > first.read_s
+
+
+def test_a_source_that_breaks_is_opened_again(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "late.mp4"
+    with camera_of(path) as camera, camera.watch(nothing):
+        until(lambda: camera.figures().state == "broken")
+        assert "There is no video at" in camera.figures().message
+        assert camera.figures().message.endswith("Check the path.")
+        path.write_bytes(clip.read_bytes())
+        next_frame(camera)
+        assert camera.figures().message == ""
+
+
+def test_a_failure_of_the_program_is_not_shown(
+    clip: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bytes:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(live, "_jpeg", fail)
+    with camera_of(clip) as camera, camera.watch(nothing):
+        until(lambda: camera.figures().state == "broken")
+        assert "The log of the server has the reason" in camera.figures().message
+        assert "secret detail" in caplog.text
+
+
+@pytest.mark.campaign
+def test_a_stream_that_ends_is_asked_for_again(tmp_path: Path) -> None:
+    sent = write_video(
+        tmp_path / "stream.ts", map(town, range(8)), rate=25, tick=Fraction(1, 90000)
+    ).read_bytes()
+    requests = []
+
+    class Sender(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: object) -> None:
+            """Write no log."""
+
+    server = HTTPServer(("127.0.0.1", 0), Sender)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = f"http://me:hidden@127.0.0.1:{server.server_port}/cam?token=hidden"
+    messages = set()
+    try:
+        with camera_of(url) as camera, camera.watch(nothing):
+            next_frame(camera)
+
+            def twice() -> bool:
+                messages.add(camera.figures().message)
+                return len(requests) > 2 and len(messages) > 1
+
+            until(twice)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert f"http://127.0.0.1:{server.server_port}/cam has stopped sending." in messages
+    assert "hidden" not in "".join(messages)
+    # No server answers there now.
+    with camera_of(url) as camera, camera.watch(nothing):
+        until(lambda: camera.figures().state == "broken")
+        message = camera.figures().message
+    assert message.startswith(f"The stream http://127.0.0.1:{server.server_port}/cam cannot be")
+    assert "Check the address" in message
+    assert "hidden" not in message
+
+
+def test_viewers_are_limited_over_all_cameras(clip: Path) -> None:
+    sources = [CameraSource("a", str(clip)), CameraSource("b", str(clip))]
+    cameras = LiveCameras(sources, predictor(), max_viewers=2)
+    a, b = cameras.cameras
+    with cameras.watch(a, nothing), cameras.watch(b, nothing):
+        with pytest.raises(BusyError, match="2 viewers"), cameras.watch(a, nothing):
+            raise AssertionError
+        next_frame(a)
+        next_frame(b)
+        cameras.close(PATIENCE_S)
+    with pytest.raises(PredictError, match="stopping"), cameras.watch(a, nothing):
+        raise AssertionError
+
+
+def test_large_pictures_are_reduced() -> None:
+    data = np.frombuffer(live._jpeg(np.zeros((1000, 4000, 3), np.uint8)), np.uint8)
+    shape = cv2.imdecode(data, cv2.IMREAD_COLOR).shape  # type: ignore[union-attr]
+    assert shape == (480, 1920, 3)

@@ -1,0 +1,91 @@
+"""A folder belongs to one training at a time, and a resumed run keeps the epochs that it has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from command_line import call  # noqa: E402
+from rooftrace.io.files import locked  # noqa: E402
+from training_runs import figures  # noqa: E402
+
+FAST = 'model={architecture="PlainUnet", options={filters=4, depth=2}}'
+
+
+def arguments(folder: Path, run: Path, *sets: str, resume: bool = False) -> list[str]:
+    options = [text for one in (FAST, "watch.panel=0", *sets) for text in ("--set", one)]
+    return ["train", str(folder / "tiny.toml"), "-o", str(run), *options, *["--resume"] * resume]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_another_process_trains_in_is_refused(
+    tiny_folder: Path, tmp_path: Path, *, resume: bool
+) -> None:
+    run = tmp_path / "run"
+    with locked(run / ".rooftrace.lock", str(run)):
+        before = {path.name for path in run.iterdir()}
+        code, answer = call(*arguments(tiny_folder, run, resume=resume))
+        assert code == 5
+        assert f"{run} is being written to by process {os.getpid()}" in answer["error"]["message"]
+        assert {path.name for path in run.iterdir()} == before
+
+
+def test_a_run_that_fails_at_once_leaves_no_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    code, _ = call(*arguments(tiny_folder, tmp_path / "run", resume=True))
+    assert code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.campaign
+def test_fewer_epochs_than_are_finished_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, answer = call(*arguments(tiny_folder, run, "epochs=2"))
+    assert code == 0, answer
+    before = figures(run)
+    code, answer = call(*arguments(tiny_folder, run, "epochs=1", resume=True))
+    assert code == 2
+    error = answer["error"]
+    assert error["message"] == f"The run in {run} has 2 finished epochs, and epochs = 1."
+    assert "Set epochs to 2 or more" in error["remedy"]
+    for bundle in run.glob("*.rooftrace"):
+        bundle.unlink()
+    code, answer = call(*arguments(tiny_folder, run, "epochs=2", resume=True))
+    assert code == 0, answer
+    assert figures(run) == before
+    assert (run / "best_iou.rooftrace").is_file()
+    assert not (run / ".rooftrace.lock").exists()
+
+
+@pytest.mark.campaign
+def test_two_commands_and_the_death_of_the_first(tiny_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # A worker that loads samples is a child, which must not keep the lock of a process that died.
+    given = arguments(tiny_folder, run, "epochs=500", "workers=1")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "rooftrace", *given],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while not (run / "checkpoints" / "last.ckpt").is_file():
+            assert first.poll() is None
+            time.sleep(0.02)
+        for resume in (False, True):
+            code, answer = call(*arguments(tiny_folder, run, "epochs=500", resume=resume))
+            assert code == 5, answer
+            assert f"process {first.pid} on" in answer["error"]["message"]
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    done = len(figures(run))
+    code, answer = call(*arguments(tiny_folder, run, f"epochs={done + 2}", resume=True))
+    assert code == 0, answer
+    assert answer["epochs"] == done + 2

@@ -1,0 +1,123 @@
+"""Buildings on validation tiles: which take part, and which are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rooftrace.core.config import parse_config
+from rooftrace.core.types import Sample
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.metrics.calibration import BuildingOutcomes
+from rooftrace.models.spec import BundleSpec
+from rooftrace.train.config import TrainConfig
+from rooftrace.train.export_bundle import BuildingEvaluator, _calibration
+
+BINARY = tiny_bundle().spec
+SHAPE = (40, 60)
+
+
+class Tiles:
+    """Stands for `EvalTiles`: two tiles of each scene."""
+
+    name = "place"
+    scenes = (None,) * 3
+
+    def scene_of(self, number: int) -> int:
+        return number // 2
+
+
+def judge_of(spec: BundleSpec) -> BuildingEvaluator:
+    return BuildingEvaluator(spec, Tiles())  # type: ignore[arg-type]
+
+
+def sample_of(truth: np.ndarray, instances: np.ndarray | None = None) -> Sample:
+    pixels = np.zeros((3, *truth.shape), np.float32)
+    return Sample(pixels, truth.astype(np.uint8), np.ones(truth.shape, bool), instances)
+
+
+def test_scores_and_outcomes_of_one_tile() -> None:
+    probability, truth = np.full((1, *SHAPE), 0.1, np.float32), np.zeros(SHAPE, np.uint8)
+    probability[0, 5:15, 5:15], truth[5:15, 5:15] = 0.8, 1
+    probability[0, 5:15, 30:40], truth[5:15, 38:48] = 0.6, 1  # a fifth of each
+    probability[0, 25:40, 20:30], truth[25:40, 20:30] = 0.9, 1  # reaches to the edge
+    judge = judge_of(BINARY)
+    judge.feed(3, sample_of(truth), probability)
+    judge.feed(4, sample_of(np.zeros_like(truth)), np.zeros_like(probability))
+    judged = judge.finish()
+    np.testing.assert_allclose(judged.score, [0.8, 0.6], atol=1 / 255)
+    assert judged.right.tolist() == [True, False]
+    assert judged.scene.tolist() == [1, 1]
+    assert (judged.data, judged.split, judged.scenes) == ("place", "val", 3)
+
+
+def test_what_is_not_known_takes_no_part() -> None:
+    probability = np.full((1, *SHAPE), 0.0, np.float32)
+    probability[0, 5:15, 5:15] = probability[0, 5:15, 30:40] = 0.8
+    sample = sample_of(probability[0] > 0)
+    sample.valid[:, 25:] = False
+    judge = judge_of(BINARY)
+    judge.feed(0, sample, probability)
+    assert judge.finish().right.tolist() == [True]
+
+
+@pytest.mark.parametrize("kind", ["border", "distance"])
+def test_houses_that_a_second_head_separates(kind: str) -> None:
+    spec = BINARY.model_copy(update={"separation": kind, "separation_threshold": 0.4})
+    probability = np.zeros((2, *SHAPE), np.float32)
+    probability[0, 10:30, 10:50] = 0.8
+    wall = np.zeros(SHAPE, bool)
+    wall[:, 29:31] = True
+    probability[1] = np.where(wall == (kind == "border"), 0.9, 0.0)
+    instances = np.zeros(SHAPE, np.int32)
+    instances[10:30, 10:30], instances[10:30, 30:50] = 1, 2
+    judge = judge_of(spec)
+    judge.feed(0, sample_of(instances > 0, instances), probability)
+    judged = judge.finish()
+    assert judged.right.tolist() == [True, True]
+
+
+def test_one_of_several_classes() -> None:
+    spec = BINARY.model_copy(
+        update={"classes": ("ground", "road", "building"), "building_class": 2}
+    )
+    probability = np.zeros((3, *SHAPE), np.float32)
+    probability[0] = 0.4
+    probability[1, 5:15, 5:15] = 0.7
+    probability[2, 5:15, 30:40] = 0.9
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[5:15, 30:40] = 2
+    judge = judge_of(spec)
+    judge.feed(0, sample_of(truth), probability)
+    judged = judge.finish()
+    assert judged.right.tolist() == [True]
+    assert judged.score[0] == pytest.approx(0.9, abs=1 / 255)
+
+
+CONFIG = parse_config(
+    {"data": {"train": [{"path": "a"}], "split": "s"}, "crop_px": 96}, TrainConfig, source="c"
+)
+
+
+def test_a_bundle_says_what_its_calibration_is_of() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0.4, 0.95, 600).astype(np.float32)
+    lines: list[str] = []
+    folder = BuildingOutcomes(
+        "place", "val", score, rng.random(600) < score**4, np.sort(np.arange(600) % 6), 6
+    )
+    made = _calibration([folder], CONFIG, lines.append)
+    assert made is not None
+    assert made.fitted_on == (folder.record,)
+    assert made.protocol.startswith("tiles of 96 px")
+    assert "expected calibration error" in lines[0]
+
+
+def test_few_buildings_calibrate_nothing_and_it_is_said() -> None:
+    lines: list[str] = []
+    some = np.full(30, 0.5, np.float32)
+    folder = BuildingOutcomes("place", "val", some, some > 0, np.zeros(30, np.int64), 6)
+    assert _calibration([folder], CONFIG, lines.append) is None
+    assert "not calibrated: 30 buildings were judged" in lines[0]

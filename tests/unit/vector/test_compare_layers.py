@@ -1,0 +1,306 @@
+"""Statuses of two layers of buildings, by hand and against a reference that tries all pairs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely import affinity, box
+
+from rooftrace.core.errors import DataError
+from rooftrace.metrics.polygons import match_polygons
+from rooftrace.vector import match
+from rooftrace.vector.compare import (
+    STATUSES,
+    CompareRules,
+    LayerComparison,
+    SideStatus,
+    compare_layers,
+)
+from rooftrace.vector.match import PackedPolygons, PolygonOverlaps, find_overlaps
+
+RULES = CompareRules()
+
+
+def array(*polygons: shapely.Geometry) -> np.ndarray:
+    made = np.empty(len(polygons), np.object_)
+    made[:] = polygons
+    return made
+
+
+def compared(new: list[shapely.Geometry], old: list[shapely.Geometry]) -> LayerComparison:
+    return compare_layers(PackedPolygons.of(array(*new)), PackedPolygons.of(array(*old)))
+
+
+def names(side: SideStatus) -> list[str]:
+    return [STATUSES[code] for code in side.status.tolist()]
+
+
+def statuses(
+    new: list[shapely.Geometry], old: list[shapely.Geometry]
+) -> tuple[list[str], list[str]]:
+    found = compared(new, old)
+    return names(found.new), names(found.old)
+
+
+HOUSE = box(0, 0, 10, 10)
+
+
+def test_a_house_that_is_there_twice_is_the_same() -> None:
+    assert statuses([HOUSE], [HOUSE]) == (["same"], ["same"])
+
+
+def test_a_house_of_one_layer_alone_is_new_or_gone() -> None:
+    assert statuses([HOUSE], []) == (["new"], [])
+    assert statuses([], [HOUSE]) == ([], ["gone"])
+    assert statuses([HOUSE], [box(40, 0, 45, 5)]) == (["new"], ["gone"])
+
+
+def test_an_extension_is_a_change() -> None:
+    found = compared([box(0, 0, 20, 10)], [HOUSE])
+    assert (names(found.new), names(found.old)) == (["changed"], ["changed"])
+    assert found.new.iou[0] == found.old.iou[0] == 0.5
+    assert (found.new.overlap[0], found.new.overlap_other[0]) == (0.5, 1)
+    assert (found.old.overlap[0], found.old.overlap_other[0]) == (1, 0.5)
+    # An IoU below one half, with the old house inside the new one.
+    assert statuses([box(0, 0, 30, 10)], [HOUSE]) == (["changed"], ["changed"])
+
+
+@pytest.mark.parametrize("shift", [3.0, 5.0, 8.0])
+def test_a_house_that_moved_is_found_with_and_without_overlap(shift: float) -> None:
+    small = box(0, 0, 6, 7)
+    assert statuses([affinity.translate(small, shift)], [small]) == (["moved"], ["moved"])
+
+
+def test_a_move_farther_than_the_limit_is_a_new_and_a_gone_house() -> None:
+    small = box(0, 0, 6, 7)
+    assert statuses([affinity.translate(small, 10.5)], [small]) == (["new"], ["gone"])
+
+
+def test_a_large_hall_that_moved_has_moved_although_its_iou_is_high() -> None:
+    hall = box(0, 0, 100, 50)
+    found = compared([affinity.translate(hall, 5)], [hall])
+    assert names(found.new) == ["moved"]
+    assert found.new.iou[0] > 0.9
+    # Where one wall alone moved, a shift does not explain the difference.
+    assert statuses([box(0, 0, 108, 50)], [hall]) == (["same"], ["same"])
+
+
+def test_a_house_divided_in_two_is_split_and_two_in_one_merged() -> None:
+    halves = [box(0, 0, 6, 10), box(6, 0, 10, 10)]
+    found = compared(halves, [HOUSE])
+    assert (names(found.new), names(found.old)) == (["split", "split"], ["split"])
+    assert found.old.iou[0] == found.old.overlap[0] == 1
+    assert found.old.partner[0] == 0
+    assert found.new.partner.tolist() == [0, 0]
+    np.testing.assert_allclose(found.new.iou, [0.6, 0.4])
+    assert statuses([HOUSE], halves) == (["merged"], ["merged", "merged"])
+
+
+def test_a_sliver_in_a_house_does_not_split_it() -> None:
+    assert statuses([box(0, 0, 9.5, 10), box(9.5, 0, 10, 10)], [HOUSE]) == (
+        ["same", "changed"],
+        ["same"],
+    )
+
+
+def test_small_pieces_belong_to_a_house_that_large_ones_divide() -> None:
+    pieces = [box(0, 0, 5, 10), box(5, 0, 9.5, 10), box(9.5, 0, 10, 10)]
+    assert statuses(pieces, [HOUSE]) == (["split"] * 3, ["split"])
+
+
+def test_two_sheds_in_place_of_a_hall_are_no_pieces_of_it() -> None:
+    hall, sheds = box(0, 0, 40, 40), [box(0, 0, 10, 10), box(30, 30, 40, 40)]
+    assert statuses(sheds, [hall]) == (["changed", "changed"], ["changed"])
+
+
+def test_a_house_that_is_there_twice_in_one_layer_is_not_split() -> None:
+    found = compared([HOUSE, affinity.translate(HOUSE, 0.1)], [HOUSE])
+    assert names(found.old) == ["same"]
+    assert names(found.new) == ["same", "changed"]
+
+
+def test_layers_without_buildings() -> None:
+    assert statuses([], []) == ([], [])
+
+
+def test_polygons_on_top_of_each_other_are_refused() -> None:
+    turned = [affinity.rotate(HOUSE, angle) for angle in range(90)]
+    layer = PackedPolygons.of(array(*turned))
+    assert len(find_overlaps(layer, PackedPolygons.of(array(HOUSE))).one) == 90
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(match, "_CANDIDATES_AT_ONCE", 100)
+        patch.setattr(match, "_MOST_PER_POLYGON", 10)
+        with pytest.raises(DataError, match="on top of each other"):
+            compare_layers(layer, layer)
+
+
+def random_layers(seed: int, count: int, extent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return two layers of houses: some are moved, resized, divided or removed in one of them."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, extent, (count, 2))
+    size = rng.uniform(3, 15, (count, 2))
+    old = [
+        affinity.rotate(box(*c, *(c + s)), a)
+        for c, s, a in zip(corner, size, rng.uniform(0, 90, count))
+    ]
+    new: list[shapely.Geometry] = []
+    for house, kind, shift in zip(old, rng.integers(0, 6, count), rng.normal(0, 3, (count, 2))):
+        if kind == 0:
+            new.append(affinity.translate(house, *shift))
+        elif kind == 1:
+            new.append(affinity.scale(house, *rng.uniform(0.6, 1.5, 2)))
+        elif kind == 2:
+            left, bottom, right, top = house.bounds
+            at = rng.uniform(left, right)
+            new += [house & box(left, bottom, at, top), house & box(at, bottom, right, top)]
+        elif kind == 3:
+            new.append(affinity.translate(house, *shift / 30))
+        elif kind == 4 and len(new):
+            new[-1] = shapely.convex_hull(new[-1] | house)
+    added = rng.uniform(0, extent, (count // 5, 2))
+    new += [box(*place, *(place + 7)) for place in added]
+    layers = array(*[one for one in new if one.area > 0]), array(*old)
+    return layers if seed % 2 else layers[::-1]
+
+
+def reference(new: np.ndarray, old: np.ndarray) -> tuple[list[str], list[str]]:
+    """Return the statuses by the conditions in the documentation, trying all pairs."""
+    common = {
+        (i, j): area
+        for i, a in enumerate(new)
+        for j, b in enumerate(old)
+        if (area := a.intersection(b).area) > 0
+    }
+    iou = {(i, j): c / (new[i].area + old[j].area - c) for (i, j), c in common.items()}
+    status: dict[tuple[str, int], str] = {}
+
+    groups = []
+    for side, wholes, pieces in (("old", old, new), ("new", new, old)):
+        holder: dict[int, int] = {}
+        for p in range(len(pieces)):
+            held = []
+            for w in range(len(wholes)):
+                c = common.get((p, w) if side == "old" else (w, p), 0.0)
+                if c > pieces[p].area / 2:
+                    held.append((-c, w))
+            if held:
+                holder[p] = min(held)[1]
+        for w, whole in enumerate(wholes):
+            mine = [p for p, held_by in holder.items() if held_by == w]
+            total = sum(common[(p, w) if side == "old" else (w, p)] for p in mine)
+            area = sum(pieces[p].area for p in mine)
+            large = [
+                p
+                for p in mine
+                if common[(p, w) if side == "old" else (w, p)] >= RULES.piece_share * whole.area
+            ]
+            together = total / (whole.area + area - total) if mine else 0
+            if len(large) > 1 and together >= RULES.match_iou and total <= 1.05 * whole.area:
+                groups.append((-together, side == "new", w, side, mine))
+    for _, _, whole, side, mine in sorted(groups):
+        other = "new" if side == "old" else "old"
+        members = [(side, whole), *((other, p) for p in mine)]
+        if not any(member in status for member in members):
+            for member in members:
+                status[member] = "split" if side == "old" else "merged"
+
+    def is_free(i: int, j: int) -> bool:
+        return ("new", i) not in status and ("old", j) not in status
+
+    def away(i: int, j: int) -> float:
+        return float(new[i].centroid.distance(old[j].centroid))
+
+    def aligned(i: int, j: int) -> float:
+        a, b = new[i].centroid, old[j].centroid
+        moved = affinity.translate(new[i], b.x - a.x, b.y - a.y)
+        both = moved.intersection(old[j]).area
+        return float(both / (moved.area + old[j].area - both))
+
+    for i, j in sorted(iou, key=lambda pair: (-iou[pair], pair)):
+        if iou[i, j] >= RULES.match_iou and is_free(i, j):
+            kind = "same" if iou[i, j] >= RULES.same_iou else "changed"
+            if RULES.move_m <= away(i, j) <= RULES.max_move_m:
+                explained = 1 - aligned(i, j) <= (1 - iou[i, j]) / 2
+                kind = "moved" if aligned(i, j) >= RULES.shape_iou and explained else kind
+            status["new", i] = status["old", j] = kind
+    near = [
+        (away(i, j), i, j)
+        for i in range(len(new))
+        for j in range(len(old))
+        if is_free(i, j) and away(i, j) <= RULES.max_move_m and aligned(i, j) >= RULES.shape_iou
+    ]
+    for _, i, j in sorted(near):
+        if is_free(i, j):
+            status["new", i] = status["old", j] = "moved"
+    for side, layer in (("new", new), ("old", old)):
+        for n in range(len(layer)):
+            mine = [pair for pair in common if pair[side == "old"] == n]
+            linked = any(common[i, j] > min(new[i].area, old[j].area) / 2 for i, j in mine)
+            missing = "new" if side == "new" else "gone"
+            status.setdefault((side, n), "changed" if linked else missing)
+    return (
+        [status["new", i] for i in range(len(new))],
+        [status["old", j] for j in range(len(old))],
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 35), st.sampled_from([40.0, 90.0, 300.0]))
+def test_statuses_equal_those_of_a_reference_that_tries_all_pairs(
+    seed: int, count: int, extent: float
+) -> None:
+    new, old = random_layers(seed, count, extent)
+    found = compare_layers(PackedPolygons.of(new), PackedPolygons.of(old))
+    assert (names(found.new), names(found.old)) == reference(new, old)
+    assert found.matched == len(match_polygons(old, new))
+
+
+def test_the_random_layers_have_buildings_of_each_status() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(5):
+        found = compare_layers(*map(PackedPolygons.of, random_layers(seed, 40, 150.0)))
+        seen.update(names(found.new) + names(found.old))
+    assert set(seen) == {*STATUSES} - {"outside"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_swapped_layers_have_mirrored_statuses(seed: int) -> None:
+    mirror = {"new": "gone", "gone": "new", "split": "merged", "merged": "split"}
+    new, old = map(PackedPolygons.of, random_layers(seed, 30, 120.0))
+    found, swapped = compare_layers(new, old), compare_layers(old, new)
+    assert names(swapped.new) == [mirror.get(name, name) for name in names(found.old)]
+    assert names(swapped.old) == [mirror.get(name, name) for name in names(found.new)]
+    np.testing.assert_allclose(found.new.iou, swapped.old.iou, rtol=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 10, 50]))
+def test_pairs_do_not_depend_on_blocks_threads_or_far_polygons(seed: int, per_block: int) -> None:
+    new, old = random_layers(seed, 40, 200.0)
+    # Coordinates at 0 and at the end of the world, and one polygon under everything.
+    far = array(box(-4e7, -4e7, -4e7 + 5, -4e7 + 5), box(-10, -10, 210, 210))
+    new, old = np.concatenate([new, far]), np.concatenate([old, far])
+    truth = PolygonOverlaps.of(new, old)
+    truth = truth.where(truth.common > 0)
+    order = np.lexsort((truth.other, truth.one))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(match, "_PER_BLOCK", per_block)
+        found = find_overlaps(PackedPolygons.of(new), PackedPolygons.of(old), workers=3)
+    np.testing.assert_array_equal(found.one, truth.one[order])
+    np.testing.assert_array_equal(found.other, truth.other[order])
+    np.testing.assert_allclose(found.common, truth.common[order], rtol=1e-9)
+
+
+def test_a_shift_of_packed_polygons_is_that_of_each() -> None:
+    packed = PackedPolygons.of(array(HOUSE, box(20, 0, 25, 5)))
+    moved = packed.shifted(np.array([[1.0, 2.0], [0.0, -3.0]]))
+    again = PackedPolygons.of(moved.unpack(slice(None)))
+    np.testing.assert_allclose(moved.bounds, again.bounds)
+    np.testing.assert_allclose(moved.centre, again.centre)
+    assert moved.bounds[1].tolist() == [20, -3, 25, 2]

@@ -1,0 +1,203 @@
+import cv2
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely import affinity, box
+
+from overlap import polygon_iou
+from rooftrace.metrics.polygons import polis, vertex_counts
+from rooftrace.vector import resolve_overlaps as module
+from rooftrace.vector.regularize import regularize
+from rooftrace.vector.resolve_overlaps import OVERLAP_PX, overlapping_boxes, resolve_overlaps
+from rooftrace.vector.simplify import MIN_IOU
+from rooftrace.vector.trace import trace
+from rooftrace.vector.trace_blocks import components
+
+
+def overlaps(polygons: np.ndarray) -> np.ndarray:
+    """The areas that pairs share."""
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    pairs = one < other
+    return shapely.area(shapely.intersection(polygons[one[pairs]], polygons[other[pairs]]))
+
+
+def regions(labels: np.ndarray) -> np.ndarray:
+    """The regions of each number, as pixels of a map that is cut into buildings."""
+    return np.concatenate([trace(labels == number).polygons for number in np.unique(labels)[1:]])
+
+
+def houses(degrees: float) -> np.ndarray:
+    """Two rows of touching houses, (n,) as they are."""
+    widths = [17, 14, 19, 16, 13, 18]
+    stops = np.cumsum(widths)
+    homes = [box(stop - w, 0, stop, 22 + w % 3) for stop, w in zip(stops, widths)]
+    homes += [affinity.translate(home, 5, -60) for home in homes]
+    turned = shapely.GeometryCollection(homes)
+    return np.array(affinity.translate(affinity.rotate(turned, degrees), 30, 90).geoms)
+
+
+def labelled(polygons: np.ndarray, size: int = 190) -> np.ndarray:
+    labels = np.zeros((size, size), np.int32)
+    xy = shapely.points(*np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5))
+    for number, polygon in enumerate(polygons, 1):
+        labels[shapely.contains_properly(polygon, xy)] = number
+    return labels
+
+
+@pytest.fixture(scope="module", params=[0, 4, 27, 45, 80])
+def row(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of houses: as they are, as pixels and as outlines that were drawn one by one."""
+    truth = houses(request.param)
+    raw = regions(labelled(truth))
+    assert len(raw) == len(truth)
+    return truth, raw, regularize(raw, 1.25).polygons
+
+
+def test_houses_of_a_row_share_walls_and_stay_what_they_are(
+    row: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    truth, raw, proposed = row
+    settled = resolve_overlaps(raw, proposed)
+    assert shapely.is_valid(settled).all()
+    assert overlaps(settled).max() <= OVERLAP_PX
+    assert polygon_iou(settled, raw).min() >= MIN_IOU
+    assert vertex_counts(settled).mean() < 5.6
+    assert not any(
+        one is other for one, other in zip(settled, raw) if len(other.exterior.coords) > 7
+    )
+    assert polis(settled, truth).mean() <= polis(proposed, truth).mean() + 0.02
+    assert polygon_iou(settled, truth).mean() >= polygon_iou(proposed, truth).mean() - 0.002
+
+
+def test_the_order_does_not_matter(row: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    _, raw, proposed = row
+    order = np.random.default_rng(0).permutation(len(raw))
+    settled = resolve_overlaps(raw, proposed)
+    assert shapely.equals_exact(
+        resolve_overlaps(raw[order], proposed[order]), settled[order], 0
+    ).all()
+
+
+def test_groups_are_resolved_independently(
+    row: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    _, raw, proposed = row
+    bounds = shapely.bounds(shapely.union(raw, proposed))
+    label = components(len(raw), *overlapping_boxes(bounds).T)
+    settled = resolve_overlaps(raw, proposed)
+    for one in np.unique(label):
+        here = label == one
+        assert shapely.equals_exact(
+            resolve_overlaps(raw[here], proposed[here]), settled[here], 0
+        ).all()
+
+
+def test_rows_overlap_before() -> None:
+    raw = regions(labelled(houses(27)))
+    assert overlaps(regularize(raw, 1.25).polygons).sum() > 1
+
+
+def test_outlines_without_overlap_stay_as_proposed() -> None:
+    raw = np.array([box(0, 0, 10, 10), box(10, 0, 20, 10), box(40, 0, 50, 10)])
+    proposed = np.array([box(0, 0, 9.9, 10), box(10.1, 0, 20, 10), box(40.2, 0, 50, 10)])
+    for one, other in zip(resolve_overlaps(raw, proposed), proposed):
+        assert one is other
+    assert len(resolve_overlaps(raw[:0], proposed[:0])) == 0
+
+
+def test_a_wall_is_drawn_in_the_middle_of_what_two_share() -> None:
+    raw = np.array([box(0, 0, 20, 10), box(20, 0, 40, 10)])
+    proposed = np.array([box(0, 0, 20.4, 10), box(19.8, 0, 40, 10)])
+    settled = resolve_overlaps(raw, proposed)
+    assert shapely.equals(settled, np.array([box(0, 0, 20.1, 10), box(20.1, 0, 40, 10)])).all()
+
+
+def test_a_cut_is_straight_where_fronts_do_not_line_up() -> None:
+    raw = np.array([box(0, 0, 20, 10), box(20, 1, 40, 11)])
+    proposed = np.array([box(0, 0, 20.3, 10.2), box(19.7, 0.8, 40, 11)])
+    settled = resolve_overlaps(raw, proposed)
+    assert overlaps(settled).max() <= OVERLAP_PX
+    # A protruding front keeps the rest of its side wall, and no step results.
+    np.testing.assert_array_equal(vertex_counts(settled), [5, 5])
+    assert polygon_iou(settled, proposed).min() > 0.98
+
+
+def test_outlines_that_no_line_separates_revert_to_pixels() -> None:
+    court = box(0, 0, 30, 30).difference(box(10, 10, 20, 20))
+    raw = np.array([court, box(11, 11, 19, 19), box(60, 0, 70, 10)])
+    proposed = np.array([box(0, 0, 30, 30).difference(box(11.5, 11.5, 18.5, 18.5)), *raw[1:]])
+    moved = proposed.copy()
+    moved[2] = box(60, 0, 70.5, 10)
+    settled = resolve_overlaps(raw, moved)
+    assert settled[0] is raw[0]
+    assert settled[1] is raw[1]
+    assert settled[2] is moved[2]
+
+
+def test_neighbours_give_way_to_reverted_outlines() -> None:
+    court = box(0, 0, 30, 30).difference(box(10, 10, 20, 20))
+    raw = np.array([court, box(11, 11, 19, 19), box(30, 0, 60, 30)])
+    narrow = box(0, 0, 29, 30).difference(box(11.5, 11.5, 18.5, 18.5))
+    settled = resolve_overlaps(raw, np.array([narrow, raw[1], box(29.5, 0, 60, 30)]))
+    assert settled[0] is raw[0]
+    assert settled[2].equals(raw[2])
+    assert settled[2] is not raw[2]
+
+
+@pytest.mark.campaign
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 3), st.integers(5, 20), st.sampled_from([1.25, 3]))
+def test_nothing_overlaps_and_all_stay_what_they_are(
+    seed: int, blur: float, seeds: int, tolerance_px: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.random((60, 60), np.float32), (0, 0), blur)
+    places = rng.integers(0, 60, (seeds, 2))
+    y, x = np.mgrid[:60, :60]
+    nearest = np.argmin([np.hypot(y - row, x - col) for row, col in places], axis=0)
+    raw = regions(np.where(noise > np.quantile(noise, 0.3), nearest + 1, 0))
+    settled = resolve_overlaps(raw, regularize(raw, tolerance_px).polygons)
+    assert shapely.is_valid(settled).all()
+    assert (shapely.get_type_id(settled) == shapely.GeometryType.POLYGON).all()
+    assert polygon_iou(settled, raw).min() >= MIN_IOU - 1e-9
+    assert overlaps(settled).max(initial=0) <= OVERLAP_PX
+    holes = [shapely.get_num_interior_rings(those) for those in (settled, raw)]
+    np.testing.assert_array_equal(*holes)
+
+
+@pytest.mark.parametrize("at_once", [1 << 16, 7])
+def test_overlapping_boxes_are_all_found(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 60, (200, 2))
+    bounds = np.concatenate([corner, corner + rng.integers(1, 9, (200, 2))], axis=1).astype(float)
+    boxes = shapely.box(*bounds.T)
+    expected = [
+        (one, other)
+        for one in range(200)
+        for other in range(one + 1, 200)
+        if boxes[one].intersection(boxes[other]).area > 0
+    ]
+    pairs = overlapping_boxes(bounds)
+    assert pairs.tolist() == [list(pair) for pair in expected]
+    assert overlapping_boxes(bounds[:0]).shape == (0, 2)
+
+
+def test_slivers_are_removed() -> None:
+    thread = shapely.Polygon([(0, 0), (0, 9), (1e-8, 9)])
+    speck = box(20, 20, 20 + 1e-5, 20 + 1e-5)
+    house = shapely.Polygon(
+        box(1, 1, 9, 9).exterior, [[(2, 2), (2, 8), (2 + 1e-9, 8)], box(4, 4, 6, 6).exterior]
+    )
+    shapes = [
+        shapely.MultiPolygon([speck, house]),
+        thread,
+        speck,
+        shapely.LineString([(0, 0), (1, 1)]),
+    ]
+    cleaned = module._cleaned(np.array([*shapes, house], np.object_))
+    expected = shapely.Polygon(house.exterior, [house.interiors[1]])
+    assert shapely.equals(cleaned[[0, 4]], expected).all()
+    assert shapely.is_empty(cleaned[1:4]).all()

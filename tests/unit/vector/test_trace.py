@@ -1,0 +1,180 @@
+import cv2
+import numpy as np
+import pytest
+import rasterio.features
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rooftrace.core.types import Window
+from rooftrace.vector.trace import trace
+
+shapes = st.tuples(st.integers(1, 20), st.integers(1, 20))
+binary = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 1))
+
+
+def noise(shape: tuple[int, int], density: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).random(shape) < density).astype(np.uint8)
+
+
+def canonical(polygons) -> list[bytes]:
+    return sorted(shapely.to_wkb(shapely.normalize(np.asarray(polygons, dtype=object))).tolist())
+
+
+def assert_traced(mask: np.ndarray) -> None:
+    traced = trace(mask)
+    polygons = traced.polygons
+    assert shapely.is_valid(polygons).all()
+    assert shapely.area(polygons).tolist() == traced.area_px.tolist()
+    assert traced.area_px.sum() == np.count_nonzero(mask)
+    if len(polygons):
+        drawn = rasterio.features.rasterize(
+            ((p, i) for i, p in enumerate(polygons, 1)), out_shape=mask.shape, dtype="int32"
+        )
+        np.testing.assert_array_equal(drawn > 0, mask > 0)
+    # One polygon for each 4-connected region, and none over two of them.
+    count, labels = cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=4)
+    assert len(polygons) == count - 1
+    rows, cols = traced.first_pixel_yx.T
+    assert len(np.unique(labels[rows, cols])) == len(polygons)
+    values, first = np.unique(labels.ravel(), return_index=True)
+    expected = sorted(first[values > 0])
+    assert (rows * mask.shape[1] + cols).tolist() == expected
+    for polygon in polygons:
+        for ring in (polygon.exterior, *polygon.interiors):
+            steps = np.diff(np.asarray(ring.coords), axis=0)
+            assert (np.count_nonzero(steps, axis=1) == 1).all(), "along pixel edges"
+            turns = steps[:, 0] != 0
+            assert (turns != np.roll(turns, 1)).all(), "vertices only where it turns"
+
+
+@settings(deadline=None)
+@given(binary)
+def test_polygons_are_the_mask(mask: np.ndarray) -> None:
+    assert_traced(mask)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.6, 0.9])
+def test_polygons_of_noise_are_the_mask(density: float) -> None:
+    assert_traced(noise((97, 61), density))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("density", [0.05, 0.4, 0.6, 0.95])
+def test_equals_gdal_with_four_neighbours(density: float) -> None:
+    # The mask is taller than the strips in which corners are found at this width.
+    mask = noise((600, 1200), density, seed=1)
+    shapes = rasterio.features.shapes(mask, mask=mask.astype(bool), connectivity=4)
+    expected = [shapely.geometry.shape(geometry) for geometry, _ in shapes]
+    assert canonical(trace(mask).polygons) == canonical(expected)
+
+
+@pytest.mark.campaign
+def test_wider_than_sixteen_bits() -> None:
+    mask = noise((3, 70_000), 0.5)
+    assert trace(mask).area_px.sum() == mask.sum()
+    turned = trace(np.ascontiguousarray(mask.T)).polygons
+    back = shapely.transform(turned, lambda xy: xy[:, ::-1])
+    assert canonical(back) == canonical(trace(mask).polygons)
+
+
+def test_pixels_that_meet_at_a_corner_are_two_buildings() -> None:
+    for mask in (np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint8)[::-1]):
+        assert trace(mask).area_px.tolist() == [1, 1]
+
+
+def test_a_ring_closed_by_a_corner_alone_has_a_hole() -> None:
+    (polygon,) = trace(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)).polygons
+    assert polygon.is_valid
+    assert polygon.area == 7
+    assert len(polygon.interiors) == 1
+
+
+def test_a_building_in_a_courtyard() -> None:
+    mask = np.zeros((9, 9), np.uint8)
+    mask[0:9, 0:9] = 1
+    mask[1:8, 1:8] = 0
+    mask[2:7, 2:7] = 1
+    mask[3:6, 3:6] = 0
+    mask[4, 4] = 1
+    traced = trace(mask)
+    assert traced.area_px.tolist() == [32, 16, 1]
+    assert [len(p.interiors) for p in traced.polygons] == [1, 1, 0]
+    assert traced.first_pixel_yx.tolist() == [[0, 0], [2, 2], [4, 4]]
+
+
+def test_window_moves_to_the_scene() -> None:
+    mask = noise((12, 15), 0.6)
+    here, there = trace(mask), trace(mask, Window(100, 2000, 12, 15))
+    moved = shapely.transform(here.polygons, lambda xy: xy + np.array([2000, 100]))
+    assert canonical(there.polygons) == canonical(moved)
+    assert (there.first_pixel_yx - here.first_pixel_yx == [100, 2000]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8])
+def test_everything_but_zero_is_foreground(dtype: type) -> None:
+    mask = noise((12, 15), 0.5)
+    scaled = mask.astype(bool) if dtype is np.bool_ else mask * np.uint8(255)
+    assert canonical(trace(scaled).polygons) == canonical(trace(mask).polygons)
+
+
+def test_a_view_is_traced_like_its_copy() -> None:
+    mask, prob = noise((40, 30), 0.5), np.random.default_rng(1).random((40, 30), np.float32)
+    view, prob_view = mask[::-2, ::3], prob[::-2, ::3]
+    seen, copied = trace(view, prob=prob_view), trace(view.copy(), prob=prob_view.copy())
+    assert canonical(seen.polygons) == canonical(copied.polygons)
+    np.testing.assert_array_equal(seen.score, copied.score)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_a_mask_without_pixels(shape: tuple[int, int]) -> None:
+    traced = trace(np.zeros(shape, np.uint8), prob=np.zeros(shape, np.float32))
+    assert (len(traced), traced.score.shape, traced.first_pixel_yx.shape) == (0, (0,), (0, 2))
+
+
+@settings(deadline=None)
+@given(binary, st.sampled_from([1.0, 255.0]), st.integers(0, 2**32 - 1))
+def test_score_is_the_mean_of_the_regions_pixels(mask, scale: float, seed: int) -> None:
+    prob = np.random.default_rng(seed).random(mask.shape, np.float32)
+    prob = prob if scale == 1 else (prob * 255).astype(np.uint8)
+    traced = trace(mask, prob=prob)
+    _, labels = cv2.connectedComponents(mask, connectivity=4)
+    for (row, col), score in zip(traced.first_pixel_yx, traced.score, strict=True):
+        expected = prob[labels == labels[row, col]].mean(dtype=np.float64) / scale
+        assert score == pytest.approx(expected, abs=2e-7)
+
+
+@pytest.mark.campaign
+def test_score_of_many_strips() -> None:
+    mask, prob = noise((700, 900), 0.58), np.random.default_rng(1).random((700, 900), np.float32)
+    traced = trace(mask, prob=prob)
+    _, labels = cv2.connectedComponents(mask, connectivity=4)
+    mean = np.bincount(labels.ravel(), prob.ravel()) / np.bincount(labels.ravel())
+    expected = mean[labels[tuple(traced.first_pixel_yx.T)]]
+    np.testing.assert_allclose(traced.score, expected, atol=2e-7)
+
+
+def test_probabilities_outside_the_foreground_do_not_matter() -> None:
+    mask = noise((20, 20), 0.5)
+    prob = np.random.default_rng(1).random(mask.shape, np.float32)
+    hidden = np.where(mask > 0, prob, np.nan).astype(np.float32)
+    np.testing.assert_array_equal(trace(mask, prob=hidden).score, trace(mask, prob=prob).score)
+
+
+def test_without_probabilities_there_is_no_score() -> None:
+    assert np.isnan(trace(np.ones((2, 2), np.uint8)).score).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_foreground_probability_must_be_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        trace(np.ones((2, 2), np.uint8), prob=np.full((2, 2), value, np.float32))
+
+
+def test_shapes_must_agree() -> None:
+    mask = np.ones((2, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), its window \(3, 2\)"):
+        trace(mask, Window(0, 0, 3, 2))
+    with pytest.raises(ValueError, match="the probabilities have shape"):
+        trace(mask, prob=np.ones((3, 2), np.float32))

@@ -1,0 +1,163 @@
+"""Touching buildings are divided at their necks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rooftrace.core.types import Window
+from rooftrace.vector import watershed as module
+from rooftrace.vector.trace import TracedPolygons, trace
+from rooftrace.vector.trace_blocks import BlockPolygonizer
+from rooftrace.vector.watershed import WatershedOptions, separate_by_watershed
+
+
+def traced(mask: np.ndarray) -> TracedPolygons:
+    return trace(mask, prob=np.full(mask.shape, 0.5, np.float32))
+
+
+def two(neck: int, second: int = 20) -> np.ndarray:
+    """A square of 20 px, a neck of 3 px length, and another square."""
+    mask = np.zeros((30, 60), np.uint8)
+    mask[5:25, 5:25] = 1
+    low = 15 - neck // 2
+    mask[low : low + neck, 25:28] = 1
+    top = 15 - second // 2
+    mask[top : top + second, 28 : 28 + second] = 1
+    return mask
+
+
+def test_a_narrow_neck_is_cut_and_a_wide_one_is_not() -> None:
+    pieces = separate_by_watershed(traced(two(6)), WatershedOptions(ratio=0.5))
+    assert len(pieces) == 2
+    cut = [piece.bounds for piece in pieces.polygons]
+    assert cut[0][0] == 5
+    assert 25 <= cut[0][2] <= 28, "the cut lies in the neck"
+    assert cut[0][2] == cut[1][0]
+    assert pieces.score.tolist() == [0.5, 0.5]
+    assert len(separate_by_watershed(traced(two(14)), WatershedOptions(ratio=0.5))) == 1
+    assert len(separate_by_watershed(traced(two(14)), WatershedOptions(ratio=0.9))) == 2
+
+
+def test_the_neck_is_measured_by_the_narrower_of_the_two() -> None:
+    mask = two(4, second=8)
+    assert len(separate_by_watershed(traced(mask), WatershedOptions(0.7, smallest_depth_px=3))) == 2
+    assert len(separate_by_watershed(traced(mask), WatershedOptions(0.3, smallest_depth_px=3))) == 1
+    assert len(separate_by_watershed(traced(mask), WatershedOptions(0.7, smallest_depth_px=5))) == 1
+
+
+def test_what_has_no_neck_stays_whole() -> None:
+    mask = np.zeros((60, 60), np.uint8)
+    mask[5:55, 5:20] = mask[40:55, 5:55] = 1  # an L
+    mask[5:25, 30:50] = 1
+    mask[10:20, 35:45] = 0  # a court
+    buildings = traced(mask)
+    assert shapely.equals_exact(
+        separate_by_watershed(buildings, WatershedOptions()).polygons, buildings.polygons
+    ).all()
+    assert len(separate_by_watershed(traced(np.zeros((5, 5), np.uint8)), WatershedOptions())) == 0
+
+
+def blobs(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((90, 110), np.uint8)
+    row, col = np.indices(mask.shape)
+    for _ in range(18):
+        at = rng.random(2) * mask.shape
+        radius = rng.uniform(4, 13)
+        mask[np.hypot(row - at[0], col - at[1]) < radius] = 1
+    for _ in range(6):
+        top, left = rng.integers(0, 80, 2)
+        mask[top : top + rng.integers(2, 20), left : left + rng.integers(2, 20)] = 0
+    return mask
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.floats(0.2, 1))
+def test_pieces_tile_their_buildings(seed: int, ratio: float) -> None:
+    buildings = traced(blobs(seed))
+    pieces = separate_by_watershed(buildings, WatershedOptions(ratio, smallest_depth_px=2))
+    assert pieces.area_px.sum() == buildings.area_px.sum()
+    np.testing.assert_array_equal(pieces.area_px, shapely.area(pieces.polygons))
+    assert shapely.union_all(pieces.polygons).equals(shapely.union_all(buildings.polygons))
+    assert shapely.is_valid(pieces.polygons).all()
+    assert shapely.is_ccw(shapely.get_exterior_ring(pieces.polygons)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_and_place_do_not_matter(seed: int) -> None:
+    mask = blobs(seed)
+    options = WatershedOptions(0.8, smallest_depth_px=2)
+    whole = separate_by_watershed(traced(mask), options)
+    assert len(whole) > len(traced(mask))
+    polygonizer = BlockPolygonizer((100, 130))
+    shifted = np.zeros((100, 130), np.uint8)
+    shifted[7:97, 11:121] = mask
+    for row in range(0, 100, 25):
+        window = Window(row, 0, 25, 130)
+        polygonizer.feed(window, shifted[window.slices()], None)
+    moved = separate_by_watershed(polygonizer.finish(), options)
+    back = shapely.transform(moved.polygons, lambda xy: xy - [11, 7])
+    assert shapely.equals_exact(back, whole.polygons).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_finer_mask_is_cut_where_the_coarse_one_is(seed: int) -> None:
+    mask = blobs(seed)
+    options = WatershedOptions(0.6, smallest_depth_px=2)
+    coarse = separate_by_watershed(traced(mask), options)
+    fine = separate_by_watershed(
+        traced(mask.repeat(3, axis=0).repeat(3, axis=1)), options.scaled(3)
+    )
+    assert len(coarse) > len(traced(mask))
+    assert abs(len(fine) - len(coarse)) <= 2
+
+
+def test_what_is_too_large_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_SIDE_PX", 40)
+    assert len(separate_by_watershed(traced(two(6)), WatershedOptions())) == 1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_each_region_is_divided_as_if_alone(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros((300, 400), np.uint8)
+    for seed in range(6):
+        row, col = divmod(seed, 3)
+        mask[100 * row : 100 * row + 90, 120 * col : 120 * col + 110] = blobs(seed)
+    buildings = traced(mask.repeat(scale, axis=0).repeat(scale, axis=1))
+    options = WatershedOptions(0.8, smallest_depth_px=2).scaled(scale)
+    alone = [
+        separate_by_watershed(buildings.of(np.array([number])), options)
+        for number in range(len(buildings))
+    ]
+    expected = TracedPolygons.concatenated(alone)
+    assert len(expected) > len(buildings)
+    for most in (1, 30_000, 1 << 21):
+        monkeypatch.setattr(module, "_ATLAS_PX", most)
+        together = separate_by_watershed(buildings, options)
+        assert shapely.equals_exact(together.polygons, expected.polygons).all()
+        np.testing.assert_array_equal(together.first_pixel_yx, expected.first_pixel_yx)
+
+
+def test_the_levels_of_a_hall_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = two(6).repeat(12, axis=0).repeat(12, axis=1)
+    house = np.pad(two(6), ((0, 0), (0, hall.shape[1] - 60)))
+    buildings = traced(np.concatenate([hall, house]))
+    fine = separate_by_watershed(buildings, WatershedOptions(0.5))
+    assert len(fine) == 4
+    monkeypatch.setattr(module, "_MAX_LEVELS", 20)
+    coarse = separate_by_watershed(buildings, WatershedOptions(0.5))
+    assert len(coarse) == 4
+    assert shapely.equals_exact(coarse.polygons[2:], fine.polygons[2:]).all()
+
+
+def test_a_thread_between_coarse_cells_is_a_neck() -> None:
+    mask = np.zeros((70, 160), np.uint8)
+    mask[5:65, 5:65] = mask[5:65, 90:150] = 1
+    mask[30, 65:90] = 1  # between two rows of the cells' middles
+    pieces = separate_by_watershed(traced(mask), WatershedOptions().scaled(3))
+    assert len(pieces) == 2
+    assert pieces.area_px.sum() == mask.sum()
