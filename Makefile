@@ -1,6 +1,6 @@
 # make demo   the bundled model on the bundled scene (or SCENE=my.tif), with the core install
 # make test   the development environment, then the tests of a few minutes (PYTEST_ARGS="tests/unit -x")
-# make test-all   these and the campaigns: benches, tutorials, servers, cluster, kills, browser
+# make test-all   these and the campaigns, with coverage; K=jobs runs one family of the campaigns
 # make env    .venv with everything; make check adds lint, types and import layers to the tests
 # make fuzz   attack each reader with mutated files, MINUTES=60 each; ONLY="coco gpkg", SEED=1
 # make docs   the documentation site, into build/site
@@ -29,21 +29,26 @@ PYTEST = .venv/bin/python -m pytest --dist loadfile
 # Where bytecode is not kept, as in many containers, each process compiles all of src and tests again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-all campaigns env labelstudio check lint types layers fuzz docs clean
+.PHONY: demo test test-all env labelstudio check lint types layers fuzz docs clean
 
 demo: .venv-core/$(STAMP)
 	@if [ -n "$(SCENE)" ]; then scene="$(SCENE)"; \
 	else scene=$$(.venv-core/bin/python -c "from rooftrace.testing import demo_scene_path as p; print(p())"); fi; \
 	.venv-core/bin/rooftrace predict "$$scene" -o "$(OUT)"
 
-# Six processes even on two cores: beside other programs, they get a larger share of the machine.
+# What fails is run once more, alone; what passes then is named as unsteady.
 test: env
-	$(PYTEST) -n 6 -m "not campaign" $(PYTEST_ARGS)
+	.venv/bin/python tools/run_tests.py --dist loadfile -n 2 -m "not campaign" $(PYTEST_ARGS)
 
-test-all: test campaigns
+# tests/README.md lists the families.
+K ?=
 
-campaigns: env
-	$(PYTEST) -n auto -m campaign $(PYTEST_ARGS)
+test-all: env labelstudio
+ifeq ($(K),)
+	$(PYTEST) -n 2 --cov --cov-report=term --no-cov-on-fail --durations=40 $(PYTEST_ARGS)
+else
+	$(PYTEST) -n 2 -m campaign -k "$(K)" --durations=20 $(PYTEST_ARGS)
+endif
 
 env: .venv/$(STAMP)
 

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from rooftrace.flows.train import TrainReport
     from rooftrace.service.jobs.store import JobStore
 
-# Two threads that wait for one another at every step of a tiny network take twenty times as long
-# on a busy machine. Before torch is imported, and for the commands that the tests start, too.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Arithmetic is pinned for the whole run, before anything imports torch, and the commands that tests
+# start inherit it. MKL picks its kernels by the processor and by the size of a batch, so that two
+# processes that train as one would differ from one by more than rounding. Two threads that wait for
+# one another at every step of a tiny network take twenty times as long on a busy machine.
+os.environ["MKL_CBWR"] = "COMPATIBLE"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A shell lets the jobs that it starts in the background ignore Ctrl-C, and so would all commands
 # that tests interrupt.

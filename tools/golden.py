@@ -6,10 +6,11 @@ HTML pages, which are prose. A second run on the changed
 code compares with that file. Both runs belong on one machine: an engine may round differently on
 another processor.
 
-    python tools/golden.py --out before.json
-    python tools/golden.py --out after.json --against before.json
+    python tools/golden.py make DIR
+    python tools/golden.py compare DIR
 
-The folder of real imagery is `$ROOFTRACE_DATA`. `--source DIR` runs another checkout's `src`.
+`make` writes the hashes to `DIR/golden.json`, `compare` compares with them. The folder of real
+imagery is `$ROOFTRACE_DATA`. `--source SRC` runs another checkout's `src`.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ def _lasting(value: Any) -> Any:
 def main() -> None:
     """Run the commands, write their hashes and compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file for the hashes")
-    parser.add_argument("--against", type=Path, help="JSON file of an earlier run")
+    parser.add_argument("action", choices=["make", "compare"])
+    parser.add_argument("folder", type=Path, help="Folder of golden.json, which `make` writes")
     parser.add_argument("--source", type=Path, default=ROOT / "src", help="Folder of the package")
     parser.add_argument("--only", nargs="*", help="Names of commands, without what they read")
     parser.add_argument("--keep", type=Path, help="Folder for the outputs, which stay there")
@@ -139,11 +140,13 @@ def main() -> None:
                     and ".rooftrace" not in path.parts
                 ):
                     hashes[str(path.relative_to(work))] = digest(path, work)
-    options.out.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if options.against is None:
+    golden = options.folder / "golden.json"
+    if options.action == "make":
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(json.dumps(hashes, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         print(f"{len(hashes)} files hashed")
         return
-    before = json.loads(options.against.read_text(encoding="utf-8"))
+    before = json.loads(golden.read_text(encoding="utf-8"))
     differing = sorted(
         name for name in before.keys() | hashes.keys() if before.get(name) != hashes.get(name)
     )

@@ -40,10 +40,17 @@ def test_the_docker_image_has_extras_that_exist() -> None:
     assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
 
 
-def test_the_workflows_run_what_the_makefile_has() -> None:
-    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
-    steps = yaml.safe_load(text)["jobs"]["test"]["steps"]
-    goals = {goal for step in steps for goal in step.get("run", "").split()[1:]}
+def test_the_workflows_run_what_the_repository_has() -> None:
+    folder = ROOT / ".github" / "workflows"
+    steps = [
+        step.get("run", "")
+        for name in ("ci.yml", "campaign.yml")
+        for job in yaml.safe_load((folder / name).read_text(encoding="utf-8"))["jobs"].values()
+        for step in job["steps"]
+    ]
+    assert {".ci/run", "make test-all"} <= set(steps)
+    text = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    goals = set(re.findall(r"^step make ([\w-]+)", text, re.M)) | {"test-all"}
     rules = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    assert goals == {"test", "lint", "types", "layers"}
+    assert goals == {"env", "test", "lint", "types", "layers", "demo", "test-all"}
     assert goals <= rules

@@ -165,14 +165,12 @@ def test_a_server_that_hangs(tmp_path: Path) -> None:
     release = threading.Event()
 
     def answer(path: str) -> Answer:
-        release.wait(5)
+        release.wait(60)
         return OK
 
-    started = time.monotonic()
     with serving(answer) as server:
         with pytest.raises(ServiceError, match=r"sent nothing for 0\.2 seconds \(2 attempts\)"):
             client(tmp_path, attempts=2, timeout_s=0.2).fetch(urls(server, 1))
-        assert time.monotonic() - started < 4
         release.set()
 
 

@@ -286,7 +286,8 @@ def test_stopped_at_any_moment(store: JobStore, start: Start) -> None:
         job = store.get(job_id)
         assert job is not None
         assert (job.state, job.attempts, job.crashes) == ("queued", 0, 0)
-    assert time.monotonic() - began < 30
+    # A stop that waits for the grace of a child each time would take 150 s.
+    assert time.monotonic() - began < 120
 
 
 def test_asked_to_end_by_others_is_no_crash(store: JobStore, start: Start) -> None:
@@ -350,7 +351,7 @@ def test_a_full_disk_does_not_end_the_threads(
     write_protect(store, on=True)
     began = time.monotonic()
     runner.stop()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     write_protect(store, on=False)
 
 
