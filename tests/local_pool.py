@@ -51,8 +51,10 @@ class LocalPool:
         size: int = 2,
         script: Script = quiet,
         replaces: bool = True,
+        machines: int = 1,
     ) -> None:
         self.size = size
+        self.machines = machines
         self.called: list[tuple[Hashable, str]] = []
         self._models = models
         self._make = make

@@ -146,12 +146,19 @@ KINDS = {
         lambda path, data: tiff(path, data[::-1], names=("Blue", "Green", "Red")), 1.0,
         ("bands 3, 2, 1 are read as red, green, blue",), (3, 2, 1),
     ),
+    "as many bands as the model, of unknown names": Kind(
+        lambda path, data: tiff(path, data, names=("SR_B4", "SR_B3", "SR_B2")), 1.0,
+        ("bands 1 SR_B4, 2 SR_B3, 3 SR_B2 are read as red, green, blue",),
+    ),
     "fourth band without a name": Kind(
         unnamed_fourth, 0.95, ("4 bands without names", "Band 4 is taken as alpha")
     ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),
         refused=(BandMismatch, "--bands"),
+    ),
+    "two bands": Kind(
+        lambda path, data: tiff(path, data[:2]), refused=(BandMismatch, "--bands 1")
     ),
     "JPEG of four inks (CMYK)": Kind(lambda path, data: photograph(path, data, "CMYK"), 0.85),
     "JPEG turned by EXIF": Kind(lambda path, data: photograph(path, data, code=6), 0.85),

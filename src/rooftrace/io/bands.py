@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from rooftrace.core.errors import BandMismatch, ConfigError
 from rooftrace.core.text import plural
+from rooftrace.core.types import RasterSource
 from rooftrace.io.image_header import BandInfo
 
-__all__ = ["BandMap", "find_bands", "parse_bands"]
+__all__ = ["BandMap", "band_infos", "find_bands", "name_bands", "parse_bands"]
 
 _NAMES = {
     "red": ("red", "r", "b04"),
@@ -26,8 +27,31 @@ _NAMES = {
 
 _KNOWN = {name: known for known, names in _NAMES.items() for name in names}
 
-_SATELLITE_CODES = {"b1": "coastal", "b2": "blue", "b3": "green", "b4": "red", "b8": "nir"}
-"""Bands of Sentinel-2; those of Landsat 8 and 9 have the same colours."""
+_SENTINEL_2 = {1: "coastal", 2: "blue", 3: "green", 4: "red", 8: "nir"}
+_LANDSAT_8 = {1: "coastal", 2: "blue", 3: "green", 4: "red", 5: "nir", 8: "pan"}
+"""Bands of Landsat 8 and 9."""
+
+_LANDSAT_4 = {1: "blue", 2: "green", 3: "red", 4: "nir", 8: "pan"}
+"""Bands of Landsat 4, 5 and 7."""
+
+_SENSOR_FILES = (
+    (re.compile(r"(?<![a-z0-9])l[co](0[89]_|[89]\d{13})|hls\.l30"), _LANDSAT_8),
+    (re.compile(r"(?<![a-z0-9])l[et](0[457]_|[457]\d{13})"), _LANDSAT_4),
+    (re.compile(r"(?<![a-z0-9])(s2[abc]_|t\d\d[a-z]{3}_\d{8}t)|hls\.s30"), _SENTINEL_2),
+)
+"""Bands of a sensor by the names of its products, in lower case."""
+
+_CODE = re.compile(r"(?:(?:sr|st|toa)_)?(?:b|band)[ _-]?0*(\d+)")
+"""Description with the number of a sensor's band, such as `B4`, `SR_B4` or `Band 4`."""
+
+_COUNTED = re.compile(r"(?:b|band|layer|channel)?[ _-]?0*(\d+)")
+"""Description that may be only the position of a band in the file."""
+
+_PLACEHOLDER = re.compile(r"band\d+")
+"""Name of a model's band that the training images did not name."""
+
+_MAX_NAME = 40
+"""Maximum number of characters of a description that becomes the name of a model's band."""
 
 _WORLDVIEW_CODES = {
     "band_c": "coastal", "band_b": "blue", "band_g": "green", "band_y": "yellow", "band_r": "red",
@@ -120,14 +144,13 @@ def find_bands(
     if all(band in named for band in wanted):
         found = [named[band] for band in wanted]
         if found == list(range(count)):
-            return chosen(found)
+            is_doubtful = is_rgb and _is_unclear(infos, name)
+            return chosen(found, _doubt(infos, found, wanted, name) if is_doubtful else "")
         return chosen(found, f"{name}: {_listed(infos, found, wanted)}, as the file says.")
     if count == len(wanted):
-        note = (
-            f"{name}: bands {', '.join(map(_shown, infos))} are read as {', '.join(wanted)}. The "
-            "accuracy on such an image is not known."
-        )
-        return chosen(range(count), note if is_rgb and "nir" in named else "")
+        found = _by_position(wanted, named)
+        is_usual = is_rgb or all(map(_PLACEHOLDER.fullmatch, wanted))
+        return chosen(found, "" if is_usual and not named else _doubt(infos, found, wanted, name))
     if count == 1 and is_rgb:
         note = (
             f"{name} has one band, which is used as red, green and blue. The model was trained "
@@ -135,54 +158,116 @@ def find_bands(
         )
         return chosen([0] * len(wanted), note)
     if count == 4 and is_rgb and not {*_RGB} & {*named}:
+        is_unclear = _is_unclear(infos, name)
+        unknown = "whose descriptions are not understood" if is_unclear else "without names"
         note = (
-            f"{name} has 4 bands without names: {_listed(infos, range(3), wanted)}. If blue comes "
+            f"{name} has 4 bands {unknown}: {_listed(infos, range(3), wanted)}. If blue comes "
             "first, as in images of Planet and Sentinel, give --bands 3,2,1."
         )
-        return chosen(range(3), note, 3)
+        return chosen(range(3), note, None if 3 in named.values() else 3)
     shown = ", ".join(_shown(info) for info in infos)
-    remedy = "Use a model for your bands."
     if count >= len(wanted):
         example = ",".join(str(number) for number in range(1, len(wanted) + 1))
-        remedy = (
-            f"Give their numbers in this order with --bands, such as --bands {example}, or use a "
-            "model for your bands."
-        )
+        remedy = f"Give their numbers in this order with --bands, such as --bands {example}"
+    else:
+        remedy = f"To read one band as all {len(wanted)}, give its number: --bands 1"
     raise BandMismatch(
         f"{name} has {plural(count, 'band')} ({shown}); the model expects {len(wanted)}: "
         f"{', '.join(wanted)}, and the file does not say which these are.",
-        remedy=remedy,
+        remedy=f"{remedy}, or use a model for your bands.",
     )
 
 
+def name_bands(infos: Sequence[BandInfo], name: str) -> tuple[str, ...]:
+    """Return the names under which a model that is trained on an image records its bands.
+
+    A band has the name of its colour, otherwise its own description, otherwise its position:
+    `band1`, `band2` and so on. Three bands of which nothing is known are red, green and blue.
+
+    Args:
+        infos: Colour bands of the image.
+        name: Name of the image, which may show its sensor.
+    """
+    named = _named(infos, name)
+    if len(infos) == len(_RGB) and not named:
+        return _RGB
+    names = [f"band{position}" for position in range(1, len(infos) + 1)]
+    # The name of a colour comes before the description of the same band, except a default colour.
+    order = named.items() if _is_unclear(infos, name) else reversed(named.items())
+    for band, index in order:
+        names[index] = band
+    return tuple(names)
+
+
+def band_infos(source: RasterSource) -> tuple[BandInfo, ...]:
+    """Return the descriptions of an image's bands; only their numbers if it has none."""
+    infos: tuple[BandInfo, ...] = getattr(source, "band_info", ())
+    return infos or tuple(BandInfo(index + 1) for index in range(source.bands))
+
+
+def _by_position(wanted: Sequence[str], named: dict[str, int]) -> list[int]:
+    """Return the indexes of as many bands as the model has.
+
+    Bands that the training images did not name are the remaining ones in their order. If a band
+    that has a name is not found, all are taken in their order.
+    """
+    found = [named.get(band) for band in wanted]
+    missing = [band for band, index in zip(wanted, found) if index is None]
+    if not all(map(_PLACEHOLDER.fullmatch, missing)):
+        return list(range(len(wanted)))
+    rest = (index for index in range(len(wanted)) if index not in found)
+    return [next(rest) if index is None else index for index in found]
+
+
+def _doubt(infos: Sequence[BandInfo], found: list[int], wanted: Sequence[str], name: str) -> str:
+    """Return a note on bands whose choice does not follow from the file."""
+    shown = ", ".join(_shown(infos[index]) for index in found)
+    example = ",".join(str(infos[index].number) for index in reversed(found))
+    note = f"{name}: bands {shown} are read as {', '.join(wanted)}, which the file does not say. "
+    if tuple(wanted) == _RGB and "nir" in _named(infos, name):
+        return note + "The accuracy on such an image is not known."
+    return note + f"Give another order with --bands, such as --bands {example}."
+
+
 def _named(infos: Sequence[BandInfo], name: str) -> dict[str, int]:
-    """Return the index of each band whose colour is known, by the name that models use."""
+    """Return the index of each band by the name that models use, or by its own description."""
     descriptions = [info.description.strip().lower() for info in infos]
-    by_description = _by_description(descriptions) if any(descriptions) else {}
-    if all(colour in by_description for colour in _RGB):
-        # Formats give colours to unnamed bands by default; a description is a deliberate choice.
-        return by_description
+    named = _by_colour(infos, descriptions, name)
+    if _are_counted(descriptions):
+        return named
+    for index, text in enumerate(descriptions):
+        is_name = text.isprintable() and 0 < len(text) <= _MAX_NAME
+        if is_name and not _PLACEHOLDER.fullmatch(text):
+            named.setdefault(text, index)
+    return named
+
+
+def _by_colour(infos: Sequence[BandInfo], descriptions: Sequence[str], name: str) -> dict[str, int]:
+    """Return the index of each band whose colour is known, by the name that models use."""
+    named = _by_description(descriptions, name)
     by_colour: dict[str, int] = {}
     for index, info in enumerate(infos):
-        if info.colour in ("red", "green", "blue"):
+        if info.colour in _RGB:
             by_colour.setdefault(info.colour, index)
     if all(colour in by_colour for colour in _RGB):
-        return by_description | by_colour
+        # Formats give colours to unnamed bands by default; a description is a deliberate choice.
+        described = {*named.values()}
+        for colour, index in by_colour.items():
+            if index not in described:
+                named.setdefault(colour, index)
+        return named
     planet = _PLANET_BANDS.get(len(infos)) if _PLANET_FILE.search(name) else None
-    if planet is not None:
+    if planet is not None and not all(colour in named for colour in _RGB):
         return {band: index for index, band in enumerate(planet)}
-    return by_description
+    return named
 
 
-def _by_description(descriptions: Sequence[str]) -> dict[str, int]:
+def _by_description(descriptions: Sequence[str], name: str) -> dict[str, int]:
     """Return the index of each band whose description is known, by the name that models use."""
-    counted = [f"b{number}" for number in range(1, len(descriptions) + 1)]
-    # Bands that are only counted have no colours, except in products with many bands.
-    is_counted = descriptions == counted and len(descriptions) <= 4
-    codes = {} if is_counted else _SATELLITE_CODES
+    codes = _codes(descriptions, name)
     found: dict[str, int] = {}
     for index, text in enumerate(descriptions):
-        known = _KNOWN.get(text) or codes.get(text) or _WORLDVIEW_CODES.get(text)
+        known = codes.get(text) or _KNOWN.get(text) or _WORLDVIEW_CODES.get(text)
         if known is not None:
             found.setdefault(known, index)
     for index, text in enumerate(descriptions):
@@ -192,6 +277,46 @@ def _by_description(descriptions: Sequence[str]) -> dict[str, int]:
         if len(words) == 1:
             found.setdefault(str(words.pop()), index)
     return found
+
+
+def _codes(descriptions: Sequence[str], name: str) -> dict[str, str]:
+    """Return the colours of the descriptions that are codes of a sensor's bands.
+
+    The sensor is that of the file's name, or the only one with all of these codes. `SR_B3` is
+    green or red by the Landsat that it comes from. Other codes such as `B3` are those of
+    Sentinel-2.
+    """
+    sensor = next((bands for files, bands in _SENSOR_FILES if files.search(name.lower())), None)
+    if sensor is None and {"sr_b6", "st_b10"} & {*descriptions}:
+        sensor = _LANDSAT_8
+    elif sensor is None and "st_b6" in descriptions:
+        sensor = _LANDSAT_4
+    codes = {}
+    for text in descriptions:
+        match = _CODE.fullmatch(text)
+        if match is not None:
+            is_plain = re.fullmatch(r"b\d+", text) and not _are_counted(descriptions)
+            bands = sensor or (_SENTINEL_2 if is_plain else {})
+            codes[text] = bands.get(int(match[1]), "")
+    return codes
+
+
+def _are_counted(descriptions: Sequence[str]) -> bool:
+    """Return True if descriptions only count the bands of the file.
+
+    `B1` to `B12` are the bands of a sensor; as few as four may only be counted.
+    """
+    matches = [_COUNTED.fullmatch(text) for text in descriptions]
+    is_counted = [match is not None and int(match[1]) == n for n, match in enumerate(matches, 1)]
+    is_coded = len(descriptions) > 4 and descriptions[0] == "b1"
+    return all(is_counted) and not is_coded
+
+
+def _is_unclear(infos: Sequence[BandInfo], name: str) -> bool:
+    """Return True if all bands have descriptions of which none is understood."""
+    descriptions = [info.description.strip().lower() for info in infos]
+    is_described = all(descriptions) and not _are_counted(descriptions)
+    return is_described and not _by_description(descriptions, name)
 
 
 def _index_of(band: str | int, infos: Sequence[BandInfo], named: dict[str, int], name: str) -> int:

@@ -290,7 +290,7 @@ def read_header(dataset: Any, name: str, palette: Literal["colours", "indices"])
     )
 
 
-_SPECTRAL = re.compile(r"nir|infrared|red.?edge|swir|thermal|^b\d")
+_SPECTRAL = re.compile(r"nir|infrared|red.?edge|swir|thermal|^(sr_)?b\d")
 """Descriptions of bands that are not alpha, even if the format says so."""
 
 _RGB_INFOS = tuple(BandInfo(n, colour) for n, colour in enumerate(("red", "green", "blue"), 1))

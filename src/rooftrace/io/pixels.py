@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, ServiceError
 from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
-from rooftrace.io.bands import BandMap, find_bands
+from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
-from rooftrace.io.image_header import BandInfo
 
 __all__ = [
     "PreparedSource",
@@ -391,7 +390,7 @@ def prepare(
     if getattr(source, "is_prepared", False):
         return source
     how = parse_stretch(stretch)
-    found = find_bands(_infos_of(source), wanted, bands, source.name)
+    found = find_bands(band_infos(source), wanted, bands, source.name)
     own = source.dtype
     if own.kind not in "uif":
         raise DataError(
@@ -406,14 +405,9 @@ def prepare(
     return PreparedSource(source, found, kept, to, how)
 
 
-def _infos_of(source: RasterSource) -> tuple[BandInfo, ...]:
-    infos: tuple[BandInfo, ...] = getattr(source, "band_info", ())
-    return infos or tuple(BandInfo(index + 1) for index in range(source.bands))
-
-
 def _bits_of(source: RasterSource) -> int:
     """Return the bits of a value, as the file states them."""
-    return min((info.bits for info in _infos_of(source)), default=0) or source.dtype.itemsize * 8
+    return min((info.bits for info in band_infos(source)), default=0) or source.dtype.itemsize * 8
 
 
 def _is_two_valued(values: NDArray[Any]) -> bool:

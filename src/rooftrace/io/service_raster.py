@@ -144,6 +144,7 @@ class ServiceRaster(Mosaic):
         self._fetched: dict[tuple[int, int], bytes] = {}
         self._missing: set[tuple[int, int]] = set()
         self._read: set[tuple[int, int]] = set()
+        self._grey: set[tuple[int, int]] = set()
 
     @property
     def version(self) -> str:
@@ -159,6 +160,15 @@ class ServiceRaster(Mosaic):
         service = self.service
         source = service.attribution or service.name
         return ResultProvenance(service.imagery_date or None, source)
+
+    def share_limits(self, machines: int) -> RequestOptions:
+        """Divide the limits of requests by the number of machines that read this image.
+
+        Returns:
+            The limits of each machine.
+        """
+        self.requests.options = self.requests.options.shared(machines)
+        return self.requests.options
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -191,21 +201,28 @@ class ServiceRaster(Mosaic):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Traffic so far, and how many of the tiles do not exist."""
+        """Traffic so far, and how many of the tiles are grey or do not exist."""
         client = self.requests
         repeated = f", {client.repeated} of them repeated" if client.repeated else ""
         fetched = (
             f"{self.name}: {len(self._read):,} of {plural(len(self._tiles), 'tile')} read, "
             f"{plural(client.requests, 'request')}{repeated}, {client.nbytes / 1e6:.1f} MB fetched."
         )
+        notes = [fetched]
+        if self._grey:
+            notes.append(
+                f"{self.name}: {plural(len(self._grey), 'grey tile')} among {len(self._read):,}: "
+                "one band is used as red, green and blue. The model was trained on colour images, "
+                "and its accuracy on others is lower."
+            )
         if not self._missing:
-            return (fetched,)
+            return tuple(notes)
         share = len(self._missing) / max(len(self._read), 1)
         missing = (
             f"{self.name}: {plural(len(self._missing), 'tile')} of {len(self._read):,} "
             f"({share:.0%}) do not exist at zoom {self.level.zoom}; they are nodata."
         )
-        return (fetched, missing)
+        return (*notes, missing)
 
     def close(self) -> None:
         super().close()
@@ -304,6 +321,9 @@ class ServiceRaster(Mosaic):
                 remedy="Choose a layer with imagery.",
             )
         raster = image.read()
+        # Some servers store a tile of one colour, such as water, as grey.
+        if image.bands == 1 and np.ptp(raster.data) > 0:
+            self._grey.add(key)
         pixels = np.ascontiguousarray(np.broadcast_to(raster.data, (_BANDS, *grid.shape)))
         return ArraySource(pixels, grid, raster.valid)
 

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -87,6 +87,14 @@ class RequestOptions:
     user_agent: str = ""
     cache: Path | None = None
     cache_bytes: int = 2 * 10**9
+
+    def shared(self, machines: int) -> RequestOptions:
+        """Return the limits of each of several machines that make requests at the same time.
+
+        Together they keep the limit per second. Each machine has at least one connection.
+        """
+        connections = max(1, self.connections // machines)
+        return replace(self, connections=connections, per_second=self.per_second / machines)
 
     @property
     def folder(self) -> Path:

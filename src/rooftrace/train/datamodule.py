@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import sys
@@ -23,7 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import Sample
+from rooftrace.core.types import Sample, Scene
+from rooftrace.io.bands import band_infos, name_bands
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import open_source
@@ -77,6 +79,7 @@ class TrainingData:
         tiles: Validation tiles of each folder.
         statistics: Mean and standard deviation per band, in pixel values, that normalise the input
             of the network.
+        bands: Names of the bands, see `io.bands.name_bands`.
         notes: Assumptions and omissions, as sentences.
         files: Files that the scenes are read from, by their names for a record.
     """
@@ -86,6 +89,7 @@ class TrainingData:
     samples: TrainSamples
     tiles: tuple[EvalTiles, ...]
     statistics: tuple[Values, Values]
+    bands: tuple[str, ...]
     notes: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -185,13 +189,34 @@ def open_data(config: TrainConfig, base: Path) -> TrainingData:
         for source in val
     )
     check_alike([samples.scenes[0], *(part.scenes[0] for part in tiles)])
+    bands, band_notes = _band_names([samples.scenes, *(part.scenes for part in tiles)])
+    notes += band_notes
     needed = _is_measured(config, samples) or _uses_full_scale(config, samples)
     found = measure_pixels(samples) if needed else None
     if found is not None and _uses_full_scale(config, samples):
         notes += _check_full_scale(config, samples, found)
     statistics = _statistics(config, samples, found)
     unique = tuple(dict.fromkeys(notes))
-    return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, unique, files)
+    return TrainingData(tuple(train), tuple(val), samples, tiles, statistics, bands, unique, files)
+
+
+def _band_names(parts: Sequence[Sequence[Scene]]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of the bands, and a note if the images name them differently."""
+    images: dict[tuple[str, ...], str] = {}
+    for scene in itertools.chain.from_iterable(parts):
+        image = scene.image
+        images.setdefault(name_bands(band_infos(image), image.name), image.name)
+    (names, first), *others = images.items()
+    if not others:
+        return names, []
+    other, second = others[0]
+    unnamed = tuple(f"band{position}" for position in range(1, len(names) + 1))
+    note = (
+        f"The bands of {first} are {', '.join(names)}, but those of {second} are "
+        f"{', '.join(other)}. They are used in the order of each file, and the model will record "
+        f"them without names, as {', '.join(unnamed)}."
+    )
+    return unnamed, [note]
 
 
 def measure_pixels(samples: TrainSamples, count: int = _MEASURED_SAMPLES) -> PixelStatistics:

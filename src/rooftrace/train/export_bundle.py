@@ -126,7 +126,7 @@ def export_bundle(
     model = kind(net, mean, std, separated=separation is not None).eval()
     bands = result.data.samples.bands
     spec = BundleSpec(
-        bands=_band_names(bands),
+        bands=result.data.bands,
         dtype=str(result.data.samples.dtype),  # type: ignore[arg-type]  # checked by pydantic
         mean=mean,
         std=std,
@@ -210,7 +210,7 @@ def export_click_bundle(
         values={figure: round(value, 5)},
     )
     spec = BundleSpec(
-        bands=(*_band_names(result.data.samples.bands), *CLICK_BANDS),
+        bands=(*result.data.bands, *CLICK_BANDS),
         dtype="float32",
         mean=mean,
         std=std,
@@ -253,10 +253,6 @@ def _start(result: FitResult) -> dict[str, Any]:
     if result.start is None:
         return {}
     return {"start": {key: result.start[key] for key in ("model", "sha256")}}
-
-
-def _band_names(count: int) -> tuple[str, ...]:
-    return ("red", "green", "blue") if count == 3 else tuple(f"band{i + 1}" for i in range(count))
 
 
 def _with_thresholds(

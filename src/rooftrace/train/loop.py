@@ -228,6 +228,11 @@ def _as_in_start(
         data = replace(data, statistics=(spec.mean, spec.std))
     elif data.statistics != (spec.mean, spec.std):
         notes.append("pixel values are normalised by other values than those of the start model")
+    if data.samples.bands == len(spec.bands) and data.bands != spec.bands:
+        notes.append(
+            f"the bands are {', '.join(data.bands)}, but the start model was trained on "
+            f"{', '.join(spec.bands)}"
+        )
     if config.gsd_m != spec.gsd_m:
         notes.append(
             f"gsd_m = {config.gsd_m or 'none'}, but the start model was trained at "

@@ -113,6 +113,34 @@ def test_a_cluster_writes_the_bytes_of_one_process(
     assert figures["engine_mpx_per_s"] > 0
 
 
+def write_deep_town(path: Path, side: int) -> Path:
+    """Write values of 16 bits that become brighter to the right, so that blocks differ."""
+    coarse = np.random.default_rng(3).integers(0, 256, (3, side // 18 + 1, side // 18 + 1))
+    data = np.kron(coarse, np.ones((1, 18, 18)))[:, :side, :side]
+    slope = np.linspace(2, 14, side)
+    return write_geotiff(path, (data * slope + 137).astype(np.uint16), tiled=True)
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.campaign)])
+def test_a_stretched_scene_has_the_same_bytes_on_a_cluster(
+    whole: bool, wide_bundle: Path, spread: Spread, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2 if whole else 1):
+        write_deep_town(folder / f"{number}.tif", 420)
+    pools = spread(size=2)
+    for out, cluster in (("one", None), ("many", CLUSTER)):
+        inputs, models = find_inputs([folder]), read_models(wide_bundle)
+        run_predict(inputs, models, tmp_path / out, OPTIONS, cluster=cluster)
+    assert results(tmp_path / "one") == results(tmp_path / "many")
+    assert ("scene" in {what for _, what in pools[0].called}) == whole
+    records = [json.loads((tmp_path / out / "run.json").read_text()) for out in ("one", "many")]
+    stretches = [record["figures"][0]["values"]["stretch"] for record in records]
+    assert stretches[0]["how"] == "percentiles"
+    assert stretches[0] == stretches[1]
+
+
 def lost_at(*calls: int, how: Mishap = "lost") -> Script:
     return lambda worker, method, call: how if call in calls else None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import geopandas
@@ -15,6 +17,7 @@ import rasterio
 import shapely
 from PIL import Image
 
+from local_pool import LocalPool
 from map_servers import Answer, serving
 from rooftrace.core.errors import ConfigError, DataError, ServiceError
 from rooftrace.flows.predict.inputs import PredictInputs, find_inputs
@@ -24,6 +27,7 @@ from rooftrace.io.service_raster import ServiceOptions
 from rooftrace.io.tile_requests import RequestOptions
 from rooftrace.io.web_mercator import TileName, web_mercator
 from rooftrace.predict import plan as scene_module
+from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.plan import SceneOptions
 from tiny_models import write_tiny_bundle
@@ -180,6 +184,92 @@ def test_403_in_the_midst_resumes_to_the_same_bytes(
         inputs = find_inputs([url + "?token=x"], zoom=18, area=area(), services=other)
         run_predict(inputs, models, tmp_path / "whole", whole)
     assert results(out) == results(tmp_path / "whole")
+
+
+def darkened(tiles: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the tiles with values up to 63."""
+    made = {}
+    for path, data in tiles.items():
+        out = io.BytesIO()
+        with Image.open(io.BytesIO(data)) as image:
+            image.point(lambda value: value // 4).save(out, "PNG")
+        made[path] = out.getvalue()
+    return made
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("allowed", [8, 15], ids=["in the sample", "after it"])
+def test_403_resumes_a_stretched_service_to_the_same_bytes(
+    allowed: int,
+    models: ModelSet,
+    tiles: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rooftrace.io.service_raster._SAMPLES", 5)
+    # Large scenes are sampled in a lattice; here it is 4 windows, which lie in 8 tiles.
+    monkeypatch.setattr("rooftrace.io.pixels._HELD_PX", 0)
+    monkeypatch.setattr("rooftrace.io.pixels._LATTICES", (2,))
+    dark = darkened(tiles)
+    limit: list[float] = [allowed]
+
+    def answer(path: str) -> Answer:
+        if len(server.paths) > limit[0]:
+            return (403, {}, b"quota used up")
+        return from_tiles(dark, path)
+
+    with serving(answer) as server:
+        url = server.url + "/{z}/{x}/{y}.png"
+        wanted = SceneOptions(cell_m=50, forgiving=True, stretch="auto")
+        with pytest.raises(ServiceError, match="403: access is refused"):
+            run_predict(found(url, tmp_path), models, tmp_path / "out", wanted)
+        assert any(tmp_path.rglob("out/**/*.part")) == (allowed > 8)
+        limit[0] = float("inf")
+        report = run_predict(found(url, tmp_path), models, tmp_path / "out", wanted)
+        assert (report.resumed_blocks > 0) == (allowed > 8)
+        (tmp_path / "cache").rename(tmp_path / "old cache")
+        run_predict(found(url, tmp_path), models, tmp_path / "whole", wanted)
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("out", "whole")]
+    values = [record["figures"][0]["values"] for record in records]
+    assert values[0]["stretch"]["how"] == "dark"
+    assert values[0] == values[1]
+
+
+def test_limits_are_shared_by_machines() -> None:
+    assert RequestOptions(8, 9.0, attempts=2).shared(3) == RequestOptions(2, 3.0, attempts=2)
+    assert RequestOptions(2, 9.0).shared(3).connections == 1
+
+
+@pytest.mark.campaign
+def test_the_machines_of_a_cluster_share_the_limits(
+    models: ModelSet, tiles: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "rooftrace.predict.cluster.pool.RayPool", partial(LocalPool, size=1, machines=2)
+    )
+    with serving(lambda path: from_tiles(tiles, path)) as server:
+        inputs = found(server.url + "/{z}/{x}/{y}.png", tmp_path)
+        run_predict(inputs, models, tmp_path / "out", cluster=ClusterOptions())
+    (service,) = inputs.services
+    given = pickle.loads(pickle.dumps(service)).requests.options
+    assert (given.connections, given.per_second) == (2, 500.0)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["cluster"]["machines"] == 2
+    (note,) = (note for note in record["notes"] if "divided by the 2 machines" in note)
+    assert "at most 2 requests at the same time and 500 per second" in note
+
+
+def test_grey_tiles_are_reported(tiles: dict[str, bytes], tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("L", (SIDE, SIDE), 80).save(out, "PNG")
+    # A tile of one colour says nothing about the imagery.
+    plain = {path: out.getvalue() for path in list(tiles)[1:4]}
+    with serving(lambda path: from_tiles(tiles | plain, path)) as server:
+        (raster,) = found(server.url + "/{z}/{x}/{y}.png", tmp_path).services
+        raster.read()
+    (note,) = (note for note in raster.notes if "grey" in note)
+    assert "1 grey tile among 20: one band is used as red, green and blue" in note
 
 
 def test_the_zoom_follows_from_the_model_and_the_size_of_tiles(

@@ -19,7 +19,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError
 from rooftrace.core.types import Window
 from rooftrace.io.area import Area, AreaSource
-from rooftrace.io.bands import find_bands
+from rooftrace.io.bands import find_bands, name_bands
 from rooftrace.io.georeferenced import WindowSource
 from rooftrace.io.image_header import BandInfo
 from rooftrace.io.orientation import Orientation
@@ -66,6 +66,9 @@ WORLDVIEW = tuple(f"BAND_{name}" for name in ("C", "B", "G", "Y", "R", "RE", "N"
         (infos("B4 (red)", "B3 (green)", "B2 (blue)", "B8 (nir)"), (0, 1, 2)),
         (infos("Band 1", "Band 2", "Band 3"), (0, 1, 2)),
         (infos("B1", "B2", "B3", "B4"), (0, 1, 2)),
+        (infos("Layer_1", "Layer_2", "Layer_3", colours=GDAL_RGBA[:3]), (0, 1, 2)),
+        (infos(*[f"SR_B{n}" for n in range(1, 8)]), (3, 2, 1)),
+        (infos("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7", "ST_B6"), (2, 1, 0)),
         (infos("gray"), (0, 0, 0)),
     ],
 )
@@ -76,8 +79,95 @@ def test_bands_are_found(bands: list[BandInfo], expected: tuple[int, ...]) -> No
     assert bool(found.note) == (expected != (0, 1, 2) or len(bands) > 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "codes", "expected"),
+    [
+        ("LC08_L2SP_170060_20230101_02_T1.tif", ("SR_B2", "SR_B3", "SR_B4"), (2, 1, 0)),
+        ("LC09_L2SP_170060_20230101_02_T1.tif", ("SR_B4", "SR_B3", "SR_B2"), (0, 1, 2)),
+        ("LT05_L2SP_170060_20030101_02_T1.tif", ("SR_B1", "SR_B2", "SR_B3"), (2, 1, 0)),
+        ("LE71700602003001ASN00.tif", ("B1", "B2", "B3"), (2, 1, 0)),
+        ("S2A_MSIL2A_20230101.tif", ("Band 2", "Band 3", "Band 4"), (2, 1, 0)),
+        ("HLS.L30.T36NXF.2023001.tif", ("B02", "B03", "B04"), (2, 1, 0)),
+    ],
+)
+def test_numbered_bands_are_those_of_the_sensor_in_the_name(
+    name: str, codes: tuple[str, ...], expected: tuple[int, ...]
+) -> None:
+    assert find_bands(infos(*codes), RGB, None, name).indexes == expected
+    # Formats give colours to three bands of 8 bits by default.
+    assert find_bands(infos(*codes, colours=GDAL_RGBA[:3]), RGB, None, name).indexes == expected
+
+
+@pytest.mark.parametrize(
+    "names", [("SR_B2", "SR_B3", "SR_B4"), ("Band 2", "Band 3", "Band 4"), ("VV", "VH", "ratio")]
+)
+@pytest.mark.parametrize("colours", [(), GDAL_RGBA[:3]])
+def test_descriptions_that_are_not_understood_are_reported(
+    names: tuple[str, ...], colours: tuple[str, ...]
+) -> None:
+    found = find_bands(infos(*names, colours=colours), RGB, None, "scene.tif")
+    assert found.indexes == (0, 1, 2)
+    shown = ", ".join(f"{n} {name}" for n, name in enumerate(names, 1))
+    assert f"bands {shown} are read as red, green, blue" in found.note
+    assert "--bands 3,2,1" in found.note
+
+
+def test_four_descriptions_that_are_not_understood_are_reported() -> None:
+    found = find_bands(infos("SR_B2", "SR_B3", "SR_B4", "SR_B5"), RGB, None, "scene.tif")
+    assert (found.indexes, found.maybe_alpha) == ((0, 1, 2), None)
+    assert "whose descriptions are not understood" in found.note
+
+
+def test_one_of_two_bands_can_be_chosen() -> None:
+    two = infos("", "", colours=("gray", "undefined"))
+    with pytest.raises(BandMismatch, match=r"2 bands \(1 gray, 2\)") as caught:
+        find_bands(two, RGB, None, "x.tif")
+    assert "--bands 1" in caught.value.remedy
+    assert find_bands(two, RGB, "1", "x.tif").indexes == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("bands", "expected"),
+    [
+        (infos("", "", ""), RGB),
+        (infos("Blue", "Green", "Red", "NIR", colours=GDAL_RGBA), ("blue", "green", "red", "nir")),
+        (infos("nir", "red", "green", colours=GDAL_RGBA[:3]), ("nir", "red", "green")),
+        (infos("SR_B4", "SR_B3", "SR_B2", colours=GDAL_RGBA[:3]), ("sr_b4", "sr_b3", "sr_b2")),
+        (infos("B4", "B3", "B2", "NDSM"), ("red", "green", "blue", "ndsm")),
+        (infos("", "", "", "", colours=(*RGB, "undefined")), (*RGB, "band4")),
+        (infos("", "", "", ""), ("band1", "band2", "band3", "band4")),
+        (infos("Band 1", "Band 2"), ("band1", "band2")),
+        (infos("red", "red", "\ud800"), ("red", "band2", "band3")),
+    ],
+)
+def test_a_model_records_the_names_of_its_training_images(
+    bands: list[BandInfo], expected: tuple[str, ...]
+) -> None:
+    names = name_bands(bands, "scene.tif")
+    assert names == expected
+    # A model finds the bands of its own images as they are.
+    assert find_bands(bands, names, None, "scene.tif").indexes == tuple(range(len(bands)))
+
+
+def test_bands_without_names_in_the_model() -> None:
+    unnamed = ("band1", "band2", "band3", "band4")
+    named = infos("Blue", "Green", "Red", "NIR")
+    assert find_bands(infos("", "", "", ""), unnamed, None, "x.tif").note == ""
+    found = find_bands(named, unnamed, None, "x.tif")
+    assert found.indexes == (0, 1, 2, 3)
+    assert "bands 1 Blue, 2 Green, 3 Red, 4 NIR are read as band1, band2" in found.note
+    found = find_bands(named, (*RGB, "band4"), None, "x.tif")
+    assert found.indexes == (2, 1, 0, 3)
+    assert "bands 3 Red, 2 Green, 1 Blue, 4 NIR are read as red" in found.note
+
+
+def test_a_model_with_names_reports_an_image_without() -> None:
+    found = find_bands(infos("", "", ""), ("nir", "red", "green"), None, "x.tif")
+    assert "bands 1, 2, 3 are read as nir, red, green" in found.note
+
+
 def test_colour_infrared_is_read_with_a_note() -> None:
-    found = find_bands(infos("nir", "red", "green"), RGB, None, "cir.tif")
+    found = find_bands(infos("nir", "red", "green", colours=GDAL_RGBA[:3]), RGB, None, "cir.tif")
     assert found.indexes == (0, 1, 2)
     assert "bands 1 nir, 2 red, 3 green are read as red, green, blue" in found.note
 

@@ -18,6 +18,7 @@ class _ScriptedPool:
     """A pool that returns given events, one for each wait."""
 
     size = 3
+    machines = 2
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = list(events)

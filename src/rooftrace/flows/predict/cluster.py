@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import ExportError, RooftraceError
+from rooftrace.core.text import plural
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.flows.predict.run import PredictRun
 from rooftrace.flows.predict.run_folder import (
@@ -24,6 +25,8 @@ from rooftrace.flows.predict.run_folder import (
     work_of,
 )
 from rooftrace.io.files import write_atomically
+from rooftrace.io.georeferenced import innermost
+from rooftrace.io.service_raster import ServiceRaster
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.cluster import pool
 from rooftrace.predict.cluster.driver import Driver
@@ -76,6 +79,7 @@ class ClusterExecutor:
         self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
         sizes: Mapping[str, int], *, strict: bool,
     ) -> Sequence[SceneInput]:  # fmt: skip
+        run.notes += _share_limits(scenes, self.driver.machines)
         if len(scenes) == 1:
             return scenes
         # All workers share a scene that is a large part of the run, so that none waits for it.
@@ -94,7 +98,24 @@ class ClusterExecutor:
         return self.driver.run_scenes(scenes)
 
     def record(self) -> dict[str, Any]:
-        return {"cluster": {"nodes": self.driver.nodes, **asdict(self.driver.tally)}}
+        driver = self.driver
+        machines = {"nodes": driver.nodes, "machines": driver.machines}
+        return {"cluster": {**machines, **asdict(driver.tally)}}
+
+
+def _share_limits(scenes: Sequence[SceneInput], machines: int) -> list[str]:
+    """Divide the limits of requests to map services by the number of machines; return notes."""
+    notes: dict[str, None] = {}
+    images = (innermost(scene.source) for scene in scenes)
+    services = [image for image in images if isinstance(image, ServiceRaster)]
+    for service in services if machines > 1 else ():
+        limits = service.share_limits(machines)
+        notes[
+            f"{service.name}: the limits of requests are divided by the {machines} machines of the "
+            f"cluster. Each makes at most {plural(limits.connections, 'request')} at the same time "
+            f"and {limits.per_second:.3g} per second."
+        ] = None
+    return list(notes)
 
 
 @dataclass(frozen=True)

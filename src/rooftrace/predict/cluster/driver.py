@@ -389,6 +389,11 @@ class Driver:
         return self._pool.size
 
     @property
+    def machines(self) -> int:
+        """Number of machines that the pool may use, this one included."""
+        return self._pool.machines
+
+    @property
     def nodes(self) -> dict[str, int]:
         """Number of workers that took part, by machine."""
         return dict(self._nodes)

@@ -86,6 +86,11 @@ class Pool(Protocol):
         """Number of workers that the pool is to have."""
         ...
 
+    @property
+    def machines(self) -> int:
+        """Number of machines that the pool may use, this one included."""
+        ...
+
     def share(self, value: Any) -> Any:
         """Send a value to each machine once, for use in many calls; return its reference."""
         ...
@@ -196,6 +201,7 @@ class RayPool:
         try:
             self._connect()
             self.size, self._cpus = self._fitting()
+            self.machines = self._count_machines()
             self._shared = self._ray.put(self._models)
             for _ in range(self.size):
                 self._start()
@@ -358,6 +364,10 @@ class RayPool:
         if self._connected:
             self._ray.shutdown()
             self._connected = False
+
+    def _count_machines(self) -> int:
+        alive = (node for node in self._ray.nodes() if node["Alive"])
+        return len({socket.gethostname(), *(node["NodeManagerHostname"] for node in alive)})
 
     def _fitting(self) -> tuple[int, float]:
         """Return the number of workers, and the cores of each."""
