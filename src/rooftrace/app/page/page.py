@@ -162,6 +162,13 @@ def build_page(
 _ABOUT = '<h1 class="rt-about">Buildings in overhead images <span>model {model}</span></h1>'
 
 
+_JOBS = (
+    '<div data-limit="{limit}" data-threshold="{threshold}"><p role="status" hidden></p>'
+    '<ul aria-label="Jobs"></ul></div>'
+)
+"""Place for the images that become jobs, with what `drop.js` needs to know."""
+
+
 class _Page:
     """The components of the tab for images, and the events between them."""
 
@@ -188,8 +195,11 @@ class _Page:
                 samples = gr.HTML(self.examples.html(), js_on_load=_PICK, elem_id="rt-samples")
             with gr.Column(min_width=280, elem_id="rt-result"):
                 gr.HTML(
-                    f'<p data-limit="{self.service.limits.upload_bytes}" role="status" hidden></p>',
-                    js_on_load=static_text("drop.js"), elem_id="rt-large",
+                    _JOBS.format(
+                        limit=self.service.limits.upload_bytes,
+                        threshold=spec.threshold if spec.is_binary else "",
+                    ),
+                    js_on_load=static_text("drop.js"), elem_id="rt-jobs",
                 )  # fmt: skip
                 self.status = gr.HTML(elem_id="rt-status")
                 self.figures = gr.HTML(elem_id="rt-figures")
@@ -228,6 +238,14 @@ class _Page:
                     max_length=100,
                     elem_id="rt-bands",
                 )
+                self.stretch = gr.Textbox(
+                    label="Values",
+                    info="How they are stretched: auto, none, per-band, or two values LOW,HIGH.",
+                    placeholder="auto",
+                    max_lines=1,
+                    max_length=50,
+                    elem_id="rt-stretch",
+                )
                 again = gr.Button("Trace again", elem_id="rt-again")
         with gr.Column(visible=False) as self.several:
             self.gallery = gr.Gallery(
@@ -249,7 +267,14 @@ class _Page:
         # The service has the queue and says when to try again.
         tracing: dict[str, Any] = {
             "fn": self.trace,
-            "inputs": [self.files, self.gsd, self.bands, self.threshold, self.run],
+            "inputs": [
+                self.files,
+                self.gsd,
+                self.bands,
+                self.stretch,
+                self.threshold,
+                self.run,
+            ],
             "outputs": shown,
             "concurrency_limit": limits.waiting,
             "show_progress_on": self.viewer,
@@ -259,6 +284,7 @@ class _Page:
         again.click(**tracing)
         self.gsd.submit(**tracing)
         self.bands.submit(**tracing)
+        self.stretch.submit(**tracing)
         samples.click(self.example, None, self.files, **quiet).then(**tracing)
         self.threshold.input(
             None, self.threshold, None, js="(value) => window.rooftrace?.threshold(value)"
@@ -286,12 +312,13 @@ class _Page:
         return [str(self.examples.paths[number])]
 
     def trace(
-        self, given: Sequence[str] | None, gsd_m: str, bands: str, threshold: float | None, run: str
-    ) -> Iterator[_UPDATES]:
+        self, given: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
+        threshold: float | None, run: str,
+    ) -> Iterator[_UPDATES]:  # fmt: skip
         """Predict the dropped files; the first image is shown as soon as it is done."""
         paths = [Path(one) for one in given or ()]
         try:
-            options = chosen_options(self.service, gsd_m, threshold, bands)
+            options = chosen_options(self.service, gsd_m, threshold, bands, stretch)
         except RooftraceError as error:
             yield {self.status: strings.status(strings.sentence(error), "error")}
             return

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
+from rooftrace.io.pixels import parse_stretch
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import Prediction, PredictionSummary
 from rooftrace.predict.scores import KeptPrediction, KeptScores
@@ -179,7 +180,7 @@ _log = logging.getLogger(__name__)
 
 
 def chosen_options(
-    service: Service, gsd: str, threshold: float | None, bands: str = ""
+    service: Service, gsd: str, threshold: float | None, bands: str = "", stretch: str = ""
 ) -> SceneOptions:
     """Return the options that the page's fields give; the page does not show density by cells.
 
@@ -187,16 +188,20 @@ def chosen_options(
         gsd: Metres per pixel as typed; empty to use the image's georeference.
         threshold: Value of the slider; None for the model's own threshold.
         bands: Bands as typed; empty to find them in the image.
+        stretch: Stretch of the values as typed; empty for `auto`.
 
     Raises:
         ConfigError: A field has an impossible value.
     """
+    stretch = stretch.strip() or SceneOptions.stretch
+    parse_stretch(stretch)
     spec = service.bundle.spec
     own = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
     return SceneOptions(
         gsd_m=_metres(gsd),
         threshold=None if own else threshold,
         bands=bands.strip() or None,
+        stretch=stretch,
         outputs=("mask", "polygons", "preview"),
     )
 

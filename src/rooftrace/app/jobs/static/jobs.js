@@ -176,7 +176,7 @@ async function upload(file) {
   part("h2").textContent = file.name;
   part(".state").textContent = "waits for the upload before it";
   $("uploads").append(row);
-  const options = Object.fromEntries(["gsd", "threshold"].map((name) => [name, $(name).value]).filter(([, value]) => value));
+  const options = Object.fromEntries(["gsd", "threshold", "bands", "stretch"].map((name) => [name, $(name).value.trim()]).filter(([, value]) => value));
   const turn = uploading;
   let cancelled = false, xhr = null;
   part(".cancel").onclick = () => {
