@@ -210,6 +210,36 @@ def test_files_are_dropped_on_the_stage_and_large_ones_become_jobs(
         page.goto("about:blank")
 
 
+def test_an_image_goes_to_its_map(
+    page: Any, serve_app: Callable[[Any], str], images: Path, store: JobStore, tmp_path: Path
+) -> None:
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
+    limits = Limits(pixels=4 * 150 * 240)
+    wide = np.tile(town(), (1, 3, 2))
+    cv2.imwrite(str(tmp_path / "wide.png"), np.moveaxis(wide, 0, -1))
+    runner = JobRunner(store, model)
+    with closing(Service.load(model, limits=limits)) as made:
+        open_page(page, serve_app(create_server(made, runner)))
+        runner.start()
+        try:
+            # An image of too many pixels becomes a job when its button is pressed.
+            page.fill("#rt-gsd :is(input, textarea)", "0.6")
+            drop(page, images / "flat.png", tmp_path / "wide.png")
+            failed = page.locator("#rt-table tr", has_text="wide.png has")
+            failed.get_by_role("button", name="Start a job").click()
+            line = page.locator("#rt-jobs li", has_text="wide.png")
+            line.get_by_role("link", name="Map and review").wait_for()
+            page.locator("#rt-foot").get_by_role("button", name="Map and review").click()
+            page.get_by_text("5 of 5 pass the filters").wait_for()
+            jobs = {job.name: job for job in store.newest(9)}
+            assert page.url.endswith(f"/map#job-{jobs['flat.png'].id}/scene")
+            assert {job.options.gsd_m for job in jobs.values()} == {0.6}
+            assert jobs["wide.png"].figures["buildings"] == 5 * 6
+            page.wait_for_load_state("networkidle")
+        finally:
+            runner.stop()
+
+
 def test_opacity_and_views(address: str, page: Any, images: Path) -> None:
     open_page(page, address)
     drop(page, images / "town.tif")

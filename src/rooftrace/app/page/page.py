@@ -40,6 +40,7 @@ from rooftrace.io.image_write import as_rgb, write_raster
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.rest.face import STYLESHEET, page_header
+from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
@@ -126,7 +127,7 @@ def static_text(name: str) -> str:
 
 
 def build_page(
-    service: Service, store: ResultStore | None = None, *, video: bool = False
+    service: Service, store: ResultStore | None = None, *, video: bool = False, jobs: bool = False
 ) -> gr.Blocks:
     """Return the page of a service; `mount_page` adds it and what it refers to to an application.
 
@@ -134,8 +135,9 @@ def build_page(
         service: Model service.
         store: Store of the results, which the routes of `page_router` serve.
         video: Whether the page has a tab for videos.
+        jobs: Whether the server has jobs, so that images that are too large become jobs.
     """
-    page = _Page(service, store or ResultStore())
+    page = _Page(service, store or ResultStore(), jobs)
     blocks: gr.Blocks = gr.Blocks(
         title="rooftrace",
         analytics_enabled=False,
@@ -172,9 +174,10 @@ _JOBS = (
 class _Page:
     """The components of the tab for images, and the events between them."""
 
-    def __init__(self, service: Service, store: ResultStore) -> None:
+    def __init__(self, service: Service, store: ResultStore, jobs: bool) -> None:
         self.service = service
         self.store = store
+        self.jobs = jobs
         self.examples = Examples()
 
     def images(self) -> None:
@@ -196,7 +199,8 @@ class _Page:
             with gr.Column(min_width=280, elem_id="rt-result"):
                 gr.HTML(
                     _JOBS.format(
-                        limit=self.service.limits.upload_bytes,
+                        # Without jobs, Gradio refuses a file that is too large.
+                        limit=self.service.limits.upload_bytes if self.jobs else "Infinity",
                         threshold=spec.threshold if spec.is_binary else "",
                     ),
                     js_on_load=static_text("drop.js"), elem_id="rt-jobs",
@@ -348,12 +352,17 @@ class _Page:
                 update |= {
                     self.several: gr.Column(visible=True),
                     self.gallery: gr.Gallery(value=pictures),
-                    self.table: strings.table(self.store.run(run)),
+                    self.table: strings.table(self.store.run(run), self._buttons(run)),
                 }
                 update[self.status] = self._progress(run, len(paths))
             else:
                 update[self.several] = gr.Column(visible=False)
             yield update
+
+    def _buttons(self, run: str) -> Sequence[str]:
+        """Return the button of each result that makes a job of it, if the server has jobs."""
+        results = enumerate(self.store.run(run))
+        return [strings.job_button(ROOT, run, *one) if self.jobs else "" for one in results]
 
     def _progress(self, run: str, count: int) -> str:
         """Return the progress of a run of several images."""
@@ -396,6 +405,7 @@ class _Page:
         result = self.store.get(run, index)
         if result is None:
             return {self.status: gr.skip()}
+        button = self._buttons(run)[index]
         try:
             scores, prediction = result.scores, result.at()
         except RooftraceError as error:
@@ -403,7 +413,7 @@ class _Page:
                 self.viewer: None,
                 self.figures: "",
                 self.foot: "",
-                self.status: strings.status(strings.sentence(error), "error"),
+                self.status: strings.status(strings.sentence(error), "error", button),
             }
         summary = prediction.summary
         address = f"{ROOT}/{run}/{index}"
@@ -419,7 +429,7 @@ class _Page:
             "threshold": threshold,
             "metres_per_px": None if summary.gsd_m is None else summary.gsd_m * scores.step,
         }
-        links = strings.downloads(ROOT, run, index, self.store.run(run))
+        links = strings.downloads(ROOT, run, index, self.store.run(run), button)
         return {
             self.viewer: view,
             self.figures: strings.figures(prediction),
@@ -488,7 +498,9 @@ _Preprocess = Callable[..., Coroutine[Any, Any, Any]]
 _Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 
 
-def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAPI:
+def mount_page(
+    app: FastAPI, service: Service, *, video: bool = False, intake: JobIntake | None = None
+) -> FastAPI:
     """Add the page at `/` and its routes. Call it last, because it takes all other addresses.
 
     Only uploads and files made from them are served. Nothing is requested from other machines, and
@@ -498,14 +510,15 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
         app: Application to which the page is added.
         service: Model service.
         video: Whether the page has a tab for videos.
+        intake: Intake of the server's jobs, if it has any.
     """
     store = ResultStore()
-    app.include_router(page_router(store))
+    app.include_router(page_router(store, intake))
     limits = service.limits
     folder = UploadFolder(folder_of_process(), _MAX_UPLOADS * limits.upload_bytes, _AGE_S)
 
     async def mounted() -> None:
-        page = build_page(service, store, video=video)
+        page = build_page(service, store, video=video, jobs=intake is not None)
         _refuse_paths(page)
         gr.mount_gradio_app(
             app,

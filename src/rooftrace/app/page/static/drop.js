@@ -1,6 +1,6 @@
 // Files that are dropped on the stage go to the field for files. A file over the page's limit
-// becomes a job, with the settings of the page and a line of its own. Run by the page's HTML
-// component, which gives `element`.
+// becomes a job with the settings of the page, and so does an image whose button asks for it. Each
+// job has a line. Run by the page's HTML component, which gives `element`.
 const { limit, threshold } = element.querySelector("[data-limit]").dataset;
 const message = element.querySelector("p"), list = element.querySelector("ul");
 const FIELD = "#rt-files", STAGE = "#rt-viewer";
@@ -8,6 +8,7 @@ const ENDED = ["done", "failed", "cancelled"];
 const PERIOD_MS = 1000;
 
 const percent = (share) => `${Math.floor(100 * share)} %`;
+const uploads = () => import(new URL("jobs/static/upload.js", document.baseURI).href);
 const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
 function say(text) {
@@ -70,6 +71,24 @@ async function follow(id, line) {
   }
 }
 
+// Makes a job of an image that the server has, and goes to its map if the button says so.
+async function startJob(button) {
+  const line = addLine(button.dataset.name);
+  line.say("becomes a job");
+  button.disabled = true;
+  try {
+    const { sentence } = await uploads();
+    const answer = await fetch(button.dataset.job, { method: "POST" });
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(sentence(body));
+    const state = await follow(body.id, line);
+    if (state === "done" && "map" in button.dataset) location.assign(`map#job-${body.id}`);
+  } catch (error) {
+    line.say(`failed: ${error.message}`);
+  }
+  button.disabled = false;
+}
+
 async function uploadJobs(files) {
   const options = settings();
   const why = `larger than the ${Math.floor(limit / 2 ** 20)} MiB that this page takes, so it becomes a job`;
@@ -77,7 +96,7 @@ async function uploadJobs(files) {
   for (const [, line] of waiting) line.say(`${why}: waits for the upload before it`);
   for (const [file, line] of waiting) {
     try {
-      const { uploadScene } = await import(new URL("jobs/static/upload.js", document.baseURI).href);
+      const { uploadScene } = await uploads();
       const { job } = uploadScene(file, options, (share) => line.say(`${why}: ${percent(share)} uploaded`));
       follow((await job).id, line);
     } catch (error) {
@@ -105,6 +124,11 @@ function sort(event, files, forField) {
   give(files.filter((file) => file.size <= limit));
   if (large.length) uploadJobs(large);
 }
+
+addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-job]");
+  if (button) startJob(button);
+});
 
 const over = (event, place) => Boolean(event.target.closest?.(place));
 addEventListener("drop", (event) => {
