@@ -39,7 +39,7 @@ from rooftrace.core.types import Window
 from rooftrace.io.image_write import as_rgb, write_raster
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.rest.face import STYLESHEET, page_header
+from rooftrace.rest.face import SCRIPT, STYLESHEET, page_header
 from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
@@ -526,7 +526,7 @@ def mount_page(
             path="/",
             theme=_theme(),
             css=static_text("page.css"),
-            head=f'<link rel="stylesheet" href="{STYLESHEET}">',
+            head=f'<link rel="stylesheet" href="{STYLESHEET}"><script src="{SCRIPT}"></script>',
             allowed_paths=[],
             max_file_size=limits.upload_bytes,
             show_error=False,
