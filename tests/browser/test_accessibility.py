@@ -31,6 +31,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
+GROUND = """() => [...document.querySelectorAll("gradio-app, .gradio-container"), document.body]
+  .map((it) => getComputedStyle(it).backgroundColor).find((it) => it !== "rgba(0, 0, 0, 0)")"""
+LIGHT, DARK = "rgb(236, 239, 242)", "rgb(20, 22, 26)"
+
 IDLE = "() => window.rooftrace?.scene && rooftrace.map.loaded() && rooftrace.map.areTilesLoaded()"
 
 GRADIO_UPLOAD = '[aria-label="common.upload"]'
@@ -96,14 +100,33 @@ def test_no_page_has_a_serious_finding(page: Any, url: str, tmp_path: Path, sche
 
 
 def test_the_choice_of_light_or_dark_holds_on_other_pages(page: Any, url: str) -> None:
-    page.goto(f"{url}/map#town/scene")
-    page.wait_for_function(IDLE)
-    page.click("#theme")
-    ground = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(ground)
-    for name in ("jobs", "live"):
+    pages = {
+        "map#town/scene": "#panel", "jobs": "#form", "live": "#bar", "v1/docs": "article",
+        "problems/too-large": ".verdict", "": "#rt-samples button",
+    }  # fmt: skip
+
+    def ground_of(name: str) -> str:
+        page.goto("about:blank")
         page.goto(f"{url}/{name}")
+        page.wait_for_selector(pages[name])
         page.wait_for_load_state()
-        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-        assert page.evaluate(ground) == dark == "rgb(20, 22, 26)"
+        ground = str(page.evaluate(GROUND))
+        if name == "":
+            # Gradio sets its own class once more when it has started.
+            page.wait_for_timeout(300)
+            assert page.locator("body.dark").count() == (ground == DARK)
+        return ground
+
+    now, after = LIGHT, DARK
+    for name, other in zip(pages, [*pages][1:] + [*pages][:1]):
+        assert ground_of(name) == now, name
+        page.click(".face-theme")
+        assert page.evaluate(GROUND) == after, name
+        assert ground_of(other) == after, (name, other)
+        now, after = after, now
+    # A choice of light holds where the browser wishes dark.
+    assert now == LIGHT
+    page.emulate_media(color_scheme="dark")
+    for name in pages:
+        assert ground_of(name) == LIGHT, name
     page.goto("about:blank")

@@ -173,20 +173,71 @@ def test_files_are_dropped_on_the_stage_and_large_ones_become_jobs(
     write_tiny_bundle(model, gsd_m=0.5)
     limit = sum(path.stat().st_size for path in images.iterdir())
     with closing(Service.load(model, limits=Limits(upload_bytes=limit))) as made:
-        runner = JobRunner(store, model)  # it is not started, so that the job stays queued
+        runner = JobRunner(store, model)
         open_page(page, serve_app(create_server(made, runner)))
         drop_file(page, ".rt-empty", images / "town.tif")
         page.wait_for_selector("text=0.5 m/px")
-        large = tmp_path / "large.tif"
-        with rasterio.open(
-            large, "w", driver="GTiff", height=900, width=limit // 900, count=3, dtype="uint8",
-            crs="EPSG:32637", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
-        ) as file:  # fmt: skip
-            file.write(np.full((3, 900, limit // 900), 30, np.uint8))
-        drop_file(page, ".rt-stage", large)
-        page.get_by_role("link", name="see its progress and results under Jobs.").click()
-        page.wait_for_selector("li[data-state=queued]")
-        assert page.inner_text("li h2") == "large.tif"
+        large = [tmp_path / "large.tif", tmp_path / "larger.tif"]
+        for path in large:
+            with rasterio.open(
+                path, "w", driver="GTiff", height=900, width=limit // 900, count=3, dtype="uint8",
+                crs="EPSG:32637", transform=Affine(0.5, 0, 5e5, 0, -0.5, 9e6),
+            ) as file:  # fmt: skip
+                file.write(np.full((3, 900, limit // 900), 30, np.uint8))
+        for name, text in (("gsd", "0,6"), ("bands", "3,2,1"), ("stretch", "0,200")):
+            page.fill(f"#rt-{name} :is(input, textarea)", text)
+        slide(page, 0.6)
+        drop(page, *large)
+        lines = page.locator("#rt-jobs li")
+        for path in large:
+            line = lines.filter(has_text=path.name)
+            line.get_by_text("queued", exact=True).wait_for()
+            assert line.get_by_role("link", name="Jobs").get_attribute("href") == "jobs"
+        assert lines.count() == 2
+        jobs = {job.name: job for job in store.newest(9)}
+        assert set(jobs) == {path.name for path in large}
+        for job in jobs.values():
+            asked = job.options
+            assert (asked.gsd_m, asked.bands, asked.stretch) == (0.6, "3,2,1", "0,200")
+            assert asked.threshold == 0.6
+        runner.start()
+        try:
+            link = lines.filter(has_text="larger.tif").get_by_role("link", name="Map and review")
+            link.wait_for()
+            assert link.get_attribute("href") == f"map#job-{jobs['larger.tif'].id}"
+        finally:
+            runner.stop()
+        page.goto("about:blank")
+
+
+def test_an_image_goes_to_its_map(
+    page: Any, serve_app: Callable[[Any], str], images: Path, store: JobStore, tmp_path: Path
+) -> None:
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
+    limits = Limits(pixels=4 * 150 * 240)
+    wide = np.tile(town(), (1, 3, 2))
+    cv2.imwrite(str(tmp_path / "wide.png"), np.moveaxis(wide, 0, -1))
+    runner = JobRunner(store, model)
+    with closing(Service.load(model, limits=limits)) as made:
+        open_page(page, serve_app(create_server(made, runner)))
+        runner.start()
+        try:
+            # An image of too many pixels becomes a job when its button is pressed.
+            page.fill("#rt-gsd :is(input, textarea)", "0.6")
+            drop(page, images / "flat.png", tmp_path / "wide.png")
+            failed = page.locator("#rt-table tr", has_text="wide.png has")
+            failed.get_by_role("button", name="Start a job").click()
+            line = page.locator("#rt-jobs li", has_text="wide.png")
+            line.get_by_role("link", name="Map and review").wait_for()
+            page.locator("#rt-foot").get_by_role("button", name="Map and review").click()
+            page.get_by_text("5 of 5 pass the filters").wait_for()
+            jobs = {job.name: job for job in store.newest(9)}
+            assert page.url.endswith(f"/map#job-{jobs['flat.png'].id}/scene")
+            assert {job.options.gsd_m for job in jobs.values()} == {0.6}
+            assert jobs["wide.png"].figures["buildings"] == 5 * 6
+            page.wait_for_load_state("networkidle")
+        finally:
+            runner.stop()
 
 
 def test_opacity_and_views(address: str, page: Any, images: Path) -> None:

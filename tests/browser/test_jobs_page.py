@@ -133,6 +133,21 @@ def test_a_training_is_followed_and_its_version_is_taken_and_taken_back(
     page.get_by_text("There are no jobs yet.").wait_for()
 
 
+def test_the_fields_go_with_the_upload(
+    page: Any, url: str, store: JobStore, tmp_path: Path
+) -> None:
+    page.goto(f"{url}/jobs")
+    for field, text in (("Metres", "0.5"), ("Threshold", "0.6"), ("Bands", " 3,2,1 "),
+                        ("Values", "0,200")):  # fmt: skip
+        page.get_by_label(field).fill(text)
+    page.set_input_files("#file", town(tmp_path / "town.tif", 300))
+    page.wait_for_selector("li[data-state=done]", timeout=PATIENCE_MS)
+    (job,) = store.newest(9)
+    asked = job.options
+    assert (asked.gsd_m, asked.threshold) == (0.5, 0.6)
+    assert (asked.bands, asked.stretch) == ("3,2,1", "0,200")
+
+
 def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     (tmp_path / "notes.tif").write_text("no image")
     # The page is a separate one, because the expected 4xx answer is an error in the console.

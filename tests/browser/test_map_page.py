@@ -159,7 +159,7 @@ def test_layers_colours_and_theme(page: Page, serve_app: Serve, town: Path) -> N
         page.uncheck(f"[data-layer={layer}] input[type=checkbox]")
     ground = page.evaluate(PIXEL)
     assert ground == [0xE4, 0xE7, 0xEB, 255] != image
-    page.click("#theme")
+    page.click(".face-theme")
     assert page.evaluate(PIXEL) == [0x14, 0x16, 0x1A, 255]
     assert page.locator("html").get_attribute("data-theme") == "dark"
     page.check("[data-layer=density] input[type=checkbox]")
@@ -270,7 +270,7 @@ def test_every_control_has_a_name(page: Page, serve_app: Serve, town: Path) -> N
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert {"theme", "fold", "score", "size"} <= reached
+    assert {"face-theme", "fold", "score", "size"} <= reached
     assert any("maplibregl-canvas" in name for name in reached)
 
 

@@ -134,6 +134,7 @@ def create_server(
         labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
         review_router(catalogue),
     ]
+    intake = None
     if runner is not None:
         intake = JobIntake(runner, service.predictor, limits)
         routers.append(jobs_router(intake))
@@ -151,7 +152,7 @@ def create_server(
         app.include_router(_jobs_page())
     app.include_router(map_router(catalogue, basemap))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
-    return mount_page(app, service, video=find_spec("av") is not None)
+    return mount_page(app, service, video=find_spec("av") is not None, intake=intake)
 
 
 def _jobs_page() -> APIRouter:

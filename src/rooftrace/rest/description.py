@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rooftrace.core.machine import version_of
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import face_router, page_header
+from rooftrace.rest.face import face_router, page_header, page_script
 from rooftrace.rest.problems import (
     PAGE_HEADERS,
     PROBLEM_MEDIA_TYPE,
@@ -279,6 +279,7 @@ def pages_router(app: FastAPI) -> APIRouter:
             "api.html",
             {"json": _json, "type_of": _type_of},
             header=page_header("api", "../"),
+            script=page_script(),
             api=app.openapi(),
             operations=_operations(app.openapi()),
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},

@@ -1,13 +1,15 @@
-"""The header and the stylesheet that all pages share.
+"""The header, the stylesheet and the script that all pages share.
 
-A page that is a file has `HEADER_MARK` where `with_header` puts the header, and a link to
-`face.css`. A page that loads no other files includes the asset `face.css`.
+A page that is a file has `HEADER_MARK` where `with_header` puts the header, and links to `face.css`
+and `face.js`. A page that loads no other files includes the asset `face.css` and `page_script`.
 """
 
 from __future__ import annotations
 
 import gzip
-from functools import lru_cache
+from base64 import b64encode
+from functools import cache, lru_cache
+from hashlib import sha256
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -17,10 +19,13 @@ from rooftrace.io.html import read_asset
 __all__ = [
     "HEADER_MARK",
     "PAGES",
+    "SCRIPT",
     "STYLESHEET",
     "face_router",
     "file_response",
     "page_header",
+    "page_script",
+    "script_source",
     "with_header",
 ]
 
@@ -36,6 +41,9 @@ PAGES = {
 STYLESHEET = "face.css"
 """Address of the shared stylesheet from the root of the server, and its name as an asset."""
 
+SCRIPT = "face.js"
+"""Address of the shared script from the root of the server, and its name as an asset."""
+
 HEADER_MARK = "<!-- header -->"
 
 _SIGN = (
@@ -45,8 +53,17 @@ _SIGN = (
 )
 
 
+_BUTTON = (
+    '<button type="button" class="face-theme" aria-label="Light or dark" title="Light or dark">'
+    '<svg viewBox="0 0 24 24" width="20" height="20" aria-hidden="true"><circle cx="12" cy="12" '
+    'r="8.5" fill="none" stroke="currentColor" stroke-width="2"/><path d="M12 3.5a8.5 8.5 0 0 1 0 '
+    '17z" fill="currentColor"/></svg></button>'
+)
+
+
 def page_header(current: str, root: str = "") -> Markup:
-    """Return the header of a page as HTML: the product's name, and links to all pages.
+    """Return the header of a page as HTML: the product's name, links to all pages, and the button
+    for light or dark.
 
     Args:
         current: Name in `PAGES` of the page; another name marks no link.
@@ -59,7 +76,7 @@ def page_header(current: str, root: str = "") -> Markup:
     # Made from this module's own texts, and addresses that callers write as constants.
     return Markup(  # noqa: S704  # nosec B704
         f'<header class="face-head"><a class="face-name" href="{root}./">{_SIGN}rooftrace</a>'
-        f'<nav aria-label="Pages">{links}</nav></header>'
+        f'<nav aria-label="Pages">{links}</nav>{_BUTTON}</header>'
     )
 
 
@@ -75,6 +92,18 @@ def with_header(html: str, current: str, root: str = "") -> str:
         root: See `page_header`.
     """
     return html.replace(HEADER_MARK, page_header(current, root))
+
+
+@cache
+def page_script() -> Markup:
+    """Return the shared script for an element of a page that loads no other files."""
+    return Markup(read_asset(SCRIPT))  # noqa: S704  # nosec B704  # a file of this package
+
+
+@cache
+def script_source() -> str:
+    """Return the source of `page_script` for a Content-Security-Policy, which is its hash."""
+    return f"'sha256-{b64encode(sha256(page_script().encode()).digest()).decode()}'"
 
 
 @lru_cache(maxsize=64)
@@ -101,11 +130,16 @@ def file_response(
 
 
 def face_router() -> APIRouter:
-    """Return the router of the shared stylesheet."""
+    """Return the router of the shared stylesheet and script."""
     router = APIRouter(include_in_schema=False)
 
     @router.get(f"/{STYLESHEET}")
     def stylesheet(request: Request) -> Response:
         return file_response(request, read_asset(STYLESHEET).encode(), "text/css; charset=utf-8")
+
+    @router.get(f"/{SCRIPT}")
+    def script(request: Request) -> Response:
+        data = read_asset(SCRIPT).encode()
+        return file_response(request, data, "text/javascript; charset=utf-8")
 
     return router

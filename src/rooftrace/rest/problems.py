@@ -24,7 +24,7 @@ from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import page_header
+from rooftrace.rest.face import page_header, page_script, script_source
 from rooftrace.service.jobs.store import JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
@@ -186,7 +186,7 @@ _BY_STATUS = {
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "frame-ancestors 'none'",
+    f"script-src {script_source()}; frame-ancestors 'none'",
     "Vary": "Accept",
 }
 """Headers of pages that load no other files."""
@@ -254,8 +254,8 @@ def problem_page(name: str, detail: str = "", remedy: str = "") -> str:
     """
     kind = PROBLEMS[name]
     return render_page(
-        "problem.html", {}, header=page_header("", "/"), name=name, problem=kind,
-        detail=detail or kind.meaning, remedy=remedy or kind.remedy,
+        "problem.html", {}, header=page_header("", "/"), script=page_script(), name=name,
+        problem=kind, detail=detail or kind.meaning, remedy=remedy or kind.remedy,
     )  # fmt: skip
 
 

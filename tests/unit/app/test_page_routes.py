@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from page_images import classes_of, result_of
+from page_images import classes_of, kept_of, result_of
 from starlette.testclient import TestClient
 
 from rooftrace.app.page.files import page_router
 from rooftrace.app.page.results import Result, ResultStore
-from rooftrace.core.errors import DataError
+from rooftrace.core.errors import DataError, TooLargeError
+from rooftrace.predict.plan import OUTPUTS, SceneOptions
+from rooftrace.predict.predictor import load
+from rooftrace.rest.jobs import JobIntake
+from rooftrace.rest.problems import install_problems
+from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.runner import JobRunner
+from rooftrace.service.jobs.store import JobStore
+from rooftrace.testing.scene import demo_scene_path
+from tiny_models import write_tiny_bundle
 
 
 @pytest.fixture
@@ -98,3 +110,43 @@ def test_what_was_let_go_says_so(client: TestClient, run: str, store: ResultStor
     answer = client.get(f"/page/{run}/0/picture.jpg")
     assert answer.status_code == 409
     assert "once more" in answer.json()["detail"]
+
+
+def test_a_job_repeats_what_was_seen() -> None:
+    options = SceneOptions(gsd_m=0.5, bands="3,2,1", stretch="0,200", outputs=("mask",))
+    result = Result("town.tif", kept=kept_of(), options=options)
+    result.at(0.75)
+    asked = result.job_options
+    assert (asked.gsd_m, asked.bands, asked.stretch) == (0.5, "3,2,1", "0,200")
+    assert (asked.threshold, asked.outputs) == (0.75, OUTPUTS)
+    failed = Result("large.png", error=TooLargeError("It has 9 pixels."), options=options)
+    assert failed.job_options.threshold is None
+
+
+def test_without_jobs_there_is_no_address_for_them(client: TestClient, run: str) -> None:
+    assert client.post(f"/page/{run}/0/job").status_code in (404, 405)
+
+
+@pytest.mark.campaign
+def test_an_image_becomes_a_job(store: ResultStore, tmp_path: Path) -> None:
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
+    upload = Path(shutil.copy(demo_scene_path(), tmp_path / "scene.tif"))
+    run = store.begin()
+    options = SceneOptions(gsd_m=0.5, stretch="0,200")
+    store.add(run, Result("scene.tif", kept=kept_of(), file=upload, options=options))
+    app = FastAPI()
+    install_problems(app)
+    with closing(JobStore(tmp_path / "jobs")) as jobs, TestClient(app) as client:
+        intake = JobIntake(JobRunner(jobs, model), load(model), Limits())
+        app.include_router(page_router(store, intake))
+        answer = client.post(f"/page/{run}/0/job")
+        assert answer.status_code == 202, answer.text
+        job = jobs.get(answer.json()["id"])
+        assert job is not None
+        assert (job.name, job.options.stretch) == ("scene.tif", "0,200")
+        assert client.post(f"/page/{run}/7/job").status_code == 404
+        upload.unlink()
+        problem = client.post(f"/page/{run}/0/job").json()
+        assert problem["detail"] == "scene.tif is not on the server any more."
+        assert problem["remedy"] == "Drop it once more."
+        assert len(jobs.newest(9)) == 1

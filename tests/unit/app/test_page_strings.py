@@ -7,7 +7,7 @@ from page_images import classes_of, kept_of, predictor_of, result_of
 from rooftrace.app.page import strings
 from rooftrace.app.page.results import Result
 from rooftrace.app.page.strings import model_card
-from rooftrace.core.errors import BusyError, DataError
+from rooftrace.core.errors import BusyError, DataError, TooLargeError
 from rooftrace.engines.base import ConstantEngine
 from rooftrace.models.bundle import default_bundle
 from rooftrace.models.spec import MeasuredMetrics
@@ -55,6 +55,23 @@ def test_links_say_the_threshold_that_is_seen() -> None:
     assert 'href="/page/RUN/0/gpkg?threshold=0.75"' in text
     assert 'href="/page/RUN/table.csv"' in text
     assert strings.downloads("/page", "RUN", 0, [Result("a", error=DataError("No."))]) == ""
+
+
+def test_what_a_job_can_help_has_a_button() -> None:
+    made, large = result_of(EVIL), Result("b.png", error=TooLargeError("It has 9 pixels."))
+    text = strings.job_button("/page", "RUN", 0, made)
+    assert 'data-job="/page/RUN/0/job"' in text
+    assert " data-map>Map and review<" in text
+    assert EVIL not in text
+    start = strings.job_button("/page", "RUN", 1, large)
+    assert 'data-job="/page/RUN/1/job"' in start
+    assert "data-map" not in start
+    assert strings.job_button("/page", "RUN", 0, Result("a", error=DataError("No."))) == ""
+    assert strings.downloads("/page", "RUN", 0, [made], text).count(text) == 1
+    table = strings.table([made, large], [text, start])
+    assert start in table
+    assert text not in table
+    assert start in strings.status("It has 9 pixels.", "error", start)
 
 
 def test_the_card_of_the_default_model() -> None:

@@ -130,4 +130,16 @@ def test_a_slider_that_was_not_moved_is_the_models_own() -> None:
     assert chosen_options(service, "", 0.5).bands is None
     assert chosen_options(service, "", 0.5, " 3,2,1 ").bands == "3,2,1"
     assert chosen_options(service, "", 0.505).threshold == 0.505
+
+
+def test_values_are_stretched_as_the_field_says() -> None:
+    service: Any = FakeService()
+    assert chosen_options(service, "", None).stretch == "auto"
+    assert chosen_options(service, "", None, "", " 200, 2500 ").stretch == "200, 2500"
+    assert chosen_options(service, "", None, "", "none").stretch == "none"
+    with pytest.raises(ConfigError, match="received 'bright'"):
+        chosen_options(service, "", None, "", "bright")
+
+
+def test_a_run_has_a_limit() -> None:
     assert tracing.MOST_IMAGES > 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from page_images import predictor_of
 
+from rooftrace.app.page.results import chosen_options
 from rooftrace.app.page.video import VideoRun, _summary
 from rooftrace.core.errors import DeadlineError, RooftraceError
 from rooftrace.flows.video.run import VideoOptions
@@ -86,11 +87,22 @@ def test_the_tab_says_what_cannot_be() -> None:
 
     whole: Any = SimpleNamespace(bundle=predictor_of().bundle)
     tab = _VideoTab(whole)
-    for given, length, gsd, words in (
-        (None, 10, "", "drop one first"),
-        ("a.mp4", 0, "", "0 s of the video"),
-        ("a.mp4", 9999, "", "at most 120 s"),
-        ("a.mp4", 10, "ten", "Metres per pixel"),
+    for given, length, gsd, stretch, words in (
+        (None, 10, "", "", "drop one first"),
+        ("a.mp4", 0, "", "", "0 s of the video"),
+        ("a.mp4", 9999, "", "", "at most 120 s"),
+        ("a.mp4", 10, "ten", "", "Metres per pixel"),
+        ("a.mp4", 10, "", "per-band", "per-band in the field “Values” was given for a video"),
     ):
-        *_, (status, _, _) = tab.trace(given, 0, length, 1, "flow", gsd)
+        *_, (status, _, _) = tab.trace(given, 0, length, 1, "flow", gsd, "", stretch)
         assert words in status
+
+
+def test_the_fields_of_the_tab_reach_the_video() -> None:
+    from rooftrace.app.page.video import _VideoTab
+
+    service: Any = SimpleNamespace(bundle=predictor_of().bundle)
+    chosen = chosen_options(service, "0,5", None, "3,2,1", "0,120")
+    options = _VideoTab(service)._options(5, 10, 2, "flow", chosen)
+    assert (options.gsd_m, options.bands, options.stretch) == (0.5, "3,2,1", "0,120")
+    assert (options.start_s, options.end_s, options.stride) == (5, 15, 2)

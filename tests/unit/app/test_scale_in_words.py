@@ -58,7 +58,7 @@ def test_the_api_names_its_parameter(service: Service, coarse: Path) -> None:
     problem = client.post("/v1/predict", files=files).json()
     assert problem["type"] == "/problems/gsd-mismatch"
     assert "coarse.tif has 1.72 m per pixel" in problem["detail"]
-    assert "give the right one with gsd." in problem["remedy"]
+    assert "give the right one with the parameter gsd." in problem["remedy"]
     assert "--" not in str(problem)
     answer = client.post("/v1/predict?gsd=0.4", files=files)
     assert answer.status_code == 200
@@ -71,5 +71,5 @@ def test_the_page_names_its_field(service: Service, coarse: Path) -> None:
     assert result.error is not None
     text = sentence(result.error)
     assert "coarse.tif has 1.72 m per pixel" in text
-    assert "give the right one with the field “Metres per pixel”." in text
+    assert "give the right one in the field “Metres per pixel”." in text
     assert "--" not in text

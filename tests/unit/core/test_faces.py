@@ -66,13 +66,58 @@ def test_no_message_of_a_server_names_an_option_of_the_command_line() -> None:
     [
         (
             "Give the right value with --gsd.",
-            "Give the right value with gsd.",
-            "Give the right value with the field “Metres per pixel”.",
+            "Give the right value with the parameter gsd.",
+            "Give the right value in the field “Metres per pixel”.",
         ),
         (
-            "Use --scale 0.5, or a smaller --min-area.",
-            "Use scale=0.5, or a smaller min_area.",
-            "Use rooftrace predict --scale 0.5, or a smaller rooftrace predict --min-area.",
+            "--gsd 0.3 was given. Remove --gsd.",
+            "gsd=0.3 was given. Remove the parameter gsd.",
+            "0.3 in the field “Metres per pixel” was given. Remove the field “Metres per pixel”.",
+        ),
+        (
+            "Use --scale 0.5 for this. --scale has no unit.",
+            "Use scale=0.5 for this. The parameter scale has no unit.",
+            "Use rooftrace predict --scale 0.5 for this. rooftrace predict --scale has no unit.",
+        ),
+        (
+            "Give their numbers with --bands, such as --bands 4,3,2, or another.",
+            "Give their numbers with the parameter bands, such as bands=4,3,2, or another.",
+            "Give their numbers in the field “Bands”, such as 4,3,2, or another.",
+        ),
+        (
+            "--bands received '3,2', 2 bands. Give one for all: --bands red",
+            "The parameter bands received '3,2', 2 bands. Give one for all: bands=red",
+            "The field “Bands” received '3,2', 2 bands. Give one for all: red in the field “Bands”",
+        ),
+        (
+            "If blue comes first, give --bands 3,2,1.",
+            "If blue comes first, give bands=3,2,1.",
+            "If blue comes first, give 3,2,1 in the field “Bands”.",
+        ),
+        (
+            "For example: --bands B4,B3,B2, or --bands red,green,blue",
+            "For example: bands=B4,B3,B2, or bands=red,green,blue",
+            "For example: B4,B3,B2 in the field “Bands”, or red,green,blue",
+        ),
+        (
+            "--bands names the band 'x', which a.tif does not have.",
+            "The parameter bands names the band 'x', which a.tif does not have.",
+            "The field “Bands” names the band 'x', which a.tif does not have.",
+        ),
+        (
+            "a.tif is very dark. --stretch sets other values.",
+            "a.tif is very dark. The parameter stretch sets other values.",
+            "a.tif is very dark. The field “Values” sets other values.",
+        ),
+        (
+            "For example: --stretch per-band, or --stretch 200,2500",
+            "For example: stretch=per-band, or stretch=200,2500",
+            "For example: per-band in the field “Values”, or 200,2500",
+        ),
+        (
+            "Choose a lower one with --threshold, such as --threshold 0.35.",
+            "Choose a lower one with the parameter threshold, such as threshold=0.35.",
+            "Choose a lower one on the slider “Threshold”, such as 0.35.",
         ),
         (
             "Divide it: rooftrace split DATA --by block.",

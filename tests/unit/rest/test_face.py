@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from hashlib import sha256
 from itertools import product
 
 import pytest
@@ -48,6 +50,7 @@ def test_the_header_links_all_pages_and_marks_one() -> None:
     html = with_header(f"<body>{HEADER_MARK}</body>", "jobs", "../")
     assert html == f"<body>{page_header('jobs', '../')}</body>"
     assert [f'href="../{address}"' in html for _, address in PAGES.values()] == [True] * len(PAGES)
+    assert html.count('class="face-theme"') == 1
     assert re.findall(r'<a href="([^"]+)" aria-current="page">', html) == ["../jobs"]
 
 
@@ -63,6 +66,18 @@ def test_the_stylesheet_is_served(client: TestClient) -> None:
     answer = client.get("/face.css")
     assert answer.headers["content-type"].startswith("text/css")
     assert answer.text == read_asset("face.css")
+
+
+def test_the_script_is_served_and_allowed_where_it_is_part_of_the_page(client: TestClient) -> None:
+    answer = client.get("/face.js")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.text == read_asset("face.js")
+    page = client.get("/nothere", headers={"Accept": "text/html"})
+    (script,) = re.findall("<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    policy = page.headers["content-security-policy"]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "unsafe-inline" not in policy.replace("style-src 'unsafe-inline'", "")
 
 
 def test_a_problem_is_a_page_for_a_browser_and_json_for_a_program(client: TestClient) -> None:

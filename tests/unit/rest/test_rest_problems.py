@@ -104,8 +104,8 @@ def test_of_http_and_of_validation() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Correct --gsd, or use --scale 0.5.", "Correct gsd, or use scale=0.5."),
-        ("Use a smaller --min-area; see --help.", "Use a smaller min_area; see --help."),
+        ("Correct --gsd, or use --scale 0.5.", "Correct the parameter gsd, or use scale=0.5."),
+        ("Lower --min-area; see --help.", "Lower the parameter min_area; see --help."),
     ],
 )
 def test_messages_name_parameters_of_the_api(text: str, expected: str) -> None:

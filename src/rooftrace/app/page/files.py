@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +16,20 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from rooftrace.app.page.pictures import fill_png, outlines, picture_jpeg
-from rooftrace.app.page.results import Result, ResultStore
+from rooftrace.app.page.results import Result, ResultStore, missing_file
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.faces import in_page_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
 from rooftrace.io.vector_write import write_footprints
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import OutputPaths, Prediction
+from rooftrace.rest.jobs import JobIntake
+from rooftrace.rest.upload import cannot_store
 
 __all__ = ["DOWNLOADS", "ROOT", "Download", "page_router", "table_csv"]
 
@@ -132,8 +137,13 @@ _KEPT = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "no
 _FRESH = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def page_router(store: ResultStore) -> APIRouter:
-    """Return the routes under `ROOT`; an address names a run and the number of an image only."""
+def page_router(store: ResultStore, intake: JobIntake | None = None) -> APIRouter:
+    """Return the routes under `ROOT`; an address names a run and the number of an image only.
+
+    Args:
+        store: Store of the results.
+        intake: Intake of jobs, if the server has jobs.
+    """
     router = APIRouter(prefix=ROOT, include_in_schema=False)
 
     def found(run: str, index: int) -> Result:
@@ -174,7 +184,36 @@ def page_router(store: ResultStore) -> APIRouter:
         name, data = _asked(lambda: DOWNLOADS[kind].of(result.at(_checked(threshold))))
         return _attached(name, data, "application/octet-stream")
 
+    if intake is not None:
+
+        @router.post("/{run}/{index}/job", status_code=202)
+        async def job(request: Request, run: str, index: int) -> dict[str, str]:
+            """Start a job that predicts the image again, with all outputs of a results folder."""
+            result = found(run, index)
+
+            async def receive(path: Path) -> tuple[str, SceneOptions]:
+                await run_in_threadpool(_copy_upload, result, path)
+                return result.name, result.job_options
+
+            created = await intake.create(request, receive)
+            return {"id": created.id}
+
     return router
+
+
+def _copy_upload(result: Result, path: Path) -> None:
+    """Copy the uploaded file of a result.
+
+    Raises:
+        DataError: The file has been removed.
+        HTTPException: The disk is full, or cannot be written.
+    """
+    if result.file is None or not result.file.is_file():
+        raise missing_file(Path(result.name))
+    try:
+        shutil.copyfile(result.file, path)
+    except OSError as error:
+        raise cannot_store(error) from error
 
 
 def _checked(threshold: float | None) -> float | None:

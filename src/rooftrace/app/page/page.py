@@ -39,7 +39,8 @@ from rooftrace.core.types import Window
 from rooftrace.io.image_write import as_rgb, write_raster
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
-from rooftrace.rest.face import STYLESHEET, page_header
+from rooftrace.rest.face import SCRIPT, STYLESHEET, page_header
+from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
@@ -126,7 +127,7 @@ def static_text(name: str) -> str:
 
 
 def build_page(
-    service: Service, store: ResultStore | None = None, *, video: bool = False
+    service: Service, store: ResultStore | None = None, *, video: bool = False, jobs: bool = False
 ) -> gr.Blocks:
     """Return the page of a service; `mount_page` adds it and what it refers to to an application.
 
@@ -134,8 +135,9 @@ def build_page(
         service: Model service.
         store: Store of the results, which the routes of `page_router` serve.
         video: Whether the page has a tab for videos.
+        jobs: Whether the server has jobs, so that images that are too large become jobs.
     """
-    page = _Page(service, store or ResultStore())
+    page = _Page(service, store or ResultStore(), jobs)
     blocks: gr.Blocks = gr.Blocks(
         title="rooftrace",
         analytics_enabled=False,
@@ -162,12 +164,20 @@ def build_page(
 _ABOUT = '<h1 class="rt-about">Buildings in overhead images <span>model {model}</span></h1>'
 
 
+_JOBS = (
+    '<div data-limit="{limit}" data-threshold="{threshold}"><p role="status" hidden></p>'
+    '<ul aria-label="Jobs"></ul></div>'
+)
+"""Place for the images that become jobs, with what `drop.js` needs to know."""
+
+
 class _Page:
     """The components of the tab for images, and the events between them."""
 
-    def __init__(self, service: Service, store: ResultStore) -> None:
+    def __init__(self, service: Service, store: ResultStore, jobs: bool) -> None:
         self.service = service
         self.store = store
+        self.jobs = jobs
         self.examples = Examples()
 
     def images(self) -> None:
@@ -188,8 +198,12 @@ class _Page:
                 samples = gr.HTML(self.examples.html(), js_on_load=_PICK, elem_id="rt-samples")
             with gr.Column(min_width=280, elem_id="rt-result"):
                 gr.HTML(
-                    f'<p data-limit="{self.service.limits.upload_bytes}" role="status" hidden></p>',
-                    js_on_load=static_text("drop.js"), elem_id="rt-large",
+                    _JOBS.format(
+                        # Without jobs, Gradio refuses a file that is too large.
+                        limit=self.service.limits.upload_bytes if self.jobs else "Infinity",
+                        threshold=spec.threshold if spec.is_binary else "",
+                    ),
+                    js_on_load=static_text("drop.js"), elem_id="rt-jobs",
                 )  # fmt: skip
                 self.status = gr.HTML(elem_id="rt-status")
                 self.figures = gr.HTML(elem_id="rt-figures")
@@ -228,6 +242,14 @@ class _Page:
                     max_length=100,
                     elem_id="rt-bands",
                 )
+                self.stretch = gr.Textbox(
+                    label="Values",
+                    info="How they are stretched: auto, none, per-band, or two values LOW,HIGH.",
+                    placeholder="auto",
+                    max_lines=1,
+                    max_length=50,
+                    elem_id="rt-stretch",
+                )
                 again = gr.Button("Trace again", elem_id="rt-again")
         with gr.Column(visible=False) as self.several:
             self.gallery = gr.Gallery(
@@ -249,7 +271,14 @@ class _Page:
         # The service has the queue and says when to try again.
         tracing: dict[str, Any] = {
             "fn": self.trace,
-            "inputs": [self.files, self.gsd, self.bands, self.threshold, self.run],
+            "inputs": [
+                self.files,
+                self.gsd,
+                self.bands,
+                self.stretch,
+                self.threshold,
+                self.run,
+            ],
             "outputs": shown,
             "concurrency_limit": limits.waiting,
             "show_progress_on": self.viewer,
@@ -259,6 +288,7 @@ class _Page:
         again.click(**tracing)
         self.gsd.submit(**tracing)
         self.bands.submit(**tracing)
+        self.stretch.submit(**tracing)
         samples.click(self.example, None, self.files, **quiet).then(**tracing)
         self.threshold.input(
             None, self.threshold, None, js="(value) => window.rooftrace?.threshold(value)"
@@ -286,12 +316,13 @@ class _Page:
         return [str(self.examples.paths[number])]
 
     def trace(
-        self, given: Sequence[str] | None, gsd_m: str, bands: str, threshold: float | None, run: str
-    ) -> Iterator[_UPDATES]:
+        self, given: Sequence[str] | None, gsd_m: str, bands: str, stretch: str,
+        threshold: float | None, run: str,
+    ) -> Iterator[_UPDATES]:  # fmt: skip
         """Predict the dropped files; the first image is shown as soon as it is done."""
         paths = [Path(one) for one in given or ()]
         try:
-            options = chosen_options(self.service, gsd_m, threshold, bands)
+            options = chosen_options(self.service, gsd_m, threshold, bands, stretch)
         except RooftraceError as error:
             yield {self.status: strings.status(strings.sentence(error), "error")}
             return
@@ -321,12 +352,17 @@ class _Page:
                 update |= {
                     self.several: gr.Column(visible=True),
                     self.gallery: gr.Gallery(value=pictures),
-                    self.table: strings.table(self.store.run(run)),
+                    self.table: strings.table(self.store.run(run), self._buttons(run)),
                 }
                 update[self.status] = self._progress(run, len(paths))
             else:
                 update[self.several] = gr.Column(visible=False)
             yield update
+
+    def _buttons(self, run: str) -> Sequence[str]:
+        """Return the button of each result that makes a job of it, if the server has jobs."""
+        results = enumerate(self.store.run(run))
+        return [strings.job_button(ROOT, run, *one) if self.jobs else "" for one in results]
 
     def _progress(self, run: str, count: int) -> str:
         """Return the progress of a run of several images."""
@@ -369,6 +405,7 @@ class _Page:
         result = self.store.get(run, index)
         if result is None:
             return {self.status: gr.skip()}
+        button = self._buttons(run)[index]
         try:
             scores, prediction = result.scores, result.at()
         except RooftraceError as error:
@@ -376,7 +413,7 @@ class _Page:
                 self.viewer: None,
                 self.figures: "",
                 self.foot: "",
-                self.status: strings.status(strings.sentence(error), "error"),
+                self.status: strings.status(strings.sentence(error), "error", button),
             }
         summary = prediction.summary
         address = f"{ROOT}/{run}/{index}"
@@ -392,7 +429,7 @@ class _Page:
             "threshold": threshold,
             "metres_per_px": None if summary.gsd_m is None else summary.gsd_m * scores.step,
         }
-        links = strings.downloads(ROOT, run, index, self.store.run(run))
+        links = strings.downloads(ROOT, run, index, self.store.run(run), button)
         return {
             self.viewer: view,
             self.figures: strings.figures(prediction),
@@ -461,7 +498,9 @@ _Preprocess = Callable[..., Coroutine[Any, Any, Any]]
 _Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 
 
-def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAPI:
+def mount_page(
+    app: FastAPI, service: Service, *, video: bool = False, intake: JobIntake | None = None
+) -> FastAPI:
     """Add the page at `/` and its routes. Call it last, because it takes all other addresses.
 
     Only uploads and files made from them are served. Nothing is requested from other machines, and
@@ -471,14 +510,15 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
         app: Application to which the page is added.
         service: Model service.
         video: Whether the page has a tab for videos.
+        intake: Intake of the server's jobs, if it has any.
     """
     store = ResultStore()
-    app.include_router(page_router(store))
+    app.include_router(page_router(store, intake))
     limits = service.limits
     folder = UploadFolder(folder_of_process(), _MAX_UPLOADS * limits.upload_bytes, _AGE_S)
 
     async def mounted() -> None:
-        page = build_page(service, store, video=video)
+        page = build_page(service, store, video=video, jobs=intake is not None)
         _refuse_paths(page)
         gr.mount_gradio_app(
             app,
@@ -486,7 +526,7 @@ def mount_page(app: FastAPI, service: Service, *, video: bool = False) -> FastAP
             path="/",
             theme=_theme(),
             css=static_text("page.css"),
-            head=f'<link rel="stylesheet" href="{STYLESHEET}">',
+            head=f'<link rel="stylesheet" href="{STYLESHEET}"><script src="{SCRIPT}"></script>',
             allowed_paths=[],
             max_file_size=limits.upload_bytes,
             show_error=False,

@@ -10,15 +10,25 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
-from rooftrace.predict.plan import SceneOptions
+from rooftrace.io.pixels import parse_stretch
+from rooftrace.predict.plan import OUTPUTS, SceneOptions
 from rooftrace.predict.result import Prediction, PredictionSummary
 from rooftrace.predict.scores import KeptPrediction, KeptScores
 from rooftrace.service.service import Service
 
-__all__ = ["MOST_BYTES", "MOST_IMAGES", "Result", "ResultStore", "chosen_options", "trace"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_IMAGES",
+    "Result",
+    "ResultStore",
+    "chosen_options",
+    "missing_file",
+    "trace",
+]
 
 MOST_BYTES = 2**30
 """Maximum size of all results in bytes; the result that was used longest ago is dropped first."""
@@ -30,6 +40,9 @@ _BYTES_PER_OUTLINE = 1000
 """Approximate size in bytes of a shapely polygon with its figures."""
 
 
+_DEFAULT_OPTIONS = SceneOptions()
+
+
 class Result:
     """Prediction of one image, or the error in its place.
 
@@ -37,13 +50,18 @@ class Result:
         name: Name of the image.
         kept: Prediction with its scores.
         error: Error if the prediction failed.
+        file: Uploaded file, which may be removed from the disk in the meantime.
+        options: Options of the prediction.
     """
 
     def __init__(
-        self, name: str, *, kept: KeptPrediction | None = None, error: RooftraceError | None = None
-    ) -> None:
+        self, name: str, *, kept: KeptPrediction | None = None, error: RooftraceError | None = None,
+        file: Path | None = None, options: SceneOptions = _DEFAULT_OPTIONS,
+    ) -> None:  # fmt: skip
         self.name = name
         self.error = error
+        self.file = file
+        self._options = options
         self.summary: PredictionSummary | None = None if kept is None else kept.prediction.summary
         """PredictionSummary at the threshold that was used last."""
         self._scores = None if kept is None else kept.scores
@@ -81,6 +99,16 @@ class Result:
                 self._now = now = scores.redecide(threshold)
                 self.summary = now.summary
             return now
+
+    @property
+    def job_options(self) -> SceneOptions:
+        """Options of a job that repeats the prediction, with all outputs, at the threshold that
+        was used last.
+        """
+        options = replace(self._options, outputs=OUTPUTS)
+        if self.summary is None or self.summary.threshold is None:
+            return options
+        return replace(options, threshold=self.summary.threshold)
 
     def let_go(self) -> None:
         """Drop everything but the figures and the error."""
@@ -179,7 +207,7 @@ _log = logging.getLogger(__name__)
 
 
 def chosen_options(
-    service: Service, gsd: str, threshold: float | None, bands: str = ""
+    service: Service, gsd: str, threshold: float | None, bands: str = "", stretch: str = ""
 ) -> SceneOptions:
     """Return the options that the page's fields give; the page does not show density by cells.
 
@@ -187,16 +215,20 @@ def chosen_options(
         gsd: Metres per pixel as typed; empty to use the image's georeference.
         threshold: Value of the slider; None for the model's own threshold.
         bands: Bands as typed; empty to find them in the image.
+        stretch: Stretch of the values as typed; empty for `auto`.
 
     Raises:
         ConfigError: A field has an impossible value.
     """
+    stretch = stretch.strip() or SceneOptions.stretch
+    parse_stretch(stretch)
     spec = service.bundle.spec
     own = not spec.is_binary or threshold is None or abs(threshold - spec.threshold) < 1e-9
     return SceneOptions(
         gsd_m=_metres(gsd),
         threshold=None if own else threshold,
         bands=bands.strip() or None,
+        stretch=stretch,
         outputs=("mask", "polygons", "preview"),
     )
 
@@ -250,7 +282,7 @@ def trace(
                 waiting.append((path, error))
             rest.popleft()
         path, answer = waiting.popleft()
-        result = _result(path.name, answer)
+        result = _result(path, answer, options)
         begun = begun or not isinstance(answer, BusyError)
         store.add(run, result)
         yield result
@@ -260,19 +292,25 @@ def _submit(service: Service, path: Path, options: SceneOptions) -> Future[KeptP
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path.name} is not on the server any more.", remedy="Drop it once more."
-        ) from error
+        raise missing_file(path) from error
     return service.submit_keeping(data, path.name, options).answer
 
 
-def _result(name: str, answer: Future[KeptPrediction] | RooftraceError) -> Result:
+def missing_file(path: Path) -> DataError:
+    """Return the error of an uploaded file that has been removed."""
+    return DataError(f"{path.name} is not on the server any more.", remedy="Drop it once more.")
+
+
+def _result(
+    path: Path, answer: Future[KeptPrediction] | RooftraceError, options: SceneOptions
+) -> Result:
+    name = path.name
     try:
         if isinstance(answer, RooftraceError):
             raise answer
-        return Result(name, kept=answer.result())
+        return Result(name, kept=answer.result(), file=path, options=options)
     except RooftraceError as error:
-        return Result(name, error=error)
+        return Result(name, error=error, file=path, options=options)
     except Exception:
         # The person reads that the server is at fault; the log has the details.
         _log.exception("The page could not predict %s", name)

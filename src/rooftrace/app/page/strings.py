@@ -11,7 +11,7 @@ from html import escape
 from rooftrace.app.page.files import DOWNLOADS, dense_or_sparse
 from rooftrace.app.page.pictures import LOW_SCORE, RAMP
 from rooftrace.app.page.results import Result
-from rooftrace.core.errors import BusyError, RooftraceError
+from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
 from rooftrace.core.faces import in_page_terms
 from rooftrace.core.text import plain_number
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
@@ -24,6 +24,7 @@ from rooftrace.predict.result import Prediction, PredictionSummary
 __all__ = [
     "downloads",
     "figures",
+    "job_button",
     "legend",
     "model_card",
     "notes",
@@ -41,12 +42,26 @@ def sentence(error: RooftraceError) -> str:
     return text
 
 
-def status(text: str, kind: str = "") -> str:
-    """Return a status line; `kind` is "", `error` or `note`."""
+def status(text: str, kind: str = "", action: str = "") -> str:
+    """Return a status line; `kind` is "", `error` or `note`, and `action` is HTML after it."""
     if not text:
         return ""
     role = "alert" if kind == "error" else "status"
-    return f'<p class="rt-status {kind}" role="{role}">{escape(text)}</p>'
+    return f'<p class="rt-status {kind}" role="{role}">{escape(text)} {action}</p>'
+
+
+def job_button(root: str, run: str, index: int, result: Result) -> str:
+    """Return a button that makes a job of an image, for `drop.js`; "" if no job can help.
+
+    It leads to the map of the results, or begins what was too large for the page.
+    """
+    if result.error is not None and not isinstance(result.error, TooLargeError):
+        return ""
+    text, shown = ("Map and review", " data-map") if result.error is None else ("Start a job", "")
+    return (
+        f'<button type="button" class="rt-button" data-job="{root}/{run}/{index}/job"'
+        f' data-name="{escape(result.name)}"{shown}>{text}</button>'
+    )
 
 
 def figures(prediction: Prediction) -> str:
@@ -106,8 +121,8 @@ def _swatches(legend: Legend, summary: PredictionSummary) -> str:
     return "".join(made)
 
 
-def downloads(root: str, run: str, index: int, results: Sequence[Result]) -> str:
-    """Return links to the files of one image and to the table of the run."""
+def downloads(root: str, run: str, index: int, results: Sequence[Result], button: str = "") -> str:
+    """Return links to the files of one image and to the table of the run, and `job_button`."""
     result = results[index]
     summary = result.summary
     if summary is None:
@@ -118,7 +133,8 @@ def downloads(root: str, run: str, index: int, results: Sequence[Result]) -> str
         for kind, one in DOWNLOADS.items()
     ]
     links.append(f'<a href="{root}/{run}/table.csv" download data-kind="table">Table</a>')
-    return f'<nav class="rt-downloads" aria-label="Downloads"><b>Download</b>{"".join(links)}</nav>'
+    text = "".join([*links, button])
+    return f'<nav class="rt-downloads" aria-label="Downloads"><b>Download</b>{text}</nav>'
 
 
 def notes(summary: PredictionSummary) -> str:
@@ -130,14 +146,21 @@ def notes(summary: PredictionSummary) -> str:
 _COLUMNS = ("image", "buildings", "built up", "density", "m/px", "threshold", "note")
 
 
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[Result], buttons: Sequence[str] = ()) -> str:
     """Return a table with a row for each image: a button that shows it, and figures or the
     error.
+
+    Args:
+        results: Results of a run.
+        buttons: `job_button` of each result, shown where it failed.
     """
     rows = []
     for index, result in enumerate(results):
         name = f'<button type="button" data-pick="{index}">{escape(result.name)}</button>'
-        cells = "".join(f"<td>{escape(text)}</td>" for text in _cells(result))
+        *figures, note = (escape(text) for text in _cells(result))
+        if result.error is not None and buttons:
+            note += f" {buttons[index]}"
+        cells = "".join(f"<td>{text}</td>" for text in (*figures, note))
         kind = "" if result.error is None else ' class="failed"'
         rows.append(f"<tr{kind}><th scope='row'>{name}</th>{cells}</tr>")
     head = "".join(f"<th scope='col'>{name}</th>" for name in _COLUMNS)

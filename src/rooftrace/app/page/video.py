@@ -20,6 +20,7 @@ from rooftrace.app.page.results import chosen_options
 from rooftrace.core.errors import ConfigError, DeadlineError, PredictError, RooftraceError
 from rooftrace.core.faces import in_page_terms
 from rooftrace.flows.video.run import VideoOptions
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.smoothing import SMOOTHINGS
 from rooftrace.service.service import Service
 
@@ -146,6 +147,16 @@ def video_tab(service: Service) -> None:
             gsd = gr.Textbox(
                 label="Metres per pixel", max_lines=1, max_length=20, placeholder="as the model's"
             )
+            bands = gr.Textbox(
+                label="Bands", max_lines=1, max_length=100, placeholder="red,green,blue",
+                info="Bands of the frames in the order of the model's bands.",
+                elem_id="rt-video-bands",
+            )  # fmt: skip
+            stretch = gr.Textbox(
+                label="Values", max_lines=1, max_length=50, placeholder="as they are",
+                info="Two values LOW,HIGH that are stretched to the model's range.",
+                elem_id="rt-video-stretch",
+            )  # fmt: skip
             run = gr.Button("Trace the video", variant="primary", elem_id="rt-video-run")
             stop = gr.Button("Stop", elem_id="rt-video-stop")
         with gr.Column(scale=8, min_width=320):
@@ -159,7 +170,8 @@ def video_tab(service: Service) -> None:
             )
             files = gr.File(label="Files", visible=False, elem_id="rt-video-files")
     started = run.click(
-        tab.trace, [source, start, length, stride, smoothing, gsd], [status, result, files],
+        tab.trace, [source, start, length, stride, smoothing, gsd, bands, stretch],
+        [status, result, files],
         concurrency_limit=1, api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     stop.click(
@@ -176,7 +188,7 @@ class _VideoTab:
 
     def trace(
         self, given: str | None, start_s: float | None, length_s: float | None, stride: float,
-        smoothing: Any, gsd: str,
+        smoothing: Any, gsd: str, bands: str, stretch: str,
     ) -> Iterator[tuple[str, Any, Any]]:  # fmt: skip
         """Yield status, video and files while the video is processed and when it is done."""
         empty = None, gr.File(visible=False)
@@ -186,7 +198,10 @@ class _VideoTab:
         yield strings.status("Begun: the model is being loaded."), *empty
         folder = Path(tempfile.mkdtemp(prefix="rooftrace-video-"))
         try:
-            options = self._options(start_s, length_s, stride, smoothing, gsd)
+            options = self._options(
+                start_s, length_s, stride, smoothing,
+                chosen_options(self._service, gsd, None, bands, stretch),
+            )  # fmt: skip
             run = VideoRun(self._service, Path(given), folder, options)
             for message in run.events():
                 if "report" in message:
@@ -203,8 +218,9 @@ class _VideoTab:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _options(
-        self, start_s: float | None, length_s: float | None, stride: float, smoothing: Any, gsd: str
-    ) -> VideoOptions:
+        self, start_s: float | None, length_s: float | None, stride: float, smoothing: Any,
+        chosen: SceneOptions,
+    ) -> VideoOptions:  # fmt: skip
         start, length = start_s or 0.0, length_s or 0.0
         if not 0 < length <= _MOST_VIDEO_S:
             raise ConfigError(
@@ -212,10 +228,9 @@ class _VideoTab:
                 f"{_MOST_VIDEO_S:g} s are done here.",
                 remedy="Correct the field, or use rooftrace video.",
             )
-        chosen = chosen_options(self._service, gsd, None)
         return VideoOptions(
             stride=int(stride), gsd_m=chosen.gsd_m, smoothing=smoothing, start_s=start,
-            end_s=start + length,
+            end_s=start + length, bands=chosen.bands, stretch=chosen.stretch,
         )  # fmt: skip
 
 

@@ -14,10 +14,6 @@ let uploading = Promise.resolve(); // the end of the last upload: one goes after
 const number = (value) => value.toLocaleString("en-US");
 const percent = (share) => `${Math.floor(100 * share)} %`;
 
-// Light or dark as the map's button was set; without a choice the browser's wish counts.
-const theme = localStorage.getItem("rooftrace-theme");
-if (theme) document.documentElement.dataset.theme = theme;
-
 function duration(seconds) {
   if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
@@ -176,7 +172,7 @@ async function upload(file) {
   part("h2").textContent = file.name;
   part(".state").textContent = "waits for the upload before it";
   $("uploads").append(row);
-  const options = Object.fromEntries(["gsd", "threshold"].map((name) => [name, $(name).value]).filter(([, value]) => value));
+  const options = Object.fromEntries(["gsd", "threshold", "bands", "stretch"].map((name) => [name, $(name).value.trim()]).filter(([, value]) => value));
   const turn = uploading;
   let cancelled = false, xhr = null;
   part(".cancel").onclick = () => {

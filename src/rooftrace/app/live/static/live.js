@@ -12,10 +12,6 @@ let unwatched = 0; // answers in a row in which the camera has no viewer
 
 const number = (value, digits = 0) => value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// Light or dark as the map's button was set; without a choice the browser's wish counts.
-const theme = localStorage.getItem("rooftrace-theme");
-if (theme) document.documentElement.dataset.theme = theme;
-
 function setText(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }

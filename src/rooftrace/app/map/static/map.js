@@ -22,7 +22,7 @@ let map, popup, review, swipe, place, folder = null, entries = [], images = [], 
 let home = null, opened = 0;
 
 function start() {
-  setTheme(localStorage.getItem("rooftrace-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  setTheme();
   bindPanel();
   try {
     map = new maplibregl.Map({
@@ -347,10 +347,7 @@ function bindPanel() {
       swipe.refresh();
     });
   }
-  $("theme").addEventListener("click", () => {
-    setTheme(view.theme === "dark" ? "light" : "dark");
-    localStorage.setItem("rooftrace-theme", view.theme);
-  });
+  addEventListener("rooftrace-theme", setTheme);
   $("fold").addEventListener("click", () => {
     fold();
     review.fit();
@@ -358,11 +355,9 @@ function bindPanel() {
   if (innerWidth <= 640) fold();
 }
 
-function setTheme(theme) {
-  view.theme = theme;
-  document.documentElement.dataset.theme = theme;
-  $("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  if (map?.getLayer("ground")) map.setPaintProperty("ground", "background-color", GROUND[theme]);
+function setTheme() {
+  view.theme = document.documentElement.dataset.theme;
+  if (map?.getLayer("ground")) map.setPaintProperty("ground", "background-color", GROUND[view.theme]);
   swipe?.refresh();
 }
 
