@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ import rasterio
 from affine import Affine
 
 from browser_drop import drop_file
+from jobs_server import GATED_CHILD, JobGate
 from rooftrace.app.server import create_server
+from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobFile, JobStore
 from rooftrace.service.jobs.training import BUNDLE, START, TrainingProgress
@@ -30,16 +34,40 @@ PATIENCE_MS = 60_000
 
 
 @pytest.fixture
-def url(tmp_path: Path, store: JobStore, serve_app: Callable[[Any], str]) -> Iterator[str]:
-    model = tmp_path / "tiny.rooftrace"
-    write_tiny_bundle(model, gsd_m=0.5)
-    runner = JobRunner(store, model)
+def page(store: JobStore, page: Any) -> Any:
+    """Return a page that is closed before the store of the jobs that it polls."""
+    return page
+
+
+@contextmanager
+def running(runner: JobRunner, model: Path, serve_app: Callable[[Any], str]) -> Iterator[str]:
     runner.start()
     try:
         settings = TrainingSettings(10.0)
         yield serve_app(create_server(Service.load(model), runner, training=settings))
     finally:
         runner.stop()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.rooftrace"
+    write_tiny_bundle(path, gsd_m=0.5)
+    return path
+
+
+@pytest.fixture
+def url(model: Path, store: JobStore, serve_app: Callable[[Any], str]) -> Iterator[str]:
+    with running(JobRunner(store, model), model, serve_app) as address:
+        yield address
+
+
+@pytest.fixture
+def gated_url(model: Path, store: JobStore, serve_app: Callable[[Any], str]) -> Iterator[str]:
+    """Yield the address of a server whose jobs run only as many tiles as the test allows."""
+    runner = JobRunner(store, model, command=(sys.executable, "-c", GATED_CHILD))
+    with running(runner, model, serve_app) as address:
+        yield address
 
 
 def town(path: Path, side: int) -> Path:
@@ -57,22 +85,34 @@ def town(path: Path, side: int) -> Path:
     return path
 
 
-def test_a_scene_from_the_upload_to_the_map(page: Any, url: str, tmp_path: Path) -> None:
-    page.goto(f"{url}/jobs")
+def test_a_scene_from_the_upload_to_the_map(
+    page: Any, gated_url: str, store: JobStore, tmp_path: Path
+) -> None:
+    page.goto(f"{gated_url}/jobs")
     page.get_by_text("There are no jobs yet.").wait_for()
-    drop_file(page, ".drop", town(tmp_path / "town <b>.tif", 4500))
+    drop_file(page, ".drop", town(tmp_path / "town <b>.tif", 900))
     row = page.locator("li", has_text="town")
     bar = row.locator("progress")
+    page.wait_for_selector("li[data-state=running]", timeout=PATIENCE_MS)
+    (job,) = store.newest(1)
+    gate = JobGate(store.folder_of(job.id))
+
+    def half_done() -> bool:
+        now = store.get(job.id)
+        return now is not None and 0 < now.pixels_done < now.pixels
+
     # The progress moves before the end: each block is reported.
+    gate.step_until(half_done, "a part of the scene")
     page.wait_for_function(
         "() => { const bar = document.querySelector('li progress');"
         " return bar && !bar.hidden && bar.value > 0 && bar.value < 1; }",
         timeout=PATIENCE_MS,
     )
     assert re.fullmatch(r"running · \d+ %( · about .+ left)?", row.locator(".state").inner_text())
+    gate.open()
     page.wait_for_selector("li[data-state=done]", timeout=PATIENCE_MS)
     assert not bar.is_visible()
-    assert "2,500 buildings" in row.locator(".figures").inner_text()
+    assert "100 buildings" in row.locator(".figures").inner_text()
     assert row.locator("b").count() == 0
     with page.expect_download() as download:
         row.get_by_role("link", name="Download").click()
@@ -83,11 +123,11 @@ def test_a_scene_from_the_upload_to_the_map(page: Any, url: str, tmp_path: Path)
     page.reload()
     page.wait_for_selector("li[data-state=done]")
     page.locator("li").get_by_role("link", name="Map").click()
-    page.get_by_text("2,500 of 2,500 pass the filters").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("100 of 100 pass the filters").wait_for(timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
     page.get_by_role("link", name="Jobs").click()
     page.locator("li").get_by_role("link", name="Review").click()
-    page.get_by_text("0 of 2500 reviewed").wait_for(timeout=PATIENCE_MS)
+    page.get_by_text("0 of 100 reviewed").wait_for(timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
 
 
@@ -146,6 +186,104 @@ def test_the_fields_go_with_the_upload(
     asked = job.options
     assert (asked.gsd_m, asked.threshold) == (0.5, 0.6)
     assert (asked.bands, asked.stretch) == ("3,2,1", "0,200")
+
+
+@pytest.fixture
+def idle_url(model: Path, store: JobStore, serve_app: Callable[[Any], str]) -> str:
+    """Return the address of a server that runs no jobs: each job keeps the state of the test."""
+    return serve_app(create_server(Service.load(model), JobRunner(store, model)))
+
+
+def add(store: JobStore, name: str) -> str:
+    job_id = store.reserve()
+    (store.folder_of(job_id) / "scene.tif").touch()
+    return store.add(job_id, name, "scene.tif", 64, SceneOptions()).id
+
+
+def names_on(page: Any) -> list[str]:
+    return page.locator("#jobs h2").all_inner_texts()
+
+
+def test_ten_scenes_at_once_leave_the_page_its_connections(
+    page: Any, idle_url: str, store: JobStore, tmp_path: Path
+) -> None:
+    scenes = [tmp_path / f"scene{number}.png" for number in range(10)]
+    for scene in scenes:
+        cv2.imwrite(str(scene), np.zeros((64, 64, 3), np.uint8))
+    page.goto(f"{idle_url}/jobs")
+    page.fill("#gsd", "0.5")
+    page.set_input_files("#file", scenes)
+    page.wait_for_function(
+        "() => document.querySelectorAll('#jobs [data-state=queued]').length === 10"
+    )
+    newest_first = [f"scene{number}.png" for number in reversed(range(10))]
+    assert names_on(page) == newest_first
+    page.locator("#jobs li").first.get_by_role("button", name="Cancel").click()
+    page.wait_for_selector("#jobs li:first-child[data-state=cancelled]")
+    # Jobs of other clients appear, and those that they removed go.
+    jobs = {job["name"]: job["id"] for job in httpx.get(f"{idle_url}/v1/jobs").json()["jobs"]}
+    assert httpx.delete(f"{idle_url}/v1/jobs/{jobs['scene3.png']}").status_code == 204
+    add(store, "of another client.tif")
+    page.get_by_text("of another client.tif").wait_for()
+    expected = ["of another client.tif", *(one for one in newest_first if one != "scene3.png")]
+    assert names_on(page) == expected
+
+
+def test_older_jobs_are_beyond_the_first_page(page: Any, idle_url: str, store: JobStore) -> None:
+    for number in range(120):
+        store.cancel(add(store, f"{number}.tif"))
+    page.goto(f"{idle_url}/jobs")
+    page.wait_for_selector("#jobs li")
+    assert len(names_on(page)) == 50
+    older = page.get_by_role("button", name="Older jobs")
+    older.click()
+    page.wait_for_selector("#jobs li:nth-child(100)")
+    older.click()
+    page.wait_for_selector("#jobs li:nth-child(120)")
+    assert names_on(page) == [f"{number}.tif" for number in reversed(range(120))]
+    assert not older.is_visible()
+    # A new job does not push the last one out of sight for good.
+    add(store, "new.tif")
+    page.get_by_text("new.tif").wait_for()
+    page.wait_for_selector("#jobs li:nth-child(121)")
+
+
+def test_removing_a_job_asks_before_its_review_is_lost(
+    browser: Any, idle_url: str, store: JobStore
+) -> None:
+    job_id = add(store, "town.tif")
+    store.claim()
+    store.results(job_id).mkdir()
+    figures = {
+        "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
+        "classes": [], "notes": [],
+    }  # fmt: skip
+    store.finish(job_id, figures, [])
+    # The page is a separate one, because the expected 409 answer is an error in the console.
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{idle_url}/jobs")
+    page.wait_for_selector("#jobs [data-state=done]")
+    assert "reviewed" not in page.locator(".figures").inner_text()
+    # The review is begun after the page has drawn the row.
+    (store.results(job_id) / "scene_review.gpkg").touch()
+    asked: list[str] = []
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.message)
+        (dialog.dismiss if len(asked) == 1 else dialog.accept)()
+
+    page.on("dialog", answer)
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_text("reviewed: kept until you remove it").wait_for()
+    (question,) = asked
+    assert question.startswith("The buildings of town.tif have been reviewed. Remove them")
+    assert store.get(job_id) is not None
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_text("There are no jobs yet.").wait_for()
+    assert len(asked) == 2
+    assert store.get(job_id) is None
+    context.close()
 
 
 def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -159,6 +160,66 @@ def test_ten_buildings_by_keyboard_alone_survive_a_reload_and_a_kill(
     (scene,) = open_source(SourceConfig(path=str(path), images=str(tmp_path / "scene.tif")))
     assert scene.label is not None
     assert scene.label.read().data.any()
+
+
+@pytest.mark.campaign
+def test_a_drawing_that_was_not_saved_survives_a_reload(
+    page: Page, serve_app: Serve, town: Path
+) -> None:
+    address = serve_app(app_of(town))
+    asked: list[str] = []
+
+    def answer(dialog: Any) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", answer)
+    page.goto(f"{address}/map#town/scene/review")
+    page.wait_for_function(REVIEWED)
+    shown = "() => JSON.stringify(rooftrace.review.mode?.rings ?? rooftrace.review.mode?.points)"
+    message = page.locator("#review-message")
+
+    def reload() -> None:
+        page.reload()
+        page.wait_for_function(REVIEWED)
+        page.evaluate("() => rooftrace.review.settled()")
+
+    # A choice of a corner is no drawing yet.
+    press(page, "e", "n")
+    reload()
+    assert page.evaluate("rooftrace.review.mode") is None
+    assert asked == []
+    press(page, "n", "e", "n", *["ArrowRight"] * 5)
+    number, moved = page.evaluate("rooftrace.review.current.id"), page.evaluate(shown)
+    reload()
+    assert asked == ["beforeunload"]
+    assert (page.evaluate("rooftrace.review.current.id"), page.evaluate(shown)) == (number, moved)
+    assert message.inner_text().startswith("Your drawing was not saved")
+    # Another reviewer decides about the building before the drawing is saved.
+    change = {
+        "action": "reject", "reviewer": "Bo", "buildings": [{"id": number, "revision": 0}],
+    }  # fmt: skip
+    path = "/v1/results/town/images/scene/review"
+    assert httpx.post(f"{address}{path}/changes", json=change).status_code == 200
+    reload()
+    assert message.inner_text().startswith("Bo has changed this building since you drew")
+    assert page.evaluate(shown) == moved
+    press(page, "Enter")
+    assert "corrected" in page.locator("#review-now").inner_text()
+    reload()
+    assert page.evaluate("rooftrace.review.mode") is None
+    # A new building, which is cancelled.
+    press(page, "b", "Space", "Shift+ArrowRight", "Space")
+    points = page.evaluate(shown)
+    reload()
+    assert page.evaluate(shown) == points
+    press(page, "Delete", "Delete")
+    reload()
+    assert page.evaluate("rooftrace.review.mode") is None
+    press(page, "b", "Space", "Escape")
+    reload()
+    assert page.evaluate("rooftrace.review.mode") is None
+    assert asked == ["beforeunload"] * 3
 
 
 @pytest.mark.campaign

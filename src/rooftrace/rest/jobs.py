@@ -31,6 +31,7 @@ from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.jobs.store import STATES, Job, JobState, JobStore
 from rooftrace.service.jobs.training import TrainingProgress, TrainingStep
+from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
 __all__ = [
     "JobEvents",
@@ -190,6 +191,13 @@ class JobOut(ApiModel):
     kind: Literal["predict", "finetune"]
     name: Annotated[str, Field(description="File name of the uploaded image, or the project")]
     state: JobState
+    reviewed: Annotated[
+        bool,
+        Field(
+            description="A person has reviewed the buildings. Such a job does not expire, and is "
+            "deleted only with discard_review"
+        ),
+    ]
     created: datetime
     started: datetime | None
     finished: datetime | None
@@ -224,6 +232,7 @@ class JobOut(ApiModel):
             "kind": "predict" if job.training is None else "finetune",
             "name": job.name,
             "state": job.state,
+            "reviewed": job.reviewed,
             "created": time_of(job.created_s),
             "started": time_of(job.started_s),
             "finished": time_of(job.finished_s),
@@ -596,15 +605,21 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         response_class=Response,
         responses={
             204: {"description": "The job and its files are deleted"},
-            **problem_responses("not-found", "conflict"),
+            **problem_responses("not-found", "conflict", "job-reviewed"),
         },
     )
-    def delete(job_id: str) -> None:
+    def delete(
+        job_id: str,
+        discard_review: Annotated[
+            bool, Query(description="Delete the job although it has a review, which is lost")
+        ] = False,
+    ) -> None:
         """Delete a job in any state, with all its files; a running job is ended.
 
-        A training whose version is in use is kept.
+        A training whose version is in use is kept, and so is a job with a review, unless you say
+        that the review may be lost.
         """
-        removed = runner.remove(job_id)
+        removed = runner.remove(job_id, discard_review=discard_review)
         if not removed:
             raise missing_job(job_id)
 
@@ -617,6 +632,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     def results(request: Request, job: DoneJob) -> JobResults:
         """List the requested outputs (mask, polygons, density, preview) and the run record.
 
+        The last file is the review, if there is one; it may change until the download.
         A training has the model, the verdict, the report with pictures, and the split.
         """
         return JobResults.of(job, server_root(request))
@@ -627,10 +643,10 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         operation_id="job_archive",
         response_class=StreamingResponse,
         responses=_binary("Zip of all files", "application/zip")
-        | problem_responses("not-found", "conflict"),
+        | problem_responses("not-found", "conflict", "review-error", "file-locked"),
     )
     def archive(job: DoneJob) -> StreamingResponse:
-        """Return a zip that is built while it is sent."""
+        """Return a zip that is built while it is sent. It has the review, if there is one."""
         name = f"{PurePosixPath(job.name).stem}_results.zip"
         quoted = quote(name, safe="")
         # A name that needs quotation is for browsers; curl reads the other one.
@@ -652,9 +668,9 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             206: {"description": "The range that the header Range asks for"},
             416: {"description": "The file does not have this range"},
         }
-        | problem_responses("not-found", "conflict"),
+        | problem_responses("not-found", "conflict", "review-error", "file-locked"),
     )
-    def file(name: str, job: DoneJob) -> FileResponse:
+    def file(name: str, job: DoneJob) -> Response:
         """Return a file or a range of it. GDAL can open a mask here without a full download."""
         # The path is built from the name in the store, not from the name in the request.
         known = next((one.name for one in job.files if one.name == name), None)
@@ -663,6 +679,11 @@ def jobs_router(intake: JobIntake) -> APIRouter:
             raise ProblemError(
                 "not-found", f"The job {job.id} has no file of that name.",
                 remedy=f"See /v1/jobs/{job.id}/results.",
+            )  # fmt: skip
+        if path.name.endswith(REVIEW_SUFFIX):
+            return Response(
+                read_review(path), media_type=media_type_of(path.name),
+                headers={"Content-Disposition": f'attachment; filename="{path.name}"'},
             )  # fmt: skip
         return FileResponse(path, media_type=media_type_of(path.name), filename=known)
 

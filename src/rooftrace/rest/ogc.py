@@ -256,10 +256,13 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         summary="Dismiss a job",
         operation_id="ogc_dismiss",
         response_model_exclude_none=True,
-        responses=problem_responses("not-found"),
+        responses=problem_responses("not-found", "job-reviewed"),
     )
     def dismiss(request: Request, job: AnyJob) -> OgcStatus:
-        """Cancel a job that waits or runs; delete a job that has ended, with its files."""
+        """Cancel a job that waits or runs; delete a job that has ended, with its files.
+
+        A job whose buildings a person has reviewed is kept.
+        """
         try:
             if not job.ended:
                 job = runner.cancel(job.id) or job

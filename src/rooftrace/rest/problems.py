@@ -25,7 +25,7 @@ from rooftrace.core.errors import RooftraceError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.io.html import render_page
 from rooftrace.rest.face import page_header, page_script, script_source
-from rooftrace.service.jobs.store import JobStateError
+from rooftrace.service.jobs.store import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
     ReviewConflictError,
@@ -96,6 +96,11 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         409, "The current state does not allow this",
         "The job is in a state in which the operation is not possible.",
         "Read the state of the job first.", JobStateError),
+    "job-reviewed": ProblemKind(
+        409, "The job has a review",
+        "A person has reviewed the buildings of the job. Deleting the job would delete the review.",
+        "Export what was accepted first. Then delete the job with discard_review=true.",
+        JobReviewedError),
     "review-conflict": ProblemKind(
         409, "Another reviewer was faster",
         "The building has changed since it was read. The member buildings has the present states.",

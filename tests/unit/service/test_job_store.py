@@ -11,7 +11,13 @@ import pytest
 
 from rooftrace.core.errors import BusyError, ConfigError, ExportError
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.store import Job, JobFile, JobStateError, JobStore
+from rooftrace.service.jobs.store import (
+    Job,
+    JobFile,
+    JobReviewedError,
+    JobStateError,
+    JobStore,
+)
 
 FIGURES = {"buildings": 3, "pixels": 64}
 
@@ -215,6 +221,43 @@ def test_old_jobs_go_with_their_files(tmp_path: Path) -> None:
     assert store.get(waiting.id) is not None
     assert store.folder_of(young.id).exists()
     store.close()
+
+
+def finished(store: JobStore) -> Job:
+    job = add(store)
+    store.claim()
+    store.results(job.id).mkdir()
+    store.finish(job.id, FIGURES, [JobFile("scene_mask.tif", 7)])
+    return job
+
+
+def test_a_job_with_a_review_does_not_expire(tmp_path: Path) -> None:
+    store = JobStore(tmp_path, keep_days=0)
+    reviewed, plain = finished(store), finished(store)
+    review = store.results(reviewed.id) / "scene_review.gpkg"
+    review.write_bytes(b"12345")
+    store.expire()
+    assert store.get(plain.id) is None
+    kept = store.get(reviewed.id)
+    assert kept is not None
+    assert kept.reviewed
+    assert kept.files == (JobFile("scene_mask.tif", 7), JobFile("scene_review.gpkg", 5))
+    assert review.exists()
+    # Without it, the job is like any other.
+    review.unlink()
+    store.expire()
+    assert store.get(reviewed.id) is None
+    store.close()
+
+
+def test_a_review_is_removed_only_on_request(store: JobStore) -> None:
+    job = finished(store)
+    (store.results(job.id) / "scene_review.gpkg").touch()
+    with pytest.raises(JobReviewedError, match=r"a\.tif has a review, which would be deleted"):
+        store.remove(job.id)
+    assert store.get(job.id) is not None
+    assert store.remove(job.id, discard_review=True)
+    assert store.get(job.id) is None
 
 
 def test_a_list_that_is_not_ours(tmp_path: Path) -> None:

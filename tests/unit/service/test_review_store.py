@@ -57,6 +57,7 @@ def test_nothing_is_written_before_the_first_change(store: ReviewStore) -> None:
     assert store.get(77) is None
     assert store.undo("Ada") == ()
     assert store.touched() == ([], [])
+    assert not store.path.exists()
 
 
 def test_decisions_are_in_a_geopackage_that_gdal_reads(store: ReviewStore) -> None:

@@ -34,6 +34,7 @@ from rooftrace.rest.schemas import ApiModel
 from rooftrace.service.review.edits import OutlineRules, merged, split
 from rooftrace.service.review.store import (
     PROPOSED,
+    REVIEW_SUFFIX,
     Edit,
     PredictedLayer,
     ReviewBuilding,
@@ -387,7 +388,7 @@ class _ReviewScene:
             gone = _gone(comparison[0], layer, frame)
             self.compared = _doubted(comparison[0]) | dict.fromkeys(gone, "gone")
             layer = replace(layer, proposed=gone)
-        path = files.polygons.with_name(f"{files.name}_review.gpkg")
+        path = files.polygons.with_name(f"{files.name}{REVIEW_SUFFIX}")
         self.layer, self.store = layer, ReviewStore(path, layer)
         self._to_lonlat, self._to_layer = place.lonlat_functions(crs)
         self.rules = OutlineRules(frame, float(np.sqrt(frame.area / np.prod(place.grid.shape))))

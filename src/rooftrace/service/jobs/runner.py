@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
@@ -37,6 +37,7 @@ from rooftrace.service.decode import DecodedImage, Limits
 from rooftrace.service.defaults import RequestDefaults
 from rooftrace.service.jobs.store import Job, JobFile, JobStore, crash_error, options_to_json
 from rooftrace.service.jobs.training import LabelServer, TrainingProgress
+from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
 __all__ = [
     "CHILD",
@@ -102,7 +103,22 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
-    """Yield the bytes of a zip of results, built while it is read."""
+    """Return the bytes of a zip of results, which is built while it is read.
+
+    Raises:
+        ReviewLockedError, ReviewFileError: See `read_review`.
+    """
+    reviews = {
+        file.name: read_review(path_of(folder, file.name))
+        for file in files
+        if file.name.endswith(REVIEW_SUFFIX)
+    }
+    return _zipped(folder, files, reviews)
+
+
+def _zipped(
+    folder: Path, files: Sequence[JobFile], reviews: Mapping[str, bytes]
+) -> Iterator[bytes]:
     out = _DrainedBuffer()
     with zipfile.ZipFile(out, "w", allowZip64=True) as archive:
         for file in files:
@@ -110,7 +126,9 @@ def zipped(folder: Path, files: Sequence[JobFile]) -> Iterator[bytes]:
             entry = zipfile.ZipInfo.from_file(path, file.name, strict_timestamps=False)
             is_compressed = path.suffix in _COMPRESSED
             entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
-            with path.open("rb") as data, archive.open(entry, "w", force_zip64=True) as target:
+            content = reviews.get(file.name)
+            opened = path.open("rb") if content is None else io.BytesIO(content)
+            with opened as data, archive.open(entry, "w", force_zip64=True) as target:
                 while chunk := data.read(_CHUNK_BYTES):
                     target.write(chunk)
                     yield out.drain()
@@ -330,9 +348,18 @@ class JobRunner:
             self._end_process(job_id)
         return job
 
-    def remove(self, job_id: str) -> bool:
-        """Delete a job in any state, with its files; return whether it existed."""
-        removed = self.store.remove(job_id)
+    def remove(self, job_id: str, *, discard_review: bool = False) -> bool:
+        """Delete a job in any state, with its files; return whether it existed.
+
+        Args:
+            job_id: Id of the job.
+            discard_review: See `JobStore.remove`.
+
+        Raises:
+            JobReviewedError: The job has a review.
+            JobStateError: It is the training whose version is in use.
+        """
+        removed = self.store.remove(job_id, discard_review=discard_review)
         if removed:
             self._end_process(job_id)
         return removed

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -22,11 +22,13 @@ from rooftrace.core.errors import BusyError, ConfigError, ExportError, PredictEr
 from rooftrace.io.files import export_error
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.training import TrainingOptions, TrainingProgress
+from rooftrace.service.review.store import REVIEW_SUFFIX
 
 __all__ = [
     "STATES",
     "Job",
     "JobFile",
+    "JobReviewedError",
     "JobState",
     "JobStateError",
     "JobStore",
@@ -44,6 +46,10 @@ STATES: tuple[JobState, ...] = get_args(JobState)
 
 class JobStateError(RooftraceError):
     """The state of a job does not allow the operation."""
+
+
+class JobReviewedError(JobStateError):
+    """The job has a review, which would be deleted with it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Job:
         error: Result of `RooftraceError.to_json`, if the job failed.
         figures: Figures of the image from `rooftrace predict --json`, or of the training, if the
             job is done.
-        files: Result files, if the job is done.
+        files: Result files, if the job is done; the review of a person is the last of them.
         training: Options of a training; None for a prediction.
         progress: Progress of a training.
         taken_s: Time since which the version of this training is in use; None if it is not.
@@ -113,6 +119,11 @@ class Job:
     def ended(self) -> bool:
         """Return whether the job is done, failed or cancelled."""
         return self.state not in ("queued", "running")
+
+    @property
+    def reviewed(self) -> bool:
+        """Return whether a person has reviewed the buildings; such a job does not expire."""
+        return any(file.name.endswith(REVIEW_SUFFIX) for file in self.files)
 
 
 def options_to_json(options: SceneOptions) -> str:
@@ -219,8 +230,9 @@ def _list_error(path: Path, error: sqlite3.Error) -> ExportError:
 
 
 _DAMAGED_REMEDY = (
-    "Use another folder for the jobs. Or stop the server, copy the results that are needed, remove "
-    "that file, and start the server again; it then removes the files of jobs that are not listed."
+    "Use another folder for the jobs. Or stop the server, copy the results and reviews that are "
+    "needed, remove that file, and start the server again; it then removes the files of jobs that "
+    "are not listed."
 )
 
 
@@ -342,6 +354,20 @@ class JobStore:
         with self._lock, self._translated():
             return self._database.execute(query, values).fetchall()
 
+    def _jobs_of(self, query: str, *values: object) -> list[Job]:
+        """Return the jobs of a query, with the reviews that people have made since their end."""
+        return [self._with_review(_job_of(row)) for row in self._rows(query, *values)]
+
+    def _with_review(self, job: Job) -> Job:
+        if job.state != "done" or job.training is not None:
+            return job
+        reviews = []
+        for path in sorted(self.results(job.id).glob(f"*{REVIEW_SUFFIX}")):
+            # The job may be removed in the meantime.
+            with suppress(FileNotFoundError):
+                reviews.append(JobFile(path.name, path.stat().st_size))
+        return replace(job, files=(*job.files, *reviews))
+
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Call `watcher` whenever a job changes, until the returned function is called."""
         self._watchers.append(watcher)
@@ -427,10 +453,9 @@ class JobStore:
         """
         # Another request for the same training waits here, and then finds this one.
         with self._lock:
-            for row in self._rows(
+            for job in self._jobs_of(
                 "SELECT * FROM jobs WHERE training IS NOT NULL AND state IN ('queued', 'running')"
             ):
-                job = _job_of(row)
                 if job.training is not None and job.training.project == training.project:
                     return job
             job_id = self.reserve()
@@ -472,8 +497,8 @@ class JobStore:
 
     def get(self, job_id: str) -> Job | None:
         """Return a job, or None if it does not exist."""
-        rows = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
-        return _job_of(rows[0]) if rows else None
+        jobs = self._jobs_of("SELECT * FROM jobs WHERE id = ?", job_id)
+        return jobs[0] if jobs else None
 
     def newest(self, limit: int, before: int | None = None) -> list[Job]:
         """Return jobs, newest first.
@@ -483,17 +508,15 @@ class JobStore:
             before: Number of a job; only older jobs are returned.
         """
         latest = 2**62 if before is None else before
-        rows = self._rows(
+        return self._jobs_of(
             "SELECT * FROM jobs WHERE number < ? ORDER BY number DESC LIMIT ?", latest, limit
         )
-        return [_job_of(row) for row in rows]
 
     def trainings(self) -> list[Job]:
         """Return the trainings that are done, newest first; each has a version of the model."""
-        rows = self._rows(
+        return self._jobs_of(
             "SELECT * FROM jobs WHERE training IS NOT NULL AND state = 'done' ORDER BY number DESC"
         )
-        return [_job_of(row) for row in rows]
 
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs in each state."""
@@ -585,10 +608,15 @@ class JobStore:
             self._change(job_id, job.state, state="cancelled", finished_s=time.time())
         return self._notify(job_id)
 
-    def remove(self, job_id: str) -> bool:
+    def remove(self, job_id: str, *, discard_review: bool = False) -> bool:
         """Remove a job from the list; return whether it existed. The runner removes its files.
 
+        Args:
+            job_id: Id of the job.
+            discard_review: Whether the job may have a review, which is then deleted, too.
+
         Raises:
+            JobReviewedError: The job has a review.
             JobStateError: It is the training whose version is in use.
         """
         with self._transaction():
@@ -600,6 +628,13 @@ class JobStore:
                     f"The version of the training {job_id} is in use.",
                     remedy="Go back to the version before it, or take another one, and then delete "
                     "it.",
+                )
+            job = self.get(job_id)
+            if job is not None and job.reviewed and not discard_review:
+                raise JobReviewedError(
+                    f"{job.name} has a review, which would be deleted with the job {job_id}.",
+                    remedy="Export what was accepted first. Then delete the job with "
+                    "discard_review=true.",
                 )
             cursor = self._database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         if cursor.rowcount:
@@ -631,8 +666,7 @@ class JobStore:
 
         No other process may use the folder.
         """
-        rows = self._rows("SELECT * FROM jobs WHERE state = 'running'")
-        for job in map(_job_of, rows):
+        for job in self._jobs_of("SELECT * FROM jobs WHERE state = 'running'"):
             if job.attempts < _MAX_ATTEMPTS:
                 self._set(job.id, "running", state="queued")
                 continue
@@ -647,7 +681,8 @@ class JobStore:
     def expire(self) -> None:
         """Remove the jobs that ended `keep_days` ago or earlier, with their files.
 
-        Trainings that are done are kept, because they have the versions of the model.
+        Trainings that are done are kept, because they have the versions of the model, and so are
+        jobs with a review, because it is the work of a person.
         """
         rows = self._rows(
             "SELECT id FROM jobs WHERE finished_s < ? AND state NOT IN ('queued', 'running') "
@@ -655,7 +690,11 @@ class JobStore:
             time.time() - self.keep_days * _DAY_S,
         )
         for row in rows:
-            if self.remove(row["id"]):
+            try:
+                removed = self.remove(row["id"])
+            except JobReviewedError:
+                continue
+            if removed:
                 shutil.rmtree(self.folder_of(row["id"]), ignore_errors=True)
 
     def empty(self, job_id: str) -> None:

@@ -34,6 +34,7 @@ from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 
 __all__ = [
     "PROPOSED",
+    "REVIEW_SUFFIX",
     "STATUSES",
     "Edit",
     "PredictedLayer",
@@ -43,6 +44,7 @@ __all__ = [
     "ReviewLockedError",
     "ReviewStatus",
     "ReviewStore",
+    "read_review",
 ]
 
 ReviewStatus = Literal["open", "accepted", "rejected", "changed", "added"]
@@ -55,6 +57,9 @@ _WAIT_S = 3.0
 
 PROPOSED = 2**52
 """Lowest number of a building that a comparison proposes; those of added ones lie below."""
+
+REVIEW_SUFFIX = "_review.gpkg"
+"""End of the name of a review; the beginning is the name of the image."""
 
 _UNDO = "undo"
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
@@ -282,6 +287,8 @@ class ReviewStore:
             ReviewConflictError: Another reviewer has changed one of the buildings since.
             ReviewLockedError, ReviewFileError, ExportError: See `change`.
         """
+        if not self.path.exists():
+            return ()
         with self._writing() as file:
             (last,) = file.execute(
                 "SELECT max(revision) FROM review_changes WHERE reviewer = ? AND action <> ? "
@@ -472,30 +479,10 @@ class ReviewStore:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open the file; what is not committed is rolled back, and errors become sentences."""
-        try:
-            address = f"{self.path.absolute().as_uri()}?mode=rw"
-            with closing(
-                sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
-            ) as file:
-                file.row_factory = sqlite3.Row
-                _add_functions(file)
-                yield file
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: sqlite3.Error) -> RooftraceError:
-        name, code = self.path.name, getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return ReviewLockedError(
-                f"{name} is held by another program, such as QGIS, so nothing was saved.",
-                remedy="Close the file there, or end its editing, and try again.",
-            )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            return ReviewFileError(
-                f"{name} is damaged or is no review: {' '.join(str(error).split())}.",
-                remedy="Restore a copy of it, or rename it to begin a new review.",
-            )
-        return export_error(Path(name), error)
+        with _opened(self.path) as file:
+            file.row_factory = sqlite3.Row
+            _add_functions(file)
+            yield file
 
     def _check_source(self, file: sqlite3.Connection) -> None:
         row = file.execute("SELECT name, fingerprint FROM review_source").fetchone()
@@ -539,6 +526,51 @@ class ReviewStore:
             raise export_error(Path(self.path.name), error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_review(path: Path) -> bytes:
+    """Return the content of a review file as it is between two changes.
+
+    SQLite reads it. Reading the file like any other could return half of a change, and closing it
+    would release the locks that other threads of this process hold on it (POSIX advisory locks).
+
+    Raises:
+        ReviewLockedError: Another program holds the file.
+        ReviewFileError: The file is damaged.
+    """
+    with _opened(path) as file:
+        file.execute("BEGIN")
+        # The first read takes the lock, or says that another program has it.
+        file.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return file.serialize()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a review; what is not committed is rolled back, and errors become sentences."""
+    try:
+        address = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(
+            sqlite3.connect(address, uri=True, timeout=_WAIT_S, isolation_level=None)
+        ) as file:
+            yield file
+    except sqlite3.Error as error:
+        raise _explained(path.name, error) from error
+
+
+def _explained(name: str, error: sqlite3.Error) -> RooftraceError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return ReviewLockedError(
+            f"{name} is held by another program, such as QGIS, so nothing was saved.",
+            remedy="Close the file there, or end its editing, and try again.",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+        return ReviewFileError(
+            f"{name} is damaged or is no review: {' '.join(str(error).split())}.",
+            remedy="Restore a copy of it, or rename it to begin a new review.",
+        )
+    return export_error(Path(name), error)
 
 
 def _move_unless_there(made: Path, path: Path) -> None:

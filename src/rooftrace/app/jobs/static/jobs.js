@@ -5,10 +5,13 @@ import { sentence, uploadScene } from "./upload.js";
 
 const ROOT = new URL("v1/jobs", document.baseURI).href;
 const VERSIONS = new URL("v1/versions", document.baseURI).href;
-const MAX_JOBS = 50;
+const PAGE_JOBS = 50; // jobs that "Older jobs" adds
+// Of all jobs together: a stream for each would use up the browser's six connections to a server.
+const POLL_MS = 1000, IDLE_POLL_MS = 5000;
 const ENDED = ["done", "failed", "cancelled"];
 const $ = (id) => document.getElementById(id);
-const rows = new Map(); // by id: { row, events, first }
+const rows = new Map(); // by id: { row, first }
+let pages = 1, timer = 0, refreshing = Promise.resolve(), lost = false;
 let uploading = Promise.resolve(); // the end of the last upload: one goes after the other
 
 const number = (value) => value.toLocaleString("en-US");
@@ -41,7 +44,10 @@ function showMessage(text) {
 async function request(url, options) {
   const answer = await fetch(url, options);
   const body = answer.status === 204 ? null : await answer.json().catch(() => null);
-  if (!answer.ok) throw new Error(body ? sentence(body) : `The server answered ${answer.status}.`);
+  if (!answer.ok) {
+    const text = body ? sentence(body) : `The server answered ${answer.status}.`;
+    throw Object.assign(new Error(text), { status: answer.status, type: body?.type });
+  }
   return body;
 }
 
@@ -89,24 +95,36 @@ function figures(job) {
   return `${(done / 1e6).toFixed(1)} of ${size} · ${number(buildings)} buildings so far`;
 }
 
-function show(job, first = false) {
-  let entry = rows.get(job.id);
-  if (!entry) {
-    const row = $("job").content.firstElementChild.cloneNode(true);
-    entry = { row, events: null, first: null };
-    rows.set(job.id, entry);
-    if (first) $("jobs").prepend(row);
-    else $("jobs").append(row);
-    const url = `${ROOT}/${job.id}`;
-    row.querySelector(".cancel").onclick = withMessage(async () => show(await request(`${url}/cancel`, { method: "POST" })));
-    row.querySelector(".remove").onclick = withMessage(async () => {
-      await request(url, { method: "DELETE" });
-      removeRow(job.id);
-    });
-    row.querySelector(".take").onclick = withMessage(async () => showVersions(await request(`${url}/take`, { method: "POST" })));
-    row.querySelector(".back").onclick = withMessage(async () => showVersions(await request(`${VERSIONS}/back`, { method: "POST" })));
+// Ask before a review is lost, also one that was begun after the row was drawn.
+async function remove(url, name) {
+  try {
+    await request(url, { method: "DELETE" });
+  } catch (error) {
+    if (error.type !== "/problems/job-reviewed") throw error;
+    const sure = confirm(`The buildings of ${name} have been reviewed. Remove them with all decisions of the review?`);
+    if (sure) await request(`${url}?discard_review=true`, { method: "DELETE" });
   }
-  const { row } = entry;
+}
+
+function rowOf(job) {
+  const row = $("job").content.firstElementChild.cloneNode(true), url = `${ROOT}/${job.id}`;
+  const post = (address) => () => request(address, { method: "POST" });
+  const works = {
+    cancel: post(`${url}/cancel`), remove: () => remove(url, job.name),
+    take: post(`${url}/take`), back: post(`${VERSIONS}/back`),
+  };
+  for (const [name, work] of Object.entries(works)) {
+    row.querySelector(`.${name}`).onclick = withMessage(async () => {
+      await work();
+      await refresh();
+    });
+  }
+  return row;
+}
+
+function show(job) {
+  if (!rows.has(job.id)) rows.set(job.id, { row: rowOf(job), first: null });
+  const entry = rows.get(job.id), { row } = entry;
   const ended = ENDED.includes(job.state);
   const part = (name) => row.querySelector(name);
   row.dataset.state = job.state;
@@ -116,7 +134,7 @@ function show(job, first = false) {
   part("progress").value = job.progress.share;
   part("progress").hidden = ended;
   part("progress").setAttribute("aria-label", `Progress of ${part("h2").textContent}`);
-  part(".figures").textContent = figures(job);
+  part(".figures").textContent = figures(job) + (job.reviewed ? " · reviewed: kept until you remove it" : "");
   part(".error").hidden = !job.error;
   part(".error").textContent = job.error ? [job.error.message, job.error.remedy].filter(Boolean).join(" ") : "";
   part(".archive").hidden = job.state !== "done";
@@ -125,15 +143,8 @@ function show(job, first = false) {
   part(".review").href = new URL(`map#job-${job.id}//review`, document.baseURI).href;
   part(".archive").href = `${ROOT}/${job.id}/results.zip`;
   part(".cancel").hidden = ended;
-  part(".remove").hidden = !ended;
-  $("none").hidden = rows.size > 0;
-  if (training && job.state === "done") refreshVersions();
-  if (ended) {
-    entry.events?.close();
-    entry.events = null;
-  } else if (!entry.events) {
-    follow(job.id, entry);
-  }
+  if (!training || job.state !== "done") part(".remove").hidden = !ended;
+  return row;
 }
 
 // The version in use has the way back; every other one can be taken.
@@ -148,22 +159,54 @@ function showVersions(page) {
   }
 }
 
-const refreshVersions = withMessage(async () => showVersions(await request(VERSIONS)));
-
-function follow(id, entry) {
-  const events = new EventSource(`${ROOT}/${id}/events`);
-  entry.events = events;
-  const update = (event) => show(JSON.parse(event.data));
-  for (const name of ["message", "state", "progress", ...ENDED, "queued", "running"]) events.addEventListener(name, update);
-  events.addEventListener("removed", () => removeRow(id));
+// The list of the server is the only source of the rows: jobs of other clients appear, and those
+// that expired or were removed elsewhere go.
+async function load() {
+  const jobs = [];
+  let older = `${ROOT}?limit=${PAGE_JOBS}`;
+  for (let page = 0; older && page < pages; page += 1) {
+    const list = await request(older);
+    jobs.push(...list.jobs);
+    older = list.next && new URL(list.next, document.baseURI).href;
+  }
+  const trained = jobs.some((job) => job.kind === "finetune" && job.state === "done");
+  const versions = trained ? await request(VERSIONS) : null;
+  const shown = new Set(jobs.map((job) => job.id));
+  for (const [id, { row }] of rows) {
+    if (shown.has(id)) continue;
+    row.remove();
+    rows.delete(id);
+  }
+  jobs.forEach((job, at) => {
+    const row = show(job), there = $("jobs").children[at];
+    // A row that moved would lose the focus of its button.
+    if (row !== there) $("jobs").insertBefore(row, there ?? null);
+  });
+  $("none").hidden = rows.size > 0;
+  $("older").hidden = !older;
+  if (versions) showVersions(versions);
 }
 
-function removeRow(id) {
-  const entry = rows.get(id);
-  entry?.events?.close();
-  entry?.row.remove();
-  rows.delete(id);
-  $("none").hidden = rows.size > 0;
+// One request after the other: an answer that is late does not replace a newer one.
+function refresh() {
+  refreshing = refreshing.then(async () => {
+    clearTimeout(timer);
+    try {
+      await load();
+      if (lost) showMessage("");
+      lost = false;
+    } catch (error) {
+      // A job at the end of a page may have expired; the next list does not name it.
+      if (error.status !== 404) {
+        lost = true;
+        showMessage(error.status ? error.message : "The server does not answer. Is it still running?");
+      }
+    }
+    const busy = [...rows.values()].some(({ row }) => !ENDED.includes(row.dataset.state));
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(refresh, busy ? POLL_MS : IDLE_POLL_MS);
+  });
+  return refreshing;
 }
 
 async function upload(file) {
@@ -188,7 +231,8 @@ async function upload(file) {
     });
     xhr = begun.xhr;
     try {
-      show(await begun.job, true);
+      await begun.job;
+      await refresh();
     } catch (error) {
       if (error.name !== "AbortError") showMessage(error.message);
     }
@@ -216,8 +260,9 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 
-withMessage(async () => {
-  const page = await request(`${ROOT}?limit=${MAX_JOBS}`);
-  for (const job of page.jobs) show(job);
-  $("none").hidden = rows.size > 0;
-})();
+$("older").onclick = async () => {
+  pages += 1;
+  await refresh();
+};
+document.addEventListener("visibilitychange", refresh);
+refresh();

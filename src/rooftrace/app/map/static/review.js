@@ -86,7 +86,42 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     revision = 0;
     links();
     await refresh();
-    await go();
+    if (!await restore()) await go();
+  }
+
+  // A drawing that was not saved is kept by this tab, so that it survives a reload.
+  const draftKey = () => `rooftrace-draft ${base}`;
+  const forget = () => sessionStorage.removeItem(draftKey());
+
+  // Draw a change of what is drawn, and keep it.
+  function keep() {
+    draw();
+    mode.unsaved = !mode.points || mode.points.length > 0;
+    if (!mode.unsaved) return forget();
+    const { id, revision: number } = mode.kind === "add" ? {} : current;
+    sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: number, mode }));
+  }
+
+  // Return whether a drawing was brought back.
+  async function restore() {
+    const draft = JSON.parse(sessionStorage.getItem(draftKey()));
+    if (!draft) return false;
+    let building = null;
+    try {
+      if (draft.id !== undefined) building = await ask(`${base}/buildings/${draft.id}`);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      forget();
+      return false;
+    }
+    if (building) await look(building);
+    else await go();
+    enter(draft.mode.kind, draft.mode);
+    if (!building) fitTo({ type: "Polygon", coordinates: [mode.points] });
+    const other = building && building.revision !== draft.revision;
+    warn(other ? `${building.reviewer} has changed this building since you drew. Your drawing was not saved: look before you save it, or cancel it.`
+      : "Your drawing was not saved: go on with it, save it, or cancel it.");
+    return true;
   }
 
   // The style of a scene is there a moment after it was set.
@@ -140,8 +175,11 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
 
   // Clear of the panel, with the neighbours around it.
   function fit() {
-    if (!view.review || !current) return;
-    const [west, south, east, north] = bounds(current.outline), around = Math.max(east - west, north - south);
+    if (view.review && current) fitTo(current.outline);
+  }
+
+  function fitTo(outline) {
+    const [west, south, east, north] = bounds(outline), around = Math.max(east - west, north - south);
     map.fitBounds([[west - around, south - around], [east + around, north + around]], { padding: padding(), maxZoom: 21, animate: false });
   }
 
@@ -266,7 +304,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   const inMode = {
     next: () => step(1),
     previous: () => step(-1),
-    cancel: () => leave(),
+    cancel: () => (forget(), leave()),
     help: actions.help,
     closer: actions.closer,
     farther: actions.farther,
@@ -277,13 +315,13 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
         mode.rings[mode.ring].splice(mode.at, 1);
         mode.at %= mode.rings[mode.ring].length;
       }
-      draw();
+      keep();
     },
     insert() {
       if (!mode.rings) return;
       const ring = mode.rings[mode.ring], [from, to] = [ring[mode.at], ring[(mode.at + 1) % ring.length]];
       ring.splice(++mode.at, 0, [(from[0] + to[0]) / 2, (from[1] + to[1]) / 2]);
-      draw();
+      keep();
     },
     async save() {
       const { kind, rings, points, other } = mode;
@@ -293,6 +331,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       if (kind === "split") change.line = points;
       else if (kind !== "merge") change.outline = outlineOf(rings ?? [points]);
       if (!await save(change)) return;
+      forget();
       leave();
       if (kind === "add") draw();
       else await look(await ask(`${base}/buildings/${current.id}`));
@@ -315,7 +354,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   function place(point) {
     if (!mode?.points) return;
     mode.points.push(point);
-    draw();
+    keep();
   }
 
   async function neighbours() {
@@ -353,7 +392,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (!mode?.rings) return map.panBy([right, down].map((by) => by * (far ? 60 : 10)), { animate: false });
     const ring = mode.rings[mode.ring], { x, y } = map.project(ring[mode.at]), by = far ? 10 : 2;
     ring[mode.at] = map.unproject([x + right * by, y + down * by]).toArray();
-    draw();
+    keep();
   }
 
   function press(event) {
@@ -379,7 +418,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     const move = (next) => {
       if (!mode?.rings) return;
       mode.rings[ring][at] = next.lngLat.toArray();
-      draw();
+      keep();
     };
     map.on(touch ? "touchmove" : "mousemove", move);
     map.once(touch ? "touchend" : "mouseup", () => map.off(touch ? "touchmove" : "mousemove", move));
@@ -419,7 +458,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   }));
   $("review-key").append(colourKey(Object.entries(STATUSES).map(([status, colour]) => [colour, STATUS_WORDS[status]])));
   addEventListener("keydown", press, true);
-  addEventListener("beforeunload", (event) => { if (saving || mode?.points?.length) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (saving || mode?.unsaved) event.preventDefault(); });
   map.on("move", () => mode?.points && draw());
   map.on("mousedown", "hand-corner", drag);
   map.on("touchstart", "hand-corner", drag);
