@@ -181,6 +181,61 @@ def test_old_outlines_keep_their_coordinates(layers: tuple[Path, Path], tmp_path
     assert shapely.equals_exact(made.geometry.to_numpy()[: len(own)], own, 0).all()
 
 
+def repeats(left: float) -> dict[str, shapely.Polygon]:
+    """Return two outlines of one house that share 90 of 100 m², and a shed in it."""
+    lower = box(EAST + left, NORTH, EAST + left + 10, NORTH + 10)
+    shed = box(EAST + left + 3, NORTH + 3, EAST + left + 6, NORTH + 6)
+    return {"lower": lower, "upper": affinity.translate(lower, 0, 1), "shed": shed}
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept", "left_out"),
+    [
+        # The known house has OLD's outline or NEW's best one; its repeats have changed.
+        ("old", {"old known"}, 2),
+        ("new", {"known lower"}, 4),
+        ("both", {"old known"}, 2),
+    ],
+)
+def test_a_new_layer_that_overlaps_itself_gives_each_building_once(
+    tmp_path: Path, keep: str, kept: set[str], left_out: int
+) -> None:
+    known, added = repeats(0), repeats(50)
+    # The score decides among outlines that OLD does not have, unless both touch by less than half.
+    new = {f"known {name}": one for name, one in known.items()}
+    new |= {f"added {name}": one for name, one in added.items()}
+    new["beside"] = affinity.translate(added["upper"], 6, 0)
+    score = [0.1, 0.9, 0.9, 0.3, 0.8, 0.2, 0.1]
+    path = write(tmp_path / "new.gpkg", [*new.values()], name=[*new], score=score)
+    old = write(tmp_path / "old.gpkg", [known["lower"]], name=["old known"])
+    _, answer = call(
+        "compare", path, old, "-o", tmp_path / "out", "--keep", keep, "--to", "osm", "--area",
+        write(tmp_path / "area.gpkg", [box(EAST - 20, NORTH - 20, EAST + 90, NORTH + 40)]),
+    )  # fmt: skip
+    assert counts(answer, "new") == {"same": 1, "changed": 2, "new": 4}
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    expected = kept | {"added upper", "beside"}
+    truth = new | {"old known": known["lower"]}
+    assert len(made) == len(expected) == sum(answer["conflated"].values())
+    for name in expected:
+        layer = "old" if name in known or name.startswith("old") else "new"
+        of_layer = made[made.compare_layer == layer]
+        assert of_layer.geometry.geom_equals(truth[name]).sum() == 1, name
+    assert any(f"{left_out} buildings of NEW are not in conflated" in n for n in answer["notes"])
+    assert answer["osm"] == 2
+    assert any("2 buildings of NEW are not in new.osm" in note for note in answer["notes"])
+
+
+def test_repeats_with_a_partner_each_lose_no_id(tmp_path: Path) -> None:
+    houses = [*repeats(0).values()][:2]
+    new = write(tmp_path / "new.gpkg", [affinity.scale(one, 1.3) for one in houses])
+    old = write(tmp_path / "old.gpkg", houses, id=[7, 8])
+    for keep in ("old", "new", "both"):
+        call("compare", new, old, "-o", tmp_path / keep, "--keep", keep)
+        made = gpd.read_file(tmp_path / keep / "conflated.gpkg")
+        assert sorted(made.compare_old_id) == ["7", "8"]
+
+
 def osm_truth() -> list[shapely.Polygon]:
     """Return two houses with one wall of which a third one has a part, and one with a court."""
     row = [box(0, 0, 10, 10), box(10, 0, 20, 10), box(5, 10, 15, 20)]

@@ -39,18 +39,23 @@ from rooftrace.vector.trace_blocks import components
 __all__ = [
     "CUT_PX",
     "NEAR_PX",
+    "SAME_SHARE",
     "CandidateDetections",
     "DetectionAccumulator",
     "DetectionPairs",
     "deduplicate",
     "distances_m",
     "find_pairs",
+    "keep_best",
     "metres_per_degree",
 ]
 
 CUT_PX = 1.5
 NEAR_PX = 2.0
-_SAME_SHARE = 0.5
+SAME_SHARE = 0.5
+"""Minimum share of the smaller one of two polygons that both have in common, where they show the
+same building."""
+
 _MEET_PX = 3.0
 _MIN_REST_SHARE = 0.25
 
@@ -155,7 +160,7 @@ def find_pairs(new: CandidateDetections, known: CandidateDetections) -> Detectio
     first, second = new.geometry[one], known.geometry[other]
     common = shapely.area(shapely.intersection(first, second))
     smaller = np.minimum(shapely.area(first), shapely.area(second))
-    same = common >= _SAME_SHARE * smaller
+    same = common >= SAME_SHARE * smaller
     meet = np.zeros(len(one), np.bool_)
     both = np.flatnonzero(new.cut[one] & known.cut[other])
     if len(both):
@@ -173,7 +178,6 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
         known: Polygons of some scenes.
         pairs: All pairs among them.
     """
-    kept = np.ones(len(known), np.bool_)
     seen = known.seen.copy()
     partners: dict[int, list[tuple[int, bool, bool]]] = {}
     for one, other, same, meet in zip(
@@ -184,19 +188,14 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
     keys = (known.number, known.scene, known.gsd_m, -known.edge_m, known.cut)
     rank = np.empty(len(known), np.int64)
     rank[np.lexsort(keys)] = np.arange(len(known))
+    best = keep_best(rank, pairs.one[pairs.same], pairs.other[pairs.same])
+    kept = best == np.arange(len(known))
     scenes: dict[int, set[int]] = {}
-    for index in sorted(partners, key=lambda at: int(rank[at])):
-        before = [
-            other
-            for other, same, _ in partners[index]
-            if same and rank[other] < rank[index] and kept[other]
-        ]
-        if before:
-            kept[index] = False
-            first = min(before, key=lambda at: int(rank[at]))
-            shown = scenes.setdefault(first, {int(known.scene[first])})
-            shown.add(int(known.scene[index]))
-            seen[first] = len(shown)
+    for index in np.flatnonzero(~kept).tolist():
+        first = int(best[index])
+        shown = scenes.setdefault(first, {int(known.scene[first])})
+        shown.add(int(known.scene[index]))
+        seen[first] = len(shown)
     known = replace(known, seen=seen)
     groups = _pieces(partners, kept)
     merged = _merged(known, groups)
@@ -206,6 +205,28 @@ def deduplicate(known: CandidateDetections, pairs: DetectionPairs) -> CandidateD
     rest = _without_common(known, partners, kept, alone, rank)
     parts = [rest, *([merged] if len(merged) else [])]
     return CandidateDetections.joined(parts)
+
+
+def keep_best(rank: Ints, one: Ints, other: Ints) -> Ints:
+    """Find the polygons that are kept, of pairs that show the same building.
+
+    Each polygon is kept, in the order of their ranks, unless a kept one shows the same building.
+
+    Args:
+        rank: (n,) rank of each polygon, the best first; no two are equal.
+        one, other: (pairs,) positions of the two polygons.
+
+    Returns:
+        (n,) position of the polygon that stands for each one: itself where it is kept.
+    """
+    best = np.arange(len(rank))
+    is_first = rank[one] < rank[other]
+    better, worse = np.where(is_first, one, other), np.where(is_first, other, one)
+    order = np.lexsort((rank[better], rank[worse]))
+    for first, second in zip(better[order].tolist(), worse[order].tolist()):
+        if best[second] == second and best[first] == first:
+            best[second] = first
+    return best
 
 
 def _pieces(partners: dict[int, list[tuple[int, bool, bool]]], kept: Bools) -> list[list[int]]:

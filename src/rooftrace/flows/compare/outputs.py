@@ -4,6 +4,7 @@ and tables.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +33,8 @@ from rooftrace.vector.compare import (
     STATUSES,
     SideStatus,
 )
-from rooftrace.vector.match import PackedPolygons
+from rooftrace.vector.deduplicate import SAME_SHARE, keep_best
+from rooftrace.vector.match import PackedPolygons, find_overlaps
 
 __all__ = [
     "REVIEWED",
@@ -41,6 +43,7 @@ __all__ = [
     "ReviewCells",
     "StatusRow",
     "cells_of",
+    "new_buildings",
     "status_table",
     "write_cells",
     "write_conflated",
@@ -179,16 +182,19 @@ def write_sides(path: Path, compared: Compared, statuses: Sequence[int]) -> None
     write_layer(path, settings, compared.chunks(statuses))
 
 
-def write_conflated(path: Path, compared: Compared, keep: Keep) -> dict[str, int]:
+def write_conflated(path: Path, compared: Compared, keep: Keep) -> tuple[dict[str, int], int]:
     """Write one layer of both without duplicates, with the old layer's attributes.
 
     Returns:
-        Number of buildings with the outline of each layer.
+        Number of buildings with the outline of each layer; and of new ones left out because a
+        better one of the new layer shows the same building.
 
     Raises:
         ExportError: The file cannot be written.
     """
     from_new, from_old = _chosen(compared, keep)
+    repeated = _is_repeated(compared, np.flatnonzero(from_new))
+    from_new[np.flatnonzero(from_new)[repeated]] = False
     parts = [("old", np.flatnonzero(from_old)), ("new", np.flatnonzero(from_new))]
 
     def chunks() -> Iterator[LayerChunk]:
@@ -200,7 +206,43 @@ def write_conflated(path: Path, compared: Compared, keep: Keep) -> dict[str, int
                 yield LayerChunk(compared.outlines(side, index), _attributes(compared, side, index))
 
     write_layer(path, LayerSettings(compared.crs, multi=compared.is_multi), chunks())
-    return {side: len(chosen) for side, chosen in parts}
+    return {side: len(chosen) for side, chosen in parts}, int(repeated.sum())
+
+
+def new_buildings(compared: Compared) -> tuple[Ints, int]:
+    """Return the buildings that are `new`, each once, and the number of those left out for that."""
+    found = np.flatnonzero(compared.new_status.status == NEW)
+    repeated = _is_repeated(compared, found)
+    return found[~repeated], int(repeated.sum())
+
+
+def _is_repeated(compared: Compared, chosen: Ints) -> Bools:
+    """Return (n,) True for new buildings that a better one of the chosen ones shows, too.
+
+    Two show the same building if they share at least half of the smaller one. A building with a
+    partner of its own in the old layer comes before one without, then the one with the higher
+    score, then the larger one. Those with such a partner are never left out, so that a layer that
+    overlaps itself on both sides loses no id.
+
+    Raises:
+        DataError: Hundreds of polygons lie on top of each other.
+    """
+    packed, status = compared.new_plane, compared.new_status
+    pairs = find_overlaps(packed.take(chosen), packed.take(chosen), os.cpu_count() or 1)
+    area = packed.area[chosen]
+    same = pairs.common >= SAME_SHARE * np.minimum(area[pairs.one], area[pairs.other])
+    same &= pairs.one < pairs.other
+    one, other = pairs.one[same], pairs.other[same]
+    partner = status.partner[chosen]
+    has = partner >= 0
+    paired = has & (status.status[chosen] == SPLIT)
+    paired[has] |= compared.old_status.partner[partner[has]] == chosen[has]
+    rank = np.empty(len(chosen), np.int64)
+    score = np.nan_to_num(compared.new.score[chosen], nan=-1.0)
+    rank[np.lexsort((-area, -score, ~paired))] = np.arange(len(chosen))
+    contested = ~(paired[one] & paired[other])
+    best = keep_best(rank, one[contested], other[contested])
+    return np.asarray(best != np.arange(len(chosen)))
 
 
 def _chosen(compared: Compared, keep: Keep) -> tuple[Bools, Bools]:

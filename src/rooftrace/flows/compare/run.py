@@ -36,6 +36,7 @@ from rooftrace.flows.compare.outputs import (
     Keep,
     StatusRow,
     cells_of,
+    new_buildings,
     status_table,
     write_cells,
     write_conflated,
@@ -48,7 +49,6 @@ from rooftrace.io.gdal import is_raster
 from rooftrace.io.reproject import degrees_text, transform_points
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
-    NEW,
     STATUSES,
     CompareRules,
     compare_layers,
@@ -400,10 +400,12 @@ def _write(
     files, conflated, in_osm = [], None, None
     if options.keep is not None:
         files.append(out / "conflated.gpkg")
-        conflated = write_conflated(files[-1], compared, options.keep)
+        conflated, repeated = write_conflated(files[-1], compared, options.keep)
+        notes += _repeated_notes(repeated, files[-1])
     if options.to_osm:
         files.append(out / "new.osm")
-        chosen = np.flatnonzero(compared.new_status.status == NEW)
+        chosen, repeated = new_buildings(compared)
+        notes += _repeated_notes(repeated, files[-1])
         outlines = osm_outlines(compared.new_plane.unpack(chosen))
         tags = changeset_tags(options.source, options.imagery_date)
         in_osm, left_out = write_osm(files[-1], outlines, compared.plane, tags)
@@ -418,3 +420,14 @@ def _write(
                 "needs: give it with --source."
             )
     return files, conflated, in_osm
+
+
+def _repeated_notes(count: int, file: Path) -> list[str]:
+    if not count:
+        return []
+    is_one = count == 1
+    note = (
+        f"{plural(count, 'building')} of NEW {'is' if is_one else 'are'} not in {file.name}: a "
+        f"better outline of NEW shows the same building as {'it' if is_one else 'each'}."
+    )
+    return [note]
