@@ -20,6 +20,7 @@ __all__ = [
     "EngineKind",
     "Offers",
     "PointwiseEngine",
+    "engine_processor",
     "instruction_set_of",
     "limit_threads",
     "run_quantised",
@@ -155,6 +156,11 @@ def limit_threads(count: int) -> None:
 def thread_limit() -> int | None:
     """Return the maximum number of threads of an engine; None if there is no limit."""
     return _LIMIT[0] if _LIMIT else None
+
+
+def engine_processor(engine: Engine) -> dict[str, str]:
+    """Return the record of the processor that runs an engine, with the set that it uses."""
+    return {**this_processor().to_json(), "instruction_set": instruction_set_of(engine)}
 
 
 def instruction_set_of(engine: Engine) -> str:
