@@ -187,23 +187,18 @@ def peak_mb(usage: resource.struct_rusage) -> float:
 
 def _machine() -> dict[str, Any]:
     """Return the machine on which the figures are measured, and its load before."""
+    from rooftrace.engines.processor import this_processor
+
+    processor = this_processor()
     return {
-        "cpu": _cpu_name(),
+        "cpu": processor.name,
+        "instruction_set": processor.instruction_set,
         "cores": os.cpu_count(),
         "load_1min": round(os.getloadavg()[0], 2),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _VERSIONS},
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def _version(name: str) -> str | None:

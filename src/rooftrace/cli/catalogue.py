@@ -10,6 +10,7 @@ import typer
 from rooftrace.cli.options import (
     CATALOGUE,
     IMAGES,
+    AllowMixed,
     ClusterGroup,
     Json,
     ModelGroup,
@@ -112,6 +113,7 @@ def catalogue(
     pixels: PixelGroup,
     polygons: PolygonGroup,
     work: WorkFolder = None,
+    allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -123,7 +125,7 @@ def catalogue(
         threshold=model.threshold, **pixels.parsed(), **polygons.parsed(("polygons",))
     )
     spread = cluster.parsed()
-    from rooftrace.flows.catalogue.run import run_catalogue
+    from rooftrace.flows.catalogue.run import run_catalogue, scenes_of
     from rooftrace.flows.catalogue.search import is_searched, open_catalogue
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.run import executing
@@ -138,14 +140,14 @@ def catalogue(
         if is_searched(source) and not as_json:
             say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
         with (
-            executing(model.read(), spread) as executor,
+            executing(model.read(), spread, scenes_of(results.folder)) as executor,
             pixel_bar("predict", hidden=as_json) as progress,
         ):
             report = run_catalogue(
                 scenes, executor, results.folder, options, level=level, strict=strict,
                 nodata=pixels.nodata_rule, area=limit,
                 stac=is_searched(source) if stac is None else stac,
-                on_done=results.on_done, progress=progress,
+                allow_mixed=allow_mixed, on_done=results.on_done, progress=progress,
             )  # fmt: skip
     _show(report, results, as_json=as_json)
 

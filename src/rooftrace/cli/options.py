@@ -34,6 +34,7 @@ __all__ = [
     "NODATA_HELP",
     "OUTPUTS",
     "POLYGONS",
+    "AllowMixed",
     "CheckedCommand",
     "ClusterGroup",
     "EngineName",
@@ -206,6 +207,14 @@ Stac = Annotated[
     typer.Option(
         "--stac", rich_help_panel=OUTPUTS,
         help="Describe the results of images with a known date as a STAC collection.",
+    ),
+]  # fmt: skip
+AllowMixed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed", rich_help_panel=OUTPUTS,
+        help="Resume a run that began on a processor with another instruction set, although a few "
+        "pixels then differ from those of one processor; run.json records it.",
     ),
 ]  # fmt: skip
 WorkFolder = Annotated[

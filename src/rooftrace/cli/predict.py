@@ -9,6 +9,7 @@ import typer
 
 from rooftrace.cli.options import (
     IMAGES,
+    AllowMixed,
     ClusterGroup,
     ImageryDate,
     ImagerySource,
@@ -85,6 +86,7 @@ def predict(
     polygons: PolygonGroup,
     refinement: RefineGroup,
     work: WorkFolder = None,
+    allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -113,8 +115,9 @@ def predict(
                 print_json({"services": [raster.counts for raster in found.services]})
             return
         report = run_predict(
-            found, models, results.folder, options, cluster=spread, keep=results.is_remote,
-            stac=stac, segmenter=segmenter, on_done=results.on_done, progress=progress,
+            found, models, results.folder, options, cluster=spread, allow_mixed=allow_mixed,
+            keep=results.is_remote, stac=stac, segmenter=segmenter, on_done=results.on_done,
+            progress=progress,
         )  # fmt: skip
     _show(report, results, as_json=as_json)
 

@@ -1,17 +1,15 @@
-"""The interface of all inference engines, their registry entries, and the processor's abilities."""
+"""The interface of all inference engines, and their registry entries."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
 from rooftrace.models.spec import Output
 from rooftrace.tiling.blend import quantise
@@ -22,9 +20,8 @@ __all__ = [
     "EngineKind",
     "Offers",
     "PointwiseEngine",
-    "cpu_flags",
-    "has_fast_bf16",
-    "has_fast_int8",
+    "engine_processor",
+    "instruction_set_of",
     "limit_threads",
     "run_quantised",
     "thread_limit",
@@ -118,6 +115,8 @@ class EngineKind:
         prefers: Function that returns the precisions, the fastest on this machine first.
         check: Function that raises MissingExtraError if the package is missing, and ConfigError if
             the hardware is missing.
+        lacks: Function that returns the reason why this processor does not compute in a precision;
+            "" if it does.
     """
 
     name: str
@@ -126,6 +125,7 @@ class EngineKind:
     offers: Callable[[ModelBundle], Offers]
     prefers: Callable[[], Sequence[str]]
     check: Callable[[], None]
+    lacks: Callable[[str], str] = lambda _: ""
 
 
 def variants_by_precision(
@@ -158,26 +158,16 @@ def thread_limit() -> int | None:
     return _LIMIT[0] if _LIMIT else None
 
 
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Return the processor's instruction sets as Linux names them; empty if they are not known."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()
+def engine_processor(engine: Engine) -> dict[str, str]:
+    """Return the record of the processor that runs an engine, with the set that it uses."""
+    return {**this_processor().to_json(), "instruction_set": instruction_set_of(engine)}
 
 
-def has_fast_int8() -> bool:
-    """Return True if the processor multiplies bytes faster than floats: x86 with VNNI."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return x86 and bool({"avx512_vnni", "avx_vnni"} & cpu_flags())
-
-
-def has_fast_bf16() -> bool:
-    """Return True if the processor has instructions for bf16."""
-    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+def instruction_set_of(engine: Engine) -> str:
+    """Return the instruction set on which the bytes of an engine's answers depend; "" on a GPU."""
+    device = str(getattr(engine, "settings", {}).get("device", ""))
+    if engine.name in ("onnxruntime-cuda", "tensorrt") or device.startswith("cuda"):
+        return ""
+    processor = this_processor()
+    used = processor.without_cap if engine.name == "onnxruntime" else processor
+    return used.instruction_set

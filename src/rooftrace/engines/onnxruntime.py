@@ -14,11 +14,11 @@ from rooftrace.engines.base import (
     Engine,
     EngineKind,
     Offers,
-    has_fast_int8,
     thread_limit,
     variants_by_precision,
 )
 from rooftrace.engines.graph import refuse_external_data
+from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -160,7 +160,9 @@ def _offers(bundle: ModelBundle) -> Offers:
 
 
 def _on_cpu() -> Sequence[str]:
-    return ("int8", "fp32", "fp16") if has_fast_int8() else ("fp32", "int8", "fp16")
+    # ONNX Runtime knows no cap.
+    is_fast = this_processor().without_cap.has_fast_int8
+    return ("int8", "fp32", "fp16") if is_fast else ("fp32", "int8", "fp16")
 
 
 def _on_gpu() -> Sequence[str]:

@@ -15,11 +15,11 @@ from rooftrace.core.errors import BundleError, PredictError
 from rooftrace.engines.base import (
     EngineKind,
     Offers,
-    has_fast_int8,
     thread_limit,
     variants_by_precision,
 )
 from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
+from rooftrace.engines.processor import CAP, this_processor
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
@@ -53,9 +53,19 @@ def _core() -> Any:
 
 
 @cache
-def capabilities() -> frozenset[str]:
-    """Return the types in which this processor computes, by OpenVINO: `FP32`, `BF16`, `INT8`…"""
+def _listed() -> frozenset[str]:
     return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def capabilities() -> frozenset[str]:
+    """Return the types in which this processor computes, by OpenVINO: `FP32`, `BF16`, `INT8`…
+
+    OpenVINO lists `BF16` by the processor alone. Without the instructions, which a cap may forbid,
+    its kernels emulate bf16 at a fifth of the speed, or are missing.
+    """
+    processor = this_processor()
+    lacks_bf16 = processor.is_x86 and bool(processor.flags) and not processor.has_bf16
+    return _listed() - {"BF16"} if lacks_bf16 else _listed()
 
 
 class OpenVinoEngine:
@@ -260,20 +270,35 @@ class OpenVinoEngine:
             raise BundleError(
                 f"The graph in {self._source} does not take an input of shape {shape}: "
                 f"{_first_line(error)}.",
-                remedy="Check input_px and input_multiple_px in its bundle.json.",
+                remedy=_remedy_of_compiling(self.precision),
             ) from error
 
 
 def _offers(bundle: ModelBundle) -> Offers:
-    offered = variants_by_precision(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
-    # Without the instructions bf16 is slower than fp32; a file with nothing else still runs.
-    if "BF16" not in capabilities() and len(offered) > 1:
-        offered.pop("bf16", None)
-    return offered
+    return variants_by_precision(bundle, OpenVinoEngine.name, ("fp32", "bf16"))
 
 
 def _prefers() -> Sequence[str]:
-    return ("int8", "bf16", "fp32") if has_fast_int8() else ("bf16", "fp32", "int8")
+    # On x86 int8 is the fastest with every instruction set, see docs/processors.md.
+    return ("int8", "bf16", "fp32") if this_processor().is_x86 else ("bf16", "fp32", "int8")
+
+
+def _lacks(precision: str) -> str:
+    processor = this_processor()
+    if precision != "bf16" or "BF16" in capabilities():
+        return ""
+    return f"The processor {processor.describe()} has no instructions for bf16"
+
+
+def _remedy_of_compiling(precision: str) -> str:
+    processor = this_processor()
+    if not processor.cap:
+        return "Check input_px and input_multiple_px in its bundle.json."
+    # OpenVINO chooses some kernels by the processor, and oneDNN then has none below the cap.
+    return (
+        f"The processor is limited by {CAP}={processor.cap}, with which some networks do not run "
+        f"in {precision}: unset it, or use another --precision."
+    )
 
 
 def _check_installed() -> None:
@@ -287,6 +312,7 @@ KIND = EngineKind(
     offers=_offers,
     prefers=_prefers,
     check=_check_installed,
+    lacks=_lacks,
 )
 
 

@@ -39,7 +39,7 @@ def load_engine(
 
     Raises:
         ConfigError: the engine, precision or output does not exist, the bundle does not have the
-            precision for the engine, or the hardware of the engine is missing.
+            precision for the engine, or the hardware of the engine or of the precision is missing.
         MissingExtraError: the engine is not installed.
         BundleError: the graph is damaged or does not match its contract.
     """
@@ -52,18 +52,27 @@ def load_engine(
             f"{bundle.source} cannot run on the engine {kind.name}, which takes {kind.takes}.",
             remedy=f"Use --engine {' or '.join(others)}." if others else "Export the model again.",
         )
+    usable = [p for p in offered if not kind.lacks(p)]
+    fastest = next((p for p in kind.prefers() if p in usable), min(usable, default=None))
+    if fastest is None or (precision in offered and precision not in usable):
+        lacking = precision or min(offered)
+        raise ConfigError(
+            f"{kind.lacks(lacking)}, so {bundle.source} cannot run in {lacking!r} on {kind.name}.",
+            remedy=f"Use --precision {fastest}, the fastest here."
+            if fastest
+            else "Export the model in fp32 or int8.",
+        )
     if precision is not None and precision not in offered:
         known = precision in PRECISIONS
         raise ConfigError(
             f"The bundle {bundle.source} cannot run in {precision!r} on {kind.name} here; "
-            f"it has {', '.join(sorted(offered))}."
+            f"it has {', '.join(sorted(usable))}."
             + ("" if known else f" Known precisions: {', '.join(PRECISIONS)}."),
             remedy="Leave out the precision to use the fastest on this machine.",
         )
     kind.check()
-    if precision is None:
-        precision = next((p for p in kind.prefers() if p in offered), min(offered))
-    return kind.build(bundle, offered[precision], precision, output)
+    chosen = precision or fastest
+    return kind.build(bundle, offered[chosen], chosen, output)
 
 
 def _first(bundle: ModelBundle) -> EngineKind:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
-from rooftrace.engines.base import EngineKind, Offers, has_fast_bf16, thread_limit
+from rooftrace.engines.base import EngineKind, Offers, thread_limit
+from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import WEIGHTS_NAME, ModelBundle
 from rooftrace.models.spec import BundleSpec, Output
 
@@ -149,7 +150,8 @@ def _offers(bundle: ModelBundle) -> Offers:
 def _prefers() -> Sequence[str]:
     import torch
 
-    return ("bf16", "fp32") if torch.cuda.is_available() or has_fast_bf16() else ("fp32", "bf16")
+    has_bf16 = torch.cuda.is_available() or this_processor().has_bf16
+    return ("bf16", "fp32") if has_bf16 else ("fp32", "bf16")
 
 
 def _check_installed() -> None:

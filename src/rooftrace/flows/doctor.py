@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,8 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 from rooftrace.core.machine import installed_versions, version_of, versions
-from rooftrace.engines.base import Engine, EngineKind, cpu_flags, has_fast_int8
+from rooftrace.engines.base import Engine, EngineKind, instruction_set_of
+from rooftrace.engines.processor import this_processor
 from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
 from rooftrace.models.spec import BundlePart, BundleSpec
@@ -124,6 +124,7 @@ class EngineState:
         available: Whether its package and hardware are present.
         runs: Whether it passed the self test and ran the model.
         precision: Precision in which the model ran.
+        instruction_set: Instruction set that it used; "" on a GPU.
         mpx_per_s: Millions of pixels per second with the default model, or with the tiny model if
             there is no default model.
         model: Name of the model that was measured.
@@ -136,6 +137,7 @@ class EngineState:
     available: bool
     runs: bool
     precision: str = ""
+    instruction_set: str = ""
     mpx_per_s: float = 0.0
     model: str = ""
     problem: str = ""
@@ -150,8 +152,10 @@ class DoctorReport:
         versions: Versions of packages, GDAL, Python and the platform.
         missing: Packages of the core install that are missing.
         extras: Command that installs each extra; empty if it is installed.
+        processor: Name of the processor, the instruction set that OpenVINO and PyTorch use, and the
+            variable that limits it.
         cpu_flags: Instruction sets of the processor that affect speed.
-        fast_int8: Whether a quantised model is the fastest on this processor.
+        fast_int8: Whether the processor multiplies bytes faster than floats.
         default_model: Name and hash of the default model, or why there is none.
         has_default_model: Whether there is a default model.
         engines: Result of each engine.
@@ -160,6 +164,7 @@ class DoctorReport:
     versions: dict[str, str]
     missing: tuple[str, ...]
     extras: dict[str, str]
+    processor: dict[str, str]
     cpu_flags: tuple[str, ...]
     fast_int8: bool
     default_model: str
@@ -183,8 +188,12 @@ class DoctorReport:
             yield name, "missing: pip install rooftrace"
         for name, remedy in self.extras.items():
             yield f"extra {name}", remedy or "installed"
-        yield "processor", ", ".join(self.cpu_flags) or platform.processor() or "unknown"
-        yield "int8", "fast" if self.fast_int8 else "not faster than floats on this processor"
+        yield "processor", self.processor["name"]
+        yield "processor has", ", ".join(self.cpu_flags) or "unknown"
+        limit = self.processor.get("limited_by")
+        used = self.processor["instruction_set"]
+        yield "instruction set", f"{used}, limited by {limit}" if limit else used
+        yield "int8", "fast: VNNI" if self.fast_int8 else "without instructions of its own"
         yield "default model", self.default_model
         for engine in self.engines:
             yield f"engine {engine.name}", _state_of(engine)
@@ -198,7 +207,7 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         default_model = f"{found.spec.name}, sha256 {found.sha256[:12]}…"
     except BundleError as error:
         default_model = str(error)
-    core = installed_versions(_CORE)
+    core, processor = installed_versions(_CORE), this_processor()
     extras = {}
     for name, packages in _EXTRAS.items():
         absent = [package for package in packages if version_of(package) is None]
@@ -208,8 +217,9 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
         versions=core | versions(),
         missing=tuple(name for name in _CORE if name not in core),
         extras=extras,
-        cpu_flags=tuple(flag for flag in _FLAGS if flag in cpu_flags()),
-        fast_int8=has_fast_int8(),
+        processor=processor.to_json(),
+        cpu_flags=tuple(flag for flag in _FLAGS if flag in processor.flags),
+        fast_int8=processor.has_fast_int8,
         default_model=default_model,
         has_default_model=bundle is not None,
         engines=tuple(_examine(kind, bundle, seconds) for kind in ENGINES.values()),
@@ -218,7 +228,8 @@ def run_doctor(*, seconds: float = 1.0) -> DoctorReport:
 
 def _state_of(engine: EngineState) -> str:
     if engine.runs:
-        return f"runs, {engine.precision}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
+        used = f", {engine.instruction_set}" if engine.instruction_set else ""
+        return f"runs, {engine.precision}{used}, {engine.mpx_per_s:.1f} Mpx/s ({engine.model})"
     return engine.problem or f"installed, not tested: it takes {engine.takes}"
 
 
@@ -242,5 +253,6 @@ def _examine(kind: EngineKind, bundle: ModelBundle | None, seconds: float) -> En
     except (RooftraceError, ImportError, RuntimeError, OSError) as error:
         return replace(state, problem=f"fails: {error}")
     return replace(
-        state, runs=True, precision=engine.precision, mpx_per_s=rate, model=tested.spec.name
-    )
+        state, runs=True, precision=engine.precision, mpx_per_s=rate, model=tested.spec.name,
+        instruction_set=instruction_set_of(engine),
+    )  # fmt: skip

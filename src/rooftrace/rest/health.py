@@ -21,9 +21,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rooftrace.core.machine import version_of
+from rooftrace.engines.base import instruction_set_of
+from rooftrace.engines.processor import this_processor
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.schemas import Health, Readiness
+from rooftrace.rest.schemas import Health, ProcessorRecord, Readiness
 from rooftrace.service.service import Service
 
 __all__ = ["Metrics", "MetricsMiddleware", "health_router"]
@@ -147,7 +149,12 @@ def health_router(service: Service, metrics: Metrics) -> APIRouter:
     @router.get("/healthz", summary="Check that the server is alive", operation_id="healthz")
     async def healthz() -> Health:
         """Answer as long as the process runs."""
-        return Health(status="alive", version=version_of("rooftrace") or "unknown")
+        processor = ProcessorRecord(
+            name=this_processor().name,
+            instruction_set=instruction_set_of(service.predictor.engine),
+        )
+        version = version_of("rooftrace") or "unknown"
+        return Health(status="alive", version=version, processor=processor)
 
     @router.get(
         "/readyz",

@@ -177,11 +177,21 @@ class ModelCard(ApiModel):
     precision: str
 
 
+class ProcessorRecord(ApiModel):
+    """Processor of the server, on which the bytes of its answers depend."""
+
+    name: str
+    instruction_set: str = Field(
+        description='Instruction set that the engine uses, such as "AVX512_CORE_VNNI"; "" on a GPU'
+    )
+
+
 class Health(ApiModel):
     """Response of a server that runs."""
 
     status: Literal["alive"]
     version: str
+    processor: ProcessorRecord
 
 
 class Readiness(ApiModel):

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rooftrace.core.config import parse_config
 from rooftrace.core.errors import ConfigError, TrainError
-from rooftrace.engines.base import has_fast_bf16
+from rooftrace.engines.processor import this_processor
 from rooftrace.train.config import TrainConfig
 
 __all__ = [
@@ -113,7 +113,7 @@ def choose_precision(
             )
         else:
             # Without the instructions bf16 is emulated, and slower than fp32.
-            precision = "bf16" if has_fast_bf16() else "fp32"
+            precision = "bf16" if this_processor().has_bf16 else "fp32"
     if precision == "bf16":
         return "bf16-mixed"
     return "16-mixed" if precision == "fp16" else "32-true"

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
+from rooftrace.engines import onnxruntime, openvino
 from rooftrace.engines.base import ConstantEngine
 from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
-from rooftrace.engines.openvino import OpenVinoEngine, capabilities
+from rooftrace.engines.openvino import OpenVinoEngine
+from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
@@ -113,14 +115,45 @@ def test_the_fastest_that_runs_well_is_taken(monkeypatch: pytest.MonkeyPatch) ->
         {GRAPH_NAME: graph, "variants/int8.onnx": graph},
         "a.rooftrace",
     )
-    openvino = "rooftrace.engines.openvino"
-    monkeypatch.setattr(f"{openvino}.has_fast_int8", lambda: True)
+    laptop = Processor("a laptop", "x86_64", INSTRUCTION_SETS["AVX2"])
+    on(monkeypatch, laptop)
     assert load_engine(bundle).precision == "int8"
     assert load_engine(bundle, engine="onnxruntime").precision == "fp32"
-    monkeypatch.setattr(f"{openvino}.has_fast_int8", lambda: False)
-    assert load_engine(bundle).precision == ("bf16" if "BF16" in capabilities() else "fp32")
-    monkeypatch.setattr(f"{openvino}.capabilities", lambda: frozenset({"FP32"}))
-    assert load_engine(bundle).precision == "fp32"
+    # Without the int8 variant.
+    assert load_engine(BUNDLE).precision == "fp32"
+    on(monkeypatch, Processor("a server", "x86_64", INSTRUCTION_SETS["AVX512_CORE_BF16"]))
+    assert load_engine(bundle).precision == "int8"
+    assert load_engine(BUNDLE).precision == "bf16"
+    on(monkeypatch, Processor("a board", "aarch64", frozenset()))
+    assert load_engine(bundle).precision in ("bf16", "fp32")
+
+
+def on(monkeypatch: pytest.MonkeyPatch, processor: Processor) -> None:
+    """Let OpenVINO find a processor, which it lists as able to do all."""
+    for module in (openvino, onnxruntime):
+        monkeypatch.setattr(module, "this_processor", lambda: processor)
+    monkeypatch.setattr(openvino, "_listed", lambda: frozenset({"FP32", "BF16", "INT8"}))
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = INSTRUCTION_SETS["AVX512_CORE_BF16"]
+    capped = Processor("a server", "x86_64", flags, "AVX512_CORE_VNNI")
+    on(monkeypatch, capped)
+    with pytest.raises(ConfigError) as refused:
+        load_engine(BUNDLE, precision="bf16")
+    assert refused.value.message == (
+        "The processor a server (AVX512_CORE_VNNI, limited by ONEDNN_MAX_CPU_ISA) has no "
+        "instructions for bf16, so the built-in self test cannot run in 'bf16' on openvino."
+    )
+    assert refused.value.remedy == "Use --precision fp32, the fastest here."
+    # A file with nothing else: bf16 would be emulated, or fail.
+    only = Variant(engine="openvino", precision="bf16", files=("variants/bf16.onnx",))
+    parts = {"variants/bf16.onnx": BUNDLE.part(GRAPH_NAME)}
+    bundle = ModelBundle(BUNDLE.spec.model_copy(update={"variants": (only,)}), parts, "a.xml")
+    with pytest.raises(ConfigError, match=r"a\.xml cannot run in 'bf16'"):
+        load_engine(bundle)
 
 
 @pytest.mark.parametrize("name", GRAPH_ENGINES)

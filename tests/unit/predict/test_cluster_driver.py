@@ -39,5 +39,5 @@ class _ScriptedPool:
 def test_a_worker_that_is_lost_before_it_joins_is_noted() -> None:
     driver = Driver(_ScriptedPool([Lost(0, "The processor is broken"), Joined(1, _facts("there"))]))
     assert driver.begin() == _facts("there")
-    assert driver.notes == ["A worker was lost: The processor is broken."]
+    assert driver.notes == ["A worker was not used: The processor is broken."]
     assert driver.nodes == {"there": 1}

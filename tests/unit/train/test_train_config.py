@@ -10,8 +10,9 @@ pytest.importorskip("torch")
 
 from rooftrace.core.config import load_config, parse_config
 from rooftrace.core.errors import ConfigError
-from rooftrace.engines import base
+from rooftrace.engines.processor import Processor
 from rooftrace.samples.augment import AugmentConfig
+from rooftrace.train import device
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.device import choose_accelerator, choose_precision
 
@@ -124,5 +125,6 @@ def test_devices_and_precisions() -> None:
 def test_bf16_only_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(base, "cpu_flags", lambda: frozenset({"avx512_bf16"} if supported else ()))
+    flags = frozenset({"avx512_bf16"} if supported else ())
+    monkeypatch.setattr(device, "this_processor", lambda: Processor("a processor", "x86_64", flags))
     assert choose_precision("auto", "cpu") == expected

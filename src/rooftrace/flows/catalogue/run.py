@@ -40,7 +40,7 @@ from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
 
-__all__ = ["CatalogueReport", "run_catalogue"]
+__all__ = ["CatalogueReport", "run_catalogue", "scenes_of"]
 
 
 _SCENES = "scenes"
@@ -107,6 +107,11 @@ class _Gathered:
     failures: dict[str, RooftraceError] = field(default_factory=dict)
 
 
+def scenes_of(out: Path) -> Path:
+    """Return the folder of the results of single scenes, inside of the results folder."""
+    return out / _SCENES
+
+
 def run_catalogue(
     catalogue: Catalogue,
     executor: Executor,
@@ -115,6 +120,7 @@ def run_catalogue(
     *,
     level: int = 11,
     strict: bool = False,
+    allow_mixed: bool = False,
     nodata: NodataRule | None = None,
     area: Area | None = None,
     stac: bool = False,
@@ -133,6 +139,7 @@ def run_catalogue(
         options: Options of each scene; polygons are always written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
+        allow_mixed: See `predict_inputs`.
         nodata: Pixel values that mean nodata, besides those that the files declare.
         area: Area to predict; scenes outside of it are left out.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
@@ -187,8 +194,8 @@ def run_catalogue(
     )  # fmt: skip
     with locked(out / ".rooftrace.lock", str(out)):
         report = predict_inputs(
-            inputs, executor, out / _SCENES, options, strict=strict, keep=True, on_done=take,
-            progress=progress,
+            inputs, executor, scenes_of(out), options, strict=strict, allow_mixed=allow_mixed,
+            keep=True, on_done=take, progress=progress,
         )  # fmt: skip
         names = {job.shown: job.name for job in jobs}
         gathered.failures |= {names[shown]: error for shown, error in report.failures}

@@ -56,9 +56,17 @@ docs/scale.md."""
 
 
 @contextmanager
-def cluster_executor(models: ModelSet, cluster: pool.ClusterOptions) -> Iterator[ClusterExecutor]:
-    """Start the workers of a cluster, and keep them while the context is open; see `executing`."""
-    with pool.RayPool(cluster, models, SceneWorker) as workers:
+def cluster_executor(
+    models: ModelSet, cluster: pool.ClusterOptions, instruction_set: str | None = None
+) -> Iterator[ClusterExecutor]:
+    """Start the workers of a cluster, and keep them while the context is open; see `executing`.
+
+    Args:
+        models: Models to run.
+        cluster: Options of the cluster.
+        instruction_set: Instruction set of all workers; default: the highest that they share.
+    """
+    with pool.RayPool(cluster, models, SceneWorker, instruction_set) as workers:
         driver = Driver(workers)
         yield ClusterExecutor(remote_predictor(driver.begin(), models), models.tta, driver)
 
@@ -70,6 +78,10 @@ class ClusterExecutor:
     predictor: Predictor
     tta: Tta | None
     driver: Driver
+
+    @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        return self.driver.processors
 
     @property
     def notes(self) -> Sequence[str]:

@@ -24,8 +24,10 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
 from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
+from rooftrace.engines.base import ConstantEngine, engine_processor
+from rooftrace.engines.processor import can_be_capped, cap_instruction_set, this_processor
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
-from rooftrace.flows.predict.run_folder import RunFolder
+from rooftrace.flows.predict.run_folder import RunFolder, begun_with
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import select_overview
 from rooftrace.io.files import write_json
@@ -145,6 +147,7 @@ def run_predict(
     options: SceneOptions | None = None,
     *,
     cluster: ClusterOptions | None = None,
+    allow_mixed: bool = False,
     keep: bool = False,
     stac: bool = False,
     segmenter: PromptSegmenter | None = None,
@@ -163,7 +166,7 @@ def run_predict(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
-        keep, on_done: See `predict_inputs`.
+        allow_mixed, keep, on_done: See `predict_inputs`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
         progress: See `Progress`.
@@ -195,10 +198,10 @@ def run_predict(
     if stac:
         check_stac()
         options = replace(options, outline=True)
-    with executing(models, cluster) as executor:
+    with executing(models, cluster, out) as executor:
         report = predict_inputs(
-            inputs, executor, out, options, keep=keep, segmenter=segmenter, on_done=take,
-            progress=progress,
+            inputs, executor, out, options, allow_mixed=allow_mixed, keep=keep,
+            segmenter=segmenter, on_done=take, progress=progress,
         )  # fmt: skip
         if stac:
             bundle = executor.predictor.bundle
@@ -226,6 +229,7 @@ def predict_inputs(
     options: SceneOptions,
     *,
     strict: bool = False,
+    allow_mixed: bool = False,
     keep: bool = False,
     segmenter: PromptSegmenter | None = None,
     on_done: OnDone | None = None,
@@ -242,6 +246,8 @@ def predict_inputs(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         strict: Whether the run stops starting images after one has failed.
+        allow_mixed: Whether a run that began on a processor with another instruction set is
+            resumed, though results then mix two kinds of answers.
         keep: Whether the list of finished images is kept, so that a later run can add images.
         segmenter: See `run_predict`.
         on_done: Function called with each finished image and its record, see `RunFolder`.
@@ -249,7 +255,8 @@ def predict_inputs(
 
     Raises:
         ConfigError: The results of two images would have the same name; an image would be
-            overwritten; a threshold was given for a model of more than two classes.
+            overwritten; a threshold was given for a model of more than two classes; the run began
+            with another instruction set.
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
@@ -263,7 +270,8 @@ def predict_inputs(
     }
     if segmenter is not None:
         settings["refine"] = segmenter.record
-    with RunFolder(out, {"with": _identity(predictor), "options": settings}) as folder:
+    made_with = {"with": _identity(executor), "options": settings}
+    with RunFolder(out, made_with, executor.processors, allow_mixed=allow_mixed) as folder:
         run = PredictRun(predictor, out, options, folder, progress, on_done, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
         if spec.calibration is not None and (is_changed or settings["tta"] is not None):
@@ -279,17 +287,21 @@ def predict_inputs(
         notes = getattr(predictor.engine, "notes", ())
         run.notes += [*notes, *executor.notes, *inputs.notes, *folder.notes]
         report = run.report(scenes)
-        record = _record(run, report, inputs) | {"options": settings} | executor.record()
+        folder.add_processors(executor.processors)
+        used = {"options": settings, **processor_record(folder.processors)}
+        record = _record(run, report, inputs) | used | executor.record()
         write_json(out / "run.json", record)
         if not report.failures and not keep:
             folder.discard()
     return report
 
 
-def _identity(predictor: Predictor) -> dict[str, Any]:
+def _identity(executor: Executor) -> dict[str, Any]:
     """Return the properties of model and program on which results depend, as plain data."""
+    predictor = executor.predictor
     return {
         "bundle": predictor.bundle.sha256,
+        "instruction_set": executor.processors[0]["instruction_set"],
         "engine": [predictor.engine.name, predictor.engine.precision],
         "settings": getattr(predictor.engine, "settings", {}),
         "versions": installed_versions(
@@ -322,6 +334,12 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
         "notes": run.notes,
         "versions": versions(),
     }
+
+
+def processor_record(processors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the fields of run.json on the processors of a run, see `RunFolder.processors`."""
+    sets = {one["instruction_set"] for one in processors}
+    return {"processors": list(processors), "mixed_instruction_sets": len(sets) > 1}
 
 
 class RunStore(Protocol):
@@ -571,6 +589,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        """Records of the processors that have run the network, for run.json."""
+        ...
+
+    @property
     def notes(self) -> Sequence[str]:
         """Notes on the run for the user."""
         ...
@@ -605,10 +628,11 @@ class LocalExecutor:
 
     predictor: Predictor
     tta: Tta | None = None
+    notes: Sequence[str] = ()
 
     @property
-    def notes(self) -> Sequence[str]:
-        return ()
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        return [engine_processor(self.predictor.engine)]
 
     def predict_whole(
         self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
@@ -624,12 +648,18 @@ class LocalExecutor:
 
 
 @contextmanager
-def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterator[Executor]:
+def executing(
+    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None
+) -> Iterator[Executor]:
     """Load the engines of models, and keep them ready while the context is open.
+
+    A run that is resumed on another processor uses the instruction set of its first part, if this
+    processor has it.
 
     Args:
         models: Models to run.
         cluster: Cluster to run on; None for this process.
+        out: Folder with the results of the run, which may hold its first part.
 
     Raises:
         MissingExtraError: The cluster's package is not installed.
@@ -637,10 +667,39 @@ def executing(models: ModelSet, cluster: ClusterOptions | None = None) -> Iterat
         PredictError: No worker starts.
         BundleError, GsdMismatch: See `ModelSet.ready`.
     """
+    wanted = None if out is None else _first_set(models, out)
     if cluster is None:
-        yield LocalExecutor(models.ready(), models.tta)
+        notes = [] if wanted is None else _use_set(wanted)
+        yield LocalExecutor(models.ready(), models.tta, notes)
         return
     from rooftrace.flows.predict.cluster import cluster_executor
 
-    with cluster_executor(models, cluster) as executor:
+    with cluster_executor(models, cluster, wanted) as executor:
         yield executor
+
+
+def _first_set(models: ModelSet, out: Path) -> str | None:
+    """Return the instruction set of an unfinished run of these models in a folder, if there is one.
+
+    None for engines that take no cap, such as those on a GPU.
+    """
+    begun = begun_with(out)
+    if begun is None or begun["engine"][0] == "onnxruntime":
+        return None
+    described = models.ready(lambda _: ConstantEngine())
+    is_same = begun["bundle"] == described.bundle.sha256
+    return (begun["instruction_set"] or None) if is_same else None
+
+
+def _use_set(wanted: str) -> list[str]:
+    """Let the engines use the set of the first part, if this processor has it; return notes."""
+    processor = this_processor()
+    if wanted == processor.instruction_set or wanted not in processor.sets or not can_be_capped():
+        # `RunFolder` refuses the set that is used, or lets it be mixed.
+        return []
+    cap_instruction_set(wanted)
+    note = (
+        f"The run began with the instruction set {wanted}, so it is resumed with it, although "
+        f"this processor has {processor.instruction_set}."
+    )
+    return [note]

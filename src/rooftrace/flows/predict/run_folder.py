@@ -6,13 +6,15 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import IO, Any
 
+from rooftrace.core.errors import ConfigError
+from rooftrace.engines.processor import CAP, this_processor
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.files import export_error, locked
 from rooftrace.predict.checkpoint import CheckpointStore
@@ -20,7 +22,9 @@ from rooftrace.predict.plan import ScenePlan
 
 __all__ = [
     "MADE",
+    "MANIFEST",
     "RunFolder",
+    "begun_with",
     "checkpoint_key",
     "checkpoints_of",
     "is_shared",
@@ -32,6 +36,10 @@ _WORK = ".rooftrace"
 
 MADE = "made."
 """Prefix of the folders in which workers of a cluster write results."""
+
+MANIFEST = "journal.jsonl"
+"""Name of the file with what results depend on, the processors of each part, and finished images.
+"""
 
 _RUN_ID = "run"
 """Name of the file that holds the id of the run."""
@@ -76,15 +84,25 @@ class RunFolder:
     Args:
         out: Results folder, created if missing.
         made_with: Everything except the images on which results depend, as plain data.
+        processors: Records of the processors that run this part, see `Processor.to_json`.
+        allow_mixed: Whether a run that began with another instruction set is resumed.
 
     Raises:
+        ConfigError: The run began with another instruction set, and `allow_mixed` is False.
         ExportError: Another run writes to the folder, or it is not writable.
     """
 
-    def __init__(self, out: Path, made_with: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out: Path, made_with: Mapping[str, Any],
+        processors: Sequence[Mapping[str, str]] = (), *, allow_mixed: bool = False,
+    ) -> None:  # fmt: skip
         self._out = out
         self._work = work_of(out)
         self._made_with = dict(made_with)
+        self._allow_mixed = allow_mixed
+        self.processors = [dict(one) for one in processors]
+        """Records of the processors of all parts of the run, in order and each once."""
+
         self._open = ExitStack()
         # Offset of each image's line in the file; the lines themselves would need too much memory.
         self._known: dict[str, int] = {}
@@ -123,6 +141,12 @@ class RunFolder:
             self.discard()
         self._drop_made()
         self._open.close()
+
+    def add_processors(self, processors: Sequence[Mapping[str, str]]) -> None:
+        """Add the processors of this part that are not in the record yet."""
+        for one in processors:
+            if dict(one) not in self.processors:
+                self.processors.append(dict(one))
 
     def finished(self, job: SceneInput) -> dict[str, Any] | None:
         """Return the record of an image that an earlier run finished; None if there is none.
@@ -222,26 +246,84 @@ class RunFolder:
 
     def _open_manifest(self) -> None:
         """Read the manifest of the same settings, or replace that of other settings."""
-        path = self._work / "journal.jsonl"
-        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
+        path = self._work / MANIFEST
         begun = path.exists()
+        earlier = _head(path)
+        if earlier is not None and _is_other_set(earlier, self._made_with):
+            if not self._allow_mixed:
+                raise _other_set(self._out, earlier["with"], self._made_with["with"])
+            self._made_with = earlier
+        head = json.dumps(self._made_with, sort_keys=True).encode() + b"\n"
         self._file = path.open("r+b" if begun else "w+b")
+        own, self.processors = self.processors, []
         if begun and self._file.readline() == head:
             end = len(head)
             for line in self._file:
                 # An incomplete line is overwritten.
                 if not line.endswith(b"\n"):
                     break
-                self._known[json.loads(line)["name"]] = end
+                known = json.loads(line)
+                if "processors" in known:
+                    self.add_processors(known["processors"])
+                else:
+                    self._known[known["name"]] = end
                 end += len(line)
             self._file.seek(end)
             self._file.truncate()
-            return
-        self.replaced = begun
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(head)
+        else:
+            self.replaced = begun
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(head)
+        self.add_processors(own)
+        self._file.write(json.dumps({"processors": self.processors}).encode() + b"\n")
         self._file.flush()
+
+
+def begun_with(out: Path) -> Mapping[str, Any] | None:
+    """Return the model and program of an unfinished run in a folder; None if there is none."""
+    head = _head(work_of(out) / MANIFEST)
+    found: Mapping[str, Any] | None = None if head is None else head["with"]
+    return found
+
+
+def _head(path: Path) -> dict[str, Any] | None:
+    """Return the first line of a manifest; None if there is none, or of an earlier version."""
+    try:
+        with path.open("rb") as stream:
+            head = json.loads(stream.readline())
+    except (OSError, ValueError):
+        return None
+    is_known = isinstance(head, dict) and "instruction_set" in head.get("with", ())
+    return head if is_known else None
+
+
+_BY_PROCESSOR = ("instruction_set", "engine", "settings")
+"""Properties of the engine that may follow from the processor."""
+
+
+def _is_other_set(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two runs differ by the instruction set, and otherwise only by the engine."""
+
+    def rest(made_with: Mapping[str, Any]) -> str:
+        model = {k: v for k, v in made_with["with"].items() if k not in _BY_PROCESSOR}
+        return json.dumps({**made_with, "with": model}, sort_keys=True)
+
+    is_other = earlier["with"]["instruction_set"] != now.get("with", {}).get("instruction_set")
+    return is_other and "with" in now and rest(earlier) == rest(now)
+
+
+def _other_set(out: Path, earlier: Mapping[str, Any], now: Mapping[str, Any]) -> ConfigError:
+    wanted, used = earlier["instruction_set"], now["instruction_set"]
+    has_it = wanted in this_processor().without_cap.sets
+    how = f"Set {CAP}={wanted}" if has_it else "Resume on a machine that has the first set"
+    return ConfigError(
+        f"The run in {out} began with the instruction set {wanted or 'of a GPU'}, but the engine "
+        f"{now['engine'][0]} uses {used or 'a GPU'} here. Its results would mix the answers of "
+        "two kinds of processors, which differ in a few pixels.",
+        remedy=f"{how}, choose another folder to start anew, or mix them with --allow-mixed, which "
+        "run.json records.",
+    )
 
 
 def checkpoint_key(

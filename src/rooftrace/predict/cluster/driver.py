@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import queue
 from collections import Counter, defaultdict
-from collections.abc import Generator, Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
@@ -382,6 +382,7 @@ class Driver:
         self._facts: Facts | None = None
         self._workers: dict[Hashable, Facts] = {}
         self._nodes: Counter[str] = Counter()
+        self._processors: list[Mapping[str, str]] = []
 
     @property
     def size(self) -> int:
@@ -392,6 +393,11 @@ class Driver:
     def machines(self) -> int:
         """Number of machines that the pool may use, this one included."""
         return self._pool.machines
+
+    @property
+    def processors(self) -> list[Mapping[str, str]]:
+        """Records of the processors of the workers that took part, each once."""
+        return self._processors
 
     @property
     def nodes(self) -> dict[str, int]:
@@ -469,12 +475,17 @@ class Driver:
                 return False
             self._workers[event.worker] = event.facts
             self._nodes[event.facts.node] += 1
+            if event.facts.processor not in self._processors:
+                self._processors.append(event.facts.processor)
             return True
         known = event.worker in self._workers
         if isinstance(event, Lost):
             facts = self._workers.pop(event.worker, None)
-            lost = "A worker" if facts is None else f"A worker on {facts.node}"
-            self.notes.append(f"{lost} was lost: {event.reason}.")
+            self.notes.append(
+                f"A worker was not used: {event.reason}."
+                if facts is None
+                else f"A worker on {facts.node} was lost: {event.reason}."
+            )
         return known
 
     def _dismiss(self, worker: Hashable, why: str, node: str = "") -> None:

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.engines.base import Engine, limit_threads
+from rooftrace.engines.base import Engine, engine_processor, limit_threads
 from rooftrace.io.gdal import limit_gdal_threads
 from rooftrace.io.georeferenced import close_source
 from rooftrace.predict.block import BlockTiles, Halo, TileOutput, TileStats
@@ -51,7 +51,9 @@ while from the scene before it."""
 
 @dataclass(frozen=True)
 class Facts:
-    """Engine and software of a worker. The workers of a run may differ in `node` and `notes` only.
+    """Engine, software and processor of a worker.
+
+    The workers of a run may differ in `node`, `notes` and the name of the processor only.
 
     Args:
         engine: Name of the engine.
@@ -60,6 +62,7 @@ class Facts:
         notes: Assumptions that the engine made.
         versions: Versions of the packages that results depend on.
         node: Host name of the machine.
+        processor: Record of the processor, see `engine_processor`.
     """
 
     engine: str
@@ -68,12 +71,19 @@ class Facts:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     node: str
+    processor: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def instruction_set(self) -> str:
+        """Instruction set that the engine uses; "" on a GPU."""
+        return self.processor.get("instruction_set", "")
 
     def differs(self, other: Facts) -> str:
         """Return the first difference that may change results; "" if there is none."""
-        for name in ("engine", "precision", "settings", "versions"):
+        for name in ("instruction_set", "engine", "precision", "settings", "versions"):
             own, wanted = getattr(self, name), getattr(other, name)
             if own != wanted:
+                name = name.replace("_", " ")
                 return f"it has {name} {own}, but the worker on {other.node} has {wanted}"
         return ""
 
@@ -168,6 +178,7 @@ class BlockWorker:
                 "python": platform.python_version(),
             },
             socket.gethostname(),
+            engine_processor(engine),
         )
 
     def run(
