@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 os.environ["MKL_CBWR"] = "COMPATIBLE"
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# A defect shows its traceback here, in place of the sentence that a person gets.
+os.environ["ROOFTRACE_DEBUG"] = "1"
+
 # A shell lets the jobs that it starts in the background ignore Ctrl-C, and so would all commands
 # that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import signal
 import sys
@@ -12,12 +13,19 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from rooftrace.core.errors import DefectError, OutOfMemoryError, RooftraceError
+from rooftrace.core.failures import DEBUG, explained, require_address_space
+
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 __all__ = ["main"]
 
 _MESSAGE = b"stopped\n"
+_ADDRESS_SPACE = 2**30
+"""Minimum number of bytes of address space that must be free at the start. With less, OpenBLAS and
+OpenCV end the process while they are loaded, without a word or by an interruption."""
+
 _BETWEEN_S = 0.5
 """Minimum time between two Ctrl-C of a person; libraries raise the first one again."""
 
@@ -40,18 +48,37 @@ _STOPPED = 130
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it with exit code 130 at any moment."""
+    try:
+        require_address_space(_ADDRESS_SPACE, "the libraries of rooftrace")
+    except OutOfMemoryError as error:
+        _fail(error)
     # A parent process may have it ignored, as a shell does for jobs in the background.
     interruption = None
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         interruption = _Interruption()
-    from rooftrace.cli import main as run
-    from rooftrace.cli.commands import import_command
+    try:
+        from rooftrace.cli import main as run
+        from rooftrace.cli.commands import import_command
 
-    import_command(sys.argv[1:])
+        import_command(sys.argv[1:])
+    except Exception as error:
+        shown = explained(error, "rooftrace")
+        if isinstance(shown, DefectError) and os.environ.get(DEBUG):
+            raise
+        _fail(shown)
     if interruption is None:
         run()
     else:
         interruption.run(run)
+
+
+def _fail(error: RooftraceError) -> NoReturn:
+    """Print an error without the command line, which could not be imported, and exit."""
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": error.to_json()}) + "\n")
+    else:
+        sys.stderr.write(f"error: {error.message}\n{error.remedy}\n")
+    sys.exit(error.exit_code)
 
 
 class _Interruption:

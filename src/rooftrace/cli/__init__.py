@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from rooftrace.cli.commands import CommandList
+from rooftrace.cli.commands import CommandList, command_name
 from rooftrace.cli.show import people, print_json, print_line, say
-from rooftrace.core.errors import ConfigError, DataError, ExportError, PredictError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError, DefectError, ExportError, RooftraceError
+from rooftrace.core.failures import DEBUG, explained, is_out_of_memory
 from rooftrace.core.text import is_utf8
 from rooftrace.io.files import NOT_WRITABLE
 
@@ -44,7 +45,11 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; never a traceback for a user's mistake."""
+    """Run the command line; never a traceback for a user's mistake.
+
+    An exception that nothing has translated is reported as a defect. Where the environment variable
+    `ROOFTRACE_DEBUG` is set, it is raised instead.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     for argument in given:
@@ -58,8 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
         code = app(given, prog_name="rooftrace", standalone_mode=False)
-    except RooftraceError as error:
-        _fail(error, as_json=as_json)
     except TyperException as error:
         # A wrong option, a missing argument; without any argument, its text is the help.
         if error.__cause__ is not None and hasattr(error, "message"):
@@ -76,14 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of a pipe went away; what is left to flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except MemoryError:
-        memory = PredictError(
-            "There is not enough memory for this command.",
-            remedy="Close other programs, raise the limit (ulimit -v), or use fewer --workers.",
-        )
-        _fail(memory, as_json=as_json)
-    except OSError as error:
-        _fail(_from_system(error), as_json=as_json)
+    except Exception as error:
+        _fail(_translated(error, command_name(given)), as_json=as_json)
     if code == _STOPPED:
         people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
@@ -101,6 +98,20 @@ def _plain(error: BaseException) -> str | None:
     reason = plain_reason(problem)
     # The errors of choices name the value.
     return reason if problem["type"] == "value_error" else f"{reason}; got {problem['input']!r}"
+
+
+def _translated(error: Exception, name: str) -> RooftraceError:
+    """Return the error that is shown for an exception that has ended a command.
+
+    Raises:
+        Exception: The exception is a defect, and `ROOFTRACE_DEBUG` asks to see it.
+    """
+    if isinstance(error, OSError) and error.errno is not None and not is_out_of_memory(error):
+        return _from_system(error)
+    shown = explained(error, name)
+    if isinstance(shown, DefectError) and os.environ.get(DEBUG):
+        raise error
+    return shown
 
 
 def _from_system(error: OSError) -> RooftraceError:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-__all__ = ["COMMANDS", "PANELS", "CommandList", "import_command", "load_command"]
+__all__ = ["COMMANDS", "PANELS", "CommandList", "command_name", "import_command", "load_command"]
 
 PANELS = {
     "Predict": {
@@ -81,6 +81,11 @@ class CommandList(TyperGroup):
         """Return the name, the command with its options, and the arguments after the name."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
+
+
+def command_name(arguments: Sequence[str]) -> str:
+    """Return the name of the command that the arguments call, such as `rooftrace predict`."""
+    return f"rooftrace {arguments[0]}" if arguments and arguments[0] in COMMANDS else "rooftrace"
 
 
 def import_command(arguments: Sequence[str]) -> None:

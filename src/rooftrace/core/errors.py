@@ -16,7 +16,9 @@ RooftraceError
 ├── TrainError               exit 5   training that could not finish
 ├── ExportError              exit 5   output that could not be written
 ├── BusyError                exit 5   server that is fully occupied; try again later
-└── MissingExtraError        exit 6   optional package that is not installed
+├── OutOfMemoryError         exit 5   memory or address space that was not enough
+├── MissingExtraError        exit 6   package that is not installed, or cannot be loaded
+└── DefectError              exit 1   mistake in rooftrace, found by the last net
 
 A message names the object, what was received and what was expected. The remedy is a separate
 sentence, so that the command line, the REST API and the page can show it by itself.
@@ -36,12 +38,14 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeadlineError",
+    "DefectError",
     "ExportError",
     "GeoreferenceError",
     "GsdMismatch",
     "LabelError",
     "LayoutError",
     "MissingExtraError",
+    "OutOfMemoryError",
     "PredictError",
     "RooftraceError",
     "ServiceError",
@@ -175,8 +179,18 @@ class BusyError(RooftraceError):
         self.retry_after_s = retry_after_s
 
 
+class OutOfMemoryError(RooftraceError):
+    """The memory of the machine, or the address space of the process, is not enough."""
+
+    exit_code = 5
+
+
+class DefectError(RooftraceError):
+    """An exception that nothing in rooftrace expected: a mistake in rooftrace or in a library."""
+
+
 class MissingExtraError(RooftraceError):
-    """A command needs a package that is not installed."""
+    """A command needs a package that is not installed, or that cannot be loaded."""
 
     exit_code = 6
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import chain
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
+from rooftrace.core.failures import address_space_limit
 from rooftrace.core.names import layer_name, unusable_characters
 from rooftrace.core.types import Footprints
 from rooftrace.io.gdal import pyogrio_options
@@ -45,6 +46,7 @@ __all__ = [
     "ShapefileLimits",
     "check_vector_path",
     "fill_rtree",
+    "load_writer_if_limited",
     "preload_geopandas",
     "short_names",
     "write_footprints",
@@ -306,7 +308,22 @@ def preload_geopandas() -> None:
     Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread.
     """
     if "geopandas" not in sys.modules:
-        Thread(target=import_module, args=("geopandas",), name="import").start()
+        Thread(target=_import_geopandas, name="import").start()
+
+
+def _import_geopandas() -> None:
+    # The writer imports it again, and reports why it cannot.
+    with suppress(ImportError, MemoryError):
+        import_module("geopandas")
+
+
+def load_writer_if_limited() -> None:
+    """Import the writer of polygons now if the address space of the process is limited.
+
+    If it cannot be loaded, a run fails here and not after all of its work.
+    """
+    if address_space_limit() is not None:
+        import_module("pyogrio")
 
 
 def _write_chunk(

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.cache import Prefetcher
-from rooftrace.core.errors import PredictError, RooftraceError, ServiceError
+from rooftrace.core.errors import OutOfMemoryError, PredictError, RooftraceError, ServiceError
+from rooftrace.core.failures import is_out_of_memory, out_of_memory
 from rooftrace.core.types import BoolArray, Raster, Window
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.resample import Resampler
@@ -331,9 +332,14 @@ class _SceneReader:
 
     # Methods that run in the thread of the network.
 
-    def failure(self, index: TileIndex, error: Exception) -> PredictError:
+    def failure(self, index: TileIndex, error: Exception) -> PredictError | OutOfMemoryError:
         """Return the error for a tile on which the network failed."""
         window = self.plan.scaling.to_source(self.plan.tiles.tile(index).read, self.plan.shape_yx)
+        if is_out_of_memory(error):
+            return out_of_memory(
+                f"the network on the tile at {window} of {self.plan.source.name} "
+                f"(model {self.plan.spec.name})"
+            )
         reason = error.message if isinstance(error, RooftraceError) else repr(error)
         return PredictError(
             f"{self.plan.source.name}: the network failed on the tile at {window} "

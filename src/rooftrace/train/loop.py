@@ -28,6 +28,7 @@ from torch import nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
+from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import print_plain
 from rooftrace.models.click_net import ClickNet
 from rooftrace.models.clicks import CLICK_BANDS
@@ -87,7 +88,6 @@ __all__ = [
     "FitResult",
     "TrainerResult",
     "fit",
-    "is_out_of_memory",
     "largest_that_fits",
     "prepare_process",
     "run_trainer",
@@ -459,24 +459,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
-
-
-_OUT_OF_MEMORY = (
-    "out of memory",  # CUDA and cuDNN
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "DefaultCPUAllocator",
-    "can't allocate memory",
-)
-"""Parts of messages of PyTorch, for errors that have no class of their own: those of a CPU and of
-libraries."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of PyTorch means that memory was exhausted."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def largest_that_fits(attempt: Callable[[int], None], below: int) -> int:

@@ -26,6 +26,8 @@ EXIT_CODES = {
     "ExportError": 5,
     "TrainError": 5,
     "BusyError": 5,
+    "OutOfMemoryError": 5,
+    "DefectError": 1,
     "MissingExtraError": 6,
 }
 

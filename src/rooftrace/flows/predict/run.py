@@ -32,6 +32,7 @@ from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_sc
 from rooftrace.io.area import select_overview
 from rooftrace.io.files import write_json
 from rooftrace.io.georeferenced import close_source
+from rooftrace.io.vector_write import load_writer_if_limited
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.model_set import ModelSet, Tta
@@ -261,6 +262,8 @@ def predict_inputs(
     """
     scenes, predictor = inputs.scenes, executor.predictor
     inputs.check_results(out, options.outputs)
+    if "polygons" in options.outputs:
+        load_writer_if_limited()
     spec = predictor.bundle.spec
     settings = {
         **asdict(options),

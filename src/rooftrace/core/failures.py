@@ -1,0 +1,166 @@
+"""Failures that rooftrace did not raise itself, as errors of its own.
+
+Every library reports a lack of memory in its own way: as MemoryError, as an ImportError of a shared
+library, or as a RuntimeError with the text of C++. `is_out_of_memory` knows them all, and
+`explained` makes one error of the tree out of any exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from rooftrace.core.errors import (
+    BundleError,
+    DefectError,
+    MissingExtraError,
+    OutOfMemoryError,
+    RooftraceError,
+)
+
+__all__ = [
+    "DEBUG",
+    "address_space_limit",
+    "explained",
+    "is_out_of_memory",
+    "out_of_memory",
+    "require_address_space",
+]
+
+DEBUG = "ROOFTRACE_DEBUG"
+"""Environment variable that, if it is not empty, shows the traceback of a defect."""
+
+_TEXTS = (
+    "alloc_failed",  # cuDNN and cuBLAS
+    "bad allocation",
+    "bad_alloc",  # C++
+    "can't allocate memory",  # PyTorch
+    "can't start new thread",
+    "cannot allocate memory",  # the system, and the loader of shared libraries
+    "defaultcpuallocator",
+    "failed to allocate",  # OpenVINO, ONNX Runtime
+    "failed to map segment",  # the loader of shared libraries
+    "out of memory",  # CUDA, SQLite, GDAL
+    "unable to allocate",  # NumPy
+)
+"""Parts of messages, in lower case, that say that memory was not enough."""
+
+_MIB = 2**20
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if an exception, or one that led to it, says that memory was not enough."""
+    return any(map(_says_so, _chain(error)))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _says_so(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    # Messages of rooftrace quote names of files, which may contain any of the texts.
+    if isinstance(error, RooftraceError):
+        return False
+    text = str(error).lower()
+    return any(part in text for part in _TEXTS)
+
+
+def out_of_memory(doing: str) -> OutOfMemoryError:
+    """Return the error for a lack of memory, with the remedy that fits the limit of the process.
+
+    Args:
+        doing: What needed the memory, such as `rooftrace predict`.
+    """
+    limit = address_space_limit()
+    if limit is None:
+        remedy = "Close other programs, or use a machine with more memory."
+    else:
+        remedy = (
+            f"Raise the limit of address space, which is {limit // _MIB:,} MiB here (ulimit -v "
+            f"{limit // 1024}), or remove it (ulimit -v unlimited)."
+        )
+    return OutOfMemoryError(f"There is not enough memory for {doing}.", remedy=remedy)
+
+
+def address_space_limit() -> int | None:
+    """Return the number of bytes to which `ulimit -v` limits this process; None for no limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def require_address_space(nbytes: int, doing: str) -> None:
+    """Refuse work that would end the process, because native code cannot report a lack of memory.
+
+    Args:
+        nbytes: Bytes of address space that must be free. Where nothing limits it, all is free.
+        doing: See `out_of_memory`.
+
+    Raises:
+        OutOfMemoryError: Less is free.
+    """
+    limit = address_space_limit()
+    if limit is not None and limit - _used_address_space() < nbytes:
+        raise out_of_memory(doing)
+
+
+def _used_address_space() -> int:
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    except OSError:  # a system without /proc
+        return 0
+    import resource
+
+    return int(pages) * resource.getpagesize()
+
+
+def explained(error: Exception, doing: str) -> RooftraceError:
+    """Return the error that is shown for any exception that has ended a command.
+
+    Args:
+        error: The exception. An error of rooftrace is returned unchanged, except where it blames
+            a model or a missing package for a lack of memory.
+        doing: What failed, such as `rooftrace predict`.
+    """
+    blames = isinstance(error, (BundleError, MissingExtraError))
+    if isinstance(error, RooftraceError) and not blames:
+        return error
+    if is_out_of_memory(error):
+        return out_of_memory(doing)
+    if isinstance(error, RooftraceError):
+        return error
+    reason = " ".join(str(error).split())[:300].rstrip(".") or "no reason was given"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("rooftrace"):
+        return MissingExtraError(
+            f"A library that {doing} needs cannot be loaded: {reason}.",
+            remedy="Install rooftrace again in a new environment, then run: rooftrace doctor",
+        )
+    return DefectError(
+        f"This is a defect: {doing} failed {_place(error)} with {type(error).__name__}: {reason}.",
+        remedy=f"Run the command again with {DEBUG}=1 in the environment to see the traceback, "
+        "and report it to the maintainers together with the command.",
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Return the innermost place of rooftrace in the traceback of an exception."""
+    package = Path(__file__).parents[1]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(package):
+            return f"in {frame.name} ({path.relative_to(package.parent)}, line {frame.lineno})"
+    return "outside of rooftrace"
