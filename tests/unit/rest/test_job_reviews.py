@@ -32,7 +32,7 @@ FIGURES = {
 
 @pytest.fixture
 def client(store: JobStore) -> TestClient:
-    """Return a client of jobs that nobody runs, so that each job keeps its state."""
+    """Return a client of jobs that no runner takes, so that each job keeps its state."""
     service = fake_service()
     intake = JobIntake(JobRunner(store), service.predictor, service.limits)
     app = FastAPI()
