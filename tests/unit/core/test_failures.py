@@ -102,6 +102,7 @@ def test_a_defect_names_the_place_and_the_way_to_its_traceback() -> None:
 def test_the_remedy_names_the_limit_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     require_address_space(2**60, "an image")
     monkeypatch.setattr(failures, "address_space_limit", lambda: 3 * 2**30)
+    monkeypatch.setattr(failures, "_used_address_space", lambda: 2**30)
     require_address_space(2**20, "an image")
     with pytest.raises(OutOfMemoryError, match=r"3,072 MiB here \(ulimit -v 3145728\)"):
         require_address_space(3 * 2**30, "an image")
