@@ -138,6 +138,7 @@ class ServiceRaster(Mosaic):
         self.service = service
         self.level = level
         self.requests = TileRequests(service.name, options)
+        self._options = options
         self._first = first
         self._tiles = {(row - first[0], col - first[1]) for row, col in tiles}
         self._rule = nodata
@@ -167,7 +168,7 @@ class ServiceRaster(Mosaic):
         Returns:
             The limits of each machine.
         """
-        self.requests.options = self.requests.options.shared(machines)
+        self.requests.options = self._options.shared(machines)
         return self.requests.options
 
     @property

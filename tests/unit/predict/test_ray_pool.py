@@ -57,6 +57,7 @@ def test_a_machine_on_which_no_worker_can_be_created(tmp_path: Path) -> None:
     events: list[Event] = []
     until = time.monotonic() + 60
     with RayPool(ClusterOptions(workers=2), read_models(None), Sometimes) as pool:
+        assert pool.machines == 1
         while len(events) < 2 and time.monotonic() < until:
             events += pool.wait(0.5)
     (joined,) = (event for event in events if isinstance(event, Joined))

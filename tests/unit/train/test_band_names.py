@@ -13,11 +13,13 @@ pytest.importorskip("torch")
 
 from raster_files import write_geotiff
 from rooftrace.core.config import parse_config
+from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.train import run_train
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.predictor import load
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import TrainingData, open_data
+from rooftrace.train.loop import _as_in_start
 
 SIDE = 64
 RGBN = ("red", "green", "blue", "nir")
@@ -74,16 +76,24 @@ int8 = false
 """
 
 
+def config() -> TrainConfig:
+    return parse_config(tomllib.loads(CONFIG), TrainConfig, source="test")
+
+
 def opened(folder: Path, *kinds: tuple[str, ...], bands: int = 4) -> TrainingData:
     write_set(folder / "data", *kinds, bands=bands)
-    config = parse_config(tomllib.loads(CONFIG), TrainConfig, source="test")
-    return open_data(config, folder)
+    return open_data(config(), folder)
 
 
 def test_names_are_those_of_the_images(tmp_path: Path) -> None:
     infrared = opened(tmp_path, ("NIR", "Red", "Green"), bands=3)
     assert infrared.bands == ("nir", "red", "green")
     assert not any("bands" in note for note in infrared.notes)
+    # The start model of the fine-tuning was trained on other colours.
+    _, notes = _as_in_start(infrared, config(), tiny_bundle().spec)
+    assert "the bands are nir, red, green, but the start model was trained on red, green, blue" in (
+        notes
+    )
 
 
 def test_images_that_differ_leave_the_bands_without_names(tmp_path: Path) -> None:
