@@ -368,6 +368,64 @@ def test_examples_the_card_and_a_narrow_screen(address: str, page: Any) -> None:
     page.wait_for_selector("text=Where it fails")
 
 
+BOXES = """() => [...document.querySelectorAll("#rt-gallery .thumbnail-item")].map((item) => {
+  const box = (it) => it.getBoundingClientRect().toJSON();
+  const caption = item.querySelector(".caption-label");
+  return {
+    item: box(item), picture: box(item.querySelector("img")), caption: box(caption),
+    cut: caption.scrollWidth > caption.clientWidth || caption.scrollHeight > caption.clientHeight,
+  };
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_captions_are_whole(address: str, page: Any, images: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    long = images / "flight_of_the_third_of_march_over_the_northern_quarter_row_12_column_7.png"
+    (images / "flat.png").rename(long)
+    open_page(page, address)
+    drop(page, long, images / "town.tif")
+    page.wait_for_selector("text=2 of 2 images are done")
+    items = page.evaluate(BOXES)
+    assert len(items) == 2
+    gallery = page.locator("#rt-gallery").bounding_box()
+    for one in items:
+        item, picture, caption = one["item"], one["picture"], one["caption"]
+        assert not one["cut"]
+        assert picture["bottom"] <= caption["top"] + 0.5
+        assert item["left"] <= caption["left"] <= caption["right"] <= item["right"]
+        assert caption["bottom"] <= item["bottom"] <= gallery["y"] + gallery["height"]
+    # The table is wider than a phone: it scrolls, and nothing else does.
+    page.locator("#rt-table th button").first.scroll_into_view_if_needed()
+    page.locator("#rt-table td").last.scroll_into_view_if_needed()
+    for part in (".face-name", ".face-theme", ".rt-frame", "#rt-gallery"):
+        box = page.locator(part).bounding_box()
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width, part
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_square_image_stands_on_a_plain_stage(
+    address: str, page: Any, tmp_path: Path, scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    square = np.tile(town(), (1, 8, 5))[:, :1200, :1200]
+    cv2.imwrite(str(tmp_path / "square.png"), np.moveaxis(square, 0, -1))
+    open_page(page, address)
+    drop(page, tmp_path / "square.png")
+    ready(page, 0.5)
+    frame, picture = (page.locator(part).bounding_box() for part in (".rt-frame", ".rt-picture"))
+    assert picture["width"] == pytest.approx(picture["height"], abs=1)
+    # It takes all of the height, in the middle of the width.
+    assert picture["height"] == pytest.approx(frame["height"], abs=1)
+    assert picture["height"] > 400
+    left = picture["x"] - frame["x"]
+    right = frame["x"] + frame["width"] - picture["x"] - picture["width"]
+    assert left == pytest.approx(right, abs=1)
+    beside = pixels(page)[20:-20, 10 : int(left) - 10].reshape(-1, 3)
+    colour = {"light": (0xF7, 0xF5, 0xF3), "dark": (0x36, 0x2E, 0x2A)}[scheme]
+    assert {tuple(pixel) for pixel in beside} == {colour}
+
+
 def test_dark_is_dark(address: str, page: Any) -> None:
     page.emulate_media(color_scheme="dark")
     open_page(page, address)

@@ -81,13 +81,10 @@ def test_without_a_key_none_is_described(client: TestClient) -> None:
 def test_the_page_lists_all_and_loads_nothing(secured: TestClient, api: dict[str, Any]) -> None:
     page = secured.get("/v1/docs")
     assert page.headers["content-type"].startswith("text/html")
-    policy = page.headers["content-security-policy"]
-    # One script is part of the page: the button for light or dark.
-    assert "default-src 'none'" in policy
-    assert "script-src 'sha256-" in policy
+    assert "default-src 'none'" in page.headers["content-security-policy"]
     for path in api["paths"]:
         assert path in page.text
-    assert not re.search(r"<link|<img|src=|url\(", page.text)
+    assert not re.search(r"<script[^>]|<link|<img|src=|url\(", page.text)
     # Those of FastAPI load from elsewhere.
     for other in ("/docs", "/redoc"):
         assert secured.get(other).status_code == 404

@@ -204,14 +204,16 @@ class _Page:
                         threshold=spec.threshold if spec.is_binary else "",
                     ),
                     js_on_load=static_text("drop.js"), elem_id="rt-jobs",
+                    padding=False,
                 )  # fmt: skip
-                self.status = gr.HTML(elem_id="rt-status")
-                self.figures = gr.HTML(elem_id="rt-figures")
+                self.status = gr.HTML(padding=False, elem_id="rt-status")
+                self.figures = gr.HTML(padding=False, elem_id="rt-figures")
                 self.viewer = gr.HTML(
                     None, html_template=static_text("viewer.html"),
                     js_on_load=static_text("viewer.js"), elem_id="rt-viewer",
+                    padding=False,
                 )  # fmt: skip
-                self.foot = gr.HTML(elem_id="rt-foot")
+                self.foot = gr.HTML(padding=False, elem_id="rt-foot")
             with gr.Column(min_width=280, elem_id="rt-settings"):
                 self.threshold = gr.Slider(
                     min(0.01, spec.threshold), max(0.99, spec.threshold), spec.threshold,
@@ -253,7 +255,7 @@ class _Page:
                 again = gr.Button("Trace again", elem_id="rt-again")
         with gr.Column(visible=False) as self.several:
             self.gallery = gr.Gallery(
-                label="Images", columns=8, fit_columns=False, height=168, object_fit="cover",
+                label="Images", show_label=False, columns=8, fit_columns=False, object_fit="cover",
                 allow_preview=False, interactive=False, buttons=[], elem_id="rt-gallery",
             )  # fmt: skip
             self.table = gr.HTML(js_on_load=_PICK, elem_id="rt-table")
@@ -488,9 +490,11 @@ _COLOURS = {
     "line": ("border_color_primary", "block_border_color"),
     "edge": ("input_border_color", "button_secondary_border_color",
              "checkbox_label_border_color", "checkbox_border_color"),
-    "strong": ("link_text_color", "link_text_color_hover", "slider_color",
+    "on-strong": ("button_primary_text_color", "button_primary_text_color_hover"),
+    "strong": ("button_primary_background_fill", "button_primary_background_fill_hover",
+               "button_primary_border_color", "link_text_color", "link_text_color_hover",
                "link_text_color_active", "link_text_color_visited", "border_color_accent",
-               "input_border_color_focus", "loader_color"),
+               "input_border_color_focus", "loader_color", "slider_color"),
 }  # fmt: skip
 """Colours of Gradio's theme by the colours of `face.css`."""
 
