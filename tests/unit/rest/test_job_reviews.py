@@ -33,7 +33,7 @@ FIGURES: dict[str, Any] = {
 
 @pytest.fixture
 def client(store: JobStore) -> TestClient:
-    """Return a client of jobs that nobody runs, so that each job keeps its state."""
+    """Return a client of a server that runs no jobs, so that each job keeps its state."""
     service = fake_service()
     intake = JobIntake(JobRunner(store), service.predictor, service.limits)
     app = FastAPI()
