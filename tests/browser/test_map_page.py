@@ -24,6 +24,7 @@ from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.rest.face import face_router
+from rooftrace.rest.problems import install_problems
 from rooftrace.testing import generate_scene
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ Serve = Callable[[Any], str]
 
 def open_map(page: Page, serve_app: Serve, *folders: Path) -> None:
     app = FastAPI()
+    install_problems(app)
     app.include_router(face_router())
     app.include_router(map_router(FolderCatalogue(folders)))
     page.goto(f"{serve_app(app)}/map")

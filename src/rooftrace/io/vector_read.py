@@ -25,7 +25,7 @@ from rooftrace.core.text import plural
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_write import VECTOR_SUFFIXES
 
-__all__ = ["VectorFile", "VectorLayer", "is_vector_file"]
+__all__ = ["VectorFile", "VectorLayer", "VectorLockedError", "is_vector_file"]
 
 _OSM = (".osm", ".pbf")
 _MORE_SUFFIXES = (".geoparquet", ".geojsonl", ".geojsons", ".kml", ".gml", ".json", *_OSM)
@@ -42,6 +42,10 @@ _POLYGON, _MULTI, _COLLECTION = (
     shapely.GeometryType.MULTIPOLYGON,
     shapely.GeometryType.GEOMETRYCOLLECTION,
 )
+
+
+class VectorLockedError(DataError):
+    """Another program holds the file, so that it cannot be read or written now."""
 
 
 @dataclass(frozen=True)
@@ -363,6 +367,11 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         # Readers raise what they do not document, such as UnboundLocalError for a damaged .prj.
         reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+        if "database is locked" in reason:
+            raise VectorLockedError(
+                f"{path} is held by another program, such as QGIS.",
+                remedy="Close the file there, or end its editing, and try again.",
+            ) from error
         raise DataError(
             f"{path} cannot be read as vector data: {reason}.",
             remedy="Open it with a GIS to check that it is complete.",

@@ -17,19 +17,21 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from rooftrace.core.errors import ExportError
+from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.core.names import upload_name
 from rooftrace.flows.finetune import Verdict
+from rooftrace.io.vector_read import VectorFile, VectorLockedError
+from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
-from rooftrace.rest.upload import UploadLimiter, cannot_store, save_upload
+from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
-from rooftrace.service.jobs.store import STATES, Job, JobState, JobStore
+from rooftrace.service.jobs.store import STATES, Job, JobFile, JobState, JobStore
 from rooftrace.service.jobs.training import TrainingProgress, TrainingStep
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
@@ -53,12 +55,14 @@ _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
 
 _BINARY = "application/octet-stream"
+_TILES = "application/vnd.pmtiles"
 
 _MEDIA_TYPES = {
     ".tif": "image/tiff",
     ".png": "image/png",
     ".gpkg": "application/geopackage+sqlite3",
     ".geojson": "application/geo+json",
+    ".pmtiles": _TILES,
     ".json": "application/json",
     ".html": "text/html",
 }
@@ -275,16 +279,54 @@ class JobResults(ApiModel):
 
     files: list[JobResultFile]
     archive: Annotated[str, Field(description="Address of a zip of all files")]
+    tiles: Annotated[
+        str | None,
+        Field(description="Address of the buildings as PMTiles; null if the job has none"),
+    ]
 
     @classmethod
     def of(cls, job: Job, root: str) -> Self:
         """Return the results of a job; arguments as for `JobOut.of`."""
-        here = f"{root}/v1/jobs/{job.id}/results"
+        own = f"{root}/v1/jobs/{job.id}"
+        here = f"{own}/results"
+        tiles = None if polygons_of(job) is None else f"{own}/buildings.pmtiles"
         files: list[dict[str, Any]] = [
             {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
             for file in job.files
         ]
-        return cls.model_validate({"files": files, "archive": f"{here}.zip"})
+        return cls.model_validate({"files": files, "archive": f"{here}.zip", "tiles": tiles})
+
+
+def polygons_of(job: Job) -> JobFile | None:
+    """Return the file with the polygons of a job that lie on the map; None if it has none."""
+    if not (job.figures or {}).get("buildings"):
+        return None
+    endings = ("_buildings.gpkg", "_polygons.gpkg")
+    return next((file for file in job.files if file.name.endswith(endings)), None)
+
+
+def write_tiles(source: Path, path: Path) -> None:
+    """Write the polygons of a file as PMTiles, see `write_polygons`.
+
+    Raises:
+        ProblemError: The polygons cannot be read, or have no place on the map.
+        HTTPException: The server cannot write the file.
+    """
+    file = VectorFile(source)
+    try:
+        layer = file.read(file.fields, typed=True)
+    except VectorLockedError as error:
+        raise ProblemError(
+            "file-locked", "The polygons of the job are held by another program."
+        ) from error
+    except DataError as error:
+        raise ProblemError(
+            "data-error", "The polygons of the job cannot be read.", remedy="Start it again."
+        ) from error
+    try:
+        write_polygons(path, layer.geometry, layer.values, layer.crs)
+    except ExportError as error:
+        raise not_written(error, "tiles") from error
 
 
 def _progress(job: Job) -> dict[str, Any]:
@@ -478,6 +520,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     runner, store = intake.runner, intake.runner.store
     router = APIRouter(prefix="/v1", tags=["jobs"])
     events = JobEvents(store)
+    making_tiles = threading.Lock()
 
     def find_job(job_id: str) -> Job:
         job = store.get(job_id)
@@ -647,16 +690,45 @@ def jobs_router(intake: JobIntake) -> APIRouter:
     )
     def archive(job: DoneJob) -> StreamingResponse:
         """Return a zip that is built while it is sent. It has the review, if there is one."""
-        name = f"{PurePosixPath(job.name).stem}_results.zip"
-        quoted = quote(name, safe="")
-        # A name that needs quotation is for browsers; curl reads the other one.
-        plain = name if quoted == name else f"{job.id}.zip"
-        disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}"
+        folder = store.folder_of(job.id)
+        if not all(path_of(folder, file.name).is_file() for file in job.files):
+            raise ProblemError(
+                "not-found", f"The files of the job {job.id} are not there any more.",
+                remedy="Start the job again.",
+            )  # fmt: skip
         return StreamingResponse(
-            zipped(store.folder_of(job.id), job.files),
+            zipped(folder, job.files),
             media_type="application/zip",
-            headers={"Content-Disposition": disposition},
+            headers={"Content-Disposition": _attachment(job, "results.zip")},
         )
+
+    @router.get(
+        "/jobs/{job_id}/buildings.pmtiles",
+        summary="Download the buildings of a job as vector tiles",
+        operation_id="job_tiles",
+        response_class=FileResponse,
+        responses=_binary("PMTiles with the attributes of the polygons", _TILES)
+        | {206: {"description": "The range that the header Range asks for"}}
+        | problem_responses("not-found", "conflict", "data-error", "unfit-format", "file-locked"),
+    )
+    def tiles(job: DoneJob) -> FileResponse:
+        """Return PMTiles, which are made at the first request. A web map can read ranges of them.
+
+        They have the predicted buildings; the export of a review has those that were accepted.
+        """
+        polygons = polygons_of(job)
+        if polygons is None:
+            raise ProblemError(
+                "not-found", f"The job {job.id} has no buildings that lie on the map.",
+                remedy=f"See /v1/jobs/{job.id}/results.",
+            )  # fmt: skip
+        folder = store.folder_of(job.id)
+        path = folder / "buildings.pmtiles"
+        with making_tiles:
+            if not path.is_file():
+                write_tiles(path_of(folder, polygons.name), path)
+        headers = {"Content-Disposition": _attachment(job, "buildings.pmtiles")}
+        return FileResponse(path, media_type=_TILES, headers=headers)
 
     @router.get(
         "/jobs/{job_id}/results/{name}",
@@ -688,6 +760,15 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         return FileResponse(path, media_type=media_type_of(path.name), filename=known)
 
     return router
+
+
+def _attachment(job: Job, ending: str) -> str:
+    """Return the header Content-Disposition of a download, named after the scene."""
+    name = f"{PurePosixPath(job.name).stem}_{ending}"
+    quoted = quote(name, safe="")
+    # A name that needs quotation is for browsers; curl reads the other one.
+    plain = name if quoted == name else f"{job.id}{PurePosixPath(ending).suffix}"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quoted}"
 
 
 def media_type_of(name: str) -> str:

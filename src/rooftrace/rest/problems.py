@@ -24,13 +24,13 @@ from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.io.html import render_page
+from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.face import page_header, page_script, script_source
 from rooftrace.service.jobs.store import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
     ReviewConflictError,
     ReviewFileError,
-    ReviewLockedError,
 )
 
 __all__ = [
@@ -149,6 +149,10 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         422, "The review cannot be used",
         "The GeoPackage of the review is damaged, or belongs to other polygons.",
         "Restore a copy of it, or rename it to begin a new review.", ReviewFileError),
+    "unfit-format": ProblemKind(
+        422, "The format cannot hold the buildings",
+        "Vector tiles need at least one building, and a place on the map of the world.",
+        "Ask for a GeoPackage or GeoJSON."),
     "gsd-mismatch": ProblemKind(
         422, "Too fine or too coarse for the model",
         "The image is more than four times as coarse as the model's training images, or its "
@@ -156,8 +160,9 @@ PROBLEMS: Mapping[str, ProblemKind] = {
         "Send gsd if the file is wrong; otherwise use finer imagery.", errors.GsdMismatch),
     "file-locked": ProblemKind(
         423, "Another program holds the file",
-        "Another program, such as QGIS, is writing to the file of the review. Nothing was saved.",
-        "Close the file there, or end its editing, and try again.", ReviewLockedError),
+        "Another program, such as QGIS, is writing to the file of the review or of its polygons. "
+        "Nothing was saved.",
+        "Close the file there, or end its editing, and try again.", VectorLockedError),
     "busy": ProblemKind(
         429, "Too many requests are waiting",
         "The server keeps a short queue and refuses further requests. No work was started.",

@@ -340,19 +340,36 @@ def _empty() -> DataError:
     return DataError("The upload is empty.", remedy="Send the bytes of an image.")
 
 
-def cannot_store(error: OSError | ExportError) -> HTTPException:
-    """Return the error of an image that the server cannot write, and log the reason."""
+def not_written(error: ExportError, what: str) -> ProblemError | HTTPException:
+    """Return the error of a vector file that was asked for and cannot be written.
+
+    Args:
+        error: Error of `write_polygons`.
+        what: See `cannot_store`.
+    """
+    if isinstance(error.__cause__, OSError):
+        return cannot_store(error, what)
+    return ProblemError("unfit-format", error.message, remedy=error.remedy)
+
+
+def cannot_store(error: OSError | ExportError, what: str = "image") -> HTTPException:
+    """Return the error of a file that the server cannot write, and log the reason.
+
+    Args:
+        error: Error of the system, or the error that it caused.
+        what: Name of the file for clients.
+    """
     cause = error if isinstance(error, OSError) else error.__cause__
     if isinstance(cause, OSError) and cause.errno in DISK_FULL:
-        return disk_full()
+        return disk_full(what)
     # The reason names a folder of the server, which is not for clients.
-    _LOG.error("an upload cannot be stored: %s", error)
-    return HTTPException(507, "The server cannot store the image; its log has the reason.")
+    _LOG.error("the %s cannot be stored: %s", what, error)
+    return HTTPException(507, f"The server cannot store the {what}; its log has the reason.")
 
 
-def disk_full() -> HTTPException:
-    """Return the error of an image that does not fit on the disk."""
-    return HTTPException(507, "The server has no room for the image.")
+def disk_full(what: str = "image") -> HTTPException:
+    """Return the error of a file that does not fit on the disk."""
+    return HTTPException(507, f"The server has no room for the {what}.")
 
 
 def _scene_too_large(max_bytes: int) -> TooLargeError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 import shapely.affinity
@@ -21,6 +22,7 @@ from pyproj import CRS
 
 from rooftrace.app.map.results import FolderCatalogue
 from rooftrace.app.map.review import review_router
+from rooftrace.app.map.router import map_router
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.flows.compare.run import CompareOptions, run_compare
 from rooftrace.io.masks import mask_sink
@@ -234,6 +236,30 @@ def outline_of(client: TestClient, number: int) -> dict[str, Any]:
     return found
 
 
+def test_polygons_that_another_program_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQLITE_BUSY_TIMEOUT", "50")
+    app = FastAPI()
+    install_problems(app)
+    catalogue = FolderCatalogue([folder])
+    app.include_router(review_router(catalogue))
+    app.include_router(map_router(catalogue))
+    client = TestClient(app)
+    other = sqlite3.connect(folder / "town_buildings.gpkg", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    addresses = (TOWN, "/map/folders/out/images/town")
+    for address in addresses:
+        problem = client.get(address).json()
+        assert problem["type"] == "/problems/file-locked"
+        assert problem["detail"] == (
+            "town_buildings.gpkg is held by another program, such as QGIS."
+        )
+    other.close()
+    # Nothing of it is kept.
+    for address in addresses:
+        assert client.get(address).status_code == 200
+    assert client.get(addresses[1]).json()["buildings"]["count"] == 4
+
+
 def test_one_corner_is_moved(client: TestClient) -> None:
     outline = outline_of(client, 1)
     ring = [list(xy) for xy in outline["coordinates"][0]]
@@ -312,6 +338,22 @@ def test_a_flat_scene(tmp_path: Path) -> None:
     assert answer["buildings"][0]["status"] == "accepted"
     data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
     assert shapely.geometry.shape(data["features"][0]["geometry"]).bounds == (5, 20, 13, 30)
+    refused = client.get(f"{TOWN}/export", params={"format": "pmtiles"})
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "/problems/unfit-format"
+    assert "town_reviewed.pmtiles: " in refused.json()["detail"]
+
+
+def test_an_export_as_vector_tiles(client: TestClient, tmp_path: Path) -> None:
+    decide(client, "accept", (1, 0))
+    answer = client.get(f"{TOWN}/export", params={"format": "pmtiles", "open": "include"})
+    assert answer.headers["content-type"] == "application/vnd.pmtiles"
+    path = tmp_path / "town_reviewed.pmtiles"
+    path.write_bytes(answer.content)
+    found = pyogrio.read_dataframe(path)
+    assert dict(zip(found["id"], found["review"])) == {
+        1: "accepted", 2: "open", 3: "open", 4: "open",
+    }  # fmt: skip
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:

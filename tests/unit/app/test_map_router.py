@@ -36,6 +36,7 @@ from rooftrace.density import files as density_files
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.io.web_mercator import unit_position
+from rooftrace.rest.problems import install_problems
 from rooftrace.testing import generate_scene
 
 GRID = GeoGrid((128, 128), Affine(0.5, 0, 524_000, 0, -0.5, 9_318_000), CRS(32736))
@@ -77,6 +78,7 @@ def folder(tmp_path: Path) -> Path:
 
 def client_of(*folders: Path) -> TestClient:
     app = FastAPI()
+    install_problems(app)
     app.include_router(map_router(FolderCatalogue(folders)))
     return TestClient(app)
 
@@ -336,7 +338,30 @@ def test_what_is_no_question(address: str, client: TestClient) -> None:
 def test_the_sentence_of_an_error(client: TestClient) -> None:
     answer = client.get("/map/folders/other")
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["detail"].startswith("There is no such results folder")
+    problem = answer.json()
+    assert problem["type"] == "/problems/not-found"
+    assert problem["detail"].startswith("There is no such results folder")
+    assert problem["remedy"].startswith("See /map/folders for the folders.")
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("/map/folders/other", "The results of a job are removed with the job."),
+        ("/map/folders/out/images/other", "See /map/folders/out for its images"),
+        (f"{TOWN}/buildings/99", "open the map anew"),
+        (f"{TOWN}/image/2/4/0", "See the TileJSON"),
+        (f"{TOWN}/old/tiles.json", "See the member tiles"),
+    ],
+)
+def test_a_browser_gets_a_page_with_the_remedy(
+    address: str, remedy: str, client: TestClient
+) -> None:
+    answer = client.get(address, headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert remedy in answer.text
+    assert client.get(address).json()["type"] == "/problems/not-found"
 
 
 def test_an_image_that_is_gone(folder: Path, client: TestClient) -> None:

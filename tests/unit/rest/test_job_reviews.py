@@ -6,6 +6,7 @@ import io
 import sqlite3
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from rooftrace.service.jobs.store import Job, JobFile, JobStore
 from rooftrace.service.review import store as review_module
 from rooftrace.service.review.store import Edit, PredictedLayer, ReviewStore
 
-FIGURES = {
+FIGURES: dict[str, Any] = {
     "buildings": 2, "pixels": 64, "built_up_share": 0.1, "seconds": 1.0, "mpx_per_s": 1.0,
     "classes": [], "notes": [],
 }  # fmt: skip
@@ -32,7 +33,7 @@ FIGURES = {
 
 @pytest.fixture
 def client(store: JobStore) -> TestClient:
-    """Return a client of jobs that no runner takes, so that each job keeps its state."""
+    """Return a client of a server that runs no jobs, so that each job keeps its state."""
     service = fake_service()
     intake = JobIntake(JobRunner(store), service.predictor, service.limits)
     app = FastAPI()

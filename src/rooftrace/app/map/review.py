@@ -24,13 +24,15 @@ from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
 from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, read_results
 from rooftrace.app.map.scene import MapScene
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import ExportError, RooftraceError
+from rooftrace.core.errors import DataError, ExportError, RooftraceError
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.description import binary_schema, problem_responses
+from rooftrace.rest.jobs import media_type_of
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
+from rooftrace.rest.upload import not_written
 from rooftrace.service.review.edits import OutlineRules, merged, split
 from rooftrace.service.review.store import (
     PROPOSED,
@@ -208,7 +210,12 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         scene = scenes.get((path, image))
         comparison = _comparison(files.polygons)
         if scene is None or scene.stamp != (files.stamp, comparison):
-            scene = _ReviewScene(files, results.run, comparison)
+            try:
+                scene = _ReviewScene(files, results.run, comparison)
+            except DataError as error:
+                # Reviewers need not know where the files of the server lie.
+                message = error.message.replace(f"{path}/", "")
+                raise type(error)(message, remedy=error.remedy) from error
             scenes.put((path, image), scene)
         return scene
 
@@ -325,15 +332,22 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
                         "schema": binary_schema("application/geopackage+sqlite3")
                     },
                     "application/geo+json": {"schema": binary_schema("application/geo+json")},
+                    "application/vnd.pmtiles": {
+                        "schema": binary_schema("application/vnd.pmtiles")
+                    },
                 },
             },
             **problems,
+            **problem_responses("unfit-format"),
         },
     )  # fmt: skip
     def export(
         folder: Folder,
         image: Image,
-        format: Literal["gpkg", "geojson"] = "gpkg",  # noqa: A002
+        format: Annotated[  # noqa: A002
+            Literal["gpkg", "geojson", "pmtiles"],
+            Query(description="pmtiles are vector tiles for a map on any web server"),
+        ] = "gpkg",
         open: Annotated[  # noqa: A002
             OpenBuildings,
             Query(
@@ -344,12 +358,11 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     ) -> Response:
         """Return accepted, changed and added buildings as a file."""
         scene = opened(folder, image)
-        kind = "geo+json" if format == "geojson" else "geopackage+sqlite3"
         name = f"{scene.files.name}_reviewed.{format}"
         quoted = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_"
                          for c in name)  # fmt: skip
         return Response(
-            scene.exported(name, open), media_type=f"application/{kind}",
+            scene.exported(name, open), media_type=media_type_of(name),
             headers={"Content-Disposition": f'attachment; filename="{quoted}"'},
         )  # fmt: skip
 
@@ -532,6 +545,10 @@ class _ReviewScene:
         Args:
             name: Name of the file; its suffix selects the format.
             of_open: Treatment of the buildings without a decision.
+
+        Raises:
+            ProblemError: The format cannot hold the buildings.
+            HTTPException: The server cannot write the file.
         """
         touched = {one.id: one for one in self.store.touched()[0]}
         kept = [
@@ -559,7 +576,10 @@ class _ReviewScene:
             columns["scene"] = _texts(None for _ in kept)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            write_polygons(path, geometry, columns, self.layer.crs)
+            try:
+                write_polygons(path, geometry, columns, self.layer.crs)
+            except ExportError as error:
+                raise not_written(error, "export") from error
             return path.read_bytes()
 
     def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:

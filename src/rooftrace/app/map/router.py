@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,9 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 
 from rooftrace.app.map.basemap import Basemap
 from rooftrace.app.map.comparison import ComparisonScene
@@ -37,6 +36,7 @@ from rooftrace.models.bundle import default_bundle, read_bundle
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import server_url
+from rooftrace.rest.problems import ProblemError
 
 __all__ = ["map_router"]
 
@@ -53,10 +53,6 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'self'"
 )
-_NO_FOLDER = "There is no such results folder: it is not among those that this server shows."
-_NO_IMAGE = "There is no such image in this folder."
-_NO_TILE = "There is no such tile."
-
 _SCENES = 4
 _FOLDERS = 16
 _TILE_BYTES = 64 * 2**20
@@ -75,28 +71,10 @@ def _filter(
 Filter = Annotated[BuildingFilter, Depends(_filter)]
 
 
-class _ProblemRoute(APIRoute):
-    """A route that answers our errors as sentences with their remedy."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except RooftraceError as error:
-                detail = error.message
-            except HTTPException as error:
-                if error.status_code != 404:
-                    raise
-                return _problem(404, "Not found", str(error.detail))
-            return _problem(422, "It cannot be shown", detail)
-
-        return answer
-
-
 def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> APIRouter:
     """Return the routes of the map of some results folders, under `/map`.
+
+    The app needs `install_problems`: errors are answered as problems.
 
     Args:
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
@@ -104,7 +82,7 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         basemap: Tiles under the scenes; None for none.
     """
     store = _Store(catalogue)
-    router = APIRouter(prefix="/map", route_class=_ProblemRoute, include_in_schema=False)
+    router = APIRouter(prefix="/map", include_in_schema=False)
     _add_page(router, basemap)
     _add_folders(router, store)
     _add_scene(router, store)
@@ -134,7 +112,7 @@ def _add_page(router: APIRouter, basemap: Basemap | None) -> None:
     def static(request: Request, name: str) -> Response:
         found = _assets().get(name)
         if found is None:
-            raise HTTPException(404, "There is no such file.")
+            raise ProblemError("not-found", "The page has no such file.")
         kind = _KINDS.get(PurePosixPath(name).suffix, "text/plain")
         return file_response(request, found.read_bytes(), kind)
 
@@ -148,7 +126,7 @@ def _add_folders(router: APIRouter, store: _Store) -> None:
     def folder(id: str) -> dict[str, Any]:  # noqa: A002
         results = store.folder(id)
         if results is None:
-            raise HTTPException(404, _NO_FOLDER)
+            raise _no_folder()
         model = store.model(results)
         recorded = results.run.get("bundle") or {}
         return {
@@ -188,7 +166,10 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
         attribution = "" if model is None else model.attribution
         document = tilejson(scene.describe(), layer, address, attribution)
         if document is None:
-            raise HTTPException(404, f"The image has no layer {layer}.")
+            raise ProblemError(
+                "not-found", f"The image {name} has no tiles of the layer {layer}.",
+                remedy=f"See the member tiles of /map/folders/{id}/images/{quote(name, safe='')}.",
+            )  # fmt: skip
         return JSONResponse(document, headers={"Cache-Control": "no-cache"})
 
     @router.get("/folders/{id}/images/{name}/count")
@@ -208,7 +189,10 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
         vectors = _scene(store, id, name).vectors
         found = None if vectors is None else vectors.outlines.attributes(row)
         if found is None:
-            raise HTTPException(404, "There is no such building.")
+            raise ProblemError(
+                "not-found", f"The image {name} has no building in row {row}.",
+                remedy="The image may have been predicted again: open the map anew.",
+            )  # fmt: skip
         return found
 
 
@@ -229,7 +213,10 @@ def _add_tiles(router: APIRouter, store: _Store) -> None:
     ) -> Response:
         which = TileName(zoom, row, col)
         if not which.exists or zoom > DEEPEST_TILE_ZOOM:
-            raise HTTPException(404, _NO_TILE)
+            raise ProblemError(
+                "not-found", f"There is no tile {zoom}/{col}/{row}.",
+                remedy="See the TileJSON of the layer for the zooms that have tiles.",
+            )  # fmt: skip
         scene = _scene(store, id, name)
         used = chosen if layer == "cells" else None
         key = (id, name, scene.stamp, layer, which, used)
@@ -278,16 +265,20 @@ def _address(request: Request, id: str, name: str, layer: TileLayer) -> str:  # 
 def _scene(store: _Store, id: str, name: str, *, anew: bool = False) -> MapScene:  # noqa: A002
     scene = store.scene(id, name, anew=anew)
     if scene is None:
-        known = store.catalogue.folder(id) is not None
-        raise HTTPException(404, _NO_IMAGE if known else _NO_FOLDER)
+        if store.catalogue.folder(id) is None:
+            raise _no_folder()
+        raise ProblemError(
+            "not-found", "There is no such image in this folder.",
+            remedy=f"See /map/folders/{id} for its images; the image may have been removed.",
+        )  # fmt: skip
     return scene
 
 
-def _problem(status: int, title: str, detail: str) -> Response:
-    return JSONResponse(
-        {"title": title, "status": status, "detail": detail},
-        status,
-        media_type="application/problem+json",
+def _no_folder() -> ProblemError:
+    return ProblemError(
+        "not-found",
+        "There is no such results folder: it is not among those that this server shows.",
+        remedy="See /map/folders for the folders. The results of a job are removed with the job.",
     )
 
 

@@ -36,6 +36,7 @@ from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.remote import is_url
 from rooftrace.io.sources import ArraySource
+from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
 from rooftrace.vector.compare import STATUSES
 
@@ -218,6 +219,10 @@ class MapScene:
         try:
             statuses = STATUSES if self.files.is_comparison else ()
             return VectorTiles(read_outlines(self.files.polygons, self.place, statuses))
+        except VectorLockedError as error:
+            # Unlike a note, an error is not kept: the next request reads the file again.
+            message = self._without_folders(error.message)
+            raise VectorLockedError(message, remedy=error.remedy) from error
         except RooftraceError as error:
             self._note(error)
             return None

@@ -30,6 +30,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import DataError, RooftraceError
 from rooftrace.io.files import export_error
+from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import LayerChunk, LayerSettings, write_layer
 
 __all__ = [
@@ -93,7 +94,7 @@ class ReviewFileError(DataError):
     """The file of a review is damaged, or belongs to other polygons."""
 
 
-class ReviewLockedError(RooftraceError):
+class ReviewLockedError(VectorLockedError):
     """Another program holds the file of the review."""
 
 

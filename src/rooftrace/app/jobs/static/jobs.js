@@ -141,6 +141,8 @@ function show(job) {
   part(".map").hidden = part(".review").hidden = training || job.state !== "done";
   part(".map").href = new URL(`map#job-${job.id}`, document.baseURI).href;
   part(".review").href = new URL(`map#job-${job.id}//review`, document.baseURI).href;
+  part(".tiles").hidden = part(".map").hidden || !job.figures.buildings;
+  part(".tiles").href = `${ROOT}/${job.id}/buildings.pmtiles`;
   part(".archive").href = `${ROOT}/${job.id}/results.zip`;
   part(".cancel").hidden = ended;
   if (!training || job.state !== "done") part(".remove").hidden = !ended;

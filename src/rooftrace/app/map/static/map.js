@@ -281,7 +281,7 @@ function bindMap() {
 async function explain({ name, body }) {
   if (name === "AbortError") return;
   const problem = await body?.text().then(JSON.parse).catch(() => null);
-  say(problem?.detail ?? "A part of the map could not be loaded.");
+  say([problem?.detail ?? "A part of the map could not be loaded.", problem?.remedy].filter(Boolean).join(" "));
 }
 
 // Distant views show squares; the description of a building no longer applies.

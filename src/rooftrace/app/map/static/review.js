@@ -120,7 +120,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (!building) fitTo({ type: "Polygon", coordinates: [mode.points] });
     const other = building && building.revision !== draft.revision;
     warn(other ? `${building.reviewer} has changed this building since you drew. Your drawing was not saved: look before you save it, or cancel it.`
-      : "Your drawing was not saved: continue it, save it, or cancel it.");
+      : "Your drawing was not saved: continue, save it, or cancel it.");
     return true;
   }
 
