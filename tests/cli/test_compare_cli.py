@@ -282,6 +282,20 @@ def test_new_buildings_are_written_for_josm(tmp_path: Path) -> None:
     np.testing.assert_allclose(sorted(areas), [100, 100, 100, 100, 800], rtol=5e-3)
 
 
+def test_buildings_for_josm_do_not_overlap_and_have_no_specks(tmp_path: Path) -> None:
+    large = box(0, 0, 20, 10) - box(5, 5, 5.5, 5.5) - box(10, 2, 14, 6)
+    polygons = [large, box(17, 3, 24, 7), box(16, 8, 21, 16)]
+    new = write(tmp_path / "new.gpkg", [affinity.translate(one, EAST, NORTH) for one in polygons])
+    old = write(tmp_path / "old.gpkg", [box(EAST + 21, NORTH, EAST + 24, NORTH + 2)])
+    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
+    assert answer["osm"] == 3
+    made = VectorFile(tmp_path / "out" / "new.osm").read()
+    metres = gpd.GeoSeries(made.geometry, crs=made.crs).to_crs(UTM).to_numpy()
+    areas = sorted(shapely.area(metres))
+    np.testing.assert_allclose(areas, [28 - 12, 40 - 8, 200 - 16], rtol=5e-3)
+    assert shapely.area(shapely.union_all(metres)) == pytest.approx(sum(areas), abs=0.01)
+
+
 def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:
     osmium = pytest.importorskip("osmium")
     new = write(tmp_path / "new.gpkg", osm_truth())
