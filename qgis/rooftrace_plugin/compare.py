@@ -1,4 +1,4 @@
-"""`rooftrace compare`: the differences of two layers of buildings."""
+"""`rooftrace compare`: the differences of two layers of buildings, or of two images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from qgis.core import (
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterFile,
     QgsProcessingParameterRasterLayer,
 )
 
-from .inputs import image_of, vector_file
+from .command import RooftraceProblem
+from .inputs import EXPORT, image_of, vector_file
 from .run import LoadStyle, RooftraceAlgorithm
 
 __all__ = ["CompareAlgorithm"]
@@ -28,24 +30,44 @@ class CompareAlgorithm(RooftraceAlgorithm):
     """`rooftrace compare`."""
 
     NAME = "compare"
-    TITLE = "Compare two layers of buildings"
+    TITLE = "Compare two layers of buildings, or two images"
     PURPOSE = (
         "Finds which buildings are new, gone, changed, moved, split or merged between an old and a "
-        "new layer, such as a map and a prediction. The layers may have different coordinate "
-        "systems."
+        "new layer, such as a map and a prediction, or between images of two dates. Give two "
+        "layers, or two images. They may have different coordinate systems."
     )
     TAGS = ("change detection", "conflation", "difference", "update", "openstreetmap")
 
     def initAlgorithm(self, configuration: Any = None) -> None:
         polygons = [QgsProcessing.TypeVectorPolygon]
         self.add(
-            QgsProcessingParameterFeatureSource("NEW", "New buildings", polygons),
+            QgsProcessingParameterFeatureSource("NEW", "New buildings", polygons, None, True),
             "Layer of polygons, such as the result of a prediction.",
         )
         self.add(
-            QgsProcessingParameterFeatureSource("OLD", "Old buildings", polygons),
+            QgsProcessingParameterFeatureSource("OLD", "Old buildings", polygons, None, True),
             "Layer of polygons, such as the buildings of a map.",
         )
+        for name, label in (("NEW_IMAGE", "Image of the new date"),
+                            ("OLD_IMAGE", "Image of the old date")):  # fmt: skip
+            self.add(
+                QgsProcessingParameterRasterLayer(name, label, optional=True),
+                "In place of the buildings: both images are predicted with one model, and a change "
+                "counts only where the probabilities of both dates are sure of it.",
+            )
+        self.add(
+            QgsProcessingParameterFile(
+                "MODEL", "Model of the images", optional=True,
+                fileFilter="Models (*.rooftrace);;All files (*)",
+            ),
+            "Path of a .rooftrace file. Empty, or default: the model that comes with rooftrace.",
+            "-m",
+        )  # fmt: skip
+        self.add_number(
+            "THRESHOLD", "--threshold", "Threshold of the images",
+            "Minimum probability of a pixel of a building. Empty: the threshold of the model.",
+            0.0, 1.0,
+        )  # fmt: skip
         self.add(
             QgsProcessingParameterRasterLayer("IMAGERY", "Image of the new layer", optional=True),
             "A building is gone only where this image has valid pixels; elsewhere it is outside. "
@@ -75,10 +97,27 @@ class CompareAlgorithm(RooftraceAlgorithm):
         self.addOutput(QgsProcessingOutputHtml("REPORT", "Report"))
 
     def arguments(self, parameters: Any, context: Any, feedback: Any) -> list[str]:
-        new, old = (
-            vector_file(self, parameters, name, context, feedback) for name in ("NEW", "OLD")
-        )
-        found = ["compare", str(new), str(old), "-o", str(self.out)]
+        given = [
+            name for name in ("NEW", "OLD", "NEW_IMAGE", "OLD_IMAGE")
+            if parameters.get(name) not in (None, "")
+        ]  # fmt: skip
+        found = ["compare"]
+        if given == ["NEW", "OLD"]:
+            model = self.parameterAsString(parameters, "MODEL", context)
+            if model:
+                raise RooftraceProblem("“Model of the images” has no meaning for two layers.")
+            files = (vector_file(self, parameters, name, context, feedback) for name in given)
+            found += map(str, files)
+        elif given == ["NEW_IMAGE", "OLD_IMAGE"]:
+            found += [self.date(parameters, name, context) for name in given]
+            found += ["-m", self.parameterAsString(parameters, "MODEL", context) or "default"]
+        else:
+            labels = [f"“{self.parameterDefinition(name).description()}”" for name in given]
+            raise RooftraceProblem(
+                f"{', '.join(labels) or 'Nothing'} was given. Give either “New buildings” and “Old "
+                "buildings”, or “Image of the new date” and “Image of the old date”."
+            )
+        found += ["-o", str(self.out)]
         imagery = self.parameterAsRasterLayer(parameters, "IMAGERY", context)
         if imagery is not None:
             found += ["--imagery", image_of(imagery)]
@@ -87,6 +126,20 @@ class CompareAlgorithm(RooftraceAlgorithm):
         keep = _KEEP_VALUES[self.parameterAsEnum(parameters, "KEEP", context)]
         found += ["--keep", keep] if keep else []
         return found
+
+    def date(self, parameters: Any, name: str, context: Any) -> str:
+        """Return the path of the image of a date.
+
+        Raises:
+            RooftraceProblem: It is no image that the command can read as a whole.
+        """
+        layer = self.parameterAsRasterLayer(parameters, name, context)
+        if layer is not None and layer.isValid() and layer.providerType() != "gdal":
+            raise RooftraceProblem(
+                f"The layer {layer.name()} comes from a web service or database, not from an image "
+                f"file. {EXPORT}"
+            )
+        return image_of(layer)
 
     def results(self, answer: dict[str, Any], context: Any, feedback: Any) -> dict[str, Any]:
         for status, row in answer["statuses"].items():

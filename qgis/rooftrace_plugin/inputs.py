@@ -21,10 +21,11 @@ from qgis.core import (
 
 from .command import RooftraceProblem
 
-__all__ = ["area_file", "image_of", "vector_file", "y_upwards"]
+__all__ = ["EXPORT", "area_file", "image_of", "vector_file", "y_upwards"]
 
 _FORMATS = ["gpkg", "geojson", "json", "shp", "fgb", "parquet", "kml", "gml"]
-_EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new layer."
+EXPORT = "Export it as a GeoTIFF (Layer > Save As…, raw data) and use the new layer."
+"""Remedy for a layer that is not an image file."""
 
 
 def image_of(layer: QgsRasterLayer | None, *, has_area: bool = True) -> str:
@@ -47,7 +48,7 @@ def image_of(layer: QgsRasterLayer | None, *, has_area: bool = True) -> str:
             return str(source)
         raise RooftraceProblem(
             f"The layer {name} is {source}, which is not a file of its own (a part of a database, "
-            f"of an archive, or in memory). {_EXPORT}"
+            f"of an archive, or in memory). {EXPORT}"
         )
     if provider == "wms":
         uri = QgsDataSourceUri()
@@ -63,7 +64,7 @@ def image_of(layer: QgsRasterLayer | None, *, has_area: bool = True) -> str:
             )
     raise RooftraceProblem(
         f"The layer {name} comes from a web service or database ({provider}), not from an image "
-        f"file. {_EXPORT}"
+        f"file. {EXPORT}"
     )
 
 

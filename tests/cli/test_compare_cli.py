@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -282,6 +285,20 @@ def test_new_buildings_are_written_for_josm(tmp_path: Path) -> None:
     np.testing.assert_allclose(sorted(areas), [100, 100, 100, 100, 800], rtol=5e-3)
 
 
+def test_buildings_for_josm_do_not_overlap_and_have_no_specks(tmp_path: Path) -> None:
+    large = box(0, 0, 20, 10) - box(5, 5, 5.5, 5.5) - box(10, 2, 14, 6)
+    polygons = [large, box(17, 3, 24, 7), box(16, 8, 21, 16)]
+    new = write(tmp_path / "new.gpkg", [affinity.translate(one, EAST, NORTH) for one in polygons])
+    old = write(tmp_path / "old.gpkg", [box(EAST + 21, NORTH, EAST + 24, NORTH + 2)])
+    _, answer = call("compare", new, old, "-o", tmp_path / "out", "--to", "osm")
+    assert answer["osm"] == 3
+    made = VectorFile(tmp_path / "out" / "new.osm").read()
+    metres = gpd.GeoSeries(made.geometry, crs=made.crs).to_crs(UTM).to_numpy()
+    areas = sorted(shapely.area(metres))
+    np.testing.assert_allclose(areas, [28 - 12, 40 - 8, 200 - 16], rtol=5e-3)
+    assert shapely.area(shapely.union_all(metres)) == pytest.approx(sum(areas), abs=0.01)
+
+
 def test_osmium_reads_the_file_for_josm(tmp_path: Path) -> None:
     osmium = pytest.importorskip("osmium")
     new = write(tmp_path / "new.gpkg", osm_truth())
@@ -481,6 +498,25 @@ def test_an_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None
     assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
 
 
+def test_a_compressed_extract_of_openstreetmap_gives_its_buildings(tmp_path: Path) -> None:
+    osmium = pytest.importorskip("osmium")
+    # GDAL loses a node at 0, 0 of this format.
+    corners = [(0.001, 0.001), (0.0012, 0.001), (0.0012, 0.0012), (0.001, 0.0012)]
+    extract = tmp_path / "map.osm.pbf"
+    with osmium.SimpleWriter(str(extract)) as writer:
+        for number, place in enumerate(corners, 1):
+            writer.add_node(osmium.osm.mutable.Node(id=number, location=place))
+        for number, tags in ((7, {"building": "house"}), (8, {"landuse": "residential"})):
+            way = osmium.osm.mutable.Way(id=number, nodes=[1, 2, 3, 4, 1], tags=tags)
+            writer.add_way(way)
+    new = tmp_path / "new.geojson"
+    gpd.GeoDataFrame(geometry=[shapely.Polygon(corners)], crs=4326).to_file(new)
+    _, answer = call("compare", new, extract, "-o", tmp_path / "out", "--keep", "old")
+    assert (counts(answer, "new"), counts(answer, "old")) == ({"same": 1}, {"same": 1})
+    made = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
+    assert (made.compare_old_id[0], made.building[0]) == ("way/7", "house")
+
+
 def test_an_empty_layer_is_an_answer_two_are_an_error(
     layers: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -507,6 +543,22 @@ def test_repeated_and_invalid_polygons_are_noted(tmp_path: Path) -> None:
     assert counts(answer, "new") == {"same": 2}
     assert any("1,999 polygons lie exactly on another one" in note for note in answer["notes"])
     assert any("1 polygon had invalid outlines" in note for note in answer["notes"])
+
+
+@pytest.mark.campaign
+def test_a_million_identical_polygons_are_one_in_bounded_memory(tmp_path: Path) -> None:
+    house = box(EAST, NORTH, EAST + 10, NORTH + 10)
+    new = write(tmp_path / "new.parquet", [house] * 1_000_000)
+    old = write(tmp_path / "old.gpkg", [house])
+    # The peak of a process of its own.
+    done = subprocess.run(
+        [sys.executable, "-m", "rooftrace", "compare", new, old, "-o", tmp_path / "out", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert counts(answer, "new") == counts(answer, "old") == {"same": 1}
+    assert any("999,999 polygons lie exactly on another one" in one for one in answer["notes"])
+    assert answer["peak_rss_mb"] < 2000
 
 
 def test_bad_inputs_are_explained_before_anything_is_written(
@@ -556,6 +608,33 @@ def test_a_layer_that_changes_while_it_is_read_is_refused(
 
     monkeypatch.setattr(VectorFile, "read", read_late)
     code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
+    assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
+
+
+def test_an_edit_in_the_log_of_a_geopackage_is_noticed(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edit a layer as QGIS does: SQLite writes to the log, and the file itself stays as it is."""
+    new = tmp_path / "new.gpkg"
+    new.write_bytes(layers[0].read_bytes())
+    editor = sqlite3.connect(new)
+    editor.execute("PRAGMA journal_mode=WAL")
+    code, _ = call("compare", new, layers[1], "-o", tmp_path / "quiet")
+    assert code == 0
+    read = VectorFile.read
+
+    def read_late(self: VectorFile, *given: Any, **options: Any) -> VectorLayer:
+        layer = read(self, *given, **options)
+        if self.path == new:
+            before = new.stat().st_mtime_ns
+            editor.execute("CREATE TABLE edit (id INTEGER)")
+            editor.commit()
+            assert new.stat().st_mtime_ns == before
+        return layer
+
+    monkeypatch.setattr(VectorFile, "read", read_late)
+    code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
+    editor.close()
     assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
 
 

@@ -15,11 +15,14 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from PIL import Image
 from shapely import box
 
 from local_server import LocalServer, QuietHandler, running
+from raster_files import write_geotiff
 from rooftrace.testing import generate_scene
+from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign
 
@@ -173,6 +176,32 @@ def test_compare(qgis: Qgis, predicted: Path) -> None:
     old = gpd.read_file(folder / "scene_truth.gpkg")
     assert (compared["side"] == "old").sum() == len(old)
     assert {"same", "gone"} <= set(compared["status"])
+
+
+def test_compare_two_dates(qgis: Qgis, tmp_path: Path) -> None:
+    """Compare two images with a model whose probability is the brightness of a pixel."""
+    model = write_tiny_bundle(tmp_path / "tiny.rooftrace", gsd_m=0.5)
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 5e6)}
+    files = []
+    for name, count in (("new", 8), ("old", 6)):
+        image = np.full((3, 200, 320), 5, np.uint8)
+        for column in range(count):
+            image[:, 60:80, 40 * column + 10 : 40 * column + 26] = 240
+        image[:, 120:140, 10:26] = 150  # neither surely a building nor surely none
+        files.append(write_geotiff(tmp_path / f"{name}.tif", image, **place))
+    results, log = qgis.process(
+        "compare", NEW_IMAGE=files[0], OLD_IMAGE=files[1], MODEL=model, THRESHOLD=0.5,
+        OUTPUT=tmp_path / "out",
+    )  # fmt: skip
+    assert set(results) == {"OUTPUT", "REPORT", "STATUSES"}, log
+    compared = gpd.read_file(results["STATUSES"])
+    assert compared.status.value_counts().to_dict() == {"same": 14, "new": 2}
+    assert compared[compared.status == "new"].change_share.min() > 0.9
+    # One date is not enough, and a layer is no date.
+    _, log = qgis.process(
+        "compare", NEW_IMAGE=files[0], OLD=qgis.folder / "scene_truth.gpkg", OUTPUT=tmp_path / "bad"
+    )
+    assert "“Old buildings”, “Image of the new date” was given. Give either" in log, log
 
 
 def test_density_without_a_mask_by_zones(qgis: Qgis, predicted: Path) -> None:

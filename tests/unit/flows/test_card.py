@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,29 @@ def test_the_rules_of_the_extension_notice_a_missing_field(
     jsonschema = pytest.importorskip("jsonschema")
     with pytest.raises(jsonschema.ValidationError, match=f"'{broken}' is a required property"):
         jsonschema.validate(item, MLM_RULES, jsonschema.Draft7Validator)
+
+
+def test_items_fit_the_schema_of_the_extension(known: Path, tmp_path: Path) -> None:
+    """Validate against the schemas in a folder: MLM 1.3.0 and those that it refers to."""
+    folder = os.environ.get("ROOFTRACE_STAC_SCHEMAS")
+    if not folder:
+        pytest.skip("ROOFTRACE_STAC_SCHEMAS is not set: no folder with the schema of MLM")
+    jsonschema, referencing = map(pytest.importorskip, ("jsonschema", "referencing"))
+    schemas = [json.loads(path.read_text("utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+    by_address = {schema["$id"].rstrip("#"): schema for schema in schemas}
+    draft = pytest.importorskip("referencing.jsonschema").DRAFT7
+    registry = referencing.Registry().with_resources(
+        (address, draft.create_resource(schema)) for address, schema in by_address.items()
+    )
+    mlm = by_address["https://stac-extensions.github.io/mlm/v1.3.0/schema.json"]
+    validator = jsonschema.Draft7Validator(mlm, registry=registry)
+    for number, model in enumerate((None, Path(click_bundle().source), known)):
+        item = json.loads(run_card(model, tmp_path / str(number)).item.read_text("utf-8"))
+        assert [error.message for error in validator.iter_errors(item)] == []
+        # Each of them is noticed if it is missing.
+        for name in ("mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"):
+            worse = copy.deepcopy(item)
+            del worse["properties"][name]
+            assert not validator.is_valid(worse)
+        item["properties"]["mlm:output"][0]["classification:classes"][0].pop("name")
+        assert not validator.is_valid(item)

@@ -67,6 +67,7 @@ def test_changes_made_in_a_real_layer_are_found(realdata: Path, tmp_path: Path, 
     assert found["gone"] == (0, COUNT)
     assert found["moved"] == (COUNT, COUNT)
     assert found["split"] == (2 * COUNT, COUNT)
+    assert found["changed"] == (COUNT, COUNT)
     assert found["outside"] == (0, 0)
     sides = gpd.read_file(tmp_path / "out" / "compare.gpkg").to_crs(metres.crs)
     was_moved = sides[(sides.side == "new") & (sides.status == "moved")]

@@ -218,12 +218,18 @@ def _read(file: VectorFile, attributes: bool) -> tuple[VectorLayer, list[str]]:
     return layer, fields
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return the size and the time of the last change of a file, zeros where there is none."""
-    if not path.exists():
-        return 0, 0
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    """Return the size and the time of the last change of a file and of its log, zeros without one.
+
+    SQLite first writes the changes of a GeoPackage to the log beside it.
+    """
+    # An empty log is none: reading may create one, and remove it.
+    log = path.with_name(f"{path.name}-wal")
+    found = [file.stat() if file.exists() else None for file in (path, log)]
+    return tuple(
+        (stat.st_size, stat.st_mtime_ns) if stat is not None and stat.st_size else (0, 0)
+        for stat in found
+    )
 
 
 def _buildings(layer: VectorLayer) -> Bools:

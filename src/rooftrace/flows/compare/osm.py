@@ -35,6 +35,12 @@ _SNAP_M = 0.05
 OSM_DIGITS = 7
 """Decimal places of degrees that OpenStreetMap stores; they are about a centimetre."""
 
+_MIN_COMMON_M2 = 1e-3
+"""Minimum area in square metres of an overlap; less is rounding along a shared wall."""
+
+_MIN_COURT_M2 = 1.0
+"""Minimum area in square metres of a court; smaller holes come from repaired outlines."""
+
 _MAX_WAY_NODES = 2000
 """Maximum number of nodes of a way on the server of OpenStreetMap."""
 
@@ -54,6 +60,9 @@ def changeset_tags(source: str | None, imagery_date: str | None) -> dict[str, st
 def osm_outlines(polygons: Polygons) -> Polygons:
     """Return simplified outlines in which touching buildings have the corners of shared walls.
 
+    Of two buildings that overlap, the smaller one loses what both have in common. Holes below
+    `_MIN_COURT_M2` are filled.
+
     Args:
         polygons: (n,) valid polygons and multipolygons on a plane in metres.
 
@@ -64,7 +73,38 @@ def osm_outlines(polygons: Polygons) -> Polygons:
     simple = make_polygons_valid(
         np.asarray(shapely.simplify(parts, SIMPLIFY_M, preserve_topology=True), np.object_)
     )
-    return _with_shared_corners(simple[shapely.area(simple) > 0])
+    separate = _separate(_without_small_holes(simple[shapely.area(simple) > 0]))
+    return _with_shared_corners(separate)
+
+
+def _without_small_holes(polygons: Polygons) -> Polygons:
+    rings, owner = shapely.get_rings(polygons, return_index=True)
+    is_exterior = np.diff(owner, prepend=-1) != 0
+    kept = is_exterior | (shapely.area(shapely.polygons(rings)) >= _MIN_COURT_M2)
+    return _polygons_of(np.asarray(rings[kept], np.object_), owner[kept], polygons)
+
+
+def _separate(polygons: Polygons) -> Polygons:
+    """Take the common area of two polygons from the smaller one, of which the largest part stays.
+
+    The validator of JOSM warns of buildings that overlap.
+    """
+    area = shapely.area(polygons)
+    one, other = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    smaller = np.lexsort((-np.arange(len(area)), area))
+    rank = np.empty(len(area), np.int64)
+    rank[smaller] = np.arange(len(area))
+    gives = rank[one] < rank[other]
+    one, other = one[gives], other[gives]
+    common = shapely.area(shapely.intersection(polygons[one], polygons[other])) > _MIN_COMMON_M2
+    separate = polygons.copy()
+    for index, larger in zip(one[common].tolist(), other[common].tolist()):
+        # The larger one may have lost its part to a yet larger one: what it was counts.
+        rest = shapely.difference(separate[index], polygons[larger])
+        parts, _ = polygon_parts(np.array([rest], np.object_))
+        separate[index] = max(parts, key=lambda part: float(part.area), default=None)
+    left = np.array([one is not None for one in separate], np.bool_)
+    return np.asarray(separate[left], np.object_)
 
 
 def _with_shared_corners(polygons: Polygons) -> Polygons:
