@@ -359,11 +359,11 @@ TARGETS = (
     _verb("v-card", "card tiny.rooftrace -o out", ["tiny.rooftrace"]),
     _verb("v-export", "export tiny.rooftrace --to onnx -o out.onnx --check pairs/images",
           ["tiny.rooftrace"]),
-    _verb("v-import", "import weights.safetensors -o out.rooftrace --gsd 0.3 --normalise imagenet --architecture unet "
-          "--encoder tu-test_resnet --set options.decoder_channels=[32,16,16,8,8]",
-          ["weights.safetensors"], _trained),
-    _verb("v-import-onnx", "import graph.onnx -o out.rooftrace --gsd 0.3 --normalise imagenet", ["graph.onnx"],
-          _trained),
+    _verb("v-import", "import weights.safetensors -o out.rooftrace --gsd 0.3 --normalise imagenet "
+          "--architecture unet --encoder tu-test_resnet "
+          "--set options.decoder_channels=[32,16,16,8,8]", ["weights.safetensors"], _trained),
+    _verb("v-import-onnx", "import graph.onnx -o out.rooftrace --gsd 0.3 --normalise imagenet",
+          ["graph.onnx"], _trained),
     _verb("v-runs", "runs runs", ["runs/run/metrics.csv", "runs/run/config.json"], _trained),
     _verb("v-train", "train tiny.toml -o out --set epochs=1", ["tiny.toml", "split.json"],
           _trained, seconds=120.0),

@@ -271,10 +271,8 @@ def test_two_pulls_at_the_same_time_both_leave_complete_files(
 ) -> None:
     out = tmp_path / "out"
     with pulling_process(project, out) as one, pulling_process(project, out) as two:
-        ended = [
-            (process.communicate(timeout=120)[1], process.returncode) for process in (one, two)
-        ]
-    assert [code for _, code in ended] == [0, 0], ended
+        texts = [process.communicate(timeout=120)[1] for process in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), texts
     check_repeated(project, out, downloaded=0)
 
 
