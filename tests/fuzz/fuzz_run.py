@@ -160,8 +160,8 @@ class Worker:
 def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
     """Make tries for some seconds; return how many ended in which way, and keep the findings."""
     target, counts, number = TARGETS[reader], Counter[str](), 0
-    until = time.monotonic() + seconds
     worker = Worker(reader, seed, number)
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         outcome = worker.answer(target.seconds)
         counts["tries"] += 1
