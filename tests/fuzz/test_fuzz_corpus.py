@@ -44,6 +44,7 @@ QUICK_VERBS = ("v-convert", "v-dense", "v-card")
 SLOW = (
     "checkpoint",
     "rest",
+    "review",
     *(one for one in TARGETS if one.startswith("v-") and one not in QUICK_VERBS),
 )
 

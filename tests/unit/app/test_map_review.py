@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import shapely
@@ -312,6 +313,17 @@ def test_a_flat_scene(tmp_path: Path) -> None:
     assert answer["buildings"][0]["status"] == "accepted"
     data = client.get(f"{TOWN}/export", params={"format": "geojson"}).json()
     assert shapely.geometry.shape(data["features"][0]["geometry"]).bounds == (5, 20, 13, 30)
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
+def test_an_export_before_anything_is_accepted_is_an_empty_layer(
+    client: TestClient, tmp_path: Path, kind: str
+) -> None:
+    answer = client.get(f"{TOWN}/export", params={"format": kind})
+    assert answer.status_code == 200
+    path = tmp_path / f"town.{kind}"
+    path.write_bytes(answer.content)
+    assert len(geopandas.read_file(path)) == 0
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:
