@@ -62,8 +62,8 @@ class UploadLimiter:
 
     A client that has no place and was refused has its turn before those that were refused later
     and those that were just answered. Otherwise a client that is answered takes its own place again
-    at once, and one that waits as long as it was told never finds a free one. Up to half of the
-    places wait for such clients until they are due.
+    at once, and one that waits as Retry-After says never finds a free one. Up to half of the places
+    are kept for such clients until they are due.
 
     It is used only in the event loop.
 
