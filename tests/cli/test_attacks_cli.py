@@ -14,6 +14,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
+from rasterio.rpc import RPC
 
 from command_line import call
 from raster_files import write_geotiff
@@ -189,6 +190,26 @@ def test_a_pipe_is_refused_and_not_waited_for(tiny: Path, tmp_path: Path) -> Non
     assert "a.tif is a pipe, a device or a socket" in text
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "a.tif", "-m", "pipe"), ("predict", "a.tif", "--area=pipe"),
+        ("train", "pipe", "-o", "out"), ("video", "pipe", "-o", "out.mp4"),
+        ("catalogue", "pipe", "-o", "out"), ("card", "pipe"), ("inspect", "pipe"),
+        ("density", "pipe", "-o", "out"), ("import", "pipe", "-o", "out.rooftrace"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_waits_for_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    code, answer = call(*arguments)
+    assert code == 3
+    assert "is a pipe, a device or a socket; a regular file" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize("height", ["2,000,000,000", "1"])
 def test_a_small_file_that_states_an_impossible_size_is_refused(
     tiny: Path, tmp_path: Path, height: str
@@ -265,6 +286,23 @@ def test_ground_control_points_are_not_applied_silently(tiny: Path, tmp_path: Pa
     notes = json.loads((tmp_path / "out" / "run.json").read_text())["notes"]
     assert "ground control points" in str(notes)
     assert "gdalwarp -tps" in str(notes)
+
+
+def test_a_camera_model_is_not_applied_silently(tiny: Path, tmp_path: Path) -> None:
+    numerator, denominator = [0.0, 0.0, 1.0, *[0.0] * 17], [1.0, *[0.0] * 19]
+    model = RPC(
+        height_off=0, height_scale=500, lat_off=-9, lat_scale=0.1, long_off=39, long_scale=0.1,
+        line_off=16, line_scale=16, samp_off=16, samp_scale=16, line_num_coeff=numerator,
+        line_den_coeff=denominator, samp_num_coeff=[0.0, 1.0, *[0.0] * 18],
+        samp_den_coeff=denominator,
+    )  # fmt: skip
+    image = write_geotiff(
+        tmp_path / "a.tif", np.zeros((3, 32, 32), np.uint8), crs=None, transform=None, rpcs=model
+    )
+    assert predicted(image, tiny)[0] == 0
+    notes = str(json.loads((tmp_path / "out" / "run.json").read_text())["notes"])
+    assert "a camera model (RPC)" in notes
+    assert "gdalwarp -rpc" in notes
 
 
 @pytest.mark.parametrize("given", ["inf", "1e300", "nan"])

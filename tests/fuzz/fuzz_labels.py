@@ -29,7 +29,7 @@ from fuzz_target import (
 )
 from pyproj import CRS
 
-__all__ = ["TARGETS"]
+__all__ = ["TARGETS", "compare_coco", "compare_table"]
 
 
 def _tables() -> tuple[Files, Files]:
@@ -47,10 +47,10 @@ def _read_table(path: Path) -> None:
     source = open_labels(path)
     masks = dict(masks_of(source))
     with second_reader():
-        _compare_table(path, masks)
+        compare_table(path, masks)
 
 
-def _compare_table(path: Path, masks: dict[str, np.ndarray]) -> None:
+def compare_table(path: Path, masks: dict[str, np.ndarray]) -> None:
     rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
     if not rows or list(rows[0]) != ["img_id", "img_path", "mask_rle"]:
         return
@@ -99,10 +99,10 @@ def _coco() -> tuple[Files, Files]:
 def _read_coco(path: Path) -> None:
     masks = dict(masks_of(open_labels(path)))
     with second_reader():
-        _compare_coco(path, masks)
+        compare_coco(path, masks)
 
 
-def _compare_coco(path: Path, masks: dict[str, np.ndarray]) -> None:
+def compare_coco(path: Path, masks: dict[str, np.ndarray]) -> None:
     from pycocotools import mask as tools
 
     raw = json.loads(path.read_bytes())

@@ -106,4 +106,62 @@ def _read_request(path: Path) -> None:
     check(ok, f"a refusal with status {answer.status_code} is {kind or 'empty'}")
 
 
-TARGETS = (Target("rest", _requests, _read_request, mutate, 30.0),)
+def _reviews() -> tuple[Files, Files]:
+    buildings = [{"id": 1, "revision": 0}, {"id": 3, "revision": 0}]
+    outline = [[10.0, 10.0], [20.0, 10.0], [20.0, 22.5], [10.0, 22.5]]
+    change = {"action": "accept", "reviewer": "Ada", "buildings": buildings}
+    bodies = {
+        "changes": change,
+        "correct": change | {"action": "edit", "buildings": buildings[:1], "outline": outline},
+        "undo": {"reviewer": "Ada"},
+    }
+    queries = {"next": {"start": 2, "backwards": True, "status": "rejected"},
+               "buildings": {"x": 524_007.0, "y": 9_317_985.0},
+               "export": {"format": "gpkg", "open": "include"}}  # fmt: skip
+    seeds = {f"post_{name}.json": json_bytes(body) for name, body in bodies.items()}
+    return seeds | {f"get_{name}.json": json_bytes(one) for name, one in queries.items()}, {}
+
+
+_REVIEWED: list[Any] = []
+
+
+def _read_review(path: Path) -> None:
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+    from test_map_review import TOWN, write_results
+
+    from rooftrace.app.map.results import FolderCatalogue
+    from rooftrace.app.map.review import review_router
+    from rooftrace.rest.problems import install_problems
+
+    if not _REVIEWED:
+        folder = Path(tempfile.mkdtemp(dir=path.parent.parent)) / "out"
+        write_results(folder)
+        app = FastAPI()
+        install_problems(app)
+        app.include_router(review_router(FolderCatalogue([folder])))
+        _REVIEWED.append(TestClient(app, raise_server_exceptions=True))
+    method, _, name = path.stem.partition("_")
+    where = f"{TOWN}/{'changes' if name == 'correct' else name}"
+    if method == "post":
+        headers = {"content-type": "application/json"}
+        answer = _REVIEWED[0].post(where, content=path.read_bytes(), headers=headers)
+    else:
+        try:
+            given = dict(json.loads(path.read_bytes()))
+            params = {str(key): str(value) for key, value in given.items()}
+            "".join([*params, *params.values()]).encode()
+        except (ValueError, TypeError, RecursionError):
+            # Such a query cannot be sent.
+            return
+        answer = _REVIEWED[0].get(where, params=params)
+    kind = answer.headers.get("content-type", "")
+    check(answer.status_code < 500, f"the status is {answer.status_code}")
+    ok = answer.status_code < 400 or "application/problem+json" in kind
+    check(ok, f"a refusal with status {answer.status_code} is {kind or 'empty'}")
+
+
+TARGETS = (
+    Target("rest", _requests, _read_request, mutate, 30.0),
+    Target("review", _reviews, _read_review, mutate, 30.0),
+)

@@ -160,8 +160,8 @@ class Worker:
 def campaign(reader: str, seconds: float, seed: int) -> Counter[str]:
     """Make tries for some seconds; return how many ended in which way, and keep the findings."""
     target, counts, number = TARGETS[reader], Counter[str](), 0
-    until = time.monotonic() + seconds
     worker = Worker(reader, seed, number)
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         outcome = worker.answer(target.seconds)
         counts["tries"] += 1
@@ -227,7 +227,7 @@ def _finding(kind: str, where: str, text: str) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="minutes for each reader")
-    parser.add_argument("--only", default="", help=f"readers: {', '.join(TARGETS)}")
+    parser.add_argument("--only", default="", help=f"readers: verbs, {', '.join(TARGETS)}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", type=Path, help="kept input to read once")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -240,7 +240,12 @@ def main() -> int:
         outcome = replay(given.replay)
         sys.stdout.write(outcome.pop("traceback", "") + json.dumps(outcome) + "\n")
         return int(outcome["end"] == "finding")
-    readers = given.only.replace(",", " ").split() or list(TARGETS)
+    readers = given.only.replace(",", " ").split()
+    verbs = [one for one in TARGETS if one.startswith("v-")]
+    if not readers:
+        readers = [one for one in TARGETS if one not in verbs]
+    elif readers == ["verbs"]:
+        readers = verbs
     if unknown := set(readers) - set(TARGETS):
         parser.error(f"unknown readers {sorted(unknown)}; known: {', '.join(TARGETS)}")
     rows = {one: campaign(one, given.minutes * 60, given.seed) for one in readers}

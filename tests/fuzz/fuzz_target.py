@@ -28,7 +28,7 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 
 TESTS = Path(__file__).parents[1]
-for _folder in (TESTS, TESTS / "contract", TESTS / "unit/rest"):
+for _folder in (TESTS, TESTS / "contract", TESTS / "unit/rest", TESTS / "unit/app"):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
 

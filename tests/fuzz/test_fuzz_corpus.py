@@ -38,7 +38,15 @@ def test_a_past_finding_ends_in_an_answer_or_an_error(path: Path) -> None:
     assert outcome["end"] != "finding", f"{outcome['type']} in {outcome['where']}"
 
 
-SLOW = ("checkpoint", "rest")
+QUICK_VERBS = ("v-convert", "v-dense", "v-card")
+"""Commands that are run in `make test`; the others are campaigns."""
+
+SLOW = (
+    "checkpoint",
+    "rest",
+    "review",
+    *(one for one in TARGETS if one.startswith("v-") and one not in QUICK_VERBS),
+)
 
 
 @pytest.mark.parametrize(

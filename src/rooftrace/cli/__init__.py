@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 remedy="Rename the file or the folder, or convert all names with convmv.",
             )
             _fail(unnamed, as_json=as_json)
+    for argument in given:
+        if _is_named_pipe(argument):
+            waiting = DataError(
+                f"{argument} is a pipe, a device or a socket; a regular file was expected.",
+                remedy="Write its content to a file first.",
+            )
+            _fail(waiting, as_json=as_json)
     # rasterio hides it from itself by catch_warnings, which threads take away from one another.
     warnings.filterwarnings("ignore", "Dataset has no geotransform")
     try:
@@ -84,6 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == _STOPPED:
         people.print("stopped")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_named_pipe(argument: str) -> bool:
+    """Return True for the path of a pipe, also as `--option=PATH`.
+
+    Opening it waits, possibly for ever, until another program writes to it. Pipes that a shell has
+    opened, as for `<(command)`, have a writer.
+    """
+    path = argument.partition("=")[2] if argument.startswith("--") else argument
+    try:
+        is_pipe = stat.S_ISFIFO(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+    return is_pipe and not path.startswith(("/dev/", "/proc/"))
 
 
 def _plain(error: BaseException) -> str | None:

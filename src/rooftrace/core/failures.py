@@ -80,7 +80,7 @@ def out_of_memory(doing: str) -> OutOfMemoryError:
     """Return the error for a lack of memory, with the remedy that fits the limit of the process.
 
     Args:
-        doing: Activity that needed the memory, such as `rooftrace predict`.
+        doing: Name of the work that needed the memory, such as `rooftrace predict`.
     """
     limit = address_space_limit()
     if limit is None:
@@ -134,7 +134,7 @@ def explained(error: Exception, doing: str) -> RooftraceError:
     Args:
         error: The exception. An error of rooftrace is returned unchanged, except where it blames
             a model or a missing package for a lack of memory.
-        doing: Activity that failed, such as `rooftrace predict`.
+        doing: Name of the work that failed, such as `rooftrace predict`.
     """
     blames = isinstance(error, (BundleError, MissingExtraError))
     if isinstance(error, RooftraceError) and not blames:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import shutil
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from math import ceil
 from pathlib import Path
 
 from fastapi import HTTPException, Request
@@ -46,6 +48,9 @@ _LOG = logging.getLogger(__name__)
 _RETRY_S = 60.0
 """Maximum number of seconds after which a refused client is asked to try again."""
 
+_LATE_S = 3.0
+"""Number of seconds by which a refused client may come back too late and still have its turn."""
+
 
 class UploadLimiter:
     """Limit of the uploads in progress, shared fairly by the addresses of clients.
@@ -54,6 +59,11 @@ class UploadLimiter:
     https://doi.org/10.1109/90.664262. A client gets a place unless it has more than are free, so
     that one client alone has half of them. The rest is for others, also while a client that
     reconnects keeps its own places taken.
+
+    A client that has no place and was refused has its turn before those that were refused later
+    and those that were just answered. Otherwise a client that is answered takes its own place again
+    at once, and one that waits as Retry-After says never finds a free one. Up to half of the places
+    are kept for such clients until they are due.
 
     It is used only in the event loop.
 
@@ -64,6 +74,8 @@ class UploadLimiter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken: Counter[str] = Counter()
+        # Refused clients without a place, the oldest first, and the latest time of their turn.
+        self._refused: dict[str, float] = {}
         self._seconds = 1.0
 
     @contextmanager
@@ -71,19 +83,26 @@ class UploadLimiter:
         """Hold a place for one request.
 
         Raises:
-            BusyError: All places are taken, or the share of this client is.
+            BusyError: All places are taken, the share of this client is, or others are before it.
         """
         client = _client_of(request)
         own, total = self._taken[client], self._taken.total()
         free = self._limit - total
-        if not free or own > free:
+        if own > free or free <= self._count_before(client):
+            # Clients that were refused together do not come back together.
+            spread = random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+            retry_s = min(self._seconds / 4 * spread, _RETRY_S)
+            if not own:
+                # Header fields have whole seconds.
+                self._refused[client] = time.monotonic() + ceil(max(retry_s, 1.0)) + _LATE_S
             raise BusyError(
                 f"{total} of at most {self._limit} requests are in progress already, {own} of them "
                 "from this address.",
                 remedy="Retry in a few seconds.",
                 # A quarter of the places is free again by then, on average.
-                retry_after_s=min(self._seconds / 4, _RETRY_S),
+                retry_after_s=retry_s,
             )
+        self._refused.pop(client, None)
         self._taken[client] += 1
         started = time.monotonic()
         try:
@@ -93,6 +112,15 @@ class UploadLimiter:
             self._taken[client] -= 1
             if not self._taken[client]:
                 del self._taken[client]
+
+    def _count_before(self, client: str) -> int:
+        """Return the number of free places that are for clients that were refused earlier."""
+        now = time.monotonic()
+        for late in [one for one, until in self._refused.items() if until < now]:
+            del self._refused[late]
+        order = list(self._refused)
+        earlier = order.index(client) if client in self._refused else len(order)
+        return min(earlier, self._limit // 2)
 
 
 def _client_of(request: Request) -> str:

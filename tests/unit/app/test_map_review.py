@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pyogrio
 import pytest
@@ -354,6 +355,17 @@ def test_an_export_as_vector_tiles(client: TestClient, tmp_path: Path) -> None:
     assert dict(zip(found["id"], found["review"])) == {
         1: "accepted", 2: "open", 3: "open", 4: "open",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "geojson"])
+def test_an_export_before_anything_is_accepted_is_an_empty_layer(
+    client: TestClient, tmp_path: Path, kind: str
+) -> None:
+    answer = client.get(f"{TOWN}/export", params={"format": kind})
+    assert answer.status_code == 200
+    path = tmp_path / f"town.{kind}"
+    path.write_bytes(answer.content)
+    assert len(geopandas.read_file(path)) == 0
 
 
 def test_an_export_is_labels(client: TestClient, folder: Path, tmp_path: Path) -> None:

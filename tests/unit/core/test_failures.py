@@ -31,7 +31,7 @@ LACKS = [
 
 
 @pytest.mark.parametrize("error", LACKS, ids=str)
-def test_a_lack_of_memory_is_recognised_in_all_errors_that_name_it(error: Exception) -> None:
+def test_a_lack_of_memory_is_recognised_in_each_form(error: Exception) -> None:
     shown = explained(error, "rooftrace predict")
     assert isinstance(shown, OutOfMemoryError)
     assert shown.message == "There is not enough memory for rooftrace predict."

@@ -586,7 +586,10 @@ class _ReviewScene:
         """Return the attributes of the prediction, null where an outline has made them wrong."""
         index = self.layer.index
         own = np.array([index.get(one.id, -1) for one in kept], np.int64)
-        source = np.array([index.get(one.id, index.get(one.origin or 0, -1)) for one in kept])
+        # Of no buildings, NumPy would make an array of decimal numbers.
+        source = np.array(
+            [index.get(one.id, index.get(one.origin or 0, -1)) for one in kept], np.int64
+        )
         drawn = np.array([
             at < 0 or not shapely.equals_exact(one.outline, self.layer.geometry[at])
             for one, at in zip(kept, own)
