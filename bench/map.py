@@ -276,9 +276,11 @@ def _serving(folder: Path, plain: str) -> Iterator[str]:
 
     from rooftrace.app.map.results import FolderCatalogue
     from rooftrace.app.map.router import map_router
+    from rooftrace.rest.problems import install_problems
 
     _as_geojson(folder)
     app = FastAPI()
+    install_problems(app)
     app.include_router(map_router(FolderCatalogue([folder])))
     app.get("/plain")(lambda: HTMLResponse(plain))
     app.get("/buildings.geojson")(lambda: FileResponse(folder / f"{NAME}.geojson"))
