@@ -38,7 +38,7 @@ def test_a_past_finding_ends_in_an_answer_or_an_error(path: Path) -> None:
     assert outcome["end"] != "finding", f"{outcome['type']} in {outcome['where']}"
 
 
-QUICK_VERBS = ("v-convert", "v-dense", "v-card")
+QUICK_VERBS = ("v-convert", "v-card")
 """Commands that are run in `make test`; the others are campaigns."""
 
 SLOW = (
