@@ -215,7 +215,7 @@ Portable = Annotated[
     typer.Option(
         "--portable", rich_help_panel=MODEL,
         help="Use the instruction set AVX2 alone, so that other x86-64 processors give the same "
-        "bytes. It is slower.",
+        "mask. It is slower.",
     ),
 ]  # fmt: skip
 AllowMixed = Annotated[
