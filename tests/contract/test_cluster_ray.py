@@ -1,4 +1,7 @@
-"""A real Ray cluster of three nodes, each with processes of its own, of which one is killed."""
+"""A real Ray cluster of three nodes, each with processes of its own, of which one is killed.
+
+A cap on one node stands for a processor of another kind.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from affine import Affine
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
+from rooftrace.engines.processor import CAP, this_processor
+from rooftrace.testing import generate_scene
 from tiny_models import write_tiny_bundle
 
 pytestmark = pytest.mark.campaign
@@ -46,20 +51,20 @@ _ENVIRONMENT = {
 
 @dataclass
 class Nodes:
-    """Three nodes: one with no core to spare, and two of one core each."""
+    """Nodes of a cluster."""
 
     folder: Path
     address: str
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, **environment: str) -> None:
         """One more."""
         log = self.folder / f"node{len(self.started)}.log"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
         with log.open("wb") as reported:
             process = subprocess.Popen(
-                command, env={**os.environ, **_ENVIRONMENT}, stdout=reported, stderr=reported,
-                start_new_session=True,
+                command, env={**os.environ, **_ENVIRONMENT, **environment}, stdout=reported,
+                stderr=reported, start_new_session=True,
             )  # fmt: skip
         self.started.append(process)
         _until(lambda: "Ray runtime started" in log.read_text(), "a node does not start")
@@ -75,8 +80,9 @@ class Nodes:
         process.wait()
 
 
-@pytest.fixture
-def nodes() -> Iterator[Nodes]:
+@contextmanager
+def cluster(*environments: dict[str, str]) -> Iterator[Nodes]:
+    """A node with no core, and one node of one core with each of the environments."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,14 +94,22 @@ def nodes() -> Iterator[Nodes]:
             "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={folder}",
             "--include-dashboard=false", "--node-ip-address=127.0.0.1",
         )  # fmt: skip
-        for _ in range(2):
-            made.start(f"--address={made.address}", "--num-cpus=1", "--node-ip-address=127.0.0.1")
+        for one in environments:
+            made.start(
+                f"--address={made.address}", "--num-cpus=1", "--node-ip-address=127.0.0.1", **one
+            )
         yield made
     finally:
         for number in range(len(made.started)):
             if made.started[number].poll() is None:
                 made.kill(number)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes() -> Iterator[Nodes]:
+    with cluster({}, {}) as made:
+        yield made
 
 
 def _until(happens: object, otherwise: str, within_s: float = _BEGINS_WITHIN_S) -> None:
@@ -122,15 +136,17 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(
-    town: Path, model: Path, out: Path, *more: str, command: str = "predict"
-) -> subprocess.Popen[str]:
+    town: Path, model: Path | None, out: Path, *more: str, command: str = "predict",
+    **environment: str,
+) -> subprocess.Popen[str]:  # fmt: skip
     """The command as a person gives it."""
+    chosen = [] if model is None else ["-m", str(model)]
     line = [
-        sys.executable, "-m", "rooftrace", command, str(town), "-m", str(model), "-o", str(out),
-        "--json", *more,
+        sys.executable, "-m", "rooftrace", command, str(town), *chosen, "-o", str(out), "--json",
+        *more,
     ]  # fmt: skip
     return subprocess.Popen(
-        line, env={**os.environ, **_ENVIRONMENT}, text=True,
+        line, env={**os.environ, **_ENVIRONMENT, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -218,7 +234,7 @@ def layer(out: Path) -> dict[str, bytes]:
 def noted(out: Path) -> int:
     """Scenes that are done."""
     journal = out / "scenes" / ".rooftrace" / "journal.jsonl"
-    return journal.read_bytes().count(b"\n") - 1 if journal.exists() else 0
+    return journal.read_bytes().count(b'{"name"') if journal.exists() else 0
 
 
 def test_a_catalogue_loses_a_node_and_then_its_driver(
@@ -244,3 +260,45 @@ def test_a_catalogue_loses_a_node_and_then_its_driver(
     assert layer(out) == layer(alone)
     # Of the worker that was lost in mid-scene nothing is left.
     assert not list((out / "scenes").rglob("made.*"))
+
+
+HIGH, LOW = "AVX512_CORE_VNNI", "AVX2"
+
+
+@pytest.mark.skipif(
+    not {HIGH, LOW} <= {*this_processor().without_cap.sets},
+    reason="this processor has one kind of int8 kernels only",
+)
+def test_workers_on_processors_of_two_kinds_write_the_bytes_of_one(tmp_path: Path) -> None:
+    """A cap in the environment of a node stands for an older processor."""
+    town, out = tmp_path / "town", tmp_path / "out"
+    town.mkdir()
+    for seed in range(6):
+        write_geotiff(town / f"{seed}.tif", generate_scene(seed, (400, 400), 0.4).image)
+    alone = {cap: tmp_path / cap for cap in (HIGH, LOW)}
+    for cap, folder in alone.items():
+        ended(predict(town, None, folder, "--gsd", "0.4", **{CAP: cap}))
+    # Without this the test would show nothing.
+    assert results(alone[HIGH]) != results(alone[LOW])
+    with cluster({CAP: HIGH}, {CAP: LOW}) as nodes:
+        ended(predict(town, None, out, "--gsd", "0.4", *spread(nodes)))
+        assert results(out) == results(alone[LOW])
+        reported = json.loads((out / "run.json").read_text())
+        assert {one["instruction_set"] for one in reported["processors"]} == {LOW}
+        assert sum(reported["cluster"]["nodes"].values()) == 2
+
+        # The first part of this run needs a set that one of the two cannot use.
+        out = tmp_path / "resumed"
+        begun = predict(town, None, out, "--gsd", "0.4", **{CAP: HIGH})
+        _until(lambda: (out / "1_mask.tif").exists() or begun.poll() is not None, "no image comes")
+        begun.send_signal(signal.SIGKILL)
+        begun.communicate()
+        ended(predict(town, None, out, "--gsd", "0.4", *spread(nodes)))
+    assert results(out) == results(alone[HIGH])
+    reported = json.loads((out / "run.json").read_text())
+    assert {one["instruction_set"] for one in reported["processors"]} == {HIGH}
+    assert sum(reported["cluster"]["nodes"].values()) == 1
+    assert any(
+        note.startswith("A worker was not used: its processor") and f"cannot use {HIGH}" in note
+        for note in reported["notes"]
+    )

@@ -133,3 +133,31 @@ def test_a_lower_processor_resumes_only_if_mixing_is_allowed(town: Path, tmp_pat
     found = record(out)
     assert found["mixed_instruction_sets"] is True
     assert [one["instruction_set"] for one in found["processors"]] == [HIGH, LOW]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_a_portable_run_writes_the_same_bytes_with_every_set(
+    town: Path, tmp_path: Path, precision: str
+) -> None:
+    found = {}
+    for cap in ("", HIGH, LOW):
+        out = tmp_path / f"set{cap}"
+        done = predict(town, out, cap, "--portable", "--precision", precision)
+        assert done.returncode == 0, done.stderr
+        found[cap] = results(out)
+        assert [one["instruction_set"] for one in record(out)["processors"]] == [LOW]
+    assert found[""] == found[HIGH] == found[LOW]
+
+
+def test_a_portable_run_that_cannot_be_is_refused_before_the_work(
+    town: Path, tmp_path: Path
+) -> None:
+    for cap, more, message in (
+        ("SSE41", (), "cannot use the instruction set AVX2"),
+        ("", ("--precision", "bf16"), "has no instructions for bf16"),
+        ("", ("--engine", "onnxruntime"), "holds for the engine openvino"),
+    ):
+        done = predict(town, tmp_path, cap, "--portable", *more)
+        assert done.returncode == 2, done.stderr
+        assert message in json.loads(done.stdout)["error"]["message"]
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from rooftrace.cli.options import (
     OutFolder,
     PixelGroup,
     PolygonGroup,
+    Portable,
     WorkFolder,
     with_groups,
 )
@@ -113,6 +114,7 @@ def catalogue(
     pixels: PixelGroup,
     polygons: PolygonGroup,
     work: WorkFolder = None,
+    portable: Portable = False,
     allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
@@ -140,7 +142,9 @@ def catalogue(
         if is_searched(source) and not as_json:
             say(f"{scenes.name}: {plural(len(scenes.scenes), 'image')} found")
         with (
-            executing(model.read(), spread, scenes_of(results.folder)) as executor,
+            executing(
+                model.read(), spread, scenes_of(results.folder), portable=portable
+            ) as executor,
             pixel_bar("predict", hidden=as_json) as progress,
         ):
             report = run_catalogue(

@@ -53,6 +53,7 @@ __all__ = [
     "OutFolder",
     "PixelGroup",
     "PolygonGroup",
+    "Portable",
     "Precision",
     "RefineGroup",
     "Split",
@@ -207,6 +208,14 @@ Stac = Annotated[
     typer.Option(
         "--stac", rich_help_panel=OUTPUTS,
         help="Describe the results of images with a known date as a STAC collection.",
+    ),
+]  # fmt: skip
+Portable = Annotated[
+    bool,
+    typer.Option(
+        "--portable", rich_help_panel=MODEL,
+        help="Use the instruction set AVX2 alone, so that other x86-64 processors give the same "
+        "mask. It is slower.",
     ),
 ]  # fmt: skip
 AllowMixed = Annotated[

@@ -18,6 +18,7 @@ from rooftrace.cli.options import (
     ModelGroup,
     OutFolder,
     PolygonGroup,
+    Portable,
     RefineGroup,
     Stac,
     WorkFolder,
@@ -86,6 +87,7 @@ def predict(
     polygons: PolygonGroup,
     refinement: RefineGroup,
     work: WorkFolder = None,
+    portable: Portable = False,
     allow_mixed: AllowMixed = False,
     cluster: ClusterGroup,
     as_json: Json = False,
@@ -115,9 +117,9 @@ def predict(
                 print_json({"services": [raster.counts for raster in found.services]})
             return
         report = run_predict(
-            found, models, results.folder, options, cluster=spread, allow_mixed=allow_mixed,
-            keep=results.is_remote, stac=stac, segmenter=segmenter, on_done=results.on_done,
-            progress=progress,
+            found, models, results.folder, options, cluster=spread, portable=portable,
+            allow_mixed=allow_mixed, keep=results.is_remote, stac=stac, segmenter=segmenter,
+            on_done=results.on_done, progress=progress,
         )  # fmt: skip
     _show(report, results, as_json=as_json)
 

@@ -70,7 +70,7 @@ def test_the_highest_set_that_all_share() -> None:
 
 @pytest.fixture
 def zen4(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Present the machine as a Zen 4 whose process has loaded no engine."""
+    """Let the machine be a Zen 4, on which the process has loaded no engine."""
     monkeypatch.setattr(module, "_read", lambda: ("AMD EPYC", ZEN4))
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(module, "_LIBRARIES", ())

@@ -18,14 +18,20 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from shapely import to_wkb
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
 from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
-from rooftrace.engines.base import ConstantEngine, engine_processor
-from rooftrace.engines.processor import can_be_capped, cap_instruction_set, this_processor
+from rooftrace.engines.base import ConstantEngine, Engine, engine_processor, run_quantised
+from rooftrace.engines.processor import (
+    PORTABLE_SET,
+    can_be_capped,
+    cap_instruction_set,
+    this_processor,
+)
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
 from rooftrace.flows.predict.run_folder import RunFolder, begun_with
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
@@ -148,6 +154,7 @@ def run_predict(
     options: SceneOptions | None = None,
     *,
     cluster: ClusterOptions | None = None,
+    portable: bool = False,
     allow_mixed: bool = False,
     keep: bool = False,
     stac: bool = False,
@@ -167,6 +174,7 @@ def run_predict(
         out: Folder for the results, created if missing.
         options: Options of every scene.
         cluster: Cluster to run on; default: this process. The results are identical.
+        portable: See `executing`.
         allow_mixed, keep, on_done: See `predict_inputs`.
         stac: Whether the results are described by a STAC collection; see `write_stac`.
         segmenter: Network that refines the outlines of buildings; None to keep those of the model.
@@ -199,7 +207,7 @@ def run_predict(
     if stac:
         check_stac()
         options = replace(options, outline=True)
-    with executing(models, cluster, out) as executor:
+    with executing(models, cluster, out, portable=portable) as executor:
         report = predict_inputs(
             inputs, executor, out, options, allow_mixed=allow_mixed, keep=keep,
             segmenter=segmenter, on_done=take, progress=progress,
@@ -652,8 +660,9 @@ class LocalExecutor:
 
 @contextmanager
 def executing(
-    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None
-) -> Iterator[Executor]:
+    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None,
+    *, portable: bool = False,
+) -> Iterator[Executor]:  # fmt: skip
     """Load the engines of models, and keep them ready while the context is open.
 
     A run that is resumed on another processor uses the instruction set of its first part, if this
@@ -663,22 +672,71 @@ def executing(
         models: Models to run.
         cluster: Cluster to run on; None for this process.
         out: Folder with the results of the run, which may hold its first part.
+        portable: Whether the engine uses AVX2 alone, which x86-64 processors have since 2013.
 
     Raises:
         MissingExtraError: The cluster's package is not installed.
-        ConfigError: No cluster answers, or it does not have the requested resources.
+        ConfigError: No cluster answers, or it does not have the requested resources; the processor
+            or the engine does not run with the instruction set that is wanted.
         PredictError: No worker starts.
         BundleError, GsdMismatch: See `ModelSet.ready`.
     """
     wanted = None if out is None else _first_set(models, out)
+    if portable:
+        wanted = PORTABLE_SET
     if cluster is None:
+        if portable:
+            cap_instruction_set(PORTABLE_SET)
         notes = [] if wanted is None else _use_set(wanted)
-        yield LocalExecutor(models.ready(), models.tta, notes)
+        local = LocalExecutor(models.ready(), models.tta, notes)
+        if portable:
+            _check_portable(local.predictor.engine)
+        if portable or notes:
+            _check_tile(local.predictor, this_processor().instruction_set)
+        yield local
         return
     from rooftrace.flows.predict.cluster import cluster_executor
 
     with cluster_executor(models, cluster, wanted) as executor:
+        if portable:
+            _check_portable(executor.predictor.engine)
         yield executor
+
+
+_CHECK_PX = 256
+"""Approximate side of the tile on which an instruction set is tested."""
+
+
+def _check_portable(engine: Engine) -> None:
+    """Raise ConfigError for an engine that takes no cap, or whose answers depend on more."""
+    members = getattr(engine, "settings", {}).get("members", [{"engine": engine.name}])
+    others = {one["engine"] for one in members} - {"openvino"}
+    if others:
+        raise ConfigError(
+            f"--portable holds for the engine openvino, but the model runs on "
+            f"{', '.join(sorted(others))}.",
+            remedy="Leave out --engine, or leave out --portable.",
+        )
+
+
+def _check_tile(predictor: Predictor, used: str) -> None:
+    """Run one tile, because OpenVINO does not run every network below the processor's own set.
+
+    Raises:
+        ConfigError: The network does not run.
+    """
+    spec = predictor.bundle.spec
+    side = spec.input_px or -(-_CHECK_PX // spec.input_multiple_px) * spec.input_multiple_px
+    try:
+        tile = np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype)
+        run_quantised(predictor.engine, tile)
+    except RooftraceError as error:
+        raise ConfigError(
+            f"The model does not run with the instruction set {used} on the processor "
+            f"{this_processor().name}: {error.message}",
+            remedy="Use another --precision. Without --portable, and in another folder, it runs "
+            "with the processor's own set.",
+        ) from error
 
 
 def _first_set(models: ModelSet, out: Path) -> str | None:

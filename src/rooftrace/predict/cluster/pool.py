@@ -333,8 +333,8 @@ class RayPool:
                 break
             if self._set and self._set not in processor.sets:
                 reason = (
-                    f"its processor {processor.describe()} cannot use the instruction set "
-                    f"{self._set} of this run"
+                    f"its processor {processor.describe()} cannot use {self._set}, the "
+                    "instruction set of this run"
                 )
                 self._last_reason = reason
                 self._forget(number)
