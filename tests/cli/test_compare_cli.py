@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -491,15 +492,14 @@ def test_a_layer_that_changes_while_it_is_read_is_refused(
 ) -> None:
     new = tmp_path / "new.gpkg"
     new.write_bytes(layers[0].read_bytes())
-    read = VectorFile.read
+    chunks = VectorFile.chunks
 
-    def read_late(self: VectorFile, *given: Any, **options: Any) -> VectorLayer:
-        layer = read(self, *given, **options)
+    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
+        yield from chunks(self, *given)
         if self.path == new:
             new.write_bytes(new.read_bytes() + bytes(8))
-        return layer
 
-    monkeypatch.setattr(VectorFile, "read", read_late)
+    monkeypatch.setattr(VectorFile, "chunks", read_late)
     code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
     assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
 
