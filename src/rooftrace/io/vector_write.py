@@ -67,6 +67,7 @@ _NODE = np.dtype(
     ]
 )
 _ROOT = 1
+_ROWS_AT_ONCE = 50_000
 
 
 def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64]) -> None:
@@ -92,7 +93,9 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
     if size != _NODE.itemsize:
         raise ValueError(f"nodes of {name} have {size} bytes, {_NODE.itemsize} were expected")
     number = np.arange(1, len(bounds) + 1)
-    box = _outward(bounds)
+    box = np.empty(bounds.shape, np.float32)
+    for rows in _slices(len(bounds)):
+        box[rows] = _outward(bounds[rows])
     depth, next_node = 0, _ROOT + 1
     while len(number) > _NODE_ENTRIES:
         order, starts = _packed(box)
@@ -100,10 +103,11 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
         owner = np.empty(len(number), np.int64)
         owner[order] = np.repeat(made, np.diff(starts))
         table_of = rowid if depth == 0 else parent
-        file.executemany(
-            f"INSERT INTO {table_of} VALUES (?, ?)",  # noqa: S608  # nosec B608
-            zip(number.tolist(), owner.tolist()),
-        )
+        for rows in _slices(len(number)):
+            file.executemany(
+                f"INSERT INTO {table_of} VALUES (?, ?)",  # noqa: S608  # nosec B608
+                zip(number[rows].tolist(), owner[rows].tolist()),
+            )
         file.executemany(
             f"INSERT INTO {node} VALUES (?, ?)",  # noqa: S608  # nosec B608
             zip(made.tolist(), _nodes(number[order], box[order], starts)),
@@ -118,6 +122,11 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
     )
     (root,) = _nodes(number, box, np.array([0, len(number)]), depth)
     file.execute(f"REPLACE INTO {node} VALUES ({_ROOT}, ?)", (root,))  # noqa: S608  # nosec B608
+
+
+def _slices(count: int) -> Iterator[slice]:
+    """Yield the parts of `count` rows that are handled at once: as lists they take more memory."""
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, count, _ROWS_AT_ONCE))
 
 
 def _outward(bounds: NDArray[np.float64]) -> Bounds:
@@ -384,7 +393,9 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
             VERSION=_GEOPACKAGE_VERSION,
         )  # fmt: skip
         bounds.append(shapely.bounds(part.geometry).astype(np.float64))
-    _add_index(path, layer, np.concatenate(bounds))
+    every = np.concatenate(bounds)
+    bounds.clear()
+    _add_index(path, layer, every)
 
 
 def _add_index(path: Path, layer: LayerSettings, bounds: NDArray[np.float64]) -> None:
