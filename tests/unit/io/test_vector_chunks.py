@@ -1,67 +1,250 @@
-"""Layers that are read chunk by chunk equal those that are read at once."""
+"""Layers that are written a chunk at a time."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
-import geopandas as gpd
+import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import shapely
+from pyproj import CRS
 
-from rooftrace.core.errors import DataError
-from rooftrace.io import vector_read
-from rooftrace.io.vector_read import VectorFile
+from rooftrace.core.errors import ExportError
+from rooftrace.core.types import Footprints
+from rooftrace.io import vector_write as shapefile
+from rooftrace.io import vector_write as vector_formats
+from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
+
+UTM = CRS(32633)
 
 
-def written(path: Path, count: int) -> Path:
-    """Write polygons, some of them invalid or missing, with a number, a text and a gap of each."""
-    places = np.arange(count) * 20.0
-    houses = np.asarray(shapely.box(places, 0, places + 10, 10), np.object_)
-    houses[3::7] = shapely.Polygon([(0, 0), (9, 9), (9, 0), (0, 9)])
-    houses[5::9] = None
-    frame = gpd.GeoDataFrame(
-        {
-            "number": np.arange(count),
-            "share": np.where(np.arange(count) % 4, np.arange(count) / 8, np.nan),
-            "text": np.where(np.arange(count) % 3, "a", None),
-        },
-        geometry=houses,
-        crs=32633,
+def chunk(count: int, seed: int = 0, crs: CRS | None = UTM) -> Footprints:
+    rng = np.random.default_rng(seed)
+    col, row = rng.random((2, count)) * 5000
+    corner = (500_000 + col, 5_000_000 + row) if crs else (col, row)
+    geometry = np.asarray(shapely.box(*corner, corner[0] + 12, corner[1] + 9), object)
+    figures = rng.random((3, count))
+    return Footprints(
+        geometry, rng.random(count, np.float32), np.full(count, 108.0), crs,
+        rng.integers(1, 3, count).astype(np.uint8), ("ground", "house", "école"),
+        perimeter_m=figures[0], orientation_deg=figures[1] * 180, rectangularity=figures[2],
+    )  # fmt: skip
+
+
+def read(path: Path) -> geopandas.GeoDataFrame:
+    if path.suffix == ".parquet":
+        return geopandas.read_parquet(path)
+    return geopandas.read_file(path)
+
+
+@pytest.mark.parametrize("crs", [UTM, CRS(4326), None])
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_chunks_are_one_layer(tmp_path: Path, suffix: str, crs: CRS | None) -> None:
+    chunks = [chunk(5, 0, crs), chunk(0, 1, crs), chunk(3, 2, crs)]
+    path = tmp_path / f"out{suffix}"
+    write_footprints_chunks(path, iter(chunks))
+    table = read(path).sort_values("id").reset_index(drop=True)
+    whole = Footprints.joined(chunks)
+    assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    renamed = shapefile.SHORT_NAMES if suffix == ".shp" else {}
+    expected = [renamed.get(name, name) for name in whole.columns()]
+    assert [name for name in table.columns if name not in ("geometry", "bbox")] == expected
+    for name, values in whole.columns().items():
+        given = table[renamed.get(name, name)]
+        if values.dtype.kind == "O":
+            assert given.tolist() == values.tolist()
+        else:
+            np.testing.assert_allclose(given.to_numpy(values.dtype), values, rtol=1e-12)
+    assert table.geometry.is_valid.all()
+    if suffix == ".geojson" and crs is not None:
+        assert table.crs == CRS(4326)
+        placed = table.geometry.to_crs(crs).to_numpy()
+        apart = shapely.hausdorff_distance(placed, whole.geometry)
+        assert apart.max() < (0.02 if crs == UTM else 1e-6)
+    else:
+        tolerance = 1e-9 if suffix == ".geojson" else 0
+        assert shapely.equals_exact(
+            shapely.normalize(table.geometry.to_numpy()),
+            shapely.normalize(whole.geometry),
+            tolerance,
+        ).all()
+
+
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_the_same_polygons_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    files = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_footprints_chunks(tmp_path / name / f"out{suffix}", [chunk(40), chunk(30, 1)])
+        files.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert files[0] == files[1]
+    assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
+
+
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_how_it_is_cut_into_chunks_does_not_matter(tmp_path: Path, suffix: str) -> None:
+    whole = chunk(50)
+    parts = [whole.take(np.arange(0, 20)), whole.take(np.arange(20, 50))]
+    for name, chunks in (("a", [whole]), ("b", parts)):
+        (tmp_path / name).mkdir()
+        write_footprints_chunks(tmp_path / name / f"out{suffix}", chunks)
+    one, other = (read(tmp_path / name / f"out{suffix}") for name in "ab")
+    assert one.equals(other)
+    if suffix == ".geojson":
+        assert (tmp_path / "a/out.geojson").read_bytes() == (
+            tmp_path / "b/out.geojson"
+        ).read_bytes()
+
+
+def test_a_geopackage_has_a_spatial_index_that_stays_right(tmp_path: Path) -> None:
+    path = tmp_path / 'a "b" c.gpkg'
+    chunks = [chunk(300), chunk(200, 1)]
+    write_footprints_chunks(path, chunks)
+    with closing(sqlite3.connect(path)) as file:
+        index = '"rtree_a ""b"" c_geom"'
+        assert file.execute(f"SELECT count(*) FROM {index}").fetchone() == (500,)
+        assert file.execute("SELECT rtreecheck('rtree_a \"b\" c_geom')").fetchone() == ("ok",)
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        extent = file.execute("SELECT min_x, min_y, max_x, max_y FROM gpkg_contents").fetchone()
+    whole = Footprints.joined(chunks)
+    np.testing.assert_allclose(extent, shapely.total_bounds(whole.geometry))
+    window = (500_100.0, 5_000_100.0, 501_000.0, 5_001_000.0)
+    inside = shapely.intersects(whole.geometry, shapely.box(*window))
+    assert 0 < inside.sum() < 500
+    found = geopandas.read_file(path, bbox=window)
+    assert sorted(found["id"]) == (np.flatnonzero(inside) + 1).tolist()
+    # GDAL takes the index for its own.
+    more = found.assign(id=0, geometry=[shapely.box(0, 0, 1, 1)] * len(found))
+    pyogrio.write_dataframe(more.iloc[:1], path, append=True)
+    assert geopandas.read_file(path, bbox=(0, 0, 2, 2))["id"].tolist() == [0]
+
+
+def test_geoparquet_says_what_1_1_wants(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "out.parquet"
+    chunks = [chunk(30), chunk(20, 1)]
+    write_footprints_chunks(path, chunks)
+    file = parquet.ParquetFile(path)
+    assert [file.metadata.row_group(i).num_rows for i in range(2)] == [30, 20]
+    metadata = json.loads(file.metadata.metadata[b"geo"])
+    assert (metadata["version"], metadata["primary_column"]) == ("1.1.0", "geometry")
+    column = metadata["columns"]["geometry"]
+    assert (column["encoding"], column["geometry_types"]) == ("WKB", ["Polygon"])
+    assert CRS.from_json_dict(column["crs"]) == UTM
+    assert column["covering"]["bbox"]["xmax"] == ["bbox", "xmax"]
+    # The bounds are right where a reader looks for them.
+    window = (500_100.0, 5_000_100.0, 501_000.0, 5_001_000.0)
+    whole = Footprints.joined(chunks)
+    inside = shapely.intersects(shapely.envelope(whole.geometry), shapely.box(*window))
+    assert (
+        sorted(geopandas.read_parquet(path, bbox=window)["id"])
+        == (np.flatnonzero(inside) + 1).tolist()
     )
-    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_file(path)
-    return path
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet", ".shp", ".geojson"])
-@pytest.mark.parametrize("rows", [5, 1000])
-def test_chunks_equal_the_whole(
-    suffix: str, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_shapefile_shows_its_short_names(tmp_path: Path) -> None:
+    (note,) = write_footprints_chunks(tmp_path / "out.shp", [chunk(2)])
+    assert "perimeter_m is perim_m" in note
+    assert "orientation_deg is orient" in note
+    assert write_footprints_chunks(tmp_path / "out.gpkg", [chunk(2)]) == ()
+    assert sorted(p.suffix for p in tmp_path.glob("out.*")) == [
+        ".cpg", ".dbf", ".gpkg", ".prj", ".shp", ".shx"
+    ]  # fmt: skip
+
+
+def test_what_a_shapefile_cannot_hold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_read, "_CHUNK_ROWS", rows)
-    file = VectorFile(written(tmp_path / f"layer{suffix}", 23))
-    fields = [name for name in file.fields if name != "geometry"]
-    whole, chunks = file.read(fields, typed=True), list(file.chunks(fields))
-    if suffix != ".geojson":
-        assert len(chunks) == -(-23 // rows)
-    assert sum(chunk.repaired for chunk in chunks) == whole.repaired > 0
-    assert sum(chunk.without_outline for chunk in chunks) == whole.without_outline > 0
-    assert all(chunk.crs == whole.crs for chunk in chunks)
-    joined = np.concatenate([chunk.geometry for chunk in chunks])
-    assert shapely.equals_exact(joined, whole.geometry).all()
-    for name in fields:
-        values = np.concatenate([chunk.values[name] for chunk in chunks])
-        np.testing.assert_array_equal(values, whole.values[name])
+    square = np.array([shapely.box(0, 0, 1, 1)], object)
+    one = np.array([1])
+    cases: list[tuple[dict[str, np.ndarray], str]] = [
+        ({"name": np.array(["é" * 200], object)}, "'name' holds 'éééé.*… of 400"),
+        ({"a_long_name_1": one, "a_long_name_2": one}, "limits column names to 10 characters"),
+    ]
+    for columns, message in cases:
+        with pytest.raises(ExportError, match=message):
+            write_polygons(tmp_path / "out.shp", square, columns, UTM)
+    monkeypatch.setattr(shapefile, "_MAX_FILE_BYTES", 40_000)
+    with pytest.raises(ExportError, match=r"out\.(shp|dbf) would exceed") as caught:
+        write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
+    assert ".gpkg" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
-def test_a_layer_without_polygons_is_one_chunk(suffix: str, tmp_path: Path) -> None:
-    (chunk,) = VectorFile(written(tmp_path / f"layer{suffix}", 0)).chunks(["number"])
-    assert (len(chunk), list(chunk.values), chunk.crs.to_epsg()) == (0, ["number"], 32633)
+def test_the_size_of_a_shapefile_is_known_beforehand(tmp_path: Path) -> None:
+    limits = shapefile.ShapefileLimits(tmp_path / "out.shp")
+    given = chunk(500)
+    limits.check(given.geometry, given.columns())
+    write_footprints_chunks(tmp_path / "out.shp", [given])
+    assert (tmp_path / "out.shp").stat().st_size == limits._shape_bytes
+    assert (tmp_path / "out.dbf").stat().st_size <= limits._table_bytes
 
 
-def test_a_damaged_file_is_explained(tmp_path: Path) -> None:
-    path = written(tmp_path / "layer.parquet", 9)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="cannot be read as vector data"):
-        list(VectorFile(path).chunks())
+def several() -> Footprints:
+    both = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)])
+    return Footprints(np.array([both], object), np.ones(1, np.float32), np.ones(1), UTM)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [(list, "no chunk of footprints"), (lambda: [several()], "is not a polygon")],
+)
+def test_what_no_caller_may_give(
+    tmp_path: Path, chunks: Callable[[], list[Footprints]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_footprints_chunks(tmp_path / "out.gpkg", chunks())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_writes_is_imported_while_the_first_chunk_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "geopandas")
+    imported = []
+
+    def chunks() -> Iterator[Footprints]:
+        until = time.monotonic() + 60
+        while "geopandas" not in sys.modules and time.monotonic() < until:
+            time.sleep(0.01)
+        imported.append("geopandas" in sys.modules)
+        yield chunk(3)
+
+    write_footprints_chunks(tmp_path / "out.gpkg", chunks())
+    assert imported == [True]
+    assert len(read(tmp_path / "out.gpkg")) == 3
+
+
+def test_options_of_gdal_are_as_they_were() -> None:
+    names = ("OGR_CURRENT_DATE", "OGR_SQLITE_SYNCHRONOUS")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2001-01-01T00:00:00.000Z"})
+    try:
+        before = [pyogrio.get_gdal_config_option(name) for name in names]
+        with pyogrio_options(vector_formats._CONFIGURED):
+            assert [pyogrio.get_gdal_config_option(name) for name in names] != before
+        assert [pyogrio.get_gdal_config_option(name) for name in names] == before
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+@pytest.mark.parametrize("name", ["a;b.gpkg", "a!b.geojson"])
+def test_a_name_that_would_be_taken_apart_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ExportError, match=r"cannot be written to a path with [;!]"):
+        write_polygons(tmp_path / name, np.zeros(0, object), {}, UTM)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a#b.gpkg", "a?b.gpkg", "a%20b.gpkg", "a (2), b.gpkg"])
+def test_other_odd_names_are_kept(tmp_path: Path, name: str) -> None:
+    write_footprints_chunks(tmp_path / name, iter([chunk(3)]))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(read(tmp_path / name)) == 3
