@@ -233,7 +233,7 @@ _ROW = np.dtype(
         ("is_building", np.bool_), ("has_area", np.bool_), ("is_multi", np.bool_),
     ]
 )  # fmt: skip
-"""What stays in memory of a polygon that was read."""
+"""Numbers of a polygon that stay in memory while its layer is read."""
 
 
 class _LayerParts:
@@ -352,8 +352,11 @@ class _Column:
         return SpilledTexts(self._spill, *np.concatenate(self._texts, axis=1)[:, index])
 
 
-def _encoded(texts: Iterable[object]) -> list[bytes]:
-    return [b"" if text is None else str(text).encode(*_UTF8) for text in texts]
+def _encoded(values: Iterable[object]) -> list[bytes]:
+    """Return values as texts for a temporary file; None and NaN are empty."""
+    return [
+        b"" if value is None or value != value else str(value).encode(*_UTF8) for value in values
+    ]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
