@@ -7,6 +7,8 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,9 +23,12 @@ from shapely import affinity, box
 
 from command_line import call, command
 from raster_files import write_geotiff
-from rooftrace.flows.compare import seen_ground
+from rooftrace.flows.compare import inputs, seen_ground
 from rooftrace.flows.compare.page import MEANINGS
+from rooftrace.io import vector_read
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
+from rooftrace.vector import match
 from rooftrace.vector.compare import STATUSES
 
 UTM = 32633
@@ -130,6 +135,38 @@ def test_results_are_the_same_bytes_again(layers: tuple[Path, Path], tmp_path: P
     pairs = [(file, tmp_path / "two" / file.name) for file in (tmp_path / "one").iterdir()]
     different = [one.name for one, two in pairs if one.read_bytes() != two.read_bytes()]
     assert (len(pairs), different) == (7, [])
+
+
+@pytest.mark.campaign
+def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
+    layers: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = gpd.read_file(layers[1])
+    # Repeated, without an id, with another class, with a part of its own, and with mixed texts.
+    old = pd.concat([old, old.iloc[[3, 3, 90]], old.iloc[:2].translate(0, 1).to_frame("geometry")])
+    old.loc[old.name == "house 9", "geometry"] = shapely.MultiPolygon(
+        [box(15, 45.1, 15.0001, 45.1001), box(15.0003, 45.1, 15.0004, 45.1001)]
+    )
+    old["class"] = np.where(np.arange(len(old)) % 50 == 7, "tree", "Building")
+    old.to_file(tmp_path / "old.gpkg")
+    options = ("--keep", "both", "--to", "osm", "--source", "x", "--remove-offset")
+    _, whole = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "a", *options)
+    assert [note.split(": ")[1][:2] for note in whole["notes"][:2]] == ["3 ", "3 "], whole["notes"]
+    monkeypatch.setattr(vector_read, "_CHUNK_ROWS", 5)
+    monkeypatch.setattr(vector_read, "_MOST_CHUNKS", 1000)
+    monkeypatch.setattr(match, "_PER_BLOCK", 10)
+    monkeypatch.setattr(match, "_PACKED_AT_ONCE", 7)
+    monkeypatch.setattr(inputs, "_CHUNK", 1)
+    for module in (match, inputs):
+        monkeypatch.setattr(module, "SpillFile", partial(SpillFile, in_memory_bytes=0))
+    _, again = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "b", *options)
+    assert again["notes"] == whole["notes"]
+    different = [
+        file.name
+        for file in (tmp_path / "a").iterdir()
+        if file.read_bytes() != (tmp_path / "b" / file.name).read_bytes()
+    ]
+    assert different == []
 
 
 def test_an_offset_is_noted_and_removed(layers: tuple[Path, Path], tmp_path: Path) -> None:
@@ -598,15 +635,14 @@ def test_a_layer_that_changes_while_it_is_read_is_refused(
 ) -> None:
     new = tmp_path / "new.gpkg"
     new.write_bytes(layers[0].read_bytes())
-    read = VectorFile.read
+    chunks = VectorFile.chunks
 
-    def read_late(self: VectorFile, *given: Any, **options: Any) -> VectorLayer:
-        layer = read(self, *given, **options)
+    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
+        yield from chunks(self, *given)
         if self.path == new:
             new.write_bytes(new.read_bytes() + bytes(8))
-        return layer
 
-    monkeypatch.setattr(VectorFile, "read", read_late)
+    monkeypatch.setattr(VectorFile, "chunks", read_late)
     code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
     assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sqlite3
 import warnings
@@ -33,6 +34,11 @@ _PARQUET = (".parquet", ".geoparquet")
 _TABLES = (".csv", ".csv.gz")
 _OSM_LAYER = "multipolygons"
 _OSM_BUILDINGS = "building IS NOT NULL AND building <> 'no'"
+_WITH_RANDOM_ACCESS = (".gpkg", ".shp")
+_CHUNK_ROWS = 50_000
+_MOST_CHUNKS = 64
+"""Maximum number of chunks of a file that GDAL reads."""
+
 _HEAD_BYTES = 2048
 _MOST_CHECKED_BYTES = 32 * 2**20
 """Maximum size in bytes of a GeoJSON whose records are counted a second time."""
@@ -74,6 +80,11 @@ class VectorLayer:
         """Bounds (left, bottom, right, top) of all polygons in the CRS; NaN if there are none."""
         left, bottom, right, top = shapely.total_bounds(self.geometry)
         return float(left), float(bottom), float(right), float(top)
+
+
+_Read = tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]], int]
+"""Coordinate system, (n,) geometries, (n,) values of each attribute, and the number of geometries
+whose rings had to be closed."""
 
 
 def is_vector_file(path: Path) -> bool:
@@ -129,7 +140,39 @@ class VectorFile:
             DataError: see `fields`; also if a feature is not a polygon.
             GeoreferenceError: the file has no CRS, or coordinates outside the range of its CRS.
         """
-        crs, geometry, values, closed = self._read_all(fields)
+        return self._layer_of(*self._read_all(fields), typed=typed)
+
+    def chunks(self, fields: Sequence[str] = ()) -> Iterator[VectorLayer]:
+        """Yield the polygons in their order as `read` returns them, in one or more chunks.
+
+        GeoParquet, GeoPackages and Shapefiles are read chunk by chunk. Other formats cannot be
+        entered in the middle and are read as a whole, in one chunk.
+
+        Args:
+            fields: Attributes to read, among `self.fields`, with their types.
+
+        Raises:
+            DataError, GeoreferenceError: See `read`.
+        """
+        parts = self._parts(fields)
+        while True:
+            # Only reading is explained, not what the caller does between two chunks.
+            with _explained(self.path):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield self._layer_of(*part, typed=True)
+
+    def _layer_of(
+        self,
+        crs: CRS | None,
+        geometry: NDArray[np.object_],
+        values: Mapping[str, NDArray[Any]],
+        closed: int,
+        *,
+        typed: bool,
+    ) -> VectorLayer:
+        """Check and repair what was read."""
         if crs is None:
             raise GeoreferenceError(
                 f"{self.path} has no coordinate system.",
@@ -171,9 +214,7 @@ class VectorFile:
         geometry, kept, _ = _polygons(geometry, self.path)
         return geometry, crs, {name: _texts(column[kept]) for name, column in values.items()}
 
-    def _read_all(
-        self, fields: Sequence[str]
-    ) -> tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]], int]:
+    def _read_all(self, fields: Sequence[str]) -> _Read:
         with _explained(self.path):
             read = self._read_parquet if self._is_parquet else self._read_gdal
             return read(fields)
@@ -213,16 +254,36 @@ class VectorFile:
         kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
         return bool(np.isin(kinds, (_POLYGON, _MULTI, _COLLECTION)).any())
 
-    def _read_gdal(
-        self, fields: Sequence[str]
-    ) -> tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]], int]:
+    def _parts(self, fields: Sequence[str]) -> Iterator[_Read]:
+        if self._is_parquet:
+            yield from self._parquet_chunks(fields)
+        elif self.path.suffix.lower() in _WITH_RANDOM_ACCESS:
+            yield from self._gdal_chunks(fields)
+        else:
+            yield self._read_gdal(fields)
+
+    def _gdal_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
+        """Yield chunks of a file in which a record is found by its number."""
         import pyogrio
 
-        if self.path.suffix.lower() == ".gpkg":
+        count = int(
+            pyogrio.read_info(self.path, layer=self._layer, force_feature_count=True)["features"]
+        )
+        # The file is walked from its beginning to each chunk, so that there are few chunks.
+        rows = max(_CHUNK_ROWS, -(-count // _MOST_CHUNKS))
+        for first in range(0, max(count, 1), rows):
+            yield self._read_gdal(fields, first, rows)
+
+    def _read_gdal(self, fields: Sequence[str], first: int = 0, rows: int | None = None) -> _Read:
+        """Read some rows; default: all."""
+        import pyogrio
+
+        if self.path.suffix.lower() == ".gpkg" and not first:
             _check_database(self.path)
         with _driver(self.path) as (source, options):
             meta, _, wkb, columns = pyogrio.raw.read(
                 source, layer=self._layer, columns=list(fields), force_2d=True,
+                skip_features=first, max_features=rows,
                 where=_OSM_BUILDINGS if self._layer == _OSM_LAYER else None, **options,
             )  # fmt: skip
         if wkb is None:
@@ -236,19 +297,49 @@ class VectorFile:
         geometry, closed = _closed(wkb)
         return crs, geometry, values, closed
 
-    def _read_parquet(
-        self, fields: Sequence[str]
-    ) -> tuple[CRS | None, NDArray[np.object_], dict[str, NDArray[Any]], int]:
+    def _read_parquet(self, fields: Sequence[str]) -> _Read:
         import geopandas as gpd
 
+        table = gpd.read_parquet(self.path, columns=[self._geometry_column["name"], *fields])
+        values = {name: table[name].to_numpy(dtype=object) for name in fields}
+        return table.crs, _two_dimensional(table.geometry.to_numpy()), values, 0
+
+    def _parquet_chunks(self, fields: Sequence[str]) -> Iterator[_Read]:
+        import geopandas as gpd
+        from pyarrow import parquet
+
+        column = self._geometry_column["name"]
+        if self._geometry_column["encoding"] != "WKB":
+            yield self._read_parquet(fields)
+            return
+        with parquet.ParquetFile(self.path) as file:
+            # A table without rows gives the coordinate system as geopandas reads it.
+            nothing = io.BytesIO()
+            parquet.write_table(file.schema_arrow.empty_table(), nothing)
+            crs = gpd.read_parquet(nothing, columns=[column]).crs
+            if not file.metadata.num_rows:
+                yield (
+                    crs,
+                    np.zeros(0, np.object_),
+                    {name: np.zeros(0, np.object_) for name in fields},
+                    0,
+                )
+            for batch in file.iter_batches(_CHUNK_ROWS, columns=[column, *fields]):
+                wkb = batch.column(column).to_numpy(zero_copy_only=False)
+                values = {
+                    name: batch.column(name).to_pandas().to_numpy(dtype=object) for name in fields
+                }
+                yield crs, _two_dimensional(shapely.from_wkb(wkb)), values, 0
+
+    @cached_property
+    def _geometry_column(self) -> dict[str, str]:
+        """Name and encoding of the column with the polygons of a GeoParquet."""
         metadata = (_parquet_schema(self.path).metadata or {}).get(b"geo")
         if metadata is None:
             raise ValueError("it has no geometry (no GeoParquet metadata)")
-        column = json.loads(metadata)["primary_column"]
-        table = gpd.read_parquet(self.path, columns=[column, *fields])
-        values = {name: table[name].to_numpy(dtype=object) for name in fields}
-        geometry = shapely.force_2d(table.geometry.to_numpy())
-        return table.crs, _array(geometry), values, 0
+        known = json.loads(metadata)
+        name = known["primary_column"]
+        return {"name": name, "encoding": known["columns"][name]["encoding"]}
 
 
 _LONLAT_COLUMNS = ("latitude", "longitude")
@@ -376,6 +467,12 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path} cannot be read as vector data: {reason}.",
             remedy="Open it with a GIS to check that it is complete.",
         ) from error
+
+
+def _two_dimensional(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return (n,) geometries without heights and measures."""
+    is_flat = (shapely.get_coordinate_dimension(geometry) <= 2).all()
+    return _array(geometry if is_flat else shapely.force_2d(geometry))
 
 
 def _closed(wkb: NDArray[np.object_]) -> tuple[NDArray[np.object_], int]:

@@ -47,6 +47,7 @@ __all__ = [
     "check_vector_path",
     "fill_rtree",
     "load_writer_if_limited",
+    "outward_boxes",
     "preload_geopandas",
     "short_names",
     "write_footprints",
@@ -69,9 +70,10 @@ _NODE = np.dtype(
     ]
 )
 _ROOT = 1
+_ROWS_AT_ONCE = 50_000
 
 
-def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64]) -> None:
+def fill_rtree(file: sqlite3.Connection, name: str, box: Bounds) -> None:
     """Fill an empty R-tree of two dimensions in one pass; row by row takes eight times as long.
 
     The nodes are those of sort-tile-recursive packing (Leutenegger, Lopez and Edgington 1997,
@@ -81,7 +83,7 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
     Args:
         file: Database that holds the R-tree.
         name: Name of the virtual table.
-        bounds: (n, 4) smallest x and y, largest x and y of the rows 1 to n.
+        box: (n, 4) boxes of the rows 1 to n, as `outward_boxes` returns them.
 
     Raises:
         sqlite3.Error: the table does not exist.
@@ -93,8 +95,7 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
     (size,) = file.execute(f"SELECT length(data) FROM {node}").fetchone()  # noqa: S608  # nosec B608
     if size != _NODE.itemsize:
         raise ValueError(f"nodes of {name} have {size} bytes, {_NODE.itemsize} were expected")
-    number = np.arange(1, len(bounds) + 1)
-    box = _outward(bounds)
+    number = np.arange(1, len(box) + 1)
     depth, next_node = 0, _ROOT + 1
     while len(number) > _NODE_ENTRIES:
         order, starts = _packed(box)
@@ -102,10 +103,14 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
         owner = np.empty(len(number), np.int64)
         owner[order] = np.repeat(made, np.diff(starts))
         table_of = rowid if depth == 0 else parent
-        file.executemany(
-            f"INSERT INTO {table_of} VALUES (?, ?)",  # noqa: S608  # nosec B608
-            zip(number.tolist(), owner.tolist()),
-        )
+        for start in range(0, len(number), _ROWS_AT_ONCE):
+            # As lists, they take several times as much memory.
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            file.executemany(
+                f"INSERT INTO {table_of} VALUES (?, ?)",  # noqa: S608  # nosec B608
+                zip(number[rows].tolist(), owner[rows].tolist()),
+            )
+        del owner
         file.executemany(
             f"INSERT INTO {node} VALUES (?, ?)",  # noqa: S608  # nosec B608
             zip(made.tolist(), _nodes(number[order], box[order], starts)),
@@ -122,8 +127,12 @@ def fill_rtree(file: sqlite3.Connection, name: str, bounds: NDArray[np.float64])
     file.execute(f"REPLACE INTO {node} VALUES ({_ROOT}, ?)", (root,))  # noqa: S608  # nosec B608
 
 
-def _outward(bounds: NDArray[np.float64]) -> Bounds:
-    """Return (n, 4) smallest and largest x, then y, in single precision and never smaller boxes."""
+def outward_boxes(bounds: NDArray[np.float64]) -> Bounds:
+    """Return (n, 4) smallest and largest x, then y, in single precision and never smaller boxes.
+
+    Args:
+        bounds: (n, 4) left, bottom, right and top.
+    """
     near = bounds.astype(np.float32)
     low = np.where(near > bounds, np.nextafter(near, np.float32(-np.inf)), near)[:, :2]
     high = np.where(near < bounds, np.nextafter(near, np.float32(np.inf)), near)[:, 2:]
@@ -393,24 +402,24 @@ def _geopackage(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     GDAL packs the index of a layer that it writes at once. To an appended layer it adds feature by
     feature, which takes three times as long as writing the features.
     """
-    bounds = []
+    boxes = []
     layer = replace(layer, name=layer_name(path.stem))
     for number, part in enumerate(parts):
         _write_chunk(
             path, layer, part, "GPKG", append=number > 0, SPATIAL_INDEX="NO",
             VERSION=_GEOPACKAGE_VERSION,
         )  # fmt: skip
-        bounds.append(shapely.bounds(part.geometry).astype(np.float64))
-    _add_index(path, layer, np.concatenate(bounds))
+        boxes.append(outward_boxes(shapely.bounds(part.geometry).astype(np.float64)))
+    _add_index(path, layer, boxes)
 
 
-def _add_index(path: Path, layer: LayerSettings, bounds: NDArray[np.float64]) -> None:
+def _add_index(path: Path, layer: LayerSettings, boxes: list[Bounds]) -> None:
     """Add the GeoPackage extension `gpkg_rtree_index` in the same form as GDAL.
 
     Args:
         path: GeoPackage without an index.
         layer: Settings of its layer.
-        bounds: (n, 4) left, bottom, right, top of the features 1 to n.
+        boxes: `outward_boxes` of all features, chunk by chunk; the list is emptied.
     """
     empty = path.parent / "index" / path.name
     empty.parent.mkdir()
@@ -426,13 +435,15 @@ def _add_index(path: Path, layer: LayerSettings, bounds: NDArray[np.float64]) ->
     empty.unlink()
     empty.parent.rmdir()
     table, column = extensions[0][:2]
+    box = np.concatenate(boxes)
+    boxes.clear()
     try:
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("PRAGMA synchronous = OFF")
             for (statement,) in statements:
                 file.execute(statement)
             file.executemany("INSERT INTO gpkg_extensions VALUES (?, ?, ?, ?, ?)", extensions)
-            fill_rtree(file, f"rtree_{table}_{column}", bounds)
+            fill_rtree(file, f"rtree_{table}_{column}", box)
     except sqlite3.Error as error:
         raise OSError(f"the spatial index could not be made: {error}") from error
 
@@ -563,7 +574,7 @@ def write_footprints_chunks(
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
-    Memory holds one chunk, plus 32 bytes for each polygon of a GeoPackage, or the whole layer of a
+    Memory holds one chunk, plus 16 bytes for each polygon of a GeoPackage, or the whole layer of a
     FlatGeobuf or PMTiles. See `write_polygons` for the formats.
 
     Args:

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError, PredictError
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import write_atomically
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.models.clicks import Click
 from rooftrace.models.prompts import Prompt, PromptSegmenter
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SIMPLIFY_PX, SceneOptions, ScenePlan
 from rooftrace.vector.match import pair_iou
-from rooftrace.vector.prepare import FootprintRecords, OutlineMaker, SpillFile
+from rooftrace.vector.prepare import FootprintRecords, OutlineMaker
 from rooftrace.vector.resolve_overlaps import resolve_scene_overlaps
 from rooftrace.vector.trace import Bools, Ints, Polygons, trace
 

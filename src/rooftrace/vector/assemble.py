@@ -19,6 +19,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import make_footprints
 from rooftrace.vector.prepare import (
     Candidates,
@@ -26,7 +27,6 @@ from rooftrace.vector.prepare import (
     FootprintRecords,
     OutlineMaker,
     RegionBatch,
-    SpillFile,
     VectorOptions,
     check_area,
 )

@@ -6,7 +6,6 @@ docs/compare.md has the conditions as a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,24 +192,43 @@ Free = tuple[Bools, Bools]
 
 
 @dataclass(frozen=True)
-class _Group:
-    """A building of one layer (`whole`) that consists of two or more of the other layer.
+class _Groups:
+    """Buildings of one layer (`whole`) that consist of two or more of the other layer.
 
     Args:
-        side: Layer of the whole: 0 for the new one, where buildings merged; 1 for the old one.
-        whole: Index of the building.
-        pairs: Pairs of the building and each piece.
-        iou: IoU of the building and all pieces together.
-        overlap: Share of the building that lies in the pieces.
-        overlap_pieces: Share of the pieces' area that lies in the building.
+        side: Layer of the wholes: 0 for the new one, where buildings merged; 1 for the old one.
+        whole: (n,) index of each building.
+        pairs: (members,) pairs of the buildings and each piece, building after building.
+        starts: (n + 1,) place of the first pair of each building, and the end of the last.
+        iou: (n,) IoU of each building and all its pieces together.
+        overlap: (n,) share of the building that lies in the pieces.
+        overlap_pieces: (n,) share of the pieces' area that lies in the building.
     """
 
     side: int
-    whole: int
+    whole: Ints
     pairs: Ints
-    iou: float
-    overlap: float
-    overlap_pieces: float
+    starts: Ints
+    iou: Floats
+    overlap: Floats
+    overlap_pieces: Floats
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def pieces(self, overlaps: PolygonOverlaps) -> Ints:
+        """(members,) index of each piece."""
+        return (overlaps.one if self.side else overlaps.other)[self.pairs]
+
+    def take(self, index: Ints) -> _Groups:
+        """Return some of the groups."""
+        size = np.diff(self.starts)[index]
+        starts = np.concatenate([[0], np.cumsum(size)])
+        place = np.arange(starts[-1]) + np.repeat(self.starts[index] - starts[:-1], size)
+        return _Groups(
+            self.side, self.whole[index], self.pairs[place], starts, self.iou[index],
+            self.overlap[index], self.overlap_pieces[index],
+        )  # fmt: skip
 
 
 def _put_groups(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free: Free) -> None:
@@ -218,32 +236,46 @@ def _put_groups(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free:
 
     A building belongs to one group.
     """
-    groups = [*_groups(pairs, rules, 1), *_groups(pairs, rules, 0)]
-    groups.sort(key=lambda group: (-group.iou, 1 - group.side, group.whole))
-    iou, share, share_other = pairs.iou, pairs.share, pairs.share_other
-    ends = pairs.one, pairs.other
-    for group in groups:
-        side = group.side
-        pieces = ends[1 - side][group.pairs]
-        if not free[side][group.whole] or not free[1 - side][pieces].all():
-            continue
-        status = SPLIT if side else MERGED
-        figures = (share[group.pairs], share_other[group.pairs])
-        own, other = figures if side else figures[::-1]
-        sides[1 - side].put(
-            pieces, status, np.full(len(pieces), group.whole), (iou[group.pairs], own, other)
-        )
-        largest = pieces[np.argmax(pairs.common[group.pairs])]
-        of_group = tuple(
-            np.array([value]) for value in (group.iou, group.overlap, group.overlap_pieces)
-        )
-        sides[side].put(np.array([group.whole]), status, np.array([largest]), of_group)
-        free[side][group.whole] = False
-        free[1 - side][pieces] = False
+    found = [_groups(pairs, rules, side) for side in (0, 1)]
+    times = [np.zeros(len(is_free), np.int64) for is_free in free]
+    for groups in found:
+        np.add.at(times[groups.side], groups.whole, 1)
+        np.add.at(times[1 - groups.side], groups.pieces(pairs), 1)
+    shared: list[tuple[float, int, int, int]] = []
+    for groups in found:
+        alone = times[groups.side][groups.whole] == 1
+        piece_alone = times[1 - groups.side][groups.pieces(pairs)] == 1
+        if len(groups):
+            alone &= np.logical_and.reduceat(piece_alone, groups.starts[:-1])
+        # Groups whose buildings are in no other group are put in any order.
+        _put_wholes(groups.take(np.flatnonzero(alone)), pairs, sides, free)
+        for number in np.flatnonzero(~alone).tolist():
+            order = -float(groups.iou[number]), 1 - groups.side, int(groups.whole[number])
+            shared.append((*order, number))
+    for _, other_side, _, number in sorted(shared):
+        group = found[1 - other_side].take(np.array([number]))
+        if free[group.side][group.whole].all() and free[other_side][group.pieces(pairs)].all():
+            _put_wholes(group, pairs, sides, free)
 
 
-def _groups(pairs: PolygonOverlaps, rules: CompareRules, side: int) -> Iterator[_Group]:
-    """Yield the buildings of one side that hold the larger part of two or more of the other side.
+def _put_wholes(groups: _Groups, pairs: PolygonOverlaps, sides: Sides, free: Free) -> None:
+    """Set the status of the buildings and the pieces of groups that share none."""
+    if not len(groups):
+        return
+    side, pieces, at = groups.side, groups.pieces(pairs), pairs.where(groups.pairs)
+    status = SPLIT if side else MERGED
+    own, other = (at.share, at.share_other) if side else (at.share_other, at.share)
+    number = np.repeat(np.arange(len(groups)), np.diff(groups.starts))
+    sides[1 - side].put(pieces, status, groups.whole[number], (at.iou, own, other))
+    largest = np.lexsort((np.arange(len(pieces)), -at.common, number))[groups.starts[:-1]]
+    figures = groups.iou, groups.overlap, groups.overlap_pieces
+    sides[side].put(groups.whole, status, pieces[largest], figures)
+    free[side][groups.whole] = False
+    free[1 - side][pieces] = False
+
+
+def _groups(pairs: PolygonOverlaps, rules: CompareRules, side: int) -> _Groups:
+    """Return the buildings of one side that hold the larger part of two or more of the other side.
 
     This is how `ObjectCounts` counts them, but two of the pieces must be large. A piece in several
     buildings, which then overlap, belongs to the first one that holds most of it.
@@ -259,18 +291,16 @@ def _groups(pairs: PolygonOverlaps, rules: CompareRules, side: int) -> Iterator[
     starts = np.flatnonzero(np.diff(whole[near], prepend=-1) != 0)
     common = np.add.reduceat(pairs.common[near], starts) if len(near) else np.zeros(0)
     pieces = np.add.reduceat(area_piece[piece[near]], starts) if len(near) else np.zeros(0)
-    size = np.diff(starts, append=len(near))
     is_large = pairs.common[near] >= rules.piece_share * area[whole[near]]
-    large = np.add.reduceat(is_large.astype(np.int64), starts) if len(near) else size
+    large = np.add.reduceat(is_large.astype(np.int64), starts) if len(near) else starts
     own = area[whole[near[starts]]]
     iou = common / (own + pieces - common)
     good = (large > 1) & (iou >= rules.match_iou) & (common <= _MOST_PILED * own)
-    for number in np.flatnonzero(good).tolist():
-        members = near[starts[number] : starts[number] + size[number]]
-        yield _Group(
-            side, int(whole[members[0]]), members, float(iou[number]),
-            float(common[number] / own[number]), float(common[number] / pieces[number]),
-        )  # fmt: skip
+    every = _Groups(
+        side, whole[near[starts]], near, np.append(starts, len(near)), iou, common / own,
+        common / pieces,
+    )  # fmt: skip
+    return every.take(np.flatnonzero(good))
 
 
 def _status_of_matches(

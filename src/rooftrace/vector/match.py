@@ -1,24 +1,28 @@
 """Overlaps of two layers of polygons, and pairs of polygons that show the same building.
 
 `PolygonOverlaps` has the pairs that intersect. `PackedPolygons` and `find_overlaps` do the same for
-layers of millions of polygons, block of ground by block of ground.
+layers of millions of polygons, block of ground by block of ground: only the polygons of the blocks
+at work are in memory, the others in a temporary file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
+from rooftrace.io.spill_file import SpillFile
 
 __all__ = [
     "PackedPolygons",
     "PolygonOverlaps",
+    "SpilledPolygons",
     "find_overlaps",
     "join_by_block",
     "one_to_one",
@@ -141,55 +145,111 @@ class PolygonOverlaps:
         return left, left_other
 
 
+_PACKED_AT_ONCE = 50_000
+
+
 @dataclass(frozen=True)
-class PackedPolygons:
-    """Polygons of a plane in a form that takes a third of the memory of shapely's objects.
+class SpilledPolygons:
+    """Polygons in a temporary file.
 
     Args:
-        wkb: (n,) well-known binary of each polygon or multipolygon.
+        spill: The file.
+        start, stop: (n,) offsets of each polygon in the file.
+        is_multi: (n,) True for multipolygons.
+    """
+
+    spill: SpillFile
+    start: Ints
+    stop: Ints
+    is_multi: Bools
+
+    @classmethod
+    def of(cls, chunks: Iterable[Polygons], folder: Path | None = None) -> SpilledPolygons:
+        """Store chunks of polygons and multipolygons in a temporary file of a folder.
+
+        Raises:
+            ExportError: The folder has no space, or is not writable.
+        """
+        spill = SpillFile(folder)
+        none = np.zeros(0, np.int64)
+        parts: list[tuple[Ints, Ints, Bools]] = [(none, none, np.zeros(0, np.bool_))]
+        for geometry in chunks:
+            offsets = spill.append(geometry)
+            is_multi = shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON
+            parts.append((offsets[:-1], offsets[1:], is_multi))
+        start, stop, multi = (np.concatenate(column) for column in zip(*parts))
+        return cls(spill, start, stop, multi)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def unpack(self, index: Ints | slice | Bools) -> Polygons:
+        """Return some of the polygons."""
+        return self.spill.read(self.start[index], self.stop[index])
+
+    def take(self, index: Ints | Bools) -> SpilledPolygons:
+        """Return some of the polygons, in the same file."""
+        return SpilledPolygons(
+            self.spill, self.start[index], self.stop[index], self.is_multi[index]
+        )
+
+    def chunks(self) -> Iterator[tuple[slice, Polygons]]:
+        """Yield all polygons in their order, and where they are."""
+        for start in range(0, len(self), _PACKED_AT_ONCE):
+            rows = slice(start, start + _PACKED_AT_ONCE)
+            yield rows, self.unpack(rows)
+
+
+@dataclass(frozen=True)
+class PackedPolygons:
+    """Polygons of a plane in a temporary file, and a few numbers of each in memory.
+
+    Args:
+        outlines: The n polygons and multipolygons.
         bounds: (n, 4) left, bottom, right and top.
         area: (n,) areas.
         centre: (n, 2) x and y of the centroids.
     """
 
-    wkb: NDArray[np.object_]
+    outlines: SpilledPolygons
     bounds: Floats
     area: Floats
     centre: Floats
 
     @classmethod
-    def of(cls, geometry: Polygons) -> PackedPolygons:
+    def of(cls, geometry: Polygons, folder: Path | None = None) -> PackedPolygons:
         """Pack (n,) valid polygons with an area."""
-        return cls(
-            np.asarray(shapely.to_wkb(geometry), np.object_),
-            shapely.bounds(geometry).reshape(-1, 4),
-            shapely.area(geometry),
-            shapely.get_coordinates(shapely.centroid(geometry)),
-        )
+        return cls.of_stored(SpilledPolygons.of([geometry], folder))
+
+    @classmethod
+    def of_stored(cls, outlines: SpilledPolygons) -> PackedPolygons:
+        """Measure valid polygons with an area."""
+        count = len(outlines)
+        bounds, area, centre = np.empty((count, 4)), np.empty(count), np.empty((count, 2))
+        for rows, geometry in outlines.chunks():
+            bounds[rows] = shapely.bounds(geometry)
+            area[rows] = shapely.area(geometry)
+            centre[rows] = shapely.get_coordinates(shapely.centroid(geometry))
+        return cls(outlines, bounds, area, centre)
 
     def __len__(self) -> int:
-        return len(self.wkb)
+        return len(self.outlines)
 
     def unpack(self, index: Ints | slice | Bools) -> Polygons:
         """Return some of the polygons."""
-        return np.asarray(shapely.from_wkb(self.wkb[index]), np.object_)
+        return self.outlines.unpack(index)
 
     def take(self, index: Ints) -> PackedPolygons:
         """Return some of the polygons as a layer of their own."""
         return PackedPolygons(
-            self.wkb[index], self.bounds[index], self.area[index], self.centre[index]
+            self.outlines.take(index), self.bounds[index], self.area[index], self.centre[index]
         )
 
     def shifted(self, by: Floats) -> PackedPolygons:
         """Return the polygons after a shift by (n, 2) in x and y."""
-        moved = np.empty(len(self), np.object_)
-        for start in range(0, len(self), _PACKED_AT_ONCE):
-            rows = slice(start, start + _PACKED_AT_ONCE)
-            moved[rows] = shapely.to_wkb(shifted(self.unpack(rows), by[rows]))
-        return PackedPolygons(moved, self.bounds + np.tile(by, 2), self.area, self.centre + by)
-
-
-_PACKED_AT_ONCE = 50_000
+        moved = (shifted(geometry, by[rows]) for rows, geometry in self.outlines.chunks())
+        outlines = SpilledPolygons.of(moved, self.outlines.spill.folder)
+        return PackedPolygons(outlines, self.bounds + np.tile(by, 2), self.area, self.centre + by)
 
 
 _PER_BLOCK = 4000

@@ -6,23 +6,16 @@ until those of the whole scene are known; `FootprintRecords` hold a few numbers 
 
 from __future__ import annotations
 
-import io
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
+from rooftrace.core.errors import ConfigError, GeoreferenceError, PredictError
 from rooftrace.core.types import GeoGrid
 from rooftrace.io.make_valid import largest_parts
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.separate import MIN_MARKER_PX, separate_by_owner
@@ -36,7 +29,6 @@ __all__ = [
     "FootprintRecords",
     "OutlineMaker",
     "RegionBatch",
-    "SpillFile",
     "VectorOptions",
     "check_area",
 ]
@@ -91,94 +83,6 @@ class VectorOptions:
                 f"{where}, which does not give the size of its pixels on the ground.",
                 remedy="Give the metres per pixel with --gsd, or remove the minimum area.",
             )
-
-
-_IN_MEMORY_BYTES = 16 * 2**20
-
-_GAP_BYTES = 1 << 12
-"""Maximum gap in bytes between two requested polygons that is read rather than skipped."""
-
-
-class SpillFile:
-    """Polygons as WKB, in memory while they are few, then in an unnamed temporary file.
-
-    The file disappears with the process, however that ends. Not thread-safe.
-
-    Args:
-        folder: Folder of the file; default the system's folder for temporary files.
-        in_memory_bytes: Size beyond which the polygons go to a file.
-    """
-
-    def __init__(
-        self, folder: Path | None = None, *, in_memory_bytes: int = _IN_MEMORY_BYTES
-    ) -> None:
-        self._folder = folder
-        self._in_memory_bytes = in_memory_bytes
-        self._file: IO[bytes] = io.BytesIO()
-        self._size = 0
-
-    def append(self, polygons: NDArray[np.object_]) -> Ints:
-        """Add polygons (n,); return (n + 1,) offsets: the start of each, and the end of the last.
-
-        Raises:
-            ExportError: The folder has no space, or is not writable.
-        """
-        encoded: Sequence[bytes] = shapely.to_wkb(polygons).tolist()
-        offsets = np.cumsum([self._size, *map(len, encoded)])
-        with self._as_export_error():
-            if self._size <= self._in_memory_bytes < offsets[-1]:
-                self._roll_over()
-            self._file.seek(self._size)
-            self._file.write(b"".join(encoded))
-        self._size = int(offsets[-1])
-        return offsets
-
-    def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
-        """Return (n,) the polygons from offset `start` (n,) to offset `stop` (n,)."""
-        encoded = np.empty(len(start), np.object_)
-        order = np.argsort(start, kind="stable")
-        low, high = start[order], stop[order]
-        # Neighbouring polygons are read together; single reads take several times as long.
-        first = np.flatnonzero(np.append(True, low[1:] - high[:-1] > _GAP_BYTES)[: len(low)])
-        last = np.append(first[1:], len(low))
-        starts, stops = low.tolist(), high.tolist()
-        cut: list[bytes] = []
-        with self._as_export_error():
-            for one, end in zip(first.tolist(), last.tolist()):
-                begin = starts[one]
-                data = self._part(begin, stops[end - 1])
-                places = zip(starts[one:end], stops[one:end])
-                cut += [data[at - begin : to - begin] for at, to in places]
-        encoded[order] = cut
-        return np.asarray(shapely.from_wkb(encoded), np.object_)
-
-    def _part(self, start: int, stop: int) -> bytes:
-        self._file.seek(start)
-        return self._file.read(stop - start)
-
-    def _roll_over(self) -> None:
-        held = self._file
-        self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-        # The file is closed even if `close` is never called.
-        weakref.finalize(self, self._file.close)
-        held.seek(0)
-        shutil.copyfileobj(held, self._file)
-
-    def close(self) -> None:
-        """Free the memory and the disk space; may be called twice."""
-        self._file.close()
-
-    @contextmanager
-    def _as_export_error(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = self._folder or tempfile.gettempdir()
-            raise ExportError(
-                f"The polygons of the scene cannot be stored temporarily in {where}: "
-                f"{error.strerror or error}.",
-                remedy="Free some space there, or write to another disk.",
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)

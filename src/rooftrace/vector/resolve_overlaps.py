@@ -23,7 +23,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.vector.prepare import FootprintRecords, SpillFile
+from rooftrace.io.spill_file import SpillFile
+from rooftrace.vector.prepare import FootprintRecords
 from rooftrace.vector.simplify import MIN_IOU, acceptable, principal_axes
 from rooftrace.vector.trace import Bools, Floats, Ints, Polygons
 from rooftrace.vector.trace_blocks import components

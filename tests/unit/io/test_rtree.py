@@ -8,7 +8,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from rooftrace.io.vector_write import fill_rtree
+from rooftrace.io import vector_write
+from rooftrace.io.vector_write import fill_rtree, outward_boxes
 
 
 def boxes(count: int) -> np.ndarray:
@@ -18,11 +19,14 @@ def boxes(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [0, 1, 51, 52, 102, 2601, 2602, 9000])
-def test_a_tree_is_whole_and_finds_what_is_there(count: int) -> None:
+def test_a_tree_is_whole_and_finds_what_is_there(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_write, "_ROWS_AT_ONCE", 1000)
     bounds = boxes(count)
     with closing(sqlite3.connect(":memory:")) as file:
         file.execute('CREATE VIRTUAL TABLE "a ""b""" USING rtree(id, minx, maxx, miny, maxy)')
-        fill_rtree(file, 'a "b"', bounds)
+        fill_rtree(file, 'a "b"', outward_boxes(bounds))
         assert file.execute("SELECT rtreecheck('a \"b\"')").fetchone() == ("ok",)
         assert file.execute('SELECT count(*) FROM "a ""b"""').fetchone() == (count,)
         low, high = np.array([4.2e6, 4.3e6]), np.array([4.5e6, 4.8e6])
@@ -45,7 +49,7 @@ def test_single_precision_never_cuts_a_box() -> None:
     bounds = boxes(500)
     with closing(sqlite3.connect(":memory:")) as file:
         file.execute("CREATE VIRTUAL TABLE a USING rtree(id, minx, maxx, miny, maxy)")
-        fill_rtree(file, "a", bounds)
+        fill_rtree(file, "a", outward_boxes(bounds))
         rows = np.array(file.execute("SELECT * FROM a ORDER BY id").fetchall())
     assert (rows[:, [1, 3]] <= bounds[:, :2]).all()
     assert (rows[:, [2, 4]] >= bounds[:, 2:]).all()
@@ -57,4 +61,4 @@ def test_nodes_of_another_size_are_not_written_over() -> None:
         file.execute("PRAGMA page_size = 512")
         file.execute("CREATE VIRTUAL TABLE a USING rtree(id, minx, maxx, miny, maxy)")
         with pytest.raises(ValueError, match="448 bytes, 1228 were expected"):
-            fill_rtree(file, "a", boxes(5))
+            fill_rtree(file, "a", outward_boxes(boxes(5)))

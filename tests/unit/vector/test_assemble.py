@@ -15,11 +15,12 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, ExportError, GeoreferenceError, PredictError
 from rooftrace.core.types import Footprints, GeoGrid, Window
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector import assemble
 from rooftrace.vector import resolve_overlaps as overlaps_module
 from rooftrace.vector.assemble import FootprintAssembler, FootprintSet
-from rooftrace.vector.prepare import SpillFile, VectorOptions
+from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.regularize import regularize
 from rooftrace.vector.resolve_overlaps import resolve_overlaps
 from rooftrace.vector.separate import separate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from rooftrace.core.errors import DataError
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.metrics.polygons import match_polygons
 from rooftrace.vector import match
 from rooftrace.vector.compare import (
@@ -295,6 +297,24 @@ def test_pairs_do_not_depend_on_blocks_threads_or_far_polygons(seed: int, per_bl
     np.testing.assert_array_equal(found.one, truth.one[order])
     np.testing.assert_array_equal(found.other, truth.other[order])
     np.testing.assert_allclose(found.common, truth.common[order], rtol=1e-9)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 10, 50]), st.sampled_from([1, 7]))
+def test_statuses_do_not_depend_on_blocks_nor_on_the_temporary_file(
+    seed: int, per_block: int, at_once: int
+) -> None:
+    layers = random_layers(seed, 40, 100.0)
+    whole = compare_layers(*map(PackedPolygons.of, layers))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(match, "_PER_BLOCK", per_block)
+        patch.setattr(match, "_PACKED_AT_ONCE", at_once)
+        patch.setattr(match, "SpillFile", partial(SpillFile, in_memory_bytes=0))
+        found = compare_layers(*map(PackedPolygons.of, layers), workers=3)
+    assert found.matched == whole.matched
+    for side, expected in ((found.new, whole.new), (found.old, whole.old)):
+        for column in ("status", "partner", "iou", "overlap", "overlap_other"):
+            np.testing.assert_array_equal(getattr(side, column), getattr(expected, column))
 
 
 def test_a_shift_of_packed_polygons_is_that_of_each() -> None:

@@ -192,7 +192,7 @@ def probabilities_of(new: Path, old: Path, threshold: float | None) -> Dates | N
 
 
 def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -> BuildingLayer:
-    """Predict an image, write its probabilities, and return its buildings."""
+    """Predict an image, write its probabilities to a file, and return its buildings."""
     with TemporaryDirectory() as folder:
         paths = predictor.paths_for(plan.source, Path(folder), "date")
         with (
@@ -205,7 +205,7 @@ def _predicted(image: Path, plan: ScenePlan, predictor: Predictor, file: Path) -
                 score = np.minimum(block.score, np.uint8(NODATA - 1))
                 sink.write(block.window, np.where(block.mask == NODATA, block.mask, score))
             outputs.finish()
-        layer = read_buildings_layer(paths.polygons)
+        layer = read_buildings_layer(paths.polygons, file.parent)
     return replace(layer, name=str(image), masks=(file,), notes=plan.notes)
 
 

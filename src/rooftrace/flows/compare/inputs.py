@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,22 @@ from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.partitions import MANIFEST
 from rooftrace.io.reproject import reprojected
+from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
-from rooftrace.vector.match import PackedPolygons
+from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
 __all__ = [
     "BEND_M",
     "BuildingLayer",
+    "SpilledTexts",
     "areal",
     "on_plane",
     "read_buildings_layer",
 ]
 
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Polygons = NDArray[np.object_]
 
 BEND_M = 0.01
@@ -50,7 +52,38 @@ _POLYGONS_END, _MASK_END = "_buildings", "_mask.tif"
 """Ends of the names of a scene's results."""
 
 _CHUNK = 50_000
+_UTF8 = ("utf-8", "surrogatepass")
 _PARQUET = (".parquet", ".geoparquet")
+
+
+@dataclass(frozen=True)
+class SpilledTexts:
+    """Texts of buildings in a temporary file.
+
+    Args:
+        spill: The file; an empty text there is None.
+        start, stop: (n,) offsets of each text in the file.
+        numbers: (n,) numbers that stand for the texts that are None; None to leave them.
+    """
+
+    spill: SpillFile
+    start: Ints
+    stop: Ints
+    numbers: Ints | None = None
+
+    dtype = np.dtype(np.object_)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, index: Ints | Bools) -> NDArray[np.object_]:
+        """Return some of the texts."""
+        texts = self.spill.read_bytes(self.start[index], self.stop[index])
+        texts[:] = [text.decode(*_UTF8) if text else None for text in texts.tolist()]
+        if self.numbers is not None:
+            missing = np.flatnonzero(texts == None)  # noqa: E711
+            texts[missing] = [str(number) for number in self.numbers[index][missing].tolist()]
+        return texts
 
 
 @dataclass(frozen=True)
@@ -59,7 +92,7 @@ class BuildingLayer:
 
     Args:
         name: Name in messages.
-        wkb: (n,) well-known binary of each building in `crs`.
+        outlines: The n buildings in `crs`.
         crs: Coordinate system.
         bounds_xy: Left, bottom, right and top of all buildings; NaN without any.
         ids: (n,) id of each building as text: its own, or its number from 1 in the input.
@@ -71,43 +104,47 @@ class BuildingLayer:
     """
 
     name: str
-    wkb: NDArray[np.object_]
+    outlines: SpilledPolygons
     crs: CRS
     bounds_xy: tuple[float, float, float, float]
-    ids: NDArray[np.object_]
+    ids: SpilledTexts
     score: NDArray[np.float32]
-    attributes: Mapping[str, NDArray[Any]]
+    attributes: Mapping[str, NDArray[Any] | SpilledTexts]
     masks: tuple[Path, ...]
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.wkb)
+        return len(self.outlines)
 
 
 def read_buildings_layer(
-    path: Path, *, attributes: bool = False, threshold: float | None = None
+    path: Path, folder: Path, *, attributes: bool = False, threshold: float | None = None
 ) -> BuildingLayer:
     """Read the buildings of a vector file, of a folder of GeoParquet, or of a mask.
+
+    Outlines, ids and texts go to temporary files.
 
     Args:
         path: File of polygons; folder with the files of one layer, such as that of `rooftrace
             catalogue`; or a mask or raster of probabilities, which is vectorised.
+        folder: Folder of the temporary files, which have no name and disappear with the process.
         attributes: True to read all attributes.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
 
     Raises:
         DataError: The input does not exist, cannot be read, or has something else than polygons.
         GeoreferenceError: It has no coordinate system.
+        ExportError: The folder has no space, or is not writable.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist.", remedy="Check the path.")
     if path.is_dir():
-        return _of_files(str(path), _files_of(path), (), attributes=attributes)
+        return _of_files(str(path), _files_of(path), (), folder, attributes=attributes)
     if not is_raster(path):
-        layer = _of_files(str(path), [path], (), attributes=attributes)
+        layer = _of_files(str(path), [path], (), folder, attributes=attributes)
         return replace(layer, masks=_mask_beside(path))
-    with tempfile.TemporaryDirectory() as folder:
-        traced = Path(folder) / "buildings.gpkg"
+    with tempfile.TemporaryDirectory() as made:
+        traced = Path(made) / "buildings.gpkg"
         report = run_vectorize(path, traced, threshold=threshold)
         notes = tuple(note for note in report.notes if str(traced) not in note)
         if not VectorFile(traced).outlines()[1]:
@@ -115,7 +152,7 @@ def read_buildings_layer(
                 f"{path} has no coordinate system, so it has no place on the ground.",
                 remedy="Assign one: gdal_edit -a_srs EPSG:… FILE, and compare again.",
             )
-        layer = _of_files(str(path), [traced], notes, attributes=attributes)
+        layer = _of_files(str(path), [traced], notes, folder, attributes=attributes)
     return replace(layer, masks=(path,))
 
 
@@ -144,78 +181,182 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _of_files(
-    name: str, files: Sequence[Path], notes: tuple[str, ...], *, attributes: bool
+    name: str, paths: Sequence[Path], notes: tuple[str, ...], folder: Path, *, attributes: bool
 ) -> BuildingLayer:
-    layers = [_read(VectorFile(path), attributes) for path in files]
-    if not layers:
-        return _empty(name, notes)
-    crs = layers[0][0].crs
-    for path, (layer, _) in zip(files, layers):
-        if not layer.crs.equals(crs, ignore_axis_order=True):
-            raise GeoreferenceError(
-                f"{path} is in {layer.crs.name!r}, but {files[0]} in {crs.name!r}; the files of a "
-                "layer have one coordinate system.",
-                remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
-            )
-    kept = [_buildings(layer) for layer, _ in layers]
-    geometry = np.concatenate([layer.geometry[rows] for (layer, _), rows in zip(layers, kept)])
-    shared = [one for one in layers[0][1] if all(one in fields for _, fields in layers)]
-    values = {
-        field: np.concatenate([layer.values[field][rows] for (layer, _), rows in zip(layers, kept)])
-        for field in shared
-    }
-    repaired = sum(layer.repaired for layer, _ in layers)
-    left_out = sum(layer.without_outline for layer, _ in layers)
-    other = sum(int((~rows).sum()) for rows in kept)
-    layers.clear()
-    wkb = np.asarray(shapely.to_wkb(geometry), np.object_)
-    bounds = tuple(shapely.total_bounds(geometry).tolist()) if len(geometry) else (np.nan,) * 4
-    area = shapely.area(geometry) > 0
-    del geometry
-    first = _first_of_equal(wkb) & area
-    said = [
-        (repaired, "had invalid outlines, which were repaired"),
-        (left_out + int((~area).sum()), "without an area are left out"),
-        (other, "have another class than building and are left out"),
-        (int((area & ~first).sum()), "lie exactly on another one and are left out"),
-    ]
-    notes += tuple(f"{name}: {plural(count, 'polygon')} {what}." for count, what in said if count)
-    ids = _ids(values, len(wkb))[first]
-    score = _scores(values, len(wkb))[first]
-    kept_values = {field: column[first] for field, column in values.items()} if attributes else {}
-    return BuildingLayer(
-        name, wkb[first], crs, bounds, ids, score, kept_values, (), notes
-    )  # fmt: skip
-
-
-def _empty(name: str, notes: tuple[str, ...]) -> BuildingLayer:
-    none = np.zeros(0, np.object_)
-    nowhere = (np.nan,) * 4
-    return BuildingLayer(
-        name, none, CRS.from_epsg(4326), nowhere, none, np.zeros(0, np.float32), {}, (), notes
-    )
-
-
-def _read(file: VectorFile, attributes: bool) -> tuple[VectorLayer, list[str]]:
-    """Return a layer and the names of its attributes.
+    """Read the files of a layer chunk by chunk.
 
     Raises:
-        DataError: The file was written to meanwhile.
+        DataError: A file cannot be read, or was written to meanwhile.
+        GeoreferenceError: The files have different coordinate systems, or none.
     """
-    before = _stamp(file.path)
+    stamps = [_stamp(path) for path in paths]
+    files = [VectorFile(path) for path in paths]
+    fields = [_fields(file, attributes) for file in files]
+    shared = [one for one in (fields[0] if fields else []) if all(one in own for own in fields)]
+    parts = _LayerParts(shared, folder, attributes=attributes)
+    crs = None
+    for file, own, stamp in zip(files, fields, stamps):
+        classes = [one for one in ("class",) if one in own and one not in shared]
+        for chunk in file.chunks([*shared, *classes]):
+            crs = crs or chunk.crs
+            if not chunk.crs.equals(crs, ignore_axis_order=True):
+                raise GeoreferenceError(
+                    f"{file.path} is in {chunk.crs.name!r}, but {paths[0]} in {crs.name!r}; the "
+                    "files of a layer have one coordinate system.",
+                    remedy="Reproject the files to one system: ogr2ogr -t_srs EPSG:4326 OUT IN",
+                )
+            parts.add(chunk)
+        if _stamp(file.path) != stamp:
+            raise DataError(
+                f"{file.path} was written to while it was read; its buildings may be of two "
+                "versions.",
+                remedy="Wait until it is complete, and compare again.",
+            )
+        parts.end_file()
+    return parts.layer(name, crs or CRS.from_epsg(4326), notes)
+
+
+def _fields(file: VectorFile, attributes: bool) -> list[str]:
+    """Return the names of the attributes that are read."""
     wanted = {*_IDS, *_SCORES, "class"}
-    fields = [
+    return [
         name
         for name in file.fields
         if (attributes or name.lower() in wanted) and name not in ("geometry", "bbox", "geom")
     ]
-    layer = file.read(fields, typed=True)
-    if _stamp(file.path) != before:
-        raise DataError(
-            f"{file.path} was written to while it was read; its buildings may be of two versions.",
-            remedy="Wait until it is complete, and compare again.",
+
+
+_ROW = np.dtype(
+    [
+        ("start", np.int64), ("stop", np.int64), ("id_start", np.int64), ("id_stop", np.int64),
+        ("hash", np.int64), ("bounds", np.float64, 4), ("score", np.float32),
+        ("is_building", np.bool_), ("has_area", np.bool_), ("is_multi", np.bool_),
+    ]
+)  # fmt: skip
+"""Numbers of a polygon that stay in memory while its layer is read."""
+
+
+class _LayerParts:
+    """Collect the chunks of the files of a layer, and leave out what does not count.
+
+    Args:
+        fields: Attributes that all files have.
+        folder: Folder of temporary files.
+        attributes: True to keep the attributes.
+    """
+
+    def __init__(self, fields: Sequence[str], folder: Path, *, attributes: bool) -> None:
+        self._fields = fields
+        self._outlines, self._ids = SpillFile(folder), SpillFile(folder)
+        self._kept = {name: _Column(folder) for name in fields} if attributes else {}
+        self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
+        self._of_file: list[NDArray[Any]] = []
+        self._has_scores = True
+        self._repaired = self._left_out = 0
+
+    def add(self, chunk: VectorLayer) -> None:
+        """Add the next polygons of a file."""
+        values = {name: chunk.values[name] for name in self._fields}
+        rows = np.zeros(len(chunk), _ROW)
+        encoded: list[bytes] = shapely.to_wkb(chunk.geometry).tolist()
+        offsets = self._outlines.append_bytes(encoded)
+        rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
+        rows["hash"] = [hash(one) for one in encoded]
+        offsets = self._ids.append_bytes(_encoded(_ids(values, len(chunk))))
+        rows["id_start"], rows["id_stop"] = offsets[:-1], offsets[1:]
+        rows["bounds"] = shapely.bounds(chunk.geometry).reshape(-1, 4)
+        score = _scores(values, len(chunk))
+        if score is None:
+            self._has_scores = False
+        else:
+            rows["score"] = score
+        rows["is_building"] = _is_building(chunk)
+        rows["has_area"] = shapely.area(chunk.geometry) > 0
+        rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
+        self._of_file.append(rows)
+        for name, column in self._kept.items():
+            column.add(values[name])
+        self._repaired += chunk.repaired
+        self._left_out += chunk.without_outline
+
+    def end_file(self) -> None:
+        """Decide which polygons of the file count: all, unless its classes name buildings."""
+        if not any(rows["is_building"].any() for rows in self._of_file):
+            for rows in self._of_file:
+                rows["is_building"] = True
+        self._rows += self._of_file
+        self._of_file = []
+
+    def layer(self, name: str, crs: CRS, notes: tuple[str, ...]) -> BuildingLayer:
+        """Return the layer without polygons of other classes, without an area, and repeated."""
+        rows = np.concatenate(self._rows)
+        self._rows.clear()
+        named = np.flatnonzero(rows["is_building"])
+        bounds = (np.nan,) * 4
+        if len(named):
+            low, high = rows["bounds"][named, :2].min(axis=0), rows["bounds"][named, 2:].max(axis=0)
+            bounds = (*low.tolist(), *high.tolist())
+        first = _first_of_equal(self._outlines, rows[named])
+        area = rows["has_area"][named]
+        said = [
+            (self._repaired, "had invalid outlines, which were repaired"),
+            (self._left_out + int((~area).sum()), "without an area are left out"),
+            (len(rows) - len(named), "have another class than building and are left out"),
+            (int((area & ~first).sum()), "lie exactly on another one and are left out"),
+        ]
+        notes += tuple(
+            f"{name}: {plural(count, 'polygon')} {what}." for count, what in said if count
         )
-    return layer, fields
+        number = np.flatnonzero(first & area) + 1
+        index = named[number - 1]
+        rows = rows[index]
+        columns = {one: rows[one].copy() for one in _ROW.names or ()}
+        if not self._has_scores:
+            columns["score"][:] = np.nan
+        return BuildingLayer(
+            name,
+            SpilledPolygons(
+                self._outlines, columns["start"], columns["stop"], columns["is_multi"]
+            ),
+            crs, bounds,
+            SpilledTexts(self._ids, columns["id_start"], columns["id_stop"], number),
+            columns["score"],
+            {one: column.take(index) for one, column in self._kept.items()},
+            (), notes,
+        )  # fmt: skip
+
+
+class _Column:
+    """Values of an attribute, chunk by chunk: numbers in memory, texts in a temporary file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._spill = SpillFile(folder)
+        self._numbers: list[NDArray[Any]] = []
+        self._texts: list[Ints] = []
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Add the values of the next polygons."""
+        if values.dtype.kind != "O" and not self._texts:
+            self._numbers.append(values)
+            return
+        # Of several files, one may have texts where another one has numbers.
+        for part in (*self._numbers, values):
+            offsets = self._spill.append_bytes(_encoded(part.tolist()))
+            self._texts.append(np.stack([offsets[:-1], offsets[1:]]))
+        self._numbers.clear()
+
+    def take(self, index: Ints) -> NDArray[Any] | SpilledTexts:
+        """Return the values of some polygons."""
+        if not self._texts:
+            return np.concatenate(self._numbers)[index]
+        return SpilledTexts(self._spill, *np.concatenate(self._texts, axis=1)[:, index])
+
+
+def _encoded(values: Iterable[object]) -> list[bytes]:
+    """Return values as texts for a temporary file; None and NaN are empty."""
+    return [
+        b"" if value is None or value != value else str(value).encode(*_UTF8) for value in values
+    ]
 
 
 def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
@@ -232,23 +373,32 @@ def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _buildings(layer: VectorLayer) -> Bools:
-    """Return (n,) True for buildings: all, unless the attribute `class` names some as such."""
+def _is_building(layer: VectorLayer) -> Bools:
+    """Return (n,) True for polygons whose attribute `class` names them as buildings."""
     names = layer.values.get("class")
     if names is None:
-        return np.ones(len(layer), np.bool_)
-    found = np.array([str(name).casefold() in _BUILDING for name in names.tolist()], np.bool_)
-    return found if found.any() else np.ones(len(layer), np.bool_)
+        return np.zeros(len(layer), np.bool_)
+    return np.array([str(name).casefold() in _BUILDING for name in names.tolist()], np.bool_)
 
 
-def _first_of_equal(wkb: NDArray[np.object_]) -> Bools:
+def _first_of_equal(outlines: SpillFile, rows: NDArray[Any]) -> Bools:
     """Return (n,) False for each polygon that equals an earlier one to the bit."""
+    first = np.ones(len(rows), np.bool_)
+    order = np.argsort(rows["hash"], kind="stable")
+    hashes = rows["hash"][order]
+    equal = np.flatnonzero(hashes[1:] == hashes[:-1])
+    # Polygons with a hash of their own are not read again.
+    order = order[np.union1d(equal, equal + 1)]
     seen: set[bytes] = set()
-    first = np.ones(len(wkb), np.bool_)
-    for number, one in enumerate(wkb.tolist()):
-        if one in seen:
-            first[number] = False
-        else:
+    before = None
+    for start in range(0, len(order), _CHUNK):
+        index = order[start : start + _CHUNK]
+        encoded = outlines.read_bytes(rows["start"][index], rows["stop"][index])
+        for number, of, one in zip(index.tolist(), rows["hash"][index].tolist(), encoded.tolist()):
+            if of != before:
+                seen.clear()
+                before = of
+            first[number] = one not in seen
             seen.add(one)
     return first
 
@@ -259,9 +409,9 @@ def _columns_of(values: Mapping[str, NDArray[Any]], names: Sequence[str]) -> lis
     return [by_name[name] for name in names if name in by_name]
 
 
-def _ids(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.object_]:
-    """Return ids as text; where a building has none, its number from 1."""
-    ids = np.array([str(number) for number in range(1, count + 1)], np.object_)
+def _ids(values: Mapping[str, NDArray[Any]], count: int) -> list[str | None]:
+    """Return ids as text; None where a building has none."""
+    ids: list[str | None] = [None] * count
     is_osm = {*_OSM_PREFIX} <= {*values}
     for name in reversed(_columns_of(values, _IDS)):
         prefix = _OSM_PREFIX.get(name, "") if is_osm else ""
@@ -272,17 +422,16 @@ def _ids(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.object_]:
     return ids
 
 
-def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32]:
-    """Return scores in 0..1; NaN where there is no such number."""
-    score = np.full(count, np.nan, np.float32)
+def _scores(values: Mapping[str, NDArray[Any]], count: int) -> NDArray[np.float32] | None:
+    """Return scores in 0..1, NaN where there is none; None if the attribute has other texts."""
     for name in _columns_of(values, _SCORES)[:1]:
         try:
             found = values[name].astype(np.float32)
         except ValueError:
-            break
+            return None
         # Microsoft writes -1 where it has none.
-        score = np.where((found >= 0) & (found <= 1), found, np.float32(np.nan))
-    return score
+        return np.where((found >= 0) & (found <= 1), found, np.float32(np.nan))
+    return np.full(count, np.nan, np.float32)
 
 
 def on_plane(layer: BuildingLayer, plane: CRS) -> PackedPolygons:
@@ -291,23 +440,24 @@ def on_plane(layer: BuildingLayer, plane: CRS) -> PackedPolygons:
     Raises:
         GeoreferenceError: A building has no coordinates there.
     """
-    parts = []
-    for start in range(0, len(layer), _CHUNK):
-        geometry = np.asarray(shapely.from_wkb(layer.wkb[start : start + _CHUNK]), np.object_)
-        geometry = reprojected(geometry, layer.crs, plane, BEND_M)
-        lost = int((~np.isfinite(shapely.bounds(geometry)).all(axis=1)).sum())
-        if lost:
-            raise GeoreferenceError(
-                f"{plural(lost, 'building')} of {layer.name} in {layer.crs.name!r} "
-                f"{'has' if lost == 1 else 'have'} no coordinates in {plane.name!r}, the system of "
-                "the comparison: too far away.",
-                remedy="Give layers of one place, or check both coordinate systems.",
-            )
-        parts.append(PackedPolygons.of(areal(geometry)))
-    if not parts:
-        return PackedPolygons.of(np.zeros(0, np.object_))
-    columns = zip(*((part.wkb, part.bounds, part.area, part.centre) for part in parts))
-    return PackedPolygons(*(np.concatenate(column) for column in columns))
+    if layer.crs.equals(plane, ignore_axis_order=True):
+        return PackedPolygons.of_stored(layer.outlines)
+
+    def projected() -> Iterator[Polygons]:
+        for _, outlines in layer.outlines.chunks():
+            geometry = reprojected(outlines, layer.crs, plane, BEND_M)
+            lost = int((~np.isfinite(shapely.bounds(geometry)).all(axis=1)).sum())
+            if lost:
+                raise GeoreferenceError(
+                    f"{plural(lost, 'building')} of {layer.name} in {layer.crs.name!r} "
+                    f"{'has' if lost == 1 else 'have'} no coordinates in {plane.name!r}, the "
+                    "system of the comparison: too far away.",
+                    remedy="Give layers of one place, or check both coordinate systems.",
+                )
+            yield areal(geometry)
+
+    folder = layer.outlines.spill.folder
+    return PackedPolygons.of_stored(SpilledPolygons.of(projected(), folder))
 
 
 def areal(geometry: Polygons) -> Polygons:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,12 +95,11 @@ class Compared:
         """Coordinate system of the results: that of the old layer, if it has buildings."""
         return self.old.crs if len(self.old) else self.new.crs
 
-    @cached_property
+    @property
     def is_multi(self) -> bool:
         """True if a building is a multipolygon."""
-        # The byte after that of the byte order is the type: 3 for a polygon, 6 for several.
         layers = self.new, self.old, *((self.new_plane,) if self.is_shifted else ())
-        return any(wkb[1] == 6 for layer in layers for wkb in layer.wkb.tolist())
+        return any(layer.outlines.is_multi.any() for layer in layers)
 
     def outlines(self, side: str, index: Ints) -> Polygons:
         """Return some buildings of a side in the coordinate system of the results.
@@ -111,7 +109,7 @@ class Compared:
         layer, packed = (self.new, self.new_plane) if side == "new" else (self.old, self.old_plane)
         if side == "new" and self.is_shifted:
             return reprojected(packed.unpack(index), self.plane, self.crs, self._tolerance)
-        own = np.asarray(shapely.from_wkb(layer.wkb[index]), np.object_)
+        own = layer.outlines.unpack(index)
         return reprojected(own, layer.crs, self.crs, self._tolerance)
 
     @property

@@ -32,10 +32,12 @@ from rooftrace.vector.compare import (
     SPLIT,
     STATUSES,
 )
+from rooftrace.vector.match import PackedPolygons
 
 __all__ = ["COLOURS", "MEANINGS", "render"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 COLOURS = {
     "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
@@ -121,6 +123,7 @@ def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
         (compared.new_plane, compared.new_status.status),
         (compared.old_plane, compared.old_status.status),
     )
+    finders = _Finder(compared.new_plane), _Finder(compared.old_plane)
     shown = []
     for code, (packed, status) in (
         (NEW, new), (GONE, old), (CHANGED, new), (MOVED, new), (SPLIT, old), (MERGED, new),
@@ -128,23 +131,44 @@ def _examples(compared: Compared) -> list[tuple[str, list[Markup]]]:
         chosen = np.flatnonzero(status == code)
         chosen = chosen[np.argsort(-packed.area[chosen], kind="stable")][:_EXAMPLES]
         if len(chosen):
-            drawn = [_example(compared, packed.bounds[index]) for index in chosen.tolist()]
+            drawn = [_example(compared, finders, packed.bounds[index]) for index in chosen.tolist()]
             shown.append((STATUSES[code], drawn))
     return shown
 
 
-def _example(compared: Compared, bounds: Floats) -> Markup:
+class _Finder:
+    """Find the buildings of a layer in a square of ground.
+
+    Args:
+        packed: The layer.
+    """
+
+    def __init__(self, packed: PackedPolygons) -> None:
+        self._bounds = packed.bounds
+        self._order = np.argsort(packed.bounds[:, 0])
+        self._left = packed.bounds[self._order, 0]
+        self._widest = float((packed.bounds[:, 2] - packed.bounds[:, 0]).max(initial=0.0))
+
+    def near(self, low: Floats, high: Floats) -> Ints:
+        """Return the indices of the buildings whose bounds meet a square, ascending."""
+        # A metre more, because differences of large numbers are rounded.
+        first, last = np.searchsorted(self._left, (low[0] - self._widest - 1, high[0] + 1))
+        index = np.sort(self._order[first:last])
+        bounds = self._bounds[index]
+        return index[(bounds[:, :2] < high).all(axis=1) & (bounds[:, 2:] > low).all(axis=1)]
+
+
+def _example(compared: Compared, finders: tuple[_Finder, _Finder], bounds: Floats) -> Markup:
     """Draw the buildings of both layers around the bounds of one of them."""
     middle = (bounds[:2] + bounds[2:]) / 2
     side = max(float((bounds[2:] - bounds[:2]).max()) * 1.5, _MIN_EXAMPLE_M)
     low, high = middle - side / 2, middle + side / 2
     parts = []
-    for packed, status, kind in (
-        (compared.new_plane, compared.new_status.status, "now"),
-        (compared.old_plane, compared.old_status.status, "before"),
+    for finder, packed, status, kind in (
+        (finders[0], compared.new_plane, compared.new_status.status, "now"),
+        (finders[1], compared.old_plane, compared.old_status.status, "before"),
     ):
-        near = (packed.bounds[:, :2] < high).all(axis=1) & (packed.bounds[:, 2:] > low).all(axis=1)
-        index = np.flatnonzero(near)[:_MAX_NEIGHBOURS]
+        index = finder.near(low, high)[:_MAX_NEIGHBOURS]
         for outline, code in zip(packed.unpack(index), status[index].tolist()):
             path = "".join(
                 f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in _placed(ring, low, side))}Z"

@@ -205,9 +205,10 @@ def run_compare(
     else:
         limit = options.threshold
         old_layer = read_buildings_layer(
-            old, attributes=options.keep is not None, threshold=limit if is_raster(old) else None
-        )
-        new_layer = read_buildings_layer(new, threshold=limit if is_raster(new) else None)
+            old, out, attributes=options.keep is not None,
+            threshold=limit if is_raster(old) else None,
+        )  # fmt: skip
+        new_layer = read_buildings_layer(new, out, threshold=limit if is_raster(new) else None)
         dates = probabilities_of(new, old, limit)
     step()
     plane = _plane(new_layer, old_layer)

@@ -1,0 +1,123 @@
+"""Polygons and texts of many buildings in an unnamed temporary file instead of in memory."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import IO
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from rooftrace.core.errors import ExportError
+
+__all__ = ["SpillFile"]
+
+Ints = NDArray[np.int64]
+
+_IN_MEMORY_BYTES = 16 * 2**20
+
+_GAP_BYTES = 1 << 12
+"""Maximum gap in bytes between two requested records that is read rather than skipped."""
+
+
+class SpillFile:
+    """Records of bytes, in memory while they are few, then in an unnamed temporary file.
+
+    Polygons are stored as WKB. The file disappears with the process, however that ends. Threads may
+    read at the same time, once everything is appended.
+
+    Args:
+        folder: Folder of the file; default the system's folder for temporary files.
+        in_memory_bytes: Size beyond which the records go to a file.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, in_memory_bytes: int = _IN_MEMORY_BYTES
+    ) -> None:
+        self.folder = folder
+        self._in_memory_bytes = in_memory_bytes
+        self._file: IO[bytes] = io.BytesIO()
+        self._size = 0
+        self._reading = Lock()
+
+    def append(self, polygons: NDArray[np.object_]) -> Ints:
+        """Add polygons (n,); return offsets as `append_bytes`.
+
+        Raises:
+            ExportError: The folder has no space, or is not writable.
+        """
+        return self.append_bytes(shapely.to_wkb(polygons).tolist())
+
+    def append_bytes(self, records: Sequence[bytes]) -> Ints:
+        """Add n records; return (n + 1,) offsets: the start of each, and the end of the last.
+
+        Raises:
+            ExportError: The folder has no space, or is not writable.
+        """
+        offsets = np.cumsum([self._size, *map(len, records)])
+        with self._as_export_error():
+            if self._size <= self._in_memory_bytes < offsets[-1]:
+                self._roll_over()
+            self._file.seek(self._size)
+            self._file.write(b"".join(records))
+        self._size = int(offsets[-1])
+        return offsets
+
+    def read(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
+        """Return (n,) the polygons from offset `start` (n,) to offset `stop` (n,)."""
+        return np.asarray(shapely.from_wkb(self.read_bytes(start, stop)), np.object_)
+
+    def read_bytes(self, start: Ints, stop: Ints) -> NDArray[np.object_]:
+        """Return (n,) the records from offset `start` (n,) to offset `stop` (n,)."""
+        records = np.empty(len(start), np.object_)
+        order = np.argsort(start, kind="stable")
+        low, high = start[order], stop[order]
+        # Neighbouring records are read together; single reads take several times as long.
+        first = np.flatnonzero(np.append(True, low[1:] - high[:-1] > _GAP_BYTES)[: len(low)])
+        last = np.append(first[1:], len(low))
+        starts, stops = low.tolist(), high.tolist()
+        cut: list[bytes] = []
+        with self._as_export_error():
+            for one, end in zip(first.tolist(), last.tolist()):
+                begin = starts[one]
+                data = self._part(begin, stops[end - 1])
+                places = zip(starts[one:end], stops[one:end])
+                cut += [data[at - begin : to - begin] for at, to in places]
+        records[order] = cut
+        return records
+
+    def _part(self, start: int, stop: int) -> bytes:
+        with self._reading:
+            self._file.seek(start)
+            return self._file.read(stop - start)
+
+    def _roll_over(self) -> None:
+        held = self._file
+        self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
+        # The file is closed even if `close` is never called.
+        weakref.finalize(self, self._file.close)
+        held.seek(0)
+        shutil.copyfileobj(held, self._file)
+
+    def close(self) -> None:
+        """Free the memory and the disk space; may be called twice."""
+        self._file.close()
+
+    @contextmanager
+    def _as_export_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = self.folder or tempfile.gettempdir()
+            raise ExportError(
+                f"The polygons cannot be stored temporarily in {where}: {error.strerror or error}.",
+                remedy="Free some space there, or write to another disk.",
+            ) from error
