@@ -657,18 +657,17 @@ def test_an_edit_in_the_log_of_a_geopackage_is_noticed(
     editor.execute("PRAGMA journal_mode=WAL")
     code, _ = call("compare", new, layers[1], "-o", tmp_path / "quiet")
     assert code == 0
-    read = VectorFile.read
+    chunks = VectorFile.chunks
 
-    def read_late(self: VectorFile, *given: Any, **options: Any) -> VectorLayer:
-        layer = read(self, *given, **options)
+    def read_late(self: VectorFile, *given: Any) -> Iterator[VectorLayer]:
+        yield from chunks(self, *given)
         if self.path == new:
             before = new.stat().st_mtime_ns
             editor.execute("CREATE TABLE edit (id INTEGER)")
             editor.commit()
             assert new.stat().st_mtime_ns == before
-        return layer
 
-    monkeypatch.setattr(VectorFile, "read", read_late)
+    monkeypatch.setattr(VectorFile, "chunks", read_late)
     code, answer = call("compare", new, layers[1], "-o", tmp_path / "out")
     editor.close()
     assert (code, "written to while it was read" in answer["error"]["message"]) == (3, True)
