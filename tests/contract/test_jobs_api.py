@@ -18,6 +18,7 @@ import pytest
 import rasterio
 from affine import Affine
 from fastapi import FastAPI
+
 from jobs_server import (
     GATED_CHILD,
     PATIENCE_S,
@@ -28,7 +29,6 @@ from jobs_server import (
     write_model,
     write_town,
 )
-
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.model_set import read_models

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
+
 from jobs_server import jobs_app, serving, write_model, write_town
 
 PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from jobs_server import PATIENCE_S, jobs_app, serving, wait_until, write_model, write_town
 
+from jobs_server import PATIENCE_S, jobs_app, serving, wait_until, write_model, write_town
 from rooftrace.service.decode import Limits
 
 RAW = {"Content-Type": "application/octet-stream"}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jobs_server
 import pytest
-from jobs_server import PATIENCE_S, JobGate, wait_until
 
+import jobs_server
+from jobs_server import PATIENCE_S, JobGate, wait_until
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict import plan as scene_module

@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas as gpd
 import pytest
+
 from jobs_server import jobs_app, serving, write_model, write_town
 
 PLUGIN = Path(__file__).parents[2] / "qgis"

@@ -18,9 +18,8 @@ pytest.importorskip("torch")
 pytest.importorskip("fastapi")
 pytest.importorskip("gradio")
 
-from jobs_server import PATIENCE_S, wait_until
-
 from fake_labelstudio import TOKEN, FakeServer, serve_project
+from jobs_server import PATIENCE_S, wait_until
 from local_server import running
 
 if TYPE_CHECKING:
