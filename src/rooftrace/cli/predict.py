@@ -31,8 +31,6 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.predict.plan import OUTPUTS, SceneOptions
 
 if TYPE_CHECKING:
-    from rooftrace.flows.predict.delivery import Results
-    from rooftrace.flows.predict.run import PredictReport
     from rooftrace.predict.result import ClassFigures
 
 __all__ = ["predict"]
@@ -121,10 +119,6 @@ def predict(
             allow_mixed=allow_mixed, keep=results.is_remote, stac=stac, segmenter=segmenter,
             on_done=results.on_done, progress=progress,
         )  # fmt: skip
-    _show(report, results, as_json=as_json)
-
-
-def _show(report: PredictReport, results: Results, *, as_json: bool) -> None:
     if answered(report, as_json=as_json, shown=results.shown):
         return
     for output in report.outputs[:_MAX_IMAGES]:

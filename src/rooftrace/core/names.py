@@ -1,8 +1,8 @@
 """Names of files: how they are shown, and what they are called in results.
 
 A name in a folder is bytes. Python marks those that are not UTF-8 with surrogates, which can be
-neither printed nor written, and GDAL cannot open such a file. Some other names can be read, but not
-written: the readers and writers of polygons split paths at `!` and `;`.
+neither printed nor written, and GDAL cannot open such a file: see `io.gdal.check_utf8`. Some other
+names can be read, but not written: the readers and writers of polygons split paths at `!` and `;`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import re
 from pathlib import Path
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.text import escape_surrogates, is_utf8
+from rooftrace.core.text import escape_surrogates
 
 __all__ = [
     "UNNAMED",
-    "check_utf8",
     "check_vector_name",
     "layer_name",
     "result_name",
@@ -103,18 +102,4 @@ def check_vector_name(path: Path) -> None:
         raise DataError(
             f"{path} cannot be opened as vector data: its path has {' and '.join(unusable)}.",
             remedy="Rename the file or the folder.",
-        )
-
-
-def check_utf8(path: Path | str) -> None:
-    """Check that GDAL can open a file with this name.
-
-    Raises:
-        DataError: the path is not UTF-8.
-    """
-    text = str(path)
-    if not is_utf8(text):
-        raise DataError(
-            f"{text} has a name that is not UTF-8, and cannot be opened.",
-            remedy="Rename the file or the folder, or convert all names with convmv.",
         )

@@ -18,9 +18,9 @@ from typing import Any
 
 from rooftrace.core.errors import ConfigError, DataError, LayoutError, RooftraceError
 from rooftrace.core.machine import peak_rss_mb
-from rooftrace.core.names import check_utf8
 from rooftrace.core.text import list_first, plural
 from rooftrace.io.files import export_error
+from rooftrace.io.gdal import check_utf8
 from rooftrace.io.masks import MemoryMask
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, open_raster

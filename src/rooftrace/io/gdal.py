@@ -24,7 +24,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rooftrace.core.errors import DataError, RooftraceError
-from rooftrace.core.names import check_utf8
+from rooftrace.core.text import is_utf8
 from rooftrace.io.files import export_error
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "CACHE",
     "MAX_CACHE_BYTES",
     "check_regular",
+    "check_utf8",
     "environment",
     "has_image_signature",
     "is_complete_png",
@@ -172,6 +173,20 @@ def environment(**more: Any) -> Any:
             **more,
         }
     )
+
+
+def check_utf8(path: Path | str) -> None:
+    """Check that GDAL can open a file with this name.
+
+    Raises:
+        DataError: the path is not UTF-8.
+    """
+    text = str(path)
+    if not is_utf8(text):
+        raise DataError(
+            f"{text} has a name that is not UTF-8, and cannot be opened.",
+            remedy="Rename the file or the folder, or convert all names with convmv.",
+        )
 
 
 def open_quietly(path: Any, mode: str = "r", **options: Any) -> Any:

@@ -31,6 +31,7 @@ __all__ = [
     "check_web_address",
     "is_capabilities",
     "is_secret",
+    "is_service",
     "is_template",
     "projected_area",
     "slippy_level",
@@ -222,6 +223,11 @@ def _quadkey(tile: TileName) -> str:
         str((tile.col >> bit & 1) | (tile.row >> bit & 1) << 1)
         for bit in range(tile.zoom - 1, -1, -1)
     )
+
+
+def is_service(text: str) -> bool:
+    """Return True if an input is the address of a map service and not of one image."""
+    return is_template(text) or is_capabilities(text)
 
 
 def is_template(text: str) -> bool:

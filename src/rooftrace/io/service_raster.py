@@ -20,7 +20,6 @@ from rooftrace.io.gdal import environment, open_quietly
 from rooftrace.io.map_service import (
     MapService,
     TileLevel,
-    is_capabilities,
     is_template,
     projected_area,
     tiles_in_area,
@@ -34,7 +33,7 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
-__all__ = ["ServiceOptions", "ServiceRaster", "is_service", "open_service"]
+__all__ = ["ServiceOptions", "ServiceRaster", "open_service"]
 
 _BANDS = 3
 _SAMPLES = 32
@@ -64,11 +63,6 @@ class ServiceOptions:
     max_tiles: int = 20_000
     allow_missing: bool = False
     requests: RequestOptions = field(default_factory=RequestOptions)
-
-
-def is_service(text: str) -> bool:
-    """Return True if an input is the address of a map service and not of one image."""
-    return is_template(text) or is_capabilities(text)
 
 
 class _TileImage(RasterFile):

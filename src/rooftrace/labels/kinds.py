@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.config import Registry, expand_path, load_config, parse_config
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.names import check_utf8
 from rooftrace.core.text import is_utf8
 from rooftrace.core.types import (
     GeoGrid,
@@ -29,6 +28,7 @@ from rooftrace.core.types import (
     Scene,
     Window,
 )
+from rooftrace.io.gdal import check_utf8
 from rooftrace.io.georeferenced import WindowLabel, WindowSource
 from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig

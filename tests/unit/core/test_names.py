@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.names import check_utf8, check_vector_name, layer_name, result_name
+from rooftrace.core.names import check_vector_name, layer_name, result_name
 from rooftrace.core.text import escape_surrogates
+from rooftrace.io.gdal import check_utf8
 from rooftrace.io.vector_write import check_vector_path, write_polygons
 
 LATIN = os.fsdecode(b"caf\xe9")

@@ -34,6 +34,7 @@ from rooftrace.io.files import locked
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
+from rooftrace.io.raster import open_image
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.web_mercator import morton_codes
@@ -261,7 +262,8 @@ def _jobs(catalogue: Catalogue, nodata: NodataRule | None, gathered: _Gathered) 
         try:
             if scene.problem is not None:
                 raise scene.problem
-            job = SceneInput.opened(scene.id, scene.location, nodata)
+            source = open_image(scene.location, nodata=nodata)
+            job = SceneInput(scene.id, Path(source.name), source)
             if scene.provenance is not None:
                 job = replace(job, provenance=scene.provenance.result())
             # A remote image is checked later, when it is fetched.

@@ -5,25 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rooftrace.core.errors import ConfigError, DataError, RooftraceError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.names import result_name
 from rooftrace.core.text import escape_surrogates, list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
-from rooftrace.io.map_service import without_secrets
+from rooftrace.io.map_service import is_service, without_secrets
 from rooftrace.io.mosaic import AdjacentImages, TileMosaic
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.raster import RasterFile, RemoteRaster, open_image, open_raster
 from rooftrace.io.remote import is_object_url, is_url, list_objects, url_stem
-from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, is_service, open_service
-from rooftrace.io.vector_write import check_vector_path
+from rooftrace.io.service_raster import ServiceOptions, ServiceRaster, open_service
 from rooftrace.io.web_mercator import TileName
 from rooftrace.labels.image_files import image_name, is_image_file, is_sidecar
 from rooftrace.labels.slippy_tiles import find_tiles, open_mosaic
@@ -39,10 +37,10 @@ _MAX_LISTED = 3
 _MAX_SKIPPED_LISTED = 10
 """Maximum number of skipped files that a note lists."""
 
-_HEADER_REQUESTS = 16
-"""Number of headers of images on servers that are requested at the same time."""
-
 _TIFFS = (".tif", ".tiff")
+
+_NO_IMAGE = "The folder {} has no image among its {}."
+_NO_IMAGE_REMEDY = "Give the folder that holds the images themselves."
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ class SceneInput:
         name: First part of the names of its results.
         path: Path of the file or folder; for an image on a server, its name.
         source: Opened image, to be closed after prediction.
-        url: Address of the image, without secrets; "" for an image on disk.
         notes: Decisions about the input that the user should know.
         provenance: Origin of the image, where it is known better than from the source.
     """
@@ -63,7 +60,6 @@ class SceneInput:
     source: (
         RasterFile | GeoreferencedSource | TileMosaic | AdjacentImages | AreaSource | ServiceRaster
     )
-    url: str = ""
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
     _opened: str = field(init=False, default="", repr=False, compare=False)
@@ -75,6 +71,12 @@ class SceneInput:
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker gets, which opens the image again."""
         return self.__dict__ | {"_opened": ""}
+
+    @property
+    def url(self) -> str:
+        """Address of the image, without secrets; "" for an image on disk."""
+        is_remote = isinstance(innermost(self.source), RemoteRaster | ServiceRaster)
+        return self.source.name if is_remote else ""
 
     @property
     def stamp(self) -> str:
@@ -114,19 +116,6 @@ class SceneInput:
                 remedy="Run the same command again when the image is complete.",
             )
 
-    @classmethod
-    def opened(
-        cls,
-        name: str,
-        location: Path | str,
-        nodata: NodataRule | None,
-        tile: TileName | None = None,
-    ) -> SceneInput:
-        """Return the image at a path or an address; see `open_image`."""
-        source = open_image(location, nodata=nodata, tile=tile)
-        is_remote = isinstance(location, str) and is_url(location)
-        return cls(name, Path(source.name), source, source.name if is_remote else "")
-
     @property
     def shown(self) -> str:
         """Path or address, as the user knows it."""
@@ -162,55 +151,6 @@ class PredictInputs:
         names = [escape_surrogates(path.name) for path in self.skipped]
         reason = "it is not an image" if len(names) == 1 else "they are not images"
         return (f"skipped, because {reason}: {list_and_count(names, _MAX_SKIPPED_LISTED)}",)
-
-    def sizes_px(self) -> dict[str, int]:
-        """Return the number of pixels of each image by name; requests to servers run in parallel.
-
-        An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
-        """
-
-        def pixels(scene: SceneInput) -> int:
-            try:
-                return scene.source.grid.height * scene.source.grid.width
-            except RooftraceError:
-                return 0
-
-        remote = [scene for scene in self.scenes if scene.url]
-        with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
-            sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
-        return sizes | {scene.name: pixels(scene) for scene in self.scenes if not scene.url}
-
-    def check_results(self, out: Path, outputs: Sequence[str]) -> None:
-        """Check before the work that the results of all images can be written to a folder.
-
-        Args:
-            out: Folder for the results.
-            outputs: Names of the results.
-
-        Raises:
-            ConfigError: The results of two images would have the same name, or an image would be
-                overwritten.
-            ExportError: See `check_vector_path`.
-        """
-        by_name: dict[str, Path] = {}
-        for scene in self.scenes:
-            other = by_name.setdefault(scene.name, scene.path)
-            if other != scene.path:
-                raise ConfigError(
-                    f"{other} and {scene.path} would both be written as {scene.name}_… in {out}.",
-                    remedy="Predict them into different folders, or rename one of them.",
-                )
-        given = {scene.path.resolve() for scene in self.scenes}
-        for scene in self.scenes:
-            if {"polygons", "density"} & {*outputs}:
-                check_vector_path(out / f"{scene.name}.gpkg")
-            for ending in ("_mask.tif", "_mask.png", "_preview.png"):
-                target = out / (scene.name + ending)
-                if target.resolve() in given:
-                    raise ConfigError(
-                        f"The result of {scene.path} would be written over the input {target}.",
-                        remedy="Choose another folder with -o.",
-                    )
 
 
 def find_inputs(
@@ -257,6 +197,14 @@ def find_inputs(
     else:
         scenes, skipped = _images(images, nodata)
     scenes += [_service(url, zoom, nodata, area, services) for url in addresses]
+    for number, scene in enumerate(scenes):
+        name = result_name(scene.name)
+        if name != scene.name:
+            note = (
+                f"{scene.shown}: its results are called {name}, because no result can have its "
+                "name."
+            )
+            scenes[number] = replace(scene, name=name, notes=(*scene.notes, note))
     if area is not None:
         limited = limit_to_area([scene.source for scene in scenes], area)
         missed = [scene.shown for scene, source in zip(scenes, limited) if source is None]
@@ -317,17 +265,9 @@ def _images(
         name = url_stem(location) if isinstance(location, str) else location.stem
         if tile is not None and name.isdecimal():
             name = image_name(str(tile))
-        scenes.append(_named(SceneInput.opened(name, location, nodata, tile)))
+        source = open_image(location, nodata=nodata, tile=tile)
+        scenes.append(SceneInput(name, Path(source.name), source))
     return scenes, skipped
-
-
-def _named(scene: SceneInput) -> SceneInput:
-    """Return the scene with a name that its results can have, and a note if that is another one."""
-    name = result_name(scene.name)
-    if name == scene.name:
-        return scene
-    note = f"{scene.shown}: its results are called {name}, because no result can have its name."
-    return replace(scene, name=name, notes=(*scene.notes, note))
 
 
 def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, list[Path]]:
@@ -351,7 +291,9 @@ def _at_path(path: Path) -> tuple[Mapping[Path | str, TileName | None] | None, l
         return None, []
     tiles = {} if any(map(is_image_file, others)) else find_tiles(path).paths
     if not tiles:
-        raise _no_image(path, others)
+        raise DataError(
+            _NO_IMAGE.format(path, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
+        )
     return {file: tile for tile, file in tiles.items()}, []
 
 
@@ -364,13 +306,6 @@ def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
     ]
     images = [file for file in files if is_raster(file)]
     return images, sorted(set(files) - set(images))
-
-
-def _no_image(folder: Path, files: Sequence[Path]) -> DataError:
-    return DataError(
-        f"The folder {folder} has no image among its {plural(len(files), 'file')}.",
-        remedy="Give the folder that holds the images themselves.",
-    )
 
 
 def _service(
@@ -393,8 +328,7 @@ def _service(
             remedy="Limit it to a vector file of polygons: --area town.geojson",
         )
     raster = open_service(url, area, options, zoom=zoom, nodata=nodata)
-    title = raster.service.title
-    return _named(SceneInput(title, Path(raster.name), raster, raster.name, raster.service.notes))
+    return SceneInput(raster.service.title, Path(raster.name), raster, raster.service.notes)
 
 
 def _mosaics(
@@ -412,7 +346,7 @@ def _mosaics(
             )
         name = folder.resolve().name
         if find_tiles(folder).paths:
-            scenes.append(_named(SceneInput(name, folder, open_mosaic(folder, zoom, nodata))))
+            scenes.append(SceneInput(name, folder, open_mosaic(folder, zoom, nodata)))
             continue
         if zoom is not None:
             raise ConfigError(
@@ -422,12 +356,14 @@ def _mosaics(
             )
         paths, others = _images_in(folder)
         if not paths:
-            raise _no_image(folder, others)
+            raise DataError(
+                _NO_IMAGE.format(folder, plural(len(others), "file")), remedy=_NO_IMAGE_REMEDY
+            )
         tiles = [open_raster(path, nodata=nodata) for path in paths]
         # A mosaic file beside its images shows them a second time.
         parts = [tile for tile in tiles if tile.file_format != "VRT"]
         skipped += others + [tile.path for tile in tiles if tile.file_format == "VRT"]
         note = f"{folder}: {plural(len(parts), 'image is', 'images are')} one scene."
         joined = AdjacentImages(parts, str(folder))
-        scenes.append(_named(SceneInput(name, folder, joined, notes=(note,))))
+        scenes.append(SceneInput(name, folder, joined, (note,)))
     return scenes, skipped

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_sc
 from rooftrace.io.area import select_overview
 from rooftrace.io.files import write_json
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.vector_write import load_writer_if_limited
+from rooftrace.io.vector_write import check_vector_path, load_writer_if_limited
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.model_set import ModelSet, Tta
@@ -77,6 +78,9 @@ _MAX_NOTES = 10
 
 _MAX_FIGURES = 1000
 """Maximum number of images in a run whose figures are written to run.json."""
+
+_HEADER_REQUESTS = 16
+"""Number of headers of images on servers that are requested at the same time."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +273,7 @@ def predict_inputs(
         ExportError: Another run writes to the folder, or the folder is not writable.
     """
     scenes, predictor = inputs.scenes, executor.predictor
-    inputs.check_results(out, options.outputs)
+    _check_results(scenes, out, options.outputs)
     if "polygons" in options.outputs:
         load_writer_if_limited()
     spec = predictor.bundle.spec
@@ -290,7 +294,7 @@ def predict_inputs(
                 "Scores were calibrated for the model's own threshold, without mirrored tiles. "
                 "With these settings they only approximate probabilities."
             )
-        sizes = inputs.sizes_px()
+        sizes = _sizes_px(scenes)
         run.total_px = sum(sizes.values())
         rest = executor.predict_whole(run, folder, scenes, sizes, strict=strict)
         run.predict(rest, executor.run_scenes, strict=strict)
@@ -304,7 +308,59 @@ def predict_inputs(
         write_json(out / "run.json", record)
         if not report.failures and not keep:
             folder.discard()
-    return report
+    return replace(report, notes=_brief(report.notes, scenes))
+
+
+def _check_results(scenes: Sequence[SceneInput], out: Path, outputs: Sequence[str]) -> None:
+    """Check before the work that the results of all images can be written to a folder.
+
+    Args:
+        scenes: Images to predict.
+        out: Folder for the results.
+        outputs: Names of the results.
+
+    Raises:
+        ConfigError: The results of two images would have the same name, or an image would be
+            overwritten.
+        ExportError: See `check_vector_path`.
+    """
+    by_name: dict[str, Path] = {}
+    for scene in scenes:
+        other = by_name.setdefault(scene.name, scene.path)
+        if other != scene.path:
+            raise ConfigError(
+                f"{other} and {scene.path} would both be written as {scene.name}_… in {out}.",
+                remedy="Predict them into different folders, or rename one of them.",
+            )
+    given = {scene.path.resolve() for scene in scenes}
+    for scene in scenes:
+        if {"polygons", "density"} & {*outputs}:
+            check_vector_path(out / f"{scene.name}.gpkg")
+        for ending in ("_mask.tif", "_mask.png", "_preview.png"):
+            target = out / (scene.name + ending)
+            if target.resolve() in given:
+                raise ConfigError(
+                    f"The result of {scene.path} would be written over the input {target}.",
+                    remedy="Choose another folder with -o.",
+                )
+
+
+def _sizes_px(scenes: Sequence[SceneInput]) -> dict[str, int]:
+    """Return the number of pixels of each image by name; requests to servers run in parallel.
+
+    An image that cannot be opened has 0 pixels; its error is raised when it is predicted.
+    """
+
+    def pixels(scene: SceneInput) -> int:
+        try:
+            return scene.source.grid.height * scene.source.grid.width
+        except RooftraceError:
+            return 0
+
+    remote = [scene for scene in scenes if scene.url]
+    with ThreadPoolExecutor(_HEADER_REQUESTS, "header") as pool:
+        sizes = dict(zip([scene.name for scene in remote], pool.map(pixels, remote)))
+    return sizes | {scene.name: pixels(scene) for scene in scenes if not scene.url}
 
 
 def _identity(executor: Executor) -> dict[str, Any]:
@@ -342,9 +398,19 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
         "figures": run.figures(inputs.scenes),
         "failed": [{"input": shown, **error.to_json()} for shown, error in report.failures],
         "skipped": [escape_surrogates(str(path)) for path in inputs.skipped],
-        "notes": run.notes,
+        "notes": report.notes,
         "versions": versions(),
     }
+
+
+def _brief(notes: Sequence[str], scenes: Sequence[SceneInput]) -> tuple[str, ...]:
+    """Return the first notes for the terminal; those that many images cause are one."""
+    names = {name for scene in scenes for name in (scene.shown, scene.source.name)}
+    merged = merge_notes(notes, names)
+    if len(merged) > _MAX_NOTES:
+        more = plural(len(merged) - _MAX_NOTES, "more note")
+        merged = [*merged[:_MAX_NOTES], f"… and {more} in run.json."]
+    return tuple(merged)
 
 
 def processor_record(processors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -565,23 +631,17 @@ class PredictRun:
         return [self.store.record(scene)["figures"] for scene in done]
 
     def report(self, scenes: Sequence[SceneInput]) -> PredictReport:
-        """Return the report of the run. Many images often cause the same note."""
+        """Return the report of the run, with all notes."""
         seconds = time.perf_counter() - self._started
         outputs = tuple(self.outputs[one.name] for one in scenes if one.name in self.outputs)
         pixels = sum(output.pixels for output in outputs) - self._resumed_px
-        notes = merge_notes(
-            self.notes, {name for one in scenes for name in (one.shown, one.source.name)}
-        )
-        if len(notes) > _MAX_NOTES:
-            more = plural(len(notes) - _MAX_NOTES, "more note")
-            notes = [*notes[:_MAX_NOTES], f"… and {more} in run.json."]
         return PredictReport(
             outputs=outputs,
             mpx_per_s=pixels / 1e6 / max(seconds, 1e-9),
             peak_rss_mb=peak_rss_mb(),
             resumed_images=self.resumed_images,
             resumed_blocks=self.resumed_blocks,
-            notes=tuple(notes),
+            notes=tuple(self.notes),
             failures=tuple(self.failed[one.name] for one in scenes if one.name in self.failed),
         )
 
