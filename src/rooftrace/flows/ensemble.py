@@ -170,7 +170,7 @@ def run_ensemble(
         scratch = Path(folder)
         sets = _predict_sets(members, combined, sources, scratch, images, progress)
         for one in sets:
-            if not any((scene.truth & scene.judged).any() for scene in one.combined[0]):
+            if not any((scene.truth & scene.evaluated).any() for scene in one.combined[0]):
                 raise DataError(
                     f"{one.source.name} has no predicted pixel that is labelled as a building.",
                     remedy="Name data with buildings, or another part of the split.",

@@ -168,7 +168,7 @@ def fit_weights(
     for step in _STEPS:
         while True:
             moves = [
-                _moved(current, i, j, step * models)
+                _shifted_units(current, i, j, step * models)
                 for i, j in permutations(range(models), 2)
                 if current[i]
             ]
@@ -179,7 +179,7 @@ def fit_weights(
     return tuple(unit / whole for unit in current)
 
 
-def _moved(units: tuple[int, ...], source: int, target: int, step: int) -> tuple[int, ...]:
+def _shifted_units(units: tuple[int, ...], source: int, target: int, step: int) -> tuple[int, ...]:
     made = list(units)
     amount = min(step, made[source])
     made[source] -= amount
@@ -231,7 +231,7 @@ def sample_pixels(
         truth: dict[int, list[NDArray[np.bool_]]] = {}
         for number, which in enumerate(fold.tolist()):
             scenes = [member[number] for member in one.combined]
-            taken = scenes[0].judged & (rng.random(scenes[0].score.shape) < share)
+            taken = scenes[0].evaluated & (rng.random(scenes[0].score.shape) < share)
             said = np.stack([scene.score[taken] for scene in scenes], axis=1)
             rows.setdefault(which, []).append(said)
             truth.setdefault(which, []).append(scenes[0].truth[taken])
@@ -245,7 +245,7 @@ def sample_pixels(
 
 
 class MethodHistograms:
-    """Histograms (scenes, columns, 2, 256) of the judged pixels of each set by level.
+    """Histograms (scenes, columns, 2, 256) of the evaluated pixels of each set by level.
 
     The columns are: each member alone, the average, the votes (255 for a building, otherwise 0),
     and each row of weights.
@@ -267,7 +267,7 @@ class MethodHistograms:
         models = weights.shape[1]
         limits = np.array([level_of(threshold) for threshold in thresholds], np.uint8)
         mixes = np.concatenate([np.full((1, models), 1 / models), weights])
-        self._tied_px = self._judged_px = 0
+        self._tied_px = self._evaluated_px = 0
         self.sets = []
         for number, one in enumerate(sets):
             shape = (len(one.source), models + 1 + len(mixes), 2, LEVELS)
@@ -279,8 +279,8 @@ class MethodHistograms:
 
     @property
     def tied(self) -> float:
-        """Share of the judged pixels with as many votes for the building as against it."""
-        return self._tied_px / max(self._judged_px, 1)
+        """Share of the evaluated pixels with as many votes for the building as against it."""
+        return self._tied_px / max(self._evaluated_px, 1)
 
     def _count(
         self,
@@ -291,18 +291,18 @@ class MethodHistograms:
         out: NDArray[np.uint32],
     ) -> None:
         combined = [member[number] for member in one.combined]
-        judged, truth = combined[0].judged, combined[0].truth
+        evaluated, truth = combined[0].evaluated, combined[0].truth
         models = len(combined)
         for member, (alone, said) in enumerate(zip(one.alone, one.combined)):
             scene = combined[member] if alone is said else alone[number]
-            out[member] = histogram(scene.score[judged], truth[judged])
-        rows = np.stack([scene.score[judged] for scene in combined], axis=1)
-        right = truth[judged]
+            out[member] = histogram(scene.score[evaluated], truth[evaluated])
+        rows = np.stack([scene.score[evaluated] for scene in combined], axis=1)
+        right = truth[evaluated]
         for first in range(0, len(rows), _CHUNK_PX):
             part, known = rows[first : first + _CHUNK_PX], right[first : first + _CHUNK_PX]
             votes = 2 * (part >= limits).sum(axis=1)
             self._tied_px += int((votes == models).sum())
-            self._judged_px += len(part)
+            self._evaluated_px += len(part)
             chosen = (votes >= models) * np.uint8(LEVELS - 1)
             out[models + 1] += histogram(chosen, known).astype(np.uint32)
             for column, mix in zip((models, *range(models + 2, len(out))), mixes):
@@ -346,7 +346,7 @@ class EnsembleFit:
         weights: Weight of each model, fitted on all scenes.
         models: Figures of each model alone.
         average, weighted, vote: Figures of the methods of combination.
-        tied: Share of the judged pixels with a tied vote; 0 for an odd number of models.
+        tied: Share of the evaluated pixels with a tied vote; 0 for an odd number of models.
         scenes: Number of scenes.
         groups: Group of each scene.
         metric: The figure.

@@ -32,7 +32,7 @@ from rooftrace.flows.replay import (
 )
 from rooftrace.flows.split import run_split
 from rooftrace.flows.threshold import run_threshold
-from rooftrace.flows.train import TrainReport, alone_in, train_config
+from rooftrace.flows.train import TrainReport, locked_run, train_config
 from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -266,7 +266,7 @@ def run_finetune(
         replayed.check_recorded(labels)
     if config is None:
         _check_new(run)
-    with alone_in(run):
+    with locked_run(run):
         if config is None:
             if split is None:
                 made = _divide(data, labels, scenes, part_file, val=val, by=by, seed=seed)

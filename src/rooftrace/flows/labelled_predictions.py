@@ -116,7 +116,7 @@ class SceneProbabilities:
         return (self.bits & _TRUTH) > 0
 
     @property
-    def judged(self) -> NDArray[np.bool_]:
+    def evaluated(self) -> NDArray[np.bool_]:
         """(y, x) pixels that both the model and the label know."""
         both = np.uint8(_KNOWN | _LABELLED)
         return np.asarray((self.bits & both) == both)
@@ -147,12 +147,12 @@ class SetProbabilities:
         return (self[number] for number in range(len(self)))
 
     def curve(self) -> ThresholdCurve:
-        """Return the curve over all judged pixels, with one level for each value from 1 to 255."""
+        """Return the curve over all evaluated pixels, with one level for each of 1..255."""
         # There are as many bins as values: a value k reaches exactly the first k limits.
         curve = ThresholdCurve(PROB_ONE + 1)
         for scene in self:
-            judged = scene.judged
-            curve.add(scene.truth[judged], scene.score[judged])
+            evaluated = scene.evaluated
+            curve.add(scene.truth[evaluated], scene.score[evaluated])
         return curve
 
 

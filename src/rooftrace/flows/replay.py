@@ -168,7 +168,7 @@ def prepare_replay(
     for scene in images.subset(parts["val"]):
         if scene.label is not None:
             scene.label.read()
-    answered = replace(images, open_scene=_Answers(images.open_scene, start))
+    answered = replace(images, open_scene=_PredictedLabels(images.open_scene, start))
     for part, name in (("train", "train"), ("val", "held_out")):
         assert FOLDER.write is not None
         FOLDER.write(answered.subset(parts[part]), replay.folder / name, WriteOptions(), None)
@@ -200,7 +200,7 @@ class _MaskLabel:
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _PredictedLabels:
     """Opens scenes with the mask of a model in place of their label."""
 
     open_scene: Callable[[SceneEntry], Scene]

@@ -131,12 +131,12 @@ class ThresholdSearchSet:
         for scene, scored in zip(self.scored.source, self.scored):
             assert scene.label is not None
             labelled = labelled_instances(scene, scene.label.read(), which)
-            judged = scored.judged
+            evaluated = scored.evaluated
             for level in wanted:
                 drawn = rasterize_footprints(
                     scene.image.grid, self._buildings(scene, scored, level)
                 )
-                counts[level] += ObjectCounts.of(labelled, drawn, judged)
+                counts[level] += ObjectCounts.of(labelled, drawn, evaluated)
         self._objects |= counts
 
     def _buildings(self, scene: Scene, scored: SceneProbabilities, level: int) -> Footprints:
@@ -153,7 +153,7 @@ class ThresholdSearchSet:
                 numbers, right = match_predicted(
                     labelled_instances(scene, scene.label.read(), which),
                     rasterize_footprints(scene.image.grid, buildings),
-                    scored.judged,
+                    scored.evaluated,
                 )
                 yield buildings.score[numbers - 1], right
 
@@ -321,15 +321,15 @@ def run_threshold(
                     remedy="Name data with buildings, or another part of the split.",
                 )
         after, levels, values = best_level(sets, metric, before)
-        judged = []
+        evaluated = []
         for one in sets:
             one.draw([before, after])
-            judged.append(one.match(after, part))
+            evaluated.append(one.match(after, part))
             counter.advance(len(one.scored))
         figures = [[one.figures(level) for one in sets] for level in (before, after)]
     run_by = predictor.engine
     protocol = f"whole images as by rooftrace predict, {run_by.name} {run_by.precision}"
-    fit = fit_calibration(judged, protocol=protocol)
+    fit = fit_calibration(evaluated, protocol=protocol)
     names = tuple(source.name for source in sources)
     chosen = f"{protocol}; the threshold was chosen on these images for the highest {metric}"
     report = ThresholdReport(

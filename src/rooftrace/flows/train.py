@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
 
-__all__ = ["TrainReport", "alone_in", "run_train", "train_config"]
+__all__ = ["TrainReport", "locked_run", "run_train", "train_config"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run_train(
 
     raw = fill_from_start(read_config(config_path, overrides), config_path.parent)
     config = apply_torchrun(parse_config(raw, TrainConfig, source=str(config_path)))
-    with alone_in(run) if is_main_process(config) else nullcontext():
+    with locked_run(run) if is_main_process(config) else nullcontext():
         return train_config(config, run, base=config_path.parent, resume=resume, console=console)
 
 
@@ -117,7 +117,7 @@ def train_config(
 
 
 @contextmanager
-def alone_in(run: Path) -> Iterator[None]:
+def locked_run(run: Path) -> Iterator[None]:
     """Lock the folder of a run. A run that wrote nothing leaves no folder.
 
     Raises:

@@ -288,7 +288,7 @@ def map_entries(
             progress(len(done), len(source))
     rest = source.entries[len(done) :]
     if rest:
-        for chunk in _in_processes(bare, rest, work, workers or _cores()):
+        for chunk in _in_processes(bare, rest, work, workers or _processor_count()):
             done += chunk
             if progress is not None:
                 progress(len(done), len(source))
@@ -343,7 +343,7 @@ def _work_on(entries: Sequence[SceneEntry]) -> list[Any]:
     return [work(source, entry) for entry in entries]
 
 
-def _cores() -> int:
+def _processor_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

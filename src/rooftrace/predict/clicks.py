@@ -122,7 +122,7 @@ def load_clicks(
 
 
 @dataclass(frozen=True)
-class _View:
+class _ImageSquare:
     """A square part of the image, which may extend beyond it.
 
     Args:
@@ -135,7 +135,7 @@ class _View:
     side: float
 
     @classmethod
-    def around(cls, row: float, col: float, side: float) -> _View:
+    def around(cls, row: float, col: float, side: float) -> _ImageSquare:
         return cls(row - side / 2, col - side / 2, side)
 
     @property
@@ -149,7 +149,7 @@ class _View:
         shift = (self.scale - 1) / 2
         return np.array([[self.scale, 0, self.col + shift], [0, self.scale, self.row + shift]])
 
-    def from_view(self, other: _View) -> NDArray[np.float64]:
+    def from_view(self, other: _ImageSquare) -> NDArray[np.float64]:
         """Return the (2, 3) map from pixel centres of another view to those of this one."""
         ratio, shift = other.scale / self.scale, (self.scale - 1) / 2
         offset = other.to_image[:, 2] - (self.col + shift, self.row + shift)
@@ -186,7 +186,7 @@ class ClickSegmenter:
         self._threshold = spec.threshold
         self._first_side = VIEW_PX * (spec.gsd_m or self._gsd_m) / self._gsd_m
         self._clicks: list[Click] = []
-        self._view: _View | None = None
+        self._view: _ImageSquare | None = None
         self._probability = np.zeros((VIEW_PX, VIEW_PX), np.float32)
 
     @property
@@ -225,7 +225,7 @@ class ClickSegmenter:
             )
         self._clicks.append(Click(row, col, positive))
         earlier, seen = self._probability, self._view
-        view = seen or _View.around(row, col, self._first_side)
+        view = seen or _ImageSquare.around(row, col, self._first_side)
         if not self._inside(view, Click(row, col)):
             view = self._fitted(view)
         for number in range(_MAX_RUNS):
@@ -239,11 +239,11 @@ class ClickSegmenter:
             view = fitted
         return self.answer()
 
-    def _inside(self, view: _View, click: Click) -> bool:
+    def _inside(self, view: _ImageSquare, click: Click) -> bool:
         placed = view.place(click)
         return 0 <= placed.row < VIEW_PX and 0 <= placed.col < VIEW_PX
 
-    def _run(self, view: _View, earlier: NDArray[np.float32], seen: _View | None) -> (
+    def _run(self, view: _ImageSquare, earlier: NDArray[np.float32], seen: _ImageSquare | None) -> (
         NDArray[np.float32]
     ):  # fmt: skip
         """Return the (y, x) probability in a view.
@@ -271,7 +271,7 @@ class ClickSegmenter:
             np.concatenate([sample.image.astype(np.float32), before[None], drawn])
         )
 
-    def _building(self, view: _View) -> BoolArray:
+    def _building(self, view: _ImageSquare) -> BoolArray:
         """Return the pixels of the view whose connected region has a positive click."""
         mask = self._probability >= self._threshold
         places = [view.place(click) for click in self._clicks if click.positive]
@@ -287,7 +287,7 @@ class ClickSegmenter:
         building: BoolArray = chosen | (grown & mask & ~opened)
         return building
 
-    def _fitted(self, view: _View) -> _View:
+    def _fitted(self, view: _ImageSquare) -> _ImageSquare:
         """Return the view that shows the building and all clicks with some surroundings."""
         rows, cols = np.nonzero(self._building(view) if view == self._view else [[False]])
         places = [view.place(click) for click in self._clicks]
@@ -305,9 +305,9 @@ class ClickSegmenter:
         middle_row, middle_col = (low + high) / 2 * view.scale
         wanted = max(side * view.scale, _SMALLEST_VIEW_M / self._gsd_m)
         wanted = min(wanted, max(2.0 * max(self._image.grid.shape), self._first_side))
-        return _View.around(view.row + middle_row, view.col + middle_col, wanted)
+        return _ImageSquare.around(view.row + middle_row, view.col + middle_col, wanted)
 
-    def _alike(self, view: _View, fitted: _View) -> bool:
+    def _alike(self, view: _ImageSquare, fitted: _ImageSquare) -> bool:
         ratio = max(view.side, fitted.side) / min(view.side, fitted.side)
         shift = max(
             abs(view.row + view.side / 2 - fitted.row - fitted.side / 2),

@@ -229,15 +229,15 @@ class ScenePlan:
         """Options for tracing the polygons of the mask."""
         # The mask has the detail of the model; on a finer grid its pixel staircases are larger.
         scale_y, scale_x = self.scaling.scale_yx
-        area, stairs = scale_y * scale_x, max(1.0, scale_y, scale_x)
+        area, length = scale_y * scale_x, max(1.0, scale_y, scale_x)
         options = self.options
         # A separation channel locates the walls of buildings better than the watershed.
-        watershed = WatershedOptions().scaled(stairs) if self.spec.separation is None else None
+        watershed = WatershedOptions().scaled(length) if self.spec.separation is None else None
         return VectorOptions(
             min_area_m2=options.min_area_m2,
             min_hole_m2=options.min_hole_m2,
             min_area_px=MIN_BUILDING_PX * area,
-            simplify_px=SIMPLIFY_PX * stairs,
+            simplify_px=SIMPLIFY_PX * length,
             regularize=options.regularize,
             separate=options.separate,
             min_marker_px=MIN_MARKER_PX * area,

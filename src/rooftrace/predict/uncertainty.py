@@ -82,8 +82,8 @@ def measure_uncertainty(
     """
     plan = _plan(predictor, image, options)
     pooling = _FeatureMeans(predictor)
-    first = _View.of(plan, pooling)
-    second = _View.of(plan, MirroredEngine(predictor.engine))
+    first = _ViewPrediction.of(plan, pooling)
+    second = _ViewPrediction.of(plan, MirroredEngine(predictor.engine))
     valid = first.mask != NODATA
     count = int(np.count_nonzero(valid))
     if not count:
@@ -124,14 +124,14 @@ def _plan(predictor: Predictor, image: RasterSource, options: SceneOptions) -> S
 
 
 @dataclass(frozen=True)
-class _View:
+class _ViewPrediction:
     """Prediction of one view: (y, x) class indices and scores, see `predict.block.Block`."""
 
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, plan: ScenePlan, engine: Engine) -> _View:
+    def of(cls, plan: ScenePlan, engine: Engine) -> _ViewPrediction:
         mask, score = np.full((2, *plan.shape_yx), NODATA, np.uint8)
         for block in pipeline.run(plan, engine):
             rows, cols = block.window.slices()

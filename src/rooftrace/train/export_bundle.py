@@ -393,17 +393,17 @@ class BuildingEvaluator:
         else:
             mask = probability[: spec.channels].argmax(axis=0).astype(np.uint8)
         mask[~sample.valid] = 0
-        cores = None
+        markers = None
         if spec.separation is not None:
             above = probability[-1] >= spec.separation_threshold
             inside = ~above if spec.separation == "border" else above
-            cores = (inside & (mask == spec.building_class)).astype(np.uint8)
+            markers = (inside & (mask == spec.building_class)).astype(np.uint8)
         building = spec.building_class
         options = VectorOptions(watershed=WatershedOptions() if spec.separation is None else None)
         assembler = FootprintAssembler(GeoGrid(mask.shape), [building], building, options)
         whole = Window.whole((mask.shape[0], mask.shape[1]))
         with assembler:
-            assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), cores)
+            assembler.feed(whole, mask, values[spec.building_channel], np.unique(mask), markers)
             found = assembler.finish()
         try:
             footprints = found.whole()
@@ -529,8 +529,8 @@ def _separated(
     found: dict[float | None, NDArray[np.int32]] = {None: _rasterize(buildings, mask.shape)}
     for threshold in _THRESHOLDS:
         above = probability[-1] >= threshold
-        cores = trace(mask & (~above if spec.separation == "border" else above))
-        pieces = separate(buildings, cores, smallest_px=MIN_MARKER_PX)
+        markers = trace(mask & (~above if spec.separation == "border" else above))
+        pieces = separate(buildings, markers, smallest_px=MIN_MARKER_PX)
         found[threshold] = _rasterize(pieces, mask.shape)
     return found
 

@@ -35,7 +35,7 @@ _AT_ONCE = 1 << 14
 _MAX_PAIRS = 1 << 16
 
 
-def common_area(polygons: Polygons, stairs: Polygons) -> Floats:
+def common_area(polygons: Polygons, rectilinear: Polygons) -> Floats:
     """Return the area that each polygon shares with its counterpart.
 
     An overlay takes a tenth of a millisecond for shapes of ten pixels. Instead, the area between an
@@ -44,18 +44,18 @@ def common_area(polygons: Polygons, stairs: Polygons) -> Floats:
 
     Args:
         polygons: (n,) valid shapely polygons.
-        stairs: (n,) valid polygons; fast for those with only horizontal and vertical edges.
+        rectilinear: (n,) valid polygons; fast for those with only horizontal and vertical edges.
 
     Returns:
         (n,) areas in squares of the unit, up to rounding.
     """
-    origin = shapely.bounds(stairs)[:, :2]
-    mine, theirs = _SlopedEdges.of(polygons, origin), _SlopedEdges.of(stairs, origin)
+    origin = shapely.bounds(rectilinear)[:, :2]
+    mine, theirs = _SlopedEdges.of(polygons, origin), _SlopedEdges.of(rectilinear, origin)
     pairs = mine.count * theirs.count
     summed = ~theirs.has_slopes & (pairs <= _MAX_PAIRS)
     area = np.zeros(len(polygons))
     overlaid = np.flatnonzero(~summed)
-    area[overlaid] = shapely.area(shapely.intersection(polygons[overlaid], stairs[overlaid]))
+    area[overlaid] = shapely.area(shapely.intersection(polygons[overlaid], rectilinear[overlaid]))
     for chosen in _parts(np.flatnonzero(summed), pairs):
         area[chosen] = _summed(mine, theirs, chosen)
     return area
@@ -192,12 +192,12 @@ class RingArrays:
         return before
 
 
-def find_vertices(stairs: RingArrays, outline: RingArrays) -> Ints:
+def find_vertices(rectilinear: RingArrays, outline: RingArrays) -> Ints:
     """Return (corners,) the index of each corner among the vertices of the staircase.
 
     The index is arbitrary for a corner that is no such vertex. A ring has no vertex twice.
     """
-    x, y = stairs.vertex.T
+    x, y = rectilinear.vertex.T
     left, top = int(x.min()), int(y.min())
     width, height = int(x.max()) - left + 1, int(y.max()) - top + 1
 
@@ -205,18 +205,18 @@ def find_vertices(stairs: RingArrays, outline: RingArrays) -> Ints:
         x, y = loops.vertex.astype(np.int64).T
         return np.asarray((loops.ring * height + y - top) * width + x - left, np.int64)
 
-    keys = key(stairs)
+    keys = key(rectilinear)
     order = np.argsort(keys)
     place = np.searchsorted(keys[order], key(outline)).clip(max=len(order) - 1)
     return np.asarray(order[place], np.int64)
 
 
-def moments_between(stairs: RingArrays, outline: RingArrays, at: Ints) -> Floats:
+def moments_between(rectilinear: RingArrays, outline: RingArrays, at: Ints) -> Floats:
     """Return (corners, 6) length, x, y, xx, xy, yy, integrated along the staircase to the
     next corner.
     """
-    step = stairs.vertex[stairs.after] - stairs.vertex
-    (x, y), (dx, dy) = (stairs.vertex + step / 2).T, step.T
+    step = rectilinear.vertex[rectilinear.after] - rectilinear.vertex
+    (x, y), (dx, dy) = (rectilinear.vertex + step / 2).T, step.T
     # In twelfths all values are integers, whose sums do not depend on the rings before.
     squares = [12 * x * x + dx * dx, 12 * x * y + dx * dy, 12 * y * y + dy * dy]
     length = np.hypot(dx, dy)
@@ -224,7 +224,7 @@ def moments_between(stairs: RingArrays, outline: RingArrays, at: Ints) -> Floats
     # Sums that pass the ring's first vertex start again.
     wraps = np.flatnonzero(to <= at)
     ring = outline.ring[wraps]
-    start, stop = stairs.first[ring], stairs.first[ring + 1]
+    start, stop = rectilinear.first[ring], rectilinear.first[ring + 1]
     sums = np.zeros(len(x) + 1)
     total = np.empty((len(at), 6))
     for column, (term, parts) in enumerate(
@@ -312,16 +312,16 @@ class SimplifiedOutlines:
         """
         polygons = _douglas_peucker(raw, tolerance_px)
         rings, owner = shapely.get_rings(raw, return_index=True)
-        stairs, outline = RingArrays.of(rings), RingArrays.of(shapely.get_rings(polygons))
-        at = find_vertices(stairs, outline)
-        mended = np.unique(owner[_out_of_order(stairs, outline, at)])
-        if len(mended):
-            polygons[mended] = shapely.simplify(raw[mended], tolerance_px)
+        rectilinear, outline = RingArrays.of(rings), RingArrays.of(shapely.get_rings(polygons))
+        at = find_vertices(rectilinear, outline)
+        repaired = np.unique(owner[_out_of_order(rectilinear, outline, at)])
+        if len(repaired):
+            polygons[repaired] = shapely.simplify(raw[repaired], tolerance_px)
             outline = RingArrays.of(shapely.get_rings(polygons))
-            at = find_vertices(stairs, outline)
-        origin = stairs.vertex[stairs.first[:-1]]
-        stairs, outline = stairs.shifted(-origin), outline.shifted(-origin)
-        return cls(polygons, owner, origin, outline, moments_between(stairs, outline, at))
+            at = find_vertices(rectilinear, outline)
+        origin = rectilinear.vertex[rectilinear.first[:-1]]
+        rectilinear, outline = rectilinear.shifted(-origin), outline.shifted(-origin)
+        return cls(polygons, owner, origin, outline, moments_between(rectilinear, outline, at))
 
     def chosen(self, kept: NDArray[np.bool_]) -> SimplifiedOutlines:
         """Return some of the polygons (n,)."""
@@ -358,12 +358,14 @@ def _douglas_peucker(polygons: Polygons, tolerance_px: float) -> Polygons:
     return drawn
 
 
-def _out_of_order(stairs: RingArrays, outline: RingArrays, at: Ints) -> Ints:
+def _out_of_order(rectilinear: RingArrays, outline: RingArrays, at: Ints) -> Ints:
     """Return rings that do not follow their staircase because GEOS repaired a crossing.
 
     Such a ring may have another first vertex, orientation and position among the holes.
     """
-    strange = (stairs.vertex[at] != outline.vertex).any(axis=1) | (stairs.ring[at] != outline.ring)
+    strange = (rectilinear.vertex[at] != outline.vertex).any(axis=1) | (
+        rectilinear.ring[at] != outline.ring
+    )
     back = at[outline.after] <= at
     times = np.bincount(outline.ring[back], minlength=len(outline.first) - 1)
     return np.union1d(outline.ring[strange], np.flatnonzero(times != 1))

@@ -422,7 +422,7 @@ class BlockPolygonizer:
         self._scene = Window.whole(shape_yx)
         self._cover = _Coverage()
         self._done: list[TracedPolygons] = []
-        self._frontier = OpenRegions(self._scene)
+        self._open_regions = OpenRegions(self._scene)
 
     def feed(self, window: Window, mask: Mask8, prob: Prob | None) -> None:
         """Add one block.
@@ -446,7 +446,7 @@ class BlockPolygonizer:
             ValueError: The block leaves the scene or overlaps another.
         """
         self._check_place(trace.window)
-        self._frontier.add(trace.pieces)
+        self._open_regions.add(trace.pieces)
         self.small_px += trace.small_px
         self._done.append(trace.complete)
         self._note(trace.window)
@@ -462,7 +462,7 @@ class BlockPolygonizer:
 
     def _note(self, window: Window) -> None:
         self._cover.add(window)
-        self._frontier.feed(window)
+        self._open_regions.feed(window)
 
     def _check_place(self, window: Window) -> None:
         if window.intersection(self._scene) != window:
@@ -477,11 +477,11 @@ class BlockPolygonizer:
 
         Calling `join` whenever this is true takes time proportional to the amount fed.
         """
-        return self._frontier.is_due
+        return self._open_regions.is_due
 
     def join(self) -> None:
         """Search the waiting regions for complete ones, which `take` then returns."""
-        joined = self._frontier.take()
+        joined = self._open_regions.take()
         large = joined.area_px >= self._smallest_px
         self.small_px += int(joined.area_px[~large].sum())
         self._done.append(joined.of(large))

@@ -15,8 +15,8 @@ from rasterio.enums import Resampling
 from rooftrace.app.map import pyramid
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
+    DisplayStretch,
     Pyramid,
-    Stretch,
     class_picture,
     colour_picture,
     overviews,
@@ -152,7 +152,7 @@ def shown(data: bytes) -> np.ndarray:
 def test_values_are_stretched_alike_in_all_tiles() -> None:
     ramp = np.linspace(1000, 3000, 200 * 200).reshape(1, 200, 200).astype(np.uint16)
     whole = Raster(ramp, np.ones((200, 200), np.bool_), GeoGrid((200, 200)))
-    stretch = Stretch.of(whole)
+    stretch = DisplayStretch.of(whole)
     assert stretch is not None
     assert (stretch.low, stretch.high) == pytest.approx((1020, 2980), abs=2)
     dark = Raster(ramp[:, :100], whole.valid[:100], GeoGrid((100, 200)))

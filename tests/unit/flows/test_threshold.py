@@ -186,7 +186,7 @@ def test_nodata_is_neither_counted_nor_drawn(bundle: Path, tmp_path: Path) -> No
     (scored,) = predict_set(predictor, source, tmp_path / "scored")
     assert scored.known[:, : 5 * SIDE // 2].all()
     assert not scored.known[:, 5 * SIDE // 2 :].any()
-    assert not scored.judged[:, 5 * SIDE // 2 :].any()
+    assert not scored.evaluated[:, 5 * SIDE // 2 :].any()
     (scene,) = source
     for one in footprints_at(predictor.bundle.spec, scene, scored, 30).geometry:
         assert one.bounds[2] <= 5 * SIDE // 2

@@ -17,7 +17,7 @@ from rooftrace.core.types import Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import KINDS, open_source
 from rooftrace.labels.rle.codec import Order, encode_runs, parse_runs
-from rooftrace.labels.rle.order import judge_order
+from rooftrace.labels.rle.order import infer_order
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.source import SceneSet, WriteOptions
 from rooftrace.testing import write_pairs
@@ -230,7 +230,7 @@ class TestOrder:
             scenes = list(town(shape_yx, 32 if proven is None else 4))
             others = [np.rot90(scene.label.read().data, turns) for scene in scenes]
             others = [m if m.shape == shape_yx else m.T for m in [*others[1:], others[0]]]
-            evidence = judge_order(
+            evidence = infer_order(
                 (scene, parse_runs(encode_runs(mask, order), shape_yx, where="here"))
                 for scene, mask in zip(scenes, others)
             )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.app.map.outlines import LayerTable, polygon_rows
 from rooftrace.app.map.place import Place
-from rooftrace.app.map.pyramid import Pyramid, Stretch
+from rooftrace.app.map.pyramid import DisplayStretch, Pyramid
 from rooftrace.app.map.results import ImageFiles, read_results
 from rooftrace.app.map.scene import PICTURE_PX, MapScene, find_image, levels_of
 from rooftrace.core.cache import LazyValue
@@ -56,7 +56,7 @@ class ComparisonScene(MapScene):
         return self._old.get()
 
     @property
-    def old_stretch(self) -> Stretch | None:
+    def old_stretch(self) -> DisplayStretch | None:
         return self._old_stretch.get()
 
     def describe(self) -> dict[str, Any]:
@@ -82,8 +82,8 @@ class ComparisonScene(MapScene):
     def _open_old(self) -> Pyramid | None:
         return _pyramid(self._image_of("old"))
 
-    def _find_old_stretch(self) -> Stretch | None:
-        return None if self.old is None else Stretch.of(self.old.sample())
+    def _find_old_stretch(self) -> DisplayStretch | None:
+        return None if self.old is None else DisplayStretch.of(self.old.sample())
 
     def _image_of(self, side: str) -> RasterSource | None:
         """Return the image that a layer was made from; None if it is not known."""

@@ -24,8 +24,8 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileName
 
 __all__ = [
+    "DisplayStretch",
     "Pyramid",
-    "Stretch",
     "class_picture",
     "clear_picture",
     "colour_picture",
@@ -198,7 +198,7 @@ SHARE_BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class DisplayStretch:
     """Linear stretch of values to bytes, the same in all tiles of a scene.
 
     Args:
@@ -209,7 +209,7 @@ class Stretch:
     high: float
 
     @classmethod
-    def of(cls, sample: Raster) -> Stretch | None:
+    def of(cls, sample: Raster) -> DisplayStretch | None:
         """Return the stretch from the 1st to the 99th percentile; None for 8-bit values."""
         if sample.data.dtype == np.uint8:
             return None
@@ -226,7 +226,7 @@ class Stretch:
         return np.asarray(np.nan_to_num(scaled).clip(0, 255), np.uint8)
 
 
-def colour_picture(raster: Raster, stretch: Stretch | None) -> bytes:
+def colour_picture(raster: Raster, stretch: DisplayStretch | None) -> bytes:
     """Return the first three bands, or the first as grey, as WebP; nodata is transparent."""
     bands = raster.data[:3] if len(raster.data) >= 3 else raster.data[:1].repeat(3, axis=0)
     if stretch is not None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rooftrace.app.map.outlines import BuildingFilter, read_outlines
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.pyramid import (
+    DisplayStretch,
     Pyramid,
-    Stretch,
     class_picture,
     colour_picture,
     overviews,
@@ -204,12 +204,12 @@ class MapScene:
         return self._density.get()
 
     @property
-    def stretch(self) -> Stretch | None:
+    def stretch(self) -> DisplayStretch | None:
         """Stretch of the image's values."""
         return self._stretch.get()
 
     @property
-    def old_stretch(self) -> Stretch | None:
+    def old_stretch(self) -> DisplayStretch | None:
         """Stretch of the older image's values."""
         return None
 
@@ -262,8 +262,8 @@ class MapScene:
         place = Place(levels[0].grid)
         return None if place.flat else Pyramid(levels, place, nearest=True)
 
-    def _find_stretch(self) -> Stretch | None:
-        return None if self.image is None else Stretch.of(self.image.sample())
+    def _find_stretch(self) -> DisplayStretch | None:
+        return None if self.image is None else DisplayStretch.of(self.image.sample())
 
     def picture(self, layer: PictureLayer, tile: TileName) -> bytes | None:
         """Return a picture tile as WebP or PNG; None if it would be empty.

@@ -46,7 +46,7 @@ __all__ = [
     "PROBABILITY_FILES",
     "Dates",
     "Side",
-    "keep_sure_changes",
+    "keep_certain_changes",
     "predict_dates",
     "probabilities_of",
 ]
@@ -216,7 +216,7 @@ def _no_crs(name: str) -> GeoreferenceError:
     )
 
 
-def keep_sure_changes(
+def keep_certain_changes(
     new: Side, old: Side, dates: Dates, plane: CRS, offset: LayerOffset | None
 ) -> tuple[tuple[Floats, Floats], list[str]]:
     """Set the statuses of all changes of which the probabilities are not sure.
@@ -249,15 +249,19 @@ def keep_sure_changes(
         pixel_m = _pixel_m(sources)
         before, after = sources[1], sources[0]
         shares = [
-            _set_outside(new, _View(after, before, dates, plane, pixel_m, _shift(offset, -1))),
-            _set_outside(old, _View(before, after, dates, plane, pixel_m, _shift(offset, 1))),
+            _set_outside(
+                new, _DateProbabilities(after, before, dates, plane, pixel_m, _shift(offset, -1))
+            ),
+            _set_outside(
+                old, _DateProbabilities(before, after, dates, plane, pixel_m, _shift(offset, 1))
+            ),
         ]
     unsure = [0, 0]
     spread = _with_partners((new[1], old[1]), shares)
     for number, (status, share, value) in enumerate(zip((new[1], old[1]), shares, spread)):
         single = np.isin(status.status, (NEW, GONE))
-        is_sure = np.where(single, share >= _SURE_SHARE, value >= _CHANGED_SHARE)
-        kept = is_sure | np.isin(status.status, (SAME, OUTSIDE))
+        is_certain = np.where(single, share >= _SURE_SHARE, value >= _CHANGED_SHARE)
+        kept = is_certain | np.isin(status.status, (SAME, OUTSIDE))
         alone = np.flatnonzero(single & ~kept)
         nothing = np.zeros(len(alone))
         status.put(alone, SAME, np.full(len(alone), -1), (nothing, nothing, nothing))
@@ -266,7 +270,7 @@ def keep_sure_changes(
     return (shares[0], shares[1]), _notes(unsure)
 
 
-def _set_outside(side: Side, view: _View) -> Floats:
+def _set_outside(side: Side, view: _DateProbabilities) -> Floats:
     """Return the shares of the buildings that have surely changed; NaN where they are the same.
 
     New and gone buildings become `outside` where the other date does not show them.
@@ -326,7 +330,7 @@ def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats
 
 
 @dataclass(frozen=True)
-class _View:
+class _DateProbabilities:
     """The probabilities of two dates on one grid, block by block of ground.
 
     Args:

@@ -20,7 +20,7 @@ from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.dates import (
     PROBABILITY_FILES,
     Dates,
-    keep_sure_changes,
+    keep_certain_changes,
     predict_dates,
     probabilities_of,
 )
@@ -233,7 +233,7 @@ def run_compare(
             masks, shift,
         )  # fmt: skip
     if dates is not None:
-        change_share, unsure = keep_sure_changes(
+        change_share, unsure = keep_certain_changes(
             (in_place, found.new), (old_plane, found.old), dates, plane, offset
         )
         notes += unsure

@@ -12,7 +12,7 @@ from rooftrace.flows.evaluate.leakage import LeakageReport
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import PairedTest
 
-__all__ = ["Evaluation", "ModelComparison"]
+__all__ = ["Evaluation", "PairedComparison"]
 
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
@@ -25,7 +25,7 @@ _LISTED = 5
 
 
 @dataclass(frozen=True)
-class ModelComparison:
+class PairedComparison:
     """Comparison of one model with another on the same scenes.
 
     Args:
@@ -72,7 +72,7 @@ class Evaluation:
         return tuple(dict.fromkeys(notes))
 
     @cached_property
-    def comparisons(self) -> tuple[ModelComparison, ...]:
+    def comparisons(self) -> tuple[PairedComparison, ...]:
         """Comparison of each other model with the baseline."""
         names = _COMPARED if self.first.is_binary else _COMPARED_CLASSES
         others = [number for number in range(len(self.reports)) if number != self.baseline]
@@ -84,7 +84,7 @@ class Evaluation:
         return (_COMPARED if self.first.is_binary else _COMPARED_CLASSES)[0]
 
     @cached_property
-    def pairs(self) -> tuple[ModelComparison, ...]:
+    def pairs(self) -> tuple[PairedComparison, ...]:
         """Comparison of all pairs of three models or more, by the headline figure alone.
 
         Each pair is there once; the earlier model is the second of the two.
@@ -110,9 +110,9 @@ class Evaluation:
             clear.append((one.first, one.second))
         return frozenset(clear)
 
-    def _compare(self, first: int, second: int, figures: Sequence[str]) -> ModelComparison:
+    def _compare(self, first: int, second: int, figures: Sequence[str]) -> PairedComparison:
         counts = [self.reports[number].scene_counts for number in (first, second)]
-        return ModelComparison(first, second, counts[0].against(counts[1], figures))
+        return PairedComparison(first, second, counts[0].against(counts[1], figures))
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints.
@@ -133,12 +133,12 @@ class Evaluation:
             **beside,
         }
 
-    def _comparison_json(self, one: ModelComparison) -> dict[str, Any]:
+    def _comparison_json(self, one: PairedComparison) -> dict[str, Any]:
         return {
             "first": self.reports[one.first].name,
             "second": self.reports[one.second].name,
             "figures": {name: test.to_json() for name, test in one.figures.items()},
         }
 
-    def _pair_json(self, one: ModelComparison) -> dict[str, Any]:
+    def _pair_json(self, one: PairedComparison) -> dict[str, Any]:
         return self._comparison_json(one) | {"clear": (one.first, one.second) in self.clear_pairs}

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from rooftrace.core.types import Mask, RasterSource, Scene, Window
-from rooftrace.flows.evaluate.evaluation import Evaluation, ModelComparison
+from rooftrace.flows.evaluate.evaluation import Evaluation, PairedComparison
 from rooftrace.flows.evaluate.predictions import PredictionSource
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, draw_legend, render_page
@@ -79,17 +79,17 @@ class Gallery:
     shown: dict[str, GalleryPicture]
 
 
-def ranked(report: EvalReport, *, judged: bool = False) -> list[tuple[str, float]]:
+def ranked(report: EvalReport, *, evaluated: bool = False) -> list[tuple[str, float]]:
     """Return images with their headline figure, from the worst to the best.
 
     Images with nothing to compare (NaN) count as right.
 
     Args:
         report: The report.
-        judged: True leaves out images with nothing to compare.
+        evaluated: True leaves out images with nothing to compare.
     """
     figures = {image.id: report.headline(image.counts) for image in report.images}
-    if judged:
+    if evaluated:
         figures = {name: value for name, value in figures.items() if not np.isnan(value)}
     return sorted(figures.items(), key=lambda one: (1.0 if np.isnan(one[1]) else one[1], one[0]))
 
@@ -119,7 +119,7 @@ def draw_gallery(
         count: Maximum number of pictures in a group.
         also: Ids of further scenes to draw.
     """
-    chosen = _chosen(ranked(report, judged=True), count)
+    chosen = _chosen(ranked(report, evaluated=True), count)
     if not chosen:
         chosen = {"Nothing to find, and nothing found": [i for i, _ in ranked(report)[:count]]}
     taken = [one for ids in chosen.values() for one in ids]
@@ -394,7 +394,7 @@ def _columns(evaluation: Evaluation) -> tuple[EvalReport, ...]:
     )
 
 
-def _compared(evaluation: Evaluation) -> tuple[ModelComparison, ...]:
+def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:
     """Return each other model against the baseline, or a refined model against its segmenter."""
     first = evaluation.first
     if len(evaluation.reports) == 1 and first.coarse is not None:
@@ -426,7 +426,7 @@ def _row(name: str, each: Sequence[Interval]) -> _Row:
     return _Row(name, cells, values.index(highest) if is_best else -1)
 
 
-def _comparison(reports: Sequence[EvalReport], one: ModelComparison) -> dict[str, Any]:
+def _comparison(reports: Sequence[EvalReport], one: PairedComparison) -> dict[str, Any]:
     """Return a comparison as a sentence and as table rows."""
     name, base = (reports[i].name for i in (one.first, one.second))
     headline = "pixel.iou" if reports[0].is_binary else "pixel.mean_iou"

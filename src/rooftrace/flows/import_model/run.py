@@ -124,8 +124,8 @@ def run_import(
     else:
         found = _import_weights(path, network, options, draw, notify)
     parity = measure_parity(
-        _Answers(found.original, found.expected, found.tiles),
-        _Answers("openvino", found.found, found.tiles),
+        _RecordedEngine(found.original, found.expected, found.tiles),
+        _RecordedEngine("openvino", found.found, found.tiles),
         found.spec,
         found.tiles.images,
     )
@@ -231,7 +231,7 @@ def _draw_tiles(spec: BundleSpec, check: Path | None) -> TileSet:
     return draw_tiles(open_source(config, labels), spec, _TILES)
 
 
-class _Answers:
+class _RecordedEngine:
     """Answers that were computed before, as an engine that gives them for the same tiles."""
 
     precision = "fp32"

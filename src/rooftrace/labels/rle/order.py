@@ -36,7 +36,7 @@ __all__ = [
     "MOST_SCENES",
     "OrderEvidence",
     "deduce_order",
-    "judge_order",
+    "infer_order",
     "scenes_with_runs",
     "write_order_previews",
 ]
@@ -112,7 +112,7 @@ def deduce_order(
 
     Args:
         table: Table of run lengths.
-        scenes: Scenes of the table with their runs; see `judge_order`.
+        scenes: Scenes of the table with their runs; see `infer_order`.
         remedy: Instruction to the user for stating the order.
 
     Returns:
@@ -121,7 +121,7 @@ def deduce_order(
     Raises:
         LabelError: The order cannot be deduced. The message names preview images of both orders.
     """
-    evidence = judge_order(scenes)
+    evidence = infer_order(scenes)
     custom = table.columns.custom
     if evidence.proven is not None:
         note = f"{table.name}: runs go {DIRECTION[evidence.proven]}: {evidence.reason}."
@@ -170,8 +170,8 @@ def scenes_with_runs(
             continue
 
 
-def judge_order(scenes: Iterable[tuple[Scene, Bounds]]) -> OrderEvidence:
-    """Judge the order by scenes and their runs.
+def infer_order(scenes: Iterable[tuple[Scene, Bounds]]) -> OrderEvidence:
+    """Infer the order from scenes and their runs.
 
     A scene whose image cannot be read is skipped here; reading the scene later raises the error.
 
@@ -193,11 +193,11 @@ def judge_order(scenes: Iterable[tuple[Scene, Bounds]]) -> OrderEvidence:
             except RooftraceError:
                 continue
     if any(by_shape):
-        return _judge_shapes(by_shape, runs)
-    return _judge_images(by_image)
+        return _order_by_shapes(by_shape, runs)
+    return _order_by_images(by_image)
 
 
-def _judge_shapes(votes: list[int], runs: int) -> OrderEvidence:
+def _order_by_shapes(votes: list[int], runs: int) -> OrderEvidence:
     row, column = votes.count(1), votes.count(-1)
     leaning: Order = "row" if row > column else "column"
     reason = (
@@ -209,7 +209,7 @@ def _judge_shapes(votes: list[int], runs: int) -> OrderEvidence:
     return OrderEvidence(proven, leaning if unanimous else None, reason)
 
 
-def _judge_images(votes: list[int]) -> OrderEvidence:
+def _order_by_images(votes: list[int]) -> OrderEvidence:
     row, column = votes.count(1), votes.count(-1)
     count, most = row + column, max(row, column)
     if not count:

@@ -49,7 +49,7 @@ _MIN_AHEAD = 16
 _HELD_BYTES = 256 * 2**20
 """Maximum bytes of finished blocks in memory; other blocks are read from their checkpoints."""
 
-_HANDED_OVER = 4
+_MAX_DELIVERED = 4
 """Maximum number of blocks that wait in the caller's queue."""
 
 _VISIBLE_WITHIN_S = 60.0
@@ -68,8 +68,8 @@ class _RunningScene:
         first: Key of its first block.
         count: Number of its blocks; after a failure, number of blocks handed out before it.
         shared: Reference of the scene that workers receive, see `Pool.share`.
-        handed_out: Number of blocks that were handed to the schedule.
-        handed_over: Number of blocks that were handed to the caller.
+        scheduled: Number of blocks that were handed to the schedule.
+        delivered: Number of blocks that were handed to the caller.
         stopped: Whether the scene needs no more blocks.
         ended: Whether the caller was notified that the scene has no more blocks.
     """
@@ -78,8 +78,8 @@ class _RunningScene:
     first: int
     count: int
     shared: Any = None
-    handed_out: int = 0
-    handed_over: int = 0
+    scheduled: int = 0
+    delivered: int = 0
     stopped: bool = False
     ended: bool = False
 
@@ -136,7 +136,7 @@ class BlockRun:
         self._taken: queue.SimpleQueue[int] = queue.SimpleQueue()
         """Keys of the blocks that the caller has finished with."""
 
-        self._handed_over = 0
+        self._delivered = 0
         self._halo: defaultdict[int, dict[int, tuple[TileOutput, ...]]] = defaultdict(dict)
         """Halo outputs for blocks that were not handed out yet, by their keys."""
 
@@ -250,7 +250,7 @@ class BlockRun:
             for block in range(plan.block_count):
                 if scene.stopped:
                     break
-                scene.handed_out += 1
+                scene.scheduled += 1
                 received = self._halo.pop(key, {})
                 self._blocks[key] = _RunningBlock(scene, block, received=received)
                 needs = frozenset(scene.first + other for other in plan.contributing(block))
@@ -320,24 +320,24 @@ class BlockRun:
         """Give finished blocks to the caller, and forget those that it has taken."""
         while not self._taken.empty():
             key = self._taken.get()
-            self._handed_over -= 1
+            self._delivered -= 1
             self.schedule.taken(key)
             scene = self._blocks.pop(key).scene
             if scene.blocks.is_stopped:
                 self._stop(scene)
-        while self._handed_over < _HANDED_OVER and self.schedule.is_done(self._next):
+        while self._delivered < _MAX_DELIVERED and self.schedule.is_done(self._next):
             running = self._blocks[self._next]
             if isinstance(running.checkpoint, bytes) and running.scene.blocks.checkpoints:
                 self._held_bytes -= len(running.checkpoint)
             self._ready.put((running.scene, self._next))
-            self._handed_over += 1
+            self._delivered += 1
             self._next += 1
-            running.scene.handed_over += 1
+            running.scene.delivered += 1
             self._end(running.scene)
 
     def _end(self, scene: _RunningScene) -> None:
         """End a scene once the caller has received all of its blocks, before the next scene."""
-        if scene.handed_over == scene.count and not scene.ended:
+        if scene.delivered == scene.count and not scene.ended:
             scene.ended = True
             self._ready.put((scene, None))
 
@@ -350,7 +350,7 @@ class BlockRun:
         if scene.stopped:
             return
         scene.stopped = True
-        scene.count = scene.handed_out
+        scene.count = scene.scheduled
         self.schedule.given_up(range(scene.first, scene.first + scene.count))
         self._end(scene)
 

@@ -31,7 +31,7 @@ __all__ = [
     "RasterPredictions",
     "SceneMask",
     "ScenePolygons",
-    "match_rasters_by_place",
+    "match_rasters_by_location",
     "same_grid",
 ]
 
@@ -58,13 +58,13 @@ class SceneMask:
         classes: (y, x) uint8 class indices, the background where there is no prediction.
         covered: (y, x) pixels with a prediction.
         probability: (y, x) uint8 probability of the building in 255ths; None for masks.
-        moved: True if they were resampled from another grid.
+        resampled: True if they were resampled from another grid.
     """
 
     classes: Bytes
     covered: Bools
     probability: Bytes | None
-    moved: bool
+    resampled: bool
 
 
 @dataclass(frozen=True)
@@ -136,25 +136,25 @@ class RasterPredictions:
             if first.probability is not None and part.probability is not None:
                 first.probability[part.covered] = part.probability[part.covered]
         covered = np.logical_or.reduce([part.covered for part in parts])
-        moved = any(part.moved for part in parts)
-        return SceneMask(first.classes, covered, first.probability, moved)
+        resampled = any(part.resampled for part in parts)
+        return SceneMask(first.classes, covered, first.probability, resampled)
 
     def _read(self, path: Path, grid: GeoGrid) -> SceneMask:
         source = open_raster(path, palette="indices")
         if self.colours is not None and (source.bands > 1 or _has_palette(path)):
             source = open_raster(path)
-        moved = not _lies_on(source, grid)
-        if not moved:
+        resampled = not _lies_on(source, grid)
+        if not resampled:
             raster = source.read()
         else:
             _check_near(source, grid)
             raster = warped(source, grid, nearest=self.threshold is None)
         if self.threshold is not None:
-            return _probable(raster, source.name, self.threshold, self.building_class, moved)
-        classes, covered = self._classes(raster, source, moved)
-        return SceneMask(classes, covered, None, moved)
+            return _probable(raster, source.name, self.threshold, self.building_class, resampled)
+        classes, covered = self._classes(raster, source, resampled)
+        return SceneMask(classes, covered, None, resampled)
 
-    def _classes(self, raster: Raster, source: RasterFile, moved: bool) -> tuple[Bytes, Bools]:
+    def _classes(self, raster: Raster, source: RasterFile, resampled: bool) -> tuple[Bytes, Bools]:
         valid = raster.valid
         if self.colours is not None and len(raster.data) == 3:
             classes, known = self.colours.decode(raster.data, source.name, valid)
@@ -165,7 +165,7 @@ class RasterPredictions:
             return classes, valid if known is None else known
         data = _one_band(raster, source.name)
         # A part of a file may lack the values that decide on the meaning of the others.
-        found = _values(source) if moved else _occurring(data[valid], source.name)
+        found = _values(source) if resampled else _occurring(data[valid], source.name)
         buildings = _buildings(found)
         if len(buildings) > 1:
             raise LabelError(
@@ -180,7 +180,7 @@ class RasterPredictions:
         return drawn * np.uint8(self.building_class), covered
 
 
-def match_rasters_by_place(
+def match_rasters_by_location(
     grids: Mapping[str, GeoGrid], rasters: Sequence[Path], what: str
 ) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
     """Match rasters to scenes by place, from their headers; return those without a scene, too.
@@ -263,7 +263,7 @@ def _check_near(source: RasterFile, grid: GeoGrid) -> None:
 
 
 def _probable(
-    raster: Raster, name: str, threshold: float, building_class: int, moved: bool
+    raster: Raster, name: str, threshold: float, building_class: int, resampled: bool
 ) -> SceneMask:
     data = _one_band(raster, name)
     if data.dtype == np.uint8:
@@ -286,7 +286,7 @@ def _probable(
             remedy="Write all predictions in one of these forms.",
         )
     drawn = (is_building & raster.valid) * np.uint8(building_class)
-    return SceneMask(drawn, raster.valid, np.where(raster.valid, share, np.uint8(0)), moved)
+    return SceneMask(drawn, raster.valid, np.where(raster.valid, share, np.uint8(0)), resampled)
 
 
 def _one_band(raster: Raster, name: str) -> NDArray[Any]:
@@ -505,12 +505,12 @@ def _on_pixels(shapes: Polygons, grid: GeoGrid) -> Polygons:
     parts, owner = polygon_parts(shapes)
     unknown = np.full(len(parts), np.nan)
     found = Footprints(parts, unknown.astype(np.float32), unknown, grid.crs)
-    moved = in_pixels(found, grid)
+    shifted = in_pixels(found, grid)
     if len(parts) == len(shapes):
-        return moved
+        return shifted
     made = np.empty(len(shapes), np.object_)
     for index in range(len(shapes)):
-        made[index] = shapely.MultiPolygon(list(moved[owner == index]))
+        made[index] = shapely.MultiPolygon(list(shifted[owner == index]))
     return made
 
 

@@ -19,7 +19,7 @@ from rooftrace.flows.evaluate.external.layers import (
     PolygonPredictions,
     RasterPredictions,
     SceneMask,
-    match_rasters_by_place,
+    match_rasters_by_location,
 )
 from rooftrace.flows.evaluate.external.tables import CocoPredictions, RunTablePredictions
 from rooftrace.flows.evaluate.predictions import ScenePrediction
@@ -61,7 +61,7 @@ class ReadOptions:
 class _NoteCollector:
     """Observations on scenes, collected for the notes."""
 
-    moved: dict[str, None] = field(default_factory=dict)
+    resampled: dict[str, None] = field(default_factory=dict)
     uncovered: dict[str, float] = field(default_factory=dict)
     of_files: dict[str, None] = field(default_factory=dict)
 
@@ -69,10 +69,10 @@ class _NoteCollector:
         notes = list(self.of_files)[:_LISTED]
         if len(self.of_files) > _LISTED:
             notes.append(f"{name}: … and {len(self.of_files) - _LISTED} more notes on its files.")
-        if self.moved:
-            scenes = listed(list(self.moved))
+        if self.resampled:
+            scenes = listed(list(self.resampled))
             notes.append(
-                f"{name}: {len(self.moved):,} scenes were predicted on another grid, and each "
+                f"{name}: {len(self.resampled):,} scenes were predicted on another grid, and each "
                 f"pixel takes the nearest value (probabilities: the mean): {scenes}."
             )
         if self.uncovered:
@@ -190,8 +190,8 @@ class ExternalPredictions:
         missing = np.count_nonzero(valid & ~painted.covered)
         if missing:
             self._collected.uncovered[scene.id] = missing / np.count_nonzero(valid)
-        if painted.moved:
-            self._collected.moved[scene.id] = None
+        if painted.resampled:
+            self._collected.resampled[scene.id] = None
         return painted
 
 
@@ -242,7 +242,7 @@ class _Grids:
         return {scene.id: scene.image.grid for scene in self._source}
 
     @cached_property
-    def are_placed(self) -> bool:
+    def are_georeferenced(self) -> bool:
         """True if the first scene is georeferenced; the others, possibly many, are not read."""
         first = next(iter(self._source), None)
         return first is not None and first.image.grid.crs is not None
@@ -290,7 +290,7 @@ def _read(
     if found.vectors:
         files, note = _files_of(found, found.vectors, source, grids, reading, shared=True)
         polygons = PolygonPredictions(files, source.classes, source.building_class)
-        if grids.are_placed:
+        if grids.are_georeferenced:
             polygons.check_reach(grids.all, str(found.path))
         notes += note
         made = replace(made, polygons=polygons)
@@ -321,10 +321,10 @@ def _files_of(
     if not matched.number and len(source):
         if _is_alone(files, source, grids, shared=shared):
             return {source.ids[0]: files}, [f"{files[0]} is taken for {source.ids[0]}."]
-        if grids.are_placed and shared:
+        if grids.are_georeferenced and shared:
             return dict.fromkeys(source.ids, files), []
-        if grids.are_placed:
-            return _by_place(files, grids, what)
+        if grids.are_georeferenced:
+            return _by_location(files, grids, what)
     matched.check(what, len(files), chosen=reading.is_selection)
     pairs = {scene_id: (files[at],) for scene_id, at in matched.number.items()}
     changed = [(one, names[at]) for one, at in matched.number.items() if names[at] != one]
@@ -341,13 +341,13 @@ def _is_alone(files: tuple[Path, ...], source: SceneSet, grids: _Grids, *, share
     """Return True if there are one file and one scene, and no georeference to compare."""
     if len(files) != 1 or len(source) != 1:
         return False
-    return shared or not grids.are_placed or open_raster(files[0]).grid.crs is None
+    return shared or not grids.are_georeferenced or open_raster(files[0]).grid.crs is None
 
 
-def _by_place(
+def _by_location(
     files: tuple[Path, ...], grids: _Grids, what: str
 ) -> tuple[Mapping[str, tuple[Path, ...]], list[str]]:
-    pairs, unused = match_rasters_by_place(grids.all, files, what)
+    pairs, unused = match_rasters_by_location(grids.all, files, what)
     notes = [f"{what}: {len(files):,} rasters were matched to scenes by the ground they show."]
     if unused:
         names = listed([path.name for path in unused])
