@@ -54,7 +54,7 @@ def check_portable(engine: Engine) -> None:
         raise ConfigError(
             f"--portable holds for the engine openvino, but the model runs on "
             f"{', '.join(sorted(others))}.",
-            remedy="Leave out --engine, or leave out --portable.",
+            remedy="Leave out --portable, or use the engine openvino.",
         )
 
 
