@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import (
+    WORK,
     ChildFailed,
     argument_parser,
     load_bundle,
@@ -34,13 +35,15 @@ SETS = ("AVX512_CORE_AMX", "AVX512_CORE_BF16", "AVX512_CORE_VNNI", "AVX512_CORE"
         "AVX2", "SSE41")  # fmt: skip
 
 PLACES: dict[str, dict[str, Any]] = {
-    "rotterdam": {"part": "[150:]", "gsd_m": 0.5},
+    "rotterdam": {"part": "[150:]", "gsd_m": 0.5, "label_shift_px": (-4, 1)},
     "jonkoping": {"glob": "*_1[3-9].*", "gsd_m": 0.15},
     "vienna": {"gsd_m": 0.3},
     "massachusetts": {"part": "[15:]", "gsd_m": 1.0, "nodata": (255, 255, 255)},
+    "catanduanes": {"path": str(WORK.parent / "default-data" / "catanduanes")},
 }
-"""Validation places of the default model that $ROOFTRACE_DATA has as folders, and how they are
-read."""
+"""Validation places of the default model, and how they are read. They are folders of
+$ROOFTRACE_DATA, except Catanduanes, which `python recipes/default_data.py work/default-data` cuts
+out."""
 
 _CAP = "ONEDNN_MAX_CPU_ISA"
 
@@ -169,7 +172,8 @@ def accuracy(place: str, precision: str, model: str | None) -> dict[str, Any]:
     from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
     from rooftrace.labels.config import SourceConfig
 
-    source = SourceConfig(path=f"{os.environ['ROOFTRACE_DATA']}/{place}", **PLACES[place])
+    given = {"path": f"{os.environ.get('ROOFTRACE_DATA', '')}/{place}"} | PLACES[place]
+    source = SourceConfig(**given)
     options = EvalOptions(precision=precision)
     report = run_evaluate(None if model is None else Path(model), source, None, options).to_json()
     return {"iou": report["pixel"]["iou"], "f1": report["objects"]["f1"]}

@@ -287,6 +287,14 @@ def test_workers_on_processors_of_two_kinds_write_the_bytes_of_one(tmp_path: Pat
         assert {one["instruction_set"] for one in reported["processors"]} == {LOW}
         assert sum(reported["cluster"]["nodes"].values()) == 2
 
+        portable = tmp_path / "portable"
+        ended(predict(town, None, tmp_path / "alone", "--gsd", "0.4", "--portable"))
+        ended(predict(town, None, portable, "--gsd", "0.4", "--portable", *spread(nodes)))
+        assert results(portable) == results(tmp_path / "alone")
+        reported = json.loads((portable / "run.json").read_text())
+        assert {one["instruction_set"] for one in reported["processors"]} == {LOW}
+        assert sum(reported["cluster"]["nodes"].values()) == 2
+
         # The first part of this run needs a set that one of the two cannot use.
         out = tmp_path / "resumed"
         begun = predict(town, None, out, "--gsd", "0.4", **{CAP: HIGH})

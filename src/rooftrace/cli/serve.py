@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import EngineName, InputGroup, Json, ModelFile, Precision, with_groups
+from rooftrace.cli.options import (
+    EngineName,
+    InputGroup,
+    Json,
+    ModelFile,
+    Portable,
+    Precision,
+    with_groups,
+)
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory
@@ -52,6 +60,7 @@ def serve(
     model: ModelFile = None,
     engine: EngineName = None,
     precision: Precision = None,
+    portable: Portable = False,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
@@ -185,6 +194,7 @@ def serve(
     from rooftrace.app.server import create_server
     from rooftrace.flows.video.paint import VideoOptions
     from rooftrace.io.video_read import require_av
+    from rooftrace.predict.instruction_set import check_portable, limit_to_portable
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK
     from rooftrace.service.defaults import RequestDefaults
@@ -221,9 +231,13 @@ def serve(
     with ExitStack() as stack:
         # The port comes first, because loading a model takes longer.
         listening = stack.enter_context(_listen(host, port))
+        if portable:
+            limit_to_portable()
         service = Service.load(
             model, engine=engine, precision=precision, limits=limits, defaults=defaults
         )
+        if portable:
+            check_portable(service.predictor.engine)
         stack.callback(service.close)
         store = JobStore(
             jobs or _default_jobs(), jobs_waiting=limits.jobs_waiting, keep_days=keep_jobs

@@ -11,7 +11,7 @@ import re
 __all__ = ["API_PARAMETERS", "in_api_terms", "in_page_terms"]
 
 API_PARAMETERS = frozenset({
-    "bands", "cell", "gsd", "min-area", "min-hole", "scale", "stretch", "threshold",
+    "bands", "cell", "gsd", "min-area", "min-hole", "portable", "scale", "stretch", "threshold",
 })  # fmt: skip
 """Options of the command line that are parameters of the API, too."""
 

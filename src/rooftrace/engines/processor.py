@@ -114,6 +114,15 @@ class Processor:
         """True if the processor has instructions for bf16."""
         return bool({"avx512_bf16", "amx_bf16", "avx_ne_convert"} & self._used_flags)
 
+    def require(self, name: str) -> None:
+        """Raise ConfigError if the processor lacks an instruction set, or the cap forbids it."""
+        if name not in self.sets:
+            raise ConfigError(
+                f"The processor {self.describe()} cannot use the instruction set {name}; it has "
+                f"{', '.join(self.sets) or 'none that is known'}.",
+                remedy=f"Unset {CAP}." if self.cap else "Use a machine that has it.",
+            )
+
     def describe(self) -> str:
         """Return the name and the instruction set for messages."""
         limited = f", limited by {CAP}" if self.cap else ""
@@ -159,12 +168,7 @@ def cap_instruction_set(name: str) -> None:
     processor = this_processor()
     if name == processor.instruction_set:
         return
-    if name not in processor.sets:
-        raise ConfigError(
-            f"The processor {processor.describe()} cannot use the instruction set {name}; it has "
-            f"{', '.join(processor.sets) or 'none that is known'}.",
-            remedy=f"Unset {CAP}." if processor.cap else "Use a machine that has it.",
-        )
+    processor.require(name)
     if not can_be_capped():
         raise ConfigError(
             f"This process has loaded an engine that uses {processor.instruction_set}, and cannot "

@@ -86,7 +86,7 @@ def check_engine(engine: Engine) -> None:
 
 def measure_engine(engine: Engine, spec: BundleSpec, *, seconds: float = 1.0) -> float:
     """Return millions of pixels per second, measured on noise for about `seconds`."""
-    side = spec.input_px or -(-512 // spec.input_multiple_px) * spec.input_multiple_px
+    side = spec.side_near(512)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (1, len(spec.bands), side, side)).astype(spec.numpy_dtype)
     # The first run compiles.

@@ -333,6 +333,12 @@ class BundleSpec(Config):
         """Names and colours of the classes."""
         return Legend(self.classes, self.colours)
 
+    def side_near(self, wanted_px: int) -> int:
+        """Return the side in pixels of an input that the model accepts: its only one, or the next
+        multiple from `wanted_px` on.
+        """
+        return self.input_px or -(-wanted_px // self.input_multiple_px) * self.input_multiple_px
+
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)

@@ -6,7 +6,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -20,9 +20,11 @@ from starlette.concurrency import run_in_threadpool
 from rooftrace.core.errors import DataError, ExportError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.core.names import upload_name
+from rooftrace.engines.processor import PORTABLE_SET, this_processor
 from rooftrace.flows.finetune import Verdict
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
+from rooftrace.predict.instruction_set import check_portable
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
@@ -41,6 +43,7 @@ __all__ = [
     "JobOut",
     "JobPage",
     "JobQuery",
+    "JobRequest",
     "JobResults",
     "jobs_router",
     "media_type_of",
@@ -76,6 +79,21 @@ JobText = Callable[[Job], str]
 """Function that returns the data of an event, in one line."""
 
 
+@dataclass(frozen=True)
+class JobRequest:
+    """Request for a job, apart from its upload.
+
+    Args:
+        name: File name of the image, for display.
+        options: Options of the prediction.
+        portable: Whether it uses AVX2 alone, see `predict.instruction_set`.
+    """
+
+    name: str
+    options: SceneOptions
+    portable: bool = False
+
+
 class JobQuery(SceneQuery):
     """Query parameters of a job."""
 
@@ -88,11 +106,23 @@ class JobQuery(SceneQuery):
         Field(description="Turn tiles that fail into nodata instead of failing the job"),
     ] = False
 
-    @property
-    def options(self) -> SceneOptions:
-        """Return the predictor's options."""
+    portable: Annotated[
+        bool,
+        Field(
+            description="Use the instruction set AVX2 alone, so that servers with other x86-64 "
+            "processors give the same mask; it is slower"
+        ),
+    ] = False
+
+    def job(self, name: str) -> JobRequest:
+        """Return the request for a job with these parameters.
+
+        Args:
+            name: File name of the image, if the parameters do not have one.
+        """
         outputs = tuple(output for output in OUTPUTS if output in self.outputs)
-        return self.scene_options(outputs, forgiving=self.forgiving)
+        options = self.scene_options(outputs, forgiving=self.forgiving)
+        return JobRequest(self.filename or name, options, self.portable)
 
 
 class JobProgress(ApiModel):
@@ -210,6 +240,7 @@ class JobOut(ApiModel):
     options: Annotated[
         SceneOptions, Field(description="Options of the prediction, or of the training's images")
     ]
+    portable: Annotated[bool, Field(description="It uses the instruction set AVX2 alone")]
     training: Annotated[JobTraining | None, Field(description="null for a prediction")]
     error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
     figures: Annotated[
@@ -243,6 +274,7 @@ class JobOut(ApiModel):
             "progress": _progress(job),
             "attempts": job.attempts,
             "options": job.options,
+            "portable": job.portable,
             "training": job.training and {
                 name: getattr(job.training, name) for name in JobTraining.model_fields
             },
@@ -464,8 +496,8 @@ def _event(kind: str, number: int, data: str) -> bytes:
     return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()
 
 
-Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
-"""Function that writes the upload of a request to a path, and returns its file name and options."""
+Receive = Callable[[Path], Awaitable[JobRequest]]
+"""Function that writes the upload of a request to a path, and returns the rest of the request."""
 
 
 class JobIntake:
@@ -502,13 +534,18 @@ class JobIntake:
         job_id = await run_in_threadpool(store.reserve)
         try:
             path = store.folder_of(job_id) / "upload"
-            given_name, asked = await receive(path)
-            name, options = upload_name(given_name), self.runner.defaults.filled(asked)
+            asked = await receive(path)
+            if asked.portable:
+                this_processor().require(PORTABLE_SET)
+                check_portable(self._predictor.engine)
+            name, options = upload_name(asked.name), self.runner.defaults.filled(asked.options)
             async with self._header_readers:
                 path, pixels = await run_in_threadpool(
                     admit, path, name, options, self._predictor, self.limits
                 )
-            return await run_in_threadpool(store.add, job_id, name, path.name, pixels, options)
+            return await run_in_threadpool(
+                store.add, job_id, name, path.name, pixels, options, portable=asked.portable
+            )
         except BaseException:
             # Not awaited, because a client that disconnects cancels this coroutine.
             asyncio.get_running_loop().run_in_executor(None, store.discard, job_id)
@@ -556,9 +593,8 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         An upload that is not an image, or whose bands differ from the model's, is refused at once.
         """
 
-        async def receive(path: Path) -> tuple[str, SceneOptions]:
-            form_name = await save_upload(request, path, intake.limits.job_upload_bytes)
-            return query.filename or form_name, query.options
+        async def receive(path: Path) -> JobRequest:
+            return query.job(await save_upload(request, path, intake.limits.job_upload_bytes))
 
         job = await intake.create(request, receive)
         out = JobOut.of(job, server_root(request))

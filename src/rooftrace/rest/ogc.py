@@ -27,11 +27,12 @@ from starlette.requests import ClientDisconnect
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
 from rooftrace.core.faces import in_api_terms
 from rooftrace.core.machine import version_of
-from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.jobs import (
     JobIntake,
     JobQuery,
+    JobRequest,
     media_type_of,
     missing_job,
     server_url,
@@ -202,7 +203,7 @@ def ogc_router(intake: JobIntake) -> APIRouter:
         For larger images, and for images as files, start the job by `POST /v1/jobs`.
         """
 
-        async def receive(path: Path) -> tuple[str, SceneOptions]:
+        async def receive(path: Path) -> JobRequest:
             try:
                 body = await request.body()
                 return await run_in_threadpool(_receive, body, path, intake.limits.upload_bytes)
@@ -382,8 +383,8 @@ def _output_descriptions() -> dict[str, OgcValueDescription]:
     }
 
 
-def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions]:
-    """Write the image of an execution request to a file, and return its name and the options.
+def _receive(body: bytes, path: Path, max_bytes: int) -> JobRequest:
+    """Write the image of an execution request to a file, and return the rest of the request.
 
     Raises:
         ProblemError: The request does not match the description of the process.
@@ -413,7 +414,7 @@ def _receive(body: bytes, path: Path, max_bytes: int) -> tuple[str, SceneOptions
     path.write_bytes(data)
     if execution.response == "raw":
         path.with_name(_RAW).touch()
-    return query.filename or "", query.options
+    return query.job("")
 
 
 def _invalid_values(place: str, error: ValidationError) -> ProblemError:

@@ -166,7 +166,7 @@ class Service:
         """
         self._decoder.warm()
         spec = self.bundle.spec
-        side = spec.input_px or -(-512 // spec.input_multiple_px) * spec.input_multiple_px
+        side = spec.side_near(512)
         self._engine.run_quantised(np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype))
         self._ready = True
 

@@ -132,6 +132,6 @@ def test_each_face_has_its_words(text: str, api: str, page: str) -> None:
 
 
 def test_the_parameters_of_the_api_are_those_of_the_schema() -> None:
-    schemas = pytest.importorskip("rooftrace.rest.schemas")
-    known = {name.replace("_", "-") for name in schemas.SceneQuery.model_fields}
+    jobs = pytest.importorskip("rooftrace.rest.jobs")
+    known = {name.replace("_", "-") for name in jobs.JobQuery.model_fields}
     assert known >= API_PARAMETERS

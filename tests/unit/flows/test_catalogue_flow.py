@@ -22,8 +22,9 @@ from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.names import scene_id
 from rooftrace.flows.catalogue.run import CatalogueReport, run_catalogue
 from rooftrace.flows.catalogue.sources import read_catalogue
+from rooftrace.flows.predict.executor import executing
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.flows.predict.run import executing, run_predict
+from rooftrace.flows.predict.run import run_predict
 from rooftrace.predict.cluster.pool import ClusterOptions
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions

@@ -265,7 +265,7 @@ def test_a_list_that_is_not_ours(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "new" / "jobs.sqlite")
     base.execute("PRAGMA user_version = 9")
     base.close()
-    with pytest.raises(ConfigError, match="has version 9; expected 2"):
+    with pytest.raises(ConfigError, match="has version 9; expected 3"):
         JobStore(tmp_path / "new")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "jobs.sqlite").write_bytes(b"not a database at all" * 50)

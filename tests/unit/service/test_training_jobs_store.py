@@ -83,16 +83,22 @@ def test_versions_are_kept_and_the_one_in_use_cannot_be_deleted(tmp_path: Path) 
     store.close()
 
 
-def test_a_list_of_the_version_before_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [(1, ("training", "progress", "taken_s", "portable")), (2, ("portable",))],
+)
+def test_a_list_of_an_earlier_version_is_read(
+    tmp_path: Path, version: int, missing: tuple[str, ...]
+) -> None:
     store = JobStore(tmp_path)
     job_id = store.reserve()
     (store.folder_of(job_id) / "scene.tif").write_bytes(b"1")
     job = store.add(job_id, "a.tif", "scene.tif", 64, SceneOptions())
     store.close()
     database = sqlite3.connect(tmp_path / "jobs.sqlite")
-    for column in ("training", "progress", "taken_s"):
+    for column in missing:
         database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
-    database.execute("PRAGMA user_version = 1")
+    database.execute(f"PRAGMA user_version = {version}")
     database.commit()
     database.close()
     again = JobStore(tmp_path)

@@ -26,9 +26,8 @@ from rooftrace.core.faces import in_page_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
 from rooftrace.io.vector_write import write_footprints
-from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import OutputPaths, Prediction
-from rooftrace.rest.jobs import JobIntake
+from rooftrace.rest.jobs import JobIntake, JobRequest
 from rooftrace.rest.upload import cannot_store
 
 __all__ = ["DOWNLOADS", "ROOT", "Download", "page_router", "table_csv"]
@@ -191,9 +190,9 @@ def page_router(store: ResultStore, intake: JobIntake | None = None) -> APIRoute
             """Start a job that predicts the image again, with all outputs of a results folder."""
             result = found(run, index)
 
-            async def receive(path: Path) -> tuple[str, SceneOptions]:
+            async def receive(path: Path) -> JobRequest:
                 await run_in_threadpool(_copy_upload, result, path)
-                return result.name, result.job_options
+                return JobRequest(result.name, result.job_options)
 
             created = await intake.create(request, receive)
             return {"id": created.id}

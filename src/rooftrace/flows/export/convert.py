@@ -194,7 +194,7 @@ class TileSet:
 
 def tile_side(spec: BundleSpec) -> int:
     """Return the side in pixels of the tiles on which a model is checked."""
-    return spec.input_px or -(-_SIDE_PX // spec.input_multiple_px) * spec.input_multiple_px
+    return spec.side_near(_SIDE_PX)
 
 
 def draw_tiles(source: SceneSet, spec: BundleSpec, count: int) -> TileSet:

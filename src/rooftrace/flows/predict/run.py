@@ -1,8 +1,7 @@
 """`rooftrace predict`: predict images, and write masks, polygons, previews and a record.
 
 `predict_inputs` is one run over many images. Its `PredictRun` plans one image after the other,
-sends them through the pipeline of an `Executor`, and gathers outputs, failures and notes. The
-executor of this process is here; that of a cluster is in `flows.predict.cluster`.
+sends them through the pipeline of an `Executor`, and gathers outputs, failures and notes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,22 +17,15 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from shapely import to_wkb
 
 from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.machine import installed_versions, peak_rss_mb, versions
 from rooftrace.core.text import escape_surrogates, merge_notes, plural
 from rooftrace.core.types import RasterSource
-from rooftrace.engines.base import ConstantEngine, Engine, engine_processor, run_quantised
-from rooftrace.engines.processor import (
-    PORTABLE_SET,
-    can_be_capped,
-    cap_instruction_set,
-    this_processor,
-)
+from rooftrace.flows.predict.executor import Executor, executing
 from rooftrace.flows.predict.inputs import PredictInputs, SceneInput
-from rooftrace.flows.predict.run_folder import RunFolder, begun_with
+from rooftrace.flows.predict.run_folder import RunFolder
 from rooftrace.flows.stac_output import PredictedScene, check_stac, predicted_scene, write_stac
 from rooftrace.io.area import select_overview
 from rooftrace.io.files import write_json
@@ -42,9 +33,10 @@ from rooftrace.io.georeferenced import close_source
 from rooftrace.io.vector_write import check_vector_path, load_writer_if_limited
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.checkpoint import CheckpointStore
-from rooftrace.predict.model_set import ModelSet, Tta
+from rooftrace.predict.instruction_set import processor_record
+from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.outputs import FileSink, SceneOutputs
-from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.pipeline import SceneBlocks
 from rooftrace.predict.plan import SceneOptions, ScenePlan, TileIndex, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.refine_outlines import check_refinable
@@ -54,15 +46,12 @@ if TYPE_CHECKING:
     from rooftrace.predict.cluster.pool import ClusterOptions
 
 __all__ = [
-    "Executor",
-    "LocalExecutor",
     "OnDone",
     "PredictOutput",
     "PredictReport",
     "PredictRun",
     "Progress",
     "RunStore",
-    "executing",
     "predict_inputs",
     "run_predict",
 ]
@@ -413,12 +402,6 @@ def _brief(notes: Sequence[str], scenes: Sequence[SceneInput]) -> tuple[str, ...
     return tuple(merged)
 
 
-def processor_record(processors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return the fields of run.json on the processors of a run, see `RunFolder.processors`."""
-    sets = {one["instruction_set"] for one in processors}
-    return {"processors": list(processors), "mixed_instruction_sets": len(sets) > 1}
-
-
 class RunStore(Protocol):
     """Store of the finished images and blocks of a run, see `RunFolder`."""
 
@@ -644,183 +627,3 @@ class PredictRun:
             notes=tuple(self.notes),
             failures=tuple(self.failed[one.name] for one in scenes if one.name in self.failed),
         )
-
-
-class Executor(Protocol):
-    """Runs the network on scenes, in this process or on a cluster."""
-
-    @property
-    def predictor(self) -> Predictor:
-        """Model of the run; its engine may be on other machines."""
-        ...
-
-    @property
-    def tta(self) -> Tta | None:
-        """Test-time augmentation of the models."""
-        ...
-
-    @property
-    def processors(self) -> Sequence[Mapping[str, str]]:
-        """Records of the processors that have run the network, for run.json."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Notes on the run for the user."""
-        ...
-
-    def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
-        """Predict the scenes that one worker predicts by itself, and return the others.
-
-        Args:
-            run: Run that receives the results.
-            folder: Folder of the run.
-            scenes: All scenes of the run.
-            sizes: Number of pixels of the scenes by name.
-            strict: Whether the run stops starting scenes after one has failed.
-        """
-        ...
-
-    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
-        ...
-
-    def record(self) -> dict[str, Any]:
-        """Return the fields that describe the executor in run.json."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalExecutor:
-    """Runs the network in this process; see `Executor`."""
-
-    predictor: Predictor
-    tta: Tta | None = None
-    notes: Sequence[str] = ()
-
-    @property
-    def processors(self) -> Sequence[Mapping[str, str]]:
-        return [engine_processor(self.predictor.engine)]
-
-    def predict_whole(
-        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
-        sizes: Mapping[str, int], *, strict: bool,
-    ) -> Sequence[SceneInput]:  # fmt: skip
-        return scenes
-
-    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
-        return run_scenes(scenes, self.predictor.engine)
-
-    def record(self) -> dict[str, Any]:
-        return {}
-
-
-@contextmanager
-def executing(
-    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None,
-    *, portable: bool = False,
-) -> Iterator[Executor]:  # fmt: skip
-    """Load the engines of models, and keep them ready while the context is open.
-
-    A run that is resumed on another processor uses the instruction set of its first part, if this
-    processor has it.
-
-    Args:
-        models: Models to run.
-        cluster: Cluster to run on; None for this process.
-        out: Folder with the results of the run, which may hold its first part.
-        portable: Whether the engine uses AVX2 alone, which x86-64 processors have since 2013.
-
-    Raises:
-        MissingExtraError: The cluster's package is not installed.
-        ConfigError: No cluster answers, or it does not have the requested resources; the processor
-            or the engine does not run with the instruction set that is wanted.
-        PredictError: No worker starts.
-        BundleError, GsdMismatch: See `ModelSet.ready`.
-    """
-    wanted = None if out is None else _first_set(models, out)
-    if portable:
-        wanted = PORTABLE_SET
-    if cluster is None:
-        if portable:
-            cap_instruction_set(PORTABLE_SET)
-        notes = [] if wanted is None else _use_set(wanted)
-        local = LocalExecutor(models.ready(), models.tta, notes)
-        if portable:
-            _check_portable(local.predictor.engine)
-        if portable or notes:
-            _check_tile(local.predictor, this_processor().instruction_set)
-        yield local
-        return
-    from rooftrace.flows.predict.cluster import cluster_executor
-
-    with cluster_executor(models, cluster, wanted) as executor:
-        if portable:
-            _check_portable(executor.predictor.engine)
-        yield executor
-
-
-_CHECK_PX = 256
-"""Approximate side of the tile on which an instruction set is tested."""
-
-
-def _check_portable(engine: Engine) -> None:
-    """Raise ConfigError for an engine that takes no cap, or whose answers depend on more."""
-    members = getattr(engine, "settings", {}).get("members", [{"engine": engine.name}])
-    others = {one["engine"] for one in members} - {"openvino"}
-    if others:
-        raise ConfigError(
-            f"--portable holds for the engine openvino, but the model runs on "
-            f"{', '.join(sorted(others))}.",
-            remedy="Leave out --engine, or leave out --portable.",
-        )
-
-
-def _check_tile(predictor: Predictor, used: str) -> None:
-    """Run one tile, because OpenVINO does not run every network below the processor's own set.
-
-    Raises:
-        ConfigError: The network does not run.
-    """
-    spec = predictor.bundle.spec
-    side = spec.input_px or -(-_CHECK_PX // spec.input_multiple_px) * spec.input_multiple_px
-    try:
-        tile = np.zeros((1, len(spec.bands), side, side), spec.numpy_dtype)
-        run_quantised(predictor.engine, tile)
-    except RooftraceError as error:
-        raise ConfigError(
-            f"The model does not run with the instruction set {used} on the processor "
-            f"{this_processor().name}: {error.message}",
-            remedy="Use another --precision. Without --portable, and in another folder, it runs "
-            "with the processor's own set.",
-        ) from error
-
-
-def _first_set(models: ModelSet, out: Path) -> str | None:
-    """Return the instruction set of an unfinished run of these models in a folder, if there is one.
-
-    None for engines that take no cap, such as those on a GPU.
-    """
-    begun = begun_with(out)
-    if begun is None or begun["engine"][0] == "onnxruntime":
-        return None
-    described = models.ready(lambda _: ConstantEngine())
-    is_same = begun["bundle"] == described.bundle.sha256
-    return (begun["instruction_set"] or None) if is_same else None
-
-
-def _use_set(wanted: str) -> list[str]:
-    """Let the engines use the set of the first part, if this processor has it; return notes."""
-    processor = this_processor()
-    if wanted == processor.instruction_set or wanted not in processor.sets or not can_be_capped():
-        # `RunFolder` refuses the set that is used, or lets it be mixed.
-        return []
-    cap_instruction_set(wanted)
-    note = (
-        f"The run began with the instruction set {wanted}, so it is resumed with it, although "
-        f"this processor has {processor.instruction_set}."
-    )
-    return [note]

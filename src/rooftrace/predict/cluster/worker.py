@@ -28,6 +28,7 @@ from rooftrace.io.gdal import limit_gdal_threads
 from rooftrace.io.georeferenced import close_source
 from rooftrace.predict.block import BlockTiles, Halo, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack
+from rooftrace.predict.instruction_set import check_limited
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import run_block
 from rooftrace.predict.plan import ScenePlan
@@ -148,6 +149,7 @@ class BlockWorker:
         folder: Working directory of the driver, from which relative paths start.
 
     Raises:
+        ConfigError: The engine is limited to an instruction set with which the model does not run.
         RooftraceError: The errors of `ModelSet.ready`.
     """
 
@@ -158,6 +160,7 @@ class BlockWorker:
         if folder.is_dir():
             os.chdir(folder)
         self.predictor = models.ready()
+        check_limited(self.predictor)
         self.engine = _locked(self.predictor.engine)
         """The predictor's engine behind a lock, for several threads."""
 

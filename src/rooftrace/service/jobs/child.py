@@ -117,6 +117,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
                 ),
                 folder / "results",
                 options_from_json(order["options"]),
+                portable=order["portable"],
                 progress=progress,
             )
             answer = {

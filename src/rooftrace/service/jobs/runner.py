@@ -461,6 +461,7 @@ class JobRunner:
             "folder": str(folder),
             "upload": job.upload,
             "options": options_to_json(job.options),
+            "portable": job.portable,
         }
         if job.training is not None:
             assert self._labels is not None

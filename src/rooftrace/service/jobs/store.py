@@ -90,6 +90,7 @@ class Job:
         training: Options of a training; None for a prediction.
         progress: Progress of a training.
         taken_s: Time since which the version of this training is in use; None if it is not.
+        portable: Whether the prediction uses AVX2 alone, see `predict.instruction_set`.
     """
 
     number: int
@@ -114,6 +115,7 @@ class Job:
     training: TrainingOptions | None = None
     progress: TrainingProgress | None = None
     taken_s: float | None = None
+    portable: bool = False
 
     @property
     def ended(self) -> bool:
@@ -145,8 +147,6 @@ def crash_error(job: Job, reason: str) -> dict[str, str]:
         message, remedy = f"The prediction of {job.name} failed: {reason}.", "Send parts, or"
     return PredictError(message, remedy=f"{remedy} ask the operator of the server.").to_json()
 
-
-_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -180,6 +180,16 @@ ALTER TABLE jobs ADD COLUMN taken_s REAL;
 """
 """Change of a list of version 1 to version 2."""
 
+_PORTABLE = """
+ALTER TABLE jobs ADD COLUMN portable INTEGER NOT NULL DEFAULT 0;
+"""
+"""Change of a list of version 2 to version 3."""
+
+_CHANGES = (_SCHEMA, _TRAININGS, _PORTABLE)
+"""Changes that lead from each version to the next, from version 0, which is an empty list."""
+
+_VERSION = len(_CHANGES)
+
 
 def _open_list(path: Path) -> sqlite3.Connection:
     """Open the list of jobs, and create it if it is missing. The caller needs a lock to use it.
@@ -203,14 +213,14 @@ def _open_list(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(" ".join(str(found).split()))
         with _transaction(database):
             version = int(database.execute("PRAGMA user_version").fetchone()[0])
-            if version in (0, 1):
-                for statement in ((_SCHEMA if version == 0 else "") + _TRAININGS).split(";\n"):
+            if version < _VERSION:
+                for statement in "".join(_CHANGES[version:]).split(";\n"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {_VERSION}")
     except sqlite3.Error as error:
         database.close()
         raise _list_error(path, error) from error
-    if version not in (0, 1, _VERSION):
+    if version > _VERSION:
         database.close()
         raise ConfigError(
             f"{path} has version {version}; expected {_VERSION}.",
@@ -261,6 +271,7 @@ def _job_of(row: sqlite3.Row) -> Job:
             "files": tuple(JobFile(**one) for one in json.loads(values["files"])),
             "training": _parsed(TrainingOptions, values["training"]),
             "progress": _parsed(TrainingProgress, values["progress"]),
+            "portable": bool(values["portable"]),
         })  # fmt: skip
     except (ValueError, TypeError, KeyError) as error:
         raise ExportError(
@@ -409,7 +420,10 @@ class JobStore:
             self._reserved.remove(job_id)
         shutil.rmtree(self.folder_of(job_id), ignore_errors=True)
 
-    def add(self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions) -> Job:
+    def add(
+        self, job_id: str, name: str, upload: str, pixels: int, options: SceneOptions, *,
+        portable: bool = False,
+    ) -> Job:  # fmt: skip
         """Queue a reserved job whose upload is complete.
 
         Args:
@@ -418,6 +432,7 @@ class JobStore:
             upload: Name of the image file in the folder of the job.
             pixels: Number of pixels of the image.
             options: Options of the prediction.
+            portable: See `Job`.
         """
         path = self.folder_of(job_id) / upload
         try:
@@ -427,9 +442,10 @@ class JobStore:
         with self._transaction():
             self._database.execute(
                 "INSERT INTO jobs (id, name, state, options, upload, upload_bytes, created_s, "
-                "pixels) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
-                (job_id, name, options_to_json(options), upload, size, time.time(), pixels),
-            )
+                "pixels, portable) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                (job_id, name, options_to_json(options), upload, size, time.time(), pixels,
+                 portable),
+            )  # fmt: skip
             self._reserved.discard(job_id)
         job = self._notify(job_id)
         assert job is not None

@@ -1,0 +1,144 @@
+"""Executors of a run: they load the network, here or on a cluster, and run scenes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rooftrace.engines.base import engine_processor
+from rooftrace.engines.processor import PORTABLE_SET
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.flows.predict.run_folder import RunFolder, begun_with
+from rooftrace.predict.instruction_set import (
+    check_limited,
+    check_portable,
+    first_set,
+    limit_to_portable,
+    use_first_set,
+)
+from rooftrace.predict.model_set import ModelSet, Tta
+from rooftrace.predict.pipeline import SceneBlocks, run_scenes
+from rooftrace.predict.predictor import Predictor
+
+if TYPE_CHECKING:
+    from rooftrace.flows.predict.run import PredictRun
+    from rooftrace.predict.cluster.pool import ClusterOptions
+
+__all__ = ["Executor", "LocalExecutor", "executing"]
+
+
+class Executor(Protocol):
+    """Runs the network on scenes, in this process or on a cluster."""
+
+    @property
+    def predictor(self) -> Predictor:
+        """Model of the run; its engine may be on other machines."""
+        ...
+
+    @property
+    def tta(self) -> Tta | None:
+        """Test-time augmentation of the models."""
+        ...
+
+    @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        """Records of the processors that have run the network, for run.json."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes on the run for the user."""
+        ...
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
+        sizes: Mapping[str, int], *, strict: bool,
+    ) -> Sequence[SceneInput]:  # fmt: skip
+        """Predict the scenes that one worker predicts by itself, and return the others.
+
+        Args:
+            run: Run that receives the results.
+            folder: Folder of the run.
+            scenes: All scenes of the run.
+            sizes: Number of pixels of the scenes by name.
+            strict: Whether the run stops starting scenes after one has failed.
+        """
+        ...
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        """Predict scenes block by block and yield them in order, see `pipeline.run_scenes`."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields that describe the executor in run.json."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Runs the network in this process; see `Executor`."""
+
+    predictor: Predictor
+    tta: Tta | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def processors(self) -> Sequence[Mapping[str, str]]:
+        return [engine_processor(self.predictor.engine)]
+
+    def predict_whole(
+        self, run: PredictRun, folder: RunFolder, scenes: Sequence[SceneInput],
+        sizes: Mapping[str, int], *, strict: bool,
+    ) -> Sequence[SceneInput]:  # fmt: skip
+        return scenes
+
+    def run_scenes(self, scenes: Iterable[SceneBlocks]) -> Iterator[SceneBlocks]:
+        return run_scenes(scenes, self.predictor.engine)
+
+    def record(self) -> dict[str, Any]:
+        return {}
+
+
+@contextmanager
+def executing(
+    models: ModelSet, cluster: ClusterOptions | None = None, out: Path | None = None,
+    *, portable: bool = False,
+) -> Iterator[Executor]:  # fmt: skip
+    """Load the engines of models, and keep them ready while the context is open.
+
+    A run that is resumed on another processor uses the instruction set of its first part, if this
+    processor has it.
+
+    Args:
+        models: Models to run.
+        cluster: Cluster to run on; None for this process.
+        out: Folder with the results of the run, which may hold its first part.
+        portable: Whether the engine uses AVX2 alone, which x86-64 processors have since 2013.
+
+    Raises:
+        MissingExtraError: The cluster's package is not installed.
+        ConfigError: No cluster answers, or it does not have the requested resources; the processor
+            or the engine does not run with the instruction set that is wanted.
+        PredictError: No worker starts.
+        BundleError, GsdMismatch: See `ModelSet.ready`.
+    """
+    wanted = None if out is None else first_set(models, begun_with(out))
+    if cluster is None:
+        if portable:
+            limit_to_portable()
+        notes = [] if portable or wanted is None else use_first_set(wanted)
+        local = LocalExecutor(models.ready(), models.tta, notes)
+        if portable:
+            check_portable(local.predictor.engine)
+        check_limited(local.predictor)
+        yield local
+        return
+    from rooftrace.flows.predict.cluster import cluster_executor
+
+    with cluster_executor(models, cluster, PORTABLE_SET if portable else wanted) as executor:
+        if portable:
+            check_portable(executor.predictor.engine)
+        yield executor
