@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Response
 
 from rooftrace.app.live.router import live_router
 from rooftrace.app.map.basemap import Basemap
+from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
 from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import map_router
@@ -133,6 +134,7 @@ def create_server(
     routers: list[APIRouter] = [
         labelstudio_router(service, url=label_studio, token=label_studio_token, versions=versions),
         review_router(catalogue),
+        clicks_router(catalogue),
     ]
     intake = None
     if runner is not None:

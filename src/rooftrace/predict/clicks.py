@@ -171,16 +171,23 @@ class ClickSegmenter:
         model: Network of `load_clicks`.
         gsd_m: Metres per pixel of the image, where its georeference is missing or wrong; without
             both, the image is assumed to have the network's resolution.
+        bands, stretch: Choice of bands and values, see `io.pixels.prepare`.
 
     Raises:
         DataError, BandMismatch: The image cannot be read, or does not have the network's bands.
     """
 
-    def __init__(self, image: Input, model: ClickModel, *, gsd_m: float | None = None) -> None:
+    def __init__(
+        self, image: Input, model: ClickModel, *, gsd_m: float | None = None,
+        bands: str | None = None, stretch: str = "auto",
+    ) -> None:  # fmt: skip
         spec = model.bundle.spec
         count = len(spec.bands) - len(CLICK_BANDS)
         usual = list(zip(spec.mean, spec.std))[:count]
-        self._image = prepare(as_source(image), spec.bands[:count], np.dtype(np.uint8), usual)
+        self._image = prepare(
+            as_source(image), spec.bands[:count], np.dtype(np.uint8), usual,
+            bands=bands, stretch=stretch,
+        )  # fmt: skip
         self._model = model
         self._gsd_m = gsd_m or self._image.grid.gsd_m or spec.gsd_m or 1.0
         self._threshold = spec.threshold
@@ -223,8 +230,21 @@ class ClickSegmenter:
                 "The first click says what is not in the building; expected a click on it.",
                 remedy="Click on the building first, and then on what is too much.",
             )
-        self._clicks.append(Click(row, col, positive))
         earlier, seen = self._probability, self._view
+        self._clicks.append(Click(row, col, positive))
+        try:
+            self._look(row, col, earlier, seen)
+        except BaseException:
+            # A click that failed is not among the clicks so far.
+            self._clicks.pop()
+            self._probability, self._view = earlier, seen
+            raise
+        return self.answer()
+
+    def _look(
+        self, row: float, col: float, earlier: NDArray[np.float32], seen: _ImageSquare | None
+    ) -> None:
+        """Run the network on the last click, in views that are fitted to its answer."""
         view = seen or _ImageSquare.around(row, col, self._first_side)
         if not self._inside(view, Click(row, col)):
             view = self._fitted(view)
@@ -237,7 +257,6 @@ class ClickSegmenter:
             if self._alike(view, fitted) or (number and not is_cut):
                 break
             view = fitted
-        return self.answer()
 
     def _inside(self, view: _ImageSquare, click: Click) -> bool:
         placed = view.place(click)

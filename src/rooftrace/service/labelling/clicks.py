@@ -1,21 +1,19 @@
 """The key points of a smart tool as clicks on a building.
 
-Label Studio sends all key points of a building with each request, and no session. The segmenter of
-an image is therefore kept, and continues if the key points of a request begin with its own.
+Label Studio sends all key points of a building with each request, and no session.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rooftrace.core.cache import LruCache
 from rooftrace.core.types import BoolArray, Footprints, GeoGrid, RasterSource
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter
+from rooftrace.service.clicks import ClickSessions
 from rooftrace.vector.footprints import make_footprints
 
 __all__ = ["ClickTool", "ClickedBuilding"]
@@ -48,10 +46,7 @@ class ClickTool:
 
     def __init__(self, model: ClickModel) -> None:
         self.model = model
-        self._lock = threading.Lock()
-        self._kept: LruCache[tuple[str, float | None], ClickSegmenter] = LruCache(
-            _KEPT_PX, lambda segmenter: segmenter.area_px
-        )
+        self._sessions = ClickSessions(_KEPT_PX, lambda segmenter: segmenter.area_px)
 
     def outline(
         self, key: str, image: RasterSource, clicks: Sequence[Click], gsd_m: float | None
@@ -65,18 +60,11 @@ class ClickTool:
             gsd_m: Metres per pixel, where the georeference is missing.
 
         Raises:
-            DataError, BandMismatch, PredictError: See `ClickSegmenter`.
+            DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
         """
-        # The network runs on all cores: two at once would not be faster.
-        with self._lock:
-            segmenter = self._kept.get((key, gsd_m))
-            done = () if segmenter is None else segmenter.clicks
-            if segmenter is None or not done or done != tuple(clicks[: len(done)]):
-                segmenter, done = ClickSegmenter(image, self.model, gsd_m=gsd_m), ()
-            self._kept.put((key, gsd_m), segmenter)
-            for click in clicks[len(done) :]:
-                segmenter.click(click.row, click.col, positive=click.positive)
-            answer = segmenter.answer()
+        answer = self._sessions.answer(
+            (key, gsd_m), lambda: ClickSegmenter(image, self.model, gsd_m=gsd_m), clicks
+        )
         return _on_image(answer, image.grid.shape)
 
 

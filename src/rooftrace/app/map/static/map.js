@@ -224,8 +224,8 @@ function choose(id, beside = false) {
   }
 }
 
-async function lookAt(point) {
-  if (view.review && await review.click(point)) return;
+async function lookAt(point, keys = {}) {
+  if (view.review && await review.click(point, keys)) return;
   const side = swipe.at(point), found = foundAt(point);
   if (!found) return popup.remove();
   const at = map.unproject(point);
@@ -251,7 +251,7 @@ function foundAt(point) {
 }
 
 function bindMap() {
-  map.on("click", (event) => lookAt(event.point).catch(showError));
+  map.on("click", (event) => lookAt(event.point, event.originalEvent).catch(showError));
   map.getCanvas().addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();

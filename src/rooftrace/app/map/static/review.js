@@ -2,6 +2,7 @@
 // All of it works by keyboard alone; the server saves each change before the next building is shown.
 
 import { ask, NoAnswer, send } from "./ask.js";
+import { addClick, describeClicks, newClicks, removeClick } from "./clicks.js";
 import { colourKey } from "./panel.js";
 import { STATUSES } from "./style.js";
 
@@ -9,16 +10,18 @@ const $ = (id) => document.getElementById(id);
 const POLL_MS = 10_000, LOCKED_MS = 2000, LOCKED_TRIES = 10;
 const KEYS = { a: "accept", r: "reject", o: "reopen", n: "next", p: "previous", e: "edit", d: "redraw", s: "split",
   m: "merge", b: "add", z: "undo", Enter: "save", Escape: "cancel", Delete: "remove", Backspace: "remove",
-  i: "insert", " ": "corner", "?": "help", "+": "closer", "-": "farther" };
+  i: "insert", c: "click", x: "outside", t: "target", " ": "corner", "?": "help", "+": "closer", "-": "farther" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const WORDS = [
   ["A", "accept the building and go on"], ["R", "reject it and go on"], ["O", "open it again"],
   ["N, P", "next or previous building"], ["Z", "undo your last change"],
   ["E", "edit: N and P choose a corner, arrow keys move it (with Shift farther), I inserts a corner, Delete removes it"],
   ["D", "redraw the outline"], ["B", "add a building that is missing"],
+  ["C", "click a roof to get its outline; a further click adds to it, and a click with Shift or Alt takes away"],
+  ["X, T", "while clicking: the next clicks take away; replace the chosen building, or add a new one"],
   ["S", "split the building along a line"], ["M", "merge it with a neighbour: N and P choose which"],
   ["Arrow keys", "move the map; while drawing, move it under the cross"],
-  ["Space", "while drawing, place a corner at the cross; Delete removes the last one"],
+  ["Space", "while drawing, place a corner or a click at the cross; Delete removes the last one"],
   ["+ −", "zoom"], ["Enter", "save what was drawn"], ["Esc", "cancel it"], ["?", "this list"],
 ];
 const HINTS = {
@@ -96,11 +99,14 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   // Draw a change of what is drawn, and keep it.
   function keep() {
     draw();
-    mode.unsaved = !mode.points || mode.points.length > 0;
+    mode.unsaved = (mode.points ?? mode.clicks)?.length !== 0;
     if (!mode.unsaved) return forget();
-    const { id, revision: number } = mode.kind === "add" ? {} : current;
+    const { id, revision: number } = isNew() ? {} : current;
     sessionStorage.setItem(draftKey(), JSON.stringify({ id, revision: number, mode }));
   }
+
+  // Return whether what is drawn will be a new building.
+  const isNew = () => mode.kind === "add" || (Boolean(mode.clicks) && !mode.replaces);
 
   // Return whether a drawing was brought back.
   async function restore() {
@@ -117,7 +123,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     if (building) await look(building);
     else await go();
     enter(draft.mode.kind, draft.mode);
-    if (!building) fitTo({ type: "Polygon", coordinates: [mode.points] });
+    if (!building) fitTo(mode.outline ?? { type: "Polygon", coordinates: [mode.points ?? mode.clicks.map((one) => one.position)] });
     const other = building && building.revision !== draft.revision;
     warn(other ? `${building.reviewer} has changed this building since you drew. Your drawing was not saved: look before you save it, or cancel it.`
       : "Your drawing was not saved: continue, save it, or cancel it.");
@@ -198,8 +204,12 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
         features.push(feature({ type: "Point", coordinates: point }, { ring: r, at, chosen: r === mode.ring && at === mode.at }));
       }));
     } else {
-      const fresh = mode?.points && mode.kind !== "split";
-      if (current && !fresh) features.push(feature(current.outline));
+      const fresh = mode?.clicks ? isNew() : mode?.points && mode.kind !== "split";
+      if (current && !fresh && !mode?.outline) features.push(feature(current.outline));
+      if (mode?.outline) features.push(feature(mode.outline));
+      for (const { position, inside } of mode?.clicks ?? []) {
+        features.push(feature({ type: "Point", coordinates: position }, { chosen: false, outside: !inside }));
+      }
       if (mode?.other) features.push(feature(mode.other.outline));
       if (mode?.points) {
         const line = [...mode.points, map.getCenter().toArray()];
@@ -219,7 +229,11 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     $("review-hint").textContent = HINTS[kind];
     $("review-decide").hidden = true;
     $("review-mode").hidden = false;
-    document.body.classList.toggle("drawing", Boolean(mode.points));
+    document.body.classList.toggle("drawing", Boolean(mode.points || mode.clicks));
+    for (const id of ["click-outside", "click-target"]) $(id).hidden = !mode.clicks;
+    // Shift and a drag would choose a part of the map.
+    if (mode.clicks) map.boxZoom.disable();
+    if (mode.clicks) describeClicks(mode, current);
     warn("");
     draw();
   }
@@ -229,6 +243,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     $("review-decide").hidden = false;
     $("review-mode").hidden = true;
     document.body.classList.remove("drawing");
+    map.boxZoom.enable();
     draw();
   }
 
@@ -284,6 +299,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     },
     redraw: () => current && enter("redraw", { points: [] }),
     add: () => enter("add", { points: [] }),
+    click: () => enter("click", newClicks()),
     split: () => current && enter("split", { points: [] }),
     async merge() {
       if (!current) return;
@@ -308,9 +324,22 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     help: actions.help,
     closer: actions.closer,
     farther: actions.farther,
-    corner: () => place(map.getCenter().toArray()),
-    remove() {
-      if (mode.points) mode.points.pop();
+    corner: (away) => place(map.getCenter().toArray(), away),
+    outside() {
+      if (!mode.clicks) return;
+      mode.outside = !mode.outside;
+      describeClicks(mode, current);
+    },
+    target() {
+      if (!mode.clicks) return;
+      if (!current) return warn("No building is chosen that could be replaced.");
+      mode.replaces = !mode.replaces;
+      describeClicks(mode, current);
+      keep();
+    },
+    async remove() {
+      if (mode.clicks) await removeClick(mode, { base });
+      else if (mode.points) mode.points.pop();
       else if (mode.rings?.[mode.ring].length > 3) {
         mode.rings[mode.ring].splice(mode.at, 1);
         mode.at %= mode.rings[mode.ring].length;
@@ -324,16 +353,18 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
       keep();
     },
     async save() {
-      const { kind, rings, points, other } = mode;
+      const { kind, rings, points, other, clicks, outline } = mode;
+      if (clicks && !outline) return warn("Click a roof first.");
       const least = kind === "split" ? 2 : 3;
       if (points && points.length < least) return warn(`Place at least ${least} corners first.`);
-      const change = { action: kind === "edit" ? "redraw" : kind, buildings: kind === "add" ? [] : seen(current, ...(other ? [other] : [])) };
+      const fresh = isNew(), action = { edit: "redraw", click: fresh ? "add" : "redraw" }[kind] ?? kind;
+      const change = { action, buildings: fresh ? [] : seen(current, ...(other ? [other] : [])) };
       if (kind === "split") change.line = points;
-      else if (kind !== "merge") change.outline = outlineOf(rings ?? [points]);
+      else if (kind !== "merge") change.outline = outline ?? outlineOf(rings ?? [points]);
       if (!await save(change)) return;
       forget();
       leave();
-      if (kind === "add") draw();
+      if (fresh) draw();
       else await look(await ask(`${base}/buildings/${current.id}`));
     },
   };
@@ -351,9 +382,10 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     draw();
   }
 
-  function place(point) {
-    if (!mode?.points) return;
-    mode.points.push(point);
+  async function place(point, away = false) {
+    if (mode?.clicks) await addClick(mode, point, away, { base, current });
+    else if (mode?.points) mode.points.push(point);
+    else return;
     keep();
   }
 
@@ -374,9 +406,10 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
   const buildingOf = (one) => ask(one.properties.id ? `${base}/buildings/${one.properties.id}` : `${base}/buildings?row=${one.id}`);
 
   // Return whether the click was for the review.
-  async function click(point) {
-    if (mode?.points) place(map.unproject(point).toArray());
-    if (mode?.points || mode?.rings) return true;
+  async function click(point, { shiftKey, altKey }) {
+    const at = map.unproject(point).toArray();
+    if (mode?.points || mode?.clicks) await run(() => place(at, shiftKey || altKey));
+    if (mode?.points || mode?.clicks || mode?.rings) return true;
     const [found] = under(point);
     if (!found) return Boolean(mode);
     await run(async () => {
@@ -407,7 +440,7 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     event.preventDefault();
     event.stopPropagation();
     if (way) run(() => arrow(way, event.shiftKey));
-    else run(() => (mode ? inMode : actions)[name]?.());
+    else run(() => (mode ? inMode : actions)[name]?.(event.shiftKey));
   }
 
   function drag(event) {

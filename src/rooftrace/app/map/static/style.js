@@ -157,8 +157,10 @@ function addReview(sources, layers) {
     { id: "hand-halo", type: "line", source: "hand", filter: lines, paint: { "line-color": "#000000", "line-width": 6 } },
     { id: "hand-line", type: "line", source: "hand", filter: lines, paint: { "line-color": "#ffffff", "line-width": 3 } },
     { id: "hand-corner", type: "circle", source: "hand", filter: corners, paint: {
-      "circle-radius": ["case", ["get", "chosen"], 8, 5], "circle-stroke-width": 2, "circle-stroke-color": "#000000",
-      "circle-color": ["case", ["get", "chosen"], "#e69f00", "#ffffff"],
+      "circle-radius": ["case", ["get", "chosen"], 8, 5], "circle-stroke-width": 2,
+      // A click that takes away is black with a white rim, all others the reverse.
+      "circle-stroke-color": ["case", ["boolean", ["get", "outside"], false], "#ffffff", "#000000"],
+      "circle-color": ["case", ["get", "chosen"], "#e69f00", ["boolean", ["get", "outside"], false], "#000000", "#ffffff"],
     } },
   );
 }

@@ -1,0 +1,214 @@
+"""Clicks of a review over HTTP, with an engine that takes every bright pixel for a building."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pyproj import CRS
+
+from clicked_town import GRID, HALL, ObedientEngine, click_model, roof, write_results
+from rooftrace.app.map.clicks import MAX_CLICKS, clicks_router
+from rooftrace.app.map.results import FolderCatalogue
+from rooftrace.app.map.review import review_router
+from rooftrace.io.reproject import transform_points
+from rooftrace.rest.problems import install_problems
+
+TOWN = "/v1/results/out/images/town/review"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_results(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def engine() -> ObedientEngine:
+    return ObedientEngine()
+
+
+def client_of(folder: Path, engine: ObedientEngine) -> TestClient:
+    app = FastAPI()
+    install_problems(app)
+    catalogue = FolderCatalogue([folder])
+    app.include_router(review_router(catalogue))
+    app.include_router(clicks_router(catalogue, lambda: click_model(engine)))
+    return TestClient(app)
+
+
+@pytest.fixture
+def client(folder: Path, engine: ObedientEngine) -> TestClient:
+    return client_of(folder, engine)
+
+
+def at(row: float, col: float) -> list[float]:
+    """Return the longitude and latitude of a pixel."""
+    x, y = GRID.to_world(np.array([col]), np.array([row]))
+    lonlat = transform_points(np.stack([x, y], axis=1), GRID.crs, CRS(4326))
+    return [float(value) for value in lonlat[0]]
+
+
+def pixels_of(outline: dict[str, Any]) -> shapely.Geometry:
+    def moved(lonlat: np.ndarray) -> np.ndarray:
+        return GRID.to_pixels(transform_points(lonlat, CRS(4326), GRID.crs))
+
+    return shapely.transform(shapely.geometry.shape(outline), moved)
+
+
+def ask(client: TestClient, *clicks: tuple[list[float], bool], of: str = TOWN) -> Any:
+    body = {"clicks": [{"position": position, "inside": inside} for position, inside in clicks]}
+    return client.post(f"{of}/clicks", json=body)
+
+
+def test_a_click_gives_the_outline_and_saves_nothing(client: TestClient, folder: Path) -> None:
+    answer = ask(client, (at(145, 85), True))
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["parts"] == 1
+    assert found["score"] > 0.5
+    drawn, hall = pixels_of(found["outline"]), roof(HALL)
+    assert drawn.intersection(hall).area / drawn.union(hall).area > 0.95
+    assert not list(folder.glob("*_review.gpkg"))
+
+
+def test_the_outline_is_added_or_replaces_another_and_can_be_undone(
+    client: TestClient, folder: Path
+) -> None:
+    outline = ask(client, (at(145, 85), True)).json()["outline"]
+    change = {"action": "add", "reviewer": "Ada", "outline": outline}
+    added = client.post(f"{TOWN}/changes", json=change).json()["buildings"][0]
+    assert added["status"] == "added"
+    smaller = ask(client, (at(30, 210), True), (at(36, 222), False)).json()["outline"]
+    redraw = {
+        "action": "redraw", "reviewer": "Ada", "outline": smaller,
+        "buildings": [{"id": 1, "revision": 0}],
+    }  # fmt: skip
+    assert client.post(f"{TOWN}/changes", json=redraw).json()["buildings"][0]["status"] == "changed"
+    # Another reviewer who has not seen it is refused, as for an outline that was drawn.
+    late = client.post(f"{TOWN}/changes", json=redraw | {"reviewer": "Bo"})
+    assert (late.status_code, late.json()["type"]) == (409, "/problems/review-conflict")
+    for counts in ({"changed": 0, "added": 1}, {"changed": 0, "added": 0}):
+        client.post(f"{TOWN}/undo", json={"reviewer": "Ada"})
+        now = client.get(TOWN).json()["counts"]
+        assert {name: now[name] for name in counts} == counts
+
+
+def test_a_further_click_takes_away_and_costs_only_its_own_views(
+    client: TestClient, engine: ObedientEngine
+) -> None:
+    first = (at(145, 85), True)
+    whole = pixels_of(ask(client, first).json()["outline"]).area
+    once, beside = engine.calls, (at(145, 125), False)
+    less = pixels_of(ask(client, first, beside).json()["outline"]).area
+    assert less < whole - 100
+    further = engine.calls - once
+    # The same clicks again run nothing; a click that was taken back begins anew.
+    ask(client, first, beside)
+    assert engine.calls == once + further
+    assert pixels_of(ask(client, first).json()["outline"]).area == pytest.approx(whole)
+
+
+def test_clicks_on_two_roofs_give_the_larger_part(client: TestClient) -> None:
+    found = ask(client, (at(30, 210), True), (at(145, 85), True)).json()
+    assert found["parts"] == 2
+    assert pixels_of(found["outline"]).intersects(roof(HALL))
+
+
+def test_dark_ground_has_no_outline(client: TestClient) -> None:
+    found = ask(client, (at(80, 60), True)).json()
+    assert found["outline"] is None
+    assert (found["parts"], found["score"]) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "place", [(300, 20), (20, 290), (-5, 20)], ids=["below", "nodata", "above"]
+)
+def test_a_click_outside_of_the_image_is_refused(
+    client: TestClient, place: tuple[float, float]
+) -> None:
+    answer = ask(client, (at(145, 85), True), (at(*place), True))
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/outline-error")
+    assert answer.json()["detail"] == "Click 2 lies outside of the image."
+
+
+@pytest.mark.parametrize(
+    ("clicks", "message"),
+    [
+        ([], "The field 'clicks'"),
+        ([{"position": [0]}], "position"),
+        ([{"position": [0, "north"]}], "position"),
+        ([{"position": [0, 0], "outside": True}], "outside"),
+        ([{"position": [1000, 0]}], "position"),
+    ],
+)
+def test_requests_that_are_refused(client: TestClient, clicks: Any, message: str) -> None:
+    answer = client.post(f"{TOWN}/clicks", json={"clicks": clicks})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
+    assert message in answer.json()["detail"]
+
+
+def test_too_many_clicks_and_a_first_one_beside_the_building(
+    client: TestClient, engine: ObedientEngine
+) -> None:
+    many = ask(client, *[(at(145, 85), True)] * (MAX_CLICKS + 1))
+    assert (many.status_code, many.json()["type"]) == (422, "/problems/invalid-request")
+    beside = ask(client, (at(80, 60), False))
+    assert beside.status_code == 422
+    assert "Click on the building first" in beside.json()["remedy"]
+    assert engine.calls == 0
+
+
+def test_names_are_looked_up(client: TestClient) -> None:
+    for of in (
+        TOWN.replace("out", "job-0123456789abcdef"), TOWN.replace("town", "city"),
+        TOWN.replace("town", "..%2Ftown"),
+    ):  # fmt: skip
+        assert ask(client, (at(145, 85), True), of=of).status_code == 404
+
+
+def test_an_image_that_has_vanished(client: TestClient, folder: Path) -> None:
+    image = folder.parent / "town.tif"
+    assert ask(client, (at(145, 85), True)).status_code == 200
+    image.rename(image.with_suffix(".away"))
+    gone = ask(client, (at(145, 85), True), (at(130, 60), True))
+    assert (gone.status_code, gone.json()["type"]) == (422, "/problems/data-error")
+    assert "The image town.tif is not where it was" in gone.json()["detail"]
+    assert str(folder) not in gone.text
+    assert "by hand" in gone.json()["remedy"]
+    image.with_suffix(".away").rename(image)
+    assert ask(client, (at(145, 85), True)).status_code == 200
+
+
+def test_a_click_that_failed_is_not_kept(client: TestClient, engine: ObedientEngine) -> None:
+    first, second = (at(145, 85), True), (at(145, 125), False)
+    whole = ask(client, first).json()
+    engine.fails = True
+    assert ask(client, first, second).status_code == 500
+    engine.fails = False
+    assert ask(client, first).json() == whole
+
+
+def test_an_image_without_a_place(tmp_path: Path, engine: ObedientEngine) -> None:
+    write_results(tmp_path / "out", georeferenced=False)
+    client = client_of(tmp_path / "out", engine)
+    # One pixel is one metre of the map, and the middle of the image is at 0, 0.
+    turn = 360 / 40_075_016.685578488
+    position = [(85 - 150) * turn, (100 - 145) * turn]
+    found = ask(client, (position, True)).json()
+    corners = np.array(found["outline"]["coordinates"][0]) / turn
+    assert np.ptp(corners[:, 0]) == pytest.approx(90, abs=2)
+    assert np.ptp(corners[:, 1]) == pytest.approx(50, abs=2)
+    assert corners[:, 0].min() == pytest.approx(40 - 150, abs=2)
+    added = client.post(
+        f"{TOWN}/changes", json={"action": "add", "reviewer": "A", "outline": found["outline"]}
+    )
+    assert added.status_code == 200
