@@ -8,7 +8,8 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, HTTPException, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
 
 from rooftrace.app.live.router import live_router
 from rooftrace.app.map.basemap import Basemap
@@ -18,7 +19,7 @@ from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import map_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api
-from rooftrace.rest.face import with_header
+from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.labelstudio import labelstudio_router
 from rooftrace.rest.ogc import OGC_BODY_SHARE, ogc_router
@@ -29,6 +30,7 @@ from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
+from rooftrace.testing.scene import demo_scene_path
 
 __all__ = ["ServerCatalogue", "create_server"]
 
@@ -42,6 +44,9 @@ _JOBS_PAGE = {
     "index.html": "text/html", "jobs.js": "text/javascript", "upload.js": "text/javascript",
     "jobs.css": "text/css",
 }  # fmt: skip
+_EXAMPLE = "example.tif"
+"""Name of the demo scene among the files of the jobs page."""
+
 _JOBS_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'"
 
 
@@ -152,6 +157,7 @@ def create_server(
     )
     if runner is not None:
         app.include_router(_jobs_page())
+    app.include_router(_front_door("demo" if runner is None else "jobs"))
     app.include_router(map_router(catalogue, basemap))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service, video=find_spec("av") is not None, intake=intake)
@@ -165,21 +171,37 @@ def _jobs_page() -> APIRouter:
     router = APIRouter(prefix="/jobs", include_in_schema=False)
 
     @router.get("")
-    def page() -> Response:
-        return _asset("index.html")
+    def page(request: Request) -> Response:
+        return _asset(request, "index.html")
+
+    @router.get(f"/static/{_EXAMPLE}")
+    def example() -> Response:
+        return FileResponse(demo_scene_path(), media_type="image/tiff")
 
     @router.get("/static/{name}")
-    def static(name: str) -> Response:
+    def static(request: Request, name: str) -> Response:
         if name not in _JOBS_PAGE:
             raise HTTPException(404, "The page has no such file.")
-        return _asset(name)
+        return _asset(request, name)
 
     return router
 
 
-def _asset(name: str) -> Response:
+def _front_door(address: str) -> APIRouter:
+    """Return the router of `/`, which leads to another address of the server."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    def root() -> Response:
+        # Relative, because a proxy may serve the server below a folder.
+        return RedirectResponse(address)
+
+    return router
+
+
+def _asset(request: Request, name: str) -> Response:
     text = (files("rooftrace") / "app" / "jobs" / "static" / name).read_text(encoding="utf-8")
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _JOBS_POLICY}
-    return Response(
-        with_header(text, "jobs"), media_type=f"{_JOBS_PAGE[name]}; charset=utf-8", headers=headers
-    )
+    return file_response(
+        request, with_header(text, "jobs").encode(), f"{_JOBS_PAGE[name]}; charset=utf-8",
+        {"Content-Security-Policy": _JOBS_POLICY},
+    )  # fmt: skip

@@ -6,11 +6,13 @@ The pages load no other files.
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.openapi.utils import get_openapi
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rooftrace.core.machine import version_of
@@ -277,7 +279,7 @@ def pages_router(app: FastAPI) -> APIRouter:
         """Return an HTML page that loads no other files."""
         text = render_page(
             "api.html",
-            {"json": _json, "type_of": _type_of},
+            {"json": _json, "type_of": _type_of, "code": _code},
             header=page_header("api", "../"),
             script=page_script(),
             api=app.openapi(),
@@ -334,6 +336,11 @@ def _operations(api: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _code(text: str) -> Markup:
+    """Return a text as HTML in which `words` in backticks are code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def _type_of(schema: dict[str, Any]) -> str:

@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 PAGES = {
-    "page": ("Page", "./"),
-    "map": ("Map", "map"),
     "jobs": ("Jobs", "jobs"),
+    "map": ("Map", "map"),
     "live": ("Live", "live"),
+    "demo": ("Demo", "demo"),
     "api": ("API", "v1/docs"),
 }
 """Link text and address of each page, the address from the root of the server."""
@@ -75,7 +75,8 @@ def page_header(current: str, root: str = "") -> Markup:
     )
     # Made from this module's own texts, and addresses that callers write as constants.
     return Markup(  # noqa: S704  # nosec B704
-        f'<header class="face-head"><a class="face-name" href="{root}./">{_SIGN}rooftrace</a>'
+        f'<header class="face-head"><a class="face-name" href="{root}./">{_SIGN}'
+        f"<span>rooftrace</span></a>"
         f'<nav aria-label="Pages">{links}</nav>{_BUTTON}</header>'
     )
 

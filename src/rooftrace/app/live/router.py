@@ -13,7 +13,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from rooftrace.rest.face import with_header
+from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.live import LiveCamera, LiveCameras
 
@@ -38,14 +38,14 @@ def live_router(cameras: LiveCameras) -> APIRouter:
     router = APIRouter(prefix="/live", include_in_schema=False)
 
     @router.get("")
-    def page() -> Response:
-        return _asset("index.html")
+    def page(request: Request) -> Response:
+        return _asset(request, "index.html")
 
     @router.get("/static/{name}")
-    def static(name: str) -> Response:
+    def static(request: Request, name: str) -> Response:
         if name not in _PAGE:
             raise HTTPException(404, "The page has no such file.")
-        return _asset(name)
+        return _asset(request, name)
 
     @router.get("/cameras")
     async def state() -> dict[str, Any]:
@@ -118,9 +118,9 @@ class _CameraStream(StreamingResponse):
             sent = frame
 
 
-def _asset(name: str) -> Response:
+def _asset(request: Request, name: str) -> Response:
     text = (files("rooftrace") / "app" / "live" / "static" / name).read_text(encoding="utf-8")
-    headers = {"Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
-    return Response(
-        with_header(text, "live"), media_type=f"{_PAGE[name]}; charset=utf-8", headers=headers
-    )
+    return file_response(
+        request, with_header(text, "live").encode(), f"{_PAGE[name]}; charset=utf-8",
+        {"Content-Security-Policy": _POLICY},
+    )  # fmt: skip

@@ -26,7 +26,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.app.page import strings
 from rooftrace.app.page.files import ROOT, page_router
@@ -145,7 +146,7 @@ def build_page(
         delete_cache=(_EVERY_S, _AGE_S),
     )
     with blocks:
-        gr.HTML(page_header("page"), padding=False, elem_id="rt-head")
+        gr.HTML(page_header("demo"), padding=False, elem_id="rt-head")
         gr.HTML(_ABOUT.format(model=escape(service.bundle.spec.name)), padding=False)
         with gr.Tabs():
             with gr.Tab("Images"):
@@ -505,7 +506,9 @@ _Move = Callable[[str | Path | None], Coroutine[Any, Any, str | None]]
 def mount_page(
     app: FastAPI, service: Service, *, video: bool = False, intake: JobIntake | None = None
 ) -> FastAPI:
-    """Add the page at `/` and its routes. Call it last, because it takes all other addresses.
+    """Add the page at `/demo` and its routes. Call it last, because it takes all other addresses.
+
+    Gradio's own files are at the root, and the page is there too where no other page has `/`.
 
     Only uploads and files made from them are served. Nothing is requested from other machines, and
     neither calls nor uploads are recorded.
@@ -542,6 +545,8 @@ def mount_page(
             mcp_server=False,
         )
         gradio = _mounted(app)
+        # Before Gradio's own routes, which take the rest.
+        app.router.routes.insert(0, Route("/demo", _AtRoot(gradio)))
         _refuse_malformed_bodies(gradio)
         gradio.add_middleware(
             UploadMiddleware,
@@ -554,6 +559,16 @@ def mount_page(
     with ThreadPoolExecutor(1) as pool:
         pool.submit(asyncio.run, mounted()).result()
     return app
+
+
+class _AtRoot:
+    """ASGI application that passes requests on as if they had asked for `/`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app({**scope, "path": "/", "raw_path": b"/"}, receive, send)
 
 
 def _mounted(app: FastAPI) -> FastAPI:

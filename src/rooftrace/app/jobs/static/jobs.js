@@ -1,7 +1,7 @@
 // Upload scenes, show the progress of jobs and link to their results, with the API /v1/jobs; take
 // versions of the model that trainings made, with /v1/versions.
 
-import { sentence, uploadScene } from "./upload.js";
+import { inPageTerms, sentence, uploadScene } from "./upload.js";
 
 const ROOT = new URL("v1/jobs", document.baseURI).href;
 const VERSIONS = new URL("v1/versions", document.baseURI).href;
@@ -136,7 +136,7 @@ function show(job) {
   part("progress").setAttribute("aria-label", `Progress of ${part("h2").textContent}`);
   part(".figures").textContent = figures(job) + (job.reviewed ? " · reviewed: kept until you remove it" : "");
   part(".error").hidden = !job.error;
-  part(".error").textContent = job.error ? [job.error.message, job.error.remedy].filter(Boolean).join(" ") : "";
+  part(".error").textContent = job.error ? inPageTerms([job.error.message, job.error.remedy].filter(Boolean).join(" ")) : "";
   part(".archive").hidden = job.state !== "done";
   part(".map").hidden = part(".review").hidden = training || job.state !== "done";
   part(".map").href = new URL(`map#job-${job.id}`, document.baseURI).href;
@@ -252,6 +252,11 @@ $("file").addEventListener("change", () => {
   uploadAll($("file").files);
   $("file").value = "";
 });
+$("example").addEventListener("click", withMessage(async () => {
+  const answer = await fetch(new URL("jobs/static/example.tif", document.baseURI));
+  if (!answer.ok) throw new Error(`The server has no example scene (${answer.status}).`);
+  uploadAll([new File([await answer.blob()], "example.tif")]);
+}));
 // A file that misses the marked place would otherwise replace the page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(name, (event) => {

@@ -2,7 +2,17 @@
 
 const JOBS = new URL("v1/jobs", document.baseURI).href;
 
-export const sentence = (problem) => [problem.detail, problem.remedy].filter(Boolean).join(" ");
+// The fields of the pages by the API's names of parameters.
+const FIELDS = { bands: "the field “Bands”", gsd: "the field “Metres per pixel”", stretch: "the field “Values”", threshold: "“Threshold”" };
+
+// Messages of the API name its parameters: `gsd=0.3`, or “the parameter gsd”.
+export function inPageTerms(text) {
+  return text
+    .replace(/\b(bands|gsd|stretch|threshold)=([\w.,+-]*\w)/g, (_, name, value) => `${value} in ${FIELDS[name]}`)
+    .replace(/\b([Tt])he parameter (bands|gsd|stretch|threshold)\b/g, (_, first, name) => (first === "T" ? FIELDS[name].replace(/^t/, "T") : FIELDS[name]));
+}
+
+export const sentence = (problem) => inPageTerms([problem.detail, problem.remedy].filter(Boolean).join(" "));
 
 // XMLHttpRequest reports the progress of an upload; fetch does not. `progress` gets a share from 0
 // to 1. Returns the request, which can be aborted, and a promise of the job.

@@ -7,7 +7,7 @@ const MOST_LISTED = 300;
 const NAMES = {
   id: "Number", class: "Class", score: "Confidence", area_m2: "Area", perimeter_m: "Perimeter",
   orientation_deg: "Orientation", rectangularity: "Rectangularity", status: "Status", side: "Layer",
-  partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
+  source: "Image", model: "Model", partner_id: "Number of the partner", iou: "IoU with it", offset_m: "Offset",
 };
 const UNITS = { area_m2: " m²", offset_m: " m", perimeter_m: " m", orientation_deg: "°" };
 const whole = new Intl.NumberFormat("en");
@@ -85,7 +85,8 @@ export function showNotes(notes, folder, basemap) {
     item.textContent = text;
     return item;
   }));
-  const used = model.name && `Model ${model.name}${model.licence ? ` (${model.licence})` : ""}`;
+  // The notes of the panel have its licence.
+  const used = model.name && `Model ${model.name}`;
   $("credit").textContent = [used, basemap?.credit && `Basemap ${basemap.credit}`, "MapLibre"].filter(Boolean).join(" · ");
 }
 

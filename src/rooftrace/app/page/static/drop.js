@@ -49,14 +49,15 @@ function addLine(name) {
   };
 }
 
-function stateText(job) {
-  if (job.error) return `failed: ${[job.error.message, job.error.remedy].filter(Boolean).join(" ")}`;
+function stateText(job, inPageTerms) {
+  if (job.error) return `failed: ${inPageTerms([job.error.message, job.error.remedy].filter(Boolean).join(" "))}`;
   return job.state === "running" ? `running · ${percent(job.progress.share)}` : job.state;
 }
 
 // Shows a job until it ends, and returns its last state.
 async function follow(id, line) {
   line.link("Jobs", "jobs");
+  const { inPageTerms } = await uploads();
   for (;;) {
     const answer = await fetch(`v1/jobs/${id}`).catch(() => null);
     if (answer?.status === 404) {
@@ -64,7 +65,7 @@ async function follow(id, line) {
       return "removed";
     }
     const job = answer?.ok ? await answer.json() : null;
-    line.say(job ? stateText(job) : "The server does not answer.");
+    line.say(job ? stateText(job, inPageTerms) : "The server does not answer.");
     if (job?.state === "done") line.link("Map and review", `map#job-${id}`);
     if (ENDED.includes(job?.state)) return job.state;
     await pause(PERIOD_MS);
