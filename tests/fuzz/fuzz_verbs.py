@@ -10,8 +10,15 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    chdir,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +37,8 @@ from rooftrace.core.failures import DEBUG
 __all__ = ["TARGETS"]
 
 ARGUMENTS = "args.json"
+SERVER = "SERVER"
+"""Word in place of the address of a server that runs during a try."""
 
 _KEPT = ("out", "work", "cluster", "address", "workers", "push", "help", "as_json", "version",
          "gpus_per_worker", "out_path")  # fmt: skip
@@ -138,6 +147,51 @@ def _trained() -> Files:
     return {name: data for name, data in files.items() if "tensorboard" not in name}
 
 
+_SEARCH = """
+[optimizer]
+lr = { low = 1e-4, high = 1e-1, log = true }
+
+[tune]
+pruner = "none"
+"""
+
+
+@cache
+def _searched() -> Files:
+    """Return the data of `_trained` and a search space of one epoch."""
+    text = _trained()["tiny.toml"].decode().replace("epochs = 2", "epochs = 1")
+    space = 'loss = { choices = ["ce", "dice"] }\n' + text + _SEARCH
+    return _trained() | {"search.toml": space.encode()}
+
+
+@cache
+def _project() -> Files:
+    """Return the answers of a Label Studio server that has a project, by path."""
+    from fake_labelstudio import FakeServer, serve_project
+
+    server = FakeServer()
+    serve_project(server, 7, range(3))
+    server.server_close()
+    return {
+        f"server{path}" + ("" if path.endswith(".png") else ".json"): answer[1]
+        for path, answer in server.answers.items()
+        if not callable(answer)
+    }
+
+
+@contextmanager
+def _label_studio(root: Path) -> Iterator[str]:
+    """Serve the answers in the folder `server`; yield the address."""
+    from fake_labelstudio import FakeServer
+    from local_server import running
+
+    server = FakeServer()
+    for name, data in _files(root / "server").items():
+        server.answers["/" + name.removesuffix(".json")] = (200, data, {})
+    with running(server):
+        yield server.url
+
+
 @cache
 def _sam() -> Files:
     from sam_models import save_tiny
@@ -215,7 +269,17 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _read(arguments: Sequence[str], agrees: Callable[[Path, str], None], path: Path) -> None:
+def _no_server(root: Path) -> AbstractContextManager[str]:
+    """Serve nothing."""
+    return nullcontext("")
+
+
+def _read(
+    arguments: Sequence[str],
+    agrees: Callable[[Path, str], None],
+    serve: Callable[[Path], AbstractContextManager[str]],
+    path: Path,
+) -> None:
     """Run the command in the folder of `path`, and check the contract of every command.
 
     Raises:
@@ -228,8 +292,9 @@ def _read(arguments: Sequence[str], agrees: Callable[[Path, str], None], path: P
     # A defect is raised, so that its traceback is kept.
     os.environ[DEBUG] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
-    with chdir(root):
-        code, out, err = run_command([*arguments, "--json"])
+    with chdir(root), serve(root) as address:
+        given = [address if one == SERVER else one for one in arguments]
+        code, out, err = run_command([*given, "--json"])
         left = [one.name for one in Path().rglob(".*") if ".part" in one.name]
     check(not left, "a partial file is left")
     check("Traceback" not in err, "a traceback is on stderr")
@@ -294,6 +359,7 @@ def _verb(
     more: Callable[[], Files] = dict,
     agrees: Callable[[Path, str], None] = _no_second_reader,
     seconds: float = 60.0,
+    serve: Callable[[Path], AbstractContextManager[str]] = _no_server,
 ) -> Target:
     """Return the target of a command.
 
@@ -304,6 +370,7 @@ def _verb(
         more: Function that returns further valid files.
         agrees: Comparison of an accepted file, by root folder and name, with a second reader.
         seconds: Time limit of a try.
+        serve: Function that runs a server for the time of a try, given the root folder.
     """
     given = arguments.split()
     verb = " ".join(given[:2]) if given[0] == "label" else given[0]
@@ -314,7 +381,7 @@ def _verb(
         return seeds, {"PLACE": b"", **files}
 
     return Target(
-        name, make, partial(_read, given, agrees), partial(_mutate, verb), seconds
+        name, make, partial(_read, given, agrees, serve), partial(_mutate, verb), seconds
     )  # fmt: skip
 
 
@@ -369,4 +436,10 @@ TARGETS = (
           _trained, seconds=120.0),
     _verb("v-finetune", "finetune data -o out -m start.rooftrace --minutes 0.1 --val 0.34",
           ["start.rooftrace"], _trained, seconds=180.0),
+    _verb("v-tune", "tune search.toml -o out --trials 1", ["search.toml"], _searched,
+          seconds=180.0),
+    _verb("v-pull", f"label pull {SERVER} --project 7 --token t0ken -o out",
+          ["server/api/projects/7.json", "server/api/projects/7/export.json",
+           "server/data/upload/7/0a1b2c3d-chip000.png"],
+          _project, serve=_label_studio),
 )  # fmt: skip

@@ -20,7 +20,8 @@ import rooftrace.models._torch  # noqa: F401  (before all that imports torchvisi
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import list_first
 from rooftrace.models.prompts import Prompt, Segment
 
@@ -98,6 +100,7 @@ class SamSegmenter:
             image: (3, y, x) red, green and blue, uint8.
 
         Raises:
+            BundleError: The network fails, as one whose settings were changed does.
             ConfigError: The array has another shape or type.
         """
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != np.uint8 or not image.size:
@@ -106,6 +109,10 @@ class SamSegmenter:
                 "(3, y, x) uint8: red, green and blue.",
                 remedy="Choose three bands, and stretch them to 0..255.",
             )
+        with self._failures():
+            return self._encode(image)
+
+    def _encode(self, image: NDArray[np.uint8]) -> EncodedImage:
         height, width = image.shape[1:]
         made = self._processor(images=np.ascontiguousarray(image.transpose(1, 2, 0)),
                                input_data_format="channels_last", return_tensors="pt")  # fmt: skip
@@ -132,7 +139,14 @@ class SamSegmenter:
         Args:
             image: Result of `encode`.
             prompt: Clicks and box in pixels of the image.
+
+        Raises:
+            BundleError: The network fails.
         """
+        with self._failures():
+            return self._segment(image, prompt)
+
+    def _segment(self, image: EncodedImage, prompt: Prompt) -> Segment:
         given: dict[str, torch.Tensor] = {}
         if prompt.clicks:
             points = np.array([(click.row, click.col) for click in prompt.clicks], np.float64)
@@ -151,6 +165,19 @@ class SamSegmenter:
             low = made.pred_masks[:, :, best : best + 1].float().cpu()
             (mask,) = self._processor.post_process_masks(low, **image.sizes)
         return Segment(mask[0, 0].numpy(), float(scores[best]))
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Name the weights where the network fails: settings are only known to fit once used."""
+        try:
+            yield
+        except Exception as error:  # the library and torch raise many kinds
+            if is_out_of_memory(error):
+                raise
+            raise BundleError(
+                f"The model in {self.name} fails on an image: {_reason(error)}.",
+                remedy=f"Restore its {_CONFIG} and {_PREPROCESSOR}. {_REMEDY}",
+            ) from error
 
     def _placed(self, places_yx: NDArray[np.float64], image: EncodedImage) -> torch.Tensor:
         """Return (n, 2) x and y in the network's input, whose pixel centres are whole numbers."""
@@ -233,7 +260,7 @@ def _check(folder: Path) -> None:
         kind = config["model_type"]
     except FileNotFoundError as error:
         raise BundleError(f"{folder} has no {_CONFIG}; {_EXPECTED}.", remedy=_REMEDY) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{folder / _CONFIG} does not name the type of a model; {_EXPECTED}.", remedy=_REMEDY
         ) from error

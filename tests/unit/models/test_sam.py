@@ -148,7 +148,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
         load_sam(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_type": 3}', "[" * 90_000])
 def test_a_broken_configuration_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(BundleError, match=r"does not name the type|of the type 3"):
@@ -191,6 +191,19 @@ def test_damaged_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(BundleError, match="cannot be loaded"):
         load_sam(weights.parent)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"resample": 2000000000000}, {"size": -3}, {"image_mean": "x"}]
+)
+def test_changed_settings_of_the_images_are_named(
+    folder: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    weights = copied(folder, tmp_path / "changed")
+    path = weights / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with pytest.raises(BundleError, match=r"cannot be loaded|fails on an image"):
+        load_sam(weights).encode(IMAGE)
 
 
 def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path) -> None:
