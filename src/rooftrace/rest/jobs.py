@@ -57,7 +57,7 @@ _MEDIA_TYPES = {
 """Media types of results by suffix, independent of the machine's own table."""
 
 
-def write_tiles(source: Path, path: Path) -> None:
+def write_job_tiles(source: Path, path: Path) -> None:
     """Write the polygons of a file as PMTiles, see `write_polygons`.
 
     Raises:
@@ -343,7 +343,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         path = folder / "buildings.pmtiles"
         with making_tiles:
             if not path.is_file():
-                write_tiles(path_of(folder, polygons.name), path)
+                write_job_tiles(path_of(folder, polygons.name), path)
         headers = {"Content-Disposition": _attachment(job, "buildings.pmtiles")}
         return FileResponse(path, media_type=_TILES, headers=headers)
 

@@ -35,7 +35,7 @@ from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.shapes import IGNORE_NAME
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import not_written
-from rooftrace.service.review.edits import OutlineRules, merged, split
+from rooftrace.service.review.edits import OutlineRules, join_outlines, split_outline
 from rooftrace.service.review.store import (
     PROPOSED,
     REVIEW_SUFFIX,
@@ -208,11 +208,11 @@ class ReviewScene:
         if change.action == "redraw":
             return [Edit(first, "keep", self.rules.checked(self._drawn(change), outlines[0]))]
         if change.action == "merge":
-            made = merged(outlines, self.rules)
+            made = join_outlines(outlines, self.rules)
             return [Edit(first, "keep", made), Edit(numbers[1], "reject", origin=first)]
         assert change.line is not None
         line = shapely.LineString(self._points(change.line))
-        pieces = split(outlines[0], line, self.rules)
+        pieces = split_outline(outlines[0], line, self.rules)
         more = [Edit(None, "keep", piece, origin=first) for piece in pieces[1:]]
         return [Edit(first, "keep", pieces[0]), *more]
 
