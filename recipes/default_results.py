@@ -21,7 +21,7 @@ from rooftrace.flows.labelled_predictions import open_labelled
 from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import Interval, PairedTest
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from rooftrace.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent
@@ -40,8 +40,8 @@ COMPARED = {"IoU": "pixel.iou", "boundary IoU": "boundary.boundary_iou", "F1": "
 
 def main() -> None:
     models = [
-        ModelPredictions(load_models(None, precision="bf16")),
-        ModelPredictions(load_models(None, precision="bf16", tta="d4"), tta="d4"),
+        ModelPredictions(read_models(None, precision="bf16").ready()),
+        ModelPredictions(read_models(None, precision="bf16", tta="d4").ready(), tta="d4"),
     ]
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {PIXELS: [], BUILDINGS: [], MIRRORED: []}
     for given in (*load_config(RECIPES / "default.toml", TrainConfig).data.val, *BESIDE):

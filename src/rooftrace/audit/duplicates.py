@@ -38,6 +38,7 @@ __all__ = [
     "across",
     "confirm",
     "duplicate_findings",
+    "grey_thumbnail",
     "groups",
     "hash_of",
     "likeness",
@@ -46,7 +47,6 @@ __all__ = [
     "phash",
     "strips_of",
     "symmetries",
-    "thumbnail",
     "thumbnail_of",
 ]
 
@@ -108,7 +108,7 @@ class Pairs:
         )
 
 
-def thumbnail(
+def grey_thumbnail(
     luma: NDArray[np.uint8] | NDArray[np.float32], valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
     """Return a thumbnail: 32 × 32 means of areas, in 0..1.
@@ -143,12 +143,12 @@ def phash(
     """Return the perceptual hash of an image, which compression, resizing and light hardly change.
 
     Args:
-        luma, valid: Image, see `thumbnail`.
+        luma, valid: Image, see `grey_thumbnail`.
 
     Returns:
         0..2**64 - 1; NO_HASH if the image has no detail (water, nodata, a single colour).
     """
-    return hash_of(thumbnail(luma, valid))
+    return hash_of(grey_thumbnail(luma, valid))
 
 
 def symmetries(hashes: Hashes) -> tuple[Hashes, ...]:
@@ -385,14 +385,14 @@ def luma_of(raster: Raster) -> NDArray[np.uint8] | NDArray[np.float32]:
 
 
 def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
-    """Return the thumbnail of an image of any size, see `duplicates.thumbnail`.
+    """Return the thumbnail of an image of any size, see `duplicates.grey_thumbnail`.
 
     A large scene is read in strips, and only means of small areas are kept.
     """
     shape = image.grid.shape
     if image.grid.height * image.grid.width <= _WHOLE_PX:
         raster = image.read()
-        return thumbnail(luma_of(raster), raster.valid)
+        return grey_thumbnail(luma_of(raster), raster.valid)
     # Cells are four times as fine as the thumbnail, so that areas cut by its edges are small.
     side = 4 * THUMBNAIL_PX
     cols = np.arange(shape[1]) * side // shape[1]
@@ -406,8 +406,8 @@ def thumbnail_of(image: RasterSource) -> NDArray[np.float32]:
         count += np.bincount(cells, raster.valid.ravel(), side * side).reshape(side, side)
     means = total / np.maximum(count, 1)
     if image.dtype == np.uint8:
-        return thumbnail(np.rint(means).astype(np.uint8), count > 0)
-    return thumbnail(means.astype(np.float32), count > 0)
+        return grey_thumbnail(np.rint(means).astype(np.uint8), count > 0)
+    return grey_thumbnail(means.astype(np.float32), count > 0)
 
 
 def strips_of(shape: tuple[int, int]) -> Iterator[Window]:

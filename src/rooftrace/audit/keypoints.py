@@ -31,8 +31,8 @@ __all__ = [
     "Keypoints",
     "SceneOverlap",
     "detect_keypoints",
-    "find_overlaps",
     "has_enough_keypoints",
+    "match_scenes",
     "thin_keypoints",
 ]
 
@@ -289,7 +289,7 @@ def has_enough_keypoints(scene: Keypoints) -> bool:
     return len(scene) >= LEAST_POINTS
 
 
-def find_overlaps(first: Sequence[Keypoints], second: Sequence[Keypoints]) -> list[SceneOverlap]:
+def match_scenes(first: Sequence[Keypoints], second: Sequence[Keypoints]) -> list[SceneOverlap]:
     """Return the pairs of scenes of two sets that show the same ground, in order of their indices.
 
     Args:

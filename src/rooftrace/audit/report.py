@@ -20,7 +20,7 @@ from rooftrace.audit.facts import (
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
 from rooftrace.audit.scale import estimate_scale
-from rooftrace.audit.shift import SetComparison, compare, shift_findings
+from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.core.text import plain_number, plural
 from rooftrace.labels.source import SceneSet
 
@@ -276,7 +276,9 @@ def run_audit(
     comparison = None
     if second is not None:
         found += _findings_of_other(second)
-        comparison = compare(first.facts, second.facts, estimate_scale(first.source, second.source))
+        comparison = compare_sets(
+            first.facts, second.facts, estimate_scale(first.source, second.source)
+        )
         found += shift_findings(comparison)
     found = _worst_first(found)
     summary = summarize_audit(source.name, first.statistics, found)

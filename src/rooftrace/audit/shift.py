@@ -20,7 +20,7 @@ __all__ = [
     "FeatureShift",
     "SetComparison",
     "SetForm",
-    "compare",
+    "compare_sets",
     "format_factor",
     "ks_distance",
     "list_names",
@@ -181,7 +181,9 @@ class SetComparison:
         return tuple(rows)
 
 
-def compare(a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift) -> SetComparison:
+def compare_sets(
+    a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift
+) -> SetComparison:
     """Compare the figures of two sets.
 
     Scenes whose image could not be read or has no valid pixel are left out.

@@ -9,15 +9,8 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.data_options import takes_data
-from rooftrace.cli.options import (
-    EngineName,
-    Json,
-    LabelledGroup,
-    Precision,
-    Split,
-    models_of,
-    with_groups,
-)
+from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 

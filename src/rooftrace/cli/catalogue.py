@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rooftrace.cli.option_groups import (
+    ClusterGroup,
+    ModelGroup,
+    PixelGroup,
+    PolygonGroup,
+    with_groups,
+)
 from rooftrace.cli.options import (
     CATALOGUE,
     IMAGES,
     AllowMixed,
-    ClusterGroup,
     Json,
-    ModelGroup,
     OutFolder,
-    PixelGroup,
-    PolygonGroup,
     Portable,
     WorkFolder,
-    with_groups,
 )
 from rooftrace.cli.show import answered, pixel_bar, say
 from rooftrace.core.text import plural

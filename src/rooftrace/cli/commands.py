@@ -96,7 +96,7 @@ def import_command(arguments: Sequence[str]) -> None:
 
 def load_command(name: str) -> Any:
     """Return a command of `COMMANDS` with its options and subcommands, as typer makes it."""
-    from rooftrace.cli.options import CheckedCommand
+    from rooftrace.cli.option_groups import CheckedCommand
 
     module = _module(name)
     found = getattr(module, module.__name__.rpartition(".")[2])

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import GSD_HELP, NODATA_HELP, parse_nodata, sign
+from rooftrace.cli.option_groups import sign
+from rooftrace.cli.options import GSD_HELP, NODATA_HELP, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.labels.config import SourceConfig
 

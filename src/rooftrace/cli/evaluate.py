@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.data_options import DataAt, takes_data
+from rooftrace.cli.option_groups import LabelledGroup, with_groups
 from rooftrace.cli.options import (
     EngineName,
     Ensemble,
     Json,
-    LabelledGroup,
     Order,
     Precision,
     Split,
@@ -26,7 +26,6 @@ from rooftrace.cli.options import (
     Weights,
     models_of,
     parse_weights,
-    with_groups,
 )
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.core.errors import ConfigError

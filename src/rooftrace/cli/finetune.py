@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from rooftrace.cli.data_options import source_config, takes_data
-from rooftrace.cli.options import Json, LabelledGroup, with_groups
+from rooftrace.cli.option_groups import LabelledGroup, with_groups
+from rooftrace.cli.options import Json
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig

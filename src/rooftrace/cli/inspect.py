@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.data_options import source_config, takes_data
-from rooftrace.cli.options import Json, ValueGroup, with_groups
+from rooftrace.cli.option_groups import ValueGroup, with_groups
+from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, people, print_json, say
 from rooftrace.labels.config import SourceConfig
 

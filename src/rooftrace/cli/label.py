@@ -10,14 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from rooftrace.cli.data_options import DATA, takes_data
-from rooftrace.cli.options import (
-    CheckedCommand,
-    Json,
-    LabelledGroup,
-    ModelFile,
-    Threshold,
-    with_groups,
-)
+from rooftrace.cli.option_groups import CheckedCommand, LabelledGroup, with_groups
+from rooftrace.cli.options import Json, ModelFile, Threshold
 from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural

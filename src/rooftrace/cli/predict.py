@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rooftrace.cli.option_groups import (
+    ClusterGroup,
+    InputGroup,
+    ModelGroup,
+    PolygonGroup,
+    RefineGroup,
+    with_groups,
+)
 from rooftrace.cli.options import (
     IMAGES,
     AllowMixed,
-    ClusterGroup,
     ImageryDate,
     ImagerySource,
-    InputGroup,
     Json,
-    ModelGroup,
     OutFolder,
-    PolygonGroup,
     Portable,
-    RefineGroup,
     Stac,
     WorkFolder,
     provenance_of_options,
-    with_groups,
 )
 from rooftrace.cli.service_options import ServiceGroup
 from rooftrace.cli.show import answered, pixel_bar, print_json, say

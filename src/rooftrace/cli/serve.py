@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rooftrace.cli.options import (
-    EngineName,
-    InputGroup,
-    Json,
-    ModelFile,
-    Portable,
-    Precision,
-    with_groups,
-)
+from rooftrace.cli.option_groups import InputGroup, with_groups
+from rooftrace.cli.options import EngineName, Json, ModelFile, Portable, Precision
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory

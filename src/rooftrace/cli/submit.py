@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.options import (
-    OUTPUTS,
-    InputGroup,
-    Json,
-    ModelGroup,
-    Order,
-    with_groups,
-)
+from rooftrace.cli.option_groups import InputGroup, ModelGroup, with_groups
+from rooftrace.cli.options import OUTPUTS, Json, Order
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rooftrace.cli.option_groups import LabelledGroup, with_groups
 from rooftrace.cli.options import (
     IMAGES,
     EngineName,
     Ensemble,
     Gsd,
     Json,
-    LabelledGroup,
     ModelFiles,
     Precision,
     Threshold,
@@ -25,7 +25,6 @@ from rooftrace.cli.options import (
     Weights,
     models_of,
     parse_weights,
-    with_groups,
 )
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError

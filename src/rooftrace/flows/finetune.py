@@ -40,7 +40,7 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import Split, SplitBy, read_split
 from rooftrace.metrics.resampling import PairedTest
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
 if TYPE_CHECKING:
@@ -274,8 +274,8 @@ def run_finetune(
             try:
                 if replayed is not None:
                     print_plain(console, f"predicting the replay images of {replayed.given.path}")
-                    more = prepare_replay(replayed, labels, load_models(start_model), seed=seed)
-                    notes = (*notes, *more)
+                    predictor = read_models(start_model).ready()
+                    notes = (*notes, *prepare_replay(replayed, labels, predictor, seed=seed))
                 config = finetune_config(
                     model, spec, data, scenes, labels, part_file.absolute(),
                     replay=None if replayed is None else replayed.train,
@@ -310,7 +310,7 @@ def run_finetune(
         page = run / "comparison" / "report.html"
         elsewhere = None
         if replayed is not None:
-            models = load_models(bundle), load_models(start_model)
+            models = read_models(bundle).ready(), read_models(start_model).ready()
             elsewhere = compare_on_replay(replayed, labels, *models, images)
         report = FinetuneReport(trained, evaluation, held_out, page, elsewhere, notes)
         write_json(run / "verdict.json", report.to_json())

@@ -33,7 +33,7 @@ __all__ = [
     "RunComparison",
     "RunRecord",
     "as_text",
-    "compare",
+    "compare_runs",
     "draw_figure",
     "find_runs",
     "is_lower_better",
@@ -357,7 +357,7 @@ class RunComparison:
         }
 
 
-def compare(runs: Sequence[RunRecord], sort: str = "val_iou") -> RunComparison:
+def compare_runs(runs: Sequence[RunRecord], sort: str = "val_iou") -> RunComparison:
     """Sort runs, the best first; those without the figure come last.
 
     Args:
@@ -521,14 +521,14 @@ def run_runs(folder: Path, out: Path | None = None, *, sort: str = "val_iou") ->
     Args:
         folder: Folder that holds runs at any depth. Unfinished and damaged runs are shown as such.
         out: HTML file to write; None writes none.
-        sort: See `flows.runs.compare`.
+        sort: See `flows.runs.compare_runs`.
 
     Raises:
         DataError: The folder does not exist, or there is no run in it.
         ConfigError: No run has the figure to sort by.
         ExportError: The page cannot be written.
     """
-    comparison = compare(find_runs(folder), sort)
+    comparison = compare_runs(find_runs(folder), sort)
     if out is not None:
         write_atomically(out, render(comparison).encode())
     return comparison

@@ -46,7 +46,7 @@ from rooftrace.predict.ensemble_file import (
     read_ensemble,
     write_ensemble,
 )
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE
@@ -298,7 +298,7 @@ def run_threshold(
     if not folders:
         raise DataError("No data to choose a threshold on was given.", remedy="Name labelled data.")
     _check_kind(model, out)
-    loaded = load_models(model, engine=engine, precision=precision)
+    loaded = read_models(model, engine=engine, precision=precision).ready()
     predictor = uncalibrated(loaded)
     sources = [open_labelled(predictor, folder, split) for folder in folders]
     for source in sources:

@@ -22,7 +22,7 @@ import shapely
 
 from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import list_and_count
-from rooftrace.io.json_documents import JsonReader, explained, linked_address, not_stac
+from rooftrace.io.json_documents import JsonReader, linked_address, not_stac, request_errors
 from rooftrace.io.openaerialmap import is_openaerialmap, openaerialmap_items
 from rooftrace.io.remote import Retry, is_url, without_query
 from rooftrace.io.stac_item import (
@@ -150,7 +150,7 @@ def search_imagery(search: ImagerySearch, retry: Retry | None = None) -> FoundIm
         # Libraries warn of servers that differ from the specification in ways that do not matter.
         warnings.simplefilter("ignore")
         # A document may differ from its specification in any place.
-        with explained(search.address):
+        with request_errors(search.address):
             found = _search(search, reader)
     if not found.items:
         raise DataError(
@@ -200,7 +200,7 @@ def _api(search: ImagerySearch, address: str, landing: Json, reader: JsonReader)
     from pystac_client.errors import ClientTypeError
     from pystac_client.exceptions import ParametersError
 
-    with explained(address):
+    with request_errors(address):
         try:
             client = Client.from_dict(landing, href=address)
         except (STACError, ClientTypeError, *_MALFORMED) as error:

@@ -27,7 +27,7 @@ from rooftrace.io.remote import (
 )
 from rooftrace.io.stac_item import Json, link_of
 
-__all__ = ["JsonReader", "explained", "linked_address", "not_stac"]
+__all__ = ["JsonReader", "linked_address", "not_stac", "request_errors"]
 
 _MAX_WAIT_S = 30
 
@@ -55,7 +55,7 @@ class JsonReader:
             text: str | bytes = read_object(address)
         elif is_url(address):
             _check_web(address)
-            with explained(address):
+            with request_errors(address):
                 text = self.web.request(address, parameters=parameters)
         else:
             try:
@@ -86,7 +86,7 @@ class JsonReader:
 
     def searched(self, address: str, query: Any) -> Iterator[Json]:
         """Yield the pages of a search of pystac_client."""
-        with explained(address):
+        with request_errors(address):
             yield from query.pages_as_dicts()
 
 
@@ -151,7 +151,7 @@ def _json_object(text: str | bytes, address: str) -> Json:
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
+def request_errors(address: str) -> Iterator[None]:
     """Raise the errors of requests as `DataError`."""
     from pystac_client.exceptions import APIError
 

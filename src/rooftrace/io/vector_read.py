@@ -24,7 +24,7 @@ from rooftrace.core.errors import DataError, GeoreferenceError, MissingExtraErro
 from rooftrace.core.names import check_vector_name
 from rooftrace.core.text import plural
 from rooftrace.io.gdal import pyogrio_options
-from rooftrace.io.vector_write import VECTOR_SUFFIXES
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
 __all__ = ["VectorFile", "VectorLayer", "VectorLockedError", "is_vector_file"]
 

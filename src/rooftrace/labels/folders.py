@@ -50,8 +50,8 @@ __all__ = [
     "FOLDER",
     "IMAGES",
     "PairedFolder",
-    "find_pairs",
     "has_pairs",
+    "pair_images_and_masks",
     "select",
     "write_card",
 ]
@@ -80,7 +80,9 @@ class PairedFolder:
     unlabelled: tuple[SceneEntry, ...] = ()
 
 
-def find_pairs(root: Path, *, layout: str | None = None, glob: Sequence[str] = ()) -> PairedFolder:
+def pair_images_and_masks(
+    root: Path, *, layout: str | None = None, glob: Sequence[str] = ()
+) -> PairedFolder:
     """Pair the images and masks under `root`.
 
     Args:
@@ -299,8 +301,8 @@ def _mask_of(entry: SceneEntry, image: RasterSource, rule: LabelRule) -> LabelFi
 
 
 def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
-    """Read a folder of image/mask pairs; see `find_pairs` for the errors."""
-    found = find_pairs(root, layout=config.layout, glob=config.globs)
+    """Read a folder of image/mask pairs; see `pair_images_and_masks` for the errors."""
+    found = pair_images_and_masks(root, layout=config.layout, glob=config.globs)
     return SceneSet.of(
         FOLDER.name,
         root.resolve().name,

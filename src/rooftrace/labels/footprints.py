@@ -19,8 +19,9 @@ from rooftrace.core.types import GeoGrid, LabelReader, RasterSource, Scene, Wind
 from rooftrace.io.files import export_error
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 from rooftrace.io.vector_read import is_vector_file
-from rooftrace.io.vector_write import VECTOR_SUFFIXES, check_vector_path, write_polygons
+from rooftrace.io.vector_write import check_vector_path, write_polygons
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,

@@ -56,7 +56,7 @@ __all__ = [
     "UnitKind",
     "bootstrap_mean",
     "bootstrap_pooled",
-    "draw",
+    "draw_counts",
     "mean_counts",
     "paired_permutation_test",
     "quotient",
@@ -130,7 +130,7 @@ class ResamplingUnits:
         return np.concatenate([np.zeros((0, self.sums.shape[1])), *parts])
 
 
-def draw(count: int, draws: int, seed: int) -> Iterator[Floats]:
+def draw_counts(count: int, draws: int, seed: int) -> Iterator[Floats]:
     """Yield the (draws, count) number of times that each unit is drawn, in parts that limit the
     memory.
     """
@@ -269,7 +269,7 @@ def resample(
         ValueError: See `ResamplingUnits.of`.
     """
     units = ResamplingUnits.of(counts, groups)
-    return BootstrapDraws(units, units.weighted(draw(len(units), draws, seed)))
+    return BootstrapDraws(units, units.weighted(draw_counts(len(units), draws, seed)))
 
 
 def bootstrap_pooled(

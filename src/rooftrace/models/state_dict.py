@@ -27,7 +27,7 @@ from rooftrace.core.errors import BundleError
 from rooftrace.core.text import list_first
 from rooftrace.models.bundle import MAX_PART_BYTES
 
-__all__ = ["StateDict", "match_names", "read_state_dict"]
+__all__ = ["StateDict", "match_weight_names", "read_state_dict"]
 
 _SAFETENSORS = ".safetensors"
 
@@ -168,7 +168,7 @@ def _tensors(value: Any) -> dict[str, Tensor]:
     }
 
 
-def match_names(found: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+def match_weight_names(found: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
     """Rename the weights of a file to the names of a network.
 
     The common prefix is removed by which most names agree: `model.` of Lightning, `module.` of

@@ -29,7 +29,6 @@ __all__ = [
     "Models",
     "Tta",
     "TtaEngine",
-    "load_models",
     "read_models",
 ]
 
@@ -189,7 +188,7 @@ def read_models(
     precision: str | None = None,
     output: Output = "probabilities",
 ) -> ModelSet:
-    """Read one or several models without loading their engines.
+    """Read one or several models without loading their engines, which `ModelSet.ready` does.
 
     Args:
         models: Models to read. An ensemble file determines itself how its members are combined.
@@ -213,26 +212,6 @@ def read_models(
         check_weights(weights, how, len(paths))
         bundles = [_read(path) for path in paths]
     return ModelSet(tuple(bundles), how, weights, tta, engine, precision, output, file)
-
-
-def load_models(
-    models: Models,
-    how: Combine = "average",
-    *,
-    weights: Sequence[float] | None = None,
-    tta: Tta | None = None,
-    engine: str | None = None,
-    precision: str | None = None,
-    output: Output = "probabilities",
-) -> Predictor:
-    """Read and load one model, or several models combined into one; see `read_models`.
-
-    Raises:
-        RooftraceError: See `read_models` and `ModelSet.ready`.
-    """
-    return read_models(
-        models, how, weights=weights, tta=tta, engine=engine, precision=precision, output=output
-    ).ready()
 
 
 def _read(path: Path | None) -> ModelBundle:

@@ -5,53 +5,46 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from rooftrace.core.errors import DataError, ExportError
-from rooftrace.core.faces import in_api_terms
 from rooftrace.core.names import upload_name
 from rooftrace.engines.processor import PORTABLE_SET, this_processor
-from rooftrace.flows.finetune import Verdict
 from rooftrace.io.vector_read import VectorFile, VectorLockedError
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.predict.instruction_set import check_portable
-from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.description import REQUEST_BODY, binary_schema, problem_responses
+from rooftrace.rest.job_events import JobEvents
+from rooftrace.rest.job_schemas import (
+    JobOut,
+    JobPage,
+    JobQuery,
+    JobRequest,
+    JobResults,
+    polygons_of,
+)
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, cannot_store, not_written, save_upload
 from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.job import STATES, Job
 from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
-from rooftrace.service.jobs.store import STATES, Job, JobFile, JobState, JobStore
-from rooftrace.service.jobs.training import TrainingProgress, TrainingStep
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
 __all__ = [
-    "JobEvents",
     "JobIntake",
-    "JobOut",
-    "JobPage",
-    "JobQuery",
-    "JobRequest",
-    "JobResults",
     "jobs_router",
     "media_type_of",
     "missing_job",
     "server_root",
     "server_url",
-    "share_of",
-    "time_of",
 ]
 
 _MAX_HEADER_READERS = 2
@@ -72,272 +65,7 @@ _MEDIA_TYPES = {
 """Media types of results by suffix, independent of the machine's own table."""
 
 
-_HEARTBEAT = b": alive\n\n"
-"""A comment that keeps proxies from closing the connection."""
-
-JobText = Callable[[Job], str]
-"""Function that returns the data of an event, in one line."""
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """Request for a job, apart from its upload.
-
-    Args:
-        name: File name of the image, for display.
-        options: Options of the prediction.
-        portable: Whether it uses AVX2 alone, see `predict.instruction_set`.
-    """
-
-    name: str
-    options: SceneOptions
-    portable: bool = False
-
-
-class JobQuery(SceneQuery):
-    """Query parameters of a job."""
-
-    outputs: Annotated[
-        list[SceneOutput],
-        Field(min_length=1, max_length=len(OUTPUTS), description="Outputs; all by default"),
-    ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
-    forgiving: Annotated[
-        bool,
-        Field(description="Turn tiles that fail into nodata instead of failing the job"),
-    ] = False
-
-    portable: Annotated[
-        bool,
-        Field(
-            description="Use the instruction set AVX2 alone, so that servers with other x86-64 "
-            "processors give the same mask; it is slower"
-        ),
-    ] = False
-
-    def job(self, name: str) -> JobRequest:
-        """Return the request for a job with these parameters.
-
-        Args:
-            name: File name of the image, if the parameters do not have one.
-        """
-        outputs = tuple(output for output in OUTPUTS if output in self.outputs)
-        options = self.scene_options(outputs, forgiving=self.forgiving)
-        return JobRequest(self.filename or name, options, self.portable)
-
-
-class JobProgress(ApiModel):
-    """Progress of a job."""
-
-    pixels_done: Annotated[int, Field(ge=0)]
-    pixels: Annotated[int, Field(ge=1)]
-    share: Annotated[float, Field(ge=0, le=1)]
-    buildings: Annotated[int, Field(ge=0, description="Number of buildings found so far")]
-
-
-class JobTrainingProgress(ApiModel):
-    """Progress of a fine-tuning job."""
-
-    share: Annotated[float, Field(ge=0, le=1)]
-    step: Annotated[
-        TrainingStep,
-        Field(description="Fetching the labels, training, or comparing with the start model"),
-    ]
-    epochs_done: Annotated[int, Field(ge=0)]
-    epochs: Annotated[
-        int, Field(ge=0, description="Number of planned epochs; 0 before they are planned")
-    ]
-    minutes: Annotated[float, Field(ge=0, description="Duration of the finished epochs")]
-    iou: Annotated[
-        float | None, Field(description="Best intersection over union of the finished epochs")
-    ]
-
-
-class JobTraining(ApiModel):
-    """Options of a fine-tuning job."""
-
-    project: Annotated[int, Field(ge=1, description="Number of the Label Studio project")]
-    minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
-    start: Annotated[str, Field(description="Version of the model that the training starts from")]
-
-
-class JobFailure(ApiModel):
-    """Reason why a job failed."""
-
-    type: str
-    message: str
-    remedy: str
-
-
-class JobFigures(ApiModel):
-    """Figures of the image of a job that is done."""
-
-    buildings: Annotated[
-        int | None, Field(description="Number of buildings; null if polygons were not requested")
-    ]
-    built_up_share: Annotated[
-        float, Field(ge=0, le=1, description="Building share of the valid pixels")
-    ]
-    seconds: Annotated[float, Field(ge=0, description="Duration of the prediction")]
-    mpx_per_s: Annotated[float, Field(ge=0)]
-    classes: list[ClassOut]
-    notes: Annotated[list[str], Field(description="Assumptions that were made")]
-
-
-class ModelComparison(ApiModel):
-    """A figure of the start model and of the fine-tuned model on the held-out images."""
-
-    start: float | None
-    tuned: float | None
-
-
-class JobTrainingFigures(ApiModel):
-    """Result of a fine-tuning job that is done."""
-
-    version: Annotated[str, Field(description="Version of the fine-tuned model")]
-    verdict: Annotated[
-        Verdict,
-        Field(description="Comparison with the start model, by the 95 % interval of the IoU"),
-    ]
-    difference: Annotated[float, Field(description="Difference of the IoU")]
-    interval: Annotated[
-        tuple[float, float] | None,
-        Field(description="95 % interval of the difference; null if there are too few images"),
-    ]
-    scenes: Annotated[int, Field(ge=1, description="Number of images that were held out")]
-    epochs: Annotated[int, Field(ge=1)]
-    figures: dict[str, ModelComparison]
-    notes: Annotated[list[str], Field(description="Assumptions that were made")]
-
-
-class JobLinks(ApiModel):
-    """Addresses of the job on this server."""
-
-    self: str
-    events: str
-    results: str
-    archive: str
-
-
-class JobOut(ApiModel):
-    """A job in its current state."""
-
-    id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
-    kind: Literal["predict", "finetune"]
-    name: Annotated[str, Field(description="File name of the uploaded image, or the project")]
-    state: JobState
-    reviewed: Annotated[
-        bool,
-        Field(
-            description="A person has reviewed the buildings. Such a job does not expire, and is "
-            "deleted only with discard_review"
-        ),
-    ]
-    created: datetime
-    started: datetime | None
-    finished: datetime | None
-    progress: JobProgress | JobTrainingProgress
-    attempts: Annotated[int, Field(ge=0, description="Number of times the job was started")]
-    options: Annotated[
-        SceneOptions, Field(description="Options of the prediction, or of the training's images")
-    ]
-    portable: Annotated[bool, Field(description="It uses the instruction set AVX2 alone")]
-    training: Annotated[JobTraining | None, Field(description="null for a prediction")]
-    error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
-    figures: Annotated[
-        JobFigures | JobTrainingFigures | None, Field(description="Figures, if the job is done")
-    ]
-    links: JobLinks
-
-    @classmethod
-    def of(cls, job: Job, root: str) -> Self:
-        """Return a job as the API shows it.
-
-        Args:
-            job: Job of the store.
-            root: Path prefix of the server's addresses, "" without a prefix.
-        """
-        here = f"{root}/v1/jobs/{job.id}"
-        fields = JobFigures.model_fields if job.training is None else None
-        figures = job.figures and {name: job.figures[name] for name in fields or job.figures}
-        if figures:
-            figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
-        error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
-        return cls.model_validate({
-            "id": job.id,
-            "kind": "predict" if job.training is None else "finetune",
-            "name": job.name,
-            "state": job.state,
-            "reviewed": job.reviewed,
-            "created": time_of(job.created_s),
-            "started": time_of(job.started_s),
-            "finished": time_of(job.finished_s),
-            "progress": _progress(job),
-            "attempts": job.attempts,
-            "options": job.options,
-            "portable": job.portable,
-            "training": job.training and {
-                name: getattr(job.training, name) for name in JobTraining.model_fields
-            },
-            "error": error,
-            "figures": figures,
-            "links": {
-                "self": here,
-                "events": f"{here}/events",
-                "results": f"{here}/results",
-                "archive": f"{here}/results.zip",
-            },
-        })  # fmt: skip
-
-
-class JobPage(ApiModel):
-    """One page of the list of jobs, newest first."""
-
-    jobs: list[JobOut]
-    next: Annotated[
-        str | None, Field(description="Address of the page of older jobs; null on the last page")
-    ]
-
-
-class JobResultFile(ApiModel):
-    """A result file of a job."""
-
-    name: str
-    bytes: Annotated[int, Field(ge=0)]
-    url: Annotated[str, Field(description="Address of the file on this server")]
-
-
-class JobResults(ApiModel):
-    """Result files of a job that is done."""
-
-    files: list[JobResultFile]
-    archive: Annotated[str, Field(description="Address of a zip of all files")]
-    tiles: Annotated[
-        str | None,
-        Field(description="Address of the buildings as PMTiles; null if the job has none"),
-    ]
-
-    @classmethod
-    def of(cls, job: Job, root: str) -> Self:
-        """Return the results of a job; arguments as for `JobOut.of`."""
-        own = f"{root}/v1/jobs/{job.id}"
-        here = f"{own}/results"
-        tiles = None if polygons_of(job) is None else f"{own}/buildings.pmtiles"
-        files: list[dict[str, Any]] = [
-            {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
-            for file in job.files
-        ]
-        return cls.model_validate({"files": files, "archive": f"{here}.zip", "tiles": tiles})
-
-
-def polygons_of(job: Job) -> JobFile | None:
-    """Return the file with the polygons of a job that lie on the map; None if it has none."""
-    if not (job.figures or {}).get("buildings"):
-        return None
-    endings = ("_buildings.gpkg", "_polygons.gpkg")
-    return next((file for file in job.files if file.name.endswith(endings)), None)
-
-
-def write_tiles(source: Path, path: Path) -> None:
+def write_job_tiles(source: Path, path: Path) -> None:
     """Write the polygons of a file as PMTiles, see `write_polygons`.
 
     Raises:
@@ -361,143 +89,8 @@ def write_tiles(source: Path, path: Path) -> None:
         raise not_written(error, "tiles") from error
 
 
-def _progress(job: Job) -> dict[str, Any]:
-    if job.training is not None:
-        return {"share": share_of(job), **asdict(job.progress or TrainingProgress())}
-    return {
-        "pixels_done": job.pixels_done,
-        "pixels": job.pixels,
-        "share": share_of(job),
-        "buildings": job.buildings,
-    }
-
-
-def share_of(job: Job) -> float:
-    """Return the share of a job that is done, from 0 to 1."""
-    if job.training is None:
-        return min(job.pixels_done / max(job.pixels, 1), 1.0)
-    progress = job.progress or TrainingProgress()
-    return 1.0 if job.state == "done" else progress.share(job.training.minutes)
-
-
-def time_of(seconds: float | None) -> datetime | None:
-    """Return a time of a job, in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-class JobEvents:
-    """Send the changes that other threads make to jobs to coroutines, as server-sent events.
-
-    https://html.spec.whatwg.org/multipage/server-sent-events.html
-
-    A slow listener may miss intermediate changes, never the last one.
-
-    Args:
-        store: Store of the jobs.
-        heartbeat_s: Seconds without an event after which a comment is sent.
-    """
-
-    def __init__(self, store: JobStore, heartbeat_s: float = 15.0) -> None:
-        self._store = store
-        self._heartbeat_s = heartbeat_s
-        self._listeners: dict[str, set[_Listener]] = {}
-        self._lock = threading.Lock()
-        store.watch(self._changed)
-
-    @property
-    def listening(self) -> int:
-        """Return the number of listeners."""
-        with self._lock:
-            return sum(map(len, self._listeners.values()))
-
-    async def of(self, job: Job, seen: int, text_of: JobText) -> AsyncIterator[bytes]:
-        """Yield the events of a job until it ends or is removed.
-
-        The name of an event is `progress`, or the new state of the job; its id is the job's
-        revision. The event `removed` has the last state of a removed job.
-
-        Args:
-            job: Job in its current state.
-            seen: Last revision that the listener knows; 0, or a revision that does not exist yet,
-                for none.
-            text_of: Function that returns the data of an event.
-        """
-        listener = _Listener(asyncio.get_running_loop())
-        with self._lock:
-            self._listeners.setdefault(job.id, set()).add(listener)
-        seen = seen if seen <= job.revision else 0
-        try:
-            # The job may have changed before the listener was added.
-            listener.put(await asyncio.to_thread(self._store.get, job.id))
-            state: JobState | None = None
-            while True:
-                try:
-                    async with asyncio.timeout(self._heartbeat_s):
-                        latest = await listener.latest()
-                except TimeoutError:
-                    yield _HEARTBEAT
-                    continue
-                if latest is None:
-                    yield _event("removed", job.revision + 1, text_of(job))
-                    return
-                if latest.revision > seen:
-                    kind = "progress" if latest.state == state else latest.state
-                    job, seen, state = latest, latest.revision, latest.state
-                    yield _event(kind, seen, text_of(job))
-                if latest.ended:
-                    return
-        finally:
-            with self._lock:
-                others = self._listeners[job.id]
-                others.discard(listener)
-                if not others:
-                    del self._listeners[job.id]
-
-    def _changed(self, job_id: str, job: Job | None) -> None:
-        with self._lock:
-            listening = tuple(self._listeners.get(job_id, ()))
-        for listener in listening:
-            listener.notify(job)
-
-
-class _Listener:
-    """Latest change of a job that the listening coroutine has not seen yet."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._changed = asyncio.Event()
-        self._latest: Job | None = None
-        self._removed = False
-
-    def notify(self, job: Job | None) -> None:
-        """Record a change, from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self.put, job)
-        except RuntimeError:
-            # The loop is closed, and the listener with it.
-            return
-
-    def put(self, job: Job | None) -> None:
-        """Record a change, in the loop. Changes may arrive out of order."""
-        if job is None:
-            self._removed = True
-        elif self._latest is None or job.revision > self._latest.revision:
-            self._latest = job
-        self._changed.set()
-
-    async def latest(self) -> Job | None:
-        """Wait for a change and return the job; None if it was removed."""
-        await self._changed.wait()
-        self._changed.clear()
-        return None if self._removed else self._latest
-
-
-def _event(kind: str, number: int, data: str) -> bytes:
-    return f"event: {kind}\nid: {number}\ndata: {data}\n\n".encode()
-
-
-Receive = Callable[[Path], Awaitable[JobRequest]]
-"""Function that writes the upload of a request to a path, and returns the rest of the request."""
+Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
+"""Function that writes the upload of a request to a path, and returns its file name and options."""
 
 
 class JobIntake:
@@ -762,7 +355,7 @@ def jobs_router(intake: JobIntake) -> APIRouter:
         path = folder / "buildings.pmtiles"
         with making_tiles:
             if not path.is_file():
-                write_tiles(path_of(folder, polygons.name), path)
+                write_job_tiles(path_of(folder, polygons.name), path)
         headers = {"Content-Disposition": _attachment(job, "buildings.pmtiles")}
         return FileResponse(path, media_type=_TILES, headers=headers)
 

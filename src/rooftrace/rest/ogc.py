@@ -29,16 +29,8 @@ from rooftrace.core.faces import in_api_terms
 from rooftrace.core.machine import version_of
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.jobs import (
-    JobIntake,
-    JobQuery,
-    JobRequest,
-    media_type_of,
-    missing_job,
-    server_url,
-    share_of,
-    time_of,
-)
+from rooftrace.rest.job_schemas import JobQuery, JobRequest, share_of, time_of
+from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.ogc_schemas import (
     OgcConformance,
     OgcExecution,
@@ -55,7 +47,8 @@ from rooftrace.rest.ogc_schemas import (
 )
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
-from rooftrace.service.jobs.store import Job, JobFile, JobState, JobStateError, JobStore
+from rooftrace.service.jobs.job import Job, JobFile, JobState, JobStateError
+from rooftrace.service.jobs.store import JobStore
 
 __all__ = ["OGC_BODY_SHARE", "ogc_router"]
 

@@ -26,7 +26,7 @@ from rooftrace.core.faces import in_api_terms
 from rooftrace.io.html import render_page
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.face import page_header, page_script, script_source
-from rooftrace.service.jobs.store import JobReviewedError, JobStateError
+from rooftrace.service.jobs.job import JobReviewedError, JobStateError
 from rooftrace.service.review.edits import OutlineError
 from rooftrace.service.review.store import (
     ReviewConflictError,

@@ -11,7 +11,8 @@ from pydantic import Field
 from rooftrace.core.errors import ExportError
 from rooftrace.flows.finetune import Verdict
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.jobs import JobOut, missing_job, server_root
+from rooftrace.rest.job_schemas import JobOut
+from rooftrace.rest.jobs import missing_job, server_root
 from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.store import JobStore

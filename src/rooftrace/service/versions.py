@@ -15,8 +15,9 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.flows.finetune import LEAST_FOR_VERDICT
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.predictor import Predictor
+from rooftrace.service.jobs.job import Job, JobStateError
 from rooftrace.service.jobs.runner import path_of
-from rooftrace.service.jobs.store import Job, JobStateError, JobStore
+from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.jobs.training import BUNDLE, HELD_OUT, START, TrainingOptions
 from rooftrace.service.service import Service
 

@@ -35,7 +35,7 @@ from rooftrace.train.loop import (
 from rooftrace.train.task import (
     MetricAccumulator,
     TrainingTask,
-    check_weights,
+    check_state_dict,
     load_weights,
     mean_known,
 )
@@ -211,7 +211,7 @@ class RefineTask(TrainingTask):
                 f"{self._fingerprint[:12]}….",
                 remedy="Remove the folder refine/ of the run to refine the new segmenter.",
             )
-        check_weights(checkpoint["state_dict"], self.state_dict(), "The refiner's last.ckpt")
+        check_state_dict(checkpoint["state_dict"], self.state_dict(), "The refiner's last.ckpt")
 
     def _both(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return refined and coarse logits (n, channel, y, x) of normalised pixels."""

@@ -31,7 +31,7 @@ __all__ = [
     "SegmentationTask",
     "TrainingTask",
     "check_monitor",
-    "check_weights",
+    "check_state_dict",
     "load_weights",
     "make_optimizer",
     "mean_known",
@@ -362,7 +362,7 @@ class SegmentationTask(TrainingTask):
         checkpoint["schedule"] = self.schedule.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_weights(checkpoint["state_dict"], self.state_dict(), "The run's last.ckpt")
+        check_state_dict(checkpoint["state_dict"], self.state_dict(), "The run's last.ckpt")
         self.schedule.load_state_dict(checkpoint["schedule"])
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -481,11 +481,13 @@ def load_weights(net: nn.Module, path: Path) -> None:
             f"The weights {path} cannot be read: {error}.",
             remedy="Train again, or resume the run from its last epoch with --resume.",
         ) from error
-    check_weights(found, net.state_dict(), str(path))
+    check_state_dict(found, net.state_dict(), str(path))
     net.load_state_dict(found)
 
 
-def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+def check_state_dict(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
+) -> None:
     """Compare weights by name and shape, before anything is loaded.
 
     Args:

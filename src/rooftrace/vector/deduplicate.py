@@ -45,8 +45,8 @@ __all__ = [
     "DetectionPairs",
     "deduplicate",
     "distances_m",
-    "find_pairs",
     "keep_best",
+    "match_detections",
     "metres_per_degree",
 ]
 
@@ -136,7 +136,7 @@ class DetectionPairs:
         return cls(*(np.concatenate(column) for column in columns))
 
 
-def find_pairs(new: CandidateDetections, known: CandidateDetections) -> DetectionPairs:
+def match_detections(new: CandidateDetections, known: CandidateDetections) -> DetectionPairs:
     """Return the pairs of a scene's polygons with polygons of other scenes.
 
     Args:
@@ -429,7 +429,7 @@ class DetectionAccumulator:
             if self._held is None:
                 self._held, self._ids = new, ids
             else:
-                pairs = find_pairs(new, self._held)
+                pairs = match_detections(new, self._held)
                 self._pairs.append(replace(pairs, one=ids[pairs.one], other=self._ids[pairs.other]))
                 self._held = CandidateDetections.joined([self._held, new])
                 self._ids = np.concatenate([self._ids, ids])

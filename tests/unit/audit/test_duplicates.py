@@ -15,13 +15,13 @@ from rooftrace.audit.duplicates import (
     Pairs,
     across,
     confirm,
+    grey_thumbnail,
     groups,
     hash_of,
     likeness,
     near_duplicates,
     phash,
     symmetries,
-    thumbnail,
 )
 from rooftrace.testing import generate_scene
 
@@ -72,13 +72,13 @@ def test_a_changed_copy_is_similar(name: str, scenes: list[Luma]) -> None:
     for luma in scenes:
         copy = CHANGES[name](luma)
         assert bits(phash(luma), phash(copy)) <= MOST_BITS
-        assert likeness(thumbnail(luma), thumbnail(copy)) > 0.9
+        assert likeness(grey_thumbnail(luma), grey_thumbnail(copy)) > 0.9
 
 
 @pytest.mark.campaign
 def test_neighbours_are_not_copies(scenes: list[Luma]) -> None:
     found = near_duplicates(hashes(*map(phash, scenes)))
-    assert len(confirm(found, [thumbnail(one) for one in scenes].__getitem__)) == 0
+    assert len(confirm(found, [grey_thumbnail(one) for one in scenes].__getitem__)) == 0
 
 
 @given(st.integers(0, 50), st.integers(0, 7))
@@ -92,8 +92,8 @@ def test_rotated_copies_are_found(seed: int, number: int) -> None:
     pairs = across(one, other)
     assert len(pairs) == 1
     # The symmetry transforms the second image into the first.
-    small = thumbnail(np.ascontiguousarray(turned))
-    assert likeness(thumbnail(luma), small, int(pairs.symmetry[0])) > 0.99
+    small = grey_thumbnail(np.ascontiguousarray(turned))
+    assert likeness(grey_thumbnail(luma), small, int(pairs.symmetry[0])) > 0.99
     assert len(across(one, other, turned=False)) == (number == 0)
 
 
@@ -175,7 +175,7 @@ def test_many_copies_are_few_pairs() -> None:
 
 
 def test_a_similar_hash_is_not_proof() -> None:
-    one, other = thumbnail(picture(1)), thumbnail(picture(2))
+    one, other = grey_thumbnail(picture(1)), grey_thumbnail(picture(2))
     zero = np.zeros(1, dtype=np.uint8)
     pairs = Pairs(np.array([0]), np.array([1]), zero, zero)
     assert len(confirm(pairs, [one, other].__getitem__)) == 0

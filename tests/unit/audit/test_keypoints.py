@@ -16,8 +16,8 @@ from rooftrace.audit.keypoints import (
     PATCH_PX,
     Keypoints,
     detect_keypoints,
-    find_overlaps,
     has_enough_keypoints,
+    match_scenes,
     thin_keypoints,
 )
 from rooftrace.core.types import GeoGrid, Scene, Window
@@ -82,7 +82,7 @@ def turned(image: Image, transposed: bool, down: bool, along: bool) -> Image:
 def test_a_part_is_recognised(
     image: Image, other: Image, row: int, col: int, change: Callable[[Image], Image]
 ) -> None:
-    found = find_overlaps([looked(change(piece(image, row, col)))], [looked(other), looked(image)])
+    found = match_scenes([looked(change(piece(image, row, col)))], [looked(other), looked(image)])
     assert [(one.first, one.second) for one in found] == [(0, 1)]
     assert found[0].points >= 3
     assert found[0].share > 0.4
@@ -90,7 +90,7 @@ def test_a_part_is_recognised(
 
 @pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
 def test_a_rotated_part_is_recognised(image: Image, turn: tuple[bool, bool, bool]) -> None:
-    found = find_overlaps([looked(turned(piece(image, 301, 477), *turn))], [looked(image)])
+    found = match_scenes([looked(turned(piece(image, 301, 477), *turn))], [looked(image)])
     assert len(found) == 1
     assert found[0].points >= 3
 
@@ -102,22 +102,22 @@ def test_metres_give_one_scale(image: Image) -> None:
         -1, 0,
     )  # fmt: skip
     train = [looked(image)]
-    assert len(find_overlaps([looked(np.asarray(half), 2 * GSD_M)], train)) == 1
+    assert len(match_scenes([looked(np.asarray(half), 2 * GSD_M)], train)) == 1
     # Read at the model's resolution, it shows other ground.
-    assert not find_overlaps([looked(np.asarray(half), None)], train)
+    assert not match_scenes([looked(np.asarray(half), None)], train)
 
 
 def test_other_ground_is_not_recognised(image: Image, other: Image) -> None:
     pieces = [looked(piece(other, r, c)) for r in (0, 300, 600) for c in (0, 300, 600)]
     assert all(has_enough_keypoints(one) for one in pieces)
-    assert find_overlaps(pieces, [looked(image)]) == []
+    assert match_scenes(pieces, [looked(image)]) == []
 
 
 def test_a_copy_too_small_for_keypoints_is_recognised_without_metres(image: Image) -> None:
     small = piece(image, 301, 477, 60)
     big = np.repeat(np.repeat(small, 2, axis=1), 2, axis=2)
     assert not has_enough_keypoints(looked(small))
-    (found,) = find_overlaps([looked(big, None)], [looked(other_one(image)), looked(small)])
+    (found,) = match_scenes([looked(big, None)], [looked(other_one(image)), looked(small)])
     assert (found.second, found.points) == (1, 0)
     assert found.bits <= 4
     assert found.share == 1 - found.bits / 64
@@ -132,8 +132,8 @@ def test_a_scene_without_detail_matches_no_other() -> None:
     empty = looked(np.zeros((3, 300, 300), np.uint8), valid=np.zeros((300, 300), bool))
     assert len(flat) == len(empty) == 0
     assert flat.whole == empty.whole == NO_HASH
-    assert find_overlaps([flat, empty], [flat, empty]) == []
-    assert find_overlaps([], [flat]) == find_overlaps([flat], []) == []
+    assert match_scenes([flat, empty], [flat, empty]) == []
+    assert match_scenes([], [flat]) == match_scenes([flat], []) == []
 
 
 def test_blocks_leave_no_trace(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,28 +200,28 @@ FAR = [int(h) for h in np.random.default_rng(5).integers(1, 2**64 - 1, 80, dtype
 def test_places_must_agree() -> None:
     train = made(FAR[:4], [(0, 0), (0, 90), (80, 10), (300, 300)])
     shifted = [(r + 7, c - 5) for r, c in train.places.tolist()]
-    (found,) = find_overlaps([made(FAR[:4], shifted)], [train])
+    (found,) = match_scenes([made(FAR[:4], shifted)], [train])
     assert (found.points, found.bits, found.share) == (4, 0.0, 1.0)
     inconsistent = [(0, 0), (40, 90), (80, 60), (500, 300)]
-    assert find_overlaps([made(FAR[:4], inconsistent)], [train]) == []
+    assert match_scenes([made(FAR[:4], inconsistent)], [train]) == []
 
 
 def test_two_keypoints_need_very_similar_hashes() -> None:
     train = made(FAR[:2], [(0, 0), (0, 90)])
     for bits, expected in ((4, 1), (5, 0)):
         flipped = [one ^ (2**bits - 1) for one in FAR[:2]]
-        assert len(find_overlaps([made(flipped, [(3, 3), (3, 93)])], [train])) == expected
+        assert len(match_scenes([made(flipped, [(3, 3), (3, 93)])], [train])) == expected
     three = made(FAR[:3], [(0, 0), (0, 90), (90, 0)])
     flipped = [one ^ (2**5 - 1) for one in FAR[:3]]
-    (found,) = find_overlaps([made(flipped, [(0, 0), (0, 90), (90, 0)])], [three])
+    (found,) = match_scenes([made(flipped, [(0, 0), (0, 90), (90, 0)])], [three])
     assert (found.points, found.bits) == (3, 5.0)
 
 
 def test_a_few_of_many_are_chance() -> None:
     places = [(100 * (n // 6), 100 * (n % 6)) for n in range(36)]
     first, second = made(FAR[:36], places), made([*FAR[:4], *FAR[40:72]], places)
-    assert find_overlaps([first], [second]) == []
-    (found,) = find_overlaps([first], [made([*FAR[:9], *FAR[40:67]], places)])
+    assert match_scenes([first], [second]) == []
+    (found,) = match_scenes([first], [made([*FAR[:9], *FAR[40:67]], places)])
     assert (found.points, found.share) == (9, 0.25)
 
 
@@ -250,5 +250,5 @@ def test_a_validation_tile_that_overlaps_a_training_tile(realdata: Path) -> None
     marks = [detect_keypoints(scene, 0.8) for scene in source]
     train, val = marks[:150], marks[150:]
     assert [
-        (source.ids[150 + f.first], source.ids[f.second]) for f in find_overlaps(val, train)
+        (source.ids[150 + f.first], source.ids[f.second]) for f in match_scenes(val, train)
     ] == [("rotterdam_174", "rotterdam_144")]

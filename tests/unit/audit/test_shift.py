@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from rooftrace.audit.facts import Finding, LabelFacts, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
-from rooftrace.audit.shift import SetComparison, compare, ks_distance, shift_findings
+from rooftrace.audit.shift import SetComparison, compare_sets, ks_distance, shift_findings
 from rooftrace.samples.augment import AugmentConfig
 
 NOTHING = ScaleShift()
@@ -52,7 +52,7 @@ def facts(count: int = 40, seed: int = 0, **changes: object) -> list[SceneFacts]
 def found(
     a: Sequence[SceneFacts], b: Sequence[SceneFacts], scale: ScaleShift = SAME
 ) -> dict[str, Finding]:
-    return {finding.key: finding for finding in shift_findings(compare(a, b, scale))}
+    return {finding.key: finding for finding in shift_findings(compare_sets(a, b, scale))}
 
 
 def _toml(remedy: str) -> AugmentConfig:
@@ -104,7 +104,9 @@ def test_the_brightness_that_is_recommended_reaches_the_other_set() -> None:
 def test_images_outside_the_range_are_listed_farthest_first() -> None:
     b = facts(seed=2)
     b[3], b[7] = replace(b[3], brightness=0.9), replace(b[7], brightness=0.8)
-    (feature,) = (f for f in compare(facts(seed=1), b, SAME).features if f.name == "brightness")
+    (feature,) = (
+        f for f in compare_sets(facts(seed=1), b, SAME).features if f.name == "brightness"
+    )
     assert feature.ids[:2] == (b[3].id, b[7].id)
     assert feature.outside >= 2
 
@@ -174,10 +176,10 @@ def test_another_balance_of_classes_is_found() -> None:
         return LabelFacts((1000 - building, building), np.zeros(0, np.int64), 0, 0, 0)
 
     a = facts(seed=1, label=label(100))
-    comparison = compare(a, facts(seed=2, label=label(400)), SAME)
+    comparison = compare_sets(a, facts(seed=2, label=label(400)), SAME)
     assert comparison.class_shift == pytest.approx(0.3)
     assert [finding.key for finding in shift_findings(comparison)] == ["shift.classes"]
-    assert compare(a, facts(seed=2), SAME).class_shift is None
+    assert compare_sets(a, facts(seed=2), SAME).class_shift is None
 
 
 def test_unmarked_white_does_not_count_as_brightness() -> None:
@@ -195,7 +197,7 @@ def test_sets_of_one_image_or_none_give_no_finding(count: int) -> None:
 
 
 def test_the_comparison_is_plain_data_and_a_table() -> None:
-    comparison = compare(facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.8, 2.2))
+    comparison = compare_sets(facts(seed=1), facts(seed=2), estimate("images", 2.0, 1.8, 2.2))
     data = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert data["scale"]["best"] == "images"
     assert {feature["name"] for feature in data["features"]} >= {"sharpness", "band 3"}

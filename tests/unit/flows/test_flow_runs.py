@@ -17,7 +17,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.flows.runs import ABSENT, RunRecord, as_text, compare, draw_figure, find_runs, render
+from rooftrace.flows.runs import (
+    ABSENT,
+    RunRecord,
+    as_text,
+    compare_runs,
+    draw_figure,
+    find_runs,
+    render,
+)
 
 COLUMNS = "epoch,train_loss,val_loss,val_iou,val_dice,lr,seconds,images_per_s"
 
@@ -137,7 +145,7 @@ def test_what_differed(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.json").write_text("{")
     (tmp_path / "broken/metrics.csv").write_text(COLUMNS + "\n")
-    made = compare(find_runs(tmp_path))
+    made = compare_runs(find_runs(tmp_path))
     assert [run.name for run in made.runs] == ["b", "c", "a", "broken"]
     # Not where they lay, nor what says nothing.
     assert set(made.keys) == {"model.encoder", "optimizer.lr", "data.train.1.p"}
@@ -154,7 +162,7 @@ def test_what_differed(tmp_path: Path) -> None:
 def test_a_key_without_a_value_is_a_key_that_a_run_does_not_have(tmp_path: Path) -> None:
     write(tmp_path / "a", [0.5], optimizer={"kind": "adamw", "momentum": None, "betas": [0.9, 1]})
     write(tmp_path / "b", [0.7], optimizer={"kind": "sgd", "momentum": 0.9, "betas": None})
-    made = compare(find_runs(tmp_path))
+    made = compare_runs(find_runs(tmp_path))
     assert made.holders("optimizer.momentum") == {"0.9": [1], "–": [2]}
     assert made.differing(made.runs[0]) == {"optimizer.kind": "sgd", "optimizer.momentum": 0.9}
     assert "null" not in render(made)
@@ -167,12 +175,12 @@ def test_order(tmp_path: Path) -> None:
     runs = find_runs(tmp_path)
 
     def order(sort: str) -> str:
-        return "".join(run.name for run in compare(runs, sort).runs)
+        return "".join(run.name for run in compare_runs(runs, sort).runs)
 
     assert order("val_iou") == order("val_loss") == order("val_dice") == "bac"
     assert (order("name"), order("epochs"), order("minutes")) == ("abc", "abc", "bac")
     with pytest.raises(ConfigError, match="Did you mean 'val_iou'"):
-        compare(runs, "val_iuo")
+        compare_runs(runs, "val_iuo")
 
 
 class Reader(HTMLParser):
@@ -197,7 +205,7 @@ def test_the_page_holds_all_and_asks_for_nothing(tmp_path: Path) -> None:
         write(tmp_path / f"run{number}", [0.1, 0.5 + number / 100], optimizer={"lr": number % 2})
     evil = "<img src=x onerror=alert(1)> & \"quotes' </script>"
     write(tmp_path / "<b>日本</b>", [0.3], loss=evil, epochs=5)
-    page = render(compare(find_runs(tmp_path)))
+    page = render(compare_runs(find_runs(tmp_path)))
     read = Reader(page)
     names = [tag for tag, _ in read.tags]
     assert names.count("script") == 1
@@ -271,7 +279,7 @@ def test_nothing_in_a_folder_is_a_crash(
         (folder / name).mkdir()
         (folder / name / "config.json").write_bytes(record)
         (folder / name / "metrics.csv").write_bytes(table)
-    made = compare(find_runs(folder))
+    made = compare_runs(find_runs(folder))
     assert len(made.runs) == 4
     json.dumps(made.to_json(), allow_nan=False)
     render(made).encode()

@@ -19,10 +19,10 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import vector_write as shapefile
-from rooftrace.io import vector_write as vector_formats
+from rooftrace.io import vector_formats
 from rooftrace.io.gdal import pyogrio_options
-from rooftrace.io.vector_write import VECTOR_SUFFIXES, write_footprints_chunks, write_polygons
+from rooftrace.io.vector_formats import VECTOR_SUFFIXES
+from rooftrace.io.vector_write import write_footprints_chunks, write_polygons
 
 UTM = CRS(32633)
 
@@ -55,7 +55,7 @@ def test_chunks_are_one_layer(tmp_path: Path, suffix: str, crs: CRS | None) -> N
     table = read(path).sort_values("id").reset_index(drop=True)
     whole = Footprints.joined(chunks)
     assert table["id"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    renamed = shapefile.SHORT_NAMES if suffix == ".shp" else {}
+    renamed = vector_formats.SHORT_NAMES if suffix == ".shp" else {}
     expected = [renamed.get(name, name) for name in whole.columns()]
     assert [name for name in table.columns if name not in ("geometry", "bbox")] == expected
     for name, values in whole.columns().items():
@@ -173,7 +173,7 @@ def test_what_a_shapefile_cannot_hold_is_refused(
     for columns, message in cases:
         with pytest.raises(ExportError, match=message):
             write_polygons(tmp_path / "out.shp", square, columns, UTM)
-    monkeypatch.setattr(shapefile, "_MAX_FILE_BYTES", 40_000)
+    monkeypatch.setattr(vector_formats, "_MAX_FILE_BYTES", 40_000)
     with pytest.raises(ExportError, match=r"out\.(shp|dbf) would exceed") as caught:
         write_footprints_chunks(tmp_path / "out.shp", [chunk(20) for _ in range(100)])
     assert ".gpkg" in caught.value.remedy
@@ -181,7 +181,7 @@ def test_what_a_shapefile_cannot_hold_is_refused(
 
 
 def test_the_size_of_a_shapefile_is_known_beforehand(tmp_path: Path) -> None:
-    limits = shapefile.ShapefileLimits(tmp_path / "out.shp")
+    limits = vector_formats.ShapefileLimits(tmp_path / "out.shp")
     given = chunk(500)
     limits.check(given.geometry, given.columns())
     write_footprints_chunks(tmp_path / "out.shp", [given])

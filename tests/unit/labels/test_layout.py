@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.labels.folders import find_pairs, select
+from rooftrace.labels.folders import pair_images_and_masks, select
 from rooftrace.labels.source import SceneEntry
 
 
@@ -25,7 +25,7 @@ def put(root: Path, *names: str, kind: str | None = None) -> None:
 
 def shown(root: Path, **options: object) -> list[tuple[str, str, str, str]]:
     """Return (id, group, image, mask) of each pair, with paths below the root."""
-    found = find_pairs(root, **options)  # type: ignore[arg-type]
+    found = pair_images_and_masks(root, **options)  # type: ignore[arg-type]
     return [
         (p.id, p.group, *(path.relative_to(root).as_posix() for path in (p.image, p.key) if path))
         for p in found.pairs
@@ -54,7 +54,7 @@ def test_numbered_with_an_unlabelled_test_folder(tmp_path: Path) -> None:
     put(tmp_path, "train/images/img_7.tif", "train/images/img_12.tif")
     put(tmp_path, "train/masks/mask_7.tif", "train/masks/mask_12.tif")
     put(tmp_path, "test/x2.tif", "test/x1.tif")
-    found = find_pairs(tmp_path)
+    found = pair_images_and_masks(tmp_path)
     assert [(p.id, p.image.name, p.key and p.key.name) for p in found.pairs] == [
         ("12", "img_12.tif", "mask_12.tif"),
         ("7", "img_7.tif", "mask_7.tif"),
@@ -89,7 +89,7 @@ def test_an_explicit_pattern_is_no_regular_expression(tmp_path: Path) -> None:
 def test_an_explicit_pattern_settles_what_looking_cannot(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", "images/images/b.png", "label/label/b_label.png")
     with pytest.raises(LayoutError) as caught:
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     assert "2 ways" in caught.value.message
     assert "images/NAME.ext + masks/NAME.ext (1 pairs)" in caught.value.message
     assert "label/label/NAME_label.ext (1 pairs)" in caught.value.message
@@ -125,38 +125,38 @@ def test_glob_is_on_the_image_alone(tmp_path: Path) -> None:
     put(tmp_path, "images/b-19.png")  # without a mask, and not asked for
     assert [row[0] for row in shown(tmp_path, glob=["*-20.png", "*-21.png"])] == ["a-20", "a-21"]
     with pytest.raises(LayoutError, match="that match"):
-        find_pairs(tmp_path, glob=["*.jpg"])
+        pair_images_and_masks(tmp_path, glob=["*.jpg"])
 
 
 def test_an_image_without_its_mask_is_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "images/b.png", "masks/a.png")
     with pytest.raises(LayoutError) as caught:
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     assert str(tmp_path / "images/b.png") in caught.value.message
     assert str(tmp_path / "masks/b") in caught.value.message
     with pytest.raises(LayoutError, match=r"b\.png has no mask"):
-        find_pairs(tmp_path, layout="images/{id}.png=masks/{id}.png")
+        pair_images_and_masks(tmp_path, layout="images/{id}.png=masks/{id}.png")
 
 
 def test_a_mask_without_its_image_is_named(tmp_path: Path) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", "masks/b.png")
     with pytest.raises(LayoutError, match=r"masks/b\.png has no image"):
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
 
 
 def test_an_image_that_is_not_numbered_among_numbered_ones_is_named(tmp_path: Path) -> None:
     put(tmp_path, "train/images/img_1.tif", "train/images/other.tif", "train/masks/mask_1.tif")
     with pytest.raises(LayoutError, match=r"other\.tif has no mask"):
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
 
 
 def test_a_group_without_masks_is_not_left_out_in_silence(tmp_path: Path) -> None:
     put(tmp_path, "p/images/a.png", "p/masks/a.png", "q/images/b.png", "r/images/c.png")
     (tmp_path / "q/masks").mkdir()
     with pytest.raises(LayoutError, match=r"q/images/b\.png has no mask"):
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     (tmp_path / "q/masks").rmdir()
-    found = find_pairs(tmp_path)
+    found = pair_images_and_masks(tmp_path)
     assert [p.id for p in found.pairs] == ["p/a"]
     assert [(p.id, p.group) for p in found.unlabelled] == [("q/b", "q"), ("r/c", "r")]
 
@@ -165,36 +165,36 @@ def test_a_group_without_masks_is_not_left_out_in_silence(tmp_path: Path) -> Non
 def test_two_files_of_one_name_are_named(tmp_path: Path, part: str) -> None:
     put(tmp_path, "images/a.png", "masks/a.png", f"{part}/a.tif")
     with pytest.raises(LayoutError) as caught:
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     assert str(tmp_path / part / "a.png") in caught.value.message
     assert str(tmp_path / part / "a.tif") in caught.value.message
 
 
 def test_a_folder_that_fits_nothing_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="it contains nothing"):
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     put(tmp_path, "loose.png")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(LayoutError) as caught:
-        find_pairs(tmp_path)
+        pair_images_and_masks(tmp_path)
     assert "loose.png" in caught.value.message
     assert "including 1 image" in caught.value.message
     with pytest.raises(LayoutError, match="There is no folder"):
-        find_pairs(tmp_path / "absent")
+        pair_images_and_masks(tmp_path / "absent")
     with pytest.raises(LayoutError, match="There is no folder"):
-        find_pairs(tmp_path / "loose.png")
+        pair_images_and_masks(tmp_path / "loose.png")
 
 
 @pytest.mark.parametrize("layout", ["a/{id}.png", "a=b", "{id}=b", "a={id}", "{id}{id}=b{id}", ""])
 def test_a_layout_that_is_none_is_repeated(tmp_path: Path, layout: str) -> None:
     with pytest.raises(LayoutError, match="is not IMAGE=MASK") as caught:
-        find_pairs(tmp_path, layout=layout)
+        pair_images_and_masks(tmp_path, layout=layout)
     assert repr(layout) in caught.value.message
 
 
 def test_a_layout_that_finds_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"matches 'a/\{id\}\.png'"):
-        find_pairs(tmp_path, layout="a/{id}.png=b/{id}.png")
+        pair_images_and_masks(tmp_path, layout="a/{id}.png=b/{id}.png")
 
 
 PAIRS = tuple(SceneEntry(f"{n:02d}", Path(f"{n}.png")) for n in range(12))

@@ -16,7 +16,7 @@ from rooftrace.metrics.resampling import (
     ResamplingUnits,
     bootstrap_mean,
     bootstrap_pooled,
-    draw,
+    draw_counts,
     expanded,
     mean_counts,
     quotient,
@@ -46,18 +46,18 @@ def test_by_hand() -> None:
 
 
 def test_every_draw_is_of_as_many_as_there_are() -> None:
-    weights = np.concatenate(list(draw(7, 500, seed=3)))
+    weights = np.concatenate(list(draw_counts(7, 500, seed=3)))
     assert weights.shape == (500, 7)
     assert (weights.sum(axis=1) == 7).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(7), abs=0.2)
-    np.testing.assert_array_equal(weights, np.concatenate(list(draw(7, 500, seed=3))))
-    assert (weights != np.concatenate(list(draw(7, 500, seed=4)))).any()
+    np.testing.assert_array_equal(weights, np.concatenate(list(draw_counts(7, 500, seed=3))))
+    assert (weights != np.concatenate(list(draw_counts(7, 500, seed=4)))).any()
 
 
 def test_many_scenes_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = resample(town(40), draws=100)
     monkeypatch.setattr("rooftrace.metrics.resampling.CHUNK", 40 * 7)
-    parts = [len(part) for part in draw(40, 100, seed=0)]
+    parts = [len(part) for part in draw_counts(40, 100, seed=0)]
     assert parts == [7] * 14 + [2]
     np.testing.assert_array_equal(resample(town(40), draws=100).drawn, whole.drawn)
 

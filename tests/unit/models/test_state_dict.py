@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from rooftrace.core.errors import BundleError  # noqa: E402
-from rooftrace.models.state_dict import match_names, read_state_dict  # noqa: E402
+from rooftrace.models.state_dict import match_weight_names, read_state_dict  # noqa: E402
 from rooftrace.models.zoo import ModelConfig, build_model  # noqa: E402
 
 # After rooftrace, which makes torchvision importable beside a CPU build of PyTorch.
@@ -41,7 +41,7 @@ WRAPPED = {
 def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
     torch.save(wrapped, tmp_path / "w.pth")
     found = read_state_dict(tmp_path / "w.pth")
-    matched = match_names(found.tensors, NAMES)
+    matched = match_weight_names(found.tensors, NAMES)
     for name, weight in WEIGHTS.items():
         assert torch.equal(matched[name], weight)
     assert set(matched) - set(NAMES) <= {"criterion.weight"}
@@ -49,7 +49,7 @@ def test_usual_wrappings_are_taken_off(wrapped: Any, tmp_path: Path) -> None:
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file(prefixed("model."), tmp_path / "w.safetensors")
-    matched = match_names(read_state_dict(tmp_path / "w.safetensors").tensors, NAMES)
+    matched = match_weight_names(read_state_dict(tmp_path / "w.safetensors").tensors, NAMES)
     assert list(matched) == sorted(NAMES)
     assert torch.equal(matched["head.bias"], WEIGHTS["head.bias"])
 
@@ -67,7 +67,7 @@ def test_names_of_timm_are_those_of_its_encoder(encoder: str) -> None:
     config = ModelConfig(encoder=f"tu-{encoder}", encoder_weights="none")
     net: Any = build_model(config, bands=3, channels=1).encoder
     own = net.state_dict()
-    matched = match_names(original.state_dict(), list(own))
+    matched = match_weight_names(original.state_dict(), list(own))
     assert set(own) <= set(matched)
     torch.nn.Module.load_state_dict(net, {name: matched[name] for name in own})
     image = torch.randn(1, 3, 64, 64)

@@ -20,7 +20,7 @@ from rooftrace.models.spec import (
     MeasuredMetrics,
 )
 from rooftrace.predict.ensemble import Combine, combine
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.predictor import Predictor
 
 BATCH = np.zeros((2, 3, 4, 5), dtype=np.uint8)
@@ -259,15 +259,15 @@ def test_one_model_has_no_weights() -> None:
     with pytest.raises(
         ConfigError, match=r"2 weights were given \(1, 2\) for 1 model; expected one weight"
     ):
-        load_models(None, "weighted", weights=(1, 2))
+        read_models(None, "weighted", weights=(1, 2)).ready()
     with pytest.raises(ConfigError, match="combined by 'average'"):
-        load_models(None, weights=(1,))
+        read_models(None, weights=(1,)).ready()
 
 
 def test_mirrored_tiles_of_each_member() -> None:
-    alone = load_models(None, tta="flips", precision="fp32")
+    alone = read_models(None, tta="flips", precision="fp32").ready()
     assert alone.engine.settings["tta"] == "flips"  # type: ignore[attr-defined]
-    both = load_models([None, None], "vote", tta="flips", precision="fp32")
+    both = read_models([None, None], "vote", tta="flips", precision="fp32").ready()
     members = both.engine.settings["members"]  # type: ignore[attr-defined]
     assert [member["settings"]["tta"] for member in members] == ["flips", "flips"]
 

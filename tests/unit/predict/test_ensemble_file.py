@@ -22,7 +22,7 @@ from rooftrace.predict.ensemble_file import (
     read_ensemble,
     write_ensemble,
 )
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from tiny_models import write_tiny_bundle
 
 CALIBRATION = Calibration(
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
         "../models/a.rooftrace", "../models/b.rooftrace",
     ]  # fmt: skip
     assert read_ensemble(path) == written
-    loaded = load_models(path, precision="fp32")
+    loaded = read_models(path, precision="fp32").ready()
     spec = loaded.bundle.spec
     assert (spec.name, spec.threshold, spec.calibration) == ("two", 0.3, CALIBRATION)
     assert loaded.bundle.source == str(path)
@@ -71,23 +71,23 @@ def test_what_is_written_is_read_and_loaded(folder: Path) -> None:
 def test_without_a_threshold_it_is_the_models(folder: Path) -> None:
     path = folder / "plain.ensemble.json"
     write_ensemble(path, file_of(folder, path, combine="average", weights=None))
-    assert load_models(path).bundle.spec.threshold == pytest.approx(0.5)
-    mirrored = load_models(path, tta="flips")
+    assert read_models(path).ready().bundle.spec.threshold == pytest.approx(0.5)
+    mirrored = read_models(path, tta="flips").ready()
     members = mirrored.engine.settings["members"]  # type: ignore[attr-defined]
     assert [one["settings"]["tta"] for one in members] == ["flips", "flips"]
 
 
 @pytest.mark.campaign
 def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
-    bundled = load_models(None).bundle
+    bundled = read_models(None).ready().bundle
     path = folder / "alone.json"
     members = members_from([None], [bundled.sha256], path)
     assert members[0].path == "default"
     write_ensemble(path, EnsembleFile(members=members, combine="average", threshold=0.2))
-    loaded = load_models(path, precision="fp32")
+    loaded = read_models(path, precision="fp32").ready()
     assert loaded.bundle.spec.threshold == 0.2
     tile = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
-    alone = load_models(None, precision="fp32").engine.run(tile)
+    alone = read_models(None, precision="fp32").ready().engine.run(tile)
     assert np.array_equal(loaded.engine.run(tile), alone)
 
 
@@ -97,26 +97,26 @@ def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Pat
     gone = good.members[0].model_copy(update={"path": "models/none.rooftrace"})
     write_ensemble(path, good.model_copy(update={"members": (gone, good.members[1])}))
     with pytest.raises(BundleError, match=r"names the member 'models/none\.rooftrace', but there"):
-        load_models(path)
+        read_models(path).ready()
     other = good.members[0].model_copy(update={"path": good.members[1].path})
     write_ensemble(path, good.model_copy(update={"members": (other, good.members[1])}))
     with pytest.raises(BundleError, match="was made with another bundle than") as caught:
-        load_models(path)
+        read_models(path).ready()
     assert "rooftrace ensemble" in caught.value.remedy
     # Where the file lies elsewhere, its members are not found.
     write_ensemble(path, good)
     (tmp_path / "moved.json").write_bytes(path.read_bytes())
     with pytest.raises(BundleError, match="there is no bundle at"):
-        load_models(tmp_path / "moved.json")
+        read_models(tmp_path / "moved.json").ready()
 
 
 def test_it_is_given_alone_and_with_nothing_of_its_own_twice(folder: Path) -> None:
     path = folder / "team.ensemble.json"
     write_ensemble(path, file_of(folder, path))
     with pytest.raises(ConfigError, match="is an ensemble file, but 2 models were given"):
-        load_models([path, None])
+        read_models([path, None]).ready()
     with pytest.raises(ConfigError, match="contains its own"):
-        load_models(path, weights=(1, 1))
+        read_models(path, weights=(1, 1)).ready()
     with pytest.raises(ConfigError, match=r"expected a name that ends in \.json"):
         write_ensemble(folder / "team.rooftrace", file_of(folder, path))
     assert not is_ensemble(None)
@@ -173,7 +173,7 @@ def test_a_strangers_file_raises_nothing_but_our_errors(folder: Path, data: st.D
             raw[key] = data.draw(JSON)
     path.write_text(json.dumps(raw))
     with suppress(RooftraceError):
-        assert load_models(path).engine.name == "ensemble"
+        assert read_models(path).ready().engine.name == "ensemble"
 
 
 @given(st.binary(max_size=200) | st.text().map(str.encode))

@@ -19,8 +19,9 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.problems import install_problems
+from rooftrace.service.jobs.job import Job, JobFile
 from rooftrace.service.jobs.runner import JobRunner
-from rooftrace.service.jobs.store import Job, JobFile, JobStore
+from rooftrace.service.jobs.store import JobStore
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from rooftrace.io.files import locked
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.service.decode import Limits
+from rooftrace.service.jobs.job import options_to_json
 from rooftrace.service.jobs.runner import CHILD, admit
-from rooftrace.service.jobs.store import options_to_json
 from tiny_models import write_tiny_bundle
 
 

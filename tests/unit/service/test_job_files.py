@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rooftrace.predict.plan import SceneOptions
+from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.runner import (
     list_results,
     path_of,
@@ -19,7 +20,6 @@ from rooftrace.service.jobs.runner import (
     without_paths,
     zipped,
 )
-from rooftrace.service.jobs.store import Job
 
 JOB = Job(
     number=1, id="0" * 32, name="Häuser (1).tif", state="running", options=SceneOptions(),

@@ -11,13 +11,8 @@ import pytest
 
 from rooftrace.core.errors import BusyError, ConfigError, ExportError
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.store import (
-    Job,
-    JobFile,
-    JobReviewedError,
-    JobStateError,
-    JobStore,
-)
+from rooftrace.service.jobs.job import Job, JobFile, JobReviewedError, JobStateError
+from rooftrace.service.jobs.store import JobStore
 
 FIGURES = {"buildings": 3, "pixels": 64}
 

@@ -18,7 +18,7 @@ from pyproj import CRS
 
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.service.review import store as module
-from rooftrace.service.review.edits import OutlineError, OutlineRules, merged, split
+from rooftrace.service.review.edits import OutlineError, OutlineRules, join_outlines, split_outline
 from rooftrace.service.review.store import (
     Edit,
     PredictedLayer,
@@ -294,15 +294,15 @@ def test_an_outline_is_cut_at_the_edge_of_the_scene() -> None:
 
 def test_split_and_merge() -> None:
     court = shapely.box(0, 0, 10, 10) - shapely.box(4, 4, 6, 6)
-    pieces = split(court, shapely.LineString([(-1, 5), (11, 5)]), RULES)
+    pieces = split_outline(court, shapely.LineString([(-1, 5), (11, 5)]), RULES)
     assert [round(one.area) for one in pieces] == [48, 48]
-    assert merged(pieces, RULES).area == pytest.approx(96)
+    assert join_outlines(pieces, RULES).area == pytest.approx(96)
     with pytest.raises(OutlineError, match="does not cut"):
-        split(court, shapely.LineString([(-1, 5), (3, 5)]), RULES)
+        split_outline(court, shapely.LineString([(-1, 5), (3, 5)]), RULES)
     with pytest.raises(OutlineError, match="smaller than a pixel"):
-        split(court, shapely.LineString([(-0.1, 0.4), (0.4, -0.1)]), RULES)
-    near = merged([shapely.box(0, 0, 5, 5), shapely.box(5.2, 0, 9, 5)], RULES)
+        split_outline(court, shapely.LineString([(-0.1, 0.4), (0.4, -0.1)]), RULES)
+    near = join_outlines([shapely.box(0, 0, 5, 5), shapely.box(5.2, 0, 9, 5)], RULES)
     assert near.geom_type == "Polygon"
     assert near.area == pytest.approx(45)
     with pytest.raises(OutlineError, match="do not touch"):
-        merged([shapely.box(0, 0, 5, 5), shapely.box(7, 0, 9, 5)], RULES)
+        join_outlines([shapely.box(0, 0, 5, 5), shapely.box(7, 0, 9, 5)], RULES)

@@ -2,48 +2,30 @@
 
 # No `from __future__ import annotations`: FastAPI evaluates annotations of the routes.
 
-import hashlib
-import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 import numpy as np
-import shapely
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pyproj import CRS, Geod
-from shapely.geometry.base import BaseGeometry
 
-from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
-from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, read_results
-from rooftrace.app.map.scene import MapScene
+from rooftrace.app.map.results import ResultsCatalogue, read_results
+from rooftrace.app.map.review_scene import ReviewScene, comparison_of, review_problems
+from rooftrace.app.map.review_schemas import (
+    OpenBuildings,
+    ReviewChange,
+    ReviewChanged,
+    ReviewedBuilding,
+    ReviewNext,
+    ReviewState,
+    ReviewUndo,
+    Shown,
+)
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import DataError, ExportError, RooftraceError
-from rooftrace.io.reproject import reprojected
-from rooftrace.io.vector_write import write_polygons
-from rooftrace.labels.shapes import IGNORE_NAME
+from rooftrace.core.errors import DataError
 from rooftrace.rest.description import binary_schema, problem_responses
 from rooftrace.rest.jobs import media_type_of
 from rooftrace.rest.problems import ProblemError
-from rooftrace.rest.schemas import ApiModel
-from rooftrace.rest.upload import not_written
-from rooftrace.service.review.edits import OutlineRules, merged, split
-from rooftrace.service.review.store import (
-    PROPOSED,
-    REVIEW_SUFFIX,
-    Edit,
-    PredictedLayer,
-    ReviewBuilding,
-    ReviewConflictError,
-    ReviewStatus,
-    ReviewStore,
-)
 
 __all__ = ["REVIEW_BYTES", "review_router"]
 
@@ -51,143 +33,11 @@ REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
 
 _SCENES = 4
-_MAX_CORNERS = 2000
-"""Maximum number of corners of an outline that a person draws."""
-
-_BEND_M = 0.05
-"""Maximum distance in metres between a reprojected edge and its straight line."""
 
 _PREFIX = "/v1/results/{folder}/images/{image}/review"
 
 Folder = Annotated[str, PathParameter(description="Id of the results folder, see the map")]
 Image = Annotated[str, PathParameter(description="Name of the image in that folder")]
-Number = Annotated[int, Field(ge=-(2**53), le=2**53)]
-Reviewer = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=80),
-    Field(description="Name of the person"),
-]
-OpenBuildings = Literal["leave-out", "include", "ignore"]
-Shown = Literal["open", "accepted", "rejected", "all"]
-Position = Annotated[
-    list[Annotated[float, Field(ge=-720, le=720, allow_inf_nan=False)]],
-    Field(min_length=2, max_length=2),
-]
-Ring = Annotated[list[Position], Field(min_length=4, max_length=_MAX_CORNERS)]
-Rings = Annotated[list[Ring], Field(min_length=1, max_length=100)]
-
-
-class ReviewOutline(ApiModel):
-    """A polygon in longitude and latitude of the map; the first ring is the outline."""
-
-    type: Literal["Polygon"]
-    coordinates: Rings
-
-
-class ReviewGeometry(ApiModel):
-    """A polygon or multipolygon in longitude and latitude of the map."""
-
-    type: Literal["Polygon", "MultiPolygon"]
-    coordinates: list[Any]
-
-
-class ReviewedBuilding(ApiModel):
-    """A building and what a reviewer has decided."""
-
-    id: Annotated[int, Field(description="Number of the building: its attribute id")]
-    row: Annotated[int | None, Field(description="Its id in the vector tiles; null if added")]
-    status: Annotated[
-        ReviewStatus, Field(description="changed: accepted with another outline; added: drawn")
-    ]
-    revision: Annotated[int, Field(ge=0, description="Number of its last change; 0 for none")]
-    reviewer: Annotated[str, Field(description="Name of the last reviewer, or empty")]
-    time: Annotated[str, Field(description="Time of the last change in UTC, or empty")]
-    origin: Annotated[
-        int | None, Field(description="Building that it was split from, or merged into")
-    ]
-    score: Annotated[float | None, Field(description="Confidence of the model")]
-    compared: Annotated[
-        str, Field(description="Status in a comparison with another layer, such as new; or empty")
-    ]
-    outline: Annotated[
-        ReviewGeometry | None, Field(description="null in lists, if it is the predicted one")
-    ]
-
-
-class ReviewCounts(ApiModel):
-    """Numbers of buildings by status; `reviewed` counts all but the open ones."""
-
-    total: int
-    reviewed: int
-    open: int
-    accepted: int
-    rejected: int
-    changed: int
-    added: int
-
-
-class ReviewState(ApiModel):
-    """State of a review, and the buildings that were changed after a revision."""
-
-    revision: Annotated[int, Field(ge=0, description="Number of the last change")]
-    counts: ReviewCounts
-    buildings: list[ReviewedBuilding]
-    removed: Annotated[
-        list[int], Field(description="Added buildings that were removed by an undo since")
-    ]
-
-
-class ReviewNext(ApiModel):
-    """The next building in the order of doubt."""
-
-    building: Annotated[ReviewedBuilding | None, Field(description="null if there is none")]
-
-
-class ReviewChanged(ApiModel):
-    """Buildings after a change."""
-
-    buildings: list[ReviewedBuilding]
-
-
-class SeenBuilding(BaseModel):
-    """A building and the revision that the reviewer saw."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: Number
-    revision: Annotated[int, Field(ge=0, le=2**53)]
-
-
-class ReviewChange(BaseModel):
-    """A change by a reviewer.
-
-    It is saved as a whole or not at all. It is refused if a building has another revision.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    action: Annotated[
-        Literal["accept", "reject", "reopen", "redraw", "add", "split", "merge"],
-        Field(
-            description="redraw and add need an outline, split a line; add has no building, merge "
-            "has two, of which the first keeps its number"
-        ),
-    ]
-    reviewer: Reviewer
-    buildings: Annotated[list[SeenBuilding], Field(max_length=1000)] = []
-    outline: ReviewOutline | None = None
-    line: Annotated[
-        list[Position] | None,
-        Field(min_length=2, max_length=100, description="Longitude and latitude of its corners"),
-    ] = None
-
-
-class ReviewUndo(BaseModel):
-    """The person whose last change is undone."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reviewer: Reviewer
 
 
 def review_router(catalogue: ResultsCatalogue) -> APIRouter:
@@ -197,9 +47,9 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
     """
-    scenes: LruCache[tuple[Path, str], _ReviewScene] = LruCache(_SCENES)
+    scenes: LruCache[tuple[Path, str], ReviewScene] = LruCache(_SCENES)
 
-    def opened(folder: str, image: str) -> _ReviewScene:
+    def opened(folder: str, image: str) -> ReviewScene:
         path = catalogue.folder(folder)
         if path is None:
             raise ProblemError("not-found", "There is no such results folder on this server.")
@@ -208,10 +58,10 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         if files is None or files.polygons is None or files.is_comparison:
             raise ProblemError("not-found", "This folder has no buildings of such an image.")
         scene = scenes.get((path, image))
-        comparison = _comparison(files.polygons)
+        comparison = comparison_of(files.polygons)
         if scene is None or scene.stamp != (files.stamp, comparison):
             try:
-                scene = _ReviewScene(files, results.run, comparison)
+                scene = ReviewScene(files, results.run, comparison)
             except DataError as error:
                 # Reviewers need not know where the files of the server lie.
                 message = error.message.replace(f"{path}/", "")
@@ -305,7 +155,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     def change(folder: Folder, image: Image, change: ReviewChange) -> ReviewChanged:
         """Save a change beside the results and return the buildings after it."""
         scene = opened(folder, image)
-        with _in_words_of_the_api(scene):
+        with review_problems(scene):
             made = scene.change(change)
         return scene.changed(made)
 
@@ -316,7 +166,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
     def undo(folder: Folder, image: Image, undo: ReviewUndo) -> ReviewChanged:
         """Undo the last change of this person; each call goes one change further back."""
         scene = opened(folder, image)
-        with _in_words_of_the_api(scene):
+        with review_problems(scene):
             made = scene.store.undo(undo.reviewer)
         return scene.changed(made)
 
@@ -367,358 +217,3 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         )  # fmt: skip
 
     return router
-
-
-@contextmanager
-def _in_words_of_the_api(scene: "_ReviewScene") -> Iterator[None]:
-    try:
-        yield
-    except ReviewConflictError as error:
-        found = [scene.described(one).model_dump(mode="json") for one in error.buildings]
-        raise ProblemError(
-            "review-conflict", error.message, members={"buildings": found}
-        ) from error
-    except ExportError as error:
-        raise HTTPException(507, f"The server cannot save the review: {error.message}") from error
-
-
-class _ReviewScene:
-    """The buildings of an image in the order of doubt, and their review."""
-
-    def __init__(
-        self, files: ImageFiles, run: Mapping[str, Any], comparison: tuple[Path, int] | None
-    ) -> None:
-        assert files.polygons is not None
-        self.files, self.stamp = files, (files.stamp, comparison)
-        place = MapScene(files, run, None).place
-        geometry, crs, columns = LayerTable(files.polygons).table()
-        self.rows = polygon_rows(geometry)
-        self.columns = {name: values[self.rows] for name, values in columns.items()}
-        layer = _layer(files.polygons.name, geometry[self.rows], crs, self.rows, self.columns)
-        frame = place.frame(crs)
-        self.compared: dict[int, str] = {}
-        if comparison is not None:
-            gone = _gone(comparison[0], layer, frame)
-            self.compared = _doubted(comparison[0]) | dict.fromkeys(gone, "gone")
-            layer = replace(layer, proposed=gone)
-        path = files.polygons.with_name(f"{files.name}{REVIEW_SUFFIX}")
-        self.layer, self.store = layer, ReviewStore(path, layer)
-        self._to_lonlat, self._to_layer = place.lonlat_functions(crs)
-        self.rules = OutlineRules(frame, float(np.sqrt(frame.area / np.prod(place.grid.shape))))
-        self._flat = place.flat
-        score = self.columns.get("score")
-        is_number = score is not None and score.dtype.kind in "iuf"
-        self.score = score.astype(np.float64) if score is not None and is_number else None
-        threshold = (run.get("options") or {}).get("threshold")
-        threshold = threshold if isinstance(threshold, (int, float)) else 0.5
-        sure = np.zeros(len(layer.ids)) if self.score is None else np.abs(self.score - threshold)
-        same = np.array([number not in self.compared for number in layer.ids.tolist()], np.bool_)
-        order = np.lexsort((layer.ids, np.nan_to_num(sure, nan=-1), same))
-        self.order = [*layer.proposed, *layer.ids[order].tolist()]
-        self.rank = {number: at for at, number in enumerate(self.order)}
-
-    def described(self, one: ReviewBuilding, *, short: bool = False) -> ReviewedBuilding:
-        """Return a building as the API shows it; `short` leaves predicted outlines out."""
-        at = self.layer.index.get(one.id)
-        score = None if at is None or self.score is None else plain(self.score[at])
-        is_predicted = at is not None and shapely.equals_exact(one.outline, self.layer.geometry[at])
-        outline = None
-        if not (short and is_predicted):
-            shape = shapely.geometry.mapping(shapely.transform(one.outline, self._to_lonlat))
-            outline = ReviewGeometry(type=shape["type"], coordinates=list(shape["coordinates"]))
-        return ReviewedBuilding(
-            id=one.id, row=None if at is None else int(self.rows[at]), status=one.status,
-            revision=one.revision, reviewer=one.reviewer, time=one.time, origin=one.origin,
-            score=score, compared=self.compared.get(one.id, ""), outline=outline,
-        )  # fmt: skip
-
-    def counts(self, statuses: Mapping[int, ReviewStatus]) -> ReviewCounts:
-        """Return the numbers of buildings by status."""
-        found = dict.fromkeys(("open", "accepted", "rejected", "changed", "added"), 0)
-        for status in statuses.values():
-            found[status] += 1
-        more = sum(number not in self.rank for number in statuses)
-        total = len(self.order) + more
-        found["open"] += total - len(statuses)
-        return ReviewCounts(total=total, reviewed=total - found["open"], **found)
-
-    def changed(self, made: Sequence[ReviewBuilding]) -> ReviewChanged:
-        """Return the answer to a change."""
-        return ReviewChanged(buildings=[self.described(one, short=True) for one in made])
-
-    def following(
-        self, shown: Shown, start: int | None, *, backwards: bool
-    ) -> ReviewBuilding | None:
-        """Return the next building with a status, after `start` or from the beginning."""
-        _, statuses = self.store.statuses()
-        order = [*self.order, *(number for number in statuses if number not in self.rank)]
-        at = -1
-        if start is not None:
-            at = self.rank.get(start, -1)
-            at = order.index(start) if at < 0 and start in statuses else at
-        step = -1 if backwards else 1
-        if at < 0 and backwards:
-            at = 0
-        for distance in range(1, len(order) + 1):
-            number = order[(at + step * distance) % len(order)]
-            status = statuses.get(number, "open")
-            kept = status in ("accepted", "changed", "added")
-            if shown in ("all", status) or (shown == "accepted" and kept):
-                return self.store.get(number)
-        return None
-
-    def change(self, change: ReviewChange) -> tuple[ReviewBuilding, ...]:
-        """Make the change that a reviewer asked for.
-
-        Raises:
-            ProblemError: The change does not fit the action.
-            OutlineError, ReviewConflictError, ReviewLockedError, ReviewFileError, ExportError.
-        """
-        seen = {one.id: one.revision for one in change.buildings}
-        self._check(change, len(seen))
-        return self.store.change(change.reviewer, change.action, seen, self._edits(change, seen))
-
-    def _check(self, change: ReviewChange, number: int) -> None:
-        counts = {"add": (0, 0), "redraw": (1, 1), "split": (1, 1), "merge": (2, 2)}
-        least, most = counts.get(change.action, (1, 1000))
-        if not least <= number <= most:
-            raise ProblemError(
-                "invalid-request",
-                f"The action {change.action} was sent with {number} buildings; expected "
-                f"{least if least == most else f'{least} to {most}'}.",
-            )
-        for name, actions in (("outline", ("redraw", "add")), ("line", ("split",))):
-            if (getattr(change, name) is None) == (change.action in actions):
-                word = "needs" if change.action in actions else "takes no"
-                raise ProblemError("invalid-request", f"The action {change.action} {word} {name}.")
-        if change.action == "add" and "class_id" in self.columns:
-            raise ProblemError(
-                "outline-error", "This scene has several classes, and an added outline has none.",
-                remedy="Redraw a polygon of the class instead.",
-            )  # fmt: skip
-
-    def _edits(self, change: ReviewChange, seen: Mapping[int, int]) -> list[Edit]:
-        numbers = list(seen)
-        if change.action == "add":
-            return [Edit(None, "keep", self.rules.checked(self._drawn(change)))]
-        if change.action == "accept":
-            return [Edit(number, "keep") for number in numbers]
-        if change.action == "reject" or change.action == "reopen":
-            decision: Literal["reject", "open"] = "reject" if change.action == "reject" else "open"
-            return [Edit(number, decision) for number in numbers]
-        found = [self.store.get(number) for number in numbers]
-        outlines = [one.outline for one in found if one is not None]
-        if len(outlines) < len(found):
-            # The store answers that a building is not there any more.
-            return []
-        first = numbers[0]
-        if change.action == "redraw":
-            return [Edit(first, "keep", self.rules.checked(self._drawn(change), outlines[0]))]
-        if change.action == "merge":
-            made = merged(outlines, self.rules)
-            return [Edit(first, "keep", made), Edit(numbers[1], "reject", origin=first)]
-        assert change.line is not None
-        line = shapely.LineString(self._points(change.line))
-        pieces = split(outlines[0], line, self.rules)
-        more = [Edit(None, "keep", piece, origin=first) for piece in pieces[1:]]
-        return [Edit(first, "keep", pieces[0]), *more]
-
-    def _drawn(self, change: ReviewChange) -> BaseGeometry:
-        assert change.outline is not None
-        rings = change.outline.coordinates
-        if sum(map(len, rings)) > _MAX_CORNERS:
-            raise ProblemError(
-                "outline-error", f"The outline has more than {_MAX_CORNERS} corners."
-            )
-        moved = [self._points(ring) for ring in rings]
-        return shapely.Polygon(moved[0], moved[1:])
-
-    def _points(self, lonlat: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-        moved = self._to_layer(np.array(lonlat, np.float64))
-        if not np.isfinite(moved).all():
-            raise ProblemError("outline-error", "The outline lies outside of the scene.")
-        return moved
-
-    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
-        """Return the kept buildings as a vector file.
-
-        Args:
-            name: Name of the file; its suffix selects the format.
-            of_open: Treatment of the buildings without a decision.
-
-        Raises:
-            ProblemError: The format cannot hold the buildings.
-            HTTPException: The server cannot write the file.
-        """
-        touched = {one.id: one for one in self.store.touched()[0]}
-        kept = [
-            touched.get(number) or ReviewBuilding(number, "open", self.layer.geometry[at])
-            for number, at in self.layer.index.items()
-        ] + [one for number, one in touched.items() if number not in self.layer.index]
-        left_out = ("rejected", "open") if of_open == "leave-out" else ("rejected",)
-        kept = [one for one in kept if one.status not in left_out]
-        # A building that a comparison calls gone is none before a person says so.
-        kept = [one for one in kept if one.id < PROPOSED or one.status != "open"]
-        if of_open == "ignore":
-            kept += [
-                ReviewBuilding(number, "open", outline)
-                for number, outline in self.layer.proposed.items()
-                if number not in touched or touched[number].status == "open"
-            ]
-        geometry = np.empty(len(kept), np.object_)
-        geometry[:] = [one.outline for one in kept]
-        columns = self._attributes(kept)
-        if of_open == "ignore":
-            # A layer with these attributes is read by them, see `labels.shapes.OWN_FIELDS`.
-            names = columns.get("class", _texts("building" for _ in kept))
-            is_open = np.array([one.status == "open" for one in kept], np.bool_)
-            columns["class"] = np.where(is_open, IGNORE_NAME, names)
-            columns["scene"] = _texts(None for _ in kept)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            try:
-                write_polygons(path, geometry, columns, self.layer.crs)
-            except ExportError as error:
-                raise not_written(error, "export") from error
-            return path.read_bytes()
-
-    def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:
-        """Return the attributes of the prediction, null where an outline has made them wrong."""
-        index = self.layer.index
-        own = np.array([index.get(one.id, -1) for one in kept], np.int64)
-        # Of no buildings, NumPy would make an array of decimal numbers.
-        source = np.array(
-            [index.get(one.id, index.get(one.origin or 0, -1)) for one in kept], np.int64
-        )
-        drawn = np.array([
-            at < 0 or not shapely.equals_exact(one.outline, self.layer.geometry[at])
-            for one, at in zip(kept, own)
-        ], np.bool_)  # fmt: skip
-        columns: dict[str, NDArray[Any]] = {}
-        for name, values in self.columns.items():
-            missing = source < 0
-            if name in ("perimeter_m", "orientation_deg", "rectangularity"):
-                missing = missing | drawn
-            columns[name] = _taken(values, source, missing)
-        columns["id"] = np.array([one.id for one in kept], np.int64)
-        if "area_m2" in columns:
-            areas = cast(NDArray[np.float64], np.array(columns["area_m2"], np.float64))
-            for at in np.flatnonzero(drawn).tolist():
-                areas[at] = self._area_m2(kept[at].outline)
-            columns["area_m2"] = areas
-        columns["review"] = _texts(one.status for one in kept)
-        columns["reviewer"] = _texts(one.reviewer or None for one in kept)
-        columns["review_time"] = _texts(one.time or None for one in kept)
-        return columns
-
-    def _area_m2(self, outline: BaseGeometry) -> float:
-        if self._flat:
-            return float("nan")
-        area, _ = Geod(ellps="WGS84").geometry_area_perimeter(
-            shapely.transform(outline, self._to_lonlat)
-        )
-        return abs(float(area))
-
-
-def _comparison(polygons: Path) -> tuple[Path, int] | None:
-    """Return the record of the last `rooftrace compare` of a file, and its time of change.
-
-    Args:
-        polygons: File that was compared as NEW; the results lie in a folder beside it.
-    """
-    found = []
-    for record in polygons.parent.glob("*/compare.json"):
-        try:
-            if Path(json.loads(record.read_bytes())["new"]).name == polygons.name:
-                found.append((record.stat().st_mtime_ns, record))
-        except (OSError, ValueError, KeyError, TypeError):
-            # The file of another tool.
-            continue
-    if not found:
-        return None
-    changed_ns, record = max(found)
-    return record, changed_ns
-
-
-def _doubted(record: Path) -> dict[int, str]:
-    """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
-    try:
-        features = json.loads((record.parent / "review.geojson").read_bytes())["features"]
-        found = [one["properties"] for one in features]
-        return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
-    except (OSError, ValueError, KeyError, TypeError):
-        # It was removed, or the ids of the buildings are no numbers.
-        return {}
-
-
-def _gone(record: Path, layer: PredictedLayer, frame: BaseGeometry) -> dict[int, BaseGeometry]:
-    """Return the OLD buildings that a comparison calls gone, by numbers that it would give again.
-
-    Args:
-        record: Record of the comparison.
-        layer: Predicted polygons; the outlines are in their coordinate system.
-        frame: Outer edge of the scene; buildings outside of it are left out.
-    """
-    try:
-        geometry, crs, columns = LayerTable(record.parent / "compare.gpkg").table()
-        gone = polygon_rows(geometry)
-        gone = gone[(columns["side"][gone] == "old") & (columns["status"][gone] == "gone")]
-        outlines = _single(geometry[gone])
-        if crs is not None and layer.crs is not None:
-            outlines = reprojected(outlines, crs, layer.crs, _BEND_M)
-    except (RooftraceError, KeyError):
-        # The file was removed, or is that of another tool.
-        return {}
-    found: dict[int, BaseGeometry] = {}
-    for outline in outlines[shapely.intersects(outlines, frame)]:
-        digest = hashlib.sha256(shapely.to_wkb(outline, byte_order=1)).digest()
-        found[PROPOSED + int.from_bytes(digest[:8], "big") % PROPOSED] = outline
-    return found
-
-
-def _layer(
-    name: str,
-    geometry: NDArray[np.object_],
-    crs: CRS | None,
-    rows: NDArray[np.int64],
-    columns: Mapping[str, NDArray[Any]],
-) -> PredictedLayer:
-    ids = columns.get("id")
-    if ids is None or ids.dtype.kind not in "iu" or len(np.unique(ids)) < len(ids):
-        ids = rows + 1
-    geometry = _single(geometry)
-    digest = hashlib.sha256(ids.astype("<i8").tobytes())
-    for wkb in shapely.to_wkb(geometry, byte_order=1).tolist():
-        digest.update(wkb)
-    return PredictedLayer(name, ids.astype(np.int64), geometry, crs, digest.hexdigest())
-
-
-def _single(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return multipolygons of one polygon as polygons, and all others as they are."""
-    geometry = geometry.copy()
-    for at in np.flatnonzero(shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON):
-        if len(geometry[at].geoms) == 1:
-            geometry[at] = geometry[at].geoms[0]
-    return geometry
-
-
-def _taken(
-    values: NDArray[Any], source: NDArray[np.int64], missing: NDArray[np.bool_]
-) -> NDArray[Any]:
-    """Return the values of some rows; those that are missing are null."""
-    if not len(values):
-        values = np.zeros(1, values.dtype)
-    taken = values[np.where(missing, 0, source)]
-    if taken.dtype.kind == "M":
-        taken = taken.astype(str).astype(np.object_)
-    if taken.dtype.kind == "f":
-        taken[missing] = np.nan
-    elif taken.dtype.kind == "O":
-        taken[missing] = None
-    elif missing.any():
-        return np.ma.masked_array(taken, missing)
-    return taken
-
-
-def _texts(values: Any) -> NDArray[np.object_]:
-    return np.array([*values, None], np.object_)[:-1]

@@ -344,7 +344,7 @@ def _manifest_entry(
     scene: CatalogueScene, gathered: _Gathered, kept: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
-    entry: dict[str, Any] = {"id": scene.id, "location": without_secrets(scene.location)}
+    entry: dict[str, Any] = {"id": scene.id, "location": _without_query(scene.location)}
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
     error = gathered.failures.get(scene.id)
@@ -362,7 +362,7 @@ def _manifest_entry(
     }
 
 
-def without_secrets(location: str) -> str:
+def _without_query(location: str) -> str:
     """Return an address without its query, which may contain a signature."""
     return location.partition("?")[0] if is_url(location) else location
 

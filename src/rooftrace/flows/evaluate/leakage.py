@@ -20,8 +20,8 @@ from rooftrace.audit.duplicates import NO_HASH
 from rooftrace.audit.keypoints import (
     Keypoints,
     detect_keypoints,
-    find_overlaps,
     has_enough_keypoints,
+    match_scenes,
 )
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import RooftraceError
@@ -351,7 +351,7 @@ def _by_content(
             one.bits,
             round(one.share, 3),
         )
-        for one in find_overlaps(looked, trained)
+        for one in match_scenes(looked, trained)
         if source.entries[one.first].id not in known
     ]
 

@@ -45,7 +45,7 @@ from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_pol
 from rooftrace.metrics.pixel import confusion_csv, draw_confusion
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, Tta, load_models
+from rooftrace.predict.model_set import Models, Tta, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
 __all__ = ["EvalOptions", "compare_with_labels", "run_evaluate"]
@@ -170,10 +170,10 @@ def _load_models(
 
     def load(models: Models, **more: str) -> ModelPredictions:
         how, weights = options.ensemble or "average", options.weights
-        predictor = load_models(
+        predictor = read_models(
             models, how, weights=weights, tta=options.tta, engine=options.engine,
             precision=options.precision, **more,  # type: ignore[arg-type]
-        )  # fmt: skip
+        ).ready()  # fmt: skip
         return ModelPredictions(
             predictor, options.threshold, options.tta, options.pixels_only, options.images
         )

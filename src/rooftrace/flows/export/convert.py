@@ -36,7 +36,7 @@ __all__ = [
     "RUNS_IN",
     "TileSet",
     "check_precision",
-    "convert",
+    "convert_bundle",
     "draw_tiles",
     "for_tiles_of",
     "generated_tiles",
@@ -61,7 +61,7 @@ def has_variant(bundle: ModelBundle, to: Target, precision: str) -> bool:
     return _variant(bundle, to, precision) is not None
 
 
-def convert(
+def convert_bundle(
     bundle: ModelBundle,
     to: Target,
     precision: Precision,

@@ -22,7 +22,7 @@ from rooftrace.flows.export.convert import (
     RUNS_IN,
     TileSet,
     check_precision,
-    convert,
+    convert_bundle,
     draw_tiles,
     for_tiles_of,
     generated_tiles,
@@ -303,7 +303,7 @@ def run_export(
     given, checked, labelled = _tiles(source, calibration, check)
     samples = () if given is None else given.images
     notify(f"{source.spec.name}: exported to {to} in {wanted}" + (_of(given) if given else ""))
-    parts = convert(source, to, wanted, samples)
+    parts = convert_bundle(source, to, wanted, samples)
     contract = Contract(
         to=to,
         precision=wanted,

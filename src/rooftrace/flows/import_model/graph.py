@@ -20,7 +20,7 @@ from rooftrace.flows.import_model.contract import (
     pixel_statistics,
     resolve_channels,
 )
-from rooftrace.flows.import_model.trial import Trial, run_trial
+from rooftrace.flows.import_model.trial import Trial, run_graphs
 from rooftrace.models.bundle import GRAPH_NAME
 from rooftrace.models.foreign_graph import ForeignGraph, read_foreign_graph, wrap_graph
 from rooftrace.models.spec import BundleSpec
@@ -94,7 +94,7 @@ def import_graph(
     )
     count = foreign.channels
     if count is None or options.activation is None:
-        answers = run_trial(trial, source, limit_s).original
+        answers = run_graphs(trial, source, limit_s).original
         if options.activation is None:
             raise _without_activation(answers, source)
         count = answers.shape[1]
@@ -117,7 +117,7 @@ def import_graph(
         activation=channels.activation,
         keep=channels.keep,
     )
-    result = run_trial(trial, source, limit_s)
+    result = run_graphs(trial, source, limit_s)
     if result.wrapped is None:
         raise AssertionError("the graph was run")
     notes = ["the model has no weights that training can start from: only its graph is known"]

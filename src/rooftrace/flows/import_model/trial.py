@@ -20,7 +20,7 @@ from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.models.foreign_graph import Activation
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["Trial", "TrialResult", "activated", "run_trial"]
+__all__ = ["Trial", "TrialResult", "activated", "run_graphs"]
 
 _ROUNDING = 1e-3
 """Largest deviation from one of a sum of probabilities that rounding explains."""
@@ -69,7 +69,7 @@ class TrialResult:
     wrapped: NDArray[np.float32] | None
 
 
-def run_trial(trial: Trial, source: str, limit_s: float) -> TrialResult:
+def run_graphs(trial: Trial, source: str, limit_s: float) -> TrialResult:
     """Run the graphs in another process.
 
     Raises:

@@ -31,7 +31,7 @@ from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME
 from rooftrace.models.export import ExportableModel, export_onnx
 from rooftrace.models.foreign_graph import Activation
 from rooftrace.models.start import LoadedWeights, load_matching
-from rooftrace.models.state_dict import match_names, read_state_dict
+from rooftrace.models.state_dict import match_weight_names, read_state_dict
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
 
 __all__ = ["import_weights", "parse_network"]
@@ -206,7 +206,7 @@ def _with_all(
 ) -> tuple[nn.Module, LoadedWeights]:
     """Return the network of the file with all its weights, and what was found."""
     net, head = _head(config, bands)
-    found = _floating(match_names(tensors, list(net.state_dict())), net)
+    found = _floating(match_weight_names(tensors, list(net.state_dict())), net)
     counts = {
         found[name].shape[0] for name, shape in head.items()
         if name in found and found[name].shape[1:] == shape[1:] and found[name].ndim
@@ -241,7 +241,7 @@ def _with_encoder(
             f"--encoder-only was given, but {config.architecture} has no encoder.",
             remedy="Leave it out, or choose another --architecture.",
         )
-    found = _floating(match_names(tensors, list(encoder.state_dict())), encoder)
+    found = _floating(match_weight_names(tensors, list(encoder.state_dict())), encoder)
     # The encoders of segmentation-models-pytorch refuse, in a method of their own, what they do not
     # have; the plain method takes what fits.
     result = load_matching(_Outer(encoder), {f"{_OUTER}{k}": v for k, v in found.items()})

@@ -16,7 +16,7 @@ from rooftrace.flows.video.table import FrameRow, FrameTable, check_table, frame
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
 from rooftrace.io.video_write import VideoWriter, check_video_name, video_sink
 from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, Tta, load_models
+from rooftrace.predict.model_set import Models, Tta, read_models
 from rooftrace.predict.predictor import Predictor
 
 __all__ = ["VideoOptions", "VideoReport", "run_video"]
@@ -135,8 +135,11 @@ def run_video(
     _check_names(source, out, options)
     reader = VideoReader(source, start_s=options.start_s, end_s=options.end_s, stop=stop)
     with reader:
-        loaded = predictor or load_models(
-            model, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
+        loaded = (
+            predictor
+            or read_models(
+                model, ensemble, weights=weights, tta=tta, engine=engine, precision=precision
+            ).ready()
         )
         run = _Run(reader, loaded, options, progress)
         with (

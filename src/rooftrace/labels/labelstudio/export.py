@@ -32,7 +32,7 @@ from rooftrace.labels.labelstudio.references import (
     ImageFinder,
     image_key,
     original_name,
-    upload_name,
+    uploaded_name,
 )
 from rooftrace.labels.labelstudio.regions import (
     BrushError,
@@ -491,7 +491,7 @@ def _images_of(
                 remedy="Delete one of the two tasks in Label Studio.",
             )
         images.append(image)
-        upload = upload_name(reference)
+        upload = uploaded_name(reference)
         name = original_name(upload) if upload else image.name
         ids.append(_text_of(task.data, ID_KEY) or PurePosixPath(name).stem)
     if len(set(ids)) < len(ids):

@@ -17,8 +17,18 @@ from rooftrace.core.errors import LayoutError
 from rooftrace.labels.image_files import images_folder, images_under, is_file
 from rooftrace.labels.labelstudio.regions import malformed
 
-__all__ = ["FILE_KEY", "GROUP_KEY", "GSD_KEY", "ID_KEY", "ImageFinder", "image_key",
-           "original_name", "stored_name", "upload_name", "upload_path"]  # fmt: skip
+__all__ = [
+    "FILE_KEY",
+    "GROUP_KEY",
+    "GSD_KEY",
+    "ID_KEY",
+    "ImageFinder",
+    "image_key",
+    "original_name",
+    "stored_name",
+    "upload_path",
+    "uploaded_name",
+]  # fmt: skip
 
 ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
 """Keys that rooftrace adds to the data of a task, so that a scene is read back unchanged."""
@@ -66,7 +76,7 @@ def image_key(data: Mapping[str, Any], where: str, asked: str | None = None) -> 
     return found[0]
 
 
-def upload_name(reference: str) -> str | None:
+def uploaded_name(reference: str) -> str | None:
     """Return the server's name of an upload, `HASH-name.png`; None for other references."""
     path = upload_path(reference)
     return None if path is None else path.rpartition("/")[2]
@@ -181,7 +191,7 @@ def _only(found: Sequence[Path], reference: str, where: str) -> Path:
 
 def _names(reference: str) -> Iterator[str]:
     """Yield the file names that a reference may mean, best match first."""
-    upload = upload_name(reference)
+    upload = uploaded_name(reference)
     if upload is not None:
         yield upload
         yield original_name(upload)

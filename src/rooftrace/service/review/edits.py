@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from rooftrace.core.errors import DataError
 from rooftrace.labels.shapes import polygon_parts
 
-__all__ = ["OutlineError", "OutlineRules", "merged", "split"]
+__all__ = ["OutlineError", "OutlineRules", "join_outlines", "split_outline"]
 
 _SNAP_SHARE = 1e-3
 """Distance, as a share of a pixel, below which a corner counts as one that was not moved."""
@@ -84,7 +84,9 @@ class OutlineRules:
         return shapely.transform(outline, snapped)
 
 
-def split(outline: BaseGeometry, line: BaseGeometry, rules: OutlineRules) -> list[BaseGeometry]:
+def split_outline(
+    outline: BaseGeometry, line: BaseGeometry, rules: OutlineRules
+) -> list[BaseGeometry]:
     """Cut a building along a line; the largest piece comes first.
 
     Raises:
@@ -107,7 +109,7 @@ def split(outline: BaseGeometry, line: BaseGeometry, rules: OutlineRules) -> lis
     return sorted(pieces, key=lambda one: one.area, reverse=True)
 
 
-def merged(outlines: Sequence[BaseGeometry], rules: OutlineRules) -> BaseGeometry:
+def join_outlines(outlines: Sequence[BaseGeometry], rules: OutlineRules) -> BaseGeometry:
     """Join buildings that touch, or are less than half a pixel from each other.
 
     Raises:

@@ -14,14 +14,14 @@ from rooftrace.train.tune.results import StudySummary, TrialSummary
 from rooftrace.train.tune.space import Choices, Parameter
 from rooftrace.train.tune.study import TrialOutcome
 
-__all__ = ["draw", "render"]
+__all__ = ["draw_charts", "render"]
 
 _DONE, _BEST, _PRUNED = "var(--s0)", "var(--s1)", "var(--faint)"
 _MAX_LABEL_CHARS = 28
 """Maximum number of letters of a choice at an axis."""
 
 
-def draw(summary: StudySummary) -> dict[str, list[Markup]]:
+def draw_charts(summary: StudySummary) -> dict[str, list[Markup]]:
     """Return charts by name; names without charts are left out.
 
     `history`: the value of each trial, and the best so far; `curves`: the figure by epoch;
@@ -193,7 +193,7 @@ def render(summary: StudySummary, *, best_config: str, notes: tuple[str, ...] = 
         summary=summary,
         counts=summary.counts,
         rows=_ranked(summary, summary.trials),
-        charts=draw(summary),
+        charts=draw_charts(summary),
         best_config=best_config,
         notes=notes,
         minutes=sum(trial.seconds or 0.0 for trial in summary.trials) / 60,

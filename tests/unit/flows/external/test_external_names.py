@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import LayoutError
-from rooftrace.flows.evaluate.external.files import match_names
+from rooftrace.flows.evaluate.external.files import match_scene_names
 
 NAMES = st.lists(
     st.text("abcxyz0123456789/", min_size=1, max_size=8).filter(lambda s: s.strip("/") == s),
@@ -33,24 +33,24 @@ NAMES = st.lists(
     ],
 )
 def test_what_belongs_together(scene: str, prediction: str) -> None:
-    matched = match_names(["other", scene], ["other", prediction], "files")
+    matched = match_scene_names(["other", scene], ["other", prediction], "files")
     assert matched.number == {"other": 0, scene: 1}
     assert (matched.missing, matched.surplus) == ((), ())
 
 
 def test_the_strictest_name_counts_first() -> None:
-    matched = match_names(["a", "a_mask"], ["a_mask", "a"], "files")
+    matched = match_scene_names(["a", "a_mask"], ["a_mask", "a"], "files")
     assert matched.number == {"a_mask": 0, "a": 1}
 
 
 @pytest.mark.parametrize(("scene", "prediction"), [("a", "b"), ("a1", "a"), ("mask", "pred")])
 def test_what_does_not(scene: str, prediction: str) -> None:
-    matched = match_names([scene], [prediction], "files")
+    matched = match_scene_names([scene], [prediction], "files")
     assert (matched.missing, matched.surplus) == ((scene,), (prediction,))
 
 
 def test_what_is_missing_on_either_side_is_listed() -> None:
-    matched = match_names([f"s{n}" for n in range(8)], ["s7", "t1", "t2"], "predicted/")
+    matched = match_scene_names([f"s{n}" for n in range(8)], ["s7", "t1", "t2"], "predicted/")
     with pytest.raises(LayoutError) as raised:
         matched.check("predicted/", 3, chosen=False)
     assert "7 of 8 labelled scenes have no prediction: s0, s1, s2, s3, s4, …" in str(raised.value)
@@ -58,7 +58,7 @@ def test_what_is_missing_on_either_side_is_listed() -> None:
 
 
 def test_of_a_choice_of_scenes_others_may_be_predicted() -> None:
-    matched = match_names(["a"], ["a", "b"], "files")
+    matched = match_scene_names(["a"], ["a", "b"], "files")
     matched.check("files", 2, chosen=True)
     with pytest.raises(LayoutError, match="1 of 2 predictions belong to no labelled scene: b"):
         matched.check("files", 2, chosen=False)
@@ -66,18 +66,18 @@ def test_of_a_choice_of_scenes_others_may_be_predicted() -> None:
 
 def test_doubt_is_an_error() -> None:
     with pytest.raises(LayoutError, match="may belong to 2 scenes: p/a, q/a"):
-        match_names(["p/a", "q/a"], ["a"], "files")
+        match_scene_names(["p/a", "q/a"], ["a"], "files")
     with pytest.raises(LayoutError, match="'a' and 'a_mask' both belong to the scene 'a'"):
-        match_names(["a"], ["a", "a_mask"], "files")
+        match_scene_names(["a"], ["a", "a_mask"], "files")
 
 
 @given(NAMES, st.randoms())
 def test_the_same_names_match_in_any_order(names: list[str], random: object) -> None:
     other = names.copy()
     random.shuffle(other)  # type: ignore[attr-defined]
-    matched = match_names(names, other, "files")
+    matched = match_scene_names(names, other, "files")
     assert {scene: other[at] for scene, at in matched.number.items()} == {n: n for n in names}
     flat = [name.replace("/", "__") + "_mask" for name in other]
     if len(set(flat)) == len(flat):
-        again = match_names(names, flat, "files")
+        again = match_scene_names(names, flat, "files")
         assert again.number == matched.number

@@ -12,7 +12,7 @@ from rooftrace.labels.labelstudio.references import (
     image_key,
     original_name,
     stored_name,
-    upload_name,
+    uploaded_name,
 )
 
 
@@ -121,8 +121,8 @@ def test_names_that_no_file_can_have(images: Path, reference: str) -> None:
 
 
 def test_names_of_uploads() -> None:
-    assert upload_name("/data/upload/3/0123abcd-a%20b.png") == "0123abcd-a b.png"
-    assert upload_name("/data/local-files/?d=/data/upload/3/x.png") is None
+    assert uploaded_name("/data/upload/3/0123abcd-a%20b.png") == "0123abcd-a b.png"
+    assert uploaded_name("/data/local-files/?d=/data/upload/3/x.png") is None
     assert original_name("0123abcd-a.png") == "a.png"
     assert original_name("0123abcx-a.png") == "0123abcx-a.png"
     assert stored_name(" été ville (1).png") == "été_ville_1.png"

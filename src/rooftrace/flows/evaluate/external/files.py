@@ -20,7 +20,7 @@ __all__ = [
     "PredictionFiles",
     "find_predictions",
     "listed",
-    "match_names",
+    "match_scene_names",
     "plain_name",
 ]
 
@@ -81,7 +81,7 @@ class NameMatches:
         )
 
 
-def match_names(ids: Sequence[str], names: Sequence[str], what: str) -> NameMatches:
+def match_scene_names(ids: Sequence[str], names: Sequence[str], what: str) -> NameMatches:
     """Match scenes and predictions by name.
 
     The forms of a name are tried in this order: unchanged, without the ending of an image, with

@@ -16,7 +16,7 @@ from pyproj import CRS
 from rooftrace.core.config import expand_path
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid, Scene
-from rooftrace.flows.evaluate.external.files import PredictionFiles, match_names, plain_name
+from rooftrace.flows.evaluate.external.files import PredictionFiles, match_scene_names, plain_name
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
 from rooftrace.io.sources import BlankSource
@@ -230,7 +230,7 @@ def _raster_sizes(
     """Return rows and columns of each image of a table, from the first predicted rasters."""
     found = next(one for one in predictions if one.rasters)
     names = found.names(found.rasters)
-    matched = match_names(ids, names, str(found.path))
+    matched = match_scene_names(ids, names, str(found.path))
     matched.check(str(found.path), len(names), chosen=True)
     return {name: open_raster(found.rasters[at]).grid.shape for name, at in matched.number.items()}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.machine import installed_versions
 from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
-from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_names
+from rooftrace.flows.evaluate.external.files import PredictionFiles, listed, match_scene_names
 from rooftrace.flows.evaluate.external.layers import (
     PolygonPredictions,
     RasterPredictions,
@@ -317,7 +317,7 @@ def _files_of(
         shared: True if every file may hold predictions of every scene.
     """
     what, names = str(found.path), found.names(files)
-    matched = match_names(source.ids, names, what)
+    matched = match_scene_names(source.ids, names, what)
     if not matched.number and len(source):
         if _is_alone(files, source, grids, shared=shared):
             return {source.ids[0]: files}, [f"{files[0]} is taken for {source.ids[0]}."]

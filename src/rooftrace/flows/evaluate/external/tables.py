@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.types import GeoGrid
-from rooftrace.flows.evaluate.external.files import match_names
+from rooftrace.flows.evaluate.external.files import match_scene_names
 from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.rle.codec import Order, is_empty
 from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
@@ -64,7 +64,7 @@ class RunTablePredictions:
         table = RleTable.read(path)
         rows = table.cells()
         names = list(rows)
-        matched = match_names(source.ids, names, str(path))
+        matched = match_scene_names(source.ids, names, str(path))
         matched.check(str(path), len(names), chosen=chosen)
         cells = {scene_id: rows[names[number]] for scene_id, number in matched.number.items()}
         note = ""
@@ -151,7 +151,7 @@ class CocoPredictions:
                 continue
             if score >= least:
                 by_name.setdefault(names.get(image, str(image)), []).append((drawn, score))
-        matched = match_names(source.ids, list(by_name), str(path))
+        matched = match_scene_names(source.ids, list(by_name), str(path))
         if by_name and not matched.number:
             raise LabelError(
                 f"{path}: none of its images ({', '.join(list(by_name)[:3])}, …) is a labelled "

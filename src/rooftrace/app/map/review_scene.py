@@ -1,0 +1,415 @@
+"""One image of a results folder in review: its buildings in the order of doubt, and their edits."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import shapely
+from fastapi import HTTPException
+from numpy.typing import NDArray
+from pyproj import CRS, Geod
+from shapely.geometry.base import BaseGeometry
+
+from rooftrace.app.map.outlines import LayerTable, plain, polygon_rows
+from rooftrace.app.map.results import ImageFiles
+from rooftrace.app.map.review_schemas import (
+    MAX_CORNERS,
+    OpenBuildings,
+    ReviewChange,
+    ReviewChanged,
+    ReviewCounts,
+    ReviewedBuilding,
+    ReviewGeometry,
+    Shown,
+)
+from rooftrace.app.map.scene import MapScene
+from rooftrace.core.errors import ExportError, RooftraceError
+from rooftrace.io.reproject import reprojected
+from rooftrace.io.vector_write import write_polygons
+from rooftrace.labels.shapes import IGNORE_NAME
+from rooftrace.rest.problems import ProblemError
+from rooftrace.rest.upload import not_written
+from rooftrace.service.review.edits import OutlineRules, join_outlines, split_outline
+from rooftrace.service.review.store import (
+    PROPOSED,
+    REVIEW_SUFFIX,
+    Edit,
+    PredictedLayer,
+    ReviewBuilding,
+    ReviewConflictError,
+    ReviewStatus,
+    ReviewStore,
+)
+
+__all__ = ["ReviewScene", "comparison_of", "review_problems"]
+
+_BEND_M = 0.05
+"""Maximum distance in metres between a reprojected edge and its straight line."""
+
+
+@contextmanager
+def review_problems(scene: "ReviewScene") -> Iterator[None]:
+    """Raise the errors of a review as problems of the API.
+
+    Args:
+        scene: Scene in review; a conflict lists its buildings as they are now.
+
+    Raises:
+        ProblemError: The buildings have changed since they were read.
+        HTTPException: The server cannot save the review.
+    """
+    try:
+        yield
+    except ReviewConflictError as error:
+        found = [scene.described(one).model_dump(mode="json") for one in error.buildings]
+        raise ProblemError(
+            "review-conflict", error.message, members={"buildings": found}
+        ) from error
+    except ExportError as error:
+        raise HTTPException(507, f"The server cannot save the review: {error.message}") from error
+
+
+class ReviewScene:
+    """The buildings of an image in the order of doubt, and their review."""
+
+    def __init__(
+        self, files: ImageFiles, run: Mapping[str, Any], comparison: tuple[Path, int] | None
+    ) -> None:
+        assert files.polygons is not None
+        self.files, self.stamp = files, (files.stamp, comparison)
+        place = MapScene(files, run, None).place
+        geometry, crs, columns = LayerTable(files.polygons).table()
+        self.rows = polygon_rows(geometry)
+        self.columns = {name: values[self.rows] for name, values in columns.items()}
+        layer = _layer(files.polygons.name, geometry[self.rows], crs, self.rows, self.columns)
+        frame = place.frame(crs)
+        self.compared: dict[int, str] = {}
+        if comparison is not None:
+            gone = _gone(comparison[0], layer, frame)
+            self.compared = _doubted(comparison[0]) | dict.fromkeys(gone, "gone")
+            layer = replace(layer, proposed=gone)
+        path = files.polygons.with_name(f"{files.name}{REVIEW_SUFFIX}")
+        self.layer, self.store = layer, ReviewStore(path, layer)
+        self._to_lonlat, self._to_layer = place.lonlat_functions(crs)
+        self.rules = OutlineRules(frame, float(np.sqrt(frame.area / np.prod(place.grid.shape))))
+        self._flat = place.flat
+        score = self.columns.get("score")
+        is_number = score is not None and score.dtype.kind in "iuf"
+        self.score = score.astype(np.float64) if score is not None and is_number else None
+        threshold = (run.get("options") or {}).get("threshold")
+        threshold = threshold if isinstance(threshold, (int, float)) else 0.5
+        sure = np.zeros(len(layer.ids)) if self.score is None else np.abs(self.score - threshold)
+        same = np.array([number not in self.compared for number in layer.ids.tolist()], np.bool_)
+        order = np.lexsort((layer.ids, np.nan_to_num(sure, nan=-1), same))
+        self.order = [*layer.proposed, *layer.ids[order].tolist()]
+        self.rank = {number: at for at, number in enumerate(self.order)}
+
+    def described(self, one: ReviewBuilding, *, short: bool = False) -> ReviewedBuilding:
+        """Return a building as the API shows it; `short` leaves predicted outlines out."""
+        at = self.layer.index.get(one.id)
+        score = None if at is None or self.score is None else plain(self.score[at])
+        is_predicted = at is not None and shapely.equals_exact(one.outline, self.layer.geometry[at])
+        outline = None
+        if not (short and is_predicted):
+            shape = shapely.geometry.mapping(shapely.transform(one.outline, self._to_lonlat))
+            outline = ReviewGeometry(type=shape["type"], coordinates=list(shape["coordinates"]))
+        return ReviewedBuilding(
+            id=one.id, row=None if at is None else int(self.rows[at]), status=one.status,
+            revision=one.revision, reviewer=one.reviewer, time=one.time, origin=one.origin,
+            score=score, compared=self.compared.get(one.id, ""), outline=outline,
+        )  # fmt: skip
+
+    def counts(self, statuses: Mapping[int, ReviewStatus]) -> ReviewCounts:
+        """Return the numbers of buildings by status."""
+        found = dict.fromkeys(("open", "accepted", "rejected", "changed", "added"), 0)
+        for status in statuses.values():
+            found[status] += 1
+        more = sum(number not in self.rank for number in statuses)
+        total = len(self.order) + more
+        found["open"] += total - len(statuses)
+        return ReviewCounts(total=total, reviewed=total - found["open"], **found)
+
+    def changed(self, made: Sequence[ReviewBuilding]) -> ReviewChanged:
+        """Return the answer to a change."""
+        return ReviewChanged(buildings=[self.described(one, short=True) for one in made])
+
+    def following(
+        self, shown: Shown, start: int | None, *, backwards: bool
+    ) -> ReviewBuilding | None:
+        """Return the next building with a status, after `start` or from the beginning."""
+        _, statuses = self.store.statuses()
+        order = [*self.order, *(number for number in statuses if number not in self.rank)]
+        at = -1
+        if start is not None:
+            at = self.rank.get(start, -1)
+            at = order.index(start) if at < 0 and start in statuses else at
+        step = -1 if backwards else 1
+        if at < 0 and backwards:
+            at = 0
+        for distance in range(1, len(order) + 1):
+            number = order[(at + step * distance) % len(order)]
+            status = statuses.get(number, "open")
+            kept = status in ("accepted", "changed", "added")
+            if shown in ("all", status) or (shown == "accepted" and kept):
+                return self.store.get(number)
+        return None
+
+    def change(self, change: ReviewChange) -> tuple[ReviewBuilding, ...]:
+        """Make the change that a reviewer asked for.
+
+        Raises:
+            ProblemError: The change does not fit the action.
+            OutlineError, ReviewConflictError, ReviewLockedError, ReviewFileError, ExportError.
+        """
+        seen = {one.id: one.revision for one in change.buildings}
+        self._check(change, len(seen))
+        return self.store.change(change.reviewer, change.action, seen, self._edits(change, seen))
+
+    def _check(self, change: ReviewChange, number: int) -> None:
+        counts = {"add": (0, 0), "redraw": (1, 1), "split": (1, 1), "merge": (2, 2)}
+        least, most = counts.get(change.action, (1, 1000))
+        if not least <= number <= most:
+            raise ProblemError(
+                "invalid-request",
+                f"The action {change.action} was sent with {number} buildings; expected "
+                f"{least if least == most else f'{least} to {most}'}.",
+            )
+        for name, actions in (("outline", ("redraw", "add")), ("line", ("split",))):
+            if (getattr(change, name) is None) == (change.action in actions):
+                word = "needs" if change.action in actions else "takes no"
+                raise ProblemError("invalid-request", f"The action {change.action} {word} {name}.")
+        if change.action == "add" and "class_id" in self.columns:
+            raise ProblemError(
+                "outline-error", "This scene has several classes, and an added outline has none.",
+                remedy="Redraw a polygon of the class instead.",
+            )  # fmt: skip
+
+    def _edits(self, change: ReviewChange, seen: Mapping[int, int]) -> list[Edit]:
+        numbers = list(seen)
+        if change.action == "add":
+            return [Edit(None, "keep", self.rules.checked(self._drawn(change)))]
+        if change.action == "accept":
+            return [Edit(number, "keep") for number in numbers]
+        if change.action == "reject" or change.action == "reopen":
+            decision: Literal["reject", "open"] = "reject" if change.action == "reject" else "open"
+            return [Edit(number, decision) for number in numbers]
+        found = [self.store.get(number) for number in numbers]
+        outlines = [one.outline for one in found if one is not None]
+        if len(outlines) < len(found):
+            # The store answers that a building is not there any more.
+            return []
+        first = numbers[0]
+        if change.action == "redraw":
+            return [Edit(first, "keep", self.rules.checked(self._drawn(change), outlines[0]))]
+        if change.action == "merge":
+            made = join_outlines(outlines, self.rules)
+            return [Edit(first, "keep", made), Edit(numbers[1], "reject", origin=first)]
+        assert change.line is not None
+        line = shapely.LineString(self._points(change.line))
+        pieces = split_outline(outlines[0], line, self.rules)
+        more = [Edit(None, "keep", piece, origin=first) for piece in pieces[1:]]
+        return [Edit(first, "keep", pieces[0]), *more]
+
+    def _drawn(self, change: ReviewChange) -> BaseGeometry:
+        assert change.outline is not None
+        rings = change.outline.coordinates
+        if sum(map(len, rings)) > MAX_CORNERS:
+            raise ProblemError("outline-error", f"The outline has more than {MAX_CORNERS} corners.")
+        moved = [self._points(ring) for ring in rings]
+        return shapely.Polygon(moved[0], moved[1:])
+
+    def _points(self, lonlat: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+        moved = self._to_layer(np.array(lonlat, np.float64))
+        if not np.isfinite(moved).all():
+            raise ProblemError("outline-error", "The outline lies outside of the scene.")
+        return moved
+
+    def exported(self, name: str, of_open: OpenBuildings) -> bytes:
+        """Return the kept buildings as a vector file.
+
+        Args:
+            name: Name of the file; its suffix selects the format.
+            of_open: Treatment of the buildings without a decision.
+
+        Raises:
+            ProblemError: The format cannot hold the buildings.
+            HTTPException: The server cannot write the file.
+        """
+        touched = {one.id: one for one in self.store.touched()[0]}
+        kept = [
+            touched.get(number) or ReviewBuilding(number, "open", self.layer.geometry[at])
+            for number, at in self.layer.index.items()
+        ] + [one for number, one in touched.items() if number not in self.layer.index]
+        left_out = ("rejected", "open") if of_open == "leave-out" else ("rejected",)
+        kept = [one for one in kept if one.status not in left_out]
+        # A building that a comparison calls gone is none before a person says so.
+        kept = [one for one in kept if one.id < PROPOSED or one.status != "open"]
+        if of_open == "ignore":
+            kept += [
+                ReviewBuilding(number, "open", outline)
+                for number, outline in self.layer.proposed.items()
+                if number not in touched or touched[number].status == "open"
+            ]
+        geometry = np.empty(len(kept), np.object_)
+        geometry[:] = [one.outline for one in kept]
+        columns = self._attributes(kept)
+        if of_open == "ignore":
+            # A layer with these attributes is read by them, see `labels.shapes.OWN_FIELDS`.
+            names = columns.get("class", _texts("building" for _ in kept))
+            is_open = np.array([one.status == "open" for one in kept], np.bool_)
+            columns["class"] = np.where(is_open, IGNORE_NAME, names)
+            columns["scene"] = _texts(None for _ in kept)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            try:
+                write_polygons(path, geometry, columns, self.layer.crs)
+            except ExportError as error:
+                raise not_written(error, "export") from error
+            return path.read_bytes()
+
+    def _attributes(self, kept: Sequence[ReviewBuilding]) -> dict[str, NDArray[Any]]:
+        """Return the attributes of the prediction, null where an outline has made them wrong."""
+        index = self.layer.index
+        own = np.array([index.get(one.id, -1) for one in kept], np.int64)
+        # Of no buildings, NumPy would make an array of decimal numbers.
+        source = np.array(
+            [index.get(one.id, index.get(one.origin or 0, -1)) for one in kept], np.int64
+        )
+        drawn = np.array([
+            at < 0 or not shapely.equals_exact(one.outline, self.layer.geometry[at])
+            for one, at in zip(kept, own)
+        ], np.bool_)  # fmt: skip
+        columns: dict[str, NDArray[Any]] = {}
+        for name, values in self.columns.items():
+            missing = source < 0
+            if name in ("perimeter_m", "orientation_deg", "rectangularity"):
+                missing = missing | drawn
+            columns[name] = _taken(values, source, missing)
+        columns["id"] = np.array([one.id for one in kept], np.int64)
+        if "area_m2" in columns:
+            areas = cast(NDArray[np.float64], np.array(columns["area_m2"], np.float64))
+            for at in np.flatnonzero(drawn).tolist():
+                areas[at] = self._area_m2(kept[at].outline)
+            columns["area_m2"] = areas
+        columns["review"] = _texts(one.status for one in kept)
+        columns["reviewer"] = _texts(one.reviewer or None for one in kept)
+        columns["review_time"] = _texts(one.time or None for one in kept)
+        return columns
+
+    def _area_m2(self, outline: BaseGeometry) -> float:
+        if self._flat:
+            return float("nan")
+        area, _ = Geod(ellps="WGS84").geometry_area_perimeter(
+            shapely.transform(outline, self._to_lonlat)
+        )
+        return abs(float(area))
+
+
+def comparison_of(polygons: Path) -> tuple[Path, int] | None:
+    """Return the record of the last `rooftrace compare` of a file, and its time of change.
+
+    Args:
+        polygons: File that was compared as NEW; the results lie in a folder beside it.
+    """
+    found = []
+    for record in polygons.parent.glob("*/compare.json"):
+        try:
+            if Path(json.loads(record.read_bytes())["new"]).name == polygons.name:
+                found.append((record.stat().st_mtime_ns, record))
+        except (OSError, ValueError, KeyError, TypeError):
+            # The file of another tool.
+            continue
+    if not found:
+        return None
+    changed_ns, record = max(found)
+    return record, changed_ns
+
+
+def _doubted(record: Path) -> dict[int, str]:
+    """Return the statuses of the NEW buildings that a comparison wants to be looked at."""
+    try:
+        features = json.loads((record.parent / "review.geojson").read_bytes())["features"]
+        found = [one["properties"] for one in features]
+        return {int(one["id"]): str(one["status"]) for one in found if one["side"] == "new"}
+    except (OSError, ValueError, KeyError, TypeError):
+        # It was removed, or the ids of the buildings are no numbers.
+        return {}
+
+
+def _gone(record: Path, layer: PredictedLayer, frame: BaseGeometry) -> dict[int, BaseGeometry]:
+    """Return the OLD buildings that a comparison calls gone, by numbers that it would give again.
+
+    Args:
+        record: Record of the comparison.
+        layer: Predicted polygons; the outlines are in their coordinate system.
+        frame: Outer edge of the scene; buildings outside of it are left out.
+    """
+    try:
+        geometry, crs, columns = LayerTable(record.parent / "compare.gpkg").table()
+        gone = polygon_rows(geometry)
+        gone = gone[(columns["side"][gone] == "old") & (columns["status"][gone] == "gone")]
+        outlines = _single(geometry[gone])
+        if crs is not None and layer.crs is not None:
+            outlines = reprojected(outlines, crs, layer.crs, _BEND_M)
+    except (RooftraceError, KeyError):
+        # The file was removed, or is that of another tool.
+        return {}
+    found: dict[int, BaseGeometry] = {}
+    for outline in outlines[shapely.intersects(outlines, frame)]:
+        digest = hashlib.sha256(shapely.to_wkb(outline, byte_order=1)).digest()
+        found[PROPOSED + int.from_bytes(digest[:8], "big") % PROPOSED] = outline
+    return found
+
+
+def _layer(
+    name: str,
+    geometry: NDArray[np.object_],
+    crs: CRS | None,
+    rows: NDArray[np.int64],
+    columns: Mapping[str, NDArray[Any]],
+) -> PredictedLayer:
+    ids = columns.get("id")
+    if ids is None or ids.dtype.kind not in "iu" or len(np.unique(ids)) < len(ids):
+        ids = rows + 1
+    geometry = _single(geometry)
+    digest = hashlib.sha256(ids.astype("<i8").tobytes())
+    for wkb in shapely.to_wkb(geometry, byte_order=1).tolist():
+        digest.update(wkb)
+    return PredictedLayer(name, ids.astype(np.int64), geometry, crs, digest.hexdigest())
+
+
+def _single(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Return multipolygons of one polygon as polygons, and all others as they are."""
+    geometry = geometry.copy()
+    for at in np.flatnonzero(shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON):
+        if len(geometry[at].geoms) == 1:
+            geometry[at] = geometry[at].geoms[0]
+    return geometry
+
+
+def _taken(
+    values: NDArray[Any], source: NDArray[np.int64], missing: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Return the values of some rows; those that are missing are null."""
+    if not len(values):
+        values = np.zeros(1, values.dtype)
+    taken = values[np.where(missing, 0, source)]
+    if taken.dtype.kind == "M":
+        taken = taken.astype(str).astype(np.object_)
+    if taken.dtype.kind == "f":
+        taken[missing] = np.nan
+    elif taken.dtype.kind == "O":
+        taken[missing] = None
+    elif missing.any():
+        return np.ma.masked_array(taken, missing)
+    return taken
+
+
+def _texts(values: Any) -> NDArray[np.object_]:
+    return np.array([*values, None], np.object_)[:-1]

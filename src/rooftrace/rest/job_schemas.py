@@ -1,0 +1,307 @@
+"""Schemas of /v1/jobs: what a client sends, and what it gets for a job and its results."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from rooftrace.core.faces import in_api_terms
+from rooftrace.flows.finetune import Verdict
+from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
+from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
+from rooftrace.service.jobs.job import Job, JobFile, JobState
+from rooftrace.service.jobs.training import TrainingProgress, TrainingStep
+
+__all__ = [
+    "JobOut",
+    "JobPage",
+    "JobQuery",
+    "JobRequest",
+    "JobResults",
+    "polygons_of",
+    "share_of",
+    "time_of",
+]
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """Request for a job, apart from its upload.
+
+    Args:
+        name: File name of the image, for display.
+        options: Options of the prediction.
+        portable: Whether it uses AVX2 alone, see `predict.instruction_set`.
+    """
+
+    name: str
+    options: SceneOptions
+    portable: bool = False
+
+
+class JobQuery(SceneQuery):
+    """Query parameters of a job."""
+
+    outputs: Annotated[
+        list[SceneOutput],
+        Field(min_length=1, max_length=len(OUTPUTS), description="Outputs; all by default"),
+    ] = list(OUTPUTS)  # noqa: RUF012  # pydantic copies it
+    forgiving: Annotated[
+        bool,
+        Field(description="Turn tiles that fail into nodata instead of failing the job"),
+    ] = False
+
+    portable: Annotated[
+        bool,
+        Field(
+            description="Use the instruction set AVX2 alone, so that servers with other x86-64 "
+            "processors give the same mask; it is slower"
+        ),
+    ] = False
+
+    def job(self, name: str) -> JobRequest:
+        """Return the request for a job with these parameters.
+
+        Args:
+            name: File name of the image, if the parameters do not have one.
+        """
+        outputs = tuple(output for output in OUTPUTS if output in self.outputs)
+        options = self.scene_options(outputs, forgiving=self.forgiving)
+        return JobRequest(self.filename or name, options, self.portable)
+
+
+class JobProgress(ApiModel):
+    """Progress of a job."""
+
+    pixels_done: Annotated[int, Field(ge=0)]
+    pixels: Annotated[int, Field(ge=1)]
+    share: Annotated[float, Field(ge=0, le=1)]
+    buildings: Annotated[int, Field(ge=0, description="Number of buildings found so far")]
+
+
+class JobTrainingProgress(ApiModel):
+    """Progress of a fine-tuning job."""
+
+    share: Annotated[float, Field(ge=0, le=1)]
+    step: Annotated[
+        TrainingStep,
+        Field(description="Fetching the labels, training, or comparing with the start model"),
+    ]
+    epochs_done: Annotated[int, Field(ge=0)]
+    epochs: Annotated[
+        int, Field(ge=0, description="Number of planned epochs; 0 before they are planned")
+    ]
+    minutes: Annotated[float, Field(ge=0, description="Duration of the finished epochs")]
+    iou: Annotated[
+        float | None, Field(description="Best intersection over union of the finished epochs")
+    ]
+
+
+class JobTraining(ApiModel):
+    """Options of a fine-tuning job."""
+
+    project: Annotated[int, Field(ge=1, description="Number of the Label Studio project")]
+    minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
+    start: Annotated[str, Field(description="Version of the model that the training starts from")]
+
+
+class JobFailure(ApiModel):
+    """Reason why a job failed."""
+
+    type: str
+    message: str
+    remedy: str
+
+
+class JobFigures(ApiModel):
+    """Figures of the image of a job that is done."""
+
+    buildings: Annotated[
+        int | None, Field(description="Number of buildings; null if polygons were not requested")
+    ]
+    built_up_share: Annotated[
+        float, Field(ge=0, le=1, description="Building share of the valid pixels")
+    ]
+    seconds: Annotated[float, Field(ge=0, description="Duration of the prediction")]
+    mpx_per_s: Annotated[float, Field(ge=0)]
+    classes: list[ClassOut]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+
+class ModelComparison(ApiModel):
+    """A figure of the start model and of the fine-tuned model on the held-out images."""
+
+    start: float | None
+    tuned: float | None
+
+
+class JobTrainingFigures(ApiModel):
+    """Result of a fine-tuning job that is done."""
+
+    version: Annotated[str, Field(description="Version of the fine-tuned model")]
+    verdict: Annotated[
+        Verdict,
+        Field(description="Comparison with the start model, by the 95 % interval of the IoU"),
+    ]
+    difference: Annotated[float, Field(description="Difference of the IoU")]
+    interval: Annotated[
+        tuple[float, float] | None,
+        Field(description="95 % interval of the difference; null if there are too few images"),
+    ]
+    scenes: Annotated[int, Field(ge=1, description="Number of images that were held out")]
+    epochs: Annotated[int, Field(ge=1)]
+    figures: dict[str, ModelComparison]
+    notes: Annotated[list[str], Field(description="Assumptions that were made")]
+
+
+class JobLinks(ApiModel):
+    """Addresses of the job on this server."""
+
+    self: str
+    events: str
+    results: str
+    archive: str
+
+
+class JobOut(ApiModel):
+    """A job in its current state."""
+
+    id: Annotated[str, Field(description="Random id; a job can be found only with its id")]
+    kind: Literal["predict", "finetune"]
+    name: Annotated[str, Field(description="File name of the uploaded image, or the project")]
+    state: JobState
+    reviewed: Annotated[
+        bool,
+        Field(
+            description="A person has reviewed the buildings. Such a job does not expire, and is "
+            "deleted only with discard_review"
+        ),
+    ]
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    progress: JobProgress | JobTrainingProgress
+    attempts: Annotated[int, Field(ge=0, description="Number of times the job was started")]
+    options: Annotated[
+        SceneOptions, Field(description="Options of the prediction, or of the training's images")
+    ]
+    portable: Annotated[bool, Field(description="It uses the instruction set AVX2 alone")]
+    training: Annotated[JobTraining | None, Field(description="null for a prediction")]
+    error: Annotated[JobFailure | None, Field(description="Error, if the job failed")]
+    figures: Annotated[
+        JobFigures | JobTrainingFigures | None, Field(description="Figures, if the job is done")
+    ]
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return a job as the API shows it.
+
+        Args:
+            job: Job of the store.
+            root: Path prefix of the server's addresses, "" without a prefix.
+        """
+        here = f"{root}/v1/jobs/{job.id}"
+        fields = JobFigures.model_fields if job.training is None else None
+        figures = job.figures and {name: job.figures[name] for name in fields or job.figures}
+        if figures:
+            figures["notes"] = [in_api_terms(note) for note in figures["notes"]]
+        error = job.error and {key: in_api_terms(text) for key, text in job.error.items()}
+        return cls.model_validate({
+            "id": job.id,
+            "kind": "predict" if job.training is None else "finetune",
+            "name": job.name,
+            "state": job.state,
+            "reviewed": job.reviewed,
+            "created": time_of(job.created_s),
+            "started": time_of(job.started_s),
+            "finished": time_of(job.finished_s),
+            "progress": _progress(job),
+            "attempts": job.attempts,
+            "options": job.options,
+            "portable": job.portable,
+            "training": job.training and {
+                name: getattr(job.training, name) for name in JobTraining.model_fields
+            },
+            "error": error,
+            "figures": figures,
+            "links": {
+                "self": here,
+                "events": f"{here}/events",
+                "results": f"{here}/results",
+                "archive": f"{here}/results.zip",
+            },
+        })  # fmt: skip
+
+
+class JobPage(ApiModel):
+    """One page of the list of jobs, newest first."""
+
+    jobs: list[JobOut]
+    next: Annotated[
+        str | None, Field(description="Address of the page of older jobs; null on the last page")
+    ]
+
+
+class JobResultFile(ApiModel):
+    """A result file of a job."""
+
+    name: str
+    bytes: Annotated[int, Field(ge=0)]
+    url: Annotated[str, Field(description="Address of the file on this server")]
+
+
+class JobResults(ApiModel):
+    """Result files of a job that is done."""
+
+    files: list[JobResultFile]
+    archive: Annotated[str, Field(description="Address of a zip of all files")]
+    tiles: Annotated[
+        str | None,
+        Field(description="Address of the buildings as PMTiles; null if the job has none"),
+    ]
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """Return the results of a job; arguments as for `JobOut.of`."""
+        own = f"{root}/v1/jobs/{job.id}"
+        here = f"{own}/results"
+        tiles = None if polygons_of(job) is None else f"{own}/buildings.pmtiles"
+        files: list[dict[str, Any]] = [
+            {"name": file.name, "bytes": file.size, "url": f"{here}/{file.name}"}
+            for file in job.files
+        ]
+        return cls.model_validate({"files": files, "archive": f"{here}.zip", "tiles": tiles})
+
+
+def polygons_of(job: Job) -> JobFile | None:
+    """Return the file with the polygons of a job that lie on the map; None if it has none."""
+    if not (job.figures or {}).get("buildings"):
+        return None
+    endings = ("_buildings.gpkg", "_polygons.gpkg")
+    return next((file for file in job.files if file.name.endswith(endings)), None)
+
+
+def _progress(job: Job) -> dict[str, Any]:
+    if job.training is not None:
+        return {"share": share_of(job), **asdict(job.progress or TrainingProgress())}
+    return {
+        "pixels_done": job.pixels_done,
+        "pixels": job.pixels,
+        "share": share_of(job),
+        "buildings": job.buildings,
+    }
+
+
+def share_of(job: Job) -> float:
+    """Return the share of a job that is done, from 0 to 1."""
+    if job.training is None:
+        return min(job.pixels_done / max(job.pixels, 1), 1.0)
+    progress = job.progress or TrainingProgress()
+    return 1.0 if job.state == "done" else progress.share(job.training.minutes)
+
+
+def time_of(seconds: float | None) -> datetime | None:
+    """Return a time of a job, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
