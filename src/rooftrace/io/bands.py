@@ -11,7 +11,7 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
 from rooftrace.io.image_header import BandInfo
 
-__all__ = ["BandMap", "band_infos", "find_bands", "name_bands", "parse_bands"]
+__all__ = ["BandMap", "band_infos", "band_name", "find_bands", "name_bands", "parse_bands"]
 
 _NAMES = {
     "red": ("red", "r", "b04"),
@@ -85,6 +85,12 @@ def parse_bands(text: str | None) -> tuple[str | int, ...] | None:
             remedy="For example: --bands 3,2,1, or --bands red,green,blue",
         )
     return bands
+
+
+def band_name(text: str) -> str:
+    """Return the name by which models know a band, such as `red` for `R` and `B04`."""
+    lowered = text.strip().lower()
+    return _KNOWN.get(lowered, lowered)
 
 
 @dataclass(frozen=True)

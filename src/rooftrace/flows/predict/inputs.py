@@ -15,6 +15,7 @@ from rooftrace.core.names import result_name
 from rooftrace.core.text import escape_surrogates, list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
+from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.map_service import without_secrets
@@ -61,7 +62,13 @@ class SceneInput:
     name: str
     path: Path
     source: (
-        RasterFile | GeoreferencedSource | TileMosaic | AdjacentImages | AreaSource | ServiceRaster
+        RasterFile
+        | GeoreferencedSource
+        | TileMosaic
+        | AdjacentImages
+        | AreaSource
+        | ServiceRaster
+        | BandFiles
     )
     url: str = ""
     notes: tuple[str, ...] = ()
@@ -87,10 +94,12 @@ class SceneInput:
         For an address it contains the version that the server reports; for a file or folder,
         names, sizes and times of change.
         """
+        image = innermost(self.source)
+        if isinstance(image, BandFiles) and not self.url:
+            return hashlib.sha256(os.fsencode(image.version)).hexdigest()
         if self.url:
-            image = innermost(self.source)
-            version = image.version if isinstance(image, RemoteRaster | ServiceRaster) else ""
-            return f"{self.url} {version}"
+            is_versioned = isinstance(image, RemoteRaster | ServiceRaster | BandFiles)
+            return f"{self.url} {image.version if is_versioned else ''}"
         path = self.path
         is_folder = path.is_dir()
         files = sorted(file for file in path.rglob("*") if file.is_file()) if is_folder else [path]
