@@ -11,7 +11,7 @@ import numpy as np
 
 from rooftrace.core.errors import BandMismatch, DataError
 from rooftrace.core.text import plain_number, size_text
-from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, SparseSource, Window
+from rooftrace.core.types import GeoGrid, Raster, ResultProvenance, Window
 from rooftrace.io.bands import band_name, parse_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, close_source, innermost
 from rooftrace.io.image_header import BandInfo
@@ -165,7 +165,7 @@ class BandFiles:
         return BandFiles(self.name, self._names, coarser)
 
     def is_empty(self, window: Window) -> bool:
-        return any(isinstance(file, SparseSource) and file.is_empty(window) for file in self._files)
+        return any(file.is_empty(window) for file in self._files)
 
     def close(self) -> None:
         """Close all files."""

@@ -95,11 +95,11 @@ class SceneInput:
         names, sizes and times of change.
         """
         image = innermost(self.source)
-        if isinstance(image, BandFiles) and not self.url:
-            return hashlib.sha256(os.fsencode(image.version)).hexdigest()
+        version = image.version if isinstance(image, RemoteRaster | ServiceRaster | BandFiles) else ""
         if self.url:
-            is_versioned = isinstance(image, RemoteRaster | ServiceRaster | BandFiles)
-            return f"{self.url} {image.version if is_versioned else ''}"
+            return f"{self.url} {version}"
+        if version:
+            return hashlib.sha256(os.fsencode(version)).hexdigest()
         path = self.path
         is_folder = path.is_dir()
         files = sorted(file for file in path.rglob("*") if file.is_file()) if is_folder else [path]
