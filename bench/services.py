@@ -112,8 +112,8 @@ def _gdal(url: str, per_second: float | None) -> NDArray[np.uint8]:
 
 
 def _obstore(url: str, per_second: float | None) -> NDArray[np.uint8]:
-    import obstore  # type: ignore[import-not-found]
-    from obstore.store import HTTPStore  # type: ignore[import-not-found]
+    import obstore
+    from obstore.store import HTTPStore
 
     store = HTTPStore.from_url(
         url, client_options={"allow_http": True, "timeout": f"{_TIMEOUT_S:.0f}s"},
@@ -185,16 +185,17 @@ def _serving(case: str) -> Iterator[tuple[str, Counter[str]]]:
             elif case == "forbidden" and is_odd:
                 self._send(403)
             elif case == "too_many" and asked[self.path] == 1:
-                self._send(429, **{"Retry-After": "1"})
+                self._send(429, b"", "Retry-After", "1")
             elif case == "page" and is_odd:
-                self._send(200, _PAGE, **{"Content-Type": "text/html"})
+                self._send(200, _PAGE, "Content-Type", "text/html")
             else:
-                self._send(200, _tile(col, row), **{"Content-Type": "image/png"})
+                self._send(200, _tile(col, row), "Content-Type", "image/png")
 
-        def _send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        def _send(self, status: int, body: bytes = b"", name: str = "", value: str = "") -> None:
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            if name:
                 self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 

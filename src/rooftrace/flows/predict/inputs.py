@@ -95,7 +95,9 @@ class SceneInput:
         names, sizes and times of change.
         """
         image = innermost(self.source)
-        version = image.version if isinstance(image, RemoteRaster | ServiceRaster | BandFiles) else ""
+        version = ""
+        if isinstance(image, RemoteRaster | ServiceRaster | BandFiles):
+            version = image.version
         if self.url:
             return f"{self.url} {version}"
         if version:
