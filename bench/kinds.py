@@ -44,7 +44,8 @@ def main() -> dict[str, Any]:
     for place, image, truth, gsd_m in _labelled(options):
         sums = places.setdefault(place, defaultdict(lambda: [0, 0]))
         for kind, (data, stretch) in _kinds(image).items():
-            _count(sums[kind], model, (data, stretch), image, truth, gsd_m)
+            if options.kinds is None or kind in options.kinds:
+                _count(sums[kind], model, (data, stretch), image, truth, gsd_m)
     rows = {
         place: {kind: round(both / max(either, 1), 4) for kind, (both, either) in sums.items()}
         for place, sums in places.items()
@@ -159,6 +160,7 @@ def _options() -> argparse.Namespace:
     parser = argument_parser(__doc__, model=True)
     parser.add_argument("data", type=Path, help="folder of the real imagery")
     parser.add_argument("--places", nargs="+", help="default: all")
+    parser.add_argument("--kinds", nargs="+", help="such as grey; default: all")
     parser.add_argument("--precision", default="bf16")
     return parser.parse_args()
 

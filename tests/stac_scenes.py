@@ -70,6 +70,36 @@ def stac_item(path: Path, day: str) -> Json:
     }  # fmt: skip
 
 
+def with_band_files(folder: Path, items: list[Json]) -> list[Json]:
+    """Write each band of the images as a file of its own, and return the items of these files.
+
+    As in catalogs of Sentinel-2 and Landsat there are a band of infrared and one that is coarser,
+    and the bands have the common names of the extension eo, or of STAC 1.1.
+    """
+    found = []
+    for number, item in enumerate(items):
+        assets = {"thumbnail": item["assets"]["thumbnail"]}
+        with rasterio.open(folder / item["assets"]["visual"]["href"]) as image:
+            data, profile = image.read(), image.profile | {"count": 1}
+        files = [("B02", "blue", data[2]), ("B03", "green", data[1]), ("B04", "red", data[0]),
+                 ("B08", "nir", 255 - data[0]), ("B11", "swir16", data[0, ::2, ::2])]  # fmt: skip
+        for key, name, pixels in files:
+            path = folder / f"{item['id']}_{key}.tif"
+            scale = data.shape[1] / len(pixels)
+            shape = {"height": pixels.shape[0], "width": pixels.shape[1]}
+            placed = {"transform": profile["transform"] @ Affine.scale(scale)}
+            with rasterio.open(path, "w", **(profile | shape | placed)) as out:
+                out.write(pixels, 1)
+            bands = (
+                {"eo:bands": [{"name": key, "common_name": name}]}
+                if number
+                else {"bands": [{"name": key, "eo:common_name": name}]}
+            )
+            assets[key] = {"href": path.name, "type": COG, "roles": ["data"], **bands}
+        found.append(item | {"assets": assets})
+    return found
+
+
 def collection(items: list[Json], name: str = "town") -> Json:
     """Return the collection of items, which has their licence and providers."""
     bounds = np.array([item["bbox"] for item in items])

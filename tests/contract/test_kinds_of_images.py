@@ -123,7 +123,7 @@ def unnamed_fourth(path: Path, data: Pixels) -> Path:
 KINDS = {
     "8-bit RGB": Kind(tiff, 1.0),
     "16-bit RGB and near infrared": Kind(
-        with_infrared, 0.95, ("4 bands without names", "Band 4 is taken as near infrared"),
+        with_infrared, 0.95, ("4 bands without names", "is taken as near infrared"),
         stretch="percentiles",
     ),
     "16-bit with a negative nodata value": Kind(
@@ -151,7 +151,7 @@ KINDS = {
         ("bands 1 SR_B4, 2 SR_B3, 3 SR_B2 are read as red, green, blue",),
     ),
     "fourth band without a name": Kind(
-        unnamed_fourth, 0.95, ("4 bands without names", "Band 4 is taken as alpha")
+        unnamed_fourth, 0.95, ("4 bands without names", "is taken as alpha")
     ),
     "many bands without names": Kind(
         lambda path, data: tiff(path, np.concatenate([data, data])),

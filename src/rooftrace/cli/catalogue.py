@@ -82,7 +82,8 @@ def catalogue(
         str | None,
         typer.Option(
             metavar="KEY", rich_help_panel=CATALOGUE,
-            help="Key of the STAC asset that is the image.",
+            help="Key of the STAC asset that is the image, or keys of one asset for each band of "
+            "the model, separated by commas.",
         ),
     ] = None,
     path_column: Annotated[

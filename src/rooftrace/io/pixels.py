@@ -310,7 +310,7 @@ class PreparedSource(WrappedSource):
         if alpha is not None:
             is_alpha = _is_two_valued(values[alpha])
             kind = "alpha: 0 is no data" if is_alpha else "near infrared and not read"
-            note = f"Band {alpha + 1} is taken as {kind}."
+            note = f"Band {alpha + 1} of {self.name} is taken as {kind}."
             values = values[:, values[alpha] > 0] if is_alpha else values
             alpha = alpha if is_alpha else None
         if needs_values:

@@ -15,6 +15,7 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Raster, RasterSource, ResultProvenance, Window
 from rooftrace.io.area import Area
+from rooftrace.io.bands import GREY_LOSS
 from rooftrace.io.capabilities import capabilities_url, read_capabilities
 from rooftrace.io.gdal import environment, open_quietly
 from rooftrace.io.map_service import (
@@ -208,7 +209,7 @@ class ServiceRaster(Mosaic):
             notes.append(
                 f"{self.name}: {plural(len(self._grey), 'grey tile')} among {len(self._read):,}: "
                 "one band is used as red, green and blue. The model was trained on colour images, "
-                "and its accuracy on others is lower."
+                f"and its accuracy on others is lower. {GREY_LOSS}"
             )
         if not self._missing:
             return tuple(notes)

@@ -89,8 +89,8 @@ def write_job_tiles(source: Path, path: Path) -> None:
         raise not_written(error, "tiles") from error
 
 
-Receive = Callable[[Path], Awaitable[tuple[str, SceneOptions]]]
-"""Function that writes the upload of a request to a path, and returns its file name and options."""
+Receive = Callable[[Path], Awaitable[JobRequest]]
+"""Function that writes the upload of a request to a path, and returns the rest of the request."""
 
 
 class JobIntake:

@@ -126,6 +126,17 @@ def test_processors_runs_each_set_and_says_what_cannot_run(bundle: Path, work: P
 
 
 @pytest.mark.campaign
+def test_services_compares_clients_on_servers_that_refuse(work: Path) -> None:
+    pytest.importorskip("httpx")
+    answer = answer_of("services.py", "--work", work, "--cases", "plain", "half_missing", "page")
+    cases = {case: row["rooftrace"] for case, row in answer["cases"].items()}
+    assert cases["plain"]["equal_tiles"] == cases["plain"]["requests"] == answer["tiles"] == 100
+    assert cases["half_missing"]["equal_tiles"] == 50
+    assert "Please sign in" in cases["page"]["error"]
+    assert "Read failed" in answer["cases"]["page"]["gdal"]["error"]
+
+
+@pytest.mark.campaign
 def test_predict_compares_the_same_job(bundle: Path, work: Path) -> None:
     answer = answer_of(
         "predict.py", "--size", "256", "--baseline-size", "192", "--tile", "128",

@@ -35,7 +35,6 @@ from rooftrace.io.files import locked
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.nodata import NodataRule, nodata_to_json
 from rooftrace.io.partitions import MANIFEST, PartitionedLayer
-from rooftrace.io.raster import open_image
 from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.web_mercator import morton_codes
@@ -166,7 +165,8 @@ def run_catalogue(
     if stac:
         check_stac()
     gathered = _Gathered()
-    jobs = _jobs(catalogue, nodata, gathered)
+    model_bands = executor.predictor.bundle.spec.bands
+    jobs = _jobs(catalogue, model_bands, options.bands, nodata, gathered)
     notes = [*catalogue.notes]
     if area is not None:
         left_out = _limit(jobs, catalogue, area)
@@ -256,15 +256,18 @@ def _files_of(output: Mapping[str, Any]) -> dict[str, Path]:
     return {kind: Path(output[kind]) for kind in OUTPUTS if output[kind] is not None}
 
 
-def _jobs(catalogue: Catalogue, nodata: NodataRule | None, gathered: _Gathered) -> list[SceneInput]:
-    """Return the scenes, in the order of a space-filling curve if all bounds are known."""
+def _jobs(
+    catalogue: Catalogue, bands: Sequence[str], chosen: str | None, nodata: NodataRule | None,
+    gathered: _Gathered,
+) -> list[SceneInput]:  # fmt: skip
+    """Return the scenes, in the order of a space-filling curve if all bounds are known.
+
+    See `CatalogueScene.open`; scenes that cannot be opened are added to the failures.
+    """
     jobs = []
     for scene in _in_curve_order(catalogue.scenes):
         try:
-            if scene.problem is not None:
-                raise scene.problem
-            source = open_image(scene.location, nodata=nodata)
-            job = SceneInput(scene.id, Path(source.name), source)
+            job = scene.open(bands, chosen, nodata)
             if scene.provenance is not None:
                 job = replace(job, provenance=scene.provenance.result())
             # A remote image is checked later, when it is fetched.
@@ -345,6 +348,11 @@ def _manifest_entry(
 ) -> dict[str, Any]:
     """Return the entry of a scene in the manifest."""
     entry: dict[str, Any] = {"id": scene.id, "location": _without_query(scene.location)}
+    if scene.bands:
+        entry["bands"] = {
+            one.name or str(number): _without_query(one.location)
+            for number, one in enumerate(scene.bands, 1)
+        }
     if scene.provenance is not None:
         entry["imagery"] = scene.provenance.to_json()
     error = gathered.failures.get(scene.id)

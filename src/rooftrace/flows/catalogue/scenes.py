@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
+from rooftrace.flows.predict.inputs import SceneInput
+from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
+from rooftrace.io.nodata import NodataRule
+from rooftrace.io.raster import open_image
 from rooftrace.io.remote import is_object_url, join_url
 from rooftrace.io.stac_item import Provenance
 
@@ -22,6 +26,8 @@ __all__ = [
     "with_unique_ids",
 ]
 
+_COLOURS = frozenset({"red", "green", "blue"})
+
 Bounds = tuple[float, float, float, float]
 """West, south, east and north, in degrees."""
 
@@ -32,11 +38,13 @@ class CatalogueScene:
 
     Args:
         id: Id that is unique in the catalogue and valid as a file name.
-        location: Path or address of the image.
+        location: Path or address of the image; that of its first band if each has its own file.
         bounds: Bounds of the footprint, if the catalogue has them. They decide the order in which
             scenes are predicted.
         provenance: Date, licence and providers of the imagery, if the catalogue has them.
         problem: Reason why the image cannot be read, if the catalogue shows it.
+        bands: Files of single bands, if the catalogue has them. They are read if there is no image
+            of several bands, or if the model reads more than its colours.
     """
 
     id: str
@@ -44,6 +52,31 @@ class CatalogueScene:
     bounds: Bounds | None = None
     provenance: Provenance | None = None
     problem: DataError | None = None
+    bands: tuple[BandFile, ...] = ()
+
+    def open(
+        self, model_bands: Sequence[str], chosen: str | None, nodata: NodataRule | None
+    ) -> SceneInput:
+        """Return the opened image of the scene.
+
+        Args:
+            model_bands: Names of the model's bands.
+            chosen: Bands that the user chose, see `parse_bands`.
+            nodata: Pixel values that mean nodata, besides those that the files declare.
+
+        Raises:
+            RooftraceError: `problem`, and the errors of `open_bands` and `open_image`.
+        """
+        if self.problem is not None:
+            raise self.problem
+        wanted = wanted_bands(model_bands, chosen)
+        has_image = self.location not in {band.location for band in self.bands}
+        names = {band.name for band in self.bands}
+        if has_image and ({*wanted} <= _COLOURS or not {*wanted} <= names):
+            image = open_image(self.location, nodata=nodata)
+            return SceneInput(self.id, Path(image.name), image)
+        source = open_bands(self.id, self.bands, wanted, nodata)
+        return SceneInput(self.id, Path(self.id), source)
 
 
 @dataclass(frozen=True)

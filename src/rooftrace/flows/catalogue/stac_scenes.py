@@ -17,6 +17,8 @@ from rooftrace.flows.catalogue.scenes import (
     join_address,
     with_unique_ids,
 )
+from rooftrace.io.band_files import BandFile
+from rooftrace.io.bands import band_name
 from rooftrace.io.remote import is_url, without_query
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
@@ -35,11 +37,13 @@ def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
 
     The image of an item is the asset with the given key. Without a key it is the GeoTIFF with the
     key `visual`, `image` or `data`, else the one with the role `visual` or `data`, else the one
-    whose bands have the common names red, green and blue, else the only one.
+    whose bands have the common names red, green and blue, else the only one. Otherwise, if red,
+    green and blue are assets of one band each, these are the image, see `CatalogueScene.bands`.
 
     Args:
         file: JSON file.
-        asset: Key of the asset that is the image, or None.
+        asset: Key of the asset that is the image, or keys of one asset for each band of the model,
+            separated by commas; None to find them.
 
     Raises:
         DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
@@ -88,7 +92,7 @@ def scene_of_item(
     Args:
         item: The item as plain JSON.
         where: Place of the item, for messages.
-        asset: Key of the asset that is the image, see `read_stac`.
+        asset: Key of the asset that is the image, or keys of its bands, see `read_stac`.
         located: Function that returns the path or address of an href.
         collection: Collection of the item, whose licence and providers count if the item has none.
 
@@ -106,16 +110,47 @@ def scene_of_item(
         raise DataError(f"{where} has no id.", remedy="Add an id to the item.")
     where = f"{where} ({name[:80]})"
     known = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
-    chosen = _chosen(known, asset, where)
-    href = chosen.get("href")
+    bands = tuple(
+        BandFile(band, located(_href_of(one, where)))
+        for band, one in _single_bands(known, asset, where)
+    )
+    chosen = _chosen(known, asset, where, has_bands=bool(bands))
+    return CatalogueScene(
+        name,
+        bands[0].location if chosen is None else located(_href_of(chosen, where)),
+        bounds_of(item.get("bbox")),
+        _provenance(item, name, collection or {}),
+        bands=bands,
+    )
+
+
+def _href_of(asset: Mapping[str, Any], where: str) -> str:
+    href = asset.get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise DataError(
             f"{where}: its asset has no href; expected a path or an address.",
             remedy="Correct the item.",
         )
-    return CatalogueScene(
-        name, located(href), bounds_of(item.get("bbox")), _provenance(item, name, collection or {})
-    )
+    return href
+
+
+def _single_bands(
+    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return names and assets of files of one band each; [] if red, green and blue are not all so.
+
+    Assets that the user listed have no names: their order is that of the model's bands.
+    """
+    if asset is not None:
+        keys = [key.strip() for key in asset.split(",")]
+        is_list = len(keys) > 1 and asset not in assets
+        return [("", _named(assets, key, where)) for key in keys] if is_list else []
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, one in assets.items():
+        bands = _bands(one)
+        if _is_image(one) and len(bands) <= 1:
+            found.setdefault(band_name(_name_of(bands[0]) if bands else key), one)
+    return list(found.items()) if found.keys() >= _COLOURS else []
 
 
 def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any]) -> Provenance:
@@ -138,15 +173,25 @@ def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any
     )
 
 
-def _chosen(assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str) -> Any:
-    listed = ", ".join(list(assets)[:_MAX_LISTED]) or "none"
+def _named(assets: Mapping[str, Mapping[str, Any]], key: str, where: str) -> Mapping[str, Any]:
+    if key not in assets:
+        raise DataError(
+            f"{where} has no asset {key!r}; it has {_listed(assets)}.",
+            remedy="Give one of them with --asset.",
+        )
+    return assets[key]
+
+
+def _listed(assets: Mapping[str, Any]) -> str:
+    return ", ".join(list(assets)[:_MAX_LISTED]) or "none"
+
+
+def _chosen(
+    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str, *, has_bands: bool
+) -> Mapping[str, Any] | None:
+    """Return the asset that is the image; None if there are only files of single bands."""
     if asset is not None:
-        if asset not in assets:
-            raise DataError(
-                f"{where} has no asset {asset!r}; it has {listed}.",
-                remedy="Give one of them with --asset.",
-            )
-        return assets[asset]
+        return None if has_bands else _named(assets, asset, where)
     images = {key: one for key, one in assets.items() if _is_image(one)}
     for key in _IMAGE_KEYS:
         if key in images:
@@ -155,42 +200,34 @@ def _chosen(assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: s
         having = [one for one in images.values() if role in _roles(one)]
         if len(having) == 1:
             return having[0]
-    coloured = [one for one in images.values() if _common_names(one) >= _COLOURS]
+    coloured = [
+        one for one in images.values() if {band_name(_name_of(b)) for b in _bands(one)} >= _COLOURS
+    ]
     if len(coloured) == 1:
         return coloured[0]
     if len(images) == 1:
         return next(iter(images.values()))
-    single = [
-        key for key, one in images.items() if key in _COLOURS or _common_names(one) & _COLOURS
-    ]
-    if len(single) >= len(_COLOURS):
-        raise DataError(
-            f"{where} has one file for each band ({', '.join(single[:_MAX_LISTED])}); expected one "
-            "GeoTIFF with red, green and blue.",
-            remedy="Give an asset that holds all bands with --asset, or join the bands with "
-            "gdalbuildvrt -separate.",
-        )
+    if has_bands:
+        return None
     if not images:
         raise DataError(
-            f"{where} has no GeoTIFF among its assets: {listed}.",
+            f"{where} has no GeoTIFF among its assets: {_listed(assets)}.",
             remedy="Give the key of the image with --asset, if one of them is a GeoTIFF.",
         )
     raise DataError(
-        f"{where}: it is not clear which of its assets is the image: {listed}.",
+        f"{where}: it is not clear which of its assets is the image: {_listed(assets)}.",
         remedy="Give its key with --asset.",
     )
 
 
-def _common_names(asset: Mapping[str, Any]) -> set[str]:
-    """Return the common names of an asset's bands, by STAC 1.1 or the extension eo."""
-    found = set()
-    for key in ("bands", "eo:bands"):
-        bands = asset.get(key)
-        for band in bands if isinstance(bands, list) else ():
-            if isinstance(band, dict):
-                name = band.get("eo:common_name") or band.get("common_name") or band.get("name")
-                found.add(str(name).lower())
-    return found
+def _bands(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the bands of an asset, by STAC 1.1 or the extension eo."""
+    own = list_in(asset, "bands") or list_in(asset, "eo:bands")
+    return [band for band in own if isinstance(band, dict)]
+
+
+def _name_of(band: Mapping[str, Any]) -> str:
+    return str(band.get("eo:common_name") or band.get("common_name") or band.get("name"))
 
 
 def _is_image(asset: Mapping[str, Any]) -> bool:

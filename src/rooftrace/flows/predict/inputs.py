@@ -14,6 +14,7 @@ from rooftrace.core.names import result_name
 from rooftrace.core.text import escape_surrogates, list_and_count, plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE, ResultProvenance
 from rooftrace.io.area import Area, AreaSource, limit_to_area
+from rooftrace.io.band_files import BandFiles
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import GeoreferencedSource, innermost
 from rooftrace.io.map_service import is_service, without_secrets
@@ -58,7 +59,13 @@ class SceneInput:
     name: str
     path: Path
     source: (
-        RasterFile | GeoreferencedSource | TileMosaic | AdjacentImages | AreaSource | ServiceRaster
+        RasterFile
+        | GeoreferencedSource
+        | TileMosaic
+        | AdjacentImages
+        | AreaSource
+        | ServiceRaster
+        | BandFiles
     )
     notes: tuple[str, ...] = ()
     provenance: ResultProvenance = UNKNOWN_PROVENANCE
@@ -75,7 +82,9 @@ class SceneInput:
     @property
     def url(self) -> str:
         """Address of the image, without secrets; "" for an image on disk."""
-        is_remote = isinstance(innermost(self.source), RemoteRaster | ServiceRaster)
+        image = innermost(self.source)
+        is_remote = isinstance(image, RemoteRaster | ServiceRaster)
+        is_remote |= isinstance(image, BandFiles) and image.is_remote
         return self.source.name if is_remote else ""
 
     @property
@@ -89,10 +98,14 @@ class SceneInput:
         For an address it contains the version that the server reports; for a file or folder,
         names, sizes and times of change.
         """
+        image = innermost(self.source)
+        version = ""
+        if isinstance(image, RemoteRaster | ServiceRaster | BandFiles):
+            version = image.version
         if self.url:
-            image = innermost(self.source)
-            version = image.version if isinstance(image, RemoteRaster | ServiceRaster) else ""
             return f"{self.url} {version}"
+        if version:
+            return hashlib.sha256(os.fsencode(version)).hexdigest()
         path = self.path
         is_folder = path.is_dir()
         files = sorted(file for file in path.rglob("*") if file.is_file()) if is_folder else [path]
