@@ -45,7 +45,7 @@ from rooftrace.service.review.store import (
     ReviewStore,
 )
 
-__all__ = ["REVIEW_BYTES", "review_router"]
+__all__ = ["REVIEW_BYTES", "ReviewScene", "review_router"]
 
 REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
@@ -197,9 +197,9 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
     """
-    scenes: LruCache[tuple[Path, str], _ReviewScene] = LruCache(_SCENES)
+    scenes: LruCache[tuple[Path, str], ReviewScene] = LruCache(_SCENES)
 
-    def opened(folder: str, image: str) -> _ReviewScene:
+    def opened(folder: str, image: str) -> ReviewScene:
         path = catalogue.folder(folder)
         if path is None:
             raise ProblemError("not-found", "There is no such results folder on this server.")
@@ -211,7 +211,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
         comparison = _comparison(files.polygons)
         if scene is None or scene.stamp != (files.stamp, comparison):
             try:
-                scene = _ReviewScene(files, results.run, comparison)
+                scene = ReviewScene(files, results.run, comparison)
             except DataError as error:
                 # Reviewers need not know where the files of the server lie.
                 message = error.message.replace(f"{path}/", "")
@@ -370,7 +370,7 @@ def review_router(catalogue: ResultsCatalogue) -> APIRouter:
 
 
 @contextmanager
-def _in_words_of_the_api(scene: "_ReviewScene") -> Iterator[None]:
+def _in_words_of_the_api(scene: "ReviewScene") -> Iterator[None]:
     try:
         yield
     except ReviewConflictError as error:
@@ -382,7 +382,7 @@ def _in_words_of_the_api(scene: "_ReviewScene") -> Iterator[None]:
         raise HTTPException(507, f"The server cannot save the review: {error.message}") from error
 
 
-class _ReviewScene:
+class ReviewScene:
     """The buildings of an image in the order of doubt, and their review."""
 
     def __init__(
