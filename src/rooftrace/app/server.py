@@ -17,6 +17,7 @@ from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
 from rooftrace.app.map.review import REVIEW_BYTES, review_router
 from rooftrace.app.map.router import map_router
+from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api
 from rooftrace.rest.face import file_response, with_header
@@ -147,6 +148,8 @@ def create_server(
         routers.append(jobs_router(intake))
         routers.append(ogc_router(intake))
         routers.append(versions_router(versions, runner.store, service.bundle.version))
+        routers.append(training_router(catalogue, versions))
+        runner.taken_model = lambda: versions.job_model
     app = create_api(
         service,
         security=security,
@@ -158,7 +161,8 @@ def create_server(
     if runner is not None:
         app.include_router(_jobs_page())
     app.include_router(_front_door("demo" if runner is None else "jobs"))
-    app.include_router(map_router(catalogue, basemap))
+    trains = versions.settings is not None
+    app.include_router(map_router(catalogue, basemap, trains=trains))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
     return mount_page(app, service, video=find_spec("av") is not None, intake=intake)
 

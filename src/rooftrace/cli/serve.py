@@ -44,6 +44,7 @@ _JOBS = "Jobs"
 _ACCESS = "Access"
 _LIMITS = "Limits of one request"
 _LABEL_STUDIO = "Label Studio"
+_TRAININGS = "Trainings"
 
 
 @with_groups
@@ -158,24 +159,24 @@ def serve(
             min=0.1,
             max=10_000,
             metavar="N",
-            help="Fine-tune the model when Label Studio starts a training, for at most this many "
-            "minutes; default: no trainings.",
-            rich_help_panel=_LABEL_STUDIO,
+            help="Fine-tune the model on a review or a Label Studio project when a person starts "
+            "it, for at most this many minutes; default: no trainings.",
+            rich_help_panel=_TRAININGS,
         ),
     ] = None,
     train_images: Annotated[
         Path | None,
         typer.Option(
             help="Folder of images that were not uploaded to Label Studio, for trainings.",
-            rich_help_panel=_LABEL_STUDIO,
+            rich_help_panel=_TRAININGS,
         ),
     ] = None,
     take_better: Annotated[
         bool,
         typer.Option(
             "--take-better",
-            help="Use a fine-tuned model for Label Studio at once if its verdict is better.",
-            rich_help_panel=_LABEL_STUDIO,
+            help="Use a fine-tuned model at once if its verdict is better.",
+            rich_help_panel=_TRAININGS,
         ),
     ] = False,
 ) -> None:
@@ -200,7 +201,7 @@ def serve(
     labels = training = None
     if train_minutes is not None:
         labels = _label_server(label_studio, label_studio_token, train_images)
-        training = TrainingSettings(train_minutes, take_better)
+        training = TrainingSettings(train_minutes, take_better, has_labels=labels is not None)
     elif take_better or train_images is not None:
         raise ConfigError(
             "--take-better or --train-images was given without --train-minutes.",
@@ -237,8 +238,9 @@ def serve(
         )
         stack.callback(store.close)
         runner = JobRunner(
-            store, model, workers, engine, precision, defaults=defaults, labels=labels
-        )
+            store, model, workers, engine, precision, defaults=defaults, labels=labels,
+            trains=training is not None,
+        )  # fmt: skip
         cameras = LiveCameras(sources, service.predictor, watching)
         stack.callback(cameras.close, _SHUTDOWN_S)
         app = create_server(
@@ -271,8 +273,11 @@ def serve(
         _run(app, listening, cameras)
 
 
-def _label_server(url: str | None, token: str | None, images: Path | None) -> LabelServer:
+def _label_server(url: str | None, token: str | None, images: Path | None) -> LabelServer | None:
     """Return the server of the labels, once all that trainings need is there.
+
+    Returns:
+        The server; None without Label Studio, where trainings use reviews only.
 
     Raises:
         ConfigError: The address, the token or the folder of images is missing.
@@ -280,17 +285,23 @@ def _label_server(url: str | None, token: str | None, images: Path | None) -> La
     """
     from rooftrace.service.jobs.training import LabelServer
 
-    if url is None or token is None:
-        missing = "--label-studio" if url is None else "LABEL_STUDIO_API_KEY"
-        raise ConfigError(
-            f"--train-minutes was given without {missing}.",
-            remedy="Give the address of Label Studio and a token: trainings fetch the labels.",
-        )
-    if images is not None and not images.is_dir():
-        raise ConfigError(f"There is no folder {images}.", remedy="Check --train-images.")
     for package in ("torch", "lightning"):
         if find_spec(package) is None:
             raise MissingExtraError.of("train", "rooftrace serve --train-minutes", package)
+    if url is None:
+        if images is not None:
+            raise ConfigError(
+                "--train-images was given without --label-studio.",
+                remedy="Give the address of Label Studio; trainings on reviews need no folder.",
+            )
+        return None
+    if token is None:
+        raise ConfigError(
+            "--train-minutes was given with --label-studio, but without LABEL_STUDIO_API_KEY.",
+            remedy="Set it to a token of Label Studio: trainings fetch the labels.",
+        )
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"There is no folder {images}.", remedy="Check --train-images.")
     return LabelServer(url, token, None if images is None else str(images.absolute()))
 
 

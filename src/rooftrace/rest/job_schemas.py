@@ -101,7 +101,10 @@ class JobTrainingProgress(ApiModel):
 class JobTraining(ApiModel):
     """Options of a fine-tuning job."""
 
-    project: Annotated[int, Field(ge=1, description="Number of the Label Studio project")]
+    project: Annotated[
+        int | None, Field(ge=1, description="Number of the Label Studio project; null for a review")
+    ]
+    results: Annotated[str, Field(description="Results folder of the review; empty for a project")]
     minutes: Annotated[float, Field(gt=0, description="Limit of the training in minutes")]
     start: Annotated[str, Field(description="Version of the model that the training starts from")]
 

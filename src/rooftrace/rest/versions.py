@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -33,7 +33,7 @@ class VersionOut(ApiModel):
     """A version of the model."""
 
     version: Annotated[str, Field(description="Name of the model with the start of its hash")]
-    in_use: Annotated[bool, Field(description="True if Label Studio receives its predictions")]
+    in_use: Annotated[bool, Field(description="True if it makes what used_for names")]
     job: Annotated[str | None, Field(description="Training; null for the server's own model")]
     verdict: Annotated[Verdict | None, Field(description="Comparison with its start model")]
     made: Annotated[datetime | None, Field(description="End of the training")]
@@ -42,6 +42,13 @@ class VersionOut(ApiModel):
 class VersionPage(ApiModel):
     """Versions of the model, newest first; the last one is the server's own model."""
 
+    used_for: Annotated[
+        Literal["labelling", "jobs"],
+        Field(
+            description="Use of the version in use: tasks of Label Studio, or new jobs of a "
+            "server without Label Studio"
+        ),
+    ]
     versions: list[VersionOut]
 
 
@@ -68,7 +75,9 @@ def versions_router(versions: ModelVersions, store: JobStore, own_version: str) 
             )
             for job in versions.trainings() if job.figures
         ]  # fmt: skip
-        return VersionPage(versions=[*made, own])
+        return VersionPage(
+            used_for="jobs" if versions.predicts_jobs else "labelling", versions=[*made, own]
+        )
 
     @router.post(
         "/trainings",
@@ -104,7 +113,7 @@ def versions_router(versions: ModelVersions, store: JobStore, own_version: str) 
         responses=problem_responses("not-found", "conflict"),
     )
     def take(job_id: str) -> VersionPage:
-        """Let this version make the predictions for Label Studio from now on."""
+        """Let this version make the predictions for Label Studio, or of new jobs, from now on."""
         job = store.get(job_id)
         if job is None:
             raise missing_job(job_id)

@@ -31,10 +31,11 @@ def service() -> Iterator[Service]:
 
 
 def trained(
-    store: JobStore, versions: ModelVersions, verdict: str = "better", scenes: int = 8
-) -> Job:
+    store: JobStore, versions: ModelVersions, verdict: str = "better", scenes: int = 8,
+    job: Job | None = None,
+) -> Job:  # fmt: skip
     """Return a training that is done, as its process leaves it."""
-    job = versions.start(3)
+    job = job or versions.start(3)
     assert store.claim(training=True) is not None
     folder = store.folder_of(job.id)
     start = read_bundle(folder / START)
@@ -100,6 +101,38 @@ def test_a_better_version_is_taken_at_once_only_if_that_is_set(
     assert in_use(versions) == version_of(better)
     versions.go_back()
     assert in_use(versions) == OWN.version
+
+
+def test_a_review_is_trained_on_without_label_studio(store: JobStore, service: Service) -> None:
+    versions = ModelVersions(service, store, TrainingSettings(1.0, has_labels=False))
+    with pytest.raises(ConfigError, match="trains on reviews only"):
+        versions.start(3)
+    prepared: list[Path | None] = []
+
+    def start() -> Job:
+        return versions.start_review(
+            "out", "the review", lambda _, earlier: prepared.append(earlier)
+        )
+
+    first = start()
+    assert start() == first
+    assert versions.training_on("out") == first
+    assert versions.training_on("other") is None
+    first = trained(store, versions, job=first)
+    # New jobs use a version only once it is taken; the server's own model stays as it is.
+    assert versions.job_model is None
+    versions.take(first)
+    assert versions.job_model == store.results(first.id) / "model.rooftrace"
+    assert service.predictor.bundle.version == OWN.version
+    second = start()
+    assert prepared == [None, store.folder_of(first.id)]
+    assert read_split(store.folder_of(second.id) / HELD_OUT).parts["val"] == (f"{first.number}",)
+    versions.go_back()
+    assert versions.job_model is None
+    # With Label Studio, jobs keep the own model.
+    both = ModelVersions(service, store, SETTINGS)
+    both.take(first)
+    assert both.job_model is None
 
 
 def test_what_has_no_version_is_not_taken(store: JobStore, service: Service) -> None:

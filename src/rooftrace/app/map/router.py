@@ -71,7 +71,9 @@ def _filter(
 Filter = Annotated[BuildingFilter, Depends(_filter)]
 
 
-def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> APIRouter:
+def map_router(
+    catalogue: ResultsCatalogue, basemap: Basemap | None = None, *, trains: bool = False
+) -> APIRouter:
     """Return the routes of the map of some results folders, under `/map`.
 
     The app needs `install_problems`: errors are answered as problems.
@@ -80,17 +82,18 @@ def map_router(catalogue: ResultsCatalogue, basemap: Basemap | None = None) -> A
         catalogue: Results folders. Names in requests are looked up in it and in the listing of a
             folder; no part of a request becomes part of a path.
         basemap: Tiles under the scenes; None for none.
+        trains: Whether the server has the routes of `app.map.training`.
     """
     store = _Store(catalogue)
     router = APIRouter(prefix="/map", include_in_schema=False)
-    _add_page(router, basemap)
+    _add_page(router, basemap, trains)
     _add_folders(router, store)
     _add_scene(router, store)
     _add_tiles(router, store)
     return router
 
 
-def _add_page(router: APIRouter, basemap: Basemap | None) -> None:
+def _add_page(router: APIRouter, basemap: Basemap | None, trains: bool) -> None:
     shown = None if basemap is None else {"address": basemap.address, "credit": basemap.credit}
     policy = _POLICY
     if basemap is not None:
@@ -100,7 +103,7 @@ def _add_page(router: APIRouter, basemap: Basemap | None) -> None:
 
     @router.get("/settings")
     def settings() -> dict[str, Any]:
-        return {"basemap": shown}
+        return {"basemap": shown, "trains": trains}
 
     @router.get("")
     def page(request: Request) -> Response:

@@ -134,7 +134,7 @@ def _predict(order: dict[str, Any], send: Send) -> None:
 
 
 def _finetune(order: dict[str, Any], send: Send) -> None:
-    from rooftrace.service.jobs.finetune import finetune_project
+    from rooftrace.service.jobs.finetune import finetune_job
 
     threading.Thread(target=_end_with_server, daemon=True).start()
     _lower_priority()
@@ -144,10 +144,10 @@ def _finetune(order: dict[str, Any], send: Send) -> None:
     with _locked(folder):
         done = folder / ANSWER
         if not done.exists():
-            figures = finetune_project(
+            figures = finetune_job(
                 folder,
                 TrainingOptions(**order["training"]),
-                LabelServer(**order["labels"]),
+                None if order["labels"] is None else LabelServer(**order["labels"]),
                 options_from_json(order["options"]),
                 nodata_from_json(order.get("nodata")),
                 send,

@@ -1,7 +1,8 @@
-"""The work of a training: fetch the labels of a project, fine-tune the start model, and compare.
+"""The work of a training: get the labels, fine-tune the start model, and compare.
 
-Each step leaves its files in the folder of the job. A training that was killed resumes with the
-labels that it has fetched, after its last finished epoch.
+The labels are those of a Label Studio project, or the corrections of a review. Each step leaves its
+files in the folder of the job. A training that was killed resumes with the labels that it has
+fetched, after its last finished epoch.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 
 from rich.console import Console
 
-from rooftrace.core.errors import DataError
+from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import plural
 from rooftrace.flows.finetune import LEAST_SCENES, FinetuneReport, run_finetune
 from rooftrace.flows.label import run_pull
 from rooftrace.io.files import write_json
 from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.config import SourceConfig
+from rooftrace.labels.folders import CARD
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.labelstudio.client import LabelStudio
 from rooftrace.labels.labelstudio.references import GSD_KEY, ID_KEY
@@ -34,6 +36,7 @@ from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.store import LABELS, TASKS
 from rooftrace.service.jobs.training import (
     BUNDLE,
+    CORRECTIONS,
     HELD_OUT,
     START,
     LabelServer,
@@ -42,8 +45,9 @@ from rooftrace.service.jobs.training import (
     progress_of_run,
 )
 from rooftrace.service.labelling.interface import read_interface, read_labels
+from rooftrace.service.review.corrections import write_labelled_chips
 
-__all__ = ["extended_split", "finetune_project"]
+__all__ = ["extended_split", "finetune_job"]
 
 _PROGRESS_EVERY_S = 1.0
 
@@ -53,36 +57,43 @@ _VAL_SHARE = 0.2
 Send = Callable[[dict[str, Any]], None]
 
 
-def finetune_project(
+def finetune_job(
     folder: Path,
     training: TrainingOptions,
-    labels: LabelServer,
+    labels: LabelServer | None,
     options: SceneOptions,
     nodata: NodataRule | None,
     send: Send,
 ) -> dict[str, Any]:
-    """Fine-tune a model on the labels of a project, and return the figures of the result.
+    """Fine-tune a model on labels of people, and return the figures of the result.
 
     The folder `results` then has the new model, `verdict.json`, `report.html` and `split.json`.
 
     Args:
-        folder: Folder of the job, with the start model and perhaps an earlier split.
+        folder: Folder of the job, with the start model, perhaps an earlier split, and the
+            corrections of a review.
         training: Options of the training.
-        labels: Server of the labels.
+        labels: Server of the labels of a project; None without one.
         options: Bands, stretch and metres per pixel of images that do not state them.
         nodata: Pixel values that mean nodata, in addition to those that the files declare.
         send: Function that sends progress to the server.
 
     Raises:
-        ConfigError, DataError, BundleError, ExportError, MissingExtraError: See `run_pull` and
-            `run_finetune`.
+        ConfigError, DataError, BundleError, ExportError, MissingExtraError: See `run_pull`,
+            `write_labelled_chips` and `run_finetune`.
     """
     run, start = folder / "run", folder / START
     send({"progress": asdict(TrainingProgress())})
-    data, notes = _fetched(folder, training.project, labels, read_bundle(start), options)
-    if nodata is not None:
-        rule = nodata.value if nodata.colour is None else nodata.colour
-        data = data.model_copy(update={"nodata": "alpha" if rule is None else rule})
+    bundle = read_bundle(start)
+    if training.project is None:
+        # The chips have the bands and values of the model already.
+        data, options = _drawn(folder, bundle), SceneOptions()
+        notes: list[str] = []
+    else:
+        data, notes = _fetched(folder, training.project, labels, bundle, options)
+        if nodata is not None:
+            rule = nodata.value if nodata.colour is None else nodata.colour
+            data = data.model_copy(update={"nodata": "alpha" if rule is None else rule})
     resume = (run / "config.json").exists() and (run / "checkpoints" / "last.ckpt").exists()
     if not resume:
         shutil.rmtree(run, ignore_errors=True)
@@ -95,15 +106,32 @@ def finetune_project(
     return _published(folder, report, notes)
 
 
+def _drawn(folder: Path, start: ModelBundle) -> SourceConfig:
+    """Return the corrections of a review as data; draw them unless that was done before."""
+    out = folder / LABELS / "chips"
+    if not (out / CARD).exists():
+        # The card is written last, so what an earlier process has left is not complete.
+        shutil.rmtree(out, ignore_errors=True)
+        return write_labelled_chips(folder / CORRECTIONS, out, start.spec)
+    return SourceConfig(path=str(out), name="corrections")
+
+
 def _fetched(
-    folder: Path, project: int, labels: LabelServer, start: ModelBundle, options: SceneOptions
-) -> tuple[SourceConfig, list[str]]:
+    folder: Path, project: int, labels: LabelServer | None, start: ModelBundle,
+    options: SceneOptions,
+) -> tuple[SourceConfig, list[str]]:  # fmt: skip
     """Return the labels of a project as data, with notes; fetch them unless that was done before.
 
     The data of a run must not change, so a resumed training does not see newer labels.
     """
     fetched = folder / "labels.json"
     if not fetched.exists():
+        if labels is None:
+            raise ConfigError(
+                f"The labels of project {project} cannot be fetched: this server has no Label "
+                "Studio.",
+                remedy="Start it with --label-studio and a token.",
+            )
         server = LabelStudio(labels.url, labels.token)
         path = folder / LABELS / TASKS
         path.parent.mkdir(exist_ok=True)

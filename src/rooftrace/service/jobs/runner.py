@@ -172,6 +172,9 @@ _EXPIRE_EVERY_S = 3600.0
 _RETRY_S = 5.0
 """Interval at which a change of the list of jobs is tried again while the disk is full."""
 
+_TAKEN = "taken.rooftrace"
+"""File of the taken version with which a job began, in the folder of the job."""
+
 _DRIVERS = {
     "COG", "GPKG", "GTiff", "GeoJSON", "GeoJSONSeq", "JP2OpenJPEG", "JPEG", "MEM", "Memory", "PNG",
     "SQLite", "WEBP",
@@ -260,8 +263,13 @@ class JobRunner:
         engine: Engine of `run_predict`.
         precision: Precision of `run_predict`.
         defaults: Input options for jobs that do not have their own.
-        labels: Label Studio server whose labels trainings use; None if trainings shall wait.
+        labels: Label Studio server whose labels trainings use; None without one.
+        trains: Whether trainings run; otherwise they wait.
         command: Command of the process of a job.
+
+    Attributes:
+        taken_model: Function that returns the bundle for predictions that start from now on; None
+            for `model`.
     """
 
     def __init__(
@@ -274,10 +282,11 @@ class JobRunner:
         *,
         defaults: RequestDefaults | None = None,
         labels: LabelServer | None = None,
+        trains: bool = False,
         command: Sequence[str] = CHILD,
     ) -> None:
         self.store = store
-        self._labels = labels
+        self._labels, self._trains = labels, trains or labels is not None
         self.defaults = defaults or RequestDefaults()
         self._order = {
             "task": "predict",
@@ -288,6 +297,7 @@ class JobRunner:
         }
         self._workers = workers
         self._command = tuple(command)
+        self.taken_model: Callable[[], Path | None] = lambda: None
         self._changed = threading.Condition()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._threads: list[threading.Thread] = []
@@ -318,7 +328,7 @@ class JobRunner:
             threading.Thread(target=self._work, name=f"job-{number}", daemon=True)
             for number in range(self._workers)
         ]
-        if self._labels is not None:
+        if self._trains:
             work = partial(self._work, training=True)
             self._threads.append(threading.Thread(target=work, name="training", daemon=True))
         self._threads.append(threading.Thread(target=self._expire, name="jobs-expire", daemon=True))
@@ -465,9 +475,10 @@ class JobRunner:
             "portable": job.portable,
         }
         if job.training is not None:
-            assert self._labels is not None
             order |= {"task": "finetune", "training": asdict(job.training)}
-            order |= {"labels": asdict(self._labels)}
+            order |= {"labels": None if self._labels is None else asdict(self._labels)}
+        elif (taken := self._kept_model(job, folder)) is not None:
+            order["model"] = str(taken)
         with self._changed:
             now = self.store.get(job.id)
             if now is None or now.state != "running":
@@ -491,6 +502,18 @@ class JobRunner:
             child.stdin.write(json.dumps(order).encode() + b"\n")
             child.stdin.flush()
         return child
+
+    def _kept_model(self, job: Job, folder: Path) -> Path | None:
+        """Return the copy of the taken version with which a job began; None for the own model.
+
+        A job that resumes must not change its model.
+        """
+        kept = folder / _TAKEN
+        taken = self.taken_model() if job.attempts == 1 else None
+        if taken is not None and not kept.exists():
+            shutil.copyfile(taken, folder / f"{_TAKEN}.part")
+            (folder / f"{_TAKEN}.part").replace(kept)
+        return kept if kept.exists() else None
 
     def _listen(self, job: Job, child: subprocess.Popen[bytes]) -> dict[str, Any]:
         """Store the progress of a process; return its answer, empty if it ends without one."""

@@ -348,10 +348,10 @@ class JobStore:
     def add_training(
         self, name: str, options: SceneOptions, training: TrainingOptions, prepare: Prepare
     ) -> Job:
-        """Queue a training, unless one on the same project waits or runs; return it in any case.
+        """Queue a training, unless one on the same data waits or runs; return it in any case.
 
         Args:
-            name: Name of the project, for display.
+            name: Name of the project or of the results, for display.
             options: Options with which images are read.
             training: Options of the training.
             prepare: Function that writes the files that the training needs to the folder of the
@@ -366,7 +366,7 @@ class JobStore:
             for job in self._jobs_of(
                 "SELECT * FROM jobs WHERE training IS NOT NULL AND state IN ('queued', 'running')"
             ):
-                if job.training is not None and job.training.project == training.project:
+                if training.has_data_of(job.training):
                     return job
             job_id = self.reserve()
             try:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 __all__ = [
     "BUNDLE",
+    "CORRECTIONS",
     "HELD_OUT",
     "START",
     "LabelServer",
@@ -27,6 +28,9 @@ START = "start.rooftrace"
 
 HELD_OUT = "held_out.json"
 """Split file of an earlier training on the same project, whose images stay in their parts."""
+
+CORRECTIONS = "corrections.json"
+"""File of the corrections of a review in the folder of a training."""
 
 BUNDLE = "model.rooftrace"
 """File of the new model in the results of a training."""
@@ -55,18 +59,26 @@ class TrainingOptions:
     """Options of a training.
 
     Args:
-        project: Number of the Label Studio project.
+        project: Number of the Label Studio project; None for a training on a review.
         minutes: Limit of the training in minutes, with its validation.
         start: Version of the model that the training starts from.
         base: Hash of the server's own model, whose versions belong together.
         name: Name of the new model; its version has a hash besides.
+        results: Id of the results folder whose review is trained on; "" for a project.
     """
 
-    project: int
+    project: int | None
     minutes: float
     start: str
     base: str
     name: str
+    results: str = ""
+
+    def has_data_of(self, other: TrainingOptions | None) -> bool:
+        """Return whether another training is on the same project, or on the same review."""
+        return other is not None and (self.project, self.results) == (
+            other.project, other.results
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ const LAYERS = { buildings: ["fill", "outline", "cells", "review-fill", "review-
 const view = {
   theme: "light", by: "score", chosen: null, review: false, filter: { score: 0, size: 0, kinds: null },
   // Of a comparison, the layer that the map shows; null for both.
-  side: null, basemap: null,
+  side: null, basemap: null, trains: false,
   visible: { buildings: true, mask: false, density: false, image: true, basemap: true },
   opacity: { buildings: 0.6, mask: 0.6, density: 0.6, image: 1, basemap: 1 },
 };
@@ -58,7 +58,7 @@ function showError(error) {
 }
 
 async function openFolders() {
-  view.basemap = (await ask(new URL("map/settings", document.baseURI).href)).basemap;
+  Object.assign(view, await ask(new URL("map/settings", document.baseURI).href));
   entries = await ask(FOLDERS);
   $("folder").replaceChildren(...entries.map((one) => new Option(one.title, one.id)));
   $("folder-row").hidden = entries.length < 2;

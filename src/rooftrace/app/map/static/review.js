@@ -5,6 +5,7 @@ import { ask, NoAnswer, send } from "./ask.js";
 import { addClick, describeClicks, newClicks, removeClick } from "./clicks.js";
 import { colourKey } from "./panel.js";
 import { STATUSES } from "./style.js";
+import { createTraining } from "./training.js";
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 10_000, LOCKED_MS = 2000, LOCKED_TRIES = 10;
@@ -37,7 +38,7 @@ const GONE_WORDS = { added: "still there", rejected: "gone" };
 
 export function createReview({ map, view, padding, restyle, address, popup }) {
   let scene = null, base = "", revision = 0, current = null, mode = null, working = Promise.resolve(), saving = 0;
-  const outlines = new Map();
+  const outlines = new Map(), training = createTraining({ warn });
 
   const feature = (geometry, properties = {}) => ({ type: "Feature", geometry, properties });
   const say = (text) => { $("review-now").textContent = text; };
@@ -82,12 +83,14 @@ export function createReview({ map, view, padding, restyle, address, popup }) {
     popup.remove();
     outlines.clear();
     current = null;
+    training.close();
     if (!on) return;
     await styled();
     const names = [scene.folder, scene.name].map(encodeURIComponent);
     base = new URL(`v1/results/${names[0]}/images/${names[1]}/review`, document.baseURI).href;
     revision = 0;
     links();
+    if (view.trains) training.open(scene.folder);
     await refresh();
     if (!await restore()) await go();
   }
