@@ -293,8 +293,8 @@ def test_no_page_of_another_site_asks(
         assert "access-control-allow-origin" not in answer.headers
 
 
-PAGES = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
-         "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
+PAGES = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
+         "/v1/model", "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -554,9 +554,9 @@ def test_the_figures_say_nothing_of_who_asked_what(client: httpx.Client) -> None
     assert all("/" not in route or "{" in route or route.count("/") <= 4 for route in routes)
 
 
-NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
-           "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions", "/problems/busy",
-           "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
+NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
+           "/v1/model", "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions",
+           "/problems/busy", "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
 WAYS = ["{}", "/{}", "{}/", "{}?/healthz", "{}#/healthz", "/healthz/..{}", "/healthz/%2e%2e{}",
         "/healthz%2f..{}", "/healthz/{}", "/readyz;{}", "/./{}"]  # fmt: skip
 
