@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 
 from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
@@ -110,6 +112,54 @@ def page(browser: Browser, serve_app: Callable[[Any], str]) -> Iterator[Page]:
     yield page
     context.close()
     assert not problems, problems
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image without buildings."""
+    path = tmp_path_factory.mktemp("field") / "field.png"
+    Image.fromarray(np.full((200, 300, 3), 30, np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, town: Path, two_dates: Path, field: Path
+) -> Iterator[str]:
+    """Address of a whole server: results, a comparison, a finished job and a camera."""
+    pytest.importorskip("gradio")
+    from rooftrace.app.server import create_server
+    from rooftrace.service.jobs.runner import JobRunner
+    from rooftrace.service.jobs.store import JobStore
+    from rooftrace.service.live import CameraSource, LiveCameras
+    from rooftrace.service.service import Service
+    from tiny_models import write_tiny_bundle
+    from video_files import town as frame
+    from video_files import write_video
+
+    folder = tmp_path_factory.mktemp("site")
+    model = write_tiny_bundle(folder / "tiny.rooftrace", gsd_m=0.5)
+    clip = write_video(folder / "flight.mp4", (frame(n, (180, 320)) for n in range(20)))
+    service = Service.load(model)
+    with ExitStack() as stack:
+        store = JobStore(folder / "jobs")
+        stack.callback(store.close)
+        runner = JobRunner(store, model)
+        cameras = LiveCameras([CameraSource("Yard", str(clip))], service.predictor, max_viewers=2)
+        runner.start()
+        stack.callback(runner.stop)
+        stack.callback(cameras.close, 60)
+        app = create_server(service, runner, results=[town, two_dates], cameras=cameras)
+        url = stack.enter_context(running(app))
+        sent = httpx.post(
+            f"{url}/v1/jobs?filename=field.png&gsd=0.5", content=field.read_bytes(),
+            headers={"Content-Type": "application/octet-stream"}, timeout=60,
+        ).raise_for_status()  # fmt: skip
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while store.get(sent.json()["id"]).state != "done":
+            assert time.monotonic() < end, "the job is not done"
+            time.sleep(0.1)
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -305,3 +305,25 @@ def test_errors_are_sentences(browser: Any, url: str, tmp_path: Path) -> None:
     assert "0 buildings" in page.locator("li .figures").inner_text()
     assert not message.is_visible()
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Send it with gsd=0.3.", "Send it with 0.3 in the field “Metres per pixel”."),
+        ("The parameter bands is wrong.", "The field “Bands” is wrong."),
+        ("Set the parameter threshold.", "Set “Threshold”."),
+        ("It has scale=2.", "It has scale=2."),
+    ],
+)
+def test_messages_name_the_fields_of_the_page(page: Any, url: str, said: str, shown: str) -> None:
+    page.goto(f"{url}/jobs")
+    page.get_by_text("There are no jobs yet.").wait_for()
+    script = "(text) => import('/jobs/static/upload.js').then((it) => it.inPageTerms(text))"
+    assert page.evaluate(script, said) == shown
+
+
+def test_the_example_scene_becomes_a_job(page: Any, url: str) -> None:
+    page.goto(f"{url}/jobs")
+    page.get_by_role("button", name="Try the example scene").click()
+    page.locator("#jobs li", has_text="example.tif").wait_for()

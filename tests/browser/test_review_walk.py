@@ -167,7 +167,7 @@ def test_the_whole_way_of_a_scene_loses_nothing(
     url = server.start()
     page = open_page()
     # A scene over the page's limit becomes a job by itself.
-    page.goto(url)
+    page.goto(f"{url}/demo")
     page.wait_for_selector(".rt-empty")
     drop_file(page, ".rt-empty", write_scene(tmp_path / "city.tif"))
 

@@ -196,7 +196,7 @@ def test_it_works_for_who_means_well(client: httpx.Client) -> None:
     """Check that the server works; otherwise the other tests would prove nothing."""
     answer = client.post("/v1/predict", files={"file": ("a.png", png(), "image/png")})
     assert (answer.status_code, len(answer.json()["features"])) == (200, 1)
-    assert client.get("/").status_code == client.get("/map").status_code == 200
+    assert client.get("/demo").status_code == client.get("/map").status_code == 200
     [folder] = client.get("/map/folders").json()
     [image] = client.get(f"/map/folders/{folder['id']}").json()["images"]
     assert client.get(f"/map/folders/{folder['id']}/images/{image['name']}").status_code == 200
@@ -259,7 +259,15 @@ def test_no_file_of_the_server_through_the_page(client: httpx.Client, served: Se
 
 
 def test_nothing_of_the_server_in_what_the_page_says(client: httpx.Client, served: Served) -> None:
-    for path in ("/config", "/gradio_api/info", "/", "/map", "/map/folders", "/openapi.json"):
+    for path in (
+        "/config",
+        "/gradio_api/info",
+        "/",
+        "/demo",
+        "/map",
+        "/map/folders",
+        "/openapi.json",
+    ):
         text = client.get(path).text
         for leak in (str(served.folder), str(Path.home()) + "/", "site-packages", KEY):
             assert leak not in text, (path, leak)
@@ -285,8 +293,8 @@ def test_no_page_of_another_site_asks(
         assert "access-control-allow-origin" not in answer.headers
 
 
-PAGES = ["/", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
-         "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
+PAGES = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
+         "/v1/model", "/openapi.json", "/metrics", "/health", "/healthz", "/v1/jobs"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -309,7 +317,7 @@ def test_nothing_that_a_request_says_of_the_server_is_kept(served: Served, path:
     )  # fmt: skip
     head, _, _ = answer.partition(b"\r\n\r\n")
     kept = re.search(rb"cache-control: ([^\r]*)", head, re.IGNORECASE)
-    if path in ("/", "/config"):
+    if path in ("/demo", "/config"):
         # Gradio believes it, for the sake of proxies; then no cache may keep it.
         assert kept is not None
         assert b"private" in kept[1]
@@ -546,9 +554,9 @@ def test_the_figures_say_nothing_of_who_asked_what(client: httpx.Client) -> None
     assert all("/" not in route or "{" in route or route.count("/") <= 4 for route in routes)
 
 
-NEEDING = ["/", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs", "/v1/model",
-           "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions", "/problems/busy",
-           "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
+NEEDING = ["/", "/demo", "/map", "/map/folders", "/config", "/gradio_api/info", "/v1/docs",
+           "/v1/model", "/v1/jobs", "/metrics", "/openapi.json", "/health", "/versions",
+           "/problems/busy", "/theme.css", "/nothing", "/page/x/table.csv"]  # fmt: skip
 WAYS = ["{}", "/{}", "{}/", "{}?/healthz", "{}#/healthz", "/healthz/..{}", "/healthz/%2e%2e{}",
         "/healthz%2f..{}", "/healthz/{}", "/readyz;{}", "/./{}"]  # fmt: skip
 
@@ -566,8 +574,9 @@ def test_nothing_without_the_key(locked: Served, path: str) -> None:
     assert status_of(locked.get("/healthz")) == 200
     # And everything with it, by each of the ways that there are.
     if path not in ("/nothing", "/page/x/table.csv"):
-        assert status_of(locked.get(path, Authorization=f"Bearer {KEY}")) == 200
-        assert status_of(locked.get(path, X_API_Key=KEY)) == 200
+        found = 307 if path == "/" else 200
+        assert status_of(locked.get(path, Authorization=f"Bearer {KEY}")) == found
+        assert status_of(locked.get(path, X_API_Key=KEY)) == found
 
 
 def test_changes_need_the_key_too(locked: Served) -> None:

@@ -33,7 +33,7 @@ from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing.scene import demo_scene_path
 
-__all__ = ["ServerCatalogue", "create_server"]
+__all__ = ["ServerCatalogue", "create_server", "front_door"]
 
 _MAX_JOBS = 200
 """Maximum number of jobs in the list of the map; older jobs are found by their ids."""
@@ -160,7 +160,7 @@ def create_server(
     )
     if runner is not None:
         app.include_router(_jobs_page())
-    app.include_router(_front_door("demo" if runner is None else "jobs"))
+    app.include_router(front_door("demo" if runner is None else "jobs"))
     trains = versions.settings is not None
     app.include_router(map_router(catalogue, basemap, trains=trains))
     app.include_router(live_router(cameras or LiveCameras((), service.predictor)))
@@ -191,7 +191,7 @@ def _jobs_page() -> APIRouter:
     return router
 
 
-def _front_door(address: str) -> APIRouter:
+def front_door(address: str) -> APIRouter:
     """Return the router of `/`, which leads to another address of the server."""
     router = APIRouter(include_in_schema=False)
 

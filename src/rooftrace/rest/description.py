@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from rooftrace.core.machine import version_of
 from rooftrace.io.html import render_page
-from rooftrace.rest.face import face_router, page_header, page_script
+from rooftrace.rest.face import face_router, file_response, page_header, page_script
 from rooftrace.rest.problems import (
     PAGE_HEADERS,
     PROBLEM_MEDIA_TYPE,
@@ -275,7 +275,7 @@ def pages_router(app: FastAPI) -> APIRouter:
         operation_id="docs",
         response_class=HTMLResponse,
     )
-    def docs() -> HTMLResponse:
+    def docs(request: Request) -> Response:
         """Return an HTML page that loads no other files."""
         text = render_page(
             "api.html",
@@ -286,7 +286,7 @@ def pages_router(app: FastAPI) -> APIRouter:
             operations=_operations(app.openapi()),
             common={str(PROBLEMS[name].status): PROBLEMS[name].title for name in _COMMON},
         )
-        return HTMLResponse(text, headers=PAGE_HEADERS)
+        return file_response(request, text.encode(), "text/html; charset=utf-8", PAGE_HEADERS)
 
     @router.get(
         "/problems/{name}",

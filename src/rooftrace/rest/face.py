@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gzip
 from base64 import b64encode
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from hashlib import sha256
+from importlib import import_module
+from importlib.util import find_spec
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -107,15 +110,41 @@ def script_source() -> str:
     return f"'sha256-{b64encode(sha256(page_script().encode()).digest()).decode()}'"
 
 
+_BROTLI_QUALITY = 9
+"""Brotli's quality 11 saves 8 % more of the map's library, and takes 4 s instead of 0.1 s."""
+
+
+def _brotli() -> Callable[[bytes], bytes] | None:
+    """Return the function that compresses with Brotli, or None where it is not installed.
+
+    Gradio brings it, so a server without the page may lack it.
+    """
+    if find_spec("brotli") is None:
+        return None
+    return partial(import_module("brotli").compress, quality=_BROTLI_QUALITY)
+
+
 @lru_cache(maxsize=64)
-def _packed(data: bytes) -> bytes:
-    return gzip.compress(data, 9, mtime=0)
+def _packed(data: bytes, encoding: str) -> bytes:
+    pack = _brotli() if encoding == "br" else None
+    return gzip.compress(data, 9, mtime=0) if pack is None else pack(data)
+
+
+def _encoding(accepted: str) -> str | None:
+    """Return the best encoding of an `Accept-Encoding` that the server has."""
+    parts = (part.replace(" ", "").partition(";") for part in accepted.split(","))
+    offered = {name for name, _, quality in parts if quality not in ("q=0", "q=0.0")}
+    if "br" in offered and _brotli() is not None:
+        return "br"
+    return "gzip" if "gzip" in offered else None
 
 
 def file_response(
     request: Request, data: bytes, media_type: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return a file of a page, compressed with gzip where the browser reads that.
+    """Return a file of a page, compressed with Brotli or gzip where the browser reads that.
+
+    Browsers offer Brotli over HTTPS and to their own machine only.
 
     Args:
         request: Request that is answered.
@@ -123,10 +152,12 @@ def file_response(
         media_type: Type of the content.
         headers: Further headers.
     """
-    given = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding", **(headers or {})}
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        data = _packed(data)
-        given["Content-Encoding"] = "gzip"
+    given = {"Cache-Control": "no-cache", **(headers or {})}
+    given["Vary"] = ", ".join(filter(None, [given.get("Vary"), "Accept-Encoding"]))
+    encoding = _encoding(request.headers.get("accept-encoding", ""))
+    if encoding is not None:
+        data = _packed(data, encoding)
+        given["Content-Encoding"] = encoding
     return Response(data, media_type=media_type, headers=given)
 
 

@@ -326,8 +326,8 @@ class UploadFile(RasterFile):
         ending = ending_of(begin)
         if ending is None:
             raise DataError(
-                f"{self.name} has none of the supported image formats: it begins with "
-                f"{begin[:8]!r}.",
+                f"{self.name} has none of the supported image formats: "
+                + (f"it begins with the bytes {begin[:8].hex(' ')}." if begin else "it is empty."),
                 remedy="Send a GeoTIFF, PNG, JPEG, WebP or JPEG 2000.",
             )
         self._driver = _DRIVERS[ending]

@@ -68,6 +68,23 @@ def test_the_stylesheet_is_served(client: TestClient) -> None:
     assert answer.text == read_asset("face.css")
 
 
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip, deflate, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip", "gzip"), ("identity", None)],
+)
+def test_files_are_compressed_as_the_browser_reads_them(
+    client: TestClient, accepted: str, encoding: str | None
+) -> None:
+    if encoding == "br":
+        pytest.importorskip("brotli")
+    answer = client.get("/face.css", headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert answer.text == read_asset("face.css")
+    if encoding is not None:
+        assert int(answer.headers["content-length"]) < len(read_asset("face.css")) / 2
+
+
 def test_the_script_is_served_and_allowed_where_it_is_part_of_the_page(client: TestClient) -> None:
     answer = client.get("/face.js")
     assert answer.headers["content-type"].startswith("text/javascript")

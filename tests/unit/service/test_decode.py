@@ -107,7 +107,7 @@ def test_many_at_once_each_get_their_own(decoder: Decoder) -> None:
 @pytest.mark.parametrize(
     ("data", "expected_text"),
     [
-        (b"", "begins with b''"),
+        (b"", "it is empty"),
         (b"hello, I am text", "none of the supported image formats"),
         (b"<VRTDataset rasterXSize='1' rasterYSize='1'/>", "none of the supported image formats"),
         (b"PK\x03\x04" + bytes(100), "none of the supported image formats"),

@@ -20,7 +20,10 @@ from rooftrace.service.live import LiveCamera, LiveCameras
 __all__ = ["live_router"]
 
 _PAGE = {"index.html": "text/html", "live.js": "text/javascript", "live.css": "text/css"}
-_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'self'"
+_POLICY = (
+    "default-src 'self'; img-src 'self' data:; connect-src 'self' data:; base-uri 'none'; "
+    "frame-ancestors 'self'"
+)
 
 _STALLED_S = 20.0
 """Seconds after which a viewer that reads nothing is disconnected."""

@@ -25,6 +25,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from python_multipart.exceptions import FormParserError
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -546,7 +547,7 @@ def mount_page(
         )
         gradio = _mounted(app)
         # Before Gradio's own routes, which take the rest.
-        app.router.routes.insert(0, Route("/demo", _AtRoot(gradio)))
+        app.router.routes.insert(0, Route("/demo", GZipMiddleware(_AtRoot(gradio))))
         _refuse_malformed_bodies(gradio)
         gradio.add_middleware(
             UploadMiddleware,

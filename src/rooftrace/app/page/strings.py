@@ -225,13 +225,21 @@ def _facts(spec: BundleSpec, engine: Engine) -> Iterator[tuple[str, str]]:
         yield "Attribution", spec.attribution
 
 
+def _metric_title(name: str) -> str:
+    """Return the title of a figure: `boundary_f1_2px` becomes “boundary F1, 2 px”."""
+    words = name.replace("iou", "IoU").replace("f1", "F1").split("_")
+    if words[-1][:1].isdigit() and words[-1].endswith("px"):
+        return f"{' '.join(words[:-1])}, {words[-1].removesuffix('px')} px"
+    return " ".join(words)
+
+
 def _measured(metrics: tuple[MeasuredMetrics, ...]) -> str:
     if not metrics:
         return "<p>The bundle has no figures: it was not measured, or they were left out.</p>"
     known = {name for one in metrics for name in one.values}
     names = [name for name in _FIRST if name in known]
     names += sorted(known - {*names})[: max(0, 6 - len(names))]
-    head = "".join(f"<th scope='col'>{escape(name.replace('_', ' '))}</th>" for name in names)
+    head = "".join(f"<th scope='col'>{escape(_metric_title(name))}</th>" for name in names)
     rows = "".join(
         f"<tr><th scope='row'>{escape(one.data)}</th><td>{escape(one.split)}</td>"
         + "".join(

@@ -93,6 +93,7 @@ function figures(job) {
     return `${number(job.figures.buildings)} buildings · ${share} % built up · ${size} in ${job.figures.seconds.toFixed(1)} s`;
   }
   if (job.state === "queued") return size;
+  if (ENDED.includes(job.state)) return `${(done / 1e6).toFixed(1)} of ${size} were done`;
   return `${(done / 1e6).toFixed(1)} of ${size} · ${number(buildings)} buildings so far`;
 }
 
