@@ -429,7 +429,8 @@ TARGETS = (
     _verb("v-import", "import weights.safetensors -o out.rooftrace --gsd 0.3 --normalise imagenet "
           "--architecture unet --encoder tu-test_resnet "
           "--set options.decoder_channels=[32,16,16,8,8]", ["weights.safetensors"], _trained),
-    _verb("v-import-onnx", "import graph.onnx -o out.rooftrace --gsd 0.3 --normalise imagenet",
+    _verb("v-import-onnx", "import graph.onnx -o out.rooftrace --gsd 0.3 --normalise imagenet "
+          "--activation none",
           ["graph.onnx"], _trained),
     _verb("v-runs", "runs runs", ["runs/run/metrics.csv", "runs/run/config.json"], _trained),
     _verb("v-train", "train tiny.toml -o out --set epochs=1", ["tiny.toml", "split.json"],
