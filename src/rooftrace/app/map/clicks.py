@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.app.map.place import Place
 from rooftrace.app.map.results import ImageFiles, ResultsCatalogue, read_results
-from rooftrace.app.map.review import Folder, Image, Position, ReviewOutline
+from rooftrace.app.map.review import Folder, Image
+from rooftrace.app.map.review_schemas import Position, ReviewOutline
 from rooftrace.app.map.scene import find_image, levels_of
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import DataError

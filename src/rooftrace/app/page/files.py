@@ -27,7 +27,8 @@ from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.result import OutputPaths, Prediction
-from rooftrace.rest.jobs import JobIntake, JobRequest
+from rooftrace.rest.job_schemas import JobRequest
+from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.upload import cannot_store
 
 __all__ = ["DOWNLOADS", "ROOT", "Download", "page_router", "table_csv"]
