@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMES = ("light", "dark")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 HEIGHTS_PX = {1280: 900, 390: 844}
 """Height of the window for each width: a small laptop, and a phone."""
 
@@ -254,7 +254,10 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
     (work / "notes.txt").write_text("This is no image.")
 
     def shown(place: str) -> Callable[[Page], None]:
-        return lambda page: page.wait_for_selector(place) and None
+        def prepare(page: Page) -> None:
+            page.wait_for_selector(place)
+
+        return prepare
 
     def drawn(page: Page) -> None:
         page.wait_for_function(MAP_READY)

@@ -174,7 +174,7 @@ def test_files_are_dropped_on_the_stage_and_large_ones_become_jobs(
     limit = sum(path.stat().st_size for path in images.iterdir())
     with closing(Service.load(model, limits=Limits(upload_bytes=limit))) as made:
         runner = JobRunner(store, model)
-        open_page(page, serve_app(create_server(made, runner)))
+        open_page(page, serve_app(create_server(made, runner)) + "/demo")
         drop_file(page, ".rt-empty", images / "town.tif")
         page.wait_for_selector("text=0.5 m/px")
         large = [tmp_path / "large.tif", tmp_path / "larger.tif"]
@@ -219,7 +219,7 @@ def test_an_image_goes_to_its_map(
     cv2.imwrite(str(tmp_path / "wide.png"), np.moveaxis(wide, 0, -1))
     runner = JobRunner(store, model)
     with closing(Service.load(model, limits=limits)) as made:
-        open_page(page, serve_app(create_server(made, runner)))
+        open_page(page, serve_app(create_server(made, runner)) + "/demo")
         runner.start()
         try:
             # An image of too many pixels becomes a job when its button is pressed.

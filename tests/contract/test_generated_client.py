@@ -35,7 +35,9 @@ pytestmark = [
 USE = """
 import io, json, sys, time
 from client import Client
-from client.api.jobs import cancel_job, create_job, job, job_archive, job_results, list_jobs
+from client.api.jobs import (
+    cancel_job, create_job, job, job_archive, job_results, job_tiles, list_jobs,
+)
 from client.api.label_studio import labelstudio_health
 from client.api.prediction import model, predict
 from client.models import CreateJobFilesBody, FeatureCollection, PredictFilesBody, ProblemDetails
@@ -67,6 +69,7 @@ print(json.dumps({
     "listed": [one.id for one in list_jobs.sync(client=client).jobs] == [queued.id],
     "files": [one.name for one in job_results.sync(client=client, job_id=queued.id).files],
     "zip": job_archive.sync_detailed(client=client, job_id=queued.id).content[:2].decode(),
+    "tiles": job_tiles.sync(client=client, job_id=queued.id).type_,
     "cancelled": cancel_job.sync(client=client, job_id=queued.id).status,
     "backend": labelstudio_health.sync(client=client).to_dict(),
 }))
@@ -106,9 +109,12 @@ def test_a_generated_client_predicts_and_follows_a_job(
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert made.returncode == 0, made.stdout + made.stderr
-    # Only the zip has a media type that the generator cannot parse, and its bytes are there.
+    # The generator cannot parse the media types of the zip and the tiles; their bytes are there.
     problems = [line for line in made.stderr.splitlines() if line.startswith("WARNING parsing")]
-    assert problems == ["WARNING parsing GET /v1/jobs/{job_id}/results.zip within jobs."]
+    assert problems == [
+        f"WARNING parsing GET /v1/jobs/{{job_id}}/{name} within jobs."
+        for name in ("results.zip", "buildings.pmtiles")
+    ]
     used = subprocess.run(
         [sys.executable, "-c", USE, served, town], cwd=tmp_path, capture_output=True, text=True,
         check=False, timeout=600,
@@ -124,5 +130,7 @@ def test_a_generated_client_predicts_and_follows_a_job(
     assert answer["listed"]
     assert "run.json" in answer["files"]
     assert answer["zip"] == "PK"
+    # The image has no coordinates, so that its polygons have no place in tiles.
+    assert answer["tiles"] == "/problems/not-found"
     assert answer["cancelled"] == 409
     assert answer["backend"]["status"] == "UP"
