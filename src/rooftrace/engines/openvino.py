@@ -158,9 +158,7 @@ class OpenVinoEngine:
 
     def _infer(self, batch: NDArray[Any], wanted: _Answer) -> NDArray[Any]:
         if self._is_by_tile and len(batch) > 1:
-            return np.concatenate(
-                [self._infer(batch[i : i + 1], wanted) for i in range(len(batch))]
-            )
+            return np.concatenate([self._infer(tile[None], wanted) for tile in batch])
         batch = np.ascontiguousarray(batch, dtype=self._dtype)
         key = (batch.shape, wanted)
         request = self._requests.get(key)

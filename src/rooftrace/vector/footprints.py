@@ -152,7 +152,7 @@ def make_footprints(
         grid.crs,
         perimeter_m=np.round(shapely.length(on_ground) * size_m, _DIGITS),
         orientation_deg=np.round(90 - np.degrees(around.angle), _DIGITS) % 180,
-        rectangularity=np.round(np.minimum(area / around.area, 1), _DIGITS),
+        rectangularity=np.minimum(area / around.area, 1.0).round(_DIGITS),
     )
 
 
