@@ -140,6 +140,32 @@ def test_a_lower_processor_resumes_only_if_mixing_is_allowed(town: Path, tmp_pat
     assert [one["instruction_set"] for one in found["processors"]] == [HIGH, LOW]
 
 
+_BATCHES = """
+import sys
+import numpy as np
+from rooftrace.engines.select import load_engine
+from rooftrace.models.bundle import default_bundle
+from rooftrace.testing import generate_scene
+
+engine = load_engine(default_bundle(), precision=sys.argv[1])
+tiles = np.stack([generate_scene(seed, (416, 416), 0.4).image.data for seed in range(3)])
+alone = np.concatenate([engine.run(tile[None]) for tile in tiles])
+np.testing.assert_array_equal(engine.run(tiles), alone)
+"""
+
+
+@pytest.mark.parametrize(
+    ("cap", "precision"), [(LOW, "int8"), (LOW, "fp32"), (HIGH, "int8"), (HIGH, "fp32")]
+)
+def test_a_tile_has_the_same_answer_in_every_batch(cap: str, precision: str) -> None:
+    """Otherwise a resumed run, or a cluster, whose batches differ, would write other bytes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BATCHES, precision], env={**os.environ, CAP: cap},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_a_portable_run_writes_the_same_bytes_with_every_set(
     town: Path, tmp_path: Path, precision: str

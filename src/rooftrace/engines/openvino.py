@@ -109,6 +109,9 @@ class OpenVinoEngine:
         self._dtype = "float32" if (precision, spec.dtype) == ("int8", "uint16") else spec.dtype
         self._source = source
         hint = _HINTS[precision] or ("bf16" if "BF16" in capabilities() else "f32")
+        # Without AVX-512 the last digits of fp32 depend on the size of the batch: a tile then has a
+        # batch of its own, because its answer must not depend on the tiles beside it.
+        self._is_by_tile = precision == "fp32" and not this_processor().has_avx512
         self._config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         self._parts = tuple(parts)
         self._requests: OrderedDict[tuple[tuple[int, ...], _Answer], Any] = OrderedDict()
@@ -154,6 +157,8 @@ class OpenVinoEngine:
         self._requests.clear()
 
     def _infer(self, batch: NDArray[Any], wanted: _Answer) -> NDArray[Any]:
+        if self._is_by_tile and len(batch) > 1:
+            return np.concatenate([self._infer(tile[None], wanted) for tile in batch])
         batch = np.ascontiguousarray(batch, dtype=self._dtype)
         key = (batch.shape, wanted)
         request = self._requests.get(key)

@@ -110,6 +110,11 @@ class Processor:
         return self.is_x86 and bool({"avx512_vnni", "avx_vnni"} & self._used_flags)
 
     @property
+    def has_avx512(self) -> bool:
+        """True if the engines use AVX-512."""
+        return "avx512f" in self._used_flags
+
+    @property
     def has_bf16(self) -> bool:
         """True if the processor has instructions for bf16."""
         return bool({"avx512_bf16", "amx_bf16", "avx_ne_convert"} & self._used_flags)

@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+_DIGITS = 6
+"""Digits after the point of metres, degrees and ratios. The fifteenth digit depends on the
+processor, by the instructions that mathematical functions use."""
+
 # Maximum number of pairs of an edge and a vertex of a hull that are evaluated at once.
 _PAIRS_AT_ONCE = 1 << 21
 
@@ -144,11 +148,11 @@ def make_footprints(
     return Footprints(
         _to_world(polygons_px, grid),
         score.astype(np.float32, copy=False),
-        area * size_m**2,
+        np.round(area * size_m**2, _DIGITS),
         grid.crs,
-        perimeter_m=shapely.length(on_ground) * size_m,
-        orientation_deg=(90 - np.degrees(around.angle)) % 180,
-        rectangularity=np.minimum(area / around.area, 1),
+        perimeter_m=np.round(shapely.length(on_ground) * size_m, _DIGITS),
+        orientation_deg=np.round(90 - np.degrees(around.angle), _DIGITS) % 180,
+        rectangularity=np.minimum(area / around.area, 1.0).round(_DIGITS),
     )
 
 
