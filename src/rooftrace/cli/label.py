@@ -127,7 +127,7 @@ def choose_next(
         float | None,
         typer.Option(
             min=0.05, max=10_000, metavar="N", rich_help_panel=COMPARISON,
-            help="Approximate time of each training, with --compare; default: 2.",
+            help="Approximate time of each training without its test, with --compare; default: 2.",
         ),
     ] = None,
     seeds: Annotated[

@@ -1,4 +1,4 @@
-"""What a tuned model has forgotten: its start model and itself on data of the start model.
+"""Measure forgetting: compare a tuned model with its start model on data of the start model.
 
 The data is the validation data of the start model, as its bundle records it, if that lies on this
 machine. Otherwise it is generated scenes, which every model of buildings can be tested on: they

@@ -161,7 +161,7 @@ def compare_choices(
         out: Folder for `curve.csv`, `curve.svg`, `curve.json` and the finished trainings.
         sizes: Numbers of images to train on.
         model: Model to start from, see `models.start.read_start`.
-        minutes: Approximate time of each training on this machine.
+        minutes: Approximate time of each training on this machine, without its test.
         seeds: Number of trainings for each number of images.
         images: Bands, stretch and scale with which the choice reads images.
         notify: Function called with a line about each training.
@@ -175,7 +175,7 @@ def compare_choices(
     """
     try:
         from rooftrace.models.start import read_start
-        from rooftrace.train.finetune import finetune_config, fit_to_minutes
+        from rooftrace.train.finetune import finetune_config, samples_in_minutes
         from rooftrace.train.loop import fit
     except ImportError as error:
         name = error.name or "torch"
@@ -191,6 +191,12 @@ def compare_choices(
         )
     data = data.model_copy(update={"labels": None})
     scenes, numbers = open_source(data, labels), sorted(set(sizes))
+    if not len(scenes):
+        raise DataError(
+            f"{data.path} is read as {scenes.kind}: it has no label (images: "
+            f"{len(scenes.unlabelled)}), and a comparison is tested on labels.",
+            remedy="Give labelled data; to choose images to label, leave out --compare.",
+        )
     bundle = None if model == "default" else Path(start.bundle.source)
 
     def train(ids: Sequence[str], test: Sequence[str], seed: int, samples: int | None) -> (
@@ -207,12 +213,7 @@ def compare_choices(
             seed=seed, overrides=settings,
         )  # fmt: skip
         if samples is None:
-            limited = config.model_copy(
-                update={"stop": config.stop.model_copy(update={"minutes": minutes})}
-            )
-            planned = fit_to_minutes(limited, spec, Path.cwd(), settings)
-            assert planned.samples_per_epoch is not None
-            return 0.0, planned.epochs * planned.samples_per_epoch
+            return 0.0, samples_in_minutes(config, Path.cwd(), minutes)
         found: list[float] = []
         run = out / "run"
         shutil.rmtree(run, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a tuned model has forgotten: on the data of its start model, or on generated scenes."""
+"""Forgetting of a tuned model, on data of its start model or on generated scenes."""
 
 from __future__ import annotations
 
