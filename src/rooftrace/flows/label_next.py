@@ -24,7 +24,7 @@ from rooftrace.core.types import Scene
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import Progress
+from rooftrace.labels.source import Progress, SceneSet
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.uncertainty import (
@@ -38,6 +38,7 @@ __all__ = [
     "NextImage",
     "NextReport",
     "check_list_path",
+    "choose_next",
     "run_next",
     "weighted_k_centre",
     "write_list",
@@ -139,7 +140,35 @@ def run_next(
             remedy="Add images without a label.",
         )
     others = None if labelled_data is None else open_source(labelled_data)
-    predictor = load(bundle)
+    return choose_next(
+        source, unlabelled, count, load(bundle), others=others, images=images, progress=progress
+    )
+
+
+def choose_next(
+    source: SceneSet,
+    unlabelled: Collection[str],
+    count: int,
+    predictor: Predictor,
+    *,
+    others: SceneSet | None = None,
+    images: SceneOptions = AS_FOUND,
+    progress: Progress | None = None,
+) -> NextReport:
+    """Choose images of a set, see `run_next`.
+
+    Args:
+        source: All images.
+        unlabelled: Ids of those to choose from; the others count as labelled.
+        count: Number of images to choose.
+        predictor: Model that will be tuned.
+        others: Further images, of which the labelled ones count.
+        images: See `run_next`.
+        progress: See `run_next`.
+
+    Raises:
+        DataError, PredictError: An image cannot be read or predicted.
+    """
     scenes = []
     for part in (source, others) if others is not None else (source,):
         for entry, scene in part.opened():

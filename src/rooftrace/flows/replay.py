@@ -18,7 +18,7 @@ import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LayoutError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Mask, Scene, Window
+from rooftrace.core.types import Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.predictions import ModelPredictions
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
@@ -28,7 +28,7 @@ from rooftrace.io.files import write_json
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import FOLDER
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import write_split
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import Interval, PairedTest
@@ -188,18 +188,6 @@ def _limited(parts: dict[str, tuple[str, ...]], seed: int) -> dict[str, tuple[st
 
 
 @dataclass(frozen=True)
-class _MaskLabel:
-    """A label in memory."""
-
-    mask: Mask
-
-    def read(self, window: Window | None = None) -> Mask:
-        window = window or Window.whole(self.mask.grid.shape)
-        part = window.slices()
-        return Mask(self.mask.data[part], self.mask.valid[part], self.mask.grid.crop(window))
-
-
-@dataclass(frozen=True)
 class _PredictedLabels:
     """Opens scenes with the mask of a model in place of their label."""
 
@@ -215,7 +203,7 @@ class _PredictedLabels:
                 remedy="Give them, such as --replay-set gsd_m=0.5.",
             )
         mask, _ = self.model.predict_mask(scene.image, gsd_m=scene.stated_gsd_m)
-        return replace(scene, label=_MaskLabel(mask))
+        return replace(scene, label=MaskLabel(mask))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import Scene, Window
+from rooftrace.core.types import Mask, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 
 __all__ = [
@@ -43,6 +43,19 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 """Callback that receives the number of finished items and the total number."""
+
+
+@dataclass(frozen=True)
+class MaskLabel:
+    """A `LabelReader` of a label in memory."""
+
+    mask: Mask
+
+    def read(self, window: Window | None = None) -> Mask:
+        if window is None:
+            return self.mask
+        part = window.slices()
+        return Mask(self.mask.data[part], self.mask.valid[part], self.mask.grid.crop(window))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from rooftrace.train.datamodule import TrainingData, collate, open_data, separat
 from rooftrace.train.device import choose_accelerator, tune_allocator
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
-__all__ = ["finetune_config", "fit_to_minutes"]
+__all__ = ["finetune_config", "fit_to_minutes", "samples_in_minutes"]
 
 _BATCH = 16
 
@@ -191,6 +191,24 @@ def fit_to_minutes(
         schedule = schedule.model_copy(update={"warmup_steps": warmup})
     update = {"samples_per_epoch": samples, "epochs": epochs, "stop": stop, "schedule": schedule}
     return config.model_copy(update=update)
+
+
+def samples_in_minutes(config: TrainConfig, base: Path, minutes: float) -> int:
+    """Return the number of samples that a training without a validation sees in some minutes.
+
+    A few steps are timed on this machine, as in `fit_to_minutes`.
+
+    Args:
+        config: Configuration.
+        base: Folder that relative paths start from.
+        minutes: Time of the training.
+
+    Raises:
+        ConfigError, DataError: See `train.datamodule.open_data`.
+    """
+    data = open_data(config.model_copy(update={"samples_per_epoch": config.samples_per_step}), base)
+    step_s, _ = _measure(config, data)
+    return max(1, int(60 * minutes / step_s)) * config.samples_per_step
 
 
 def _measure(config: TrainConfig, data: TrainingData) -> tuple[float, float]:

@@ -48,7 +48,7 @@ _BEND_M = 0.05
 
 
 class ReviewTraining(ApiModel):
-    """What is known of trainings on the review of a results folder."""
+    """Training on the review of a results folder."""
 
     minutes: Annotated[
         float | None,

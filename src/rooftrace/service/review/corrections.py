@@ -3,7 +3,7 @@
 The server writes which chips and shapes there are, in pixels of the images. The process of a
 training draws them, so the labels stay as they were when the training was queued.
 
-Ground on which nothing was decided is left out: it may have buildings that nobody has added yet.
+Ground on which nothing was decided is left out: it may have buildings that are still missing.
 Within a chip, buildings without a decision are unknown ground.
 """
 
@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import GeoGrid, Mask, RasterSource, Scene, Window
+from rooftrace.core.types import Mask, RasterSource, Scene, Window
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.io.files import write_json
 from rooftrace.io.georeferenced import WindowSource
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.folders import FOLDER
-from rooftrace.labels.source import SceneEntry, SceneSet, WriteOptions
+from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, WriteOptions
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, prepared
 
@@ -193,7 +193,9 @@ def write_labelled_chips(path: Path, out: Path, spec: BundleSpec) -> SourceConfi
     def open_scene(entry: SceneEntry) -> Scene:
         name, window, shapes, gsd_m = entry.key
         source = WindowSource(sources[name], window)
-        label = _DrawnLabel(source.grid, _drawn(window, shapes))
+        classes = _drawn(window, shapes)
+        valid = classes != _IGNORED
+        label = MaskLabel(Mask(np.where(valid, classes, 0).astype(np.uint8), valid, source.grid))
         return Scene(entry.id, source, label, name, source.grid.gsd_m or gsd_m)
 
     made = SceneSet(
@@ -225,21 +227,6 @@ def _opened(image: Mapping[str, Any], spec: BundleSpec) -> RasterSource:
         )
     options = replace(SceneOptions(), bands=reading["bands"], stretch=reading["stretch"] or "auto")
     return prepared(source, spec, options)
-
-
-@dataclass(frozen=True)
-class _DrawnLabel:
-    """A label in memory."""
-
-    grid: GeoGrid
-    classes: NDArray[np.uint8]
-
-    def read(self, window: Window | None = None) -> Mask:
-        part = (window or Window.whole(self.grid.shape)).slices()
-        classes = self.classes[part]
-        valid = classes != _IGNORED
-        grid = self.grid if window is None else self.grid.crop(window)
-        return Mask(np.where(valid, classes, 0).astype(np.uint8), valid, grid)
 
 
 def _drawn(window: Window, shapes: Sequence[tuple[int, str]]) -> NDArray[np.uint8]:

@@ -1,0 +1,83 @@
+"""Forgetting of a tuned model, on data of its start model or on generated scenes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rooftrace.engines.base import ConstantEngine, PointwiseEngine
+from rooftrace.flows.doctor import tiny_bundle
+from rooftrace.flows.forgetting import measure_forgetting
+from rooftrace.labels.config import SourceConfig
+from rooftrace.predict.predictor import Predictor
+from rooftrace.testing import write_pairs
+
+ELSEWHERE = SourceConfig(path="/no/such/place")
+
+
+def start_model(training: dict[str, Any] | None = None, **changes: Any) -> Predictor:
+    bundle = tiny_bundle()
+    spec = bundle.spec.model_copy(update={"training": training or {}, "gsd_m": 0.5, **changes})
+    return Predictor(replace(bundle, spec=spec), PointwiseEngine())
+
+
+def forgetful(start: Predictor) -> Predictor:
+    """Return a model that sees no building any more."""
+    return Predictor(start.bundle, ConstantEngine(0.0))
+
+
+def test_generated_scenes_where_the_data_is_not_at_hand() -> None:
+    start = start_model({"data": {"train": [{"path": "$NOT_SET/town"}], "val": [{"path": "/no"}]}})
+    report = measure_forgetting(start, start, ELSEWHERE)
+    assert report is not None
+    assert report.is_generated
+    assert report.data == "generated scenes"
+    assert report.test.difference.value == 0
+    assert report.test.first > 0
+    worse = measure_forgetting(forgetful(start), start, ELSEWHERE)
+    assert worse is not None
+    assert worse.test.difference.high < 0
+    assert worse.to_json()["iou"]["first"] == 0
+
+
+def test_the_recorded_validation_is_used(tmp_path: Path) -> None:
+    for name, seeds in (("east", range(3)), ("west", range(3, 20))):
+        write_pairs(tmp_path / name, seeds, shape_yx=(64, 64), gsd_m=0.5)
+    data = {
+        "train": [{"path": "/no"}],
+        "val": [{"path": str(tmp_path / name)} for name in ("east", "west", "gone")],
+    }
+    start = start_model({"data": data})
+    report = measure_forgetting(start, start, ELSEWHERE)
+    assert report is not None
+    assert not report.is_generated
+    assert report.data == "validation of the start model: east, west"
+    assert report.to_json()["images"] == 12
+    # Data that the tuned model was trained on shows nothing.
+    only = measure_forgetting(start, start, SourceConfig(path=str(tmp_path / "west")))
+    assert only is not None
+    assert only.data == "validation of the start model: east"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bands": ("near infrared", "red", "green")},
+        {"classes": ("background", "road", "building"), "building_class": 2},
+    ],
+)
+def test_models_that_generated_scenes_do_not_suit(changes: dict[str, Any]) -> None:
+    start = start_model(**changes)
+    assert measure_forgetting(start, start, ELSEWHERE) is None
+
+
+def test_generated_scenes_are_the_same_each_time() -> None:
+    start = start_model()
+    first, second = (measure_forgetting(forgetful(start), start, ELSEWHERE) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    np.testing.assert_equal(first.to_json(), second.to_json())
