@@ -363,13 +363,11 @@ def run_finetune(
             EvalOptions(split=held_out, baseline="2", images=images),
         )
         page = run / "comparison" / "report.html"
+        models = read_models(bundle).ready(), read_models(start_model).ready()
         elsewhere = None
         if replayed is not None:
-            models = read_models(bundle).ready(), read_models(start_model).ready()
             elsewhere = compare_on_replay(replayed, labels, *models, images)
-        forgotten = measure_forgetting(
-            load_models(bundle), load_models(start_model), data, seed=seed
-        )
+        forgotten = measure_forgetting(*models, data, seed=seed)
         report = FinetuneReport(trained, evaluation, held_out, page, elsewhere, notes, forgotten)
         if curve and report.verdict != "better":
             print_plain(console, "training on half of the images for the learning curve")

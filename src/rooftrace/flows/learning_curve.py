@@ -25,14 +25,14 @@ from rooftrace.core.text import plural
 from rooftrace.flows.label_next import choose_next
 from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.flows.split import run_split
-from rooftrace.flows.train import alone_in
+from rooftrace.flows.train import locked_run
 from rooftrace.io.files import write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import Split, read_split, write_split
-from rooftrace.predict.model_set import load_models
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
 __all__ = ["CurvePoint", "CurveReport", "compare_choices", "images_needed"]
@@ -222,7 +222,7 @@ def compare_choices(
         shutil.rmtree(run)
         return found[-1], samples
 
-    with alone_in(out):
+    with locked_run(out):
         # The test images, the orders and the number of samples stay the same when it continues.
         pool, test = _divided(data, labels, scenes, out, numbers)
         plan = _plan(out, data, model, minutes, lambda: {
@@ -275,7 +275,7 @@ def _divided(
 
 def _chosen(pool: SceneSet, count: int, bundle: Path | None, images: SceneOptions) -> list[str]:
     """Return the ids that `rooftrace label next` chooses, without a look at a label."""
-    report = choose_next(pool, frozenset(pool.ids), count, load_models(bundle), images=images)
+    report = choose_next(pool, frozenset(pool.ids), count, read_models(bundle).ready(), images=images)
     return [one.id for one in report.chosen]
 
 
