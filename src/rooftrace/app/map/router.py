@@ -117,7 +117,10 @@ def _add_page(router: APIRouter, basemap: Basemap | None, trains: bool) -> None:
         if found is None:
             raise ProblemError("not-found", "The page has no such file.")
         kind = _KINDS.get(PurePosixPath(name).suffix, "text/plain")
-        return file_response(request, found.read_bytes(), kind)
+        data, gzipped = found.read_bytes(), None
+        if found.name.endswith(".gz"):
+            data, gzipped = gzip.decompress(data), data
+        return file_response(request, data, kind, gzipped=gzipped)
 
 
 def _add_folders(router: APIRouter, store: _Store) -> None:
@@ -291,7 +294,9 @@ def _assets() -> dict[str, Traversable]:
     root = files("rooftrace") / "app" / "map" / "static"
     found = {one.name: one for one in root.iterdir() if one.is_file()}
     vendor = root / "vendor"
-    return found | {f"vendor/{one.name}": one for one in vendor.iterdir() if one.is_file()}
+    return found | {
+        f"vendor/{one.name.removesuffix('.gz')}": one for one in vendor.iterdir() if one.is_file()
+    }
 
 
 @dataclass(frozen=True)
