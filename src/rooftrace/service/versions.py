@@ -171,8 +171,9 @@ class ModelVersions:
         if self._store is None or self._settings is None:
             raise ConfigError(
                 "This server does not train models.",
-                remedy="Its owner can start it with rooftrace serve --train-minutes 10; for "
-                "trainings from Label Studio also with --label-studio URL and a token.",
+                remedy="Its owner can start it with rooftrace serve --train-minutes 10, or for "
+                "Label Studio with rooftrace serve --label-studio URL --train-minutes 10 and a "
+                "token.",
             )
         own, start = self._service.bundle, self.predictor.bundle
         if start.members:

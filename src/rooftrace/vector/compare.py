@@ -54,6 +54,10 @@ _MOST_PILED = 1.05
 """Maximum total area of the pieces of a building, as a share of its area; pieces that cover each
 other are no pieces."""
 
+_DIGITS = 9
+"""Number of decimals to which shares, areas and distances are compared, so that swapped layers have
+mirrored statuses."""
+
 _PAIRS_AT_ONCE = 50_000
 
 
@@ -241,7 +245,7 @@ def _put_groups(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free:
     for groups in found:
         np.add.at(times[groups.side], groups.whole, 1)
         np.add.at(times[1 - groups.side], groups.pieces(pairs), 1)
-    shared: list[tuple[float, int, int, int]] = []
+    shared: list[tuple[float, float, int, int, int]] = []
     for groups in found:
         alone = times[groups.side][groups.whole] == 1
         piece_alone = times[1 - groups.side][groups.pieces(pairs)] == 1
@@ -250,9 +254,11 @@ def _put_groups(pairs: PolygonOverlaps, rules: CompareRules, sides: Sides, free:
         # Groups whose buildings are in no other group are put in any order.
         _put_wholes(groups.take(np.flatnonzero(alone)), pairs, sides, free)
         for number in np.flatnonzero(~alone).tolist():
-            order = -float(groups.iou[number]), 1 - groups.side, int(groups.whole[number])
+            iou = round(float(groups.iou[number]), _DIGITS)
+            own = (pairs.area_other if groups.side else pairs.area)[groups.whole[number]]
+            order = -iou, -round(float(own), _DIGITS), 1 - groups.side, int(groups.whole[number])
             shared.append((*order, number))
-    for _, other_side, _, number in sorted(shared):
+    for *_, other_side, _, number in sorted(shared):
         group = found[1 - other_side].take(np.array([number]))
         if free[group.side][group.whole].all() and free[other_side][group.pieces(pairs)].all():
             _put_wholes(group, pairs, sides, free)
@@ -285,7 +291,9 @@ def _groups(pairs: PolygonOverlaps, rules: CompareRules, side: int) -> _Groups:
     else:
         piece, whole, area, area_piece = pairs.other, pairs.one, pairs.area, pairs.area_other
     near = np.flatnonzero(pairs.common > area_piece[piece] / 2)
-    near = near[np.lexsort((whole[near], -pairs.common[near], piece[near]))]
+    # The last digits of an intersection depend on which layer comes first.
+    share = np.round(pairs.common[near] / area_piece[piece[near]], _DIGITS)
+    near = near[np.lexsort((whole[near], -share, piece[near]))]
     near = near[np.diff(piece[near], prepend=-1) != 0]
     near = near[np.lexsort((piece[near], whole[near]))]
     starts = np.flatnonzero(np.diff(whole[near], prepend=-1) != 0)
@@ -346,7 +354,7 @@ def _moves(
     boxes = np.tile(new.centre[index], 2) + np.array([-reach, -reach, reach, reach])
     points = np.tile(old.centre[index_other], 2)
     one, other, away = join_by_block(boxes, points, work, workers)
-    chosen = one_to_one(one, other, away)
+    chosen = one_to_one(one, other, np.round(away, _DIGITS))
     return index[one[chosen]], index_other[other[chosen]]
 
 

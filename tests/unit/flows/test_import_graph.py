@@ -39,7 +39,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         del limit_s
         return trials._answers(trial, source)
 
-    monkeypatch.setattr(graph, "run_trial", run_here)
+    monkeypatch.setattr(graph, "run_graphs", run_here)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -198,7 +198,7 @@ def test_a_difference_from_the_original_is_refused(
         found = trials._answers(trial, source)
         return trials.TrialResult(found.runtime, found.original + 0.01, found.wrapped)
 
-    monkeypatch.setattr(graph, "run_trial", run_wrongly)
+    monkeypatch.setattr(graph, "run_graphs", run_wrongly)
     given = write(tmp_path / "m.onnx", conv_graph(1))
     with pytest.raises(flow.ExportError, match="does not answer like"):
         run_import(given, tmp_path / "m.rooftrace", NetworkOptions(), USUAL)

@@ -134,7 +134,7 @@ def test_row_by_row_only_open_regions_are_held() -> None:
             polygonizer.feed(window, mask[window.slices()], None)
         polygonizer.join()
         taken += len(polygonizer.take())
-        held.append(len(polygonizer._frontier._held.corners))
+        held.append(len(polygonizer._open_regions._held.corners))
     road = 8 * side // block  # a few corners for each block that it crosses
     assert max(held) <= road + 4 * mask.shape[1] / 6
     assert taken + len(polygonizer.finish()) == len(trace(mask))

@@ -130,7 +130,8 @@ def _fetched(
             raise ConfigError(
                 f"The labels of project {project} cannot be fetched: this server has no Label "
                 "Studio.",
-                remedy="Start it with --label-studio and a token.",
+                remedy="Its owner can start it with rooftrace serve --label-studio URL "
+                "--train-minutes 10 and a token.",
             )
         server = LabelStudio(labels.url, labels.token)
         path = folder / LABELS / TASKS
