@@ -81,7 +81,12 @@ def url(tmp_path: Path, tiny_run: TinyRun, town: Path) -> Iterator[str]:
 
 
 def test_from_the_corrections_to_new_jobs_and_back(url: str, town: Path) -> None:
-    client = httpx.Client(base_url=url, timeout=PATIENCE_S)
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        take_and_go_back(client, town)
+
+
+def take_and_go_back(client: httpx.Client, town: Path) -> None:
+    """Train on decisions about all buildings, take the version, and go back."""
     review, training = "/v1/results/results/images/town/review", "/v1/results/results/training"
 
     def get(path: str) -> Any:

@@ -269,25 +269,26 @@ def compose_svg(charts: Mapping[str, Markup], names: Sequence[str]) -> str:
         names: Names of the series, which are the same in all charts, for the legend below.
     """
     parts = []
+    columns = min(_COLUMNS, len(charts))
     for number, (title, chart) in enumerate(charts.items()):
-        row, column = divmod(number, _COLUMNS)
+        row, column = divmod(number, columns)
         left, top = column * _WIDTH, row * (_HEIGHT + _TITLE)
         parts.append(
             f'<text style="fill:var(--ink);font-size:15px" x="{left + _LEFT}" y="{top + 22}">'
             f'{_escape(title)}</text><svg x="{left}" y="{top + _TITLE}" width="{_WIDTH}" '
             f'height="{_HEIGHT}">{chart}</svg>'
         )
-    legend_top = ceil(len(charts) / _COLUMNS) * (_HEIGHT + _TITLE) + _LEGEND_LINE
+    legend_top = ceil(len(charts) / columns) * (_HEIGHT + _TITLE) + _LEGEND_LINE
     for number, name in enumerate(names):
-        row, column = divmod(number, _COLUMNS)
+        row, column = divmod(number, columns)
         parts.append(
             f'<g transform="translate({column * _WIDTH + _LEFT} '
             f'{legend_top + row * _LEGEND_LINE})">{line_sample(number)}'
             f'<text style="fill:var(--ink);font-size:13px" x="42" y="9">{_escape(name)}</text></g>'
         )
-    height = legend_top + (ceil(len(names) / _COLUMNS) + 1) * _LEGEND_LINE
+    height = legend_top + (ceil(len(names) / columns) + 1) * _LEGEND_LINE
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_COLUMNS * _WIDTH} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * _WIDTH} {height}" '
         'style="background:var(--ground)" font-family="system-ui, sans-serif">'
         f"<style>{_escape(read_asset('face.css') + read_asset('page.css'))}</style>"
         f"{''.join(parts)}</svg>\n"

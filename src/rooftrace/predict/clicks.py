@@ -54,6 +54,11 @@ _ON_CLICK = 0.8
 _BRIDGE_PX = 4
 """Widest bridge between two regions, in pixels of the view, that does not join them."""
 
+_SIMPLIFY_VIEW_PX = 2.0
+"""Tolerance of the straightened outline in pixels of the view, where these are larger than those
+of the image: on 58 buildings of Kampala at 0.075 m, half of the outlines then have at most 11
+corners instead of 35, and the mean IoU with the labels is the same."""
+
 _ONE_SIDED = 2.0
 """Growth of a view at whose edge the building is cut."""
 
@@ -362,6 +367,8 @@ class ClickSegmenter:
         traced = trace(mask, window)
         large = traced.of(traced.area_px >= VectorOptions().min_area_px)
         filled = np.array([shapely.Polygon(one.exterior) for one in large.polygons], np.object_)
-        outlines = regularize(filled, VectorOptions().simplify_px).polygons
+        # The edges of an enlarged answer are rounded, which is no shape of the building.
+        tolerance_px = VectorOptions().simplify_px * max(1.0, _SIMPLIFY_VIEW_PX * view.scale)
+        outlines = regularize(filled, tolerance_px).polygons
         score = float(found[mask].mean()) if mask.any() else 0.0
         return ClickAnswer(window, mask, outlines, score)
