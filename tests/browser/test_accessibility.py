@@ -12,6 +12,8 @@ pytest.importorskip("playwright")
 
 from axe_playwright_python.sync_playwright import Axe
 
+from command_line import call
+from rooftrace.testing import write_pairs
 from site_pages import pages
 
 pytestmark = [
@@ -54,6 +56,30 @@ def test_no_page_has_a_serious_finding(
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
             found.append(f"{name}: {wide} px wide in a window of {width} px")
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory, bundle: Path, two_dates: Path) -> list[Path]:
+    """The HTML reports of commands on generated data."""
+    folder = tmp_path_factory.mktemp("reports")
+    write_pairs(folder / "data", range(3), shape_yx=(96, 128), gsd_m=0.3)
+    assert call("evaluate", bundle, folder / "data", "-o", folder / "evaluation")[0] == 0
+    audit = folder / "audit.html"
+    assert call("inspect", folder / "data", "-o", audit)[0] == 0
+    return [folder / "evaluation" / "report.html", audit, two_dates / "report.html"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_report_has_a_serious_finding(
+    page: Any, reports: list[Path], scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    found = []
+    for path in reports:
+        page.goto(path.as_uri())
+        page.wait_for_selector("main")
+        found += check_page(page, path.parent.name)
     assert not found, "\n".join(found)
 
 
