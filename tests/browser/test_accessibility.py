@@ -94,6 +94,8 @@ def test_the_choice_of_light_or_dark_holds_on_other_pages(page: Any, site: str) 
         page.goto(f"{site}/{name}")
         page.wait_for_selector(pages[name])
         page.wait_for_load_state()
+        # Gradio's own style sheets arrive late; before, no part of the page has a colour.
+        page.wait_for_function(GROUND)
         ground = str(page.evaluate(GROUND))
         if name == "demo":
             # Gradio sets its own class once more when it has started.

@@ -75,8 +75,9 @@ def test_the_training_is_started_and_its_verdict_is_shown(
     review = f"{address}/v1/results/town/images/town/review"
     assert httpx.post(f"{review}/changes", json=change).status_code == 200
     page.reload()
-    page.wait_for_function("() => !document.querySelector('#training-start').disabled")
-    assert "up to 2 minutes" in state.inner_text()
+    has_text = "(text) => document.querySelector('#training-state').textContent.includes(text)"
+    page.wait_for_function(has_text, arg="up to 2 minutes")
+    assert button.is_enabled()
     # One building is not enough.
     button.click()
     message = page.locator("#review-message")
@@ -100,7 +101,6 @@ def test_the_training_is_started_and_its_verdict_is_shown(
     job = store.claim(training=True)
     assert job is not None
     store.training_progress(job.id, TrainingProgress("training", 2, 9, 0.5, 0.25))
-    has_text = "(text) => document.querySelector('#training-state').textContent.includes(text)"
     page.wait_for_function(has_text, arg="epoch 2 of at most 9")
     store.finish(job.id, FIGURES, [])
     page.wait_for_function(has_text, arg="is better than the model before")
