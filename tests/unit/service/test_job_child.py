@@ -115,7 +115,8 @@ def test_a_header_that_takes_too_long(tmp_path: Path, predictor: Predictor) -> N
 def order(folder: Path, bundle: Path) -> bytes:
     message = {
         "task": "predict", "folder": str(folder), "upload": "scene.tif", "model": str(bundle),
-        "engine": None, "precision": None, "options": options_to_json(SceneOptions(cell_m=10)),
+        "engine": None, "precision": None, "portable": False,
+        "options": options_to_json(SceneOptions(cell_m=10)),
     }  # fmt: skip
     return json.dumps(message).encode() + b"\n"
 
