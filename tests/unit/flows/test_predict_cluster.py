@@ -6,6 +6,7 @@ import functools
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.checkpoint import CheckpointStore
 from rooftrace.predict.cluster import driver as blocks_module
 from rooftrace.predict.cluster.pool import ClusterOptions
-from rooftrace.predict.cluster.worker import Facts
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import SceneOptions, plan_scene
 
@@ -457,8 +457,8 @@ def test_a_worker_with_other_facts_is_not_used(
         if len(made) == 2:
             # The last event holds the facts of the worker.
             record = self._events.queue[-1]
-            other = Facts("openvino", "fp64", {}, (), {}, "odd")
-            self._events.queue[-1] = type(record)(record.worker, other)
+            other = replace(record.facts, precision="fp64", node="odd")
+            self._events.queue[-1] = replace(record, facts=other)
 
     monkeypatch.setattr(LocalPool, "_start", start)
     pools = spread(size=3)
@@ -466,7 +466,7 @@ def test_a_worker_with_other_facts_is_not_used(
     assert results(tmp_path) == alone
     assert {worker for worker, _ in pools[0].called} == {0, 2}
     notes = json.loads((tmp_path / "run.json").read_text())["notes"]
-    assert any("on odd was not used: it has precision fp64, but" in note for note in notes)
+    assert any("on odd was not used: it has precision fp64, but" in note for note in notes), notes
 
 
 @pytest.mark.campaign
