@@ -65,7 +65,8 @@ def test_all_faces_on_one_port_and_jobs_that_outlive_it(bundle: Path, tmp_path: 
         assert info["model"] == "brightness"
         assert info["pid"] == process.pid
         for path in ("/", "/map", "/v1/docs", "/healthz", "/metrics", "/health", "/v1/model"):
-            assert httpx.get(url + path, timeout=60).status_code == 200, path
+            answer = httpx.get(url + path, timeout=60, follow_redirects=True)
+            assert answer.status_code == 200, path
         files = {"file": ("../town.png", picture())}
         answer = httpx.post(f"{url}/v1/predict", files=files, timeout=60)
         assert answer.json()["figures"]["buildings"] == 1
@@ -117,7 +118,9 @@ def test_a_key_is_asked_for_everywhere(bundle: Path, tmp_path: Path) -> None:
             assert httpx.get(url + path, timeout=60).status_code == 401, path
         assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
         for path in ("/", "/map", "/v1/model"):
-            answer = httpx.get(url + path, auth=("anybody", "s3cret"), timeout=60)
+            answer = httpx.get(
+                url + path, auth=("anybody", "s3cret"), timeout=60, follow_redirects=True
+            )
             assert answer.status_code == 200, path
 
 
