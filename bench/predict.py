@@ -33,7 +33,10 @@ from plain_loop import LARGEST_DIFFERENCE, loop, write_network
 DEEP = "ours_16bit"
 """Row of `rooftrace predict` on the same scene in 16 bits, with a near-infrared band."""
 
-OURS = {"ours": None, DEEP: None, "ours_bf16": "bf16", "ours_fp32": "fp32"}
+ACCURATE = "ours_accurate"
+"""Row of `rooftrace predict -m accurate` on the same scene."""
+
+OURS = {"ours": None, DEEP: None, "ours_bf16": "bf16", "ours_fp32": "fp32", ACCURATE: None}
 """Rows of `rooftrace predict`, with the precision that is asked for."""
 
 LOOPS = {"plain": False, "tuned": True}
@@ -163,7 +166,8 @@ def _run(name: str, scene: Path, prepared: dict[str, Any], options: argparse.Nam
     # An earlier run in this folder must not be resumed.
     shutil.rmtree(out, ignore_errors=True)
     precision = ["--precision", wanted] if (wanted := OURS[name]) else []
-    return measure_rooftrace("predict", scene, "-o", out, *precision, model=options.model)
+    model = "accurate" if name == ACCURATE else options.model
+    return measure_rooftrace("predict", scene, "-o", out, *precision, model=model)
 
 
 def _row(
@@ -204,7 +208,7 @@ def _ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None
         for name in rows:
             if base not in rows or name == base or name in PEERS:
                 continue
-            if base == "ours" and name != DEEP:
+            if base == "ours" and name not in (DEEP, ACCURATE):
                 continue
             mine, other = rows[name], rows[base]
             # A loop's memory grows with the image: that of a crop says nothing of the whole.

@@ -12,6 +12,7 @@ import rooftrace
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.labels.config import SourceConfig
 from rooftrace.metrics.pixel import PixelCounts
+from rooftrace.models.bundle import bundled_model
 from rooftrace.testing import demo_scene, demo_scene_path
 
 ASSETS = Path(str(files("rooftrace"))) / "assets"
@@ -20,7 +21,7 @@ PLACES = {"catanduanes", "massachusetts", "rotterdam", "jonkoping", "vienna"}
 
 
 def test_fits_the_wheel() -> None:
-    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 16 * 2**20
+    assert sum(file.stat().st_size for file in ASSETS.iterdir()) <= 24 * 2**20
 
 
 def test_contract() -> None:
@@ -32,6 +33,25 @@ def test_contract() -> None:
     )
     assert "OpenStreetMap contributors" in spec.attribution
     assert {measured.data for measured in spec.metrics} == PLACES
+
+
+def test_the_accurate_model_is_more_accurate_on_each_validation_place() -> None:
+    default, accurate = (bundled_model(name).spec for name in ("default", "accurate"))
+    assert (accurate.finest_gsd_m, accurate.gsd_m, accurate.variants) == (0.25, 0.4, ())
+    assert "OpenStreetMap contributors" in accurate.attribution
+    assert "EfficientNet-Lite2" in accurate.attribution
+    assert accurate.fingerprint is not None
+    ious = [{one.data: one.values["iou"] for one in spec.metrics} for spec in (default, accurate)]
+    assert {*ious[0]} == {*ious[1]} == PLACES
+    assert all(ious[1][place] > ious[0][place] for place in PLACES - {"rotterdam"})
+
+
+@pytest.mark.campaign
+@pytest.mark.realdata
+def test_the_accurate_model_is_as_good_as_its_card_says(realdata: Path) -> None:
+    folder = SourceConfig(path=str(realdata / "jonkoping"), glob="*_1[3-9].*", gsd_m=0.15)
+    report = run_evaluate(Path("accurate"), folder, None, EvalOptions(precision="fp32")).first
+    assert report.pooled.iou(1) == pytest.approx(0.797, abs=0.005)
 
 
 def test_its_int8_variant_loses_no_more_than_its_card_says_on_each_validation_place() -> None:

@@ -77,6 +77,8 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
 
 def test_there_is_a_recipe_for_each_method() -> None:
     assert {path.stem for path in RECIPES} == {
+        "accurate",
+        "accurate-first",
         "clicks",
         "contest-deeplabv3plus-mobilenetv3",
         "contest-psp-densenet161",

@@ -66,7 +66,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == sources()
-    wanted = {"rooftrace/py.typed", "rooftrace/assets/default.rooftrace"}
+    wanted = {"rooftrace/py.typed"} | {
+        f"rooftrace/assets/{name}.rooftrace" for name in ("default", "accurate", "clicks")
+    }
     assert wanted <= names
 
 

@@ -16,7 +16,7 @@ __all__ = ["card"]
 def card(
     model: Annotated[
         Path,
-        typer.Argument(help='A .rooftrace or exported file, or "default".'),
+        typer.Argument(help="A .rooftrace or exported file, default or accurate."),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for README.md and item.json.")

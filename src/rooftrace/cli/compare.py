@@ -42,8 +42,8 @@ def compare(
             "-m",
             "--model",
             metavar="FILE",
-            help="Predict NEW and OLD, two images, with this .rooftrace file; default for the "
-            "bundled model.",
+            help="Predict NEW and OLD, two images, with this .rooftrace file, or with a bundled "
+            "model: default or accurate.",
             rich_help_panel=_DATES,
         ),
     ] = None,

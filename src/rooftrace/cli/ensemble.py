@@ -19,7 +19,9 @@ __all__ = ["ensemble"]
 _FIGURES = {"iou": "IoU", "dice": "Dice"}
 
 
-@takes_data('Models (.rooftrace files, "default"), then labelled data on which none was trained.')
+@takes_data(
+    "Models (.rooftrace files, default or accurate), then labelled data on which none was trained."
+)
 @with_groups
 def ensemble(
     data: list[SourceConfig],
@@ -83,4 +85,6 @@ def ensemble(
 
 
 def _is_model(path: str) -> bool:
-    return path == "default" or path.endswith(".rooftrace")
+    from rooftrace.models.bundle import BUNDLED_MODELS
+
+    return path in BUNDLED_MODELS or path.endswith(".rooftrace")

@@ -49,8 +49,8 @@ def evaluate(
         list[Path] | None,
         typer.Argument(
             metavar="BUNDLES… DATA",
-            help='.rooftrace files or "default", which are compared; then labelled data of any '
-            "kind.",
+            help=".rooftrace files, default or accurate, which are compared; then labelled data "
+            "of any kind.",
         ),
     ] = None,
     *,

@@ -20,7 +20,7 @@ _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label 
 
 @takes_data("Images for calibration and for the check.")
 def export(
-    model: Annotated[Path, typer.Argument(help='A .rooftrace file, or "default".')],
+    model: Annotated[Path, typer.Argument(help="A .rooftrace file, default or accurate.")],
     to: Annotated[
         Literal["onnx", "openvino", "tensorrt"], typer.Option(help="Format of the file.")
     ],

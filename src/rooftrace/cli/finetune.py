@@ -35,8 +35,8 @@ def finetune(
         str,
         typer.Option(
             "-m", "--model", metavar="MODEL", rich_help_panel=TRAINING,
-            help='Model to start from: "default", a .rooftrace file, the folder of a run, or an '
-            "exported ONNX file.",
+            help="Model to start from: default, accurate, a .rooftrace file, the folder of a run, "
+            "or an exported ONNX file.",
         ),
     ] = "default",
     replay: Annotated[

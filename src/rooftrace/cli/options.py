@@ -71,15 +71,16 @@ ModelFile = Annotated[
     Path | None,
     typer.Option(
         "-m", "--model", metavar="FILE", rich_help_panel=MODEL,
-        help="Path of a .rooftrace file; default: the bundled model.",
+        help="Path of a .rooftrace file, or accurate for the slower bundled model; default: the "
+        "faster one.",
     ),
 ]  # fmt: skip
 ModelFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "-m", "--model", metavar="FILE", rich_help_panel=MODEL,
-        help="Path of a .rooftrace file; repeat it for each model of an ensemble; default: the "
-        "bundled model.",
+        help="Path of a .rooftrace file, or accurate for the slower bundled model; repeat it for "
+        "each model of an ensemble; default: the faster bundled model.",
     ),
 ]  # fmt: skip
 Nodata = Annotated[

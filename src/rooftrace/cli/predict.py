@@ -108,7 +108,7 @@ def predict(
         models, segmenter = model.read(), refinement.load()
         found = find_inputs(
             inputs, pixels.nodata_rule, mosaic=mosaic, zoom=zoom, area=limit, provenance=origin,
-            services=service.parsed(models.bundles[0].spec.gsd_m),
+            services=service.parsed(models.bundles[0].spec.least_gsd_m),
         )  # fmt: skip
         for raster in found.services:
             say(raster.preview)

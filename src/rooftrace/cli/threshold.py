@@ -24,7 +24,7 @@ _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "r
 @with_groups
 def threshold(
     model: Annotated[
-        Path, typer.Argument(help='A .rooftrace file, an ensemble file, or "default".')
+        Path, typer.Argument(help="A .rooftrace file, an ensemble file, default or accurate.")
     ],
     data: list[SourceConfig],
     out: Annotated[

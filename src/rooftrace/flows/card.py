@@ -176,7 +176,7 @@ def _use(bundle: ModelBundle) -> str:
     if is_click_network(spec):
         images = f"Overhead images with the bands {', '.join(spec.bands[: -len(CLICK_BANDS)])}"
     if spec.gsd_m is not None:
-        images += f" of about {spec.gsd_m:g} m per pixel"
+        images += f" of about {spec.gsd_text} m per pixel"
     text = f"{_plain(images)}, with rooftrace or any program that runs ONNX graphs.\n\n"
     if is_click_network(spec):
         return text + _code(
@@ -198,7 +198,7 @@ def _code(language: str, *lines: str) -> str:
 def _contract(spec: BundleSpec) -> Iterator[tuple[str, str]]:
     yield "Bands", ", ".join(spec.bands)
     yield "Pixel values", f"{spec.dtype}, as in the image; normalisation is inside the graph"
-    gsd = "pixel by pixel" if spec.gsd_m is None else f"{spec.gsd_m:g}; images are resampled to it"
+    gsd = "pixel by pixel" if spec.gsd_m is None else f"{spec.gsd_text}; images are resampled to it"
     yield "Metres per pixel", gsd
     size = f"multiples of {spec.input_multiple_px}" if spec.input_px is None else f"{spec.input_px}"
     yield "Height and width in pixels", size
@@ -243,8 +243,8 @@ def _limits(spec: BundleSpec) -> str:
         lines.append("- Scores of objects are mean probabilities of pixels, without calibration.")
     if spec.gsd_m is not None:
         lines.append(
-            f"- Trained for {spec.gsd_m:g} m per pixel. Coarser images are enlarged, which adds no "
-            "detail."
+            f"- Trained for {spec.gsd_text} m per pixel. Coarser images are enlarged, which adds "
+            "no detail."
         )
     return "\n".join(lines)
 

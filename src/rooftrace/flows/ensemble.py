@@ -246,8 +246,8 @@ def _predict_sets(
     progress: Progress | None,
 ) -> list[MemberProbabilities]:
     """Predict every set with every model, in the ensemble and alone."""
-    # A member at the ensemble's own scale predicts the same in the ensemble and alone.
-    scaled = [member.bundle.spec.gsd_m != combined.gsd_m for member in members]
+    # A member at the ensemble's own scales predicts the same in the ensemble and alone.
+    scaled = [_scales(member.bundle.spec) != _scales(combined) for member in members]
     total = (len(members) + sum(scaled)) * sum(map(len, sources))
     counter = ProgressCounter(progress, total)
     made = []
@@ -276,7 +276,11 @@ def _figures_of(fit: EnsembleFit, how: Combine) -> MethodFigures:
 
 def _tile_layout(spec: BundleSpec) -> tuple[object, ...]:
     """Return the properties that decide on the tiles of a scene."""
-    return spec.gsd_m, spec.input_px, spec.input_multiple_px, spec.context_px
+    return *_scales(spec), spec.input_px, spec.input_multiple_px, spec.context_px
+
+
+def _scales(spec: BundleSpec) -> tuple[float | None, float | None]:
+    return spec.gsd_m, spec.finest_gsd_m
 
 
 def _left_out_note(names: Sequence[str], kept: Sequence[int]) -> tuple[str, ...]:

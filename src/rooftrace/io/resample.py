@@ -28,7 +28,7 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
 from rooftrace.io.reproject import outline_pixels
 
-__all__ = ["Resampler", "Scaling", "enlarge", "scaling_for", "warped"]
+__all__ = ["Resampler", "Scaling", "enlarge", "scaling_for", "warped", "working_gsd_m"]
 
 COARSEST_RATIO = 4.0
 """Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
@@ -108,10 +108,24 @@ def _needed(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
     return min(max(first, 0), length - 1), min(max(last, 0), length - 1) + 1
 
 
+def working_gsd_m(own_m: float, model_gsd_m: float, finest_gsd_m: float | None = None) -> float:
+    """Return the metres per pixel at which a model predicts an image.
+
+    Args:
+        own_m: Metres per pixel of the image.
+        model_gsd_m: Metres per pixel of the model.
+        finest_gsd_m: See `BundleSpec`; None for a model that works at one scale only.
+    """
+    if finest_gsd_m is None:
+        return model_gsd_m
+    return min(max(own_m, finest_gsd_m), model_gsd_m)
+
+
 def scaling_for(
     grid: GeoGrid,
     model_gsd_m: float | None,
     *,
+    finest_gsd_m: float | None = None,
     gsd_m: float | None = None,
     scale: float | None = None,
     name: str = "image",
@@ -121,6 +135,8 @@ def scaling_for(
     Args:
         grid: Grid of the image.
         model_gsd_m: Metres per pixel of the model; None leaves the image as it is.
+        finest_gsd_m: See `working_gsd_m`. Pixels that are not square have the larger of their
+            sides as the image's metres per pixel.
         gsd_m: Metres per pixel of the image, given by the user; overrides the georeference.
         scale: Factor for the rows and columns of the image, given by the user; overrides all
             metres.
@@ -142,6 +158,7 @@ def scaling_for(
             "If that is wrong, give the right value with --gsd."
         )
     own = " × ".join(dict.fromkeys(plain_number(value) for value in gsd_yx_m))
+    model_gsd_m = working_gsd_m(max(gsd_yx_m), model_gsd_m, finest_gsd_m)
     ratios = tuple(model_gsd_m / value for value in gsd_yx_m)
     if min(ratios) < 1 / (COARSEST_RATIO * _NOMINAL):
         coarsest_m = plain_number(model_gsd_m * COARSEST_RATIO)

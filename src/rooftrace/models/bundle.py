@@ -30,13 +30,19 @@ from rooftrace.io.files import replacing
 from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
 __all__ = [
+    "BUNDLED_MODELS",
     "MAX_PART_BYTES",
     "ModelBundle",
+    "bundled_model",
     "click_bundle",
     "default_bundle",
     "read_bundle",
     "write_bundle",
 ]
+
+BUNDLED_MODELS = ("default", "accurate")
+"""Names that stand for the bundled models in place of a path: the default one, and one that is more
+accurate and slower."""
 
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -171,7 +177,16 @@ def read_bundle(path: Path, *, max_part_bytes: int = MAX_PART_BYTES) -> ModelBun
 
 def default_bundle() -> ModelBundle:
     """Return the bundled model."""
-    return _bundled("default.rooftrace")
+    return bundled_model("default")
+
+
+def bundled_model(name: str) -> ModelBundle:
+    """Return one of the bundled models.
+
+    Args:
+        name: One of `BUNDLED_MODELS`.
+    """
+    return _bundled(f"{name}.rooftrace")
 
 
 def click_bundle() -> ModelBundle:

@@ -33,10 +33,12 @@ from rooftrace.core.config import Config, invalid_values
 from rooftrace.core.errors import BundleError
 from rooftrace.engines.graph import cut_metadata, refuse_external_data, with_metadata
 from rooftrace.models.bundle import (
+    BUNDLED_MODELS,
     GRAPH_NAME,
     MAX_PART_BYTES,
     MAX_SPEC_BYTES,
     ModelBundle,
+    bundled_model,
     read_bundle,
 )
 from rooftrace.models.spec import BundlePart, BundleSpec, Precision
@@ -135,9 +137,14 @@ def exported_files(contract: Contract, parts: Mapping[str, bytes]) -> dict[str, 
 def read_model(path: Path) -> ModelBundle:
     """Open a bundle or an exported model, and check it.
 
+    Args:
+        path: Path of the file, or one of `BUNDLED_MODELS`.
+
     Raises:
         BundleError: The file is neither, is damaged, or is a graph without a contract.
     """
+    if str(path) in BUNDLED_MODELS:
+        return bundled_model(str(path))
     try:
         with path.open("rb") as stream:
             head = stream.read(64)

@@ -227,6 +227,8 @@ class BundleSpec(Config):
         bands: Names of the bands, in order.
         dtype: Type of the pixel values that it was trained on.
         gsd_m: Metres per pixel that the image is resampled to; None if training used no metres.
+        finest_gsd_m: If given, an image between these metres per pixel and `gsd_m` is predicted at
+            its own, and only a finer one is resampled to these.
         mean, std: One value per band, in pixel values.
         classes: Names of the classes; index 0 is the background.
         colours: `#RRGGBB` of each class in masks and pictures; empty for those of `io.legend`.
@@ -260,6 +262,7 @@ class BundleSpec(Config):
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
     dtype: Literal["uint8", "uint16", "float32"] = "uint8"
     gsd_m: Positive | None = None
+    finest_gsd_m: Positive | None = None
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=256)]
@@ -294,6 +297,11 @@ class BundleSpec(Config):
             raise ValueError(
                 f"colours has {len(self.colours)} values for {len(self.classes)} classes"
             )
+        if self.finest_gsd_m is not None and (self.gsd_m is None or self.finest_gsd_m > self.gsd_m):
+            raise ValueError(
+                f"finest_gsd_m is {self.finest_gsd_m:g}; expected at most gsd_m, which is "
+                f"{'absent' if self.gsd_m is None else f'{self.gsd_m:g}'}"
+            )
         if self.building_class >= len(self.classes):
             raise ValueError(
                 f"building_class is {self.building_class}, "
@@ -307,6 +315,20 @@ class BundleSpec(Config):
         probability.
         """
         return len(self.classes) == 2
+
+    @property
+    def least_gsd_m(self) -> float | None:
+        """Finest metres per pixel at which the model works; None if training used no metres."""
+        return self.gsd_m if self.finest_gsd_m is None else self.finest_gsd_m
+
+    @property
+    def gsd_text(self) -> str:
+        """Metres per pixel for people: "0.4", "0.25 to 0.4", or "any"."""
+        if self.gsd_m is None:
+            return "any"
+        if self.finest_gsd_m is None or self.finest_gsd_m == self.gsd_m:
+            return f"{self.gsd_m:g}"
+        return f"{self.finest_gsd_m:g} to {self.gsd_m:g}"
 
     @property
     def channels(self) -> int:

@@ -24,7 +24,13 @@ from torch import Tensor, nn
 from rooftrace.core.config import expand_path, parse_config
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import list_first, plural
-from rooftrace.models.bundle import GRAPH_NAME, WEIGHTS_NAME, ModelBundle, default_bundle
+from rooftrace.models.bundle import (
+    BUNDLED_MODELS,
+    GRAPH_NAME,
+    WEIGHTS_NAME,
+    ModelBundle,
+    bundled_model,
+)
 from rooftrace.models.exported import part_names, read_model
 from rooftrace.models.zoo import ModelConfig, adapt_bands, recorded_network
 
@@ -39,7 +45,7 @@ __all__ = [
 ]
 
 DEFAULT_START = "default"
-"""Name of the bundled model as a start."""
+"""Name of the bundled model that training starts from where none is given."""
 
 _LISTED = 4
 """Maximum number of weights of each kind that a line of output names; the record has all."""
@@ -184,8 +190,8 @@ def read_start(start: str, base: Path = Path()) -> StartModel:
     """Read the model that training starts from.
 
     Args:
-        start: `default` for the bundled model, or the path of a bundle, of the folder of a run, or
-            of an ONNX file that `rooftrace export` wrote.
+        start: Name of a bundled model, or the path of a bundle, of the folder of a run, or of an
+            ONNX file that `rooftrace export` wrote.
         base: Folder that a relative path starts from.
 
     Raises:
@@ -193,7 +199,7 @@ def read_start(start: str, base: Path = Path()) -> StartModel:
             PyTorch can take.
         BundleError: The file is damaged.
     """
-    bundle = default_bundle() if start == DEFAULT_START else _read(start, base)
+    bundle = bundled_model(start) if start in BUNDLED_MODELS else _read(start, base)
     config = _recorded_network(bundle)
     return StartModel(bundle, config, bundle_weights(bundle))
 
@@ -303,8 +309,8 @@ def _read(start: str, base: Path) -> ModelBundle:
     if not path.is_file():
         raise ConfigError(
             f"model.start = {start!r}: there is no file {path}.",
-            remedy=f'Give "{DEFAULT_START}", or the path of a bundle, a run or an exported ONNX '
-            "file.",
+            remedy=f"Give {' or '.join(BUNDLED_MODELS)}, or the path of a bundle, a run or an "
+            "exported ONNX file.",
         )
     if path.suffix.lower() in _RAW_WEIGHTS:
         raise ConfigError(

@@ -17,7 +17,14 @@ from rooftrace.core.errors import BundleError, ConfigError, GsdMismatch
 from rooftrace.core.text import plural
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.engines.base import Engine
-from rooftrace.io.resample import COARSEST_RATIO, Resampler, Scaling, enlarge, scaling_for
+from rooftrace.io.resample import (
+    COARSEST_RATIO,
+    Resampler,
+    Scaling,
+    enlarge,
+    scaling_for,
+    working_gsd_m,
+)
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.spec import BundleSpec
@@ -232,14 +239,14 @@ def scaling_of(bundle: ModelBundle, gsd_m: float | None) -> Scaling:
 
     Args:
         bundle: Bundle of the member.
-        gsd_m: Metres per pixel of the ensemble, those of its finest member; None if unknown.
+        gsd_m: Metres per pixel of the ensemble; None if unknown.
 
     Raises:
         GsdMismatch: The member is more than four times as coarse as the ensemble.
     """
-    own = bundle.spec.gsd_m
-    if own is None or gsd_m is None:
+    if bundle.spec.gsd_m is None or gsd_m is None:
         return Scaling()
+    own = working_gsd_m(gsd_m, bundle.spec.gsd_m, bundle.spec.finest_gsd_m)
     if own > gsd_m * COARSEST_RATIO:
         raise GsdMismatch(
             f"{bundle.source} was trained at {own:g} m per pixel, and another model of the "
@@ -352,7 +359,7 @@ def combine(
         if bundle.spec.gsd_m is None or first.gsd_m is None:
             _check_alike(bundles[0], bundle, "gsd_m")
     specs = [bundle.spec for bundle in bundles]
-    gsd_m = min((spec.gsd_m for spec in specs if spec.gsd_m is not None), default=None)
+    gsd_m, finest_gsd_m = _shared_scales(specs)
     scalings = [scaling_of(bundle, gsd_m) for bundle in bundles]
     multiple, side = tile_size(bundles, scalings)
     check_weights(weights, how, len(members))
@@ -373,6 +380,7 @@ def combine(
         name=f"{how} of {', '.join(spec.name for spec in specs)}",
         **{field: getattr(first, field) for field in _SHARED},
         gsd_m=gsd_m,
+        finest_gsd_m=finest_gsd_m,
         colours=first.colours,
         mean=first.mean,
         std=first.std,
@@ -388,6 +396,18 @@ def combine(
     ready = [adapt_member(m, scaling, spec) for m, scaling in zip(members, scalings)]
     engine = EnsembleEngine(ready, how, shares, notes)
     return Predictor(ModelBundle(spec, {}, source, tuple(bundles)), engine)
+
+
+def _shared_scales(specs: Sequence[BundleSpec]) -> tuple[float | None, float | None]:
+    """Return `gsd_m` and `finest_gsd_m` of an ensemble: the scales at which all members work.
+
+    Without such a scale it works at the finest `gsd_m`, and tiles are resampled for the others.
+    """
+    ranges = [(s.least_gsd_m, s.gsd_m) for s in specs if s.least_gsd_m and s.gsd_m]
+    if not ranges:
+        return None, None
+    finest, coarsest = max(low for low, _ in ranges), min(high for _, high in ranges)
+    return coarsest, finest if finest < coarsest else None
 
 
 def member_in_ensemble(member: Predictor, combined: BundleSpec) -> Predictor:

@@ -17,13 +17,11 @@ from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.core.text import plural
 from rooftrace.io.files import write_atomically
+from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.spec import Calibration, MeasuredMetrics
 from rooftrace.predict.ensemble import Combine
 
 __all__ = ["EnsembleFile", "EnsembleMember", "is_ensemble", "read_ensemble", "write_ensemble"]
-
-BUNDLED = "default"
-"""Name that stands for the bundled model in place of a path."""
 
 _SUFFIX = ".json"
 _MAX_BYTES = 2**20
@@ -46,16 +44,16 @@ class EnsembleMember(_EnsembleModel):
     """One bundle of an ensemble.
 
     Args:
-        path: Path relative to the file's folder, with `/`; `default` stands for the bundled model.
+        path: Path relative to the file's folder, with `/`, or one of `BUNDLED_MODELS`.
         sha256: `ModelBundle.sha256` of the bundle.
     """
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-    def at(self, file: Path) -> Path | None:
-        """Return the path of the bundle; None for the bundled model."""
-        return None if self.path == BUNDLED else file.parent / self.path
+    def at(self, file: Path) -> Path:
+        """Return the path of the bundle, or its name if it is a bundled model."""
+        return Path(self.path) if self.path in BUNDLED_MODELS else file.parent / self.path
 
 
 class EnsembleFile(_EnsembleModel):
@@ -104,20 +102,21 @@ def members_from(
     """Return the members of an ensemble file.
 
     Args:
-        bundles: Paths of the bundles; None stands for the bundled model.
+        bundles: Paths of the bundles, or names of bundled models; None stands for the default.
         digests: `ModelBundle.sha256` of each bundle.
         file: Path of the ensemble file.
     """
     base = file.parent.resolve()
     return tuple(
-        EnsembleMember(
-            path=BUNDLED if bundle is None else _relative(bundle.resolve(), base), sha256=digest
-        )
+        EnsembleMember(path="default" if bundle is None else _relative(bundle, base), sha256=digest)
         for bundle, digest in zip(bundles, digests)
     )
 
 
 def _relative(path: Path, base: Path) -> str:
+    if str(path) in BUNDLED_MODELS:
+        return str(path)
+    path = path.resolve()
     try:
         return PurePath(os.path.relpath(path, base)).as_posix()
     except ValueError:  # the paths are on different drives

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.models.bundle import ModelBundle, default_bundle
+from rooftrace.models.bundle import BUNDLED_MODELS, ModelBundle, default_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import Output
 from rooftrace.predict.ensemble import Combine, check_weights, combine
@@ -33,7 +33,8 @@ __all__ = [
 ]
 
 Models = Path | Sequence[Path | None] | None
-"""One bundle or ensemble file, or several bundles to combine; None is the bundled model."""
+"""One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place
+of a path; None is the default one."""
 
 
 Tta = Literal["flips", "d4"]
@@ -242,7 +243,7 @@ def _members_of(file: EnsembleFile, path: Path, output: Output) -> list[ModelBun
     bundles = []
     for one in file.members:
         where = one.at(path)
-        if where is not None and not _is_file(where):
+        if one.path not in BUNDLED_MODELS and not _is_file(where):
             raise BundleError(
                 f"{path} names the member {one.path!r}, but there is no bundle at {where}.",
                 remedy="Put the bundle there, or make the file again with rooftrace ensemble.",

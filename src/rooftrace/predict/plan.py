@@ -335,8 +335,9 @@ def plan_scene(
     _check_size(source, spec)
     shape_yx = source.grid.shape
     scaling = scaling_for(
-        source.grid, spec.gsd_m, gsd_m=options.gsd_m, scale=options.scale, name=source.name
-    )
+        source.grid, spec.gsd_m, finest_gsd_m=spec.finest_gsd_m, gsd_m=options.gsd_m,
+        scale=options.scale, name=source.name,
+    )  # fmt: skip
     source = prepared(source, spec, options)
     part = 1 if spec.channels <= _FEW_CHANNELS else 2
     part *= ceil(max(*scaling.scale_yx, 1.0) / _FINE_SCALE)

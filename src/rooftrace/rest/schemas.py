@@ -164,6 +164,13 @@ class ModelCard(ApiModel):
     gsd_m: Annotated[
         float | None, Field(description="Metres per pixel to which images are resampled")
     ]
+    finest_gsd_m: Annotated[
+        float | None,
+        Field(
+            description="If not null, images between these metres per pixel and gsd_m are "
+            "predicted at their own, and only finer ones are resampled to these"
+        ),
+    ]
     classes: list[ModelClass]
     building_class: int
     threshold: float

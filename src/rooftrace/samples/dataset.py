@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
+from rooftrace.io.resample import working_gsd_m
 from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
 from rooftrace.samples.augment import (
@@ -198,8 +199,12 @@ def full_scale_of(dtype: np.dtype[Any]) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
 
 
-def model_scale(scene: Scene, gsd_m: float | None) -> float:
+def model_scale(scene: Scene, gsd_m: float | None, finest_gsd_m: float | None = None) -> float:
     """Return scene pixels per model pixel; 1 if the model has no ground sample distance.
+
+    Args:
+        scene: Scene.
+        gsd_m, finest_gsd_m: See `BundleSpec`.
 
     Raises:
         GeoreferenceError: The model needs metres per pixel, and the scene has none.
@@ -211,7 +216,7 @@ def model_scale(scene: Scene, gsd_m: float | None) -> float:
             f"The metres per pixel of {scene.image.name} are needed, but it has no CRS.",
             remedy="Give gsd_m for its folder, or leave out data.gsd_m to train without metres.",
         )
-    return gsd_m / scene.gsd_m
+    return working_gsd_m(scene.gsd_m, gsd_m, finest_gsd_m) / scene.gsd_m
 
 
 class TrainSamples:
@@ -392,6 +397,7 @@ class EvalTiles:
         source: Set of scenes.
         crop_px: Side of a tile in pixels; pixels beyond the scene are invalid.
         gsd_m: Ground sample distance of the model in metres per pixel, or None.
+        finest_gsd_m: Finest one at which it works, see `BundleSpec`.
         cache_bytes: Memory limit, see `SceneCache`.
         limit: Maximum number of tiles, spread evenly over all.
         instances: See `TrainSamples`.
@@ -407,6 +413,7 @@ class EvalTiles:
         *,
         crop_px: int,
         gsd_m: float | None,
+        finest_gsd_m: float | None = None,
         cache_bytes: int,
         limit: int | None = None,
         instances: bool = False,
@@ -424,7 +431,7 @@ class EvalTiles:
         self._crop_px = crop_px
         self._tiles: list[tuple[int, float, int, int]] = []
         for index, scene in enumerate(scenes):
-            scale = model_scale(scene, gsd_m)
+            scale = model_scale(scene, gsd_m, finest_gsd_m)
             rows, cols = (
                 math.ceil(side / scale / crop_px - 1e-9) for side in scene.image.grid.shape
             )

@@ -134,6 +134,25 @@ def test_scaling_follows_metres() -> None:
     assert scaling_for(utm(0.2), 0.4, gsd_m=0.8).scale_yx == (0.5, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("own_m", "scale"),
+    [(0.1, 2.5), (0.2, 1.25), (0.25, 1), (0.3, 1), (0.4, 1), (0.5, 0.8), (1.0, 0.4)],
+)
+def test_a_model_of_several_scales_takes_the_images_own(own_m: float, scale: float) -> None:
+    scaling = scaling_for(utm(own_m), 0.4, finest_gsd_m=0.25)
+    assert scaling.scale_yx == pytest.approx((scale, scale), rel=5e-3)
+    assert scaling_for(GeoGrid((9, 9)), 0.4, finest_gsd_m=0.25, gsd_m=own_m) == scaling
+    assert scaling_for(utm(own_m), 0.4, finest_gsd_m=0.25, scale=2).scale_yx == (0.5, 0.5)
+
+
+def test_the_limits_of_a_model_of_several_scales() -> None:
+    with pytest.raises(GsdMismatch, match=r"at most 1.6 m"):
+        scaling_for(utm(1.69), 0.4, finest_gsd_m=0.25)
+    with pytest.raises(GsdMismatch, match=r"at least 0.00195 m"):
+        scaling_for(utm(0.0018), 0.4, finest_gsd_m=0.25)
+    assert "the model's 0.25 m" in scaling_for(utm(0.1), 0.4, finest_gsd_m=0.25).note
+
+
 def test_degrees_are_not_metres() -> None:
     """A degree of longitude at 60° north is half as long as a degree of latitude."""
     step = 0.4 / 111_412

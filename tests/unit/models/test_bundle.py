@@ -14,9 +14,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rooftrace.core.errors import BundleError, ExportError
-from rooftrace.models.bundle import MAX_SPEC_BYTES, ModelBundle, read_bundle, write_bundle
+from rooftrace.models.bundle import (
+    BUNDLED_MODELS,
+    MAX_SPEC_BYTES,
+    ModelBundle,
+    bundled_model,
+    read_bundle,
+    write_bundle,
+)
+from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics, Variant
 
 SPEC = BundleSpec(
@@ -51,6 +60,27 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def same(a: ModelBundle, b: ModelBundle) -> bool:
     return a.spec == b.spec and dict(a.parts) == dict(b.parts)
+
+
+@pytest.mark.parametrize(("finest_m", "gsd_m"), [(0.5, 0.4), (0.3, None)])
+def test_the_finest_scale_is_no_coarser_than_the_coarsest(
+    finest_m: float, gsd_m: float | None
+) -> None:
+    with pytest.raises(ValidationError, match="finest_gsd_m is"):
+        BundleSpec.model_validate(SPEC.model_dump() | {"finest_gsd_m": finest_m, "gsd_m": gsd_m})
+
+
+def test_scales_in_words() -> None:
+    assert SPEC.gsd_text == "0.3"
+    assert SPEC.model_copy(update={"finest_gsd_m": 0.25}).gsd_text == "0.25 to 0.3"
+    assert SPEC.model_copy(update={"gsd_m": None}).gsd_text == "any"
+
+
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_a_bundled_model_goes_by_its_name(name: str) -> None:
+    bundle = read_model(Path(name))
+    assert bundle.spec.name == f"rooftrace-{name}"
+    assert bundle.sha256 == bundled_model(name).sha256
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:

@@ -168,6 +168,26 @@ def test_the_size_of_a_tile_suits_all(
     assert combine(members).engine.run(np.zeros((1, 3, side, side), np.uint8)).shape[2] == side
 
 
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ([(0.25, 0.4), (0.25, 0.4)], (0.25, 0.4)),
+        ([(0.25, 0.4), (0.3, 0.6)], (0.3, 0.4)),
+        ([(0.25, 0.4), (None, 0.4)], (None, 0.4)),
+        ([(0.25, 0.4), (None, 0.2)], (None, 0.2)),
+        ([(None, None), (None, None)], (None, None)),
+    ],
+)
+def test_an_ensemble_works_at_the_scales_of_all_members(
+    ranges: list[tuple[float | None, float | None]], expected: tuple[float | None, float | None]
+) -> None:
+    members = [model(ConstantEngine(), finest_gsd_m=low, gsd_m=high) for low, high in ranges]
+    spec = combine(members).bundle.spec
+    assert (spec.finest_gsd_m, spec.gsd_m) == expected
+    resampled = [note for note in getattr(combine(members).engine, "notes", ()) if "from" in note]
+    assert len(resampled) == (expected[1] == 0.2)
+
+
 def test_what_took_part_is_on_record() -> None:
     members = [model(ConstantEngine(0.2), name="one"), model(ConstantEngine(0.4), name="two")]
     made = combine(members, "vote")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError, ConfigError, RooftraceError
-from rooftrace.models.bundle import read_bundle
+from rooftrace.models.bundle import bundled_model, read_bundle
 from rooftrace.models.spec import Calibration, CalibrationData, LogisticMap
 from rooftrace.predict.ensemble_file import (
     EnsembleFile,
@@ -89,6 +89,16 @@ def test_the_bundled_model_goes_by_its_name(folder: Path) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
     alone = read_models(None, precision="fp32").ready().engine.run(tile)
     assert np.array_equal(loaded.engine.run(tile), alone)
+
+
+def test_the_accurate_model_goes_by_its_name(folder: Path) -> None:
+    accurate = bundled_model("accurate")
+    path = folder / "accurate.json"
+    members = members_from([Path("accurate")], [accurate.sha256], path)
+    assert members[0].path == "accurate"
+    write_ensemble(path, EnsembleFile(members=members, combine="average"))
+    (bundle,) = read_models(path).bundles
+    assert bundle.spec == accurate.spec
 
 
 def test_a_member_that_is_gone_or_another_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import NODATA
 from rooftrace.io.sources import ArraySource
+from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.preview import Preview
 from tiny_models import write_tiny_bundle
@@ -55,6 +56,22 @@ def test_an_array_gives_mask_and_footprints(model: Predictor) -> None:
 
 def _by_row() -> list[Window]:
     return sorted(HOUSES)
+
+
+@pytest.mark.parametrize(("own_m", "side_px"), [(0.1, 64), (0.3, 160), (0.4, 160), (0.8, 320)])
+def test_a_model_of_several_scales_runs_at_the_images_own(
+    tmp_path: Path, own_m: float, side_px: int
+) -> None:
+    path = tmp_path / "several.rooftrace"
+    write_tiny_bundle(path, gsd_m=0.4, finest_gsd_m=0.25)
+    predictor = load(path)
+    spec = predictor.bundle.spec
+    assert plan_scene(ArraySource(village(), GRID), spec).scaling.is_identity
+    plan = plan_scene(ArraySource(village()), spec, SceneOptions(gsd_m=own_m))
+    assert plan.scaling.model_shape((160, 180))[0] == side_px
+    found = predictor.predict(village(), gsd_m=own_m)
+    assert found.summary.buildings == 3
+    assert (found.mask.data == (village()[0] > 128)).mean() > 0.98
 
 
 def test_a_placed_image_gives_placed_footprints(model: Predictor) -> None:

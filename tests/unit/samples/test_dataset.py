@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 from dataclasses import dataclass, replace
@@ -122,6 +123,19 @@ def test_tiles_at_scale_one_are_the_scene_without_gap_or_overlap(
         assert not whole[4, height:].any()
         assert not whole[4, :, width:].any()
     assert number == len(tiles)
+
+
+@pytest.mark.parametrize(
+    ("finest_m", "gsd_m", "tiles"), [(0.25, 1.0, 4), (0.7, 1.0, 4), (0.25, 0.4, 9)]
+)
+def test_tiles_of_a_model_of_several_scales_have_the_images_own(
+    tmp_path: Path, finest_m: float, gsd_m: float, tiles: int
+) -> None:
+    image, mask = random_pair(0, (64, 64))
+    write(tmp_path, "a", image, mask, gsd_m=0.5)
+    cut = tiles_of(source_of(tmp_path), gsd_m, finest_gsd_m=finest_m)
+    assert len(cut) == math.ceil(64 * 0.5 / min(max(0.5, finest_m), gsd_m) / 32 - 1e-9) ** 2
+    assert len(cut) == tiles
 
 
 @pytest.mark.parametrize(("gsd_m", "scale"), [(0.8, 1.6), (0.35, 0.7), (1.15, 2.3), (2.0, 4.0)])

@@ -32,7 +32,8 @@ from rooftrace.app.map.tilejson import TILE_LAYERS, TileLayer, tilejson
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import RooftraceError
 from rooftrace.io.web_mercator import TileName
-from rooftrace.models.bundle import default_bundle, read_bundle
+from rooftrace.models.bundle import BUNDLED_MODELS
+from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import server_url
@@ -371,9 +372,9 @@ class _Store:
 
 def _find_model(digest: str, file: str) -> list[BundleSpec]:
     """Return the contract in a list, or an empty list."""
-    for read in (default_bundle, lambda: read_bundle(Path(file))):
+    for model in (*BUNDLED_MODELS, file):
         try:
-            bundle = read()
+            bundle = read_model(Path(model))
         except RooftraceError:
             continue
         if bundle.sha256 == digest:

@@ -202,7 +202,7 @@ def model_card(spec: BundleSpec, engine: Engine) -> str:
 
 def _facts(spec: BundleSpec, engine: Engine) -> Iterator[tuple[str, str]]:
     yield "Bands", f"{', '.join(spec.bands)} ({spec.dtype})"
-    yield "Metres per pixel", "any" if spec.gsd_m is None else f"{spec.gsd_m:g}"
+    yield "Metres per pixel", spec.gsd_text
     yield "Classes", ", ".join(spec.classes)
     if spec.is_binary:
         yield "Threshold", f"{spec.threshold:g}"

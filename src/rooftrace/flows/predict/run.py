@@ -377,6 +377,7 @@ def _record(run: PredictRun, report: PredictReport, inputs: PredictInputs) -> di
             "sha256": bundle.sha256,
             "file": bundle.source,
             "gsd_m": bundle.spec.gsd_m,
+            "finest_gsd_m": bundle.spec.finest_gsd_m,
         },
         "engine": {
             "name": engine.name,
@@ -518,7 +519,7 @@ class PredictRun:
                 stamp = scene.stamp
                 source: RasterSource = scene.source
                 if self.options.gsd_m is None and self.options.scale is None:
-                    source, note = select_overview(source, spec.gsd_m)
+                    source, note = select_overview(source, spec.least_gsd_m)
                     self.notes += [note] if note else []
                 plan = plan_scene(source, spec, self.options, provenance=scene.provenance)
                 is_kept = plan.block_count > 1 or self.segmenter is not None

@@ -1,9 +1,9 @@
-"""Add the fingerprint of what it was trained on to the bundled model.
+"""Add the fingerprint of what it was trained on to a bundled model.
 
     python recipes/default_data.py work/default-data
-    python recipes/default_fingerprint.py OUT.rooftrace
+    python recipes/bundled_fingerprint.py default recipes/default.toml OUT.rooftrace
 
-writes the bundle with the fingerprint of the training folders of default.toml, as `rooftrace train`
+writes the bundle with the fingerprint of the training folders of the recipe, as `rooftrace train`
 would have done, and prints its size, and which folders of validation and test share ground with
 what was trained on. Of the bundle nothing else changes.
 """
@@ -20,8 +20,8 @@ from rooftrace.flows.evaluate.leakage import check_leakage
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import write_bundle
+from rooftrace.models.exported import read_model
 from rooftrace.models.fingerprint import fingerprint_of
-from rooftrace.predict.predictor import load
 from rooftrace.train.config import TrainConfig
 
 RECIPES = Path(__file__).parent
@@ -29,12 +29,12 @@ TEST_PLACES = (SourceConfig(path="../work/default-data/kampala"),)
 
 
 def main() -> None:
-    out = Path(sys.argv[1])
-    config = load_config(RECIPES / "default.toml", TrainConfig)
+    model, recipe, out = map(Path, sys.argv[1:4])
+    config = load_config(recipe, TrainConfig)
     trained = [open_source(given, config.data.labels, RECIPES) for given in config.data.train]
     started = time.process_time()
     fingerprint = fingerprint_of([(one.name, tuple(one)) for one in trained], config.gsd_m)
-    before = load(None).bundle
+    before = read_model(model)
     spec = before.spec.model_copy(update={"fingerprint": fingerprint})
     bundle = write_bundle(out, spec, before.parts)
     record = {
