@@ -60,7 +60,7 @@ class CompareAlgorithm(RooftraceAlgorithm):
                 "MODEL", "Model of the images", optional=True,
                 fileFilter="Models (*.rooftrace);;All files (*)",
             ),
-            "Path of a .rooftrace file. Empty, or default: the model that comes with rooftrace.",
+            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
             "-m",
         )  # fmt: skip
         self.add_number(

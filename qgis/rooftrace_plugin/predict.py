@@ -128,7 +128,7 @@ class PredictAlgorithm(_ImageAlgorithm):
                 "MODEL", "Model", optional=True,
                 fileFilter="Models (*.rooftrace);;Ensembles (*.json);;All files (*)",
             ),
-            "Path of a .rooftrace file. Empty, or default: the model that comes with rooftrace.",
+            "Path of a .rooftrace file, or accurate. Empty, or default: the faster bundled model.",
             "--model",
         )  # fmt: skip
         self.add_options()

@@ -59,8 +59,8 @@ def test_its_int8_variant_loses_no_more_than_its_card_says_on_each_validation_pl
     assert (variant.engine, variant.precision) == ("openvino", "int8")
     against = {f"iou_drop/{place}/{p}" for place in PLACES for p in ("fp32", "bf16")}
     assert set(variant.parity) == against
-    assert max(variant.parity.values()) < 0.025
-    assert sum(drop > 0.011 for drop in variant.parity.values()) == 1  # Jönköping against bf16
+    assert max(variant.parity.values()) < 0.0115
+    assert sum(drop > 0.005 for drop in variant.parity.values()) == 2  # in Jönköping
 
 
 def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
@@ -76,7 +76,7 @@ def test_scores_are_calibrated_on_the_validation_places_alone() -> None:
 def test_finds_the_buildings_of_the_demo_scene(precision: str | None) -> None:
     prediction = rooftrace.load(precision=precision).predict(demo_scene_path())
     counts = PixelCounts.of(demo_scene().mask(), prediction.mask.data, classes=2)
-    assert counts.iou(1) > 0.78  # the card says 0.81
+    assert counts.iou(1) > 0.8  # the card says 0.83
     assert prediction.footprints.crs == "EPSG:32736"
     # Touching houses become one, so there are fewer outlines than footprints.
     assert 700 < len(prediction.footprints) < 1181

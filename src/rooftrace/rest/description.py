@@ -148,7 +148,7 @@ _EXAMPLE: dict[str, Any] = {
         "built_up_share": 0.0061,
         "density": "sparse",
         "gsd_m": 0.3,
-        "threshold": 0.315,
+        "threshold": 0.469,
         "pixels": 131072,
         "valid_pixels": 131072,
         "classes": [

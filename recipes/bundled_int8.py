@@ -1,7 +1,7 @@
-"""Give the bundled model an int8 variant, if it is nearly as good as the model on its validation.
+"""Give a bundled model an int8 variant, if it is nearly as good as the model on its validation.
 
     python recipes/default_data.py work/default-data
-    python recipes/default_int8.py OUT.rooftrace
+    python recipes/bundled_int8.py default OUT.rooftrace
 
 quantises the graph with samples of the training places, judges it on whole images of the validation
 places, and writes the bundle with the variant. Of the bundle nothing else changes. Where the
@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from rooftrace.core.config import load_config
-from rooftrace.models.bundle import GRAPH_NAME, default_bundle, write_bundle
+from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.models.exported import read_model
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
 from rooftrace.train.export_bundle import int8_variant
@@ -23,9 +24,9 @@ RECIPES = Path(__file__).parent
 
 
 def main() -> int:
-    out = Path(sys.argv[1])
+    model, out = map(Path, sys.argv[1:3])
     config = load_config(RECIPES / "default.toml", TrainConfig)
-    bundle = default_bundle()
+    bundle = read_model(model)
     data = open_data(config, RECIPES)
     made = int8_variant(config.export, data, bundle.spec, bundle.part(GRAPH_NAME), print)
     if made is None:
