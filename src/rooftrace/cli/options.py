@@ -128,11 +128,11 @@ Weights = Annotated[
     ),
 ]  # fmt: skip
 Tta = Annotated[
-    Literal["flips", "d4"] | None,
+    Literal["flips", "d4", "none"] | None,
     typer.Option(
         metavar="HOW", rich_help_panel=MODEL,
-        help="Test-time augmentation: average over 4 mirrored tiles (flips) or 8 (d4). Slower "
-        "and slightly more accurate.",
+        help="Test-time augmentation: average over 4 mirrored tiles (flips) or 8 (d4), or none. "
+        "Slower and slightly more accurate. Default: that of the model; accurate has flips.",
     ),
 ]  # fmt: skip
 EngineName = Annotated[

@@ -25,8 +25,9 @@ from rooftrace.io.files import write_atomically
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import Progress, SceneSet
+from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
-from rooftrace.predict.predictor import Predictor, load
+from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.uncertainty import (
     Features,
     ImageUncertainty,
@@ -140,8 +141,10 @@ def run_next(
             remedy="Add images without a label.",
         )
     others = None if labelled_data is None else open_source(labelled_data)
+    # Mirrored tiles are compared, so the model may not average over them itself.
+    predictor = read_models(bundle, tta="none").ready()
     return choose_next(
-        source, unlabelled, count, load(bundle), others=others, images=images, progress=progress
+        source, unlabelled, count, predictor, others=others, images=images, progress=progress
     )
 
 

@@ -276,7 +276,7 @@ def _divided(
 def _chosen(pool: SceneSet, count: int, bundle: Path | None, images: SceneOptions) -> list[str]:
     """Return the ids that `rooftrace label next` chooses, without a look at a label."""
     report = choose_next(
-        pool, frozenset(pool.ids), count, read_models(bundle).ready(), images=images
+        pool, frozenset(pool.ids), count, read_models(bundle, tta="none").ready(), images=images
     )
     return [one.id for one in report.chosen]
 

@@ -28,6 +28,7 @@ __all__ = [
     "Output",
     "Precision",
     "Separation",
+    "Tta",
     "Variant",
     "logit",
 ]
@@ -173,6 +174,11 @@ Output = Literal["probabilities", "coarse"]
 Separation = Literal["border", "distance"]
 """Target of a second head: the borders between buildings, or the distance from their outlines."""
 
+Tta = Literal["flips", "d4"]
+"""Test-time augmentation. `flips`: the mean over the tile itself, mirrored left to right, top to
+bottom, and both. `d4`: in addition the same four of the transposed tile, which gives all eight
+symmetries of the square (the dihedral group D4)."""
+
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 """Precision of a network's arithmetic."""
 
@@ -241,6 +247,8 @@ class BundleSpec(Config):
             buildings, or the `distance` from a building's outline (`train.datamodule`); None if
             there is no such channel.
         separation_threshold: Value from which that channel counts as border, or as the inside.
+        tta: Test-time augmentation that the thresholds and the calibration belong to; it is used
+            where no other is asked for. None for none.
         calibration: Map from the score of a building, at these thresholds, to the probability that
             it is one; None if none was fitted.
         fingerprint: Data by which the training scenes are recognised; None if there is none.
@@ -272,6 +280,7 @@ class BundleSpec(Config):
     coarse_threshold: Probability | None = None
     separation: Separation | None = None
     separation_threshold: Probability = 0.5
+    tta: Tta | None = None
     calibration: Calibration | None = None
     fingerprint: Fingerprint | None = None
     input_multiple_px: Annotated[int, Field(ge=1, le=MAX_SIDE_PX)] = 32

@@ -1,17 +1,11 @@
-"""Models of a run: read once, and loaded into engines here or on another machine.
-
-Test-time augmentation is a wrapper of an engine, which averages over mirrored copies of each tile.
-"""
+"""Models of a run: read once, and loaded into engines here or on another machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.base import Engine
@@ -22,105 +16,17 @@ from rooftrace.models.spec import Output
 from rooftrace.predict.ensemble import Combine, check_weights, combine
 from rooftrace.predict.ensemble_file import EnsembleFile, is_ensemble, read_ensemble
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaChoice, with_tta
 
 __all__ = [
-    "MirroredEngine",
     "ModelSet",
     "Models",
-    "Tta",
-    "TtaEngine",
     "read_models",
 ]
 
 Models = Path | Sequence[Path | None] | None
 """One bundle or ensemble file, or several bundles to combine. A bundled model has its name in place
 of a path; None is the default one."""
-
-
-Tta = Literal["flips", "d4"]
-"""Kind of augmentation. `flips`: the tile itself, mirrored left to right, top to bottom, and both.
-`d4`: in addition the same four of the transposed tile, which gives all eight symmetries of the
-square (the dihedral group D4)."""
-
-Mirror = Callable[[NDArray[Any]], NDArray[Any]]
-"""Function that mirrors (…, y, x) arrays; it is its own inverse."""
-
-
-def _left_right(tiles: NDArray[Any]) -> NDArray[Any]:
-    return tiles[..., ::-1]
-
-
-def _top_bottom(tiles: NDArray[Any]) -> NDArray[Any]:
-    return tiles[..., ::-1, :]
-
-
-def _transposed(tiles: NDArray[Any]) -> NDArray[Any]:
-    return tiles.swapaxes(-1, -2)
-
-
-# Each mirror is its own inverse; the augmented copies are all products of the mirrors.
-_MIRRORS: dict[Tta, tuple[Mirror, ...]] = {
-    "flips": (_left_right, _top_bottom),
-    "d4": (_left_right, _top_bottom, _transposed),
-}
-
-
-class TtaEngine:
-    """Engine that runs another one on mirrored copies of each tile, and averages the outputs.
-
-    Outputs are mirrored back before they are averaged. The output for a mirrored tile is the
-    mirrored output for the tile, bit for bit: outputs are added in mirror pairs, and the sum of two
-    numbers does not depend on their order.
-
-    With `d4` the other engine also receives tiles whose height and width are exchanged.
-
-    Args:
-        inner: Engine of the network; it runs 4 times (`flips`) or 8 times (`d4`) for each tile.
-        tta: Kind of augmentation.
-    """
-
-    def __init__(self, inner: Engine, tta: Tta) -> None:
-        self._inner = inner
-        self._mirrors = _MIRRORS[tta]
-        self.name = inner.name
-        self.precision = inner.precision
-        self.settings: dict[str, Any] = {**getattr(inner, "settings", {}), "tta": tta}
-
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) mean probabilities in 0..1."""
-        total = self._sum(batch, self._mirrors)
-        # The number of copies is a power of two, so that the mean is as exact as the sum.
-        total *= np.float32(0.5 ** len(self._mirrors))
-        return total
-
-    def release(self) -> None:
-        """Release the compiled networks of the engine."""
-        getattr(self._inner, "release", lambda: None)()
-
-    def _sum(self, batch: NDArray[Any], mirrors: tuple[Mirror, ...]) -> NDArray[np.float32]:
-        if not mirrors:
-            return np.array(self._inner.run(np.ascontiguousarray(batch)), dtype=np.float32)
-        *others, mirror = mirrors
-        total = self._sum(batch, tuple(others))
-        total += mirror(self._sum(mirror(batch), tuple(others)))
-        return total
-
-
-class MirroredEngine:
-    """Engine that runs another one on tiles mirrored left to right, and mirrors its outputs back.
-
-    Args:
-        inner: Engine of the network.
-    """
-
-    def __init__(self, inner: Engine) -> None:
-        self._inner = inner
-        self.name = inner.name
-        self.precision = inner.precision
-
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Run (n, band, y, x) pixel values to (n, class, y, x) probabilities in 0..1."""
-        return _left_right(self._inner.run(np.ascontiguousarray(_left_right(batch))))
 
 
 @dataclass(frozen=True)
@@ -130,7 +36,7 @@ class ModelSet:
     Args:
         bundles: One bundle, or several bundles that are combined into one model.
         how, weights: Method of combination and weights of several bundles, see `combine`.
-        tta: Test-time augmentation of each model, see `Tta`; None for none.
+        tta: Test-time augmentation of each model; None for that of its contract.
         engine, precision, output: Settings of each model, see `load`.
         file: Ensemble file that names the bundles, and its path; None if there is none.
     """
@@ -138,7 +44,7 @@ class ModelSet:
     bundles: tuple[ModelBundle, ...]
     how: Combine = "average"
     weights: Sequence[float] | None = None
-    tta: Tta | None = None
+    tta: TtaChoice | None = None
     engine: str | None = None
     precision: str | None = None
     output: Output = "probabilities"
@@ -173,9 +79,7 @@ class ModelSet:
         return load_engine(bundle, engine=self.engine, precision=self.precision, output=self.output)
 
     def _member(self, bundle: ModelBundle, build: Callable[[ModelBundle], Engine]) -> Predictor:
-        engine = build(bundle)
-        if self.tta is not None:
-            engine = TtaEngine(engine, self.tta)
+        engine = with_tta(build(bundle), bundle.spec, self.tta)
         return Predictor(bundle.for_output(self.output), engine)
 
 
@@ -184,7 +88,7 @@ def read_models(
     how: Combine = "average",
     *,
     weights: Sequence[float] | None = None,
-    tta: Tta | None = None,
+    tta: TtaChoice | None = None,
     engine: str | None = None,
     precision: str | None = None,
     output: Output = "probabilities",

@@ -26,6 +26,7 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.outputs import FileSink, MemorySink, SceneOutputs, SceneSink
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene, threshold_for
 from rooftrace.predict.result import OutputPaths, Prediction, SceneResult
+from rooftrace.predict.tta import with_tta
 
 __all__ = ["Predictor", "load"]
 
@@ -212,7 +213,7 @@ def load(
     """
     bundle = default_bundle() if path is None else read_model(Path(path))
     built = load_engine(bundle, engine=engine, precision=precision, output=output)
-    return Predictor(bundle.for_output(output), built)
+    return Predictor(bundle.for_output(output), with_tta(built, bundle.spec))
 
 
 def _no_footprints(source: RasterSource) -> Footprints:

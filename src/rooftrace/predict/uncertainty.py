@@ -18,9 +18,9 @@ from rooftrace.core.types import BoolArray, RasterSource
 from rooftrace.engines.base import ConstantEngine, Engine
 from rooftrace.io.masks import NODATA
 from rooftrace.predict import pipeline
-from rooftrace.predict.model_set import MirroredEngine
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import MirroredEngine
 from rooftrace.tiling.blend import PROB_ONE
 
 __all__ = ["Features", "ImageUncertainty", "image_features", "measure_uncertainty"]

@@ -19,9 +19,9 @@ from rooftrace.flows.label_next import run_next, weighted_k_centre, write_list
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.model_set import MirroredEngine
 from rooftrace.predict.plan import AS_FOUND
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import MirroredEngine
 from rooftrace.predict.uncertainty import image_features, measure_uncertainty
 from tiny_models import write_tiny_bundle
 

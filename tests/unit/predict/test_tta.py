@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.models.spec import BundleSpec
+from rooftrace.models.spec import BundleSpec, Tta
 from rooftrace.predict.ensemble import combine
-from rooftrace.predict.model_set import Tta, TtaEngine
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaEngine
 
 WAYS: dict[Tta, list[Callable[[NDArray[Any]], NDArray[Any]]]] = {
     "flips": [lambda a: a[..., ::-1], lambda a: a[..., ::-1, :], lambda a: a[..., ::-1, ::-1]],

@@ -45,8 +45,9 @@ from rooftrace.metrics.image_counts import ImageCounts, ScenePair, rasterize_pol
 from rooftrace.metrics.pixel import confusion_csv, draw_confusion
 from rooftrace.metrics.report import EvalReport
 from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, Tta, read_models
+from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.tta import TtaChoice
 
 __all__ = ["EvalOptions", "compare_with_labels", "run_evaluate"]
 
@@ -67,7 +68,7 @@ class EvalOptions:
         ensemble: Method that combines several bundles into one model. None: each is evaluated by
             itself, and they are compared.
         weights: Weights of the ensemble `weighted`.
-        tta: Mirroring of tiles for each model, see `Tta`.
+        tta: Test-time augmentation of each model; default that of its contract.
         min_area_m2: Area below which buildings are ignored.
         cell_m: Side in metres of the cells of the built-up share.
         pixels_only: True leaves out buildings and polygons.
@@ -86,7 +87,7 @@ class EvalOptions:
     pictures: int = 24
     ensemble: Combine | None = None
     weights: tuple[float, ...] | None = None
-    tta: Tta | None = None
+    tta: TtaChoice | None = None
     min_area_m2: float = 0.0
     cell_m: float = 100.0
     pixels_only: bool = False

@@ -32,10 +32,11 @@ from rooftrace.predict.cluster import pool
 from rooftrace.predict.cluster.driver import Driver
 from rooftrace.predict.cluster.tasks import WorkerTask
 from rooftrace.predict.cluster.worker import BlockWorker, remote_predictor
-from rooftrace.predict.model_set import ModelSet, Tta
+from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import BLOCK_PX, SceneOptions, ScenePlan
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaChoice
 
 __all__ = [
     "ClusterExecutor",
@@ -76,7 +77,7 @@ class ClusterExecutor:
     """Runs the network on a cluster; see `Executor`."""
 
     predictor: Predictor
-    tta: Tta | None
+    tta: TtaChoice | None
     driver: Driver
 
     @property

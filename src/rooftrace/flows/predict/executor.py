@@ -19,9 +19,10 @@ from rooftrace.predict.instruction_set import (
     limit_to_portable,
     use_first_set,
 )
-from rooftrace.predict.model_set import ModelSet, Tta
+from rooftrace.predict.model_set import ModelSet
 from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaChoice
 
 if TYPE_CHECKING:
     from rooftrace.flows.predict.run import PredictRun
@@ -39,8 +40,8 @@ class Executor(Protocol):
         ...
 
     @property
-    def tta(self) -> Tta | None:
-        """Test-time augmentation of the models."""
+    def tta(self) -> TtaChoice | None:
+        """Test-time augmentation that was asked for; None for that of the models."""
         ...
 
     @property
@@ -82,7 +83,7 @@ class LocalExecutor:
     """Runs the network in this process; see `Executor`."""
 
     predictor: Predictor
-    tta: Tta | None = None
+    tta: TtaChoice | None = None
     notes: Sequence[str] = ()
 
     @property

@@ -278,9 +278,11 @@ def predict_inputs(
     with RunFolder(out, made_with, executor.processors, allow_mixed=allow_mixed) as folder:
         run = PredictRun(predictor, out, options, folder, progress, on_done, segmenter)
         is_changed = settings["threshold"] not in (None, spec.threshold)
-        if spec.calibration is not None and (is_changed or settings["tta"] is not None):
+        mirrored = settings["tta"]
+        is_changed |= mirrored is not None and mirrored != (spec.tta or "none")
+        if spec.calibration is not None and is_changed:
             run.notes.append(
-                "Scores were calibrated for the model's own threshold, without mirrored tiles. "
+                "Scores were calibrated for the model's own threshold and mirroring of tiles. "
                 "With these settings they only approximate probabilities."
             )
         sizes = _sizes_px(scenes)

@@ -16,8 +16,9 @@ from rooftrace.flows.video.table import FrameRow, FrameTable, check_table, frame
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
 from rooftrace.io.video_write import VideoWriter, check_video_name, video_sink
 from rooftrace.predict.ensemble import Combine
-from rooftrace.predict.model_set import Models, Tta, read_models
+from rooftrace.predict.model_set import Models, read_models
 from rooftrace.predict.predictor import Predictor
+from rooftrace.predict.tta import TtaChoice
 
 __all__ = ["VideoOptions", "VideoReport", "run_video"]
 
@@ -99,7 +100,7 @@ def run_video(
     options: VideoOptions | None = None,
     ensemble: Combine = "average",
     weights: Sequence[float] | None = None,
-    tta: Tta | None = None,
+    tta: TtaChoice | None = None,
     engine: str | None = None,
     precision: str | None = None,
     progress: Progress | None = None,
