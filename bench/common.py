@@ -50,7 +50,7 @@ __all__ = [
 WORK = Path(__file__).resolve().parents[1] / "work" / "bench"
 """Folder of scenes and results between runs; git ignores it."""
 
-RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "default-first.toml"
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "mobilenetv2.toml"
 
 Part = Callable[..., dict[str, Any]]
 

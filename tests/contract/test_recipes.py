@@ -77,16 +77,14 @@ def test_a_recipe_trains(path: Path, tmp_path: Path) -> None:
 
 def test_there_is_a_recipe_for_each_method() -> None:
     assert {path.stem for path in RECIPES} == {
-        "accurate",
-        "accurate-first",
         "clicks",
         "contest-deeplabv3plus-mobilenetv3",
         "contest-psp-densenet161",
         "contest-unet-resnet50",
         "default",
         "default-first",
-        "default-second",
         "density-unet",
+        "mobilenetv2",
         "pix2pix-20class",
         "rooftop-deeplabv3plus",
         "unet-256",

@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == sources()
     wanted = {"rooftrace/py.typed"} | {
-        f"rooftrace/assets/{name}.rooftrace" for name in ("default", "accurate", "clicks")
+        f"rooftrace/assets/{name}.rooftrace" for name in ("default", "clicks")
     }
     assert wanted <= names
 

@@ -13,6 +13,7 @@ refer to files of the reader's machine.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zipfile
 import zlib
@@ -31,6 +32,7 @@ from rooftrace.models.spec import SCHEMA_VERSION, BundlePart, BundleSpec, Output
 
 __all__ = [
     "BUNDLED_MODELS",
+    "EDITION_FIELDS",
     "MAX_PART_BYTES",
     "ModelBundle",
     "bundled_model",
@@ -41,8 +43,11 @@ __all__ = [
 ]
 
 BUNDLED_MODELS = ("default", "accurate")
-"""Names that stand for the bundled models in place of a path: the default one, and one that is more
-accurate and slower."""
+"""Names that stand for the bundled models in place of a path. Both have one network; `accurate`
+runs it at a finer scale and on mirrored copies of each tile: more accurate, and slower."""
+
+EDITION_FIELDS = {"name", "finest_gsd_m", "threshold", "tta", "calibration", "metrics"}
+"""Fields of the contract in which `accurate` differs from the default model; its file has these."""
 
 SPEC_NAME = "bundle.json"
 GRAPH_NAME = "model.onnx"
@@ -109,7 +114,9 @@ class ModelBundle:
         """Hash of the contract with the hashes of all parts, for records of the model that was
         used.
         """
-        return hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()
+        # Without defaults, so that a field that is new in rooftrace changes no older bundle's hash.
+        text = self.spec.model_dump_json(exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_bundle(path: Path, spec: BundleSpec, parts: Mapping[str, bytes]) -> ModelBundle:
@@ -186,7 +193,12 @@ def bundled_model(name: str) -> ModelBundle:
     Args:
         name: One of `BUNDLED_MODELS`.
     """
-    return _bundled(f"{name}.rooftrace")
+    bundle = _bundled("default.rooftrace")
+    if name == "default":
+        return bundle
+    text = (resources.files("rooftrace") / "assets" / f"{name}.json").read_bytes()
+    edition = BundleSpec.model_validate(bundle.spec.model_dump() | json.loads(text))
+    return replace(bundle, spec=edition, source=f"the bundled model {name}")
 
 
 def click_bundle() -> ModelBundle:

@@ -141,8 +141,8 @@ def test_frozen_statistics_do_not_change() -> None:
         ).train()
         assert task.training
         task.net(torch.zeros(2, 3, 64, 64))
-        means[frozen] = net.encoder.features[0][1].running_mean
-    expected = start.weights["encoder.features.0.1.running_mean"]
+        means[frozen] = net.encoder.model.bn1.running_mean
+    expected = start.weights["encoder.model.bn1.running_mean"]
     assert torch.equal(means[True], expected)
     assert not torch.allclose(means[False], expected)
     with pytest.raises(ConfigError, match="keeps the statistics of a start model"):

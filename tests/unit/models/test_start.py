@@ -85,15 +85,15 @@ def test_other_classes_and_bands_keep_what_fits() -> None:
     net = network(start, bands=4, channels=3)
     head = net.segmentation_head[0].weight.detach().clone()
     result = start.load_into(net, start.config)
-    assert result.adapted == ("encoder.features.0.0.weight",)
+    assert result.adapted == ("encoder.model.conv_stem.weight",)
     assert result.of_another_shape == (
         "segmentation_head.0.weight (1, 8, 3, 3) for (3, 8, 3, 3)",
         "segmentation_head.0.bias (1,) for (3,)",
     )
     assert (result.missing, result.surplus) == ((), ())
     assert torch.equal(net.segmentation_head[0].weight, head)
-    first = start.weights["encoder.features.0.0.weight"]
-    assert torch.allclose(net.encoder.features[0][0].weight[:, 3], first[:, 0] * 3 / 4)
+    first = start.weights["encoder.model.conv_stem.weight"]
+    assert torch.allclose(net.encoder.model.conv_stem.weight[:, 3], first[:, 0] * 3 / 4)
     assert "of another shape: segmentation_head.0.weight" in result.describe()
     assert json.loads(json.dumps(result.to_json()))["loaded"] == len(result.loaded)
 
@@ -110,19 +110,21 @@ def test_names_that_only_one_side_has_are_listed() -> None:
 def test_the_network_of_the_start_model_is_the_default() -> None:
     raw = fill_from_start({"model": {"start": "default"}}, Path())
     config = parse_config(raw["model"], ModelConfig, source="test")
-    assert (config.architecture, config.encoder) == ("Unet", "mobilenet_v2")
+    assert (config.architecture, config.encoder) == ("Unet", "tu-efficientnet_lite2")
     assert config.options == {"decoder_channels": [128, 64, 32, 16, 8]}
     assert config.encoder_weights == "none"
     other = fill_from_start({"model": {"start": "default", "architecture": "FPN"}}, Path())
     assert other["model"].get("options") is None
-    assert other["model"]["encoder"] == "mobilenet_v2"
+    assert other["model"]["encoder"] == "tu-efficientnet_lite2"
     without = {"model": {"architecture": "Unet"}}
     assert fill_from_start(without, Path()) is without
 
 
 def test_another_architecture_takes_the_encoder() -> None:
     start = read_start("default")
-    config = ModelConfig(architecture="FPN", encoder_weights="none")
+    config = ModelConfig(
+        architecture="FPN", encoder="tu-efficientnet_lite2", encoder_weights="none"
+    )
     net = build_model(config, bands=3, channels=1)
     result = start.load_into(net, config)
     encoder = {name for name in net.state_dict() if name.startswith("encoder.")}
