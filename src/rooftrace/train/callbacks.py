@@ -26,9 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
-from rooftrace.train.checkpoint import last_checkpoint, save_tensors
+from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
 from rooftrace.train.config import StopConfig
-from rooftrace.train.data_record import STATE_KEY, FileRecords
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.task import TrainingTask, sign_of
 
