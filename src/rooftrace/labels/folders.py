@@ -32,7 +32,6 @@ from rooftrace.labels.image_files import (
     images_in,
     images_under,
     is_image_file,
-    matches_glob,
     write_image,
 )
 from rooftrace.labels.mask_values import LabelFile, LabelRule
@@ -43,6 +42,7 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
+    matches_glob,
 )
 
 __all__ = [
