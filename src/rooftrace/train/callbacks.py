@@ -29,7 +29,7 @@ from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
 from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
 from rooftrace.train.config import StopConfig
 from rooftrace.train.datamodule import TrainingData
-from rooftrace.train.task import TrainingTask, sign_of
+from rooftrace.train.task import TrainingTask
 
 __all__ = [
     "BestEpoch",
@@ -394,11 +394,10 @@ class StopState:
 
 def stop_state(rows: Rows, stop: StopConfig) -> StopState:
     """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`."""
-    sign = sign_of(stop.monitor, stop.mode)
     epoch, best = 0, math.nan
     for number, row in enumerate(rows, start=1):
         value = row[stop.monitor]
-        if math.isfinite(value) and (epoch == 0 or sign * (value - best) > stop.min_delta):
+        if math.isfinite(value) and (epoch == 0 or stop.sign * (value - best) > stop.min_delta):
             epoch, best = number, value
     diverged = bool(rows) and "loss" in stop.monitor and not math.isfinite(rows[-1][stop.monitor])
     return StopState(epoch, best, len(rows) - epoch, diverged)

@@ -1,4 +1,4 @@
-"""The checkpoint that a resumed run starts from, and the checks before a run is resumed.
+"""Weights on disk: the checkpoint that a resumed run starts from, and the checks before that.
 
 A checkpoint is a safetensors file, which is safe to read: nothing in it is executed. It holds the
 tensors of the run under names, and under the name `$state` the bytes of a JSON text with everything
@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
@@ -39,7 +39,9 @@ __all__ = [
     "check_epochs",
     "check_run_folder",
     "check_same_files",
+    "check_state_dict",
     "last_checkpoint",
+    "load_weights",
     "names_of",
     "read_checkpoint",
     "record_files",
@@ -58,6 +60,9 @@ UNUSABLE = (
 )
 """Remedy for a checkpoint from which no run can be resumed."""
 
+_LISTED_WEIGHTS = 5
+"""Maximum number of weights of each kind that an error names."""
+
 
 def last_checkpoint(run: Path) -> Path:
     """Return the path of the checkpoint that a resumed run starts from."""
@@ -75,6 +80,59 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             save_file(dict(tensors), partial, metadata=dict(metadata))
         except SafetensorError as error:
             raise export_error(path, error) from error
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Load the weights of a network from a .safetensors file.
+
+    Raises:
+        ConfigError: The file cannot be read, or weights are missing, surplus or of another shape.
+            The message names the first few of each kind and gives their number.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"The weights {path} cannot be read: {error}.",
+            remedy="Train again, or resume the run from its last epoch with --resume.",
+        ) from error
+    check_state_dict(found, net.state_dict(), str(path))
+    net.load_state_dict(found)
+
+
+def check_state_dict(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
+) -> None:
+    """Compare weights by name and shape, before anything is loaded.
+
+    Args:
+        found: Weights in a file.
+        expected: Weights of the network.
+        source: Name of the file, for the message.
+
+    Raises:
+        ConfigError: See `load_weights`.
+    """
+    wrong = {
+        "missing": [name for name in expected if name not in found],
+        "surplus": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} for {tuple(weight.shape)}"
+            for name, weight in expected.items()
+            if name in found and found[name].shape != weight.shape
+        ],
+    }
+    problems = [
+        f"{kind} {list_first(names, _LISTED_WEIGHTS)} ({len(names)})"
+        for kind, names in wrong.items()
+        if names
+    ]
+    if problems:
+        raise ConfigError(
+            f"{source} does not hold the weights of this network: {'; '.join(problems)}.",
+            remedy="Use the configuration and the package versions that it was written with: "
+            "config.json and the bundle name them.",
+        )
 
 
 class SafeCheckpointIO(CheckpointIO):

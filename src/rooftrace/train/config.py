@@ -34,6 +34,7 @@ __all__ = [
     "TrainConfig",
     "WatchConfig",
     "find_open_values",
+    "sign_of",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -55,6 +56,13 @@ Key = tuple[str | int, ...]
 
 
 Mode = Literal["auto", "min", "max"]
+
+
+def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
+    """Return 1 if more is better, -1 if less is; `auto` takes -1 for a loss."""
+    if mode == "auto":
+        return -1 if "loss" in monitor else 1
+    return 1 if mode == "max" else -1
 
 
 Decay = Annotated[float, Field(ge=0)]
@@ -258,6 +266,11 @@ class StopConfig(Config):
     patience: Annotated[int, Field(ge=0)] = 10
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     minutes: Positive | None = None
+
+    @property
+    def sign(self) -> Literal[-1, 1]:
+        """1 if a higher value of `monitor` is better, -1 if a lower one is."""
+        return sign_of(self.monitor, self.mode)
 
 
 class ExportConfig(Config):

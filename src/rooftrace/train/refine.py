@@ -23,7 +23,13 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.models.losses import masked_mean, one_hot, parse_loss, probabilities
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator
-from rooftrace.train.checkpoint import check_epochs, last_checkpoint, read_checkpoint
+from rooftrace.train.checkpoint import (
+    check_epochs,
+    check_state_dict,
+    last_checkpoint,
+    load_weights,
+    read_checkpoint,
+)
 from rooftrace.train.config import RefineConfig, ScheduleConfig, StopConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.loop import (
@@ -32,13 +38,7 @@ from rooftrace.train.loop import (
     prepare_process,
     run_trainer,
 )
-from rooftrace.train.task import (
-    MetricAccumulator,
-    TrainingTask,
-    check_state_dict,
-    load_weights,
-    mean_known,
-)
+from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known
 
 __all__ = [
     "REFINED_EPOCH",

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError
-from rooftrace.core.text import list_first
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.models.losses import parse_loss, separation_loss
-from rooftrace.train.config import Mode, OptimizerConfig, ScheduleConfig, TrainConfig
+from rooftrace.train.checkpoint import check_state_dict
+from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig, sign_of
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.device import average_buffers, sum_over_processes
 
@@ -31,11 +28,8 @@ __all__ = [
     "SegmentationTask",
     "TrainingTask",
     "check_monitor",
-    "check_state_dict",
-    "load_weights",
     "make_optimizer",
     "mean_known",
-    "sign_of",
 ]
 
 
@@ -134,13 +128,6 @@ def _one_cycle(step: int, total: int, *, warm_share: float, start: float, end: f
 def _half_cosine(first: float, last: float, share: float) -> float:
     """Interpolate along half a cosine."""
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
-
-
-def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
-    """Return 1 if more is better, -1 if less is; `auto` takes -1 for a loss."""
-    if mode == "auto":
-        return -1 if "loss" in monitor else 1
-    return 1 if mode == "max" else -1
 
 
 def check_monitor(key: str, monitor: str, known: Collection[str]) -> None:
@@ -461,60 +448,3 @@ def mean_known(values: Sequence[float]) -> float:
     """Return the mean over the folders that have the class; 0 if none has."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else 0.0
-
-
-_LISTED_WEIGHTS = 5
-"""Maximum number of weights of each kind that an error names."""
-
-
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Load the weights of a network from a .safetensors file.
-
-    Raises:
-        ConfigError: The file cannot be read, or weights are missing, surplus or of another shape.
-            The message names the first few of each kind and gives their number.
-    """
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"The weights {path} cannot be read: {error}.",
-            remedy="Train again, or resume the run from its last epoch with --resume.",
-        ) from error
-    check_state_dict(found, net.state_dict(), str(path))
-    net.load_state_dict(found)
-
-
-def check_state_dict(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
-) -> None:
-    """Compare weights by name and shape, before anything is loaded.
-
-    Args:
-        found: Weights in a file.
-        expected: Weights of the network.
-        source: Name of the file, for the message.
-
-    Raises:
-        ConfigError: See `load_weights`.
-    """
-    wrong = {
-        "missing": [name for name in expected if name not in found],
-        "surplus": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} for {tuple(weight.shape)}"
-            for name, weight in expected.items()
-            if name in found and found[name].shape != weight.shape
-        ],
-    }
-    problems = [
-        f"{kind} {list_first(names, _LISTED_WEIGHTS)} ({len(names)})"
-        for kind, names in wrong.items()
-        if names
-    ]
-    if problems:
-        raise ConfigError(
-            f"{source} does not hold the weights of this network: {'; '.join(problems)}.",
-            remedy="Use the configuration and the package versions that it was written with: "
-            "config.json and the bundle name them.",
-        )
