@@ -131,7 +131,7 @@ def catalogue(
     )
     spread = cluster.parsed()
     from rooftrace.flows.catalogue.run import run_catalogue, scenes_of
-    from rooftrace.flows.catalogue.search import is_searched, open_catalogue
+    from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.executor import executing
     from rooftrace.io.area import read_area
