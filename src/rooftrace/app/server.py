@@ -12,11 +12,9 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from rooftrace.app.live.router import live_router
-from rooftrace.app.map.basemap import Basemap
-from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
-from rooftrace.app.map.review import REVIEW_BYTES, review_router
-from rooftrace.app.map.router import map_router
+from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
+from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api

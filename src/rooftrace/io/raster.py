@@ -39,6 +39,7 @@ from rooftrace.io.gdal import (
 )
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.image_header import (
+    UPRIGHT,
     BandInfo,
     Header,
     check_sidecars,
@@ -47,7 +48,6 @@ from rooftrace.io.image_header import (
     read_header,
 )
 from rooftrace.io.nodata import NodataRule, differs
-from rooftrace.io.orientation import UPRIGHT
 from rooftrace.io.provenance import imagery_date, tags_of
 from rooftrace.io.remote import (
     RangeReader,

@@ -29,9 +29,9 @@ from rooftrace.core.faces import in_api_terms
 from rooftrace.core.machine import version_of
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.job_schemas import JobQuery, JobRequest, share_of, time_of
-from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
-from rooftrace.rest.ogc_schemas import (
+from rooftrace.rest.job_schemas import (
+    JobQuery,
+    JobRequest,
     OgcConformance,
     OgcExecution,
     OgcJobList,
@@ -44,7 +44,10 @@ from rooftrace.rest.ogc_schemas import (
     OgcStatus,
     OgcValueDescription,
     Status,
+    share_of,
+    time_of,
 )
+from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.job import Job, JobFile, JobState, JobStateError

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from rooftrace.app.page.files import DOWNLOADS, dense_or_sparse
-from rooftrace.app.page.pictures import LOW_SCORE, RAMP
+from rooftrace.app.page.files import DOWNLOADS, LOW_SCORE, RAMP, dense_or_sparse
 from rooftrace.app.page.results import Result
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
 from rooftrace.core.faces import in_page_terms

@@ -28,11 +28,12 @@ from rooftrace.service.jobs.job import (
     JobReviewedError,
     JobState,
     JobStateError,
+    TrainingOptions,
+    TrainingProgress,
     crash_error,
     options_from_json,
     options_to_json,
 )
-from rooftrace.service.jobs.training import TrainingOptions, TrainingProgress
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
 __all__ = [
