@@ -161,7 +161,7 @@ def compare(
     sure count.
     """
     from rooftrace.flows.compare.run import CompareOptions, run_compare
-    from rooftrace.io.provenance import parse_imagery_date
+    from rooftrace.io.georeferenced import parse_imagery_date
     from rooftrace.predict.model_set import read_models
     from rooftrace.vector.compare import CompareRules
 

@@ -298,7 +298,7 @@ def provenance_of_options(imagery_date: str | None, source: str | None) -> Resul
         ConfigError: The date has a wrong form.
     """
     from rooftrace.core.types import ResultProvenance
-    from rooftrace.io.provenance import parse_imagery_date
+    from rooftrace.io.georeferenced import parse_imagery_date
 
     if imagery_date is None and source is None:
         return None

@@ -112,8 +112,13 @@ def run_tune(
     """
     try:
         from rooftrace.train.datamodule import open_data
-        from rooftrace.train.tune.page import render
-        from rooftrace.train.tune.results import TrialReporter, export_best, summarise, write_config
+        from rooftrace.train.tune.results import (
+            TrialReporter,
+            export_best,
+            render,
+            summarise,
+            write_config,
+        )
         from rooftrace.train.tune.space import read_tuning
         from rooftrace.train.tune.study import (
             best_of,

@@ -37,7 +37,7 @@ from rooftrace.io.gdal import (
     reading_errors,
     with_openers,
 )
-from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.georeferenced import GeoreferencedSource, imagery_date, tags_of
 from rooftrace.io.image_header import (
     UPRIGHT,
     BandInfo,
@@ -48,7 +48,6 @@ from rooftrace.io.image_header import (
     read_header,
 )
 from rooftrace.io.nodata import NodataRule, differs
-from rooftrace.io.provenance import imagery_date, tags_of
 from rooftrace.io.remote import (
     RangeReader,
     RemoteError,

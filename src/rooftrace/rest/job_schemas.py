@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from rooftrace.core.faces import in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.flows.finetune import Verdict
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery

@@ -25,8 +25,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
-from rooftrace.core.faces import in_api_terms
 from rooftrace.core.machine import version_of
+from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.rest.description import problem_responses
 from rooftrace.rest.job_schemas import (

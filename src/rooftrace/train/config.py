@@ -344,7 +344,7 @@ class SeparationConfig(Config):
 
 
 class ClickConfig(Config):
-    """A network for clicks on buildings, see `train.clicks`.
+    """A network for clicks on buildings, see `train.task`.
 
     Args:
         rounds: Maximum number of answers that simulated clicks correct in training, and the number

@@ -55,7 +55,6 @@ from rooftrace.train.checkpoint import (
     last_checkpoint,
     record_files,
 )
-from rooftrace.train.clicks import ClickTask
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
     SampleShare,
@@ -75,7 +74,7 @@ from rooftrace.train.device import (
     stop_all_processes_on_error,
     tune_allocator,
 )
-from rooftrace.train.task import SegmentationTask, TrainingTask
+from rooftrace.train.task import ClickTask, SegmentationTask, TrainingTask
 from rooftrace.train.tracking import tracking_callbacks
 
 __all__ = [

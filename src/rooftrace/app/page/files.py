@@ -22,7 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from rooftrace.app.page.results import Result, ResultStore, missing_file
 from rooftrace.core.errors import ConfigError, RooftraceError
-from rooftrace.core.faces import in_page_terms
+from rooftrace.core.text import in_page_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
 from rooftrace.io.masks import NODATA

@@ -11,8 +11,7 @@ from html import escape
 from rooftrace.app.page.files import DOWNLOADS, LOW_SCORE, RAMP, dense_or_sparse
 from rooftrace.app.page.results import Result
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
-from rooftrace.core.faces import in_page_terms
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import in_page_terms, plain_number
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.engines.base import Engine
 from rooftrace.io.legend import Legend

@@ -18,7 +18,7 @@ import gradio as gr
 from rooftrace.app.page import strings
 from rooftrace.app.page.results import chosen_options
 from rooftrace.core.errors import ConfigError, DeadlineError, PredictError, RooftraceError
-from rooftrace.core.faces import in_page_terms
+from rooftrace.core.text import in_page_terms
 from rooftrace.flows.video.run import VideoOptions
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.smoothing import SMOOTHINGS

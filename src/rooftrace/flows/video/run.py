@@ -15,8 +15,7 @@ from typing import Any, Protocol
 
 from rooftrace.core.errors import ConfigError, MissingExtraError, PredictError
 from rooftrace.core.machine import peak_rss_mb
-from rooftrace.flows.video.frames import FrameAsker, Shot, Stage
-from rooftrace.flows.video.paint import FramePainter, VideoOptions
+from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
 from rooftrace.io.files import replacing
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoReader, is_camera
 from rooftrace.io.video_write import VideoWriter, check_video_name, video_sink
