@@ -211,18 +211,11 @@ class MapService:
                 "x": lambda: str(col),
                 "y": lambda: str(row),
                 "-y": lambda: str(tile.flipped().row),
-                "q": lambda: _quadkey(tile),
+                "q": lambda: tile.quadkey,
             }
             return values[name]()
 
         return _PLACEHOLDER.sub(value, self.template)
-
-
-def _quadkey(tile: TileName) -> str:
-    return "".join(
-        str((tile.col >> bit & 1) | (tile.row >> bit & 1) << 1)
-        for bit in range(tile.zoom - 1, -1, -1)
-    )
 
 
 def is_service(text: str) -> bool:
