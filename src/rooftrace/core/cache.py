@@ -76,6 +76,14 @@ class LruCache(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes of all values."""
+        return self._size
+
     def get(self, key: K) -> V | None:
         """Return the value of `key` and mark it as used last; None if it is not in the cache."""
         with self._lock:
