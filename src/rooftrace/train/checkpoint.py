@@ -173,7 +173,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: The file cannot be read, is truncated or damaged, or is no checkpoint.
     """
     read = _read_pickled if zipfile.is_zipfile(path) else _read
-    # Content that is hashed correctly may still be nonsense, and torch raises errors of many types.
+    # Content with the right hash may still be invalid, and torch raises errors of many types.
     try:
         checkpoint = read(path)
         if not isinstance(checkpoint.get("state_dict"), dict):

@@ -156,7 +156,7 @@ def _add_folders(router: APIRouter, store: _Store) -> None:
 def _add_scene(router: APIRouter, store: _Store) -> None:
     @router.get("/folders/{id}/images/{name}")
     def scene(request: Request, id: str, name: str) -> dict[str, Any]:  # noqa: A002
-        described = _scene(store, id, name, anew=True).describe()
+        described = _scene(store, id, name, refresh=True).describe()
         tiles = {
             layer: f"{_address(request, id, name, layer)}/tiles.json"
             for layer in TILE_LAYERS
@@ -167,7 +167,7 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
     # Before the route of a building, which would take the name of the file for a row.
     @router.get("/folders/{id}/images/{name}/{layer}/tiles.json")
     def tiles(request: Request, id: str, name: str, layer: TileLayer) -> Response:  # noqa: A002
-        scene = _scene(store, id, name, anew=True)
+        scene = _scene(store, id, name, refresh=True)
         address = f"{_address(request, id, name, layer)}/{{z}}/{{x}}/{{y}}?v={scene.stamp}"
         results = store.folder(id)
         model = None if results is None else store.model(results)
@@ -270,8 +270,8 @@ def _address(request: Request, id: str, name: str, layer: TileLayer) -> str:  # 
     return f"{server_url(request)}/map/folders/{id}/images/{quote(name, safe='')}/{layer}"
 
 
-def _scene(store: _Store, id: str, name: str, *, anew: bool = False) -> MapScene:  # noqa: A002
-    scene = store.scene(id, name, anew=anew)
+def _scene(store: _Store, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
+    scene = store.scene(id, name, refresh=refresh)
     if scene is None:
         if store.catalogue.folder(id) is None:
             raise _no_folder()
@@ -334,11 +334,11 @@ class _Store:
             self._models.put(digest, known)
         return known[0] if known else None
 
-    def scene(self, id: str, name: str, *, anew: bool = False) -> MapScene | None:  # noqa: A002
+    def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene | None:  # noqa: A002
         """Return one image of a folder; None if there is none of that name.
 
         Args:
-            anew: Check whether its files have changed since it was opened.
+            refresh: Check whether its files have changed since it was opened.
 
         Raises:
             DataError: Neither the mask nor the image says where the pixels are.
@@ -348,7 +348,7 @@ class _Store:
             return None
         opened = self._opened(path, name)
         with opened.lock:
-            if opened.scene and not anew:
+            if opened.scene and not refresh:
                 return opened.scene[0]
             results = read_results(path)
             files = results.images.get(name)
