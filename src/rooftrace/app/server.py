@@ -31,8 +31,6 @@ from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing.scene import demo_scene_path
 
-__all__ = ["ServerCatalogue", "create_server", "front_door"]
-
 _MAX_JOBS = 200
 """Maximum number of jobs in the list of the map; older jobs are found by their ids."""
 

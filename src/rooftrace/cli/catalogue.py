@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from rooftrace.flows.catalogue.run import CatalogueReport
     from rooftrace.flows.predict.delivery import Results
 
-__all__ = ["catalogue"]
-
 _MAX_FAILURES = 10
 """Maximum number of failed scenes listed in the terminal; the manifest lists all."""
 

@@ -13,8 +13,6 @@ from rooftrace.cli.show import answered, bar, say
 if TYPE_CHECKING:
     from rooftrace.flows.compare.run import CompareReport
 
-__all__ = ["compare"]
-
 _DATES, _SEEN, _RULES, _OUTPUTS = (
     "Two dates of imagery",
     "Ground that was seen",

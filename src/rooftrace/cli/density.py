@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rooftrace.density.threshold import DensityThreshold
     from rooftrace.flows.density.run import DensityReport, ImagesReport
 
-__all__ = ["density"]
-
 _CELL_M = 100.0
 _PLACES, _DENSE, _INPUTS = "Places to measure", "Sparse or dense", "Inputs"
 

@@ -18,43 +18,6 @@ if TYPE_CHECKING:
     from rooftrace.predict.model_set import Models
     from rooftrace.predict.plan import SceneOutput
 
-__all__ = [
-    "CATALOGUE",
-    "CLUSTER",
-    "GSD_HELP",
-    "IMAGES",
-    "MODEL",
-    "NODATA_HELP",
-    "OUTPUTS",
-    "POLYGONS",
-    "AllowMixed",
-    "EngineName",
-    "Ensemble",
-    "Gsd",
-    "ImageryDate",
-    "ImagerySource",
-    "Json",
-    "ModelFile",
-    "ModelFiles",
-    "Nodata",
-    "Order",
-    "OutFolder",
-    "Portable",
-    "Precision",
-    "Split",
-    "Stac",
-    "Threshold",
-    "Tta",
-    "Weights",
-    "WorkFolder",
-    "models_of",
-    "nodata_of",
-    "parse_nodata",
-    "parse_outputs",
-    "parse_weights",
-    "provenance_of_options",
-]
-
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"
 OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"
 """Titles of the groups of options in a command's help."""

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from rooftrace.service.jobs.job import LabelServer
     from rooftrace.service.live import LiveCameras
 
-__all__ = ["serve"]
-
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
 _BACKLOG = 128
 

@@ -14,21 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "API_PARAMETERS",
-    "escape_surrogates",
-    "in_api_terms",
-    "in_page_terms",
-    "is_utf8",
-    "list_and_count",
-    "list_first",
-    "merge_notes",
-    "plain_number",
-    "plural",
-    "print_plain",
-    "size_text",
-]
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

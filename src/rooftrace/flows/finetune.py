@@ -49,8 +49,6 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
 
-__all__ = ["LEAST_FOR_VERDICT", "FinetuneReport", "Verdict", "run_finetune"]
-
 Verdict = Literal["better", "no different", "worse"]
 """Result of the comparison of the tuned model with the start model."""
 

@@ -32,8 +32,6 @@ from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
 
-__all__ = ["SheetEntry", "choose_scenes", "draw_scene", "render", "run_inspect"]
-
 _RGB = ("red", "green", "blue")
 
 

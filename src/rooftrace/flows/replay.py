@@ -52,16 +52,6 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.testing import generate_scene
 
-__all__ = [
-    "REPLAY_SHARE",
-    "ForgettingReport",
-    "ReplayReport",
-    "ReplaySet",
-    "compare_on_replay",
-    "measure_forgetting",
-    "prepare_replay",
-]
-
 REPLAY_SHARE = 0.25
 """Share of the training samples that come from replay images."""
 

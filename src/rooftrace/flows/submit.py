@@ -33,8 +33,6 @@ from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 
-__all__ = ["PartialTable", "SubmitReport", "run_submit"]
-
 _LINE = re.compile(rb"(\d{1,12}) ([-0-9][ 0-9]*)\n")
 """Pattern of a line of a partial table: index of an image, and its runs."""
 

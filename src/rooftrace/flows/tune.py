@@ -16,8 +16,6 @@ from rooftrace.io.files import write_atomically
 if TYPE_CHECKING:
     from rooftrace.train.tune.results import StudySummary
 
-__all__ = ["TuneOptions", "TuneReport", "run_tune"]
-
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
 

@@ -31,19 +31,6 @@ from rooftrace.core.types import (
 )
 from rooftrace.io.image_header import BandInfo
 
-__all__ = [
-    "GeoreferencedSource",
-    "WindowLabel",
-    "WindowSource",
-    "WrappedSource",
-    "close_source",
-    "imagery_date",
-    "innermost",
-    "parse_imagery_date",
-    "provenance_of",
-    "tags_of",
-]
-
 
 class WrappedSource:
     """Base of a source that shows the pixels of another source."""

@@ -31,17 +31,6 @@ from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import list_and_count
 from rooftrace.core.types import GeoGrid, Window
 
-__all__ = [
-    "UPRIGHT",
-    "BandInfo",
-    "Header",
-    "Orientation",
-    "check_sidecars",
-    "check_vrt",
-    "mask_file",
-    "read_header",
-]
-
 
 @dataclass(frozen=True)
 class Orientation:

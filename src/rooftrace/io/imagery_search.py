@@ -43,15 +43,6 @@ from rooftrace.io.stac_item import (
     overlap,
 )
 
-__all__ = [
-    "MAX_ITEMS",
-    "FoundImagery",
-    "ImagerySearch",
-    "is_openaerialmap",
-    "openaerialmap_items",
-    "search_imagery",
-]
-
 MAX_ITEMS = 10_000
 """Maximum number of items of a search for which the user gives no limit."""
 

@@ -25,21 +25,6 @@ from rooftrace.io.area import Area, no_area_crs
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
 
-__all__ = [
-    "MapService",
-    "TileLevel",
-    "check_web_address",
-    "is_capabilities",
-    "is_secret",
-    "is_service",
-    "is_template",
-    "projected_area",
-    "slippy_level",
-    "tiles_in_area",
-    "without_secrets",
-    "xyz_service",
-]
-
 _TILE_PX = 256
 """Side in pixels that XYZ tiles are assumed to have until one of them is read."""
 

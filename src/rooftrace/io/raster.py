@@ -59,14 +59,6 @@ from rooftrace.io.remote import (
 )
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
-__all__ = [
-    "RasterFile",
-    "RemoteRaster",
-    "open_image",
-    "open_raster",
-]
-
-
 _KEEP_OPEN_PX = 2**20
 """Minimum size of an image whose file stays open between reads; smaller images are read once."""
 

@@ -29,18 +29,6 @@ from rooftrace.io.partitions import write_parquet
 from rooftrace.io.vector_tiles import on_web_mercator, tile_zooms, widened
 from rooftrace.io.web_mercator import web_mercator
 
-__all__ = [
-    "SHORT_NAMES",
-    "VECTOR_SUFFIXES",
-    "WRITERS",
-    "LayerChunk",
-    "LayerSettings",
-    "ShapefileLimits",
-    "fill_rtree",
-    "outward_boxes",
-    "short_names",
-]
-
 Bounds = NDArray[np.float32]
 Ints = NDArray[np.int64]
 

@@ -18,8 +18,6 @@ from rooftrace.core.errors import ExportError
 from rooftrace.io.reproject import transform_points
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
-__all__ = ["on_web_mercator", "tile_zooms", "widened"]
-
 _EXTENT = 4096
 """Units along the side of a tile."""
 

@@ -22,22 +22,6 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
 
-__all__ = [
-    "MAX_ZOOM",
-    "WORLD_M",
-    "TileGeoreference",
-    "TileName",
-    "interleave_bits",
-    "latitude_of",
-    "morton_codes",
-    "quadkeys",
-    "tiles_over",
-    "to_degrees",
-    "to_metres",
-    "unit_position",
-    "web_mercator",
-]
-
 WORLD_M = 2 * 20037508.342789244
 """Side of the Web Mercator square, in its metres."""
 

@@ -18,23 +18,6 @@ from rooftrace.io.raster import RasterFile, open_image
 from rooftrace.labels.config import SourceConfig, nodata_rule
 from rooftrace.labels.source import SceneEntry, WriteOptions, matches_glob
 
-__all__ = [
-    "LabelFileImages",
-    "SceneOpener",
-    "check_single_file",
-    "entries_below",
-    "has_images_under",
-    "image_name",
-    "images_folder",
-    "images_in",
-    "images_under",
-    "is_file",
-    "is_image_file",
-    "is_sidecar",
-    "relative_name",
-    "write_image",
-]
-
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
 )

@@ -46,16 +46,6 @@ from rooftrace.labels.source import (
     matches_glob,
 )
 
-__all__ = [
-    "KINDS",
-    "ShiftedLabel",
-    "check_write_options",
-    "cut_into_chips",
-    "open_source",
-    "shift_labels",
-]
-
-
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""
 

@@ -52,8 +52,6 @@ from rooftrace.labels.source import (
     matches_glob,
 )
 
-__all__ = ["TILES", "TileFolder", "find_tiles", "open_mosaic", "write_tiles"]
-
 _TILE_PX = 256
 _MOST_FINER = 3
 """Maximum number of zooms finer than the scenes; each zoom multiplies the tiles by four."""

@@ -27,22 +27,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import Mask, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
 
-__all__ = [
-    "BLOCK_PX",
-    "ClassCounts",
-    "Progress",
-    "SceneEntry",
-    "SceneSet",
-    "SourceKind",
-    "WriteOptions",
-    "WriteResult",
-    "built_up_shares",
-    "count_classes",
-    "filter_by_built_up",
-    "map_entries",
-    "matches_glob",
-]
-
 Progress = Callable[[int, int], None]
 """Callback that receives the number of finished items and the total number."""
 

@@ -17,7 +17,7 @@ from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
 from rooftrace.io.georeferenced import provenance_of
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.pixels import prepare
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec

@@ -36,8 +36,6 @@ from rooftrace.rest.schemas import Health, ProcessorRecord, Readiness
 from rooftrace.rest.security import API_PREFIXES, FORM_BYTES, Security, install_security
 from rooftrace.service.service import Service
 
-__all__ = ["Metrics", "MetricsMiddleware", "create_api", "health_router", "serving"]
-
 _LOG = logging.getLogger(__name__)
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]

@@ -17,29 +17,6 @@ from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.rest.schemas import ApiModel, ClassOut, SceneQuery
 from rooftrace.service.jobs.job import Job, JobFile, JobState, TrainingProgress, TrainingStep
 
-__all__ = [
-    "JobOut",
-    "JobPage",
-    "JobQuery",
-    "JobRequest",
-    "JobResults",
-    "OgcConformance",
-    "OgcExecution",
-    "OgcJobList",
-    "OgcJobQuery",
-    "OgcLandingPage",
-    "OgcLink",
-    "OgcProcess",
-    "OgcProcessList",
-    "OgcProcessSummary",
-    "OgcStatus",
-    "OgcValueDescription",
-    "Status",
-    "polygons_of",
-    "share_of",
-    "time_of",
-]
-
 
 @dataclass(frozen=True)
 class JobRequest:

@@ -38,16 +38,6 @@ from rooftrace.service.jobs.runner import JobRunner, admit, path_of, zipped
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 
-__all__ = [
-    "JobEvents",
-    "JobIntake",
-    "jobs_router",
-    "media_type_of",
-    "missing_job",
-    "server_root",
-    "server_url",
-]
-
 _MAX_HEADER_READERS = 2
 """Maximum number of processes that read headers of uploads at the same time."""
 

@@ -53,8 +53,6 @@ from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.job import Job, JobFile, JobState, JobStateError
 from rooftrace.service.jobs.store import JobStore
 
-__all__ = ["OGC_BODY_SHARE", "ogc_router"]
-
 OGC_BODY_SHARE = 4 / 3
 """Bytes of an execution request for each byte of its image, which is base64."""
 

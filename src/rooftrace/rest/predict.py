@@ -35,8 +35,6 @@ from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, Mod
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service
 
-__all__ = ["PredictQuery", "predict_router"]
-
 Format = Literal["geojson", "png", "zip"]
 
 _MEDIA_TYPES: dict[Format, str] = {

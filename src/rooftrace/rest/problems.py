@@ -33,19 +33,6 @@ from rooftrace.service.review.store import (
     ReviewFileError,
 )
 
-__all__ = [
-    "PAGE_HEADERS",
-    "PROBLEMS",
-    "PROBLEM_MEDIA_TYPE",
-    "ProblemError",
-    "ProblemKind",
-    "install_problems",
-    "problem_page",
-    "request_id",
-    "respond",
-    "wrong_value",
-]
-
 
 class ProblemKind(NamedTuple):
     """A kind of problem. Its address is `/problems/` and its name in `PROBLEMS`.

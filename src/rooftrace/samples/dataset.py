@@ -34,8 +34,6 @@ from rooftrace.samples.augment import (
 )
 from rooftrace.samples.sampling import Balance, Draw, make_sampler
 
-__all__ = ["EvalTiles", "SceneCache", "TrainSamples", "check_alike", "full_scale_of", "model_scale"]
-
 
 class SceneCache:
     """Thread-safe cache of decoded scenes, which are kept while they fit in `limit_bytes`.

@@ -20,8 +20,6 @@ from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter
 from rooftrace.vector.footprints import make_footprints
 
-__all__ = ["ClickSessions", "ClickTool", "ClickedBuilding"]
-
 _WAITING = 16
 """Maximum number of requests that run or wait; each takes a fraction of a second."""
 

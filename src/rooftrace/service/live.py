@@ -34,8 +34,6 @@ from rooftrace.io.video_read import (
 )
 from rooftrace.predict.predictor import Predictor
 
-__all__ = ["CameraFigures", "CameraSource", "LiveCamera", "LiveCameras", "LiveFrame"]
-
 _MAX_VIEWERS = 8
 """Default maximum number of viewers of all cameras together."""
 

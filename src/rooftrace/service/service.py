@@ -29,8 +29,6 @@ from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.batching import BatchFigures, BatchingEngine
 from rooftrace.service.decode import Decoder, Limits
 
-__all__ = ["QueuedRequest", "RequestDefaults", "Service", "ServiceFigures"]
-
 T = TypeVar("T")
 
 

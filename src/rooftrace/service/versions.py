@@ -23,8 +23,6 @@ from rooftrace.service.jobs.runner import path_of
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.service import Service
 
-__all__ = ["MAX_PROJECT", "ModelVersions", "TrainingSettings"]
-
 MAX_PROJECT = 2**31 - 1
 """Largest number of a Label Studio project."""
 

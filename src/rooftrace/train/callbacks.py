@@ -31,25 +31,6 @@ from rooftrace.train.config import StopConfig
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.task import TrainingTask
 
-__all__ = [
-    "BestEpoch",
-    "CheckpointSaver",
-    "EarlyStopping",
-    "EpochNotifier",
-    "EpochProgressBar",
-    "MetricsRecorder",
-    "OnEpoch",
-    "ProgressLines",
-    "RunRecorder",
-    "SeedBatches",
-    "StopState",
-    "describe_end",
-    "is_out_of_time",
-    "plot_curves",
-    "stop_state",
-]
-
-
 Rows = Sequence[Mapping[str, float]]
 
 

@@ -31,24 +31,6 @@ from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.text import list_first, plural
 from rooftrace.io.files import export_error, replacing
 
-__all__ = [
-    "STATE_KEY",
-    "UNUSABLE",
-    "FileRecords",
-    "SafeCheckpointIO",
-    "check_epochs",
-    "check_run_folder",
-    "check_same_files",
-    "check_state_dict",
-    "last_checkpoint",
-    "load_weights",
-    "names_of",
-    "read_checkpoint",
-    "record_files",
-    "recorded_files",
-    "save_tensors",
-]
-
 _STATE = "$state"
 """Name of the tensor with the bytes of the JSON text."""
 

@@ -19,24 +19,6 @@ from rooftrace.models.zoo import ModelConfig
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.sampling import Balance
 
-__all__ = [
-    "TUNE_TABLE",
-    "ClickConfig",
-    "ExportConfig",
-    "Key",
-    "Mode",
-    "NormaliseConfig",
-    "OptimizerConfig",
-    "RefineConfig",
-    "ScheduleConfig",
-    "SeparationConfig",
-    "StopConfig",
-    "TrainConfig",
-    "WatchConfig",
-    "find_open_values",
-    "sign_of",
-]
-
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -37,26 +37,6 @@ from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
 from rooftrace.train.checkpoint import names_of
 from rooftrace.train.config import NormaliseConfig, TrainConfig
 
-__all__ = [
-    "Batch",
-    "BorderTarget",
-    "DistanceTarget",
-    "PixelStatistics",
-    "SampleShare",
-    "Samples",
-    "SeparationTarget",
-    "TrainingData",
-    "choose_workers",
-    "collate",
-    "make_loader",
-    "measure_pixels",
-    "open_data",
-    "separation_target",
-    "training_share",
-    "validation_share",
-]
-
-
 Values = tuple[float, ...]
 
 _MEASURED_SAMPLES = 128

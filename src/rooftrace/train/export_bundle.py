@@ -56,15 +56,6 @@ from rooftrace.vector.separate import MIN_MARKER_PX, separate
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.watershed import WatershedOptions
 
-__all__ = [
-    "BuildingEvaluator",
-    "SeparationFigures",
-    "choose_separation",
-    "export_bundle",
-    "export_click_bundle",
-    "int8_variant",
-]
-
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""
 

@@ -77,15 +77,6 @@ from rooftrace.train.device import (
 from rooftrace.train.task import ClickTask, SegmentationTask, TrainingTask
 from rooftrace.train.tracking import tracking_callbacks
 
-__all__ = [
-    "FitResult",
-    "TrainerResult",
-    "fit",
-    "largest_that_fits",
-    "prepare_process",
-    "run_trainer",
-]
-
 
 @dataclass(frozen=True)
 class TrainerResult:

@@ -40,15 +40,6 @@ from rooftrace.train.loop import (
 )
 from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known
 
-__all__ = [
-    "REFINED_EPOCH",
-    "RefineResult",
-    "RefineTask",
-    "adversarial_loss",
-    "map_difference",
-    "refine",
-]
-
 
 class RefineTask(TrainingTask):
     """A conditional GAN over a segmenter whose weights do not change.

@@ -30,17 +30,6 @@ from rooftrace.train.config import OptimizerConfig, ScheduleConfig, TrainConfig,
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.device import average_buffers, sum_over_processes
 
-__all__ = [
-    "ClickTask",
-    "MetricAccumulator",
-    "Schedule",
-    "SegmentationTask",
-    "TrainingTask",
-    "check_monitor",
-    "make_optimizer",
-    "mean_known",
-]
-
 _MAKERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,

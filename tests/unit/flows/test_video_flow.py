@@ -24,8 +24,8 @@ from rooftrace.core.errors import (
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.video import run as flow
-from rooftrace.flows.video.frames import Overlay, Stage, without_specks
-from rooftrace.flows.video.run import FrameRow, VideoOptions, run_video
+from rooftrace.flows.video.frames import Overlay, Stage, VideoOptions, without_specks
+from rooftrace.flows.video.run import FrameRow, run_video
 from rooftrace.io.video_write import VideoWriter
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.predictor import Predictor

@@ -26,8 +26,6 @@ from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.reproject import outline_bounds, reprojected, transform_points, transformer
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_degrees, to_metres, web_mercator
 
-__all__ = ["DEEPEST_TILE_ZOOM", "Bounds", "Place", "averaged", "sampled"]
-
 Floats = NDArray[np.float64]
 PointFunction = Callable[[Floats], Floats]
 Maps = NDArray[np.float32]

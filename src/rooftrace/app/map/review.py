@@ -47,8 +47,6 @@ from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
 from rooftrace.service.clicks import ClickSessions
 
-__all__ = ["MAX_CLICKS", "REVIEW_BYTES", "clicks_router", "review_router"]
-
 REVIEW_BYTES = 2**18
 """Maximum size of the body of a request; an outline of 2,000 corners has 90 kB."""
 

@@ -39,23 +39,6 @@ from rooftrace.service.review.store import (
     ReviewStore,
 )
 
-__all__ = [
-    "MAX_CORNERS",
-    "OpenBuildings",
-    "ReviewChange",
-    "ReviewChanged",
-    "ReviewCounts",
-    "ReviewGeometry",
-    "ReviewNext",
-    "ReviewScene",
-    "ReviewState",
-    "ReviewUndo",
-    "ReviewedBuilding",
-    "Shown",
-    "comparison_of",
-    "review_problems",
-]
-
 MAX_CORNERS = 2000
 """Maximum number of corners of an outline that a person draws."""
 

@@ -40,8 +40,6 @@ from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import server_url
 from rooftrace.rest.problems import ProblemError
 
-__all__ = ["TILE_LAYERS", "Basemap", "TileLayer", "map_router", "tilejson"]
-
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

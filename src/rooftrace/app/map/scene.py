@@ -43,16 +43,6 @@ from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.web_mercator import WORLD_M, TileName, latitude_of, unit_position
 from rooftrace.vector.compare import STATUSES
 
-__all__ = [
-    "PICTURE_PX",
-    "ComparisonScene",
-    "MapScene",
-    "PictureLayer",
-    "find_image",
-    "levels_of",
-    "read_preview",
-]
-
 _PREVIEW_PX = 1600
 _PREVIEW_WIDTH = 420
 """Minimum width of a preview in pixels; its caption needs it."""

@@ -38,8 +38,6 @@ from rooftrace.service.review.corrections import CorrectedImage, chip_side, writ
 from rooftrace.service.review.store import REVIEW_SUFFIX
 from rooftrace.service.versions import ModelVersions
 
-__all__ = ["training_router"]
-
 _ENOUGH = 12
 """Number of chips with a decision from which the chips are large."""
 

@@ -25,29 +25,13 @@ from rooftrace.core.errors import ConfigError, RooftraceError
 from rooftrace.core.text import in_page_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.image_write import write_png
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.result import OutputPaths, Prediction
 from rooftrace.predict.scores import KeptScores
 from rooftrace.rest.job_schemas import JobRequest
 from rooftrace.rest.jobs import JobIntake
 from rooftrace.rest.upload import cannot_store
-
-__all__ = [
-    "DOWNLOADS",
-    "LOW_SCORE",
-    "RAMP",
-    "ROOT",
-    "Download",
-    "fill_png",
-    "outline_colours",
-    "outlines",
-    "page_router",
-    "picture_jpeg",
-    "ramp_colour",
-    "table_csv",
-    "thumbnail",
-]
 
 
 @dataclass(frozen=True)

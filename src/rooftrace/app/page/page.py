@@ -47,8 +47,6 @@ from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
 from rooftrace.testing.scene import demo_scene_path
 
-__all__ = ["EXAMPLES", "MAX_FILES", "Examples", "build_page", "mount_page"]
-
 
 @dataclass(frozen=True)
 class Example:

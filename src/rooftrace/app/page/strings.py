@@ -19,18 +19,6 @@ from rooftrace.io.resample import COARSEST_RATIO
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.result import Prediction, PredictionSummary
 
-__all__ = [
-    "downloads",
-    "figures",
-    "job_button",
-    "legend",
-    "model_card",
-    "notes",
-    "sentence",
-    "status",
-    "table",
-]
-
 
 def sentence(error: RooftraceError) -> str:
     """Return an error and its remedy as one text; for a full queue, with the time to try again."""

@@ -24,17 +24,6 @@ from rooftrace.io.raster import open_image
 from rooftrace.io.remote import is_object_url, is_url, join_url, without_query
 from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
-__all__ = [
-    "Bounds",
-    "Catalogue",
-    "CatalogueFile",
-    "CatalogueScene",
-    "join_address",
-    "read_stac",
-    "scene_of_item",
-    "with_unique_ids",
-]
-
 _COLOURS = frozenset({"red", "green", "blue"})
 
 Bounds = tuple[float, float, float, float]

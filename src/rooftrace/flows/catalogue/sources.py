@@ -53,8 +53,6 @@ from rooftrace.io.remote import (
 from rooftrace.io.stac_item import item_key, link_of, links_of
 from rooftrace.labels.image_files import is_sidecar
 
-__all__ = ["SEARCH", "is_searched", "open_catalogue", "read_catalogue", "search_catalogue"]
-
 _PATH_COLUMNS = ("path", "location", "href", "url", "image", "filename", "file")
 _MAX_ROWS = 5_000_000
 

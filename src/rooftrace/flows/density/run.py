@@ -45,17 +45,6 @@ from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.io.vector_write import write_polygons
 from rooftrace.labels.image_files import images_under
 
-__all__ = [
-    "DensityReport",
-    "ImagesReport",
-    "built_up_share",
-    "crs_text",
-    "fit_images",
-    "run_by_image",
-    "run_density",
-    "run_zone_density",
-]
-
 _BEND_M = 0.01
 
 

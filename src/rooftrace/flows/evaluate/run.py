@@ -47,8 +47,6 @@ from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, Tta, read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
-__all__ = ["EvalOptions", "ScaleCounts", "compare_with_labels", "note_on_masks", "run_evaluate"]
-
 Progress = Callable[[int, int], None]
 
 

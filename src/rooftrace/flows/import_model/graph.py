@@ -32,8 +32,6 @@ from rooftrace.models.bundle import GRAPH_NAME
 from rooftrace.models.foreign_graph import Activation, ForeignGraph, read_foreign_graph, wrap_graph
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["ImportedModel", "Trial", "TrialResult", "activated", "import_graph", "run_graphs"]
-
 DrawTiles = Callable[[BundleSpec], TileSet]
 """Function that returns the tiles of the check for a contract."""
 

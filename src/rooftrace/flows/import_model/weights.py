@@ -43,8 +43,6 @@ from rooftrace.models.foreign_graph import Activation
 from rooftrace.models.start import LoadedWeights, load_matching
 from rooftrace.models.zoo import ModelConfig, build_model, check_side, multiple_px, needs_fixed_size
 
-__all__ = ["StateDict", "import_weights", "match_weight_names", "parse_network", "read_state_dict"]
-
 _LISTED = 4
 _SEED = 0
 """Seed of the weights that the file does not hold, where only an encoder is imported."""

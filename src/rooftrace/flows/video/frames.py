@@ -29,17 +29,6 @@ from rooftrace.predict.plan import MIN_BUILDING_PX, SceneOptions, ScenePlan, pla
 from rooftrace.predict.predictor import Predictor
 from rooftrace.predict.smoothing import SMOOTHINGS, CutFinder, Smoothing, smoother
 
-__all__ = [
-    "FrameAsker",
-    "FrameFigures",
-    "FramePainter",
-    "Overlay",
-    "Shot",
-    "Stage",
-    "VideoOptions",
-    "without_specks",
-]
-
 Answer = NDArray[np.uint8]
 
 

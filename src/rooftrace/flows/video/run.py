@@ -23,15 +23,7 @@ from rooftrace.predict.ensemble import Combine
 from rooftrace.predict.model_set import Models, Tta, read_models
 from rooftrace.predict.predictor import Predictor
 
-__all__ = [
-    "FrameRow",
-    "FrameTable",
-    "VideoOptions",
-    "VideoReport",
-    "check_table",
-    "frame_table",
-    "run_video",
-]
+__all__ = ["VideoOptions", "VideoReport", "run_video"]
 
 
 @dataclass(frozen=True)

@@ -35,17 +35,6 @@ from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, is_empty, parse
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneEntry
 
-__all__ = [
-    "DIRECTION",
-    "MOST_SCENES",
-    "OrderEvidence",
-    "deduce_order",
-    "doubt_size",
-    "infer_order",
-    "scenes_with_runs",
-    "write_order_previews",
-]
-
 DIRECTION: dict[Order, str] = {"row": "along rows", "column": "down columns"}
 """Description of each order."""
 

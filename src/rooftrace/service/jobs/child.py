@@ -30,8 +30,6 @@ from rooftrace.service.decode import UploadFile, ending_of, limit_memory
 from rooftrace.service.jobs.job import START, LabelServer, TrainingOptions, options_from_json
 from rooftrace.service.jobs.store import LABELS
 
-__all__ = ["ANSWER", "main"]
-
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""
 

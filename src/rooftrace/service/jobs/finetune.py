@@ -47,8 +47,6 @@ from rooftrace.service.jobs.store import LABELS, TASKS
 from rooftrace.service.labelling.interface import read_interface, read_labels
 from rooftrace.service.review.corrections import write_labelled_chips
 
-__all__ = ["extended_split", "finetune_job"]
-
 _PROGRESS_EVERY_S = 1.0
 
 _VAL_SHARE = 0.2

@@ -15,27 +15,6 @@ from rooftrace.core.errors import PredictError, RooftraceError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
-__all__ = [
-    "BUNDLE",
-    "CORRECTIONS",
-    "HELD_OUT",
-    "START",
-    "STATES",
-    "Job",
-    "JobFile",
-    "JobReviewedError",
-    "JobState",
-    "JobStateError",
-    "LabelServer",
-    "TrainingOptions",
-    "TrainingProgress",
-    "TrainingStep",
-    "crash_error",
-    "options_from_json",
-    "options_to_json",
-    "progress_of_run",
-]
-
 TrainingStep = Literal["labels", "training", "comparison"]
 """Step of a training: fetch the labels, train, compare the new model with the start model."""
 

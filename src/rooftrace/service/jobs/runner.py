@@ -46,17 +46,6 @@ from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
 from rooftrace.service.service import RequestDefaults
 
-__all__ = [
-    "CHILD",
-    "JobRunner",
-    "admit",
-    "list_results",
-    "path_of",
-    "publish_record",
-    "without_paths",
-    "zipped",
-]
-
 T = TypeVar("T")
 
 _RECORD = "run.json"

@@ -36,10 +36,6 @@ from rooftrace.service.jobs.job import (
 )
 from rooftrace.service.review.store import REVIEW_SUFFIX
 
-__all__ = [
-    "JobStore",
-]
-
 T = TypeVar("T")
 
 

@@ -39,8 +39,6 @@ from rooftrace.service.labelling.interface import LabelControl, read_interface
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions
 
-__all__ = ["Labeller", "clicked_regions", "clicks_of", "drawn_area", "regions_of"]
-
 MAX_TASKS = 16
 """Maximum number of tasks that are predicted in one request."""
 

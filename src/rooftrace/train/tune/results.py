@@ -31,19 +31,6 @@ from rooftrace.train.tune.space import Choices, Parameter, Tuning, set_value
 from rooftrace.train.tune.study import TrialOutcome, best_of, failure_reason, finished, outcome
 from rooftrace.train.tune.trial import folder_name
 
-__all__ = [
-    "StudySummary",
-    "TrialReporter",
-    "TrialSummary",
-    "draw_charts",
-    "export_best",
-    "render",
-    "render_config",
-    "summarise",
-    "summarise_trial",
-    "write_config",
-]
-
 _MIN_TRIALS_FOR_IMPORTANCE = 4
 """Minimum number of complete trials from which importance is estimated."""
 

@@ -36,18 +36,6 @@ from rooftrace.train.config import TUNE_TABLE, Key, Mode, TrainConfig, find_open
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-__all__ = [
-    "Choices",
-    "Parameter",
-    "Range",
-    "SearchSpace",
-    "TuneConfig",
-    "Tuning",
-    "find_space",
-    "read_tuning",
-    "set_value",
-]
-
 _RANGE_KEYS = ("low", "high", "step", "log")
 _CHOICE_KEYS = ("choices",)
 

@@ -38,26 +38,6 @@ from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError, ExportError
 from rooftrace.train.tune.space import TuneConfig, Tuning
 
-__all__ = [
-    "TrialAllocator",
-    "TrialOutcome",
-    "active_and_finished",
-    "best_of",
-    "default_storage",
-    "failure_reason",
-    "finished",
-    "heartbeat",
-    "hide_password",
-    "mark_failed",
-    "mark_lost",
-    "open_storage",
-    "open_study",
-    "outcome",
-    "this_process",
-    "translate_storage_errors",
-    "trials_running_in",
-]
-
 HEARTBEAT_S = 10.0
 """Seconds between two heartbeats of a running trial."""
 

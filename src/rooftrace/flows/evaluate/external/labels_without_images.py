@@ -33,8 +33,6 @@ from rooftrace.labels.rle.table import RleTable, is_table
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet
 
-__all__ = ["has_imagery", "open_truth"]
-
 _LONLAT = CRS.from_epsg(4326)
 _MAX_PX = 2**30
 """Maximum number of pixels of a grid made for polygons; a larger one would hardly fit into

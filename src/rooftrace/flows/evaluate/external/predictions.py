@@ -38,15 +38,6 @@ from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneSet
 
-__all__ = [
-    "CocoPredictions",
-    "ExternalPredictions",
-    "ReadOptions",
-    "RunTablePredictions",
-    "SceneDetections",
-    "open_predictions",
-]
-
 _ROWS = 1024
 _LISTED = 5
 _RECORDED = ("rooftrace", "numpy", "rasterio", "shapely")
