@@ -132,7 +132,8 @@ def make(path: str, size: str, frames: int) -> dict[str, Any]:
 
 def ours(source: str, out: str, stride: int, smoothing: Any, model: str | None) -> dict[str, Any]:
     """`rooftrace video`, its model loaded before."""
-    from rooftrace.flows.video.run import VideoOptions, run_video
+    from rooftrace.flows.video.frames import VideoOptions
+    from rooftrace.flows.video.run import run_video
     from rooftrace.predict.predictor import load
 
     predictor = load(model)

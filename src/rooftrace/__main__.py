@@ -19,8 +19,6 @@ from rooftrace.core.failures import DEBUG, explained, require_address_space
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["main"]
-
 _MESSAGE = b"stopped\n"
 _ADDRESS_SPACE = 2**30
 """Minimum number of bytes of address space that must be free at the start. With less, OpenBLAS and

@@ -21,10 +21,9 @@ from browser_drop import drop_file
 from jobs_server import GATED_CHILD, JobGate
 from rooftrace.app.server import create_server
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.job import JobFile
+from rooftrace.service.jobs.job import BUNDLE, START, JobFile, TrainingProgress
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import BUNDLE, START, TrainingProgress
 from rooftrace.service.service import Service
 from rooftrace.service.versions import TrainingSettings
 from tiny_models import write_tiny_bundle

@@ -18,9 +18,8 @@ from fastapi import FastAPI, Response
 from PIL import Image
 
 from rooftrace.app.map import tiles
-from rooftrace.app.map.basemap import Basemap
 from rooftrace.app.map.results import FolderCatalogue
-from rooftrace.app.map.router import map_router
+from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.rest.face import face_router

@@ -24,8 +24,8 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.face import face_router
 from rooftrace.rest.problems import install_problems
+from rooftrace.service.jobs.job import TrainingProgress
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import TrainingProgress
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 

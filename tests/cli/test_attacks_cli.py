@@ -18,7 +18,7 @@ from rasterio.rpc import RPC
 
 from command_line import call
 from raster_files import write_geotiff
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.io.raster import RasterFile
 from rooftrace.testing import write_pairs

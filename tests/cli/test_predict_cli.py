@@ -17,7 +17,7 @@ from shapely import box
 
 from command_line import call
 from rooftrace.cli.show import pixel_bar
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from tiny_models import write_tiny_bundle
 
 SIDE, GSD_M, LEFT, TOP = 400, 1.0, 500_000, 9_000_000

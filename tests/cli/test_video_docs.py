@@ -61,7 +61,7 @@ def test_the_default_time_constant_is_the_one_that_was_measured() -> None:
     import inspect
 
     from rooftrace.cli.video import video as command
-    from rooftrace.flows.video.run import VideoOptions
+    from rooftrace.flows.video.frames import VideoOptions
 
     default = VideoOptions().smoothing_s
     assert inspect.signature(command).parameters["time_constant"].default == default

@@ -32,10 +32,14 @@ from rooftrace.rest import create_api  # noqa: E402
 from rooftrace.rest.ogc import ogc_router  # noqa: E402
 from rooftrace.rest.versions import versions_router  # noqa: E402
 from rooftrace.service.decode import UploadFile  # noqa: E402
-from rooftrace.service.jobs.job import JobFile  # noqa: E402
+from rooftrace.service.jobs.job import (  # noqa: E402
+    BUNDLE,
+    START,
+    JobFile,
+    TrainingProgress,
+)
 from rooftrace.service.jobs.runner import JobRunner  # noqa: E402
 from rooftrace.service.jobs.store import JobStore  # noqa: E402
-from rooftrace.service.jobs.training import BUNDLE, START, TrainingProgress  # noqa: E402
 from rooftrace.service.service import Service  # noqa: E402
 from rooftrace.service.versions import ModelVersions, TrainingSettings  # noqa: E402
 

@@ -12,11 +12,9 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from rooftrace.app.live.router import live_router
-from rooftrace.app.map.basemap import Basemap
-from rooftrace.app.map.clicks import clicks_router
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry
-from rooftrace.app.map.review import REVIEW_BYTES, review_router
-from rooftrace.app.map.router import map_router
+from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
+from rooftrace.app.map.router import Basemap, map_router
 from rooftrace.app.map.training import training_router
 from rooftrace.app.page.page import MAX_FILES, mount_page
 from rooftrace.rest.api import create_api
@@ -32,8 +30,6 @@ from rooftrace.service.live import LiveCameras
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing.scene import demo_scene_path
-
-__all__ = ["ServerCatalogue", "create_server", "front_door"]
 
 _MAX_JOBS = 200
 """Maximum number of jobs in the list of the map; older jobs are found by their ids."""

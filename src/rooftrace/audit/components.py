@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPECK_PX", "BuildingCounter", "Buildings", "Edges"]
-
 SPECK_PX = 9
 """Area of 3 × 3 pixels. Smaller regions come from slips of the hand or from conversions, and no
 network learns their shape."""

@@ -28,28 +28,6 @@ from rooftrace.core.types import Raster, RasterSource, Window
 from rooftrace.labels.scene_extents import connected
 from rooftrace.labels.source import SceneSet
 
-__all__ = [
-    "LEAST_LIKENESS",
-    "LUMA",
-    "MOST_BITS",
-    "NO_HASH",
-    "THUMBNAIL_PX",
-    "Pairs",
-    "across",
-    "confirm",
-    "duplicate_findings",
-    "grey_thumbnail",
-    "groups",
-    "hash_of",
-    "likeness",
-    "luma_of",
-    "near_duplicates",
-    "phash",
-    "strips_of",
-    "symmetries",
-    "thumbnail_of",
-]
-
 NO_HASH = 0
 """Hash of an image without detail; it is similar to no other hash."""
 

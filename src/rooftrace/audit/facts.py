@@ -16,22 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from rooftrace.labels.source import SceneSet
 
-__all__ = [
-    "MOST_IDS",
-    "FilterRow",
-    "Finding",
-    "FindingContext",
-    "Histogram",
-    "LabelFacts",
-    "Offset",
-    "SceneFacts",
-    "SetStatistics",
-    "Severity",
-    "compute_statistics",
-    "make_finding",
-    "share",
-]
-
 MOST_IDS = 100
 """Maximum number of scene ids in a finding; its `count` includes all scenes."""
 

@@ -11,21 +11,6 @@ from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_find
 from rooftrace.core.text import plain_number, plural
 from rooftrace.io.web_mercator import TileName
 
-__all__ = [
-    "alpha_beside_none",
-    "dark_or_bright",
-    "different_bands",
-    "enlarged",
-    "inner_nodata",
-    "nothing_shown",
-    "other_format",
-    "range_unused",
-    "several_zooms",
-    "unknown_gsd",
-    "unmarked_nodata",
-    "unreadable",
-]
-
 _FLAT = 0.05
 """Least share of a scene's pixels for unmarked nodata. Less may be an overexposed roof."""
 

@@ -24,18 +24,6 @@ from rooftrace.audit.duplicates import NO_HASH, across, hash_of, luma_of, phash
 from rooftrace.core.types import GeoGrid, Raster, Scene, Window
 from rooftrace.io.resample import Resampler, Scaling
 
-__all__ = [
-    "CELL_PX",
-    "LEAST_POINTS",
-    "PATCH_PX",
-    "Keypoints",
-    "SceneOverlap",
-    "detect_keypoints",
-    "has_enough_keypoints",
-    "match_scenes",
-    "thin_keypoints",
-]
-
 PATCH_PX = 32
 """Side in pixels of the square around a keypoint that is hashed."""
 

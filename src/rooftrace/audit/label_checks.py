@@ -19,26 +19,6 @@ from rooftrace.audit.facts import Finding, FindingContext, SceneFacts, make_find
 from rooftrace.core.text import plural
 from rooftrace.labels.source import SceneSet
 
-__all__ = [
-    "ClassFile",
-    "class_files",
-    "coloured",
-    "cut",
-    "empty",
-    "full",
-    "holes",
-    "inverted",
-    "no_building",
-    "other_size",
-    "specks",
-    "strange_values",
-    "unknown",
-    "unreadable",
-    "unused_classes",
-    "vanished",
-    "whole_blocks",
-]
-
 _EMPTY_NOTE, _EMPTY_WARNING = 0.1, 0.5
 """Shares of labels without a building from which a note or a warning is given."""
 

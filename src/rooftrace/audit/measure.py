@@ -21,8 +21,6 @@ from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 
-__all__ = ["PixelSums", "flat_area", "measure_scene", "measure_set"]
-
 _THUMBNAIL_PX = 128
 """Side in pixels of the reduced image from which a large scene is hashed."""
 

@@ -31,17 +31,6 @@ from rooftrace.core.types import Scene, Window
 from rooftrace.labels.source import Progress, SceneEntry, SceneSet, map_entries
 from rooftrace.samples.dataset import full_scale_of
 
-__all__ = [
-    "OFF_PX",
-    "REACH_PX",
-    "SURE",
-    "Peak",
-    "Surface",
-    "edge_surface",
-    "estimate_offsets",
-    "offset_findings",
-]
-
 REACH_PX = 24
 """Largest shift that is searched, in pixels along rows and along columns."""
 

@@ -24,8 +24,6 @@ from rooftrace.audit.shift import SetComparison, compare_sets, shift_findings
 from rooftrace.core.text import plain_number, plural
 from rooftrace.labels.source import SceneSet
 
-__all__ = ["Audit", "AuditSummary", "SetAudit", "findings_of", "run_audit", "summarize_audit"]
-
 _LEAST_BUILDINGS = 300
 """Number of buildings below which a set is called small (a rule of thumb). A network trained on
 fewer learns these buildings by heart instead of learning what a building is."""

@@ -35,16 +35,6 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import Mask, Raster, Scene, Window
 from rooftrace.labels.source import SceneSet
 
-__all__ = [
-    "ALIKE",
-    "CurveMatch",
-    "ScaleEstimate",
-    "ScaleShift",
-    "estimate_scale",
-    "match_curves",
-    "moments_of",
-]
-
 ALIKE = 0.5
 """Residual below which two sets show the same kind of ground."""
 

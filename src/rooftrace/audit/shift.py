@@ -16,17 +16,6 @@ from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift
 from rooftrace.core.text import plain_number
 
-__all__ = [
-    "FeatureShift",
-    "SetComparison",
-    "SetForm",
-    "compare_sets",
-    "format_factor",
-    "ks_distance",
-    "list_names",
-    "shift_findings",
-]
-
 _LEAST_KS = 0.3
 _CLEAR_EFFECT = 0.5
 """Kolmogorov-Smirnov distance and effect size that together make a finding. Cohen (1988) calls an

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _is_named_pipe(argument: str) -> bool:
     """Return True for the path of a pipe, also as `--option=PATH`.
 
-    Opening it waits, possibly for ever, until another program writes to it. Pipes that a shell has
+    Opening it waits, possibly forever, until another program writes to it. Pipes that a shell has
     opened, as for `<(command)`, have a writer.
     """
     path = argument.partition("=")[2] if argument.startswith("--") else argument

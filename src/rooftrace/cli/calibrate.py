@@ -14,8 +14,6 @@ from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["calibrate"]
-
 _FIGURES = {"ece": "expected calibration error", "brier": "Brier score", "log_loss": "log loss"}
 
 

@@ -10,8 +10,6 @@ import typer
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import answered, say
 
-__all__ = ["card"]
-
 
 def card(
     model: Annotated[

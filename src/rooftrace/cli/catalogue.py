@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from rooftrace.flows.catalogue.run import CatalogueReport
     from rooftrace.flows.predict.delivery import Results
 
-__all__ = ["catalogue"]
-
 _MAX_FAILURES = 10
 """Maximum number of failed scenes listed in the terminal; the manifest lists all."""
 
@@ -131,7 +129,7 @@ def catalogue(
     )
     spread = cluster.parsed()
     from rooftrace.flows.catalogue.run import run_catalogue, scenes_of
-    from rooftrace.flows.catalogue.search import is_searched, open_catalogue
+    from rooftrace.flows.catalogue.sources import is_searched, open_catalogue
     from rooftrace.flows.predict.delivery import results_in
     from rooftrace.flows.predict.executor import executing
     from rooftrace.io.area import read_area

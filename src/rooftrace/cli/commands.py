@@ -14,8 +14,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-__all__ = ["COMMANDS", "PANELS", "CommandList", "command_name", "import_command", "load_command"]
-
 PANELS = {
     "Predict": {
         "predict": "Predict buildings in images: mask, polygons, density and preview.",

@@ -13,8 +13,6 @@ from rooftrace.cli.show import answered, bar, say
 if TYPE_CHECKING:
     from rooftrace.flows.compare.run import CompareReport
 
-__all__ = ["compare"]
-
 _DATES, _SEEN, _RULES, _OUTPUTS = (
     "Two dates of imagery",
     "Ground that was seen",
@@ -161,7 +159,7 @@ def compare(
     sure count.
     """
     from rooftrace.flows.compare.run import CompareOptions, run_compare
-    from rooftrace.io.provenance import parse_imagery_date
+    from rooftrace.io.georeferenced import parse_imagery_date
     from rooftrace.predict.model_set import read_models
     from rooftrace.vector.compare import CompareRules
 

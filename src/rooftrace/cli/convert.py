@@ -12,8 +12,6 @@ from rooftrace.cli.options import Json, Order
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["convert"]
-
 WRITTEN = "How data is written"
 """Title of the group of options for writing in the help."""
 

@@ -15,8 +15,6 @@ from rooftrace.cli.options import GSD_HELP, NODATA_HELP, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["DATA", "DataAt", "source_config", "takes_data"]
-
 DATA = "How DATA is read"
 """Title of the group of these options in a command's help."""
 

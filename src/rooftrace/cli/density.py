@@ -13,10 +13,7 @@ from rooftrace.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rooftrace.density.threshold import DensityThreshold
-    from rooftrace.flows.density.images import ImagesReport
-    from rooftrace.flows.density.run import DensityReport
-
-__all__ = ["density"]
+    from rooftrace.flows.density.run import DensityReport, ImagesReport
 
 _CELL_M = 100.0
 _PLACES, _DENSE, _INPUTS = "Places to measure", "Sparse or dense", "Inputs"
@@ -145,7 +142,7 @@ def _by_image(
     *,
     as_json: bool,
 ) -> None:
-    from rooftrace.flows.density.images import fit_images, run_by_image
+    from rooftrace.flows.density.run import fit_images, run_by_image
 
     with bar("density", "masks", hidden=as_json) as progress:
         if fit is None:

@@ -9,8 +9,6 @@ from rich.table import Table
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import people, print_json
 
-__all__ = ["doctor"]
-
 
 def doctor(as_json: Json = False) -> None:
     """Check the installation, and test and measure each inference engine."""

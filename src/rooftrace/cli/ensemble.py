@@ -14,8 +14,6 @@ from rooftrace.cli.options import EngineName, Json, Precision, Split
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["ensemble"]
-
 _FIGURES = {"iou": "IoU", "dice": "Dice"}
 
 

@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from rooftrace.metrics.boundary import BandWidth
     from rooftrace.predict.model_set import Models
 
-__all__ = ["evaluate"]
-
-
 PREDICTIONS, COUNTING, REPORT = "Predictions in files", "What is counted", "Report"
 """Titles of the groups of options in the help of this command."""
 

@@ -13,8 +13,6 @@ from rooftrace.cli.options import Json, models_of
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["export"]
-
 _FIGURES = ("precision", "max diff", "mean diff", "changed", "mask IoU", "label IoU")
 
 

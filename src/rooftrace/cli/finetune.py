@@ -18,8 +18,6 @@ from rooftrace.labels.config import SourceConfig
 if TYPE_CHECKING:
     from rooftrace.metrics.resampling import Interval
 
-__all__ = ["finetune"]
-
 TRAINING, HELD_OUT = "Training", "Images that are held out"
 """Titles of the groups of options in the help of this command."""
 

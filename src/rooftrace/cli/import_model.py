@@ -11,8 +11,6 @@ from rooftrace.cli.options import Json
 from rooftrace.cli.show import answered, say
 from rooftrace.core.errors import ConfigError
 
-__all__ = ["import_model"]
-
 NETWORK, CONTRACT, INPUT = "Network", "Contract", "Input of the network"
 
 

@@ -13,8 +13,6 @@ from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, people, print_json, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["inspect"]
-
 _TONES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from rooftrace.labels.labelstudio.client import LabelStudio
     from rooftrace.predict.plan import SceneOptions
 
-__all__ = ["label"]
-
 label = typer.Typer(
     name="label", help="Choose images to label, push them to Label Studio, and pull labels back.",
     no_args_is_help=True,

@@ -18,43 +18,6 @@ if TYPE_CHECKING:
     from rooftrace.predict.model_set import Models
     from rooftrace.predict.plan import SceneOutput
 
-__all__ = [
-    "CATALOGUE",
-    "CLUSTER",
-    "GSD_HELP",
-    "IMAGES",
-    "MODEL",
-    "NODATA_HELP",
-    "OUTPUTS",
-    "POLYGONS",
-    "AllowMixed",
-    "EngineName",
-    "Ensemble",
-    "Gsd",
-    "ImageryDate",
-    "ImagerySource",
-    "Json",
-    "ModelFile",
-    "ModelFiles",
-    "Nodata",
-    "Order",
-    "OutFolder",
-    "Portable",
-    "Precision",
-    "Split",
-    "Stac",
-    "Threshold",
-    "Tta",
-    "Weights",
-    "WorkFolder",
-    "models_of",
-    "nodata_of",
-    "parse_nodata",
-    "parse_outputs",
-    "parse_weights",
-    "provenance_of_options",
-]
-
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"
 OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"
 """Titles of the groups of options in a command's help."""
@@ -298,7 +261,7 @@ def provenance_of_options(imagery_date: str | None, source: str | None) -> Resul
         ConfigError: The date has a wrong form.
     """
     from rooftrace.core.types import ResultProvenance
-    from rooftrace.io.provenance import parse_imagery_date
+    from rooftrace.io.georeferenced import parse_imagery_date
 
     if imagery_date is None and source is None:
         return None

@@ -15,8 +15,6 @@ from rooftrace.cli.show import people, print_json, say
 if TYPE_CHECKING:
     from rooftrace.flows.runs import BestValue, RunComparison, RunRecord
 
-__all__ = ["runs"]
-
 _COLUMNS = (
     "", "run", "IoU (ep.)", "loss (ep.)", "Dice", "epochs", "min", "img/s",
 )  # fmt: skip

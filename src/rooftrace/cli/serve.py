@@ -25,10 +25,8 @@ from rooftrace.service.decode import Limits
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from rooftrace.service.jobs.training import LabelServer
+    from rooftrace.service.jobs.job import LabelServer
     from rooftrace.service.live import LiveCameras
-
-__all__ = ["serve"]
 
 _PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
 _BACKLOG = 128
@@ -184,18 +182,17 @@ def serve(
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError.of("serve", "rooftrace serve", package)
-    from rooftrace.app.map.basemap import Basemap
+    from rooftrace.app.map.router import Basemap
     from rooftrace.app.server import create_server
-    from rooftrace.flows.video.paint import VideoOptions
+    from rooftrace.flows.video.frames import VideoOptions
     from rooftrace.io.video_read import require_av
     from rooftrace.predict.instruction_set import check_portable, limit_to_portable
     from rooftrace.predict.plan import SceneOptions
     from rooftrace.rest.security import LOOPBACK
-    from rooftrace.service.defaults import RequestDefaults
     from rooftrace.service.jobs.runner import JobRunner
     from rooftrace.service.jobs.store import JobStore
     from rooftrace.service.live import CameraSource, LiveCameras
-    from rooftrace.service.service import Service
+    from rooftrace.service.service import RequestDefaults, Service
     from rooftrace.service.versions import TrainingSettings
 
     labels = training = None
@@ -283,7 +280,7 @@ def _label_server(url: str | None, token: str | None, images: Path | None) -> La
         ConfigError: The address, the token or the folder of images is missing.
         MissingExtraError: PyTorch is not installed.
     """
-    from rooftrace.service.jobs.training import LabelServer
+    from rooftrace.service.jobs.job import LabelServer
 
     for package in ("torch", "lightning"):
         if find_spec(package) is None:

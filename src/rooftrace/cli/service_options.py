@@ -11,8 +11,6 @@ import typer
 if TYPE_CHECKING:
     from rooftrace.io.service_raster import ServiceOptions
 
-__all__ = ["SERVICES", "ServiceGroup"]
-
 SERVICES = "Map services"
 """Title of the group of these options in a command's help."""
 

@@ -15,8 +15,6 @@ from rich.console import Console
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import escape_surrogates, plural, print_plain
 
-__all__ = ["answered", "bar", "people", "pixel_bar", "print_json", "print_line", "say"]
-
 people = Console(stderr=True)
 """Console for people; programs read stdout."""
 

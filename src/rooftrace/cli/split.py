@@ -12,8 +12,6 @@ from rooftrace.cli.options import Json
 from rooftrace.cli.show import bar, print_json, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["split"]
-
 TOGETHER = "How images are divided"
 """Title of the group of options for the division in the help."""
 

@@ -14,8 +14,6 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
 from rooftrace.predict.plan import SceneOptions
 
-__all__ = ["submit"]
-
 
 @with_groups
 def submit(

@@ -14,8 +14,6 @@ from rooftrace.cli.options import EngineName, Json, Precision, Split, models_of
 from rooftrace.cli.show import answered, bar, people, say
 from rooftrace.labels.config import SourceConfig
 
-__all__ = ["threshold"]
-
 _FIGURES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall",
             "f1": "F1 of buildings"}  # fmt: skip
 

@@ -11,8 +11,6 @@ from rich.table import Table
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import people, print_json, say
 
-__all__ = ["train"]
-
 
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file with the configuration; see recipes/.")],

@@ -11,8 +11,6 @@ from rich.table import Table
 from rooftrace.cli.options import Json
 from rooftrace.cli.show import answered, people, say
 
-__all__ = ["tune"]
-
 
 def tune(
     config: Annotated[

@@ -10,8 +10,6 @@ import typer
 from rooftrace.cli.options import Gsd, Json
 from rooftrace.cli.show import answered, bar, say
 
-__all__ = ["vectorize"]
-
 _READING, _POLYGONS = "How MASK is read", "Polygons"
 _AS_PREDICTED = "as in the prediction that wrote MASK; else yes"
 

@@ -32,8 +32,6 @@ from rooftrace.core.errors import ConfigError
 if TYPE_CHECKING:
     from rooftrace.flows.video.run import VideoReport
 
-__all__ = ["video"]
-
 FRAMES = "Frames"
 DRAWING = "Result"
 
@@ -179,7 +177,8 @@ def video(
 
     A camera is recorded until Ctrl-C, or for --seconds.
     """
-    from rooftrace.flows.video.run import VideoOptions, run_video
+    from rooftrace.flows.video.frames import VideoOptions
+    from rooftrace.flows.video.run import run_video
     from rooftrace.io.video_read import is_camera
 
     if end is not None and seconds is not None:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["LazyValue", "LruCache", "Prefetcher"]
-
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -75,6 +73,14 @@ class LruCache(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes of all values."""
+        return self._size
 
     def get(self, key: K) -> V | None:
         """Return the value of `key` and mark it as used last; None if it is not in the cache."""

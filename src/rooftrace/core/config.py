@@ -20,22 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = [
-    "Config",
-    "KindConfig",
-    "Registry",
-    "apply_override",
-    "did_you_mean",
-    "differences",
-    "expand_path",
-    "flatten",
-    "invalid_values",
-    "load_config",
-    "parse_config",
-    "plain_reason",
-    "read_config",
-]
-
 
 class Config(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error."""

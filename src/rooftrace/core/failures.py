@@ -21,15 +21,6 @@ from rooftrace.core.errors import (
     RooftraceError,
 )
 
-__all__ = [
-    "DEBUG",
-    "address_space_limit",
-    "explained",
-    "is_out_of_memory",
-    "out_of_memory",
-    "require_address_space",
-]
-
 DEBUG = "ROOFTRACE_DEBUG"
 """Environment variable that, if it is not empty, shows the traceback of a defect."""
 

@@ -11,15 +11,6 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-__all__ = [
-    "installed_versions",
-    "limit_kept_memory",
-    "peak_rss_mb",
-    "user_cache",
-    "version_of",
-    "versions",
-]
-
 
 def version_of(package: str) -> str | None:
     """Return the installed version of a distribution, or None if it is not installed."""

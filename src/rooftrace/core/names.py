@@ -14,16 +14,6 @@ from pathlib import Path
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import escape_surrogates
 
-__all__ = [
-    "UNNAMED",
-    "check_vector_name",
-    "layer_name",
-    "result_name",
-    "scene_id",
-    "unusable_characters",
-    "upload_name",
-]
-
 _UNUSABLE = re.compile("[\x00-\x1f\x7f!;\\\\\ud800-\udfff]")
 """Control characters, characters that divide a path, and bytes that are not UTF-8."""
 

@@ -18,29 +18,6 @@ from pyproj import CRS, Geod, Transformer
 if TYPE_CHECKING:
     import geopandas
 
-__all__ = [
-    "DENSITY_COLUMNS",
-    "UNKNOWN_PROVENANCE",
-    "DensityFigures",
-    "DensityGrid",
-    "Footprints",
-    "GeoGrid",
-    "InstanceReader",
-    "LabelReader",
-    "LabelSource",
-    "Mask",
-    "ProbMap",
-    "Raster",
-    "RasterSource",
-    "ResultProvenance",
-    "Sample",
-    "Scene",
-    "SparseSource",
-    "Tile",
-    "Window",
-    "finite_array",
-]
-
 Floats = NDArray[np.float64]
 
 

@@ -17,9 +17,9 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.graph import refuse_external_data
 from rooftrace.engines.processor import this_processor
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.exported import refuse_external_data
 from rooftrace.models.spec import BundleSpec, Output
 
 __all__ = ["CPU", "CUDA", "OnnxRuntimeEngine"]

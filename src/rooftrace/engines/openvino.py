@@ -20,9 +20,9 @@ from rooftrace.engines.base import (
     thread_limit,
     variants_by_precision,
 )
-from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
 from rooftrace.engines.processor import CAP, this_processor
 from rooftrace.models.bundle import ModelBundle
+from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Output
 from rooftrace.tiling.blend import PROB_ONE, check_range
 

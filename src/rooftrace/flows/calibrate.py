@@ -36,14 +36,6 @@ from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 
-__all__ = [
-    "CalibrateReport",
-    "ReliabilityComparison",
-    "match_buildings",
-    "run_calibrate",
-    "uncalibrated",
-]
-
 
 @dataclass(frozen=True)
 class ReliabilityComparison:

@@ -26,8 +26,6 @@ from rooftrace.models.clicks import CLICK_BANDS, is_click_network
 from rooftrace.models.exported import read_model
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 
-__all__ = ["CardReport", "model_card", "run_card", "stac_item"]
-
 _README = "README.md"
 _ITEM = "item.json"
 _MLM = "https://stac-extensions.github.io/mlm/v1.3.0/schema.json"

@@ -19,8 +19,6 @@ from rooftrace.labels.shapes import count_vanished
 from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions
 from rooftrace.labels.split import parse_reference, read_split
 
-__all__ = ["ConvertReport", "run_convert"]
-
 _LISTED = 5
 """Maximum number of names that a note lists."""
 

@@ -28,15 +28,6 @@ from rooftrace.engines.select import ENGINES, load_engine
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle, default_bundle
 from rooftrace.models.spec import BundlePart, BundleSpec
 
-__all__ = [
-    "DoctorReport",
-    "EngineState",
-    "check_engine",
-    "measure_engine",
-    "run_doctor",
-    "tiny_bundle",
-]
-
 # ONNX: one 1 × 1 convolution whose weights are 1 / (3 · 255).
 _GRAPH = b64decode(
     "CAgSCXJvb2Z0cmFjZTqUAQofCgVpbWFnZQoBdxINcHJvYmFiaWxpdGllcyIEQ29udhIEbWVhbiobCAEIAwgBCAEQAUIB"

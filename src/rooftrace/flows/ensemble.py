@@ -41,8 +41,6 @@ from rooftrace.predict.ensemble_file import (
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 
-__all__ = ["EnsembleReport", "run_ensemble"]
-
 
 @dataclass(frozen=True)
 class EnsembleReport:

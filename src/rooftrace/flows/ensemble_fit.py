@@ -28,23 +28,6 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.curves import CurveMetric, ThresholdCurve, middle_of_best
 from rooftrace.metrics.resampling import PairedTest, paired_permutation_test
 
-__all__ = [
-    "FOLDS",
-    "LEVELS",
-    "EnsembleFit",
-    "MemberProbabilities",
-    "MethodFigures",
-    "MethodHistograms",
-    "PixelSample",
-    "fit_ensemble",
-    "fit_weights",
-    "folds_of",
-    "histogram",
-    "mean_curve",
-    "sample_pixels",
-    "weighted_mean",
-]
-
 LEVELS = 256
 
 _PACKED = 8

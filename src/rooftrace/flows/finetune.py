@@ -22,14 +22,15 @@ from rooftrace.core.errors import ConfigError, DataError, MissingExtraError
 from rooftrace.core.text import plural, print_plain
 from rooftrace.flows.evaluate.evaluation import Evaluation
 from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
-from rooftrace.flows.forgetting import ForgettingReport, measure_forgetting
 from rooftrace.flows.labelled_predictions import training_labels
 from rooftrace.flows.learning_curve import images_needed
 from rooftrace.flows.replay import (
     REPLAY_SHARE,
+    ForgettingReport,
     ReplayReport,
     ReplaySet,
     compare_on_replay,
+    measure_forgetting,
     prepare_replay,
 )
 from rooftrace.flows.split import run_split
@@ -47,8 +48,6 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
 if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
-
-__all__ = ["LEAST_FOR_VERDICT", "FinetuneReport", "Verdict", "run_finetune"]
 
 Verdict = Literal["better", "no different", "worse"]
 """Result of the comparison of the tuned model with the start model."""

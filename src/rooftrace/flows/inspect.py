@@ -1,24 +1,36 @@
-"""Audit a set and write the page: the flow of `rooftrace inspect`."""
+"""`rooftrace inspect`: audit a set, and write its page of summary, findings, pictures and charts.
+
+The page is one HTML file that needs no network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
-from rooftrace.audit.page import render
-from rooftrace.audit.report import Audit, run_audit
-from rooftrace.core.types import Scene
+from rooftrace.audit.facts import Histogram, SceneFacts
+from rooftrace.audit.report import Audit, SetAudit, run_audit
+from rooftrace.core.errors import RooftraceError
+from rooftrace.core.types import RasterSource, Scene, Window
 from rooftrace.io.bands import parse_bands
 from rooftrace.io.files import write_atomically
+from rooftrace.io.html import draw_histogram, render_page
+from rooftrace.io.image_write import as_rgb
+from rooftrace.io.legend import class_colours
 from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneEntry, SceneSet
-
-__all__ = ["run_inspect"]
 
 _RGB = ("red", "green", "blue")
 
@@ -81,3 +93,325 @@ def _prepared(source: SceneSet, bands: str | None, stretch: str) -> SceneSet:
     if bands is None and stretch == "auto":
         return source
     return replace(source, open_scene=_PreparedScenes(source.open_scene, bands, stretch))
+
+
+_SIDE_PX = 232
+"""Longer side of a picture in pixels."""
+
+_LARGEST_READ_PX = 1536
+"""Maximum side in pixels of the part of a scene that is read for a picture."""
+
+_TINT = 0.42
+"""Weight of the class colours in a picture."""
+
+_OUTLINE = (255, 214, 10)
+_NODATA = np.array([[[92, 92, 98]], [[74, 74, 80]]], dtype=np.uint8)
+_QUALITY = 82
+
+_PER_SHEET = 8
+"""Number of scenes on a contact sheet."""
+
+_PER_FINDING = 6
+"""Number of scenes shown with a finding."""
+
+_SHOWN_SHARE = 0.95
+"""Share of the values that a histogram shows; its last bin has the others."""
+
+_ROWS = 60
+"""Number of scenes in the table at the end; the JSON has all."""
+
+_SHEETS = {
+    "strangest": "Most different from the others",
+    "emptiest": "Least built up",
+    "fullest": "Most built up",
+    "typical": "From the middle",
+}
+"""Title of each contact sheet."""
+
+
+@dataclass(frozen=True)
+class SheetEntry:
+    """A scene on a contact sheet, and the reason why it was chosen."""
+
+    id: str
+    reason: str
+
+
+def choose_scenes(
+    facts: Sequence[SceneFacts], building_class: int, count: int
+) -> dict[str, tuple[SheetEntry, ...]]:
+    """Return up to `count` scenes for each contact sheet, by the name of the sheet.
+
+    The strangest scenes lie farthest from the median of the set in brightness, contrast,
+    saturation, sharpness or valid share, in units of the median absolute deviation.
+    """
+    read = [f for f in facts if not f.image_error]
+    shares = {f.id: share for f in read if (share := f.built_up(building_class)) is not None}
+    by_share = sorted(shares, key=lambda i: (shares[i], i))
+    empty = [i for i in by_share if shares[i] == 0] or by_share[:count]
+    fullest = [i for i in by_share[::-1] if shares[i] > 0][:count]
+    middle = [i for i in by_share if shares[i] > 0]
+
+    def with_shares(ids: Sequence[str]) -> tuple[SheetEntry, ...]:
+        return tuple(SheetEntry(i, f"{shares[i]:.1%} built up") for i in ids)
+
+    sheets = {
+        "strangest": _strangest(read, count),
+        "emptiest": with_shares(_spread(empty, count)),
+        "fullest": with_shares(fullest),
+        "typical": with_shares(_spread(middle or by_share, count)),
+    }
+    if not shares:
+        sheets["typical"] = tuple(SheetEntry(i, "") for i in _spread([f.id for f in read], count))
+    return {name: choices for name, choices in sheets.items() if choices}
+
+
+def _spread(ids: Sequence[str], count: int) -> list[str]:
+    if len(ids) <= count:
+        return list(ids)
+    places = np.linspace(0, len(ids) - 1, count + 2).round().astype(int)[1:-1]
+    return [ids[i] for i in places]
+
+
+def _strangest(read: Sequence[SceneFacts], count: int) -> tuple[SheetEntry, ...]:
+    if len(read) < 3:
+        return ()
+    names = ("brightness", "contrast", "saturation", "sharpness", "valid share")
+    values = np.array(
+        [[f.brightness, f.contrast, f.saturation, f.sharpness, f.valid_share] for f in read]
+    )
+    compared = values.copy()
+    # Sharpness is compared as a ratio, the others as differences.
+    compared[:, 3] = np.log2(values[:, 3] + 0.01)
+    away = compared - np.median(compared, axis=0)
+    # The limits keep tiny differences among equal scenes from counting as large.
+    away /= np.maximum(np.median(np.abs(away), axis=0), (0.01, 0.01, 0.01, 0.1, 0.02))
+    worst = np.abs(away).argmax(axis=1)
+    order = np.argsort(-np.abs(away).max(axis=1), kind="stable")[:count]
+    usual = np.median(values, axis=0)
+    found = []
+    for index in order:
+        feature = int(worst[index])
+        if abs(away[index, feature]) < 3:
+            break
+        side = "low" if away[index, feature] < 0 else "high"
+        value = values[index, feature]
+        reason = f"{side} {names[feature]}: {value:.2f}, usual {usual[feature]:.2f}"
+        found.append(SheetEntry(read[index].id, reason))
+    return tuple(found)
+
+
+def draw_scene(scene: Scene, building_class: int, *, labelled: bool = True) -> str:
+    """Return a JPEG of a scene as a `data:` address, with its label drawn in.
+
+    Buildings are outlined and all classes tinted; nodata is drawn as grey stripes. Only the middle
+    of a large scene is shown. A scene that cannot be read gives an empty string, and a label that
+    cannot be read is left out; findings report both.
+    """
+    try:
+        window = _part(scene.image)
+        raster = scene.image.read(window)
+    except RooftraceError:
+        return ""
+    mask = None
+    if scene.label is not None and labelled:
+        with suppress(RooftraceError):
+            mask = scene.label.read(window)
+    shown = as_rgb(raster.data, raster.valid)
+    scale = _SIDE_PX / max(shown.shape[:2])
+    size = [max(1, round(side * scale)) for side in shown.shape[1::-1]]
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small: NDArray[np.uint8] = np.asarray(cv2.resize(shown, size, interpolation=way), np.uint8)
+    valid = cv2.resize(raster.valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    stripes = np.broadcast_to(
+        _NODATA[(np.add.outer(np.arange(size[1]), np.arange(size[0])) // 4) % 2, 0], small.shape
+    )
+    small = np.where(valid[..., None], small, stripes)
+    if mask is not None:
+        drawn = cv2.resize(mask.data, size, interpolation=cv2.INTER_NEAREST)
+        classes = np.asarray(drawn, dtype=np.uint8)
+        _draw_label(small, classes, building_class)
+    # Keep colour at full resolution, because outlines are one pixel wide.
+    full = cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, *full]
+    encoded = cv2.imencode(".jpg", small[..., ::-1], options)[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def _part(image: RasterSource) -> Window:
+    height, width = image.grid.shape
+    rows, cols = min(height, _LARGEST_READ_PX), min(width, _LARGEST_READ_PX)
+    return Window((height - rows) // 2, (width - cols) // 2, rows, cols)
+
+
+def _draw_label(
+    picture: NDArray[np.uint8], classes: NDArray[np.uint8], building_class: int
+) -> None:
+    """Tint all classes except the background and outline the buildings, in place."""
+    drawn = classes > 0
+    colours = class_colours()[classes][..., :3]
+    mixed = picture * (1 - _TINT) + colours * _TINT
+    picture[drawn] = mixed[drawn].astype(np.uint8)
+    found, _ = cv2.findContours(
+        (classes == building_class).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(picture, found, -1, _OUTLINE, 1)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    id: str
+    caption: str
+    address: str
+
+
+def render(audit: Audit) -> str:
+    """Return the page; its pictures are read from the scenes again."""
+    data = audit.data
+    pictures = _PictureCache([data] + ([audit.against] if audit.against is not None else []))
+    return render_page(
+        "audit.html",
+        {"number": _number, "share": _share, "area": _area},
+        audit=audit,
+        data=data,
+        other=audit.against,
+        summary=audit.summary,
+        findings=[(finding, pictures.of(finding.ids[:_PER_FINDING])) for finding in audit.findings],
+        sheets=_sheets(data, pictures),
+        other_sheets=[] if audit.against is None else _sheets(audit.against, pictures),
+        charts=_charts(audit),
+        pixel_charts=_pixel_charts(audit),
+        rows=_table(data),
+        classes=_classes(data),
+        version=metadata.version("rooftrace"),
+    )
+
+
+class _PictureCache:
+    """Pictures of scenes by id, each drawn once."""
+
+    def __init__(self, sets: Sequence[SetAudit]) -> None:
+        self._sets = [s.source for s in sets]
+        self._entries = [{e.id: e for e in s.source.entries} for s in sets]
+        self._drawn: dict[tuple[int, str], str] = {}
+
+    def of(self, ids: Sequence[str]) -> list[_Picture]:
+        """Return the pictures of scenes, each from the first set that has it."""
+        return [shown for i in ids if (shown := self.one(i, i)) is not None]
+
+    def one(self, scene_id: str, caption: str, source: SceneSet | None = None) -> _Picture | None:
+        for number, (known, entries) in enumerate(zip(self._sets, self._entries)):
+            if scene_id not in entries or (source is not None and source is not known):
+                continue
+            key = number, scene_id
+            if key not in self._drawn:
+                scene = known.open_scene(entries[scene_id])
+                self._drawn[key] = draw_scene(scene, known.building_class)
+            return _Picture(scene_id, caption, self._drawn[key])
+        return None
+
+
+def _sheets(data: SetAudit, pictures: _PictureCache) -> list[tuple[str, list[_Picture]]]:
+    chosen: Mapping[str, Sequence[SheetEntry]] = choose_scenes(
+        data.facts, data.source.building_class, _PER_SHEET
+    )
+    return [
+        (
+            _SHEETS[name],
+            [s for c in choices if (s := pictures.one(c.id, c.reason, data.source)) is not None],
+        )
+        for name, choices in chosen.items()
+    ]
+
+
+def _classes(data: SetAudit) -> list[tuple[str, float, str]]:
+    """Return the name, the share of the pixels and the colour of each class."""
+    colours = class_colours()
+    return [
+        (name, share, "#{:02x}{:02x}{:02x}".format(*colours[index, :3].tolist()))
+        for index, (name, share) in enumerate(zip(data.source.classes, data.statistics.class_share))
+    ]
+
+
+def _charts(audit: Audit) -> dict[str, Markup]:
+    """Return histograms of the labels, with the other set as an outline if it has labels."""
+    mine = audit.data.statistics
+    other = None if audit.against is None else audit.against.statistics
+    charts = {}
+    if mine.built_up_histogram is not None:
+        over = None if other is None else other.built_up_histogram
+        charts["built_up"] = draw_histogram(
+            mine.built_up_histogram.edges,
+            mine.built_up_histogram.counts,
+            None if over is None else over.counts,
+            x="built-up share of an image",
+            percent=True,
+        )
+    for name, shown, unit in (
+        ("size_px", mine.size_px_histogram, "px"),
+        ("size_m2", mine.size_m2_histogram, "m²"),
+    ):
+        if shown is not None:
+            charts[name] = draw_histogram(
+                shown.edges,
+                shown.counts,
+                x=f"area of a building, {unit}",
+                y="buildings",
+                logarithmic=True,
+            )
+    return charts
+
+
+def _pixel_charts(audit: Audit) -> list[Markup]:
+    charts = []
+    for name in ("brightness", "contrast", "saturation", "sharpness"):
+        values = _values(audit.data.facts, name)
+        others = [] if audit.against is None else _values(audit.against.facts, name)
+        both = [*values, *others]
+        if not both:
+            continue
+        # Few large values would press all others into the first bin. They go into the last one.
+        high = max(float(np.quantile(both, _SHOWN_SHARE)) * 1.1, 1e-3)
+        edges = np.linspace(0, high, 33)
+        shown = Histogram.of(np.minimum(values, edges[-1]), edges)
+        over = Histogram.of(np.minimum(others, edges[-1]), edges).counts if others else None
+        charts.append(draw_histogram(shown.edges, shown.counts, over, x=name))
+    return charts
+
+
+def _values(facts: Sequence[SceneFacts], name: str) -> list[float]:
+    return [getattr(f, name) for f in facts if not f.image_error]
+
+
+def _table(data: SetAudit) -> list[dict[str, Any]]:
+    building = data.source.building_class
+    ordered = sorted(
+        data.facts,
+        key=lambda f: (not (f.image_error or f.label_error), -(f.built_up(building) or 0), f.id),
+    )
+    return [
+        {
+            "id": f.id,
+            "size": f"{f.shape_yx[1]} × {f.shape_yx[0]}",
+            "gsd": f.gsd_m,
+            "valid": f.valid_share,
+            "built_up": f.built_up(building),
+            "buildings": None if f.label is None else len(f.label.buildings_px),
+            "problem": f.image_error or f.label_error,
+        }
+        for f in ordered[:_ROWS]
+    ]
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}%}"
+
+
+def _area(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

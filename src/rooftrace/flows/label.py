@@ -38,8 +38,6 @@ from rooftrace.labels.source import Progress, SceneEntry
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import load
 
-__all__ = ["PullReport", "PushReport", "pushed_ids", "run_pull", "run_push"]
-
 _TASKS = "tasks.json"
 _LONGEST_NAME = 60
 """Maximum length of an image name in characters.

@@ -35,16 +35,6 @@ from rooftrace.predict.uncertainty import (
     measure_uncertainty,
 )
 
-__all__ = [
-    "NextImage",
-    "NextReport",
-    "check_list_path",
-    "choose_next",
-    "run_next",
-    "weighted_k_centre",
-    "write_list",
-]
-
 _LEAST_VALID = 0.5
 """Least share of valid pixels of an image that is worth labelling."""
 

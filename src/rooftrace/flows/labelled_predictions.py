@@ -24,7 +24,8 @@ from rooftrace.core.config import invalid_values
 from rooftrace.core.errors import BundleError, ConfigError, DataError
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene, Window
 from rooftrace.io.files import export_error
-from rooftrace.io.masks import NODATA, NullMask
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import NullMask
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.ground_truth import building_instances, label_instances
 from rooftrace.labels.kinds import open_source
@@ -40,23 +41,6 @@ from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import AS_FOUND, SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE
-
-__all__ = [
-    "Progress",
-    "ProgressCounter",
-    "SceneProbabilities",
-    "SetProbabilities",
-    "check_threshold_data",
-    "footprints_at",
-    "labelled_instances",
-    "level_of",
-    "open_labelled",
-    "predict_set",
-    "rasterize_footprints",
-    "select_part",
-    "threshold_at",
-    "training_labels",
-]
 
 Progress = Callable[[int, int], None]
 """Function called with the number of scenes done and their total number."""

@@ -35,8 +35,6 @@ from rooftrace.labels.split import Split, read_split, write_split
 from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 
-__all__ = ["CurvePoint", "CurveReport", "compare_choices", "images_needed"]
-
 _TEST_SHARE = 0.35
 """Share of the images that every training is tested on."""
 

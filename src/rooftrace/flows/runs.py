@@ -27,21 +27,6 @@ from rooftrace.core.text import list_first
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import Axis, Series, draw_chart, line_sample, read_asset, render_page
 
-__all__ = [
-    "ABSENT",
-    "BestValue",
-    "RunComparison",
-    "RunRecord",
-    "as_text",
-    "compare_runs",
-    "draw_figure",
-    "find_runs",
-    "is_lower_better",
-    "printable",
-    "render",
-    "run_runs",
-]
-
 _CONFIG, _METRICS = "config.json", "metrics.csv"
 
 _RUN_KEYS = {"data", "model", "epochs"}

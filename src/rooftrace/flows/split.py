@@ -34,8 +34,6 @@ from rooftrace.labels.split import (
     write_split,
 )
 
-__all__ = ["SceneSummary", "built_up_of", "run_split", "summarize_scenes"]
-
 _BLOCKS_A_PART = 2
 """Minimum number of blocks in the smallest part, if the ground has room for them."""
 

@@ -28,8 +28,6 @@ from rooftrace.io.remote import is_url
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.io.stac_item import Json, Provenance, moment_of
 
-__all__ = ["COLLECTION", "PredictedScene", "check_stac", "predicted_scene", "write_stac"]
-
 COLLECTION = "collection.json"
 _COLLECTION_ID = "rooftrace-buildings"
 _ITEM = "_item.json"

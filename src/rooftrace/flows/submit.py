@@ -1,6 +1,6 @@
 """`rooftrace submit`: write the masks of many images as one table of run lengths.
 
-Computed runs are kept in a journal beside the table, from which a stopped command resumes.
+Computed runs are kept in a partial table beside the table, from which a stopped command resumes.
 """
 
 from __future__ import annotations
@@ -33,20 +33,18 @@ from rooftrace.predict.pipeline import SceneBlocks, run_scenes
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 
-__all__ = ["Journal", "SubmitReport", "run_submit"]
-
 _LINE = re.compile(rb"(\d{1,12}) ([-0-9][ 0-9]*)\n")
-"""Pattern of a journal's line: index of an image, and its runs."""
+"""Pattern of a line of a partial table: index of an image, and its runs."""
 
 
-class Journal:
+class PartialTable:
     """File with one line for each image; written lines survive the end of the process.
 
-    The first line contains the settings with which the runs were computed. A journal of the same
-    settings is resumed; any other journal is replaced.
+    The first line contains the settings with which the runs were computed. A file of the same
+    settings is resumed; any other is replaced.
 
     Args:
-        path: Path of the journal.
+        path: Path of the file.
         made_with: Everything on which the result depends, as plain data.
 
     Raises:
@@ -67,7 +65,7 @@ class Journal:
         except OSError as error:
             raise export_error(path, error) from error
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> PartialTable:
         return self
 
     def __exit__(
@@ -225,21 +223,21 @@ def run_submit(
         "options": {**asdict(options), "threshold": threshold},
         "nodata": nodata_to_json(nodata),
     }
-    with Journal(out.with_name(f"{out.name}.partial"), made_with) as journal:
-        run = _SubmitRun(predictor, journal, order, progress)
+    with PartialTable(out.with_name(f"{out.name}.partial"), made_with) as partial:
+        run = _SubmitRun(predictor, partial, order, progress)
         run.predict(images, options, nodata=nodata)
         # The engine adds notes while it runs.
         run.notes += getattr(predictor.engine, "notes", ())
-        if journal.replaced:
+        if partial.replaced:
             run.notes.append(
-                f"{journal.path} was made with another model, other images or options. It cannot "
+                f"{partial.path} was made with another model, other images or options. It cannot "
                 "be resumed, so this run starts from the beginning."
             )
         if run.failed:
             raise _failure(run, len(images))
-        table.write(out, map(journal.__getitem__, range(len(images))))
-        empty = sum(journal[index] == NO_RUNS for index in range(len(images)))
-        journal.discard()
+        table.write(out, map(partial.__getitem__, range(len(images))))
+        empty = sum(partial[index] == NO_RUNS for index in range(len(images)))
+        partial.discard()
     if len(spec.classes) > 2:
         building = spec.classes[spec.building_class]
         run.notes.append(
@@ -249,24 +247,24 @@ def run_submit(
 
 
 class _SubmitRun:
-    """Prediction of images whose runs are written to a journal.
+    """Prediction of images whose runs are written to a partial table.
 
     Images are opened in the thread that reads; their runs are written in the thread that finishes.
 
     Args:
         predictor: Model to predict with.
-        journal: Journal of the runs.
+        partial: Table of the runs so far.
         order: Pixel order of the runs.
         progress: See `Progress`.
     """
 
     def __init__(
-        self, predictor: Predictor, journal: Journal, order: Order, progress: Progress | None
+        self, predictor: Predictor, partial: PartialTable, order: Order, progress: Progress | None
     ) -> None:
         self.predictor = predictor
-        self.journal = journal
+        self.partial = partial
         self.order: Order = order
-        self.resumed = len(journal)
+        self.resumed = len(partial)
         self.failed: dict[int, tuple[Path, RooftraceError]] = {}
         self.notes: list[str] = []
         self._assumed: list[str] = []
@@ -281,7 +279,7 @@ class _SubmitRun:
         *,
         nodata: NodataRule | None,
     ) -> None:
-        """Predict the images that are not in the journal yet; errors are stored in `failed`.
+        """Predict the images that are not in the partial table yet; errors are stored in `failed`.
 
         Args:
             images: All images, in the order of the rows.
@@ -292,7 +290,7 @@ class _SubmitRun:
 
         def scenes() -> Iterator[SceneBlocks]:
             for index, path in enumerate(images):
-                if index in self.journal:
+                if index in self.partial:
                     continue
                 if len(self.failed) >= _MAX_FAILED:
                     return
@@ -319,11 +317,11 @@ class _SubmitRun:
             finally:
                 source.close()
             building = mask.data == self.predictor.bundle.spec.building_class
-            self.journal.add(index, encode_runs(building, self.order))
+            self.partial.add(index, encode_runs(building, self.order))
             self._computed += 1
             self._assumed += blocks.plan.notes
             if self._progress is not None:
-                self._progress(len(self.journal), len(images))
+                self._progress(len(self.partial), len(images))
         if self._assumed:
             count = len(self._assumed) - 1
             more = f" The same holds for {plural(count, 'more image')}." if count else ""
@@ -456,9 +454,9 @@ def _failure(run: _SubmitRun, count: int) -> RooftraceError:
     path, error = run.failed[min(run.failed)]
     message = error.message if str(path) in error.message else f"{path}: {error.message}"
     stopped = "; the others were not tried" if len(run.failed) >= _MAX_FAILED else ""
-    kept = plural(len(run.journal), "image is", "images are")
+    kept = plural(len(run.partial), "image is", "images are")
     return type(error)(
         f"{message} {len(run.failed)} of {plural(count, 'image')} failed{stopped}. "
-        f"{kept} finished and kept in {run.journal.path}.",
+        f"{kept} finished and kept in {run.partial.path}.",
         remedy=f"{error.remedy} Then run the same command again to resume.".strip(),
     )

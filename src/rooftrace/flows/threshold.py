@@ -51,15 +51,6 @@ from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE
 
-__all__ = [
-    "SetFigures",
-    "ThresholdMetric",
-    "ThresholdReport",
-    "ThresholdSearchSet",
-    "best_level",
-    "run_threshold",
-]
-
 Floats = NDArray[np.float64]
 
 ThresholdMetric = Literal["dice", "iou", "f1"]

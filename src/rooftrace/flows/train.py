@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rooftrace.train.config import TrainConfig
     from rooftrace.train.loop import FitResult
 
-__all__ = ["TrainReport", "locked_run", "run_train", "train_config"]
-
 
 @dataclass(frozen=True)
 class TrainReport:

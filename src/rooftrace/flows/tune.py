@@ -16,8 +16,6 @@ from rooftrace.io.files import write_atomically
 if TYPE_CHECKING:
     from rooftrace.train.tune.results import StudySummary
 
-__all__ = ["TuneOptions", "TuneReport", "run_tune"]
-
 _TUNE_PACKAGES = ("optuna", "sklearn", "sqlalchemy", "tomlkit")
 """Packages of the extra `tune`."""
 
@@ -112,8 +110,13 @@ def run_tune(
     """
     try:
         from rooftrace.train.datamodule import open_data
-        from rooftrace.train.tune.page import render
-        from rooftrace.train.tune.results import TrialReporter, export_best, summarise, write_config
+        from rooftrace.train.tune.results import (
+            TrialReporter,
+            export_best,
+            render,
+            summarise,
+            write_config,
+        )
         from rooftrace.train.tune.space import read_tuning
         from rooftrace.train.tune.study import (
             best_of,

@@ -26,17 +26,6 @@ from rooftrace.vector.mask_record import MaskRecord
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.watershed import WatershedOptions
 
-__all__ = [
-    "DEFAULT_OPTIONS",
-    "DEFAULT_THRESHOLD",
-    "ClassCount",
-    "MaskBlock",
-    "MaskInput",
-    "VectorizeReport",
-    "open_mask",
-    "run_vectorize",
-]
-
 Progress = Callable[[int], None]
 """Function that is called with the number of pixels of each block that has been read."""
 

@@ -25,16 +25,6 @@ from rooftrace.io.raster import RemoteRaster
 from rooftrace.io.reproject import CRS84, degrees_text, reprojected
 from rooftrace.io.vector_read import VectorFile
 
-__all__ = [
-    "Area",
-    "AreaSource",
-    "area_in_degrees",
-    "limit_to_area",
-    "no_area_crs",
-    "read_area",
-    "select_overview",
-]
-
 _CELL_PX = 512
 _CELLS_HELD = 64
 _BEND_PX = 0.05

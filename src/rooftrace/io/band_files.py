@@ -18,8 +18,6 @@ from rooftrace.io.image_header import BandInfo
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, RemoteRaster, open_image
 
-__all__ = ["BandFile", "BandFiles", "open_bands", "wanted_bands"]
-
 _MAX_OFFSET_PX = 0.05
 """Maximum distance between the corners of two bands; coordinates are rounded when written."""
 

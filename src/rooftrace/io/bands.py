@@ -11,16 +11,6 @@ from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
 from rooftrace.io.image_header import BandInfo
 
-__all__ = [
-    "GREY_LOSS",
-    "BandMap",
-    "band_infos",
-    "band_name",
-    "find_bands",
-    "name_bands",
-    "parse_bands",
-]
-
 _NAMES = {
     "red": ("red", "r", "b04"),
     "green": ("green", "g", "b03"),

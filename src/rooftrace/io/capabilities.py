@@ -26,8 +26,6 @@ from rooftrace.io.map_service import (
 )
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, unit_position
 
-__all__ = ["capabilities_url", "read_capabilities"]
-
 _WMS_TILE_PX = 512
 """Side in pixels of the images that a WMS is asked for."""
 

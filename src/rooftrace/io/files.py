@@ -20,17 +20,6 @@ from typing import IO, Any
 
 from rooftrace.core.errors import ExportError
 
-__all__ = [
-    "DISK_FULL",
-    "NOT_WRITABLE",
-    "export_error",
-    "locked",
-    "replacing",
-    "try_lock",
-    "write_atomically",
-    "write_json",
-]
-
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Codes of the system's errors that say that a disk is full."""
 

@@ -31,23 +31,6 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
     from types import TracebackType
 
-__all__ = [
-    "CACHE",
-    "MAX_CACHE_BYTES",
-    "check_regular",
-    "check_utf8",
-    "environment",
-    "has_image_signature",
-    "is_complete_png",
-    "is_raster",
-    "limit_gdal_threads",
-    "open_quietly",
-    "pyogrio_options",
-    "reading_errors",
-    "with_openers",
-    "writing_errors",
-]
-
 T = TypeVar("T")
 
 _MIN_CACHE_BYTES = 96 * 2**20

@@ -1,8 +1,13 @@
-"""Raster sources that show another source with another grid, or only a window of it."""
+"""Raster sources that show another source with another grid, or only a window of it; their origin.
+
+The origin of an image is its name and the date on which it was taken, where its file states one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +15,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import (
+    UNKNOWN_PROVENANCE,
     GeoGrid,
     InstanceReader,
     LabelReader,
@@ -18,19 +25,11 @@ from rooftrace.core.types import (
     OutlineReader,
     Raster,
     RasterSource,
+    ResultProvenance,
     SparseSource,
     Window,
 )
 from rooftrace.io.image_header import BandInfo
-
-__all__ = [
-    "GeoreferencedSource",
-    "WindowLabel",
-    "WindowSource",
-    "WrappedSource",
-    "close_source",
-    "innermost",
-]
 
 
 class WrappedSource:
@@ -179,3 +178,65 @@ def _shifted(window: Window | None, outer: Window) -> Window:
     if shifted.intersection(outer) != shifted:
         raise ValueError(f"{window} is not inside a chip of {outer.shape_yx}")
     return shifted
+
+
+_DATE_TAGS = ("ACQUISITIONDATETIME", "EXIF_DateTimeOriginal", "EXIF_DateTime", "TIFFTAG_DATETIME")
+"""Tags with a date, the most specific first: a satellite's metadata, EXIF, TIFF."""
+
+_WRITTEN = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)(?:[ T](\d\d:\d\d:\d\d)(?:\.\d+)?(Z?))?")
+
+
+def provenance_of(source: RasterSource) -> ResultProvenance:
+    """Return the attribute `provenance` of an image, or an unknown origin if it has none."""
+    origin: ResultProvenance = getattr(innermost(source), "provenance", UNKNOWN_PROVENANCE)
+    return origin
+
+
+def imagery_date(tags: Mapping[str, str]) -> str | None:
+    """Return the date in a file's tags in the form of ISO 8601; None if there is none.
+
+    Args:
+        tags: Values by GDAL's names of the tags.
+    """
+    for name in _DATE_TAGS:
+        match = _WRITTEN.fullmatch(tags.get(name, "").strip().strip('"'))
+        if match is None:
+            continue
+        year, month, day, clock, zone = match.groups()
+        text = f"{year}-{month}-{day}" + (f"T{clock}{zone}" if clock else "")
+        # Cameras and programs without a clock write zeros.
+        if _is_date(text):
+            return text
+    return None
+
+
+def parse_imagery_date(text: str) -> str:
+    """Return a date, a date with a time, or an interval of two of them, as they were given.
+
+    Args:
+        text: Text in the form of ISO 8601, such as `2024-05-17` or `2024-05-01/2024-05-31`.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    parts = text.split("/")
+    if len(parts) > 2 or not all(map(_is_date, parts)):
+        raise ConfigError(
+            f"The imagery date is {text!r}; expected a date such as 2024-05-17, or two of them "
+            "such as 2024-05-01/2024-05-31.",
+            remedy="Write year, month and day with hyphens.",
+        )
+    return text
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return len(text) >= len("2024-05-17")
+
+
+def tags_of(dataset: Any) -> dict[str, str]:
+    """Return the tags of an open rasterio dataset, and those of a satellite's metadata files."""
+    return {**dataset.tags(), **dataset.tags(ns="IMAGERY")}

@@ -17,18 +17,6 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-__all__ = [
-    "Axis",
-    "Series",
-    "compose_svg",
-    "draw_chart",
-    "draw_histogram",
-    "draw_legend",
-    "line_sample",
-    "read_asset",
-    "render_page",
-]
-
 
 def render_page(template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """Return a page as text.

@@ -21,8 +21,6 @@ from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import replacing
 from rooftrace.io.gdal import writing_errors
 
-__all__ = ["as_rgb", "round_length", "write_png", "write_raster"]
-
 
 def as_rgb(data: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Return (y, x, 3) uint8: the first three bands, or the first band as grey.

@@ -27,8 +27,6 @@ from rooftrace.io.remote import (
 )
 from rooftrace.io.stac_item import Json, link_of
 
-__all__ = ["JsonReader", "linked_address", "not_stac", "request_errors"]
-
 _MAX_WAIT_S = 30
 
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["NODATA", "Colour", "Legend", "class_colours", "filled_colours", "read_categories"]
-
 NODATA = 255
 """Class index of a pixel whose class is not known."""
 

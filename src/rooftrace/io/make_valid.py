@@ -11,8 +11,6 @@ from pyproj import CRS
 
 from rooftrace.io.reproject import CRS84, transform_points
 
-__all__ = ["largest_parts", "make_polygons_valid", "rounded"]
-
 Polygons = NDArray[np.object_]
 
 _ROUNDS = 4

@@ -25,21 +25,6 @@ from rooftrace.io.area import Area, no_area_crs
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
 
-__all__ = [
-    "MapService",
-    "TileLevel",
-    "check_web_address",
-    "is_capabilities",
-    "is_secret",
-    "is_service",
-    "is_template",
-    "projected_area",
-    "slippy_level",
-    "tiles_in_area",
-    "without_secrets",
-    "xyz_service",
-]
-
 _TILE_PX = 256
 """Side in pixels that XYZ tiles are assumed to have until one of them is read."""
 
@@ -211,18 +196,11 @@ class MapService:
                 "x": lambda: str(col),
                 "y": lambda: str(row),
                 "-y": lambda: str(tile.flipped().row),
-                "q": lambda: _quadkey(tile),
+                "q": lambda: tile.quadkey,
             }
             return values[name]()
 
         return _PLACEHOLDER.sub(value, self.template)
-
-
-def _quadkey(tile: TileName) -> str:
-    return "".join(
-        str((tile.col >> bit & 1) | (tile.row >> bit & 1) << 1)
-        for bit in range(tile.zoom - 1, -1, -1)
-    )
 
 
 def is_service(text: str) -> bool:

@@ -29,8 +29,6 @@ from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.gdal import environment, open_quietly, writing_errors
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
-__all__ = ["NODATA", "MaskSink", "MemoryMask", "NullMask", "mask_sink"]
-
 _TILE_PX = 512
 
 _COPY_CACHE_BYTES = 16 * 2**20

@@ -30,8 +30,6 @@ from rooftrace.core.types import (
 from rooftrace.io.georeferenced import close_source
 from rooftrace.io.image_header import BandInfo
 
-__all__ = ["AdjacentImages", "Mosaic", "TileMosaic"]
-
 _CACHE_BYTES = 96 * 2**20
 """Maximum size of the decoded images that are kept: enough for a row of tiles under a wide window,
 so that no tile is decoded twice."""

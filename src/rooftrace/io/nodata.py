@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import DataError
 
-__all__ = ["NodataRule", "differs", "nodata_from_json", "nodata_to_json"]
-
 
 @dataclass(frozen=True)
 class NodataRule:

@@ -32,8 +32,6 @@ from rooftrace.io.files import export_error, replacing, write_atomically
 from rooftrace.io.reproject import CRS84
 from rooftrace.io.web_mercator import morton_codes, quadkeys
 
-__all__ = ["MANIFEST", "Partition", "PartitionedLayer", "write_parquet"]
-
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 Columns = Mapping[str, NDArray[Any]]

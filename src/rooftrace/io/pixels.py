@@ -23,13 +23,6 @@ from rooftrace.core.types import Raster, RasterSource, SparseSource, Window
 from rooftrace.io.bands import BandMap, band_infos, find_bands
 from rooftrace.io.georeferenced import GeoreferencedSource, WrappedSource, innermost
 
-__all__ = [
-    "PreparedSource",
-    "Stretch",
-    "parse_stretch",
-    "prepare",
-]
-
 PERCENTILES = (0.1, 99.9)
 """Percentiles of a scene's values that become the ends of the model's range."""
 

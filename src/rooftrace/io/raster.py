@@ -37,8 +37,9 @@ from rooftrace.io.gdal import (
     reading_errors,
     with_openers,
 )
-from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.georeferenced import GeoreferencedSource, imagery_date, tags_of
 from rooftrace.io.image_header import (
+    UPRIGHT,
     BandInfo,
     Header,
     check_sidecars,
@@ -47,8 +48,6 @@ from rooftrace.io.image_header import (
     read_header,
 )
 from rooftrace.io.nodata import NodataRule, differs
-from rooftrace.io.orientation import UPRIGHT
-from rooftrace.io.provenance import imagery_date, tags_of
 from rooftrace.io.remote import (
     RangeReader,
     RemoteError,
@@ -59,14 +58,6 @@ from rooftrace.io.remote import (
     without_query,
 )
 from rooftrace.io.web_mercator import TileGeoreference, TileName
-
-__all__ = [
-    "RasterFile",
-    "RemoteRaster",
-    "open_image",
-    "open_raster",
-]
-
 
 _KEEP_OPEN_PX = 2**20
 """Minimum size of an image whose file stays open between reads; smaller images are read once."""

@@ -31,26 +31,6 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import DataError, ExportError, MissingExtraError, RooftraceError
 
-__all__ = [
-    "TRANSIENT_STATUSES",
-    "ObjectAddress",
-    "ObjectFile",
-    "RangeReader",
-    "RemoteError",
-    "Retry",
-    "Traffic",
-    "import_store",
-    "is_object_url",
-    "is_url",
-    "join_url",
-    "list_objects",
-    "read_object",
-    "retry_after_s",
-    "upload",
-    "url_stem",
-    "without_query",
-]
-
 T = TypeVar("T")
 
 _SCHEME = "s3"

@@ -13,16 +13,6 @@ from pyproj.exceptions import ProjError
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid
 
-__all__ = [
-    "CRS84",
-    "degrees_text",
-    "outline_bounds",
-    "outline_pixels",
-    "reprojected",
-    "transform_points",
-    "transformer",
-]
-
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 

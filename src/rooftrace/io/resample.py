@@ -28,8 +28,6 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, SparseSource, Window
 from rooftrace.io.reproject import outline_pixels
 
-__all__ = ["Resampler", "Scaling", "enlarge", "scaling_for", "warped", "working_gsd_m"]
-
 COARSEST_RATIO = 4.0
 """Maximum ratio of the metres per pixel of an image to those of the model: a coarser image does not
 have the detail that the model was trained to see."""

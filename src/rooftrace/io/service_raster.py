@@ -34,8 +34,6 @@ from rooftrace.io.sources import ArraySource
 from rooftrace.io.tile_requests import RequestOptions, TileRequests, check_client
 from rooftrace.io.web_mercator import latitude_of
 
-__all__ = ["ServiceOptions", "ServiceRaster", "open_service"]
-
 _BANDS = 3
 _SAMPLES = 32
 """Number of tiles, spread over the area, that are requested before the work."""

@@ -12,8 +12,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import BoolArray, GeoGrid, Raster, Window
 from rooftrace.io.image_header import BandInfo
 
-__all__ = ["ArraySource", "BlankSource"]
-
 
 class ArraySource:
     """A `RasterSource` over an array in memory.

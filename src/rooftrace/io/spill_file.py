@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError
 
-__all__ = ["SpillFile"]
-
 Ints = NDArray[np.int64]
 
 _IN_MEMORY_BYTES = 16 * 2**20

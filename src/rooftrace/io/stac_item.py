@@ -16,24 +16,6 @@ import shapely
 
 from rooftrace.core.types import ResultProvenance, finite_array
 
-__all__ = [
-    "Json",
-    "Provenance",
-    "Times",
-    "bounds_of",
-    "features_of",
-    "item_key",
-    "item_times",
-    "link_of",
-    "links_of",
-    "list_in",
-    "malformed_ignored",
-    "meets",
-    "moment_of",
-    "object_in",
-    "overlap",
-]
-
 Json = dict[str, Any]
 Times = tuple[datetime | None, datetime | None]
 """First and last moment; None for an open end."""

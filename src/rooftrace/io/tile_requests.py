@@ -33,8 +33,6 @@ from rooftrace.io.remote import TRANSIENT_STATUSES, retry_after_s
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["RequestOptions", "TileRequests", "check_client"]
-
 _SLOT_POLL_S = 0.01
 _LONGEST_PAUSE_S = 120.0
 """Maximum pause in seconds; a server that asks for a longer one ends the run."""

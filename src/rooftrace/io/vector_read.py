@@ -26,8 +26,6 @@ from rooftrace.core.text import plural
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.vector_formats import VECTOR_SUFFIXES
 
-__all__ = ["VectorFile", "VectorLayer", "VectorLockedError", "is_vector_file"]
-
 _OSM = (".osm", ".pbf")
 _MORE_SUFFIXES = (".geoparquet", ".geojsonl", ".geojsons", ".kml", ".gml", ".json", *_OSM)
 _PARQUET = (".parquet", ".geoparquet")

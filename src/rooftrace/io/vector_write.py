@@ -28,16 +28,6 @@ from rooftrace.core.names import unusable_characters
 from rooftrace.core.types import Footprints
 from rooftrace.io.vector_formats import WRITERS, LayerChunk, LayerSettings, short_names
 
-__all__ = [
-    "check_vector_path",
-    "load_writer_if_limited",
-    "preload_geopandas",
-    "write_footprints",
-    "write_footprints_chunks",
-    "write_layer",
-    "write_polygons",
-]
-
 
 def preload_geopandas() -> None:
     """Import geopandas in a thread, because it is the slowest import of pyogrio.

@@ -24,19 +24,6 @@ from rooftrace.io.remote import is_url, without_query
 if TYPE_CHECKING:
     import av
 
-__all__ = [
-    "AudioPacket",
-    "ColourCoding",
-    "VideoFrame",
-    "VideoInfo",
-    "VideoReader",
-    "is_camera",
-    "is_stream",
-    "open_video",
-    "require_av",
-    "source_name",
-]
-
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,m4v,h264,hevc,"
     "av1,ivf,obu,mjpeg,mpjpeg,dv,mxf,nut,wtv,rm,swf,yuv4mpegpipe,y4m,vc1,apng"

@@ -14,8 +14,6 @@ from rooftrace.core.errors import ConfigError, ExportError
 from rooftrace.io.files import export_error, replacing
 from rooftrace.io.video_read import AudioPacket, VideoFrame, VideoInfo, require_av
 
-__all__ = ["CODECS", "CONTAINERS", "VideoWriter", "check_video_name", "video_sink"]
-
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Container formats by file suffix; all keep the time of each frame."""
 

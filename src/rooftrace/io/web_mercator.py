@@ -22,20 +22,6 @@ from pyproj import CRS
 
 from rooftrace.core.types import GeoGrid
 
-__all__ = [
-    "MAX_ZOOM",
-    "WORLD_M",
-    "TileGeoreference",
-    "TileName",
-    "interleave_bits",
-    "latitude_of",
-    "morton_codes",
-    "quadkeys",
-    "tiles_over",
-    "unit_position",
-    "web_mercator",
-]
-
 WORLD_M = 2 * 20037508.342789244
 """Side of the Web Mercator square, in its metres."""
 
@@ -67,6 +53,20 @@ def unit_position(lon: float, lat: float) -> tuple[float, float]:
 def latitude_of(y_m: float) -> float:
     """Return the latitude in degrees of a northing in EPSG:3857."""
     return degrees(atan(sinh(y_m * pi / (WORLD_M / 2))))
+
+
+def to_degrees(xy: Floats) -> Floats:
+    """Return (n, 2) longitudes and latitudes in degrees of places in EPSG:3857."""
+    turn = WORLD_M / 360
+    lat = np.degrees(np.arctan(np.sinh(np.radians(xy[:, 1] / turn))))
+    return np.stack([xy[:, 0] / turn, lat], axis=1)
+
+
+def to_metres(lonlat: Floats) -> Floats:
+    """Return (n, 2) places in EPSG:3857 of longitudes and latitudes in degrees."""
+    turn = WORLD_M / 360
+    y = np.degrees(np.arcsinh(np.tan(np.radians(lonlat[:, 1])))) * turn
+    return np.stack([lonlat[:, 0] * turn, y], axis=1)
 
 
 def morton_codes(lon: Floats, lat: Floats, zoom: int) -> Ints:
@@ -171,6 +171,14 @@ class TileName:
             col = col << 1 | int(digit) & 1
             row = row << 1 | int(digit) >> 1
         return cls(len(quadkey), row, col)
+
+    @property
+    def quadkey(self) -> str:
+        """The quadkey of the tile; "" for the whole Earth."""
+        return "".join(
+            str((self.col >> bit & 1) | (self.row >> bit & 1) << 1)
+            for bit in range(self.zoom - 1, -1, -1)
+        )
 
     @property
     def exists(self) -> bool:

@@ -36,9 +36,6 @@ from rooftrace.labels.source import (
     WriteResult,
 )
 
-__all__ = ["COCO", "encode_regions", "write_coco"]
-
-
 _HEAD_BYTES = 512
 _KEYS = "info|licenses|images|annotations|categories"
 _BEGINS = re.compile(rf'\s*\{{\s*"({_KEYS})"\s*:'.encode())

@@ -23,8 +23,6 @@ from rooftrace.labels.mask_values import mask_of
 from rooftrace.labels.rle.codec import Bounds, draw_runs
 from rooftrace.labels.shapes import clip_outlines
 
-__all__ = ["CocoAnnotation", "CocoLabel", "Rle", "mask_tools"]
-
 Rle = dict[str, Any]
 """Run lengths of pycocotools: `size` (rows, columns) and compressed `counts`."""
 

@@ -17,8 +17,6 @@ V = TypeVar("V", str, int)
 K = TypeVar("K", bound=Hashable)
 Value = Annotated[int, Field(ge=0, le=65535)]
 
-__all__ = ["DataConfig", "LabelConfig", "SourceConfig", "nodata_rule"]
-
 
 def _colour(text: str) -> Colour:
     match = re.fullmatch(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})", text)

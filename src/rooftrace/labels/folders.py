@@ -22,7 +22,8 @@ from rooftrace.core.errors import DataError, LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource, Window
 from rooftrace.io.files import write_atomically
-from rooftrace.io.masks import NODATA, mask_sink
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import mask_sink
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import (
     SceneOpener,
@@ -32,7 +33,6 @@ from rooftrace.labels.image_files import (
     images_in,
     images_under,
     is_image_file,
-    matches_glob,
     write_image,
 )
 from rooftrace.labels.mask_values import LabelFile, LabelRule
@@ -43,18 +43,8 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
+    matches_glob,
 )
-
-__all__ = [
-    "CARD",
-    "FOLDER",
-    "IMAGES",
-    "PairedFolder",
-    "has_pairs",
-    "pair_images_and_masks",
-    "select",
-    "write_card",
-]
 
 T = TypeVar("T")
 

@@ -52,18 +52,6 @@ from rooftrace.labels.source import (
 from rooftrace.tiling.plan import plan_blocks
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
-__all__ = [
-    "DIGITS",
-    "FOOTPRINTS",
-    "LONLAT",
-    "LayerBuilder",
-    "georeferenced_set",
-    "one_vector_file",
-    "out_of_reach",
-    "scene_crs",
-    "vector_files",
-]
-
 _BLOCK_PX = 2048
 """Side in pixels of the blocks in which masks are traced."""
 

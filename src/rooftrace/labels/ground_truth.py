@@ -21,8 +21,6 @@ from rooftrace.core.types import (
 )
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
 
-__all__ = ["GroundTruth", "building_instances", "label_instances", "traced_outlines"]
-
 Instances = NDArray[np.int32]
 
 _SIMPLIFY_PX = 1.0

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from rooftrace.core.errors import ConfigError
@@ -17,25 +16,7 @@ from rooftrace.io.image_write import write_raster
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import RasterFile, open_image
 from rooftrace.labels.config import SourceConfig, nodata_rule
-from rooftrace.labels.source import SceneEntry, WriteOptions
-
-__all__ = [
-    "LabelFileImages",
-    "SceneOpener",
-    "check_single_file",
-    "entries_below",
-    "has_images_under",
-    "image_name",
-    "images_folder",
-    "images_in",
-    "images_under",
-    "is_file",
-    "is_image_file",
-    "is_sidecar",
-    "matches_glob",
-    "relative_name",
-    "write_image",
-]
+from rooftrace.labels.source import SceneEntry, WriteOptions, matches_glob
 
 _IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".vrt")
@@ -87,11 +68,6 @@ def images_in(folder: Path, glob: Sequence[str] = ()) -> list[Path]:
 def is_sidecar(path: Path) -> bool:
     """Return whether a file is GDAL's overview or validity of an image (TIFFs themselves)."""
     return path.suffix.lower() in (".ovr", ".msk") and path.with_suffix("").exists()
-
-
-def matches_glob(path: Path, glob: Sequence[str]) -> bool:
-    """Return whether a file name matches one of the patterns; True without patterns."""
-    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
 
 
 def is_file(path: Path) -> bool:

@@ -34,7 +34,6 @@ from rooftrace.labels.coco import COCO
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.folders import CARD, FOLDER, IMAGES, select
 from rooftrace.labels.footprints import FOOTPRINTS
-from rooftrace.labels.image_files import matches_glob
 from rooftrace.labels.labelstudio import LABELSTUDIO
 from rooftrace.labels.rle.source import RLE
 from rooftrace.labels.slippy_tiles import TILES
@@ -44,17 +43,8 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     filter_by_built_up,
+    matches_glob,
 )
-
-__all__ = [
-    "KINDS",
-    "ShiftedLabel",
-    "check_write_options",
-    "cut_into_chips",
-    "open_source",
-    "shift_labels",
-]
-
 
 KINDS: Registry[SourceKind] = Registry("kind of data")
 """Kinds in the order in which they are tried: the most distinctive first."""

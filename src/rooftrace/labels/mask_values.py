@@ -18,8 +18,6 @@ from rooftrace.core.text import size_text
 from rooftrace.core.types import GeoGrid, Mask, Raster, Window
 from rooftrace.io.raster import RasterFile, open_raster
 
-__all__ = ["IGNORED", "LabelFile", "LabelRule", "NameRule", "mask_of"]
-
 Colour = tuple[int, int, int]
 
 IGNORED = -1

@@ -20,8 +20,6 @@ from pyproj import CRS, Transformer
 
 from rooftrace.core.types import GeoGrid
 
-__all__ = ["SceneExtents", "connected", "outline_of"]
-
 Lonlat = NDArray[np.float64]
 
 _EDGE_POINTS = 4

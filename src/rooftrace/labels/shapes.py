@@ -29,19 +29,6 @@ from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 
-__all__ = [
-    "IGNORE_NAME",
-    "OWN_FIELDS",
-    "LayerFile",
-    "ShapeLayer",
-    "ShapesLabel",
-    "clip_outlines",
-    "count_vanished",
-    "polygon_parts",
-    "valid_geometry",
-    "valid_polygons",
-]
-
 V = TypeVar("V", np.int16, np.int32)
 
 _FEW = 64

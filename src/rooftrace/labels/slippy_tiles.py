@@ -40,7 +40,7 @@ from rooftrace.labels.footprints import (
     scene_crs,
     vector_files,
 )
-from rooftrace.labels.image_files import is_image_file, matches_glob
+from rooftrace.labels.image_files import is_image_file
 from rooftrace.labels.shapes import LayerFile, ShapeLayer
 from rooftrace.labels.source import (
     Progress,
@@ -49,9 +49,8 @@ from rooftrace.labels.source import (
     SourceKind,
     WriteOptions,
     WriteResult,
+    matches_glob,
 )
-
-__all__ = ["TILES", "TileFolder", "find_tiles", "open_mosaic", "write_tiles"]
 
 _TILE_PX = 256
 _MOST_FINER = 3

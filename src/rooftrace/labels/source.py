@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,21 +26,6 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Mask, Scene, Window
 from rooftrace.labels.config import LabelConfig, SourceConfig
-
-__all__ = [
-    "BLOCK_PX",
-    "ClassCounts",
-    "Progress",
-    "SceneEntry",
-    "SceneSet",
-    "SourceKind",
-    "WriteOptions",
-    "WriteResult",
-    "built_up_shares",
-    "count_classes",
-    "filter_by_built_up",
-    "map_entries",
-]
 
 Progress = Callable[[int, int], None]
 """Callback that receives the number of finished items and the total number."""
@@ -83,6 +69,11 @@ class SceneEntry:
             # A chip, whose key is the entry of its scene and a window.
             return self.key[0].files
         return tuple(part for part in (self.image, self.key) if isinstance(part, Path))
+
+
+def matches_glob(path: Path, glob: Sequence[str]) -> bool:
+    """Return whether a file name matches one of the patterns; True without patterns."""
+    return not glob or any(fnmatch(path.name, pattern) for pattern in glob)
 
 
 @dataclass(frozen=True)

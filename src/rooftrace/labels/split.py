@@ -24,19 +24,6 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.io.files import write_atomically
 from rooftrace.labels.scene_extents import connected
 
-__all__ = [
-    "PARTS",
-    "SceneParts",
-    "Split",
-    "SplitBy",
-    "group_by_pattern",
-    "make_split",
-    "mean_by_part",
-    "parse_reference",
-    "read_split",
-    "write_split",
-]
-
 PARTS = ("train", "val", "test")
 
 SplitBy = Literal["image", "group", "block"]

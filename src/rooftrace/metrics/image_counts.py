@@ -17,8 +17,6 @@ from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.polygons import PolygonCounts
 
-__all__ = ["ImageCounts", "ScenePair", "rasterize_polygons", "score_scene", "uncut_polygons"]
-
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int32]
 Polygons = NDArray[np.object_]

@@ -35,8 +35,6 @@ from rooftrace.metrics.resampling import (
     resample,
 )
 
-__all__ = ["EvalReport", "SceneCounts"]
-
 Floats = NDArray[np.float64]
 
 

@@ -24,8 +24,6 @@ from rooftrace.samples.dataset import model_scale
 from rooftrace.tiling.blend import BLEND_ONE, Blender, quantise
 from rooftrace.tiling.plan import plan_tiles
 
-__all__ = ["evaluate_scenes", "predict_mask"]
-
 _TILE_PX, _OVERLAP_PX, _TRIM_PX = 1664, 128, 48
 """Tile grid of `rooftrace predict`."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError
-from rooftrace.engines.graph import cut_metadata, refuse_external_data
+from rooftrace.models.exported import cut_metadata, refuse_external_data
 
 __all__ = ["Activation", "ForeignGraph", "read_foreign_graph", "wrap_graph"]
 

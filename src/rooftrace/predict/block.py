@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.types import BoolArray, Window
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.resample import enlarge
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.tiling.blend import BLEND_ONE, PROB_ONE, Blender

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.types import Window
 from rooftrace.io.files import export_error, write_atomically
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, Halo, TileOutput, TileStats
 
 __all__ = ["Checkpoint", "CheckpointStore", "pack", "unpack"]

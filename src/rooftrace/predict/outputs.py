@@ -18,7 +18,8 @@ from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import plural
 from rooftrace.core.types import Footprints
 from rooftrace.density.accumulate import DensityAccumulator
-from rooftrace.io.masks import NODATA, MaskSink, NullMask, mask_sink
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import MaskSink, NullMask, mask_sink
 from rooftrace.models.prompts import PromptSegmenter
 from rooftrace.predict.block import Block, TileStats
 from rooftrace.predict.plan import ScenePlan

@@ -16,9 +16,9 @@ from typing import Literal, get_args
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
-from rooftrace.io.masks import NODATA
+from rooftrace.io.georeferenced import provenance_of
+from rooftrace.io.legend import NODATA
 from rooftrace.io.pixels import prepare
-from rooftrace.io.provenance import provenance_of
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
 from rooftrace.tiling.plan import TileAxis, TilePlan, plan_tiles

@@ -13,7 +13,8 @@ from rooftrace.core.errors import BundleError
 from rooftrace.core.types import Footprints, Mask, RasterSource
 from rooftrace.engines.base import Engine
 from rooftrace.engines.select import load_engine
-from rooftrace.io.masks import NODATA, MemoryMask
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import MemoryMask
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle, default_bundle

@@ -25,9 +25,8 @@ from rooftrace.core.types import (
     Window,
 )
 from rooftrace.engines.base import Engine, run_quantised
-from rooftrace.io.georeferenced import WrappedSource
+from rooftrace.io.georeferenced import WrappedSource, provenance_of
 from rooftrace.io.image_write import as_rgb
-from rooftrace.io.provenance import provenance_of
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.block import Block
 from rooftrace.predict.plan import SceneOptions, prepared

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.types import BoolArray, RasterSource
 from rooftrace.engines.base import ConstantEngine, Engine
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.predict import pipeline
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
 from rooftrace.predict.predictor import Predictor

@@ -27,15 +27,6 @@ from rooftrace.rest.problems import (
 )
 from rooftrace.rest.schemas import FeatureCollection, ProblemDetails, ProblemPage
 
-__all__ = [
-    "REQUEST_BODY",
-    "RESPONSES",
-    "binary_schema",
-    "describe",
-    "pages_router",
-    "problem_responses",
-]
-
 _ABOUT = """\
 Finds buildings in overhead images. Errors are problems as defined by RFC 9457 \
 (`application/problem+json`): `detail` says what is wrong with the request, `remedy` what to do \

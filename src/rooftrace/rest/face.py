@@ -19,19 +19,6 @@ from markupsafe import Markup
 
 from rooftrace.io.html import read_asset
 
-__all__ = [
-    "HEADER_MARK",
-    "PAGES",
-    "SCRIPT",
-    "STYLESHEET",
-    "face_router",
-    "file_response",
-    "page_header",
-    "page_script",
-    "script_source",
-    "with_header",
-]
-
 PAGES = {
     "jobs": ("Jobs", "jobs"),
     "map": ("Map", "map"),

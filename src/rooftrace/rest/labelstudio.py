@@ -20,8 +20,6 @@ from rooftrace.service.labelling.labeller import Labeller
 from rooftrace.service.service import Service
 from rooftrace.service.versions import MAX_PROJECT, ModelVersions
 
-__all__ = ["labelstudio_router"]
-
 _MAX_TASKS = 10_000
 """Maximum number of tasks in one request."""
 

@@ -25,13 +25,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from rooftrace.core.errors import DataError, RooftraceError, TooLargeError
-from rooftrace.core.faces import in_api_terms
 from rooftrace.core.machine import version_of
+from rooftrace.core.text import in_api_terms
 from rooftrace.predict.plan import OUTPUTS, SceneOutput
 from rooftrace.rest.description import problem_responses
-from rooftrace.rest.job_schemas import JobQuery, JobRequest, share_of, time_of
-from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
-from rooftrace.rest.ogc_schemas import (
+from rooftrace.rest.job_schemas import (
+    JobQuery,
+    JobRequest,
     OgcConformance,
     OgcExecution,
     OgcJobList,
@@ -44,13 +44,14 @@ from rooftrace.rest.ogc_schemas import (
     OgcStatus,
     OgcValueDescription,
     Status,
+    share_of,
+    time_of,
 )
+from rooftrace.rest.jobs import JobIntake, media_type_of, missing_job, server_url
 from rooftrace.rest.problems import ProblemError, wrong_value
 from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.job import Job, JobFile, JobState, JobStateError
 from rooftrace.service.jobs.store import JobStore
-
-__all__ = ["OGC_BODY_SHARE", "ogc_router"]
 
 OGC_BODY_SHARE = 4 / 3
 """Bytes of an execution request for each byte of its image, which is base64."""

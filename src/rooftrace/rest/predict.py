@@ -23,7 +23,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from rooftrace.core.errors import DeadlineError, ExportError, GeoreferenceError
-from rooftrace.core.faces import in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import ModelBundle
@@ -34,8 +34,6 @@ from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ClassOut, Figures, MetricsOut, ModelCard, ModelClass, SceneQuery
 from rooftrace.rest.upload import UploadLimiter, read_upload
 from rooftrace.service.service import QueuedRequest, Service
-
-__all__ = ["PredictQuery", "predict_router"]
 
 Format = Literal["geojson", "png", "zip"]
 

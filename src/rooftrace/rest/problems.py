@@ -22,7 +22,7 @@ from starlette.types import Scope
 import rooftrace.core.errors as errors
 from rooftrace.core.config import plain_reason
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.faces import in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.io.html import render_page
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.rest.face import page_header, page_script, script_source
@@ -32,19 +32,6 @@ from rooftrace.service.review.store import (
     ReviewConflictError,
     ReviewFileError,
 )
-
-__all__ = [
-    "PAGE_HEADERS",
-    "PROBLEMS",
-    "PROBLEM_MEDIA_TYPE",
-    "ProblemError",
-    "ProblemKind",
-    "install_problems",
-    "problem_page",
-    "request_id",
-    "respond",
-    "wrong_value",
-]
 
 
 class ProblemKind(NamedTuple):

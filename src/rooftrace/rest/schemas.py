@@ -8,25 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.predict.plan import SceneOptions, SceneOutput
 
-__all__ = [
-    "ApiModel",
-    "ClassOut",
-    "Feature",
-    "FeatureCollection",
-    "FieldProblem",
-    "Figures",
-    "Health",
-    "MetricsOut",
-    "ModelCard",
-    "ModelClass",
-    "PolygonGeometry",
-    "ProblemDetails",
-    "ProblemPage",
-    "Properties",
-    "Readiness",
-    "SceneQuery",
-]
-
 Share = Annotated[float, Field(ge=0, le=1)]
 SquareMetres = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 

@@ -28,18 +28,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rooftrace.core.errors import ConfigError
 from rooftrace.rest.problems import PROBLEMS, ProblemError
 
-__all__ = [
-    "API_PREFIXES",
-    "FORM_BYTES",
-    "LOOPBACK",
-    "ApiKeyMiddleware",
-    "BodyLimitMiddleware",
-    "HostMiddleware",
-    "RequestMiddleware",
-    "Security",
-    "install_security",
-]
-
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine."""
 

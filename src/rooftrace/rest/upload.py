@@ -28,15 +28,6 @@ from rooftrace.core.names import UNNAMED
 from rooftrace.io.files import DISK_FULL
 from rooftrace.rest.problems import ProblemError
 
-__all__ = [
-    "Upload",
-    "UploadLimiter",
-    "cannot_store",
-    "disk_full",
-    "read_upload",
-    "save_upload",
-]
-
 _WRITE_BYTES = 2**20
 """Bytes per write: chunks arrive more often, and each write needs another thread."""
 

@@ -18,8 +18,6 @@ from rooftrace.rest.upload import cannot_store
 from rooftrace.service.jobs.store import JobStore
 from rooftrace.service.versions import MAX_PROJECT, ModelVersions
 
-__all__ = ["VersionOut", "VersionPage", "versions_router"]
-
 
 class TrainingIn(ApiModel):
     """Request for a training."""

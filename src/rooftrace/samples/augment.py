@@ -20,18 +20,6 @@ from pydantic import Field, model_validator
 from rooftrace.core.config import Config
 from rooftrace.core.types import Sample, Window
 
-__all__ = [
-    "POLICIES",
-    "AugmentConfig",
-    "chance",
-    "change_colours",
-    "crop_transform",
-    "log_uniform",
-    "on_pictures",
-    "warp",
-    "window_under",
-]
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=1)]
 Range = tuple[float, float]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from ctypes import c_longlong
 from multiprocessing.sharedctypes import RawValue
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.cache import LruCache
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import BandMismatch, ConfigError, DataError, GeoreferenceError
 from rooftrace.core.types import Raster, RasterSource, Sample, Scene, Window
@@ -33,8 +33,6 @@ from rooftrace.samples.augment import (
     window_under,
 )
 from rooftrace.samples.sampling import Balance, Draw, make_sampler
-
-__all__ = ["EvalTiles", "SceneCache", "TrainSamples", "check_alike", "full_scale_of", "model_scale"]
 
 
 class SceneCache:
@@ -54,15 +52,14 @@ class SceneCache:
         self.scenes = tuple(scenes)
         self._instances = instances
         self._limit = limit_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[int, Sample] = OrderedDict()
+        self._kept: LruCache[int, Sample] = LruCache(limit_bytes, _nbytes)
         self._filled = False
-        # Neither an open file nor the order of the cache may be used by two threads at once.
+        # An open file may not be used by two threads at once.
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without pixels: another process decodes faster than it receives."""
-        state = {**self.__dict__, "_bytes": 0, "_kept": OrderedDict(), "_filled": False}
+        state = {**self.__dict__, "_filled": False}
         del state["_lock"]
         return state
 
@@ -75,7 +72,7 @@ class SceneCache:
     @property
     def nbytes(self) -> int:
         """Memory in bytes of the scenes in the cache."""
-        return self._bytes
+        return self._kept.size
 
     def fill(self) -> None:
         """Decode as many scenes as fit, permanently; all others are then read by window.
@@ -83,7 +80,7 @@ class SceneCache:
         Processes that are forked later share these scenes and need no more memory for them.
         """
         for index in range(len(self.scenes)):
-            if not self._is_large(index) and self._bytes + self._size(index) <= self._limit:
+            if not self._is_large(index) and self.nbytes + self._size(index) <= self._limit:
                 self._whole(index)
         self._filled = True
 
@@ -126,18 +123,9 @@ class SceneCache:
         return image.grid.height * image.grid.width * bytes_per_px
 
     def _whole(self, index: int) -> Sample:
-        sample = self._kept.get(index)
-        if sample is not None:
-            self._kept.move_to_end(index)
-            return sample
         scene = self.scenes[index]
-        sample = _read(scene, Window.whole(scene.image.grid.shape), self._instances)
-        self._kept[index] = sample
-        self._bytes += _nbytes(sample)
-        while self._bytes > self._limit and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
-            self._bytes -= _nbytes(dropped)
-        return sample
+        whole = Window.whole(scene.image.grid.shape)
+        return self._kept.get_or_make(index, lambda: _read(scene, whole, self._instances))
 
 
 def _find_by_window(scene: Scene, window: Window, class_index: int) -> NDArray[np.intp]:

@@ -13,8 +13,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.types import Scene, Window
 from rooftrace.labels.source import BLOCK_PX, SceneSet, count_classes
 
-__all__ = ["STRATA", "Balance", "Draw", "Sampler", "make_sampler"]
-
 Balance = Literal["area", "image", "class", "built_up"]
 
 STRATA = (0.0, 0.01, 0.05, 0.15, 0.30, 0.50)

@@ -16,8 +16,6 @@ from rooftrace.core.errors import PredictError
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.predict.pipeline import BATCH_PX
 
-__all__ = ["BatchFigures", "BatchingEngine"]
-
 _MAX_TILES = 16
 """Maximum number of tiles in one batch."""
 

@@ -1,20 +1,24 @@
 """Clicks on buildings from clients that send all clicks of a building with each request.
 
 The segmenter of a building is kept, and continues if the clicks of a request begin with its own.
-So a further click costs only its own views, and a client needs no session.
+So a further click costs only its own views, and a client needs no session. Label Studio is such a
+client: the key points of its smart tool are clicks.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from rooftrace.core.cache import LruCache
 from rooftrace.core.errors import BusyError
+from rooftrace.core.types import BoolArray, Footprints, GeoGrid, RasterSource
 from rooftrace.models.clicks import Click
-from rooftrace.predict.clicks import ClickAnswer, ClickSegmenter
-
-__all__ = ["ClickSessions"]
+from rooftrace.predict.clicks import ClickAnswer, ClickModel, ClickSegmenter
+from rooftrace.vector.footprints import make_footprints
 
 _WAITING = 16
 """Maximum number of requests that run or wait; each takes a fraction of a second."""
@@ -65,3 +69,61 @@ class ClickSessions:
                 return segmenter.answer()
         finally:
             self._room.release()
+
+
+_KEPT_PX = 64 * 2**20
+"""Maximum number of pixels of the images whose segmenters are kept."""
+
+
+@dataclass(frozen=True)
+class ClickedBuilding:
+    """The building at some clicks.
+
+    Args:
+        outlines: Its polygons in pixels of the image; none if nothing was found.
+        mask: (y, x) its pixels on the whole image.
+        grid: Grid of the image, without a georeference.
+    """
+
+    outlines: Footprints
+    mask: BoolArray
+    grid: GeoGrid
+
+
+class ClickTool:
+    """Outlines buildings from clicks on images; safe for several threads.
+
+    Args:
+        model: Loaded click network.
+    """
+
+    def __init__(self, model: ClickModel) -> None:
+        self.model = model
+        self._sessions = ClickSessions(_KEPT_PX, lambda segmenter: segmenter.area_px)
+
+    def outline(
+        self, key: str, image: RasterSource, clicks: Sequence[Click], gsd_m: float | None
+    ) -> ClickedBuilding:
+        """Return the building at all clicks of a request.
+
+        Args:
+            key: Name of the image's content.
+            image: The image.
+            clicks: Clicks in pixels of the image, the first of them positive.
+            gsd_m: Metres per pixel, where the georeference is missing.
+
+        Raises:
+            DataError, BandMismatch, PredictError, BusyError: See `ClickSessions.answer`.
+        """
+        answer = self._sessions.answer(
+            (key, gsd_m), lambda: ClickSegmenter(image, self.model, gsd_m=gsd_m), clicks
+        )
+        return _on_image(answer, image.grid.shape)
+
+
+def _on_image(answer: ClickAnswer, shape_yx: tuple[int, int]) -> ClickedBuilding:
+    grid = GeoGrid(shape_yx)
+    mask = np.zeros(shape_yx, dtype=np.bool_)
+    mask[answer.window.slices()] = answer.mask
+    score = np.full(len(answer.outlines), answer.score, np.float32)
+    return ClickedBuilding(make_footprints(answer.outlines, score, grid), mask, grid)

@@ -39,8 +39,6 @@ from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileGeoreference, TileName
 
-__all__ = ["DecodedImage", "Decoder", "Limits", "UploadFile", "limit_memory", "main"]
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import BusyError, ConfigError, DataError, PredictError, RooftraceError
-from rooftrace.flows.video.frames import FrameAsker, Shot, Stage
-from rooftrace.flows.video.paint import FramePainter, VideoOptions
+from rooftrace.flows.video.frames import FrameAsker, FramePainter, Shot, Stage, VideoOptions
 from rooftrace.io.remote import is_url
 from rooftrace.io.video_read import (
     AudioPacket,
@@ -34,8 +33,6 @@ from rooftrace.io.video_read import (
     source_name,
 )
 from rooftrace.predict.predictor import Predictor
-
-__all__ = ["CameraFigures", "CameraSource", "LiveCamera", "LiveCameras", "LiveFrame"]
 
 _MAX_VIEWERS = 8
 """Default maximum number of viewers of all cameras together."""

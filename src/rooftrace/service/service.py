@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,17 +19,15 @@ from rooftrace.core.errors import BusyError, DeadlineError, TooLargeError
 from rooftrace.core.types import RasterSource
 from rooftrace.engines.base import Engine, run_quantised
 from rooftrace.io.georeferenced import GeoreferencedSource
+from rooftrace.io.nodata import NodataRule
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.bundle import ModelBundle
-from rooftrace.predict.plan import SceneOptions
+from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor, load
 from rooftrace.predict.result import Prediction
 from rooftrace.predict.scores import KeptPrediction, predict_keeping
 from rooftrace.service.batching import BatchFigures, BatchingEngine
 from rooftrace.service.decode import Decoder, Limits
-from rooftrace.service.defaults import RequestDefaults
-
-__all__ = ["QueuedRequest", "Service", "ServiceFigures"]
 
 T = TypeVar("T")
 
@@ -382,3 +380,31 @@ class _CancellableEngine:
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         self._request.check()
         return run_quantised(self._engine, batch)
+
+
+@dataclass(frozen=True)
+class RequestDefaults:
+    """Input options that apply to a request unless it gives its own.
+
+    Args:
+        images: Bands, stretch, metres per pixel and scale.
+        nodata: Pixel values that mean nodata, in addition to those that the file declares.
+    """
+
+    images: SceneOptions = AS_FOUND
+    nodata: NodataRule | None = None
+
+    def filled(self, options: SceneOptions | None) -> SceneOptions:
+        """Return the options of a request, completed by those of the server.
+
+        Metres per pixel and scale belong together: a request that gives one of them uses neither
+        of the server's.
+        """
+        given, own = options or AS_FOUND, self.images
+        if given.gsd_m is None and given.scale is None:
+            given = replace(given, gsd_m=own.gsd_m, scale=own.scale)
+        return replace(
+            given,
+            bands=own.bands if given.bands is None else given.bands,
+            stretch=own.stretch if given.stretch == AS_FOUND.stretch else given.stretch,
+        )

@@ -18,13 +18,10 @@ from rooftrace.flows.finetune import LEAST_FOR_VERDICT
 from rooftrace.models.bundle import write_bundle
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.job import BUNDLE, HELD_OUT, START, Job, JobStateError, TrainingOptions
 from rooftrace.service.jobs.runner import path_of
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import BUNDLE, HELD_OUT, START, TrainingOptions
 from rooftrace.service.service import Service
-
-__all__ = ["MAX_PROJECT", "ModelVersions", "TrainingSettings"]
 
 MAX_PROJECT = 2**31 - 1
 """Largest number of a Label Studio project."""

@@ -15,22 +15,6 @@ from shapely.geometry.base import BaseGeometry
 
 from rooftrace.testing.canvas import Canvas, Colour, Palette, Rng, jitter, scaled
 
-__all__ = [
-    "MATERIALS",
-    "Building",
-    "Roof",
-    "Sun",
-    "Wing",
-    "apartment",
-    "cottage",
-    "draw_building",
-    "draw_rooftop",
-    "hall",
-    "hut",
-    "shack",
-    "terrace",
-]
-
 Roof = Literal["gable_u", "gable_v", "hip", "flat", "shed", "cone"]
 
 # Colours, colour of the stains, kind of surface.

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import Polygon
 
-__all__ = ["Canvas", "Colour", "Palette", "Rng", "jitter", "noise", "polygons_of", "scaled"]
-
 Colour = tuple[float, float, float]
 Rng = np.random.Generator
 

@@ -15,8 +15,6 @@ from rooftrace.testing.buildings import Building, apartment, cottage, hall, hut,
 from rooftrace.testing.canvas import Colour, Rng, jitter, scaled
 from rooftrace.testing.town import BLOCKED, Cell, Frame, Town, grid_streets, yard
 
-__all__ = ["estate", "fields", "industrial", "informal", "park", "rows", "suburb", "township"]
-
 Xy = tuple[float, float]
 Box = tuple[float, float, float, float]
 """Rectangle (u0, v0, u1, v1) in the frame of the streets."""

@@ -49,19 +49,6 @@ from rooftrace.testing.town import (
     street_trees,
 )
 
-__all__ = [
-    "DEMO_SEED",
-    "DISTRICTS",
-    "SyntheticScene",
-    "demo_scene",
-    "demo_scene_path",
-    "demo_truth_path",
-    "generate_scene",
-    "write_demo",
-    "write_pairs",
-    "write_tif",
-]
-
 _REGIONS = (
     Palette(  # red soil, sheet metal, palms
         grass=(112, 118, 74), dry=(146, 132, 94), soil=(166, 130, 104), asphalt=(122, 118, 116),

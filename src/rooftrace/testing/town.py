@@ -30,26 +30,6 @@ from rooftrace.testing.canvas import (
     scaled,
 )
 
-__all__ = [
-    "BLOCKED",
-    "ROAD",
-    "Cell",
-    "Frame",
-    "Road",
-    "Town",
-    "Tree",
-    "arterials",
-    "cast_shadows",
-    "draw_cars",
-    "draw_roads",
-    "draw_trees",
-    "drive_along",
-    "expose",
-    "grid_streets",
-    "street_trees",
-    "yard",
-]
-
 # Values of `Canvas.taken`.
 BLOCKED, ROAD = 1, 2
 

@@ -26,30 +26,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rooftrace.core.text import print_plain
 from rooftrace.io.files import replacing, write_atomically, write_json
 from rooftrace.io.html import Axis, Series, compose_svg, draw_chart
-from rooftrace.train.checkpoint import last_checkpoint, save_tensors
+from rooftrace.train.checkpoint import STATE_KEY, FileRecords, last_checkpoint, save_tensors
 from rooftrace.train.config import StopConfig
-from rooftrace.train.data_record import STATE_KEY, FileRecords
 from rooftrace.train.datamodule import TrainingData
-from rooftrace.train.task import TrainingTask, sign_of
-
-__all__ = [
-    "BestEpoch",
-    "CheckpointSaver",
-    "EarlyStopping",
-    "EpochNotifier",
-    "EpochProgressBar",
-    "MetricsRecorder",
-    "OnEpoch",
-    "ProgressLines",
-    "RunRecorder",
-    "SeedBatches",
-    "StopState",
-    "describe_end",
-    "is_out_of_time",
-    "plot_curves",
-    "stop_state",
-]
-
+from rooftrace.train.task import TrainingTask
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -395,11 +375,10 @@ class StopState:
 
 def stop_state(rows: Rows, stop: StopConfig) -> StopState:
     """Compute the state from all epochs; an epoch is better by more than `stop.min_delta`."""
-    sign = sign_of(stop.monitor, stop.mode)
     epoch, best = 0, math.nan
     for number, row in enumerate(rows, start=1):
         value = row[stop.monitor]
-        if math.isfinite(value) and (epoch == 0 or sign * (value - best) > stop.min_delta):
+        if math.isfinite(value) and (epoch == 0 or stop.sign * (value - best) > stop.min_delta):
             epoch, best = number, value
     diverged = bool(rows) and "loss" in stop.monitor and not math.isfinite(rows[-1][stop.monitor])
     return StopState(epoch, best, len(rows) - epoch, diverged)

@@ -1,8 +1,11 @@
-"""The checkpoint that a resumed run starts from: a file that is safe to read.
+"""Weights on disk: the checkpoint that a resumed run starts from, and the checks before that.
 
-A checkpoint is a safetensors file. It holds the tensors of the run under names, and under the name
-`$state` the bytes of a JSON text with everything else. There a tensor is `{"$tensor": NAME}`. The
-header holds a SHA-256 of the whole content. Nothing in the file is executed.
+A checkpoint is a safetensors file, which is safe to read: nothing in it is executed. It holds the
+tensors of the run under names, and under the name `$state` the bytes of a JSON text with everything
+else. There a tensor is `{"$tensor": NAME}`. The header holds a SHA-256 of the whole content.
+
+It also records the files of the run's data, by which a resumed run notices changes. A run is
+resumed with the same data and the same configuration, except for the keys in `_CHANGEABLE`.
 """
 
 from __future__ import annotations
@@ -10,29 +13,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
+from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.text import plural
+from rooftrace.core.text import list_first, plural
 from rooftrace.io.files import export_error, replacing
-
-__all__ = [
-    "UNUSABLE",
-    "SafeCheckpointIO",
-    "check_epochs",
-    "last_checkpoint",
-    "read_checkpoint",
-    "save_tensors",
-]
 
 _STATE = "$state"
 """Name of the tensor with the bytes of the JSON text."""
@@ -44,6 +41,9 @@ UNUSABLE = (
     "are in separate files beside it."
 )
 """Remedy for a checkpoint from which no run can be resumed."""
+
+_LISTED_WEIGHTS = 5
+"""Maximum number of weights of each kind that an error names."""
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -62,6 +62,59 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             save_file(dict(tensors), partial, metadata=dict(metadata))
         except SafetensorError as error:
             raise export_error(path, error) from error
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Load the weights of a network from a .safetensors file.
+
+    Raises:
+        ConfigError: The file cannot be read, or weights are missing, surplus or of another shape.
+            The message names the first few of each kind and gives their number.
+    """
+    try:
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"The weights {path} cannot be read: {error}.",
+            remedy="Train again, or resume the run from its last epoch with --resume.",
+        ) from error
+    check_state_dict(found, net.state_dict(), str(path))
+    net.load_state_dict(found)
+
+
+def check_state_dict(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str
+) -> None:
+    """Compare weights by name and shape, before anything is loaded.
+
+    Args:
+        found: Weights in a file.
+        expected: Weights of the network.
+        source: Name of the file, for the message.
+
+    Raises:
+        ConfigError: See `load_weights`.
+    """
+    wrong = {
+        "missing": [name for name in expected if name not in found],
+        "surplus": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} for {tuple(weight.shape)}"
+            for name, weight in expected.items()
+            if name in found and found[name].shape != weight.shape
+        ],
+    }
+    problems = [
+        f"{kind} {list_first(names, _LISTED_WEIGHTS)} ({len(names)})"
+        for kind, names in wrong.items()
+        if names
+    ]
+    if problems:
+        raise ConfigError(
+            f"{source} does not hold the weights of this network: {'; '.join(problems)}.",
+            remedy="Use the configuration and the package versions that it was written with: "
+            "config.json and the bundle name them.",
+        )
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -102,7 +155,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: The file cannot be read, is truncated or damaged, or is no checkpoint.
     """
     read = _read_pickled if zipfile.is_zipfile(path) else _read
-    # Content that is hashed correctly may still be nonsense, and torch raises errors of many types.
+    # Content with the right hash may still be invalid, and torch raises errors of many types.
     try:
         checkpoint = read(path)
         if not isinstance(checkpoint.get("state_dict"), dict):
@@ -236,3 +289,177 @@ _DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
     "$tuple": lambda part, tensors: tuple(_decode(part, tensors)),
     "$dict": lambda part, tensors: dict(_decode(part, tensors)),
 }
+
+
+FileRecords = Mapping[str, str]
+"""`SIZE MTIME_NS HASH` of each file by its name. The hash is that of a sample of its bytes."""
+
+STATE_KEY = "Data"
+"""Key of the record among the callbacks of a checkpoint."""
+
+_BLOCK_BYTES = 4096
+
+_BLOCKS = 4
+"""Number of blocks of a larger file that are hashed: at its start, its end, and evenly between."""
+
+_THREADS = 8
+
+_MAX_LISTED = 3
+"""Maximum number of files of each kind of change that an error lists."""
+
+
+def record_files(files: Mapping[str, Path], known: FileRecords | None = None) -> FileRecords:
+    """Return the record of each file that exists.
+
+    Args:
+        files: Files by name.
+        known: Earlier records; a file with the same size and time as there is not read again.
+    """
+    known = known or {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda name: _record(files[name], known.get(name, "")), files)
+        return {name: one for name, one in zip(files, found) if one is not None}
+
+
+def recorded_files(checkpoint: Mapping[str, Any]) -> FileRecords | None:
+    """Return the records in a checkpoint; None if an earlier version wrote it without them."""
+    try:
+        files: FileRecords = checkpoint["callbacks"][STATE_KEY]["files"]
+        return {str(name): str(record) for name, record in files.items()}
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def check_same_files(before: FileRecords, now: FileRecords, run: Path) -> None:
+    """Raise DataError if files are new, missing or changed; a new time alone is no change.
+
+    Args:
+        before: Records in the checkpoint.
+        now: Records of the present files.
+        run: Folder of the run, for the message.
+    """
+    kinds = {
+        "changed": [n for n in now if n in before and _content(before[n]) != _content(now[n])],
+        "missing": [n for n in before if n not in now],
+        "new": [n for n in now if n not in before],
+    }
+    found = "; ".join(
+        f"{plural(len(names), 'file')} {'is' if len(names) == 1 else 'are'} {kind} "
+        f"({list_first(names, _MAX_LISTED)})"
+        for kind, names in kinds.items()
+        if names
+    )
+    if found:
+        raise DataError(
+            f"The data is not that of the run in {run}: {found}.",
+            remedy="Restore these files, or start a new run in another folder.",
+        )
+
+
+def _content(record: str) -> list[str]:
+    """Return the size and the hash of a record."""
+    return record.split(" ")[::2]
+
+
+def _record(file: Path, known: str) -> str | None:
+    try:
+        stat = file.stat()
+        state = f"{stat.st_size} {stat.st_mtime_ns} "
+        return known if known.startswith(state) else state + _sample_hash(file, stat.st_size)
+    except OSError:
+        # Reading the data reports it.
+        return None
+
+
+def _sample_hash(file: Path, size: int) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    with file.open("rb", buffering=0) as stream:
+        for start in _starts(size):
+            stream.seek(start)
+            digest.update(stream.read(_BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def _starts(size: int) -> Iterable[int]:
+    if size <= _BLOCK_BYTES * _BLOCKS:
+        return range(0, size, _BLOCK_BYTES)
+    return [i * (size - _BLOCK_BYTES) // (_BLOCKS - 1) for i in range(_BLOCKS)]
+
+
+def names_of(path: str, root: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Return files by a name that stays the same when the folder of the data is moved.
+
+    Args:
+        path: Path of the data as the configuration gives it.
+        root: The same path, resolved.
+        files: Files that the data is read from.
+    """
+    if root.is_file():
+        path, root = str(Path(path).parent), root.parent
+    folder = f"{root}{os.sep}"
+    return {
+        f"{path}/{text.removeprefix(folder)}".lstrip("/") if text.startswith(folder) else text: file
+        for file in files
+        for text in [str(file)]
+    }
+
+
+_CHANGEABLE = (
+    "epochs", "stop", "export", "workers", "device", "devices", "nodes", "watch", "base",
+    "refine.epochs", "refine.patience",
+)  # fmt: skip
+"""Keys that a resumed run may change: they decide how long it runs and what is made of it, not
+what the network learns from."""
+
+
+def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> FileRecords | None:
+    """Check what the folder of a run holds, and return the records of the data in its checkpoint.
+
+    Args:
+        resolved: Resolved configuration of the run.
+        resume: Continue the run that is in the folder.
+
+    Returns:
+        The records; None if the run is new, or its checkpoint has none.
+
+    Raises:
+        ConfigError: The folder already holds a run. Or a run is to be resumed, and the folder
+            holds none, or one of another configuration, or one with more epochs already.
+        DataError: The checkpoint to resume from is damaged.
+    """
+    path, last = run / "config.json", last_checkpoint(run)
+    if not resume:
+        if last.exists():
+            raise ConfigError(
+                f"{run} already holds a run.",
+                remedy="Add --resume to continue it, or choose another folder.",
+            )
+        return None
+    if not last.is_file():
+        raise ConfigError(
+            f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
+            remedy="Start without --resume; a checkpoint is written after each epoch.",
+        )
+    checkpoint = read_checkpoint(last)
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"The record of the run, {path}, cannot be read: {error}.",
+            remedy="Start a new run in another folder.",
+        ) from error
+    _check_same_configuration(recorded, resolved, run)
+    check_epochs(checkpoint, run, resolved["epochs"], "epochs")
+    return recorded_files(checkpoint)
+
+
+def _check_same_configuration(recorded: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    free = set(_CHANGEABLE)
+    if not last_checkpoint(run / "refine").exists():
+        # A refinement may be added after the segmenter was trained.
+        free.add("refine")
+    if changes := differences(recorded, now, free=free):
+        raise ConfigError(
+            f"The configuration differs from that of the run in {run}: {changes}.",
+            remedy="Resume with the same configuration, or start a new run.",
+        )

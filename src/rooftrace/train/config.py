@@ -19,23 +19,6 @@ from rooftrace.models.zoo import ModelConfig
 from rooftrace.samples.augment import AugmentConfig
 from rooftrace.samples.sampling import Balance
 
-__all__ = [
-    "TUNE_TABLE",
-    "ClickConfig",
-    "ExportConfig",
-    "Key",
-    "Mode",
-    "NormaliseConfig",
-    "OptimizerConfig",
-    "RefineConfig",
-    "ScheduleConfig",
-    "SeparationConfig",
-    "StopConfig",
-    "TrainConfig",
-    "WatchConfig",
-    "find_open_values",
-]
-
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -55,6 +38,13 @@ Key = tuple[str | int, ...]
 
 
 Mode = Literal["auto", "min", "max"]
+
+
+def sign_of(monitor: str, mode: Mode = "auto") -> Literal[-1, 1]:
+    """Return 1 if more is better, -1 if less is; `auto` takes -1 for a loss."""
+    if mode == "auto":
+        return -1 if "loss" in monitor else 1
+    return 1 if mode == "max" else -1
 
 
 Decay = Annotated[float, Field(ge=0)]
@@ -259,6 +249,11 @@ class StopConfig(Config):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     minutes: Positive | None = None
 
+    @property
+    def sign(self) -> Literal[-1, 1]:
+        """1 if a higher value of `monitor` is better, -1 if a lower one is."""
+        return sign_of(self.monitor, self.mode)
+
 
 class ExportConfig(Config):
     """Content of the bundles.
@@ -331,7 +326,7 @@ class SeparationConfig(Config):
 
 
 class ClickConfig(Config):
-    """A network for clicks on buildings, see `train.clicks`.
+    """A network for clicks on buildings, see `train.task`.
 
     Args:
         rounds: Maximum number of answers that simulated clicks correct in training, and the number

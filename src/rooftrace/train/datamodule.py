@@ -34,28 +34,8 @@ from rooftrace.labels.split import SceneParts, read_split
 from rooftrace.models.spec import Separation
 from rooftrace.models.zoo import IMAGENET_MEAN, IMAGENET_STD
 from rooftrace.samples.dataset import EvalTiles, TrainSamples, check_alike
+from rooftrace.train.checkpoint import names_of
 from rooftrace.train.config import NormaliseConfig, TrainConfig
-from rooftrace.train.data_record import names_of
-
-__all__ = [
-    "Batch",
-    "BorderTarget",
-    "DistanceTarget",
-    "PixelStatistics",
-    "SampleShare",
-    "Samples",
-    "SeparationTarget",
-    "TrainingData",
-    "choose_workers",
-    "collate",
-    "make_loader",
-    "measure_pixels",
-    "open_data",
-    "separation_target",
-    "training_share",
-    "validation_share",
-]
-
 
 Values = tuple[float, ...]
 

@@ -31,19 +31,6 @@ from rooftrace.core.errors import ConfigError, TrainError
 from rooftrace.engines.processor import this_processor
 from rooftrace.train.config import TrainConfig
 
-__all__ = [
-    "apply_torchrun",
-    "average_buffers",
-    "choose_accelerator",
-    "choose_precision",
-    "is_main_process",
-    "make_strategy",
-    "release_memory",
-    "stop_all_processes_on_error",
-    "sum_over_processes",
-    "tune_allocator",
-]
-
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 

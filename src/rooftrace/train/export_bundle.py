@@ -45,25 +45,16 @@ from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, Outp
 from rooftrace.models.zoo import multiple_px, needs_fixed_size
 from rooftrace.samples.dataset import EvalTiles
 from rooftrace.tiling.blend import quantise
+from rooftrace.train.checkpoint import load_weights
 from rooftrace.train.config import ExportConfig, TrainConfig
 from rooftrace.train.datamodule import TrainingData
 from rooftrace.train.loop import FitResult
 from rooftrace.train.refine import RefineResult
-from rooftrace.train.task import load_weights
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.prepare import VectorOptions
 from rooftrace.vector.separate import MIN_MARKER_PX, separate
 from rooftrace.vector.trace import TracedPolygons, trace
 from rooftrace.vector.watershed import WatershedOptions
-
-__all__ = [
-    "BuildingEvaluator",
-    "SeparationFigures",
-    "choose_separation",
-    "export_bundle",
-    "export_click_bundle",
-    "int8_variant",
-]
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Function from (n, band, y, x) pixel values to (n, output, y, x) probabilities."""

@@ -26,8 +26,6 @@ from rooftrace.train.datamodule import TrainingData, collate, open_data, separat
 from rooftrace.train.device import choose_accelerator, tune_allocator
 from rooftrace.train.task import SegmentationTask, make_optimizer
 
-__all__ = ["finetune_config", "fit_to_minutes", "samples_in_minutes"]
-
 _BATCH = 16
 
 _DECODER_LR, _ENCODER_LR = 5e-4, 1e-4

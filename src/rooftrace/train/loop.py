@@ -7,7 +7,6 @@ interrupted in the same way.
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import warnings
@@ -26,7 +25,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from rooftrace.core.config import differences
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError, TrainError
 from rooftrace.core.failures import is_out_of_memory
 from rooftrace.core.text import print_plain
@@ -50,19 +48,14 @@ from rooftrace.train.callbacks import (
 )
 from rooftrace.train.checkpoint import (
     UNUSABLE,
-    SafeCheckpointIO,
-    check_epochs,
-    last_checkpoint,
-    read_checkpoint,
-)
-from rooftrace.train.clicks import ClickTask
-from rooftrace.train.config import TrainConfig
-from rooftrace.train.data_record import (
     FileRecords,
+    SafeCheckpointIO,
+    check_run_folder,
     check_same_files,
+    last_checkpoint,
     record_files,
-    recorded_files,
 )
+from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import (
     SampleShare,
     TrainingData,
@@ -81,17 +74,8 @@ from rooftrace.train.device import (
     stop_all_processes_on_error,
     tune_allocator,
 )
-from rooftrace.train.task import SegmentationTask, TrainingTask
+from rooftrace.train.task import ClickTask, SegmentationTask, TrainingTask
 from rooftrace.train.tracking import tracking_callbacks
-
-__all__ = [
-    "FitResult",
-    "TrainerResult",
-    "fit",
-    "largest_that_fits",
-    "prepare_process",
-    "run_trainer",
-]
 
 
 @dataclass(frozen=True)
@@ -239,67 +223,6 @@ def _as_in_start(
             f"{spec.gsd_m or 'no'} metres per pixel"
         )
     return data, notes
-
-
-_CHANGEABLE = (
-    "epochs", "stop", "export", "workers", "device", "devices", "nodes", "watch", "base",
-    "refine.epochs", "refine.patience",
-)  # fmt: skip
-"""Keys that a resumed run may change: they decide how long it runs and what is made of it, not
-what the network learns from."""
-
-
-def check_run_folder(run: Path, resolved: dict[str, Any], *, resume: bool) -> FileRecords | None:
-    """Check what the folder of a run holds, and return the records of the data in its checkpoint.
-
-    Args:
-        resolved: Resolved configuration of the run.
-        resume: Continue the run that is in the folder.
-
-    Returns:
-        The records; None if the run is new, or its checkpoint has none.
-
-    Raises:
-        ConfigError: The folder already holds a run. Or a run is to be resumed, and the folder
-            holds none, or one of another configuration, or one with more epochs already.
-        DataError: The checkpoint to resume from is damaged.
-    """
-    path, last = run / "config.json", last_checkpoint(run)
-    if not resume:
-        if last.exists():
-            raise ConfigError(
-                f"{run} already holds a run.",
-                remedy="Add --resume to continue it, or choose another folder.",
-            )
-        return None
-    if not last.is_file():
-        raise ConfigError(
-            f"There is nothing to resume in {run}: it has no checkpoints/last.ckpt.",
-            remedy="Start without --resume; a checkpoint is written after each epoch.",
-        )
-    checkpoint = read_checkpoint(last)
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The record of the run, {path}, cannot be read: {error}.",
-            remedy="Start a new run in another folder.",
-        ) from error
-    _check_same_configuration(recorded, resolved, run)
-    check_epochs(checkpoint, run, resolved["epochs"], "epochs")
-    return recorded_files(checkpoint)
-
-
-def _check_same_configuration(recorded: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    free = set(_CHANGEABLE)
-    if not last_checkpoint(run / "refine").exists():
-        # A refinement may be added after the segmenter was trained.
-        free.add("refine")
-    if changes := differences(recorded, now, free=free):
-        raise ConfigError(
-            f"The configuration differs from that of the run in {run}: {changes}.",
-            remedy="Resume with the same configuration, or start a new run.",
-        )
 
 
 def prepare_process(config: TrainConfig) -> None:

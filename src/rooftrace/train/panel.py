@@ -16,11 +16,6 @@ from rooftrace.io.image_write import as_rgb
 from rooftrace.io.legend import Colour, Legend
 from rooftrace.metrics.pixel import PixelCounts
 
-__all__ = [
-    "PanelTile",
-    "draw_panel",
-]
-
 RGB = NDArray[np.uint8]
 
 _CELL_PX = 200

@@ -23,7 +23,13 @@ from rooftrace.core.errors import ConfigError
 from rooftrace.metrics.boundary import BoundaryCounts
 from rooftrace.models.losses import masked_mean, one_hot, parse_loss, probabilities
 from rooftrace.models.pix2pix import Generator, PatchDiscriminator
-from rooftrace.train.checkpoint import check_epochs, last_checkpoint, read_checkpoint
+from rooftrace.train.checkpoint import (
+    check_epochs,
+    check_state_dict,
+    last_checkpoint,
+    load_weights,
+    read_checkpoint,
+)
 from rooftrace.train.config import RefineConfig, ScheduleConfig, StopConfig, TrainConfig
 from rooftrace.train.datamodule import Batch
 from rooftrace.train.loop import (
@@ -32,22 +38,7 @@ from rooftrace.train.loop import (
     prepare_process,
     run_trainer,
 )
-from rooftrace.train.task import (
-    MetricAccumulator,
-    TrainingTask,
-    check_state_dict,
-    load_weights,
-    mean_known,
-)
-
-__all__ = [
-    "REFINED_EPOCH",
-    "RefineResult",
-    "RefineTask",
-    "adversarial_loss",
-    "map_difference",
-    "refine",
-]
+from rooftrace.train.task import MetricAccumulator, TrainingTask, mean_known
 
 
 class RefineTask(TrainingTask):
@@ -299,18 +290,18 @@ class _FolderAccumulator:
             self.outlines += BoundaryCounts.of(truth, predicted, valid)
 
 
-def adversarial_loss(verdict: Tensor, known: Tensor, real: bool) -> Tensor:
+def adversarial_loss(answer: Tensor, known: Tensor, real: bool) -> Tensor:
     """Binary cross-entropy of a discriminator's answers, all of which should be `real`.
 
     Args:
-        verdict: (n, 1, patch, patch) logits.
+        answer: (n, 1, patch, patch) logits.
         known: (n, 1, y, x) in 0..1; a patch is weighted by its share of known pixels.
         real: Whether the map is a label.
     """
-    verdict = verdict.float()
-    wanted = torch.full_like(verdict, float(real))
-    each = F.binary_cross_entropy_with_logits(verdict, wanted, reduction="none")
-    share = F.adaptive_avg_pool2d(known, (verdict.shape[-2], verdict.shape[-1]))
+    answer = answer.float()
+    wanted = torch.full_like(answer, float(real))
+    each = F.binary_cross_entropy_with_logits(answer, wanted, reduction="none")
+    share = F.adaptive_avg_pool2d(known, (answer.shape[-2], answer.shape[-1]))
     return (each * share).sum() / share.sum().clamp(min=torch.finfo(each.dtype).tiny)
 
 

@@ -36,15 +36,6 @@ from rooftrace.train.datamodule import TrainingData, collate
 from rooftrace.train.panel import PanelTile, draw_panel
 from rooftrace.train.task import TrainingTask
 
-__all__ = [
-    "MlflowCallback",
-    "TensorBoardCallback",
-    "choose_tiles",
-    "params_of",
-    "tag",
-    "tracking_callbacks",
-]
-
 
 def tracking_callbacks(
     config: TrainConfig, run: Path, data: TrainingData, *, console: Console | None = None

@@ -24,12 +24,10 @@ from fastapi.testclient import TestClient
 from pyproj import CRS
 
 from rooftrace.app.map import router as routing
-from rooftrace.app.map.basemap import Basemap
 from rooftrace.app.map.pyramid import SHARE_COLOURS
 from rooftrace.app.map.results import FolderCatalogue, ResultsEntry, read_results
-from rooftrace.app.map.router import map_router
-from rooftrace.app.map.tilejson import tilejson
-from rooftrace.app.page.pictures import RAMP
+from rooftrace.app.map.router import Basemap, map_router, tilejson
+from rooftrace.app.page.files import RAMP
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.density import files as density_files

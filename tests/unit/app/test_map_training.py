@@ -30,8 +30,8 @@ from rooftrace.io.vector_write import write_footprints
 from rooftrace.models.bundle import read_bundle
 from rooftrace.predict.predictor import Predictor
 from rooftrace.rest.problems import install_problems
+from rooftrace.service.jobs.job import CORRECTIONS, START
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import CORRECTIONS, START
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 from rooftrace.testing import generate_scene

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from page_images import SHAPE, classes_of, kept_of, roofs
 
-from rooftrace.app.page.pictures import (
+from rooftrace.app.page.files import (
     RAMP,
     fill_png,
     outline_colours,
@@ -106,7 +106,7 @@ def test_the_ramp_goes_from_end_to_end() -> None:
 
 
 def test_a_thumbnail_is_small_and_shows_buildings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rooftrace.app.page.pictures._THUMB_PX", 50)
+    monkeypatch.setattr("rooftrace.app.page.files._THUMB_PX", 50)
     kept = kept_of()
     small = thumbnail(kept.scores, kept.prediction)
     assert small.shape == (40, 50, 3)

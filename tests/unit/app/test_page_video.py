@@ -14,7 +14,7 @@ from page_images import predictor_of
 from rooftrace.app.page.results import chosen_options
 from rooftrace.app.page.video import VideoRun, _summary
 from rooftrace.core.errors import DeadlineError, RooftraceError
-from rooftrace.flows.video.run import VideoOptions
+from rooftrace.flows.video.frames import VideoOptions
 from tiny_models import write_tiny_bundle
 
 av = pytest.importorskip("av")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rooftrace.audit.page import choose_scenes, draw_scene
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
+from rooftrace.flows.inspect import choose_scenes, draw_scene
 from rooftrace.io.sources import ArraySource
 
 from .test_statistics import scene

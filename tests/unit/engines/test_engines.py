@@ -10,12 +10,12 @@ import pytest
 from rooftrace.core.errors import BundleError, ConfigError, MissingExtraError, PredictError
 from rooftrace.engines import onnxruntime, openvino
 from rooftrace.engines.base import ConstantEngine
-from rooftrace.engines.graph import refuse_external_data, refuse_missing_inputs
 from rooftrace.engines.openvino import OpenVinoEngine
 from rooftrace.engines.processor import INSTRUCTION_SETS, Processor
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, measure_engine, tiny_bundle
 from rooftrace.models.bundle import GRAPH_NAME, ModelBundle
+from rooftrace.models.exported import refuse_external_data, refuse_missing_inputs
 from rooftrace.models.spec import BundleSpec, Variant
 from rooftrace.tiling.blend import quantise
 

@@ -11,7 +11,7 @@ import pytest
 
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
-from rooftrace.flows.forgetting import measure_forgetting
+from rooftrace.flows.replay import measure_forgetting
 from rooftrace.labels.config import SourceConfig
 from rooftrace.predict.predictor import Predictor
 from rooftrace.testing import write_pairs

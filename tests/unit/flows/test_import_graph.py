@@ -14,8 +14,8 @@ from foreign_models import conv_graph, endless_graph
 from raster_files import write_geotiff
 from rooftrace.core.errors import BundleError, ConfigError
 from rooftrace.engines.select import load_engine
+from rooftrace.flows.import_model import graph as trials
 from rooftrace.flows.import_model import run as flow
-from rooftrace.flows.import_model import trial as trials
 from rooftrace.flows.import_model.contract import (
     ImportOptions,
     pixel_statistics,

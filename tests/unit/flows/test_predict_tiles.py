@@ -14,7 +14,7 @@ from PIL import Image
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.flows.predict.inputs import find_inputs
 from rooftrace.flows.predict.run import run_predict
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.web_mercator import TileName
 from rooftrace.predict.model_set import read_models
 

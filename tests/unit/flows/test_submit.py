@@ -20,7 +20,7 @@ from rooftrace.core.errors import (
     LayoutError,
 )
 from rooftrace.flows import submit as submit_module
-from rooftrace.flows.submit import Journal, SubmitReport, run_submit
+from rooftrace.flows.submit import PartialTable, SubmitReport, run_submit
 from rooftrace.io.nodata import NodataRule
 from rooftrace.labels.rle.codec import encode_runs
 from rooftrace.labels.rle.table import RleTable
@@ -312,27 +312,27 @@ def test_images_of_many_tiles_and_of_one_give_the_same(
     assert (tmp_path / "small.csv").read_bytes() == (tmp_path / "large.csv").read_bytes()
 
 
-def test_the_journal_keeps_whole_lines(tmp_path: Path) -> None:
+def test_the_partial_table_keeps_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "j.partial"
     texts = [encode_runs(np.eye(5, dtype=np.uint8) * bool(n % 2), "row") for n in range(4)]
-    with Journal(path, {"model": "a"}) as journal:
+    with PartialTable(path, {"model": "a"}) as partial:
         for index in (3, 0, 2):
-            journal.add(index, texts[index])
-        assert [journal[index] for index in (0, 2, 3)] == [texts[0], texts[2], texts[3]]
+            partial.add(index, texts[index])
+        assert [partial[index] for index in (0, 2, 3)] == [texts[0], texts[2], texts[3]]
     whole = path.read_bytes()
     for cut in range(len(b'{"model": "a"}\n'), len(whole) + 1):
         path.write_bytes(whole[:cut])
-        with Journal(path, {"model": "a"}) as journal:
-            assert not journal.replaced
-            assert len(journal) == whole[:cut].count(b"\n") - 1
-            kept = [index for index in range(4) if index in journal]
-            assert [journal[index] for index in kept] == [texts[index] for index in kept]
-            journal.add(1, texts[1])
-            assert journal[1] == texts[1]
-    with Journal(path, {"model": "b"}) as journal:
-        assert journal.replaced
-        assert len(journal) == 0
-    with Journal(path, {"model": "b"}) as journal:
-        assert not journal.replaced
-        journal.discard()
+        with PartialTable(path, {"model": "a"}) as partial:
+            assert not partial.replaced
+            assert len(partial) == whole[:cut].count(b"\n") - 1
+            kept = [index for index in range(4) if index in partial]
+            assert [partial[index] for index in kept] == [texts[index] for index in kept]
+            partial.add(1, texts[1])
+            assert partial[1] == texts[1]
+    with PartialTable(path, {"model": "b"}) as partial:
+        assert partial.replaced
+        assert len(partial) == 0
+    with PartialTable(path, {"model": "b"}) as partial:
+        assert not partial.replaced
+        partial.discard()
     assert not path.exists()

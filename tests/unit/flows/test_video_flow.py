@@ -24,10 +24,8 @@ from rooftrace.core.errors import (
 from rooftrace.engines.base import ConstantEngine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.flows.video import run as flow
-from rooftrace.flows.video.frames import Stage
-from rooftrace.flows.video.overlay import Overlay, without_specks
-from rooftrace.flows.video.run import VideoOptions, run_video
-from rooftrace.flows.video.table import FrameRow
+from rooftrace.flows.video.frames import Overlay, Stage, VideoOptions, without_specks
+from rooftrace.flows.video.run import FrameRow, run_video
 from rooftrace.io.video_write import VideoWriter
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.predict.predictor import Predictor

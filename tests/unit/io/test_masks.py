@@ -15,8 +15,8 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io import gdal
-from rooftrace.io.legend import Legend
-from rooftrace.io.masks import NODATA, mask_sink
+from rooftrace.io.legend import NODATA, Legend
+from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_raster
 from rooftrace.tiling.plan import plan_blocks
 

@@ -21,8 +21,7 @@ from rooftrace.core.types import Window
 from rooftrace.io.area import Area, AreaSource
 from rooftrace.io.bands import find_bands, name_bands
 from rooftrace.io.georeferenced import WindowSource
-from rooftrace.io.image_header import BandInfo
-from rooftrace.io.orientation import Orientation
+from rooftrace.io.image_header import BandInfo, Orientation
 from rooftrace.io.pixels import PreparedSource, Stretch, parse_stretch, prepare
 from rooftrace.io.raster import open_raster
 from rooftrace.io.sources import ArraySource

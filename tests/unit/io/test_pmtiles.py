@@ -16,9 +16,8 @@ from shapely import affinity
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints, ResultProvenance
-from rooftrace.io.vector_formats import LayerChunk, LayerSettings
+from rooftrace.io.vector_formats import LayerChunk, LayerSettings, tile_zooms, widened
 from rooftrace.io.vector_read import is_vector_file
-from rooftrace.io.vector_tiles import tile_zooms, widened
 from rooftrace.io.vector_write import (
     write_footprints,
     write_footprints_chunks,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rooftrace.labels.rle.codec import Bounds, Order, encode_runs, parse_runs
-from rooftrace.labels.rle.size import _changes, doubt_size
+from rooftrace.labels.rle.order import _changes, doubt_size
 
 ROWS, COLUMNS = 160, 224
 

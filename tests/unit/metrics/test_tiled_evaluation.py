@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from rooftrace.core.errors import GsdMismatch
 from rooftrace.core.types import GeoGrid, Mask, Scene, Window
 from rooftrace.engines.base import PointwiseEngine
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.labels.source import SceneEntry, SceneSet
 from rooftrace.metrics import tiled_evaluation as whole

@@ -14,12 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rooftrace.core.errors import BundleError
-from rooftrace.engines.graph import cut_metadata, with_metadata
 from rooftrace.engines.select import load_engine
 from rooftrace.flows.doctor import check_engine, tiny_bundle
 from rooftrace.io.legend import Legend
 from rooftrace.models.bundle import GRAPH_NAME, MAX_SPEC_BYTES, write_bundle
-from rooftrace.models.exported import Contract, Target, exported_files, part_names, read_model
+from rooftrace.models.exported import (
+    Contract,
+    Target,
+    cut_metadata,
+    exported_files,
+    part_names,
+    read_model,
+    with_metadata,
+)
 from rooftrace.models.spec import BundleSpec, Precision, Variant
 
 TINY = tiny_bundle()

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from foreign_models import conv_graph  # noqa: E402
 from rooftrace.core.errors import BundleError, ConfigError  # noqa: E402
-from rooftrace.engines.graph import with_metadata  # noqa: E402
-from rooftrace.flows.import_model.trial import activated  # noqa: E402
+from rooftrace.flows.import_model.graph import activated  # noqa: E402
+from rooftrace.models.exported import with_metadata  # noqa: E402
 from rooftrace.models.foreign_graph import read_foreign_graph, wrap_graph  # noqa: E402
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 51.0, 52.0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Window
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.predict.block import Block, TileOutput, TileStats
 from rooftrace.predict.checkpoint import Checkpoint, CheckpointStore, pack, unpack
 

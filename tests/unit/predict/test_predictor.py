@@ -14,8 +14,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import BundleError, GeoreferenceError
 from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
-from rooftrace.io.legend import Legend
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA, Legend
 from rooftrace.io.sources import ArraySource
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor, load

@@ -17,7 +17,7 @@ from pyproj import CRS
 from rooftrace.core.errors import BandMismatch, DataError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
-from rooftrace.io.masks import NODATA
+from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block, TileStats, most_probable

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.rest.job_events import JobEvents
+from rooftrace.rest.jobs import JobEvents
 from rooftrace.service.jobs.job import Job
 from rooftrace.service.jobs.store import JobStore
 

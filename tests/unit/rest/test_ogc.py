@@ -20,10 +20,9 @@ from rooftrace.rest import Security, create_api
 from rooftrace.rest.jobs import JobIntake, jobs_router
 from rooftrace.rest.ogc import CONFORMANCE, OGC_BODY_SHARE, ogc_router
 from rooftrace.service.decode import UploadFile
-from rooftrace.service.jobs.job import JobFile
+from rooftrace.service.jobs.job import JobFile, TrainingOptions
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import TrainingOptions
 from rooftrace.service.service import Service
 
 EXECUTION = "/ogc/processes/predict/execution"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 import rooftrace.core.errors as errors
 from rooftrace.core.errors import BusyError, ConfigError, ExportError, RooftraceError
-from rooftrace.core.faces import in_api_terms
+from rooftrace.core.text import in_api_terms
 from rooftrace.rest.problems import PROBLEMS, install_problems
 from rooftrace.service.jobs.job import JobStateError
 

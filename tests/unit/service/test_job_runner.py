@@ -17,10 +17,15 @@ from PIL import Image
 from rooftrace.core.errors import ExportError
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs import runner as runner_module
-from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.job import (
+    Job,
+    JobStateError,
+    LabelServer,
+    TrainingOptions,
+    TrainingProgress,
+)
 from rooftrace.service.jobs.runner import JobRunner
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import LabelServer, TrainingOptions, TrainingProgress
 
 # Does what its upload says, without a network.
 CHILD = """

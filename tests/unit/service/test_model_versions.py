@@ -13,9 +13,8 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.labels.split import Split, read_split, write_split
 from rooftrace.models.bundle import ModelBundle, read_bundle, write_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.job import HELD_OUT, START, Job, JobStateError
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import HELD_OUT, START
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions, TrainingSettings
 

@@ -11,8 +11,7 @@ from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.io.nodata import NodataRule
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.predictor import Predictor
-from rooftrace.service.defaults import RequestDefaults
-from rooftrace.service.service import Service
+from rooftrace.service.service import RequestDefaults, Service
 
 
 @pytest.mark.parametrize(

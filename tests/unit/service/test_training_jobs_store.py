@@ -14,9 +14,14 @@ from rooftrace.core.errors import BusyError, ExportError
 from rooftrace.labels.split import Split
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.service.jobs.finetune import extended_split
-from rooftrace.service.jobs.job import Job, JobStateError
+from rooftrace.service.jobs.job import (
+    Job,
+    JobStateError,
+    TrainingOptions,
+    TrainingProgress,
+    progress_of_run,
+)
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import TrainingOptions, TrainingProgress, progress_of_run
 
 FIGURES = {"version": "tiny-project3-12345678", "verdict": "better"}
 

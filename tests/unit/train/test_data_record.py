@@ -18,9 +18,12 @@ from rooftrace.flows.convert import run_convert  # noqa: E402
 from rooftrace.labels.config import SourceConfig  # noqa: E402
 from rooftrace.labels.kinds import open_source  # noqa: E402
 from rooftrace.labels.split import read_split  # noqa: E402
-from rooftrace.train.checkpoint import SafeCheckpointIO, read_checkpoint  # noqa: E402
+from rooftrace.train.checkpoint import (  # noqa: E402
+    SafeCheckpointIO,
+    read_checkpoint,
+    record_files,
+)
 from rooftrace.train.config import TrainConfig  # noqa: E402
-from rooftrace.train.data_record import record_files  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
 from training_runs import figures  # noqa: E402
 

@@ -18,9 +18,12 @@ from rich.console import Console  # noqa: E402
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
 from rooftrace.train.callbacks import describe_end, stop_state  # noqa: E402
-from rooftrace.train.config import StopConfig, TrainConfig  # noqa: E402
+from rooftrace.train.config import (  # noqa: E402
+    StopConfig,
+    TrainConfig,
+    sign_of,
+)
 from rooftrace.train.loop import fit  # noqa: E402
-from rooftrace.train.task import sign_of  # noqa: E402
 
 
 def rows(*values: float, monitor: str = "val_iou") -> list[dict[str, float]]:

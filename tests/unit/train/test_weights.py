@@ -13,10 +13,13 @@ from torch import nn  # noqa: E402
 
 from rooftrace.core.config import load_config  # noqa: E402
 from rooftrace.core.errors import ConfigError  # noqa: E402
-from rooftrace.train.checkpoint import SafeCheckpointIO, read_checkpoint  # noqa: E402
+from rooftrace.train.checkpoint import (  # noqa: E402
+    SafeCheckpointIO,
+    load_weights,
+    read_checkpoint,
+)
 from rooftrace.train.config import TrainConfig  # noqa: E402
 from rooftrace.train.loop import fit  # noqa: E402
-from rooftrace.train.task import load_weights  # noqa: E402
 
 
 def net() -> nn.Module:

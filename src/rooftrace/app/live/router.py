@@ -17,8 +17,6 @@ from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.problems import ProblemError
 from rooftrace.service.live import LiveCamera, LiveCameras
 
-__all__ = ["live_router"]
-
 _PAGE = {"index.html": "text/html", "live.js": "text/javascript", "live.css": "text/css"}
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; connect-src 'self' data:; base-uri 'none'; "

@@ -18,18 +18,6 @@ from rooftrace.core.errors import DataError
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, interleave_bits
 
-__all__ = [
-    "BuildingFilter",
-    "LayerTable",
-    "Outlines",
-    "Ragged",
-    "Side",
-    "plain",
-    "polygon_rows",
-    "read_outlines",
-    "spans",
-]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

@@ -24,9 +24,7 @@ from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.reproject import outline_bounds, reprojected, transform_points, transformer
-from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
-
-__all__ = ["DEEPEST_TILE_ZOOM", "Bounds", "Place", "averaged", "sampled"]
+from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_degrees, to_metres, web_mercator
 
 Floats = NDArray[np.float64]
 PointFunction = Callable[[Floats], Floats]
@@ -282,16 +280,6 @@ class Place:
         Args:
             crs: Coordinate system of the points; None for pixels of the scene.
         """
-        turn = WORLD_M / 360
-
-        def to_degrees(xy: Floats) -> Floats:
-            lat = np.degrees(np.arctan(np.sinh(np.radians(xy[:, 1] / turn))))
-            return np.stack([xy[:, 0] / turn, lat], axis=1)
-
-        def to_metres(xy: Floats) -> Floats:
-            y = np.degrees(np.arcsinh(np.tan(np.radians(xy[:, 1])))) * turn
-            return np.stack([xy[:, 0] * turn, y], axis=1)
-
         if not self.flat:
             own = crs or web_mercator()
             return (

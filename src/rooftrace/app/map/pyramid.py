@@ -23,16 +23,6 @@ from rooftrace.io.raster import RasterFile
 from rooftrace.io.sources import ArraySource
 from rooftrace.io.web_mercator import TileName
 
-__all__ = [
-    "DisplayStretch",
-    "Pyramid",
-    "class_picture",
-    "clear_picture",
-    "colour_picture",
-    "overviews",
-    "share_picture",
-]
-
 _COPY_PX = 2**22
 """Maximum number of pixels of the largest copy in memory."""
 

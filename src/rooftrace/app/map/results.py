@@ -16,16 +16,6 @@ from typing import Any, Literal, Protocol
 
 from rooftrace.core.errors import ConfigError
 
-__all__ = [
-    "FolderCatalogue",
-    "ImageFiles",
-    "ResultsCatalogue",
-    "ResultsEntry",
-    "ResultsFolder",
-    "State",
-    "read_results",
-]
-
 State = Literal["ready", "running", "empty", "missing", "other"]
 """State of a results folder.
 

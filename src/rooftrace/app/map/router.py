@@ -1,6 +1,7 @@
 """HTTP routes of the map: its page, its folders and its tiles.
 
-The server keeps opened scenes, and tiles as far as memory allows.
+The server keeps opened scenes, and tiles as far as memory allows. Other map programs open the tiles
+by their TileJSON 3.0.0: https://github.com/mapbox/tilejson-spec/tree/master/3.0.0
 """
 
 from __future__ import annotations
@@ -8,29 +9,29 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from math import floor, log2
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from rooftrace.app.map.basemap import Basemap
-from rooftrace.app.map.comparison import ComparisonScene
 from rooftrace.app.map.outlines import BuildingFilter, Side
 from rooftrace.app.map.place import DEEPEST_TILE_ZOOM
 from rooftrace.app.map.pyramid import clear_picture
 from rooftrace.app.map.results import ResultsCatalogue, ResultsFolder, read_results
-from rooftrace.app.map.scene import MapScene
-from rooftrace.app.map.tilejson import TILE_LAYERS, TileLayer, tilejson
+from rooftrace.app.map.scene import ComparisonScene, MapScene
 from rooftrace.core.cache import LruCache
-from rooftrace.core.errors import RooftraceError
+from rooftrace.core.errors import ConfigError, GeoreferenceError, RooftraceError
 from rooftrace.io.web_mercator import TileName
 from rooftrace.models.bundle import BUNDLED_MODELS
 from rooftrace.models.exported import read_model
@@ -38,8 +39,6 @@ from rooftrace.models.spec import BundleSpec
 from rooftrace.rest.face import file_response, with_header
 from rooftrace.rest.jobs import server_url
 from rooftrace.rest.problems import ProblemError
-
-__all__ = ["map_router"]
 
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -155,7 +154,7 @@ def _add_folders(router: APIRouter, store: _Store) -> None:
 def _add_scene(router: APIRouter, store: _Store) -> None:
     @router.get("/folders/{id}/images/{name}")
     def scene(request: Request, id: str, name: str) -> dict[str, Any]:  # noqa: A002
-        described = _scene(store, id, name, anew=True).describe()
+        described = _scene(store, id, name, refresh=True).describe()
         tiles = {
             layer: f"{_address(request, id, name, layer)}/tiles.json"
             for layer in TILE_LAYERS
@@ -166,7 +165,7 @@ def _add_scene(router: APIRouter, store: _Store) -> None:
     # Before the route of a building, which would take the name of the file for a row.
     @router.get("/folders/{id}/images/{name}/{layer}/tiles.json")
     def tiles(request: Request, id: str, name: str, layer: TileLayer) -> Response:  # noqa: A002
-        scene = _scene(store, id, name, anew=True)
+        scene = _scene(store, id, name, refresh=True)
         address = f"{_address(request, id, name, layer)}/{{z}}/{{x}}/{{y}}?v={scene.stamp}"
         results = store.folder(id)
         model = None if results is None else store.model(results)
@@ -269,8 +268,8 @@ def _address(request: Request, id: str, name: str, layer: TileLayer) -> str:  # 
     return f"{server_url(request)}/map/folders/{id}/images/{quote(name, safe='')}/{layer}"
 
 
-def _scene(store: _Store, id: str, name: str, *, anew: bool = False) -> MapScene:  # noqa: A002
-    scene = store.scene(id, name, anew=anew)
+def _scene(store: _Store, id: str, name: str, *, refresh: bool = False) -> MapScene:  # noqa: A002
+    scene = store.scene(id, name, refresh=refresh)
     if scene is None:
         if store.catalogue.folder(id) is None:
             raise _no_folder()
@@ -333,11 +332,11 @@ class _Store:
             self._models.put(digest, known)
         return known[0] if known else None
 
-    def scene(self, id: str, name: str, *, anew: bool = False) -> MapScene | None:  # noqa: A002
+    def scene(self, id: str, name: str, *, refresh: bool = False) -> MapScene | None:  # noqa: A002
         """Return one image of a folder; None if there is none of that name.
 
         Args:
-            anew: Check whether its files have changed since it was opened.
+            refresh: Check whether its files have changed since it was opened.
 
         Raises:
             DataError: Neither the mask nor the image says where the pixels are.
@@ -347,7 +346,7 @@ class _Store:
             return None
         opened = self._opened(path, name)
         with opened.lock:
-            if opened.scene and not anew:
+            if opened.scene and not refresh:
                 return opened.scene[0]
             results = read_results(path)
             files = results.images.get(name)
@@ -380,3 +379,115 @@ def _find_model(digest: str, file: str) -> list[BundleSpec]:
         if bundle.sha256 == digest:
             return [bundle.spec]
     return []
+
+
+TileLayer = Literal["image", "old", "mask", "density", "buildings", "cells"]
+
+TILE_LAYERS: tuple[TileLayer, ...] = ("image", "mask", "density", "buildings", "cells")
+"""Layers that have a TileJSON; the older image of a comparison has none."""
+
+_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "buildings": {
+        "score": "Number. Confidence of the model in thousandths, if the file has scores",
+        "size": "Number. Area in tenths of a square metre",
+        "kind": "Number. Index of the class, if there are several",
+        "old": "Number. 1 for a building of the older layer of a comparison",
+    },
+    "cells": {
+        "n": "Number. Buildings whose middle lies in the cell",
+        "share": "Number. Built-up share of the cell in thousandths",
+        "score": "Number. Mean confidence in thousandths, if the file has scores",
+        "size": "Number. Mean area in tenths of a square metre",
+    },
+}
+
+
+def tilejson(
+    scene: Mapping[str, Any], layer: TileLayer, address: str, attribution: str
+) -> dict[str, Any] | None:
+    """Return the TileJSON of a layer; None if the scene has no such layer.
+
+    Args:
+        scene: Description of the scene, see `MapScene.describe`.
+        layer: Layer of tiles.
+        address: Absolute address of the tiles with `{z}`, `{x}` and `{y}`.
+        attribution: Attribution of the model, as plain text; "" for none.
+
+    Raises:
+        GeoreferenceError: The scene has no position on the ground, so its tiles have none either.
+    """
+    found = scene.get("buildings" if layer == "cells" else layer)
+    if found is None:
+        return None
+    if scene["flat"]:
+        raise GeoreferenceError(
+            f"{scene['name']} has no place on the Web Mercator map, so its tiles cannot be used in "
+            "other programs.",
+            remedy="Predict an image with a georeference.",
+        )
+    lowest, deepest = _zooms(found, layer)
+    west, south, east, north = found.get("bounds") or scene["bounds"]
+    fitting = floor(log2(360 / max(east - west, 1e-9)))
+    document: dict[str, Any] = {
+        "tilejson": "3.0.0",
+        "name": f"{scene['name']}, {layer}",
+        "scheme": "xyz",
+        "tiles": [address],
+        "minzoom": lowest,
+        "maxzoom": deepest,
+        "bounds": [west, south, east, north],
+        "center": [(west + east) / 2, (south + north) / 2, min(max(fitting, lowest), deepest)],
+    }
+    if layer in _FIELDS:
+        document["vector_layers"] = [
+            {"id": layer, "fields": dict(_FIELDS[layer]), "minzoom": lowest, "maxzoom": deepest}
+        ]
+    # The image is the user's own; only what the model made has the attribution of its data.
+    if attribution and layer != "image":
+        document["attribution"] = escape(attribution)
+    return document
+
+
+def _zooms(found: Mapping[str, Any], layer: TileLayer) -> tuple[int, int]:
+    """Return the lowest and the deepest zoom with tiles of their own."""
+    if layer == "buildings":
+        return found["first_zoom"], found["deepest_zoom"]
+    if layer == "cells":
+        return 0, max(found["first_zoom"] - 1, 0)
+    return 0, found["maxzoom"]
+
+
+_ADDRESS = re.compile(r"(?P<origin>https?://[A-Za-z0-9.\-\[\]:]+)/[!#-~]*")
+
+
+@dataclass(frozen=True)
+class Basemap:
+    """Raster tiles in Web Mercator under the scenes of the map. Browsers fetch them.
+
+    Args:
+        address: Address of a tile with `{z}`, `{x}` and `{y}`.
+        credit: Attribution that the source asks for.
+
+    Raises:
+        ConfigError: The address is no such address.
+    """
+
+    address: str
+    credit: str = ""
+
+    def __post_init__(self) -> None:
+        missing = [part for part in ("{z}", "{x}", "{y}") if part not in self.address]
+        # A host with a placeholder could not be named in the policy of the page.
+        if missing or not _ADDRESS.fullmatch(self.address) or ";" in self.address:
+            raise ConfigError(
+                f"--basemap received {self.address!r}; expected the address of tiles, with {{z}}, "
+                "{x} and {y} in its path.",
+                remedy="Give an address such as https://tiles.example.org/{z}/{x}/{y}.png",
+            )
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host, the only place besides its own server that the page may ask."""
+        found = _ADDRESS.fullmatch(self.address)
+        assert found is not None
+        return found["origin"]

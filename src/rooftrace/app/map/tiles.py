@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from rooftrace.app.map.outlines import BuildingFilter, Outlines, Ragged, spans
 from rooftrace.io.web_mercator import TileName
 
-__all__ = ["DEEPEST_ZOOM", "EXTENT", "MOST_BYTES", "TILE_PX", "Rings", "VectorTiles", "encode_tile"]
-
 Ints = NDArray[np.int64]
 
 EXTENT = 4096

@@ -33,12 +33,10 @@ from rooftrace.rest.jobs import server_root
 from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.schemas import ApiModel
 from rooftrace.rest.upload import cannot_store
-from rooftrace.service.jobs.training import CORRECTIONS
+from rooftrace.service.jobs.job import CORRECTIONS
 from rooftrace.service.review.corrections import CorrectedImage, chip_side, write_corrections
 from rooftrace.service.review.store import REVIEW_SUFFIX
 from rooftrace.service.versions import ModelVersions
-
-__all__ = ["training_router"]
 
 _ENOUGH = 12
 """Number of chips with a decision from which the chips are large."""

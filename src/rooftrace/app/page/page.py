@@ -31,8 +31,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rooftrace.app.page import strings
-from rooftrace.app.page.files import ROOT, page_router
-from rooftrace.app.page.pictures import outline_colours, thumbnail
+from rooftrace.app.page.files import ROOT, outline_colours, page_router, thumbnail
 from rooftrace.app.page.results import MOST_IMAGES, Result, ResultStore, chosen_options, trace
 from rooftrace.app.page.strings import model_card
 from rooftrace.app.page.uploads import UploadFolder, UploadMiddleware, folder_of_process
@@ -47,8 +46,6 @@ from rooftrace.rest.problems import ProblemError
 from rooftrace.rest.upload import UploadLimiter
 from rooftrace.service.service import Service
 from rooftrace.testing.scene import demo_scene_path
-
-__all__ = ["EXAMPLES", "MAX_FILES", "Examples", "build_page", "mount_page"]
 
 
 @dataclass(frozen=True)

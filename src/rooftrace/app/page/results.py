@@ -20,16 +20,6 @@ from rooftrace.predict.result import Prediction, PredictionSummary
 from rooftrace.predict.scores import KeptPrediction, KeptScores
 from rooftrace.service.service import Service
 
-__all__ = [
-    "MOST_BYTES",
-    "MOST_IMAGES",
-    "Result",
-    "ResultStore",
-    "chosen_options",
-    "missing_file",
-    "trace",
-]
-
 MOST_BYTES = 2**30
 """Maximum size of all results in bytes; the result that was used longest ago is dropped first."""
 

@@ -8,30 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from rooftrace.app.page.files import DOWNLOADS, dense_or_sparse
-from rooftrace.app.page.pictures import LOW_SCORE, RAMP
+from rooftrace.app.page.files import DOWNLOADS, LOW_SCORE, RAMP, dense_or_sparse
 from rooftrace.app.page.results import Result
 from rooftrace.core.errors import BusyError, RooftraceError, TooLargeError
-from rooftrace.core.faces import in_page_terms
-from rooftrace.core.text import plain_number
+from rooftrace.core.text import in_page_terms, plain_number
 from rooftrace.density.threshold import DEFAULT_THRESHOLD
 from rooftrace.engines.base import Engine
 from rooftrace.io.legend import Legend
 from rooftrace.io.resample import COARSEST_RATIO
 from rooftrace.models.spec import BundleSpec, MeasuredMetrics
 from rooftrace.predict.result import Prediction, PredictionSummary
-
-__all__ = [
-    "downloads",
-    "figures",
-    "job_button",
-    "legend",
-    "model_card",
-    "notes",
-    "sentence",
-    "status",
-    "table",
-]
 
 
 def sentence(error: RooftraceError) -> str:

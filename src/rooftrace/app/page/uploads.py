@@ -28,8 +28,6 @@ from rooftrace.io.files import DISK_FULL
 from rooftrace.rest.problems import PROBLEMS, ProblemError, respond
 from rooftrace.rest.upload import UploadLimiter, disk_full
 
-__all__ = ["UploadFolder", "UploadMiddleware", "folder_of_process"]
-
 _USED = re.compile(
     r"/(config/?|theme\.css|favicon\.ico|robots\.txt|manifest\.json|(assets|static|svelte)/.*"
     r"|gradio_api/(cancel|info|reset|startup-events|theme\.css|upload|upload_progress"

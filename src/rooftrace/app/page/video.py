@@ -18,13 +18,11 @@ import gradio as gr
 from rooftrace.app.page import strings
 from rooftrace.app.page.results import chosen_options
 from rooftrace.core.errors import ConfigError, DeadlineError, PredictError, RooftraceError
-from rooftrace.core.faces import in_page_terms
-from rooftrace.flows.video.run import VideoOptions
+from rooftrace.core.text import in_page_terms
+from rooftrace.flows.video.frames import VideoOptions
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.smoothing import SMOOTHINGS
 from rooftrace.service.service import Service
-
-__all__ = ["VideoRun", "video_tab"]
 
 _MOST_VIDEO_S = 120.0
 """Maximum duration in seconds of a processed video; longer ones belong on the command line."""

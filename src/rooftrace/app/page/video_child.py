@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rooftrace.core.errors import RooftraceError
-from rooftrace.flows.video.run import VideoOptions, run_video
+from rooftrace.flows.video.frames import VideoOptions
+from rooftrace.flows.video.run import run_video
 
 _EVERY_S = 0.5
 

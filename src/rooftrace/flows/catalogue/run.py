@@ -41,9 +41,6 @@ from rooftrace.io.web_mercator import morton_codes
 from rooftrace.predict.plan import OUTPUTS, SceneOptions, SceneOutput
 from rooftrace.vector.deduplicate import CandidateDetections, DetectionAccumulator
 
-__all__ = ["CatalogueReport", "run_catalogue", "scenes_of"]
-
-
 _SCENES = "scenes"
 """Name of the folder of the results of each scene."""
 

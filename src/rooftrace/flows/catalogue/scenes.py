@@ -1,30 +1,28 @@
-"""Scenes of a catalogue, with the origin of their images as far as the catalogue has it."""
+"""Scenes of a catalogue, with the origin of their images as far as the catalogue has it.
+
+Of a STAC item it is the asset that is the image, and its date, licence and providers. STAC
+specification, versions 1.0 and 1.1: https://github.com/radiantearth/stac-spec
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.names import scene_id
 from rooftrace.flows.predict.inputs import SceneInput
 from rooftrace.io.band_files import BandFile, open_bands, wanted_bands
+from rooftrace.io.bands import band_name
 from rooftrace.io.nodata import NodataRule
 from rooftrace.io.raster import open_image
-from rooftrace.io.remote import is_object_url, join_url
-from rooftrace.io.stac_item import Provenance
-
-__all__ = [
-    "Bounds",
-    "Catalogue",
-    "CatalogueFile",
-    "CatalogueScene",
-    "join_address",
-    "with_unique_ids",
-]
+from rooftrace.io.remote import is_object_url, is_url, join_url, without_query
+from rooftrace.io.stac_item import Provenance, bounds_of, link_of, list_in, object_in
 
 _COLOURS = frozenset({"red", "green", "blue"})
 
@@ -175,3 +173,237 @@ def with_unique_ids(scenes: Iterable[CatalogueScene], name: str) -> tuple[Catalo
             used[fit] += 1
         made.append(replace(scene, id=fit))
     return tuple(made)
+
+
+_IMAGE_KEYS = ("visual", "image", "data")
+_IMAGE_ROLES = ("visual", "data")
+
+_NON_IMAGE_ROLES = frozenset({"thumbnail", "overview", "metadata"})
+_MAX_LISTED = 8
+"""Maximum number of assets that an error message lists."""
+
+
+def read_stac(file: CatalogueFile, asset: str | None) -> Catalogue:
+    """Read the STAC items of an item collection, or a single item.
+
+    The image of an item is the asset with the given key. Without a key it is the GeoTIFF with the
+    key `visual`, `image` or `data`, else the one with the role `visual` or `data`, else the one
+    whose bands have the common names red, green and blue, else the only one. Otherwise, if red,
+    green and blue are assets of one band each, these are the image, see `CatalogueScene.bands`.
+
+    Args:
+        file: JSON file.
+        asset: Key of the asset that is the image, or keys of one asset for each band of the model,
+            separated by commas; None to find them.
+
+    Raises:
+        DataError: The file is not JSON, it holds no STAC items, or the image asset is ambiguous.
+    """
+    try:
+        document = json.loads(file.path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{file.name} cannot be read as JSON: {error}.",
+            remedy="Save the response of the STAC search as it is.",
+        ) from error
+    items = _items(document, file.name)
+    scenes = [_scene(item, number, file, asset) for number, item in enumerate(items, 1)]
+    return Catalogue(file.name, "STAC items", with_unique_ids(scenes, file.name))
+
+
+def _items(document: Any, name: str) -> Sequence[Any]:
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "Feature":
+        return [document]
+    features = document.get("features") if isinstance(document, dict) else None
+    if kind != "FeatureCollection" or not isinstance(features, list):
+        received = f"of type {kind!r}" if isinstance(kind, str) else "of no type"
+        raise DataError(
+            f"{name} is a JSON document {received}; expected STAC items: a FeatureCollection or a "
+            "Feature.",
+            remedy="Search the STAC catalog or collection, and save the items that it returns.",
+        )
+    return features
+
+
+def _scene(item: Any, number: int, file: CatalogueFile, asset: str | None) -> CatalogueScene:
+    where = f"{file.name}, item {number}"
+    return scene_of_item(item, where, asset, lambda href: _located(href, item, file))
+
+
+def scene_of_item(
+    item: Any,
+    where: str,
+    asset: str | None,
+    located: Callable[[str], str],
+    collection: Mapping[str, Any] | None = None,
+) -> CatalogueScene:
+    """Return the scene that a STAC item describes.
+
+    Args:
+        item: The item as plain JSON.
+        where: Place of the item, for messages.
+        asset: Key of the asset that is the image, or keys of its bands, see `read_stac`.
+        located: Function that returns the path or address of an href.
+        collection: Collection of the item, whose licence and providers count if the item has none.
+
+    Raises:
+        DataError: The item has no id or no usable asset.
+    """
+    if not isinstance(item, dict) or not isinstance(item.get("assets"), dict):
+        raise DataError(
+            f"{where} has no assets; expected a STAC item.",
+            remedy="If this is a GeoJSON of footprints, which names no images, write a GeoParquet "
+            "with a column of paths instead.",
+        )
+    name = item.get("id")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where} has no id.", remedy="Add an id to the item.")
+    where = f"{where} ({name[:80]})"
+    known = {key: one for key, one in item["assets"].items() if isinstance(one, dict)}
+    bands = tuple(
+        BandFile(band, located(_href_of(one, where)))
+        for band, one in _single_bands(known, asset, where)
+    )
+    chosen = _chosen(known, asset, where, has_bands=bool(bands))
+    return CatalogueScene(
+        name,
+        bands[0].location if chosen is None else located(_href_of(chosen, where)),
+        bounds_of(item.get("bbox")),
+        _provenance(item, name, collection or {}),
+        bands=bands,
+    )
+
+
+def _href_of(asset: Mapping[str, Any], where: str) -> str:
+    href = asset.get("href")
+    if not isinstance(href, str) or not href or "\0" in href:
+        raise DataError(
+            f"{where}: its asset has no href; expected a path or an address.",
+            remedy="Correct the item.",
+        )
+    return href
+
+
+def _single_bands(
+    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return names and assets of files of one band each; [] if red, green and blue are not all so.
+
+    Assets that the user listed have no names: their order is that of the model's bands.
+    """
+    if asset is not None:
+        keys = [key.strip() for key in asset.split(",")]
+        is_list = len(keys) > 1 and asset not in assets
+        return [("", _named(assets, key, where)) for key in keys] if is_list else []
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, one in assets.items():
+        bands = _bands(one)
+        if _is_image(one) and len(bands) <= 1:
+            found.setdefault(band_name(_name_of(bands[0]) if bands else key), one)
+    return list(found.items()) if found.keys() >= _COLOURS else []
+
+
+def _provenance(item: Mapping[str, Any], name: str, collection: Mapping[str, Any]) -> Provenance:
+    own = object_in(item, "properties")
+
+    def text(value: object) -> str:
+        return value if isinstance(value, str) else ""
+
+    listed = list_in(own, "providers") or list_in(collection, "providers")
+    href = link_of(item, "self")
+    return Provenance(
+        name,
+        without_query(href) if is_url(href) else href,
+        text(item.get("collection")),
+        text(own.get("datetime")) or None,
+        text(own.get("start_datetime")) or None,
+        text(own.get("end_datetime")) or None,
+        text(own.get("license")) or text(collection.get("license")),
+        tuple(one for one in listed if isinstance(one, dict) and text(one.get("name"))),
+    )
+
+
+def _named(assets: Mapping[str, Mapping[str, Any]], key: str, where: str) -> Mapping[str, Any]:
+    if key not in assets:
+        raise DataError(
+            f"{where} has no asset {key!r}; it has {_listed(assets)}.",
+            remedy="Give one of them with --asset.",
+        )
+    return assets[key]
+
+
+def _listed(assets: Mapping[str, Any]) -> str:
+    return ", ".join(list(assets)[:_MAX_LISTED]) or "none"
+
+
+def _chosen(
+    assets: Mapping[str, Mapping[str, Any]], asset: str | None, where: str, *, has_bands: bool
+) -> Mapping[str, Any] | None:
+    """Return the asset that is the image; None if there are only files of single bands."""
+    if asset is not None:
+        return None if has_bands else _named(assets, asset, where)
+    images = {key: one for key, one in assets.items() if _is_image(one)}
+    for key in _IMAGE_KEYS:
+        if key in images:
+            return images[key]
+    for role in _IMAGE_ROLES:
+        having = [one for one in images.values() if role in _roles(one)]
+        if len(having) == 1:
+            return having[0]
+    coloured = [
+        one for one in images.values() if {band_name(_name_of(b)) for b in _bands(one)} >= _COLOURS
+    ]
+    if len(coloured) == 1:
+        return coloured[0]
+    if len(images) == 1:
+        return next(iter(images.values()))
+    if has_bands:
+        return None
+    if not images:
+        raise DataError(
+            f"{where} has no GeoTIFF among its assets: {_listed(assets)}.",
+            remedy="Give the key of the image with --asset, if one of them is a GeoTIFF.",
+        )
+    raise DataError(
+        f"{where}: it is not clear which of its assets is the image: {_listed(assets)}.",
+        remedy="Give its key with --asset.",
+    )
+
+
+def _bands(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the bands of an asset, by STAC 1.1 or the extension eo."""
+    own = list_in(asset, "bands") or list_in(asset, "eo:bands")
+    return [band for band in own if isinstance(band, dict)]
+
+
+def _name_of(band: Mapping[str, Any]) -> str:
+    return str(band.get("eo:common_name") or band.get("common_name") or band.get("name"))
+
+
+def _is_image(asset: Mapping[str, Any]) -> bool:
+    if not _NON_IMAGE_ROLES.isdisjoint(_roles(asset)):
+        return False
+    kind = asset.get("type")
+    if isinstance(kind, str):
+        return kind.partition(";")[0].strip().lower() in ("image/tiff", "image/vnd.stac.geotiff")
+    href = asset.get("href")
+    return isinstance(href, str) and href.partition("?")[0].lower().endswith((".tif", ".tiff"))
+
+
+def _roles(asset: Mapping[str, Any]) -> list[str]:
+    roles = asset.get("roles")
+    return [one for one in roles if isinstance(one, str)] if isinstance(roles, list) else []
+
+
+def _located(href: str, item: Mapping[str, Any], file: CatalogueFile) -> str:
+    """Return the location of an asset.
+
+    A relative href starts from the address of the item itself, if the item states one.
+    """
+    if "://" in href or href.startswith("/"):
+        return file.located(href)
+    own = link_of(item, "self")
+    if own.startswith(("http://", "https://", "s3://")):
+        return join_address(own, href)
+    return file.located(href)

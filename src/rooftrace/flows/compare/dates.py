@@ -30,7 +30,8 @@ from rooftrace.flows.compare.inputs import BuildingLayer, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import close_source
-from rooftrace.io.masks import NODATA, mask_sink
+from rooftrace.io.legend import NODATA
+from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.resample import warped
 from rooftrace.predict import pipeline
@@ -41,15 +42,6 @@ from rooftrace.predict.predictor import Predictor
 from rooftrace.vector.compare import GONE, NEW, OUTSIDE, SAME, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons
-
-__all__ = [
-    "PROBABILITY_FILES",
-    "Dates",
-    "Side",
-    "keep_certain_changes",
-    "predict_dates",
-    "probabilities_of",
-]
 
 PROBABILITY_FILES = ("new_probability.tif", "old_probability.tif")
 """Files of the probabilities of two images."""

@@ -24,15 +24,6 @@ from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
 
-__all__ = [
-    "BEND_M",
-    "BuildingLayer",
-    "SpilledTexts",
-    "areal",
-    "on_plane",
-    "read_buildings_layer",
-]
-
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Polygons = NDArray[np.object_]

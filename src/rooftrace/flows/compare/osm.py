@@ -20,8 +20,6 @@ from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.labels.shapes import polygon_parts
 
-__all__ = ["OSM_DIGITS", "SIMPLIFY_M", "changeset_tags", "osm_outlines", "write_osm"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Polygons = NDArray[np.object_]

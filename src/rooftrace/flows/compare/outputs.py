@@ -36,20 +36,6 @@ from rooftrace.vector.compare import (
 from rooftrace.vector.deduplicate import SAME_SHARE, keep_best
 from rooftrace.vector.match import PackedPolygons, find_overlaps
 
-__all__ = [
-    "REVIEWED",
-    "Compared",
-    "Keep",
-    "ReviewCells",
-    "StatusRow",
-    "cells_of",
-    "new_buildings",
-    "status_table",
-    "write_cells",
-    "write_conflated",
-    "write_sides",
-]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

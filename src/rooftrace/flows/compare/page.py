@@ -34,8 +34,6 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.match import PackedPolygons
 
-__all__ = ["COLOURS", "MEANINGS", "render"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

@@ -55,8 +55,6 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.layer_offset import LayerOffset, estimate_offset
 
-__all__ = ["CompareOptions", "CompareReport", "run_compare"]
-
 Progress = Callable[[int, int], None]
 """Function that is called with the numbers of finished and of all steps."""
 

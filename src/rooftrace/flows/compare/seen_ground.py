@@ -23,8 +23,6 @@ from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
 
-__all__ = ["mark_outside"]
-
 Floats = NDArray[np.float64]
 Polygons = NDArray[np.object_]
 

@@ -21,16 +21,6 @@ from rooftrace.labels.config import LabelConfig
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
-__all__ = [
-    "BuildingPolygons",
-    "MaskFile",
-    "Progress",
-    "read_buildings",
-    "sort_inputs",
-    "stem_of",
-    "trace_regions",
-]
-
 Mask8 = NDArray[np.uint8]
 Polygons = NDArray[np.object_]
 Progress = Callable[[int, int], None]

@@ -12,8 +12,6 @@ from rooftrace.flows.evaluate.leakage import LeakageReport
 from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import PairedTest
 
-__all__ = ["Evaluation", "PairedComparison"]
-
 _COMPARED = ("pixel.iou", "pixel.dice", "per_image.dice", "boundary.boundary_iou", "objects.f1")
 _COMPARED_CLASSES = ("pixel.mean_iou", *_COMPARED)
 

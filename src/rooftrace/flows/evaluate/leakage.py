@@ -32,15 +32,6 @@ from rooftrace.labels.split import read_split
 from rooftrace.models.bundle import ModelBundle
 from rooftrace.models.fingerprint import Fingerprint, fingerprint_of
 
-__all__ = [
-    "LeakageReport",
-    "LeakedScene",
-    "Status",
-    "TrainingRecord",
-    "check_leakage",
-    "check_leakage_of_each",
-]
-
 
 class TrainingRecord:
     """Training data that a bundle records; data that cannot be understood or opened are None.

@@ -31,18 +31,6 @@ from rooftrace.metrics.report import EvalReport
 from rooftrace.metrics.resampling import DRAWS, Interval, PairedTest
 from rooftrace.predict.side_by_side import PANEL_PX, side_by_side
 
-__all__ = [
-    "Gallery",
-    "GalleryPicture",
-    "draw_charts",
-    "draw_gallery",
-    "draw_pictures",
-    "pair_table",
-    "ranked",
-    "render",
-    "spread_places",
-]
-
 _QUALITY = 80
 _PANEL_PX = 360
 """Longest side in pixels of a panel on the page, which holds a dozen pictures."""

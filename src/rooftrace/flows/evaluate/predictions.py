@@ -17,8 +17,6 @@ from rooftrace.predict.block import Block
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 
-__all__ = ["ModelPredictions", "PredictionSource", "ScenePrediction", "in_pixels"]
-
 _RECORDED = ("rooftrace", "openvino", "onnxruntime", "numpy", "rasterio", "shapely")
 
 

@@ -32,19 +32,6 @@ from rooftrace.models.spec import BundleSpec, Precision
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.testing import generate_scene
 
-__all__ = [
-    "RUNS_IN",
-    "TileSet",
-    "check_precision",
-    "convert_bundle",
-    "draw_tiles",
-    "for_tiles_of",
-    "generated_tiles",
-    "has_variant",
-    "made_with",
-    "tile_side",
-]
-
 RUNS_IN: dict[Target, dict[Precision, Precision]] = {
     "onnx": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
     # Weights in fp16 halve the file; a processor computes with them in fp32.

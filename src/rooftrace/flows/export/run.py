@@ -48,8 +48,6 @@ from rooftrace.models.exported import (
 from rooftrace.models.spec import BundleSpec, Output, Precision, Variant
 from rooftrace.predict.predictor import Predictor
 
-__all__ = ["TOLERANCES", "ExportReport", "Parity", "measure_parity", "parity_rows", "run_export"]
-
 TOLERANCES = {"fp32": 0.002, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 """Maximum of `Parity.mask_change` by precision: 3 to 15 times the value of the default model."""
 

@@ -13,8 +13,6 @@ from rooftrace.core.text import plural
 from rooftrace.models.foreign_graph import Activation
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["Channels", "ImportOptions", "make_spec", "pixel_statistics", "resolve_channels"]
-
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of the bands of ImageNet, in shares of the full scale."""
 

@@ -21,8 +21,6 @@ from rooftrace.labels.kinds import open_source
 from rooftrace.models.bundle import MAX_PART_BYTES, write_bundle
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["ImportOptions", "ImportReport", "NetworkOptions", "run_import"]
-
 _SUFFIX = ".rooftrace"
 _TILES = 3
 _MAX_PARITY = 1e-3

@@ -26,8 +26,6 @@ try:
 except ImportError as error:
     raise MissingExtraError.of("labels", "A Label Studio server", "httpx") from error
 
-__all__ = ["LabelStudio", "PolygonTool", "find_project", "polygon_tool", "project_number"]
-
 T = TypeVar("T")
 
 _TIMEOUT_S = 60

@@ -46,19 +46,6 @@ from rooftrace.labels.mask_values import IGNORED, NameRule, mask_of
 from rooftrace.labels.shapes import ShapesLabel
 from rooftrace.labels.source import SceneEntry, SceneSet
 
-__all__ = [
-    "UNKNOWN_LABEL",
-    "ClassRegion",
-    "LabelAnnotation",
-    "LabelTask",
-    "PaintedLabel",
-    "Vote",
-    "is_export",
-    "label_of",
-    "read_export",
-    "read_tasks",
-]
-
 Canvas = NDArray[np.int16]
 
 

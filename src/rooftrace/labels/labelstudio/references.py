@@ -17,19 +17,6 @@ from rooftrace.core.errors import LayoutError
 from rooftrace.labels.image_files import images_folder, images_under, is_file
 from rooftrace.labels.labelstudio.regions import malformed
 
-__all__ = [
-    "FILE_KEY",
-    "GROUP_KEY",
-    "GSD_KEY",
-    "ID_KEY",
-    "ImageFinder",
-    "image_key",
-    "original_name",
-    "stored_name",
-    "upload_path",
-    "uploaded_name",
-]  # fmt: skip
-
 ID_KEY, FILE_KEY, GROUP_KEY, GSD_KEY = "scene_id", "scene_file", "group", "gsd_m"
 """Keys that rooftrace adds to the data of a task, so that a scene is read back unchanged."""
 

@@ -30,20 +30,6 @@ from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
 from rooftrace.core.types import BoolArray
 
-__all__ = [
-    "BrushError",
-    "BrushShape",
-    "EllipseShape",
-    "PolygonShape",
-    "RectangleShape",
-    "Region",
-    "Shape",
-    "decode_alpha",
-    "decode_brush",
-    "encode_brush",
-    "find_regions",
-]
-
 _FARTHEST_PERCENT = 1e5
 """Maximum absolute value of a coordinate, in percent."""
 

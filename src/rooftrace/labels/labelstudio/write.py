@@ -30,20 +30,6 @@ from rooftrace.labels.labelstudio.references import GROUP_KEY, GSD_KEY, ID_KEY
 from rooftrace.labels.labelstudio.regions import BrushError, encode_brush
 from rooftrace.labels.source import Progress, SceneEntry, SceneSet, WriteOptions, WriteResult
 
-__all__ = [
-    "BrowserImage",
-    "Control",
-    "browser_image",
-    "brush_results",
-    "is_shown_by_browsers",
-    "label_config",
-    "polygon_results",
-    "predictions",
-    "rectangle_results",
-    "scene_data",
-    "write_export",
-]
-
 Floats = NDArray[np.float64]
 
 _IMAGE = "image"

@@ -1,4 +1,4 @@
-"""Deduce whether the runs of a table go along rows or down columns, if the data proves it.
+"""Deduce what a table does not state: whether its runs go along rows or down columns.
 
 If an image is not square, the runs prove it by themselves. Buildings are compact, so a mask hardly
 changes from one line of pixels to the next; cut into lines of the wrong length it shears, and
@@ -9,6 +9,10 @@ same number of pieces, edges and runs at the ends of lines. There the image deci
 outline lies where the image changes; that of the transpose lies anywhere. One image may mislead by
 chance, so a sign test over many images is used. The test only assumes that a mask unrelated to its
 image is equally likely to fit better in either order.
+
+The size of the images, which a table does not state either, is doubted if the runs speak against
+it: runs that fit into a wrong size are read without an error. The flat mask resembles itself most
+at a shift by the true length of a line, and some run of many masks reaches the last lines.
 """
 
 from __future__ import annotations
@@ -31,16 +35,6 @@ from rooftrace.labels.rle.codec import Bounds, Order, draw_runs, is_empty, parse
 from rooftrace.labels.rle.table import RleTable
 from rooftrace.labels.source import SceneEntry
 
-__all__ = [
-    "DIRECTION",
-    "MOST_SCENES",
-    "OrderEvidence",
-    "deduce_order",
-    "infer_order",
-    "scenes_with_runs",
-    "write_order_previews",
-]
-
 DIRECTION: dict[Order, str] = {"row": "along rows", "column": "down columns"}
 """Description of each order."""
 
@@ -51,7 +45,7 @@ _LEAST_RUNS = 50
 """Minimum number of runs in a mask that votes; with fewer, a single building might decide."""
 
 _LEAST_RUNS_IN_ALL = 200
-"""Minimum number of runs in all voting masks for a proof."""
+"""Minimum number of runs in all masks for a proof of the order, and for a doubt of the size."""
 
 _LEAST_RATIO = 2.0
 """Minimum ratio of changes from line to line, wrong order to right order.
@@ -331,3 +325,63 @@ def _side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         strip[: len(picture), left : left + picture.shape[1]] = picture
         left += picture.shape[1] + _GAP_PX
     return strip
+
+
+_LEAST_LINE_PX = 16
+"""Smallest length of a line that is considered; masks resemble themselves at shorter shifts."""
+
+
+_MOST_MASKS = 16
+"""Maximum number of masks that are compared with themselves: those with the most runs."""
+
+_MOST_PX = 1 << 18
+"""Maximum number of pixels of a mask that are compared."""
+
+_LEAST_MASKS = 20
+_UNREACHED = 0.1
+"""Share at the end of all images that no run of `_LEAST_MASKS` masks or more may leave empty."""
+
+
+def doubt_size(masks: Sequence[Bounds], shape_yx: tuple[int, int], order: Order) -> str:
+    """Return a sentence that says why the size is probably wrong; "" without a reason.
+
+    Args:
+        masks: Runs of some masks that are not empty.
+        shape_yx: Size of the images, which was given.
+        order: Order of the runs.
+    """
+    if sum(map(len, masks)) < _LEAST_RUNS_IN_ALL:
+        return ""
+    given_px = shape_yx[1] if order == "row" else shape_yx[0]
+    changes = _changes(masks, shape_yx[0] * shape_yx[1])
+    if given_px < len(changes):
+        best_px = _LEAST_LINE_PX + int(np.argmin(changes[_LEAST_LINE_PX:]))
+        if changes[given_px] > _LEAST_RATIO * changes[best_px]:
+            return (
+                f"The masks are compact with lines of {best_px} pixels, not of {given_px} as in "
+                f"images of {shape_yx[0]} rows × {shape_yx[1]} columns read in {order} order."
+            )
+    reached = max(int(bounds[-1, 1]) for bounds in masks) / (shape_yx[0] * shape_yx[1])
+    if len(masks) >= _LEAST_MASKS and reached < 1 - _UNREACHED:
+        return (
+            f"No run of {len(masks)} masks reaches the last {1 - reached:.0%} of images of "
+            f"{shape_yx[0]} rows × {shape_yx[1]} columns."
+        )
+    return ""
+
+
+def _changes(masks: Sequence[Bounds], size_px: int) -> NDArray[np.float64]:
+    """Return the share of pixels that differ from the pixel `shift` further, by shift."""
+    count_px = min(size_px, _MOST_PX)
+    shifts = np.arange(count_px // 2)
+    differ = np.zeros(len(shifts))
+    some = sorted(masks, key=len, reverse=True)[:_MOST_MASKS]
+    for bounds in some:
+        flat = draw_runs(bounds, (1, size_px), "row").ravel()[:count_px].astype(np.float32)
+        spectrum = np.fft.rfft(flat, 2 * count_px)
+        both = np.fft.irfft(np.abs(spectrum) ** 2, 2 * count_px)[: len(shifts)]
+        inside = np.concatenate([[0], np.cumsum(flat, dtype=np.float64)])
+        # Inside at the first or at the second pixel of a pair, less twice those inside at both.
+        first, second = inside[count_px - shifts], inside[-1] - inside[shifts]
+        differ += np.maximum(np.rint(first + second - 2 * both), 0)
+    return differ / (count_px - shifts) / len(some)

@@ -33,14 +33,6 @@ from rooftrace.labels.source import (
     WriteResult,
 )
 
-__all__ = [
-    "RLE",
-    "NamedImages",
-    "RunsLabel",
-    "find_images",
-    "write_rle",
-]
-
 _LISTED = 3
 """Maximum number of files that an error lists."""
 

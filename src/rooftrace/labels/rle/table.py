@@ -18,16 +18,6 @@ from rooftrace.core.types import BoolArray
 from rooftrace.io.files import replacing
 from rooftrace.labels.rle.codec import Order, decode_runs
 
-__all__ = [
-    "COLUMN_TABLE",
-    "ROW_TABLE",
-    "CsvStyle",
-    "RleTable",
-    "TableColumns",
-    "TableRow",
-    "is_table",
-]
-
 ROW_TABLE = ("img_id", "img_path", "mask_rle")
 """Column names of tables whose runs go along rows by convention."""
 

@@ -27,11 +27,8 @@ from rooftrace.io.files import locked, write_atomically
 from rooftrace.io.nodata import nodata_from_json
 from rooftrace.predict.model_set import read_models
 from rooftrace.service.decode import UploadFile, ending_of, limit_memory
-from rooftrace.service.jobs.job import options_from_json
+from rooftrace.service.jobs.job import START, LabelServer, TrainingOptions, options_from_json
 from rooftrace.service.jobs.store import LABELS
-from rooftrace.service.jobs.training import START, LabelServer, TrainingOptions
-
-__all__ = ["ANSWER", "main"]
 
 ANSWER = "answer.json"
 """File with the answer of a job, for the case that the server ended before it read the answer."""

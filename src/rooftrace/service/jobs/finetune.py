@@ -33,8 +33,7 @@ from rooftrace.labels.labelstudio.references import GSD_KEY, ID_KEY
 from rooftrace.labels.split import Split, read_split, write_split
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.predict.plan import SceneOptions
-from rooftrace.service.jobs.store import LABELS, TASKS
-from rooftrace.service.jobs.training import (
+from rooftrace.service.jobs.job import (
     BUNDLE,
     CORRECTIONS,
     HELD_OUT,
@@ -44,10 +43,9 @@ from rooftrace.service.jobs.training import (
     TrainingProgress,
     progress_of_run,
 )
+from rooftrace.service.jobs.store import LABELS, TASKS
 from rooftrace.service.labelling.interface import read_interface, read_labels
 from rooftrace.service.review.corrections import write_labelled_chips
-
-__all__ = ["extended_split", "finetune_job"]
 
 _PROGRESS_EVERY_S = 1.0
 

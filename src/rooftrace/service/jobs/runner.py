@@ -34,22 +34,17 @@ from rooftrace.io.nodata import nodata_to_json
 from rooftrace.predict.plan import SceneOptions, plan_scene
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.decode import DecodedImage, Limits
-from rooftrace.service.defaults import RequestDefaults
-from rooftrace.service.jobs.job import Job, JobFile, crash_error, options_to_json
+from rooftrace.service.jobs.job import (
+    Job,
+    JobFile,
+    LabelServer,
+    TrainingProgress,
+    crash_error,
+    options_to_json,
+)
 from rooftrace.service.jobs.store import JobStore
-from rooftrace.service.jobs.training import LabelServer, TrainingProgress
 from rooftrace.service.review.store import REVIEW_SUFFIX, read_review
-
-__all__ = [
-    "CHILD",
-    "JobRunner",
-    "admit",
-    "list_results",
-    "path_of",
-    "publish_record",
-    "without_paths",
-    "zipped",
-]
+from rooftrace.service.service import RequestDefaults
 
 T = TypeVar("T")
 

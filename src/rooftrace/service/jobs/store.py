@@ -28,16 +28,13 @@ from rooftrace.service.jobs.job import (
     JobReviewedError,
     JobState,
     JobStateError,
+    TrainingOptions,
+    TrainingProgress,
     crash_error,
     options_from_json,
     options_to_json,
 )
-from rooftrace.service.jobs.training import TrainingOptions, TrainingProgress
 from rooftrace.service.review.store import REVIEW_SUFFIX
-
-__all__ = [
-    "JobStore",
-]
 
 T = TypeVar("T")
 

@@ -21,8 +21,6 @@ from rooftrace.core.errors import ConfigError, DataError, TooLargeError
 from rooftrace.labels.labelstudio.client import LabelStudio
 from rooftrace.labels.labelstudio.references import original_name
 
-__all__ = ["TaskImage", "TaskImages"]
-
 _UPLOAD = re.compile(r"/data/upload/(?:\d+/)?([^/\\]+)")
 _STORED = re.compile(r"/(?:tasks|projects)/\d+/(?:resolve|presign)/")
 _LOCAL = "/data/local-files/"

@@ -22,8 +22,6 @@ from rooftrace.labels.labelstudio.export import UNKNOWN_LABEL
 from rooftrace.labels.labelstudio.write import Control
 from rooftrace.models.spec import BundleSpec
 
-__all__ = ["ControlKind", "ControlSettings", "LabelControl", "read_interface", "read_labels"]
-
 ControlKind = Literal["polygon", "brush", "rectangle"]
 
 _TAGS: dict[str, ControlKind] = {

@@ -33,13 +33,11 @@ from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import load_clicks
 from rooftrace.predict.plan import SceneOptions
 from rooftrace.predict.result import Prediction
-from rooftrace.service.labelling.clicks import ClickedBuilding, ClickTool
+from rooftrace.service.clicks import ClickedBuilding, ClickTool
 from rooftrace.service.labelling.images import TaskImage, TaskImages
 from rooftrace.service.labelling.interface import LabelControl, read_interface
 from rooftrace.service.service import Service
 from rooftrace.service.versions import ModelVersions
-
-__all__ = ["Labeller", "clicked_regions", "clicks_of", "drawn_area", "regions_of"]
 
 MAX_TASKS = 16
 """Maximum number of tasks that are predicted in one request."""

@@ -34,16 +34,6 @@ from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, WriteOption
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.plan import SceneOptions, prepared
 
-__all__ = [
-    "CHIP_PX",
-    "SMALL_CHIP_PX",
-    "CorrectedImage",
-    "chip_side",
-    "decided_windows",
-    "write_corrections",
-    "write_labelled_chips",
-]
-
 CHIP_PX, SMALL_CHIP_PX = 256, 128
 """Sides of a chip in pixels of the model's scale; the small ones where there are few chips."""
 

@@ -14,8 +14,6 @@ from shapely.geometry.base import BaseGeometry
 from rooftrace.core.errors import DataError
 from rooftrace.labels.shapes import polygon_parts
 
-__all__ = ["OutlineError", "OutlineRules", "join_outlines", "split_outline"]
-
 _SNAP_SHARE = 1e-3
 """Distance, as a share of a pixel, below which a corner counts as one that was not moved."""
 

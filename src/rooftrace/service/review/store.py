@@ -34,21 +34,6 @@ from rooftrace.io.vector_formats import LayerChunk, LayerSettings
 from rooftrace.io.vector_read import VectorLockedError
 from rooftrace.io.vector_write import write_layer
 
-__all__ = [
-    "PROPOSED",
-    "REVIEW_SUFFIX",
-    "STATUSES",
-    "Edit",
-    "PredictedLayer",
-    "ReviewBuilding",
-    "ReviewConflictError",
-    "ReviewFileError",
-    "ReviewLockedError",
-    "ReviewStatus",
-    "ReviewStore",
-    "read_review",
-]
-
 ReviewStatus = Literal["open", "accepted", "rejected", "changed", "added"]
 """`open`: not decided. `changed`: accepted with another outline. `added`: drawn by a person."""
 

@@ -31,23 +31,10 @@ from pydantic import Field, ValidationError
 from rooftrace.core.config import Config, did_you_mean, parse_config, read_config
 from rooftrace.core.errors import ConfigError
 from rooftrace.models.start import fill_from_start
-from rooftrace.train.config import TUNE_TABLE, Key, Mode, TrainConfig, find_open_values
-from rooftrace.train.task import sign_of
+from rooftrace.train.config import TUNE_TABLE, Key, Mode, TrainConfig, find_open_values, sign_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-__all__ = [
-    "Choices",
-    "Parameter",
-    "Range",
-    "SearchSpace",
-    "TuneConfig",
-    "Tuning",
-    "find_space",
-    "read_tuning",
-    "set_value",
-]
 
 _RANGE_KEYS = ("low", "high", "step", "log")
 _CHOICE_KEYS = ("choices",)

@@ -41,16 +41,6 @@ from rooftrace.train.tune.study import (
     trials_running_in,
 )
 
-__all__ = [
-    "TuningJob",
-    "delete_checkpoints",
-    "folder_name",
-    "folder_of",
-    "run_trial",
-    "run_trials",
-    "sample_config",
-]
-
 _FOLDER, _HOST = "folder", "host"
 """Names of user attributes of trials in the storage."""
 

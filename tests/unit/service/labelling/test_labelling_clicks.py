@@ -18,7 +18,7 @@ from rooftrace.labels.labelstudio.regions import find_regions
 from rooftrace.labels.labelstudio.write import Control
 from rooftrace.models.clicks import CLICK_BANDS, Click
 from rooftrace.predict.clicks import ClickModel
-from rooftrace.service.labelling.clicks import ClickTool
+from rooftrace.service.clicks import ClickTool
 from rooftrace.service.labelling.interface import ControlKind, ControlSettings, LabelControl
 from rooftrace.service.labelling.labeller import clicked_regions, clicks_of
 

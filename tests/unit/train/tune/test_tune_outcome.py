@@ -19,10 +19,10 @@ from optuna.trial import TrialState
 from rooftrace.core.config import load_config
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
-from rooftrace.train.tune.page import render
 from rooftrace.train.tune.results import (
     StudySummary,
     TrialReporter,
+    render,
     render_config,
     summarise,
     write_config,

@@ -3,7 +3,7 @@
 
 import { NoAnswer, send } from "./ask.js";
 
-export const MOST_CLICKS = 50; // as in app/map/clicks.py
+export const MOST_CLICKS = 50; // as in app/map/review.py
 
 const $ = (id) => document.getElementById(id);
 

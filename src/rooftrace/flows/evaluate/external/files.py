@@ -15,15 +15,6 @@ from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import images_under, is_image_file
 from rooftrace.labels.rle.table import is_table
 
-__all__ = [
-    "NameMatches",
-    "PredictionFiles",
-    "find_predictions",
-    "listed",
-    "match_scene_names",
-    "plain_name",
-]
-
 _WORDS = (
     "masks?|pred|preds|predictions?|predicted|prob|probs|probability|probabilities|seg|segmentation"
     "|labels?|gt|buildings?|polygons?|footprints?|out|outputs?|results?"

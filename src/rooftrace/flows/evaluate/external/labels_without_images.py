@@ -27,14 +27,11 @@ from rooftrace.labels.footprints import out_of_reach
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.labels.rle.codec import Bounds, Order, is_empty
-from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, scenes_with_runs
-from rooftrace.labels.rle.size import doubt_size
+from rooftrace.labels.rle.order import MOST_SCENES, deduce_order, doubt_size, scenes_with_runs
 from rooftrace.labels.rle.source import RunsLabel
 from rooftrace.labels.rle.table import RleTable, is_table
 from rooftrace.labels.shapes import LayerFile
 from rooftrace.labels.source import SceneEntry, SceneSet
-
-__all__ = ["has_imagery", "open_truth"]
 
 _LONLAT = CRS.from_epsg(4326)
 _MAX_PX = 2**30

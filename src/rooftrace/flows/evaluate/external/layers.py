@@ -26,15 +26,6 @@ from rooftrace.io.vector_read import VectorFile
 from rooftrace.labels.mask_values import LabelRule
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
 
-__all__ = [
-    "PolygonPredictions",
-    "RasterPredictions",
-    "SceneMask",
-    "ScenePolygons",
-    "match_rasters_by_location",
-    "same_grid",
-]
-
 _LONLAT = CRS.from_epsg(4326)
 _LOOKED_AT = 8
 """Number of files that are read to distinguish masks from probabilities in bytes."""

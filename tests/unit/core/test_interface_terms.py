@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rooftrace
-from rooftrace.core.faces import API_PARAMETERS, in_api_terms, in_page_terms
+from rooftrace.core.text import API_PARAMETERS, in_api_terms, in_page_terms
 
 FOLDER = Path(rooftrace.__file__).parent
 REACHING = (

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rooftrace.audit.page import render
 from rooftrace.audit.report import Audit, run_audit
+from rooftrace.flows.inspect import render
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.testing import write_pairs
