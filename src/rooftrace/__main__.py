@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from rooftrace.core.errors import DefectError, OutOfMemoryError, RooftraceError
 from rooftrace.core.failures import DEBUG, explained, require_address_space
+from rooftrace.core.machine import importing
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -55,10 +57,16 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         interruption = _Interruption()
     try:
-        from rooftrace.cli import main as run
-        from rooftrace.cli.commands import import_command
+        # Rasterio asks boto3 for credentials of S3, which is read in another way.
+        with importing("boto3"):
+            from rooftrace.cli import main as run
+            from rooftrace.cli.commands import import_command
 
-        import_command(sys.argv[1:])
+            import_command(sys.argv[1:])
+        if sys.argv[1:2] == ["predict"]:
+            # It writes polygons; its functions for the three packages are not used.
+            with importing("geopandas", "pandas", "pyarrow"):
+                import_module("pyogrio")
     except Exception as error:
         shown = explained(error, "rooftrace")
         if isinstance(shown, DefectError) and os.environ.get(DEBUG):

@@ -1,13 +1,14 @@
-"""Versions of the installed software, the memory of this process, and the user's cache."""
+"""Versions of the installed software, the imports and memory of this process, the user's cache."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -65,6 +66,35 @@ def user_cache() -> Path:
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rooftrace"
+
+
+_COLLECT_AFTER = 50_000
+"""Number of new objects after which Python looks for unreachable cycles; its default is 700. Arrays
+and polygons are in no cycles, so that the default costs a twentieth of the time of a prediction."""
+
+
+@contextmanager
+def importing(*unwanted: str) -> Iterator[None]:
+    """Import the modules of a process faster, while the block runs at its start.
+
+    Python does not look for unreachable objects among those that modules define, neither now nor
+    later. Use it only in a process that belongs to rooftrace.
+
+    Args:
+        unwanted: Packages that libraries import if they are installed, but that this process does
+            not use through them. They are hidden in the block, unless they are already imported.
+    """
+    hidden = [name for name in unwanted if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
+        gc.freeze()
+        gc.set_threshold(_COLLECT_AFTER)
+        gc.enable()
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

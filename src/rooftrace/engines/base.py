@@ -37,8 +37,8 @@ class Engine(Protocol):
 
     An engine may have more members, which callers use if they exist: `run_quantised` (like `run`,
     but 255ths in uint8), `features` (a row of features for each tile), `release` (free the memory
-    of compiled networks), `settings` (for the run record) and `notes` (assumptions to report to the
-    user).
+    of compiled networks), `parallel` (the same model for a number of threads that call it at the
+    same time), `settings` (for the run record) and `notes` (assumptions to report to the user).
     """
 
     @property

@@ -10,7 +10,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -27,9 +27,13 @@ from rasterio.windows import Window as RasterioWindow
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.io.files import replacing, write_atomically
 from rooftrace.io.gdal import environment, open_quietly, writing_errors
+from rooftrace.io.image_write import PNG_SIGNATURE, png_chunk
 from rooftrace.io.legend import NODATA, Legend, class_colours
 
 _TILE_PX = 512
+
+_FAST = "packbits"
+"""Compression of the tiles before they are copied. It takes a quarter of the time of deflate."""
 
 _COPY_CACHE_BYTES = 16 * 2**20
 """Size of GDAL's cache of blocks while a mask is copied."""
@@ -137,7 +141,7 @@ def _write_overviews(path: Path) -> None:
             overview, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
             height=shape_yx[0], width=shape_yx[1],
             tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
-            compress="deflate", zlevel=1, bigtiff="if_safer", sparse_ok=True,
+            compress=_FAST, bigtiff="if_safer", sparse_ok=True,
         ) as coarse:  # fmt: skip
             for place in _tiles_under(Window.whole(shape_yx)):
                 tile = _tile(place, shape_yx)
@@ -156,6 +160,13 @@ def _most_frequent(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the most frequent known class of each 2 by 2 pixels; of two, that of the first."""
     first = mask[::2, ::2]
     ranked = [first, mask[::2, 1::2], mask[1::2, ::2], mask[1::2, 1::2]]
+    if mask.max() <= 1:
+        # Without nodata two classes can be added, and the first pixel decides where both are equal.
+        total = first + ranked[1]
+        total += ranked[2]
+        total += ranked[3]
+        total += first
+        return (total > 2).view(np.uint8)
     # Sorted, the same classes are neighbours, and NODATA, the highest value, is last.
     for low, high in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):
         ranked[low], ranked[high] = (
@@ -195,8 +206,7 @@ class _GeoTiffMask:
     """Writer of a tiled GeoTIFF: uint8 class indices, a colour table, a nodata value.
 
     Tiles of nodata are not stored. Each tile is written once, when it is complete, and the file is
-    closed after every window. The order of the tiles, and every byte, therefore depends on the
-    windows alone. It does not depend on when GDAL's cache, which reads share, is full.
+    closed after every window, so that its tiles do not fill GDAL's cache, which reads share.
     """
 
     def __init__(
@@ -214,7 +224,7 @@ class _GeoTiffMask:
             height=grid.height, width=grid.width, transform=grid.transform,
             crs=None if grid.crs is None else grid.crs.to_wkt(),
             tiled=True, blockxsize=_TILE_PX, blockysize=_TILE_PX,
-            compress="deflate", zlevel=1, bigtiff="if_safer", sparse_ok=True,
+            compress=_FAST, bigtiff="if_safer", sparse_ok=True,
         )  # fmt: skip
         if table is not None:
             colours = {index: tuple(rgba) for index, rgba in enumerate(table.tolist())}
@@ -222,9 +232,10 @@ class _GeoTiffMask:
         self._dataset.update_tags(**tags)
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        complete: list[tuple[Window, NDArray[np.uint8]]] = []
         inside = self._whole_tiles(window)
         if inside is not None:
-            self._store(inside, mask[inside.slices(window)])
+            complete.append((inside, mask[inside.slices(window)]))
         for place in _tiles_under(window):
             tile = _tile(place, self._shape_yx)
             if inside is not None and tile.intersection(inside) is not None:
@@ -237,21 +248,23 @@ class _GeoTiffMask:
             started.add(part.slices(tile), mask[part.slices(window)])
             if not started.missing_px:
                 if started.values is not None:
-                    self._store(tile, started.values)
+                    complete.append((tile, started.values))
                 del self._started[place]
+        self._store(complete)
 
     def close(self) -> None:
         if self._dataset is not None:
             self._dataset.close()
             self._dataset = None
 
-    def _store(self, window: Window, mask: NDArray[np.uint8]) -> None:
-        if (mask == NODATA).all():
-            return
+    def _store(self, complete: Sequence[tuple[Window, NDArray[np.uint8]]]) -> None:
         try:
-            if self._dataset is None:
-                self._dataset = open_quietly(self._path, "r+")
-            self._dataset.write(mask, 1, window=_area(window))
+            for window, mask in complete:
+                if (mask == NODATA).all():
+                    continue
+                if self._dataset is None:
+                    self._dataset = open_quietly(self._path, "r+")
+                self._dataset.write(mask, 1, window=_area(window))
         finally:
             self.close()
 
@@ -323,7 +336,7 @@ class _PngMask:
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
         header = struct.pack(">IIBBBBB", grid.width, grid.height, 8, 3, 0, 0, 0)
-        self._file.write(b"\x89PNG\r\n\x1a\n")
+        self._file.write(PNG_SIGNATURE)
         self._chunk(b"IHDR", header)
         self._chunk(b"PLTE", table[:, :3].tobytes())
         self._chunk(b"tRNS", table[:, 3].tobytes())
@@ -355,8 +368,7 @@ class _PngMask:
             self._chunk(b"IDAT", data)
 
     def _chunk(self, kind: bytes, data: bytes) -> None:
-        check = zlib.crc32(data, zlib.crc32(kind))
-        self._file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check))
+        self._file.write(png_chunk(kind, data))
 
 
 class MemoryMask:

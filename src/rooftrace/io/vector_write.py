@@ -34,7 +34,7 @@ def preload_geopandas() -> None:
 
     Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread.
     """
-    if "geopandas" not in sys.modules:
+    if not {"geopandas", "pyogrio"} & sys.modules.keys():
         Thread(target=_import_geopandas, name="import").start()
 
 

@@ -124,11 +124,11 @@ def pack(checkpoint: Checkpoint) -> bytes:
     kept.append(None if block.markers is None else np.packbits(block.markers))
     kept += [None, None] if block.is_empty or block.thumbnail is None else [*block.thumbnail]
     kept += [output.answer for _, output in checkpoint.halo]
-    # Scores hardly compress.
-    levels = [0 if number == len(planes) else _LEVEL for number in range(len(kept))]
+    # Scores and pixels of photographs hardly compress.
+    plain = len(planes), len(planes) + 2
     body = [
-        None if one is None else zlib.compress(np.ascontiguousarray(one).data, level)
-        for one, level in zip(kept, levels)
+        None if one is None else _compressed(one, 0 if number in plain else _LEVEL)
+        for number, one in enumerate(kept)
     ]
     head = {
         "window": _numbers(block.window),
@@ -145,6 +145,12 @@ def pack(checkpoint: Checkpoint) -> bytes:
     line = json.dumps(head).encode() + b"\n"
     payload = line + b"".join(packed for packed in body if packed is not None)
     return _MAGIC + f"{zlib.crc32(payload):08x}\n".encode() + payload
+
+
+def _compressed(values: NDArray[Any], level: int) -> bytes:
+    # Repetitions of single bytes are found faster, and those of masks take less space.
+    deflate = zlib.compressobj(level, strategy=zlib.Z_RLE)
+    return deflate.compress(np.ascontiguousarray(values).data) + deflate.flush()
 
 
 def _scored(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:

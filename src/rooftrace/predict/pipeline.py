@@ -1,9 +1,10 @@
 """Pipeline that turns scenes into finished blocks.
 
-Three threads work at the same time: one reads tiles in advance, one runs the network, and the
-caller's thread finishes blocks. Tiles of the same shape form batches, across blocks and scenes. The
-pipeline keeps in memory a few tiles, the outputs of a block, and the few rows and columns of output
-that later blocks need; it never keeps the whole scene. A scene of one tile runs without threads.
+Several threads work at the same time: one reads tiles in advance, one or two run the network, and
+the caller's thread finishes blocks. Tiles of the same shape form batches, across blocks and scenes.
+The pipeline keeps in memory a few tiles, the outputs of a block, and the few rows and columns of
+output that later blocks need; it never keeps the whole scene. A scene of one tile runs without
+threads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
@@ -36,8 +39,11 @@ __all__ = ["BATCH_PX", "SceneBlocks", "by_scene", "run", "run_block", "run_scene
 BATCH_PX = 2**19
 """Number of pixels in a batch: several small tiles, or one large tile."""
 
-_READ_AHEAD = 2
-"""Number of batches that are read in advance."""
+_READ_AHEAD = 1
+"""Number of batches that are read in advance of those that wait for the network."""
+
+_PARALLEL = 2
+"""Number of batches that an engine runs at the same time, if it can."""
 
 _FINISHING_PX = 16 * 2**20
 """Number of pixels in unfinished blocks above which the network pauses."""
@@ -232,6 +238,12 @@ class _Batch:
     events: Sequence[_Tile | _BlockEnd]
     pixels: NDArray[Any] | None
 
+    @cached_property
+    def tiles(self) -> list[_Tile]:
+        """Tiles that are run."""
+        tiles = [one for one in self.events if isinstance(one, _Tile)]
+        return [one for one in tiles if one.pixels is not None]
+
 
 class _SceneReader:
     """Reader of the tiles of one scene, which also divides their outputs among the blocks.
@@ -397,12 +409,12 @@ def _read_and_run(readers: Iterator[_SceneReader], engine: Engine) -> Iterator[_
     first = list(islice(readers, 2))
     if len(first) == 1 and len(first[0].plan.tiles) == 1:
         # Threads do not pay for a single tile: starting them takes as long as the network.
-        for ends in _run(_batches(first), engine):
+        for ends in _run(_answered(_batches(first), engine)):
             yield from ends
         return
     with (
         Prefetcher(_batches(chain(first, readers)), _READ_AHEAD, "read") as batches,
-        _NetworkThread(_run(batches, engine)) as groups,
+        _NetworkThread(_run(_answered_ahead(batches, engine))) as groups,
     ):
         for ends in groups:
             yield from ends
@@ -415,7 +427,7 @@ class _NetworkThread:
         groups: Ends of blocks in the order of the network.
     """
 
-    def __init__(self, groups: Iterator[list[_BlockEnd]]) -> None:
+    def __init__(self, groups: Generator[list[_BlockEnd], None, None]) -> None:
         self._groups = groups
         self._pool = ThreadPoolExecutor(1, "network")
         self._changed = threading.Condition()
@@ -458,6 +470,7 @@ class _NetworkThread:
                     if self._is_over:
                         return
         finally:
+            self._groups.close()
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
@@ -498,8 +511,43 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
         yield batch()
 
 
-def _run(batches: Iterable[_Batch], engine: Engine) -> Iterator[list[_BlockEnd]]:
-    """Run the network on batches, and yield the ends of blocks with the outputs of their tiles."""
+Outputs = dict[int, Answer | Exception]
+"""Output of the network, or the reason why there is none, by the `id` of each tile that was run."""
+
+
+def _answered(
+    batches: Iterable[_Batch], engine: Engine
+) -> Generator[tuple[_Batch, Outputs, float], None, None]:
+    """Run the network on batches one by one, and yield them with their outputs and seconds."""
+    for batch in batches:
+        yield batch, *_outputs(batch, engine)
+
+
+def _answered_ahead(
+    batches: Iterable[_Batch], engine: Engine
+) -> Generator[tuple[_Batch, Outputs, float], None, None]:
+    """Do the same as `_answered` with several batches at a time, if the engine can run them."""
+    parallel = getattr(engine, "parallel", None)
+    if parallel is None:
+        yield from _answered(batches, engine)
+        return
+    shared: Engine = parallel(_PARALLEL)
+    with ThreadPoolExecutor(_PARALLEL, "network") as pool:
+        waiting: deque[tuple[_Batch, Future[tuple[Outputs, float]]]] = deque()
+        for batch in batches:
+            waiting.append((batch, pool.submit(_outputs, batch, shared)))
+            # One more waits, so that no thread is idle while the others work on earlier batches.
+            if len(waiting) > _PARALLEL:
+                done, future = waiting.popleft()
+                outputs, seconds = future.result()
+                yield done, outputs, seconds / _PARALLEL
+        for done, future in waiting:
+            outputs, seconds = future.result()
+            yield done, outputs, seconds / _PARALLEL
+
+
+def _outputs(batch: _Batch, engine: Engine) -> tuple[Outputs, float]:
+    """Return the outputs of the tiles of a batch that are run, and the seconds that it took."""
 
     def network(pixels: NDArray[Any]) -> Answer:
         answer = run_quantised(engine, pixels)
@@ -511,48 +559,54 @@ def _run(batches: Iterable[_Batch], engine: Engine) -> Iterator[list[_BlockEnd]]
             )
         return answer
 
+    started = time.perf_counter()
+    outputs: Outputs = {}
+    if batch.pixels is not None:
+        try:
+            outputs = dict(zip(map(id, batch.tiles), network(batch.pixels)))
+        except Exception as error:  # an engine may raise anything
+            outputs = {
+                id(tile): _run_alone(tile, network, error, len(batch.tiles)) for tile in batch.tiles
+            }
+    return outputs, time.perf_counter() - started
+
+
+def _run(
+    answered: Generator[tuple[_Batch, Outputs, float], None, None],
+) -> Generator[list[_BlockEnd], None, None]:
+    """Yield the ends of blocks with the outputs of their tiles."""
     answers: dict[TileIndex, Answer | None] = {}
     tiles = TileStats()
-    for batch in batches:
-        run_tiles = [one for one in batch.events if isinstance(one, _Tile)]
-        run_tiles = [one for one in run_tiles if one.pixels is not None]
-        outputs: dict[int, Answer | Exception] = {}
-        started = time.perf_counter()
-        if batch.pixels is not None:
-            try:
-                outputs = dict(zip(map(id, run_tiles), network(batch.pixels)))
-            except Exception as error:  # an engine may raise anything
-                outputs = {
-                    id(tile): _run_alone(tile, network, error, len(run_tiles)) for tile in run_tiles
-                }
-        seconds = (time.perf_counter() - started) / max(len(run_tiles), 1)
-        ends = []
-        for event in batch.events:
-            if isinstance(event, _BlockEnd):
-                event.answers, event.tiles = answers, tiles
-                answers, tiles = {}, TileStats()
-                ends.append(event)
-                continue
-            output, reason = outputs.get(id(event)), event.error
-            if isinstance(output, Exception):
-                failure = event.reader.failure(event.index, output)
-                if not event.reader.plan.options.forgiving:
-                    event.reader.scene.fail(failure)
-                output, reason = None, failure.message
-            if reason is not None:
-                answers[event.index] = None
-                tiles = tiles.plus(TileStats(tiles_failed=1, errors=(reason,)))
-            elif output is None:
-                tiles = tiles.plus(TileStats(tiles_empty=1))
-            else:
-                assert event.pixels is not None
-                answers[event.index] = output
-                run_px = event.pixels.shape[1] * event.pixels.shape[2]
-                tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
-            if event.reader.scene.on_tile is not None:
-                event.reader.scene.on_tile(event.index)
-        if ends:
-            yield ends
+    with closing(answered):
+        for batch, outputs, batch_seconds in answered:
+            seconds = batch_seconds / max(len(batch.tiles), 1)
+            ends = []
+            for event in batch.events:
+                if isinstance(event, _BlockEnd):
+                    event.answers, event.tiles = answers, tiles
+                    answers, tiles = {}, TileStats()
+                    ends.append(event)
+                    continue
+                output, reason = outputs.get(id(event)), event.error
+                if isinstance(output, Exception):
+                    failure = event.reader.failure(event.index, output)
+                    if not event.reader.plan.options.forgiving:
+                        event.reader.scene.fail(failure)
+                    output, reason = None, failure.message
+                if reason is not None:
+                    answers[event.index] = None
+                    tiles = tiles.plus(TileStats(tiles_failed=1, errors=(reason,)))
+                elif output is None:
+                    tiles = tiles.plus(TileStats(tiles_empty=1))
+                else:
+                    assert event.pixels is not None
+                    answers[event.index] = output
+                    run_px = event.pixels.shape[1] * event.pixels.shape[2]
+                    tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
+                if event.reader.scene.on_tile is not None:
+                    event.reader.scene.on_tile(event.index)
+            if ends:
+                yield ends
 
 
 def _run_alone(

@@ -154,7 +154,7 @@ class OutputPaths:
         """Write preview and density; mask and polygons are written during the prediction."""
         self.preview.parent.mkdir(parents=True, exist_ok=True)
         if result.preview is not None:
-            write_png(self.preview, result.preview)
+            write_png(self.preview, result.preview, photograph=True)
         if result.density is not None:
             title = self.density.name.removesuffix("_density")
             write_density(self.density, result.density, DEFAULT_THRESHOLD, title)

@@ -40,3 +40,46 @@ def test_freed_buffers_are_returned_to_the_system(how: str, is_returned: bool) -
     peak, left = map(float, done.stdout.split())
     assert peak > 150
     assert (left < 20) == is_returned
+
+
+HIDDEN = """
+import gc, sys
+from rooftrace.core.machine import importing
+
+with importing("json", "colorsys", "sys"):
+    assert not gc.isenabled()
+    try:
+        import colorsys
+        print("found")
+    except ImportError:
+        print("hidden")
+    import sys
+import colorsys
+print(gc.isenabled(), gc.get_freeze_count() > 0, "colorsys" in sys.modules)
+"""
+
+
+def test_packages_are_hidden_while_a_process_starts_and_no_longer() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["hidden", "True", "True", "True"]
+
+
+LEAN = """
+import sys
+import rooftrace.__main__ as program
+
+sys.argv[1:] = ["predict", "--help"]
+try:
+    program.main()
+except SystemExit:
+    pass
+heavy = {"boto3", "geopandas", "pandas", "pyarrow"} & sys.modules.keys()
+print("pyogrio" in sys.modules, sorted(heavy), file=sys.stderr)
+"""
+
+
+def test_the_command_imports_no_package_that_it_does_not_use() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, check=True)
+    assert done.stderr.split("\n")[-2] == "True []"

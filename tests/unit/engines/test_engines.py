@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +76,28 @@ def test_compiled_networks_are_limited_in_their_memory(monkeypatch: pytest.Monke
     monkeypatch.setattr("rooftrace.engines.openvino._KEPT_BYTES", 100 * 2**20)
     for side in range(32, 32 * 9, 32):
         engine.run(np.zeros((1, 3, side, side), np.uint8))
-    assert [shape[2] for shape, _ in engine._requests] == [192, 224, 256]
+    assert [shape[2] for shape, *_ in engine._networks] == [192, 224, 256]
     # A network that is larger than the limit is used all the same.
     engine.run(np.zeros((1, 3, 2048, 2048), np.uint8))
-    assert [shape[2] for shape, _ in engine._requests] == [2048]
+    assert [shape[2] for shape, *_ in engine._networks] == [2048]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_that_share_a_model_get_the_same_answers(
+    precision: str, pixels: np.ndarray
+) -> None:
+    engine = load_engine(BUNDLE, precision=precision)
+    assert isinstance(engine, OpenVinoEngine)
+    shared = engine.parallel(2)
+    batches = [np.roll(pixels, number, axis=3) for number in range(8)]
+    expected = [engine.run_quantised(batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(shared.run_quantised, batches))
+    for one, other in zip(found, expected):
+        np.testing.assert_array_equal(one, other)
+    # The networks of both share one limit of memory.
+    engine.release()
+    assert not shared._networks
 
 
 def test_rounding_inside_the_network_is_rounding(pixels: np.ndarray) -> None:

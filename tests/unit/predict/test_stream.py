@@ -228,6 +228,44 @@ class Failing(PointwiseEngine):
         return super().run(batch)
 
 
+class ParallelEngine(PointwiseEngine):
+    """An engine that runs batches at the same time, and of two the first one longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self._second = threading.Event()
+        self._lock = threading.Lock()
+
+    def parallel(self, count: int) -> ParallelEngine:
+        assert count == 2
+        return self
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        with self._lock:
+            self.count += 1
+            is_first = self.count == 1
+        if is_first:
+            assert self._second.wait(10)
+        else:
+            self._second.set()
+        return super().run(batch)
+
+
+def test_batches_that_run_at_the_same_time_keep_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rooftrace.predict.pipeline.BATCH_PX", 2**15)
+    source = scene((900, 700))
+    plan = plan_scene(source, SPEC, tile_px=128, block_px=256)
+    engine = ParallelEngine()
+    found, expected = predict(source, plan, engine), predict(source, plan)
+    assert engine.count > 2
+    assert found.windows == expected.windows
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    np.testing.assert_array_equal(found.score, expected.score)
+
+
 def test_a_failing_tile_fails_the_run_with_its_window() -> None:
     source = scene((400, 400), holes=False)
     plan = plan_scene(source, SPEC, tile_px=128)

@@ -76,7 +76,7 @@ def _outlines(suffix: str) -> Callable[[Prediction, Path], Path]:
 def _overlay(prediction: Prediction, folder: Path) -> Path:
     path = folder / f"{prediction.name}_overlay.png"
     assert prediction.result.preview is not None
-    write_png(path, prediction.result.preview)
+    write_png(path, prediction.result.preview, photograph=True)
     return path
 
 
