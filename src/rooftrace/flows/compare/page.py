@@ -71,7 +71,7 @@ _ROWS = 20
 _MARGIN = 0.02
 
 
-def render(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
+def comparison_page(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
     """Return the whole page as text for UTF-8.
 
     Args:
