@@ -22,6 +22,7 @@ from rooftrace.cli.options import (
     OutFolder,
     Portable,
     WorkFolder,
+    option,
 )
 from rooftrace.cli.show import answered, pixel_bar, say
 from rooftrace.core.text import plural
@@ -49,67 +50,65 @@ def catalogue(
     out: OutFolder,
     collection: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="ID", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, metavar="ID",
             help="Collection of the STAC API or catalog to search; repeat it for several.",
         ),
     ] = None,
     datetime: Annotated[
         str | None,
-        typer.Option(
-            metavar="PERIOD", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, metavar="PERIOD",
             help="Date of the imagery to search for: 2024, 2024-06, or 2023-01-01/2024-06-30.",
         ),
     ] = None,
     max_items: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, min=1, metavar="N",
             help="Maximum number of images to take from a search; default: 10,000, and more is "
             "an error.",
         ),
     ] = None,
     area: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", rich_help_panel=IMAGES,
+        option(
+            IMAGES, metavar="FILE",
             help="Vector file of polygons; only scenes and pixels inside are predicted.",
         ),
     ] = None,
     asset: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, metavar="KEY",
             help="Key of the STAC asset that is the image, or keys of one asset for each band of "
             "the model, separated by commas.",
         ),
     ] = None,
     path_column: Annotated[
         str | None,
-        typer.Option(
-            "--path-column", metavar="NAME", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, "--path-column", metavar="NAME",
             help="Column of the GeoParquet file that contains the paths of the images.",
         ),
     ] = None,
     level: Annotated[
         int,
-        typer.Option(
-            min=0, max=20, metavar="N", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, min=0, max=20, metavar="N",
             help="Zoom level of the quadkeys that divide the layer into files.",
         ),
     ] = 11,
     stac: Annotated[
         bool | None,
-        typer.Option(
-            "--stac/--no-stac", rich_help_panel=CATALOGUE,
+        option(
+            CATALOGUE, "--stac/--no-stac",
             help="Describe the results as a STAC collection; default: for the results of a search.",
         ),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", rich_help_panel=CATALOGUE, help="Stop at the first scene that fails."
-        ),
+        option(CATALOGUE, "--strict", help="Stop at the first scene that fails."),
     ] = False,
     model: ModelGroup,
     pixels: PixelGroup,

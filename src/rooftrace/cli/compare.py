@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json, models_of
+from rooftrace.cli.options import Json, models_of, option
 from rooftrace.cli.show import answered, bar, say
 
 if TYPE_CHECKING:
@@ -36,117 +36,109 @@ def compare(
     ],
     model: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            _DATES,
             "-m",
             "--model",
             metavar="FILE",
             help="Predict NEW and OLD, two images, with this .rooftrace file, or with a bundled "
             "model: default or accurate.",
-            rich_help_panel=_DATES,
         ),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
+        option(
+            _DATES,
             min=0,
             max=1,
             metavar="P",
             help="Building probability from which a pixel is a building; default: the model's "
             "own, or 0.5 for probabilities. Rasters of bytes are read as probabilities.",
-            rich_help_panel=_DATES,
         ),
     ] = None,
     imagery: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
+            _SEEN,
             metavar="FILE",
             help="Image that NEW was made from: what its nodata hides is not gone; repeatable.",
-            rich_help_panel=_SEEN,
         ),
     ] = None,
     area: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Polygons of the area that NEW covers.",
-            rich_help_panel=_SEEN,
-        ),
+        option(_SEEN, metavar="FILE", help="Polygons of the area that NEW covers."),
     ] = None,
     remove_offset: Annotated[
         bool,
-        typer.Option(
+        option(
+            _RULES,
             "--remove-offset",
             help="Move NEW onto OLD by the systematic offset between them.",
-            rich_help_panel=_RULES,
         ),
     ] = False,
     same_iou: Annotated[
         float,
-        typer.Option(
+        option(
+            _RULES,
             min=0.5,
             max=1,
             metavar="IOU",
             help="Minimum IoU of a building that is the same.",
-            rich_help_panel=_RULES,
         ),
     ] = 0.6,
     move: Annotated[
         float,
-        typer.Option(
+        option(
+            _RULES,
             "--move",
             min=0,
             metavar="M",
             help="Minimum distance in metres of a building that has moved.",
-            rich_help_panel=_RULES,
         ),
     ] = 3.0,
     max_move: Annotated[
         float,
-        typer.Option(
+        option(
+            _RULES,
             "--max-move",
             min=0,
             metavar="M",
             help="Maximum distance in metres of a building that has moved.",
-            rich_help_panel=_RULES,
         ),
     ] = 10.0,
     cell: Annotated[
         float,
-        typer.Option(
-            min=1, metavar="M", help="Side of a cell of the report.", rich_help_panel=_OUTPUTS
-        ),
+        option(_OUTPUTS, min=1, metavar="M", help="Side of a cell of the report."),
     ] = 500.0,
     keep: Annotated[
         Literal["old", "new", "both"] | None,
-        typer.Option(
+        option(
+            _OUTPUTS,
             metavar="WHICH",
             help="Write one layer without duplicates, conflated.gpkg, with the attributes of OLD: "
             "outlines of old, of new, or of both (new ones only where a building changed).",
-            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     to: Annotated[
         Literal["osm"] | None,
-        typer.Option(
+        option(
+            _OUTPUTS,
             metavar="osm",
             help="Write the new buildings for JOSM: new.osm. Nothing is uploaded.",
-            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     imagery_date: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _OUTPUTS,
             metavar="DATE",
             help="Date of the imagery, such as 2024-05-17, for the changeset of --to osm.",
-            rich_help_panel=_OUTPUTS,
         ),
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Source of the imagery, for the changeset of --to osm.",
-            rich_help_panel=_OUTPUTS,
+        option(
+            _OUTPUTS, metavar="TEXT", help="Source of the imagery, for the changeset of --to osm."
         ),
     ] = None,
     as_json: Json = False,

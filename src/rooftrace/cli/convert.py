@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.data_options import takes_data
-from rooftrace.cli.options import Json, Order
+from rooftrace.cli.options import Json, Order, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.labels.config import SourceConfig
 
@@ -27,23 +27,19 @@ def convert(
     ],
     copy_images: Annotated[
         bool,
-        typer.Option(
-            "--copy-images", rich_help_panel=WRITTEN, help="Copy the images beside the labels."
-        ),
+        option(WRITTEN, "--copy-images", help="Copy the images beside the labels."),
     ] = False,
     order: Annotated[
         Order | None,
-        typer.Option(rich_help_panel=WRITTEN, help="Direction of the runs of an RLE table."),
+        option(WRITTEN, help="Direction of the runs of an RLE table."),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="A,B,C", rich_help_panel=WRITTEN, help="Columns of an RLE table."),
+        option(WRITTEN, metavar="A,B,C", help="Columns of an RLE table."),
     ] = None,
     zoom: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=30, metavar="Z", rich_help_panel=WRITTEN, help="Zoom of slippy tiles."
-        ),
+        option(WRITTEN, min=0, max=30, metavar="Z", help="Zoom of slippy tiles."),
     ] = None,
     split: Annotated[
         str | None,

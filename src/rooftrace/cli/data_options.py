@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rooftrace.cli.option_groups import sign
-from rooftrace.cli.options import GSD_HELP, NODATA_HELP, parse_nodata
+from rooftrace.cli.options import GSD_HELP, NODATA_HELP, option, parse_nodata
 from rooftrace.core.config import apply_override, parse_config
 from rooftrace.labels.config import SourceConfig
 
@@ -71,7 +71,7 @@ def takes_data(help_text: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _data_option(kind: Any, *names: str, **options: Any) -> Any:
-    return Annotated[kind | None, typer.Option(*names, rich_help_panel=DATA, **options)]
+    return Annotated[kind | None, option(DATA, *names, **options)]
 
 
 _DATA_OPTIONS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rooftrace.cli.options import Gsd, Json
+from rooftrace.cli.options import Gsd, Json, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 
@@ -34,65 +34,47 @@ def density(
     ],
     cell: Annotated[
         float | None,
-        typer.Option(
-            min=1e-3,
-            help="Side of a cell in metres.",
-            show_default=f"{_CELL_M:g}",
-            rich_help_panel=_PLACES,
-        ),
+        option(_PLACES, min=1e-3, help="Side of a cell in metres.", show_default=f"{_CELL_M:g}"),
     ] = None,
     zones: Annotated[
         Path | None,
-        typer.Option(
-            help="File of polygons, such as wards, to measure instead of cells.",
-            rich_help_panel=_PLACES,
-        ),
+        option(_PLACES, help="File of polygons, such as wards, to measure instead of cells."),
     ] = None,
     by_image: Annotated[
         bool,
-        typer.Option(
+        option(
+            _PLACES,
             "--by-image",
             help="Write a table with the share and the class of each mask of a folder.",
-            rich_help_panel=_PLACES,
         ),
     ] = False,
     fit: Annotated[
         Path | None,
-        typer.Option(
-            help="CSV with the columns image and label, on which the threshold is fitted.",
-            rich_help_panel=_DENSE,
+        option(
+            _DENSE, help="CSV with the columns image and label, on which the threshold is fitted."
         ),
     ] = None,
     threshold: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _DENSE,
             help="Smallest built-up share that is dense, or the JSON file of a fit.",
             show_default="0.2",
-            rich_help_panel=_DENSE,
         ),
     ] = None,
     building: Annotated[
         str | None,
-        typer.Option(
-            help="Class of buildings: an index for a mask, a name for polygons.",
-            rich_help_panel=_INPUTS,
-        ),
+        option(_INPUTS, help="Class of buildings: an index for a mask, a name for polygons."),
     ] = None,
     min_area: Annotated[
         float | None,
-        typer.Option(
-            "--min-area",
-            min=0,
-            help="Minimum area of a building that is counted, in m².",
-            rich_help_panel=_INPUTS,
+        option(
+            _INPUTS, "--min-area", min=0, help="Minimum area of a building that is counted, in m²."
         ),
     ] = None,
     glob: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Pattern of file names to include with --by-image; repeatable.",
-            rich_help_panel=_INPUTS,
-        ),
+        option(_INPUTS, help="Pattern of file names to include with --by-image; repeatable."),
     ] = None,
     gsd: Gsd = None,
     as_json: Json = False,

@@ -25,6 +25,7 @@ from rooftrace.cli.options import (
     Tta,
     Weights,
     models_of,
+    option,
     parse_weights,
 )
 from rooftrace.cli.show import answered, bar, people, say
@@ -55,47 +56,38 @@ def evaluate(
     images: LabelledGroup,
     predictions: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            rich_help_panel=PREDICTIONS,
+        option(
+            PREDICTIONS, metavar="PATH",
             help="File or folder with predictions of any tool: masks, probabilities, polygons, a "
             "table of run lengths or COCO results. Repeat the option to compare several.",
         ),
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DATA",
-            rich_help_panel=PREDICTIONS,
+        option(
+            PREDICTIONS, metavar="DATA",
             help="Labelled data, the same as DATA; with --predictions also labels without images.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(
-            metavar="ROWSxCOLUMNS",
-            rich_help_panel=PREDICTIONS,
+        option(
+            PREDICTIONS, metavar="ROWSxCOLUMNS",
             help="Size of the images of a label table that has no images: 224x224.",
         ),
     ] = None,
     order: Annotated[
         Order | None,
-        typer.Option(
-            rich_help_panel=PREDICTIONS,
-            help="Order of the run lengths in --predictions; default: deduced.",
-        ),
+        option(PREDICTIONS, help="Order of the run lengths in --predictions; default: deduced."),
     ] = None,
     only: Annotated[
         Literal["pixels"] | None,
-        typer.Option(
-            rich_help_panel=COUNTING,
-            help="Leave out buildings and polygons, which is several times as fast.",
-        ),
+        option(COUNTING, help="Leave out buildings and polygons, which is several times as fast."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--out", metavar="DIR", rich_help_panel=REPORT,
+        option(
+            REPORT, "-o", "--out", metavar="DIR",
             help="Folder for report.html, report.json and pictures.",
         ),
     ] = None,
@@ -106,15 +98,12 @@ def evaluate(
     threshold: Threshold = None,
     min_area: Annotated[
         float,
-        typer.Option(
-            min=0, metavar="M2", rich_help_panel=COUNTING,
-            help="Area in m² below which buildings are ignored.",
-        ),
+        option(COUNTING, min=0, metavar="M2", help="Area in m² below which buildings are ignored."),
     ] = 0.0,
     cell: Annotated[
         float,
-        typer.Option(
-            min=1, metavar="M", rich_help_panel=COUNTING,
+        option(
+            COUNTING, min=1, metavar="M",
             help="Side in metres of the cells of the built-up share.",
         ),
     ] = 100.0,
@@ -122,21 +111,19 @@ def evaluate(
     precision: Precision = None,
     pictures: Annotated[
         int,
-        typer.Option(
-            min=0, metavar="N", rich_help_panel=REPORT, help="Maximum number of pictures."
-        ),
+        option(REPORT, min=0, metavar="N", help="Maximum number of pictures."),
     ] = 24,
     boundary: Annotated[
         str,
-        typer.Option(
-            metavar="WIDTH", rich_help_panel=COUNTING,
+        option(
+            COUNTING, metavar="WIDTH",
             help="Width of the bands of boundary IoU: 3px, or 2% of the image's diagonal.",
         ),
     ] = "3px",
     baseline: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", rich_help_panel=REPORT,
+        option(
+            REPORT, metavar="MODEL",
             help="Model with which the others are compared: its name, or its number from 1; "
             "default: the first.",
         ),

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import source_config, takes_data
 from rooftrace.cli.option_groups import LabelledGroup, with_groups
-from rooftrace.cli.options import Json
+from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, people, say
 from rooftrace.core.text import plural
 from rooftrace.labels.config import SourceConfig
@@ -31,82 +31,77 @@ def finetune(
     images: LabelledGroup,
     model: Annotated[
         str,
-        typer.Option(
-            "-m", "--model", metavar="MODEL", rich_help_panel=TRAINING,
+        option(
+            TRAINING, "-m", "--model", metavar="MODEL",
             help="Model to start from: default, accurate, a .rooftrace file, the folder of a run, "
             "or an exported ONNX file.",
         ),
     ] = "default",
     replay: Annotated[
         Path | None,
-        typer.Option(
-            metavar="IMAGES", rich_help_panel=TRAINING,
+        option(
+            TRAINING, metavar="IMAGES",
             help="Images of other places, on which the model learns to keep the answers of the "
             "start model; labels are not needed.",
         ),
     ] = None,
     replay_settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--replay-set", metavar="KEY=VALUE", rich_help_panel=TRAINING,
+        option(
+            TRAINING, "--replay-set", metavar="KEY=VALUE",
             help="Value of the data card of the --replay images, such as gsd_m=0.5; repeatable.",
         ),
     ] = None,
     minutes: Annotated[
         float,
-        typer.Option(
-            min=0.1, max=10_000, metavar="N", rich_help_panel=TRAINING,
+        option(
+            TRAINING, min=0.1, max=10_000, metavar="N",
             help="Maximum number of minutes of training and validation; the export and the "
             "comparison come after it.",
         ),
     ] = 10.0,
     config: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", rich_help_panel=TRAINING,
+        option(
+            TRAINING, metavar="KEY=VALUE",
             help="Value of the training configuration, such as optimizer.lr=1e-4; repeatable.",
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            min=0, max=2**32 - 1, rich_help_panel=TRAINING,
-            help="Seed of the split and of all random draws.",
-        ),
+        option(TRAINING, min=0, max=2**32 - 1, help="Seed of the split and of all random draws."),
     ] = 0,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", rich_help_panel=TRAINING, help="Continue the run that is in the folder."
-        ),
+        option(TRAINING, "--resume", help="Continue the run that is in the folder."),
     ] = False,
     val: Annotated[
         float,
-        typer.Option(
-            min=0.01, max=0.9, metavar="SHARE", rich_help_panel=HELD_OUT,
+        option(
+            HELD_OUT, min=0.01, max=0.9, metavar="SHARE",
             help="Share of the images that is held out.",
         ),
     ] = 0.2,
     by: Annotated[
         Literal["image", "group", "block"] | None,
-        typer.Option(
-            rich_help_panel=HELD_OUT,
+        option(
+            HELD_OUT,
             help="Unit that is kept together; default: blocks of ground for 12 or more "
             "georeferenced images, else folders where there are four or more, else images.",
         ),
     ] = None,
     split: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", rich_help_panel=HELD_OUT,
+        option(
+            HELD_OUT, metavar="FILE",
             help="Split file with train and val; the models are compared on its part test if it "
             "has one. Default: a split is made.",
         ),
     ] = None,
     curve: Annotated[
         bool,
-        typer.Option(
-            "--curve", rich_help_panel=HELD_OUT,
+        option(
+            HELD_OUT, "--curve",
             help="If the tuned model is not better, train once more on half of the images, to "
             "estimate how many more would help; it takes as long again.",
         ),

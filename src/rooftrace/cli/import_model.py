@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rooftrace.cli.options import Json
+from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import answered, say
 from rooftrace.core.errors import ConfigError
 
@@ -21,144 +21,136 @@ def import_model(
     out: Annotated[Path, typer.Option("-o", "--out", help="Bundle to write: .rooftrace.")],
     gsd: Annotated[
         str,
-        typer.Option(
-            metavar="M", rich_help_panel=CONTRACT,
+        option(
+            CONTRACT, metavar="M",
             help="Metres per pixel of the images that it was trained on; none: pixel by pixel.",
         ),
     ],
     architecture: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=NETWORK,
+        option(
+            NETWORK, metavar="NAME",
             help="Architecture of a state dict: one of segmentation-models-pytorch, such as Unet; "
             "or TorchvisionDeepLabV3.",
         ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=NETWORK,
+        option(
+            NETWORK, metavar="NAME",
             help="Encoder of a state dict, such as resnet34, or tu-NAME for a model of timm.",
         ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", rich_help_panel=NETWORK,
+        option(
+            NETWORK, "--set", metavar="KEY=VALUE",
             help="Further key of [model], such as options.decoder_channels=[64,32,16,8,4]; "
             "repeatable.",
         ),
     ] = None,
     encoder_only: Annotated[
         bool,
-        typer.Option(
-            "--encoder-only", rich_help_panel=NETWORK,
+        option(
+            NETWORK, "--encoder-only",
             help="The file holds an encoder alone; the rest gets random weights, to train from.",
         ),
     ] = False,
     output: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=NETWORK,
-            help="Output of an ONNX graph that has several.",
-        ),
+        option(NETWORK, metavar="NAME", help="Output of an ONNX graph that has several."),
     ] = None,
     classes: Annotated[
         str,
-        typer.Option(
-            metavar="LIST", rich_help_panel=CONTRACT,
-            help="Names of its channels, the background first.",
-        ),
+        option(CONTRACT, metavar="LIST", help="Names of its channels, the background first."),
     ] = "background,building",
     building: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=CONTRACT,
+        option(
+            CONTRACT, metavar="NAME",
             help="Class whose footprints are traced; default: building, or the second of two.",
         ),
     ] = None,
     activation: Annotated[
         Literal["none", "sigmoid", "softmax"] | None,
-        typer.Option(
-            rich_help_panel=CONTRACT,
+        option(
+            CONTRACT,
             help="Function that turns its answers into probabilities; default for state dicts: "
             "sigmoid for one channel, else softmax.",
         ),
     ] = None,
     threshold: Annotated[
         float,
-        typer.Option(
-            min=0, max=1, metavar="P", rich_help_panel=CONTRACT,
+        option(
+            CONTRACT, min=0, max=1, metavar="P",
             help="Building probability from which a pixel is a building.",
         ),
     ] = 0.5,
     name: Annotated[
-        str, typer.Option(rich_help_panel=CONTRACT, help="Name of the model; default: of the file.")
+        str, option(CONTRACT, help="Name of the model; default: of the file.")
     ] = "",
     licence: Annotated[
-        str, typer.Option(rich_help_panel=CONTRACT, help="Licence of the weights.")
+        str, option(CONTRACT, help="Licence of the weights.")
     ] = "",
     attribution: Annotated[
-        str, typer.Option(rich_help_panel=CONTRACT, help="Attribution of the weights.")
+        str, option(CONTRACT, help="Attribution of the weights.")
     ] = "",
     bands: Annotated[
         str,
-        typer.Option(
-            metavar="LIST", rich_help_panel=INPUT, help="Names of its bands, in their order."
-        ),
+        option(INPUT, metavar="LIST", help="Names of its bands, in their order."),
     ] = "red,green,blue",
     normalise: Annotated[
         Literal["imagenet", "none"] | None,
-        typer.Option(
-            rich_help_panel=INPUT,
+        option(
+            INPUT,
             help="Normalisation of its input: that of ImageNet, or none; in place of --mean and "
             "--std.",
         ),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST", rich_help_panel=INPUT,
+        option(
+            INPUT, metavar="LIST",
             help="Value for each band that is subtracted from the pixels.",
         ),
     ] = None,
     std: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST", rich_help_panel=INPUT,
+        option(
+            INPUT, metavar="LIST",
             help="Value for each band by which the pixels are then divided.",
         ),
     ] = None,
     input_range: Annotated[
         float,
-        typer.Option(
-            min=1e-6, max=1e6, metavar="X", rich_help_panel=INPUT,
+        option(
+            INPUT, min=1e-6, max=1e6, metavar="X",
             help="Value to which the brightest pixel is scaled first: 1, or 255 for pixel values "
             "of 8 bits. --mean and --std are in its units.",
         ),
     ] = 1.0,
     dtype: Annotated[
         Literal["uint8", "uint16", "float32"],
-        typer.Option(rich_help_panel=INPUT, help="Type of the pixel values."),
+        option(INPUT, help="Type of the pixel values."),
     ] = "uint8",
     full_scale: Annotated[
         float | None,
-        typer.Option(
-            min=1e-6, max=1e9, metavar="X", rich_help_panel=INPUT,
+        option(
+            INPUT, min=1e-6, max=1e9, metavar="X",
             help="Brightest pixel value; default: 255, 65535 or 1 by --dtype.",
         ),
     ] = None,
     input_px: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=2**15, metavar="N", rich_help_panel=INPUT,
+        option(
+            INPUT, min=1, max=2**15, metavar="N",
             help="The only side in pixels that it accepts.",
         ),
     ] = None,
     multiple: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=2**15, metavar="N", rich_help_panel=INPUT,
+        option(
+            INPUT, min=1, max=2**15, metavar="N",
             help="Number that the sides of an ONNX graph's input must be multiples of; default 32.",
         ),
     ] = None,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rooftrace.cli.data_options import DATA, takes_data
 from rooftrace.cli.option_groups import CheckedCommand, LabelledGroup, with_groups
-from rooftrace.cli.options import Json, ModelFile, Threshold
+from rooftrace.cli.options import Json, ModelFile, Threshold, option
 from rooftrace.cli.show import answered, bar, people, print_json, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -37,8 +37,8 @@ SERVER = "Server"
 Url = Annotated[str, typer.Argument(help="Address of the server.", show_default=False)]
 Token = Annotated[
     str,
-    typer.Option(
-        envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN", rich_help_panel=SERVER,
+    option(
+        SERVER, envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN",
         help="Personal or legacy token; better set in the environment.",
     ),
 ]  # fmt: skip
@@ -46,8 +46,8 @@ Token = Annotated[
 
 LocalFilesRoot = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FOLDER", rich_help_panel=SERVER,
+    option(
+        SERVER, metavar="FOLDER",
         help="Document root of the server; images below it are not uploaded.",
     ),
 ]  # fmt: skip
@@ -66,8 +66,8 @@ def choose_next(
     bundle: ModelFile = None,
     labelled: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DATA", rich_help_panel=DATA,
+        option(
+            DATA, metavar="DATA",
             help="Labelled data; its images and those that resemble them are not needed again.",
         ),
     ] = None,
@@ -80,52 +80,52 @@ def choose_next(
     ] = None,
     push_to: Annotated[
         str | None,
-        typer.Option(
-            "--push", metavar="URL", rich_help_panel=SERVER,
+        option(
+            SERVER, "--push", metavar="URL",
             help="Label Studio server to push the chosen images to, in their order.",
         ),
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(
-            metavar="PROJECT", rich_help_panel=SERVER,
+        option(
+            SERVER, metavar="PROJECT",
             help="Number or title of the project, with --push; its images are not chosen again.",
         ),
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(
-            envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN",
-            rich_help_panel=SERVER, help="Token, with --push; better set in the environment.",
+        option(
+            SERVER, envvar="LABEL_STUDIO_API_KEY", show_default=False, metavar="TOKEN",
+            help="Token, with --push; better set in the environment.",
         ),
     ] = None,
     local_files_root: LocalFilesRoot = None,
     compare: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", rich_help_panel=COMPARISON,
+        option(
+            COMPARISON, metavar="FOLDER",
             help="Folder for a learning curve on labelled data: the model is fine-tuned on chosen "
             "images and on random ones, and tested on others. Nothing is chosen for labelling.",
         ),
     ] = None,
     tiles: Annotated[
         str | None,
-        typer.Option(
-            metavar="N,N,…", rich_help_panel=COMPARISON,
+        option(
+            COMPARISON, metavar="N,N,…",
             help="Numbers of images to train on, with --compare; default: 10,20,40.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(
-            min=0.05, max=10_000, metavar="N", rich_help_panel=COMPARISON,
+        option(
+            COMPARISON, min=0.05, max=10_000, metavar="N",
             help="Approximate time of each training without its test, with --compare; default: 2.",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=100, metavar="N", rich_help_panel=COMPARISON,
+        option(
+            COMPARISON, min=1, max=100, metavar="N",
             help="Number of trainings for each number of images, with --compare; default: 3.",
         ),
     ] = None,
@@ -279,9 +279,9 @@ def push(
     data: SourceConfig,
     project: Annotated[
         str,
-        typer.Option(
+        option(
+            SERVER,
             metavar="PROJECT",
-            rich_help_panel=SERVER,
             help="Number or title of the project; a new title creates a project.",
         ),
     ],
@@ -321,9 +321,7 @@ def pull(
     url: Url,
     project: Annotated[
         str,
-        typer.Option(
-            metavar="PROJECT", rich_help_panel=SERVER, help="Number or title of the project."
-        ),
+        option(SERVER, metavar="PROJECT", help="Number or title of the project."),
     ],
     token: Token,
     out: Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MODEL, IMAGES, POLYGONS = "Model", "Images, scale and area", "Polygons"
 OUTPUTS, CATALOGUE, CLUSTER = "Outputs", "Catalogue", "Cluster"
 """Titles of the groups of options in a command's help."""
+
+
+def option(group: str, *names: str, **settings: Any) -> Any:
+    """Return an option as `typer.Option` does, in a group of the command's help."""
+    return typer.Option(*names, rich_help_panel=group, **settings)
 
 
 Order = Literal["row", "column"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rooftrace.cli.option_groups import InputGroup, with_groups
-from rooftrace.cli.options import EngineName, Json, ModelFile, Portable, Precision
+from rooftrace.cli.options import EngineName, Json, ModelFile, Portable, Precision, option
 from rooftrace.cli.show import print_json, say
 from rooftrace.core.errors import ConfigError, MissingExtraError
 from rooftrace.core.machine import limit_kept_memory
@@ -65,15 +65,13 @@ def serve(
     ] = None,
     basemap: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _MAP,
             help="Address of tiles under the map, with {z}, {x} and {y}; browsers fetch them from "
             "there. Default: none.",
-            rich_help_panel=_MAP,
         ),
     ] = None,
-    basemap_credit: Annotated[
-        str, typer.Option(help="Attribution of the basemap.", rich_help_panel=_MAP)
-    ] = "",
+    basemap_credit: Annotated[str, option(_MAP, help="Attribution of the basemap.")] = "",
     camera: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,96 +83,80 @@ def serve(
     as_json: Json = False,
     api_key: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _ACCESS,
             help="Key that all clients must send; safer in the environment.",
             envvar="ROOFTRACE_API_KEY",
             show_default=False,
-            rich_help_panel=_ACCESS,
         ),
     ] = None,
     jobs: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of jobs and their results; default: in your state folder.",
-            rich_help_panel=_JOBS,
-        ),
+        option(_JOBS, help="Folder of jobs and their results; default: in your state folder."),
     ] = None,
     workers: Annotated[
         int,
-        typer.Option(
-            min=1, help="Number of jobs that run at the same time.", rich_help_panel=_JOBS
-        ),
+        option(_JOBS, min=1, help="Number of jobs that run at the same time."),
     ] = 1,
     keep_jobs: Annotated[
         float,
-        typer.Option(
-            min=0.01, help="Days to keep a job and its files after its end.", rich_help_panel=_JOBS
-        ),
+        option(_JOBS, min=0.01, help="Days to keep a job and its files after its end."),
     ] = 7.0,
     max_upload: Annotated[
         float,
-        typer.Option(min=0.001, help="Maximum size of an image in MiB.", rich_help_panel=_LIMITS),
+        option(_LIMITS, min=0.001, help="Maximum size of an image in MiB."),
     ] = Limits.upload_bytes / 2**20,
     max_mpx: Annotated[
         float,
-        typer.Option(
-            min=0.01,
-            help="Maximum size of an image in millions of pixels.",
-            rich_help_panel=_LIMITS,
-        ),
+        option(_LIMITS, min=0.01, help="Maximum size of an image in millions of pixels."),
     ] = Limits.pixels / 1e6,
     queue: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Maximum number of requests that run or wait; others are refused.",
-            rich_help_panel=_LIMITS,
+        option(
+            _LIMITS, min=1, help="Maximum number of requests that run or wait; others are refused."
         ),
     ] = Limits.waiting,
     timeout: Annotated[
         float,
-        typer.Option(min=1, help="Maximum time of a request in seconds.", rich_help_panel=_LIMITS),
+        option(_LIMITS, min=1, help="Maximum time of a request in seconds."),
     ] = Limits.seconds,
     label_studio: Annotated[
         str | None,
-        typer.Option(
-            help="Address of the Label Studio server that uses this ML backend.",
-            rich_help_panel=_LABEL_STUDIO,
-        ),
+        option(_LABEL_STUDIO, help="Address of the Label Studio server that uses this ML backend."),
     ] = None,
     label_studio_token: Annotated[
         str | None,
-        typer.Option(
+        option(
+            _LABEL_STUDIO,
             help="Access token of that server; safer in the environment.",
             envvar="LABEL_STUDIO_API_KEY",
             show_default=False,
-            rich_help_panel=_LABEL_STUDIO,
         ),
     ] = None,
     train_minutes: Annotated[
         float | None,
-        typer.Option(
+        option(
+            _TRAININGS,
             min=0.1,
             max=10_000,
             metavar="N",
             help="Fine-tune the model on a review or a Label Studio project when a person starts "
             "it, for at most this many minutes; default: no trainings.",
-            rich_help_panel=_TRAININGS,
         ),
     ] = None,
     train_images: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            _TRAININGS,
             help="Folder of images that were not uploaded to Label Studio, for trainings.",
-            rich_help_panel=_TRAININGS,
         ),
     ] = None,
     take_better: Annotated[
         bool,
-        typer.Option(
+        option(
+            _TRAININGS,
             "--take-better",
             help="Use a fine-tuned model at once if its verdict is better.",
-            rich_help_panel=_TRAININGS,
         ),
     ] = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rooftrace.cli.data_options import takes_data
-from rooftrace.cli.options import Json
+from rooftrace.cli.options import Json, option
 from rooftrace.cli.show import bar, print_json, say
 from rooftrace.labels.config import SourceConfig
 
@@ -31,51 +31,31 @@ def split(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random division.")] = 0,
     by: Annotated[
         Literal["image", "group", "block"],
-        typer.Option(
-            metavar="UNIT",
-            rich_help_panel=TOGETHER,
-            help="Keep together: image, group, or block (one place).",
-        ),
+        option(TOGETHER, metavar="UNIT", help="Keep together: image, group, or block (one place)."),
     ] = "image",
     group_pattern: Annotated[
         str | None,
-        typer.Option(
-            metavar="REGEX",
-            rich_help_panel=TOGETHER,
-            help="Regular expression; its first group is the group.",
-        ),
+        option(TOGETHER, metavar="REGEX", help="Regular expression; its first group is the group."),
     ] = None,
     block_m: Annotated[
         float | None,
-        typer.Option(
-            metavar="M",
-            rich_help_panel=TOGETHER,
-            help="Side of blocks in metres; default: by the extent.",
-        ),
+        option(TOGETHER, metavar="M", help="Side of blocks in metres; default: by the extent."),
     ] = None,
     gap_m: Annotated[
         float | None,
-        typer.Option(
+        option(
+            TOGETHER,
             metavar="M",
-            rich_help_panel=TOGETHER,
             help="Minimum distance of parts in metres; default: half an image.",
         ),
     ] = None,
     duplicates: Annotated[
         bool,
-        typer.Option(
-            "--duplicates/--no-duplicates",
-            rich_help_panel=TOGETHER,
-            help="Keep near-duplicates in one part.",
-        ),
+        option(TOGETHER, "--duplicates/--no-duplicates", help="Keep near-duplicates in one part."),
     ] = True,
     stratify: Annotated[
         bool,
-        typer.Option(
-            "--stratify/--no-stratify",
-            rich_help_panel=TOGETHER,
-            help="Give parts similar built-up shares.",
-        ),
+        option(TOGETHER, "--stratify/--no-stratify", help="Give parts similar built-up shares."),
     ] = True,
     as_json: Json = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rooftrace.cli.option_groups import InputGroup, ModelGroup, with_groups
-from rooftrace.cli.options import OUTPUTS, Json, Order
+from rooftrace.cli.options import OUTPUTS, Json, Order, option
 from rooftrace.cli.show import answered, bar, say
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plural
@@ -27,22 +27,22 @@ def submit(
     *,
     out: Annotated[
         Path,
-        typer.Option(
-            "-o", "--out", metavar="TABLE", rich_help_panel=OUTPUTS, show_default=False,
+        option(
+            OUTPUTS, "-o", "--out", metavar="TABLE", show_default=False,
             help="Table to write, such as submission.csv.",
         ),
     ],
     sample: Annotated[
         Path | None,
-        typer.Option(
-            metavar="TABLE", rich_help_panel=OUTPUTS,
+        option(
+            OUTPUTS, metavar="TABLE",
             help="Sample table of the contest, whose rows and columns are kept.",
         ),
     ] = None,
     order: Annotated[
         Order | None,
-        typer.Option(
-            metavar="ORDER", rich_help_panel=OUTPUTS,
+        option(
+            OUTPUTS, metavar="ORDER",
             help="Pixel order of the runs: row or column; default: the usual order for the table's "
             "columns.",
         ),

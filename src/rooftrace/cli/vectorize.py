@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rooftrace.cli.options import Gsd, Json
+from rooftrace.cli.options import Gsd, Json, option
 from rooftrace.cli.show import answered, bar, say
 
 _READING, _POLYGONS = "How MASK is read", "Polygons"
@@ -24,64 +24,54 @@ def vectorize(
     ],
     threshold: Annotated[
         float | None,
-        typer.Option(
+        option(
+            _READING,
             min=0,
             max=1,
             help="Smallest probability that is a building. Bytes are read as probabilities only "
             "if this is given.",
             show_default="0.5 for fractions",
-            rich_help_panel=_READING,
         ),
     ] = None,
     classes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--class",
-            help="Value or name of a class to trace; repeatable.",
-            rich_help_panel=_READING,
-        ),
+        option(_READING, "--class", help="Value or name of a class to trace; repeatable."),
     ] = None,
     min_area: Annotated[
         float | None,
-        typer.Option(
-            "--min-area",
-            min=0,
-            help="Minimum area of a polygon, in m².",
-            rich_help_panel=_POLYGONS,
-        ),
+        option(_POLYGONS, "--min-area", min=0, help="Minimum area of a polygon, in m²."),
     ] = None,
     min_hole: Annotated[
         float | None,
-        typer.Option(
+        option(
+            _POLYGONS,
             "--min-hole",
             min=0,
             help="Minimum area of a hole in a building, in m²; at most --min-area.",
-            rich_help_panel=_POLYGONS,
         ),
     ] = None,
     regularize: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            _POLYGONS,
             "--regularize/--no-regularize",
             help="Give buildings right angles.",
             show_default=_AS_PREDICTED,
-            rich_help_panel=_POLYGONS,
         ),
     ] = None,
     separate: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            _POLYGONS,
             "--separate/--no-separate",
             help="Separate touching buildings where they are narrow.",
             show_default=_AS_PREDICTED,
-            rich_help_panel=_POLYGONS,
         ),
     ] = None,
     score: Annotated[
         Path | None,
-        typer.Option(
-            help="Raster of probabilities, from which the polygons of a mask get scores.",
-            rich_help_panel=_READING,
+        option(
+            _READING, help="Raster of probabilities, from which the polygons of a mask get scores."
         ),
     ] = None,
     gsd: Gsd = None,

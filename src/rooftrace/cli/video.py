@@ -24,6 +24,7 @@ from rooftrace.cli.options import (
     Tta,
     Weights,
     models_of,
+    option,
     parse_weights,
 )
 from rooftrace.cli.show import answered, bar, say
@@ -59,115 +60,71 @@ def video(
     threshold: Threshold = None,
     min_area: Annotated[
         float | None,
-        typer.Option(
-            "--min-area",
-            min=0,
-            metavar="M2",
-            help="Minimum area of a building in m².",
-            rich_help_panel=IMAGES,
-        ),
+        option(IMAGES, "--min-area", min=0, metavar="M2", help="Minimum area of a building in m²."),
     ] = None,
     stride: Annotated[
         int,
-        typer.Option(
-            min=1, metavar="N", help="Predict every n-th frame only.", rich_help_panel=FRAMES
-        ),
+        option(FRAMES, min=1, metavar="N", help="Predict every n-th frame only."),
     ] = 1,
     smoothing: Annotated[
         Literal["none", "exponential", "flow"],
-        typer.Option(
-            help="Smoothing over time; flow follows the moving ground.", rich_help_panel=FRAMES
-        ),
+        option(FRAMES, help="Smoothing over time; flow follows the moving ground."),
     ] = "flow",
     time_constant: Annotated[
         float,
-        typer.Option(
+        option(
+            FRAMES,
             "--time-constant",
             min=0,
             metavar="S",
             help="Time constant of the smoothing in seconds.",
-            rich_help_panel=FRAMES,
         ),
     ] = 0.15,
     table: Annotated[
         Path | None,
-        typer.Option(
-            help="Table with one row a frame: .csv or .parquet.",
-            rich_help_panel=DRAWING,
-        ),
+        option(DRAWING, help="Table with one row a frame: .csv or .parquet."),
     ] = None,
     opacity: Annotated[
         float,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="X",
-            help="Opacity of the fill of buildings.",
-            rich_help_panel=DRAWING,
-        ),
+        option(DRAWING, min=0, max=1, metavar="X", help="Opacity of the fill of buildings."),
     ] = 0.35,
     outlines: Annotated[
         bool,
-        typer.Option(
-            help="Draw a line around each building.",
-            rich_help_panel=DRAWING,
-        ),
+        option(DRAWING, help="Draw a line around each building."),
     ] = True,
     caption: Annotated[
         bool,
-        typer.Option(
-            help="Write count and built-up share into the corner.", rich_help_panel=DRAWING
-        ),
+        option(DRAWING, help="Write count and built-up share into the corner."),
     ] = True,
     start: Annotated[
         float,
-        typer.Option(
-            min=0,
-            metavar="S",
-            help="First second to process.",
-            rich_help_panel=FRAMES,
-        ),
+        option(FRAMES, min=0, metavar="S", help="First second to process."),
     ] = 0.0,
     end: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            metavar="S",
-            help="Second at which to stop.",
-            rich_help_panel=FRAMES,
-        ),
+        option(FRAMES, min=0, metavar="S", help="Second at which to stop."),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(
-            min=0,
-            metavar="S",
-            help="Duration to process, instead of --end.",
-            rich_help_panel=FRAMES,
-        ),
+        option(FRAMES, min=0, metavar="S", help="Duration to process, instead of --end."),
     ] = None,
     codec: Annotated[
         Literal["h264", "h265"],
-        typer.Option(
-            help="Video codec.",
-            rich_help_panel=DRAWING,
-        ),
+        option(DRAWING, help="Video codec."),
     ] = "h264",
     crf: Annotated[
         int,
-        typer.Option(
+        option(
+            DRAWING,
             min=0,
             max=51,
             metavar="N",
             help="Constant rate factor: 0 is lossless, 51 is worst.",
-            rich_help_panel=DRAWING,
         ),
     ] = 20,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help="Fail if the video is damaged or incomplete.", rich_help_panel=FRAMES
-        ),
+        option(FRAMES, "--strict", help="Fail if the video is damaged or incomplete."),
     ] = False,
     engine: EngineName = None,
     precision: Precision = None,

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import geopandas
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Polygons = NDArray[np.object_]
+"""Shapely polygons and multipolygons; None where a feature has none."""
 
 
 def finite_array(values: object) -> Floats | None:
@@ -111,9 +115,6 @@ def _ratio(over: Floats | NDArray[np.int64], under: Floats | NDArray[np.int64]) 
     over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
     made = np.full(np.broadcast_shapes(over.shape, under.shape), np.nan)
     return np.asarray(np.divide(over, under, out=made, where=under > 0))
-
-
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, order=True)

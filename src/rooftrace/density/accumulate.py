@@ -20,7 +20,16 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import DensityFigures, DensityGrid, Footprints, GeoGrid, Window
+from rooftrace.core.types import (
+    DensityFigures,
+    DensityGrid,
+    Floats,
+    Footprints,
+    GeoGrid,
+    Ints,
+    Polygons,
+    Window,
+)
 from rooftrace.density.cells import CellGrid, GroundPlane
 from rooftrace.io.legend import NODATA
 
@@ -34,9 +43,6 @@ __all__ = [
     "pixel_bounds",
 ]
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 Mask8 = NDArray[np.uint8]
 
 _NODE_PX = 64

@@ -14,19 +14,16 @@ from math import ceil, floor, log10
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from pyproj import CRS, Proj, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import DensityGrid, GeoGrid
+from rooftrace.core.types import DensityGrid, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import reprojected
 
 __all__ = ["Bounds", "CellGrid", "GroundPlane", "metric_crs"]
 
-Floats = NDArray[np.float64]
-Polygons = NDArray[np.object_]
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right and top."""
 
@@ -247,8 +244,6 @@ def _is_true(crs: CRS, lon: Floats, lat: Floats) -> bool:
     scales = np.array([factors.meridional_scale, factors.parallel_scale])
     return bool((np.abs(scales - 1) <= _SCALE_ERROR).all())
 
-
-Ints = NDArray[np.int64]
 
 MAX_CELLS = 10**7
 """Maximum number of cells of a grid."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.errors import NotGeoreferencedWarning
 
-from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, GeoGrid
+from rooftrace.core.types import DENSITY_COLUMNS, DensityFigures, DensityGrid, Floats, GeoGrid
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.threshold import DensityThreshold
 from rooftrace.io.files import write_atomically
@@ -41,7 +41,6 @@ __all__ = [
     "write_table",
 ]
 
-Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
 BREAKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6)

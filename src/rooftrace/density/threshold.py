@@ -12,6 +12,7 @@ from pydantic import Field
 
 from rooftrace.core.config import Config, parse_config
 from rooftrace.core.errors import ConfigError, LabelError
+from rooftrace.core.types import BoolArray, Floats
 from rooftrace.io.files import write_json
 
 __all__ = [
@@ -23,8 +24,6 @@ __all__ = [
     "read_threshold",
 ]
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 _MIN_EXAMPLES = 10
@@ -114,7 +113,7 @@ def read_threshold(path: Path) -> DensityThreshold:
     return parse_config(raw, DensityThreshold, source=str(path))
 
 
-def balanced_accuracy(dense: Bools, called: Bools) -> float:
+def balanced_accuracy(dense: BoolArray, called: BoolArray) -> float:
     """Return the mean of the shares of dense and of sparse examples that are classified correctly.
 
     Args:
@@ -125,7 +124,7 @@ def balanced_accuracy(dense: Bools, called: Bools) -> float:
 
 
 def fit_threshold(
-    shares: Floats, dense: Bools, *, sparse_name: str = "sparse", dense_name: str = "dense",
+    shares: Floats, dense: BoolArray, *, sparse_name: str = "sparse", dense_name: str = "dense",
     seed: int = 0,
 ) -> tuple[DensityThreshold, tuple[str, ...]]:  # fmt: skip
     """Return the threshold with the best balanced accuracy.
@@ -187,7 +186,7 @@ def fit_threshold(
     return found, tuple(notes)
 
 
-def _best(shares: Floats, dense: Bools) -> float:
+def _best(shares: Floats, dense: BoolArray) -> float:
     """Return the middle of the widest gap between shares among those with the best accuracy."""
     at, place = np.unique(shares, return_inverse=True)
     dense_at = np.bincount(place, dense, minlength=len(at))
@@ -207,7 +206,9 @@ def _best(shares: Floats, dense: Bools) -> float:
     return max(middle, float(np.nextafter(edges[gap], 1.0))) if 0 < gap < len(at) else middle
 
 
-def _resampled(shares: Floats, dense: Bools, threshold: float, seed: int) -> tuple[Floats, Floats]:
+def _resampled(
+    shares: Floats, dense: BoolArray, threshold: float, seed: int
+) -> tuple[Floats, Floats]:
     """Return thresholds fitted on resampled examples, and the accuracies of the one threshold on
     them.
     """

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.types import Floats, Ints
 from rooftrace.flows.labelled_predictions import SetProbabilities, level_of
 from rooftrace.labels.source import SceneSet
 from rooftrace.metrics.curves import CurveMetric, ThresholdCurve, middle_of_best
@@ -174,9 +175,6 @@ _SAMPLE_PX = 2**20
 """Maximum number of pixels, over all sets, to which weights are fitted."""
 
 _CHUNK_PX = 2**20
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

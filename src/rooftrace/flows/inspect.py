@@ -66,7 +66,7 @@ def run_inspect(
     assert source is not None
     audit = run_audit(source, other, progress=progress)
     if out is not None:
-        write_atomically(out, render(audit).encode())
+        write_atomically(out, audit_page(audit).encode())
     return audit
 
 
@@ -265,7 +265,7 @@ class _Picture:
     address: str
 
 
-def render(audit: Audit) -> str:
+def audit_page(audit: Audit) -> str:
     """Return the page; its pictures are read from the scenes again."""
     data = audit.data
     pictures = _PictureCache([data] + ([audit.against] if audit.against is not None else []))

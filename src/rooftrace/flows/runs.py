@@ -446,7 +446,7 @@ class _Cell:
     order: str = ""
 
 
-def render(comparison: RunComparison) -> str:
+def runs_page(comparison: RunComparison) -> str:
     """Return the whole page."""
     script = read_asset("runs.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -515,5 +515,5 @@ def run_runs(folder: Path, out: Path | None = None, *, sort: str = "val_iou") ->
     """
     comparison = compare_runs(find_runs(folder), sort)
     if out is not None:
-        write_atomically(out, render(comparison).encode())
+        write_atomically(out, runs_page(comparison).encode())
     return comparison

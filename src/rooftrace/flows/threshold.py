@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import Footprints, Scene
+from rooftrace.core.types import Floats, Footprints, Scene
 from rooftrace.flows.calibrate import uncalibrated
 from rooftrace.flows.labelled_predictions import (
     Progress,
@@ -50,8 +50,6 @@ from rooftrace.predict.model_set import read_models
 from rooftrace.predict.plan import AS_FOUND, SceneOptions
 from rooftrace.predict.predictor import Predictor
 from rooftrace.tiling.blend import PROB_ONE
-
-Floats = NDArray[np.float64]
 
 ThresholdMetric = Literal["dice", "iou", "f1"]
 """Figures to maximise: `dice` and `iou` of pixels, pooled over the images of a set; `f1` of

@@ -113,7 +113,7 @@ def run_tune(
         from rooftrace.train.tune.results import (
             TrialReporter,
             export_best,
-            render,
+            study_page,
             summarise,
             write_config,
         )
@@ -168,7 +168,7 @@ def run_tune(
         )
     config, page, bundle = out / "best.toml", out / "report.html", out / "best.rooftrace"
     if best is None:
-        write_atomically(page, render(summary, best_config="", notes=tuple(notes)).encode())
+        write_atomically(page, study_page(summary, best_config="", notes=tuple(notes)).encode())
         failed = [trial for trial in summary.trials if trial.note]
         raise ConfigError(
             f"None of {len(done)} trials has a value"
@@ -184,7 +184,7 @@ def run_tune(
             "there writes its model."
         )
     text = config.read_text(encoding="utf-8")
-    write_atomically(page, render(summary, best_config=text, notes=tuple(notes)).encode())
+    write_atomically(page, study_page(summary, best_config=text, notes=tuple(notes)).encode())
     report = TuneReport(
         summary=summary,
         storage=hide_password(storage),

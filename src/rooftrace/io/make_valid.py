@@ -9,9 +9,8 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.types import Polygons
 from rooftrace.io.reproject import CRS84, transform_points
-
-Polygons = NDArray[np.object_]
 
 _ROUNDS = 4
 """Maximum number of repairs: new vertices are rounded, too, and may make a polygon invalid."""

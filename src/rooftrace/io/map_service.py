@@ -20,7 +20,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import GeoGrid, Ints
 from rooftrace.io.area import Area, no_area_crs
 from rooftrace.io.reproject import reprojected
 from rooftrace.io.web_mercator import MAX_ZOOM, WORLD_M, TileName, web_mercator
@@ -42,8 +42,6 @@ _SECRET = re.compile(
     r"key|token|secret|signature|password|auth|credential|^sig$|^se$|expires|policy", re.I
 )
 """Names of parameters of an address whose values are kept out of messages and files."""
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

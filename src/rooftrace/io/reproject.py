@@ -11,9 +11,8 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import Floats, GeoGrid
 
-Floats = NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 
 CRS84 = CRS.from_user_input("OGC:CRS84")

@@ -17,8 +17,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import ExportError
-
-Ints = NDArray[np.int64]
+from rooftrace.core.types import Ints
 
 _IN_MEMORY_BYTES = 16 * 2**20
 

@@ -25,6 +25,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.names import layer_name
+from rooftrace.core.types import Ints
 from rooftrace.io.gdal import pyogrio_options
 from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import write_parquet
@@ -32,7 +33,6 @@ from rooftrace.io.reproject import transform_points
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, web_mercator
 
 Bounds = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 _NODE_ENTRIES = 51
 """Entries of a node in a database with pages of 2 KB or more."""

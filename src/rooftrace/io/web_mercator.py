@@ -20,7 +20,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.core.types import GeoGrid
+from rooftrace.core.types import Floats, GeoGrid, Ints
 
 WORLD_M = 2 * 20037508.342789244
 """Side of the Web Mercator square, in its metres."""
@@ -33,9 +33,6 @@ _MAX_LAT = 85.05112877980659
 
 _OAM = re.compile(r"OAM-(\d+)-(\d+)-(\d+)")
 _NUMBER = re.compile(r"\d+")
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @cache

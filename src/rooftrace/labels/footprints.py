@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.errors import DataError, ExportError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.types import GeoGrid, LabelReader, RasterSource, Scene, Window
+from rooftrace.core.types import GeoGrid, LabelReader, Polygons, RasterSource, Scene, Window
 from rooftrace.io.files import export_error
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import degrees_text, outline_bounds, reprojected
@@ -59,8 +59,6 @@ _BEND_PX = 0.1
 """Maximum error in pixels at the middle of a reprojected edge."""
 
 _METRES_PER_DEGREE = 111_320.0
-
-Polygons = NDArray[np.object_]
 
 
 def scene_crs(scene: Scene) -> CRS:

@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.core.types import Window
+from rooftrace.core.types import BoolArray, Window
 
 __all__ = ["DEFAULT_WIDTH", "TOLERANCES_PX", "BandWidth", "BoundaryCounts", "boundary_per_image"]
 
@@ -41,8 +41,6 @@ _ROWS = 2048
 
 _LARGEST_DISC_PX = 8
 """Largest radius dilated by a disc; beyond it, a distance transform is faster."""
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,9 @@ class BoundaryCounts:
     @classmethod
     def of(
         cls,
-        truth: Bools,
-        predicted: Bools,
-        valid: Bools | None = None,
+        truth: BoolArray,
+        predicted: BoolArray,
+        valid: BoolArray | None = None,
         *,
         width: BandWidth = DEFAULT_WIDTH,
         tolerances_px: tuple[int, ...] = TOLERANCES_PX,
@@ -185,9 +183,9 @@ def boundary_per_image(counts: Sequence[BoundaryCounts]) -> dict[str, float]:
 
 
 def _count(
-    truth: Bools,
-    predicted: Bools,
-    known: Bools,
+    truth: BoolArray,
+    predicted: BoolArray,
+    known: BoolArray,
     inner: tuple[slice, slice],
     band_px: int,
     tolerances_px: tuple[int, ...],
@@ -209,17 +207,17 @@ def _count(
     return np.array(band, np.int64), np.array(rows, np.int64).reshape(len(tolerances_px), 4)
 
 
-def _band(side: Bools, known: Bools, px: int) -> Bools:
+def _band(side: BoolArray, known: BoolArray, px: int) -> BoolArray:
     """Return the known pixels of a class with a known pixel of another class within `px`."""
     return side & known & _grown(~side & known, px)
 
 
-def _all_known(known: Bools, px: int) -> Bools:
+def _all_known(known: BoolArray, px: int) -> BoolArray:
     """Return the pixels around which every pixel within `px` is known; none is beyond the array."""
     return ~_grown(~known, px, beyond=True)
 
 
-def _grown(mask: Bools, px: int, *, beyond: bool = False) -> Bools:
+def _grown(mask: BoolArray, px: int, *, beyond: bool = False) -> BoolArray:
     """Dilate a mask by a disc of radius `px`; `beyond` is its value outside of the array."""
     if px > _LARGEST_DISC_PX:
         edged = np.pad(mask, 1, constant_values=beyond)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.types import BoolArray, Floats
 from rooftrace.metrics.resampling import Ratio, quotient
 
 __all__ = ["BUILT_UP_COLUMNS", "BUILT_UP_FIGURES", "BuiltUpCounts"]
@@ -33,9 +34,6 @@ BUILT_UP_COLUMNS = (
 """Columns of the sums. Over cells: the errors of share and count, and the four outcomes of the
 sparse/dense decision. Over scenes: the buildings of both sides and the absolute error of their
 number."""
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class BuiltUpCounts:
     @classmethod
     def of(
         cls,
-        truth: Bools,
-        predicted: Bools,
-        valid: Bools | None,
+        truth: BoolArray,
+        predicted: BoolArray,
+        valid: BoolArray | None,
         truth_centroids_yx: Floats,
         predicted_centroids_yx: Floats,
         *,
@@ -155,14 +153,14 @@ def _starts(size: int, cell_px: float) -> NDArray[np.int64]:
     return np.asarray(edges[edges < size])
 
 
-def _sums(mask: Bools, starts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+def _sums(mask: BoolArray, starts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the (rows, columns) number of pixels in each cell."""
     rows = np.add.reduceat(mask.view(np.uint8), starts[0], axis=0, dtype=np.int32)
     return np.asarray(np.add.reduceat(rows, starts[1], axis=1, dtype=np.int64))
 
 
 def _buildings(
-    centroids_yx: Floats, known: Bools, starts: list[NDArray[np.int64]]
+    centroids_yx: Floats, known: BoolArray, starts: list[NDArray[np.int64]]
 ) -> NDArray[np.int64]:
     """Return the (rows, columns) number of buildings in each cell."""
     place = np.asarray(centroids_yx, np.float64).reshape(-1, 2)

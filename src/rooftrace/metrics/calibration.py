@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from rooftrace.core.text import plural
+from rooftrace.core.types import BoolArray, Floats
 from rooftrace.models.spec import (
     MAX_COEFFICIENT,
     MAX_KNOTS,
@@ -41,7 +42,6 @@ BINS = 10
 _CLIP = 1e-6
 """Distance from 0 and 1 to which probabilities are clipped in a log loss."""
 
-Floats = NDArray[np.float64]
 Colour = tuple[int, int, int]
 
 
@@ -172,7 +172,6 @@ _LEAST_OF_EACH = 5
 _FOLDS = 5
 _OBJECTS_PER_KNOT = 15
 
-Bools = NDArray[np.bool_]
 ScoreMap = LogisticMap | IsotonicMap
 
 
@@ -193,13 +192,13 @@ class BuildingOutcomes:
     data: str
     split: str
     score: NDArray[np.float32]
-    right: Bools
+    right: BoolArray
     scene: NDArray[np.int64]
     scenes: int
 
     @classmethod
     def of_scenes(
-        cls, data: str, split: str, scenes: Iterable[tuple[NDArray[np.float32], Bools]]
+        cls, data: str, split: str, scenes: Iterable[tuple[NDArray[np.float32], BoolArray]]
     ) -> BuildingOutcomes:
         """Join the (n,) scores and the (n,) `right` of each scene's buildings."""
         scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
@@ -311,9 +310,9 @@ def _folds(folders: Sequence[BuildingOutcomes]) -> NDArray[np.int64]:
 
 
 def _cross_validated(
-    fit: Callable[[Floats, Bools, Floats], ScoreMap],
+    fit: Callable[[Floats, BoolArray, Floats], ScoreMap],
     score: Floats,
-    right: Bools,
+    right: BoolArray,
     weight: Floats,
     fold: NDArray[np.int64],
 ) -> Floats:
@@ -325,7 +324,7 @@ def _cross_validated(
     return value
 
 
-def _log_loss(value: NDArray[np.floating], right: Bools) -> Floats:
+def _log_loss(value: NDArray[np.floating], right: BoolArray) -> Floats:
     """Return the (n,) log loss of each building."""
     inside = np.clip(value, _CLIP, 1 - _CLIP)
     return np.asarray(-np.log(np.where(right, inside, 1 - inside)), np.float64)
@@ -339,13 +338,13 @@ def _is_as_good(loss: Floats, least: Floats, weight: Floats) -> bool:
     return bool(mean <= error)
 
 
-def _temperature(score: Floats, right: Bools, weight: Floats) -> LogisticMap:
+def _temperature(score: Floats, right: BoolArray, weight: Floats) -> LogisticMap:
     """Fit temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
     (slope,) = _logistic(logit(score)[:, None], right, weight)
     return LogisticMap(kind="temperature", slope=_bounded(slope, 0.0))
 
 
-def _platt(score: Floats, right: Bools, weight: Floats) -> LogisticMap:
+def _platt(score: Floats, right: BoolArray, weight: Floats) -> LogisticMap:
     """Fit Platt scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines")."""
     ones = np.ones(len(score))
     slope, intercept = _logistic(np.column_stack([logit(score), ones]), right, weight)
@@ -359,7 +358,7 @@ def _bounded(value: float, low: float = -MAX_COEFFICIENT) -> float:
     return float(np.clip(value, low, MAX_COEFFICIENT))
 
 
-def _logistic(x: Floats, right: Bools, weight: Floats) -> Floats:
+def _logistic(x: Floats, right: BoolArray, weight: Floats) -> Floats:
     """Return the coefficients of a logistic regression, by Newton's method.
 
     The outcomes are Platt's: slightly inside of 0 and 1, so that a finite optimum always exists.
@@ -390,7 +389,7 @@ def _logistic(x: Floats, right: Bools, weight: Floats) -> Floats:
     return beta
 
 
-def _isotonic(score: Floats, right: Bools, weight: Floats) -> IsotonicMap:
+def _isotonic(score: Floats, right: BoolArray, weight: Floats) -> IsotonicMap:
     """Fit isotonic regression (Zadrozny and Elkan 2002, "Transforming Classifier Scores into
     Accurate Multiclass Probability Estimates").
 
@@ -441,7 +440,7 @@ def pool_violators(value: Floats, weight: Floats) -> Floats:
     return np.repeat([mean for mean, _, _ in pools], [size for _, _, size in pools])
 
 
-FITS: dict[str, Callable[[Floats, Bools, Floats], ScoreMap]] = {
+FITS: dict[str, Callable[[Floats, BoolArray, Floats], ScoreMap]] = {
     "temperature": _temperature,
     "platt": _platt,
     "isotonic": _isotonic,

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.errors import MissingExtraError
+from rooftrace.core.types import Ints
 from rooftrace.metrics.objects import ObjectOverlaps
 
 __all__ = ["CocoCollector"]
 
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 
 _GROUP_OBJECTS = 8

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.types import Floats
+
 __all__ = ["BINS", "CurveMetric", "ThresholdCurve", "best_threshold", "middle_of_best"]
 
 BINS = 200
 
 CurveMetric = Literal["dice", "iou"]
 
-Floats = NDArray[np.float64]
 _UINT8_ONE = 255
 
 

@@ -11,15 +11,14 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from rooftrace.core.types import BoolArray, Polygons
 from rooftrace.metrics.boundary import DEFAULT_WIDTH, BandWidth, BoundaryCounts
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.objects import ObjectCounts, match_predicted
 from rooftrace.metrics.pixel import PixelCounts
 from rooftrace.metrics.polygons import PolygonCounts
 
-Bools = NDArray[np.bool_]
 Ints = NDArray[np.int32]
-Polygons = NDArray[np.object_]
 
 _PIXELS = Affine.identity()
 
@@ -47,7 +46,7 @@ class ImageCounts:
     polygons: PolygonCounts = field(default_factory=PolygonCounts)
     built_up: BuiltUpCounts | None = None
     score: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    right: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
+    right: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
     group: str = ""
 
 
@@ -70,7 +69,7 @@ class ScenePair:
 
     truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
-    valid: Bools
+    valid: BoolArray
     instances: Ints
     truth_outlines: Polygons
     outlines: Polygons
@@ -170,7 +169,7 @@ def rasterize_polygons(
     return numbers
 
 
-def uncut_polygons(numbers: Ints, count: int, valid: Bools) -> Bools:
+def uncut_polygons(numbers: Ints, count: int, valid: BoolArray) -> BoolArray:
     """Return (count,) True for each polygon that neither the edge of the image nor nodata cuts.
 
     The outline of a cut polygon is not that of the building.

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rooftrace.core.types import BoolArray, Ints
+
 __all__ = [
     "F1_IOUS",
     "SIZE_EDGES_M2",
@@ -129,8 +131,6 @@ def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a + b for a, b in zip(one, other))
 
 
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 Labels = NDArray[np.int32]
 
 
@@ -156,7 +156,7 @@ class ObjectOverlaps:
     shared: Ints
 
     @classmethod
-    def of(cls, labelled: Labels, predicted: Labels, valid: Bools | None) -> ObjectOverlaps:
+    def of(cls, labelled: Labels, predicted: Labels, valid: BoolArray | None) -> ObjectOverlaps:
         """Find the pairs.
 
         Args:
@@ -243,7 +243,7 @@ class ObjectCounts:
         cls,
         labelled: Labels,
         predicted: Labels,
-        valid: Bools | None = None,
+        valid: BoolArray | None = None,
         *,
         pixel_m2: float | None = None,
         min_area_m2: float = 0.0,
@@ -370,8 +370,8 @@ class ObjectCounts:
 
 
 def match_predicted(
-    labelled: Labels, predicted: Labels, valid: Bools | None = None
-) -> tuple[Labels, Bools]:
+    labelled: Labels, predicted: Labels, valid: BoolArray | None = None
+) -> tuple[Labels, BoolArray]:
     """Find the predicted objects that are right: those that match a labelled one, see
     `ObjectCounts`.
 
@@ -388,7 +388,7 @@ def match_predicted(
     return pairs.predicted[1:], right[1:]
 
 
-def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> Bools:
+def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> BoolArray:
     """Return (n,) True for each object of which at least half is known.
 
     Args:
@@ -400,8 +400,8 @@ def _mostly_known(numbers: Labels, which: Labels, known_px: Ints) -> Bools:
 
 
 def _judged(
-    pairs: ObjectOverlaps, counts: Bools, large: Bools, iou: float
-) -> tuple[Bools, Bools, Bools]:
+    pairs: ObjectOverlaps, counts: BoolArray, large: BoolArray, iou: float
+) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Return the labelled objects that are found, the predicted ones that are right, and the
     predicted ones that count.
 

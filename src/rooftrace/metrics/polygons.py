@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.vector.match import PolygonOverlaps, pair_iou
 
 __all__ = [
@@ -29,9 +30,6 @@ SPACING = 2.0
 """Spacing of the points along an outline, in the unit of the coordinates; the authors use 2 px."""
 
 _MOST_STRETCH = 2.0
-
-Floats = NDArray[np.float64]
-Polygons = NDArray[np.object_]
 
 
 def max_tangent_angles(predicted: Polygons, truth: Polygons, spacing: float = SPACING) -> Floats:
@@ -90,10 +88,6 @@ def _laid(
     edge = np.repeat(np.arange(len(corner)), parts)
     place = np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)
     return corner[edge] + step[edge] * (place / parts[edge])[:, None], ring[edge]
-
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -231,8 +225,8 @@ class PolygonCounts:
         predicted: Polygons,
         *,
         scale_m: float | None = None,
-        usable_truth: Bools | None = None,
-        usable_predicted: Bools | None = None,
+        usable_truth: BoolArray | None = None,
+        usable_predicted: BoolArray | None = None,
     ) -> PolygonCounts:
         """Match and measure the polygons of one image.
 

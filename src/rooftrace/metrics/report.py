@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rooftrace.core.types import Floats
 from rooftrace.metrics.boundary import DEFAULT_WIDTH, BoundaryCounts, boundary_per_image
 from rooftrace.metrics.built_up import BuiltUpCounts
 from rooftrace.metrics.calibration import Reliability
@@ -34,8 +34,6 @@ from rooftrace.metrics.resampling import (
     quotient,
     resample,
 )
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from rooftrace.core.types import Floats
 
 __all__ = [
     "CHUNK",
@@ -69,7 +71,6 @@ LEAST_GROUPS = 10
 CHUNK = 1 << 22
 """Maximum number of weights in memory at once."""
 
-Floats = NDArray[np.float64]
 UnitKind = Literal["scene", "group"]
 
 

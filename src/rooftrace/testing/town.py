@@ -18,6 +18,7 @@ from shapely import STRtree, union_all
 from shapely.geometry import LineString, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from rooftrace.core.types import Floats
 from rooftrace.testing.buildings import Building, Sun
 from rooftrace.testing.canvas import (
     Canvas,
@@ -32,8 +33,6 @@ from rooftrace.testing.canvas import (
 
 # Values of `Canvas.taken`.
 BLOCKED, ROAD = 1, 2
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

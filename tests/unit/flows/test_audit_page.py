@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rooftrace.audit.report import Audit, run_audit
-from rooftrace.flows.inspect import render
+from rooftrace.flows.inspect import audit_page
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.testing import write_pairs
@@ -70,7 +70,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.campaign
 def test_the_page_is_complete_and_self_contained(folder: Path) -> None:
-    page = render(audit_of(folder))
+    page = audit_page(audit_of(folder))
     outline = Outline()
     outline.feed(page)
     assert outline.open == []
@@ -82,7 +82,7 @@ def test_the_page_is_complete_and_self_contained(folder: Path) -> None:
 
 def test_every_finding_and_figure_is_on_the_page(folder: Path) -> None:
     audit = audit_of(folder)
-    page = render(audit)
+    page = audit_page(audit)
     assert audit.findings
     for finding in audit.findings:
         assert f'id="{finding.key}"' in page
@@ -94,7 +94,7 @@ def test_every_finding_and_figure_is_on_the_page(folder: Path) -> None:
 
 @pytest.mark.campaign
 def test_names_are_escaped(folder: Path) -> None:
-    page = render(audit_of(folder))
+    page = audit_page(audit_of(folder))
     assert HOSTILE not in page
     assert "a&lt;script&gt;alert(1)" in page
 
@@ -104,7 +104,7 @@ def test_against_images_without_labels(folder: Path, bare: Path) -> None:
     audit = audit_of(folder, bare)
     assert audit.against is not None
     assert audit.against.statistics.labelled == 0
-    page = render(audit)
+    page = audit_page(audit)
     assert "compared with tiles" in page
     assert "Contact sheets of tiles" in page
     assert 'class="other"' in page
@@ -113,7 +113,7 @@ def test_against_images_without_labels(folder: Path, bare: Path) -> None:
 def test_images_alone(bare: Path) -> None:
     audit = audit_of(bare)
     assert audit.summary.fit == "no"
-    assert "Built-up share" not in render(audit)
+    assert "Built-up share" not in audit_page(audit)
 
 
 def test_json_is_plain_and_complete(folder: Path, bare: Path) -> None:

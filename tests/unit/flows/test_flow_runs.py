@@ -24,7 +24,7 @@ from rooftrace.flows.runs import (
     compare_runs,
     draw_figure,
     find_runs,
-    render,
+    runs_page,
 )
 
 COLUMNS = "epoch,train_loss,val_loss,val_iou,val_dice,lr,seconds,images_per_s"
@@ -165,7 +165,7 @@ def test_a_key_without_a_value_is_a_key_that_a_run_does_not_have(tmp_path: Path)
     made = compare_runs(find_runs(tmp_path))
     assert made.holders("optimizer.momentum") == {"0.9": [1], "–": [2]}
     assert made.differing(made.runs[0]) == {"optimizer.kind": "sgd", "optimizer.momentum": 0.9}
-    assert "null" not in render(made)
+    assert "null" not in runs_page(made)
 
 
 def test_order(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_page_holds_all_and_asks_for_nothing(tmp_path: Path) -> None:
         write(tmp_path / f"run{number}", [0.1, 0.5 + number / 100], optimizer={"lr": number % 2})
     evil = "<img src=x onerror=alert(1)> & \"quotes' </script>"
     write(tmp_path / "<b>日本</b>", [0.3], loss=evil, epochs=5)
-    page = render(compare_runs(find_runs(tmp_path)))
+    page = runs_page(compare_runs(find_runs(tmp_path)))
     read = Reader(page)
     names = [tag for tag, _ in read.tags]
     assert names.count("script") == 1
@@ -282,7 +282,7 @@ def test_nothing_in_a_folder_is_a_crash(
     made = compare_runs(find_runs(folder))
     assert len(made.runs) == 4
     json.dumps(made.to_json(), allow_nan=False)
-    render(made).encode()
+    runs_page(made).encode()
 
 
 @pytest.mark.parametrize(

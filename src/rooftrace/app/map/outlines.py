@@ -15,11 +15,9 @@ from pyproj import CRS
 
 from rooftrace.app.map.place import Place
 from rooftrace.core.errors import DataError
+from rooftrace.core.types import Floats, Ints
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, interleave_bits
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 Side = Literal["new", "old"]
 """Layer of a comparison."""

@@ -21,12 +21,11 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import GeoGrid, Raster, RasterSource, Window
+from rooftrace.core.types import Floats, GeoGrid, Raster, RasterSource, Window
 from rooftrace.io.georeferenced import GeoreferencedSource
 from rooftrace.io.reproject import outline_bounds, reprojected, transform_points, transformer
 from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_degrees, to_metres, web_mercator
 
-Floats = NDArray[np.float64]
 PointFunction = Callable[[Floats], Floats]
 Maps = NDArray[np.float32]
 

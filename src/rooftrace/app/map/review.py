@@ -14,7 +14,6 @@ import numpy as np
 import shapely
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as PathParameter
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from rooftrace.app.map.place import Place
@@ -37,7 +36,7 @@ from rooftrace.app.map.review_scene import (
 from rooftrace.app.map.scene import find_image, levels_of
 from rooftrace.core.cache import LazyValue, LruCache
 from rooftrace.core.errors import DataError
-from rooftrace.core.types import RasterSource, Window
+from rooftrace.core.types import Floats, RasterSource, Window
 from rooftrace.io.raster import open_raster
 from rooftrace.models.clicks import Click
 from rooftrace.predict.clicks import ClickModel, ClickSegmenter, load_clicks
@@ -243,8 +242,6 @@ MAX_CLICKS = 50
 
 _BUILDINGS = 16
 """Number of buildings whose segmenters are kept: about one for each reviewer."""
-
-Floats = NDArray[np.float64]
 
 
 class ReviewClick(BaseModel):

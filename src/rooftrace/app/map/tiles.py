@@ -18,9 +18,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rooftrace.app.map.outlines import BuildingFilter, Outlines, Ragged, spans
+from rooftrace.core.types import Floats, Ints
 from rooftrace.io.web_mercator import TileName
-
-Ints = NDArray[np.int64]
 
 EXTENT = 4096
 """Units along the side of a tile."""
@@ -185,8 +184,6 @@ def _varints(values: Ints, counts: Ints | None = None) -> bytes:
         begin, rest, left = begin[more] + 1, rest[more] >> 7, left[more] - 1
     return out.tobytes()
 
-
-Floats = NDArray[np.float64]
 
 TILE_PX = 512
 """Side of a tile on the screen, in pixels."""

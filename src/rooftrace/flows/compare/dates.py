@@ -25,7 +25,7 @@ from rasterio.features import rasterize
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import plural
-from rooftrace.core.types import GeoGrid, RasterSource
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, RasterSource
 from rooftrace.flows.compare.inputs import BuildingLayer, read_buildings_layer
 from rooftrace.flows.vectorize import DEFAULT_THRESHOLD
 from rooftrace.io.gdal import is_raster
@@ -46,9 +46,6 @@ from rooftrace.vector.match import PackedPolygons
 PROBABILITY_FILES = ("new_probability.tif", "old_probability.tif")
 """Files of the probabilities of two images."""
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Shift = Callable[[Floats], Floats]
 """Function from (n, 2) places of one date to the (n, 2) shift to the same ground at the other."""
 
@@ -388,7 +385,7 @@ class _DateProbabilities:
 
     def _read(
         self, source: RasterSource, corner: tuple[float, float], px: int
-    ) -> tuple[NDArray[np.float32], Bools]:
+    ) -> tuple[NDArray[np.float32], BoolArray]:
         """Return (y, x) probabilities in 0..1 of a square, 0 where invalid, and their validity."""
         size = self.pixel_m
         grid = GeoGrid((px, px), Affine(size, 0, corner[0], 0, -size, corner[1]), self.plane)

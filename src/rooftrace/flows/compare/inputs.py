@@ -15,6 +15,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.text import plural
+from rooftrace.core.types import BoolArray, Ints, Polygons
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.gdal import is_raster
 from rooftrace.io.partitions import MANIFEST
@@ -23,10 +24,6 @@ from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_read import VectorFile, VectorLayer
 from rooftrace.labels.shapes import polygon_parts, valid_geometry
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons
-
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 
 BEND_M = 0.01
 """Maximum deviation in metres of an edge that is reprojected."""
@@ -67,7 +64,7 @@ class SpilledTexts:
     def __len__(self) -> int:
         return len(self.start)
 
-    def __getitem__(self, index: Ints | Bools) -> NDArray[np.object_]:
+    def __getitem__(self, index: Ints | BoolArray) -> NDArray[np.object_]:
         """Return some of the texts."""
         texts = self.spill.read_bytes(self.start[index], self.stop[index])
         texts[:] = [text.decode(*_UTF8) if text else None for text in texts.tolist()]
@@ -364,7 +361,7 @@ def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _is_building(layer: VectorLayer) -> Bools:
+def _is_building(layer: VectorLayer) -> BoolArray:
     """Return (n,) True for polygons whose attribute `class` names them as buildings."""
     names = layer.values.get("class")
     if names is None:
@@ -372,7 +369,7 @@ def _is_building(layer: VectorLayer) -> Bools:
     return np.array([str(name).casefold() in _BUILDING for name in names.tolist()], np.bool_)
 
 
-def _first_of_equal(outlines: SpillFile, rows: NDArray[Any]) -> Bools:
+def _first_of_equal(outlines: SpillFile, rows: NDArray[Any]) -> BoolArray:
     """Return (n,) False for each polygon that equals an earlier one to the bit."""
     first = np.ones(len(rows), np.bool_)
     order = np.argsort(rows["hash"], kind="stable")

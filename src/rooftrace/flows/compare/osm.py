@@ -12,17 +12,13 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.types import Floats, Ints, Polygons
 from rooftrace.io.files import replacing
 from rooftrace.io.make_valid import make_polygons_valid
 from rooftrace.io.reproject import CRS84, transform_points
 from rooftrace.labels.shapes import polygon_parts
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 
 SIMPLIFY_M = 0.2
 """Maximum distance in metres by which the simplification of outlines moves them."""

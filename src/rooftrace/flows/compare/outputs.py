@@ -15,6 +15,7 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
+from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.density.cells import CellGrid
 from rooftrace.density.files import write_table
 from rooftrace.flows.compare.inputs import BEND_M, BuildingLayer
@@ -35,11 +36,6 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.deduplicate import SAME_SHARE, keep_best
 from rooftrace.vector.match import PackedPolygons, find_overlaps
-
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Polygons = NDArray[np.object_]
 
 Keep = Literal["old", "new", "both"]
 """Layer whose outlines a conflated layer has where both layers have a building."""
@@ -201,7 +197,7 @@ def new_buildings(compared: Compared) -> tuple[Ints, int]:
     return found[~repeated], int(repeated.sum())
 
 
-def _is_repeated(compared: Compared, chosen: Ints) -> Bools:
+def _is_repeated(compared: Compared, chosen: Ints) -> BoolArray:
     """Return (n,) True for new buildings that a better one of the chosen ones shows, too.
 
     Two show the same building if they share at least half of the smaller one. A building with a
@@ -230,7 +226,7 @@ def _is_repeated(compared: Compared, chosen: Ints) -> Bools:
     return np.asarray(best != np.arange(len(chosen)))
 
 
-def _chosen(compared: Compared, keep: Keep) -> tuple[Bools, Bools]:
+def _chosen(compared: Compared, keep: Keep) -> tuple[BoolArray, BoolArray]:
     """Return the buildings whose outlines are written, of the new and of the old layer."""
     new, old = compared.new_status, compared.old_status
     # The edge of the imagery cuts the new outline of a building that the old layer has as a whole.

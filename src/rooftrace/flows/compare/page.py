@@ -19,6 +19,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from rooftrace.core.types import Floats, Ints
 from rooftrace.flows.compare.outputs import Compared, ReviewCells
 from rooftrace.io.html import render_page
 from rooftrace.vector.compare import (
@@ -33,9 +34,6 @@ from rooftrace.vector.compare import (
     STATUSES,
 )
 from rooftrace.vector.match import PackedPolygons
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 COLOURS = {
     "same": "#8d939c", "changed": "#e69f00", "moved": "#cc79a7", "split": "#0072b2",
@@ -73,7 +71,7 @@ _ROWS = 20
 _MARGIN = 0.02
 
 
-def render(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
+def comparison_page(figures: Mapping[str, Any], compared: Compared, cells: ReviewCells) -> str:
     """Return the whole page as text for UTF-8.
 
     Args:

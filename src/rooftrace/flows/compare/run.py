@@ -42,7 +42,7 @@ from rooftrace.flows.compare.outputs import (
     write_conflated,
     write_sides,
 )
-from rooftrace.flows.compare.page import render
+from rooftrace.flows.compare.page import comparison_page
 from rooftrace.flows.compare.seen_ground import mark_outside
 from rooftrace.io.files import export_error, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
@@ -260,7 +260,9 @@ def run_compare(
     )  # fmt: skip
     write_cells(out / "cells.csv", cells)
     write_json(out / "compare.json", report.figures())
-    write_atomically(out / "report.html", render(report.figures(), compared, cells).encode())
+    write_atomically(
+        out / "report.html", comparison_page(report.figures(), compared, cells).encode()
+    )
     step()
     names = ["compare.gpkg", "review.geojson", "cells.csv", "compare.json", "report.html"]
     if options.models is not None:

@@ -13,7 +13,7 @@ from pyproj import CRS
 from rasterio.features import rasterize
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.types import RasterSource, Window
+from rooftrace.core.types import Floats, Polygons, RasterSource, Window
 from rooftrace.flows.compare.inputs import BEND_M, areal
 from rooftrace.io.area import Area, no_area_crs, read_area
 from rooftrace.io.georeferenced import close_source
@@ -22,9 +22,6 @@ from rooftrace.io.reproject import outline_bounds, reprojected
 from rooftrace.vector.compare import CHANGED, GONE, NEW, OUTSIDE, SideStatus
 from rooftrace.vector.layer_offset import LayerOffset
 from rooftrace.vector.match import PackedPolygons, shifted
-
-Floats = NDArray[np.float64]
-Polygons = NDArray[np.object_]
 
 _SEEN_SHARE = 0.5
 """Minimum share of a building's pixels that an image shows where the building can be gone."""

@@ -13,7 +13,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.names import result_name
-from rooftrace.core.types import GeoGrid, Window
+from rooftrace.core.types import GeoGrid, Polygons, Window
 from rooftrace.io.legend import NODATA
 from rooftrace.io.raster import open_raster
 from rooftrace.io.vector_read import VectorFile, is_vector_file
@@ -22,7 +22,6 @@ from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
-Polygons = NDArray[np.object_]
 Progress = Callable[[int, int], None]
 
 _BLOCK_PX = 2**24

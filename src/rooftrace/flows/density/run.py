@@ -20,7 +20,7 @@ from pyproj import CRS
 from rooftrace.core.config import did_you_mean
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import DensityFigures, DensityGrid, Window
+from rooftrace.core.types import DensityFigures, DensityGrid, Polygons, Window
 from rooftrace.density.accumulate import DensityAccumulator, density_of_polygons, density_of_zones
 from rooftrace.density.cells import Bounds, CellGrid, GroundPlane, metric_crs
 from rooftrace.density.files import beside, density_columns, draw_zones, write_density, write_table
@@ -216,9 +216,6 @@ def _notes(density: DensityGrid, own: CRS | None) -> list[str]:
             "share is set to 1"
         )
     return notes
-
-
-Polygons = NDArray[np.object_]
 
 
 def run_zone_density(

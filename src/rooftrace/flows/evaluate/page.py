@@ -304,7 +304,7 @@ class _Row:
     best: int = -1
 
 
-def render(
+def evaluation_page(
     evaluation: Evaluation, predictions: Sequence[PredictionSource], source: SceneSet
 ) -> str:
     """Return the whole page as text for UTF-8.

@@ -29,7 +29,7 @@ from rooftrace.flows.evaluate.external.predictions import (
     open_predictions,
 )
 from rooftrace.flows.evaluate.leakage import check_leakage_of_each
-from rooftrace.flows.evaluate.page import draw_pictures, render
+from rooftrace.flows.evaluate.page import draw_pictures, evaluation_page
 from rooftrace.flows.evaluate.predictions import ModelPredictions, PredictionSource, ScenePrediction
 from rooftrace.flows.labelled_predictions import select_part, training_labels
 from rooftrace.io.files import replacing, write_atomically, write_json
@@ -417,7 +417,7 @@ def write_evaluation(
     write_atomically(out / "confusion.csv", confusion_csv(report.pooled, report.classes).encode())
     with replacing(out / "confusion.png") as partial:
         draw_confusion(report.pooled, report.classes).save(partial, format="PNG")
-    page = render(evaluation, predictions[: len(evaluation.reports)], scenes)
+    page = evaluation_page(evaluation, predictions[: len(evaluation.reports)], scenes)
     write_atomically(out / "report.html", page.encode())
     draw_pictures(predictions[0], scenes, report, out / "pictures", options.pictures)
 

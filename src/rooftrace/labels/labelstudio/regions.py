@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import LabelError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray
+from rooftrace.core.types import BoolArray, Ints
 
 _FARTHEST_PERCENT = 1e5
 """Maximum absolute value of a coordinate, in percent."""
@@ -279,7 +279,6 @@ def _rotated(xy: NDArray[np.float64], shape: RectangleShape | EllipseShape) -> N
     return rotated
 
 
-Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 _HEADER_BITS = 32 + 5 + 4 * 4

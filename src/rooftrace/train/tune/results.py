@@ -479,7 +479,7 @@ def _short(value: object) -> str:
     return text if len(text) <= _MAX_LABEL_CHARS else text[: _MAX_LABEL_CHARS - 1] + "…"
 
 
-def render(summary: StudySummary, *, best_config: str, notes: tuple[str, ...] = ()) -> str:
+def study_page(summary: StudySummary, *, best_config: str, notes: tuple[str, ...] = ()) -> str:
     """Return the whole page.
 
     Args:

@@ -22,8 +22,8 @@ from rooftrace.train.datamodule import open_data
 from rooftrace.train.tune.results import (
     StudySummary,
     TrialReporter,
-    render,
     render_config,
+    study_page,
     summarise,
     write_config,
 )
@@ -120,7 +120,7 @@ def test_a_page_shows_all_and_needs_nothing_from_elsewhere(
     opened: Open, tuning: Tuning, values: list[float | str | None], charts: int, dots: int
 ) -> None:
     summary = made(opened, tuning, values)
-    page = render(summary, best_config=HOSTILE, notes=(HOSTILE,))
+    page = study_page(summary, best_config=HOSTILE, notes=(HOSTILE,))
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 2
     assert not re.search(r"(src|href)=[\"'](?!data:)", page)

@@ -15,7 +15,7 @@ from pyproj import CRS
 from rasterio.features import rasterize
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
-from rooftrace.core.types import Footprints, GeoGrid, Raster, Window
+from rooftrace.core.types import BoolArray, Footprints, GeoGrid, Polygons, Raster, Window
 from rooftrace.flows.evaluate.external.files import listed
 from rooftrace.flows.evaluate.predictions import in_pixels
 from rooftrace.io.legend import NODATA
@@ -37,7 +37,6 @@ _ROWS = 2048
 _SHOWN = 6
 _DEFAULT_THRESHOLD = 0.5
 
-Bools = NDArray[np.bool_]
 Bytes = NDArray[np.uint8]
 
 
@@ -53,7 +52,7 @@ class SceneMask:
     """
 
     classes: Bytes
-    covered: Bools
+    covered: BoolArray
     probability: Bytes | None
     resampled: bool
 
@@ -145,7 +144,9 @@ class RasterPredictions:
         classes, covered = self._classes(raster, source, resampled)
         return SceneMask(classes, covered, None, resampled)
 
-    def _classes(self, raster: Raster, source: RasterFile, resampled: bool) -> tuple[Bytes, Bools]:
+    def _classes(
+        self, raster: Raster, source: RasterFile, resampled: bool
+    ) -> tuple[Bytes, BoolArray]:
         valid = raster.valid
         if self.colours is not None and len(raster.data) == 3:
             classes, known = self.colours.decode(raster.data, source.name, valid)
@@ -345,8 +346,6 @@ _BEND_PX = 0.1
 _SLIVER_PX2 = 0.01
 """Area in square pixels up to which parts are dropped; repairs of self-crossing rings
 leave them."""
-
-Polygons = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
