@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -190,6 +191,16 @@ class SceneOutputs:
         Raises:
             ExportError: A file cannot be written.
         """
+        if self._plan.block_count == 1 or self._mask is None:
+            return self._finished()
+        # The mask of a large scene is copied meanwhile. Its errors pass the context of the mask.
+        with ThreadPoolExecutor(1, "mask") as pool:
+            copying = pool.submit(self._mask.finish)
+            result = self._finished()
+            copying.result()
+        return result
+
+    def _finished(self) -> SceneResult:
         if self._assembler is not None:
             # Polygons, preview and density share one pass, because making footprints takes longest.
             self._sink.write_polygons(self._footprints(self._assembler))

@@ -119,9 +119,9 @@ class Blender:
                     np.multiply(
                         given[:, inner], np.uint16(WEIGHT_ONE * WEIGHT_ONE), out=into[:, inner]
                     )
-                    sides = slice(inner.start), slice(inner.stop, None)
+                    sides = [slice(inner.start), slice(inner.stop, None)]
                 else:
-                    sides = (slice(None),)
+                    sides = [slice(None)]
                 for side in sides:
                     weighted = given[:, side] * weight_x[:, side]
                     weighted *= down
