@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Footprints
+from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.io.masks import NODATA, MaskSink, NullMask, mask_sink
 from rooftrace.models.prompts import PromptSegmenter
@@ -33,6 +33,10 @@ __all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "tracing_of"]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
+
+_COPIED_BESIDE_PX = 2**28
+"""Number of pixels up to which a mask is copied while the polygons are finished. The copy takes
+memory in proportion to the mask; that of a larger one is made afterwards."""
 
 _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
@@ -191,9 +195,10 @@ class SceneOutputs:
         Raises:
             ExportError: A file cannot be written.
         """
-        if self._plan.block_count == 1 or self._mask is None:
+        is_large = Window.whole(self._plan.shape_yx).area_px > _COPIED_BESIDE_PX
+        if self._plan.block_count == 1 or self._mask is None or is_large:
             return self._finished()
-        # The mask of a large scene is copied meanwhile. Its errors pass the context of the mask.
+        # The mask of several blocks is copied meanwhile. Its errors pass the context of the mask.
         with ThreadPoolExecutor(1, "mask") as pool:
             copying = pool.submit(self._mask.finish)
             result = self._finished()
