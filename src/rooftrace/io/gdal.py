@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MIN_CACHE_BYTES = 64 * 2**20
+_MIN_CACHE_BYTES = 48 * 2**20
 
 MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -89,10 +89,15 @@ def filled_colours(known: Mapping[int, str], count: int) -> tuple[str, ...]:
         count: Number of classes, at most 255.
     """
     taken = {text.upper() for text in known.values()}
-    table = ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
+    table = _default_texts()
     spare = (text for text in table[count:] + table[:count] if text not in taken)
     own = (next(spare) if text in taken else text for text in table)
     return tuple(known[i].upper() if i in known else text for i, text in zip(range(count), own))
+
+
+@cache
+def _default_texts() -> list[str]:
+    return ["#{:02X}{:02X}{:02X}".format(*rgb) for rgb in _default_table().tolist()]
 
 
 def _default_table() -> NDArray[np.uint8]:

@@ -46,6 +46,10 @@ class MaskSink(Protocol):
         """Write the class indices (y, x) of a window, NODATA where the class is not known."""
         ...
 
+    def finish(self) -> None:
+        """Do now, in any thread, what follows the last window; otherwise the context does it."""
+        ...
+
 
 @contextmanager
 def mask_sink(
@@ -83,12 +87,14 @@ def mask_sink(
                 # The parts of a cloud-optimised file are in another order than that of the blocks.
                 with TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
                     tiles = Path(folder) / "tiles"
-                    tiff = _GeoTiffMask(tiles, grid, table if coloured else None, tags or {})
+                    tiff = _GeoTiffMask(
+                        tiles, partial, grid, table if coloured else None, tags or {}
+                    )
                     try:
                         yield tiff
                     finally:
                         tiff.close()
-                    _optimise(tiles, partial)
+                    tiff.finish()
         _write_names(path, () if legend is None else legend.names)
 
 
@@ -212,11 +218,14 @@ class _GeoTiffMask:
     def __init__(
         self,
         path: Path,
+        target: Path,
         grid: GeoGrid,
         table: NDArray[np.uint8] | None,
         tags: Mapping[str, str],
     ) -> None:
         self._path = path
+        self._target = target
+        self._is_finished = False
         self._shape_yx = grid.shape
         self._started: dict[tuple[int, int], _StartedTile] = {}
         self._dataset: Any = rasterio.open(
@@ -251,6 +260,12 @@ class _GeoTiffMask:
                     complete.append((tile, started.values))
                 del self._started[place]
         self._store(complete)
+
+    def finish(self) -> None:
+        if not self._is_finished:
+            self._is_finished = True
+            self.close()
+            _optimise(self._path, self._target)
 
     def close(self) -> None:
         if self._dataset is not None:
@@ -332,6 +347,7 @@ class _PngMask:
         self._file = file
         self._grid = grid
         self._row = 0
+        self._is_finished = False
         self._pending: list[tuple[Window, NDArray[np.uint8]]] = []
         self._deflate = zlib.compressobj(1)
         # Width, height, 8 bits, palette, then the only method of each kind.
@@ -358,6 +374,9 @@ class _PngMask:
         self._data(self._deflate.compress(row.data))
 
     def finish(self) -> None:
+        if self._is_finished:
+            return
+        self._is_finished = True
         if self._row != self._grid.height:
             raise ValueError(f"the mask has {self._row} of {self._grid.height} rows")
         self._data(self._deflate.flush())
@@ -384,9 +403,15 @@ class MemoryMask:
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
         self.data[window.slices()] = mask
 
+    def finish(self) -> None:
+        """Do nothing."""
+
 
 class NullMask:
     """A mask that is not stored."""
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        """Do nothing."""
+
+    def finish(self) -> None:
         """Do nothing."""

@@ -26,7 +26,7 @@ from pyproj import CRS
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.names import layer_name
 from rooftrace.core.types import Ints
-from rooftrace.io.gdal import pyogrio_options
+from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import transform_points
@@ -315,7 +315,7 @@ def _write_wkb(
     import pyogrio
 
     crs = None if layer.crs is None else layer.crs.to_wkt()
-    with _WRITING, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
+    with _WRITING, QUIET, warnings.catch_warnings(), pyogrio_options(_CONFIGURED):
         # Footprints without a CRS are intended.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")

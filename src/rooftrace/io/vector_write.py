@@ -32,9 +32,11 @@ from rooftrace.io.vector_formats import WRITERS, LayerChunk, LayerSettings, shor
 def preload_geopandas() -> None:
     """Import geopandas in a thread, because it is the slowest import of pyogrio.
 
-    Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread.
+    Pyogrio itself is not imported there: it handles GDAL's messages in the importing thread. The
+    command `rooftrace predict` has imported it without geopandas.
     """
-    if not {"geopandas", "pyogrio"} & sys.modules.keys():
+    found = getattr(sys.modules.get("pyogrio._compat"), "HAS_GEOPANDAS", True)
+    if found and "geopandas" not in sys.modules:
         Thread(target=_import_geopandas, name="import").start()
 
 

@@ -187,28 +187,55 @@ class BlockTiles:
             blended = enlarge(blender.finish(), model_window, window, plan.scaling)
         blended, separation = blended[: spec.channels], blended[spec.channels :]
         if threshold is None:
-            mask, score = most_probable(blended)
+            mask, probability = most_probable(blended)
+            score = _in_255ths(probability)
         else:
-            score = blended[0]
-            mask = (score >= np.uint16(np.ceil(threshold * BLEND_ONE))).view(np.uint8)
+            mask, score = _above(blended[0], np.uint16(np.ceil(threshold * BLEND_ONE)))
         if valid is not None:
             mask = np.where(valid, mask, np.uint8(NODATA))
-        score += np.uint16(BLEND_ONE // PROB_ONE // 2)
-        score >>= np.uint16(8)
         markers = None
         if spec.separation is not None:
             above = separation[0] >= np.uint16(np.ceil(spec.separation_threshold * BLEND_ONE))
             inside = ~above if spec.separation == "border" else above
             markers = (inside & (mask == spec.building_class)).view(np.uint8)
         return Block(
-            window, mask, score.astype(np.uint8), _count(mask), markers,
+            window, mask, score, _count(mask), markers,
             thumbnail=self.thumbnail, tiles=self.tiles,
         )  # fmt: skip
+
+
+_STRIP_PX = 1 << 17
+"""Number of pixels of a strip that is processed at once and fits the processor's cache."""
+
+
+def _above(
+    blended: NDArray[np.uint16], least: np.uint16
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return (y, x) 1 where a probability is at least `least`, and the probabilities in 255ths."""
+    mask = np.empty(blended.shape, np.uint8)
+    score = np.empty(blended.shape, np.uint8)
+    step = max(1, _STRIP_PX // blended.shape[1])
+    for top in range(0, len(blended), step):
+        strip = slice(top, top + step)
+        np.greater_equal(blended[strip], least, out=mask[strip].view(np.bool_))
+        score[strip] = _in_255ths(blended[strip])
+    return mask, score
+
+
+def _in_255ths(blended: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return blended probabilities, rounded to 255ths."""
+    raised = blended + np.uint16(BLEND_ONE // PROB_ONE // 2)
+    raised >>= np.uint16(8)
+    return raised.astype(np.uint8)
 
 
 def _count(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the (256,) count of each value."""
     count = np.zeros(256, dtype=np.int64)
+    if mask.max() <= 1:
+        count[1] = np.count_nonzero(mask.view(np.bool_))
+        count[0] = mask.size - count[1]
+        return count
     # Counts of a strip are exact in the single precision of OpenCV's histogram.
     step = max(1, (1 << 19) // mask.shape[1])
     for top in range(0, mask.shape[0], step):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rooftrace.core.cache import Prefetcher
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import plural
-from rooftrace.core.types import Footprints
+from rooftrace.core.types import Footprints, Window
 from rooftrace.density.accumulate import DensityAccumulator
 from rooftrace.io.legend import NODATA
 from rooftrace.io.masks import MaskSink, NullMask, mask_sink
@@ -33,6 +34,10 @@ __all__ = ["FileSink", "MemorySink", "SceneOutputs", "SceneSink", "tracing_of"]
 
 _CHUNK = 4000
 """Number of footprints in a chunk, which are made, drawn, counted and written together."""
+
+_COPIED_BESIDE_PX = 2**28
+"""Number of pixels up to which a mask is copied while the polygons are finished. The copy takes
+memory in proportion to the mask; that of a larger one is made afterwards."""
 
 _MIN_CELLS = 3
 """Minimum number of density cells along the longer side of a scene."""
@@ -191,6 +196,17 @@ class SceneOutputs:
         Raises:
             ExportError: A file cannot be written.
         """
+        is_large = Window.whole(self._plan.shape_yx).area_px > _COPIED_BESIDE_PX
+        if self._plan.block_count == 1 or self._mask is None or is_large:
+            return self._finished()
+        # The mask of several blocks is copied meanwhile. Its errors pass the context of the mask.
+        with ThreadPoolExecutor(1, "mask") as pool:
+            copying = pool.submit(self._mask.finish)
+            result = self._finished()
+            copying.result()
+        return result
+
+    def _finished(self) -> SceneResult:
         if self._assembler is not None:
             # Polygons, preview and density share one pass, because making footprints takes longest.
             self._sink.write_polygons(self._footprints(self._assembler))

@@ -105,15 +105,27 @@ class Blender:
         weight_x = self._plan.cols.weights(index[1])[None, cols]
         into_rows, into_cols = part.slices(self._window)
         rows, cols = part.slices(extent or tile.read)
+        # Only this tile has weight away from the columns in which it overlaps with others.
+        alone = np.flatnonzero(weight_x[0] == WEIGHT_ONE)
+        inner = slice(int(alone[0]), int(alone[-1]) + 1) if len(alone) else slice(0, 0)
         for total, values in zip(self._sum, probability):
             target = total[into_rows, into_cols]
             # Strips stay in the processor's cache.
             step = max(1, (1 << 17) // part.width)
             for top in range(0, part.height, step):
                 strip = slice(top, top + step)
-                weighted = values[rows, cols][strip] * weight_x
-                weighted *= weight_y[strip]
-                target[strip] += weighted
+                given, into, down = values[rows, cols][strip], target[strip], weight_y[strip]
+                if (down == WEIGHT_ONE).all():
+                    np.multiply(
+                        given[:, inner], np.uint16(WEIGHT_ONE * WEIGHT_ONE), out=into[:, inner]
+                    )
+                    sides = [slice(inner.start), slice(inner.stop, None)]
+                else:
+                    sides = [slice(None)]
+                for side in sides:
+                    weighted = given[:, side] * weight_x[:, side]
+                    weighted *= down
+                    into[:, side] += weighted
 
     def finish(self) -> NDArray[np.uint16]:
         """Return (channel, y, x) uint16; BLEND_ONE is a probability of 1."""

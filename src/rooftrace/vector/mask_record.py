@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,7 @@ class MaskRecord(Config):
     ) -> MaskRecord:
         """Return the record of a prediction; see the class for the arguments."""
         return cls(
-            polygons=_Polygons(**asdict(options)),
+            polygons=_polygons_of(options),
             gsd_m=gsd_m,
             building=building,
             has_markers=has_markers,
@@ -122,3 +123,9 @@ class MaskRecord(Config):
         if values["watershed"] is not None:
             values["watershed"] = WatershedOptions(**values["watershed"])
         return VectorOptions(**values)
+
+
+@lru_cache(maxsize=16)
+def _polygons_of(options: VectorOptions) -> _Polygons:
+    # The images of a folder share their options.
+    return _Polygons(**asdict(options))

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from rooftrace.core.errors import BandMismatch, DataError, PredictError
+from rooftrace.core.errors import BandMismatch, DataError, ExportError, PredictError
 from rooftrace.core.types import GeoGrid, Raster, Window
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.io.legend import NODATA
 from rooftrace.io.sources import ArraySource
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.block import Block, TileStats, most_probable
+from rooftrace.predict.outputs import FileSink, SceneOutputs
 from rooftrace.predict.pipeline import SceneBlocks, run, run_scenes
 from rooftrace.predict.plan import SceneOptions, ScenePlan, plan_scene
+from rooftrace.predict.result import OutputPaths
 
 SPEC = BundleSpec(
     name="fake",
@@ -341,6 +346,37 @@ def test_a_failing_consumer_fails_the_run() -> None:
         full()
     gc.collect()
     assert set(threading.enumerate()) <= threads
+
+
+def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mask of several blocks is copied in a thread of its own."""
+    source = scene((700, 700), gsd_m=0.3)
+    plan = plan_scene(
+        source, SPEC, SceneOptions(outputs=("mask", "polygons")), tile_px=128, block_px=256
+    )
+    assert plan.block_count > 1
+    named = {name: tmp_path / f"a_{name}" for name in ("preview", "density")}
+    paths = OutputPaths(mask=tmp_path / "a.tif", polygons=tmp_path / "a.gpkg", **named)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write() -> None:
+        with SceneOutputs(plan, FileSink(paths, plan)) as outputs:
+            for block in run(plan, PointwiseEngine()):
+                outputs.feed(block)
+            outputs.finish()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rooftrace.io.masks._optimise", full)
+        with pytest.raises(ExportError, match=r"a\.tif could not be written: No space left"):
+            write()
+    assert not (tmp_path / "a.tif").exists()
+    write()
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert dataset.overviews(1) == [2]
 
 
 def test_threshold_is_on_the_probability() -> None:
