@@ -22,8 +22,6 @@ from rooftrace.core.text import plain_number
 from rooftrace.core.types import Bounds, DensityGrid, Floats, GeoGrid, Ints, Polygons
 from rooftrace.io.reproject import reprojected
 
-__all__ = ["Bounds", "CellGrid", "GroundPlane", "metric_crs"]
-
 _SCALE_ERROR = 0.01
 """Maximum relative scale error up to which the metres of a map count as metres on the ground."""
 
