@@ -158,8 +158,9 @@ def _polygons(encoded: list[bytes]) -> NDArray[np.object_]:
 Calibrate = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Refine = Callable[[FootprintRecords, Bools, SpillFile, OutlineMaker], FootprintRecords]
 
-_AT_ONCE = 500
-"""Number of regions that a thread processes; fewer are processed in the calling thread."""
+_MIN_AT_ONCE, _MAX_AT_ONCE = 500, 2000
+"""Number of regions that a thread processes at once; fewer are processed in the calling thread.
+More take less time for each, but more memory."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -338,7 +339,8 @@ class FootprintAssembler:
                 if self._has_markers:
                     batch, left = self._with_markers(batch, markers, joined=joined)
                     self._waiting = left
-            for part in batch.parts(_AT_ONCE):
+            share = -(-len(own) // _WORKERS)
+            for part in batch.parts(min(max(share, _MIN_AT_ONCE), _MAX_AT_ONCE)):
                 self._submit(part)
 
     def _with_markers(
@@ -357,7 +359,7 @@ class FootprintAssembler:
         return replace(batch, markers=fresh.of(inside), owner=owner[inside]), left
 
     def _submit(self, batch: RegionBatch) -> None:
-        if len(batch.regions) < _AT_ONCE and self._pool is None:
+        if len(batch.regions) < _MIN_AT_ONCE and self._pool is None:
             self._keep(self._maker.make(batch))
             return
         if self._pool is None:

@@ -9,6 +9,7 @@ building by building). All polygons are processed at once, as arrays of their ve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -225,6 +226,30 @@ class _RingEdges:
             np.concatenate([[0], np.cumsum(size)]),
         )  # fmt: skip
 
+    def of_rings(self, kept: Bools) -> _RingEdges:
+        """Return some of the rings (rings,), renumbered."""
+        size = np.diff(self.first)[kept]
+        edge = np.flatnonzero(kept[self.ring])
+        return _RingEdges(
+            self.moments[edge], self.start[edge], self.kind[edge],
+            np.repeat(np.arange(len(size)), size), np.concatenate([[0], np.cumsum(size)]),
+        )  # fmt: skip
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Ints, _RingEdges]]) -> _RingEdges:
+        """Return the rings of several parts, each with the numbers of its rings, in order."""
+        if len(parts) == 1:
+            return parts[0][1]
+        ring = np.concatenate([number[edges.ring] for number, edges in parts])
+        order = np.argsort(ring, kind="stable")
+        moments, start, kind = (
+            np.concatenate([getattr(edges, name) for _, edges in parts])[order]
+            for name in ("moments", "start", "kind")
+        )
+        ring = ring[order]
+        count = sum(len(number) for number, _ in parts)
+        return cls(moments, start, kind, ring, np.searchsorted(ring, np.arange(count + 1)))
+
 
 def _kinds(moments: Floats, chord: Floats, tolerance_px: float) -> Ints:
     """Return (n,) the kinds of edges, given their staircases and chords (n, 2)."""
@@ -248,14 +273,21 @@ def _merged(edges: _RingEdges, tolerance_px: float) -> _RingEdges:
     cost least among their neighbours, until none is left.
     """
     worth_px = _CORNER * tolerance_px**2
+    finished: list[tuple[Ints, _RingEdges]] = []
+    rings = np.arange(len(edges.first) - 1)
     while True:
         loops, kind = edges.loops, edges.kind
         before, after = loops.before, loops.after
         way, cost = _cheapest_way(edges, before, after)
         cost[cost > worth_px] = np.inf
         chosen = _chosen(cost, edges, before, after)
-        if not chosen.any():
-            return edges
+        # Merges of a ring do not depend on other rings, so one without any is finished.
+        busy = np.zeros(len(rings), np.bool_)
+        busy[edges.ring[chosen]] = True
+        if not busy.any():
+            return _RingEdges.joined([*finished, (rings, edges)])
+        if not busy.all():
+            finished.append((rings[~busy], edges.of_rings(~busy)))
         two, three, bevel = ((way == number) & chosen for number in (_TWO, _THREE, _BEVEL))
         moments, kind, gone = edges.moments.copy(), kind.copy(), bevel | three
         gone[after[two | three]] = True
@@ -265,6 +297,8 @@ def _merged(edges: _RingEdges, tolerance_px: float) -> _RingEdges:
         span = edges.start[after[after[bent]]] - edges.start[bent]
         kind[bent] = _kinds(moments[bent], span, tolerance_px)
         edges = replace(edges, moments=moments, kind=kind).without(gone)
+        if not busy.all():
+            rings, edges = rings[busy], edges.of_rings(busy)
 
 
 def _cheapest_way(edges: _RingEdges, before: Ints, after: Ints) -> tuple[Ints, Floats]:
@@ -274,35 +308,38 @@ def _cheapest_way(edges: _RingEdges, before: Ints, after: Ints) -> tuple[Ints, F
     Merges of two edges belong to the first of them, bevels to the edge itself, merges of three to
     the middle one.
     """
-    kind, mean, size = edges.kind, edges.mean, np.diff(edges.first)[edges.ring]
+    kind, moments, size = edges.kind, edges.moments, np.diff(edges.first)[edges.ring]
     chord = edges.start[after] - edges.start
-    length = np.hypot(*chord.T)
+    width, height = np.ascontiguousarray(chord.T)
+    length = np.hypot(width, height)
 
     def between(one: Ints, other: Ints) -> Floats:
         # Two parallel edges move to a common line, which removes both corners of the jog.
-        axis = 1 - kind[one].clip(max=1)
-        gap = np.abs(mean[one, axis] - mean[other, axis])
+        axis = 2 - kind[one].clip(max=1)
+        place = moments[one, axis] / moments[one, 0], moments[other, axis] / moments[other, 0]
+        gap = np.abs(place[0] - place[1])
         return np.asarray(gap * length[one] * length[other] / (length[one] + length[other]))
 
-    parallel = (kind == kind[after]) & (kind < _OBLIQUE)
-    oblique = (kind == _OBLIQUE) | (kind[after] == _OBLIQUE)
-    triangle = np.abs(chord[:, 0] * chord[after, 1] - chord[:, 1] * chord[after, 0]) / 2
-    corner = np.abs(chord[:, 0] * chord[:, 1]) / 2 / _UPRIGHT
-    here = np.arange(len(kind))
-    joins = (kind[before] == kind[after]) & (kind[before] < _OBLIQUE) & (kind != kind[before])
-    cuts = (kind == _OBLIQUE) & (kind[before] + kind[after] == _ALONG + _ACROSS)
-    cost = np.stack(
-        [
-            np.where(parallel, between(here, after), np.where(oblique, triangle, np.inf)),
-            np.where(joins, between(before, after), np.inf),
-            np.where(cuts, corner, np.inf),
-        ]
+    kind_before, kind_after = kind[before], kind[after]
+    straight = kind < _OBLIQUE
+    cost = np.full((3, len(kind)), np.inf)
+    parallel = np.flatnonzero((kind == kind_after) & straight)
+    cost[_TWO, parallel] = between(parallel, after[parallel])
+    oblique = np.flatnonzero(~straight | (kind_after == _OBLIQUE))
+    next_ = after[oblique]
+    cost[_TWO, oblique] = (
+        np.abs(width[oblique] * height[next_] - height[oblique] * width[next_]) / 2
     )
+    joins = (kind_before == kind_after) & (kind_before < _OBLIQUE) & (kind != kind_before)
+    middle = np.flatnonzero(joins)
+    cost[_THREE, middle] = between(before[middle], after[middle])
+    cuts = np.flatnonzero(~straight & (kind_before + kind_after == _ALONG + _ACROSS))
+    cost[_BEVEL, cuts] = np.abs(width[cuts] * height[cuts]) / 2 / _UPRIGHT
     # Four edges remain.
     cost[:, size <= 4] = np.inf
     cost[_THREE, size <= 5] = np.inf
     way = np.argmin(cost, axis=0)
-    return way, cost[way, here]
+    return way, cost[way, np.arange(len(kind))]
 
 
 def _chosen(cost: Floats, edges: _RingEdges, before: Ints, after: Ints) -> Bools:
@@ -311,14 +348,18 @@ def _chosen(cost: Floats, edges: _RingEdges, before: Ints, after: Ints) -> Bools
 
     In a ring of few edges only one is chosen; of two with the same cost, the first.
     """
-    rank = np.empty(len(cost), np.int64)
-    rank[np.argsort(cost, kind="stable")] = np.arange(len(cost))
-    near = [before, after, before[before], after[after]]
-    chosen = np.isfinite(cost) & (rank <= np.minimum.reduce([rank[other] for other in near]))
+    finite = np.flatnonzero(np.isfinite(cost))
+    rank = np.full(len(cost), len(cost))
+    rank[finite[np.argsort(cost[finite], kind="stable")]] = np.arange(len(finite))
+    own, back, on = rank[finite], before[finite], after[finite]
+    cheapest = np.minimum(rank[back], rank[on])
+    np.minimum(cheapest, np.minimum(rank[before[back]], rank[after[on]]), out=cheapest)
     few = np.diff(edges.first) < _FEW
     first_of_ring = np.minimum.reduceat(rank, edges.first[:-1])
-    alone = rank == first_of_ring[edges.ring]
-    return np.asarray(chosen & (alone | ~few[edges.ring]))
+    ring = edges.ring[finite]
+    chosen = np.zeros(len(cost), np.bool_)
+    chosen[finite] = (own <= cheapest) & ((own == first_of_ring[ring]) | ~few[ring])
+    return chosen
 
 
 def _corners(edges: _RingEdges, tolerance_px: float) -> tuple[Floats, Ints]:

@@ -66,7 +66,8 @@ class _SlopedEdges:
     """Edges of polygons, one polygon after the other, without the vertical ones.
 
     Args:
-        left, right: (m, 2) x and y of their ends.
+        left, right: (m,) x of their ends.
+        start, stop: (m,) y of their ends.
         sign: (m,) 1 where the polygon lies at larger y than the edge, -1 where at smaller y.
         first: (n,) index of each polygon's first edge.
         count: (n,) number of edges.
@@ -75,6 +76,8 @@ class _SlopedEdges:
 
     left: Floats
     right: Floats
+    start: Floats
+    stop: Floats
     sign: Floats
     first: Ints
     count: Ints
@@ -89,19 +92,22 @@ class _SlopedEdges:
         is_hole = np.diff(owner, prepend=-1) == 0
         turn = np.where(shapely.is_ccw(rings) != is_hole, 1.0, -1.0)
         xy, ring = shapely.get_coordinates(rings, return_index=True)
-        xy -= origin[owner[ring]]
-        edge = np.flatnonzero((ring[1:] == ring[:-1]) & (xy[1:, 0] != xy[:-1, 0]))
-        start, stop = xy[edge], xy[edge + 1]
-        forward = start[:, 0] < stop[:, 0]
-        ends = [np.where(forward[:, None], *pair) for pair in ((start, stop), (stop, start))]
-        polygon = owner[ring[edge]]
+        x, y = np.ascontiguousarray(xy.T)
+        polygon = owner[ring]
+        x -= origin[polygon, 0]
+        y -= origin[polygon, 1]
+        edge = np.flatnonzero((ring[1:] == ring[:-1]) & (x[1:] != x[:-1]))
+        left, right, start, stop = x[edge], x[edge + 1], y[edge], y[edge + 1]
+        polygon = polygon[edge]
         count = np.bincount(polygon, minlength=len(polygons))
         has_slopes = np.zeros(len(polygons), np.bool_)
-        has_slopes[polygon[start[:, 1] != stop[:, 1]]] = True
-        return cls(
-            ends[0], ends[1], np.where(forward, 1.0, -1.0) * turn[ring[edge]],
-            np.cumsum(count) - count, count, has_slopes,
-        )  # fmt: skip
+        has_slopes[polygon[start != stop]] = True
+        back = np.flatnonzero(left > right)
+        left[back], right[back] = right[back], left[back]
+        start[back], stop[back] = stop[back], start[back]
+        sign = turn[ring[edge]]
+        sign[back] = -sign[back]
+        return cls(left, right, start, stop, sign, np.cumsum(count) - count, count, has_slopes)
 
 
 def _parts(chosen: Ints, pairs: Ints) -> Iterator[Ints]:
@@ -120,18 +126,20 @@ def _summed(mine: _SlopedEdges, theirs: _SlopedEdges, chosen: Ints) -> Floats:
     other = np.repeat(row, times)
     one = _runs(np.repeat(mine.first[chosen], rows), times)
     owner = np.repeat(np.arange(len(chosen)), rows * mine.count[chosen])
-    low = np.maximum(mine.left[one, 0], theirs.left[other, 0])
-    width = np.minimum(mine.right[one, 0], theirs.right[other, 0]) - low
-    meet = width > 0
+    low = np.maximum(mine.left[one], theirs.left[other])
+    width = np.minimum(mine.right[one], theirs.right[other]) - low
+    meet = np.flatnonzero(width > 0)
     one, other, owner, low, width = one[meet], other[meet], owner[meet], low[meet], width[meet]
-    left, right = mine.left[one], mine.right[one]
-    slope = (right[:, 1] - left[:, 1]) / (right[:, 0] - left[:, 0])
+    slopes = (mine.stop - mine.start) / (mine.right - mine.left)
+    slope = slopes[one]
     # Distances of the horizontal edge above the ends of the other.
-    begin = theirs.left[other, 1] - left[:, 1] - slope * (low - left[:, 0])
+    begin = theirs.start[other] - mine.start[one] - slope * (low - mine.left[one])
     end = begin - slope * width
     top, bottom = np.maximum(begin, end), np.minimum(begin, end)
-    crosses = (bottom < 0) & (top > 0)
-    height = np.where(crosses, top**2 / np.where(crosses, top - bottom, 1), top + bottom)
+    height = top + bottom
+    crosses = np.flatnonzero((bottom < 0) & (top > 0))
+    above = top[crosses]
+    height[crosses] = above**2 / (above - bottom[crosses])
     height[top <= 0] = 0
     area = mine.sign[one] * theirs.sign[other] * width * height / -2
     return np.asarray(np.bincount(owner, area, len(chosen)), np.float64)

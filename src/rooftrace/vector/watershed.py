@@ -328,7 +328,7 @@ memory.
 _MAX_LEVELS = 64
 """Maximum number of levels of a flood; deeper buildings get coarser levels."""
 
-_ATLAS_PX = 1 << 19
+_ATLAS_PX = 1 << 18
 """Approximate number of pixels of regions that are flooded together."""
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -479,14 +479,15 @@ class _Flood:
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5)
         level = np.float32(options.level_px / cell)
         step = np.full(len(regions) + 1, level)
-        deep = np.flatnonzero(depth > _MAX_LEVELS * level)
-        if len(deep):
+        if depth.max() > _MAX_LEVELS * level:
+            deep = np.flatnonzero(depth > _MAX_LEVELS * level)
             np.maximum.at(
                 step, number.reshape(-1)[deep], depth.reshape(-1)[deep] / np.float32(_MAX_LEVELS)
             )
             rank = np.ceil(depth / step[number]).astype(np.uint8)
         else:
-            rank = np.ceil(depth / level).astype(np.uint8)
+            np.divide(depth, level, out=depth)
+            rank = np.ceil(depth, out=depth).astype(np.uint8)
         highest = np.maximum.accumulate(rank.max(axis=1)[::-1])
         rows = len(rank) - np.searchsorted(highest, np.arange(int(highest[-1])), side="right")
         return cls(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -206,22 +206,31 @@ def test_what_no_caller_may_give(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_writes_is_imported_while_the_first_chunk_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "geopandas")
-    imported = []
+IMPORTED_IN_TIME = """
+import sys, time
+from pathlib import Path
+from shapely import box
+from rooftrace.core.types import Footprints
+from rooftrace.io.vector_write import write_footprints_chunks
+import numpy as np
 
-    def chunks() -> Iterator[Footprints]:
-        until = time.monotonic() + 60
-        while "geopandas" not in sys.modules and time.monotonic() < until:
-            time.sleep(0.01)
-        imported.append("geopandas" in sys.modules)
-        yield chunk(3)
+def chunks():
+    until = time.monotonic() + 60
+    while "geopandas" not in sys.modules and time.monotonic() < until:
+        time.sleep(0.01)
+    print("geopandas" in sys.modules)
+    yield Footprints(np.array([box(0, 0, 1, 1)]), np.ones(1, np.float32), np.ones(1), None)
 
-    write_footprints_chunks(tmp_path / "out.gpkg", chunks())
-    assert imported == [True]
-    assert len(read(tmp_path / "out.gpkg")) == 3
+assert not {"geopandas", "pyogrio"} & sys.modules.keys()
+write_footprints_chunks(Path(sys.argv[1]), chunks())
+"""
+
+
+def test_what_writes_is_imported_while_the_first_chunk_is_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", IMPORTED_IN_TIME, str(tmp_path / "out.gpkg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+    assert len(read(tmp_path / "out.gpkg")) == 1
 
 
 def test_options_of_gdal_are_as_they_were() -> None:

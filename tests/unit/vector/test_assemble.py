@@ -193,7 +193,8 @@ def test_large_scenes_use_threads_a_file_and_parts(
     options = VectorOptions(min_area_px=4, min_marker_px=4)
     windows = blocks(mask.shape, 64, 0)
     plain = assembled(mask, windows, options, markers)
-    monkeypatch.setattr(assemble, "_AT_ONCE", 3)
+    monkeypatch.setattr(assemble, "_MIN_AT_ONCE", 3)
+    monkeypatch.setattr(assemble, "_MAX_AT_ONCE", 3)
     monkeypatch.setattr(overlaps_module, "_AT_ONCE", 5)
     monkeypatch.setattr(
         assemble, "SpillFile", lambda folder: SpillFile(folder, in_memory_bytes=100)
